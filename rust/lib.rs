@@ -1,0 +1,3 @@
+//! The scheduling core of flowyml.
+#[cfg(feature = "python")]
+mod python;
