@@ -1,0 +1,247 @@
+"""Every exception that flowyml raises, in one tree with one base.
+
+```
+FlowymlError
+├── PipelineValidationError (ValueError)   a pipeline that cannot run: all problems in one message
+│   └── CycleError                         ... and the only problem is a cycle
+├── StepError                              a step failed: raised by raise_for_failure()
+├── OutputMismatchError                    a step returned something else than its declared outputs
+├── WorkerLostError                        the process that ran a step died in it
+├── SerializationError                     a function, argument or result does not pickle
+├── ValueLoadError                         a value arrived and does not load
+├── StepNotRunError (LookupError)          a value is asked for and there is none
+├── ExecutorError (RuntimeError)           an executor cannot do its work
+└── GraphError (ValueError)                what the core found wrong; the plan puts it into words
+RunInterrupted (KeyboardInterrupt)         Ctrl-C ended a run; carries the partial result
+```
+
+The module knows nothing of pipelines or workers. Each class takes its data as arguments, keeps it as attributes and
+builds its message from it, so that it pickles and a message is written in one place.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flowyml.result import PipelineResult
+
+
+class FlowymlError(Exception):
+    """Base of all errors of this package."""
+
+
+class PipelineValidationError(FlowymlError, ValueError):
+    """A pipeline is not valid; nothing of it has run.
+
+    Args:
+        problems: One sentence for each problem, in the order in which the steps were added.
+        pipeline: Name of the pipeline, if there is one.
+    """
+
+    def __init__(self, problems: Sequence[str], pipeline: str | None = None) -> None:
+        """Keep the problems and say them all in the message."""
+        super().__init__(problems, pipeline)
+        self.problems = list(problems)
+        self.pipeline = pipeline
+
+    def __str__(self) -> str:
+        """Return the headline and one line for each problem."""
+        return "\n".join(["Pipeline validation failed:", *(f"  - {problem}" for problem in self.problems)])
+
+
+class CycleError(PipelineValidationError):
+    """A pipeline's only problem is a cycle.
+
+    Args:
+        problems: One sentence for each cycle.
+        pipeline: Name of the pipeline, if there is one.
+        cycle: Step names along the first cycle, the first repeated last (as in `graphlib.CycleError`).
+    """
+
+    def __init__(self, problems: Sequence[str], pipeline: str | None = None, cycle: Sequence[str] = ()) -> None:
+        """Keep the path beside the problems."""
+        super().__init__(problems, pipeline)
+        self.args = (problems, pipeline, cycle)
+        self.cycle = list(cycle)
+
+
+class StepError(FlowymlError):
+    """A step of a run failed; the step's own exception is the `__cause__`.
+
+    Args:
+        step_name: The step that failed first.
+        state: Its final state.
+        error: The text of its exception.
+        others: How many more steps failed on their own account.
+    """
+
+    def __init__(self, step_name: str, state: str, error: str | None, others: int = 0) -> None:
+        """Keep what failed."""
+        super().__init__(step_name, state, error, others)
+        self.step_name = step_name
+        self.state = state
+        self.error = error
+        self.others = others
+
+    def __str__(self) -> str:
+        """Name the step, its state and its error."""
+        more = f" (and {self.others} more failed)" if self.others else ""
+        return f"step {self.step_name!r} {self.state}: {self.error or 'no error text'}{more}"
+
+
+class OutputMismatchError(FlowymlError):
+    """A step returned something that does not fit its declared outputs.
+
+    Args:
+        step_name: The step.
+        outputs: The declared output names.
+        returned: What came back, in words ("3 values", "a dict without 'b'").
+    """
+
+    def __init__(self, step_name: str, outputs: Sequence[str], returned: str) -> None:
+        """Keep both sides of the mismatch."""
+        super().__init__(step_name, outputs, returned)
+        self.step_name = step_name
+        self.outputs = list(outputs)
+        self.returned = returned
+
+    def __str__(self) -> str:
+        """Say both sides and what would fit."""
+        return (
+            f"step {self.step_name!r} declared {len(self.outputs)} outputs {self.outputs} but returned {self.returned}; "
+            f"return a tuple or list of {len(self.outputs)} values, or a dict with these keys"
+        )
+
+
+class WorkerLostError(FlowymlError):
+    """The worker process died while it ran this step.
+
+    Args:
+        step_name: The step that was running.
+        exitcode: Exit status of the process, negative for the number of a signal, `None` where it is not known.
+    """
+
+    def __init__(self, step_name: str, exitcode: int | None) -> None:
+        """Keep the step and how its process ended."""
+        super().__init__(step_name, exitcode)
+        self.step_name = step_name
+        self.exitcode = exitcode
+
+    def __str__(self) -> str:
+        """Name step and signal or exit code."""
+        return f"step {self.step_name!r} took its worker process down: {describe_exit(self.exitcode)}"
+
+
+class SerializationError(FlowymlError):
+    """A function, argument or result cannot be pickled, so it cannot go to or come from a worker process.
+
+    Args:
+        what: What was to be pickled ("the result of step 'a'").
+        reason: The pickler's own words, with the name of the variable where it is known.
+    """
+
+    def __init__(self, what: str, reason: str) -> None:
+        """Keep both parts of the message."""
+        super().__init__(what, reason)
+        self.what = what
+        self.reason = reason
+
+    def __str__(self) -> str:
+        """Say what does not pickle, why, and what to do."""
+        return f"{self.what} cannot be pickled: {self.reason}; create it inside the step, or use backend='thread'"
+
+
+class ValueLoadError(FlowymlError):
+    """A value was delivered and cannot be loaded; the loader's own error is the `__cause__` where it is known.
+
+    Args:
+        producer: Name of the step (or "argument 'x' of step 'a'") that the value comes from.
+        reason: The loader's own words.
+    """
+
+    def __init__(self, producer: str, reason: str) -> None:
+        """Keep where the value comes from."""
+        super().__init__(producer, reason)
+        self.producer = producer
+        self.reason = reason
+
+    def __str__(self) -> str:
+        """Name the producer."""
+        return f"the value of {self.producer} does not load: {self.reason}"
+
+
+class StepNotRunError(FlowymlError, LookupError):
+    """A value is asked for that the run does not have.
+
+    Args:
+        name: The step, item or asset.
+        reason: Its state, or why the value is gone.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        """Keep the name and the reason."""
+        super().__init__(name, reason)
+        self.name = name
+        self.reason = reason
+
+    def __str__(self) -> str:
+        """Say which value is missing, and why."""
+        return f"{self.name} has no value: {self.reason}"
+
+
+class ExecutorError(FlowymlError, RuntimeError):
+    """An executor cannot do its work (no worker starts, its helper process was killed, it is shut down)."""
+
+
+class GraphError(FlowymlError, ValueError):
+    """What the core found wrong with a graph, as data; `plan.py` puts it into words.
+
+    Args:
+        problems: Tuples such as `("cycle", [0, 2, 0])`; `flowyml._core.Graph` lists them.
+    """
+
+    def __init__(self, problems: Sequence[tuple[Any, ...]]) -> None:
+        """Keep the problems."""
+        super().__init__(problems)
+        self.problems = list(problems)
+
+
+class RunInterrupted(KeyboardInterrupt):  # noqa: N818  the name of the contract; it is no error of the program
+    """Ctrl-C ended a run; workers are gone, what was finished is kept.
+
+    Args:
+        result: The partial result: finished steps with their values, all others cancelled.
+    """
+
+    def __init__(self, result: PipelineResult | None = None) -> None:
+        """Keep the partial result."""
+        super().__init__("the run was interrupted; .result holds what was finished")
+        self.result = result
+
+
+def describe_exit(exitcode: int | None) -> str:
+    """Put a process's exit status into words.
+
+    Args:
+        exitcode: As in `subprocess.Popen.returncode`: negative for a signal.
+
+    Returns:
+        For example "killed by SIGKILL (9)" or "exit code 3".
+
+    >>> describe_exit(-11)
+    'killed by SIGSEGV (11)'
+    """
+    import signal
+
+    if exitcode is None:
+        return "it ended in an unknown way"
+    if exitcode >= 0:
+        return f"exit code {exitcode}"
+    try:
+        name = signal.Signals(-exitcode).name
+    except ValueError:
+        name = "signal"
+    return f"killed by {name} ({-exitcode})"
