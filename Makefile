@@ -1,0 +1,90 @@
+# The verbs of the project: the same for people, hooks and CI. `make help` is the manual.
+#
+# Each verb is complete on its own from a fresh clone. What it needs is built once into .venv and remembered by stamps
+# there: .ready (the environment and maturin), .built (the extension, release profile: what is measured is what runs)
+# and .has-NAME (the packages of the extra NAME in pyproject.toml). A stamp is older than what it was made from: made anew.
+
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip --disable-pip-version-check --quiet
+RUST := Cargo.toml Cargo.lock $(shell find rust -name '*.rs')
+EXTENSION := $(wildcard python/flowyml/_core*.so python/flowyml/_core*.dylib)
+
+# rustup may have put cargo where a non-login shell does not look.
+export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+# One interpreter for maturin and clippy, so that neither rebuilds what the other built.
+export PYO3_PYTHON := $(abspath $(RUN))
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint bench wheel develop format lock hooks clean rust-tools always
+
+help: ## list the verbs
+	@echo "flowyml: make VERB, where VERB is one of"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "PYTHON=... chooses the interpreter (3.11 or newer), ARGS=... is handed on by demo, test and bench."
+
+demo: $(VENV)/.built $(VENV)/.has-demo ## a year of real flights, one step a month, on process workers
+	@$(RUN) examples/flights.py $(ARGS)
+
+test: $(VENV)/.built $(VENV)/.has-test ## all tests: the core without Python, then the whole Python suite
+	cargo test
+	@.ci/core-is-pure
+	$(RUN) -m pytest $(ARGS)
+
+lint: $(VENV)/.built $(VENV)/.has-lint ## formats, clippy, ruff, types, the stub of the extension, the layers
+	cargo fmt --check
+	cargo clippy --quiet --all-targets -- -D warnings
+	cargo clippy --quiet --all-targets --features python -- -D warnings
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy
+	$(RUN) -m mypy.stubtest flowyml._core
+	$(VENV)/bin/lint-imports --no-logo
+
+bench: $(VENV)/.built $(VENV)/.has-bench ## measure every backend beside its baselines; prints a table, writes JSON
+	$(RUN) benches/run.py $(ARGS)
+
+wheel: $(VENV)/.ready rust-tools ## build the release wheel into dist/ and test it installed, outside the checkout
+	@.ci/wheel $(RUN) $(ARGS)
+
+develop: $(VENV)/.built $(VENV)/.has-demo $(VENV)/.has-test $(VENV)/.has-lint $(VENV)/.has-bench ## everything into .venv, package editable
+
+format: $(VENV)/.has-lint rust-tools ## write the formats that lint checks
+	cargo fmt
+	$(RUN) -m ruff format .
+	$(RUN) -m ruff check --fix .
+
+lock: $(VENV)/.ready ## resolve the extras anew into requirements.lock
+	@.ci/lock $(PYTHON) requirements.lock
+
+hooks: ## let git run lint before each commit
+	git config core.hooksPath .githooks
+
+clean: ## remove what was built
+	rm -rf $(VENV) dist target .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -f python/flowyml/_core*.so python/flowyml/_core*.dylib
+
+# ---- what the verbs stand on -------------------------------------------------------------------------------------
+
+rust-tools:
+	@.ci/toolchain rust
+
+$(VENV)/.ready: requirements.lock
+	@.ci/toolchain python $(PYTHON)
+	@echo "flowyml: making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install --constraint requirements.lock maturin
+	@touch $@
+
+$(VENV)/.built: $(VENV)/.ready pyproject.toml $(RUST) $(if $(EXTENSION),,always) | rust-tools
+	@echo "flowyml: building the extension in release mode"
+	@PIP_QUIET=1 $(VENV)/bin/maturin develop --release --quiet
+	@touch $@
+
+$(VENV)/.has-%: $(VENV)/.ready pyproject.toml
+	@echo "flowyml: installing what \`$*\` needs"
+	@$(RUN) .ci/extra.py $* | $(PIP) install --constraint requirements.lock --requirement /dev/stdin
+	@touch $@
