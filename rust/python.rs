@@ -1,5 +1,10 @@
 //! binding
 use pyo3::prelude::*;
 
+mod claims;
+
 #[pymodule(gil_used = false)]
-mod _core {}
+mod _core {
+    #[pymodule_export]
+    use super::claims::ClaimWords;
+}

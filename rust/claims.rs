@@ -1,0 +1,258 @@
+//! Claim words: who owns which steps of a batch, settled by compare-and-swap between the driver and one worker.
+//!
+//! Each worker has two `u64` in shared memory. The first is `(next, end)`: of the slots that the driver posted, those
+//! below `next` are begun, those in `next..end` are not. The second is the time of the last claim. The worker takes slots one by
+//! one; the driver posts more, takes back what was not begun, and after a death reads who was running. This module holds
+//! the transitions as pure functions and the few loops around them; it does not know where the memory comes from, what a
+//! slot means, or that Python exists.
+//!
+//! ```text
+//!            taken (worker)                       posted (driver), nothing taken back since
+//!   next ──────────────────────▶ end             end ──────────────────────────────────────▶ high + n
+//!   begun │ posted, not begun   │                next == end (all begun): jump to (high, high + n)
+//!                               ◀── taken_back (driver)
+//! ```
+//!
+//! **Slot numbers are never reused.** If a slot that was taken back were posted again under the same number, the worker
+//! could still hold the old frame for it, win the swap and run a step that by now belongs to somebody else. So a post
+//! extends `end` only while `end == high` (the end of all slots ever posted); after a take-back it waits until everything left is
+//! begun and jumps over the gap. The words hold the low 32 bits of 64-bit numbers: a number comes round after four
+//! thousand million slots, when no frame that names it can be alive, because frames are read in order.
+//!
+//! **A slot is posted first, then its frame is sent.** So a worker that holds a frame knows that its slots were posted:
+//! a failed [`take`](Claims::take) can only mean *taken back*, never *not yet posted*, and the worker skips the slot without asking.
+//!
+//! **The time is written before the swap**, marked with the low bits of its slot, so a claim is never seen without its
+//! time. A time whose mark is not that of the last claim belongs to a claim that is about to happen: nothing is running.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The slots of one worker that are posted and not taken back: `next..end` are not begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Word {
+    /// Low half of the lowest slot that is not begun.
+    pub next: u32,
+    /// Low half of the end of the posted slots.
+    pub end: u32,
+}
+
+impl Word {
+    /// Reads the word from its shared form.
+    #[must_use]
+    pub fn from_bits(bits: u64) -> Self {
+        Self {
+            next: low(bits),
+            end: low(bits >> 32),
+        }
+    }
+
+    /// The word in its shared form.
+    #[must_use]
+    pub fn to_bits(self) -> u64 {
+        u64::from(self.end) << 32 | u64::from(self.next)
+    }
+
+    /// How many slots are posted and not begun.
+    #[must_use]
+    pub fn waiting(self) -> u32 {
+        self.end.wrapping_sub(self.next)
+    }
+
+    /// Posts `count` slots from `high` on; `None` while slots lie behind a gap that was taken back.
+    #[must_use]
+    pub fn posted(self, high: u64, count: u32) -> Option<Self> {
+        let start = low(high);
+        let next = if self.end == start { self.next } else { start };
+        let end = start.wrapping_add(count);
+        // More than half of the numbers in flight would make the order of two slots unclear.
+        let orderly = end.wrapping_sub(next) <= u32::MAX / 2;
+        (orderly && (self.end == start || self.next == self.end)).then_some(Self { next, end })
+    }
+
+    /// Begins `slot`; `None` if it was taken back.
+    #[must_use]
+    pub fn taken(self, slot: u32) -> Option<Self> {
+        (self.next == slot && self.next != self.end).then(|| Self {
+            next: slot.wrapping_add(1),
+            end: self.end,
+        })
+    }
+
+    /// Takes back all slots not begun but the first `keep`; `None` if there are no more than that.
+    #[must_use]
+    pub fn taken_back(self, keep: u32) -> Option<Self> {
+        (self.waiting() > keep).then(|| Self {
+            next: self.next,
+            end: self.next.wrapping_add(keep),
+        })
+    }
+}
+
+/// What the driver remembers of one worker's slots; the worker has no need of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Ledger {
+    /// End of all slots ever posted.
+    high: u64,
+    /// Where `next` stood after the last jump.
+    floor: u64,
+    /// The slot claimed last before the last jump.
+    before: Option<u64>,
+}
+
+impl Ledger {
+    /// The number of the first slot of the next post.
+    #[must_use]
+    pub fn high(&self) -> u64 {
+        self.high
+    }
+
+    /// Notes that `old` became `new` by a post of `count` slots; returns the first of them.
+    pub fn note_post(&mut self, old: Word, new: Word, count: u32) -> u64 {
+        let first = self.high;
+        if old.next != new.next {
+            self.before = self.last_claimed(old);
+            self.floor = first;
+        }
+        self.high = first + u64::from(count);
+        first
+    }
+
+    /// The full number of a slot at or below `high`, from its low half.
+    #[must_use]
+    pub fn widen(&self, slot: u32) -> u64 {
+        self.high - u64::from(low(self.high).wrapping_sub(slot))
+    }
+
+    /// The greatest slot that was claimed, looking at `word`.
+    #[must_use]
+    pub fn last_claimed(&self, word: Word) -> Option<u64> {
+        let next = self.widen(word.next);
+        if next == self.floor {
+            self.before
+        } else {
+            Some(next - 1)
+        }
+    }
+}
+
+/// What the driver sees of a worker at one moment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Begun {
+    /// The lowest slot that is not begun.
+    pub next: u64,
+    /// The end of the posted slots.
+    pub end: u64,
+    /// The slot claimed last, whatever was posted or taken back since: the one to blame, unless its result is in.
+    pub last: Option<u64>,
+    /// When it was claimed; `None` when nothing was claimed, or when it is over and the next claim is about to happen.
+    pub time: Option<f64>,
+}
+
+/// The two words of one worker in shared memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Claims<'a> {
+    /// `(next, end)`.
+    pub word: &'a AtomicU64,
+    /// Time of the last claim, see [`stamp`].
+    pub time: &'a AtomicU64,
+}
+
+impl Claims<'_> {
+    /// Posts `count` slots; returns the first, or `None` if that must wait until all slots left are begun.
+    #[must_use]
+    pub fn post(&self, ledger: &mut Ledger, count: u32) -> Option<u64> {
+        let (old, new) = self.change(|word| word.posted(ledger.high(), count))?;
+        Some(ledger.note_post(old, new, count))
+    }
+
+    /// Claims `slot` for the worker at time `now` (seconds); false if it was taken back.
+    #[must_use]
+    pub fn take(&self, slot: u64, now: f64) -> bool {
+        let slot = low(slot);
+        if self.load().taken(slot).is_none() {
+            return false;
+        }
+        self.time.store(stamp(slot, now), Ordering::Relaxed);
+        self.change(|word| word.taken(slot)).is_some()
+    }
+
+    /// Takes back what is not begun, but leaves the worker `keep` slots; returns the first slot taken and how many.
+    #[must_use]
+    pub fn take_back(&self, ledger: &Ledger, keep: u32) -> (u64, u32) {
+        match self.change(|word| word.taken_back(keep)) {
+            Some((old, new)) => (ledger.widen(new.end), old.end.wrapping_sub(new.end)),
+            None => (ledger.widen(self.load().end), 0),
+        }
+    }
+
+    /// What is begun, by whom to blame and since when: read word, time, word until the word stands still.
+    #[must_use]
+    pub fn begun(&self, ledger: &Ledger) -> Begun {
+        loop {
+            let word = self.load();
+            let time = self.time.load(Ordering::Acquire);
+            if word == self.load() {
+                return begun(ledger, word, time);
+            }
+        }
+    }
+
+    fn load(&self) -> Word {
+        Word::from_bits(self.word.load(Ordering::Acquire))
+    }
+
+    /// Applies `step` by compare-and-swap until it holds or declines; returns the word before and after.
+    fn change(&self, step: impl Fn(Word) -> Option<Word>) -> Option<(Word, Word)> {
+        let mut old = self.word.load(Ordering::Acquire);
+        loop {
+            let new = step(Word::from_bits(old))?;
+            match self.word.compare_exchange_weak(
+                old,
+                new.to_bits(),
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => return Some((Word::from_bits(old), new)),
+                Err(seen) => old = seen,
+            }
+        }
+    }
+}
+
+/// Puts together what a driver sees that read `word` and `time`.
+#[must_use]
+pub fn begun(ledger: &Ledger, word: Word, time: u64) -> Begun {
+    let last = ledger.last_claimed(word);
+    Begun {
+        next: ledger.widen(word.next),
+        end: ledger.widen(word.end),
+        last,
+        time: last.and_then(|slot| stamped(low(slot), time)),
+    }
+}
+
+/// Lowest bits of a time that give way to the mark of its slot: what is left of an `f64` tells seconds since boot to
+/// well under a microsecond for years.
+const MARK: u64 = 0xff;
+
+/// The time `now` (seconds), marked as that of `slot`.
+#[must_use]
+pub fn stamp(slot: u32, now: f64) -> u64 {
+    (now.to_bits() & !MARK) | (u64::from(slot) & MARK)
+}
+
+/// The time in `stamp` if it is marked as that of `slot`.
+#[must_use]
+pub fn stamped(slot: u32, stamp: u64) -> Option<f64> {
+    (stamp & MARK == u64::from(slot) & MARK).then(|| f64::from_bits(stamp & !MARK))
+}
+
+/// The low half of a slot number, as the words hold it.
+#[must_use]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the low half is what is asked for"
+)]
+pub fn low(slot: u64) -> u32 {
+    slot as u32
+}
