@@ -147,9 +147,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         files = write_months(Path(folder), options.months)
         size = sum(path.stat().st_size for path in files) / 1e6
-        print(
-            f"{len(files)} months, one CSV file each, {size:.0f} MB; delays in minutes, redrawn {options.resamples} times\n"
-        )
+        print(f"{len(files)} months, one CSV file each, {size:.0f} MB; delays redrawn {options.resamples} times\n")
         return 0 if compare(files, options.resamples, options.workers) else 1
 
 

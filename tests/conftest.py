@@ -1,0 +1,54 @@
+"""What all tests share: the executors, and where the files beside the tests are.
+
+A new executor joins every parametrised test by one line in `EXECUTORS`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import flowyml
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+EXECUTORS: dict[str, Callable[[], Any]] = {
+    "local": lambda: flowyml.LocalExecutor(),  # noqa: PLW0108  names are looked up when a test asks
+    "thread": lambda: flowyml.ParallelExecutor(max_workers=2, backend="thread"),
+    "process": lambda: flowyml.ParallelExecutor(max_workers=2, backend="process"),
+}
+
+# Beside the tests stand examples/, README.md and pyproject.toml; in a checkout everything else, too.
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module", params=EXECUTORS)
+def executor(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Every executor in turn, warm, shared by the tests of a module."""
+    with EXECUTORS[request.param]() as warm:
+        yield warm
+
+
+@pytest.fixture(params=EXECUTORS)
+def fresh_executor(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Every executor in turn, new for the test: for tests that break it, close it or count its workers."""
+    with EXECUTORS[request.param]() as new:
+        yield new
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The folder above the tests, with examples/ and README.md, also where an installed wheel is tested."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def checkout() -> Path:
+    """The checkout; skips where the tests run away from it."""
+    if not (ROOT / "Makefile").exists():
+        pytest.skip("the tests run away from the checkout")
+    return ROOT

@@ -1,0 +1,94 @@
+"""The public surface: exactly these names, and an import that costs next to nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import flowyml
+
+# The one place where the public names are listed; a new one is a decision, made here.
+PUBLIC = {
+    # authoring
+    "Context",
+    "Pipeline",
+    "Step",
+    "context",
+    "step",
+    # running
+    "Executor",
+    "LocalExecutor",
+    "ParallelExecutor",
+    "parallel_map",
+    # results
+    "PipelineResult",
+    "StepResult",
+    "StepState",
+    # errors
+    "CycleError",
+    "ExecutorError",
+    "FlowymlError",
+    "OutputMismatchError",
+    "PipelineValidationError",
+    "RemoteError",
+    "RunInterrupted",
+    "SerializationError",
+    "StepError",
+    "StepNotRunError",
+    "ValueLoadError",
+    "WorkerLostError",
+}
+
+HEAVY = {"asyncio", "cloudpickle", "concurrent", "multiprocessing", "numpy", "pandas", "sqlite3"}
+
+
+def test_exactly_these_names_are_public() -> None:
+    assert set(flowyml.__all__) - {"__version__"} == PUBLIC
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC))
+def test_every_name_is_there(name: str) -> None:
+    assert getattr(flowyml, name) is getattr(flowyml, name)
+    assert name in dir(flowyml)
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC))
+def test_every_name_is_documented(name: str) -> None:
+    """One sentence; beside it one example that runs, but for errors: nobody writes those down."""
+    value = getattr(flowyml, name)
+    assert value.__doc__
+    is_error = isinstance(value, type) and issubclass(value, BaseException)
+    assert is_error or ">>> " in value.__doc__
+
+
+def test_the_other_path_of_parallel_map_is_the_same_function() -> None:
+    from flowyml.utils.parallel import parallel_map
+
+    assert parallel_map is flowyml.parallel_map
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="ParalelExecutor"):
+        _ = flowyml.ParalelExecutor
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    from importlib.metadata import version
+
+    assert flowyml.__version__ == version("flowyml")
+
+
+def test_import_loads_nothing_heavy() -> None:
+    code = "import sys; before = set(sys.modules); import flowyml; print(*(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
+    assert "flowyml" in done.stdout.split()
+    assert HEAVY & {name.partition(".")[0] for name in done.stdout.split()} == set()
+
+
+def test_the_types_ship() -> None:
+    package = Path(flowyml.__file__).parent
+    assert (package / "py.typed").exists()
+    assert (package / "_core.pyi").exists()

@@ -1,0 +1,42 @@
+"""The README is true: its Python runs, its commands exist.
+
+The Python blocks run in order, as one script without a guard, in an empty folder, after the preamble of the page.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def blocks(readme: Path, *languages: str) -> list[str]:
+    """Return the fenced code blocks in one of the languages."""
+    fenced = re.findall(r"^```(\w+)\n(.*?)^```$", readme.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return [text for language, text in fenced if language in languages]
+
+
+def test_python_blocks_run(root: Path, tmp_path: Path) -> None:
+    snippets = blocks(root / "README.md", "python")
+    if not snippets:
+        pytest.skip("the README has no Python")
+    preamble = (Path(__file__).parent / "page" / "preamble.py").read_text()
+    (tmp_path / "readme.py").write_text("\n".join([preamble, *snippets]))
+    done = subprocess.run([sys.executable, "readme.py"], cwd=tmp_path, text=True, capture_output=True, timeout=50)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+
+
+def test_verbs_exist(checkout: Path) -> None:
+    text = (checkout / "README.md").read_text(encoding="utf-8")
+    shell = "\n".join(blocks(checkout / "README.md", "sh", "bash", "shell", "console"))
+    named = set(re.findall(r"`make ([a-z]+)", text)) | set(re.findall(r"\bmake ([a-z]+)", shell))
+    verbs = set(re.findall(r"^([a-z]+):", (checkout / "Makefile").read_text(), flags=re.MULTILINE))
+    assert named <= verbs
+
+
+def test_files_exist(checkout: Path) -> None:
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", (checkout / "README.md").read_text(encoding="utf-8"))
+    assert [link for link in links if not (checkout / link).exists()] == []

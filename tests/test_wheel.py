@@ -1,0 +1,57 @@
+"""What the wheel holds and where it runs; `make wheel` names the wheel in FLOWYML_WHEEL."""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+import zipfile
+from email import message_from_string
+from pathlib import Path
+
+import pytest
+
+import flowyml
+
+
+@pytest.fixture(scope="module")
+def wheel() -> zipfile.ZipFile:
+    name = os.environ.get("FLOWYML_WHEEL")
+    if name is None:
+        pytest.skip("no wheel in FLOWYML_WHEEL: `make wheel` builds one and runs this")
+    return zipfile.ZipFile(name)
+
+
+def test_the_installed_package_is_what_is_tested(wheel: zipfile.ZipFile) -> None:
+    assert Path(flowyml.__file__).is_relative_to(sysconfig.get_path("platlib"))
+    assert Path(flowyml._core.__file__).is_relative_to(sysconfig.get_path("platlib"))
+
+
+def test_one_extension_for_every_python(wheel: zipfile.ZipFile) -> None:
+    assert "-cp311-abi3-" in Path(wheel.filename).name
+    assert [name for name in wheel.namelist() if name.endswith((".so", ".pyd", ".dylib"))] == ["flowyml/_core.abi3.so"]
+
+
+def test_types_and_licence_are_in_it(wheel: zipfile.ZipFile) -> None:
+    names = wheel.namelist()
+    assert {"flowyml/__init__.py", "flowyml/py.typed", "flowyml/_core.pyi"} <= set(names)
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+
+
+def test_nothing_else_is_in_it(wheel: zipfile.ZipFile) -> None:
+    strange = [name for name in wheel.namelist() if not name.startswith("flowyml/") and ".dist-info/" not in name]
+    assert strange == []
+    assert {Path(name).suffix for name in wheel.namelist() if name.startswith("flowyml/")} == {
+        ".py",
+        ".pyi",
+        ".so",
+        ".typed",
+    }
+
+
+def test_a_plain_install_needs_cloudpickle_only(wheel: zipfile.ZipFile) -> None:
+    name = next(name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+    metadata = message_from_string(wheel.read(name).decode())
+    needed = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
+    assert [line.partition(">")[0] for line in needed] == ["cloudpickle"]
+    assert metadata["Requires-Python"] == ">=3.11"
+    assert metadata["License-Expression"] == "Apache-2.0"
