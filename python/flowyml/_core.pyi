@@ -1,7 +1,8 @@
-"""The Rust core of flowyml, as Python sees it: the reference of the boundary (checked against the binary by stubtest)."""
+"""The Rust core of flowyml, as Python sees it: the reference of the boundary, checked against the binary by stubtest."""
+
+from typing import final
 
 from typing_extensions import Buffer
-from typing import final
 
 @final
 class ClaimWords:

@@ -1,0 +1,98 @@
+"""What the processes of a pool are started with: command lines and environment variables.
+
+The guardian gets as little as possible: no `site`, no user path, no `PYTHON*` variables, so that nothing of the user's
+can fail or take time there. A worker gets the driver's interpreter flags and its environment, with the threads of
+numeric libraries capped: `max_workers` processes that each start a thread per core only get in each other's way.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flowyml.errors import ExecutorError
+from flowyml.executors._processes.guardian import TAG
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+OPENMP = "OMP_NUM_THREADS"
+FOLLOWS_OPENMP = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+"""Libraries that look at OMP_NUM_THREADS where their own variable is not set."""
+ALONE = ("VECLIB_MAXIMUM_THREADS",)
+
+GUARDIAN = "import sys; sys.path.append(sys.argv[3]); from guardian import main; main()"
+"""The module is found by its folder: going through the package would import more than the guardian may hold."""
+
+WORKER = (
+    "import sys; root = sys.argv[1]; root in sys.path or sys.path.insert(0, root); "
+    "from flowyml.executors._processes.worker import main; main()"
+)
+
+
+def check_platform() -> None:
+    """Refuse to start processes where that cannot work.
+
+    Raises:
+        ExecutorError: Not Linux, no interpreter to start, or a frozen application (it would start itself again).
+    """
+    if sys.platform != "linux":
+        raise ExecutorError(f"process workers need Linux, this is {sys.platform}; use backend='thread'")
+    if not sys.executable:
+        raise ExecutorError(
+            "process workers need to know the interpreter, sys.executable is empty; use backend='thread'"
+        )
+    if getattr(sys, "frozen", False):
+        raise ExecutorError(
+            "this is a frozen application: starting sys.executable would start the application again, not a worker; "
+            "use backend='thread'"
+        )
+
+
+def guardian_command(control: int) -> list[str]:
+    """Return the command line of a guardian that serves this process over descriptor `control`."""
+    folder = str(Path(__file__).resolve().parent)
+    return [executable(), "-S", "-s", "-P", "-c", GUARDIAN, str(control), str(os.getpid()), folder]
+
+
+def guardian_environment() -> dict[str, str]:
+    """Return the driver's environment without what steers an interpreter, save where its library is."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("PYTHON") or key == "PYTHONHOME"}
+
+
+def worker_command(program: str, *arguments: object) -> list[bytes]:
+    """Return the command line of a worker.
+
+    Args:
+        program: The text it runs.
+        arguments: What follows in its `sys.argv`, behind the folder where this package is found.
+    """
+    root = Path(sys.modules["flowyml"].__file__ or "").resolve().parent.parent
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001  as multiprocessing does
+    command = [executable(), *flags, "-P", "-c", program, root, *arguments]
+    return [os.fsencode(str(argument)) for argument in command]
+
+
+def worker_environment(max_workers: int, tag: str) -> dict[bytes, bytes]:
+    """Return the driver's environment of this moment, with thread caps and the worker's tag."""
+    added = {**thread_caps(max_workers, os.environ), TAG: tag}
+    return {**os.environb, **{os.fsencode(key): os.fsencode(value) for key, value in added.items()}}
+
+
+def thread_caps(max_workers: int, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that share the cores among the workers, only those that the user left open.
+
+    >>> sorted(thread_caps(10**9, {"OMP_NUM_THREADS": "4"}).items())
+    [('VECLIB_MAXIMUM_THREADS', '1')]
+    """
+    names = ALONE if OPENMP in environment else (OPENMP, *FOLLOWS_OPENMP, *ALONE)
+    share = str(max(1, len(os.sched_getaffinity(0)) // max_workers))
+    return {name: share for name in names if name not in environment}
+
+
+def executable() -> str:
+    """Return the interpreter, not to be lost when the working directory changes."""
+    return os.path.abspath(sys.executable)  # noqa: PTH100  `resolve` would leave the virtual environment

@@ -1,0 +1,69 @@
+"""What ties a worker process to its pool: the first thing that runs in a worker.
+
+A worker finds its socket and its claim words at fixed descriptors and all else in `sys.argv`. It inherits nothing
+more: every descriptor of the guardian is closed by the exec. It dies with its guardian, even while user code holds the
+interpreter, because the kernel sees to it.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flowyml._core import ClaimWords
+from flowyml.executors._processes.guardian import WORKER_CLAIMS, WORKER_SOCKET
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Lifeline:
+    """What a worker has from its pool.
+
+    Attributes:
+        worker: Its id.
+        token: Random text known to this worker and the driver alone.
+        socket: Its end of the socket; blocks.
+        claims: The worker's view of its claim words (`take`).
+    """
+
+    worker: int
+    token: str
+    socket: socket.socket
+    claims: ClaimWords
+
+
+def attach(arguments: Sequence[str] | None = None) -> Lifeline:
+    """Tie this process to its guardian and take over its descriptors; ends the process if the guardian is gone.
+
+    Args:
+        arguments: Worker id, index of its claim words, the guardian's pid, token; by default what the pool put into
+            `sys.argv`.
+    """
+    worker, index, guardian, token = arguments if arguments is not None else sys.argv[2:]
+    die_with(int(guardian))
+    for fd in (WORKER_SOCKET, WORKER_CLAIMS):
+        os.set_inheritable(fd, False)  # noqa: FBT003  positional only
+    claims = ClaimWords(mmap.mmap(WORKER_CLAIMS, 0), int(index))
+    os.close(WORKER_CLAIMS)
+    return Lifeline(int(worker), token, socket.socket(fileno=WORKER_SOCKET), claims)
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when `parent`, which must be its only thread's process, is gone."""
+    try:
+        import ctypes
+    except ImportError:  # the end of the socket is all that is left
+        pass
+    else:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent:  # it went before the kernel was asked
+        os.kill(os.getpid(), signal.SIGKILL)

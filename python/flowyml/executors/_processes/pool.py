@@ -1,0 +1,342 @@
+"""The driver's side of the worker processes: start one, kill one, hear how each ended.
+
+A `WorkerPool` has one guardian, started with the first worker, and one piece of claim memory. It moves no steps and
+reads no results: each `Worker` carries its socket, its output pipes and its claim words, the dispatch loop does the rest.
+
+```text
+  spawn_worker() ─▶ Worker: pid unknown ── Started ─▶ pid known ── Exited ─▶ ended ── release() ─▶ closed, index free
+                         └───────────────── Refused ──────────────────────────▲
+```
+
+`fileno()` belongs into the loop's selector; when it is readable, `read_events()` says what happened. A lost guardian is
+the last event there is: the workers die with it, and the next `spawn_worker()` starts anew.
+
+A pool belongs to the process that made it. In a forked child it closes what it inherited and is as if never started.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import secrets
+import signal
+import socket
+import weakref
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from flowyml.errors import ExecutorError
+from flowyml.executors._processes import guardian
+from flowyml.executors._processes.claims import ClaimMemory
+from flowyml.executors._processes.environment import WORKER, worker_command, worker_environment
+from flowyml.executors._processes.link import GuardianLink
+
+if TYPE_CHECKING:
+    from flowyml._core import ClaimWords
+
+GRACE = 1.0
+"""Seconds that idle workers have to end by themselves, so that what they registered with `atexit` still runs."""
+
+
+@dataclass(eq=False, slots=True)
+class Worker:
+    """A worker process, from the moment it was asked for until it is released.
+
+    Attributes:
+        id: Number of the worker in its pool, never reused.
+        index: Place of its claim words.
+        claims: The driver's view of its claim words.
+        socket: The driver's end of its socket; does not block.
+        stdout: Reading end of the pipe that is its descriptor 1; does not block.
+        stderr: Reading end of the pipe that is its descriptor 2; does not block.
+        token: Random text known to this worker alone, for marks in its output.
+        pid: Its process, once it is known.
+        exitcode: How it ended, negative for a signal; `None` while it runs, and where nobody knows.
+        ended: The process is gone.
+    """
+
+    id: int
+    index: int
+    claims: ClaimWords
+    socket: socket.socket
+    stdout: int
+    stderr: int
+    token: str = field(default_factory=lambda: secrets.token_hex(8))
+    pid: int | None = None
+    exitcode: int | None = None
+    ended: bool = False
+    _closed: bool = field(default=False, repr=False)
+
+    def close(self) -> None:
+        """Close the driver's descriptors; more than once is fine."""
+        if not self._closed:
+            self._closed = True
+            self.socket.close()
+            guardian.close_all([self.stdout, self.stderr])
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A worker has a process; its `pid` is known."""
+
+    worker: Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """A worker's process is gone and reaped, with what it left behind; `exitcode` is set."""
+
+    worker: Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A worker could not be started."""
+
+    worker: Worker
+    error: OSError
+
+
+@dataclass(frozen=True, slots=True)
+class GuardianLost:
+    """The guardian died, and all workers with it; they are `ended` with an unknown exit code."""
+
+    reason: str
+
+
+Event = Started | Exited | Refused | GuardianLost
+
+
+class WorkerPool:
+    """Worker processes under one guardian. Not for several threads at once.
+
+    Args:
+        max_workers: Workers meant to run side by side; the cores are shared among so many.
+        program: Python text that a worker runs; its `sys.argv` is as `lifeline.attach` expects it.
+    """
+
+    def __init__(self, max_workers: int, *, program: str = WORKER) -> None:
+        self.max_workers = max_workers
+        self._program = program
+        self._session: _Session | None = None
+        self._finalizer: weakref.finalize[..., WorkerPool] | None = None
+        _pools.add(self)
+
+    @property
+    def workers(self) -> list[Worker]:
+        """The workers that are not released, in the order in which they were asked for."""
+        return [*self._session.workers.values()] if self._session else []
+
+    @property
+    def guardian_pid(self) -> int | None:
+        """Pid of the guardian; `None` when there is none."""
+        return self._session.link.pid if self._session else None
+
+    def fileno(self) -> int:
+        """Return what to register in a selector; changes when the pool is started again.
+
+        Raises:
+            ExecutorError: The pool is not started.
+        """
+        if self._session is None:
+            raise ExecutorError("the worker pool is not started")
+        return self._session.link.control.fileno()
+
+    def start(self) -> None:
+        """Start the guardian unless there is one that lives."""
+        if self._session is not None and not self._session.link.is_alive():
+            self._drop()
+        if self._session is None:
+            self._session = _Session()
+            self._finalizer = weakref.finalize(self, _Session.close, self._session, GRACE)
+
+    def spawn_worker(self) -> Worker:
+        """Ask for a worker; usable at once, it reads its socket when it is up.
+
+        Raises:
+            ExecutorError: The guardian is lost, does not start here, or there are too many workers.
+        """
+        self.start()
+        assert self._session is not None  # noqa: S101  start has made it
+        return self._session.spawn_worker(self._program, self.max_workers)
+
+    def kill(self, worker: Worker) -> None:
+        """Kill a worker with everything it started; `Exited` follows. One that has ended is left alone."""
+        if self._session is not None and not worker.ended:
+            self._session.command(guardian.KILL, worker.id)
+
+    def read_events(self) -> list[Event]:
+        """Return what happened since the last call; does not block."""
+        if self._session is None:
+            return []
+        events = self._session.read_events()
+        if events and isinstance(events[-1], GuardianLost):
+            self._forget_session()
+        return events
+
+    def release(self, worker: Worker) -> None:
+        """Close an ended worker's descriptors and free its claim words, when nothing is left to read from it.
+
+        Raises:
+            ValueError: It has not ended.
+        """
+        if not worker.ended:
+            raise ValueError(f"worker {worker.id} is still running")
+        worker.close()
+        if self._session is not None:
+            self._session.release(worker)
+
+    def shutdown(self, grace: float = GRACE) -> None:
+        """End all workers and the guardian, and wait for it; the pool may be started again.
+
+        Args:
+            grace: Seconds that workers have to end by themselves after their socket was closed; 0 kills at once.
+        """
+        if (session := self._session) is not None:
+            self._forget_session()
+            session.close(grace)
+
+    def _drop(self) -> None:
+        """Clear away a session whose guardian died while nobody looked."""
+        session, self._session = self._session, None
+        if session is not None:
+            self._detach()
+            session.read_events()
+            session.close_workers()
+
+    def _forget_session(self) -> None:
+        self._session = None
+        self._detach()
+
+    def _detach(self) -> None:
+        if self._finalizer is not None:
+            self._finalizer.detach()
+
+    def _abandon(self) -> None:
+        """Be as new in a forked child."""
+        if (session := self._session) is not None:
+            self._forget_session()
+            session.abandon()
+
+
+class _Session:
+    """One life of a pool: from the start of its guardian to its end."""
+
+    def __init__(self) -> None:
+        self.owner = os.getpid()
+        self.link = GuardianLink()
+        self.claims = ClaimMemory()
+        self.tag = secrets.token_hex(8)
+        self.workers: dict[int, Worker] = {}
+        self._next_id = 0
+
+    def spawn_worker(self, program: str, max_workers: int) -> Worker:
+        worker, theirs = self._new_worker()
+        try:
+            recipe = self._write_recipe(worker, program, max_workers)
+            theirs.append(recipe)
+            self.link.send(guardian.SPAWN, worker.id, fds=theirs)
+        except BaseException:
+            worker.close()
+            self.claims.give_back(worker.index)
+            raise
+        finally:
+            guardian.close_all([fd for fd in theirs if fd != self.claims.fd])
+        self.workers[worker.id] = worker
+        return worker
+
+    def _new_worker(self) -> tuple[Worker, list[int]]:
+        """Make a worker, and the descriptors of its process."""
+        index, claims = self.claims.take()
+        ours, theirs = socket.socketpair()
+        ours.settimeout(0)
+        (stdout, to_stdout), (stderr, to_stderr) = os.pipe(), os.pipe()
+        for fd in (stdout, stderr):
+            os.set_blocking(fd, False)  # noqa: FBT003  positional only
+        worker = Worker(self._next_id, index, claims, ours, stdout, stderr)
+        self._next_id += 1
+        return worker, [theirs.detach(), to_stdout, to_stderr, self.claims.fd]
+
+    def _write_recipe(self, worker: Worker, program: str, max_workers: int) -> int:
+        """Write down what to start, in a memfd: an environment may be larger than a message."""
+        command = worker_command(program, worker.id, worker.index, self.link.pid, worker.token)
+        environment = worker_environment(max_workers, f"{self.tag}:{worker.id}")
+        recipe = os.memfd_create("flowyml-recipe")
+        with open(recipe, "wb", closefd=False) as file:
+            file.write(marshal.dumps((command, environment)))
+        return recipe
+
+    def command(self, verb: bytes, worker: int) -> None:
+        """Send a command; a lost guardian is an event, not an error of this call."""
+        with suppress(ExecutorError):
+            self.link.send(verb, worker)
+
+    def read_events(self) -> list[Event]:
+        return [event for report in self.link.receive() if (event := self._note(report)) is not None]
+
+    def _note(self, report: tuple[bytes, int, int, int] | None) -> Event | None:
+        """Bring a report into the state of its worker."""
+        if report is None:
+            return self._note_loss()
+        kind, number, pid, status = report
+        worker = self.workers[number]
+        if kind == guardian.STARTED:
+            worker.pid = pid
+            return Started(worker)
+        worker.ended = True
+        if kind == guardian.REFUSED:
+            return Refused(worker, OSError(status, os.strerror(status)))
+        worker.exitcode = status
+        return Exited(worker)
+
+    def _note_loss(self) -> Event:
+        reason = self.link.obituary()
+        kill_tagged(self.tag)
+        for worker in self.workers.values():
+            worker.ended = True
+        self.link.end(0)
+        self.claims.close()
+        return GuardianLost(reason)
+
+    def release(self, worker: Worker) -> None:
+        if self.workers.pop(worker.id, None) is not None:
+            self.claims.give_back(worker.index)
+
+    def close_workers(self) -> None:
+        for worker in self.workers.values():
+            worker.close()
+
+    def close(self, grace: float) -> None:
+        """End everything; closed sockets tell idle workers to end."""
+        if os.getpid() != self.owner:
+            return
+        self.close_workers()
+        self.link.end(grace)
+        self.claims.close()
+        for worker in self.workers.values():
+            worker.ended = True
+
+    def abandon(self) -> None:
+        self.close_workers()
+        self.link.abandon()
+        self.claims.close()
+
+
+def kill_tagged(tag: str) -> None:
+    """Kill the processes that carry a pool's tag; for what outlives a lost guardian (workers die by themselves)."""
+    marker = f"{guardian.TAG}={tag}:".encode()
+    for pid in guardian.process_table():
+        if any(entry.startswith(marker) for entry in guardian.read_proc(pid, "environ").split(b"\0")):
+            guardian.send_signal(os.kill, pid, signal.SIGKILL)
+
+
+_pools: weakref.WeakSet[WorkerPool] = weakref.WeakSet()
+
+
+def _abandon_all() -> None:
+    for pool in list(_pools):
+        pool._abandon()  # noqa: SLF001  the module's own
+
+
+os.register_at_fork(after_in_child=_abandon_all)
