@@ -1,0 +1,232 @@
+"""The functions of a run as one payload, and the way back in a worker.
+
+    functions ──build_payload──▶ Payload(data, digest) ──wire──▶ load_payload ──▶ functions, or a LoadFailure each
+
+A function of an importable module goes by name; all others go by value, in one pickle, so that they share their
+globals as they do in the driver. The payload is built again at each run (a notebook may have changed a global) and its
+digest tells whether a worker has it already. The same functions with the same globals give the same digest.
+
+The module knows nothing of steps: whatever has a `func` or `__wrapped__` that is the function may stand under its name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import linecache
+import pickle
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flowyml._loading import loading
+from flowyml.errors import SerializationError
+from flowyml.executors._processes import namespaces, pickler
+from flowyml.executors._processes.importable import by_value_modules, importable, user_modules
+from flowyml.executors._processes.values import dump_result, dump_value, load_value
+
+__all__ = [
+    "LoadFailure",
+    "Payload",
+    "build_payload",
+    "dump_result",
+    "dump_value",
+    "load_payload",
+    "load_value",
+    "user_modules",
+]
+
+Function = Callable[..., object]
+Reference = tuple[str, str]
+"""Module, and the way from it to the function ("load", "load.func")."""
+
+LARGE = 10 * 2**20
+_warned: set[bytes] = set()
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """The functions of one run.
+
+    Attributes:
+        data: The bytes for `load_payload`.
+        digest: Equal for equal data.
+    """
+
+    data: bytes
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFailure:
+    """Stands for a function that did not load in a worker.
+
+    Attributes:
+        exception: What was raised.
+    """
+
+    exception: BaseException
+
+
+def build_payload(functions: Sequence[Function], names: Sequence[str]) -> Payload:
+    """Pickle the functions of a run, together.
+
+    Args:
+        functions: Any callables; the same one may come many times.
+        names: The step of each, for messages.
+
+    Raises:
+        SerializationError: A function cannot be pickled; names its step and the variable that is the reason.
+
+    Warns:
+        UserWarning: The payload is larger than 10 MiB; names the largest globals.
+
+    >>> import json
+    >>> load_payload(build_payload([json.dumps], ["dump"]).data)[0] is json.dumps  # doctest: +SKIP
+    True
+    """
+    pickler.forget_definitions()
+    by_value_modules()  # looks at sys.path and sys.modules once; what follows asks what was found
+    places: list[int | Reference] = []
+    index: dict[int, int] = {}
+    owners: dict[int, str] = {}
+    carried: list[Function] = []
+    for function, name in zip(functions, names, strict=True):
+        reference = _reference(function)
+        if reference is None and id(function) not in index:
+            index[id(function)] = len(carried)
+            owners[len(carried)] = name
+            carried.append(function)
+        places.append(reference or index[id(function)])
+    data = _dump(places, carried, owners)
+    payload = Payload(data, hashlib.blake2b(data, digest_size=16).digest())
+    if len(data) > LARGE and payload.digest not in _warned:
+        _warn_large(payload, carried)
+    return payload
+
+
+def _reference(function: Any) -> Reference | None:
+    """Return where a worker finds a function by name, if it can."""
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+    if not isinstance(module, str) or not isinstance(name, str) or not importable(module):
+        return None
+    if pickler.goes_by_value(module):
+        return None
+    found: Any = sys.modules[module]
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if found is function:
+        return module, name
+    for attribute in ("func", "__wrapped__"):
+        if getattr(found, attribute, None) is function:
+            return module, f"{name}.{attribute}"
+    return None
+
+
+def _dump(places: list[int | Reference], carried: list[Function], owners: dict[int, str]) -> bytes:
+    """Write the places, then everything by value in one pickle."""
+    file = io.BytesIO()
+    pickle.dump(places, file, pickler.PROTOCOL)
+    writer = pickler.Pickler(file)
+    try:
+        with pickler.by_value():
+            # In this order: the pickler fills the two dictionaries while it writes the functions.
+            writer.dump((carried, writer.exports, writer.sources))
+    except Exception as error:
+        raise _explained(carried, owners, error) from error
+    return file.getvalue()
+
+
+def _explained(carried: list[Function], owners: dict[int, str], error: Exception) -> SerializationError:
+    """Find the function that does not pickle, and why."""
+    from flowyml.executors._processes import blame
+
+    for place, function in enumerate(carried):
+        try:
+            pickler.dump_by_value(function)
+        except Exception as own:  # noqa: BLE001  any failure is the one that is looked for
+            return SerializationError(f"the function of step {owners[place]!r}", blame.explain(function, own))
+    return SerializationError(f"the functions of steps {list(owners.values())}", str(error))
+
+
+def _warn_large(payload: Payload, carried: list[Function]) -> None:
+    """Say once what makes a payload large."""
+    from flowyml.executors._processes import blame
+
+    _warned.add(payload.digest)
+    warnings.warn(
+        f"the functions of this run take {len(payload.data) / 2**20:.1f} MiB, sent to each worker; the largest of "
+        f"their globals: {blame.largest_globals(carried)}. Pass large data as params or inputs, or load it in a step",
+        UserWarning,
+        stacklevel=3,
+    )
+
+
+def load_payload(data: bytes) -> list[Function | LoadFailure]:
+    """Load the functions of a run in a worker, under a fresh `__main__`.
+
+    Args:
+        data: `Payload.data`.
+
+    Returns:
+        The functions, in the order of `build_payload`; a `LoadFailure` for each that does not load.
+    """
+    pickler.forget_definitions()
+    namespaces.begin()
+    prefer_fork()
+    file = io.BytesIO(data)
+    places: list[int | Reference] = pickle.load(file)
+    with loading():
+        carried = _load_carried(file)
+        return [_load_reference(place) if isinstance(place, tuple) else _pick(carried, place) for place in places]
+
+
+def _load_carried(file: io.BytesIO) -> list[Function] | LoadFailure:
+    """Load what came by value."""
+    try:
+        carried, exports, sources = pickle.load(file)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  the error belongs to the steps
+        return LoadFailure(error)
+    for module, names in exports.items():
+        for name, thing in names.items():
+            namespaces.namespace(module, {}).setdefault(name, thing)
+    linecache.cache.update(sources)
+    functions: list[Function] = carried
+    return functions
+
+
+def _pick(carried: list[Function] | LoadFailure, place: int) -> Function | LoadFailure:
+    """Return a function that came by value; they load, or fail, together."""
+    return carried if isinstance(carried, LoadFailure) else carried[place]
+
+
+def _load_reference(reference: Reference) -> Function | LoadFailure:
+    """Import a function; what that raises belongs to its step alone."""
+    import importlib
+
+    module, way = reference
+    try:
+        found: Any = importlib.import_module(module)
+        for part in way.split("."):
+            found = getattr(found, part)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  the error belongs to the step
+        return LoadFailure(error)
+    function: Function = found
+    return function
+
+
+def prefer_fork() -> None:
+    """Make fork the default start method of `multiprocessing` in a worker, unless the user has set one.
+
+    `__main__` of a worker exists only there: a child that is spawned could not find its functions. Python 3.14 made
+    forkserver the default on Linux; there is no public way to change a default and leave it changeable.
+    """
+    if sys.platform != "linux":
+        return
+    if sys.version_info >= (3, 14):
+        import multiprocessing
+        from multiprocessing import context
+
+        context._default_context._default_context = multiprocessing.get_context("fork")  # noqa: SLF001

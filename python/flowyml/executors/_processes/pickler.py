@@ -1,0 +1,188 @@
+"""cloudpickle, taught three things: shared globals, classes that stay themselves, files in tracebacks.
+
+`Pickler` is `cloudpickle.Pickler` for whatever goes by value between driver and workers:
+
+- the globals of a module that goes by value become that module's dictionary in the worker (`namespaces.namespace`);
+- a class that arrives twice is filled once (`namespaces.fill_class`);
+- code keeps its file name, and source lines that exist only in memory (notebook cells) are collected.
+
+`ValuePickler` is for arguments and results: each class or module-level function that goes by value is pickled once per
+run and travels as a definition which the other side makes only if it has not got it; its functions have globals of
+their own, so that loading an argument never touches what the steps of a worker share.
+
+It leans on two private names of cloudpickle, `Pickler._function_getnewargs` and `_class_setstate`; tests guard both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import linecache
+import sys
+import threading
+from contextlib import contextmanager
+from types import CodeType, FunctionType
+from typing import TYPE_CHECKING, Any
+
+import cloudpickle
+
+from flowyml.executors._processes import namespaces
+from flowyml.executors._processes.importable import by_value_modules
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PROTOCOL = 5
+_BY_VALUE_REDUCTION = 6  # length of what cloudpickle returns for a class or function by value; all others are shorter
+
+_lock = threading.RLock()
+_definitions: dict[int, tuple[object, tuple[bytes, bytes, str, str]]] = {}
+
+
+class _Globals:
+    """Stands in a pickle for the globals of a module that goes by value."""
+
+    def __init__(self, name: str, start: dict[str, object]) -> None:
+        self.name = name
+        self.start = start
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return namespaces.namespace, (self.name, self.start)
+
+
+class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+    """Pickles the functions of a payload.
+
+    Args:
+        file: Where the bytes go.
+
+    Attributes:
+        exports: Module to name to class or function by value: what is to be found by name in the worker.
+        sources: File name to the `linecache` entry of code whose source is in memory only.
+    """
+
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file, protocol=PROTOCOL)
+        self.exports: dict[str, dict[str, object]] = {}
+        self.sources: dict[str, Any] = {}
+        self._namespaces: dict[int, _Globals] = {}
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Reduce code, classes and functions; leave all else to cloudpickle."""
+        if type(obj) is CodeType:
+            return self._reduce_code(obj)
+        reduced = super().reducer_override(obj)
+        if reduced is NotImplemented or len(reduced) != _BY_VALUE_REDUCTION:
+            return reduced
+        if has_place(obj):
+            self.exports.setdefault(obj.__module__, {})[obj.__qualname__] = obj
+        if isinstance(obj, type):
+            namespaces.keep_as_is(obj)
+            return *reduced[:5], namespaces.fill_class
+        return reduced
+
+    def _reduce_code(self, code: CodeType) -> tuple[Any, ...]:
+        """Reduce code as cloudpickle does, and keep its file name beside."""
+        file = code.co_filename
+        entry = linecache.cache.get(file)
+        if entry is not None and len(entry) > 1 and entry[1] is None:
+            self.sources[file] = entry
+        return namespaces.make_code, (file, *self.dispatch_table[CodeType](code)[1])
+
+    def _function_getnewargs(self, func: FunctionType) -> tuple[Any, ...]:
+        """Put the shared namespace in the place of the globals, where the module goes by value."""
+        code, start, *rest = super()._function_getnewargs(func)
+        return code, self._shared_globals(func, start), *rest
+
+    def _shared_globals(self, func: FunctionType, start: dict[str, object]) -> object:
+        """Return what stands for the globals of a function."""
+        shared = func.__globals__
+        name = shared.get("__name__")
+        module = sys.modules.get(name) if isinstance(name, str) else None
+        if module is None or vars(module) is not shared or not goes_by_value(module.__name__):
+            return start
+        key = id(shared)
+        if key not in self._namespaces:
+            start = {key: value for key, value in start.items() if key != "__file__"}
+            self._namespaces[key] = _Globals(str(name), start)
+        return self._namespaces[key]
+
+
+class DefinitionPickler(Pickler):
+    """Pickles one class or function with globals of its own."""
+
+    def _shared_globals(self, func: FunctionType, start: dict[str, object]) -> object:  # noqa: ARG002
+        """Share nothing with the steps of the worker."""
+        return start
+
+
+class ValuePickler(DefinitionPickler):
+    """Pickles arguments and results that plain pickle cannot carry."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Reduce a class or function by value to its definition."""
+        known = _definitions.get(id(obj))
+        if known is not None:
+            return namespaces.locate, known[1]
+        reduced = super().reducer_override(obj)
+        if reduced is NotImplemented or len(reduced) != _BY_VALUE_REDUCTION:
+            return reduced
+        if isinstance(obj, type) or has_place(obj):
+            return namespaces.locate, _define(obj)
+        return reduced
+
+
+def _define(obj: Any) -> tuple[bytes, bytes, str, str]:
+    """Pickle a class or function once per run."""
+    file = io.BytesIO()
+    DefinitionPickler(file).dump(obj)
+    data = file.getvalue()
+    digest = hashlib.blake2b(data, digest_size=16).digest()
+    definition = (digest, data, obj.__module__ or "", obj.__qualname__ if has_place(obj) else "")
+    _definitions[id(obj)] = (obj, definition)
+    return definition
+
+
+def forget_definitions() -> None:
+    """Forget what classes and functions looked like: a run begins, and they may have changed."""
+    _definitions.clear()
+
+
+def has_place(obj: Any) -> bool:
+    """Tell whether a class or function is what its module has under its name."""
+    module = sys.modules.get(obj.__module__ or "")
+    name = obj.__qualname__
+    return module is not None and "." not in name and vars(module).get(name) is obj
+
+
+def goes_by_value(module: str) -> bool:
+    """Tell whether the functions of a loaded module must go by value."""
+    return (
+        module in ("__main__", "__mp_main__")
+        or module in by_value_modules()
+        or module in cloudpickle.list_registry_pickle_by_value()
+    )
+
+
+@contextmanager
+def by_value() -> Iterator[None]:
+    """Tell cloudpickle, while the block runs, which modules a worker cannot import."""
+    with _lock:
+        registered = cloudpickle.list_registry_pickle_by_value()
+        modules = [sys.modules[name] for name in by_value_modules() if name in sys.modules]
+        added = [module for module in modules if module.__name__ in sys.modules and module.__name__ not in registered]
+        for module in added:
+            cloudpickle.register_pickle_by_value(module)
+        try:
+            yield
+        finally:
+            for module in added:
+                cloudpickle.unregister_pickle_by_value(module)
+
+
+def dump_by_value(obj: object) -> bytes:
+    """Pickle an argument or result by value where plain pickle does not do."""
+    file = io.BytesIO()
+    with by_value():
+        ValuePickler(file).dump(obj)
+    return file.getvalue()
