@@ -108,8 +108,8 @@ def test_a_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     notebook = v4.new_notebook(cells=[v4.new_code_cell(cell) for cell in cells()])
-    client = nbclient.NotebookClient(notebook, timeout=SECONDS, kernel_name="python3")
-    client.execute(resources={"metadata": {"path": str(tmp_path)}})
+    where = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(notebook, timeout=SECONDS, kernel_name="python3", resources=where).execute()
     outputs = [output for cell in notebook.cells for output in cell.outputs if output.output_type != "execute_result"]
     assert [(output.name, output.text) for output in outputs] == [("stdout", "the page holds\n")]
 
@@ -136,6 +136,7 @@ def process_id() -> int:
     return os.getpid()
 
 
+@pytest.mark.timeout(20)
 @pytest.mark.parametrize("backend", ["process", "thread"])
 def test_independent_steps_run_at_the_same_time(backend: str, tmp_path: Path) -> None:
     ours, theirs = str(tmp_path / "a"), str(tmp_path / "b")
