@@ -7,11 +7,13 @@ FlowymlError
 ├── StepError                              a step failed: raised by raise_for_failure()
 ├── OutputMismatchError                    a step returned something else than its declared outputs
 ├── WorkerLostError                        the process that ran a step died in it
+├── RemoteError                            stands for an exception of a worker that cannot be rebuilt here
 ├── SerializationError                     a function, argument or result does not pickle
 ├── ValueLoadError                         a value arrived and does not load
 ├── StepNotRunError (LookupError)          a value is asked for and there is none
 ├── ExecutorError (RuntimeError)           an executor cannot do its work
 └── GraphError (ValueError)                what the core found wrong; the plan puts it into words
+RemoteTraceback (Exception)                never raised: the `__cause__` of what was raised in a worker, as text
 RunInterrupted (KeyboardInterrupt)         Ctrl-C ended a run; carries the partial result
 ```
 
@@ -111,7 +113,8 @@ class OutputMismatchError(FlowymlError):
     def __str__(self) -> str:
         """Say both sides and what would fit."""
         return (
-            f"step {self.step_name!r} declared {len(self.outputs)} outputs {self.outputs} but returned {self.returned}; "
+            f"step {self.step_name!r} declared {len(self.outputs)} outputs {self.outputs} "
+            f"but returned {self.returned}; "
             f"return a tuple or list of {len(self.outputs)} values, or a dict with these keys"
         )
 
@@ -133,6 +136,27 @@ class WorkerLostError(FlowymlError):
     def __str__(self) -> str:
         """Name step and signal or exit code."""
         return f"step {self.step_name!r} took its worker process down: {describe_exit(self.exitcode)}"
+
+
+class RemoteError(FlowymlError):
+    """An exception was raised in a worker and cannot be rebuilt here; this one stands for it.
+
+    Args:
+        type_name: Module and qualified name of its class.
+        text: What `str()` of it was.
+        traceback: The worker's traceback.
+    """
+
+    def __init__(self, type_name: str, text: str, traceback: str) -> None:
+        """Keep what is known of the exception."""
+        super().__init__(type_name, text, traceback)
+        self.type_name = type_name
+        self.text = text
+        self.traceback = traceback
+
+    def __str__(self) -> str:
+        """Say what the exception said, after the name of its class."""
+        return f"{self.type_name}: {self.text}" if self.text else self.type_name
 
 
 class SerializationError(FlowymlError):
@@ -209,7 +233,24 @@ class GraphError(FlowymlError, ValueError):
         self.problems = list(problems)
 
 
-class RunInterrupted(KeyboardInterrupt):  # noqa: N818  the name of the contract; it is no error of the program
+class RemoteTraceback(Exception):  # noqa: N818  it is no error, it tells where one was raised
+    """The traceback of an exception that was raised in a worker process.
+
+    Args:
+        text: The formatted traceback, with its source lines.
+    """
+
+    def __init__(self, text: str) -> None:
+        """Keep the text."""
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        """Return the text, set off from the traceback that it is printed in."""
+        return f'\n"""\n{self.text.rstrip()}\n"""'
+
+
+class RunInterrupted(KeyboardInterrupt):
     """Ctrl-C ended a run; workers are gone, what was finished is kept.
 
     Args:
