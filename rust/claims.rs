@@ -256,3 +256,82 @@ pub fn stamped(slot: u32, stamp: u64) -> Option<f64> {
 pub fn low(slot: u64) -> u32 {
     slot as u32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn word(next: u32, end: u32) -> Word {
+        Word { next, end }
+    }
+
+    #[test]
+    fn bits_and_back() {
+        let bits = 0x0123_4567_89ab_cdef;
+        assert_eq!(Word::from_bits(bits).to_bits(), bits);
+        assert_eq!(Word::from_bits(bits), word(0x89ab_cdef, 0x0123_4567));
+    }
+
+    #[test]
+    fn a_post_extends_until_something_was_taken_back() {
+        assert_eq!(word(1, 3).posted(3, 2), Some(word(1, 5)));
+        assert_eq!(word(1, 2).posted(3, 2), None);
+        assert_eq!(word(2, 2).posted(3, 2), Some(word(3, 5)));
+    }
+
+    #[test]
+    fn only_the_next_slot_can_be_taken() {
+        assert_eq!(word(1, 3).taken(1), Some(word(2, 3)));
+        assert_eq!(word(1, 3).taken(0), None);
+        assert_eq!(word(1, 3).taken(2), None);
+        assert_eq!(word(3, 3).taken(3), None);
+    }
+
+    #[test]
+    fn taking_back_leaves_what_is_kept() {
+        assert_eq!(word(1, 5).taken_back(1), Some(word(1, 2)));
+        assert_eq!(word(1, 5).taken_back(4), None);
+        assert_eq!(word(5, 5).taken_back(0), None);
+    }
+
+    #[test]
+    fn a_post_is_refused_while_too_many_slots_wait() {
+        assert!(word(0, 0).posted(0, u32::MAX / 2).is_some());
+        assert!(word(0, 0).posted(0, u32::MAX / 2 + 1).is_none());
+        assert!(word(0, 9).posted(9, u32::MAX).is_none());
+    }
+
+    #[test]
+    fn slot_numbers_go_on_where_their_low_half_comes_round() {
+        let start = (7 << 32) - 1;
+        let mut ledger = Ledger {
+            high: start,
+            floor: start,
+            before: None,
+        };
+        let (bits, time) = (
+            AtomicU64::new(word(u32::MAX, u32::MAX).to_bits()),
+            AtomicU64::new(0),
+        );
+        let claims = Claims {
+            word: &bits,
+            time: &time,
+        };
+        assert_eq!(claims.post(&mut ledger, 4), Some(start));
+        assert!(claims.take(start, 5.0) && claims.take(start + 1, 6.0));
+        assert_eq!(claims.take_back(&ledger, 1), (start + 3, 1));
+        assert!(claims.take(start + 2, 7.0) && !claims.take(start + 3, 8.0));
+        assert_eq!(claims.post(&mut ledger, 1), Some(start + 4));
+        let begun = claims.begun(&ledger);
+        assert_eq!((begun.next, begun.end), (start + 4, start + 5));
+        assert_eq!((begun.last, begun.time), (Some(start + 2), Some(7.0)));
+    }
+
+    #[test]
+    fn a_time_is_known_to_a_microsecond_for_years() {
+        let now = 9e7 + 0.123_456_7;
+        let told = stamped(3, stamp(3, now)).unwrap_or_default();
+        assert!((now - told).abs() < 1e-5);
+        assert_eq!(stamped(4, stamp(3, now)), None);
+    }
+}
