@@ -63,10 +63,13 @@ impl Word {
     pub fn posted(self, high: u64, count: u32) -> Option<Self> {
         let start = low(high);
         let next = if self.end == start { self.next } else { start };
-        let end = start.wrapping_add(count);
         // More than half of the numbers in flight would make the order of two slots unclear.
-        let orderly = end.wrapping_sub(next) <= u32::MAX / 2;
-        (orderly && (self.end == start || self.next == self.end)).then_some(Self { next, end })
+        let room = (u32::MAX / 2).saturating_sub(self.waiting());
+        let may = count <= room && (self.end == start || self.waiting() == 0);
+        may.then(|| Self {
+            next,
+            end: start.wrapping_add(count),
+        })
     }
 
     /// Begins `slot`; `None` if it was taken back.
@@ -120,7 +123,9 @@ impl Ledger {
     /// The full number of a slot at or below `high`, from its low half.
     #[must_use]
     pub fn widen(&self, slot: u32) -> u64 {
-        self.high - u64::from(low(self.high).wrapping_sub(slot))
+        // Saturating here and below: a worker's stray write into its words must not bring the driver down.
+        self.high
+            .saturating_sub(u64::from(low(self.high).wrapping_sub(slot)))
     }
 
     /// The greatest slot that was claimed, looking at `word`.
@@ -130,7 +135,7 @@ impl Ledger {
         if next == self.floor {
             self.before
         } else {
-            Some(next - 1)
+            next.checked_sub(1)
         }
     }
 }
@@ -231,8 +236,8 @@ pub fn begun(ledger: &Ledger, word: Word, time: u64) -> Begun {
     }
 }
 
-/// Lowest bits of a time that give way to the mark of its slot: what is left of an `f64` tells seconds since boot to
-/// well under a microsecond for years.
+/// Lowest bits of a time that give way to the mark of its slot: an `f64` of seconds keeps a precision of some
+/// nanoseconds for weeks, of some microseconds for years.
 const MARK: u64 = 0xff;
 
 /// The time `now` (seconds), marked as that of `slot`.

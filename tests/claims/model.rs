@@ -1,57 +1,30 @@
-//! The claim words under every interleaving of a driver and a worker.
+//! A search through all states that a driver and a worker can reach.
 //!
-//! The model is a search through all states that the two can reach, a load and the compare-and-swap after it being
-//! steps of their own, with the transitions of `flowyml::claims` themselves. The driver may at any moment post, take back
-//! (to post again, or to have the item run elsewhere), receive and look; the worker may die anywhere. Searched as well:
-//! two protocols that look right and are not, to show that the model finds such faults.
-
-#![expect(clippy::unwrap_used, reason = "how a test fails")]
+//! A load and the compare-and-swap after it are steps of their own, with the transitions of `flowyml::claims` themselves.
+//! The driver may at any moment post, take back (to post again, or to have the item run elsewhere), receive a result and
+//! look; the worker may die anywhere. A search fails where an item runs twice, where the driver sees or blames wrongly,
+//! and where there is no way to the end.
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicU64;
 
-use flowyml::claims::{Claims, Ledger, Word, begun, low, stamp};
+use flowyml::claims::{Ledger, Word, begun, low, stamp};
 
 const ITEMS: usize = 3;
 
 /// How slots are posted: the part in which protocols differ.
 #[derive(Clone, Copy)]
-struct Protocol {
-    post: fn(&Ledger, Word, u32) -> Option<Word>,
-    first: fn(&Ledger, Word) -> u64,
-    frame_first: bool,
+pub(crate) struct Protocol {
+    pub(crate) post: fn(&Ledger, Word, u32) -> Option<Word>,
+    pub(crate) first: fn(&Ledger, Word) -> u64,
+    pub(crate) frame_first: bool,
 }
-
-const OURS: Protocol = Protocol {
-    post: |ledger, word, count| word.posted(ledger.high(), count),
-    first: |ledger, _| ledger.high(),
-    frame_first: false,
-};
-
-/// Posts on top of `end`, whatever was taken back: slot numbers come again.
-const NAIVE: Protocol = Protocol {
-    post: |_, word, count| {
-        Some(Word {
-            end: word.end + count,
-            ..word
-        })
-    },
-    first: |_, word| u64::from(word.end),
-    frame_first: false,
-};
-
-/// Never reuses a number, but the worker may hold a frame whose slots are not posted.
-const FRAME_FIRST: Protocol = Protocol {
-    frame_first: true,
-    ..OURS
-};
 
 /// What may happen in a search.
 #[derive(Clone, Copy)]
-struct World {
-    protocol: Protocol,
-    elsewhere: bool,
-    death: bool,
+pub(crate) struct World {
+    pub(crate) protocol: Protocol,
+    pub(crate) elsewhere: bool,
+    pub(crate) death: bool,
 }
 
 type Slots = Vec<(u64, u8)>;
@@ -421,7 +394,7 @@ fn time_of(slot: u64) -> f64 {
 }
 
 /// Searches all states; returns how many there are, or what is wrong in one of them.
-fn explore(world: World) -> Result<usize, String> {
+pub(crate) fn explore(world: World) -> Result<usize, String> {
     let mut ids = HashMap::from([(State::start(), 0)]);
     let mut todo = vec![State::start()];
     let mut before: Vec<Vec<usize>> = vec![vec![]];
@@ -458,93 +431,4 @@ fn reaching(before: &[Vec<usize>], finals: Vec<usize>) -> usize {
         }
     }
     seen.iter().filter(|&&reached| reached).count()
-}
-
-#[test]
-fn every_item_runs_once_and_nothing_is_stuck() {
-    let world = World {
-        protocol: OURS,
-        elsewhere: false,
-        death: false,
-    };
-    let states = explore(world).unwrap();
-    assert!(states > 10_000, "only {states} states");
-}
-
-#[test]
-fn items_taken_back_run_elsewhere_and_only_there() {
-    let world = World {
-        protocol: OURS,
-        elsewhere: true,
-        death: false,
-    };
-    explore(world).unwrap();
-}
-
-#[test]
-fn a_death_anywhere_is_blamed_on_the_item_that_ran() {
-    let world = World {
-        protocol: OURS,
-        elsewhere: true,
-        death: true,
-    };
-    let states = explore(world).unwrap();
-    assert!(states > 10_000, "only {states} states");
-}
-
-#[test]
-fn reused_slot_numbers_run_an_item_twice() {
-    let world = World {
-        protocol: NAIVE,
-        elsewhere: true,
-        death: false,
-    };
-    let fault = explore(world).unwrap_err();
-    assert!(fault.contains("twice"), "{fault}");
-}
-
-#[test]
-fn a_frame_before_its_post_loses_items() {
-    let world = World {
-        protocol: FRAME_FIRST,
-        elsewhere: false,
-        death: false,
-    };
-    let fault = explore(world).unwrap_err();
-    assert!(fault.contains("no way to the end"), "{fault}");
-}
-
-/// Two real threads on real atomics: every slot is either begun by the worker or taken back, never both.
-#[test]
-fn threads_agree_on_every_slot() {
-    const SLOTS: u64 = 200_000;
-    let (word, time) = (AtomicU64::new(0), AtomicU64::new(0));
-    let claims = Claims {
-        word: &word,
-        time: &time,
-    };
-    let (frames, inbox) = std::sync::mpsc::channel::<std::ops::Range<u64>>();
-    let (taken, back) = std::thread::scope(|scope| {
-        let worker = scope.spawn(move || {
-            let frames = inbox.iter().flatten();
-            frames
-                .filter(|&slot| claims.take(slot, 1.0))
-                .collect::<Vec<_>>()
-        });
-        let mut ledger = Ledger::default();
-        let mut back = vec![];
-        while ledger.high() < SLOTS {
-            if let Some(first) = claims.post(&mut ledger, 7) {
-                frames.send(first..ledger.high()).unwrap();
-            }
-            let (first, count) = claims.take_back(&ledger, 2);
-            back.extend(first..first + u64::from(count));
-        }
-        drop(frames);
-        (worker.join().unwrap(), back)
-    });
-    let mut all = [taken, back].concat();
-    all.sort_unstable();
-    assert!(all.iter().copied().eq(0..all.len() as u64));
-    assert!(all.len() as u64 >= SLOTS);
 }
