@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowyml.errors import ExecutorError
+from flowyml.executors._cpus import SHARE_VARIABLE, share_of
 from flowyml.executors._processes.guardian import TAG
 
 if TYPE_CHECKING:
@@ -77,20 +78,20 @@ def worker_command(program: str, *arguments: object) -> list[bytes]:
 
 
 def worker_environment(max_workers: int, tag: str) -> dict[bytes, bytes]:
-    """Return the driver's environment of this moment, with thread caps and the worker's tag."""
-    added = {**thread_caps(max_workers, os.environ), TAG: tag}
+    """Return the driver's environment of this moment, with the worker's share of the CPUs and its tag."""
+    share = share_of(max_workers)
+    added = {**thread_caps(share, os.environ), SHARE_VARIABLE: str(share), TAG: tag}
     return {**os.environb, **{os.fsencode(key): os.fsencode(value) for key, value in added.items()}}
 
 
-def thread_caps(max_workers: int, environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that share the cores among the workers, only those that the user left open.
+def thread_caps(share: int, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that keep numeric libraries to `share` threads, only those that the user left open.
 
-    >>> sorted(thread_caps(10**9, {"OMP_NUM_THREADS": "4"}).items())
-    [('VECLIB_MAXIMUM_THREADS', '1')]
+    >>> thread_caps(2, {"OMP_NUM_THREADS": "4"})
+    {'VECLIB_MAXIMUM_THREADS': '2'}
     """
     names = ALONE if OPENMP in environment else (OPENMP, *FOLLOWS_OPENMP, *ALONE)
-    share = str(max(1, len(os.sched_getaffinity(0)) // max_workers))
-    return {name: share for name in names if name not in environment}
+    return {name: str(share) for name in names if name not in environment}
 
 
 def executable() -> str:

@@ -1,7 +1,7 @@
 """The driver's side of the worker processes: start one, kill one, hear how each ended.
 
 A `WorkerPool` has one guardian, started with the first worker, and one piece of claim memory. It moves no steps and
-reads no results: each `Worker` carries its socket, its output pipes and its claim words, the dispatch loop does the rest.
+reads no results: a `Worker` carries its socket, its output pipes and its claim words, the dispatch loop does the rest.
 
 ```text
   spawn_worker() ─▶ Worker: pid unknown ── Started ─▶ pid known ── Exited ─▶ ended ── release() ─▶ closed, index free
@@ -253,7 +253,7 @@ class _Session:
         ours.settimeout(0)
         (stdout, to_stdout), (stderr, to_stderr) = os.pipe(), os.pipe()
         for fd in (stdout, stderr):
-            os.set_blocking(fd, False)  # noqa: FBT003  positional only
+            os.set_blocking(fd, False)
         worker = Worker(self._next_id, index, claims, ours, stdout, stderr)
         self._next_id += 1
         return worker, [theirs.detach(), to_stdout, to_stderr, self.claims.fd]
