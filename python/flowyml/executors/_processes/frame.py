@@ -187,7 +187,7 @@ def _umask() -> int | None:
 def _start_method() -> str | None:
     """Return the start method of `multiprocessing` where the user chose another than the platform's."""
     multiprocessing = sys.modules.get("multiprocessing")
-    if not hasattr(multiprocessing, "get_start_method"):  # not imported, or another thread is at it
+    if multiprocessing is None or not hasattr(multiprocessing, "get_start_method"):  # another thread imports it
         return None
     method: str | None = multiprocessing.get_start_method(allow_none=True)
     return None if method == multiprocessing.get_all_start_methods()[0] else method

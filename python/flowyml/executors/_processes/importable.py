@@ -87,7 +87,8 @@ def _is_user(name: str, module: object) -> bool:
     file = module_file(module)
     if file is not None:
         return not file.startswith(_known.installed)
-    return isinstance(module, ModuleType) and "." not in name and not _has_origin(module)
+    root = name.partition(".")[0]
+    return isinstance(module, ModuleType) and not _has_origin(module) and (root == name or not importable(root))
 
 
 def _has_origin(module: ModuleType) -> bool:

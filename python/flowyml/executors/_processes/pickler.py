@@ -99,7 +99,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
         shared = func.__globals__
         name = shared.get("__name__")
         module = sys.modules.get(name) if isinstance(name, str) else None
-        if module is None or vars(module) is not shared or not goes_by_value(module.__name__):
+        if module is None or vars(module) is not shared or not goes_by_value(str(name)) or not _is_reachable(str(name)):
             return start
         key = id(shared)
         if key not in self._namespaces:
@@ -150,9 +150,15 @@ def forget_definitions() -> None:
 
 def has_place(obj: Any) -> bool:
     """Tell whether a class or function is what its module has under its name."""
-    module = sys.modules.get(obj.__module__ or "")
-    name = obj.__qualname__
-    return module is not None and "." not in name and vars(module).get(name) is obj
+    home, name = obj.__module__ or "", obj.__qualname__
+    module = sys.modules.get(home)
+    return module is not None and "." not in name and vars(module).get(name) is obj and _is_reachable(home)
+
+
+def _is_reachable(module: str) -> bool:
+    """Tell whether plain pickle finds a loaded module by name: it asks for the packages above it too."""
+    parent = module.rpartition(".")[0]
+    return not parent or (parent in sys.modules and _is_reachable(parent))
 
 
 def goes_by_value(module: str) -> bool:
