@@ -1,0 +1,78 @@
+"""flowyml: graphs of plain Python functions, run in parallel.
+
+The public names, loaded when they are first used: `import flowyml` stays cheap.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flowyml.contexts import Context as Context
+    from flowyml.contexts import context as context
+    from flowyml.errors import CycleError as CycleError
+    from flowyml.errors import ExecutorError as ExecutorError
+    from flowyml.errors import FlowymlError as FlowymlError
+    from flowyml.errors import OutputMismatchError as OutputMismatchError
+    from flowyml.errors import PipelineValidationError as PipelineValidationError
+    from flowyml.errors import RemoteError as RemoteError
+    from flowyml.errors import RunInterrupted as RunInterrupted
+    from flowyml.errors import SerializationError as SerializationError
+    from flowyml.errors import StepError as StepError
+    from flowyml.errors import StepNotRunError as StepNotRunError
+    from flowyml.errors import ValueLoadError as ValueLoadError
+    from flowyml.errors import WorkerLostError as WorkerLostError
+    from flowyml.executors.contract import Executor as Executor
+    from flowyml.executors.local import LocalExecutor as LocalExecutor
+    from flowyml.executors.parallel import ParallelExecutor as ParallelExecutor
+    from flowyml.pipeline import Pipeline as Pipeline
+    from flowyml.result import PipelineResult as PipelineResult
+    from flowyml.result import StepResult as StepResult
+    from flowyml.state import StepState as StepState
+    from flowyml.steps import Step as Step
+    from flowyml.steps import step as step
+    from flowyml.utils.parallel import parallel_map as parallel_map
+
+_HOMES = {
+    "flowyml.contexts": ("Context", "context"),
+    "flowyml.errors": (
+        "CycleError",
+        "ExecutorError",
+        "FlowymlError",
+        "OutputMismatchError",
+        "PipelineValidationError",
+        "RemoteError",
+        "RunInterrupted",
+        "SerializationError",
+        "StepError",
+        "StepNotRunError",
+        "ValueLoadError",
+        "WorkerLostError",
+    ),
+    "flowyml.executors.contract": ("Executor",),
+    "flowyml.executors.local": ("LocalExecutor",),
+    "flowyml.executors.parallel": ("ParallelExecutor",),
+    "flowyml.pipeline": ("Pipeline",),
+    "flowyml.result": ("PipelineResult", "StepResult"),
+    "flowyml.state": ("StepState",),
+    "flowyml.steps": ("Step", "step"),
+    "flowyml.utils.parallel": ("parallel_map",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME_OF)  # noqa: PLE0605  one list of names, above
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first used."""
+    module = _HOME_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module 'flowyml' has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(module), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return __all__

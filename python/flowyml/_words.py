@@ -1,0 +1,48 @@
+"""Words of messages: near matches, counts, long lists made short.
+
+It knows nothing of steps or pipelines; everything here takes names and returns text.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+# difflib compares pairwise; with a million names a typo must not cost minutes.
+_MOST_COMPARED = 20_000
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """Return "; did you mean 'x'?" with the closest known names, or "" if none is close.
+
+    >>> nearest("lerning_rate", ["learning_rate", "epochs"])
+    "; did you mean 'learning_rate'?"
+    """
+    pool = list(known)[:_MOST_COMPARED]
+    close = difflib.get_close_matches(name, pool, n=2, cutoff=0.6)
+    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+def unknown_keywords(where: str, unknown: Iterable[str], known: Sequence[str]) -> str:
+    """Return the text of the `TypeError` for keywords that nobody knows.
+
+    >>> unknown_keywords("step()", ["nmae"], ["name", "inputs"])
+    "step() got an unknown keyword 'nmae'; did you mean 'name'?"
+    """
+    name = next(iter(unknown))
+    hint = nearest(name, known) or f"; known are {', '.join(known)}"
+    return f"{where} got an unknown keyword {name!r}{hint}"
+
+
+def listed(names: Iterable[str], most: int = 5) -> str:
+    """Return names in quotes, the first few of them.
+
+    >>> listed("abcdefg")
+    "'a', 'b', 'c', 'd', 'e' and 2 more"
+    """
+    names = list(names)
+    text = ", ".join(map(repr, names[:most]))
+    return text if len(names) <= most else f"{text} and {len(names) - most} more"

@@ -1,0 +1,191 @@
+"""Batches as frames: which function each step of a batch calls, with which arguments.
+
+```
+batch ──▶ groups of steps that call alike ──▶ [function, keywords, outputs, names, flat, calls] ──▶ CALLS frame
+```
+
+Values of steps before are kept encoded and go on as they are: the driver never unpickles what it only passes on. All
+else is pickled here, value by value, so that steps share no object. A large value that is seen a second time becomes a
+shared one, sent to each worker once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flowyml.errors import SerializationError
+from flowyml.executors._processes import wire
+from flowyml.executors._processes.payload import Payload, build_payload
+from flowyml.executors._processes.values import dump_value
+from flowyml.wiring import ASSET, ITEM, PARAM, SPREAD
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from flowyml._core import Batch
+    from flowyml.run import Run
+    from flowyml.wiring import Template
+
+# Smaller values are cheaper to send again than to look up.
+_LARGE = 1 << 16
+
+
+class Stretch(NamedTuple):
+    """Consecutive steps of a batch that call alike: `length` steps, or items of one mapped step from `first` on."""
+
+    template: Template
+    node: int
+    first: int | None
+    length: int
+    position: int
+
+
+class Message(NamedTuple):
+    """What goes to a worker for one batch.
+
+    Attributes:
+        groups: The body, without the slot.
+        segments: Large values beside it.
+        shared: Numbers of the shared values that it refers to.
+        refused: Arguments that do not pickle, by position in the batch.
+    """
+
+    groups: list[Any]
+    segments: list[bytes]
+    shared: set[int]
+    refused: dict[int, SerializationError]
+
+
+class CallWriter:
+    """Writes the messages of one run.
+
+    Args:
+        run: The run.
+
+    Raises:
+        SerializationError: If a function of the run does not pickle.
+
+    Attributes:
+        payload: The functions of the run.
+        shared: The large values that several steps read, by number.
+    """
+
+    def __init__(self, run: Run) -> None:
+        """Collect the functions."""
+        self._run = run
+        self._plan = run.plan
+        self.shared: list[bytes] = []
+        self._shared_numbers: dict[int, int] = {}
+        self._seen_large: set[int] = set()
+        self._functions: dict[int, int] = {}
+        self.payload = self._collect()
+        self.function_count = len(self._functions)
+
+    def write(self, batch: Batch) -> Message:
+        """Return the message for a batch."""
+        message = Message([], [], set(), {})
+        message.groups.extend(self._group(message, stretch) for stretch in self._stretches(batch))
+        return message
+
+    def _collect(self) -> Payload:
+        functions: list[Any] = []
+        names: list[str] = []
+        seen: set[int] = set()
+        for name, form in zip(self._plan.names, self._plan.forms, strict=True):
+            if id(form) in seen:
+                continue
+            seen.add(id(form))
+            if id(form.step.func) not in self._functions:
+                self._functions[id(form.step.func)] = len(functions)
+                functions.append(form.step.func)
+                names.append(name)
+        return build_payload(functions, names)
+
+    def _stretches(self, batch: Batch) -> Iterator[Stretch]:
+        """Split a batch into stretches of steps with one template."""
+        templates: Sequence[Any] = self._plan.templates
+        position = 0
+        for _, count, node, index in batch.runs:
+            if index is not None:
+                yield Stretch(templates[node], node, index, count, position)
+                position += count
+                continue
+            first, end = node, node + count
+            while first < end:
+                template, last = templates[first], first + 1
+                while last < end and templates[last] is template:
+                    last += 1
+                yield Stretch(template, first, None, last - first, position)
+                position += last - first
+                first = last
+
+    def _group(self, message: Message, stretch: Stretch) -> list[Any]:
+        template, node = stretch.template, stretch.node
+        function = self._functions[id(self._plan.forms[node].step.func)]
+        flat = self._flat(stretch)
+        if flat is not None:
+            return [function, (), None, None, True, flat]
+        names = self._plan.names[node : node + stretch.length] if template.outputs else None
+        calls = [self._call(message, stretch, k) for k in range(stretch.length)]
+        return [function, template.keywords, template.outputs or None, names, False, calls]
+
+    def _flat(self, stretch: Stretch) -> list[Any] | None:
+        """Return the only arguments of a stretch in one list, if they are numbers and such: the common fan-out."""
+        template, first = stretch.template, stretch.first
+        if template.outputs:
+            return None
+        if first is not None and template.single:
+            values = list(template.items[first : first + stretch.length])  # type: ignore[index]
+        elif template.direct and len(template.sources) == 1:
+            values = [row[0] for row in self._plan.rows[stretch.node : stretch.node + stretch.length]]
+        else:
+            return None
+        return values if wire.ATOMS.issuperset(map(type, values)) else None
+
+    def _call(self, message: Message, stretch: Stretch, k: int) -> list[Any] | None:
+        """Return the encoded arguments of one step, or `None` if one does not pickle."""
+        mapped = stretch.first is not None
+        node = stretch.node if mapped else stretch.node + k
+        try:
+            return self._arguments(message, stretch.template, node, (stretch.first or 0) + k)
+        except SerializationError as error:
+            message.refused[stretch.position + k] = error
+            return None
+
+    def _arguments(self, message: Message, template: Template, node: int, index: int) -> list[Any]:
+        run, row = self._run, self._plan.rows[node]
+        references = self._plan.references.get(node, ())
+        arguments: list[Any] = []
+        for kind, which in template.sources:
+            if kind == PARAM:
+                arguments.append(self._encoded(message, row[which], node))
+            elif kind == ITEM:
+                arguments.append(self._encoded(message, template.items[index], node))  # type: ignore[index]
+            elif kind == ASSET:
+                arguments.append(wire.slim(run.values.argument(references[which]), message.segments))
+            elif kind == SPREAD:
+                arguments.extend(wire.slim(run.values.argument(references[which]), message.segments))
+            else:
+                arguments.append(self._encoded(message, which, node))
+        return arguments
+
+    def _encoded(self, message: Message, value: Any, node: int) -> Any:
+        if type(value) in wire.ATOMS:
+            return value
+        number = self._shared_numbers.get(id(value))
+        if number is None:
+            data = dump_value(value, f"an argument of step {self._plan.names[node]!r}")
+            if len(data) < _LARGE:
+                return data
+            if id(value) not in self._seen_large:
+                self._seen_large.add(id(value))
+                return wire.slim(data, message.segments)
+            number = self._share(value, data)
+        message.shared.add(number)
+        return (number, True)
+
+    def _share(self, value: Any, data: bytes) -> int:
+        """The plan holds the value as long as the run lasts, so its id stays its own."""
+        number = self._shared_numbers[id(value)] = len(self.shared)
+        self.shared.append(data)
+        return number

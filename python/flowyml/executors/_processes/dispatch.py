@@ -1,0 +1,292 @@
+"""The dispatch loop: one thread in the driver owns all transport to the worker processes.
+
+```
+            ┌── fill: idle workers get batches, then everybody a second one (prefetch); nothing ready: take back
+  run() ──▶ │── wait: epoll on sockets, output pipes, the guardian
+            └── handle: results ─▶ run.complete   output ─▶ sys.stdout   deaths ─▶ blame, give back, replace
+```
+
+When a worker dies, whole frames that it has sent still count; then the step it claimed last is the one to blame, unless
+its result is in, and everything else that was posted to it becomes ready again without having spent an attempt.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from typing import TYPE_CHECKING
+
+from flowyml.errors import ExecutorError, WorkerLostError
+from flowyml.executors._processes import wire
+from flowyml.executors._processes.calls import CallWriter
+from flowyml.executors._processes.logs import handle_record
+from flowyml.executors._processes.member import Member, Posting
+from flowyml.executors._processes.outcomes import Outcomes
+from flowyml.executors._processes.pool import Exited, GuardianLost, Refused
+from flowyml.executors.batching import BatchSizer
+
+if TYPE_CHECKING:
+    from flowyml.executors._processes.team import ProcessTeam
+    from flowyml.executors._processes.wire import Body
+    from flowyml.run import Run
+
+# Some milliseconds of work hide the cost of a message; more would only delay what could go elsewhere.
+_TARGET = 0.004
+_MOST = 4096
+# One batch running and one on its way, so that a worker never waits for the driver.
+_DEPTH = 2
+# Steps behind one that runs longer than this are taken back for a worker that has nothing to do.
+_PATIENCE = 0.001
+_LONGEST_WAIT = 1.0
+# Workers that die one after the other without having begun a step: something is wrong with starting, not with a step.
+_MOST_FALSE_STARTS = 3
+
+clock = time.monotonic
+
+
+class Dispatch:
+    """One run on a team of worker processes."""
+
+    def __init__(self, team: ProcessTeam, run: Run) -> None:
+        """Prepare the functions and the loop; no step starts."""
+        self._team = team
+        self._run = run
+        self._writer = CallWriter(run)
+        self._outcomes = Outcomes(run)
+        self._sizer = BatchSizer(_TARGET, _MOST)
+        self._poll = select.epoll()
+        self._sockets: dict[int, Member] = {}
+        self._pipes: dict[int, Member] = {}
+        self._false_starts = 0
+        self._stopped = False
+        self._setup = team.setup(self._writer)
+
+    def run(self) -> None:
+        """Run all steps."""
+        try:
+            self._begin()
+            while not self._run.finished:
+                self._fill()
+                self._wait()
+            for member in self._team.members:
+                member.read_pipes(last=True)
+        finally:
+            self._poll.close()
+
+    # -- giving out work
+
+    def _begin(self) -> None:
+        self._team.start()
+        self._poll.register(self._team.pool.fileno(), select.EPOLLIN)
+        for member in self._team.members:
+            self._register(member)
+
+    def _fill(self) -> None:
+        """Give everybody one batch before anybody gets a second."""
+        scheduler = self._run.scheduler
+        self._hire()
+        for depth in range(1, _DEPTH + 1):
+            for member in self._team.members:
+                if not scheduler.ready:
+                    break
+                if len(member.postings) < depth and not member.failed:
+                    self._assign(member)
+        if not scheduler.ready:
+            self._take_back()
+
+    def _hire(self) -> None:
+        """Start as many workers as there are steps for, at most the team's size."""
+        run, team = self._run, self._team
+        wanted = min(team.size, run.scheduler.ready + run.scheduler.running)
+        while len(team.members) < wanted:
+            self._register(team.hire())
+
+    def _register(self, member: Member) -> None:
+        run, team = self._run, self._team
+
+        def label(slot: int) -> str | None:
+            item = member.item_at(slot) if len(team.members) > 1 else None
+            return None if item is None else run.item_name(item)
+
+        member.open_pipes(label)
+        member.shared.clear()
+        self._sockets[member.worker.socket.fileno()] = member
+        self._poll.register(member.worker.socket, select.EPOLLIN)
+        for pipe in (member.worker.stdout, member.worker.stderr):
+            self._pipes[pipe] = member
+            self._poll.register(pipe, select.EPOLLIN)
+        self._send(member, self._setup.frames_for(member))
+
+    def _assign(self, member: Member) -> bool:
+        """Claim a batch for a worker, post it, send it."""
+        run = self._run
+        limit = self._sizer.limit(run.scheduler.ready, self._team.size)
+        batch = run.claim(member.number, limit, clock())
+        if batch is None:
+            return False
+        slot = member.worker.claims.post(len(batch))
+        if slot is None:
+            run.scheduler.give_back(batch, 0, len(batch))
+            return False
+        message = self._writer.write(batch)
+        member.postings.append(Posting(batch, slot, message.refused))
+        for number in message.shared - member.shared:
+            self._send(member, wire.frame(wire.SHARED, number, [self._writer.shared[number]]))
+        member.shared |= message.shared
+        eager = len(batch) == 1
+        self._send(member, wire.frame(wire.CALLS, [slot, eager, message.groups], message.segments))
+        return True
+
+    def _take_back(self) -> None:
+        """Give steps that wait behind a long one to workers that have nothing to do."""
+        idle = [member for member in self._team.members if not member.postings]
+        now = clock()
+        for member in idle:
+            busiest = max(self._team.members, key=lambda each: each.waiting)
+            if not busiest.waiting or now - busiest.worker.claims.begun()[2] < _PATIENCE:
+                return
+            self._take_from(busiest, keep=busiest.waiting // 2)
+            self._assign(member)
+
+    def _take_from(self, member: Member, *, keep: int) -> None:
+        """Return posted steps to the scheduler, the last ones first."""
+        first, count = member.worker.claims.take_back(keep)
+        end = first + count
+        for posting in list(member.postings):
+            start, stop = max(first, posting.first), min(end, posting.first + posting.count)
+            if start < stop:
+                posting.count = start - posting.first
+                self._run.scheduler.give_back(posting.batch, posting.count, stop - start)
+                if posting.done == posting.count:
+                    member.finish(posting)
+
+    def stop(self) -> None:
+        """Begin nothing new: whatever is not begun is cancelled."""
+        self._stopped = True
+        self._run.cancel()
+        for member in self._team.members:
+            self._take_from(member, keep=0)
+
+    def _send(self, member: Member, buffers: list[bytes]) -> None:
+        waited = bool(member.outbox)
+        member.outbox.send(buffers)
+        if bool(member.outbox) != waited:
+            self._watch(member)
+
+    def _watch(self, member: Member) -> None:
+        """Ask to be told when the socket takes more, while something waits."""
+        events = select.EPOLLIN | (select.EPOLLOUT if member.outbox else 0)
+        self._poll.modify(member.worker.socket, events)
+
+    # -- hearing from workers
+
+    def _wait(self) -> None:
+        """Wait for something to happen and handle it."""
+        if self._run.finished:
+            return
+        with self._run.interrupts.may_raise():
+            events = self._poll.poll(self._timeout())
+        for fd, _ in events:
+            if fd in self._sockets:
+                self._on_socket(self._sockets[fd])
+            elif fd in self._pipes:
+                self._on_pipe(fd)
+            else:
+                self._on_guardian()
+
+    def _timeout(self) -> float:
+        """Look again soon if somebody idles while somebody else may be stuck before posted steps."""
+        members = self._team.members
+        idle = any(not member.postings for member in members)
+        return _PATIENCE if idle and any(member.waiting for member in members) else _LONGEST_WAIT
+
+    def _on_socket(self, member: Member) -> None:
+        if member.outbox:
+            member.outbox.flush()
+            self._watch(member)
+        full = True
+        while full:
+            full = member.receiver.read() == wire.RECEIVE
+            self._handle_frames(member)
+        if member.receiver.ended and not member.failed:
+            member.failed = True
+            self._forget_socket(member)
+            self._team.pool.kill(member.worker)
+
+    def _handle_frames(self, member: Member) -> None:
+        results: list[tuple[Body, list[bytes]]] = []
+        for kind, body, segments in member.receiver.frames():
+            if kind == wire.RESULT:
+                results.append((body, segments))
+            elif kind == wire.LOG:
+                handle_record(wire.restore(body, segments))
+            else:
+                member.ready = True
+        if results:
+            self._false_starts = 0
+            failed = self._outcomes.commit(member, results, self._sizer)
+            if failed and self._run.fail_fast and not self._stopped:
+                self.stop()
+
+    def _on_pipe(self, pipe: int) -> None:
+        if not self._pipes[pipe].read_pipe(pipe):
+            self._poll.unregister(pipe)
+            del self._pipes[pipe]
+
+    def _on_guardian(self) -> None:
+        for event in self._team.pool.read_events():
+            if isinstance(event, GuardianLost):
+                raise ExecutorError(event.reason)
+            if isinstance(event, Refused):
+                message = f"a worker process could not be started: {event.error}"
+                raise ExecutorError(message) from event.error
+            if isinstance(event, Exited):
+                self._bury(self._team.member_of(event.worker))
+
+    # -- deaths
+
+    def _bury(self, member: Member | None) -> None:
+        """Settle what a dead worker leaves: results it has sent, the step to blame, the steps to give back."""
+        if member is None:
+            return
+        while member.receiver.read():
+            pass
+        self._handle_frames(member)
+        self._blame(member)
+        member.read_pipes(last=True)
+        self._forget_socket(member)
+        for pipe in (member.worker.stdout, member.worker.stderr):
+            if self._pipes.pop(pipe, None):
+                self._poll.unregister(pipe)
+        self._team.dismiss(member)
+
+    def _blame(self, member: Member) -> None:
+        guilty = member.worker.claims.last_claimed() if member.begun else None
+        if guilty is None and member.postings:
+            self._count_false_start(member)
+        failed = False
+        for posting in list(member.postings):
+            if guilty is not None and posting.first <= guilty < posting.first + posting.count:
+                error = WorkerLostError(self._run.item_name(posting.items[posting.done]), member.worker.exitcode)
+                self._outcomes.fail(posting, error, member.worker.claims.begun()[2])
+                failed = True
+            left = posting.count - posting.done
+            if left:
+                self._run.scheduler.give_back(posting.batch, posting.done, left)
+        member.postings.clear()
+        if failed and self._run.fail_fast and not self._stopped:
+            self.stop()
+
+    def _count_false_start(self, member: Member) -> None:
+        self._false_starts += 1
+        if self._false_starts >= _MOST_FALSE_STARTS:
+            how = "while they loaded the functions of the run" if member.ready else "when they started"
+            lost = WorkerLostError(self._run.item_name(member.postings[0].items[0]), member.worker.exitcode)
+            raise ExecutorError(
+                f"{self._false_starts} worker processes died one after the other {how}; the last step was: {lost}"
+            )
+
+    def _forget_socket(self, member: Member) -> None:
+        fd = member.worker.socket.fileno()
+        if self._sockets.pop(fd, None):
+            self._poll.unregister(fd)

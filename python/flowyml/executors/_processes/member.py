@@ -1,0 +1,135 @@
+"""One worker as the dispatch loop sees it: what was posted to it, and what it has delivered.
+
+Slots are numbered for the life of a worker and never used again. A *posting* is a batch under slot numbers; results
+come in slot order, so the first posting is the one that is being worked on.
+
+```
+postings:  [ done | running | not begun ][ prefetched ]      recent: the last few that are done, for their output
+```
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from typing import TYPE_CHECKING
+
+from flowyml.executors._processes import wire
+from flowyml.executors._processes.output import OutputReader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flowyml._core import Batch
+    from flowyml.errors import SerializationError
+    from flowyml.executors._processes.pool import Worker
+
+_READ = 1 << 16
+_RECENT = 4
+
+
+class Posting:
+    """A batch under slot numbers.
+
+    Attributes:
+        batch: What was claimed.
+        items: Its items in order.
+        first: Slot of the first item.
+        count: How many items are still here; less than the batch after some were taken back.
+        done: How many results are in.
+        refused: Errors of arguments that did not pickle, by position.
+    """
+
+    __slots__ = ("batch", "count", "done", "first", "items", "refused")
+
+    def __init__(self, batch: Batch, first: int, refused: dict[int, SerializationError]) -> None:
+        """Post a whole batch."""
+        self.batch = batch
+        self.items = batch.items()
+        self.first = first
+        self.count = len(self.items)
+        self.done = 0
+        self.refused = refused
+
+
+class Member:
+    """A worker of the team.
+
+    Args:
+        worker: The process.
+        number: Its number among the workers of a run, for the timeline.
+
+    Attributes:
+        ready: It has said that it is up.
+        payload: Digest of the functions that it has.
+        frame: Digest of the run frame that it has.
+        shared: Numbers of the run's shared values that it has.
+        failed: It has closed its socket.
+    """
+
+    def __init__(self, worker: Worker, number: int) -> None:
+        """Nothing is posted yet."""
+        self.worker = worker
+        self.number = number
+        self.ready = False
+        self.failed = False
+        self.payload = self.frame = b""
+        self.shared: set[int] = set()
+        self.postings: deque[Posting] = deque()
+        self._recent: deque[Posting] = deque(maxlen=_RECENT)
+        self.outbox = wire.Outbox(worker.socket)
+        self.receiver = wire.Receiver(worker.socket)
+        self._pipes: dict[int, OutputReader] = {}
+
+    @property
+    def begun(self) -> bool:
+        """Whether it has begun a step of those that are not done."""
+        slot = self.worker.claims.last_claimed()
+        return bool(self.postings) and slot is not None and slot >= self.postings[0].first + self.postings[0].done
+
+    @property
+    def waiting(self) -> int:
+        """How many posted steps are not begun."""
+        following, end, _ = self.worker.claims.begun()
+        return max(0, end - following)
+
+    def finish(self, posting: Posting) -> None:
+        """Let go of a posting whose results are all in."""
+        self.postings.remove(posting)
+        self._recent.append(posting)
+
+    def item_at(self, slot: int) -> int | None:
+        """Return the item in a slot, if it is known yet or still."""
+        for posting in (*self.postings, *self._recent):
+            if posting.first <= slot < posting.first + len(posting.items):
+                return posting.items[slot - posting.first]
+        return None
+
+    # -- what it prints
+
+    def open_pipes(self, label: Callable[[int], str | None]) -> None:
+        """Show its output from now on under these labels; what was printed since the last run comes first."""
+        token = self.worker.token.encode()
+        self._pipes = {
+            self.worker.stdout: OutputReader(token, "stdout", label=label),
+            self.worker.stderr: OutputReader(token, "stderr", label=label),
+        }
+
+    def read_pipe(self, pipe: int) -> bool:
+        """Show what one of its pipes holds; tell whether the pipe is still open."""
+        reader = self._pipes[pipe]
+        while True:
+            try:
+                data = os.read(pipe, _READ)
+            except BlockingIOError:
+                return True
+            if not data:
+                return False
+            reader.feed(data)
+
+    def read_pipes(self, *, last: bool = False) -> None:
+        """Show what all of its pipes hold; with `last` also unfinished lines."""
+        for pipe, reader in self._pipes.items():
+            self.read_pipe(pipe)
+            if last:
+                reader.flush()

@@ -1,0 +1,122 @@
+"""Results of worker processes as values, failures and times of the run."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from flowyml.errors import SerializationError, ValueLoadError
+from flowyml.executors._processes import wire
+from flowyml.executors._processes.failure import unpack_exception
+from flowyml.executors._processes.values import load_value
+from flowyml.store.values import Outputs
+from flowyml.wiring import ASSET
+
+if TYPE_CHECKING:
+    from flowyml.executors._processes.member import Member, Posting
+    from flowyml.executors._processes.wire import Body
+    from flowyml.executors.batching import BatchSizer
+    from flowyml.run import Run
+
+
+class _Report:
+    """What came of consecutive items of a posting; see `Run.complete`."""
+
+    __slots__ = ("ends", "failures", "start")
+
+    def __init__(self, start: float) -> None:
+        self.start = start
+        self.ends: list[float] = []
+        self.failures: list[tuple[int, int, BaseException]] = []
+
+
+class Outcomes:
+    """Brings results into a run.
+
+    Args:
+        run: The run; its values are kept encoded from now on.
+    """
+
+    def __init__(self, run: Run) -> None:
+        """Tell the run's values how to decode."""
+        self._run = run
+        run.values.decode = self._decode
+
+    def commit(self, member: Member, results: list[tuple[Body, list[bytes]]], sizer: BatchSizer) -> bool:
+        """Take over results that a worker has sent, in slot order; tell whether a step failed."""
+        failed = False
+        at = 0
+        while at < len(results):
+            posting = member.postings[0]
+            report = _Report(results[at][0][1])
+            taken = self._fill(posting, results, at, report)
+            sizer.observe(len(report.ends), report.ends[-1] - report.start)
+            position, posting.done = posting.done, posting.done + len(report.ends)
+            self._run.complete(posting.batch, position, report)
+            failed = failed or bool(report.failures)
+            if posting.done == posting.count:
+                member.finish(posting)
+            at += taken
+        return failed
+
+    def fail(self, posting: Posting, error: BaseException, start: float) -> None:
+        """Fail the next item of a posting that has no result: its worker died in it."""
+        now = time.monotonic()
+        report = _Report(min(start, now))
+        report.ends.append(now)
+        report.failures.append((0, posting.items[posting.done], error))
+        position, posting.done = posting.done, posting.done + 1
+        self._run.complete(posting.batch, position, report)
+
+    def _fill(self, posting: Posting, results: list[tuple[Body, list[bytes]]], at: int, report: _Report) -> int:
+        """Take as many results as belong to the posting."""
+        raw, ends = self._run.values.raw, report.ends
+        taken = min(len(results) - at, posting.count - posting.done)
+        for k in range(taken):
+            (_, _, end, outcome, value), segments = results[at + k]
+            item = posting.items[posting.done + k]
+            if outcome == wire.RETURNED:
+                raw[item] = wire.restore(value, segments) if segments else value
+            elif outcome == wire.PARTS:
+                raw[item] = self._parts(item, wire.restore(value, segments))
+            else:
+                error = self._error(posting, posting.done + k, outcome, wire.restore(value, segments))
+                report.failures.append((k, item, error))
+            ends.append(end)
+        return taken
+
+    def _parts(self, item: int, value: Any) -> Outputs:
+        kind, parts = value
+        template = self._run.plan.templates[self._run.node_of[item]]
+        known = {"tuple": tuple, "list": list}
+        names = template.outputs if template else ()
+        return Outputs(tuple(parts), known[kind] if isinstance(kind, str) else tuple(kind), names)
+
+    def _error(self, posting: Posting, position: int, outcome: int, value: Any) -> BaseException:
+        item = posting.items[position]
+        name = self._run.item_name(item)
+        if outcome == wire.RAISED:
+            return unpack_exception(value, load_value)[0]
+        if outcome == wire.UNPICKLABLE:
+            return SerializationError(f"the result of step {name!r}", value)
+        if outcome == wire.REFUSED:
+            return posting.refused[position]
+        return ValueLoadError(self._source(item, value[0]), value[1])
+
+    def _source(self, item: int, argument: int) -> str:
+        """Say where an argument that does not load comes from."""
+        run, node = self._run, self._run.node_of[item]
+        template = run.plan.templates[node]
+        kind, which = template.sources[argument] if template and argument < len(template.sources) else (None, None)
+        if kind == ASSET and which is not None:
+            reference = run.plan.references[node][which]
+            if isinstance(reference, int):
+                return f"step {run.item_name(reference)!r}"
+        return f"an argument of step {run.item_name(item)!r}"
+
+    def _decode(self, raw: bytes, item: int) -> Any:
+        try:
+            return load_value(raw)
+        except Exception as error:
+            producer = f"step {self._run.item_name(item)!r}"
+            raise ValueLoadError(producer, f"{type(error).__name__}: {error}") from error

@@ -1,0 +1,112 @@
+"""The worker processes of one executor, kept warm between runs.
+
+The team knows who its members are and what each needs before it can work on a run; the dispatch loop does the rest.
+"""
+
+from __future__ import annotations
+
+import pickle
+from typing import TYPE_CHECKING
+
+from flowyml.executors._processes import wire
+from flowyml.executors._processes.dispatch import Dispatch
+from flowyml.executors._processes.frame import RunFrame, capture
+from flowyml.executors._processes.importable import user_modules
+from flowyml.executors._processes.member import Member
+from flowyml.executors._processes.pool import WorkerPool
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flowyml.executors._processes.calls import CallWriter
+    from flowyml.executors._processes.payload import Payload
+    from flowyml.executors._processes.pool import Worker
+    from flowyml.run import Run
+
+
+class Setup:
+    """What workers need before the calls of a run: the run frame and the functions, where they are new to them."""
+
+    def __init__(self, frame: RunFrame, payload: Payload, functions: int) -> None:
+        """Keep both."""
+        self._frame = frame
+        self._payload = payload
+        self._functions = functions
+
+    def frames_for(self, member: Member) -> list[bytes]:
+        """Return the frame that brings a worker up to date; nothing if it is."""
+        new_frame = member.frame != self._frame.digest
+        new_payload = member.payload != self._payload.digest
+        member.frame, member.payload = self._frame.digest, self._payload.digest
+        segments: list[bytes] = []
+        frame = wire.slim(pickle.dumps(self._frame), segments) if new_frame else None
+        payload = wire.slim(self._payload.data, segments) if new_payload else None
+        return wire.frame(wire.SETUP, [frame, payload, self._functions], segments)
+
+
+class ProcessTeam:
+    """Worker processes under one guardian.
+
+    Args:
+        size: How many workers at most.
+    """
+
+    def __init__(self, size: int) -> None:
+        """Start nothing."""
+        self.size = size
+        self.pool = WorkerPool(size)
+        self.members: list[Member] = []
+        self._start_variables: dict[str, str] | None = None
+        self._modules: Mapping[str, tuple[object, ...]] = {}
+
+    def execute(self, run: Run) -> None:
+        """Run all steps of a run; whatever goes wrong beyond a step ends all workers."""
+        if run.finished:
+            return
+        try:
+            Dispatch(self, run).run()
+        except BaseException:
+            self.shutdown(grace=0)
+            raise
+
+    def setup(self, writer: CallWriter) -> Setup:
+        """Look at the driver as it is now; what only a new process can see means new workers."""
+        frame, modules = capture(), user_modules()
+        changed = any(modules.get(name, known) != known for name, known in self._modules.items())
+        if changed or self._start_variables not in (None, frame.start):
+            self.shutdown()
+        self._start_variables, self._modules = frame.start, modules
+        return Setup(frame, writer.payload, writer.function_count)
+
+    def start(self) -> None:
+        """Start the guardian, and clear away what died since the last run."""
+        self.pool.start()
+        self.pool.read_events()
+        for member in [each for each in self.members if each.worker.ended or each.worker not in self.pool.workers]:
+            self.dismiss(member)
+
+    def hire(self) -> Member:
+        """Start another worker."""
+        taken = {member.number for member in self.members}
+        number = next(k for k in range(self.size + 1) if k not in taken)
+        member = Member(self.pool.spawn_worker(), number)
+        self.members.append(member)
+        return member
+
+    def dismiss(self, member: Member) -> None:
+        """Let go of a worker that has ended."""
+        self.members.remove(member)
+        if member.worker.ended:
+            self.pool.release(member.worker)
+
+    def member_of(self, worker: Worker) -> Member | None:
+        """Return the member of a worker."""
+        return next((member for member in self.members if member.worker is worker), None)
+
+    def shutdown(self, grace: float | None = None) -> None:
+        """End all workers and the guardian."""
+        self.members.clear()
+        if grace is None:
+            self.pool.shutdown()
+        else:
+            self.pool.shutdown(grace)

@@ -1,0 +1,227 @@
+"""The wire between driver and worker: frames, and values in them.
+
+A frame is a header, a body and *segments*: large byte strings that travel beside the body, so that they are not copied
+into it and may be larger than 2 GB. Bodies are written by `marshal`, which is several times faster than pickle for what
+stands in them (numbers, text, bytes, lists) and can build nothing else; both ends are the same interpreter.
+
+How a value stands in a body, told by its type:
+
+```
+None, bool, int, float, str    themselves: immutable, they always load
+bytes                          a pickle (the bytes of a user are pickled too, so that this is unambiguous)
+list                           a list of such values, for a step that reads many assets
+(n,)                           the pickle in segment n of the frame
+(n, True)                      shared value n of the run, sent to each worker once
+```
+
+The module does not know how a value is pickled and never unpickles one.
+"""
+
+from __future__ import annotations
+
+import marshal
+import struct
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Iterator, Mapping
+
+Body = list[Any]
+ATOMS = frozenset((type(None), bool, int, float, str))
+
+# Kinds of frames: to a worker ...
+SETUP, SHARED, CALLS = range(3)
+# ... and from a worker.
+READY, RESULT, LOG = range(3, 6)
+
+# Outcomes of a call: a value, the values of several declared outputs, an exception, a result that does not pickle, an
+# argument that does not load, and an argument that did not even pickle in the driver.
+RETURNED, PARTS, RAISED, UNPICKLABLE, UNLOADABLE, REFUSED = range(6)
+
+_HEADER = struct.Struct("<BQI")
+_LENGTH = struct.Struct("<Q")
+# Version 2 of marshal keeps no table of what it has seen: no look-up for each value, equal bytes for equal values.
+_VERSION = 2
+_SEGMENT = 1 << 16
+# `sendmsg` takes at most IOV_MAX buffers.
+_MOST_BUFFERS = 512
+RECEIVE = 1 << 18
+
+
+def frame(kind: int, body: Any, segments: list[bytes] | None = None) -> list[bytes]:
+    """Return the buffers of a frame, to be sent in this order."""
+    data = marshal.dumps(body, _VERSION)
+    if not segments:
+        return [_HEADER.pack(kind, len(data), 0) + data]
+    lengths = b"".join(_LENGTH.pack(len(segment)) for segment in segments)
+    return [_HEADER.pack(kind, len(data), len(segments)) + lengths + data, *segments]
+
+
+def slim(value: Any, segments: list[bytes]) -> Any:
+    """Return an encoded value as it stands in a body; large pickles become segments."""
+    if type(value) is bytes:
+        if len(value) < _SEGMENT:
+            return value
+        segments.append(value)
+        return (len(segments) - 1,)
+    if type(value) is list:
+        return [slim(each, segments) for each in value]
+    return value
+
+
+def restore(value: Any, segments: list[bytes]) -> Any:
+    """Return an encoded value, segments put back: the inverse of `slim`."""
+    if type(value) is tuple and len(value) == 1:
+        return segments[value[0]]
+    if type(value) is list:
+        return [restore(each, segments) for each in value]
+    return value
+
+
+class Reader:
+    """Takes bytes in any portions and gives whole frames.
+
+    >>> reader = Reader()
+    >>> reader.feed(b"".join(frame(CALLS, [1, "a"])))
+    >>> list(reader)
+    [(2, [1, 'a'], [])]
+    """
+
+    def __init__(self) -> None:
+        """Start with nothing."""
+        self._data = bytearray()
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """Take received bytes."""
+        self._data += data
+
+    def __iter__(self) -> Iterator[tuple[int, Any, list[bytes]]]:
+        """Yield `(kind, body, segments)` of the frames that are whole, and keep the rest."""
+        at, data, size = 0, self._data, len(self._data)
+        view = memoryview(data)
+        try:
+            while size - at >= _HEADER.size:
+                kind, length, count = _HEADER.unpack_from(view, at)
+                begin = at + _HEADER.size
+                if not count:
+                    end = begin + length
+                    if end > size:
+                        break
+                    at = end
+                    yield kind, marshal.loads(view[begin:end]), []  # noqa: S302  our own processes
+                    continue
+                lengths = self._lengths(view, begin, count)
+                end = begin + _LENGTH.size * count + length + sum(lengths)
+                if not lengths or end > size:
+                    break
+                at = end
+                yield kind, *self._parts(view, begin + _LENGTH.size * count, length, lengths)
+        finally:
+            view.release()
+            del data[:at]
+
+    @staticmethod
+    def _lengths(view: memoryview, begin: int, count: int) -> list[int]:
+        if len(view) - begin < _LENGTH.size * count:
+            return []
+        return [_LENGTH.unpack_from(view, begin + _LENGTH.size * k)[0] for k in range(count)]
+
+    @staticmethod
+    def _parts(view: memoryview, begin: int, length: int, lengths: list[int]) -> tuple[Any, list[bytes]]:
+        at = begin + length
+        segments = []
+        for size in lengths:
+            segments.append(bytes(view[at : at + size]))
+            at += size
+        return marshal.loads(view[begin : begin + length]), segments  # noqa: S302  our own processes
+
+
+class Outbox:
+    """Frames on their way through a socket that does not block."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        """Start empty."""
+        self._socket = sock
+        self._buffers: deque[memoryview] = deque()
+
+    def __bool__(self) -> bool:
+        """Tell whether something waits."""
+        return bool(self._buffers)
+
+    def send(self, buffers: list[bytes]) -> None:
+        """Send as much as the socket takes and keep the rest."""
+        self._buffers.extend(memoryview(each) for each in buffers if each)
+        self.flush()
+
+    def flush(self) -> None:
+        """Go on sending; a closed socket takes nothing and is noticed by who reads it."""
+        while self._buffers:
+            first = [self._buffers[k] for k in range(min(_MOST_BUFFERS, len(self._buffers)))]
+            try:
+                sent = self._socket.sendmsg(first)
+            except BlockingIOError:
+                return
+            except OSError:
+                self._buffers.clear()
+                return
+            self._drop(sent)
+
+    def _drop(self, sent: int) -> None:
+        while sent:
+            first = self._buffers[0]
+            if len(first) > sent:
+                self._buffers[0] = first[sent:]
+                return
+            sent -= len(first)
+            self._buffers.popleft()
+
+
+class Receiver:
+    """Reads frames from a socket.
+
+    Attributes:
+        ended: The other side has closed.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        """Prepare a buffer that is used again for each read."""
+        self._socket = sock
+        self._buffer = bytearray(RECEIVE)
+        self._view = memoryview(self._buffer)
+        self._reader = Reader()
+        self.ended = False
+
+    def read(self) -> int:
+        """Read once; return how many bytes there were."""
+        try:
+            size = self._socket.recv_into(self._buffer)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            size = 0
+        self.ended = not size
+        self._reader.feed(self._view[:size])
+        return size
+
+    def frames(self) -> Iterator[tuple[int, Any, list[bytes]]]:
+        """Yield the whole frames that were read."""
+        return iter(self._reader)
+
+
+def encode(value: Any, dump: Callable[[Any], bytes]) -> Any:
+    """Return a value as it stands on the wire: itself, or its pickle."""
+    return value if type(value) in ATOMS else dump(value)
+
+
+def decode(value: Any, load: Callable[[bytes], Any], shared: Mapping[int, bytes]) -> Any:
+    """Return the object of an encoded value; each call builds a new one, so that steps share nothing."""
+    kind = type(value)
+    if kind is bytes:
+        return load(value)
+    if kind is list:
+        return [decode(each, load, shared) for each in value]
+    if kind is tuple:
+        return load(shared[value[0]])
+    return value

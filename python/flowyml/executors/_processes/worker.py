@@ -1,0 +1,214 @@
+"""What runs in a worker process: take frames from the driver, call the steps, send each result at once.
+
+```
+socket ──▶ SETUP: run frame, functions      (only when they changed)
+       ──▶ SHARED: a value that many calls read
+       ──▶ CALLS: slot numbers and arguments ──take(slot)──▶ call ──▶ RESULT ──▶ socket
+```
+
+A result is sent before the next step begins: bytes in the socket outlive the process, so a step that is delivered never
+runs again, and the step claimed last is the one to blame for a death. Everything a step does wrong (an argument that
+does not load, an exception, a result that does not pickle) is that step's outcome and nothing else's.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from flowyml._coroutines import blocking
+from flowyml._loading import loading
+from flowyml.errors import OutputMismatchError, SerializationError
+from flowyml.executors._processes import capture, wire
+from flowyml.executors._processes.failure import pack_exception
+from flowyml.executors._processes.frame import apply, enter, settle
+from flowyml.executors._processes.lifeline import Lifeline, attach
+from flowyml.executors._processes.logs import LogForwarder
+from flowyml.executors._processes.payload import LoadFailure, load_payload
+from flowyml.executors._processes.values import dump_result, load_value
+from flowyml.store.values import Outputs, split_outputs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+clock = time.monotonic
+
+
+def main() -> None:
+    """Serve the driver until it closes the socket."""
+    Worker(attach()).serve()
+
+
+class Worker:
+    """One worker process.
+
+    Args:
+        lifeline: What it has from its pool.
+    """
+
+    def __init__(self, lifeline: Lifeline) -> None:
+        """Take over output and log records."""
+        self._socket = lifeline.socket
+        self._take = lifeline.claims.take
+        self._capture = capture.install(lifeline.token.encode())
+        self._lock = threading.Lock()
+        self._logs = LogForwarder(self._send_log, lambda: self._capture.slot)
+        self._functions: list[Callable[..., Any]] = []
+        self._shared: dict[int, bytes] = {}
+        self._forked = False
+        os.register_at_fork(after_in_child=self._note_fork)
+
+    def serve(self) -> None:
+        """Handle frames until the end of the socket."""
+        self._send(wire.frame(wire.READY, None))
+        receiver = wire.Receiver(self._socket)
+        handlers = {wire.SETUP: self._set_up, wire.SHARED: self._share, wire.CALLS: self._run_calls}
+        while not receiver.ended:
+            receiver.read()
+            for kind, body, segments in receiver.frames():
+                handlers[kind](body, segments)
+
+    # -- before the calls
+
+    def _set_up(self, body: Any, segments: list[bytes]) -> None:
+        """Take over the run frame and the functions, where they changed."""
+        frame, payload, count = (wire.restore(part, segments) for part in body)
+        self._shared.clear()
+        try:
+            if frame is not None:
+                apply(pickle.loads(frame))
+            if payload is not None:
+                self._functions = [_callable(each) for each in load_payload(payload)]
+        except Exception as error:  # noqa: BLE001  the steps fail with it, the worker serves on
+            self._functions = [_raising(error)] * count
+        settle()
+        self._logs.install()
+        # What was imported until now stays: the collector need not look at it again.
+        gc.freeze()
+
+    def _share(self, number: int, segments: list[bytes]) -> None:
+        self._shared[number] = segments[0]
+
+    # -- the calls
+
+    def _run_calls(self, body: Any, segments: list[bytes]) -> None:
+        """Call the steps of one message in order, each if it was not taken back."""
+        slot, eager, groups = body
+        take, begin, end = self._take, self._capture.begin_step, self._capture.end_step
+        for index, keywords, outputs, names, flat, calls in groups:
+            function = self._functions[index]
+            for position, call in enumerate(calls):
+                start = clock()
+                if take(slot, start):
+                    begin(slot, eager=eager)
+                    enter()
+                    arguments = (call,) if flat else call
+                    outcome, value = self._outcome(function, arguments, keywords, segments, flat=flat)
+                    if outcome == wire.RETURNED:
+                        outcome, value = _encoded(value, outputs, names[position] if names else "")
+                    end()
+                    if self._forked:
+                        os._exit(0)
+                    self._send_result(slot, start, outcome, value)
+                slot += 1
+
+    def _outcome(
+        self, function: Callable[..., Any], arguments: Any, keywords: Any, segments: list[bytes], *, flat: bool
+    ) -> tuple[int, Any]:
+        """Load the arguments and call; return what came of it."""
+        if arguments is None:
+            return wire.REFUSED, None
+        if not flat:
+            try:
+                arguments = self._loaded(arguments, segments)
+            except _ArgumentError as error:
+                return wire.UNLOADABLE, [error.position, error.reason]
+        try:
+            if not keywords:
+                return wire.RETURNED, function(*arguments)
+            count = len(keywords)
+            named = dict(zip(keywords, arguments[-count:], strict=True))
+            return wire.RETURNED, function(*arguments[:-count], **named)
+        except BaseException as error:  # noqa: BLE001  also SystemExit: whatever a step raises is its failure
+            return wire.RAISED, pack_exception(error, dump_result, load_value)
+
+    def _loaded(self, arguments: list[Any], segments: list[bytes]) -> list[Any]:
+        """Return the objects of the arguments.
+
+        Raises:
+            _ArgumentError: If one does not load.
+        """
+        if all(type(each) in wire.ATOMS for each in arguments):
+            return arguments
+        objects = []
+        with loading():
+            for position, each in enumerate(arguments):
+                try:
+                    objects.append(wire.decode(wire.restore(each, segments), load_value, self._shared))
+                except BaseException as error:
+                    raise _ArgumentError(position, f"{type(error).__name__}: {error}") from error
+        return objects
+
+    # -- sending
+
+    def _send_result(self, slot: int, start: float, outcome: int, value: Any) -> None:
+        segments: list[bytes] = []
+        slimmed = value if type(value) in wire.ATOMS else wire.slim(value, segments)
+        self._send(wire.frame(wire.RESULT, [slot, start, clock(), outcome, slimmed], segments))
+
+    def _send_log(self, data: bytes) -> None:
+        self._send(wire.frame(wire.LOG, data))
+
+    def _send(self, buffers: list[bytes]) -> None:
+        """Send a whole frame; threads of steps log through the same socket."""
+        with self._lock:
+            for buffer in buffers:
+                self._socket.sendall(buffer)
+
+    def _note_fork(self) -> None:
+        """In a child that a step forked: the socket is not its own, nor is the rest of the batch."""
+        self._forked = True
+
+
+class _ArgumentError(Exception):
+    """An argument of a call does not load."""
+
+    def __init__(self, position: int, reason: str) -> None:
+        super().__init__(position, reason)
+        self.position = position
+        self.reason = reason
+
+
+def _callable(loaded: Callable[..., Any] | LoadFailure) -> Callable[..., Any]:
+    return _raising(loaded.exception) if isinstance(loaded, LoadFailure) else blocking(loaded)
+
+
+def _raising(error: BaseException) -> Callable[..., Any]:
+    """Stand for a function that did not load: its step fails with the reason."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    return fail
+
+
+def _encoded(value: Any, outputs: tuple[str, ...] | None, step: str) -> tuple[int, Any]:
+    """Return a value as it goes to the driver, output by output where several are declared."""
+    try:
+        if not outputs:
+            return wire.RETURNED, value if type(value) in wire.ATOMS else dump_result(value)
+        parts = split_outputs(value, tuple(outputs), step)
+        return wire.PARTS, [_kind(parts), [wire.encode(part, dump_result) for part in parts.parts]]
+    except SerializationError as error:
+        return wire.UNPICKLABLE, error.reason
+    except OutputMismatchError as error:
+        return wire.RAISED, pack_exception(error, dump_result, load_value)
+
+
+def _kind(parts: Outputs) -> Any:
+    """Return what kind of thing the step returned, for the wire: "tuple", "list" or the keys of a dict."""
+    return parts.kind.__name__ if isinstance(parts.kind, type) else list(parts.kind)

@@ -1,0 +1,44 @@
+"""The contract between a run and the place where its steps run.
+
+`execute(run)` claims batches from the run, calls the steps somewhere and reports what came of them, until the run is
+finished. All policy (what is ready, what a failure means, what is kept) lives in the run and its scheduler, so every
+executor has the same semantics; a new one has to call functions and nothing else.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from flowyml.run import Run
+
+
+class Executor(ABC):
+    """Runs the steps of a run; subclass it to run steps somewhere else.
+
+    Attributes:
+        order: Which of the ready steps goes first: as they were added, or by critical path and then as they were added.
+    """
+
+    order: ClassVar[Literal["critical_path", "add"]] = "critical_path"
+
+    @abstractmethod
+    def execute(self, run: Run) -> None:
+        """Run all steps of a run; return when none is left."""
+
+    def shutdown(self) -> None:  # noqa: B027  most executors have nothing to let go of
+        """Let go of workers; the next run starts new ones."""
+
+    def __enter__(self) -> Self:
+        """Use the executor for a block."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Let go of the workers at the end of the block."""
+        self.shutdown()

@@ -1,0 +1,35 @@
+"""LocalExecutor: in this process and thread, one step at a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from flowyml.executors._inline import Report, call_items, clock
+from flowyml.executors.contract import Executor
+
+if TYPE_CHECKING:
+    from flowyml.run import Run
+
+# Reporting a batch costs about as much as ten calls of the loop; past a few hundred steps nothing more is gained.
+_BATCH = 256
+
+
+class LocalExecutor(Executor):
+    """Runs one step at a time in the calling thread, in add order among what is ready; the default.
+
+    >>> from flowyml import LocalExecutor, Pipeline
+    >>> Pipeline("one").add_step(max, params={"a": 1, "b": 2}).run(executor=LocalExecutor())["max"]
+    2
+    """
+
+    order: ClassVar[Literal["critical_path", "add"]] = "add"
+
+    def execute(self, run: Run) -> None:
+        """Run all steps, here and now."""
+        with run.interrupts.may_raise():
+            while not run.finished:
+                batch = run.claim(0, 1 if run.fail_fast else _BATCH, clock(), 0.1)
+                if batch is not None:
+                    report = Report()
+                    call_items(run, batch.items(), report)
+                    run.complete(batch, 0, report)

@@ -1,0 +1,112 @@
+"""ParallelExecutor: worker processes or threads, kept warm between runs."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, Literal
+
+from flowyml._words import nearest, unknown_keywords
+from flowyml.executors._cpus import default_workers
+from flowyml.executors._threads import Team, owner_of_this_thread
+from flowyml.executors.contract import Executor
+from flowyml.executors.local import LocalExecutor
+
+if TYPE_CHECKING:
+    from flowyml.run import Run
+
+BACKENDS = ("process", "thread")
+
+
+class ParallelExecutor(Executor):
+    """Runs steps on worker processes (for CPU-bound steps) or threads (for I/O-bound ones).
+
+    Args:
+        max_workers: How many workers; the usable CPUs by default (affinity and cgroup quota count), a worker's share of
+            them inside a step.
+        backend: "process" or "thread".
+
+    Workers start with the first run and stay warm until `shutdown()`, the end of a `with` block, or the end of the
+    interpreter. One run at a time: a second thread waits for its turn. A step that runs a pipeline on the very thread
+    executor it runs on itself runs it inline.
+
+    Raises:
+        ValueError: For `max_workers` below 1 or an unknown backend.
+        TypeError: For an unknown keyword or a `max_workers` that is no whole number.
+
+    >>> from flowyml import ParallelExecutor, Pipeline
+    >>> with ParallelExecutor(max_workers=2, backend="thread") as executor:
+    ...     list(Pipeline("lengths").map(len, ["a", "bc"]).run(executor=executor)["len"])
+    [1, 2]
+    """
+
+    def __init__(
+        self, max_workers: int | None = None, backend: Literal["process", "thread"] = "process", **unknown: object
+    ) -> None:
+        """Check the arguments; no worker starts."""
+        if unknown:
+            raise TypeError(unknown_keywords("ParallelExecutor()", unknown, ("max_workers", "backend")))
+        self.max_workers = checked_workers(max_workers)
+        self.backend: str = checked_backend(backend)
+        self._turn = threading.RLock()
+        self._team: Any = None
+
+    def execute(self, run: Run) -> None:
+        """Run all steps of a run on the workers; see `Executor.execute`."""
+        if owner_of_this_thread() is self:
+            LocalExecutor().execute(run)
+            return
+        with self._turn:
+            if self._team is None:
+                self._team = self._new_team()
+            self._team.execute(run)
+
+    def shutdown(self) -> None:
+        """End the workers; the executor can be used again and starts new ones."""
+        with self._turn:
+            team, self._team = self._team, None
+            if team is not None:
+                team.shutdown()
+
+    def _new_team(self) -> Any:
+        if self.backend == "thread":
+            return Team(self.max_workers, self)
+        from flowyml.executors._processes.team import ProcessTeam
+
+        return ProcessTeam(self.max_workers)
+
+    def __repr__(self) -> str:
+        """Show the arguments."""
+        return f"ParallelExecutor(max_workers={self.max_workers}, backend={self.backend!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by the arguments: a copy arrives without workers."""
+        return ParallelExecutor, (self.max_workers, self.backend)
+
+
+def checked_workers(max_workers: int | None) -> int:
+    """Return a number of workers.
+
+    Raises:
+        TypeError: If it is no whole number.
+        ValueError: If it is below 1.
+    """
+    if max_workers is None:
+        return default_workers()
+    if isinstance(max_workers, bool) or not hasattr(type(max_workers), "__index__"):
+        raise TypeError(f"max_workers must be a whole number or None, got {type(max_workers).__name__} {max_workers!r}")
+    if max_workers < 1:
+        hint = "max(1, cpu_count() - 1) keeps a core free, None takes all usable CPUs"
+        raise ValueError(f"max_workers must be at least 1, got {max_workers}; {hint}")
+    return max_workers.__index__()
+
+
+def checked_backend(backend: str) -> str:
+    """Return a backend's name.
+
+    Raises:
+        ValueError: If there is none of that name.
+    """
+    if backend in BACKENDS:
+        return backend
+    hint = nearest(str(backend), BACKENDS)
+    raise ValueError(f"backend must be one of {', '.join(map(repr, BACKENDS))}, got {backend!r}{hint}")

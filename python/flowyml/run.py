@@ -1,0 +1,212 @@
+"""One run: the glue of scheduler, values and failures, the same for every executor.
+
+```
+Plan ──▶ Run ──claim──▶ executor ──complete──▶ Run ──▶ PipelineResult
+          │ scheduler: which item is in which state
+          │ values: what each item returned
+          └ failures: what each failed item raised
+```
+
+The run decides what a failure means and what is kept; it does not know where steps run.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from flowyml._core import Scheduler
+from flowyml._interrupts import Interrupts
+from flowyml._words import nearest
+from flowyml.errors import RunInterrupted
+from flowyml.result import PipelineResult
+from flowyml.state import FAILED, SUCCESS
+from flowyml.store.values import Values, split_outputs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Literal, Protocol
+
+    from flowyml._core import Batch
+    from flowyml.plan import Plan
+    from flowyml.wiring import Template
+
+    class Reported(Protocol):
+        """What an executor reports of a batch; see `executors/_inline.py`."""
+
+        start: float
+        ends: list[float]
+        failures: list[tuple[int, int, BaseException]]
+
+    class Executes(Protocol):
+        """What a run needs of an executor."""
+
+        def execute(self, run: Run) -> None:
+            """Run all steps."""
+
+
+_log = logging.getLogger("flowyml")
+_SHOWN_FAILURES = 3
+
+
+class Run:
+    """One run of a plan.
+
+    Args:
+        plan: What is run.
+        order: Which ready step goes first; see `Executor.order`.
+        keep: Which values stay; see `Pipeline.run`.
+        fail_fast: Start nothing new after the first failure.
+        run_id: Name of the run; random by default.
+
+    Attributes:
+        call: Calls the step of an item in this process and returns its value.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        order: Literal["critical_path", "add"] = "critical_path",
+        keep: str | Sequence[str] = "all",
+        fail_fast: bool = False,
+        run_id: str | None = None,
+    ) -> None:
+        """Prepare the run; nothing starts."""
+        mask = _keep_mask(plan, keep)
+        self.plan = plan
+        self.fail_fast = fail_fast
+        self.run_id = run_id or uuid.uuid4().hex[:12]
+        self.values = Values(plan.item_count)
+        self.failures: dict[int, BaseException] = {}
+        self.interrupts = Interrupts()
+        self.interrupted = False
+        self.scheduler = Scheduler(plan.graph, order=order, keep=mask)
+        self.node_of = plan.node_of()
+        self.call = self._caller()
+        self.started_at = datetime.now(UTC)
+        self.started = time.monotonic()
+        self.ended = self.started
+        self._releases = mask is not None
+
+    @property
+    def finished(self) -> bool:
+        """Whether no step is left to run and none is running."""
+        return self.scheduler.finished
+
+    def claim(self, worker: int, limit: int, now: float, timeout: float = 0.0) -> Batch | None:
+        """Take up to `limit` ready items for a worker; wait up to `timeout` seconds for the first."""
+        return self.scheduler.claim(worker, limit, now, timeout)
+
+    def complete(self, batch: Batch, position: int, report: Reported) -> None:
+        """Take over the report on items `position` and following of a batch."""
+        outcomes = None
+        if report.failures:
+            outcomes = bytearray([SUCCESS]) * len(report.ends)
+            for offset, item, error in report.failures:
+                outcomes[offset] = FAILED
+                self.failures[item] = error
+        self.scheduler.complete(batch, position, report.start, report.ends, bytes(outcomes) if outcomes else None)
+        if report.failures and self.fail_fast:
+            self.cancel()
+        if self._releases:
+            self.values.drop(self.scheduler.take_released())
+
+    def cancel(self) -> None:
+        """Start nothing new: what is not running is cancelled."""
+        self.scheduler.cancel(time.monotonic())
+
+    def item_name(self, item: int) -> str:
+        """Return the name of an item's step, with the index in a mapped step."""
+        node = self.node_of[item]
+        mapped = self.plan.forms[node].items is not None
+        return self.plan.item_name(node, item - self.plan.firsts[node] if mapped else None)
+
+    def result(self) -> PipelineResult:
+        """Return what came of the run."""
+        self.ended = time.monotonic()
+        return PipelineResult(self)
+
+    def _caller(self) -> Callable[[int], Any]:
+        """Build the function that calls an item's step, with all that it needs at hand."""
+        templates, rows, node_of = self.plan.templates, self.plan.rows, self.node_of
+        general = self._call_general
+
+        def call(item: int) -> Any:
+            template = templates[item]
+            return template.function(*rows[item]) if template.direct else general(template, item, item)  # type: ignore[union-attr,arg-type]
+
+        def call_mapped(item: int) -> Any:
+            node = node_of[item]
+            template = templates[node]
+            return general(template, node, item)  # type: ignore[arg-type]
+
+        return call if self.plan.counts is None else call_mapped
+
+    def _call_general(self, template: Template, node: int, item: int) -> Any:
+        value = None
+        if template.items is not None:
+            value = template.items[item - self.plan.firsts[node]]
+            if template.single:
+                return template.function(value)
+        references = self.plan.references.get(node, ())
+        arguments = template.assemble(self.plan.rows[node], value, references, self.values.argument)
+        returned = template.call(arguments)
+        return split_outputs(returned, template.outputs, self.plan.names[node]) if template.outputs else returned
+
+
+def execute(run: Run, executor: Executes, *, quiet: bool = False) -> PipelineResult:
+    """Run everything on an executor, and log what failed unless `quiet`.
+
+    Raises:
+        RunInterrupted: After Ctrl-C, with the partial result.
+    """
+    try:
+        with run.interrupts:
+            executor.execute(run)
+    except KeyboardInterrupt as error:
+        run.interrupted = True
+        run.cancel()
+        raise RunInterrupted(run.result()) from error
+    result = run.result()
+    if not result.success and not quiet:
+        _log_failures(result)
+    return result
+
+
+def _log_failures(result: PipelineResult) -> None:
+    failed = result.failed
+    first = [f"  {each.step_name} ({each.state}): {each.error_line}" for each in failed[:_SHOWN_FAILURES]]
+    more = len(failed) - len(first)
+    _log.error(
+        "pipeline %r: %d step(s) failed, result.success is False\n%s%s",
+        result.pipeline_name,
+        len(failed),
+        "\n".join(first),
+        f"\n  ... and {more} more: see result.failed" if more > 0 else "",
+    )
+
+
+def _keep_mask(plan: Plan, keep: str | Sequence[str]) -> bytes | None:
+    """Return one byte for each step, 1 where its value stays; `None` where all stay.
+
+    Raises:
+        ValueError: For a word other than "all" and "leaves", or a name that no step or asset has.
+    """
+    if isinstance(keep, str):
+        if keep == "all":
+            return None
+        if keep == "leaves":
+            return bytes(len(plan.names))
+        raise ValueError(f'keep must be "all", "leaves" or a list of names, got {keep!r}')
+    mask = bytearray(len(plan.names))
+    for name in keep:
+        found = plan.assets.find(name)
+        node = found[0] if found else plan.numbers.get(name)
+        if node is None:
+            raise ValueError(f"keep names {name!r}, which is no step or asset{nearest(name, plan.names)}")
+        mask[node] = 1
+    return bytes(mask)

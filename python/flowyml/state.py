@@ -1,0 +1,52 @@
+"""The states of a step, in the order of the core's codes.
+
+```
+waiting ──▶ ready ──▶ running ──▶ success | cached | failed | timed_out | skipped
+   └──────────┴──▶ skipped | upstream_failed | cancelled
+```
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class StepState(StrEnum):
+    """State of a step or of one item of a mapped step; compares equal to its name.
+
+    >>> StepState.SUCCESS == "success", StepState.FAILED.final, StepState.READY.final
+    (True, True, False)
+    """
+
+    WAITING = "waiting"
+    READY = "ready"
+    RUNNING = "running"
+    SUCCESS = "success"
+    CACHED = "cached"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    SKIPPED = "skipped"
+    UPSTREAM_FAILED = "upstream_failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def code(self) -> int:
+        """The number that the core uses."""
+        return CODES[self]
+
+    @property
+    def final(self) -> bool:
+        """Whether a step in this state is finished."""
+        return self.code >= StepState.SUCCESS.code
+
+    @property
+    def has_value(self) -> bool:
+        """Whether a step in this state has a value."""
+        return self in {StepState.SUCCESS, StepState.CACHED}
+
+
+STATES = tuple(StepState)
+CODES = {state: code for code, state in enumerate(STATES)}
+
+SUCCESS = CODES[StepState.SUCCESS]
+FAILED = CODES[StepState.FAILED]

@@ -1,0 +1,299 @@
+"""Steps: plain functions with a name, declared inputs and declared outputs.
+
+A `Step` is a description. It holds the function and what the decorator said about it; it knows nothing of pipelines,
+graphs or workers. Calling a step calls the function, so steps are tested like functions.
+
+`Signature` is the part of a function's signature that wiring needs, read once per step.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar, overload
+
+from flowyml._words import nearest, unknown_keywords
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S")
+R_co = TypeVar("R_co", covariant=True)
+
+Inputs: TypeAlias = "str | Sequence[str] | Mapping[str, str | Sequence[str]]"
+"""Declared inputs: one asset, several, or the assets of each parameter."""
+
+
+class Step(Generic[P, R_co]):
+    """A function as a step of a pipeline; made by `step`.
+
+    Args:
+        func: The function. Anything callable but a generator function.
+        name: Name of the step; the function's own name by default.
+        inputs: Assets that the step reads: names that equal a parameter go there, the others fill the remaining
+            parameters left to right; a mapping says it parameter by parameter. A name with `*`, `?` or `[` is a glob.
+        outputs: Assets that the step produces. None declared: one asset of the step's own name. Two or more: the
+            function returns a tuple or list of that length, or a dict with these keys.
+
+    Raises:
+        TypeError: If `func` cannot be a step.
+
+    >>> @step
+    ... def double(x: int) -> int:
+    ...     return 2 * x
+    >>> double(21), double.name
+    (42, 'double')
+    """
+
+    func: Callable[P, R_co]
+    name: str
+    inputs: Inputs | None
+    outputs: tuple[str, ...]
+
+    def __init__(
+        self,
+        func: Callable[P, R_co],
+        *,
+        name: str | None = None,
+        inputs: Inputs | None = None,
+        outputs: str | Sequence[str] | None = None,
+    ) -> None:
+        """Check the function and keep what was said about it."""
+        self.func = checked_function(func)
+        functools.update_wrapper(self, func)
+        self.name = name if name is not None else default_name(func)
+        self.inputs = checked_inputs(inputs, self.name)
+        self.outputs = checked_outputs(outputs, self.name)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Run the plain function."""
+        return self.func(*args, **kwargs)
+
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> Step[P, R_co]: ...
+    @overload
+    def __get__(self: Step[Concatenate[S, P], R], instance: S, owner: type | None = None) -> Step[P, R]: ...
+    def __get__(self, instance: object, owner: type | None = None) -> Step[Any, Any]:
+        """Bind as a method does: `obj.step` is a step without `self`."""
+        if instance is None:
+            return self
+        binds = getattr(self.func, "__get__", None)
+        return Step(
+            binds(instance, owner) if binds else self.func,
+            name=self.name,
+            inputs=self.inputs,
+            outputs=self.outputs or None,
+        )
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """Pickle by module and qualified name where a worker can import it, else by its parts."""
+        if self._is_importable():
+            return str(self.__dict__["__qualname__"])
+        return _rebuild, (self.func, self.name, self.inputs, self.outputs)
+
+    def _is_importable(self) -> bool:
+        module, qualname = self.__dict__.get("__module__"), self.__dict__.get("__qualname__", "")
+        if module in {None, "__main__"} or module in _modules_by_value():
+            return False
+        found: object = sys.modules.get(str(module))
+        try:
+            return functools.reduce(getattr, qualname.split("."), found) is self
+        except AttributeError:
+            return False
+
+    @functools.cached_property
+    def signature(self) -> Signature:
+        """What wiring needs to know of the function's signature."""
+        return Signature.of(self.func)
+
+    def __repr__(self) -> str:
+        """Name the step and where its function comes from."""
+        return f"<Step {self.name!r} of {getattr(self.func, '__qualname__', self.func)!s}>"
+
+
+def _rebuild(func: Callable[..., Any], name: str, inputs: Inputs | None, outputs: tuple[str, ...]) -> Step[..., Any]:
+    return Step(func, name=name, inputs=inputs, outputs=outputs or None)
+
+
+def _modules_by_value() -> set[str]:
+    """Return the modules that are being pickled by value, without importing cloudpickle for it."""
+    cloudpickle = sys.modules.get("cloudpickle")
+    return cloudpickle.list_registry_pickle_by_value() if cloudpickle else set()
+
+
+@overload
+def step(func: Callable[P, R], /) -> Step[P, R]: ...
+@overload
+def step(
+    *, name: str | None = None, inputs: Inputs | None = None, outputs: str | Sequence[str] | None = None
+) -> Callable[[Callable[P, R]], Step[P, R]]: ...
+def step(
+    func: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    inputs: Inputs | None = None,
+    outputs: str | Sequence[str] | None = None,
+    **unknown: object,
+) -> Any:
+    """Make a step of a function: `@step` or `@step(name=, inputs=, outputs=)`.
+
+    Args:
+        func: The function, where the decorator is used bare.
+        name: See `Step`, as for the other two.
+        inputs: Assets that the step reads.
+        outputs: Assets that the step produces.
+        **unknown: Nothing else is known; a misspelled keyword gets an error with the nearest one.
+
+    Returns:
+        A `Step`, or a decorator that makes one.
+
+    Raises:
+        TypeError: For an unknown keyword, or something that cannot be a step.
+
+    >>> @step(inputs=["raw"], outputs=["clean"])
+    ... def strip(text: str) -> str:
+    ...     return text.strip()
+    >>> strip(" a "), strip.outputs
+    ('a', ('clean',))
+    """
+    if unknown:
+        raise TypeError(unknown_keywords("step()", unknown, ("name", "inputs", "outputs")))
+    if isinstance(func, str):
+        hint = f"@step takes a function, not {func!r}; use @step(name={func!r})"
+        raise TypeError(hint)
+
+    def decorate(func: Callable[..., Any]) -> Step[..., Any]:
+        return Step(func, name=name, inputs=inputs, outputs=outputs)
+
+    return decorate if func is None else decorate(func)
+
+
+def as_step(candidate: object) -> Step[..., Any]:
+    """Return a step as it is, and anything else callable as a new step.
+
+    Raises:
+        TypeError: If it cannot be a step.
+    """
+    return candidate if isinstance(candidate, Step) else Step(candidate)  # type: ignore[arg-type]
+
+
+def checked_function(func: Any) -> Any:
+    """Return what can be called as a step, or say why it cannot.
+
+    Raises:
+        TypeError: For what is not callable, a generator function, or a step inside a step.
+    """
+    if isinstance(func, Step):
+        raise TypeError(f"{func!r} is a step already")
+    if not callable(func):
+        raise TypeError(
+            f"a step must be callable, got {type(func).__name__} {_short(func)}; pass the function, not its result"
+        )
+    inner = func.func if isinstance(func, functools.partial) else func
+    if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
+        raise TypeError(
+            f"step {default_name(func)!r} is a generator function, which has no single result; return list(...) of it"
+        )
+    return func
+
+
+def default_name(func: Any) -> str:
+    """Return the function's own name; a lambda's is "lambda"; "" where there is none."""
+    name = getattr(func, "__name__", "")
+    return "lambda" if name == "<lambda>" else name
+
+
+def checked_inputs(inputs: Any, step: str) -> Any:
+    """Return declared inputs in a form that later changes of the caller's object do not reach.
+
+    Raises:
+        TypeError: If they are neither a name, names, nor a mapping of parameters to names.
+    """
+    if inputs is None or isinstance(inputs, str):
+        return inputs
+    if hasattr(inputs, "items"):
+        return {str(parameter): _names(value, "inputs", step) for parameter, value in inputs.items()}
+    return _names(inputs, "inputs", step)
+
+
+def checked_outputs(outputs: Any, step: str) -> tuple[str, ...]:
+    """Return declared outputs as a tuple of distinct names.
+
+    Raises:
+        TypeError: If they are not names.
+        ValueError: If a name stands there twice.
+    """
+    if outputs is None:
+        return ()
+    names = (outputs,) if isinstance(outputs, str) else _names(outputs, "outputs", step)
+    if len(set(names)) != len(names):
+        raise ValueError(f"step {step!r} declares an output twice: {list(names)}")
+    return tuple(names)
+
+
+def _names(value: Any, what: str, step: str) -> Any:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value):
+        return tuple(value)
+    raise TypeError(f"{what} of step {step!r} must be asset names, got {_short(value)}")
+
+
+def _short(value: object, limit: int = 60) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What wiring needs of a function's signature.
+
+    Attributes:
+        positional: Names that can be passed by position, in order.
+        keyword_only: Names that must be passed by keyword.
+        positional_only: How many of `positional` cannot be passed by keyword.
+        defaults: Parameters that have a default, with it.
+        var_positional: The name of `*args`, if there is one.
+        var_keyword: Whether there is `**kwargs`.
+        readable: `False` for builtins that do not tell their signature: all is passed by position, in the order given.
+    """
+
+    positional: tuple[str, ...] = ()
+    keyword_only: tuple[str, ...] = ()
+    positional_only: int = 0
+    defaults: Mapping[str, Any] = None  # type: ignore[assignment]
+    var_positional: str | None = None
+    var_keyword: bool = False
+    readable: bool = True
+
+    @classmethod
+    def of(cls, func: Callable[..., Any]) -> Signature:
+        """Read the signature of a function."""
+        try:
+            parameters = inspect.signature(func).parameters.values()
+        except (TypeError, ValueError):
+            return cls(defaults={}, readable=False)
+        kinds = inspect.Parameter
+        by_position = [p.name for p in parameters if p.kind in {kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD}]
+        return cls(
+            positional=tuple(by_position),
+            keyword_only=tuple(p.name for p in parameters if p.kind is kinds.KEYWORD_ONLY),
+            positional_only=sum(p.kind is kinds.POSITIONAL_ONLY for p in parameters),
+            defaults={p.name: p.default for p in parameters if p.default is not kinds.empty},
+            var_positional=next((p.name for p in parameters if p.kind is kinds.VAR_POSITIONAL), None),
+            var_keyword=any(p.kind is kinds.VAR_KEYWORD for p in parameters),
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All named parameters, left to right."""
+        return self.positional + self.keyword_only
+
+    def near(self, name: str) -> str:
+        """Return ", did you mean ...?" for a misspelled parameter, else ""."""
+        return nearest(name, self.names)

@@ -1,0 +1,171 @@
+"""The values of one run, by item, and what may point at them.
+
+A value is kept in the form in which it came: backends that run in this process keep the object itself, process workers
+send an *encoded* value, which is decoded when somebody looks at it and never before. The module does not know how a
+value is encoded; it is handed the decoder.
+
+What an argument may refer to (a *reference*):
+
+```
+7                      the value of item 7 (what nearly every reference is)
+Output(7, 1)           the second declared output of item 7
+Items(100, 12)         the list of the values of items 100 to 111: a mapped step
+Gather((3, 4, 9))      the list of what these references stand for: a glob or a list of assets
+```
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from flowyml.errors import OutputMismatchError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+
+class Output(NamedTuple):
+    """One declared output of an item that has several."""
+
+    item: int
+    part: int
+
+
+class Items(NamedTuple):
+    """The values of consecutive items, as a list."""
+
+    first: int
+    size: int
+
+
+class Gather(NamedTuple):
+    """Several references, as a list."""
+
+    references: tuple[Any, ...]
+
+
+Reference: TypeAlias = int | Output | Items | Gather
+
+
+class _Missing:
+    """Stands where an item has no value (yet, or any more)."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+MISSING = _Missing()
+
+
+class Outputs:
+    """The value of a step with several declared outputs, part by part.
+
+    Args:
+        parts: The values in the order of the declared outputs, each as it is kept.
+        kind: `tuple` or `list`, or the keys of the dict that the step returned, in its order.
+        names: The declared outputs.
+    """
+
+    __slots__ = ("kind", "names", "parts")
+
+    def __init__(self, parts: tuple[Any, ...], kind: Any, names: tuple[str, ...]) -> None:
+        """Keep the parts."""
+        self.parts = parts
+        self.kind = kind
+        self.names = names
+
+    def whole(self, decode: Callable[[Any], Any]) -> Any:
+        """Put the step's return value together again."""
+        parts = [decode(part) for part in self.parts]
+        if self.kind in {tuple, list}:
+            return self.kind(parts)
+        by_name = dict(zip(self.names, parts, strict=True))
+        return {key: by_name[key] for key in self.kind}
+
+
+class Values:
+    """The values of one run.
+
+    Args:
+        count: How many items there are.
+
+    Attributes:
+        raw: One entry for each item, as it came; `MISSING` where there is none.
+        decode: Turns an entry into the object; `None` while entries are the objects.
+    """
+
+    __slots__ = ("_decoded", "decode", "dropped", "raw")
+
+    def __init__(self, count: int) -> None:
+        """Start without values."""
+        self.raw: list[Any] = [MISSING] * count
+        self.decode: Callable[[Any, int], Any] | None = None
+        self.dropped: set[int] = set()
+        self._decoded: dict[int | tuple[int, int], Any] = {}
+
+    def argument(self, reference: Reference) -> Any:
+        """Return what a reference stands for, in the form in which the values are kept."""
+        if isinstance(reference, int):
+            return self.raw[reference]
+        if isinstance(reference, Output):
+            return self.raw[reference.item].parts[reference.part]
+        if isinstance(reference, Items):
+            return self.raw[reference.first : reference.first + reference.size]
+        return [self.argument(part) for part in reference.references]
+
+    def read(self, item: int) -> Any:
+        """Return the object that an item produced; the same one each time.
+
+        Raises:
+            LookupError: If it has none.
+            ValueLoadError: If it does not load.
+        """
+        raw = self.raw[item]
+        if raw is MISSING:
+            raise LookupError(item)
+        if isinstance(raw, Outputs):
+            return raw.whole(lambda part: self._decode(part, item))
+        return self._once(item, raw, item)
+
+    def read_output(self, item: int, index: int) -> Any:
+        """Return one of several declared outputs of an item, as `read` does."""
+        raw = self.raw[item]
+        if raw is MISSING:
+            raise LookupError(item)
+        return self._once((item, index), raw.parts[index], item)
+
+    def drop(self, items: Iterable[int]) -> None:
+        """Let go of values that nobody needs any more."""
+        for item in items:
+            if self.raw[item] is not MISSING:
+                self.raw[item] = MISSING
+                self.dropped.add(item)
+
+    def _once(self, key: Any, raw: Any, item: int) -> Any:
+        if self.decode is None or type(raw) is not bytes:
+            return raw
+        if key not in self._decoded:
+            self._decoded[key] = self.decode(raw, item)
+        return self._decoded[key]
+
+    def _decode(self, raw: Any, item: int) -> Any:
+        return raw if self.decode is None or type(raw) is not bytes else self.decode(raw, item)
+
+
+def split_outputs(returned: Any, names: tuple[str, ...], step: str) -> Outputs:
+    """Take a return value apart into the declared outputs.
+
+    Raises:
+        OutputMismatchError: If it is not a tuple or list of that length nor a dict with these keys.
+    """
+    if isinstance(returned, dict):
+        if set(returned) == set(names):
+            return Outputs(tuple(returned[name] for name in names), tuple(returned), names)
+        raise OutputMismatchError(step, names, f"a dict with the keys {list(returned)}")
+    if isinstance(returned, (tuple, list)):
+        if len(returned) == len(names):
+            return Outputs(tuple(returned), list if isinstance(returned, list) else tuple, names)
+        raise OutputMismatchError(step, names, f"{len(returned)} values")
+    raise OutputMismatchError(step, names, f"one value of type {type(returned).__name__}")

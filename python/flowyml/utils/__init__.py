@@ -1,0 +1,1 @@
+"""Public paths of the documentation."""
