@@ -1,4 +1,29 @@
-//! The scheduling core of flowyml.
+//! The scheduling core of flowyml: what may run next, and nothing else.
+//!
+//! A [`graph::Graph`] is made once, checked once and never changes. A [`scheduler::Scheduler`] is one run of it: it hands
+//! out batches of ready items, is told how they ended, and decides what that makes ready, skipped or impossible.
+//!
+//! ```text
+//!   names, edges ──build──▶ Graph ──Arc──▶ Scheduler ◀──claim── workers
+//!                             │               ▲   │
+//!                     all problems at once    │   └──▶ Batch (runs of items)
+//!                                             └── complete, retry, give_back, expand, cancel
+//! ```
+//!
+//! * A *node* is a step. It has a number of *items*, the calls it consists of: an ordinary step has one, a mapped step as
+//!   many as it has elements, which may be known only at run time ([`graph::UNKNOWN`]).
+//! * An *edge* is `All` (every item waits for the whole dependency) or `Elementwise` (item i waits for item i). A fan-out
+//!   of ten million is one node and no edges.
+//! * Nodes and items are dense `u32` ids in the order in which they were added. Names are seen only by
+//!   [`graph::Graph::by_name`].
+//! * Nothing in here has a clock, a thread, a lock or a Python object: times are numbers that the caller passes in, and the
+//!   same calls give the same answers. The binding (`python`, behind the feature of that name) adds the lock and the wait.
+
 pub mod claims;
+pub mod error;
+pub mod graph;
+pub mod queue;
+pub mod scheduler;
+
 #[cfg(feature = "python")]
 mod python;

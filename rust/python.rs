@@ -1,10 +1,56 @@
-//! binding
-use pyo3::prelude::*;
+//! The Python module `flowyml._core`: the only place that names pyo3. `_core.pyi` is its reference.
+//!
+//! Rules of every method here:
+//!
+//! 1. A mutex is locked only with [`pyo3::sync::MutexExt`], or while detached from the interpreter.
+//! 2. While it is held, nothing calls into Python and no Python object is made or dropped: arguments are turned into Rust
+//!    values before, results into Python objects after.
+//! 3. A condition is waited on only detached, and for at most [`SLICE`] before signals are looked at.
+//! 4. What comes from Python is checked; what is not legal raises and changes nothing. Nothing panics on it.
 
 mod claims;
+mod claims;
+mod graph;
+mod scheduler;
+
+use std::time::Duration;
+
+use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::{PyIndexError, PyValueError};
+use pyo3::prelude::*;
+
+use crate::error::Refusal;
+
+/// The longest time that a thread waits before it looks for signals.
+const SLICE: Duration = Duration::from_millis(100);
 
 #[pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
     use super::claims::ClaimWords;
+    #[pymodule_export]
+    use super::claims::ClaimWords;
+    #[pymodule_export]
+    use super::graph::Graph;
+    #[pymodule_export]
+    use super::scheduler::{Batch, Scheduler};
+}
+
+fn refused(refusal: Refusal) -> PyErr {
+    PyValueError::new_err(refusal.to_string())
+}
+
+fn no_such(what: &str, id: u32, count: u32) -> PyErr {
+    PyIndexError::new_err(format!("there is no {what} {id}: expected less than {count}"))
+}
+
+/// Check that a time is a number that can be compared and added.
+fn finite(name: &str, value: f64) -> PyResult<f64> {
+    if value.is_finite() { Ok(value) } else { Err(PyValueError::new_err(format!("{name} is {value}: expected a finite time in seconds"))) }
+}
+
+/// Copy an `array('I')` or any other buffer of 32-bit unsigned integers. An empty one may lie at an address that is not
+/// aligned, so it is not looked at.
+fn ids(value: &Bound<'_, PyAny>) -> PyResult<Vec<u32>> {
+    if value.len()? == 0 { Ok(Vec::new()) } else { PyBuffer::<u32>::get(value)?.to_vec(value.py()) }
 }

@@ -1,8 +1,260 @@
-"""The Rust core of flowyml, as Python sees it: the reference of the boundary, checked against the binary by stubtest."""
+"""The scheduling core: what may run next, and nothing else.
 
-from typing import final
+This file is the reference of the boundary between Python and Rust; `mypy.stubtest` checks it against the binary.
+
+Nodes are steps, in the order in which they were added; items are their calls (one for an ordinary step, n for a mapped
+one). Both are dense ids from 0: the items of a node are neighbours, nodes follow each other, and items that come by
+`Scheduler.expand` follow all others. Times are numbers of seconds that the caller passes in; the core has no clock.
+
+States of an item, by number:
+
+0 waiting, 1 ready, 2 running, 3 success, 4 cached, 5 failed, 6 timed_out, 7 skipped, 8 upstream_failed, 9 cancelled
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, final
 
 from typing_extensions import Buffer
+
+__all__ = ["Batch", "ClaimWords", "Graph", "Scheduler"]
+
+@final
+class Graph:
+    """A validated, immutable graph.
+
+    Args:
+        names: One entry a node. Only their number is looked at, so a million names cost nothing.
+        counts: Items of each node as 32-bit unsigned integers (`array("I")`); 4294967295 for a length that is known only
+            at run time. `None`: one each.
+        dependents: For each edge the node that waits.
+        dependencies: For each edge the node it waits for.
+        elementwise: For each edge 1 if item i waits for item i, 0 if every item waits for the whole node. `None`: all 0.
+            Nodes linked by elementwise edges have the same length; a dependent of a node of unknown length is itself
+            unknown, whatever `counts` says.
+
+    Raises:
+        flowyml.errors.GraphError: Everything that is wrong, as tuples:
+            `("range", node)` an edge names an id that no node has,
+            `("self", node)` a node waits for itself,
+            `("cycle", [node, ..., node])` each waits for the one before it; from the lowest id, which is repeated last,
+            `("length", node, dependency)` an elementwise edge between different lengths,
+            `("size",)` more than 4294967294 nodes, edges or items.
+        ValueError: Arrays that belong together have different lengths.
+
+    """
+
+    def __new__(
+        cls,
+        names: Sequence[str],
+        counts: Buffer | None,
+        dependents: Buffer,
+        dependencies: Buffer,
+        elementwise: bytes | None = None,
+    ) -> Graph: ...
+    @staticmethod
+    def from_names(dependencies: Mapping[str, Iterable[str]] | Iterable[tuple[str, Iterable[str]]]) -> Graph:
+        """Make a graph of nodes of one item from names and the names that each waits for.
+
+        Raises:
+            flowyml.errors.GraphError: As above, and first
+                `("duplicate", name, first, second)` two nodes have the same name,
+                `("unknown", node, name)` a node waits for a name that no node has.
+
+        """
+
+    @property
+    def node_count(self) -> int:
+        """Number of nodes."""
+    @property
+    def item_count(self) -> int:
+        """Number of items that are known before a run."""
+    @property
+    def edge_count(self) -> int:
+        """Number of different edges."""
+    def dependencies(self, node: int) -> list[int]:
+        """Return what a node waits for, in the order in which the edges were given."""
+    def dependents(self, node: int) -> list[int]:
+        """Return what waits for a node, in id order."""
+    def first_item(self, node: int) -> int:
+        """Return the first item of a node."""
+    def count(self, node: int) -> int:
+        """Return the number of items of a node; 4294967295 if it is known only at run time."""
+    def weight(self, node: int) -> int:
+        """Return how many nodes are on the longest path from a node to a leaf, itself included."""
+    def order(self) -> list[int]:
+        """Return the order in which one worker runs the nodes: by weight, then add order, dependencies first."""
+
+@final
+class Batch:
+    """What one worker claimed at once. Positions count from 0 through all runs."""
+
+    @property
+    def worker(self) -> int:
+        """Who claimed it."""
+    @property
+    def runs(self) -> list[tuple[int, int, int, int | None]]:
+        """Items that stand next to each other, in the order in which they are to run: `(item, count, node, index)`.
+
+        `count` items from `item` on. Either items of the mapped node `node`, the first of them at `index`; or `count`
+        nodes of one item each from `node` on, with index `None`.
+        """
+    def __len__(self) -> int:
+        """Return the number of items."""
+    def items(self) -> list[int]:
+        """Return all items by position."""
+
+@final
+class Scheduler:
+    """The state machine of one run of a graph. All methods may be called from any thread.
+
+    Args:
+        graph: The graph.
+        order: Which of several ready nodes runs first: the one with the longest path to a leaf, or the one added first.
+        keep: One byte a node; values of nodes with a 0 are released after their last consumer. `None`: nothing is.
+
+    Raises:
+        ValueError: An unknown order, a mask of the wrong length.
+
+    """
+
+    def __new__(
+        cls,
+        graph: Graph,
+        *,
+        order: Literal["critical_path", "add"] = "critical_path",
+        keep: bytes | None = None,
+    ) -> Scheduler: ...
+    def claim(self, worker: int, limit: int, now: float, timeout: float = 0.0) -> Batch | None:
+        """Take up to `limit` ready items, the most urgent first.
+
+        Args:
+            worker: Who takes them, below 65536.
+            limit: At least 1.
+            now: The time. Retry delays that are over end first.
+            timeout: How long to wait for something ready; may be infinite. The wait also ends when the run does, lets
+                other threads run, and sees signals within 0.1 s. Time waited counts on from `now`.
+
+        Returns:
+            The batch; `None` if nothing is ready (`finished` says whether anything ever will be).
+
+        """
+    def complete(
+        self,
+        batch: Batch,
+        position: int,
+        start: float,
+        ends: Buffer | Sequence[float],
+        outcomes: bytes | None = None,
+    ) -> None:
+        """Report that the items from `position` on ran one after the other.
+
+        Args:
+            batch: Where they come from.
+            position: The first of them.
+            start: When the first began; each other began when the one before it ended.
+            ends: When each ended; a list or an `array("d")`.
+            outcomes: For each its state: success, cached, failed, timed_out, skipped or cancelled. `None`: all success.
+
+        Raises:
+            ValueError: An item was reported or given back before, the batch is another scheduler's, positions past its
+                end, other outcomes. Nothing has changed then.
+
+        """
+    def retry(self, batch: Batch, position: int, at: float, now: float) -> None:
+        """Report that an attempt failed and the item is to be ready again at `at`.
+
+        Raises:
+            ValueError: The item is not running.
+
+        """
+    def give_back(self, batch: Batch, position: int, count: int) -> None:
+        """Report that items were not begun: they are ready again, before all others of their node, and spent no attempt.
+
+        Raises:
+            ValueError: One of them is not running.
+
+        """
+    def set_deadline(self, item: int, at: float) -> None:
+        """Have a running item reported by `expired` at `at`, unless it ends before. A later call replaces the time.
+
+        Raises:
+            ValueError: The item is not running.
+
+        """
+    def expired(self, now: float) -> list[int]:
+        """Return the running items whose deadline is reached, each once. They stay running until they are reported."""
+    def next_wakeup(self) -> float | None:
+        """Return the time of the next delay or deadline."""
+    def advance(self, now: float) -> None:
+        """Make items ready whose delay is over."""
+    def cancel(self, now: float) -> None:
+        """Cancel everything that is not running, `now` being its end.
+
+        What runs ends as it is reported; what is given back or retried is cancelled then. A second call does nothing.
+        """
+    def take_expandable(self) -> list[int]:
+        """Return the nodes whose dependencies are complete and whose length is awaited, each once."""
+    def expand(self, node: int, count: int, now: float) -> None:
+        """Give a node its items, and as many to all nodes that depend on it item by item. 0 items: complete at once.
+
+        If the run was cancelled meanwhile, the items are cancelled.
+
+        Raises:
+            ValueError: The node's length is not awaited.
+
+        """
+    def take_released(self) -> list[int]:
+        """Return the items whose values nobody needs any more, each once."""
+    def wait(self, timeout: float) -> bool:
+        """Wait until the run is finished, for at most `timeout` seconds (may be infinite), and say whether it is.
+
+        Other threads run meanwhile; signals are seen within 0.1 s.
+        """
+    @property
+    def finished(self) -> bool:
+        """Whether every node is complete."""
+    @property
+    def cancelled(self) -> bool:
+        """Whether the run was cancelled."""
+    @property
+    def ready(self) -> int:
+        """Number of ready items."""
+    @property
+    def running(self) -> int:
+        """Number of running items."""
+    @property
+    def unfinished(self) -> int:
+        """Number of items that have not ended; those of nodes of unknown length do not count yet."""
+    @property
+    def item_count(self) -> int:
+        """Number of items, with those of expanded nodes."""
+    def counts(self) -> dict[str, int]:
+        """Return the number of items in each state, all states by name."""
+    def state(self, item: int) -> int:
+        """Return the state of an item."""
+    def node_state(self, node: int) -> int:
+        """Return the state of a node.
+
+        Of a node with several items the one that tells most: running, ready or waiting, then failed, timed_out,
+        upstream_failed, cancelled, skipped, success, cached. A node without items has a state of its own: success for a
+        length of 0, or what its dependencies made of it before its length was known.
+        """
+    def states(self) -> bytes:
+        """Return the state of each item, one byte each."""
+    def attempts(self) -> bytes:
+        """Return how often each item was begun, one byte each, 255 for more."""
+    def workers(self) -> bytes:
+        """Return who began each item last, as native `H`; meaningless where attempts is 0."""
+    def starts(self) -> bytes:
+        """Return when each item began last, as native `d`; 0 if never."""
+    def ends(self) -> bytes:
+        """Return when each item ended, as native `d`; 0 if it did not run (for what `cancel` ended: when)."""
+    def locate(self, item: int) -> tuple[int, int]:
+        """Return the node of an item and its index there."""
+    def first_item(self, node: int) -> int:
+        """Return the first item of a node; meaningless while it has none."""
+    def count(self, node: int) -> int:
+        """Return the number of items of a node; 0 while it is not known."""
 
 @final
 class ClaimWords:

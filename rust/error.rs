@@ -1,0 +1,130 @@
+//! What can be wrong: with a graph ([`Problem`]) and with a report to the scheduler ([`Refusal`]).
+//!
+//! Both are data. Sentences for the user are made where names are known: in `plan.py` for problems, in `Display` here
+//! for refusals, which only a mistake in an executor can cause.
+
+use std::fmt;
+
+use crate::graph::NodeId;
+
+/// One thing that is wrong with a graph; [`crate::graph::Graph::build`] finds all of them at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// Two nodes have the same name.
+    DuplicateName {
+        /// The name.
+        name: String,
+        /// The node that had it first.
+        first: NodeId,
+        /// The node that has it again.
+        second: NodeId,
+    },
+    /// A node waits for a name that no node has.
+    UnknownDependency {
+        /// The node that waits.
+        node: NodeId,
+        /// The name that is not there.
+        name: String,
+    },
+    /// An edge names an id that no node has.
+    OutOfRange {
+        /// The id.
+        node: NodeId,
+    },
+    /// A node waits for itself.
+    SelfDependency {
+        /// The node.
+        node: NodeId,
+    },
+    /// Nodes wait for each other; one cycle is given for each strongly connected component.
+    Cycle {
+        /// Each node waits for the one before it; the path starts at the lowest id and repeats it last.
+        path: Vec<NodeId>,
+    },
+    /// The two ends of an elementwise edge have different lengths.
+    LengthMismatch {
+        /// The node that waits.
+        node: NodeId,
+        /// The node it waits for, item by item.
+        dependency: NodeId,
+    },
+    /// There are more nodes, edges or items than fit 32 bits.
+    TooLarge,
+}
+
+/// Why the scheduler did not accept a call; the scheduler is as it was before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The batch was claimed from another scheduler.
+    ForeignBatch,
+    /// The positions reach past the end of the batch.
+    OutOfBatch {
+        /// First position of the report.
+        position: u32,
+        /// How many positions it covers.
+        count: u32,
+        /// How many items the batch has.
+        length: u32,
+    },
+    /// The item at this position was already reported or given back.
+    NotOut {
+        /// The position in the batch.
+        position: u32,
+    },
+    /// The number of outcomes is not the number of end times.
+    Lengths {
+        /// How many end times were given.
+        ends: usize,
+        /// How many outcomes were given.
+        outcomes: usize,
+    },
+    /// This is not a state in which a run of an item can end.
+    Outcome {
+        /// The value.
+        value: u8,
+    },
+    /// A time is not a finite number.
+    Time,
+    /// The item is not running, so it can have no deadline.
+    NotRunning {
+        /// The item.
+        item: u32,
+    },
+    /// The node's length is known already, or not asked for yet.
+    NotExpandable {
+        /// The node.
+        node: NodeId,
+    },
+    /// More items than fit 32 bits.
+    TooLarge,
+    /// The keep mask has not one byte for each node.
+    Mask {
+        /// Bytes given.
+        length: usize,
+        /// Nodes of the graph.
+        nodes: usize,
+    },
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ForeignBatch => write!(out, "the batch was claimed from another scheduler"),
+            Self::OutOfBatch { position, count, length } => {
+                write!(out, "{count} items from position {position} reach past the end of a batch of {length}")
+            }
+            Self::NotOut { position } => write!(out, "the item at position {position} of the batch is not running: it was reported before"),
+            Self::Lengths { ends, outcomes } => write!(out, "expected one outcome for each of {ends} end times, got {outcomes}"),
+            Self::Outcome { value } => {
+                write!(out, "{value} is no outcome of a run: expected success (3), cached (4), failed (5), timed_out (6), skipped (7) or cancelled (9)")
+            }
+            Self::Time => write!(out, "expected a finite time in seconds"),
+            Self::NotRunning { item } => write!(out, "item {item} is not running"),
+            Self::NotExpandable { node } => write!(out, "node {} is not waiting for its length", node.0),
+            Self::TooLarge => write!(out, "more than {} items", u32::MAX - 1),
+            Self::Mask { length, nodes } => write!(out, "expected one byte for each of {nodes} nodes, got {length}"),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}

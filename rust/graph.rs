@@ -1,0 +1,221 @@
+//! The graph of a run: nodes with a number of items, edges in both directions, the order in which to prefer nodes.
+//!
+//! A graph is made by [`Graph::build`] from ids or [`Graph::by_name`] from names, which report everything wrong at once,
+//! and never changes. It knows nothing of states: which nodes are finished is the scheduler's business.
+//!
+//! Edges lie in compressed rows (CSR), once by dependent and once by dependency: the neighbours of node v are
+//! `targets[offsets[v]..offsets[v + 1]]`. An edge is kept once, however often it was given, and is `All` if it was given as
+//! `All` at least once. An elementwise edge between nodes of one item is an `All` edge too, so elementwise edges exist only
+//! between mapped nodes.
+//!
+//! *Lengths.* Nodes linked by elementwise edges have the same length. A dependent of a node of unknown length is itself
+//! unknown, whatever was declared, and all nodes that get their length from one node (the *root* of the group) get it at
+//! the same moment.
+//!
+//! *Order.* The weight of a node is the number of nodes on the longest path from it to a leaf (a unit critical path); its
+//! rank is its place when nodes are sorted by falling weight, then by id.
+
+mod build;
+mod cycles;
+mod lengths;
+mod names;
+
+use crate::queue::BitSet;
+
+pub use build::Edges;
+pub(crate) use lengths::Lengths;
+
+/// The count of a node whose length is known only at run time.
+pub const UNKNOWN: u32 = u32::MAX;
+
+/// A node: its position in the order in which nodes were added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct NodeId(pub u32);
+
+/// An item: one call of a node. Items of a node are neighbours, nodes follow each other in id order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct ItemId(pub u32);
+
+impl NodeId {
+    /// Return the id as an index.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl ItemId {
+    /// Return the id as an index.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What an edge waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Every item waits for all items of the dependency.
+    All,
+    /// Item i waits for item i.
+    Elementwise,
+}
+
+/// Edges in one direction, in compressed rows.
+#[derive(Debug)]
+pub(crate) struct Rows {
+    offsets: Vec<u32>,
+    targets: Vec<u32>,
+    /// One byte an edge, 1 for elementwise; empty when no edge is.
+    elementwise: Vec<u8>,
+}
+
+impl Rows {
+    pub(crate) fn of(&self, node: u32) -> &[u32] {
+        &self.targets[self.range(node)]
+    }
+
+    fn range(&self, node: u32) -> std::ops::Range<usize> {
+        self.offsets[node as usize] as usize..self.offsets[node as usize + 1] as usize
+    }
+
+    fn kind(&self, edge: usize) -> Kind {
+        if self.elementwise.get(edge) == Some(&1) { Kind::Elementwise } else { Kind::All }
+    }
+
+    fn edges(&self, node: u32) -> impl Iterator<Item = (NodeId, Kind)> + '_ {
+        self.range(node).map(|edge| (NodeId(self.targets[edge]), self.kind(edge)))
+    }
+}
+
+/// A validated, immutable graph.
+#[derive(Debug)]
+pub struct Graph {
+    dependencies: Rows,
+    dependents: Rows,
+    lengths: Lengths,
+    weights: Vec<u32>,
+    ranks: Vec<u32>,
+    by_rank: Vec<u32>,
+}
+
+impl Graph {
+    /// Return the number of nodes.
+    #[must_use]
+    pub fn node_count(&self) -> u32 {
+        self.weights.len() as u32
+    }
+
+    /// Return the number of items whose existence is known before a run.
+    #[must_use]
+    pub fn item_count(&self) -> u32 {
+        self.lengths.total(self.node_count())
+    }
+
+    /// Return the number of different edges.
+    #[must_use]
+    pub fn edge_count(&self) -> u32 {
+        self.dependencies.targets.len() as u32
+    }
+
+    /// Return all nodes in id order.
+    pub fn nodes(&self) -> impl DoubleEndedIterator<Item = NodeId> + use<> {
+        (0..self.node_count()).map(NodeId)
+    }
+
+    /// Return what `node` waits for, in the order in which the edges were given.
+    pub fn dependencies(&self, node: NodeId) -> impl Iterator<Item = (NodeId, Kind)> + '_ {
+        self.dependencies.edges(node.0)
+    }
+
+    /// Return what waits for `node`, in id order.
+    pub fn dependents(&self, node: NodeId) -> impl Iterator<Item = (NodeId, Kind)> + '_ {
+        self.dependents.edges(node.0)
+    }
+
+    /// Say whether any edge is elementwise.
+    #[must_use]
+    pub fn has_elementwise(&self) -> bool {
+        !self.dependencies.elementwise.is_empty()
+    }
+
+    /// Return the first item of `node`; for a node of unknown length the place where it would stand.
+    #[must_use]
+    pub fn first_item(&self, node: NodeId) -> ItemId {
+        ItemId(self.lengths.first(node.0))
+    }
+
+    /// Return the number of items of `node`, or [`UNKNOWN`].
+    #[must_use]
+    pub fn count(&self, node: NodeId) -> u32 {
+        self.lengths.count(node.0)
+    }
+
+    /// Return the node of `item`. O(log nodes) if there are mapped nodes, else O(1).
+    #[must_use]
+    pub fn node_of(&self, item: ItemId) -> NodeId {
+        NodeId(self.lengths.node_of(item.0))
+    }
+
+    /// Return the nodes that get their length from `root`, itself first, each after the nodes it depends on; empty if
+    /// `root` is no root of unknown length.
+    #[must_use]
+    pub fn group(&self, root: NodeId) -> &[u32] {
+        self.lengths.group(root.0)
+    }
+
+    /// Return the nodes that have not exactly one item, in id order.
+    pub fn mapped(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.lengths.mapped()
+    }
+
+    /// Return how many nodes are on the longest path from `node` to a leaf, itself included.
+    #[must_use]
+    pub fn weight(&self, node: NodeId) -> u32 {
+        self.weights[node.index()]
+    }
+
+    /// Return the place of `node` by falling weight, then id.
+    #[must_use]
+    pub fn rank(&self, node: NodeId) -> u32 {
+        self.ranks[node.index()]
+    }
+
+    /// Return the node of a rank.
+    #[must_use]
+    pub fn at_rank(&self, rank: u32) -> NodeId {
+        NodeId(self.by_rank[rank as usize])
+    }
+
+    /// Return a topological order: the one in which a single worker that prefers the least rank runs the nodes.
+    ///
+    /// O(nodes + edges).
+    #[must_use]
+    pub fn order(&self) -> Vec<NodeId> {
+        let mut pending = self.pending();
+        let mut ready = BitSet::new(self.node_count());
+        for node in self.nodes().filter(|node| pending[node.index()] == 0) {
+            ready.insert(self.rank(node));
+        }
+        let mut order = Vec::with_capacity(pending.len());
+        while let Some(rank) = ready.first() {
+            ready.remove(rank);
+            let node = self.at_rank(rank);
+            order.push(node);
+            for &dependent in self.dependents.of(node.0) {
+                pending[dependent as usize] -= 1;
+                if pending[dependent as usize] == 0 {
+                    ready.insert(self.ranks[dependent as usize]);
+                }
+            }
+        }
+        order
+    }
+
+    /// Return the number of dependencies of each node.
+    fn pending(&self) -> Vec<u32> {
+        self.dependencies.offsets.windows(2).map(|pair| pair[1] - pair[0]).collect()
+    }
+}

@@ -1,0 +1,41 @@
+//! The door for names: from steps that name their dependencies to ids.
+
+use std::collections::HashMap;
+
+use super::{Edges, Graph, Kind, NodeId};
+use crate::error::Problem;
+
+impl Graph {
+    /// Make a graph of nodes of one item from names: each node with the names it waits for, in add order.
+    ///
+    /// # Errors
+    ///
+    /// Names given twice and dependencies that no node has, in the order in which they were met, then everything that
+    /// [`Graph::build`] finds in the rest.
+    ///
+    /// O(nodes + edges) with one hash of each name.
+    pub fn by_name<N: AsRef<str>, D: AsRef<str>>(nodes: &[(N, Vec<D>)]) -> Result<Self, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let mut ids = HashMap::with_capacity(nodes.len());
+        for (at, (name, _)) in (0..).zip(nodes) {
+            let first = *ids.entry(name.as_ref()).or_insert(NodeId(at));
+            if first.0 != at {
+                problems.push(Problem::DuplicateName { name: name.as_ref().to_owned(), first, second: NodeId(at) });
+            }
+        }
+        let mut edges = Edges::default();
+        for (node, (_, dependencies)) in (0..).map(NodeId).zip(nodes) {
+            for name in dependencies.iter().map(AsRef::as_ref) {
+                match ids.get(name) {
+                    Some(&dependency) => edges.push(node, dependency, Kind::All),
+                    None => problems.push(Problem::UnknownDependency { node, name: name.to_owned() }),
+                }
+            }
+        }
+        match Self::build(nodes.len(), None, edges) {
+            Ok(graph) if problems.is_empty() => Ok(graph),
+            Ok(_) => Err(problems),
+            Err(more) => Err(problems.into_iter().chain(more).collect()),
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! `Graph`: flat arrays or names in, questions about nodes out.
+
+use std::sync::Arc;
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::import_exception;
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyMapping, PyString};
+
+use crate::error::Problem;
+use crate::graph::{self as core, Edges, NodeId};
+
+use super::{ids, no_such};
+
+import_exception!(flowyml.errors, GraphError);
+
+/// A validated, immutable graph.
+#[pyclass(frozen, module = "flowyml._core")]
+pub(crate) struct Graph(pub(super) Arc<core::Graph>);
+
+#[pymethods]
+impl Graph {
+    #[new]
+    #[pyo3(signature = (names, counts, dependents, dependencies, elementwise=None))]
+    fn new(
+        py: Python<'_>,
+        names: &Bound<'_, PyAny>,
+        counts: Option<&Bound<'_, PyAny>>,
+        dependents: &Bound<'_, PyAny>,
+        dependencies: &Bound<'_, PyAny>,
+        elementwise: Option<&[u8]>,
+    ) -> PyResult<Self> {
+        let nodes = names.len()?;
+        let counts = counts.map(ids).transpose()?;
+        let elementwise = elementwise.map(<[u8]>::to_vec);
+        let edges = Edges { dependents: ids(dependents)?, dependencies: ids(dependencies)?, elementwise: elementwise.clone().unwrap_or_default() };
+        same("counts", counts.as_ref().map(Vec::len), "names", nodes)?;
+        same("dependencies", Some(edges.dependencies.len()), "dependents", edges.dependents.len())?;
+        same("elementwise", elementwise.map(|kinds| kinds.len()), "dependents", edges.dependents.len())?;
+        wrap(py, py.detach(|| core::Graph::build(nodes, counts.as_deref(), edges)))
+    }
+
+    #[staticmethod]
+    fn from_names(py: Python<'_>, dependencies: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let nodes = named(dependencies)?;
+        wrap(py, py.detach(|| core::Graph::by_name(&nodes)))
+    }
+
+    #[getter]
+    fn node_count(&self) -> u32 {
+        self.0.node_count()
+    }
+
+    #[getter]
+    fn item_count(&self) -> u32 {
+        self.0.item_count()
+    }
+
+    #[getter]
+    fn edge_count(&self) -> u32 {
+        self.0.edge_count()
+    }
+
+    fn dependencies(&self, node: u32) -> PyResult<Vec<u32>> {
+        let node = self.node(node)?;
+        Ok(self.0.dependencies(node).map(|(other, _)| other.0).collect())
+    }
+
+    fn dependents(&self, node: u32) -> PyResult<Vec<u32>> {
+        let node = self.node(node)?;
+        Ok(self.0.dependents(node).map(|(other, _)| other.0).collect())
+    }
+
+    fn first_item(&self, node: u32) -> PyResult<u32> {
+        Ok(self.0.first_item(self.node(node)?).0)
+    }
+
+    fn count(&self, node: u32) -> PyResult<u32> {
+        Ok(self.0.count(self.node(node)?))
+    }
+
+    fn weight(&self, node: u32) -> PyResult<u32> {
+        Ok(self.0.weight(self.node(node)?))
+    }
+
+    fn order(&self, py: Python<'_>) -> Vec<u32> {
+        py.detach(|| self.0.order().into_iter().map(|node| node.0).collect())
+    }
+}
+
+impl Graph {
+    fn node(&self, node: u32) -> PyResult<NodeId> {
+        let count = self.0.node_count();
+        if node < count { Ok(NodeId(node)) } else { Err(no_such("node", node, count)) }
+    }
+}
+
+fn same(what: &str, length: Option<usize>, other: &str, expected: usize) -> PyResult<()> {
+    match length.filter(|length| *length != expected) {
+        None => Ok(()),
+        Some(length) => Err(PyValueError::new_err(format!("{what} has {length} entries, {other} has {expected}: expected as many"))),
+    }
+}
+
+/// Read names and the names they wait for from a mapping or from pairs.
+fn named(dependencies: &Bound<'_, PyAny>) -> PyResult<Vec<(String, Vec<String>)>> {
+    let pairs = match dependencies.cast::<PyMapping>() {
+        Ok(mapping) => mapping.items()?.into_any(),
+        Err(_) => dependencies.clone(),
+    };
+    pairs.try_iter()?.map(|pair| pair?.extract().and_then(|(name, names)| Ok((name, strings(&names)?)))).collect()
+}
+
+fn strings(names: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
+    if names.is_instance_of::<PyString>() {
+        return Err(PyTypeError::new_err(format!("expected an iterable of names, got the one string {}", names.repr()?)));
+    }
+    names.try_iter()?.map(|name| name?.extract()).collect()
+}
+
+fn wrap(py: Python<'_>, built: Result<core::Graph, Vec<Problem>>) -> PyResult<Graph> {
+    match built {
+        Ok(graph) => Ok(Graph(Arc::new(graph))),
+        Err(problems) => {
+            let problems = problems.into_iter().map(|problem| as_tuple(py, problem)).collect::<PyResult<Vec<_>>>()?;
+            Err(GraphError::new_err((PyList::new(py, problems)?.unbind(),)))
+        }
+    }
+}
+
+fn as_tuple(py: Python<'_>, problem: Problem) -> PyResult<Bound<'_, PyAny>> {
+    match problem {
+        Problem::DuplicateName { name, first, second } => ("duplicate", name, first.0, second.0).into_pyobject(py).map(Bound::into_any),
+        Problem::UnknownDependency { node, name } => ("unknown", node.0, name).into_pyobject(py).map(Bound::into_any),
+        Problem::OutOfRange { node } => ("range", node.0).into_pyobject(py).map(Bound::into_any),
+        Problem::SelfDependency { node } => ("self", node.0).into_pyobject(py).map(Bound::into_any),
+        Problem::Cycle { path } => {
+            let path: Vec<u32> = path.into_iter().map(|node| node.0).collect();
+            ("cycle", path).into_pyobject(py).map(Bound::into_any)
+        }
+        Problem::LengthMismatch { node, dependency } => ("length", node.0, dependency.0).into_pyobject(py).map(Bound::into_any),
+        Problem::TooLarge => ("size",).into_pyobject(py).map(Bound::into_any),
+    }
+}

@@ -1,0 +1,271 @@
+//! One run of a graph: which items may run, what became of them, what that means for the others.
+//!
+//! ```text
+//!                 dependencies complete          claim             complete
+//!   waiting ────────────────────────▶ ready ────────────▶ running ──────────▶ success, cached,
+//!    │  ▲                              │ ▲                  │ │ │              failed, timed_out,
+//!    │  │                              │ └────give_back─────┘ │ │              skipped, cancelled
+//!    │  └──────────────────────────────│────────retry─────────┘
+//!    │          (until its delay is over)
+//!    │                                 └──cancel──▶ cancelled
+//!    └──▶ upstream_failed, skipped, cancelled      (a dependency ended without a value)
+//! ```
+//!
+//! *One writer.* An item's state changes in `transition` alone, which keeps the counts and the ready queue with it. What
+//! an end means for others is worked off a list (`propagate`), so a chain of a million steps needs no deep stack.
+//!
+//! *The order of reports does not matter* for the state in which items end. A dependency that failed makes its dependents
+//! `upstream_failed` at once; one that was skipped or cancelled only once all dependencies are complete, and a failure
+//! among them wins. What may run is taken by rank (critical path or add order), items of a node by index; items given
+//! back are first again, because they are before all others of their node.
+//!
+//! *Items and nodes.* A node is complete when all its items have ended. A node without items (length 0, or not known when
+//! its dependencies failed) is complete when its dependencies are, and has a state of its own ([`Scheduler::node_state`]).
+//!
+//! The scheduler has no clock, lock or thread, and knows neither functions nor values nor why an item failed. Every call that
+//! is not legal is refused and changes nothing.
+
+mod batch;
+mod expand;
+mod invariants;
+mod maps;
+mod propagate;
+mod release;
+mod reports;
+mod state;
+mod timeline;
+mod timers;
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::Refusal;
+use crate::graph::{Graph, ItemId, NodeId};
+use crate::queue::BitSet;
+
+use batch::Ledger;
+use maps::Maps;
+use propagate::Ended;
+use release::Release;
+use timers::Timers;
+
+pub use batch::{Batch, Run};
+pub use reports::Outcomes;
+pub use state::State;
+pub use timeline::Timeline;
+
+/// Which of several ready nodes runs first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// The one with the longest path to a leaf; among equals the one added first.
+    CriticalPath,
+    /// The one added first.
+    Add,
+}
+
+/// The state machine of one run.
+#[derive(Debug)]
+pub struct Scheduler {
+    graph: Arc<Graph>,
+    /// Tells batches of this scheduler from those of others.
+    id: u64,
+    order: Order,
+    timeline: Timeline,
+    /// Number of items in each state.
+    counts: [u32; State::COUNT],
+    /// For each node the number of `All` dependencies that are not complete.
+    pending: Vec<u32>,
+    /// Number of nodes that are not complete.
+    open_nodes: u32,
+    maps: Maps,
+    /// Ranks of nodes that have ready items.
+    ready_nodes: BitSet,
+    /// Ready items of mapped nodes.
+    ready_items: BitSet,
+    ledger: Ledger,
+    delays: Timers,
+    deadlines: Timers,
+    expandable: Vec<NodeId>,
+    release: Option<Release>,
+    /// Ends of which dependents do not know yet; empty between calls.
+    ended: Vec<Ended>,
+    cancelled: bool,
+}
+
+impl Scheduler {
+    /// Begin a run of `graph`. `keep` has one byte a node; values of nodes with a 0 are released after their last
+    /// consumer. Without it nothing is released.
+    ///
+    /// # Errors
+    ///
+    /// A mask of the wrong length.
+    ///
+    /// O(nodes + edges + items).
+    pub fn new(graph: Arc<Graph>, order: Order, keep: Option<&[u8]>) -> Result<Self, Refusal> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let items = graph.item_count();
+        let maps = Maps::new(&graph);
+        let release = keep.map(|keep| Release::new(&graph, keep)).transpose()?;
+        let mut scheduler = Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            order,
+            timeline: Timeline::new(items),
+            counts: State::Waiting.times(items),
+            pending: propagate::pending(&graph),
+            open_nodes: graph.node_count(),
+            ready_nodes: BitSet::new(graph.node_count()),
+            ready_items: BitSet::new(if maps.is_empty() { 0 } else { items }),
+            maps,
+            ledger: Ledger::default(),
+            delays: Timers::default(),
+            deadlines: Timers::default(),
+            expandable: Vec::new(),
+            release,
+            ended: Vec::new(),
+            cancelled: false,
+            graph: Arc::clone(&graph),
+        };
+        for node in graph.nodes().filter(|node| scheduler.pending[node.index()] == 0).collect::<Vec<_>>() {
+            scheduler.settle(&graph, node);
+        }
+        scheduler.propagate(&graph);
+        Ok(scheduler)
+    }
+
+    /// Return the graph.
+    #[must_use]
+    pub fn graph(&self) -> &Arc<Graph> {
+        &self.graph
+    }
+
+    /// Say whether every node is complete.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.open_nodes == 0
+    }
+
+    /// Return the number of items, with those of expanded nodes.
+    #[must_use]
+    pub fn item_count(&self) -> u32 {
+        self.timeline.len()
+    }
+
+    /// Return the number of items in each state, by state.
+    #[must_use]
+    pub fn counts(&self) -> [u32; State::COUNT] {
+        self.counts
+    }
+
+    /// Return the number of items in one state.
+    #[must_use]
+    pub fn count_in(&self, state: State) -> u32 {
+        self.counts[state as usize]
+    }
+
+    /// Return the number of items that have not ended.
+    #[must_use]
+    pub fn unfinished(&self) -> u32 {
+        [State::Waiting, State::Ready, State::Running].map(|state| self.count_in(state)).iter().sum()
+    }
+
+    /// Return the state of an item; `None` if there is no such item.
+    #[must_use]
+    pub fn state(&self, item: ItemId) -> Option<State> {
+        self.timeline.states.get(item.index()).copied()
+    }
+
+    /// Return state, attempts, worker and times of all items.
+    #[must_use]
+    pub fn timeline(&self) -> &Timeline {
+        &self.timeline
+    }
+
+    /// Return the first item of a node. Only meaningful if its count is not 0.
+    #[must_use]
+    pub fn first_item(&self, node: NodeId) -> ItemId {
+        self.maps.get(node).map_or_else(|| self.graph.first_item(node), |map| ItemId(map.first))
+    }
+
+    /// Return the number of items of a node; 0 while its length is not known.
+    #[must_use]
+    pub fn count(&self, node: NodeId) -> u32 {
+        self.maps.get(node).map_or(1, |map| map.count)
+    }
+
+    /// Return node and index of an item; `None` if there is no such item. O(log nodes), O(1) without mapped nodes.
+    #[must_use]
+    pub fn locate(&self, item: ItemId) -> Option<(NodeId, u32)> {
+        if item.0 >= self.item_count() {
+            return None;
+        }
+        let node = if item.0 < self.graph.item_count() { self.graph.node_of(item) } else { self.maps.expanded(item) };
+        Some((node, item.0 - self.first_item(node).0))
+    }
+
+    /// Return the state of a node: of its only item, or for a node with several items or none the one that tells most:
+    /// running, ready or waiting while it is not complete, then the worst end of its items. O(items of the node).
+    #[must_use]
+    pub fn node_state(&self, node: NodeId) -> State {
+        let first = self.first_item(node).index();
+        let states = &self.timeline.states[first.min(self.timeline.states.len())..];
+        let states = &states[..(self.count(node) as usize).min(states.len())];
+        states.iter().copied().max_by_key(|state| state.telling()).unwrap_or_else(|| self.maps.state_without_items(node))
+    }
+
+    /// Return the time of the next delay or deadline.
+    #[must_use]
+    pub fn next_wakeup(&self) -> Option<f64> {
+        match (self.delays.first(), self.deadlines.first()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// Return the time at which the next delay is over.
+    #[must_use]
+    pub fn next_delay(&self) -> Option<f64> {
+        self.delays.first()
+    }
+
+    /// Move `items` of `node` from one state to another: the only place that changes a state. All are in `from`.
+    fn transition(&mut self, node: NodeId, items: Range<u32>, from: State, to: State) {
+        let count = items.end - items.start;
+        self.timeline.states[items.start as usize..items.end as usize].fill(to);
+        self.counts[from as usize] -= count;
+        self.counts[to as usize] += count;
+        match from {
+            State::Ready => self.unqueue(node, items.clone()),
+            State::Running => self.deadlines.clear(items.clone()),
+            _ => {}
+        }
+        if to == State::Ready {
+            self.enqueue(node, items);
+        }
+    }
+
+    fn enqueue(&mut self, node: NodeId, items: Range<u32>) {
+        self.ready_nodes.insert(self.rank(node));
+        if self.maps.get(node).is_some() {
+            self.ready_items.insert_range(items);
+        }
+    }
+
+    fn unqueue(&mut self, node: NodeId, items: Range<u32>) {
+        if let Some(map) = self.maps.get(node) {
+            self.ready_items.remove_range(items);
+            if self.ready_items.next(map.first).is_some_and(|item| item < map.first + map.count) {
+                return;
+            }
+        }
+        self.ready_nodes.remove(self.rank(node));
+    }
+
+    fn rank(&self, node: NodeId) -> u32 {
+        if self.order == Order::Add { node.0 } else { self.graph.rank(node) }
+    }
+
+    fn at_rank(&self, rank: u32) -> NodeId {
+        if self.order == Order::Add { NodeId(rank) } else { self.graph.at_rank(rank) }
+    }
+}

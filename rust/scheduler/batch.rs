@@ -1,0 +1,182 @@
+//! What a worker takes at once, and the record of what is still out.
+//!
+//! The ledger has one bit for each position of each batch that has not been reported. So a report is checked exactly, also
+//! when the same item was given back and claimed again, and nothing is kept of batches that are done.
+
+use std::ops::Range;
+
+use crate::error::Refusal;
+use crate::graph::{ItemId, NodeId};
+
+/// Items that stand next to each other: items of one mapped node, or nodes of one item each that follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The first item.
+    pub item: ItemId,
+    /// The number of items.
+    pub count: u32,
+    /// The node, or the first of the nodes.
+    pub node: NodeId,
+    /// Index of the first item in the mapped node; `None` if these are nodes of one item.
+    pub index: Option<u32>,
+    /// Position of the first item in the batch.
+    position: u32,
+}
+
+/// What one claim gave: items in the order in which they are to run. Positions count from 0 through all runs.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    pub(super) scheduler: u64,
+    slot: u32,
+    generation: u32,
+    worker: u16,
+    length: u32,
+    runs: Vec<Run>,
+}
+
+impl Batch {
+    pub(super) fn new(scheduler: u64, worker: u16) -> Self {
+        Self { scheduler, slot: 0, generation: 0, worker, length: 0, runs: Vec::new() }
+    }
+
+    /// Return who claimed it.
+    #[must_use]
+    pub fn worker(&self) -> u16 {
+        self.worker
+    }
+
+    /// Return the number of items.
+    #[must_use]
+    pub fn len(&self) -> u32 {
+        self.length
+    }
+
+    /// Say whether there are no items, which is never so for a claimed batch.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Return the runs.
+    #[must_use]
+    pub fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
+    /// Return all items by position.
+    pub fn items(&self) -> impl Iterator<Item = ItemId> + '_ {
+        self.runs.iter().flat_map(|run| (run.item.0..run.item.0 + run.count).map(ItemId))
+    }
+
+    /// Return the item and its node at a position.
+    #[must_use]
+    pub fn at(&self, position: u32) -> Option<(ItemId, NodeId)> {
+        let run = self.slices(position, u32::from(position < self.length)).next()?;
+        Some((run.item, run.node))
+    }
+
+    /// Return the parts of the runs that lie in `count` positions from `position`.
+    pub(super) fn slices(&self, position: u32, count: u32) -> impl Iterator<Item = Run> + '_ {
+        let end = position + count;
+        let from = self.runs.partition_point(|run| run.position + run.count <= position);
+        self.runs[from..].iter().take_while(move |run| run.position.max(position) < end).map(move |run| run.cut(position, end))
+    }
+
+    pub(super) fn push(&mut self, node: NodeId, item: ItemId, count: u32, index: Option<u32>) {
+        let position = self.length;
+        self.length += count;
+        match self.runs.last_mut() {
+            Some(last) if last.goes_on_at(node, item, index) => last.count += count,
+            _ => self.runs.push(Run { item, count, node, index, position }),
+        }
+    }
+}
+
+impl Run {
+    fn goes_on_at(&self, node: NodeId, item: ItemId, index: Option<u32>) -> bool {
+        let next = match self.index {
+            None => index.is_none() && self.node.0 + self.count == node.0,
+            Some(_) => index.is_some() && self.node == node,
+        };
+        next && self.item.0 + self.count == item.0
+    }
+
+    /// Return the part between two positions.
+    fn cut(&self, position: u32, end: u32) -> Self {
+        let skip = position.saturating_sub(self.position);
+        self.part(skip, self.count.min(end - self.position) - skip)
+    }
+
+    /// Return `count` items after the first `skip`.
+    pub(super) fn part(&self, skip: u32, count: u32) -> Self {
+        let node = if self.index.is_none() { NodeId(self.node.0 + skip) } else { self.node };
+        let index = self.index.map(|index| index + skip);
+        Self { item: ItemId(self.item.0 + skip), count, node, index, position: self.position + skip }
+    }
+
+    /// Return the item ids.
+    pub(super) fn items(&self) -> Range<u32> {
+        self.item.0..self.item.0 + self.count
+    }
+}
+
+/// Positions that are out, of batches that are not done.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    /// Counts the batches that used the slot, so that an old batch is known as such.
+    generation: u32,
+    left: u32,
+    out: Vec<u64>,
+}
+
+impl Ledger {
+    /// Note that all of `batch` is out.
+    pub(super) fn open(&mut self, batch: &mut Batch) {
+        batch.slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            self.slots.len() as u32 - 1
+        });
+        let slot = &mut self.slots[batch.slot as usize];
+        slot.generation = slot.generation.wrapping_add(1);
+        slot.left = batch.length;
+        slot.out.clear();
+        slot.out.resize(batch.length.div_ceil(64) as usize, u64::MAX);
+        batch.generation = slot.generation;
+    }
+
+    /// Check that all of `count` positions from `position` are out.
+    pub(super) fn check(&self, batch: &Batch, position: u32, count: u32) -> Result<(), Refusal> {
+        let length = batch.length;
+        let end = position.checked_add(count).filter(|end| *end <= length);
+        let Some(end) = end else { return Err(Refusal::OutOfBatch { position, count, length }) };
+        let slot = self.slots.get(batch.slot as usize).filter(|slot| slot.generation == batch.generation);
+        let out = |at: u32| slot.is_some_and(|slot| slot.left > 0 && slot.out[at as usize / 64] >> (at % 64) & 1 == 1);
+        match (position..end).find(|at| !out(*at)) {
+            Some(position) => Err(Refusal::NotOut { position }),
+            None => Ok(()),
+        }
+    }
+
+    /// Note that positions, which [`Ledger::check`] found to be out, came back.
+    pub(super) fn close(&mut self, batch: &Batch, position: u32, count: u32) {
+        let slot = &mut self.slots[batch.slot as usize];
+        for at in position..position + count {
+            slot.out[at as usize / 64] &= !(1 << (at % 64));
+        }
+        slot.left -= count;
+        if slot.left == 0 && count > 0 {
+            self.free.push(batch.slot);
+        }
+    }
+
+    /// Return the number of positions that are out.
+    pub(super) fn out(&self) -> u32 {
+        self.slots.iter().map(|slot| slot.left).sum()
+    }
+}

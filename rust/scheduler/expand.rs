@@ -1,0 +1,71 @@
+//! Lengths that become known at run time.
+
+use std::sync::Arc;
+
+use crate::error::Refusal;
+use crate::graph::{NodeId, UNKNOWN};
+
+use super::maps::Length;
+use super::state::State;
+use super::Scheduler;
+
+impl Scheduler {
+    /// Ask the driver for the length of a node.
+    pub(super) fn ask_for_length(&mut self, node: NodeId) {
+        if let Some(map) = self.maps.get_mut(node) {
+            map.length = Length::Due;
+            self.expandable.push(node);
+        }
+    }
+
+    /// Return the nodes whose dependencies are complete and whose length is awaited, each once.
+    pub fn take_expandable(&mut self) -> Vec<NodeId> {
+        std::mem::take(&mut self.expandable)
+    }
+
+    /// Give a node its items, and the same number to all nodes that depend on it item by item. Their ids follow all others.
+    /// With 0 items the node is complete at once. In a run that was cancelled meanwhile the items are cancelled.
+    ///
+    /// # Errors
+    ///
+    /// A node whose length is not awaited, more items than fit 32 bits.
+    ///
+    /// O(items + nodes of the group).
+    pub fn expand(&mut self, node: NodeId, count: u32) -> Result<(), Refusal> {
+        if self.maps.get(node).is_none_or(|map| map.length != Length::Due) {
+            return Err(Refusal::NotExpandable { node });
+        }
+        let graph = Arc::clone(&self.graph);
+        let group = graph.group(node);
+        let items = u64::from(self.item_count()) + group.len() as u64 * u64::from(count);
+        if items >= u64::from(UNKNOWN) {
+            return Err(Refusal::TooLarge);
+        }
+        for &member in group {
+            self.append(NodeId(member), count);
+        }
+        for member in group.iter().copied().map(NodeId) {
+            if self.pending[member.index()] == 0 {
+                self.settle(&graph, member);
+            }
+        }
+        self.propagate(&graph);
+        Ok(())
+    }
+
+    /// Append items of a node; of one that has ended they have ended like it.
+    fn append(&mut self, node: NodeId, count: u32) {
+        let first = self.item_count();
+        let Some(map) = self.maps.get_mut(node) else { return };
+        let state = if map.complete { map.verdict.inherited() } else { State::Waiting };
+        map.unfinished = if map.complete { 0 } else { count };
+        (map.first, map.count, map.length) = (first, count, Length::Known);
+        if count > 0 {
+            self.maps.note_expansion(first, node);
+        }
+        self.timeline.extend(count, state);
+        self.counts[state as usize] += count;
+        self.ready_items.grow(first + count);
+        self.grow_release(first + count);
+    }
+}

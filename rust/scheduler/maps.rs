@@ -1,0 +1,127 @@
+//! What is kept for nodes that have not exactly one item: where their items stand and how far they are.
+
+use crate::graph::{Graph, ItemId, Kind, NodeId, UNKNOWN};
+
+use super::state::{State, Verdict};
+
+const NONE: u32 = u32::MAX;
+
+/// What is known of a mapped node's length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Length {
+    /// The node has its items.
+    Known,
+    /// It depends on something that is not complete.
+    Unknown,
+    /// Its dependencies are complete; [`super::Scheduler::expand`] is awaited.
+    Due,
+}
+
+/// A mapped node.
+#[derive(Debug)]
+pub(super) struct Map {
+    pub(super) first: u32,
+    pub(super) count: u32,
+    pub(super) length: Length,
+    /// Items whose end dependents do not know yet.
+    pub(super) unfinished: u32,
+    /// The worst end so far, of an item or of the node itself if it has none.
+    pub(super) verdict: Verdict,
+    /// The worst of the `All` dependencies, once all are complete.
+    pub(super) gate: Verdict,
+    /// An `All` dependency failed, so no item can run.
+    pub(super) doomed: bool,
+    pub(super) complete: bool,
+    /// Nodes whose item i each item i waits for.
+    pub(super) sources: Box<[NodeId]>,
+    /// Nodes whose item i waits for each item i.
+    pub(super) followers: Box<[NodeId]>,
+}
+
+/// All mapped nodes of a run. Empty, at no cost, if every node has one item.
+#[derive(Debug, Default)]
+pub(super) struct Maps {
+    /// For each node its place in `all`.
+    places: Vec<u32>,
+    all: Vec<Map>,
+    /// First item and node of each expansion, in item order.
+    expansions: Vec<(u32, NodeId)>,
+}
+
+impl Maps {
+    /// O(nodes + edges of mapped nodes); nothing if there are none.
+    pub(super) fn new(graph: &Graph) -> Self {
+        let nodes: Vec<NodeId> = graph.mapped().collect();
+        if nodes.is_empty() {
+            return Self::default();
+        }
+        let mut places = vec![NONE; graph.node_count() as usize];
+        for (place, node) in (0..).zip(&nodes) {
+            places[node.index()] = place;
+        }
+        let all = nodes.iter().map(|node| Map::new(graph, *node)).collect();
+        Self { places, all, expansions: Vec::new() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    pub(super) fn place(&self, node: NodeId) -> Option<u32> {
+        self.places.get(node.index()).copied().filter(|place| *place != NONE)
+    }
+
+    pub(super) fn get(&self, node: NodeId) -> Option<&Map> {
+        self.place(node).map(|place| self.at(place))
+    }
+
+    pub(super) fn get_mut(&mut self, node: NodeId) -> Option<&mut Map> {
+        self.place(node).map(|place| self.at_mut(place))
+    }
+
+    pub(super) fn at(&self, place: u32) -> &Map {
+        &self.all[place as usize]
+    }
+
+    pub(super) fn at_mut(&mut self, place: u32) -> &mut Map {
+        &mut self.all[place as usize]
+    }
+
+    /// Note that the items of `node` begin at `first`, behind all others.
+    pub(super) fn note_expansion(&mut self, first: u32, node: NodeId) {
+        self.expansions.push((first, node));
+    }
+
+    /// Return the node of an item that came by expansion. O(log expansions).
+    pub(super) fn expanded(&self, item: ItemId) -> NodeId {
+        self.expansions[self.expansions.partition_point(|(first, _)| *first <= item.0) - 1].1
+    }
+
+    /// Return the state of a node that has no items.
+    pub(super) fn state_without_items(&self, node: NodeId) -> State {
+        match self.get(node) {
+            Some(map) if map.complete => map.verdict.inherited(),
+            _ => State::Waiting,
+        }
+    }
+}
+
+impl Map {
+    fn new(graph: &Graph, node: NodeId) -> Self {
+        let declared = graph.count(node);
+        let count = if declared == UNKNOWN { 0 } else { declared };
+        let elementwise = |edge: &(NodeId, Kind)| edge.1 == Kind::Elementwise;
+        Self {
+            first: graph.first_item(node).0,
+            count,
+            length: if declared == UNKNOWN { Length::Unknown } else { Length::Known },
+            unfinished: count,
+            verdict: Verdict::Fine,
+            gate: Verdict::Fine,
+            doomed: false,
+            complete: false,
+            sources: graph.dependencies(node).filter(elementwise).map(|(source, _)| source).collect(),
+            followers: graph.dependents(node).filter(elementwise).map(|(follower, _)| follower).collect(),
+        }
+    }
+}

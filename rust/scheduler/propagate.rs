@@ -1,0 +1,232 @@
+//! What the end of an item means for others.
+//!
+//! ```text
+//!   end_items, end_without_items ──▶ ended ──spread──▶ doom       (a failure: All dependents, all that waits of them)
+//!                 ▲                            │ └───▶ tell       (elementwise dependents: the same items)
+//!                 └────────────────────────────┴─────▶ finish     (node complete: pending - 1; at 0 settle)
+//! ```
+//!
+//! States change at once, what that means waits in `ended`. So nothing here calls itself, and the list is as long as what
+//! one report ends at the same time.
+
+use std::ops::Range;
+
+use crate::graph::{Graph, Kind, NodeId};
+
+use super::maps::Length;
+use super::state::{State, Verdict};
+use super::{Scheduler, Timeline};
+
+/// Items of one node that ended in one state; no items if the node has none.
+#[derive(Clone, Debug)]
+pub(super) struct Ended {
+    pub(super) node: NodeId,
+    pub(super) items: Range<u32>,
+    pub(super) state: State,
+}
+
+/// Return for each node the number of its `All` dependencies. O(nodes + edges).
+pub(super) fn pending(graph: &Graph) -> Vec<u32> {
+    graph.nodes().map(|node| graph.dependencies(node).filter(|(_, kind)| *kind == Kind::All).count() as u32).collect()
+}
+
+impl Scheduler {
+    /// End items that are in state `from`.
+    pub(super) fn end_items(&mut self, node: NodeId, items: Range<u32>, from: State, to: State) {
+        self.transition(node, items.clone(), from, to);
+        self.ended.push(Ended { node, items, state: to });
+    }
+
+    /// End all items of a node that are in state `from`; `note` may write down more about them.
+    pub(super) fn end_all(&mut self, node: NodeId, from: State, to: State, note: impl Fn(&mut Timeline, &Range<u32>)) {
+        let first = self.first_item(node).0;
+        let end = first + self.count(node);
+        let mut at = first;
+        while let Some(items) = self.timeline.run_of(from, at..end) {
+            at = items.end;
+            note(&mut self.timeline, &items);
+            self.end_items(node, items, from, to);
+        }
+    }
+
+    /// End a node that has no items, unless it has ended.
+    pub(super) fn end_without_items(&mut self, node: NodeId, verdict: Verdict) {
+        let Some(map) = self.maps.get_mut(node).filter(|map| !map.complete) else { return };
+        map.complete = true;
+        map.verdict = verdict;
+        self.ended.push(Ended { node, items: 0..0, state: verdict.inherited() });
+    }
+
+    /// Work off what has ended.
+    pub(super) fn propagate(&mut self, graph: &Graph) {
+        while let Some(ended) = self.ended.pop() {
+            self.spread(graph, &ended);
+        }
+    }
+
+    fn spread(&mut self, graph: &Graph, ended: &Ended) {
+        let (first_failure, complete) = self.note_end(ended);
+        if first_failure {
+            self.doom_dependents(graph, ended.node);
+        }
+        self.tell(ended);
+        self.release_around(ended);
+        if complete {
+            self.finish(graph, ended.node);
+        }
+    }
+
+    /// Write the end down in the node; say whether it is the node's first failure, and whether the node is complete now.
+    fn note_end(&mut self, ended: &Ended) -> (bool, bool) {
+        let verdict = ended.state.verdict();
+        let failed = verdict == Verdict::Failed;
+        let Some(map) = self.maps.get_mut(ended.node) else { return (failed, true) };
+        if ended.items.is_empty() {
+            return (failed, true);
+        }
+        let first_failure = failed && map.verdict != Verdict::Failed;
+        map.verdict = map.verdict.max(verdict);
+        map.unfinished -= ended.items.end - ended.items.start;
+        map.complete = map.unfinished == 0;
+        (first_failure, map.complete)
+    }
+
+    fn doom_dependents(&mut self, graph: &Graph, node: NodeId) {
+        for (dependent, kind) in graph.dependents(node) {
+            if kind == Kind::All {
+                self.doom(dependent);
+            }
+        }
+    }
+
+    /// End everything of a node that waits, because a dependency of all its items failed.
+    fn doom(&mut self, node: NodeId) {
+        if let Some(map) = self.maps.get_mut(node) {
+            if std::mem::replace(&mut map.doomed, true) {
+                return;
+            }
+            if map.count == 0 {
+                return self.end_without_items(node, Verdict::Failed);
+            }
+        }
+        self.end_all(node, State::Waiting, State::UpstreamFailed, |_, _| {});
+    }
+
+    /// Let elementwise dependents look at the items whose dependency ended.
+    fn tell(&mut self, ended: &Ended) {
+        let followers = self.maps.get(ended.node).map_or(0, |map| map.followers.len());
+        for at in 0..followers {
+            let Some(map) = self.maps.get(ended.node) else { return };
+            let (follower, first) = (map.followers[at], map.first);
+            if ended.items.is_empty() {
+                if ended.state.verdict() == Verdict::Failed {
+                    self.doom(follower);
+                }
+            } else {
+                self.look_at_items(follower, ended.items.start - first..ended.items.end - first);
+            }
+        }
+    }
+
+    /// Note that a node is complete. O(edges of the node), beside what becomes ready or ends by it.
+    fn finish(&mut self, graph: &Graph, node: NodeId) {
+        self.open_nodes -= 1;
+        for (dependent, kind) in graph.dependents(node) {
+            let pending = &mut self.pending[dependent.index()];
+            if kind == Kind::All {
+                *pending -= 1;
+            }
+            if *pending == 0 && (kind == Kind::All || self.count(dependent) == 0) {
+                self.settle(graph, dependent);
+            }
+        }
+        self.release_above(graph, node);
+    }
+
+    /// Decide about a node whose `All` dependencies are complete.
+    pub(super) fn settle(&mut self, graph: &Graph, node: NodeId) {
+        let gate = self.gate(graph, node);
+        let Some(map) = self.maps.get_mut(node) else { return self.open(node, gate) };
+        map.gate = gate;
+        if map.count == 0 {
+            self.settle_without_items(node);
+        } else if map.sources.is_empty() {
+            self.open(node, gate);
+        } else {
+            let count = map.count;
+            self.look_at_items(node, 0..count);
+        }
+    }
+
+    /// Return the worst of the `All` dependencies, which are complete. O(1) while nothing was skipped or cancelled.
+    fn gate(&self, graph: &Graph, node: NodeId) -> Verdict {
+        if self.count_in(State::Skipped) + self.count_in(State::Cancelled) == 0 && !self.cancelled {
+            return Verdict::Fine;
+        }
+        let all = graph.dependencies(node).filter(|(_, kind)| *kind == Kind::All);
+        all.map(|(dependency, _)| self.verdict(dependency)).max().unwrap_or(Verdict::Fine)
+    }
+
+    fn verdict(&self, node: NodeId) -> Verdict {
+        let single = || self.timeline.states[self.graph.first_item(node).index()].verdict();
+        self.maps.get(node).map_or_else(single, |map| map.verdict)
+    }
+
+    /// Let all waiting items of a node run, or end them if a dependency has no value.
+    fn open(&mut self, node: NodeId, gate: Verdict) {
+        if gate != Verdict::Fine {
+            return self.end_all(node, State::Waiting, gate.inherited(), |_, _| {});
+        }
+        let first = self.first_item(node).0;
+        let end = first + self.count(node);
+        if let Some(items) = self.timeline.run_of(State::Waiting, first..end) {
+            self.transition(node, items, State::Waiting, State::Ready);
+        }
+    }
+
+    /// Decide about a node without items: it ends like the worst of its dependencies, or its length is due.
+    fn settle_without_items(&mut self, node: NodeId) {
+        let Some(map) = self.maps.get(node).filter(|map| !map.complete) else { return };
+        let mut worst = map.gate;
+        for source in map.sources.iter().filter_map(|source| self.maps.get(*source)) {
+            if !source.complete {
+                return;
+            }
+            worst = worst.max(source.verdict);
+        }
+        if map.length == Length::Unknown && worst == Verdict::Fine {
+            self.ask_for_length(node);
+        } else if map.length != Length::Due {
+            self.end_without_items(node, worst);
+        }
+    }
+
+    /// Decide about some items of a node with elementwise dependencies. O(elementwise dependencies) an item.
+    fn look_at_items(&mut self, node: NodeId, indexes: Range<u32>) {
+        let Some(first) = self.maps.get(node).map(|map| map.first) else { return };
+        for index in indexes {
+            let item = first + index;
+            if self.timeline.states[item as usize] != State::Waiting {
+                continue;
+            }
+            match self.gate_of_item(node, index) {
+                None => {}
+                Some(Verdict::Fine) => self.transition(node, item..item + 1, State::Waiting, State::Ready),
+                Some(worst) => self.end_items(node, item..item + 1, State::Waiting, worst.inherited()),
+            }
+        }
+    }
+
+    /// Return the worst of an item's dependencies: `None` while some have not ended, unless one has failed.
+    fn gate_of_item(&self, node: NodeId, index: u32) -> Option<Verdict> {
+        let map = self.maps.get(node)?;
+        let mut worst = map.gate;
+        let mut ended = self.pending[node.index()] == 0;
+        for source in map.sources.iter().filter_map(|source| self.maps.get(*source)) {
+            let state = self.timeline.states[(source.first + index) as usize];
+            ended &= state.is_terminal();
+            worst = worst.max(state.verdict());
+        }
+        (ended || worst == Verdict::Failed).then_some(worst)
+    }
+}
