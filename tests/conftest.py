@@ -5,9 +5,11 @@ A new executor joins every parametrised test by one line in `EXECUTORS`.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 import flowyml
@@ -21,6 +23,10 @@ EXECUTORS: dict[str, Callable[[], Any]] = {
     "thread": lambda: flowyml.ParallelExecutor(max_workers=2, backend="thread"),
     "process": lambda: flowyml.ParallelExecutor(max_workers=2, backend="process"),
 }
+
+# Time limits are pytest-timeout's. In CI every run draws the same examples.
+hypothesis.settings.register_profile("flowyml", deadline=None, derandomize=bool(os.environ.get("CI")))
+hypothesis.settings.load_profile("flowyml")
 
 # Beside the tests stand examples/, README.md and pyproject.toml; in a checkout everything else, too.
 ROOT = Path(__file__).parent.parent
