@@ -9,7 +9,6 @@
 //! 4. What comes from Python is checked; what is not legal raises and changes nothing. Nothing panics on it.
 
 mod claims;
-mod claims;
 mod graph;
 mod scheduler;
 
@@ -26,8 +25,6 @@ const SLICE: Duration = Duration::from_millis(100);
 
 #[pymodule(gil_used = false)]
 mod _core {
-    #[pymodule_export]
-    use super::claims::ClaimWords;
     #[pymodule_export]
     use super::claims::ClaimWords;
     #[pymodule_export]
