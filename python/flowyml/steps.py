@@ -273,7 +273,9 @@ class Signature:
 
     @classmethod
     def of(cls, func: Callable[..., Any]) -> Signature:
-        """Read the signature of a function."""
+        """Read the signature of a function; numpy's functions have one or not by version, so theirs is not used."""
+        if type(func).__name__ == "ufunc":
+            return cls(defaults={}, readable=False)
         try:
             parameters = inspect.signature(func).parameters.values()
         except (TypeError, ValueError):

@@ -89,7 +89,7 @@ class Template:
 
     def __post_init__(self) -> None:
         """See which short cut applies."""
-        plain = not self.keywords
+        plain = not self.keywords and not self.outputs
         self.direct = plain and all(s == (PARAM, k) for k, s in enumerate(self.sources)) and self.items is None
         self.single = plain and self.sources == ((ITEM, None),)
 

@@ -25,6 +25,7 @@ from flowyml._loading import loading
 from flowyml.errors import SerializationError
 from flowyml.executors._processes import namespaces, pickler
 from flowyml.executors._processes.importable import by_value_modules, importable, user_modules
+from flowyml.executors._processes.reducers import is_found_by_name
 from flowyml.executors._processes.values import dump_result, dump_value, load_value
 
 __all__ = [
@@ -84,7 +85,7 @@ def build_payload(functions: Sequence[Function], names: Sequence[str]) -> Payloa
         UserWarning: The payload is larger than 10 MiB; names the largest globals.
 
     >>> import json
-    >>> load_payload(build_payload([json.dumps], ["dump"]).data)[0] is json.dumps  # doctest: +SKIP
+    >>> build_payload([json.dumps], ["write"]) == build_payload([json.dumps], ["other"])
     True
     """
     pickler.forget_definitions()
@@ -114,13 +115,10 @@ def _reference(function: Any) -> Reference | None:
         return None
     if pickler.goes_by_value(module):
         return None
-    found: Any = sys.modules[module]
-    for part in name.split("."):
-        found = getattr(found, part, None)
-    if found is function:
+    if is_found_by_name(function, name):
         return module, name
-    for attribute in ("func", "__wrapped__"):
-        if getattr(found, attribute, None) is function:
+    for attribute in ("func", "__wrapped__"):  # of what a decorator put in its place
+        if is_found_by_name(function, f"{name}.{attribute}"):
             return module, f"{name}.{attribute}"
     return None
 
