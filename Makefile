@@ -34,15 +34,15 @@ test: $(VENV)/.built $(VENV)/.has-test ## all tests: the core without Python, th
 	@.ci/core-is-pure
 	$(RUN) -m pytest $(ARGS)
 
-lint: $(VENV)/.built $(VENV)/.has-lint ## formats, clippy, ruff, types, the stub of the extension, the layers
-	cargo fmt --check
-	cargo clippy --quiet --all-targets -- -D warnings
-	cargo clippy --quiet --all-targets --features python -- -D warnings
+lint: $(VENV)/.built $(VENV)/.has-lint ## formats, ruff, types, the layers, the stub of the extension, clippy
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
-	$(RUN) -m mypy.stubtest flowyml._core
 	$(VENV)/bin/lint-imports --no-logo
+	$(RUN) -m mypy.stubtest flowyml._core
+	cargo fmt --check
+	cargo clippy --quiet --all-targets -- -D warnings
+	cargo clippy --quiet --all-targets --features python -- -D warnings
 
 bench: $(VENV)/.built $(VENV)/.has-bench ## measure every backend beside its baselines; prints a table, writes JSON
 	$(RUN) benches/run.py $(ARGS)
