@@ -60,10 +60,10 @@ def message_text(exception: BaseException) -> str:
 
 def traceback_text(exception: BaseException) -> str:
     """Return the traceback: the worker's if the exception came from one and was not raised again, else its own."""
-    remote = remote_traceback(exception)
-    if remote is not None and exception.__traceback__ is None:
-        return remote.text
     try:
+        remote = remote_traceback(exception)
+        if remote is not None and exception.__traceback__ is None:
+            return remote.text
         text = _formatted(exception)
     except BaseException:  # noqa: BLE001  formatting calls code of the user
         text = f"{type(exception).__name__}: {message_text(exception)}\n"

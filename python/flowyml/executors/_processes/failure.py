@@ -222,9 +222,10 @@ def _slots(exception: BaseException) -> Iterator[tuple[str, Any]]:
         for name, field in vars(kind).items() if kind not in _HOLDS_NO_STATE else ():
             if not isinstance(field, (MemberDescriptorType, GetSetDescriptorType)) or name.startswith("__"):
                 continue
-            if field is not _STAYS_BEHIND:
-                with contextlib.suppress(AttributeError):  # not set
-                    yield name, field.__get__(exception)
+            with contextlib.suppress(AttributeError):  # not set; where built-in classes say `None`, it is the same
+                value = field.__get__(exception)
+                if field is not _STAYS_BEHIND and (value is not None or kind.__flags__ & _HEAP_TYPE):
+                    yield name, value
 
 
 def _is_like(rebuilt: Any, original: BaseException) -> bool:
@@ -275,8 +276,13 @@ def _new(kind: type[BaseException], args: tuple[Any, ...]) -> BaseException:
     exception: BaseException = base.__new__(kind, *args)
     with contextlib.suppress(TypeError):  # the class gives its base other arguments than `args`
         base.__init__(exception, *args)
-    exception.args = args
+    _set(exception, "args", args)
     return exception
+
+
+def _set(exception: BaseException, name: str, value: Any) -> None:
+    """Set what every exception has, past a class that lets nothing be set (a frozen dataclass)."""
+    vars(BaseException)[name].__set__(exception, value)
 
 
 def _new_group(
@@ -302,11 +308,11 @@ class _Rebuilder:
         """Return the exceptions in the order of the nodes, linked as the originals were."""
         exceptions = [self._exception(number) for number in range(len(self._nodes))]
         for exception, node in zip(exceptions, self._nodes, strict=True):
-            exception.__cause__ = None if node.cause is None else exceptions[node.cause]
-            exception.__context__ = None if node.context is None else exceptions[node.context]
-            exception.__suppress_context__ = node.suppress_context
-            if node.notes and not hasattr(exception, "__notes__"):
-                exception.__notes__ = node.notes
+            _set(exception, "__cause__", None if node.cause is None else exceptions[node.cause])
+            _set(exception, "__context__", None if node.context is None else exceptions[node.context])
+            _set(exception, "__suppress_context__", node.suppress_context)
+            if node.notes:
+                vars(exception).setdefault("__notes__", node.notes)
         return exceptions
 
     def _exception(self, number: int) -> BaseException:
@@ -333,5 +339,5 @@ def _add_cause(exception: BaseException, traceback: RemoteTraceback) -> None:
     last = last_cause(exception)
     if last.__cause__ is None:
         suppress_context = last.__suppress_context__
-        last.__cause__ = traceback
-        last.__suppress_context__ = suppress_context  # which assigning a cause has set
+        _set(last, "__cause__", traceback)
+        _set(last, "__suppress_context__", suppress_context)  # setting a cause has set it
