@@ -1,0 +1,90 @@
+"""Errors as text: message and traceback, without flowyml's own frames, bounded."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from flowyml._traceback import LONGEST_MESSAGE, LONGEST_TRACEBACK, error_text, shortened
+from flowyml.errors import WorkerLostError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def raised(function: Callable[[], Any]) -> BaseException:
+    """Call a function that raises and return the exception with its traceback."""
+    try:
+        function()
+    except BaseException as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
+def missing_attribute() -> Any:
+    return object().absent  # type: ignore[attr-defined]
+
+
+def test_the_text_is_message_and_traceback() -> None:
+    lines = error_text(raised(lambda: int("x"))).splitlines()
+
+    message = "invalid literal for int() with base 10: 'x'"
+    assert lines[:2] == [message, "Traceback (most recent call last):"]
+    assert lines[-1] == f"ValueError: {message}"
+    assert error_text(AssertionError()) == "AssertionError\nAssertionError\n"
+
+
+def called_by_flowyml(function: Callable[[], Any]) -> BaseException:
+    """Call a function below a frame whose file is one of flowyml's."""
+    import flowyml
+
+    assert flowyml.__file__ is not None
+    code = compile("def call(function): function()\n", flowyml.__file__, "exec")
+    names: dict[str, Any] = {}
+    exec(code, names)
+    try:
+        names["call"](function)
+    except BaseException as error:
+        return error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
+    raise AssertionError("nothing was raised")
+
+
+def test_frames_of_flowyml_that_led_to_the_step_are_cut() -> None:
+    def nested() -> None:
+        raise called_by_flowyml(missing_attribute)
+
+    outer = error_text(called_by_flowyml(nested))
+
+    assert "in call" in "".join(traceback.format_exception(called_by_flowyml(missing_attribute)))
+    assert "in call" not in error_text(called_by_flowyml(missing_attribute))
+    assert outer.index("in nested") < outer.index("in call"), "only those at the top are cut"
+
+
+def test_an_error_with_frames_of_flowyml_only_keeps_the_last_unless_it_is_ours() -> None:
+    assert error_text(called_by_flowyml(5)).count("in call") == 1  # type: ignore[arg-type]
+    ours = WorkerLostError("a", 3)
+    ours.__traceback__ = called_by_flowyml(5).__traceback__  # type: ignore[arg-type]
+    assert "Traceback" not in error_text(ours)
+
+
+def recurse(n: int) -> int:
+    return odd(n + 1)
+
+
+def odd(n: int) -> int:
+    return recurse(n + 1) + 1
+
+
+def test_frames_beyond_thousands_are_left_out() -> None:
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(30_000)
+    try:
+        error = raised(lambda: recurse(0))
+        assert len(error_text(error)) < LONGEST_TRACEBACK + LONGEST_MESSAGE
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+def test_a_short_text_stays() -> None:
+    assert shortened("abc", 4) == "abc"
