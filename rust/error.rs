@@ -110,19 +110,40 @@ impl fmt::Display for Refusal {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ForeignBatch => write!(out, "the batch was claimed from another scheduler"),
-            Self::OutOfBatch { position, count, length } => {
-                write!(out, "{count} items from position {position} reach past the end of a batch of {length}")
+            Self::OutOfBatch {
+                position,
+                count,
+                length,
+            } => {
+                write!(
+                    out,
+                    "{count} items from position {position} reach past the end of a batch of {length}"
+                )
             }
-            Self::NotOut { position } => write!(out, "the item at position {position} of the batch is not running: it was reported before"),
-            Self::Lengths { ends, outcomes } => write!(out, "expected one outcome for each of {ends} end times, got {outcomes}"),
+            Self::NotOut { position } => write!(
+                out,
+                "the item at position {position} of the batch is not running: it was reported before"
+            ),
+            Self::Lengths { ends, outcomes } => write!(
+                out,
+                "expected one outcome for each of {ends} end times, got {outcomes}"
+            ),
             Self::Outcome { value } => {
-                write!(out, "{value} is no outcome of a run: expected success (3), cached (4), failed (5), timed_out (6), skipped (7) or cancelled (9)")
+                write!(
+                    out,
+                    "{value} is no outcome of a run: expected success (3), cached (4), failed (5), timed_out (6), skipped (7) or cancelled (9)"
+                )
             }
             Self::Time => write!(out, "expected a finite time in seconds"),
             Self::NotRunning { item } => write!(out, "item {item} is not running"),
-            Self::NotExpandable { node } => write!(out, "node {} is not waiting for its length", node.0),
+            Self::NotExpandable { node } => {
+                write!(out, "node {} is not waiting for its length", node.0)
+            }
             Self::TooLarge => write!(out, "more than {} items", u32::MAX - 1),
-            Self::Mask { length, nodes } => write!(out, "expected one byte for each of {nodes} nodes, got {length}"),
+            Self::Mask { length, nodes } => write!(
+                out,
+                "expected one byte for each of {nodes} nodes, got {length}"
+            ),
         }
     }
 }

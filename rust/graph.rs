@@ -82,11 +82,16 @@ impl Rows {
     }
 
     fn kind(&self, edge: usize) -> Kind {
-        if self.elementwise.get(edge) == Some(&1) { Kind::Elementwise } else { Kind::All }
+        if self.elementwise.get(edge) == Some(&1) {
+            Kind::Elementwise
+        } else {
+            Kind::All
+        }
     }
 
     fn edges(&self, node: u32) -> impl Iterator<Item = (NodeId, Kind)> + '_ {
-        self.range(node).map(|edge| (NodeId(self.targets[edge]), self.kind(edge)))
+        self.range(node)
+            .map(|edge| (NodeId(self.targets[edge]), self.kind(edge)))
     }
 }
 
@@ -216,6 +221,10 @@ impl Graph {
 
     /// Return the number of dependencies of each node.
     fn pending(&self) -> Vec<u32> {
-        self.dependencies.offsets.windows(2).map(|pair| pair[1] - pair[0]).collect()
+        self.dependencies
+            .offsets
+            .windows(2)
+            .map(|pair| pair[1] - pair[0])
+            .collect()
     }
 }

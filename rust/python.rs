@@ -8,9 +8,11 @@
 //! 3. A condition is waited on only detached, and for at most [`SLICE`] before signals are looked at.
 //! 4. What comes from Python is checked; what is not legal raises and changes nothing. Nothing panics on it.
 
+mod batch;
 mod claims;
 mod graph;
 mod scheduler;
+mod shared;
 
 use std::time::Duration;
 
@@ -26,11 +28,13 @@ const SLICE: Duration = Duration::from_millis(100);
 #[pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
+    use super::batch::Batch;
+    #[pymodule_export]
     use super::claims::ClaimWords;
     #[pymodule_export]
     use super::graph::Graph;
     #[pymodule_export]
-    use super::scheduler::{Batch, Scheduler};
+    use super::scheduler::Scheduler;
 }
 
 fn refused(refusal: Refusal) -> PyErr {
@@ -38,16 +42,28 @@ fn refused(refusal: Refusal) -> PyErr {
 }
 
 fn no_such(what: &str, id: u32, count: u32) -> PyErr {
-    PyIndexError::new_err(format!("there is no {what} {id}: expected less than {count}"))
+    PyIndexError::new_err(format!(
+        "there is no {what} {id}: expected less than {count}"
+    ))
 }
 
 /// Check that a time is a number that can be compared and added.
 fn finite(name: &str, value: f64) -> PyResult<f64> {
-    if value.is_finite() { Ok(value) } else { Err(PyValueError::new_err(format!("{name} is {value}: expected a finite time in seconds"))) }
+    if value.is_finite() {
+        Ok(value)
+    } else {
+        Err(PyValueError::new_err(format!(
+            "{name} is {value}: expected a finite time in seconds"
+        )))
+    }
 }
 
 /// Copy an `array('I')` or any other buffer of 32-bit unsigned integers. An empty one may lie at an address that is not
 /// aligned, so it is not looked at.
 fn ids(value: &Bound<'_, PyAny>) -> PyResult<Vec<u32>> {
-    if value.len()? == 0 { Ok(Vec::new()) } else { PyBuffer::<u32>::get(value)?.to_vec(value.py()) }
+    if value.len()? == 0 {
+        Ok(Vec::new())
+    } else {
+        PyBuffer::<u32>::get(value)?.to_vec(value.py())
+    }
 }

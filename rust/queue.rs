@@ -29,7 +29,9 @@ impl BitSet {
     /// Return an empty set for members below `bound`.
     #[must_use]
     pub fn new(bound: u32) -> Self {
-        let mut set = Self { levels: vec![vec![0; words(bound)]] };
+        let mut set = Self {
+            levels: vec![vec![0; words(bound)]],
+        };
         set.rebuild();
         set
     }
@@ -115,7 +117,11 @@ impl BitSet {
             let rest = level.get(word)? & (u64::MAX << (at & (WIDTH - 1)));
             if rest != 0 {
                 let found = ((at >> BITS) << BITS) | rest.trailing_zeros();
-                return Some(if height == 0 { found } else { self.descend(height - 1, found) });
+                return Some(if height == 0 {
+                    found
+                } else {
+                    self.descend(height - 1, found)
+                });
             }
             at = (at >> BITS) + 1;
         }
@@ -128,7 +134,9 @@ impl BitSet {
         let mut length = 0;
         while length < limit {
             let at = from + length;
-            let Some(bits) = self.levels[0].get((at >> BITS) as usize) else { break };
+            let Some(bits) = self.levels[0].get((at >> BITS) as usize) else {
+                break;
+            };
             let ones = (bits >> (at & (WIDTH - 1))).trailing_ones();
             length += ones;
             if ones == 0 || ones + (at & (WIDTH - 1)) < WIDTH {
@@ -140,7 +148,9 @@ impl BitSet {
 
     /// Return the least member below word `word` of level `height`, which is not zero.
     fn descend(&self, height: usize, word: u32) -> u32 {
-        self.levels[..=height].iter().rev().fold(word, |at, level| (at << BITS) | level[at as usize].trailing_zeros())
+        self.levels[..=height].iter().rev().fold(word, |at, level| {
+            (at << BITS) | level[at as usize].trailing_zeros()
+        })
     }
 
     /// Note above that word `word` of level 0 is no longer zero.
@@ -182,7 +192,10 @@ impl BitSet {
 
 /// Return one bit for each word that is not zero.
 fn summary(words: &[u64]) -> u64 {
-    words.iter().enumerate().fold(0, |bits, (at, word)| bits | (u64::from(*word != 0) << at))
+    words
+        .iter()
+        .enumerate()
+        .fold(0, |bits, (at, word)| bits | (u64::from(*word != 0) << at))
 }
 
 fn words(bound: u32) -> usize {
@@ -197,11 +210,18 @@ fn split(member: u32) -> (usize, u64) {
 fn masks(range: Range<u32>) -> impl Iterator<Item = (usize, u64)> {
     let Range { start, end } = range;
     let first = start >> BITS;
-    let last = if start < end { ((end - 1) >> BITS) + 1 } else { first };
+    let last = if start < end {
+        ((end - 1) >> BITS) + 1
+    } else {
+        first
+    };
     (first..last).map(move |word| {
         let low = start.saturating_sub(word << BITS);
         let high = (end - (word << BITS)).min(WIDTH);
-        (word as usize, (u64::MAX << low) & (u64::MAX >> (WIDTH - high)))
+        (
+            word as usize,
+            (u64::MAX << low) & (u64::MAX >> (WIDTH - high)),
+        )
     })
 }
 

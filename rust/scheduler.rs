@@ -124,9 +124,14 @@ impl Scheduler {
             release,
             ended: Vec::new(),
             cancelled: false,
-            graph: Arc::clone(&graph),
+            graph,
         };
-        for node in graph.nodes().filter(|node| scheduler.pending[node.index()] == 0).collect::<Vec<_>>() {
+        let graph = Arc::clone(&scheduler.graph);
+        for node in graph
+            .nodes()
+            .filter(|node| scheduler.pending[node.index()] == 0)
+            .collect::<Vec<_>>()
+        {
             scheduler.settle(&graph, node);
         }
         scheduler.propagate(&graph);
@@ -166,7 +171,10 @@ impl Scheduler {
     /// Return the number of items that have not ended.
     #[must_use]
     pub fn unfinished(&self) -> u32 {
-        [State::Waiting, State::Ready, State::Running].map(|state| self.count_in(state)).iter().sum()
+        [State::Waiting, State::Ready, State::Running]
+            .map(|state| self.count_in(state))
+            .iter()
+            .sum()
     }
 
     /// Return the state of an item; `None` if there is no such item.
@@ -184,7 +192,9 @@ impl Scheduler {
     /// Return the first item of a node. Only meaningful if its count is not 0.
     #[must_use]
     pub fn first_item(&self, node: NodeId) -> ItemId {
-        self.maps.get(node).map_or_else(|| self.graph.first_item(node), |map| ItemId(map.first))
+        self.maps
+            .get(node)
+            .map_or_else(|| self.graph.first_item(node), |map| ItemId(map.first))
     }
 
     /// Return the number of items of a node; 0 while its length is not known.
@@ -193,13 +203,23 @@ impl Scheduler {
         self.maps.get(node).map_or(1, |map| map.count)
     }
 
+    /// Return the item ids of a node.
+    fn items(&self, node: NodeId) -> Range<u32> {
+        let first = self.first_item(node).0;
+        first..first + self.count(node)
+    }
+
     /// Return node and index of an item; `None` if there is no such item. O(log nodes), O(1) without mapped nodes.
     #[must_use]
     pub fn locate(&self, item: ItemId) -> Option<(NodeId, u32)> {
         if item.0 >= self.item_count() {
             return None;
         }
-        let node = if item.0 < self.graph.item_count() { self.graph.node_of(item) } else { self.maps.expanded(item) };
+        let node = if item.0 < self.graph.item_count() {
+            self.graph.node_of(item)
+        } else {
+            self.maps.expanded(item)
+        };
         Some((node, item.0 - self.first_item(node).0))
     }
 
@@ -210,7 +230,11 @@ impl Scheduler {
         let first = self.first_item(node).index();
         let states = &self.timeline.states[first.min(self.timeline.states.len())..];
         let states = &states[..(self.count(node) as usize).min(states.len())];
-        states.iter().copied().max_by_key(|state| state.telling()).unwrap_or_else(|| self.maps.state_without_items(node))
+        states
+            .iter()
+            .copied()
+            .max_by_key(|state| state.telling())
+            .unwrap_or_else(|| self.maps.state_without_items(node))
     }
 
     /// Return the time of the next delay or deadline.
@@ -254,7 +278,11 @@ impl Scheduler {
     fn unqueue(&mut self, node: NodeId, items: Range<u32>) {
         if let Some(map) = self.maps.get(node) {
             self.ready_items.remove_range(items);
-            if self.ready_items.next(map.first).is_some_and(|item| item < map.first + map.count) {
+            if self
+                .ready_items
+                .next(map.first)
+                .is_some_and(|item| item < map.first + map.count)
+            {
                 return;
             }
         }
@@ -262,10 +290,18 @@ impl Scheduler {
     }
 
     fn rank(&self, node: NodeId) -> u32 {
-        if self.order == Order::Add { node.0 } else { self.graph.rank(node) }
+        if self.order == Order::Add {
+            node.0
+        } else {
+            self.graph.rank(node)
+        }
     }
 
     fn at_rank(&self, rank: u32) -> NodeId {
-        if self.order == Order::Add { NodeId(rank) } else { self.graph.at_rank(rank) }
+        if self.order == Order::Add {
+            NodeId(rank)
+        } else {
+            self.graph.at_rank(rank)
+        }
     }
 }

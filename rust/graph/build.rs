@@ -43,11 +43,17 @@ impl Edges {
 
     /// Keep the edges for which `keep` holds.
     fn retain(&mut self, keep: impl Fn(u32, u32) -> bool) {
-        let kept: Vec<usize> = (0..self.len()).filter(|&edge| keep(self.dependents[edge], self.dependencies[edge])).collect();
+        let kept: Vec<usize> = (0..self.len())
+            .filter(|&edge| keep(self.dependents[edge], self.dependencies[edge]))
+            .collect();
         *self = Self {
             dependents: kept.iter().map(|&edge| self.dependents[edge]).collect(),
             dependencies: kept.iter().map(|&edge| self.dependencies[edge]).collect(),
-            elementwise: if self.elementwise.is_empty() { Vec::new() } else { kept.iter().map(|&edge| self.elementwise[edge]).collect() },
+            elementwise: if self.elementwise.is_empty() {
+                Vec::new()
+            } else {
+                kept.iter().map(|&edge| self.elementwise[edge]).collect()
+            },
         };
     }
 }
@@ -65,38 +71,68 @@ impl Graph {
     /// If `counts`, `edges.dependencies` or `edges.elementwise` have not the length they go by.
     ///
     /// O(nodes + edges) time; about 36 bytes a node and 16 an edge at the peak beside the arguments, iterative.
-    pub fn build(nodes: usize, counts: Option<&[u32]>, mut edges: Edges) -> Result<Self, Vec<Problem>> {
-        assert_eq!(edges.dependents.len(), edges.dependencies.len(), "edges are pairs");
-        assert!(counts.is_none_or(|counts| counts.len() == nodes), "one count for each node");
-        assert!(edges.elementwise.is_empty() || edges.elementwise.len() == edges.len(), "one kind for each edge");
+    pub fn build(
+        nodes: usize,
+        counts: Option<&[u32]>,
+        mut edges: Edges,
+    ) -> Result<Self, Vec<Problem>> {
+        assert_eq!(
+            edges.dependents.len(),
+            edges.dependencies.len(),
+            "edges are pairs"
+        );
+        assert!(
+            counts.is_none_or(|counts| counts.len() == nodes),
+            "one count for each node"
+        );
+        assert!(
+            edges.elementwise.is_empty() || edges.elementwise.len() == edges.len(),
+            "one kind for each edge"
+        );
         if !fits(nodes, counts, edges.len()) {
             return Err(vec![Problem::TooLarge]);
         }
         let mut problems = check_edges(nodes as u32, &edges);
         if !problems.is_empty() {
-            edges.retain(|dependent, dependency| dependent != dependency && dependent.max(dependency) < nodes as u32);
+            edges.retain(|dependent, dependency| {
+                dependent != dependency && dependent.max(dependency) < nodes as u32
+            });
         }
         let mut dependencies = unique(by_dependent(nodes, edges));
         let mut dependents = transpose(&dependencies);
         let peeled = peel(&dependencies, &dependents);
         problems.extend(cycles::find(&dependencies, &dependents, &peeled.order));
         let acyclic = peeled.order.len() == nodes;
-        let lengths = match Lengths::resolve(counts, &dependencies, acyclic.then_some(&peeled.order)) {
-            Ok(lengths) if problems.is_empty() => lengths,
-            Ok(_) => return Err(problems),
-            Err(mismatches) => return Err(problems.into_iter().chain(mismatches).collect()),
-        };
+        let lengths =
+            match Lengths::resolve(counts, &dependencies, acyclic.then_some(&peeled.order)) {
+                Ok(lengths) if problems.is_empty() => lengths,
+                Ok(_) => return Err(problems),
+                Err(mismatches) => return Err(problems.into_iter().chain(mismatches).collect()),
+            };
         single_items_wait_for_all(&mut dependencies, &lengths);
         single_items_wait_for_all(&mut dependents, &lengths);
         let weights = peeled.weights;
         let (ranks, by_rank) = rank(&weights);
-        Ok(Self { dependencies, dependents, lengths, weights, ranks, by_rank })
+        Ok(Self {
+            dependencies,
+            dependents,
+            lengths,
+            weights,
+            ranks,
+            by_rank,
+        })
     }
 }
 
 /// Say whether nodes, edges and items of known number fit 32 bits, with [`UNKNOWN`] left over.
 fn fits(nodes: usize, counts: Option<&[u32]>, edges: usize) -> bool {
-    let items = counts.map_or(nodes as u64, |counts| counts.iter().filter(|count| **count != UNKNOWN).map(|count| u64::from(*count)).sum());
+    let items = counts.map_or(nodes as u64, |counts| {
+        counts
+            .iter()
+            .filter(|count| **count != UNKNOWN)
+            .map(|count| u64::from(*count))
+            .sum()
+    });
     nodes < UNKNOWN as usize && edges < UNKNOWN as usize && items < u64::from(UNKNOWN)
 }
 
@@ -104,10 +140,14 @@ fn check_edges(nodes: u32, edges: &Edges) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (&dependent, &dependency) in edges.dependents.iter().zip(&edges.dependencies) {
         if dependent.max(dependency) >= nodes {
-            let out = [dependent, dependency].into_iter().filter(|id| *id >= nodes);
+            let out = [dependent, dependency]
+                .into_iter()
+                .filter(|id| *id >= nodes);
             problems.extend(out.map(|id| Problem::OutOfRange { node: NodeId(id) }));
         } else if dependent == dependency {
-            problems.push(Problem::SelfDependency { node: NodeId(dependent) });
+            problems.push(Problem::SelfDependency {
+                node: NodeId(dependent),
+            });
         }
     }
     problems.dedup();
@@ -118,9 +158,17 @@ fn check_edges(nodes: u32, edges: &Edges) -> Vec<Problem> {
 fn by_dependent(nodes: usize, edges: Edges) -> Rows {
     let offsets = offsets(nodes, &edges.dependents);
     if edges.are_sorted() {
-        return Rows { offsets, targets: edges.dependencies, elementwise: edges.elementwise };
+        return Rows {
+            offsets,
+            targets: edges.dependencies,
+            elementwise: edges.elementwise,
+        };
     }
-    let mut rows = Rows { offsets, targets: vec![0; edges.len()], elementwise: vec![0; edges.elementwise.len()] };
+    let mut rows = Rows {
+        offsets,
+        targets: vec![0; edges.len()],
+        elementwise: vec![0; edges.elementwise.len()],
+    };
     let mut place = rows.offsets.clone();
     for (edge, &dependent) in edges.dependents.iter().enumerate() {
         let at = &mut place[dependent as usize];
@@ -161,10 +209,15 @@ fn unique(mut rows: Rows) -> Rows {
         for edge in row {
             let dependency = rows.targets[edge] as usize;
             let before = kept_at[dependency] as usize;
-            let seen = (begin..kept).contains(&before) && rows.targets[before] as usize == dependency;
+            let seen =
+                (begin..kept).contains(&before) && rows.targets[before] as usize == dependency;
             let at = if seen { before } else { kept };
             if let Some(&kind) = rows.elementwise.get(edge) {
-                rows.elementwise[at] = if seen { rows.elementwise[at] & kind } else { kind };
+                rows.elementwise[at] = if seen {
+                    rows.elementwise[at] & kind
+                } else {
+                    kind
+                };
             }
             rows.targets[at] = dependency as u32;
             kept_at[dependency] = at as u32;
@@ -179,7 +232,8 @@ fn unique(mut rows: Rows) -> Rows {
 
 /// Say whether a row may name a dependency twice: exactly for short rows, on suspicion for long ones.
 fn repeats(row: &[u32]) -> bool {
-    row.len() > 16 && !row.is_sorted_by(|a, b| a < b) || row.len() <= 16 && (1..row.len()).any(|at| row[..at].contains(&row[at]))
+    row.len() > 16 && !row.is_sorted_by(|a, b| a < b)
+        || row.len() <= 16 && (1..row.len()).any(|at| row[..at].contains(&row[at]))
 }
 
 /// Turn elementwise edges between nodes of one item into `All` edges; forget the kinds if no elementwise edge is left.
@@ -230,7 +284,11 @@ struct Peeled {
 /// more than that dependent's. O(nodes + edges).
 fn peel(dependencies: &Rows, dependents: &Rows) -> Peeled {
     // One array for both: the number of dependents left until the node comes off, its weight from then on.
-    let mut weights: Vec<u32> = dependents.offsets.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let mut weights: Vec<u32> = dependents
+        .offsets
+        .windows(2)
+        .map(|pair| pair[1] - pair[0])
+        .collect();
     let mut order = Vec::with_capacity(weights.len());
     order.extend((0..weights.len() as u32).filter(|node| weights[*node as usize] == 0));
     for &leaf in &order {

@@ -24,21 +24,31 @@ pub(super) fn find(dependencies: &Rows, dependents: &Rows, peeled: &[u32]) -> Ve
         let of = component[start as usize];
         if of != NONE && !done[of as usize] {
             done[of as usize] = true;
-            cycles.extend(shortest(dependents, &component, start, &mut seen).map(|path| Problem::Cycle { path }));
+            cycles.extend(
+                shortest(dependents, &component, start, &mut seen)
+                    .map(|path| Problem::Cycle { path }),
+            );
         }
     }
     cycles
 }
 
 /// Return a shortest path from `start` along dependents back to it, inside its component; `None` if it is alone in it.
-fn shortest(dependents: &Rows, component: &[u32], start: u32, came_from: &mut [u32]) -> Option<Vec<NodeId>> {
+fn shortest(
+    dependents: &Rows,
+    component: &[u32],
+    start: u32,
+    came_from: &mut [u32],
+) -> Option<Vec<NodeId>> {
     let mut next = VecDeque::from([start]);
     while let Some(node) = next.pop_front() {
         for &dependent in dependents.of(node) {
             if dependent == start {
                 return Some(trace(came_from, start, node));
             }
-            if component[dependent as usize] == component[start as usize] && came_from[dependent as usize] == NONE {
+            if component[dependent as usize] == component[start as usize]
+                && came_from[dependent as usize] == NONE
+            {
                 came_from[dependent as usize] = node;
                 next.push_back(dependent);
             }
@@ -93,7 +103,15 @@ impl Tarjan {
 
     fn new(nodes: usize) -> Self {
         let (index, low, component) = (vec![NONE; nodes], vec![NONE; nodes], vec![NONE; nodes]);
-        Self { index, low, component, open: Vec::new(), visiting: Vec::new(), count: 0, components: 0 }
+        Self {
+            index,
+            low,
+            component,
+            open: Vec::new(),
+            visiting: Vec::new(),
+            count: 0,
+            components: 0,
+        }
     }
 
     fn visit(&mut self, rows: &Rows, root: u32) {

@@ -27,11 +27,25 @@ impl Lengths {
     /// # Errors
     ///
     /// Elementwise edges between different lengths.
-    pub(super) fn resolve(counts: Option<&[u32]>, dependencies: &Rows, order: Option<&Vec<u32>>) -> Result<Self, Vec<Problem>> {
-        let Some(declared) = counts else { return Ok(Self::default()) };
+    pub(super) fn resolve(
+        counts: Option<&[u32]>,
+        dependencies: &Rows,
+        order: Option<&Vec<u32>>,
+    ) -> Result<Self, Vec<Problem>> {
+        let Some(declared) = counts else {
+            return Ok(Self::default());
+        };
         let Some(order) = order else {
-            let mismatches = mismatches(dependencies, |a, b| a == b || a == UNKNOWN || b == UNKNOWN, declared);
-            return if mismatches.is_empty() { Ok(Self::default()) } else { Err(mismatches) };
+            let mismatches = mismatches(
+                dependencies,
+                |a, b| a == b || a == UNKNOWN || b == UNKNOWN,
+                declared,
+            );
+            return if mismatches.is_empty() {
+                Ok(Self::default())
+            } else {
+                Err(mismatches)
+            };
         };
         let mut counts = declared.to_vec();
         let mut roots = BTreeMap::new();
@@ -45,8 +59,24 @@ impl Lengths {
         }
         let same_root = |a: u32, b: u32| roots.get(&a) == roots.get(&b);
         let mut problems = mismatches(dependencies, |a, b| a == b, &counts);
-        problems.extend(pairs(dependencies).filter(|&(a, b)| counts[a as usize] == UNKNOWN && counts[b as usize] == UNKNOWN && !same_root(a, b)).map(mismatch));
-        if problems.is_empty() { Ok(Self { offsets: offsets(&counts), groups, roots }) } else { Err(problems) }
+        problems.extend(
+            pairs(dependencies)
+                .filter(|&(a, b)| {
+                    counts[a as usize] == UNKNOWN
+                        && counts[b as usize] == UNKNOWN
+                        && !same_root(a, b)
+                })
+                .map(mismatch),
+        );
+        if problems.is_empty() {
+            Ok(Self {
+                offsets: offsets(&counts),
+                groups,
+                roots,
+            })
+        } else {
+            Err(problems)
+        }
     }
 
     pub(super) fn total(&self, nodes: u32) -> u32 {
@@ -72,7 +102,11 @@ impl Lengths {
     }
 
     pub(super) fn node_of(&self, item: u32) -> u32 {
-        if self.offsets.is_empty() { item } else { self.offsets.partition_point(|first| *first <= item) as u32 - 1 }
+        if self.offsets.is_empty() {
+            item
+        } else {
+            self.offsets.partition_point(|first| *first <= item) as u32 - 1
+        }
     }
 
     pub(super) fn group(&self, root: u32) -> &[u32] {
@@ -82,7 +116,9 @@ impl Lengths {
     /// Return the nodes that have not exactly one item, in id order.
     pub(crate) fn mapped(&self) -> impl Iterator<Item = NodeId> + '_ {
         let pairs = self.offsets.windows(2).enumerate();
-        pairs.filter(|(_, pair)| pair[1] - pair[0] != 1).map(|(node, _)| NodeId(node as u32))
+        pairs
+            .filter(|(_, pair)| pair[1] - pair[0] != 1)
+            .map(|(node, _)| NodeId(node as u32))
     }
 }
 
@@ -104,17 +140,33 @@ fn adopt(counts: &mut [u32], roots: &mut BTreeMap<u32, u32>, dependencies: &Rows
 
 /// Return the elementwise edges (dependent, dependency) in node order.
 fn pairs(dependencies: &Rows) -> impl Iterator<Item = (u32, u32)> + '_ {
-    let nodes = if dependencies.elementwise.is_empty() { 0 } else { dependencies.offsets.len() as u32 - 1 };
-    (0..nodes).flat_map(|node| dependencies.edges(node).filter(|edge| edge.1 == Kind::Elementwise).map(move |edge| (node, edge.0.0)))
+    let nodes = if dependencies.elementwise.is_empty() {
+        0
+    } else {
+        dependencies.offsets.len() as u32 - 1
+    };
+    (0..nodes).flat_map(|node| {
+        dependencies
+            .edges(node)
+            .filter(|edge| edge.1 == Kind::Elementwise)
+            .map(move |edge| (node, edge.0.0))
+    })
 }
 
-fn mismatches(dependencies: &Rows, same: impl Fn(u32, u32) -> bool, counts: &[u32]) -> Vec<Problem> {
+fn mismatches(
+    dependencies: &Rows,
+    same: impl Fn(u32, u32) -> bool,
+    counts: &[u32],
+) -> Vec<Problem> {
     let differ = |pair: &(u32, u32)| !same(counts[pair.0 as usize], counts[pair.1 as usize]);
     pairs(dependencies).filter(differ).map(mismatch).collect()
 }
 
 fn mismatch((node, dependency): (u32, u32)) -> Problem {
-    Problem::LengthMismatch { node: NodeId(node), dependency: NodeId(dependency) }
+    Problem::LengthMismatch {
+        node: NodeId(node),
+        dependency: NodeId(dependency),
+    }
 }
 
 /// Sum the known counts up to where each node's items begin; nothing if every node has one item.
@@ -122,7 +174,9 @@ fn offsets(counts: &[u32]) -> Vec<u32> {
     if counts.iter().all(|count| *count == 1) {
         return Vec::new();
     }
-    let known = counts.iter().map(|&count| if count == UNKNOWN { 0 } else { count });
+    let known = counts
+        .iter()
+        .map(|&count| if count == UNKNOWN { 0 } else { count });
     let sums = known.scan(0, |sum, count| {
         *sum += count;
         Some(*sum)

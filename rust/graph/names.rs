@@ -14,13 +14,19 @@ impl Graph {
     /// [`Graph::build`] finds in the rest.
     ///
     /// O(nodes + edges) with one hash of each name.
-    pub fn by_name<N: AsRef<str>, D: AsRef<str>>(nodes: &[(N, Vec<D>)]) -> Result<Self, Vec<Problem>> {
+    pub fn by_name<N: AsRef<str>, D: AsRef<str>>(
+        nodes: &[(N, Vec<D>)],
+    ) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
         let mut ids = HashMap::with_capacity(nodes.len());
         for (at, (name, _)) in (0..).zip(nodes) {
             let first = *ids.entry(name.as_ref()).or_insert(NodeId(at));
             if first.0 != at {
-                problems.push(Problem::DuplicateName { name: name.as_ref().to_owned(), first, second: NodeId(at) });
+                problems.push(Problem::DuplicateName {
+                    name: name.as_ref().to_owned(),
+                    first,
+                    second: NodeId(at),
+                });
             }
         }
         let mut edges = Edges::default();
@@ -28,7 +34,10 @@ impl Graph {
             for name in dependencies.iter().map(AsRef::as_ref) {
                 match ids.get(name) {
                     Some(&dependency) => edges.push(node, dependency, Kind::All),
-                    None => problems.push(Problem::UnknownDependency { node, name: name.to_owned() }),
+                    None => problems.push(Problem::UnknownDependency {
+                        node,
+                        name: name.to_owned(),
+                    }),
                 }
             }
         }

@@ -33,11 +33,28 @@ impl Graph {
         let nodes = names.len()?;
         let counts = counts.map(ids).transpose()?;
         let elementwise = elementwise.map(<[u8]>::to_vec);
-        let edges = Edges { dependents: ids(dependents)?, dependencies: ids(dependencies)?, elementwise: elementwise.clone().unwrap_or_default() };
+        let edges = Edges {
+            dependents: ids(dependents)?,
+            dependencies: ids(dependencies)?,
+            elementwise: elementwise.clone().unwrap_or_default(),
+        };
         same("counts", counts.as_ref().map(Vec::len), "names", nodes)?;
-        same("dependencies", Some(edges.dependencies.len()), "dependents", edges.dependents.len())?;
-        same("elementwise", elementwise.map(|kinds| kinds.len()), "dependents", edges.dependents.len())?;
-        wrap(py, py.detach(|| core::Graph::build(nodes, counts.as_deref(), edges)))
+        same(
+            "dependencies",
+            Some(edges.dependencies.len()),
+            "dependents",
+            edges.dependents.len(),
+        )?;
+        same(
+            "elementwise",
+            elementwise.map(|kinds| kinds.len()),
+            "dependents",
+            edges.dependents.len(),
+        )?;
+        wrap(
+            py,
+            py.detach(|| core::Graph::build(nodes, counts.as_deref(), edges)),
+        )
     }
 
     #[staticmethod]
@@ -63,7 +80,11 @@ impl Graph {
 
     fn dependencies(&self, node: u32) -> PyResult<Vec<u32>> {
         let node = self.node(node)?;
-        Ok(self.0.dependencies(node).map(|(other, _)| other.0).collect())
+        Ok(self
+            .0
+            .dependencies(node)
+            .map(|(other, _)| other.0)
+            .collect())
     }
 
     fn dependents(&self, node: u32) -> PyResult<Vec<u32>> {
@@ -91,14 +112,20 @@ impl Graph {
 impl Graph {
     fn node(&self, node: u32) -> PyResult<NodeId> {
         let count = self.0.node_count();
-        if node < count { Ok(NodeId(node)) } else { Err(no_such("node", node, count)) }
+        if node < count {
+            Ok(NodeId(node))
+        } else {
+            Err(no_such("node", node, count))
+        }
     }
 }
 
 fn same(what: &str, length: Option<usize>, other: &str, expected: usize) -> PyResult<()> {
     match length.filter(|length| *length != expected) {
         None => Ok(()),
-        Some(length) => Err(PyValueError::new_err(format!("{what} has {length} entries, {other} has {expected}: expected as many"))),
+        Some(length) => Err(PyValueError::new_err(format!(
+            "{what} has {length} entries, {other} has {expected}: expected as many"
+        ))),
     }
 }
 
@@ -108,12 +135,22 @@ fn named(dependencies: &Bound<'_, PyAny>) -> PyResult<Vec<(String, Vec<String>)>
         Ok(mapping) => mapping.items()?.into_any(),
         Err(_) => dependencies.clone(),
     };
-    pairs.try_iter()?.map(|pair| pair?.extract().and_then(|(name, names)| Ok((name, strings(&names)?)))).collect()
+    pairs
+        .try_iter()?
+        .map(|pair| {
+            pair?
+                .extract()
+                .and_then(|(name, names)| Ok((name, strings(&names)?)))
+        })
+        .collect()
 }
 
 fn strings(names: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
     if names.is_instance_of::<PyString>() {
-        return Err(PyTypeError::new_err(format!("expected an iterable of names, got the one string {}", names.repr()?)));
+        return Err(PyTypeError::new_err(format!(
+            "expected an iterable of names, got the one string {}",
+            names.repr()?
+        )));
     }
     names.try_iter()?.map(|name| name?.extract()).collect()
 }
@@ -122,7 +159,10 @@ fn wrap(py: Python<'_>, built: Result<core::Graph, Vec<Problem>>) -> PyResult<Gr
     match built {
         Ok(graph) => Ok(Graph(Arc::new(graph))),
         Err(problems) => {
-            let problems = problems.into_iter().map(|problem| as_tuple(py, problem)).collect::<PyResult<Vec<_>>>()?;
+            let problems = problems
+                .into_iter()
+                .map(|problem| as_tuple(py, problem))
+                .collect::<PyResult<Vec<_>>>()?;
             Err(GraphError::new_err((PyList::new(py, problems)?.unbind(),)))
         }
     }
@@ -130,15 +170,25 @@ fn wrap(py: Python<'_>, built: Result<core::Graph, Vec<Problem>>) -> PyResult<Gr
 
 fn as_tuple(py: Python<'_>, problem: Problem) -> PyResult<Bound<'_, PyAny>> {
     match problem {
-        Problem::DuplicateName { name, first, second } => ("duplicate", name, first.0, second.0).into_pyobject(py).map(Bound::into_any),
-        Problem::UnknownDependency { node, name } => ("unknown", node.0, name).into_pyobject(py).map(Bound::into_any),
+        Problem::DuplicateName {
+            name,
+            first,
+            second,
+        } => ("duplicate", name, first.0, second.0)
+            .into_pyobject(py)
+            .map(Bound::into_any),
+        Problem::UnknownDependency { node, name } => ("unknown", node.0, name)
+            .into_pyobject(py)
+            .map(Bound::into_any),
         Problem::OutOfRange { node } => ("range", node.0).into_pyobject(py).map(Bound::into_any),
         Problem::SelfDependency { node } => ("self", node.0).into_pyobject(py).map(Bound::into_any),
         Problem::Cycle { path } => {
             let path: Vec<u32> = path.into_iter().map(|node| node.0).collect();
             ("cycle", path).into_pyobject(py).map(Bound::into_any)
         }
-        Problem::LengthMismatch { node, dependency } => ("length", node.0, dependency.0).into_pyobject(py).map(Bound::into_any),
+        Problem::LengthMismatch { node, dependency } => ("length", node.0, dependency.0)
+            .into_pyobject(py)
+            .map(Bound::into_any),
         Problem::TooLarge => ("size",).into_pyobject(py).map(Bound::into_any),
     }
 }

@@ -36,7 +36,14 @@ pub struct Batch {
 
 impl Batch {
     pub(super) fn new(scheduler: u64, worker: u16) -> Self {
-        Self { scheduler, slot: 0, generation: 0, worker, length: 0, runs: Vec::new() }
+        Self {
+            scheduler,
+            slot: 0,
+            generation: 0,
+            worker,
+            length: 0,
+            runs: Vec::new(),
+        }
     }
 
     /// Return who claimed it.
@@ -65,21 +72,30 @@ impl Batch {
 
     /// Return all items by position.
     pub fn items(&self) -> impl Iterator<Item = ItemId> + '_ {
-        self.runs.iter().flat_map(|run| (run.item.0..run.item.0 + run.count).map(ItemId))
+        self.runs
+            .iter()
+            .flat_map(|run| (run.item.0..run.item.0 + run.count).map(ItemId))
     }
 
     /// Return the item and its node at a position.
     #[must_use]
     pub fn at(&self, position: u32) -> Option<(ItemId, NodeId)> {
-        let run = self.slices(position, u32::from(position < self.length)).next()?;
+        let run = self
+            .slices(position, u32::from(position < self.length))
+            .next()?;
         Some((run.item, run.node))
     }
 
     /// Return the parts of the runs that lie in `count` positions from `position`.
     pub(super) fn slices(&self, position: u32, count: u32) -> impl Iterator<Item = Run> + '_ {
         let end = position + count;
-        let from = self.runs.partition_point(|run| run.position + run.count <= position);
-        self.runs[from..].iter().take_while(move |run| run.position.max(position) < end).map(move |run| run.cut(position, end))
+        let from = self
+            .runs
+            .partition_point(|run| run.position + run.count <= position);
+        self.runs[from..]
+            .iter()
+            .take_while(move |run| run.position.max(position) < end)
+            .map(move |run| run.cut(position, end))
     }
 
     pub(super) fn push(&mut self, node: NodeId, item: ItemId, count: u32, index: Option<u32>) {
@@ -87,7 +103,13 @@ impl Batch {
         self.length += count;
         match self.runs.last_mut() {
             Some(last) if last.goes_on_at(node, item, index) => last.count += count,
-            _ => self.runs.push(Run { item, count, node, index, position }),
+            _ => self.runs.push(Run {
+                item,
+                count,
+                node,
+                index,
+                position,
+            }),
         }
     }
 }
@@ -109,9 +131,19 @@ impl Run {
 
     /// Return `count` items after the first `skip`.
     pub(super) fn part(&self, skip: u32, count: u32) -> Self {
-        let node = if self.index.is_none() { NodeId(self.node.0 + skip) } else { self.node };
+        let node = if self.index.is_none() {
+            NodeId(self.node.0 + skip)
+        } else {
+            self.node
+        };
         let index = self.index.map(|index| index + skip);
-        Self { item: ItemId(self.item.0 + skip), count, node, index, position: self.position + skip }
+        Self {
+            item: ItemId(self.item.0 + skip),
+            count,
+            node,
+            index,
+            position: self.position + skip,
+        }
     }
 
     /// Return the item ids.
@@ -146,7 +178,8 @@ impl Ledger {
         slot.generation = slot.generation.wrapping_add(1);
         slot.left = batch.length;
         slot.out.clear();
-        slot.out.resize(batch.length.div_ceil(64) as usize, u64::MAX);
+        slot.out
+            .resize(batch.length.div_ceil(64) as usize, u64::MAX);
         batch.generation = slot.generation;
     }
 
@@ -154,9 +187,22 @@ impl Ledger {
     pub(super) fn check(&self, batch: &Batch, position: u32, count: u32) -> Result<(), Refusal> {
         let length = batch.length;
         let end = position.checked_add(count).filter(|end| *end <= length);
-        let Some(end) = end else { return Err(Refusal::OutOfBatch { position, count, length }) };
-        let slot = self.slots.get(batch.slot as usize).filter(|slot| slot.generation == batch.generation);
-        let out = |at: u32| slot.is_some_and(|slot| slot.left > 0 && slot.out[at as usize / 64] >> (at % 64) & 1 == 1);
+        let Some(end) = end else {
+            return Err(Refusal::OutOfBatch {
+                position,
+                count,
+                length,
+            });
+        };
+        let slot = self
+            .slots
+            .get(batch.slot as usize)
+            .filter(|slot| slot.generation == batch.generation);
+        let out = |at: u32| {
+            slot.is_some_and(|slot| {
+                slot.left > 0 && slot.out[at as usize / 64] >> (at % 64) & 1 == 1
+            })
+        };
         match (position..end).find(|at| !out(*at)) {
             Some(position) => Err(Refusal::NotOut { position }),
             None => Ok(()),

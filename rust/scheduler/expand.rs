@@ -5,9 +5,9 @@ use std::sync::Arc;
 use crate::error::Refusal;
 use crate::graph::{NodeId, UNKNOWN};
 
+use super::Scheduler;
 use super::maps::Length;
 use super::state::State;
-use super::Scheduler;
 
 impl Scheduler {
     /// Ask the driver for the length of a node.
@@ -32,7 +32,11 @@ impl Scheduler {
     ///
     /// O(items + nodes of the group).
     pub fn expand(&mut self, node: NodeId, count: u32) -> Result<(), Refusal> {
-        if self.maps.get(node).is_none_or(|map| map.length != Length::Due) {
+        if self
+            .maps
+            .get(node)
+            .is_none_or(|map| map.length != Length::Due)
+        {
             return Err(Refusal::NotExpandable { node });
         }
         let graph = Arc::clone(&self.graph);
@@ -56,8 +60,14 @@ impl Scheduler {
     /// Append items of a node; of one that has ended they have ended like it.
     fn append(&mut self, node: NodeId, count: u32) {
         let first = self.item_count();
-        let Some(map) = self.maps.get_mut(node) else { return };
-        let state = if map.complete { map.verdict.inherited() } else { State::Waiting };
+        let Some(map) = self.maps.get_mut(node) else {
+            return;
+        };
+        let state = if map.complete {
+            map.verdict.inherited()
+        } else {
+            State::Waiting
+        };
         map.unfinished = if map.complete { 0 } else { count };
         (map.first, map.count, map.length) = (first, count, Length::Known);
         if count > 0 {

@@ -1,5 +1,7 @@
 //! What is always true between two calls; used by tests.
 
+use crate::graph::{Kind, NodeId};
+
 use super::Scheduler;
 use super::state::State;
 
@@ -12,44 +14,92 @@ impl Scheduler {
     #[doc(hidden)]
     pub fn check_invariants(&self) -> Result<(), String> {
         let mut counts = [0; State::COUNT];
-        self.timeline.states.iter().for_each(|state| counts[*state as usize] += 1);
-        ensure(counts == self.counts, || format!("counts are {:?}, states say {counts:?}", self.counts))?;
+        self.timeline
+            .states
+            .iter()
+            .for_each(|state| counts[*state as usize] += 1);
+        ensure(counts == self.counts, || {
+            format!("counts are {:?}, states say {counts:?}", self.counts)
+        })?;
         ensure(self.ended.is_empty(), || "ends are left over".into())?;
-        ensure(self.ledger.out() == self.count_in(State::Running), || "the ledger is not what runs".into())?;
-        ensure(self.deadlines.items().all(|item| self.is(item, State::Running)), || "a deadline of what does not run".into())?;
-        ensure(self.delays.items().all(|item| self.is(item, State::Waiting)), || "a delay of what does not wait".into())?;
+        ensure(self.ledger.out() == self.count_in(State::Running), || {
+            "the ledger is not what runs".into()
+        })?;
+        ensure(
+            self.deadlines
+                .items()
+                .all(|item| self.is(item, State::Running)),
+            || "a deadline of what does not run".into(),
+        )?;
+        ensure(
+            self.delays
+                .items()
+                .all(|item| self.is(item, State::Waiting)),
+            || "a delay of what does not wait".into(),
+        )?;
         let idle = self.count_in(State::Waiting) + self.count_in(State::Ready) == 0;
-        ensure(!self.cancelled || idle, || "something waits in a cancelled run".into())?;
-        let open = self.graph.nodes().filter(|node| !self.is_complete(*node)).count();
-        ensure(open == self.open_nodes as usize, || format!("{open} nodes are open, not {}", self.open_nodes))?;
-        self.graph.nodes().try_for_each(|node| self.check_node(node))
+        ensure(!self.cancelled || idle, || {
+            "something waits in a cancelled run".into()
+        })?;
+        let open = self
+            .graph
+            .nodes()
+            .filter(|node| !self.is_complete(*node))
+            .count();
+        ensure(open == self.open_nodes as usize, || {
+            format!("{open} nodes are open, not {}", self.open_nodes)
+        })?;
+        self.graph
+            .nodes()
+            .try_for_each(|node| self.check_node(node))
     }
 
-    fn check_node(&self, node: crate::graph::NodeId) -> Result<(), String> {
-        use crate::graph::Kind;
-        let first = self.first_item(node).0;
-        let items = first..first + self.count(node);
-        let ready = items.clone().filter(|item| self.is(*item, State::Ready)).count();
+    fn check_node(&self, node: NodeId) -> Result<(), String> {
+        let items = self.items(node);
+        let ready = items
+            .clone()
+            .filter(|item| self.is(*item, State::Ready))
+            .count();
         let queued = self.ready_nodes.contains(self.rank(node));
-        ensure(queued == (ready > 0), || format!("{node:?} has {ready} ready items and is queued: {queued}"))?;
-        let open = |edge: &(crate::graph::NodeId, Kind)| edge.1 == Kind::All && !self.is_complete(edge.0);
+        ensure(queued == (ready > 0), || {
+            format!("{node:?} has {ready} ready items and is queued: {queued}")
+        })?;
+        let open = |edge: &(NodeId, Kind)| edge.1 == Kind::All && !self.is_complete(edge.0);
         let pending = self.graph.dependencies(node).filter(open).count();
-        ensure(pending == self.pending[node.index()] as usize, || format!("{node:?} waits for {pending} nodes"))?;
+        ensure(pending == self.pending[node.index()] as usize, || {
+            format!("{node:?} waits for {pending} nodes")
+        })?;
         let begun = |item: u32| matches!(self.timeline.states[item as usize] as u8, 1..=4);
-        ensure(pending == 0 || !items.clone().any(begun), || format!("{node:?} began before its dependencies"))?;
-        let Some(map) = self.maps.get(node) else { return Ok(()) };
-        let bits = items.clone().filter(|item| self.ready_items.contains(*item)).count();
-        ensure(bits == ready, || format!("{node:?} has {bits} queued items, not {ready}"))?;
-        let unfinished = items.filter(|item| !self.timeline.states[*item as usize].is_terminal()).count();
-        ensure(unfinished == map.unfinished as usize, || format!("{node:?} has {unfinished} items to end"))
+        ensure(pending == 0 || !items.clone().any(begun), || {
+            format!("{node:?} began before its dependencies")
+        })?;
+        let Some(map) = self.maps.get(node) else {
+            return Ok(());
+        };
+        let bits = items
+            .clone()
+            .filter(|item| self.ready_items.contains(*item))
+            .count();
+        ensure(bits == ready, || {
+            format!("{node:?} has {bits} queued items, not {ready}")
+        })?;
+        let unfinished = items
+            .filter(|item| !self.timeline.states[*item as usize].is_terminal())
+            .count();
+        ensure(unfinished == map.unfinished as usize, || {
+            format!("{node:?} has {unfinished} items to end")
+        })
     }
 
     fn is(&self, item: u32, state: State) -> bool {
         self.timeline.states[item as usize] == state
     }
 
-    fn is_complete(&self, node: crate::graph::NodeId) -> bool {
-        self.maps.get(node).map_or_else(|| self.timeline.states[self.first_item(node).index()].is_terminal(), |map| map.complete)
+    fn is_complete(&self, node: NodeId) -> bool {
+        self.maps.get(node).map_or_else(
+            || self.timeline.states[self.first_item(node).index()].is_terminal(),
+            |map| map.complete,
+        )
     }
 }
 

@@ -60,7 +60,11 @@ impl Maps {
             places[node.index()] = place;
         }
         let all = nodes.iter().map(|node| Map::new(graph, *node)).collect();
-        Self { places, all, expansions: Vec::new() }
+        Self {
+            places,
+            all,
+            expansions: Vec::new(),
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -68,7 +72,10 @@ impl Maps {
     }
 
     pub(super) fn place(&self, node: NodeId) -> Option<u32> {
-        self.places.get(node.index()).copied().filter(|place| *place != NONE)
+        self.places
+            .get(node.index())
+            .copied()
+            .filter(|place| *place != NONE)
     }
 
     pub(super) fn get(&self, node: NodeId) -> Option<&Map> {
@@ -94,7 +101,11 @@ impl Maps {
 
     /// Return the node of an item that came by expansion. O(log expansions).
     pub(super) fn expanded(&self, item: ItemId) -> NodeId {
-        self.expansions[self.expansions.partition_point(|(first, _)| *first <= item.0) - 1].1
+        self.expansions[self
+            .expansions
+            .partition_point(|(first, _)| *first <= item.0)
+            - 1]
+        .1
     }
 
     /// Return the state of a node that has no items.
@@ -114,14 +125,26 @@ impl Map {
         Self {
             first: graph.first_item(node).0,
             count,
-            length: if declared == UNKNOWN { Length::Unknown } else { Length::Known },
+            length: if declared == UNKNOWN {
+                Length::Unknown
+            } else {
+                Length::Known
+            },
             unfinished: count,
             verdict: Verdict::Fine,
             gate: Verdict::Fine,
             doomed: false,
             complete: false,
-            sources: graph.dependencies(node).filter(elementwise).map(|(source, _)| source).collect(),
-            followers: graph.dependents(node).filter(elementwise).map(|(follower, _)| follower).collect(),
+            sources: graph
+                .dependencies(node)
+                .filter(elementwise)
+                .map(|(source, _)| source)
+                .collect(),
+            followers: graph
+                .dependents(node)
+                .filter(elementwise)
+                .map(|(follower, _)| follower)
+                .collect(),
         }
     }
 }

@@ -13,9 +13,9 @@ use std::ops::Range;
 
 use crate::graph::{Graph, Kind, NodeId};
 
+use super::Scheduler;
 use super::maps::Length;
 use super::state::{State, Verdict};
-use super::{Scheduler, Timeline};
 
 /// Items of one node that ended in one state; no items if the node has none.
 #[derive(Clone, Debug)]
@@ -27,34 +27,49 @@ pub(super) struct Ended {
 
 /// Return for each node the number of its `All` dependencies. O(nodes + edges).
 pub(super) fn pending(graph: &Graph) -> Vec<u32> {
-    graph.nodes().map(|node| graph.dependencies(node).filter(|(_, kind)| *kind == Kind::All).count() as u32).collect()
+    graph
+        .nodes()
+        .map(|node| {
+            graph
+                .dependencies(node)
+                .filter(|(_, kind)| *kind == Kind::All)
+                .count() as u32
+        })
+        .collect()
 }
 
 impl Scheduler {
     /// End items that are in state `from`.
     pub(super) fn end_items(&mut self, node: NodeId, items: Range<u32>, from: State, to: State) {
         self.transition(node, items.clone(), from, to);
-        self.ended.push(Ended { node, items, state: to });
+        self.ended.push(Ended {
+            node,
+            items,
+            state: to,
+        });
     }
 
-    /// End all items of a node that are in state `from`; `note` may write down more about them.
-    pub(super) fn end_all(&mut self, node: NodeId, from: State, to: State, note: impl Fn(&mut Timeline, &Range<u32>)) {
-        let first = self.first_item(node).0;
-        let end = first + self.count(node);
-        let mut at = first;
-        while let Some(items) = self.timeline.run_of(from, at..end) {
-            at = items.end;
-            note(&mut self.timeline, &items);
+    /// End all items of a node that are in state `from`. O(items of the node).
+    pub(super) fn end_all(&mut self, node: NodeId, from: State, to: State) {
+        let Range { mut start, end } = self.items(node);
+        while let Some(items) = self.timeline.run_of(from, start..end) {
+            start = items.end;
             self.end_items(node, items, from, to);
         }
     }
 
     /// End a node that has no items, unless it has ended.
     pub(super) fn end_without_items(&mut self, node: NodeId, verdict: Verdict) {
-        let Some(map) = self.maps.get_mut(node).filter(|map| !map.complete) else { return };
+        let Some(map) = self.maps.get_mut(node).filter(|map| !map.complete) else {
+            return;
+        };
         map.complete = true;
         map.verdict = verdict;
-        self.ended.push(Ended { node, items: 0..0, state: verdict.inherited() });
+        self.ended.push(Ended {
+            node,
+            items: 0..0,
+            state: verdict.inherited(),
+        });
     }
 
     /// Work off what has ended.
@@ -80,7 +95,9 @@ impl Scheduler {
     fn note_end(&mut self, ended: &Ended) -> (bool, bool) {
         let verdict = ended.state.verdict();
         let failed = verdict == Verdict::Failed;
-        let Some(map) = self.maps.get_mut(ended.node) else { return (failed, true) };
+        let Some(map) = self.maps.get_mut(ended.node) else {
+            return (failed, true);
+        };
         if ended.items.is_empty() {
             return (failed, true);
         }
@@ -109,14 +126,19 @@ impl Scheduler {
                 return self.end_without_items(node, Verdict::Failed);
             }
         }
-        self.end_all(node, State::Waiting, State::UpstreamFailed, |_, _| {});
+        self.end_all(node, State::Waiting, State::UpstreamFailed);
     }
 
     /// Let elementwise dependents look at the items whose dependency ended.
     fn tell(&mut self, ended: &Ended) {
-        let followers = self.maps.get(ended.node).map_or(0, |map| map.followers.len());
+        let followers = self
+            .maps
+            .get(ended.node)
+            .map_or(0, |map| map.followers.len());
         for at in 0..followers {
-            let Some(map) = self.maps.get(ended.node) else { return };
+            let Some(map) = self.maps.get(ended.node) else {
+                return;
+            };
             let (follower, first) = (map.followers[at], map.first);
             if ended.items.is_empty() {
                 if ended.state.verdict() == Verdict::Failed {
@@ -146,7 +168,9 @@ impl Scheduler {
     /// Decide about a node whose `All` dependencies are complete.
     pub(super) fn settle(&mut self, graph: &Graph, node: NodeId) {
         let gate = self.gate(graph, node);
-        let Some(map) = self.maps.get_mut(node) else { return self.open(node, gate) };
+        let Some(map) = self.maps.get_mut(node) else {
+            return self.open(node, gate);
+        };
         map.gate = gate;
         if map.count == 0 {
             self.settle_without_items(node);
@@ -163,8 +187,12 @@ impl Scheduler {
         if self.count_in(State::Skipped) + self.count_in(State::Cancelled) == 0 && !self.cancelled {
             return Verdict::Fine;
         }
-        let all = graph.dependencies(node).filter(|(_, kind)| *kind == Kind::All);
-        all.map(|(dependency, _)| self.verdict(dependency)).max().unwrap_or(Verdict::Fine)
+        let all = graph
+            .dependencies(node)
+            .filter(|(_, kind)| *kind == Kind::All);
+        all.map(|(dependency, _)| self.verdict(dependency))
+            .max()
+            .unwrap_or(Verdict::Fine)
     }
 
     fn verdict(&self, node: NodeId) -> Verdict {
@@ -175,20 +203,24 @@ impl Scheduler {
     /// Let all waiting items of a node run, or end them if a dependency has no value.
     fn open(&mut self, node: NodeId, gate: Verdict) {
         if gate != Verdict::Fine {
-            return self.end_all(node, State::Waiting, gate.inherited(), |_, _| {});
+            return self.end_all(node, State::Waiting, gate.inherited());
         }
-        let first = self.first_item(node).0;
-        let end = first + self.count(node);
-        if let Some(items) = self.timeline.run_of(State::Waiting, first..end) {
+        if let Some(items) = self.timeline.run_of(State::Waiting, self.items(node)) {
             self.transition(node, items, State::Waiting, State::Ready);
         }
     }
 
     /// Decide about a node without items: it ends like the worst of its dependencies, or its length is due.
     fn settle_without_items(&mut self, node: NodeId) {
-        let Some(map) = self.maps.get(node).filter(|map| !map.complete) else { return };
+        let Some(map) = self.maps.get(node).filter(|map| !map.complete) else {
+            return;
+        };
         let mut worst = map.gate;
-        for source in map.sources.iter().filter_map(|source| self.maps.get(*source)) {
+        for source in map
+            .sources
+            .iter()
+            .filter_map(|source| self.maps.get(*source))
+        {
             if !source.complete {
                 return;
             }
@@ -203,7 +235,9 @@ impl Scheduler {
 
     /// Decide about some items of a node with elementwise dependencies. O(elementwise dependencies) an item.
     fn look_at_items(&mut self, node: NodeId, indexes: Range<u32>) {
-        let Some(first) = self.maps.get(node).map(|map| map.first) else { return };
+        let Some(first) = self.maps.get(node).map(|map| map.first) else {
+            return;
+        };
         for index in indexes {
             let item = first + index;
             if self.timeline.states[item as usize] != State::Waiting {
@@ -211,8 +245,12 @@ impl Scheduler {
             }
             match self.gate_of_item(node, index) {
                 None => {}
-                Some(Verdict::Fine) => self.transition(node, item..item + 1, State::Waiting, State::Ready),
-                Some(worst) => self.end_items(node, item..item + 1, State::Waiting, worst.inherited()),
+                Some(Verdict::Fine) => {
+                    self.transition(node, item..item + 1, State::Waiting, State::Ready);
+                }
+                Some(worst) => {
+                    self.end_items(node, item..item + 1, State::Waiting, worst.inherited());
+                }
             }
         }
     }
@@ -222,7 +260,11 @@ impl Scheduler {
         let map = self.maps.get(node)?;
         let mut worst = map.gate;
         let mut ended = self.pending[node.index()] == 0;
-        for source in map.sources.iter().filter_map(|source| self.maps.get(*source)) {
+        for source in map
+            .sources
+            .iter()
+            .filter_map(|source| self.maps.get(*source))
+        {
             let state = self.timeline.states[(source.first + index) as usize];
             ended &= state.is_terminal();
             worst = worst.max(state.verdict());

@@ -10,8 +10,8 @@ use crate::error::Refusal;
 use crate::graph::{Graph, ItemId, Kind, NodeId};
 use crate::queue::BitSet;
 
-use super::propagate::Ended;
 use super::Scheduler;
+use super::propagate::Ended;
 
 /// What holds values, and those that nothing holds.
 #[derive(Debug)]
@@ -30,24 +30,42 @@ impl Release {
     pub(super) fn new(graph: &Graph, keep: &[u8]) -> Result<Self, Refusal> {
         let nodes = graph.node_count() as usize;
         if keep.len() != nodes {
-            return Err(Refusal::Mask { length: keep.len(), nodes });
+            return Err(Refusal::Mask {
+                length: keep.len(),
+                nodes,
+            });
         }
-        let holders = graph.nodes().zip(keep).map(|(node, keep)| if *keep == 0 { holders(graph, node) } else { KEEP });
-        Ok(Self { holders: holders.collect(), released: BitSet::new(graph.item_count()), taken_next: Vec::new() })
+        let holders = graph.nodes().zip(keep).map(|(node, keep)| {
+            if *keep == 0 {
+                holders(graph, node)
+            } else {
+                KEEP
+            }
+        });
+        Ok(Self {
+            holders: holders.collect(),
+            released: BitSet::new(graph.item_count()),
+            taken_next: Vec::new(),
+        })
     }
 }
 
 fn holders(graph: &Graph, node: NodeId) -> u32 {
     match graph.dependents(node).next() {
         None => KEEP,
-        Some(_) => graph.dependents(node).filter(|(_, kind)| *kind == Kind::All).count() as u32,
+        Some(_) => graph
+            .dependents(node)
+            .filter(|(_, kind)| *kind == Kind::All)
+            .count() as u32,
     }
 }
 
 impl Scheduler {
     /// Return the items whose values nobody needs any more, each once.
     pub fn take_released(&mut self) -> Vec<ItemId> {
-        self.release.as_mut().map_or_else(Vec::new, |release| std::mem::take(&mut release.taken_next))
+        self.release
+            .as_mut()
+            .map_or_else(Vec::new, |release| std::mem::take(&mut release.taken_next))
     }
 
     /// Look at values that the end of items may release: their own, and those of the same items they depend on.
@@ -59,9 +77,13 @@ impl Scheduler {
         self.try_release(node, items.clone());
         let sources = self.maps.get(node).map_or(0, |map| map.sources.len());
         for at in 0..sources {
-            let Some(map) = self.maps.get(node) else { return };
+            let Some(map) = self.maps.get(node) else {
+                return;
+            };
             let (source, first) = (map.sources[at], map.first);
-            let Some(from) = self.maps.get(source).map(|map| map.first) else { return };
+            let Some(from) = self.maps.get(source).map(|map| map.first) else {
+                return;
+            };
             if !items.is_empty() {
                 self.try_release(source, from + items.start - first..from + items.end - first);
             }
@@ -71,14 +93,15 @@ impl Scheduler {
     /// Look at values that the completion of a node may release: all of those it depends on. O(edges of the node).
     pub(super) fn release_above(&mut self, graph: &Graph, node: NodeId) {
         for (dependency, kind) in graph.dependencies(node) {
-            let Some(release) = &mut self.release else { return };
+            let Some(release) = &mut self.release else {
+                return;
+            };
             let holders = &mut release.holders[dependency.index()];
             if kind == Kind::All && *holders != KEEP {
                 *holders -= 1;
             }
             if *holders == 0 && (kind == Kind::All || self.count(node) == 0) {
-                let first = self.first_item(dependency).0;
-                self.try_release(dependency, first..first + self.count(dependency));
+                self.try_release(dependency, self.items(dependency));
             }
         }
     }
@@ -95,16 +118,29 @@ impl Scheduler {
     }
 
     fn is_free(&self, node: NodeId, item: u32) -> bool {
-        let free = |release: &Release| release.holders[node.index()] == 0 && !release.released.contains(item);
-        self.release.as_ref().is_some_and(free) && self.timeline.states[item as usize].has_value() && self.followers_ended(node, item)
+        let free = |release: &Release| {
+            release.holders[node.index()] == 0 && !release.released.contains(item)
+        };
+        self.release.as_ref().is_some_and(free)
+            && self.timeline.states[item as usize].has_value()
+            && self.followers_ended(node, item)
     }
 
     fn followers_ended(&self, node: NodeId, item: u32) -> bool {
-        let Some(map) = self.maps.get(node) else { return true };
-        map.followers.iter().filter_map(|follower| self.maps.get(*follower)).all(|follower| {
-            let states = &self.timeline.states;
-            if follower.count == 0 { follower.complete } else { states[(follower.first + item - map.first) as usize].is_terminal() }
-        })
+        let Some(map) = self.maps.get(node) else {
+            return true;
+        };
+        map.followers
+            .iter()
+            .filter_map(|follower| self.maps.get(*follower))
+            .all(|follower| {
+                let states = &self.timeline.states;
+                if follower.count == 0 {
+                    follower.complete
+                } else {
+                    states[(follower.first + item - map.first) as usize].is_terminal()
+                }
+            })
     }
 
     pub(super) fn grow_release(&mut self, items: u32) {

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use crate::error::Refusal;
 use crate::graph::{ItemId, NodeId};
 
+use super::Scheduler;
 use super::batch::{Batch, Run};
 use super::state::{State, Verdict};
-use super::Scheduler;
 
 /// How the items of a report ended.
 #[derive(Clone, Copy, Debug)]
@@ -23,11 +23,19 @@ pub enum Outcomes<'a> {
 
 impl Outcomes<'_> {
     fn check(self, ends: usize) -> Result<(), Refusal> {
-        let Self::Each(numbers) = self else { return Ok(()) };
+        let Self::Each(numbers) = self else {
+            return Ok(());
+        };
         if numbers.len() != ends {
-            return Err(Refusal::Lengths { ends, outcomes: numbers.len() });
+            return Err(Refusal::Lengths {
+                ends,
+                outcomes: numbers.len(),
+            });
         }
-        match numbers.iter().find(|number| State::outcome(**number).is_none()) {
+        match numbers
+            .iter()
+            .find(|number| State::outcome(**number).is_none())
+        {
             Some(&value) => Err(Refusal::Outcome { value }),
             None => Ok(()),
         }
@@ -35,8 +43,13 @@ impl Outcomes<'_> {
 
     /// Return the end of the item at `at` and how many from there on, at most `limit`, ended like it.
     fn run(self, at: usize, limit: u32) -> (State, u32) {
-        let Self::Each(numbers) = self else { return (State::Success, limit) };
-        let same = numbers[at..at + limit as usize].iter().take_while(|number| **number == numbers[at]).count();
+        let Self::Each(numbers) = self else {
+            return (State::Success, limit);
+        };
+        let same = numbers[at..at + limit as usize]
+            .iter()
+            .take_while(|number| **number == numbers[at])
+            .count();
         (State::ALL[usize::from(numbers[at])], same as u32)
     }
 }
@@ -50,7 +63,9 @@ impl Scheduler {
         self.advance(now);
         let mut batch = Batch::new(self.id, worker);
         while batch.len() < limit {
-            let Some(rank) = self.ready_nodes.first() else { break };
+            let Some(rank) = self.ready_nodes.first() else {
+                break;
+            };
             let node = self.at_rank(rank);
             let (items, index) = self.next_items(node, limit - batch.len());
             batch.push(node, ItemId(items.start), items.end - items.start, index);
@@ -71,7 +86,9 @@ impl Scheduler {
             return (item..item + 1, None);
         };
         let first = self.ready_items.next(map.first).unwrap_or(map.first);
-        let count = self.ready_items.run(first, limit.min(map.first + map.count - first));
+        let count = self
+            .ready_items
+            .run(first, limit.min(map.first + map.count - first));
         (first..first + count, Some(first - map.first))
     }
 
@@ -83,7 +100,14 @@ impl Scheduler {
     /// Items that are not out, numbers that are no outcome, one outcome too many or too few.
     ///
     /// O(items + edges that become known to be satisfied or not).
-    pub fn complete(&mut self, batch: &Batch, position: u32, start: f64, ends: &[f64], outcomes: Outcomes<'_>) -> Result<(), Refusal> {
+    pub fn complete(
+        &mut self,
+        batch: &Batch,
+        position: u32,
+        start: f64,
+        ends: &[f64],
+        outcomes: Outcomes<'_>,
+    ) -> Result<(), Refusal> {
         let count = u32::try_from(ends.len()).unwrap_or(u32::MAX);
         outcomes.check(ends.len())?;
         self.take_back(batch, position, count)?;
@@ -106,14 +130,30 @@ impl Scheduler {
     /// # Errors
     ///
     /// An item that is not out, a time that is not finite.
-    pub fn retry(&mut self, batch: &Batch, position: u32, at: f64, now: f64) -> Result<(), Refusal> {
+    pub fn retry(
+        &mut self,
+        batch: &Batch,
+        position: u32,
+        at: f64,
+        now: f64,
+    ) -> Result<(), Refusal> {
         if !at.is_finite() {
             return Err(Refusal::Time);
         }
         self.take_back(batch, position, 1)?;
-        let Some((item, node)) = batch.at(position) else { return Ok(()) };
+        let Some((item, node)) = batch.at(position) else {
+            return Ok(());
+        };
         self.timeline.ends[item.index()] = now;
-        self.put_back(node, item.0..item.0 + 1, if at > now { State::Waiting } else { State::Ready });
+        self.put_back(
+            node,
+            item.0..item.0 + 1,
+            if at > now {
+                State::Waiting
+            } else {
+                State::Ready
+            },
+        );
         if self.state(item) == Some(State::Waiting) {
             self.delays.set(item.0, at);
         }
@@ -185,7 +225,9 @@ impl Scheduler {
 
     /// Return the running items whose deadline is reached at `now`, each once. They stay running until they are reported.
     pub fn expired(&mut self, now: f64) -> Vec<ItemId> {
-        std::iter::from_fn(|| self.deadlines.pop_due(now)).map(ItemId).collect()
+        std::iter::from_fn(|| self.deadlines.pop_due(now))
+            .map(ItemId)
+            .collect()
     }
 
     /// Cancel everything that is not running; `now` is noted as its end. What runs ends as it is reported, and what comes
@@ -209,11 +251,9 @@ impl Scheduler {
         if self.count(node) == 0 {
             return self.end_without_items(node, Verdict::Cancelled);
         }
-        for state in [State::Waiting, State::Ready] {
-            self.end_all(node, state, State::Cancelled, |timeline, items| {
-                timeline.ends[items.start as usize..items.end as usize].fill(now);
-            });
-        }
+        self.timeline.give_up(self.items(node), now);
+        self.end_all(node, State::Waiting, State::Cancelled);
+        self.end_all(node, State::Ready, State::Cancelled);
     }
 
     /// Say whether the run was cancelled.
@@ -227,7 +267,11 @@ impl Scheduler {
 fn parts(run: Run, at: usize, outcomes: Outcomes<'_>) -> impl Iterator<Item = (Run, State)> + '_ {
     let mut done = 0;
     std::iter::from_fn(move || {
-        let limit = if run.index.is_some() { run.count - done } else { 1.min(run.count - done) };
+        let limit = if run.index.is_some() {
+            run.count - done
+        } else {
+            1.min(run.count - done)
+        };
         if limit == 0 {
             return None;
         }

@@ -111,7 +111,10 @@ impl State {
             State::Ready,
             State::Running,
         ];
-        ORDER.iter().position(|state| *state == self).map_or(0, |at| at as u8)
+        ORDER
+            .iter()
+            .position(|state| *state == self)
+            .map_or(0, |at| at as u8)
     }
 }
 
@@ -146,12 +149,19 @@ mod tests {
 
     #[test]
     fn numbers_are_positions() {
-        assert!(State::ALL.iter().enumerate().all(|(at, state)| *state as usize == at));
+        assert!(
+            State::ALL
+                .iter()
+                .enumerate()
+                .all(|(at, state)| *state as usize == at)
+        );
     }
 
     #[test]
     fn outcomes_are_terminal_and_not_inherited() {
-        let outcomes: Vec<u8> = (0..=255).filter(|number| State::outcome(*number).is_some()).collect();
+        let outcomes: Vec<u8> = (0..=255)
+            .filter(|number| State::outcome(*number).is_some())
+            .collect();
         assert_eq!(outcomes, [3, 4, 5, 6, 7, 9]);
     }
 }

@@ -49,14 +49,19 @@ impl Timeline {
     pub(super) fn run_of(&self, state: State, within: Range<u32>) -> Option<Range<u32>> {
         let states = &self.states[within.start as usize..within.end as usize];
         let skip = states.iter().position(|other| *other == state)?;
-        let count = states[skip..].iter().take_while(|other| **other == state).count();
+        let count = states[skip..]
+            .iter()
+            .take_while(|other| **other == state)
+            .count();
         let first = within.start + skip as u32;
         Some(first..first + count as u32)
     }
 
     pub(super) fn begin(&mut self, items: Range<u32>, worker: u16, now: f64) {
         let items = items.start as usize..items.end as usize;
-        self.attempts[items.clone()].iter_mut().for_each(|attempts| *attempts = attempts.saturating_add(1));
+        self.attempts[items.clone()]
+            .iter_mut()
+            .for_each(|attempts| *attempts = attempts.saturating_add(1));
         self.workers[items.clone()].fill(worker);
         self.starts[items].fill(now);
     }
@@ -64,9 +69,20 @@ impl Timeline {
     /// Forget that items were begun.
     pub(super) fn unbegin(&mut self, items: Range<u32>) {
         let items = items.start as usize..items.end as usize;
-        let spent = self.attempts[items.clone()].iter_mut().filter(|attempts| **attempts < u8::MAX);
+        let spent = self.attempts[items.clone()]
+            .iter_mut()
+            .filter(|attempts| **attempts < u8::MAX);
         spent.for_each(|attempts| *attempts -= 1);
         self.starts[items].fill(0.0);
+    }
+
+    /// Note `now` as the end of those items that wait or are ready.
+    pub(super) fn give_up(&mut self, items: Range<u32>, now: f64) {
+        for item in items.start as usize..items.end as usize {
+            if self.states[item] < State::Running {
+                self.ends[item] = now;
+            }
+        }
     }
 
     /// Set the times of items that ran one after the other from `start`; return when the last one ended.

@@ -52,7 +52,6 @@ impl Timers {
         self.by_item.clear();
     }
 
-
     pub(super) fn items(&self) -> impl Iterator<Item = u32> + '_ {
         self.by_item.keys().copied()
     }

@@ -1,0 +1,34 @@
+//! `Batch`: what one worker claimed, as plain tuples.
+
+use pyo3::prelude::*;
+
+use crate::scheduler as core;
+
+/// What one worker claimed at once.
+#[pyclass(frozen, module = "flowyml._core")]
+pub(crate) struct Batch(pub(super) core::Batch);
+
+#[pymethods]
+impl Batch {
+    #[getter]
+    fn worker(&self) -> u16 {
+        self.0.worker()
+    }
+
+    #[getter]
+    fn runs(&self) -> Vec<(u32, u32, u32, Option<u32>)> {
+        self.0
+            .runs()
+            .iter()
+            .map(|run| (run.item.0, run.count, run.node.0, run.index))
+            .collect()
+    }
+
+    fn __len__(&self) -> usize {
+        self.0.len() as usize
+    }
+
+    fn items(&self) -> Vec<u32> {
+        self.0.items().map(|item| item.0).collect()
+    }
+}

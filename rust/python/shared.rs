@@ -1,0 +1,136 @@
+//! The scheduler behind one mutex, with two conditions to wait for: something may be ready, all is over.
+//!
+//! Threads are woken by number: as many of those that wait for work as there are ready items. A wake-up that is lost
+//! because its thread was just leaving costs the others at most a slice.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::sync::MutexExt;
+
+use crate::error::Refusal;
+use crate::scheduler::{Scheduler, State};
+
+use super::{SLICE, refused};
+
+/// A scheduler for any number of threads.
+pub(super) struct Shared {
+    guarded: Mutex<Guarded>,
+    /// Something may be ready, or all is over.
+    work: Condvar,
+    /// All is over.
+    end: Condvar,
+}
+
+struct Guarded {
+    core: Scheduler,
+    /// Threads that wait for `work`.
+    claimers: u32,
+    /// Threads that wait for `end`.
+    watchers: u32,
+}
+
+impl Shared {
+    pub(super) fn new(core: Scheduler) -> Self {
+        let guarded = Mutex::new(Guarded {
+            core,
+            claimers: 0,
+            watchers: 0,
+        });
+        Self {
+            guarded,
+            work: Condvar::new(),
+            end: Condvar::new(),
+        }
+    }
+
+    /// Ask the core.
+    pub(super) fn look<T>(&self, py: Python<'_>, ask: impl FnOnce(&Scheduler) -> T) -> PyResult<T> {
+        Ok(ask(&self.lock(py)?.core))
+    }
+
+    /// Call the core, and wake the threads for which the call made something to do.
+    pub(super) fn change<T>(
+        &self,
+        py: Python<'_>,
+        act: impl FnOnce(&mut Scheduler) -> Result<T, Refusal>,
+    ) -> PyResult<T> {
+        let mut guarded = self.lock(py)?;
+        let result = act(&mut guarded.core);
+        let (claimers, watchers) = guarded.to_wake();
+        drop(guarded);
+        (0..claimers).for_each(|_| self.work.notify_one());
+        if watchers {
+            self.end.notify_all();
+        }
+        result.map_err(refused)
+    }
+
+    /// Have a thread that waits for work look when the next delay is over.
+    pub(super) fn delays_changed(&self) {
+        self.work.notify_one();
+    }
+
+    /// Wait until something may be ready: at most `left` seconds, at most a slice, at most until the next delay is over.
+    pub(super) fn wait_for_work(&self, py: Python<'_>, now: f64, left: f64) -> PyResult<()> {
+        py.detach(|| {
+            let mut guarded = self.lock_detached();
+            if guarded.core.count_in(State::Ready) > 0 || guarded.core.is_finished() {
+                return;
+            }
+            let left = guarded
+                .core
+                .next_delay()
+                .map_or(left, |at| left.min(at - now));
+            guarded.claimers += 1;
+            let woken = self.work.wait_timeout(guarded, slice(left));
+            woken.unwrap_or_else(PoisonError::into_inner).0.claimers -= 1;
+        });
+        py.check_signals()
+    }
+
+    /// Wait until all is over: at most `left` seconds, at most a slice.
+    pub(super) fn wait_for_end(&self, py: Python<'_>, left: f64) -> PyResult<()> {
+        py.detach(|| {
+            let mut guarded = self.lock_detached();
+            if !guarded.core.is_finished() {
+                guarded.watchers += 1;
+                let woken = self.end.wait_timeout(guarded, slice(left));
+                woken.unwrap_or_else(PoisonError::into_inner).0.watchers -= 1;
+            }
+        });
+        py.check_signals()
+    }
+
+    fn lock<'a>(&'a self, py: Python<'_>) -> PyResult<MutexGuard<'a, Guarded>> {
+        self.guarded.lock_py_attached(py).map_err(|poisoned| {
+            drop(poisoned);
+            PyRuntimeError::new_err("an earlier call panicked: the state of the run is not known")
+        })
+    }
+
+    /// Lock while detached, where no error can be raised; the next call that is attached raises it.
+    fn lock_detached(&self) -> MutexGuard<'_, Guarded> {
+        self.guarded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Guarded {
+    /// Return how many claimers have something to do, and whether watchers have.
+    fn to_wake(&self) -> (u32, bool) {
+        let finished = self.core.is_finished();
+        let ready = self.core.count_in(State::Ready);
+        let claimers = if finished {
+            self.claimers
+        } else {
+            self.claimers.min(ready)
+        };
+        (claimers, finished && self.watchers > 0)
+    }
+}
+
+fn slice(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds.clamp(0.0, SLICE.as_secs_f64()))
+}
