@@ -1,7 +1,9 @@
 """What goes to a worker as function, argument or result, and what comes back, is what it was."""
 
+import concurrent.futures.thread
 import functools
 import importlib
+import importlib.util
 import json
 import math
 import operator
@@ -10,6 +12,7 @@ import sys
 import threading
 import types
 import warnings
+import xml.dom.minidom
 
 import cloudpickle
 import pytest
@@ -23,6 +26,7 @@ from flowyml.executors._processes.payload import (
     load_value,
     user_modules,
 )
+from flowyml.executors._processes.reducers import find_imported_submodules
 
 CLASSES = """
     import dataclasses, enum, typing
@@ -69,9 +73,8 @@ def by_hand():
     """Modules made by hand, as notebooks and --import-mode=importlib make them: loaded, found by no finder."""
     made = []
 
-    def make(name, text, parents=(), **names):
+    def make(name, text, parents=()):
         module = types.ModuleType(name)
-        module.__dict__.update(names)
         sys.modules[name] = module
         made.append(name)
         for parent in parents:
@@ -320,6 +323,113 @@ def test_tracebacks_show_file_and_source_of_the_step(script):
             assert 'File "<cell 1>", line 1, in cell' in w.call(0) and "return 1 / 0" in w.call(0), w.call(0)
             assert __file__ in w.call(1) and "def in_file(): return 1 / 0" in w.call(1), w.call(1)
     """)
+
+
+def test_what_pickles_only_by_name_works_in_main(script):
+    script(
+        """
+        import functools, typing
+        UserId = typing.NewType("UserId", int)
+        P = typing.ParamSpec("P")
+        T = typing.TypeVar("T")
+        Ts = typing.TypeVarTuple("Ts")
+
+        @functools.lru_cache(maxsize=7)
+        def fib(n: int) -> int: return n if n < 2 else fib(n - 1) + fib(n - 2)
+
+        def traced(f: typing.Callable[P, T]) -> typing.Callable[P, T]:
+            @functools.wraps(f)
+            def inner(*args: P.args, **kw: P.kwargs) -> T: return f(*args, **kw)
+            return inner
+
+        class Box(typing.Generic[T]):
+            @functools.cached_property
+            def size(self) -> int: return 5
+            @functools.singledispatchmethod
+            def show(self, x: typing.Tuple[typing.Unpack[Ts]]): return "x"
+
+        @functools.singledispatch
+        def show(x): return "any"
+        @show.register
+        def _(x: int): return "int"
+
+        @traced
+        def step(user: UserId, box: Box[int]) -> UserId:
+            assert fib.cache_parameters()["maxsize"] == 7
+            return UserId(fib(user)), box.size, type(box) is Box, show(1), show("")
+
+        with Worker() as w: assert w.run(step, UserId(20), Box()) == (6765, 5, True, "int", "any")
+        """
+    )
+
+
+def test_kinds_of_classes_of_main(script):
+    script(
+        """
+        import abc, collections, dataclasses, enum, typing
+
+        class Perm(enum.IntFlag): R = 4; W = 2
+        class Mode(enum.StrEnum): A = enum.auto()
+        class Shape(abc.ABC):
+            @abc.abstractmethod
+            def area(self): ...
+        class Square(Shape):
+            __slots__ = ("a",)
+            kind: typing.ClassVar = "square"
+            def __init__(self, a): super().__init__(); self.a = a
+            def area(self): return self.a ** 2
+            @property
+            def twice(self): return 2 * self.a
+            @classmethod
+            def unit(cls): return cls(1)
+            @staticmethod
+            def name(): return "sq"
+        @dataclasses.dataclass(frozen=True, slots=True, order=True)
+        class Key: a: int = 0; b: list = dataclasses.field(default_factory=list)
+        class Movie(typing.TypedDict): title: str
+        class Area(typing.Protocol):
+            def area(self): ...
+        Old = collections.namedtuple("Old", "a b")
+        class Meta(type):
+            def __new__(mcs, name, bases, ns): return super().__new__(mcs, name, bases, {**ns, "made": name})
+        class WithMeta(metaclass=Meta): pass
+        class Rows(list): pass
+        class Table(dict): pass
+
+        def step(things):
+            perm, mode, square, key, old, meta, rows, table = things
+            assert perm == Perm.R | Perm.W and mode is Mode.A and isinstance(square, Shape)
+            assert (square.area(), square.twice, square.unit().a, square.name()) == (9, 6, 1, "sq")
+            assert isinstance(meta, WithMeta) and meta.made == "WithMeta"
+            return [perm, mode, Square(2), Key(1), Old(1, 2), WithMeta(), Rows([1]), Table(a=1), Movie(title="a"), Area]
+
+        things = [Perm.R | Perm.W, Mode.A, Square(3), Key(1), Old(1, 2), WithMeta(), Rows(), Table()]
+        with Worker() as w:
+            for _ in range(2):
+                back = w.run(step, things)
+                assert [type(x) for x in back[:8]] == [type(x) for x in things], back
+                assert back[9] is Area and back[1] is Mode.A and back[3] == Key(1) and back[2].area() == 4
+        """
+    )
+
+
+def test_submodules_that_a_step_uses_are_imported(script):
+    script("""
+        import xml, xml.etree.ElementTree
+        def step(): return xml.etree.ElementTree.fromstring("<a/>").tag
+        with Worker() as w: assert w.run(step) == "a"
+    """)
+
+
+def test_the_faster_search_of_submodules_finds_what_cloudpickle_finds():
+    def uses():
+        return xml.dom.minidom, concurrent.futures.thread, importlib.util
+
+    dependencies = [xml, concurrent, importlib, sys, 3]
+    ours = find_imported_submodules(uses.__code__, dependencies)
+    theirs = cloudpickle.cloudpickle._find_imported_submodules(uses.__code__, dependencies)
+    assert {module.__name__ for module in ours} == {module.__name__ for module in theirs}
+    assert len(ours) == len(theirs) > 3
 
 
 # ---- other callables --------------------------------------------------------------------------------------------

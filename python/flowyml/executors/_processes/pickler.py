@@ -139,13 +139,15 @@ class ValuePickler(DefinitionPickler):
 
 
 def _define(obj: Any) -> tuple[bytes, bytes, str, str]:
-    """Pickle a class or function once per run."""
+    """Pickle a class or function, once per run if a module holds it."""
     file = io.BytesIO()
     DefinitionPickler(file).dump(obj)
     data = file.getvalue()
     digest = hashlib.blake2b(data, digest_size=16).digest()
-    definition = (digest, data, obj.__module__ or "", obj.__qualname__ if has_place(obj) else "")
-    _definitions[id(obj)] = (obj, definition)
+    placed = has_place(obj)
+    definition = (digest, data, obj.__module__ or "", obj.__qualname__ if placed else "")
+    if placed:  # the others are made anew at each call, and would pile up
+        _definitions[id(obj)] = (obj, definition)
     return definition
 
 

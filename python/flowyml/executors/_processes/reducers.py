@@ -2,7 +2,8 @@
 
 Objects that pickle by name alone, and are then not found in a worker when a script defines them: functions under
 `functools.cache` and `lru_cache`, `NewType`, `ParamSpec`, `TypeVarTuple`, `type` aliases. Here they go by what they are
-made of, unless a worker finds them by name. `functools.cached_property` holds a lock before Python 3.12.
+made of, unless a worker finds them by name. `functools.cached_property` holds a lock before Python 3.12, and
+`functools.singledispatch` a weak dictionary.
 
 And the search for imported submodules that a function uses (`pd.io.sql`): cloudpickle goes through `sys.modules` for
 each function, a quarter of a millisecond with pandas loaded; here the names are sorted once, until more are loaded.
@@ -15,6 +16,7 @@ import sys
 import typing
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from flowyml.executors._processes.importable import importable
 
@@ -87,9 +89,16 @@ def _reduce_by(make: Any, *attributes: str) -> Callable[[Any], Reduction]:
     return reduce
 
 
+def _reduce_weak_dictionary(obj: Any) -> Reduction:
+    """Reduce a weak dictionary to what it holds now, as cloudpickle does with weak sets."""
+    return type(obj), (dict(obj),)
+
+
 REDUCERS: dict[type, Callable[[Any], Reduction]] = {
     type(functools.lru_cache(len)): _reduce_cached,
     functools.cached_property: _reduce_cached_property,
+    WeakKeyDictionary: _reduce_weak_dictionary,
+    WeakValueDictionary: _reduce_weak_dictionary,
     typing.NewType: _reduce_new_type,
     typing.ParamSpec: _reduce_by(typing.ParamSpec, "__name__"),
     typing.TypeVarTuple: _reduce_by(typing.TypeVarTuple, "__name__"),
