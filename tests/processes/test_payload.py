@@ -695,6 +695,14 @@ def test_an_instance_of_a_class_made_in_a_step_comes_back(worker):
     assert worker.run(step).x == 3
 
 
+def test_an_array_with_a_name_in_its_contents_is_plainly_pickled():
+    class Array:
+        def __reduce_ex__(self, protocol):
+            return bytes, (pickle.PickleBuffer(b"__main__"),)
+
+    assert dump_value(Array()) == pickle.dumps(Array(), 5)
+
+
 # ---- fingerprints of modules ------------------------------------------------------------------------------------
 
 

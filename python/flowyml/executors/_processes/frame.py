@@ -91,7 +91,7 @@ class RunFrame:
 def capture() -> RunFrame:
     """Look at this process as it is now.
 
-    >>> capture() == capture(), capture().path == tuple(sys.path)
+    >>> capture() == capture(), capture().recursion_limit == sys.getrecursionlimit()
     (True, True)
     """
     environment = dict(os.environ)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 Fingerprint = tuple[str, int, int, int]
 """File, time of change (ns), size (bytes) and id of a module."""
 
+_CYTHON = ("_cython_", "cython_runtime")  # made by hand, in every extension module that Cython compiled
+
 
 def _installed_folders() -> tuple[str, ...]:
     """Return the folders of the standard library and of installed packages, each with its last separator."""
@@ -88,7 +90,8 @@ def _is_user(name: str, module: object) -> bool:
     if file is not None:
         return not file.startswith(_known.installed)
     root = name.partition(".")[0]
-    return isinstance(module, ModuleType) and not _has_origin(module) and (root == name or not importable(root))
+    by_hand = isinstance(module, ModuleType) and not _has_origin(module) and not name.startswith(_CYTHON)
+    return by_hand and (root == name or not importable(root))
 
 
 def _has_origin(module: ModuleType) -> bool:
@@ -102,7 +105,7 @@ _known = _Knowledge()
 def importable(name: str) -> bool:
     """Tell whether a fresh interpreter with this `sys.path` would load this very module under this name.
 
-    >>> importable("json"), importable("__main__")
+    >>> importable("os"), importable("__main__")
     (True, False)
     """
     module = sys.modules.get(name)

@@ -4,7 +4,8 @@
     driver ◀── dump_result ── worker       it goes by name: the driver has the class itself
 
 Small plain objects cost what plain pickle costs. Bytes are searched for the names of modules that a worker cannot
-import; a name that stands there by chance (in a string) costs time and changes nothing.
+import; a name that stands there by chance (in a string) costs time and changes nothing. The contents of arrays are not
+searched: that would take longer than to copy them.
 """
 
 from __future__ import annotations
@@ -35,13 +36,14 @@ def dump_value(obj: object, what: str = "the value") -> bytes:
     >>> load_value(dump_value({"a": [1, 2]}))
     {'a': [1, 2]}
     """
+    buffers: list[pickle.PickleBuffer] = []
     try:
-        data = pickle.dumps(obj, 5)
+        data = pickle.dumps(obj, 5, buffer_callback=buffers.append)
     except Exception:  # noqa: BLE001  a reducer of somebody else: whatever it raises, cloudpickle is asked next
         return _dump_by_value(obj, what)
     if _GLOBAL in data and type(obj) not in _ATOMS and _names_by_value(data):
         return _dump_by_value(obj, what)
-    return data
+    return pickle.dumps(obj, 5) if buffers else data
 
 
 def dump_result(obj: object, what: str = "the result") -> bytes:
