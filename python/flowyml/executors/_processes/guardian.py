@@ -25,6 +25,7 @@ Nothing here blocks but `poll`: a driver that does not read costs memory, never 
 from __future__ import annotations
 
 import errno
+import fcntl
 import marshal
 import os
 import select
@@ -47,6 +48,7 @@ REPORT = struct.Struct("<cQqq")
 """Kind, worker id, pid, status (EXITED: exit code, negative for a signal; REFUSED: errno)."""
 STARTED, EXITED, REFUSED = b"S", b"X", b"R"
 
+DESCRIPTOR = struct.Struct("i")
 SPAWN_FDS = 5
 """A spawn brings the worker's socket, stdout, stderr, claim words, and a memfd with its recipe."""
 WORKER_SOCKET, WORKER_CLAIMS = 3, 4
@@ -137,7 +139,7 @@ class Guardian:
     def _hear_driver(self) -> None:
         """Take one command; the end of the file is the end of the driver."""
         try:
-            message, fds, _, _ = socket.recv_fds(self.control, COMMAND.size, SPAWN_FDS, socket.MSG_CMSG_CLOEXEC)
+            message, fds = receive(self.control)
         except BlockingIOError:
             return
         except ConnectionError:
@@ -369,13 +371,25 @@ def wake_on_signals() -> socket.socket:
     return reader
 
 
+def receive(control: socket.socket) -> tuple[bytes, list[int]]:
+    """Receive a command and its descriptors, which no other worker may inherit (`socket.recv_fds` drops that flag)."""
+    room = socket.CMSG_SPACE(SPAWN_FDS * DESCRIPTOR.size)
+    message, ancillary, _, _ = control.recvmsg(COMMAND.size, room, socket.MSG_CMSG_CLOEXEC)
+    return message, [
+        fd
+        for level, kind, data in ancillary
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
+        for (fd,) in DESCRIPTOR.iter_unpack(data[: len(data) // DESCRIPTOR.size * DESCRIPTOR.size])
+    ]
+
+
 def move_up(control: socket.socket) -> socket.socket:
     """Fill the descriptors that workers are given, so that none of ours is among them."""
+    with control:
+        moved = socket.socket(fileno=fcntl.fcntl(control, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE_FD))
     while (fd := os.open(os.devnull, os.O_RDWR)) < FIRST_FREE_FD:
         pass
     os.close(fd)
-    moved = control.dup()
-    control.close()
     moved.settimeout(0)
     return moved
 

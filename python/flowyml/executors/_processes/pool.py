@@ -131,25 +131,29 @@ class WorkerPool:
     @property
     def guardian_pid(self) -> int | None:
         """Pid of the guardian; `None` when there is none."""
-        return self._session.link.pid if self._session else None
+        return self._session.link.pid if self._session and not self._session.is_lost else None
 
     def fileno(self) -> int:
         """Return what to register in a selector; changes when the pool is started again.
 
         Raises:
-            ExecutorError: The pool is not started.
+            ExecutorError: The pool is not started, or its guardian is lost.
         """
-        if self._session is None:
+        if self._session is None or self._session.is_lost:
             raise ExecutorError("the worker pool is not started")
         return self._session.link.control.fileno()
 
     def start(self) -> None:
-        """Start the guardian unless there is one that lives."""
-        if self._session is not None and not self._session.link.is_alive():
-            self._drop()
+        """Start the guardian unless there is one that lives; workers of one that died are closed."""
+        self._start()
+
+    def _start(self) -> _Session:
+        if self._session is not None and not self._session.is_alive():
+            self.shutdown(0)
         if self._session is None:
             self._session = _Session()
             self._finalizer = weakref.finalize(self, _Session.close, self._session, GRACE)
+        return self._session
 
     def spawn_worker(self) -> Worker:
         """Ask for a worker; usable at once, it reads its socket when it is up.
@@ -157,23 +161,16 @@ class WorkerPool:
         Raises:
             ExecutorError: The guardian is lost, does not start here, or there are too many workers.
         """
-        self.start()
-        assert self._session is not None  # noqa: S101  start has made it
-        return self._session.spawn_worker(self._program, self.max_workers)
+        return self._start().spawn_worker(self._program, self.max_workers)
 
     def kill(self, worker: Worker) -> None:
         """Kill a worker with everything it started; `Exited` follows. One that has ended is left alone."""
         if self._session is not None and not worker.ended:
-            self._session.command(guardian.KILL, worker.id)
+            self._session.kill(worker)
 
     def read_events(self) -> list[Event]:
         """Return what happened since the last call; does not block."""
-        if self._session is None:
-            return []
-        events = self._session.read_events()
-        if events and isinstance(events[-1], GuardianLost):
-            self._forget_session()
-        return events
+        return self._session.read_events() if self._session else []
 
     def release(self, worker: Worker) -> None:
         """Close an ended worker's descriptors and free its claim words, when nothing is left to read from it.
@@ -188,36 +185,24 @@ class WorkerPool:
             self._session.release(worker)
 
     def shutdown(self, grace: float = GRACE) -> None:
-        """End all workers and the guardian, and wait for it; the pool may be started again.
+        """End all workers and the guardian, wait for that, and close; the pool may be started again.
 
         Args:
             grace: Seconds that workers have to end by themselves after their socket was closed; 0 kills at once.
         """
-        if (session := self._session) is not None:
-            self._forget_session()
+        if (session := self._forget()) is not None:
             session.close(grace)
-
-    def _drop(self) -> None:
-        """Clear away a session whose guardian died while nobody looked."""
-        session, self._session = self._session, None
-        if session is not None:
-            self._detach()
-            session.read_events()
-            session.close_workers()
-
-    def _forget_session(self) -> None:
-        self._session = None
-        self._detach()
-
-    def _detach(self) -> None:
-        if self._finalizer is not None:
-            self._finalizer.detach()
 
     def _abandon(self) -> None:
         """Be as new in a forked child."""
-        if (session := self._session) is not None:
-            self._forget_session()
+        if (session := self._forget()) is not None:
             session.abandon()
+
+    def _forget(self) -> _Session | None:
+        session, self._session = self._session, None
+        if self._finalizer is not None:
+            self._finalizer.detach()
+        return session
 
 
 class _Session:
@@ -228,6 +213,7 @@ class _Session:
         self.link = GuardianLink()
         self.claims = ClaimMemory()
         self.tag = secrets.token_hex(8)
+        self.is_lost = False
         self.workers: dict[int, Worker] = {}
         self._next_id = 0
 
@@ -267,12 +253,18 @@ class _Session:
             file.write(marshal.dumps((command, environment)))
         return recipe
 
-    def command(self, verb: bytes, worker: int) -> None:
-        """Send a command; a lost guardian is an event, not an error of this call."""
-        with suppress(ExecutorError):
-            self.link.send(verb, worker)
+    def is_alive(self) -> bool:
+        return not self.is_lost and self.link.is_alive()
+
+    def kill(self, worker: Worker) -> None:
+        """Have a worker killed; a lost guardian is an event, not an error of this call."""
+        if not self.is_lost:
+            with suppress(ExecutorError):
+                self.link.send(guardian.KILL, worker.id)
 
     def read_events(self) -> list[Event]:
+        if self.is_lost:
+            return []
         return [event for report in self.link.receive() if (event := self._note(report)) is not None]
 
     def _note(self, report: tuple[bytes, int, int, int] | None) -> Event | None:
@@ -293,34 +285,39 @@ class _Session:
     def _note_loss(self) -> Event:
         reason = self.link.obituary()
         kill_tagged(self.tag)
-        for worker in self.workers.values():
-            worker.ended = True
-        self.link.end(0)
-        self.claims.close()
+        self.is_lost = True
+        self._end(0)
         return GuardianLost(reason)
 
-    def release(self, worker: Worker) -> None:
-        if self.workers.pop(worker.id, None) is not None:
-            self.claims.give_back(worker.index)
-
-    def close_workers(self) -> None:
-        for worker in self.workers.values():
-            worker.close()
-
-    def close(self, grace: float) -> None:
-        """End everything; closed sockets tell idle workers to end."""
-        if os.getpid() != self.owner:
-            return
-        self.close_workers()
+    def _end(self, grace: float) -> None:
+        """End the guardian, and with it all workers."""
         self.link.end(grace)
         self.claims.close()
         for worker in self.workers.values():
             worker.ended = True
 
+    def release(self, worker: Worker) -> None:
+        if self.workers.pop(worker.id, None) is not None:
+            self.claims.give_back(worker.index)
+
+    def close(self, grace: float) -> None:
+        """End everything; closed sockets tell idle workers to end."""
+        if os.getpid() != self.owner:
+            return
+        self.read_events()
+        self._close_workers()
+        if not self.is_lost:
+            self._end(grace)
+
     def abandon(self) -> None:
-        self.close_workers()
-        self.link.abandon()
-        self.claims.close()
+        self._close_workers()
+        if not self.is_lost:
+            self.link.abandon()
+            self.claims.close()
+
+    def _close_workers(self) -> None:
+        for worker in self.workers.values():
+            worker.close()
 
 
 def kill_tagged(tag: str) -> None:

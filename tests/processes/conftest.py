@@ -1,0 +1,33 @@
+"""What the tests of the processes share."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+import plumbing
+import pytest
+
+from flowyml.executors._processes.pool import WorkerPool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def mark(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A mark that all processes of this test carry; at the end of the test none may be left."""
+    mark = uuid.uuid4().hex
+    monkeypatch.setenv(plumbing.MARK, mark)
+    yield mark
+    gone = plumbing.eventually(lambda: not plumbing.marked(mark), 2.0)
+    plumbing.clear(mark)
+    assert gone, "processes were left"
+
+
+@pytest.fixture
+def pool(mark: str) -> Iterator[WorkerPool]:
+    """A pool of stand-in workers."""
+    pool = WorkerPool(2, program=plumbing.PROGRAM)
+    yield pool
+    pool.shutdown(0)

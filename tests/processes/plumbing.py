@@ -1,0 +1,156 @@
+"""Tools of the tests of guardian and pool: a stand-in worker, scripts that play the driver, the process table.
+
+Processes of a test are found by a mark in their environment, whatever their parent has become.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flowyml.executors._processes.guardian import process_table, read_proc
+from flowyml.executors._processes.pool import Exited, Started
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from flowyml.executors._processes.pool import Event, Worker, WorkerPool
+
+MARK = "FLOWYML_TEST_MARK"
+LIMIT = 20.0
+"""Seconds after which something that must happen is taken to have failed to happen."""
+
+PROGRAM = """
+import os, signal, subprocess, sys, time
+root = sys.argv[1]
+root in sys.path or sys.path.insert(0, root)
+from flowyml.executors._processes.lifeline import attach
+line = attach()
+def tell(value): line.socket.sendall(repr(value).encode() + b"\\n")
+while text := line.socket.recv(1 << 16):
+    exec(text)
+"""
+"""A worker that runs the text it is sent, with `tell` to answer."""
+
+SLEEPER = "import time; time.sleep(1000)"
+"""A worker that starts fast and does nothing."""
+
+HELPERS = {
+    "child": "subprocess.Popen(['sleep', '1000'])",
+    "own session": "subprocess.Popen(['sleep', '1000'], start_new_session=True)",
+    "double fork": """
+if (pid := os.fork()):
+    os.waitpid(pid, 0)
+else:
+    subprocess.Popen(['sleep', '1000'], start_new_session=True)
+    os._exit(0)
+""",
+    "fork only": "if not os.fork(): os.setsid(); os.fork(); time.sleep(1000)",
+}
+"""Ways of a step to leave something behind."""
+
+
+def eventually(condition: Callable[[], object], limit: float = LIMIT) -> bool:
+    """Look until `condition` holds; false if it does not within `limit` seconds."""
+    end = time.monotonic() + limit
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        select.select([], [], [], 0.005)
+    return True
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether a process is there and no zombie."""
+    state = read_proc(pid, "stat").rpartition(b")")[2].split()
+    return bool(state) and state[0] not in {b"Z", b"X"}
+
+
+def children(pid: int) -> set[int]:
+    """Return the children of a process, zombies too."""
+    return {child for child, (parent, _) in process_table().items() if parent == pid}
+
+
+def marked(mark: str) -> set[int]:
+    """Return the processes that carry a mark; zombies carry nothing."""
+    entry = f"{MARK}={mark}".encode()
+    return {pid for pid in process_table() if entry in read_proc(pid, "environ").split(b"\0")} - {os.getpid()}
+
+
+def open_fds(pid: int | str = "self") -> int:
+    """Return how many descriptors a process has open."""
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def wait_for(fd: int | WorkerPool | Worker, limit: float = LIMIT) -> None:
+    """Wait until something can be read."""
+    fd = getattr(fd, "socket", fd)
+    assert select.select([fd], [], [], limit)[0], "nothing came"
+
+
+def next_events(pool: WorkerPool) -> list[Event]:
+    """Return the next events, at least one."""
+    wait_for(pool)
+    return pool.read_events()
+
+
+def wait_until(pool: WorkerPool, worker: Worker, kind: type[Started | Exited]) -> None:
+    """Read events until one of this kind is about this worker."""
+    while not any(isinstance(event, kind) and event.worker is worker for event in next_events(pool)):
+        pass
+
+
+def started(pool: WorkerPool) -> Worker:
+    """Return a worker that has a process."""
+    worker = pool.spawn_worker()
+    wait_until(pool, worker, Started)
+    return worker
+
+
+def run(worker: Worker, text: str) -> None:
+    """Have a worker run some lines."""
+    worker.socket.sendall(text.encode())
+
+
+def ask(worker: Worker, text: str) -> str:
+    """Have a worker run some lines, and return what it tells."""
+    run(worker, text)
+    wait_for(worker)
+    return worker.socket.recv(1 << 16).decode().strip()
+
+
+def read_all(fd: int) -> bytes:
+    """Read a pipe to its end."""
+    parts = []
+    while True:
+        wait_for(fd)
+        part = os.read(fd, 1 << 16)
+        if not part:
+            return b"".join(parts)
+        parts.append(part)
+
+
+@contextmanager
+def driver(script: str, mark: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a script that plays the driver; it is killed at the end."""
+    command = [sys.executable, "-W", "error", "-X", "dev", "-c", script, *arguments]
+    environment = {**os.environ, MARK: mark, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def clear(mark: str) -> None:
+    """Kill what a failed test left."""
+    for pid in marked(mark):
+        os.kill(pid, signal.SIGKILL)
