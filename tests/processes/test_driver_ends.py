@@ -83,10 +83,10 @@ def test_a_signal_leaves_nothing(mark, number):
 
 
 def test_an_exec_of_the_driver_leaves_nothing_else(mark):
-    with driver(DRIVER + "os.execvp('sh', ['sh', '-c', 'echo up; sleep 1000'])", mark) as process:
+    with driver(DRIVER + "os.execvp('sh', ['sh', '-c', 'echo up; exec sleep 1000'])", mark) as process:
         assert is_up(process)
-        assert eventually(lambda: len(marked(mark)) <= 2, 1.0)  # sh and sleep
-        clear(mark)
+        assert eventually(lambda: marked(mark) == {process.pid}, 1.0)
+        process.kill()
 
 
 def test_a_forked_child_is_as_if_its_pool_was_never_started(mark):
