@@ -446,6 +446,7 @@ for slot in (2, 3):
 """)
 
     assert worker.status == 0
+    assert worker.all_err == "red\nred\n", "nothing else is said"
     assert worker.out[1].startswith("one\n")
     for slot in (2, 3):
         assert worker.out[slot] == "grün\n" + ("echo\n" + "y" * 100_000) * eager
@@ -496,6 +497,20 @@ def run(): print("two", file=sys.stderr)
 """)
 
     assert (worker.status, worker.out, worker.err) == (0, {1: "one\n"}, {2: "two\n"})
+
+
+def test_a_thread_that_outlives_its_step_prints_as_the_step_that_ran_last() -> None:
+    worker = Worker("""
+go = threading.Event()
+thread = threading.Thread(target=lambda: (go.wait(), print("late")))
+@step(1)
+def run(): thread.start(); print("one")
+go.set(); thread.join()
+@step(2)
+def run(): print("two")
+""")
+
+    assert worker.out == {1: "one\nlate\n", 2: "two\n"}
 
 
 def test_a_forked_child_prints_as_its_step() -> None:

@@ -86,14 +86,15 @@ class Capture:
             pipe.mark(slot)
 
     def _settle(self) -> None:
-        """Flush, mend, and mark what follows as nobody's."""
-        _flush((sys.stdout, sys.stderr))
+        """Flush to where the step wrote, mend, flush what that did not take, and mark what follows as nobody's."""
+        _flush((sys.stdout, sys.stderr, self._stdout, self._stderr))
         out, err = self._pipes
+        out.restore()
+        err.restore()
         self._stdout, self._stderr = _reset(self._stdout, out), _reset(self._stderr, err)
         self._put_back()
-        for pipe in self._pipes:
-            pipe.restore()
-            pipe.mark(None)
+        out.mark(None)
+        err.mark(None)
         self.written = False
 
     def _put_back(self) -> None:
@@ -236,7 +237,7 @@ def _reset(stream: _Text, pipe: _Pipe) -> _Text:
 
 
 def _flush(streams: Iterable[Any]) -> None:
-    """Flush what a step put in the place of our streams."""
+    """Flush our streams and what a step put in their place."""
     for stream in streams:
         with contextlib.suppress(Exception):  # closed, or no stream at all: the step's own business
             stream.flush()
