@@ -1,0 +1,109 @@
+//! A million nodes and ten million items: nothing here recurses, and nothing is quadratic.
+
+#![expect(clippy::unwrap_used, reason = "how a test fails")]
+
+use std::sync::Arc;
+
+use flowyml::error::Problem;
+use flowyml::graph::{Edges, Graph, NodeId};
+use flowyml::scheduler::{Order, Outcomes, Scheduler, State};
+
+const MILLION: u32 = 1_000_000;
+
+fn chain(nodes: u32) -> Edges {
+    Edges {
+        dependents: (1..nodes).collect(),
+        dependencies: (0..nodes - 1).collect(),
+        elementwise: Vec::new(),
+    }
+}
+
+fn scheduler(graph: Graph) -> Scheduler {
+    Scheduler::new(Arc::new(graph), Order::CriticalPath, None).unwrap()
+}
+
+/// Run everything that becomes ready, in batches; return the number of batches.
+fn drain(scheduler: &mut Scheduler, limit: u32) -> u32 {
+    let ends = vec![1.0; limit as usize];
+    let mut batches = 0;
+    while let Some(batch) = scheduler.claim(0, limit, 0.0) {
+        scheduler
+            .complete(
+                &batch,
+                0,
+                0.0,
+                &ends[..batch.len() as usize],
+                Outcomes::Success,
+            )
+            .unwrap();
+        batches += 1;
+    }
+    batches
+}
+
+#[test]
+fn a_chain_of_a_million_runs() {
+    let mut scheduler = scheduler(Graph::build(MILLION as usize, None, chain(MILLION)).unwrap());
+    assert_eq!(drain(&mut scheduler, 1000), MILLION);
+    assert_eq!(scheduler.count_in(State::Success), MILLION);
+}
+
+#[test]
+fn a_failure_at_the_head_of_a_chain_of_a_million_ends_it() {
+    let mut scheduler = scheduler(Graph::build(MILLION as usize, None, chain(MILLION)).unwrap());
+    let batch = scheduler.claim(0, 1, 0.0).unwrap();
+    scheduler
+        .complete(
+            &batch,
+            0,
+            0.0,
+            &[1.0],
+            Outcomes::Each(&[State::Failed as u8]),
+        )
+        .unwrap();
+    assert!(scheduler.is_finished());
+    assert_eq!(scheduler.count_in(State::UpstreamFailed), MILLION - 1);
+    scheduler.check_invariants().unwrap();
+}
+
+#[test]
+fn a_fan_out_and_fan_in_of_a_million_runs_in_batches() {
+    let last = MILLION + 1;
+    let edges = Edges {
+        dependents: (1..=MILLION).chain((1..=MILLION).map(|_| last)).collect(),
+        dependencies: (1..=MILLION).map(|_| 0).chain(1..=MILLION).collect(),
+        elementwise: Vec::new(),
+    };
+    let mut scheduler = scheduler(Graph::build(last as usize + 1, None, edges).unwrap());
+    assert_eq!(drain(&mut scheduler, 1000), 1002);
+    assert!(scheduler.is_finished());
+}
+
+#[test]
+fn a_mapped_node_of_ten_million_is_one_run() {
+    let mut scheduler =
+        scheduler(Graph::build(1, Some(&[10 * MILLION]), Edges::default()).unwrap());
+    let batch = scheduler.claim(0, u32::MAX, 0.0).unwrap();
+    assert_eq!((batch.runs().len(), batch.len()), (1, 10 * MILLION));
+    scheduler.give_back(&batch, 0, batch.len()).unwrap();
+    assert_eq!(drain(&mut scheduler, 100_000), 100);
+    assert!(scheduler.is_finished());
+}
+
+#[test]
+fn a_cycle_of_a_million_is_one_problem() {
+    let mut edges = chain(MILLION);
+    edges.dependents.push(0);
+    edges.dependencies.push(MILLION - 1);
+    let problems = Graph::build(MILLION as usize, None, edges).unwrap_err();
+    let path: Vec<NodeId> = (0..MILLION).chain([0]).map(NodeId).collect();
+    assert_eq!(problems, [Problem::Cycle { path }]);
+}
+
+#[test]
+fn a_cancelled_chain_of_a_million_is_over() {
+    let mut scheduler = scheduler(Graph::build(MILLION as usize, None, chain(MILLION)).unwrap());
+    scheduler.cancel(1.0);
+    assert!(scheduler.is_finished());
+    assert_eq!(scheduler.count_in(State::Cancelled), MILLION);
+}

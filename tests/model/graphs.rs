@@ -1,0 +1,82 @@
+//! Random graphs: ordinary, mapped, empty and unknown lengths, both kinds of edges, edges given twice, ids in any order.
+
+use flowyml::error::Problem;
+use flowyml::graph::{Edges, Graph, Kind, NodeId, UNKNOWN};
+use proptest::prelude::*;
+
+/// A valid graph and the edges it was made from: (dependent, dependency, kind).
+#[derive(Clone, Debug)]
+pub(crate) struct Sample {
+    pub(crate) counts: Vec<u32>,
+    pub(crate) edges: Vec<(u32, u32, Kind)>,
+}
+
+impl Sample {
+    pub(crate) fn build(&self) -> Result<Graph, Vec<Problem>> {
+        let mut edges = Edges::default();
+        for &(dependent, dependency, kind) in &self.edges {
+            edges.push(NodeId(dependent), NodeId(dependency), kind);
+        }
+        Graph::build(self.counts.len(), Some(&self.counts), edges)
+    }
+
+    /// Turn elementwise edges between different lengths into `All` edges.
+    fn mend(mut self) -> Self {
+        while let Err(problems) = self.build() {
+            for problem in problems {
+                let Problem::LengthMismatch { node, dependency } = problem else {
+                    panic!("{problem:?} in an acyclic graph")
+                };
+                for edge in &mut self.edges {
+                    if (edge.0, edge.1) == (node.0, dependency.0) {
+                        edge.2 = Kind::All;
+                    }
+                }
+            }
+        }
+        self
+    }
+}
+
+fn count() -> impl Strategy<Value = u32> {
+    prop_oneof![3 => Just(1), 4 => Just(3), 2 => Just(UNKNOWN), 1 => Just(0), 1 => Just(2)]
+}
+
+/// Graphs of 1 to 9 nodes.
+pub(crate) fn sample() -> impl Strategy<Value = Sample> {
+    let counts = prop::collection::vec(count(), 1..10);
+    let nodes = counts.prop_flat_map(|counts| {
+        let ids: Vec<u32> = (0..counts.len() as u32).collect();
+        let pair = (
+            any::<prop::sample::Index>(),
+            any::<prop::sample::Index>(),
+            0..3_u8,
+        );
+        (
+            Just(counts),
+            Just(ids).prop_shuffle(),
+            prop::collection::vec(pair, 0..16),
+        )
+    });
+    nodes.prop_map(|(counts, ids, pairs)| {
+        let at = |index: &prop::sample::Index| index.index(ids.len());
+        let kind = |kind: u8| {
+            if kind == 0 {
+                Kind::All
+            } else {
+                Kind::Elementwise
+            }
+        };
+        let pairs = pairs
+            .iter()
+            .map(|(a, b, of)| (at(a).max(at(b)), at(a).min(at(b)), kind(*of)));
+        let edges = pairs
+            .filter(|(a, b, _)| a != b)
+            .map(|(a, b, kind)| (ids[a], ids[b], kind));
+        Sample {
+            counts,
+            edges: edges.collect(),
+        }
+        .mend()
+    })
+}

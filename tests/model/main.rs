@@ -1,0 +1,459 @@
+//! Random schedules of random graphs, compared with a naive model after every event.
+//!
+//! A case is a graph and a list of numbers; each number is read as the next event that is possible: claim, report, retry,
+//! give back, expand, cancel, time passing, or something that is not legal and must change nothing.
+
+#![expect(clippy::expect_used, reason = "how a test fails")]
+
+mod graphs;
+mod reference;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use flowyml::graph::{Graph, ItemId, NodeId};
+use flowyml::scheduler::{Batch, Order, Outcomes, Scheduler, State};
+use proptest::prelude::*;
+
+use graphs::{Sample, sample};
+use reference::{Item, Model};
+
+const OUTCOMES: [State; 6] = [
+    State::Success,
+    State::Cached,
+    State::Failed,
+    State::TimedOut,
+    State::Skipped,
+    State::Cancelled,
+];
+
+/// A scheduler beside its model.
+struct Pair {
+    scheduler: Scheduler,
+    model: Model,
+    keep: Vec<u8>,
+    now: f64,
+    /// Batches with the positions that are out.
+    out: Vec<(Batch, Vec<u32>)>,
+    done: Vec<Batch>,
+    released: BTreeSet<Item>,
+    due: BTreeSet<u32>,
+}
+
+impl Pair {
+    fn new(sample: &Sample, order: Order, keep: u32) -> Self {
+        let graph = sample.build().expect("samples are valid");
+        let model = Model::new(sample, &graph, order);
+        let keep: Vec<u8> = (0..graph.node_count())
+            .map(|node| (keep >> node & 1) as u8)
+            .collect();
+        let scheduler = Scheduler::new(Arc::new(graph), order, Some(&keep)).expect("the mask fits");
+        let (out, done, released, due) = <_>::default();
+        Self {
+            scheduler,
+            model,
+            keep,
+            now: 1.0,
+            out,
+            done,
+            released,
+            due,
+        }
+    }
+
+    fn step(&mut self, event: u32) {
+        let (op, rest) = (event % 16, event / 16);
+        match op {
+            0..=4 => self.claim(rest),
+            5..=9 => self.complete(rest),
+            10 => self.retry(rest),
+            11 => self.give_back(rest),
+            12 => self.expand(rest),
+            13 => self.pass_time(rest),
+            14 => self.set_deadline(rest),
+            _ if rest % 24 == 0 => self.cancel(),
+            _ => self.illegal(rest),
+        }
+        self.compare();
+    }
+
+    fn claim(&mut self, choice: u32) {
+        self.model.advance(self.now);
+        let (limit, worker) = (1 + choice % 5, (choice % 7) as u16);
+        let expected: Vec<Item> = self
+            .model
+            .ready()
+            .into_iter()
+            .take(limit as usize)
+            .collect();
+        let batch = self.scheduler.claim(worker, limit, self.now);
+        let claimed: Vec<Item> = batch
+            .iter()
+            .flat_map(Batch::items)
+            .map(|item| self.locate(item))
+            .collect();
+        assert_eq!(claimed, expected, "claims come in order");
+        for item in claimed {
+            self.model.reported.insert(item, State::Running);
+            *self.model.attempts.entry(item).or_default() += 1;
+            assert_eq!(
+                self.scheduler.timeline().workers[self.id(item).index()],
+                worker
+            );
+        }
+        self.model.work_out();
+        self.out.extend(batch.map(|batch| {
+            let positions = (0..batch.len()).collect();
+            (batch, positions)
+        }));
+    }
+
+    /// Take some positions that stand next to each other from a batch that is out.
+    fn take(&mut self, choice: u32) -> Option<(Batch, u32, Vec<Item>)> {
+        let count = self.out.len();
+        let (batch, positions) = self.out.get_mut(choice as usize % count.max(1))?;
+        let at = (choice / 8) as usize % positions.len();
+        let gap = (at..positions.len())
+            .find(|next| positions[*next] != positions[at] + (next - at) as u32);
+        let length = (1 + (choice / 64) as usize % 4).min(gap.unwrap_or(positions.len()) - at);
+        let position = positions[at];
+        positions.drain(at..at + length);
+        let batch = batch.clone();
+        if positions.is_empty() {
+            let at = choice as usize % count;
+            self.done.push(self.out.swap_remove(at).0);
+        }
+        let ids = batch.items().skip(position as usize).take(length);
+        let items = ids.map(|item| self.locate(item)).collect();
+        Some((batch, position, items))
+    }
+
+    fn complete(&mut self, choice: u32) {
+        let Some((batch, position, items)) = self.take(choice) else {
+            return;
+        };
+        let state = |at: usize| {
+            if choice & 1 == 0 {
+                State::Success
+            } else {
+                OUTCOMES[(choice as usize / 256 + at * 5) % 6]
+            }
+        };
+        let numbers: Vec<u8> = (0..items.len()).map(|at| state(at) as u8).collect();
+        let ends: Vec<f64> = (0..items.len()).map(|at| self.now + at as f64).collect();
+        let outcomes = if choice & 1 == 0 {
+            Outcomes::Success
+        } else {
+            Outcomes::Each(&numbers)
+        };
+        self.scheduler
+            .complete(&batch, position, self.now - 0.5, &ends, outcomes)
+            .expect("legal");
+        for (at, item) in items.into_iter().enumerate() {
+            self.model.reported.insert(item, state(at));
+            self.model.deadlines.remove(&item);
+            let start = if at == 0 {
+                self.now - 0.5
+            } else {
+                ends[at - 1]
+            };
+            assert_eq!(
+                self.scheduler.timeline().starts[self.id(item).index()],
+                start
+            );
+            assert_eq!(
+                self.scheduler.timeline().ends[self.id(item).index()],
+                ends[at]
+            );
+        }
+        self.model.work_out();
+    }
+
+    fn retry(&mut self, choice: u32) {
+        let Some((batch, position, items)) = self.take(choice % 64) else {
+            return;
+        };
+        let at = self.now + f64::from(choice / 64 % 3);
+        self.scheduler
+            .retry(&batch, position, at, self.now)
+            .expect("legal");
+        self.model.put_back(items[0], (at > self.now).then_some(at));
+    }
+
+    fn give_back(&mut self, choice: u32) {
+        let Some((batch, position, items)) = self.take(choice) else {
+            return;
+        };
+        self.scheduler
+            .give_back(&batch, position, items.len() as u32)
+            .expect("legal");
+        for item in items {
+            *self.model.attempts.entry(item).or_default() -= 1;
+            self.model.put_back(item, None);
+        }
+    }
+
+    fn expand(&mut self, choice: u32) {
+        let Some(node) = self
+            .due
+            .iter()
+            .copied()
+            .nth(choice as usize % self.due.len().max(1))
+        else {
+            return;
+        };
+        self.due.remove(&node);
+        self.scheduler
+            .expand(NodeId(node), choice / 16 % 4)
+            .expect("legal");
+        self.model.expand(node, choice / 16 % 4);
+    }
+
+    fn pass_time(&mut self, choice: u32) {
+        self.now += f64::from(choice % 3);
+        self.scheduler.advance(self.now);
+        self.model.advance(self.now);
+        let expired: BTreeSet<Item> = self
+            .scheduler
+            .expired(self.now)
+            .into_iter()
+            .map(|item| self.locate(item))
+            .collect();
+        assert_eq!(expired, self.model.expired(self.now));
+    }
+
+    fn set_deadline(&mut self, choice: u32) {
+        let Some((batch, positions)) = self.out.get(choice as usize % self.out.len().max(1)) else {
+            return;
+        };
+        let position = positions[choice as usize / 8 % positions.len()];
+        let (item, at) = (
+            batch.at(position).expect("a position").0,
+            self.now + f64::from(choice % 3),
+        );
+        self.scheduler.set_deadline(item, at).expect("legal");
+        self.model.deadlines.insert(self.locate(item), at);
+    }
+
+    fn cancel(&mut self) {
+        self.scheduler.cancel(self.now);
+        self.model.cancel();
+    }
+
+    /// Do something that is not legal; it is refused and changes nothing.
+    fn illegal(&mut self, choice: u32) {
+        let before = format!("{:?}", self.scheduler);
+        let now = self.now;
+        if let Some(batch) = self.done.get(choice as usize % self.done.len().max(1)) {
+            assert!(
+                self.scheduler
+                    .complete(batch, 0, now, &[now], Outcomes::Success)
+                    .is_err()
+            );
+            assert!(
+                self.scheduler
+                    .retry(batch, batch.len() - 1, now, now)
+                    .is_err()
+            );
+            assert!(self.scheduler.give_back(batch, 0, batch.len()).is_err());
+        }
+        if let Some((batch, positions)) = self.out.get(choice as usize % self.out.len().max(1)) {
+            let (at, past) = (positions[0], batch.len() - positions[0] + 1);
+            assert!(self.scheduler.give_back(batch, at, past).is_err());
+            assert!(self.scheduler.give_back(batch, u32::MAX, 2).is_err());
+            assert!(self.scheduler.retry(batch, at, f64::NAN, now).is_err());
+            for numbers in [&[2][..], &[8], &[10], &[3, 3], &[]] {
+                assert!(
+                    self.scheduler
+                        .complete(batch, at, now, &[now], Outcomes::Each(numbers))
+                        .is_err()
+                );
+            }
+            if positions.len() < batch.len() as usize {
+                assert!(self.scheduler.give_back(batch, 0, batch.len()).is_err());
+            }
+            let mut other = Scheduler::new(Arc::clone(self.scheduler.graph()), Order::Add, None)
+                .expect("a scheduler");
+            assert!(other.give_back(batch, at, 1).is_err());
+        }
+        let idle = self
+            .model
+            .items()
+            .find(|item| self.model.state(*item) != State::Running);
+        if let Some(item) = idle {
+            assert!(self.scheduler.set_deadline(self.id(item), now).is_err());
+        }
+        let mut nodes = 0..self.keep.len() as u32;
+        if let Some(node) = nodes.find(|node| !self.due.contains(node)) {
+            assert!(self.scheduler.expand(NodeId(node), 2).is_err());
+        }
+        assert_eq!(
+            format!("{:?}", self.scheduler),
+            before,
+            "a refused call changes nothing"
+        );
+    }
+
+    fn compare(&mut self) {
+        self.scheduler.check_invariants().expect("invariants");
+        let mut counts = [0; State::COUNT];
+        for item in self.model.items() {
+            let (id, state) = (self.id(item), self.model.state(item));
+            assert_eq!(self.scheduler.state(id), Some(state), "{item:?}");
+            assert_eq!(self.scheduler.locate(id), Some((NodeId(item.0), item.1)));
+            assert_eq!(
+                self.scheduler.timeline().attempts[id.index()],
+                self.model.attempts.get(&item).copied().unwrap_or(0)
+            );
+            counts[state as usize] += 1;
+        }
+        assert_eq!(self.scheduler.counts(), counts);
+        for node in (0..self.keep.len() as u32).map(NodeId) {
+            let empty = self.model.empty_state(node.0);
+            assert_eq!(empty.is_some(), self.scheduler.count(node) == 0);
+            assert!(
+                empty.is_none_or(|state| state == self.scheduler.node_state(node)),
+                "{node:?} {empty:?}"
+            );
+        }
+        let freed: Vec<Item> = self
+            .scheduler
+            .take_released()
+            .into_iter()
+            .map(|item| self.locate(item))
+            .collect();
+        assert!(
+            freed.iter().all(|item| self.released.insert(*item)),
+            "released once"
+        );
+        assert_eq!(self.released, self.model.released(&self.keep));
+        let due = self.scheduler.take_expandable();
+        assert!(
+            due.into_iter().all(|node| self.due.insert(node.0)),
+            "asked for once"
+        );
+        let expected = self.model.due();
+        assert!(if self.model.cancelled {
+            expected.is_empty()
+        } else {
+            expected == self.due
+        });
+        assert_eq!(self.scheduler.is_finished(), self.model.finished());
+        assert_eq!(self.scheduler.next_wakeup(), self.model.next_wakeup());
+    }
+
+    fn id(&self, item: Item) -> ItemId {
+        ItemId(self.scheduler.first_item(NodeId(item.0)).0 + item.1)
+    }
+
+    fn locate(&self, item: ItemId) -> Item {
+        let (node, index) = self.scheduler.locate(item).expect("an item");
+        (node.0, index)
+    }
+
+    /// Finish what is open.
+    fn drain(&mut self) {
+        while !self.model.finished() {
+            self.now += 1.0;
+            self.expand(16);
+            self.claim(4);
+            self.complete(64 * 3);
+            self.compare();
+        }
+    }
+}
+
+impl Model {
+    fn advance(&mut self, now: f64) {
+        let due: Vec<Item> = self
+            .delays
+            .iter()
+            .filter(|(_, at)| **at <= now)
+            .map(|(item, _)| *item)
+            .collect();
+        for item in due {
+            self.delays.remove(&item);
+            self.reported.insert(item, State::Ready);
+        }
+        self.work_out();
+    }
+
+    fn expired(&mut self, now: f64) -> BTreeSet<Item> {
+        let due: BTreeSet<Item> = self
+            .deadlines
+            .iter()
+            .filter(|(_, at)| **at <= now)
+            .map(|(item, _)| *item)
+            .collect();
+        self.deadlines.retain(|item, _| !due.contains(item));
+        due
+    }
+
+    fn put_back(&mut self, item: Item, delay: Option<f64>) {
+        let state = if delay.is_some() {
+            State::Waiting
+        } else {
+            State::Ready
+        };
+        self.reported.insert(
+            item,
+            if self.cancelled {
+                State::Cancelled
+            } else {
+                state
+            },
+        );
+        self.deadlines.remove(&item);
+        if let Some(at) = delay.filter(|_| !self.cancelled) {
+            self.delays.insert(item, at);
+        }
+        self.work_out();
+    }
+
+    fn next_wakeup(&self) -> Option<f64> {
+        self.delays
+            .values()
+            .chain(self.deadlines.values())
+            .copied()
+            .min_by(f64::total_cmp)
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 6 * ProptestConfig::default().cases, ..ProptestConfig::default() })]
+
+    /// Whatever happens in whatever order, the scheduler says what the model says, and the run can be finished.
+    #[test]
+    fn the_scheduler_is_the_model(
+        sample in sample(),
+        critical_path: bool,
+        keep in 0..512_u32,
+        events in prop::collection::vec(any::<u32>(), 0..60),
+    ) {
+        let order = if critical_path { Order::CriticalPath } else { Order::Add };
+        let mut pair = Pair::new(&sample, order, keep);
+        pair.compare();
+        events.into_iter().for_each(|event| pair.step(event));
+        pair.drain();
+        prop_assert!(pair.scheduler.is_finished());
+    }
+
+    /// Weights are longest paths, and `order` is what one worker runs.
+    #[test]
+    fn the_order_is_that_of_one_worker(sample in sample()) {
+        let graph: Graph = sample.build().expect("samples are valid");
+        let model = Model::new(&sample, &graph, Order::CriticalPath);
+        for node in graph.nodes() {
+            prop_assert_eq!(graph.weight(node), model.weight(node.0));
+        }
+        let order: Vec<NodeId> = graph.order();
+        let mut left: Vec<NodeId> = graph.nodes().collect();
+        for node in order {
+            let free = left.iter().filter(|node| graph.dependencies(**node).all(|(other, _)| !left.contains(&other)));
+            let first = free.copied().min_by_key(|node| (std::cmp::Reverse(graph.weight(*node)), *node));
+            prop_assert_eq!(first, Some(node));
+            left.retain(|other| *other != node);
+        }
+        prop_assert!(left.is_empty());
+    }
+}
