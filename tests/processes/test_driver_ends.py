@@ -159,3 +159,50 @@ def test_kill_9_of_a_stopped_driver_leaves_nothing(mark):
         process.kill()
         process.wait()
         assert eventually(lambda: not marked(mark), 1.0)
+
+
+NESTED = """
+from flowyml.executors._processes.pool import WorkerPool
+import plumbing
+inner = WorkerPool(2, program=plumbing.PROGRAM)
+plumbing.ask(inner.spawn_worker(), plumbing.HELPERS['own session'] + '\\\\ntell(1)')
+tell(1)
+"""
+
+
+def test_kill_9_of_the_driver_ends_pools_within_pools(mark):
+    with driver(DRIVER + f"ask(workers[0], '''{NESTED}''')\n" + STAY, mark) as process:
+        assert is_up(process)
+        process.kill()
+        process.wait()
+        assert eventually(lambda: not marked(mark), 1.0)
+
+
+@pytest.mark.parametrize("end", ["pool.kill(worker)", "run(worker, 'os._exit(0)')", "run(worker, 'os.abort()')"])
+def test_a_pool_within_a_worker_ends_with_it(mark, end):
+    script = f"""
+worker = workers[0]
+pool.kill(workers[1])
+ask(worker, '''{NESTED}''')
+{end}
+wait_until(pool, worker, Exited)
+mark = os.environ[MARK]
+assert eventually(lambda: marked(mark) == {{pool.guardian_pid}}, 1.0)
+"""
+    with driver(DRIVER + script, mark) as process:
+        assert process.communicate() == ("", "")
+
+
+def test_children_that_the_driver_ignores_are_reported_all_the_same(mark):
+    script = """
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals))
+pool.shutdown()
+worker = started(pool)
+ask(worker, "tell(1)")
+run(worker, "assert subprocess.call(['false']) == 1; os.kill(os.getpid(), signal.SIGTERM); time.sleep(1000)")
+wait_until(pool, worker, Exited)
+assert worker.exitcode == -signal.SIGTERM, worker.exitcode
+"""
+    with driver(DRIVER + script, mark) as process:
+        assert process.communicate() == ("", "")

@@ -56,7 +56,9 @@ def check_platform() -> None:
 def guardian_command(control: int) -> list[str]:
     """Return the command line of a guardian that serves this process over descriptor `control`."""
     folder = str(Path(__file__).resolve().parent)
-    return [executable(), "-S", "-s", "-P", "-c", GUARDIAN, str(control), str(os.getpid()), folder]
+    # This process has compiled the guardian or must not: the guardian itself never writes.
+    flags = ["-S", "-s", "-P", "-B", *(["-X", f"pycache_prefix={sys.pycache_prefix}"] if sys.pycache_prefix else [])]
+    return [executable(), *flags, "-c", GUARDIAN, str(control), str(os.getpid()), folder]
 
 
 def guardian_environment() -> dict[str, str]:

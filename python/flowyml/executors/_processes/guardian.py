@@ -59,6 +59,8 @@ TAG = "FLOWYML_WORKER"
 """The variable that marks a worker and what it starts."""
 END_LIMIT = 2.0
 """Seconds after which processes that do not die (uninterruptible I/O) are left alone."""
+MOST_ROUNDS = 100
+"""Looks at a tree that keeps growing because it may not be stopped (it has become another user's); two are usual."""
 PARENT_CHECK = 0.25
 """Seconds between looks at the parent's number where pidfds are not allowed."""
 PR_SET_CHILD_SUBREAPER = 36
@@ -295,7 +297,10 @@ def descendants(table: dict[int, tuple[int, int]], roots: set[int]) -> set[int]:
 def kill_all(find: Callable[[], set[int]]) -> None:
     """Stop what `find` finds until it finds nothing new, then kill all of it."""
     stopped: set[int] = set()
-    while new := find() - stopped:
+    for _ in range(MOST_ROUNDS):
+        new = find() - stopped
+        if not new:
+            break
         for pid in sorted(new):
             send_signal(os.kill, pid, signal.SIGSTOP)
         stopped |= new

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import marshal
 import os
-import secrets
 import signal
 import socket
 import weakref
@@ -62,7 +61,7 @@ class Worker:
     socket: socket.socket
     stdout: int
     stderr: int
-    token: str = field(default_factory=lambda: secrets.token_hex(8))
+    token: str = field(default_factory=lambda: os.urandom(8).hex())
     pid: int | None = None
     exitcode: int | None = None
     ended: bool = False
@@ -212,7 +211,7 @@ class _Session:
         self.owner = os.getpid()
         self.link = GuardianLink()
         self.claims = ClaimMemory()
-        self.tag = secrets.token_hex(8)
+        self.tag = os.urandom(8).hex()
         self.is_lost = False
         self.workers: dict[int, Worker] = {}
         self._next_id = 0
@@ -272,7 +271,9 @@ class _Session:
         if report is None:
             return self._note_loss()
         kind, number, pid, status = report
-        worker = self.workers[number]
+        worker = self.workers.get(number)
+        if worker is None:  # asked for by a call that was interrupted; its socket is closed
+            return None
         if kind == guardian.STARTED:
             worker.pid = pid
             return Started(worker)
