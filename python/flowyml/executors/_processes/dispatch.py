@@ -139,13 +139,15 @@ class Dispatch:
 
     def _take_back(self) -> None:
         """Give steps that wait behind a long one to workers that have nothing to do."""
-        idle = [member for member in self._team.members if not member.postings]
         now = clock()
-        for member in idle:
-            busiest = max(self._team.members, key=lambda each: each.waiting)
-            if not busiest.waiting or now - busiest.worker.claims.begun()[2] < _PATIENCE:
+        for member in self._team.members:
+            if member.postings:
+                continue
+            busiest = max(self._team.members, key=lambda each: each.spare(now, _PATIENCE))
+            spare = busiest.spare(now, _PATIENCE)
+            if not spare:
                 return
-            self._take_from(busiest, keep=busiest.waiting // 2)
+            self._take_from(busiest, keep=busiest.waiting - -(-spare // 2))
             self._assign(member)
 
     def _take_from(self, member: Member, *, keep: int) -> None:
@@ -198,7 +200,7 @@ class Dispatch:
         """Look again soon if somebody idles while somebody else may be stuck before posted steps."""
         members = self._team.members
         idle = any(not member.postings for member in members)
-        return _PATIENCE if idle and any(member.waiting for member in members) else _LONGEST_WAIT
+        return _PATIENCE if idle and any(member.waiting > 1 or member.stuck for member in members) else _LONGEST_WAIT
 
     def _on_socket(self, member: Member) -> None:
         if member.outbox:

@@ -93,6 +93,21 @@ class Member:
         following, end, _ = self.worker.claims.begun()
         return max(0, end - following)
 
+    @property
+    def stuck(self) -> bool:
+        """Whether steps wait behind one that has begun."""
+        return self.waiting > 0 and self.begun
+
+    def spare(self, now: float, patience: float) -> int:
+        """Return how many of its steps another worker may have.
+
+        All that wait behind a step that has run for longer than `patience`; of a worker that has not begun, all but
+        one: its next step is about to start, and taking it would only send it around.
+        """
+        if not self.begun:
+            return max(0, self.waiting - 1)
+        return self.waiting if now - self.worker.claims.begun()[2] > patience else 0
+
     def finish(self, posting: Posting) -> None:
         """Let go of a posting whose results are all in."""
         self.postings.remove(posting)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from flowyml.executors._processes import wire
 from flowyml.executors._processes.dispatch import Dispatch
 from flowyml.executors._processes.frame import RunFrame, capture
-from flowyml.executors._processes.importable import user_modules
+from flowyml.executors._processes.importable import changed_modules, user_modules
 from flowyml.executors._processes.member import Member
 from flowyml.executors._processes.pool import WorkerPool
 
@@ -72,8 +72,7 @@ class ProcessTeam:
     def setup(self, writer: CallWriter) -> Setup:
         """Look at the driver as it is now; what only a new process can see means new workers."""
         frame, modules = capture(), user_modules()
-        changed = any(modules.get(name, known) != known for name, known in self._modules.items())
-        if changed or self._start_variables not in (None, frame.start):
+        if changed_modules(self._modules, modules) or self._start_variables not in (None, frame.start):
             self.shutdown()
         self._start_variables, self._modules = frame.start, modules
         return Setup(frame, writer.payload, writer.function_count)

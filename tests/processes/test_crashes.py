@@ -1,0 +1,209 @@
+"""A worker that dies costs the step it was in, by name, and nothing else; in batches of one and of a thousand."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flowyml import ParallelExecutor, Pipeline, WorkerLostError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DEATHS = {
+    "os._exit": (lambda: os._exit(3), "exit code 3"),
+    "SIGKILL": (lambda: os.kill(os.getpid(), signal.SIGKILL), r"SIGKILL \(9\)"),
+    "SIGTERM": (lambda: os.kill(os.getpid(), signal.SIGTERM), r"SIGTERM \(15\)"),
+    "abort": (os.abort, r"SIGABRT \(6\)"),
+    "segfault": (lambda: ctypes.string_at(0), r"SIGSEGV \(11\)"),
+}
+
+
+@pytest.fixture(scope="module", params=[1, 2, 4])
+def processes(request: pytest.FixtureRequest) -> Iterator[ParallelExecutor]:
+    """Process executors of several sizes."""
+    with ParallelExecutor(request.param, "process") as executor:
+        yield executor
+
+
+def note(folder: str, i: int) -> int:
+    """Leave a line for each execution of a step."""
+    with open(f"{folder}/{os.getpid()}", "a") as file:
+        file.write(f"{i}\n")
+    return i
+
+
+def executions(folder: Path) -> list[int]:
+    """Return which steps were executed, in order, once for each execution."""
+    return sorted(int(line) for path in folder.iterdir() for line in path.read_text().split())
+
+
+@pytest.mark.parametrize("how", DEATHS)
+def test_a_death_is_one_failed_step(processes: ParallelExecutor, how: str) -> None:
+    """Named, with signal or exit code; all others finish."""
+    die, words = DEATHS[how]
+    pipeline = Pipeline("death")
+    for i in range(20):
+        pipeline.add_step((lambda i, die=die: die() if i == 7 else i), name=f"s{i}", params={"i": i})
+    result = pipeline.run(executor=processes)
+    assert [each.step_name for each in result.failed] == ["s7"]
+    error = result.step_results["s7"].exception
+    assert isinstance(error, WorkerLostError)
+    assert error.step_name == "s7"
+    with pytest.raises(WorkerLostError, match=words):
+        raise error
+    assert dict(result.outputs) == {f"s{i}": i for i in range(20) if i != 7}
+
+
+@pytest.mark.parametrize("guilty", [[0], [999], [5_000], [9_999], [17, 18, 3_000, 3_001, 9_000]])
+def test_blame_is_exact_in_large_batches(processes: ParallelExecutor, tmp_path: Path, guilty: list[int]) -> None:
+    """Microsecond steps go in batches of hundreds: each guilty one is named, every other one runs exactly once."""
+    count = 10_000
+
+    def work(i: int, folder: str) -> int:
+        if i in guilty:
+            os._exit(1)
+        return note(folder, i) if i % 50 == 0 else i
+
+    result = (
+        Pipeline("batches")
+        .map(work, range(count), name="work", params={"folder": str(tmp_path)})
+        .run(executor=processes)
+    )
+    assert [each.step_name for each in result.failed] == [f"work[{i}]" for i in guilty]
+    assert all(isinstance(each.exception, WorkerLostError) for each in result.failed)
+    values = result["work"]
+    assert all(values[i] == i for i in range(count) if i not in guilty)
+    assert executions(tmp_path) == [i for i in range(0, count, 50) if i not in guilty]
+
+
+def test_nothing_that_was_delivered_runs_again(tmp_path: Path) -> None:
+    """Every step that is not guilty leaves exactly one trace, however many workers die around it."""
+    guilty = range(10, 400, 37)
+
+    def work(i: int, folder: str) -> int:
+        if i in guilty:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return note(folder, i)
+
+    with ParallelExecutor(2) as executor:
+        result = (
+            Pipeline("traces")
+            .map(work, range(400), name="work", params={"folder": str(tmp_path)})
+            .run(executor=executor)
+        )
+    assert [each.step_name for each in result.failed] == [f"work[{i}]" for i in guilty]
+    assert executions(tmp_path) == [i for i in range(400) if i not in guilty]
+
+
+def test_all_workers_die_at_the_same_moment(tmp_path: Path) -> None:
+    """Each guilty step is named, the rest completes."""
+
+    def work(i: int, folder: str) -> int:
+        if i < 4:
+            Path(folder, f"here{i}").touch()
+            while len(list(Path(folder).iterdir())) < 4:
+                time.sleep(0.001)
+            os._exit(i + 1)
+        return i
+
+    with ParallelExecutor(4) as executor:
+        result = (
+            Pipeline("all").map(work, range(50), name="work", params={"folder": str(tmp_path)}).run(executor=executor)
+        )
+    assert [each.step_name for each in result.failed] == ["work[0]", "work[1]", "work[2]", "work[3]"]
+    assert [each.exception.exitcode for each in result.failed] == [1, 2, 3, 4]
+    assert all(result["work"][i] == i for i in range(4, 50))
+
+
+def test_a_death_costs_its_dependents(processes: ParallelExecutor) -> None:
+    """They are upstream_failed, as after an exception."""
+    pipeline = Pipeline("dependents").add_step(lambda: os._exit(0), name="dies")
+    pipeline.add_step(lambda dies: dies, name="reads").add_step(lambda: 1, name="free")
+    result = pipeline.run(executor=processes)
+    states = {name: str(each.state) for name, each in result.step_results.items()}
+    assert states == {"dies": "failed", "reads": "upstream_failed", "free": "success"}
+    assert "exit code 0" in str(result.step_results["dies"].error)
+
+
+def test_fail_fast_after_a_death(processes: ParallelExecutor) -> None:
+    """A death is a failure like any other."""
+
+    def work(i: int) -> int:
+        return os._exit(1) if i == 5 else i  # type: ignore[func-returns-value]
+
+    result = Pipeline("fast").map(work, range(5_000), name="work").run(executor=processes, fail_fast=True)
+    states = {str(item.state) for item in result.step_results["work"].items}
+    assert states <= {"success", "failed", "cancelled"}
+    assert [each.step_name for each in result.failed] == ["work[5]"]
+
+
+def test_the_executor_works_again_after_deaths(processes: ParallelExecutor) -> None:
+    """A dead worker is replaced."""
+    Pipeline("dies").map(lambda _: os._exit(1), range(3), name="d").run(executor=processes)
+    assert list(Pipeline("lives").map(abs, range(3), name="l").run(executor=processes)["l"]) == [0, 1, 2]
+
+
+def test_an_idle_worker_that_is_killed_is_replaced_in_silence(capfd: Any) -> None:
+    """Between two runs, and nobody is told."""
+    with ParallelExecutor(1) as executor:
+        pipeline = Pipeline("pid").add_step(os.getpid, name="pid")
+        first = pipeline.run(executor=executor)["pid"]
+        os.kill(first, signal.SIGKILL)
+        second = pipeline.run(executor=executor)
+    assert second.success
+    assert second["pid"] != first
+    assert capfd.readouterr() == ("", "")
+
+
+def test_steps_behind_a_long_one_are_taken_back(tmp_path: Path) -> None:
+    """A batch of small steps with a long one in it: those behind it run elsewhere meanwhile."""
+
+    def work(i: int, folder: str) -> int:
+        if i == 5_000:
+            deadline = time.monotonic() + 30
+            while len(list(Path(folder).iterdir())) < 4_900 and time.monotonic() < deadline:
+                time.sleep(0.01)
+            return len(list(Path(folder).iterdir()))
+        if i > 5_000:
+            Path(folder, str(i)).touch()
+        return i
+
+    with ParallelExecutor(2) as executor:
+        result = (
+            Pipeline("long")
+            .map(work, range(10_000), name="work", params={"folder": str(tmp_path)})
+            .run(executor=executor)
+        )
+    assert result.success
+    assert result["work"][5_000] >= 4_900
+
+
+def test_a_worker_that_closes_its_socket_is_lost(processes: ParallelExecutor) -> None:
+    """Closing all descriptors cuts the worker off; the step is blamed, the rest runs."""
+
+    def work(i: int) -> int:
+        if i == 3:
+            os.closerange(3, 256)
+        return i
+
+    result = Pipeline("closes").map(work, range(20), name="work").run(executor=processes)
+    assert [each.step_name for each in result.failed] == ["work[3]"]
+
+
+def test_a_step_that_forks_does_not_double(processes: ParallelExecutor) -> None:
+    """The child that returns from the step ends; the parent's result counts once."""
+
+    def work(i: int) -> int:
+        if i == 3 and os.fork() == 0:
+            return -1
+        return i
+
+    result = Pipeline("forks").map(work, range(20), name="work").run(executor=processes)
+    assert list(result["work"]) == list(range(20))
