@@ -191,7 +191,9 @@ proptest! {
     #[test]
     fn cycles_are_real_and_complete(pairs in prop::collection::btree_set((0..8_u32, 0..8_u32), 0..14)) {
         let mut edges = Edges::default();
-        pairs.iter().for_each(|(a, b)| edges.push(NodeId(*a), NodeId(*b), Kind::All));
+        for (a, b) in &pairs {
+            edges.push(NodeId(*a), NodeId(*b), Kind::All);
+        }
         let problems = Graph::build(8, None, edges).err().unwrap_or_default();
         let others: BTreeSet<_> = pairs.iter().copied().filter(|(a, b)| a != b).collect();
         let mut lowest: HashMap<BTreeSet<u32>, u32> = HashMap::new();

@@ -184,6 +184,64 @@ impl Model {
         self.work_out();
     }
 
+    /// End the delays that are over.
+    pub(crate) fn advance(&mut self, now: f64) {
+        let due: Vec<Item> = self
+            .delays
+            .iter()
+            .filter(|(_, at)| **at <= now)
+            .map(|(item, _)| *item)
+            .collect();
+        for item in due {
+            self.delays.remove(&item);
+            self.reported.insert(item, State::Ready);
+        }
+        self.work_out();
+    }
+
+    /// Take out the deadlines that are reached.
+    pub(crate) fn expired(&mut self, now: f64) -> BTreeSet<Item> {
+        let due: BTreeSet<Item> = self
+            .deadlines
+            .iter()
+            .filter(|(_, at)| **at <= now)
+            .map(|(item, _)| *item)
+            .collect();
+        self.deadlines.retain(|item, _| !due.contains(item));
+        due
+    }
+
+    /// Note that a running item is to run again, now or after a delay.
+    pub(crate) fn put_back(&mut self, item: Item, delay: Option<f64>) {
+        let state = if delay.is_some() {
+            State::Waiting
+        } else {
+            State::Ready
+        };
+        self.reported.insert(
+            item,
+            if self.cancelled {
+                State::Cancelled
+            } else {
+                state
+            },
+        );
+        self.deadlines.remove(&item);
+        if let Some(at) = delay.filter(|_| !self.cancelled) {
+            self.delays.insert(item, at);
+        }
+        self.work_out();
+    }
+
+    /// The time of the next delay or deadline.
+    pub(crate) fn next_wakeup(&self) -> Option<f64> {
+        self.delays
+            .values()
+            .chain(self.deadlines.values())
+            .copied()
+            .min_by(f64::total_cmp)
+    }
+
     /// Work out what follows from what was reported.
     pub(crate) fn work_out(&mut self) {
         self.items = self
