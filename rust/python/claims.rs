@@ -36,8 +36,8 @@ impl ClaimWords {
     #[new]
     fn new(buffer: &Bound<'_, PyAny>, index: usize) -> PyResult<Self> {
         let buffer = PyBuffer::<u8>::get(buffer)?;
-        check(&buffer)?;
         let offset = place(&buffer, index)?;
+        check(&buffer)?;
         Ok(Self {
             buffer,
             offset,

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flowyml.executors._processes.guardian import process_table, read_proc
+from flowyml.executors._processes.guardian import process_table, read_environment, read_proc
 from flowyml.executors._processes.pool import Exited, Started
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def children(pid: int) -> set[int]:
 def marked(mark: str) -> set[int]:
     """Return the processes that carry a mark; zombies carry nothing."""
     entry = f"{MARK}={mark}".encode()
-    return {pid for pid in process_table() if entry in read_proc(pid, "environ").split(b"\0")} - {os.getpid()}
+    return {pid for pid in process_table() if entry in read_environment(pid)} - {os.getpid()}
 
 
 def open_fds(pid: int | str = "self") -> int:

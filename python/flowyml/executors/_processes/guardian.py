@@ -61,6 +61,8 @@ END_LIMIT = 2.0
 """Seconds after which processes that do not die (uninterruptible I/O) are left alone."""
 MOST_ROUNDS = 100
 """Looks at a tree that keeps growing because it may not be stopped (it has become another user's); two are usual."""
+EXEC_LOOKS = 10
+"""Looks, a millisecond apart, at a process that has no environment yet."""
 PARENT_CHECK = 0.25
 """Seconds between looks at the parent's number where pidfds are not allowed."""
 PR_SET_CHILD_SUBREAPER = 36
@@ -318,7 +320,27 @@ def send_signal(send: Callable[[int, int], None], pid: int, number: int) -> None
 
 def carries(pid: int, tag: bytes) -> bool:
     """Tell whether a process was started with `tag` in its environment."""
-    return tag in read_proc(pid, "environ").split(b"\0")
+    return tag in read_environment(pid)
+
+
+def read_environment(pid: int) -> list[bytes]:
+    """Read what a process was started with; one that is in the middle of an exec has nothing yet, so look again."""
+    for _ in range(EXEC_LOOKS):
+        if environment := read_proc(pid, "environ"):
+            return environment.split(b"\0")
+        if not runs_program(pid):
+            break
+        select.select([], [], [], 0.001)
+    return []
+
+
+def runs_program(pid: int) -> bool:
+    """Tell whether a process runs a program, as far as we may know; zombies and threads of the kernel do not."""
+    try:
+        os.readlink(f"/proc/{pid}/exe")  # noqa: PTH115  as in read_proc
+    except OSError:
+        return False
+    return True
 
 
 def read_proc(pid: int | str, name: str) -> bytes:

@@ -325,7 +325,7 @@ def kill_tagged(tag: str) -> None:
     """Kill the processes that carry a pool's tag; for what outlives a lost guardian (workers die by themselves)."""
     marker = f"{guardian.TAG}={tag}:".encode()
     for pid in guardian.process_table():
-        if any(entry.startswith(marker) for entry in guardian.read_proc(pid, "environ").split(b"\0")):
+        if any(entry.startswith(marker) for entry in guardian.read_environment(pid)):
             guardian.send_signal(os.kill, pid, signal.SIGKILL)
 
 
