@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 import textwrap
@@ -19,7 +18,7 @@ UNKNOWN = 2**32 - 1
 
 
 def graph(text: str, counts: dict[str, int] | None = None) -> Graph:
-    """Read `"a>b b~c"`: b waits for all of a, each item of c for the same item of b. Nodes are in alphabetical order."""
+    """Read `"a>b b~c"`: b waits for all of a, each item of c for the same item of b. Nodes are in order of name."""
     edges = [word for word in text.split() if len(word) > 1]
     names = sorted(set(text) - set(" >~"))
     ids = {name: at for at, name in enumerate(names)}
