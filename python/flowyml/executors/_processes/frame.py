@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from flowyml._loading import loading
+from flowyml.executors._cpus import SHARE_VARIABLE
 from flowyml.executors._processes.guardian import TAG
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ Level = tuple[int, bool]
 ROOT = ""
 _PROTOCOL = 5
 _STATUS_BYTES = 256  # the umask stands in the second line of the status
+
+_OWN = (TAG, SHARE_VARIABLE)  # what the pool gives each worker
 
 _START_PREFIXES = ("PYTHON", "LD_", "MALLOC_", "LC_")
 _START_SUFFIXES = ("_NUM_THREADS", "_MAX_THREADS", "_MAXIMUM_THREADS")
@@ -63,7 +66,7 @@ class RunFrame:
         directory: Working directory, `None` where it is gone.
         path: `sys.path`, the empty entry made absolute.
         argv: `sys.argv`.
-        environment: The variables, without those of `start` and without a worker's tag.
+        environment: The variables, without those of `start` and without a worker's own.
         filters: `warnings.filters`, each entry pickled; those that do not pickle are left out.
         levels: The root logger (`""`) and each logger that has a level or is disabled.
         disable: What `logging.disable` was given.
@@ -96,7 +99,7 @@ def capture() -> RunFrame:
     """
     environment = dict(os.environ)
     start = start_variables(environment)
-    for name in (*start, TAG):
+    for name in (*start, *_OWN):
         environment.pop(name, None)
     directory = _directory()
     seen = (
@@ -261,7 +264,7 @@ def _apply_environment(environment: dict[str, str]) -> None:
     """Add, change and remove variables; those of the worker's own start stay."""
     zone = os.environ.get("TZ")
     for name in list(os.environ):
-        if name not in environment and name != TAG and not _is_read_at_start(name):
+        if name not in environment and name not in _OWN and not _is_read_at_start(name):
             del os.environ[name]
     for name, value in environment.items():
         if os.environ.get(name) != value:
