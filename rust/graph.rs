@@ -19,11 +19,12 @@ mod build;
 mod cycles;
 mod lengths;
 mod names;
-
-use crate::queue::BitSet;
+mod rows;
+mod weights;
 
 pub use build::Edges;
-pub(crate) use lengths::Lengths;
+use lengths::Lengths;
+use rows::Rows;
 
 /// The count of a node whose length is known only at run time.
 pub const UNKNOWN: u32 = u32::MAX;
@@ -61,38 +62,6 @@ pub enum Kind {
     All,
     /// Item i waits for item i.
     Elementwise,
-}
-
-/// Edges in one direction, in compressed rows.
-#[derive(Debug)]
-pub(crate) struct Rows {
-    offsets: Vec<u32>,
-    targets: Vec<u32>,
-    /// One byte an edge, 1 for elementwise; empty when no edge is.
-    elementwise: Vec<u8>,
-}
-
-impl Rows {
-    pub(crate) fn of(&self, node: u32) -> &[u32] {
-        &self.targets[self.range(node)]
-    }
-
-    fn range(&self, node: u32) -> std::ops::Range<usize> {
-        self.offsets[node as usize] as usize..self.offsets[node as usize + 1] as usize
-    }
-
-    fn kind(&self, edge: usize) -> Kind {
-        if self.elementwise.get(edge) == Some(&1) {
-            Kind::Elementwise
-        } else {
-            Kind::All
-        }
-    }
-
-    fn edges(&self, node: u32) -> impl Iterator<Item = (NodeId, Kind)> + '_ {
-        self.range(node)
-            .map(|edge| (NodeId(self.targets[edge]), self.kind(edge)))
-    }
 }
 
 /// A validated, immutable graph.
@@ -196,35 +165,10 @@ impl Graph {
 
     /// Return a topological order: the one in which a single worker that prefers the least rank runs the nodes.
     ///
-    /// O(nodes + edges).
+    /// That is by rank. A dependency is heavier than its dependents, so its rank is less; hence the node of the least rank
+    /// that has not run is always ready. O(nodes).
     #[must_use]
     pub fn order(&self) -> Vec<NodeId> {
-        let mut pending = self.pending();
-        let mut ready = BitSet::new(self.node_count());
-        for node in self.nodes().filter(|node| pending[node.index()] == 0) {
-            ready.insert(self.rank(node));
-        }
-        let mut order = Vec::with_capacity(pending.len());
-        while let Some(rank) = ready.first() {
-            ready.remove(rank);
-            let node = self.at_rank(rank);
-            order.push(node);
-            for &dependent in self.dependents.of(node.0) {
-                pending[dependent as usize] -= 1;
-                if pending[dependent as usize] == 0 {
-                    ready.insert(self.ranks[dependent as usize]);
-                }
-            }
-        }
-        order
-    }
-
-    /// Return the number of dependencies of each node.
-    fn pending(&self) -> Vec<u32> {
-        self.dependencies
-            .offsets
-            .windows(2)
-            .map(|pair| pair[1] - pair[0])
-            .collect()
+        self.by_rank.iter().copied().map(NodeId).collect()
     }
 }

@@ -1,0 +1,82 @@
+//! Weights and ranks. The search for weights is also the search for cycles: a node on a cycle never gets one.
+
+use super::rows::Rows;
+
+/// What is left when leaves are taken off one after the other.
+pub(super) struct Peeled {
+    /// Nodes in the order in which they came off: each after all its dependents.
+    pub(super) order: Vec<u32>,
+    /// The weight of each node that came off.
+    pub(super) weights: Vec<u32>,
+}
+
+/// Do what [`peel`] does for edges that all go from a lower id to a higher one, as they do where a step is added after its
+/// dependencies: one pass over the rows as they lie. `None` for other edges. O(nodes + edges).
+pub(super) fn sweep(dependencies: &Rows) -> Option<Peeled> {
+    let nodes = dependencies.offsets.len() as u32 - 1;
+    let mut weights = vec![1; nodes as usize];
+    for node in (0..nodes).rev() {
+        let above = weights[node as usize] + 1;
+        for &dependency in dependencies.of(node) {
+            if dependency > node {
+                return None;
+            }
+            let weight = &mut weights[dependency as usize];
+            *weight = above.max(*weight);
+        }
+    }
+    Some(Peeled {
+        order: (0..nodes).rev().collect(),
+        weights,
+    })
+}
+
+/// Take leaves off until none is left, breadth first. A node comes off when its last dependent does, so its weight is one
+/// more than that dependent's. O(nodes + edges).
+pub(super) fn peel(dependencies: &Rows, dependents: &Rows) -> Peeled {
+    // One array for both: the number of dependents left until the node comes off, its weight from then on.
+    let mut weights: Vec<u32> = dependents
+        .offsets
+        .windows(2)
+        .map(|pair| pair[1] - pair[0])
+        .collect();
+    let mut order = Vec::with_capacity(weights.len());
+    order.extend((0..weights.len() as u32).filter(|node| weights[*node as usize] == 0));
+    for &leaf in &order {
+        weights[leaf as usize] = 1;
+    }
+    let mut at = 0;
+    while let Some(&node) = order.get(at) {
+        at += 1;
+        let above = weights[node as usize] + 1;
+        for &dependency in dependencies.of(node) {
+            let left = &mut weights[dependency as usize];
+            *left -= 1;
+            if *left == 0 {
+                *left = above;
+                order.push(dependency);
+            }
+        }
+    }
+    Peeled { order, weights }
+}
+
+/// Sort nodes by falling weight, then id: rank of each node and node of each rank. O(nodes), a counting sort.
+pub(super) fn rank(weights: &[u32]) -> (Vec<u32>, Vec<u32>) {
+    let heaviest = weights.iter().copied().max().unwrap_or(0);
+    let mut place = vec![0_u32; heaviest as usize + 2];
+    for &weight in weights {
+        place[(heaviest - weight) as usize + 1] += 1;
+    }
+    for at in 1..place.len() {
+        place[at] += place[at - 1];
+    }
+    let (mut ranks, mut by_rank) = (vec![0; weights.len()], vec![0; weights.len()]);
+    for (node, &weight) in weights.iter().enumerate() {
+        let at = &mut place[(heaviest - weight) as usize];
+        ranks[node] = *at;
+        by_rank[*at as usize] = node as u32;
+        *at += 1;
+    }
+    (ranks, by_rank)
+}
