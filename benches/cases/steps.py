@@ -1,0 +1,137 @@
+"""What a step costs that does nothing: define, build, run, read every output.
+
+Workers are warm (starting them is the subject of `start.py`), so what is left is the cost of a step and nothing else.
+`build` checks the pipeline; `run` plans it again with the run's values, as it does for everybody.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import flowyml
+from cases.contract import WORKERS, Bar, Case, Group, Pair
+from cases.steps_by_hand import BY_HAND, noop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from figures import Figures
+
+MILLION = 1_000_000
+BACKENDS = ("local", "thread", "process")
+WAYS = ("add_step", "map")
+BEFORE = ("define", "build")
+
+
+class AddStep(Case):
+    """As many steps as the size says, added one by one."""
+
+    phases = ("define", "build", "run", "collect")
+    backend: ClassVar[str]
+
+    def start(self) -> None:
+        """Start the workers and let each run something."""
+        self.executor = _executor(self.backend)
+        flowyml.Pipeline("warm").map(noop, range(100)).run(executor=self.executor)
+        self.outputs: list[int] = []
+
+    def define(self) -> None:
+        self.pipeline = flowyml.Pipeline("steps")
+        add = self.pipeline.add_step
+        for i in range(self.size):
+            add(noop, name=f"step_{i}", params={"i": i})
+
+    def build(self) -> None:
+        self.pipeline.build()
+
+    def run(self) -> None:
+        self.result = self.pipeline.run(executor=self.executor)
+
+    def collect(self) -> None:
+        self.outputs = list(self.result.outputs.values())
+
+    def check(self) -> None:
+        assert self.result.success
+        assert self.outputs == list(range(self.size))
+
+    def stop(self) -> None:
+        self.executor.shutdown()
+
+
+class Map(AddStep):
+    """One mapped step with as many items."""
+
+    def define(self) -> None:
+        self.pipeline = flowyml.Pipeline("steps").map(noop, range(self.size))
+
+    def collect(self) -> None:
+        self.outputs = list(self.result["noop"])
+
+
+def _executor(backend: str) -> Any:
+    if backend == "local":
+        return flowyml.LocalExecutor()
+    return flowyml.ParallelExecutor(max_workers=WORKERS, backend=backend)  # type: ignore[arg-type]
+
+
+def ours(backend: str, way: str) -> str:
+    """Return the name of one of our cases."""
+    return f"flowyml {backend} {way}"
+
+
+def _cases() -> dict[str, type[Case]]:
+    kinds = {"add_step": AddStep, "map": Map}
+    return {ours(backend, way): type(way, (kinds[way],), {"backend": backend}) for backend in BACKENDS for way in WAYS}
+
+
+# Which baseline stands beside which backend: the bare loop everywhere, then what somebody would take instead.
+_BASELINES = {
+    "local": ("bare loop",),
+    "thread": ("bare loop", "ThreadPoolExecutor submit", "ThreadPoolExecutor map"),
+    "process": ("Pool.map", "ProcessPoolExecutor map", "ProcessPoolExecutor submit"),
+}
+
+
+def _pairs() -> tuple[Pair, ...]:
+    return tuple(
+        Pair(ours(backend, way), baseline, phases, label)
+        for backend in BACKENDS
+        for way in WAYS
+        for baseline in _BASELINES[backend]
+        for phases, label in ((("run",), "run"), ((), "all"))
+    )
+
+
+def _cost(case: str, *phases: str) -> Callable[[Figures], float | None]:
+    return lambda figures: figures.cost("steps", case, MILLION, phases)
+
+
+def _unfinished(figures: Figures) -> float | None:
+    """How many of our cases with a million steps have no figures: those that ended early or with wrong outputs."""
+    measured = figures.rounds.get(("steps", MILLION))
+    return None if measured is None else len(_cases().keys() - measured)
+
+
+def _bars() -> tuple[Bar, ...]:
+    unit = "us a step"
+    run = [
+        Bar(f"1M steps, run, {backend}, {way}", most, _cost(ours(backend, way), "run"), unit)
+        for backend, most in (("thread", 3.0), ("process", 6.0))
+        for way in WAYS
+    ]
+    define = [
+        Bar(f"1M steps, define + build, {backend}, add_step", 6.0, _cost(ours(backend, "add_step"), *BEFORE), unit)
+        for backend in BACKENDS
+    ]
+    return (Bar("1M steps, backends and ways that do not complete", 0, _unfinished), *run, *define)
+
+
+GROUP = Group(
+    title="A step that does nothing",
+    unit=("us a step", 1e6),
+    cases={**_cases(), **BY_HAND},
+    sizes={10_000: 7, MILLION: 3},
+    quick={500: 2},
+    pairs=_pairs(),
+    bars=_bars(),
+)

@@ -1,0 +1,102 @@
+"""What was measured, by group, case and size: medians, ratios and differences.
+
+Ratios and differences are taken within a round and then the median of those: a machine that slows down for a minute
+slows down both sides. A figure that was not measured is `None`.
+"""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cases import catalogue
+from cases.contract import PROCESS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from cases.contract import Pair
+
+Measurement = dict[str, Any]
+
+
+class Ratio(NamedTuple):
+    """Ratios of the rounds: the one in the middle, and how far they lie apart."""
+
+    median: float
+    least: float
+    most: float
+
+
+class Figures:
+    """All measurements.
+
+    Args:
+        measurements: The jobs with their figures, in any order.
+    """
+
+    def __init__(self, measurements: Iterable[tuple[dict[str, Any], Measurement]]) -> None:
+        self.rounds: dict[tuple[str, int], dict[str, list[Measurement]]] = {}
+        for job, figures in sorted(measurements, key=lambda each: each[0]["round"]):
+            self.rounds.setdefault((job["group"], job["size"]), {}).setdefault(job["case"], []).append(figures)
+
+    def of(self, group: str, case: str, size: int) -> list[Measurement]:
+        """Return the rounds of a case."""
+        return self.rounds.get((group, size), {}).get(case, [])
+
+    def costs(self, group: str, case: str, size: int, phases: Sequence[str] = ()) -> list[float]:
+        """Return what some phases took in each round, in the group's unit; all phases if none is named."""
+        scale = catalogue.group(group).unit[1]
+        return [scale * cost(each, phases) for each in self.of(group, case, size)]
+
+    def cost(self, group: str, case: str, size: int, phases: Sequence[str] = ()) -> float | None:
+        """Return the median of `costs`."""
+        return median(self.costs(group, case, size, phases) or [float("nan")]) if self.of(group, case, size) else None
+
+    def told(self, group: str, case: str, size: int) -> str:
+        """Return what a case that is a command has printed.
+
+        Raises:
+            LookupError: If it was not measured.
+        """
+        return str(self.of(group, case, size)[0]["told"])
+
+    def ratio(self, group: str, pair: Pair, size: int) -> float | None:
+        """Return the median ratio of a case and its (fastest) baseline."""
+        found = self.ratios(group, pair, size)
+        return found.median if found else None
+
+    def ratios(self, group: str, pair: Pair, size: int) -> Ratio | None:
+        """Return the ratios of a case and its (fastest) baseline, round by round."""
+        ours = self.costs(group, pair.case, size, pair.phases)
+        baseline = self.fastest(group, pair, size)
+        theirs = self.costs(group, baseline, size, pair.phases) if baseline else []
+        each = [our / their for our, their in zip(ours, theirs, strict=False)]
+        return Ratio(median(each), min(each), max(each)) if each else None
+
+    def fastest(self, group: str, pair: Pair, size: int) -> str | None:
+        """Return the fastest of the cases that a pair names as its baseline."""
+        exact = [case for case in self.rounds.get((group, size), {}) if case == pair.baseline]
+        named = exact or list(self._starting(group, pair.baseline, size))
+        return min(named, key=lambda case: median(self.costs(group, case, size, pair.phases)), default=None)
+
+    def difference(self, group: str, case: str, baseline: str, size: int, phase: str) -> float | None:
+        """Return how much longer a phase took than that of the baseline."""
+        pairs = zip(self.costs(group, case, size, [phase]), self.costs(group, baseline, size, [phase]), strict=False)
+        each = [ours - theirs for ours, theirs in pairs]
+        return median(each) if each else None
+
+    def _starting(self, group: str, name: str, size: int) -> Iterator[str]:
+        return (case for case in self.rounds.get((group, size), {}) if case.startswith(name))
+
+
+def cost(measurement: Measurement, phases: Sequence[str] = (), kind: str = "wall") -> float:
+    """Return the seconds a unit that some phases took; what a case has no phase for costs nothing."""
+    taken = measurement["phases"]
+    chosen = phases or [name for name in taken if name != PROCESS] or [PROCESS]
+    # The process as a whole is never divided: it contains more than what the units are of.
+    return sum(
+        taken[name].get(kind, 0.0) / (1 if name == PROCESS else measurement["units"])
+        for name in chosen
+        if name in taken
+    )

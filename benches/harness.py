@@ -1,0 +1,75 @@
+"""Measurements as processes: a `Job` is one case at one size in one round, `measure` runs it in a fresh interpreter.
+
+Jobs of a group and size go round by round (A B C A B C), so that a case and its baseline are never far apart: on a
+machine whose speed drifts, ratios within a round hold where times of different minutes do not.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cases import catalogue
+from cases.contract import PROCESS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_HERE = Path(__file__).parent
+# Seconds for one measurement: a case that takes longer hangs or is too large for a bench.
+_PATIENCE = 600
+
+
+@dataclass(frozen=True)
+class Job:
+    """One measurement: a case of a group, at a size, in a round."""
+
+    group: str
+    case: str
+    size: int
+    round: int
+
+    def __str__(self) -> str:
+        """Return the name under which `-k` finds it."""
+        return f"{self.group}: {self.case}: {self.size}: round {self.round}"
+
+
+def jobs(*, quick: bool, rounds: int | None = None) -> Iterator[Job]:
+    """Go through all measurements in the order in which they are made; `rounds` replaces each group's own number."""
+    for name in catalogue.NAMES:
+        group = catalogue.group(name)
+        for size, usual in (group.quick if quick else group.sizes).items():
+            for number in range(rounds or usual):
+                for case in group.cases:
+                    yield Job(name, case, size, number)
+
+
+def measure(job: Job, data: Path) -> dict[str, Any]:
+    """Run a case in a fresh process; return what it told and how long the whole process took.
+
+    Raises:
+        RuntimeError: If it failed; with what it wrote to stderr.
+    """
+    command = catalogue.group(job.group).cases[job.case].command
+    began = time.perf_counter()
+    told = _output(command or (str(_HERE / "fresh.py"), job.group, job.case, str(job.size), str(data)))
+    seconds = time.perf_counter() - began
+    figures = {"units": 1, "phases": {}, "told": told.strip()} if command else json.loads(told.splitlines()[-1])
+    figures["phases"][PROCESS] = {"wall": seconds}
+    return figures
+
+
+def _output(arguments: tuple[str, ...]) -> str:
+    """Run Python and return what it printed; away from the checkout, so that nothing is imported by accident."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, *arguments]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_PATIENCE, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr}")
+    return done.stdout

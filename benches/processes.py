@@ -1,0 +1,71 @@
+"""CPU time and memory of a process and all that it has started, read from `/proc`.
+
+Sums count every process that lives when they are read, and what ended children left to their parents. Peak memory of
+several processes is the sum of their peaks: an upper bound, since they need not come at the same moment, and pages that
+forked processes share count once for each. Where there is no `/proc` only this process is seen.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+_PROC = Path("/proc")
+_TICKS = os.sysconf("SC_CLK_TCK")
+# Fields of /proc/PID/stat after the name in parentheses: own and waited-for children's user and system time.
+_TIMES = slice(11, 15)
+
+
+def descendants(pid: int | None = None) -> list[int]:
+    """Return the processes that a process has started, and those that they have started."""
+    children = [each for task in (_PROC / str(pid or os.getpid()) / "task").glob("*") for each in _children(task)]
+    return children + [below for child in children for below in descendants(child)]
+
+
+def cpu_of_workers() -> float:
+    """Return the CPU seconds of what this process has started: what lives, and the children that have ended."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return ended.ru_utime + ended.ru_stime + sum(map(_cpu_of, descendants()))
+
+
+def memory() -> dict[str, int]:
+    """Return the bytes in use now and at the peak: of this process, and with its workers."""
+    own = _memory_of(os.getpid())
+    workers = [_memory_of(pid) for pid in descendants()]
+    return {
+        "rss": own.now,
+        "peak": own.peak,
+        "rss_with_workers": own.now + sum(each.now for each in workers),
+        "peak_with_workers": own.peak + sum(each.peak for each in workers),
+    }
+
+
+def _children(task: Path) -> list[int]:
+    with suppress(OSError):
+        return [int(pid) for pid in (task / "children").read_text().split()]
+    return []
+
+
+def _cpu_of(pid: int) -> float:
+    with suppress(OSError):
+        after_name = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, after_name[_TIMES])) / _TICKS
+    return 0.0
+
+
+class _Memory(NamedTuple):
+    now: int
+    peak: int
+
+
+def _memory_of(pid: int) -> _Memory:
+    sizes: dict[str, int] = {}
+    with suppress(OSError):
+        for line in (_PROC / str(pid) / "status").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name in {"VmRSS", "VmHWM"}:
+                sizes[name] = int(value.split()[0]) * 1024
+    return _Memory(sizes.get("VmRSS", 0), sizes.get("VmHWM", 0))

@@ -1,0 +1,60 @@
+"""The benches work: every case runs at a small size, and what they print and write is complete. Nothing is timed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("pytest_benchmark", reason="the extra `bench` is not installed")
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
+    """What a quick run of all benches prints and writes."""
+    run = Path(__file__).parent.parent / "benches" / "run.py"
+    if not run.exists():
+        pytest.skip("the tests run away from the checkout")
+    written = tmp_path_factory.mktemp("benches") / "figures.json"
+    command = [sys.executable, str(run), "--quick", "--rounds", "1", "--json", str(written)]
+    done = subprocess.run(command, text=True, capture_output=True, timeout=200)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout, json.loads(written.read_text())
+
+
+@pytest.mark.timeout(240)
+def test_all_groups_are_measured(quick: tuple[str, dict[str, Any]]) -> None:
+    _, written = quick
+    assert set(written["groups"]) == {"steps", "start", "demo"}
+    for case in ("flowyml local add_step", "flowyml thread map", "flowyml process map", "bare loop"):
+        (measured,) = written["groups"]["steps"]["500"][case]
+        assert measured["phases"]["run"]["wall"] > 0
+        assert measured["peak_with_workers"] >= measured["peak"] > 0
+
+
+def test_workers_count_in_memory(quick: tuple[str, dict[str, Any]]) -> None:
+    (measured,) = quick[1]["groups"]["steps"]["500"]["flowyml process add_step"]
+    assert measured["peak_with_workers"] > measured["peak"]
+
+
+def test_the_table_shows_cases_ratios_and_bars(quick: tuple[str, dict[str, Any]]) -> None:
+    printed, written = quick
+    assert "A step that does nothing, size 500: us a step" in printed
+    assert "flowyml process map" in printed
+    assert "ratio, round by round" in printed
+    assert all(bar["bar"] in printed for bar in written["bars"])
+
+
+def test_an_import_loads_nothing_heavy(quick: tuple[str, dict[str, Any]]) -> None:
+    (bar,) = (bar for bar in quick[1]["bars"] if bar["bar"].startswith("numpy, pandas"))
+    assert (bar["measured"], bar["verdict"]) == (0, "met")
+
+
+def test_figures_name_no_machine(quick: tuple[str, dict[str, Any]]) -> None:
+    """The kind of machine is told, its name is not."""
+    assert set(quick[1]["machine"]) == {"cpu", "cpus", "memory", "system", "load_before"}
+    assert {"python", "command", "commit", "date"} <= set(quick[1])
