@@ -29,7 +29,7 @@ help: ## list the verbs
 demo: $(VENV)/.built $(VENV)/.has-demo ## a year of real flights, one step a month, on process workers
 	@$(RUN) examples/flights.py $(ARGS)
 
-test: $(VENV)/.built $(VENV)/.has-test ## all tests: the core without Python, then the whole Python suite
+test: $(VENV)/.built $(VENV)/.has-test $(VENV)/.has-bench ## all tests: the core without Python, then the whole Python suite
 	cargo test
 	@.ci/core-is-pure
 	$(RUN) -m pytest $(ARGS)
