@@ -252,7 +252,8 @@ impl Scheduler {
         self.delays.first()
     }
 
-    /// Move `items` of `node` from one state to another: the only place that changes a state. All are in `from`.
+    /// Move items from one state to another: the only place that changes a state. All are in `from`. They are items of
+    /// `node`, or of nodes of one item each that follow each other from `node` on.
     fn transition(&mut self, node: NodeId, items: Range<u32>, from: State, to: State) {
         let count = items.end - items.start;
         self.timeline.states[items.start as usize..items.end as usize].fill(to);
@@ -269,24 +270,31 @@ impl Scheduler {
     }
 
     fn enqueue(&mut self, node: NodeId, items: Range<u32>) {
-        self.ready_nodes.insert(self.rank(node));
         if self.maps.get(node).is_some() {
             self.ready_items.insert_range(items);
+            self.ready_nodes.insert(self.rank(node));
+        } else {
+            for at in 0..items.end - items.start {
+                self.ready_nodes.insert(self.rank(NodeId(node.0 + at)));
+            }
         }
     }
 
     fn unqueue(&mut self, node: NodeId, items: Range<u32>) {
-        if let Some(map) = self.maps.get(node) {
-            self.ready_items.remove_range(items);
-            if self
-                .ready_items
-                .next(map.first)
-                .is_some_and(|item| item < map.first + map.count)
-            {
-                return;
+        let Some(map) = self.maps.get(node) else {
+            for at in 0..items.end - items.start {
+                self.ready_nodes.remove(self.rank(NodeId(node.0 + at)));
             }
+            return;
+        };
+        self.ready_items.remove_range(items);
+        if self
+            .ready_items
+            .next(map.first)
+            .is_none_or(|item| item >= map.first + map.count)
+        {
+            self.ready_nodes.remove(self.rank(node));
         }
-        self.ready_nodes.remove(self.rank(node));
     }
 
     fn rank(&self, node: NodeId) -> u32 {

@@ -39,14 +39,23 @@ pub(super) fn pending(graph: &Graph) -> Vec<u32> {
 }
 
 impl Scheduler {
-    /// End items that are in state `from`.
+    /// End items that are in state `from`: of a node, or of nodes of one item each that follow each other.
     pub(super) fn end_items(&mut self, node: NodeId, items: Range<u32>, from: State, to: State) {
         self.transition(node, items.clone(), from, to);
-        self.ended.push(Ended {
-            node,
-            items,
-            state: to,
-        });
+        if self.maps.get(node).is_some() {
+            self.ended.push(Ended {
+                node,
+                items,
+                state: to,
+            });
+        } else {
+            let each = (node.0..).map(NodeId).zip(items);
+            self.ended.extend(each.map(|(node, item)| Ended {
+                node,
+                items: item..item + 1,
+                state: to,
+            }));
+        }
     }
 
     /// End all items of a node that are in state `from`. O(items of the node).

@@ -90,17 +90,18 @@ impl Scheduler {
         }
     }
 
-    /// Look at values that the completion of a node may release: all of those it depends on. O(edges of the node).
+    /// Look at values that the completion of a node may release: those of its `All` dependencies. O(edges of the node).
     pub(super) fn release_above(&mut self, graph: &Graph, node: NodeId) {
         for (dependency, kind) in graph.dependencies(node) {
             let Some(release) = &mut self.release else {
                 return;
             };
             let holders = &mut release.holders[dependency.index()];
-            if kind == Kind::All && *holders != KEEP {
-                *holders -= 1;
+            if kind == Kind::Elementwise || *holders == KEEP {
+                continue;
             }
-            if *holders == 0 && (kind == Kind::All || self.count(node) == 0) {
+            *holders -= 1;
+            if *holders == 0 {
                 self.try_release(dependency, self.items(dependency));
             }
         }
@@ -126,21 +127,17 @@ impl Scheduler {
             && self.followers_ended(node, item)
     }
 
+    /// Say whether the same item of all elementwise dependents, which have as many items, has ended.
     fn followers_ended(&self, node: NodeId, item: u32) -> bool {
         let Some(map) = self.maps.get(node) else {
             return true;
         };
-        map.followers
+        let states = &self.timeline.states;
+        let mut followers = map
+            .followers
             .iter()
-            .filter_map(|follower| self.maps.get(*follower))
-            .all(|follower| {
-                let states = &self.timeline.states;
-                if follower.count == 0 {
-                    follower.complete
-                } else {
-                    states[(follower.first + item - map.first) as usize].is_terminal()
-                }
-            })
+            .filter_map(|follower| self.maps.get(*follower));
+        followers.all(|follower| states[(follower.first + item - map.first) as usize].is_terminal())
     }
 
     pub(super) fn grow_release(&mut self, items: u32) {

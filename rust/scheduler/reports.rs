@@ -83,13 +83,24 @@ impl Scheduler {
     fn next_items(&self, node: NodeId, limit: u32) -> (Range<u32>, Option<u32>) {
         let Some(map) = self.maps.get(node) else {
             let item = self.graph.first_item(node).0;
-            return (item..item + 1, None);
+            return (item..item + self.neighbours(node, limit), None);
         };
         let first = self.ready_items.next(map.first).unwrap_or(map.first);
         let count = self
             .ready_items
             .run(first, limit.min(map.first + map.count - first));
         (first..first + count, Some(first - map.first))
+    }
+
+    /// Count the nodes of one item that follow each other from `node` on, in id and in rank, and are ready.
+    fn neighbours(&self, node: NodeId, limit: u32) -> u32 {
+        let rank = self.rank(node);
+        let ready = self.ready_nodes.run(rank, limit);
+        let follows = |at: &u32| {
+            let next = self.at_rank(rank + at);
+            next.0 == node.0 + at && self.maps.get(next).is_none()
+        };
+        (1..ready).take_while(follows).count() as u32 + 1
     }
 
     /// Report that the items from `position` on ran one after the other: from `start` to `ends[0]`, from there to
@@ -169,9 +180,7 @@ impl Scheduler {
         self.take_back(batch, position, count)?;
         for run in batch.slices(position, count) {
             self.timeline.unbegin(run.items());
-            for (part, _) in parts(run, 0, Outcomes::Success) {
-                self.put_back(part.node, part.items(), State::Ready);
-            }
+            self.put_back(run.node, run.items(), State::Ready);
         }
         Ok(())
     }
@@ -263,19 +272,12 @@ impl Scheduler {
     }
 }
 
-/// Cut a run into parts of one node that ended alike; outcomes count from `at`.
+/// Cut a run into parts that ended alike; outcomes count from `at`.
 fn parts(run: Run, at: usize, outcomes: Outcomes<'_>) -> impl Iterator<Item = (Run, State)> + '_ {
     let mut done = 0;
     std::iter::from_fn(move || {
-        let limit = if run.index.is_some() {
-            run.count - done
-        } else {
-            1.min(run.count - done)
-        };
-        if limit == 0 {
-            return None;
-        }
-        let (state, count) = outcomes.run(at + done as usize, limit);
+        let left = Some(run.count - done).filter(|left| *left > 0)?;
+        let (state, count) = outcomes.run(at + done as usize, left);
         let part = run.part(done, count);
         done += count;
         Some((part, state))
