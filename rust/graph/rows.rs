@@ -1,4 +1,7 @@
 //! Edges in compressed rows: from pairs to rows by dependent, and from those to rows by dependency.
+//!
+//! Everything here is a counting sort of some kind: count, sum the counts up to where each row begins, fill. It knows nodes
+//! only as numbers.
 
 use super::{Edges, Kind, NodeId};
 

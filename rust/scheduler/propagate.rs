@@ -237,7 +237,7 @@ impl Scheduler {
         }
         if map.length == Length::Unknown && worst == Verdict::Fine {
             self.ask_for_length(node);
-        } else if map.length != Length::Due {
+        } else {
             self.end_without_items(node, worst);
         }
     }
