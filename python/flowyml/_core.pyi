@@ -24,11 +24,11 @@ class Graph:
 
     Args:
         names: One entry a node. Only their number is looked at, so a million names cost nothing.
-        counts: Items of each node as 32-bit unsigned integers (`array("I")`); 4294967295 for a length that is known only
-            at run time. `None`: one each.
+        counts: Items of each node as 32-bit unsigned integers (`array("I")`); 4294967295 for a length known only at run
+            time. `None`: one each.
         dependents: For each edge the node that waits.
         dependencies: For each edge the node it waits for.
-        elementwise: For each edge 1 if item i waits for item i, 0 if every item waits for the whole node. `None`: all 0.
+        elementwise: For each edge 1 if item i waits for item i, 0 if all items wait for the whole node. `None`: all 0.
             Nodes linked by elementwise edges have the same length; a dependent of a node of unknown length is itself
             unknown, whatever `counts` says.
 
@@ -168,7 +168,7 @@ class Scheduler:
 
         """
     def give_back(self, batch: Batch, position: int, count: int) -> None:
-        """Report that items were not begun: they are ready again, before all others of their node, and spent no attempt.
+        """Report that items were not begun: they are ready again, first of their node, and have spent no attempt.
 
         Raises:
             ValueError: One of them is not running.
