@@ -6,7 +6,7 @@ slows down both sides. A figure that was not measured is `None`.
 
 from __future__ import annotations
 
-from statistics import median
+from statistics import median, quantiles
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cases import catalogue
@@ -21,11 +21,11 @@ Measurement = dict[str, Any]
 
 
 class Ratio(NamedTuple):
-    """Ratios of the rounds: the one in the middle, and how far they lie apart."""
+    """Ratios of the rounds: the one in the middle, and between which two the middle half of them lies."""
 
     median: float
-    least: float
-    most: float
+    low: float
+    high: float
 
 
 class Figures:
@@ -72,7 +72,7 @@ class Figures:
         baseline = self.fastest(group, pair, size)
         theirs = self.costs(group, baseline, size, pair.phases) if baseline else []
         each = [our / their for our, their in zip(ours, theirs, strict=False)]
-        return Ratio(median(each), min(each), max(each)) if each else None
+        return _middle(each) if each else None
 
     def fastest(self, group: str, pair: Pair, size: int) -> str | None:
         """Return the fastest of the cases that a pair names as its baseline."""
@@ -88,6 +88,13 @@ class Figures:
 
     def _starting(self, group: str, name: str, size: int) -> Iterator[str]:
         return (case for case in self.rounds.get((group, size), {}) if case.startswith(name))
+
+
+def _middle(ratios: list[float]) -> Ratio:
+    if len(ratios) == 1:
+        return Ratio(*ratios, *ratios, *ratios)
+    low, middle, high = quantiles(ratios, n=4, method="inclusive")
+    return Ratio(middle, low, high)
 
 
 def cost(measurement: Measurement, phases: Sequence[str] = (), kind: str = "wall") -> float:

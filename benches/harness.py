@@ -1,7 +1,7 @@
 """Measurements as processes: a `Job` is one case at one size in one round, `measure` runs it in a fresh interpreter.
 
-Jobs of a group and size go round by round (A B C A B C), so that a case and its baseline are never far apart: on a
-machine whose speed drifts, ratios within a round hold where times of different minutes do not.
+Jobs of a group and size go round by round, there and back (A B C C B A), so that a case and its baseline are never far
+apart: on a machine whose speed drifts, ratios within a round hold where times of different minutes do not.
 """
 
 from __future__ import annotations
@@ -46,8 +46,13 @@ def jobs(*, quick: bool, rounds: int | None = None) -> Iterator[Job]:
         group = catalogue.group(name)
         for size, usual in (group.quick if quick else group.sizes).items():
             for number in range(rounds or usual):
-                for case in group.cases:
+                for case in _turns(list(group.cases), number):
                     yield Job(name, case, size, number)
+
+
+def _turns(cases: list[str], number: int) -> list[str]:
+    """Return the order of a round: every other one backwards, so that nobody is always first."""
+    return cases[::-1] if number % 2 else cases
 
 
 def measure(job: Job, data: Path) -> dict[str, Any]:

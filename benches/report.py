@@ -74,17 +74,19 @@ def _is_smaller(measurement: Measurement, size: int) -> bool:
 
 
 def ratios(figures: Figures, name: str, size: int) -> Iterator[str]:
-    """Go through the lines of the table of ratios."""
-    rows = []
-    for pair in catalogue.group(name).pairs:
+    """Go through the lines of the table of ratios: a line for a case and its baseline, a column for each sum."""
+    pairs = catalogue.group(name).pairs
+    lines: dict[tuple[str, str | None], dict[str, str]] = {}
+    for pair in pairs:
         found = figures.ratios(name, pair, size)
         if found:
-            spread = f"{number(found.least)} to {number(found.most)}"
-            rows.append(
-                [pair.case, f"/ {figures.fastest(name, pair, size)}", pair.label, f"{number(found.median)}x", spread]
-            )
-    if rows:
-        yield from table([["ratio, round by round", "", "of", "median", "rounds"], *rows])
+            text = f"{number(found.median)}x ({number(found.low)} to {number(found.high)})"
+            lines.setdefault((pair.case, figures.fastest(name, pair, size)), {})[pair.label] = text
+    labels = dict.fromkeys(pair.label for pair in pairs)
+    if lines:
+        head = ["ratio: median of the rounds (middle half)", "", *labels]
+        rows = [[case, f"/ {by}", *(texts.get(label, "") for label in labels)] for (case, by), texts in lines.items()]
+        yield from table([head, *rows])
         yield ""
 
 

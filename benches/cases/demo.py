@@ -85,7 +85,7 @@ GROUP = Group(
     title="A year of flights",
     unit=("s", 1.0),
     cases={OURS: Flights, BY_HAND: FlightsByHand},
-    sizes={YEAR: 5},
+    sizes={YEAR: 9},
     quick={2: 1},
     pairs=(
         Pair(OURS, BY_HAND, SCRIPT, "cold + close"),

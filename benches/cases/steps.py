@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import flowyml
 from cases.contract import WORKERS, Bar, Case, Group, Pair
-from cases.steps_by_hand import BY_HAND, noop
+from cases.steps_by_hand import LOOP, PROCESSES, THREADS, noop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,15 +79,23 @@ def ours(backend: str, way: str) -> str:
     return f"flowyml {backend} {way}"
 
 
-def _cases() -> dict[str, type[Case]]:
-    kinds = {"add_step": AddStep, "map": Map}
-    return {ours(backend, way): type(way, (kinds[way],), {"backend": backend}) for backend in BACKENDS for way in WAYS}
+def _case(backend: str, way: str) -> type[Case]:
+    return type(way, ({"add_step": AddStep, "map": Map}[way],), {"backend": backend})
+
+
+OURS: dict[str, type[Case]] = {ours(backend, way): _case(backend, way) for backend in BACKENDS for way in WAYS}
+
+
+def _beside(backend: str, baselines: dict[str, type[Case]]) -> dict[str, type[Case]]:
+    """Put baselines between our two cases of a backend: measured one after the other, they meet the same machine."""
+    first, second = (ours(backend, way) for way in WAYS)
+    return {first: OURS[first], **baselines, second: OURS[second]}
 
 
 # Which baseline stands beside which backend: the bare loop everywhere, then what somebody would take instead.
 _BASELINES = {
     "local": ("bare loop",),
-    "thread": ("bare loop", "ThreadPoolExecutor submit", "ThreadPoolExecutor map"),
+    "thread": ("bare loop", "ThreadPoolExecutor submit", "ThreadPoolExecutor map", "ThreadPool.map"),
     "process": ("Pool.map", "ProcessPoolExecutor map", "ProcessPoolExecutor submit"),
 }
 
@@ -109,7 +117,7 @@ def _cost(case: str, *phases: str) -> Callable[[Figures], float | None]:
 def _unfinished(figures: Figures) -> float | None:
     """How many of our cases with a million steps have no figures: those that ended early or with wrong outputs."""
     measured = figures.rounds.get(("steps", MILLION))
-    return None if measured is None else len(_cases().keys() - measured)
+    return None if measured is None else len(OURS.keys() - measured)
 
 
 def _bars() -> tuple[Bar, ...]:
@@ -129,8 +137,8 @@ def _bars() -> tuple[Bar, ...]:
 GROUP = Group(
     title="A step that does nothing",
     unit=("us a step", 1e6),
-    cases={**_cases(), **BY_HAND},
-    sizes={10_000: 7, MILLION: 3},
+    cases={**_beside("local", LOOP), **_beside("thread", THREADS), **_beside("process", PROCESSES)},
+    sizes={10_000: 9, MILLION: 5},
     quick={500: 2},
     pairs=_pairs(),
     bars=_bars(),

@@ -153,15 +153,17 @@ def fastest_context() -> Any:
 
 
 def _chunked(name: str, kind: type[ByHand]) -> dict[str, type[Case]]:
-    return {f"{name}, {chunks} chunks a worker": type(name, (kind,), {"chunks": chunks}) for chunks in CHUNKS}
+    return {f"{name}, {chunks} a worker": type(name, (kind,), {"chunks": chunks}) for chunks in CHUNKS}
 
 
-BY_HAND: dict[str, type[Case]] = {
-    "bare loop": Loop,
+LOOP: dict[str, type[Case]] = {"bare loop": Loop}
+THREADS: dict[str, type[Case]] = {
     "ThreadPoolExecutor submit": ThreadsSubmit,
     "ThreadPoolExecutor map": ThreadsMap,
     **_chunked("ThreadPool.map", ThreadPoolChunks),
-    "ProcessPoolExecutor submit": ProcessesSubmit,
-    **_chunked("ProcessPoolExecutor map", ProcessesMap),
+}
+PROCESSES: dict[str, type[Case]] = {
     **_chunked("Pool.map", PoolChunks),
+    **_chunked("ProcessPoolExecutor map", ProcessesMap),
+    "ProcessPoolExecutor submit": ProcessesSubmit,
 }
