@@ -6,22 +6,23 @@ It knows nothing of steps or pipelines; everything here takes names and returns 
 from __future__ import annotations
 
 import difflib
+from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
 # difflib compares pairwise; with a million names a typo must not cost minutes.
 _MOST_COMPARED = 20_000
 
 
-def nearest(name: str, known: Collection[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
     """Return "; did you mean 'x'?" with the closest known names, or "" if none is close.
 
     >>> nearest("lerning_rate", ["learning_rate", "epochs"])
     "; did you mean 'learning_rate'?"
     """
-    pool = list(known)[:_MOST_COMPARED]
+    pool = list(islice(known, _MOST_COMPARED))
     close = difflib.get_close_matches(name, pool, n=2, cutoff=0.6)
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
 

@@ -24,9 +24,9 @@ class Context(Mapping[str, Any]):
 
     __slots__ = ("_values",)
 
-    def __init__(self, **values: Any) -> None:
+    def __init__(self, /, **values: Any) -> None:
         """Keep the values."""
-        self._values = dict(values)
+        self._values = values
 
     def __getitem__(self, name: str) -> Any:
         """Return a value.
@@ -76,7 +76,7 @@ class Context(Mapping[str, Any]):
         """Set values in this context."""
         self._values.update(values or {}, **more)
 
-    def inherit(self, **values: Any) -> Context:
+    def inherit(self, /, **values: Any) -> Context:
         """Return a new context with these values over the present ones.
 
         >>> Context(a=1, b=2).inherit(b=3).to_dict()

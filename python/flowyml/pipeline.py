@@ -1,50 +1,44 @@
 """Pipeline: where steps are added and a run begins.
 
-A pipeline keeps what it was told, in columns: a name, a `Form` (shared by all steps that were added in the same way)
-and a tuple of parameter values for each step. Wiring and validation are the plan's, running is the run's and the
-executor's.
+A pipeline keeps what it was told, in columns (`plan.Columns`): a name, a `Form` (shared by all steps that were added in
+the same way) and a tuple of parameter values for each step. Wiring and validation are the plan's, running is the run's
+and the executor's.
 """
 
 from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from flowyml._arguments import (
+    as_context,
+    checked_executor,
+    checked_items,
+    checked_params,
+    checked_text,
+    checked_values,
+    shape_of,
+    warn_out_of_scope,
+)
 from flowyml._loading import refuse_if_loading
 from flowyml._words import nearest, unknown_keywords
-from flowyml.contexts import Context
-from flowyml.errors import FlowymlError
-from flowyml.executors.contract import Executor
+from flowyml.errors import PipelineValidationError
 from flowyml.executors.local import LocalExecutor
-from flowyml.plan import Plan
+from flowyml.forms import Form, Place
+from flowyml.plan import Columns, Plan
 from flowyml.run import Run, execute
-from flowyml.steps import Step, as_step, checked_inputs, checked_outputs
-from flowyml.wiring import Form, Place, Scope
+from flowyml.steps import Step, as_step, checked_inputs, checked_names, checked_outputs
+from flowyml.wiring import Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from flowyml.contexts import Context
+    from flowyml.executors.contract import Executor
     from flowyml.result import PipelineResult
     from flowyml.steps import Inputs
 
-# Keywords of the 2.2.1 documentation that concern what this package does not do.
-_OUT_OF_SCOPE = frozenset(
-    [
-        "stack",
-        "project",
-        "project_name",
-        "version",
-        "env",
-        "auto_track",
-        "auto_discover",
-        "enable_experiment_tracking",
-        "auto_start_ui",
-        "orchestrator",
-        "docker_config",
-    ]
-)
 _STEP_KEYWORDS = ("name", "params", "inputs", "outputs", "after")
 _NOTHING: tuple[Any, ...] = ()
 
@@ -80,18 +74,18 @@ class Pipeline:
         **unknown: object,
     ) -> None:
         """Begin an empty pipeline."""
-        _warn_out_of_scope("Pipeline()", unknown, ("name", "context", "executor"))
-        if not isinstance(name, str):
-            raise TypeError(f"a pipeline's name must be a string, got {type(name).__name__}")
-        self.name = name
+        warn_out_of_scope("Pipeline()", unknown, ("name", "context", "executor"))
+        self.name = checked_text("a pipeline's name", name)
         self.context = as_context(context)
         self.executor = checked_executor(executor)
         self._numbers: dict[str, int] = {}
         self._forms: list[Form] = []
         self._rows: list[tuple[Any, ...]] = []
+        self._reads: list[tuple[str, ...]] = []
+        self._lent = False  # a plan reads the columns, so they must not change
         self._known_forms: dict[tuple[Any, ...], Form] = {}
         self._known_steps: dict[int, tuple[object, Step[..., Any]]] = {}
-        self._plan: tuple[int, Plan] | None = None
+        self._warned: set[str] = set()
 
     # -- authoring
 
@@ -127,20 +121,23 @@ class Pipeline:
         if unknown:
             raise TypeError(unknown_keywords("add_step()", unknown, _STEP_KEYWORDS))
         frame = sys._getframe(1)  # noqa: SLF001  the place is part of the messages
-        if params:
+        keys = row = reads = shape = _NOTHING
+        if params is not None:
+            params = params if type(params) is dict else checked_params(params, step)
             keys, row = tuple(params), tuple(params.values())
-        else:
-            keys, row = _NOTHING, _NOTHING
-        if inputs is outputs is after is None:
-            key = (id(step), keys, id(frame.f_code), frame.f_lasti)
-            form = self._known_forms.get(key)
-            if form is None:
-                form = self._known_forms[key] = self._form(step, params, Place(frame.f_code, frame.f_lasti))
-        else:
-            form = self._form(
-                step, params, Place(frame.f_code, frame.f_lasti), inputs=inputs, outputs=outputs, after=after
-            )
-        self._append(form, form.step.name if name is None else name, row)
+        alike = outputs is after is None
+        if inputs is not None:
+            shaped = shape_of(inputs, self._known_step(step)) if alike else None
+            shape, reads = shaped or (_NOTHING, _NOTHING)
+            alike = shaped is not None
+        key = (id(step), keys, id(frame.f_code), frame.f_lasti, shape)
+        form = self._known_forms.get(key) if alike else None
+        if form is None:
+            place = Place(frame.f_code, frame.f_lasti)
+            form = self._form(step, params, place, inputs=inputs, outputs=outputs, after=after)
+            if alike:
+                self._known_forms[key] = form
+        self._append(form, name, row, reads)
         return self
 
     def map(
@@ -183,32 +180,52 @@ class Pipeline:
             raise TypeError(unknown_keywords("map()", unknown, ("items", *_STEP_KEYWORDS)))
         frame = sys._getframe(1)  # noqa: SLF001
         form = self._form(step, params, Place(frame.f_code, frame.f_lasti), inputs=inputs, outputs=outputs, after=after)
-        form.items = _checked_items(items)
         if len(form.outputs) > 1:
-            raise TypeError(f"a mapped step has one output, the list of its results; got outputs={list(form.outputs)}")
-        self._append(form, form.step.name if name is None else name, tuple((params or {}).values()))
+            raise ValueError(f"a mapped step has one output, the list of its results; got outputs={list(form.outputs)}")
+        form.items = checked_items(items)
+        self._append(form, name, tuple((params or {}).values()))
         return self
 
     def add_steps(self, steps: Iterable[Step[..., Any] | Callable[..., Any]]) -> Pipeline:
         """Add several steps under their own names.
 
+        Args:
+            steps: Steps or functions.
+
+        Returns:
+            The pipeline itself.
+
         >>> len(Pipeline("two").add_steps([min, max]))
         2
         """
-        for each in steps:
-            self.add_step(each)
-        return self
+        frame = sys._getframe(1)  # noqa: SLF001
+        return self._add_all(steps, Place(frame.f_code, frame.f_lasti))
 
     @classmethod
     def from_steps(
-        cls, *steps: Step[..., Any] | Callable[..., Any], name: str = "pipeline", context: Context | None = None
+        cls,
+        *steps: Step[..., Any] | Callable[..., Any],
+        name: str = "pipeline",
+        context: Context | Mapping[str, Any] | None = None,
+        executor: Executor | None = None,
+        **unknown: object,
     ) -> Pipeline:
         """Make a pipeline of steps under their own names.
+
+        Args:
+            *steps: Steps or functions.
+            name: As for `Pipeline`, like the other arguments.
+            context: Named values.
+            executor: Where it runs by default.
+            **unknown: As for `Pipeline`.
 
         >>> Pipeline.from_steps(min, max, name="two").name
         'two'
         """
-        return cls(name, context=context).add_steps(steps)
+        warn_out_of_scope("from_steps()", unknown, ("name", "context", "executor"))
+        frame = sys._getframe(1)  # noqa: SLF001
+        pipeline = cls(name, context, executor)
+        return pipeline._add_all(steps, Place(frame.f_code, frame.f_lasti))
 
     @property
     def steps(self) -> list[Step[..., Any]]:
@@ -240,7 +257,9 @@ class Pipeline:
             PipelineValidationError: With everything that is wrong. Missing parameters are left to `run()`, which knows
                 all values.
         """
-        self._planned(checked_values("inputs", inputs), checked_values("context", context), complete=False)
+        self._planned(
+            checked_values("build(inputs=)", inputs), checked_values("build(context=)", context), complete=False
+        )
 
     def run(
         self,
@@ -277,12 +296,12 @@ class Pipeline:
         """
         refuse_if_loading()
         known = ("inputs", "context", "executor", "fail_fast", "raise_on_failure", "keep", "run_id")
-        _warn_out_of_scope("run()", unknown, known)
-        executor = checked_executor(executor) or self.executor
-        values, overlay = checked_values("inputs", inputs), checked_values("context", context)
+        warn_out_of_scope("run()", unknown, known)
+        executor = checked_executor(executor) or self.executor or LocalExecutor()
+        run_id = None if run_id is None else checked_text("run_id", run_id)
+        values, overlay = checked_values("run(inputs=)", inputs), checked_values("run(context=)", context)
         plan = self._planned(values, overlay, complete=True)
         self._warn_unused(plan, values, overlay)
-        executor = executor or LocalExecutor()
         run = Run(plan, order=executor.order, keep=keep, fail_fast=fail_fast, run_id=run_id)
         result = execute(run, executor)
         if raise_on_failure:
@@ -296,25 +315,36 @@ class Pipeline:
         return execute(Run(plan, order=executor.order, fail_fast=fail_fast), executor, quiet=True)
 
     def _planned(self, inputs: Mapping[str, Any], context: Mapping[str, Any], *, complete: bool) -> Plan:
-        scope = Scope(inputs, Context(**{**self.context, **context}), complete)
-        return Plan(self.name, self._numbers, self._forms, self._rows, scope)
+        scope = Scope(inputs, self.context.inherit(**context), complete)
+        self._lent = True
+        return Plan(self.name, Columns(self._numbers, self._forms, self._rows, self._reads), scope)
 
-    def _warn_unused(self, plan: Plan, *given: Mapping[str, Any]) -> None:
-        """A misspelled key that no step takes gets a warning."""
-        takes_all = any("context" in form.step.signature.names for form in set(self._forms))
-        for name in {**self.context, **given[1]} if not takes_all else ():
-            if name not in plan.used:
-                self._warn_about("context value", name)
-        for name in given[0]:
-            if name not in plan.used:
-                self._warn_about("run input", name)
-
-    def _warn_about(self, what: str, name: str) -> None:
-        parameters = {each for form in set(self._forms) for each in form.step.signature.names}
-        message = f"{what} {name!r} is used by no step of pipeline {self.name!r}{nearest(name, parameters)}"
-        warnings.warn(message, stacklevel=4)
+    def _warn_unused(self, plan: Plan, inputs: Mapping[str, Any], overlay: Mapping[str, Any]) -> None:
+        """Warn of names that no step takes: of all given for this run, of the pipeline's where they are misspelled."""
+        given = {**dict.fromkeys(overlay, "run(context=)"), **dict.fromkeys(inputs, "run(inputs=)")}
+        unused = [name for name in {**self.context, **given} if name not in plan.used and name not in self._warned]
+        if not unused:
+            return
+        forms = set(self._forms)
+        if any("context" in form.step.signature.names for form in forms):
+            unused = [name for name in unused if name in inputs]
+        parameters = {name for form in forms for name in form.step.signature.names} - plan.used
+        for name in unused:
+            near = nearest(name, parameters)
+            if near or name in given:
+                self._warned.add(name)
+                where = given.get(name, "Pipeline(context=)")
+                message = f"{name!r} of {where} is used by no step of pipeline {self.name!r}{near}"
+                warnings.warn(message, UserWarning, stacklevel=3)
 
     # -- adding
+
+    def _add_all(self, steps: Iterable[Step[..., Any] | Callable[..., Any]], place: Place) -> Pipeline:
+        if callable(steps) or not hasattr(steps, "__iter__"):
+            raise TypeError(f"add_steps() takes several steps, in a list; got {steps!r:.60}")
+        for step in steps:
+            self._append(self._form(step, None, place), None, _NOTHING)
+        return self
 
     def _form(
         self,
@@ -327,18 +357,13 @@ class Pipeline:
         after: Any = None,
     ) -> Form:
         known = self._known_step(step)
-        if params is not None and not isinstance(params, Mapping):
-            raise TypeError(
-                f"params of step {known.name!r} must be a mapping of parameter names to values, got {params!r}"
-            )
-        own = inputs is None
         return Form(
             step=known,
-            keys=_checked_keys(params, known.name),
+            keys=() if params is None else tuple(checked_params(params, known)),
             place=place,
-            inputs=known.inputs if own else checked_inputs(inputs, known.name),
+            inputs=known.inputs if inputs is None else checked_inputs(inputs, known.name),
             outputs=known.outputs if outputs is None else checked_outputs(outputs, known.name),
-            after=checked_outputs(after, known.name),
+            after=() if after is None else checked_names("after", after, known.name),
         )
 
     def _known_step(self, candidate: Any) -> Step[..., Any]:
@@ -347,98 +372,34 @@ class Pipeline:
             found = self._known_steps[id(candidate)] = (candidate, as_step(candidate))
         return found[1]
 
-    def _append(self, form: Form, name: str, row: tuple[Any, ...]) -> None:
-        number = len(self._forms)
+    def _append(self, form: Form, name: Any, row: tuple[Any, ...], reads: tuple[str, ...] = _NOTHING) -> None:
         if type(name) is not str or not name:
-            raise TypeError(_bad_name(form, name))
+            name = _name_of(form) if name is None else checked_text("the name of a step", name)
+        if self._lent:
+            self._copy_columns()
+        number = len(self._forms)
         if self._numbers.setdefault(name, number) != number:
-            raise PipelineNameError(_name_taken(name, self._forms[self._numbers[name]], form))
+            taken = _name_taken(name, self._forms[self._numbers[name]].place, form.place)
+            raise PipelineValidationError([taken], self.name)
         self._forms.append(form)
         self._rows.append(row)
+        self._reads.append(reads)
+
+    def _copy_columns(self) -> None:
+        """Leave the columns to the plan that reads them, so that a step added later does not change a result."""
+        self._numbers, self._forms = dict(self._numbers), list(self._forms)
+        self._rows, self._reads = list(self._rows), list(self._reads)
+        self._lent = False
 
 
-class PipelineNameError(FlowymlError, ValueError):
-    """A step name is taken."""
+def _name_of(form: Form) -> str:
+    if form.step.name:
+        return form.step.name
+    raise TypeError(f"{form.step.func!r:.100} has no name of its own; give it one: add_step(..., name=...)")
 
 
-def _name_taken(name: str, first: Form, second: Form) -> str:
-    message = f"step {name!r} was added already at {first.place}, and again at {second.place}"
-    if first.place == second.place or first.place.code.co_filename.startswith("<ipython"):
+def _name_taken(name: str, first: Place, second: Place) -> str:
+    message = f"step {name!r} was added already at {first}, and again at {second}"
+    if first == second or first.code.co_filename.startswith("<ipython"):
         return f"{message}; give each its own name=, or in a notebook re-create the Pipeline in the same cell"
     return f"{message}; give one of them another name="
-
-
-def _bad_name(form: Form, name: object) -> str:
-    if name == "":
-        return f"{form.step.func!r} has no name of its own; give add_step(..., name=)"
-    return f"the name of a step must be a string, got {type(name).__name__} {name!r}"
-
-
-def _checked_keys(params: Mapping[str, Any] | None, step: str) -> tuple[str, ...]:
-    keys = tuple(params or ())
-    for key in keys:
-        if not isinstance(key, str):
-            raise TypeError(f"params of step {step!r} must have parameter names as keys, got {key!r}")
-    return keys
-
-
-def _checked_items(items: Any) -> Sequence[Any]:
-    if isinstance(items, range):
-        return items
-    if isinstance(items, (str, bytes)):
-        raise TypeError(
-            f"map() takes items one by one, got the {type(items).__name__} {items!r:.40}; use list(...) if you mean it"
-        )
-    try:
-        return list(items)
-    except TypeError:
-        raise TypeError(f"map() takes an iterable of items, got {type(items).__name__}") from None
-
-
-def _warn_out_of_scope(where: str, unknown: Mapping[str, object], known: Sequence[str]) -> None:
-    strange = [name for name in unknown if name not in _OUT_OF_SCOPE]
-    if strange:
-        raise TypeError(unknown_keywords(where, strange, known))
-    if unknown:
-        names = ", ".join(sorted(unknown))
-        warnings.warn(f"{where} ignores {names}: out of scope of this package", UserWarning, stacklevel=3)
-
-
-def checked_values(what: str, values: Any) -> Mapping[str, Any]:
-    """Return named values as a mapping.
-
-    Raises:
-        TypeError: If they are none.
-    """
-    if values is None:
-        return {}
-    if isinstance(values, Mapping):
-        return dict(values)
-    raise TypeError(f"run({what}=) takes a mapping of names to values, got {type(values).__name__}")
-
-
-def as_context(values: Any) -> Context:
-    """Return a context as it is, and a mapping as a new one.
-
-    Raises:
-        TypeError: If it is neither.
-    """
-    if values is None:
-        return Context()
-    if isinstance(values, Context):
-        return values
-    if isinstance(values, Mapping):
-        return Context(**values)
-    raise TypeError(f"Pipeline(context=) takes a Context or a mapping, got {type(values).__name__}")
-
-
-def checked_executor(executor: Any) -> Executor | None:
-    """Return an executor or `None` as it is.
-
-    Raises:
-        TypeError: If it is neither.
-    """
-    if executor is None or isinstance(executor, Executor):
-        return executor
-    text = executor.__name__ + " (the class; make one: call it)" if isinstance(executor, type) else repr(executor)
-    raise TypeError(f"executor must be a LocalExecutor, a ParallelExecutor or another Executor, got {text}")

@@ -1,7 +1,7 @@
 """Plan: a pipeline, wired and validated, ready to run.
 
 ```
-names, forms, rows (what was added) ──▶ Plan: templates, references ──▶ _core.Graph (validated, immutable)
+names, forms, rows, reads (what was added) ──▶ Plan: templates, references ──▶ _core.Graph (validated, immutable)
 ```
 
 A plan numbers the steps in add order; the core sees numbers only, and names come back in messages. Everything that is
@@ -13,18 +13,37 @@ from __future__ import annotations
 
 from array import array
 from itertools import accumulate, chain, repeat
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowyml._core import Graph
 from flowyml.errors import CycleError, GraphError, PipelineValidationError
-from flowyml.wiring import Assets, Form, Scope, Template, Wired, wire
+from flowyml.forms import Assets, Form
+from flowyml.wiring import Scope, Template, Wired, wire
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from flowyml.store.values import Reference
 
-_MOST_LIKE_IT = 3
+# A cycle of more steps than this is told by the first few of them.
+_LONG = 20
+_SHOWN = 10
+
+
+class Columns(NamedTuple):
+    """What was added to a pipeline, in add order.
+
+    Attributes:
+        names: Step names with their numbers.
+        forms: How each step was added.
+        rows: The values of each step's `params`, in the order of its form's keys.
+        reads: The declared inputs of each step, where they are plain names that differ from step to step.
+    """
+
+    names: dict[str, int]
+    forms: list[Form]
+    rows: list[tuple[Any, ...]]
+    reads: list[tuple[str, ...]]
 
 
 class Plan:
@@ -32,47 +51,41 @@ class Plan:
 
     Args:
         name: The pipeline's name.
-        names: Step names with their numbers, in add order.
-        forms: The form of each step.
-        rows: The values of each step's `params`.
+        columns: What was added to it; they must not change any more.
         scope: Values of the run's inputs and the contexts.
 
     Raises:
         PipelineValidationError: With everything that is wrong.
 
     Attributes:
+        names: Step names in add order.
+        numbers: Their numbers.
+        forms: How each step was added.
+        rows: The values of each step's `params`.
+        counts: How many items each step has; `None` if all have one.
+        firsts: First item of each step.
+        assets: Who produces what.
         templates: How each step calls its function.
         references: What the arguments of the steps that read assets refer to.
         graph: The validated graph.
-        firsts: First item of each step; a step has one item, a mapped step as many as it was given.
         used: Names of run inputs and context values that some step takes.
     """
 
-    def __init__(
-        self,
-        name: str,
-        names: Mapping[str, int],
-        forms: Sequence[Form],
-        rows: Sequence[tuple[Any, ...]],
-        scope: Scope,
-    ) -> None:
+    def __init__(self, name: str, columns: Columns, scope: Scope) -> None:
         """Wire all steps, build the graph, and raise what is wrong."""
         self.name = name
-        self.names = list(names)
-        self.numbers = names
-        self.forms = forms
-        self.rows = rows
-        self.counts = _counts(forms)
-        self.firsts = _firsts(self.counts, len(forms))
-        self.assets = Assets(names, forms)
-        self.assets.firsts = self.firsts
+        self.numbers, self.forms, self.rows, reads = columns
+        self.names = list(self.numbers)
+        self.counts = _counts(self.forms)
+        self.firsts = _firsts(self.counts, len(self.forms))
+        self.assets = Assets(self.numbers, self.forms, self.firsts)
         self.templates: list[Template | None] = []
         self.references: dict[int, tuple[Reference, ...]] = {}
         self.used: set[str] = set()
-        self._dependents, self._dependencies = array("I"), array("I")
-        self._problems = _Problems(self.names, forms, self.assets.problems)
-        self._wire(scope)
-        self.graph = self._build_graph()
+        problems = _Problems(self.names, self.forms, self.assets.problems())
+        edges = _Edges(array("I"), array("I"))
+        self._wire(scope, reads, edges, problems)
+        self.graph = self._build_graph(edges, problems)
 
     @property
     def item_count(self) -> int:
@@ -98,42 +111,56 @@ class Plan:
         for node in range(len(self.forms)):
             yield from self.assets_of(node)
 
-    def _wire(self, scope: Scope) -> None:
+    def _wire(self, scope: Scope, reads: Sequence[tuple[str, ...]], edges: _Edges, problems: _Problems) -> None:
         done: dict[int, Wired] = {}
         append = self.templates.append
         for node, form in enumerate(self.forms):
-            wired = done.get(id(form))
+            wired, own, alike = done.get(id(form)), reads[node], None
             if wired is None:
-                wired = done[id(form)] = wire(form, self.assets, scope, self._itself(form, node))
-                self.used |= wired.used
+                wired = done[id(form)] = self._wired(form, scope, own)
+            elif own:
+                alike = wired.with_reads(own, self.assets)
+                if alike is None:
+                    wired = self._wired(form, scope, own)
             if node in wired.own_risk:
-                wired = wire(form, self.assets, scope, node)
+                alike, wired = None, self._wired(form, scope, own, without=node)
             append(wired.template)
             if wired.problems:
-                self._problems.add(node, wired.problems)
-            elif wired.producers:
-                self._connect(node, wired)
+                problems.add(node, wired.problems)
+            if wired.producers:
+                self.references[node], producers = alike or (wired.references, wired.producers)
+                edges.add(node, producers)
 
-    def _itself(self, form: Form, node: int) -> int | None:
-        """Return the step itself where only one step has this form, so that it is wired once."""
-        return node if form.inputs is not None else None
+    def _wired(self, form: Form, scope: Scope, own: tuple[str, ...], *, without: int | None = None) -> Wired:
+        wired = wire(form, self.assets, scope, own, without=without)
+        self.used |= wired.used
+        return wired
 
-    def _connect(self, node: int, wired: Wired) -> None:
-        self.references[node] = wired.references
-        self._dependencies.extend(wired.producers)
-        self._dependents.extend([node] * len(wired.producers))
-
-    def _build_graph(self) -> Graph:
+    def _build_graph(self, edges: _Edges, problems: _Problems) -> Graph:
+        graph = None
         try:
-            graph = Graph(self.names, self.counts, self._dependents, self._dependencies, None)
+            graph = Graph(self.names, self.counts, edges.dependents, edges.dependencies, None)
         except GraphError as error:
-            self._problems.add_graph(error.problems)
-            graph = None
-        finally:
-            del self._dependents, self._dependencies
-        self._problems.raise_all(self.name)
+            problems.add_graph(error.problems)
+        problems.raise_all(self.name)
         assert graph is not None  # noqa: S101  raise_all has raised
         return graph
+
+
+class _Edges(NamedTuple):
+    """Who waits for whom."""
+
+    dependents: array[int]
+    dependencies: array[int]
+
+    def add(self, node: int, producers: list[int]) -> None:
+        """Let a step wait for its producers."""
+        if len(producers) == 1:
+            self.dependents.append(node)
+            self.dependencies.append(producers[0])
+        else:
+            self.dependents.extend([node] * len(producers))
+            self.dependencies.extend(producers)
 
 
 def _counts(forms: Sequence[Form]) -> array[int] | None:
@@ -156,17 +183,18 @@ class _Problems:
         self.names, self.forms = names, forms
         self.sentences = list(first)
         self.cycles: list[list[str]] = []
-        self._seen: dict[tuple[int, str], int] = {}
+        # By form and problem: where its sentence is, and how many more steps it is about.
+        self._alike: dict[tuple[int, str], list[int]] = {}
 
     def add(self, node: int, problems: list[str]) -> None:
         """Enter a step's problems; steps that were added in the same way share a line."""
         for problem in problems:
             key = (id(self.forms[node]), problem)
-            if key not in self._seen:
-                self._seen[key] = len(self.sentences)
+            if key in self._alike:
+                self._alike[key][1] += 1
+            else:
+                self._alike[key] = [len(self.sentences), 0]
                 self.sentences.append(f"Node {self.names[node]!r} {_as_clause(problem)} ({self.forms[node].place})")
-            elif not self.sentences[self._seen[key]].endswith("like it"):
-                self.sentences[self._seen[key]] += ", and others like it"
 
     def add_graph(self, problems: list[tuple[Any, ...]]) -> None:
         """Put the core's findings into words."""
@@ -181,13 +209,17 @@ class _Problems:
     def _add_cycle(self, path: list[int]) -> None:
         names = [self.names[node] for node in path]
         self.cycles.append(names)
-        places = ", ".join(f"{self.names[node]!r} ({self.forms[node].place})" for node in path[:-1][:_MOST_LIKE_IT])
-        self.sentences.append(f"Pipeline contains cycles! {' → '.join(names)}: {places}")
+        shown = names if len(names) <= _LONG else [*names[:_SHOWN], f"({len(names) - _SHOWN - 1} more)", names[-1]]
+        places = ", ".join(f"{self.names[node]!r} ({self.forms[node].place})" for node in path[:-1][:_SHOWN])
+        self.sentences.append(f"Pipeline contains cycles! {' → '.join(shown)}: {places}")
 
     def raise_all(self, pipeline: str) -> None:
         """Raise everything in one error, if there is anything."""
         if not self.sentences:
             return
+        for at, others in self._alike.values():
+            if others:
+                self.sentences[at] += f", and {others} other{'s' if others > 1 else ''} like it"
         if len(self.cycles) == len(self.sentences):
             raise CycleError(self.sentences, pipeline, self.cycles[0])
         raise PipelineValidationError(self.sentences, pipeline)

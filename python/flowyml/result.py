@@ -1,30 +1,26 @@
 """Results: read-only views over what a run left behind.
 
-A million steps cost no million objects: a result keeps the run's flat arrays (state, attempts, worker, start, end by
-item), its values and its failures, and makes a `StepResult` when somebody asks for one. It stays readable after the
-executor is gone.
+A million steps cost no million objects: the run's flat arrays stand in a `Record`, and a `StepResult` is made when
+somebody asks for one. A result stays readable after the executor is gone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import ItemsView, Iterator, Mapping, Sequence, ValuesView
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from flowyml._record import Record, error_line
 from flowyml._traceback import error_text
 from flowyml._words import nearest
-from flowyml.errors import StepError, StepNotRunError
-from flowyml.report.summary import summary
-from flowyml.state import CODES, STATES, StepState
+from flowyml.errors import StepError
+from flowyml.report.summary import MOST_LINES, MOST_TROUBLES, summary, summary_by_function
+from flowyml.state import StepState
 
 if TYPE_CHECKING:
-    from flowyml.plan import Plan
     from flowyml.run import Run
 
-_SUCCESS, _CACHED, _FAILED, _TIMED_OUT = (
-    CODES[StepState(name)] for name in ("success", "cached", "failed", "timed_out")
-)
-_CANCELLED = CODES[StepState.CANCELLED]
+# The state of a mapped step is the first of these that one of its items is in.
 _WORST = (StepState.FAILED, StepState.TIMED_OUT, StepState.CANCELLED, StepState.UPSTREAM_FAILED, StepState.SKIPPED)
 
 
@@ -78,7 +74,10 @@ class PipelineResult:
     @property
     def failed(self) -> list[StepResult]:
         """The steps that failed on their own account, in add order; of a mapped step, the items that did."""
-        return [self._record.step_result(item) for item in self._record.own_failures()]
+        return self._first_failed(None)
+
+    def _first_failed(self, most: int | None) -> list[StepResult]:
+        return [_result_of(self._record, item) for item in self._record.own_failures()[:most]]
 
     def __getitem__(self, name: str) -> Any:
         """Return an asset, or else a step's whole return value.
@@ -87,11 +86,16 @@ class PipelineResult:
             KeyError: If there is neither, with near matches.
             StepNotRunError: If the step has no value, saying why.
         """
-        if name in self.outputs:
-            return self.outputs[name]
-        if name in self.step_results:
-            return self._record.value_of(self._record.plan.numbers[name])
-        raise KeyError(self._record.no_such(name))
+        record = self._record
+        if record.plan.assets.find(name) is None and name in record.plan.numbers:
+            return record.value_of(record.plan.numbers[name])
+        return record.asset(name)
+
+    def __contains__(self, name: object) -> bool:
+        """Tell whether there is an asset or step of that name, with a value or without."""
+        return isinstance(name, str) and (
+            name in self._record.plan.numbers or self._record.plan.assets.find(name) is not None
+        )
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return an asset or a step's value, or the default where there is none."""
@@ -108,15 +112,17 @@ class PipelineResult:
         """
         if self.success:
             return
-        failed = self._record.own_failures()
+        failed = self._first_failed(1)
         if not failed:
             raise StepError(self.pipeline_name, self.state, "the run was interrupted")
-        first = self._record.step_result(failed[0])
-        raise StepError(first.step_name, str(first.state), first.error_line, len(failed) - 1) from first.exception
+        first, others = failed[0], len(self._record.failures) - 1
+        raise StepError(first.step_name, str(first.state), first.error_line, others) from first.exception
 
     def summary(self) -> str:
         """Return a few lines for people; steps of one function are put together where there are many."""
-        return summary(self)
+        if len(self.step_results) <= MOST_LINES:
+            return summary(self, self.step_results.values())
+        return summary_by_function(self, self._record.tallies(), self._first_failed(MOST_TROUBLES))
 
     def to_dict(self) -> dict[str, Any]:
         """Return what can be written as JSON: the run and its steps, without their values."""
@@ -146,6 +152,11 @@ class StepResult:
 
     Attributes:
         step_name: Name of the step; of an item, "name[index]".
+
+    >>> from flowyml import Pipeline
+    >>> halves = Pipeline("halves").map(lambda x: 1 / x, [1, 0], name="halves").run().step_results["halves"]
+    >>> halves.state.value, halves.error_line, [item.success for item in halves.items]
+    ('failed', 'ZeroDivisionError: division by zero', [True, False])
     """
 
     __slots__ = ("_index", "_node", "_record", "step_name")
@@ -160,8 +171,14 @@ class StepResult:
     @property
     def state(self) -> StepState:
         """The final state; of a mapped step, the worst of its items'."""
-        states = {self._record.state(item) for item in self._items()}
-        return next((state for state in _WORST if state in states), next(iter(states), StepState.SUCCESS))
+        record, items = self._record, self._items
+        if len(items) == 1:
+            return record.state(items[0])
+        if not items:
+            return record.empty_states[self._node]
+        codes = set(record.states[items.start : items.stop])
+        alike = StepState.CACHED if codes == {StepState.CACHED.code} else StepState.SUCCESS
+        return next((state for state in _WORST if state.code in codes), alike)
 
     @property
     def success(self) -> bool:
@@ -191,8 +208,11 @@ class StepResult:
     @property
     def exception(self) -> BaseException | None:
         """What the step raised, with the worker's traceback; of a mapped step, what its first failed item raised."""
-        failures = self._record.failures
-        return next((failures[item] for item in self._items() if item in failures), None) if failures else None
+        failures, items = self._record.failures, self._items
+        if len(items) == 1:
+            return failures.get(items[0])
+        first = min((item for item in failures if item in items), default=None)
+        return None if first is None else failures[first]
 
     @property
     def error(self) -> str | None:
@@ -204,9 +224,7 @@ class StepResult:
     def error_line(self) -> str | None:
         """Type and message of the exception in one line, or why the step did not run."""
         exception = self.exception
-        if exception is None:
-            return self._record.reason(self._node, self.state)
-        return f"{type(exception).__name__}: {first_line(exception)}"
+        return self._record.reason(self._node, self.state) if exception is None else error_line(exception)
 
     @property
     def started_at(self) -> datetime | None:
@@ -226,7 +244,8 @@ class StepResult:
     @property
     def attempts(self) -> int:
         """How often the step was started; of a mapped step, the most for one item."""
-        return max((self._record.attempts[item] for item in self._items()), default=0)
+        items = self._items
+        return max(self._record.attempts[items.start : items.stop], default=0)
 
     @property
     def retries(self) -> int:
@@ -236,190 +255,47 @@ class StepResult:
     @property
     def worker(self) -> int | None:
         """Number of the worker that ran it; `None` if it never ran, or for a mapped step."""
-        ran = self._ran()
-        return self._record.workers[ran[0]] if len(ran) == 1 else None
+        ran = self._ran() if self._index is not None or not self._record.is_mapped(self._node) else ()
+        return self._record.workers[ran[0]] if ran else None
 
     @property
     def items(self) -> Sequence[StepResult]:
         """The results of a mapped step's items; empty for an ordinary step."""
-        mapped = self._record.plan.forms[self._node].items is not None and self._index is None
+        mapped = self._index is None and self._record.is_mapped(self._node)
         return _ItemResults(self._record, self._node) if mapped else ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return what can be written as JSON."""
+        state, attempts = self.state, self.attempts
         return {
-            "state": str(self.state),
-            "success": self.success,
+            "state": state.value,
+            "success": state.has_value,
             "duration": self.duration_seconds,
-            "cached": self.cached,
-            "attempts": self.attempts,
-            "retries": self.retries,
-            "error": self.error_line,
+            "cached": state is StepState.CACHED,
+            "attempts": attempts,
+            "retries": max(0, attempts - 1),
+            "error": None if state.has_value else self.error_line,
         }
 
     def __repr__(self) -> str:
         """Show name and state."""
         return f"<StepResult {self.step_name!r} {self.state}>"
 
+    @property
     def _items(self) -> range:
         items = self._record.items_of(self._node)
         return items if self._index is None else items[self._index : self._index + 1]
 
     def _ran(self) -> Sequence[int]:
-        attempts = self._record.attempts
-        return [item for item in self._items() if attempts[item]]
+        attempts, items = self._record.attempts, self._items
+        if len(items) == 1:
+            return items if attempts[items[0]] else ()
+        return [item for item in items if attempts[item]]
 
 
-def first_line(error: BaseException) -> str:
-    """Return the first line of an exception's message."""
-    try:
-        return str(error).partition("\n")[0]
-    except Exception as trouble:  # noqa: BLE001  a __str__ of the user's may do anything
-        return f"<its __str__ raised {type(trouble).__name__}>"
-
-
-class Record:
-    """The arrays of one run, and what is read from them."""
-
-    def __init__(self, run: Run) -> None:
-        """Copy the scheduler's arrays, take over values and failures."""
-        self.plan: Plan = run.plan
-        self.values = run.values
-        self.failures = run.failures
-        scheduler = run.scheduler
-        self.states = scheduler.states()
-        self.attempts = scheduler.attempts()
-        self.workers = memoryview(scheduler.workers()).cast("H")
-        self.starts = memoryview(scheduler.starts()).cast("d")
-        self.ends = memoryview(scheduler.ends()).cast("d")
-        self._began, self._began_at = run.started, run.started_at
-
-    def at(self, seconds: float) -> datetime:
-        """Return the time of day of a monotonic time."""
-        return self._began_at + timedelta(seconds=seconds - self._began)
-
-    def state(self, item: int) -> StepState:
-        """Return an item's state; what an interrupt cut off is cancelled."""
-        code = self.states[item]
-        return STATES[code if code >= _SUCCESS else _CANCELLED]
-
-    def items_of(self, node: int) -> range:
-        """Return the items of a step."""
-        first, items = self.plan.firsts[node], self.plan.forms[node].items
-        return range(first, first + (1 if items is None else len(items)))
-
-    def has_trouble(self) -> bool:
-        """Tell whether some item ended in another state than success, cached or skipped."""
-        fine = self.states.count(_SUCCESS) + self.states.count(_CACHED) + self.states.count(CODES[StepState.SKIPPED])
-        return fine != len(self.states)
-
-    def own_failures(self) -> list[int]:
-        """Return the items that failed on their own account."""
-        return sorted(self.failures)
-
-    def counts(self) -> dict[str, int]:
-        """Return how many items are in each state that occurs."""
-        counted = {str(state): self.states.count(code) for code, state in enumerate(STATES)}
-        return {state: count for state, count in counted.items() if count}
-
-    def step_result(self, item: int) -> StepResult:
-        """Return the result of one item."""
-        node = self.node_of(item)
-        mapped = self.plan.forms[node].items is not None
-        return StepResult(self, node, item - self.plan.firsts[node] if mapped else None)
-
-    def node_of(self, item: int) -> int:
-        """Return the step of an item."""
-        if self.plan.counts is None:
-            return item
-        from bisect import bisect_right
-
-        return bisect_right(self.plan.firsts, item, hi=len(self.plan.forms)) - 1
-
-    def value_of(self, node: int, index: int | None = None) -> Any:
-        """Return the return value of a step or item."""
-        items = self.items_of(node)
-        if self.plan.forms[node].items is not None and index is None:
-            return ItemValues(self, node)
-        return self.value(items[index or 0], self.plan.item_name(node, index))
-
-    def value(self, item: int, name: str, output: int | None = None) -> Any:
-        """Return the value of an item, or one of its declared outputs.
-
-        Raises:
-            StepNotRunError: If there is none, from the step's exception where it failed.
-        """
-        try:
-            return self.values.read(item) if output is None else self.values.read_output(item, output)
-        except LookupError:
-            pass
-        if item in self.values.dropped:
-            reason = "it was dropped after its last reader, as keep= asked"
-            raise StepNotRunError(name, reason)
-        reason = f"its state is {self.state(item)}"
-        raise StepNotRunError(name, reason) from self.failures.get(item)
-
-    def reason(self, node: int, state: StepState) -> str | None:
-        """Say why a step without an exception has no value."""
-        if state is StepState.UPSTREAM_FAILED:
-            return f"did not run: {self._culprit(node)} failed"
-        return "cancelled before it was finished" if state is StepState.CANCELLED else None
-
-    def _culprit(self, node: int) -> str:
-        """Name a failed step that this one depends on, near or far."""
-        seen, pending = {node}, [node]
-        while pending:
-            for before in self.plan.graph.dependencies(pending.pop()):
-                items = self.items_of(before)
-                if any(item in self.failures for item in items):
-                    return f"step {self.plan.names[before]!r}"
-                if before not in seen:
-                    seen.add(before)
-                    pending.append(before)
-        return "a step before it"
-
-    def no_such(self, name: str) -> str:
-        """Return the text of the `KeyError` for a name that is neither asset nor step."""
-        return f"no asset or step {name!r} in this run{nearest(name, [*self.plan.names, *self.plan.all_assets()])}"
-
-
-class ItemValues(Sequence[Any]):
-    """The values of a mapped step in item order, loaded one by one; reading a failed item raises."""
-
-    __slots__ = ("_node", "_record")
-
-    def __init__(self, record: Record, node: int) -> None:
-        """Point at the run's values."""
-        self._record = record
-        self._node = node
-
-    def __len__(self) -> int:
-        """Return how many items there are."""
-        return len(self._record.items_of(self._node))
-
-    def __getitem__(self, index: Any) -> Any:
-        """Return one value, or a list of them for a slice.
-
-        Raises:
-            StepNotRunError: If an item has none, from its exception.
-        """
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        item = self._record.items_of(self._node)[index]
-        name = self._record.plan.item_name(self._node, range(len(self))[index])
-        return self._record.value(item, name)
-
-    def __eq__(self, other: object) -> bool:
-        """Compare as a list does."""
-        return (
-            list(self) == list(other) if isinstance(other, Sequence) and not isinstance(other, str) else NotImplemented
-        )
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        """Show the size; values are not loaded for it."""
-        return f"<values of {self._record.plan.names[self._node]!r}: {len(self)} items>"
+def _result_of(record: Record, item: int) -> StepResult:
+    node = record.node_of(item)
+    return StepResult(record, node, item - record.plan.firsts[node] if record.is_mapped(node) else None)
 
 
 class _ItemResults(Sequence[StepResult]):
@@ -440,9 +316,12 @@ class _ItemResults(Sequence[StepResult]):
             return [StepResult(self._record, self._node, i) for i in chosen]
         return StepResult(self._record, self._node, chosen)
 
+    def __repr__(self) -> str:
+        return f"<results of {self._record.plan.names[self._node]!r}: {len(self)} items>"
+
 
 class _Outputs(Mapping[str, Any]):
-    """Assets by name, in add order."""
+    """The assets that have a value, in add order; one that has none says why when it is asked for."""
 
     __slots__ = ("_record",)
 
@@ -450,36 +329,55 @@ class _Outputs(Mapping[str, Any]):
         self._record = record
 
     def __getitem__(self, asset: str) -> Any:
-        record = self._record
-        found = record.plan.assets.find(asset)
-        if found is None:
-            raise KeyError(record.no_such(asset))
-        node, output = found
-        if output is None:
-            return record.value_of(node)
-        return record.value(record.plan.firsts[node], asset, output)
+        return self._record.asset(asset)
+
+    def get(self, asset: str, default: Any = None) -> Any:
+        try:
+            return self._record.asset(asset)
+        except LookupError:
+            return default
 
     def __contains__(self, asset: object) -> bool:
-        return isinstance(asset, str) and self._record.plan.assets.find(asset) is not None
+        found = self._record.plan.assets.find(asset) if isinstance(asset, str) else None
+        return found is not None and self._record.has_any_value(found[0])
 
     def __iter__(self) -> Iterator[str]:
-        for node in range(len(self._record.plan.forms)):
-            if self._has_value(node):
-                yield from self._record.plan.assets_of(node)
+        plan = self._record.plan
+        for node in self._record.valued_nodes():
+            yield from plan.assets_of(node)
 
     def __len__(self) -> int:
-        plan = self._record.plan
-        return sum(len(plan.assets_of(node)) for node in range(len(plan.forms)) if self._has_value(node))
+        return sum(len(self._record.plan.forms[node].outputs) or 1 for node in self._record.valued_nodes())
 
-    def _has_value(self, node: int) -> bool:
-        record = self._record
-        if record.plan.forms[node].items is not None:
-            return True
-        item = record.plan.firsts[node]
-        return record.states[item] in {_SUCCESS, _CACHED} and item not in record.values.dropped
+    def values(self) -> ValuesView[Any]:
+        return _Values(self)
+
+    def items(self) -> ItemsView[str, Any]:
+        return _Items(self)
+
+    def each(self) -> Iterator[tuple[str, Any]]:
+        return self._record.valued_assets()
 
     def __repr__(self) -> str:
         return f"<outputs of {self._record.plan.name!r}: {len(self)} assets>"
+
+
+class _Values(ValuesView[Any]):
+    """The values of the assets, loaded one by one."""
+
+    _mapping: _Outputs
+
+    def __iter__(self) -> Iterator[Any]:
+        return (value for _, value in self._mapping.each())
+
+
+class _Items(ItemsView[str, Any]):
+    """The assets with their values, loaded one by one."""
+
+    _mapping: _Outputs
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        return self._mapping.each()
 
 
 class _StepResults(Mapping[str, StepResult]):
@@ -491,9 +389,10 @@ class _StepResults(Mapping[str, StepResult]):
         self._record = record
 
     def __getitem__(self, name: str) -> StepResult:
-        node = self._record.plan.numbers.get(name)
+        plan = self._record.plan
+        node = plan.numbers.get(name)
         if node is None:
-            raise KeyError(f"no step {name!r} in this run{nearest(name, self._record.plan.names)}")
+            raise KeyError(f"no step {name!r} in this run{nearest(str(name), plan.names)}")
         return StepResult(self._record, node)
 
     def __contains__(self, name: object) -> bool:

@@ -15,15 +15,17 @@ from __future__ import annotations
 import logging
 import time
 import uuid
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from flowyml._core import Scheduler
 from flowyml._interrupts import Interrupts
+from flowyml._record import error_line
 from flowyml._words import nearest
 from flowyml.errors import RunInterrupted
 from flowyml.result import PipelineResult
-from flowyml.state import FAILED, SUCCESS
+from flowyml.state import FAILED, STATES, SUCCESS
 from flowyml.store.values import Values, split_outputs
 
 if TYPE_CHECKING:
@@ -173,18 +175,21 @@ def execute(run: Run, executor: Executes, *, quiet: bool = False) -> PipelineRes
         raise RunInterrupted(run.result()) from error
     result = run.result()
     if not result.success and not quiet:
-        _log_failures(result)
+        _log_failures(run)
     return result
 
 
-def _log_failures(result: PipelineResult) -> None:
-    failed = result.failed
-    first = [f"  {each.step_name} ({each.state}): {each.error_line}" for each in failed[:_SHOWN_FAILURES]]
-    more = len(failed) - len(first)
+def _log_failures(run: Run) -> None:
+    failures, scheduler = run.failures, run.scheduler
+    first = [
+        f"  {run.item_name(item)} ({STATES[scheduler.state(item)]}): {error_line(failures[item])}"
+        for item in sorted(failures)[:_SHOWN_FAILURES]
+    ]
+    more = len(failures) - len(first)
     _log.error(
         "pipeline %r: %d step(s) failed, result.success is False\n%s%s",
-        result.pipeline_name,
-        len(failed),
+        run.plan.name,
+        len(failures),
         "\n".join(first),
         f"\n  ... and {more} more: see result.failed" if more > 0 else "",
     )
@@ -194,6 +199,7 @@ def _keep_mask(plan: Plan, keep: str | Sequence[str]) -> bytes | None:
     """Return one byte for each step, 1 where its value stays; `None` where all stay.
 
     Raises:
+        TypeError: If it is neither a word nor names.
         ValueError: For a word other than "all" and "leaves", or a name that no step or asset has.
     """
     if isinstance(keep, str):
@@ -202,8 +208,12 @@ def _keep_mask(plan: Plan, keep: str | Sequence[str]) -> bytes | None:
         if keep == "leaves":
             return bytes(len(plan.names))
         raise ValueError(f'keep must be "all", "leaves" or a list of names, got {keep!r}')
+    if not isinstance(keep, Iterable):
+        raise TypeError(f'keep must be "all", "leaves" or a list of names, got {type(keep).__name__} {keep!r:.60}')
     mask = bytearray(len(plan.names))
     for name in keep:
+        if not isinstance(name, str):
+            raise TypeError(f"keep takes names of steps or assets, got {type(name).__name__} {name!r:.60}")
         found = plan.assets.find(name)
         node = found[0] if found else plan.numbers.get(name)
         if node is None:

@@ -11,13 +11,15 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar, overload
 
 from flowyml._words import nearest, unknown_keywords
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -63,11 +65,12 @@ class Step(Generic[P, R_co]):
         outputs: str | Sequence[str] | None = None,
     ) -> None:
         """Check the function and keep what was said about it."""
-        self.func = checked_function(func)
-        functools.update_wrapper(self, func)
-        self.name = name if name is not None else default_name(func)
+        _wear(self, checked_function(func))
+        self.func = func
+        self.name = default_name(func) if name is None else checked_name(name)
         self.inputs = checked_inputs(inputs, self.name)
         self.outputs = checked_outputs(outputs, self.name)
+        self._signature: Signature | None = None
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Run the plain function."""
@@ -105,14 +108,21 @@ class Step(Generic[P, R_co]):
         except AttributeError:
             return False
 
-    @functools.cached_property
+    @property
     def signature(self) -> Signature:
         """What wiring needs to know of the function's signature."""
-        return Signature.of(self.func)
+        if self._signature is None:
+            self._signature = Signature.of(self.func)
+        return self._signature
 
     def __repr__(self) -> str:
         """Name the step and where its function comes from."""
         return f"<Step {self.name!r} of {getattr(self.func, '__qualname__', self.func)!s}>"
+
+
+def _wear(step: Step[..., Any], func: Any) -> None:
+    """Give a step name, doc and signature of its function, and a plain function's attributes."""
+    functools.update_wrapper(step, func, updated=("__dict__",) if inspect.isfunction(func) else ())
 
 
 def _rebuild(func: Callable[..., Any], name: str, inputs: Inputs | None, outputs: tuple[str, ...]) -> Step[..., Any]:
@@ -164,8 +174,7 @@ def step(
     if unknown:
         raise TypeError(unknown_keywords("step()", unknown, ("name", "inputs", "outputs")))
     if isinstance(func, str):
-        hint = f"@step takes a function, not {func!r}; use @step(name={func!r})"
-        raise TypeError(hint)
+        raise TypeError(f"@step takes a function, not {func!r}; use @step(name={func!r})")
 
     def decorate(func: Callable[..., Any]) -> Step[..., Any]:
         return Step(func, name=name, inputs=inputs, outputs=outputs)
@@ -191,11 +200,13 @@ def checked_function(func: Any) -> Any:
     if isinstance(func, Step):
         raise TypeError(f"{func!r} is a step already")
     if not callable(func):
-        raise TypeError(
-            f"a step must be callable, got {type(func).__name__} {_short(func)}; pass the function, not its result"
-        )
+        hint = "pass the function, not its result"
+        if isinstance(func, classmethod):
+            hint = "put @classmethod above @step"
+        raise TypeError(f"a step must be callable, got {type(func).__name__} {func!r:.60}; {hint}")
     inner = func.func if isinstance(func, functools.partial) else func
-    if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
+    called = inner if inspect.isroutine(inner) or inspect.isclass(inner) else type(inner).__call__
+    if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
         raise TypeError(
             f"step {default_name(func)!r} is a generator function, which has no single result; return list(...) of it"
         )
@@ -205,7 +216,23 @@ def checked_function(func: Any) -> Any:
 def default_name(func: Any) -> str:
     """Return the function's own name; a lambda's is "lambda"; "" where there is none."""
     name = getattr(func, "__name__", "")
+    if not isinstance(name, str):
+        return ""
     return "lambda" if name == "<lambda>" else name
+
+
+def checked_name(name: Any) -> str:
+    """Return the name of a step.
+
+    Raises:
+        TypeError: If it is no string.
+        ValueError: If it is empty.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a step must be a string, got {type(name).__name__} {name!r:.60}")
+    if not name:
+        raise ValueError("the name of a step must not be empty")
+    return str(name)
 
 
 def checked_inputs(inputs: Any, step: str) -> Any:
@@ -214,11 +241,17 @@ def checked_inputs(inputs: Any, step: str) -> Any:
     Raises:
         TypeError: If they are neither a name, names, nor a mapping of parameters to names.
     """
-    if inputs is None or isinstance(inputs, str):
-        return inputs
-    if hasattr(inputs, "items"):
-        return {str(parameter): _names(value, "inputs", step) for parameter, value in inputs.items()}
-    return _names(inputs, "inputs", step)
+    if inputs is None:
+        return None
+    if not isinstance(inputs, Mapping):
+        return checked_names("inputs", inputs, step)
+    for parameter in inputs:
+        if not isinstance(parameter, str):
+            raise TypeError(f"inputs of step {step!r} must have parameter names as keys, got {parameter!r:.60}")
+    return {
+        parameter: wanted if isinstance(wanted, str) else checked_names(f"inputs[{parameter!r}]", wanted, step)
+        for parameter, wanted in inputs.items()
+    }
 
 
 def checked_outputs(outputs: Any, step: str) -> tuple[str, ...]:
@@ -230,23 +263,31 @@ def checked_outputs(outputs: Any, step: str) -> tuple[str, ...]:
     """
     if outputs is None:
         return ()
-    names = (outputs,) if isinstance(outputs, str) else _names(outputs, "outputs", step)
-    if len(set(names)) != len(names):
-        raise ValueError(f"step {step!r} declares an output twice: {list(names)}")
-    return tuple(names)
+    names = checked_names("outputs", outputs, step)
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"step {step!r} declares an output twice: {', '.join(map(repr, twice))}")
+    return names
 
 
-def _names(value: Any, what: str, step: str) -> Any:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value):
-        return tuple(value)
-    raise TypeError(f"{what} of step {step!r} must be asset names, got {_short(value)}")
+def checked_names(what: str, names: Any, step: str) -> tuple[str, ...]:
+    """Return one name or several as a tuple.
 
-
-def _short(value: object, limit: int = 60) -> str:
-    text = repr(value)
-    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+    Raises:
+        TypeError: If they are no strings, or in no order.
+        ValueError: If one is empty.
+    """
+    if isinstance(names, str):
+        names = (names,)
+    if isinstance(names, (bytes, Mapping, AbstractSet)) or not hasattr(type(names), "__iter__"):
+        raise TypeError(f"{what} of step {step!r} must be a name or a list of names, got {names!r:.60}")
+    found: tuple[str, ...] = tuple(names)
+    for name in found:
+        if not isinstance(name, str):
+            raise TypeError(f"{what} of step {step!r} must be names, got {type(name).__name__} {name!r:.60}")
+        if not name:
+            raise ValueError(f"{what} of step {step!r} must not be empty names")
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +307,7 @@ class Signature:
     positional: tuple[str, ...] = ()
     keyword_only: tuple[str, ...] = ()
     positional_only: int = 0
-    defaults: Mapping[str, Any] = None  # type: ignore[assignment]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
     var_positional: str | None = None
     var_keyword: bool = False
     readable: bool = True
@@ -275,11 +316,11 @@ class Signature:
     def of(cls, func: Callable[..., Any]) -> Signature:
         """Read the signature of a function; numpy's functions have one or not by version, so theirs is not used."""
         if type(func).__name__ == "ufunc":
-            return cls(defaults={}, readable=False)
+            return cls(readable=False)
         try:
             parameters = inspect.signature(func).parameters.values()
         except (TypeError, ValueError):
-            return cls(defaults={}, readable=False)
+            return cls(readable=False)
         kinds = inspect.Parameter
         by_position = [p.name for p in parameters if p.kind in {kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD}]
         return cls(
@@ -295,6 +336,10 @@ class Signature:
     def names(self) -> tuple[str, ...]:
         """All named parameters, left to right."""
         return self.positional + self.keyword_only
+
+    def takes(self, name: str) -> bool:
+        """Tell whether a value can be passed under that name."""
+        return name in self.positional or name in self.keyword_only or self.var_keyword
 
     def near(self, name: str) -> str:
         """Return ", did you mean ...?" for a misspelled parameter, else ""."""

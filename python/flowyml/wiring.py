@@ -8,62 +8,30 @@ whole context.
 Form (what add_step was told) + Signature + Assets ──wire()──▶ Wired: Template (how to call) + references + problems
 ```
 
-Steps that were added in the same way share one `Form` and so one `Template`: a fan-out of a million is wired once.
+Steps that were added in the same way share one `Form` and so one `Template`: a fan-out of a million is wired once, and
+in a chain `Wired.with_reads` puts the other steps' inputs in the places of the first one's.
 The module decides about one step at a time and knows nothing of graphs, runs or workers.
 """
 
 from __future__ import annotations
 
-import fnmatch
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from flowyml._coroutines import blocking
-from flowyml._words import listed, nearest
+from flowyml._words import listed
+from flowyml.forms import is_glob
 from flowyml.store.values import Gather, Items, Output, Reference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from types import CodeType
+    from collections.abc import Callable, Iterable, Sequence
 
-    from flowyml.steps import Inputs, Signature, Step
+    from flowyml.forms import Assets, Form, Found
+    from flowyml.steps import Inputs, Signature
 
 # Where an argument comes from; the second half of a source says which.
 PARAM, ITEM, ASSET, VALUE, SPREAD = range(5)
-
-
-class Place(NamedTuple):
-    """Where a step was added: resolved to file and line only when a message needs it."""
-
-    code: CodeType
-    instruction: int
-
-    @property
-    def line(self) -> int:
-        """The line number."""
-        for start, end, line in self.code.co_lines():
-            if start <= self.instruction < end and line is not None:
-                return line
-        return self.code.co_firstlineno
-
-    def __str__(self) -> str:
-        """Return "file:line"."""
-        return f"{self.code.co_filename}:{self.line}"
-
-
-@dataclass(slots=True, eq=False)
-class Form:
-    """What one way of adding a step says; shared by all steps added in that way."""
-
-    step: Step[..., Any]
-    keys: tuple[str, ...]
-    place: Place
-    inputs: Inputs | None = None
-    outputs: tuple[str, ...] = ()
-    after: tuple[str, ...] = ()
-    items: Sequence[Any] | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -119,14 +87,39 @@ class Template:
 
 @dataclass(slots=True)
 class Wired:
-    """The outcome of wiring one form."""
+    """The outcome of wiring one form.
+
+    Attributes:
+        template: How the function is called; `None` if something is wrong.
+        references: What the arguments that are read from assets refer to.
+        producers: The steps to wait for.
+        own_risk: Steps that this wiring reads without naming them: one that is among them must not read itself.
+        slots: For each declared input that is one asset, where it stands in `references` and in `producers`.
+        problems: What is wrong.
+        used: Names of run inputs and context values that are taken.
+    """
 
     template: Template | None
     references: tuple[Reference, ...]
     producers: list[int]
     own_risk: frozenset[int]
+    slots: dict[int, tuple[int, int]]
     problems: list[str]
     used: set[str]
+
+    def with_reads(self, reads: tuple[str, ...], assets: Assets) -> tuple[tuple[Reference, ...], list[int]] | None:
+        """Return references and producers of a step that has these inputs instead; `None` if it differs in more."""
+        if self.template is None or len(self.slots) != len(reads):
+            return None
+        references, producers = list(self.references), list(self.producers)
+        for position, asset in enumerate(reads):
+            found = assets.find(asset)
+            if found is None or assets.forms[found[0]].items is not None:
+                return None
+            at, producer = self.slots[position]
+            references[at] = assets.reference(found)
+            producers[producer] = found[0]
+        return tuple(references), producers
 
 
 @dataclass(slots=True)
@@ -145,117 +138,31 @@ class Scope:
         return None
 
 
-class Assets:
-    """Which step produces which asset.
-
-    A step without declared outputs produces one asset of its own name, so those need no entry of their own.
-
-    Args:
-        names: Step names with their numbers, in add order.
-        forms: The form of each step.
-    """
-
-    def __init__(self, names: Mapping[str, int], forms: Sequence[Form]) -> None:
-        """Enter the declared outputs."""
-        self.names = names
-        self.forms = forms
-        self.problems: list[str] = []
-        self.firsts: Sequence[int] = range(len(forms))
-        self._declared: dict[str, tuple[int, int | None]] = {}
-        self._globs: dict[str, list[tuple[int, int | None]]] = {}
-        self._plain: dict[int, bool] = {}
-        declaring = {id(form) for form in set(forms) if form.outputs}
-        if declaring:
-            for node in names.values():
-                if id(forms[node]) in declaring:
-                    self._declare(node)
-
-    def _declare(self, node: int) -> None:
-        outputs = self.forms[node].outputs
-        for index, asset in enumerate(outputs):
-            if asset in self._declared:
-                self._clash(asset, self._declared[asset][0], node)
-            elif self.names.get(asset, node) != node:
-                self._clash(asset, self.names[asset], node)
-            else:
-                self._declared[asset] = (node, index if len(outputs) > 1 else None)
-
-    def _clash(self, asset: str, first: int, second: int) -> None:
-        names = list(self.names)
-        if self.forms[first].outputs and asset in self.forms[first].outputs:
-            sentence = f"Multiple nodes produce asset {asset!r}"
-        elif self.forms[first].outputs:
-            sentence = f"asset {asset!r} has the name of another step"
-        else:
-            sentence = f"Multiple nodes produce asset {asset!r}"
-        pair = ", ".join(f"{names[node]!r} ({self.forms[node].place})" for node in (first, second))
-        self.problems.append(f"{sentence}: {pair}")
-
-    def find(self, asset: str) -> tuple[int, int | None] | None:
-        """Return `(node, output)` of an asset; the output is `None` for a whole return value."""
-        found = self._declared.get(asset)
-        if found is None and asset in self.names:
-            node = self.names[asset]
-            found = None if self.forms[node].outputs else (node, None)
-        return found
-
-    def match(self, pattern: str) -> list[tuple[int, int | None]]:
-        """Return all assets that fit a glob, in add order."""
-        if pattern not in self._globs:
-            fits = re.compile(fnmatch.translate(pattern)).match
-            self._globs[pattern] = [found for asset, found in self._all() if fits(asset)]
-        return self._globs[pattern]
-
-    def _all(self) -> Iterator[tuple[str, tuple[int, int | None]]]:
-        for name, node in self.names.items():
-            outputs = self.forms[node].outputs
-            for index, asset in enumerate(outputs or (name,)):
-                yield asset, (node, index if len(outputs) > 1 else None)
-
-    def reference(self, found: tuple[int, int | None]) -> Reference:
-        """Return the reference to an asset's value."""
-        node, output = found
-        first, items = self.firsts[node], self.forms[node].items
-        if items is not None:
-            return Items(first, len(items))
-        return first if output is None else Output(first, output)
-
-    def hint(self, asset: str) -> str:
-        """Say what could be meant by an asset that does not exist."""
-        node = self.names.get(asset)
-        if node is not None:
-            return f"; {asset!r} is a step, its outputs are {listed(self.forms[node].outputs)}"
-        return nearest(asset, [*self._declared, *self.names])
-
-
-def wire(form: Form, assets: Assets, scope: Scope, without: int | None = None) -> Wired:
+def wire(form: Form, assets: Assets, scope: Scope, reads: tuple[str, ...] = (), *, without: int | None = None) -> Wired:
     """Decide where each parameter of a form gets its value from.
 
     Args:
         form: What `add_step` was told.
         assets: Who produces what.
         scope: Values of the run's inputs and the contexts.
+        reads: The declared inputs of this step, where they differ from step to step.
         without: A step that must not be read without being named: the step itself.
     """
-    return _Wiring(form, assets, scope, without).wire()
-
-
-def is_glob(name: str) -> bool:
-    """Tell whether an input is a pattern rather than a name."""
-    return any(sign in name for sign in "*?[")
+    return _Wiring(form, assets, scope, form.inputs_of(reads), without).wire()
 
 
 class _Wiring:
     """The wiring of one form, source by source."""
 
-    def __init__(self, form: Form, assets: Assets, scope: Scope, without: int | None) -> None:
-        self.form, self.assets, self.scope, self.without = form, assets, scope, without
+    def __init__(self, form: Form, assets: Assets, scope: Scope, inputs: Inputs | None, without: int | None) -> None:
+        self.form, self.assets, self.scope, self.inputs, self.without = form, assets, scope, inputs, without
         self.signature: Signature = form.step.signature
         self.sources: dict[str, tuple[int, Any]] = {}
         self.spread: list[tuple[int, Any]] = []
         self.references: list[Reference] = []
         self.producers: list[int] = []
         self.own_risk: set[int] = set()
+        self.slots: dict[int, tuple[int, int]] = {}
         self.problems: list[str] = []
         self.used: set[str] = set()
 
@@ -268,9 +175,14 @@ class _Wiring:
         else:
             self._take_by_position()
         self._take_after()
-        template = None if self.problems else self._template()
         return Wired(
-            template, tuple(self.references), self.producers, frozenset(self.own_risk), self.problems, self.used
+            None if self.problems else self._template(),
+            tuple(self.references),
+            self.producers,
+            frozenset(self.own_risk),
+            self.slots,
+            self.problems,
+            self.used,
         )
 
     # -- the sources, in order of precedence
@@ -278,74 +190,78 @@ class _Wiring:
     def _take_params(self) -> None:
         signature = self.signature
         for index, key in enumerate(self.form.keys):
-            if not signature.readable or signature.var_keyword or key in signature.names:
+            if not signature.readable or signature.takes(key):
                 self.sources[key] = (PARAM, index)
             else:
-                hint = signature.near(key) or f"; it takes {listed(signature.names) or 'no parameters'}"
-                self.problems.append(f"unknown parameter {key!r} in params{hint}")
+                self.problems.append(f"unknown parameter {key!r} in params{self._takes(key)}")
+
+    def _takes(self, parameter: str) -> str:
+        """Say which parameter could be meant, or which there are."""
+        signature = self.signature
+        if parameter == signature.var_positional:
+            return f"; *{parameter} takes inputs: inputs={{{parameter!r}: [...]}}"
+        return signature.near(parameter) or f"; it takes {listed(signature.names) or 'no parameters'}"
 
     def _take_item(self) -> None:
+        """The item of a map goes to the first parameter that is free, by position if there is such a one."""
         if self.form.items is None:
             return
-        named = self._named_inputs()
-        free = [name for name in self.signature.positional if name not in self.sources and name not in named]
-        if free:
+        signature, named = self.signature, self._named_inputs()
+        free = [name for name in signature.names if name not in self.sources and name not in named]
+        if free and (free[0] in signature.positional or not signature.var_positional):
             self.sources[free[0]] = (ITEM, None)
-        elif self.signature.var_positional:
+        elif signature.var_positional:
             self.spread.append((ITEM, None))
         else:
             self.problems.append("no parameter is left for the items of the map")
 
     def _named_inputs(self) -> set[str]:
-        inputs = self.form.inputs
-        if inputs is None:
+        if self.inputs is None:
             return set()
-        return {inputs} if isinstance(inputs, str) else set(inputs)
+        return {self.inputs} if isinstance(self.inputs, str) else set(self.inputs)
 
     def _take_inputs(self) -> None:
-        inputs = self.form.inputs
+        inputs = self.inputs
         if isinstance(inputs, Mapping):
-            for parameter, wanted in inputs.items():
-                self._take_named(parameter, wanted)
+            for position, (parameter, wanted) in enumerate(inputs.items()):
+                self._take_named(parameter, wanted, position)
         elif inputs is not None:
             self._place((inputs,) if isinstance(inputs, str) else tuple(inputs))
 
-    def _take_named(self, parameter: str, wanted: Any) -> None:
-        signature = self.signature
-        if parameter == signature.var_positional:
+    def _take_named(self, parameter: str, wanted: Any, position: int) -> None:
+        if parameter == self.signature.var_positional:
             for name in (wanted,) if isinstance(wanted, str) else wanted:
                 self._take_spread(name)
-        elif parameter not in signature.names and not signature.var_keyword:
-            self.problems.append(f"unknown parameter {parameter!r} in inputs{signature.near(parameter)}")
-        elif parameter in self.sources:
-            self.problems.append(f"parameter {parameter!r} stands in params and in inputs")
-        else:
-            self._fill(parameter, wanted)
+        elif not self.signature.takes(parameter):
+            self.problems.append(f"unknown parameter {parameter!r} in inputs{self._takes(parameter)}")
+        elif parameter not in self.sources:  # else params give it, and params go first
+            self._fill(parameter, wanted, position)
 
     def _place(self, names: tuple[str, ...]) -> None:
         """Names first, then the remaining inputs fill the remaining parameters left to right."""
         remaining = []
-        for name in names:
-            if name in self.signature.names and name not in self.sources:
-                self._fill(name, name)
-            else:
-                remaining.append(name)
+        for position, name in enumerate(names):
+            if name not in self.signature.names:
+                remaining.append((position, name))
+            elif name not in self.sources:
+                self._fill(name, name, position)
         free = [name for name in self.signature.names if name not in self.sources]
-        for parameter, name in zip(free, remaining, strict=False):
-            self._fill(parameter, name)
-        for name in remaining[len(free) :]:
-            self._take_left_over(name)
+        for parameter, (position, name) in zip(free, remaining, strict=False):
+            self._fill(parameter, name, position)
+        for position, name in remaining[len(free) :]:
+            self._take_left_over(name, position)
 
-    def _take_left_over(self, name: str) -> None:
+    def _take_left_over(self, name: str, position: int) -> None:
         if self.signature.var_positional:
-            self._take_spread(name)
+            self._take_spread(name, position)
         elif self.signature.var_keyword and not is_glob(name):
-            self._fill(name, name)
+            self._fill(name, name, position)
         else:
             self.problems.append(f"no parameter is left for input {name!r}")
 
-    def _take_spread(self, name: str) -> None:
-        source = self._source(name)
+    def _take_spread(self, name: str, position: int | None = None) -> None:
+        """Pass an asset to `*args`; of a glob or a mapped step, each value is an argument of its own."""
+        source = self._noted(name, position)
         if source is None:
             return
         kind, which = source
@@ -360,16 +276,15 @@ class _Wiring:
             source = self._implicit(name) or self._from_scope(name)
             if source is not None:
                 self.sources[name] = source
-            elif name == "context" and name not in self.signature.defaults:
-                self.sources[name] = (VALUE, self.scope.context)
             elif name not in self.signature.defaults:
                 missing.append(name)
-        if missing and self.scope.complete:
+        if missing and not self.problems and self.scope.complete:
             self._report_missing(missing)
 
     def _report_missing(self, missing: list[str]) -> None:
-        hints = [nearest(name, [*self.scope.inputs, *self.scope.context, *self.assets.names]) for name in missing]
-        hint = next((hint for hint in hints if hint), "; give params, inputs, run(inputs=) or a context value")
+        known = [*self.scope.inputs, *self.scope.context, *self.assets.names]
+        hints = (self.assets.near(name, known) for name in missing)
+        hint = next(filter(None, hints), "; give params, inputs, run(inputs=) or a context value")
         self.problems.append(f"Missing required parameters: {missing}{hint}")
 
     def _implicit(self, name: str) -> tuple[int, Any] | None:
@@ -383,43 +298,59 @@ class _Wiring:
         source = self.scope.find(name)
         if source is not None:
             self.used.add(name)
+        elif name == "context" and name not in self.signature.defaults:
+            source = VALUE, self.scope.context
         return source
 
     def _take_by_position(self) -> None:
-        """Without a signature all is passed by position: parameters, then the item, then the inputs."""
+        """Without a signature all is passed by position: parameters, then the item, then each input as one argument."""
         self.spread = [(PARAM, index) for index in range(len(self.form.keys))]
         self.sources = {}
         if self.form.items is not None:
             self.spread.append((ITEM, None))
-        inputs = self.form.inputs
+        inputs = self.inputs
         if isinstance(inputs, Mapping):
             self.problems.append("the function does not tell its parameters: give inputs as a list, in order")
         elif inputs is not None:
-            for name in (inputs,) if isinstance(inputs, str) else inputs:
-                self._take_spread(name)
+            sources = map(self._source, (inputs,) if isinstance(inputs, str) else inputs)
+            self.spread.extend(source for source in sources if source is not None)
 
     def _take_after(self) -> None:
         for name in self.form.after:
             if name in self.assets.names:
                 self.producers.append(self.assets.names[name])
             else:
-                self.problems.append(f"after={name!r} is no step{nearest(name, self.assets.names)}")
+                self.problems.append(f"after={name!r} is no step{self.assets.near(name, self.assets.names)}")
 
     # -- assets
 
-    def _fill(self, parameter: str, wanted: Any) -> None:
-        source = self._source(wanted)
+    def _fill(self, parameter: str, wanted: Any, position: int) -> None:
+        source = self._noted(wanted, position)
         if source is not None:
             self.sources[parameter] = source
 
-    def _source(self, wanted: Any) -> tuple[int, Any] | None:
+    def _noted(self, wanted: Any, position: int | None) -> tuple[int, Any] | None:
+        """Return the source of a declared input, and note where it stands if it is a single asset."""
+        at, producer = len(self.references), len(self.producers)
+        source = self._source(wanted)
+        if source is None or source[0] != ASSET or position is None:
+            return source
+        if isinstance(self.references[at], (int, Output)):
+            self.slots[position] = (at, producer)
+        return source
+
+    def _source(self, wanted: str | Sequence[str]) -> tuple[int, Any] | None:
         """Return the source of a declared input: an asset, a run input, a glob, or a list of them."""
         if isinstance(wanted, str):
-            return self._glob(wanted) if is_glob(wanted) else self._single(wanted)
-        found: list[tuple[int, int | None]] = []
-        for name in wanted:
-            found.extend(self._found(name))
-        return self._gather(found)
+            return self._several([wanted]) if self._is_pattern(wanted) else self._single(wanted)
+        if wanted and all(self.assets.find(name) is None and name in self.scope.inputs for name in wanted):
+            self.used.update(wanted)
+            return VALUE, [self.scope.inputs[name] for name in wanted]
+        return self._several(wanted)
+
+    def _is_pattern(self, name: str) -> bool:
+        """A step may well be called "chunk[0]": what exists under that very name is no pattern."""
+        return is_glob(name) and self.assets.find(name) is None and name not in self.scope.inputs
 
     def _single(self, asset: str) -> tuple[int, Any] | None:
         found = self.assets.find(asset)
@@ -428,29 +359,34 @@ class _Wiring:
         if asset in self.scope.inputs:
             self.used.add(asset)
             return VALUE, self.scope.inputs[asset]
-        self.problems.append(f"requires undefined asset {asset!r}{self.assets.hint(asset)}")
+        self._report_undefined(asset)
         return None
 
-    def _glob(self, pattern: str) -> tuple[int, Any] | None:
-        found = self._found(pattern)
-        return self._gather(found) if found else None
+    def _several(self, names: Sequence[str]) -> tuple[int, Any]:
+        """Gather the assets of all names and patterns in one list; a mapped step alone is one already."""
+        found = [each for name in names for each in self._found(name)]
+        references = tuple(self.assets.reference(each) for each in found)
+        if len(references) == 1 and isinstance(references[0], Items):
+            return self._asset(references[0], [found[0][0]])
+        return self._asset(Gather(references), [node for node, _ in found])
 
-    def _found(self, name: str) -> list[tuple[int, int | None]]:
-        if is_glob(name) and self.assets.find(name) is None:
+    def _found(self, name: str) -> list[Found]:
+        if self._is_pattern(name):
             found = [each for each in self.assets.match(name) if each[0] != self.without]
             self.own_risk.update(node for node, _ in found)
         else:
             one = self.assets.find(name)
             found = [one] if one is not None else []
         if not found:
-            self.problems.append(f"requires undefined asset {name!r}{self.assets.hint(name)}")
+            self._report_undefined(name)
         return found
 
-    def _gather(self, found: list[tuple[int, int | None]]) -> tuple[int, Any]:
-        references = tuple(self.assets.reference(each) for each in found)
-        if len(references) == 1 and isinstance(references[0], Items):
-            return self._asset(references[0], [found[0][0]])
-        return self._asset(Gather(references), [node for node, _ in found])
+    def _report_undefined(self, asset: str) -> None:
+        if asset in self.scope.inputs:
+            hint = "; run inputs and outputs of steps do not go into one list, add a step that returns the value"
+        else:
+            hint = self.assets.hint(asset, self.scope.inputs)
+        self.problems.append(f"requires undefined asset {asset!r}{hint}")
 
     def _asset(self, reference: Reference, producers: Iterable[int]) -> tuple[int, Any]:
         self.references.append(reference)

@@ -3,7 +3,7 @@
 One step a message is right for steps of a millisecond and hopeless for steps of a microsecond, so the size follows
 the measured time of a step: as many as fill the target time, never more than a fair share of what is ready (so that
 the last ones spread over all workers), and growing at most fourfold at a time, since the first steps may not be like
-the rest.
+the rest. What was measured first is the mean to begin with.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class BatchSizer:
     >>> sizer = BatchSizer(target=0.001, most=1000)
     >>> sizer.limit(ready=10_000, workers=2)
     1
-    >>> for _ in range(9):
+    >>> for _ in range(5):
     ...     sizer.observe(count=1, seconds=1e-6)
     >>> sizer.limit(ready=10_000, workers=2), sizer.limit(ready=12, workers=2)
     (1000, 1)
@@ -37,7 +37,7 @@ class BatchSizer:
         """Start with one step at a time."""
         self._target = target
         self._most = most
-        self._mean = target
+        self._mean: float | None = None
         self._grown = 1
 
     def limit(self, ready: int, workers: int) -> int:
@@ -47,6 +47,7 @@ class BatchSizer:
 
     def observe(self, count: int, seconds: float) -> None:
         """Take in how long a batch of `count` steps took."""
-        self._mean += _NEWEST * (seconds / count - self._mean)
+        time = seconds / count
+        self._mean = time if self._mean is None else self._mean + _NEWEST * (time - self._mean)
         fitting = int(self._target / self._mean) if self._mean > 0 else self._most
         self._grown = max(1, min(fitting, _GROWTH * self._grown))

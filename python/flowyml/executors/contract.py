@@ -22,6 +22,15 @@ class Executor(ABC):
 
     Attributes:
         order: Which of the ready steps goes first: as they were added, or by critical path and then as they were added.
+
+    >>> from flowyml import Executor, LocalExecutor, Pipeline
+    >>> class Announced(Executor):
+    ...     def execute(self, run):
+    ...         print("begins")
+    ...         LocalExecutor().execute(run)
+    >>> Pipeline("one").add_step(max, params={"a": 1, "b": 2}).run(executor=Announced())["max"]
+    begins
+    2
     """
 
     order: ClassVar[Literal["critical_path", "add"]] = "critical_path"

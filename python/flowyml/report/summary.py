@@ -1,4 +1,4 @@
-"""The summary of a run as text; a pure function of its result."""
+"""The summary of a run as text; pure functions of what a result says."""
 
 from __future__ import annotations
 
@@ -22,7 +22,17 @@ if TYPE_CHECKING:
         @property
         def error_line(self) -> str | None: ...  # noqa: D102
         @property
-        def items(self) -> Sequence[StepLine]: ...  # noqa: D102
+        def items(self) -> Sequence[object]: ...  # noqa: D102
+
+    class Tallied(Protocol):
+        """What the summary needs of the steps of one function."""
+
+        @property
+        def label(self) -> str: ...  # noqa: D102
+        @property
+        def size(self) -> int: ...  # noqa: D102
+        @property
+        def states(self) -> Mapping[str, int]: ...  # noqa: D102
 
     class Summarised(Protocol):
         """What the summary needs of a run."""
@@ -36,18 +46,28 @@ if TYPE_CHECKING:
         def state(self) -> str: ...  # noqa: D102
         @property
         def success(self) -> bool: ...  # noqa: D102
-        @property
-        def step_results(self) -> Mapping[str, StepLine]: ...  # noqa: D102
 
 
-# A terminal shows about this many lines; more steps than that are counted by state, with what went wrong in full.
-_MOST_LINES = 30
-_MOST_TROUBLES = 10
+# A terminal shows about this many lines; more steps than that are counted, and the first that failed are told in full.
+MOST_LINES = 30
+MOST_TROUBLES = 10
 _SIGNS = {"success": "✓", "cached": "✓", "failed": "✗", "timed_out": "✗", "skipped": "-", "upstream_failed": "✗"}
 
 
-def summary(result: Summarised) -> str:
-    """Return the run in a few lines."""
+def summary(result: Summarised, steps: Iterable[StepLine]) -> str:
+    """Return the run in a few lines, one for each step."""
+    return _text(result, map(_line, steps))
+
+
+def summary_by_function(result: Summarised, tallies: Sequence[Tallied], troubles: Sequence[StepLine]) -> str:
+    """Return the run in a few lines: the steps of one function together, and some that failed."""
+    shown = [_tally(tally) for tally in tallies[:MOST_LINES]]
+    if len(tallies) > MOST_LINES:
+        shown.append(f"· {len(tallies) - MOST_LINES:,} more functions")
+    return _text(result, [*shown, *map(_line, troubles)])
+
+
+def _text(result: Summarised, lines: Iterable[str]) -> str:
     status = f"✓ {result.state.upper()}" if result.success else f"✗ {result.state.upper()}"
     head = [
         f"Pipeline: {result.pipeline_name}",
@@ -56,8 +76,6 @@ def summary(result: Summarised) -> str:
         f"Duration: {result.duration_seconds:.2f}s",
         "Steps:",
     ]
-    steps = result.step_results
-    lines = map(_line, steps.values()) if len(steps) <= _MOST_LINES else _counted(steps.values())
     return "\n".join([*head, *(f"  {line}" for line in lines)])
 
 
@@ -70,14 +88,11 @@ def _line(step: StepLine) -> str:
     return f"{_SIGNS.get(state, '·')} {step.step_name}{count}: {step.duration_seconds:.2f}s{word}{retries}{tail}"
 
 
-def _counted(steps: Iterable[StepLine]) -> Iterator[str]:
-    counts: dict[str, int] = {}
-    troubles: list[str] = []
-    for step in steps:
-        state = str(step.state)
-        counts[state] = counts.get(state, 0) + 1
-        if state in {"failed", "timed_out"} and len(troubles) < _MOST_TROUBLES:
-            troubles.append(_line(step))
-    for state, count in counts.items():
-        yield f"{_SIGNS.get(state, '·')} {count:,} {state}"
-    yield from troubles
+def _tally(tally: Tallied) -> str:
+    signs = {_SIGNS.get(state, "·") for state in tally.states}
+    sign = next((sign for sign in "✗·-✓" if sign in signs), "✓")
+    return f"{sign} {tally.size:,} {tally.label}: {', '.join(_counted(tally.states))}"
+
+
+def _counted(states: Mapping[str, int]) -> Iterator[str]:
+    return (f"{count:,} {state}" for state, count in states.items())

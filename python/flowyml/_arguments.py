@@ -1,0 +1,159 @@
+"""Arguments at the door: what a user hands to a pipeline, checked before anything else happens.
+
+Every function returns its argument in the form in which the package keeps it, or raises an error that names what was
+given and what would do. It knows nothing of graphs or runs.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from flowyml._words import unknown_keywords
+from flowyml.contexts import Context
+from flowyml.executors.contract import Executor
+from flowyml.forms import is_glob
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flowyml.steps import Step
+
+# Keywords of the 2.2.1 documentation that concern what this package does not do.
+_OUT_OF_SCOPE = frozenset(
+    [
+        "stack",
+        "project",
+        "project_name",
+        "version",
+        "env",
+        "auto_track",
+        "auto_discover",
+        "enable_experiment_tracking",
+        "auto_start_ui",
+        "orchestrator",
+        "docker_config",
+    ]
+)
+
+
+def warn_out_of_scope(where: str, unknown: Mapping[str, object], known: Sequence[str]) -> None:
+    """Warn once of keywords that 2.2.1 has and this package has not; called by what the user calls.
+
+    Raises:
+        TypeError: For any other unknown keyword, with the nearest known one.
+    """
+    strange = [name for name in unknown if name not in _OUT_OF_SCOPE]
+    if strange:
+        raise TypeError(unknown_keywords(where, strange, known))
+    if unknown:
+        names = ", ".join(sorted(unknown))
+        warnings.warn(f"{where} ignores {names}: out of scope of this package", UserWarning, stacklevel=3)
+
+
+def checked_text(what: str, text: Any) -> str:
+    """Return a name as a plain string.
+
+    Raises:
+        TypeError: If it is no string.
+        ValueError: If it is empty.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"{what} must be a string, got {type(text).__name__} {text!r:.60}")
+    if not text:
+        raise ValueError(f"{what} must not be empty")
+    return str(text)
+
+
+def checked_params(params: Any, step: object) -> Mapping[str, Any]:
+    """Return parameter values as a mapping.
+
+    Raises:
+        TypeError: If they are no mapping, or not by name.
+    """
+    name = getattr(step, "name", None) or getattr(step, "__name__", None) or repr(step)
+    if not isinstance(params, Mapping):
+        raise TypeError(f"params of step {name!r} must be a mapping of parameter names to values, got {params!r:.60}")
+    for key in params:
+        if not isinstance(key, str):
+            raise TypeError(f"params of step {name!r} must have parameter names as keys, got {key!r:.60}")
+    return params
+
+
+def checked_items(items: Any) -> Sequence[Any]:
+    """Return the items of a map as a sequence of their own; a `range` as it is.
+
+    Raises:
+        TypeError: If they are not iterable, or one string.
+    """
+    if isinstance(items, range):
+        return items
+    if isinstance(items, (str, bytes)):
+        raise TypeError(
+            f"map() takes items one by one, got the {type(items).__name__} {items!r:.40}; use list(...) if you mean it"
+        )
+    if not hasattr(type(items), "__iter__") and not hasattr(type(items), "__getitem__"):
+        raise TypeError(f"map() takes an iterable of items, got {type(items).__name__} {items!r:.40}")
+    return list(items)
+
+
+def checked_values(where: str, values: Any) -> dict[str, Any]:
+    """Return named values as a dict of their own.
+
+    Raises:
+        TypeError: If they are no mapping, or not by name.
+    """
+    if values is None:
+        return {}
+    if not isinstance(values, Mapping):
+        raise TypeError(f"{where} takes a mapping of names to values, got {type(values).__name__} {values!r:.60}")
+    for key in values:
+        if not isinstance(key, str):
+            raise TypeError(f"{where} must have names as keys, got {key!r:.60}")
+    return dict(values)
+
+
+def as_context(values: Any) -> Context:
+    """Return a context as it is, and a mapping as a new one.
+
+    Raises:
+        TypeError: If it is neither.
+    """
+    return values if isinstance(values, Context) else Context(**checked_values("Pipeline(context=)", values))
+
+
+def checked_executor(executor: Any) -> Executor | None:
+    """Return an executor or `None` as it is.
+
+    Raises:
+        TypeError: If it is neither.
+    """
+    if executor is None or isinstance(executor, Executor):
+        return executor
+    got = repr(executor)
+    if isinstance(executor, type):
+        got = f"the class {executor.__name__}; make one: {executor.__name__}()"
+    raise TypeError(f"executor must be a LocalExecutor, a ParallelExecutor or another Executor, got {got}")
+
+
+def shape_of(inputs: Any, step: Step[..., Any]) -> tuple[tuple[Any, ...], tuple[str, ...]] | None:
+    """Return what declared inputs have in common from step to step, and the names that differ.
+
+    Returns:
+        `None` unless every input is one plain name. The shape is the parameters of a mapping; of a list, the
+        inputs that are parameters by name, since those go there.
+    """
+    if isinstance(inputs, str):
+        inputs = (inputs,)
+    by_name = type(inputs) is dict
+    reads = tuple(inputs.values()) if by_name else inputs
+    if type(reads) not in {tuple, list}:
+        return None
+    for name in reads:
+        if type(name) is not str or is_glob(name):
+            return None
+    if by_name:
+        return tuple(inputs), reads
+    parameters = step.signature.names
+    return (None, *[name if name in parameters else None for name in reads]), tuple(reads)

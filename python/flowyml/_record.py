@@ -1,0 +1,312 @@
+"""The record of a run: its flat arrays after the end, and what is read from them.
+
+```
+scheduler ──▶ states, attempts, workers, starts, ends (one entry an item) ┐
+run       ──▶ values, failures                                            ├──▶ Record ──▶ result.py makes objects of it
+plan      ──▶ names, forms, assets                                        ┘
+```
+
+Items are calls: a step has one, a mapped step one for each of its items. The record answers by step number and item
+number; it makes no object for a step. A value is loaded when it is read.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from functools import cached_property
+from itertools import compress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flowyml._traceback import message_text
+from flowyml._words import nearest
+from flowyml.errors import StepNotRunError
+from flowyml.state import CODES, STATES, StepState
+from flowyml.store.values import MISSING, Outputs
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from flowyml.plan import Plan
+    from flowyml.run import Run
+
+_UPSTREAM_FAILED = CODES[StepState.UPSTREAM_FAILED]
+_OWN_FAILURES = {CODES[StepState.FAILED], CODES[StepState.TIMED_OUT]}
+# What an interrupt cut off is cancelled.
+_AT_THE_END = bytes(code if code >= CODES[StepState.SUCCESS] else CODES[StepState.CANCELLED] for code in range(256))
+# From the states of all items to one byte each: 1 where there is a value.
+_HAS_VALUE = bytes(code < len(STATES) and STATES[code].has_value for code in range(256))
+
+
+class Tally(NamedTuple):
+    """How the steps of one function ended.
+
+    Attributes:
+        label: Name of the step as it was declared.
+        size: How many there are, each item of a mapped step counted.
+        states: How many of them are in each state.
+    """
+
+    label: str
+    size: int
+    states: dict[str, int]
+
+
+class Record:
+    """The arrays of one run, and what is read from them.
+
+    Args:
+        run: The run, ended.
+
+    Attributes:
+        empty_states: The states of mapped steps without items.
+    """
+
+    def __init__(self, run: Run) -> None:
+        """Copy the scheduler's arrays, take over values and failures."""
+        self.plan: Plan = run.plan
+        self.values = run.values
+        self.failures = run.failures
+        scheduler = run.scheduler
+        self.states = scheduler.states().translate(_AT_THE_END)
+        self.attempts = scheduler.attempts()
+        self.workers = memoryview(scheduler.workers()).cast("H")
+        self.starts = memoryview(scheduler.starts()).cast("d")
+        self.ends = memoryview(scheduler.ends()).cast("d")
+        self._began, self._began_at = run.started, run.started_at
+        self._culprits: dict[int, int] = {}
+        self.empty_states = {
+            node: STATES[scheduler.node_state(node)] for node, count in enumerate(self.plan.counts or ()) if count == 0
+        }
+
+    # -- items and steps
+
+    def items_of(self, node: int) -> range:
+        """Return the items of a step."""
+        first, items = self.plan.firsts[node], self.plan.forms[node].items
+        return range(first, first + (1 if items is None else len(items)))
+
+    def node_of(self, item: int) -> int:
+        """Return the step of an item."""
+        if self.plan.counts is None:
+            return item
+        return bisect_right(self.plan.firsts, item, hi=len(self.plan.forms)) - 1
+
+    def is_mapped(self, node: int) -> bool:
+        """Tell whether a step is a mapped one."""
+        return self.plan.forms[node].items is not None
+
+    # -- states and times
+
+    def at(self, seconds: float) -> datetime:
+        """Return the time of day of a monotonic time."""
+        return self._began_at + timedelta(seconds=seconds - self._began)
+
+    def state(self, item: int) -> StepState:
+        """Return an item's state."""
+        return STATES[self.states[item]]
+
+    def has_trouble(self) -> bool:
+        """Tell whether some item ended in another state than success, cached or skipped."""
+        fine = (StepState.SUCCESS, StepState.CACHED, StepState.SKIPPED)
+        return sum(self.states.count(state.code) for state in fine) != len(self.states)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many items are in each state that occurs."""
+        return _by_name(Counter(self.states))
+
+    def tallies(self) -> list[Tally]:
+        """Return how the steps ended, function by function, in the order in which each was added first."""
+        plan, states = self.plan, self.states
+        groups: dict[int, tuple[str, Counter[int]]] = {}
+        for node, form in enumerate(plan.forms):
+            _, counter = groups.setdefault(id(form.step), (form.step.name or plan.names[node], Counter()))
+            if form.items is None:
+                counter[states[plan.firsts[node]]] += 1
+            else:
+                items = self.items_of(node)
+                counter.update(states[items.start : items.stop])
+        return [Tally(label, counter.total(), _by_name(counter)) for label, counter in groups.values()]
+
+    def own_failures(self) -> list[int]:
+        """Return the items that failed on their own account."""
+        return sorted(self.failures)
+
+    def reason(self, node: int, state: StepState) -> str | None:
+        """Say why a step without an exception has no value."""
+        if state is StepState.UPSTREAM_FAILED:
+            return f"did not run: {self._culprit(node)} failed"
+        return "cancelled before it was finished" if state is StepState.CANCELLED else None
+
+    def _culprit(self, node: int) -> str:
+        """Name a failed step that this one depends on, near or far; each step is passed once for all questions."""
+        path, at = [], node
+        while at not in self._culprits:
+            path.append(at)
+            before = self.plan.graph.dependencies(at)
+            own = next((each for each in before if self._ended(each, _OWN_FAILURES)), None)
+            if own is not None:
+                self._culprits[at] = own
+                break
+            further = next((each for each in before if self._ended(each, {_UPSTREAM_FAILED})), None)
+            if further is None:
+                return "a step before it"
+            at = further
+        self._culprits.update(dict.fromkeys(path, self._culprits[at]))
+        return f"step {self.plan.names[self._culprits[at]]!r}"
+
+    def _ended(self, node: int, codes: set[int]) -> bool:
+        items = self.items_of(node)
+        if not items:
+            return self.empty_states[node].code in codes
+        return any(self.states.find(code, items.start, items.stop) >= 0 for code in codes)
+
+    # -- values
+
+    @cached_property
+    def has_value(self) -> bytes:
+        """For each item 1 where there is a value, else 0."""
+        has = self.states.translate(_HAS_VALUE)
+        if not self.values.dropped:
+            return has
+        kept = bytearray(has)
+        for item in self.values.dropped:
+            kept[item] = 0
+        return bytes(kept)
+
+    def value_of(self, node: int, index: int | None = None) -> Any:
+        """Return the return value of a step or item; of a mapped step, the lazy list of its items' values."""
+        if index is None and self.is_mapped(node):
+            return ItemValues(self, node)
+        return self.value(self.plan.firsts[node] + (index or 0))
+
+    def value(self, item: int, output: int | None = None) -> Any:
+        """Return the value of an item, or one of its declared outputs.
+
+        Raises:
+            StepNotRunError: If there is none, from the step's exception where it failed.
+        """
+        if self.has_value[item]:
+            return self.values.read(item) if output is None else self.values.read_output(item, output)
+        node = self.node_of(item)
+        name = self.plan.item_name(node, item - self.plan.firsts[node] if self.is_mapped(node) else None)
+        if item in self.values.dropped:
+            reason = "it was dropped after its last reader, as keep= asked"
+            raise StepNotRunError(name, reason)
+        reason = f"its state is {self.state(item)}"
+        raise StepNotRunError(name, reason) from self.failures.get(item)
+
+    def asset(self, name: str) -> Any:
+        """Return the value of an asset.
+
+        Raises:
+            KeyError: If no step produces it, with near matches.
+            StepNotRunError: If its step has no value.
+        """
+        found = self.plan.assets.find(name)
+        if found is None:
+            raise KeyError(self.no_such(name))
+        node, output = found
+        return self.value_of(node) if output is None else self.value(self.plan.firsts[node], output)
+
+    def valued_nodes(self) -> Iterator[int]:
+        """Go through the steps that have a value; a mapped step has one unless none of its items came to an end."""
+        if self.plan.counts is None:
+            yield from compress(range(len(self.plan.forms)), self.has_value)
+            return
+        yield from filter(self.has_any_value, range(len(self.plan.forms)))
+
+    def has_any_value(self, node: int) -> bool:
+        """Tell whether a step has a value, as `valued_nodes` does."""
+        items = self.items_of(node)
+        if not items:
+            return self.empty_states[node].has_value
+        return self.has_value.find(1, items.start, items.stop) >= 0
+
+    def valued_assets(self) -> Iterator[tuple[str, Any]]:
+        """Go through the assets that have a value, in add order, with it."""
+        plan, raw, decodes = self.plan, self.values.raw, self.values.decode is not None
+        names, forms, firsts = plan.names, plan.forms, plan.firsts
+        for node in self.valued_nodes():
+            value, form = raw[firsts[node]] if forms[node].items is None else MISSING, forms[node]
+            kind = type(value)
+            if kind is Outputs:
+                for index, asset in enumerate(form.outputs):
+                    yield asset, self.values.read_output(firsts[node], index)
+            else:
+                if value is MISSING or (decodes and kind is bytes):
+                    value = self.value_of(node)
+                yield form.outputs[0] if form.outputs else names[node], value
+
+    def no_such(self, name: object) -> str:
+        """Return the text of the `KeyError` for a name that is neither asset nor step."""
+        near = nearest(str(name), [*self.plan.names, *self.plan.all_assets()])
+        return f"no asset or step {name!r} in this run{near}"
+
+
+def error_line(error: BaseException) -> str:
+    """Return type and message of an exception in one line."""
+    line = message_text(error).partition("\n")[0]
+    return f"{type(error).__name__}: {line}" if line else type(error).__name__
+
+
+def _by_name(counter: Counter[int]) -> dict[str, int]:
+    return {str(state): counter[code] for code, state in enumerate(STATES) if counter[code]}
+
+
+class ItemValues(Sequence[Any]):
+    """The values of a mapped step in item order, loaded one by one; reading a failed item raises.
+
+    Compares equal to any sequence of equal values. Read from a `PipelineResult`, never made by hand.
+    """
+
+    __slots__ = ("_items", "_node", "_record")
+
+    def __init__(self, record: Record, node: int) -> None:
+        """Point at the run's values."""
+        self._record = record
+        self._node = node
+        self._items = record.items_of(node)
+
+    def __len__(self) -> int:
+        """Return how many items there are."""
+        return len(self._items)
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return one value, or a list of them for a slice.
+
+        Raises:
+            IndexError: If there is no such item.
+            StepNotRunError: If an item has none, from its exception.
+        """
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        try:
+            item = self._items[index]
+        except IndexError:
+            name = self._record.plan.names[self._node]
+            raise IndexError(f"{name!r} has {len(self)} items, there is no {index}") from None
+        return self._record.value(item)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Go through the values; the first item that has none raises as `values[i]` does."""
+        raw, has, decodes = self._record.values.raw, self._record.has_value, self._record.values.decode is not None
+        for item in self._items:
+            value = raw[item]
+            if not has[item] or (decodes and type(value) is bytes):
+                value = self[item - self._items.start]
+            yield value
+
+    def __eq__(self, other: object) -> bool:
+        """Compare as a list does."""
+        if not isinstance(other, Sequence) or isinstance(other, (str, bytes)):
+            return NotImplemented
+        return len(self) == len(other) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        """Show the size; values are not loaded for it."""
+        return f"<values of {self._record.plan.names[self._node]!r}: {len(self)} items>"

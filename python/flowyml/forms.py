@@ -1,0 +1,182 @@
+"""Forms and assets: what was added to a pipeline, and which step produces which asset.
+
+```
+add_step(step, name, params, inputs=...) ──▶ Form (shared by steps that were added alike) + name + row + reads
+Assets: name of an asset ──▶ (step, which of its outputs)
+```
+
+Steps that were added in the same way share one `Form`: a fan-out of a million has one. What differs from step to step
+stands in columns beside the forms: the values of `params` (its row) and, where every input is a plain name, those
+names (its reads). The module decides nothing about parameters; that is the wiring's.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from flowyml._words import listed, nearest
+from flowyml.store.values import Items, Output, Reference
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from types import CodeType
+
+    from flowyml.steps import Inputs, Step
+
+# The parts of a message about many steps that are wrong in the same way.
+_MOST_NAMED = 3
+# A near match among many names takes a tenth of a second; a pipeline of typos must not take minutes.
+_MOST_HINTS = 10
+
+Found: TypeAlias = "tuple[int, int | None]"
+"""Who produces an asset: the step's number, and which of its outputs (`None`: its whole return value)."""
+
+
+class Place(NamedTuple):
+    """Where a step was added: resolved to file and line only when a message needs it."""
+
+    code: CodeType
+    instruction: int
+
+    @property
+    def line(self) -> int:
+        """The line number."""
+        for start, end, line in self.code.co_lines():
+            if start <= self.instruction < end and line is not None:
+                return line
+        return self.code.co_firstlineno
+
+    def __str__(self) -> str:
+        """Return "file:line"."""
+        return f"{self.code.co_filename}:{self.line}"
+
+
+@dataclass(slots=True, eq=False)
+class Form:
+    """What one way of adding a step says.
+
+    Attributes:
+        step: The step.
+        keys: Names of the parameters that `params` gives.
+        place: Where it was added first.
+        inputs: Declared inputs; where steps have reads of their own, those of the first step.
+        outputs: Declared outputs.
+        after: Steps to wait for.
+        items: The items of a mapped step.
+    """
+
+    step: Step[..., Any]
+    keys: tuple[str, ...]
+    place: Place
+    inputs: Inputs | None = None
+    outputs: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    items: Sequence[Any] | None = None
+
+    def inputs_of(self, reads: tuple[str, ...]) -> Inputs | None:
+        """Return the declared inputs of one step of this form, from its reads."""
+        if not reads:
+            return self.inputs
+        return dict(zip(self.inputs, reads, strict=True)) if isinstance(self.inputs, Mapping) else reads
+
+
+def is_glob(name: str) -> bool:
+    """Tell whether an input is a pattern rather than a name."""
+    return "*" in name or "?" in name or "[" in name
+
+
+class Assets:
+    """Which step produces which asset.
+
+    A step without declared outputs produces one asset of its own name, so those need no entry of their own.
+
+    Args:
+        names: Step names with their numbers, in add order.
+        forms: The form of each step.
+        firsts: First item of each step.
+    """
+
+    def __init__(self, names: Mapping[str, int], forms: Sequence[Form], firsts: Sequence[int]) -> None:
+        """Enter the declared outputs."""
+        self.names = names
+        self.forms = forms
+        self.firsts = firsts
+        self._declared: dict[str, Found] = {}
+        self._clashes: dict[str, list[int]] = {}
+        self._globs: dict[str, list[Found]] = {}
+        self._hints_left = _MOST_HINTS
+        declaring = {id(form) for form in set(forms) if form.outputs}
+        if declaring:
+            for node, form in enumerate(forms):
+                if id(form) in declaring:
+                    self._declare(node, form.outputs)
+
+    def _declare(self, node: int, outputs: tuple[str, ...]) -> None:
+        for index, asset in enumerate(outputs):
+            other = self._declared[asset][0] if asset in self._declared else self.names.get(asset, node)
+            if other == node:
+                self._declared[asset] = (node, index if len(outputs) > 1 else None)
+            else:
+                self._clashes.setdefault(asset, [other]).append(node)
+
+    def problems(self) -> list[str]:
+        """Say which assets have several producers."""
+        return [self._clash(asset, nodes) for asset, nodes in self._clashes.items()]
+
+    def _clash(self, asset: str, nodes: list[int]) -> str:
+        first = self.forms[nodes[0]].outputs
+        sentence = f"Multiple nodes produce asset {asset!r}"
+        if first and asset not in first:
+            sentence = f"asset {asset!r} has the name of another step, whose outputs are {listed(first)}"
+        places = ", ".join(f"{self.name_of(node)!r} ({self.forms[node].place})" for node in nodes[:_MOST_NAMED])
+        more = len(nodes) - _MOST_NAMED
+        return f"{sentence}: {places}{f' and {more} more' if more > 0 else ''}"
+
+    def name_of(self, node: int) -> str:
+        """Return the name of a step; slow, for messages."""
+        return next(name for name, number in self.names.items() if number == node)
+
+    def find(self, asset: str) -> Found | None:
+        """Return who produces an asset."""
+        found = self._declared.get(asset)
+        if found is None and asset in self.names:
+            node = self.names[asset]
+            found = None if self.forms[node].outputs else (node, None)
+        return found
+
+    def match(self, pattern: str) -> list[Found]:
+        """Return all assets that fit a glob, in add order."""
+        if pattern not in self._globs:
+            fits = re.compile(fnmatch.translate(pattern)).match
+            self._globs[pattern] = [found for asset, found in self._all() if fits(asset)]
+        return self._globs[pattern]
+
+    def _all(self) -> Iterator[tuple[str, Found]]:
+        for name, node in self.names.items():
+            outputs = self.forms[node].outputs
+            for index, asset in enumerate(outputs or (name,)):
+                yield asset, (node, index if len(outputs) > 1 else None)
+
+    def reference(self, found: Found) -> Reference:
+        """Return the reference to an asset's value."""
+        node, output = found
+        first, items = self.firsts[node], self.forms[node].items
+        if items is not None:
+            return Items(first, len(items))
+        return first if output is None else Output(first, output)
+
+    def hint(self, asset: str, more: Iterable[str] = ()) -> str:
+        """Say what could be meant by an asset that does not exist; `more` are other names that would do."""
+        node = self.names.get(asset)
+        if node is not None:
+            return f"; {asset!r} is a step, its outputs are {listed(self.forms[node].outputs)}"
+        return self.near(asset, [*more, *self._declared, *self.names])
+
+    def near(self, name: str, known: Iterable[str]) -> str:
+        """Return ", did you mean ...?", for the first few names that are asked for."""
+        self._hints_left -= 1
+        return nearest(name, known) if self._hints_left >= 0 else ""
