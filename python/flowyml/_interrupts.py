@@ -2,8 +2,11 @@
 
 In the main thread, and only where SIGINT still has Python's own handler, a run notes the signal instead of letting a
 `KeyboardInterrupt` hit its bookkeeping half way. Where it waits or runs the user's code (`may_raise`), and at the
-second signal anywhere, the exception is raised at once. Elsewhere nothing is installed. The old handler comes back at
-the end.
+second signal anywhere, the exception is raised at once; what was noted elsewhere is raised at the next such place, at
+the latest at the end of the run. Elsewhere nothing is installed. The old handler comes back at the end.
+
+A run within a step of a run in the same thread has a handler of its own, which tells the outer one: the signal ends
+both.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,34 +33,62 @@ class Interrupts:
         """Start without a handler."""
         self.requested = False
         self._raises = False
-        self._installed = False
+        self._pending: list[int] = []
+        self._before: Any = None
 
     def __enter__(self) -> Self:
         """Install the handler, where that is ours to do."""
-        main = threading.current_thread() is threading.main_thread()
-        if main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, self._note)
-            self._installed = True
+        if threading.current_thread() is threading.main_thread():
+            handler = signal.getsignal(signal.SIGINT)
+            if handler is signal.default_int_handler or _run_of(handler) is not None:
+                signal.signal(signal.SIGINT, self._note)
+                self._before = handler
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Bring the old handler back."""
-        if self._installed:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            self._installed = False
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+            self._before = None
+        if kind is None:
+            self.check()
 
-    def _note(self, _signal: int, _frame: FrameType | None) -> None:
-        again, self.requested = self.requested, True
-        if self._raises or again:
+    def check(self) -> None:
+        """Raise `KeyboardInterrupt` if the signal has come."""
+        if self.requested:
             raise KeyboardInterrupt
 
     @contextlib.contextmanager
-    def may_raise(self) -> Iterator[None]:
-        """Let the signal raise `KeyboardInterrupt` inside this block, also one that came before it."""
-        before, self._raises = self._raises, True
+    def may_raise(self, pending: list[int] | None = None) -> Iterator[None]:
+        """Let the signal raise `KeyboardInterrupt` inside this block, also one that came before it.
+
+        Args:
+            pending: Items that are being called in this thread; the signal empties the list, so that a step which
+                swallows the exception is the last one.
+        """
+        before, self._raises, self._pending = self._raises, True, pending if pending is not None else []
         try:
-            if self.requested:
-                raise KeyboardInterrupt
+            self.check()
             yield
+            self.check()
         finally:
             self._raises = before
+
+    def _note(self, _signal: int, _frame: FrameType | None) -> None:
+        again = self.requested
+        self._request()
+        if self._raises or again:
+            raise KeyboardInterrupt
+
+    def _request(self) -> None:
+        self.requested = True
+        self._pending.clear()
+        outer = _run_of(self._before)
+        if outer is not None:
+            outer._request()  # noqa: SLF001  another of this class
+
+
+def _run_of(handler: Any) -> Interrupts | None:
+    """Return whose handler it is, if it is that of a run."""
+    owner = getattr(handler, "__self__", None)
+    return owner if isinstance(owner, Interrupts) else None

@@ -132,6 +132,15 @@ class Run:
         self.ended = time.monotonic()
         return PipelineResult(self)
 
+    def partial_result(self) -> PipelineResult:
+        """Return what came of a run that was interrupted; threads that are still in a step no longer reach it."""
+        self.interrupted = True
+        self.cancel()
+        self.values.raw = list(self.values.raw)
+        result = self.result()
+        self.failures = {}
+        return result
+
     def _caller(self) -> Callable[[int], Any]:
         """Build the function that calls an item's step, with all that it needs at hand."""
         templates, rows, node_of = self.plan.templates, self.plan.rows, self.node_of
@@ -170,9 +179,7 @@ def execute(run: Run, executor: Executes, *, quiet: bool = False) -> PipelineRes
         with run.interrupts:
             executor.execute(run)
     except KeyboardInterrupt as error:
-        run.interrupted = True
-        run.cancel()
-        raise RunInterrupted(run.result()) from error
+        raise RunInterrupted(run.partial_result()) from error
     result = run.result()
     if not result.success and not quiet:
         _log_failures(run)

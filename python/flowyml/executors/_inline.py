@@ -36,6 +36,18 @@ class Report:
         self.ends: list[float] = []
         self.failures: list[tuple[int, int, BaseException]] = []
 
+    def part(self, first: int) -> Report:
+        """Return what came of the steps from position `first` on, while others may still be added.
+
+        A step counts once its end is noted: value and failure are noted before.
+        """
+        part = Report()
+        part.start = self.ends[first - 1] if first else self.start
+        part.ends = self.ends[first:]
+        end = first + len(part.ends)
+        part.failures = [(offset - first, *what) for offset, *what in self.failures if first <= offset < end]  # type: ignore[misc]
+        return part
+
 
 def call_items(run: Run, items: Iterable[int], report: Report) -> None:
     """Call the steps of these items one after the other; values go into the run, times and failures into the report."""

@@ -7,16 +7,19 @@ Team (kept warm by the executor): threads ──claim──▶ scheduler ──�
 ```
 
 No queue and no future per step: a worker claims a batch, calls its steps and reports them. A worker that finds nothing
-ready looks whether another sits on claimed steps behind a long one and gives half of them back to the scheduler.
-Idle threads are joined at shutdown. Daemon threads, since a step that never ends must not keep the interpreter alive.
+ready looks whether another sits in a long step: what that one has done already is reported, and half of what it has
+claimed behind the long one goes back to the scheduler.
+Idle threads are joined at shutdown. Daemon threads, since a step that never ends must not keep the interpreter alive;
+they end with their executor, which they do not hold.
 """
 
 from __future__ import annotations
 
 import queue
 import threading
+import weakref
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from flowyml.executors import _cpus
 from flowyml.executors._inline import Report, call_items, clock
@@ -33,26 +36,48 @@ _TARGET = 0.0005
 _MOST = 1024
 # How often an idle worker looks for steps to take back.
 _LOOK_AROUND = 0.02
+# What stands before a step that runs longer than this is reported without waiting for it.
+_PATIENCE = 0.005
 # The caller's thread waits in slices, so that Ctrl-C is seen.
 _SLICE = 0.1
 
 
 class Claimed:
-    """What one worker has claimed and not begun: it takes from the left, others take back from the right."""
+    """What one worker has claimed: it takes steps from the left, others take back from the right what is not begun."""
 
-    __slots__ = ("_lock", "batch", "end", "waiting")
+    __slots__ = ("_lock", "_reported", "batch", "end", "report", "waiting")
 
     def __init__(self) -> None:
         """Start with nothing."""
         self._lock = threading.Lock()
+        self._reported = 0
         self.batch: Batch | None = None
         self.waiting: deque[int] = deque()
         self.end = 0
+        self.report = Report()
 
     def begin(self, batch: Batch) -> None:
         """Take over a batch."""
         with self._lock:
             self.batch, self.waiting, self.end = batch, deque(batch.items()), len(batch)
+            self.report, self._reported = Report(), 0
+
+    def deliver(self, run: Run, *, patience: float = 0.0) -> tuple[int, bool]:
+        """Report to the run what is done and was not reported; return how many steps that were, and if one failed.
+
+        Args:
+            run: The run.
+            patience: Do nothing while the worker has ended a step more recently than this.
+        """
+        with self._lock:
+            if self.batch is None or len(self.report.ends) == self._reported:
+                return 0, False
+            if patience and clock() - self.report.ends[-1] < patience:
+                return 0, False
+            part = self.report.part(self._reported)
+            position, self._reported = self._reported, self._reported + len(part.ends)
+            run.complete(self.batch, position, part)
+            return len(part.ends), bool(part.failures)
 
     def __iter__(self) -> Iterator[int]:
         """Take the items one by one, until nothing is left here."""
@@ -90,12 +115,13 @@ class ThreadRun:
         self.claims = [Claimed() for _ in range(workers)]
         self.sizer = BatchSizer(_TARGET, _MOST)
         self.trouble: BaseException | None = None
+        self._stopped = False
         self._left = threading.Semaphore(0)
 
     def work(self, worker: int) -> None:
         """Be a worker until the run is finished."""
         try:
-            while not self.run.finished:
+            while not (self._stopped or self.run.finished):
                 self._one_batch(worker)
         except BaseException as error:  # noqa: BLE001  an error of ours must reach the caller
             self.trouble = self.trouble or error
@@ -116,10 +142,12 @@ class ThreadRun:
             raise self.trouble
 
     def stop(self) -> None:
-        """Let no worker begin another step."""
+        """Let no worker begin another step; what is done counts."""
+        self._stopped = True
         self.run.cancel()
         for claimed in self.claims:
             claimed.take_back(self.run, everything=True)
+            claimed.deliver(self.run)
 
     def _one_batch(self, worker: int) -> None:
         run, claimed = self.run, self.claims[worker]
@@ -130,18 +158,30 @@ class ThreadRun:
         if batch is None:
             return
         claimed.begin(batch)
-        report = Report()
+        if self._stopped:
+            claimed.take_back(run, everything=True)
+        report = claimed.report
         call_items(run, claimed, report)
         if report.ends:
             self.sizer.observe(len(report.ends), report.ends[-1] - report.start)
-            run.complete(batch, 0, report)
-            if report.failures and run.fail_fast:
-                self.stop()
+            self._deliver(claimed)
+
+    def _deliver(self, claimed: Claimed, *, patience: float = 0.0) -> int:
+        count, failed = claimed.deliver(self.run, patience=patience)
+        if failed and self.run.fail_fast:
+            self.stop()
+        return count
 
     def _look_around(self, worker: int) -> bool:
-        """Take back from the worker that holds the most."""
+        """Report for those that are in a long step, and take back from the worker that holds the most."""
+        mine = self.claims[worker]
+        delivered = sum(self._deliver(each, patience=_PATIENCE) for each in self.claims if each is not mine)
         busiest = max(self.claims, key=lambda claimed: len(claimed.waiting))
-        return busiest is not self.claims[worker] and busiest.take_back(self.run)
+        taken = busiest is not mine and busiest.take_back(self.run)
+        return bool(delivered or taken)
+
+
+Inbox: TypeAlias = "queue.SimpleQueue[tuple[ThreadRun, int] | None]"
 
 
 class Team:
@@ -155,9 +195,10 @@ class Team:
     def __init__(self, size: int, owner: object) -> None:
         """Start no thread yet."""
         self.size = size
-        self._owner = owner
-        self._inboxes: list[queue.SimpleQueue[tuple[ThreadRun, int] | None]] = []
+        self._owner = weakref.ref(owner)
+        self._inboxes: list[Inbox] = []
         self._threads: list[threading.Thread] = []
+        weakref.finalize(self, _send_away, self._inboxes)
 
     def execute(self, run: Run) -> None:
         """Run all steps of a run."""
@@ -176,9 +217,8 @@ class Team:
 
     def abandon(self) -> None:
         """Forget the threads: they end after the step that they are in, if it ends."""
-        for inbox in self._inboxes:
-            inbox.put(None)
-        self._inboxes, self._threads = [], []
+        _send_away(self._inboxes)
+        self._threads = []
 
     def shutdown(self) -> None:
         """End the threads and wait for them."""
@@ -188,7 +228,7 @@ class Team:
             thread.join()
 
     def _start_thread(self) -> None:
-        inbox: queue.SimpleQueue[tuple[ThreadRun, int] | None] = queue.SimpleQueue()
+        inbox: Inbox = queue.SimpleQueue()
         name = f"flowyml-worker-{len(self._threads)}"
         thread = threading.Thread(target=_serve, args=(inbox, self._owner, self.size), name=name, daemon=True)
         thread.start()
@@ -201,10 +241,17 @@ _current = threading.local()
 
 def owner_of_this_thread() -> object | None:
     """Return the executor whose worker the calling thread is."""
-    return getattr(_current, "owner", None)
+    owner: weakref.ref[object] | None = getattr(_current, "owner", None)
+    return None if owner is None else owner()
 
 
-def _serve(inbox: queue.SimpleQueue[tuple[ThreadRun, int] | None], owner: object, size: int) -> None:
+def _send_away(inboxes: list[Inbox]) -> None:
+    """Tell threads to end."""
+    while inboxes:
+        inboxes.pop().put(None)
+
+
+def _serve(inbox: Inbox, owner: weakref.ref[object], size: int) -> None:
     _current.owner = owner
     _cpus.thread_share.cpus = _cpus.share_of(size)
     while (work := inbox.get()) is not None:

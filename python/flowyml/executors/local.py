@@ -8,6 +8,7 @@ from flowyml.executors._inline import Report, call_items, clock
 from flowyml.executors.contract import Executor
 
 if TYPE_CHECKING:
+    from flowyml._core import Batch
     from flowyml.run import Run
 
 # Reporting a batch costs about as much as ten calls of the loop; past a few hundred steps nothing more is gained.
@@ -26,10 +27,21 @@ class LocalExecutor(Executor):
 
     def execute(self, run: Run) -> None:
         """Run all steps, here and now."""
-        with run.interrupts.may_raise():
-            while not run.finished:
-                batch = run.claim(0, 1 if run.fail_fast else _BATCH, clock(), 0.1)
-                if batch is not None:
-                    report = Report()
-                    call_items(run, batch.items(), report)
-                    run.complete(batch, 0, report)
+        while not run.finished:
+            batch = run.claim(0, 1 if run.fail_fast else _BATCH, clock(), 0.1)
+            if batch is not None:
+                _call(run, batch)
+
+
+def _call(run: Run, batch: Batch) -> None:
+    """Call the steps of a batch; what was finished before a Ctrl-C counts."""
+    report, items = Report(), batch.items()
+    try:
+        with run.interrupts.may_raise(items):
+            call_items(run, items, report)
+    except KeyboardInterrupt:
+        report = report.part(0)
+        raise
+    finally:
+        if report.ends:
+            run.complete(batch, 0, report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from flowyml.run import Run
 
 BACKENDS = ("process", "thread")
+# The core keeps the number of a worker in 16 bits.
+_MOST_WORKERS = 1 << 16
+# Waiting for a turn is done in slices, so that Ctrl-C is seen.
+_SLICE = 0.1
 
 
 class ParallelExecutor(Executor):
@@ -47,6 +52,7 @@ class ParallelExecutor(Executor):
             raise TypeError(unknown_keywords("ParallelExecutor()", unknown, ("max_workers", "backend")))
         self.max_workers = checked_workers(max_workers)
         self.backend: str = checked_backend(backend)
+        self._pid = os.getpid()
         self._turn = threading.RLock()
         self._team: Any = None
 
@@ -55,17 +61,28 @@ class ParallelExecutor(Executor):
         if owner_of_this_thread() is self:
             LocalExecutor().execute(run)
             return
-        with self._turn:
+        self._forget_parent()
+        while not self._turn.acquire(timeout=_SLICE):
+            run.interrupts.check()
+        try:
             if self._team is None:
                 self._team = self._new_team()
             self._team.execute(run)
+        finally:
+            self._turn.release()
 
     def shutdown(self) -> None:
         """End the workers; the executor can be used again and starts new ones."""
+        self._forget_parent()
         with self._turn:
             team, self._team = self._team, None
             if team is not None:
                 team.shutdown()
+
+    def _forget_parent(self) -> None:
+        """In a forked child: the workers are the parent's, and a turn that its thread had never ends here."""
+        if self._pid != os.getpid():
+            self._pid, self._turn, self._team = os.getpid(), threading.RLock(), None
 
     def _new_team(self) -> Any:
         if self.backend == "thread":
@@ -88,7 +105,7 @@ def checked_workers(max_workers: int | None) -> int:
 
     Raises:
         TypeError: If it is no whole number.
-        ValueError: If it is below 1.
+        ValueError: If it is below 1 or above 65536.
     """
     if max_workers is None:
         return default_workers()
@@ -97,6 +114,8 @@ def checked_workers(max_workers: int | None) -> int:
     if max_workers < 1:
         hint = "max(1, cpu_count() - 1) keeps a core free, None takes all usable CPUs"
         raise ValueError(f"max_workers must be at least 1, got {max_workers}; {hint}")
+    if max_workers > _MOST_WORKERS:
+        raise ValueError(f"max_workers must be at most {_MOST_WORKERS}, got {max_workers}")
     return max_workers.__index__()
 
 

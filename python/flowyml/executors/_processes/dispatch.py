@@ -38,6 +38,8 @@ _DEPTH = 2
 # Steps behind one that runs longer than this are taken back for a worker that has nothing to do.
 _PATIENCE = 0.001
 _LONGEST_WAIT = 1.0
+# Portions read from one worker before the others are looked at.
+_MOST_READS = 8
 # Workers that die one after the other without having begun a step: something is wrong with starting, not with a step.
 _MOST_FALSE_STARTS = 3
 
@@ -68,10 +70,25 @@ class Dispatch:
             while not self._run.finished:
                 self._fill()
                 self._wait()
-            for member in self._team.members:
-                member.read_pipes(last=True)
+            self._end()
+        except KeyboardInterrupt:
+            self._hear_out()
+            raise
         finally:
             self._poll.close()
+
+    def _hear_out(self) -> None:
+        """What is finished counts: take the results that were on their way."""
+        self._run.cancel()
+        for member in self._team.members:
+            self._read_frames(member)
+        self._end()
+
+    def _end(self) -> None:
+        """Show the last output, and let go of the run: workers stay, perhaps for long."""
+        for member in self._team.members:
+            member.read_pipes(last=True)
+            member.open_pipes(lambda _: None)
 
     # -- giving out work
 
@@ -206,14 +223,19 @@ class Dispatch:
         if member.outbox:
             member.outbox.flush()
             self._watch(member)
-        full = True
-        while full:
-            full = member.receiver.read() == wire.RECEIVE
-            self._handle_frames(member)
+        self._read_frames(member)
         if member.receiver.ended and not member.failed:
             member.failed = True
             self._forget_socket(member)
             self._team.pool.kill(member.worker)
+
+    def _read_frames(self, member: Member) -> None:
+        """Take what a worker has sent; not without end, others may have sent something too."""
+        full, reads = True, 0
+        while full and reads < _MOST_READS:
+            full = member.receiver.read() == wire.RECEIVE
+            reads += 1
+            self._handle_frames(member)
 
     def _handle_frames(self, member: Member) -> None:
         results: list[tuple[Body, list[bytes]]] = []

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from flowyml.executors._processes.pool import Worker
 
 _READ = 1 << 16
+# More than the largest pipe that a user may ask for.
+_MOST_READS = 32
 _RECENT = 4
 
 
@@ -123,7 +125,8 @@ class Member:
     # -- what it prints
 
     def open_pipes(self, label: Callable[[int], str | None]) -> None:
-        """Show its output from now on under these labels; what was printed since the last run comes first."""
+        """Show its output from now on under these labels; slots of the last run mean nothing any more."""
+        self._recent.clear()
         token = self.worker.token.encode()
         self._pipes = {
             self.worker.stdout: OutputReader(token, "stdout", label=label),
@@ -131,9 +134,12 @@ class Member:
         }
 
     def read_pipe(self, pipe: int) -> bool:
-        """Show what one of its pipes holds; tell whether the pipe is still open."""
+        """Show what one of its pipes holds; tell whether the pipe is still open.
+
+        At most `_MOST_READS` portions: somebody may write without end.
+        """
         reader = self._pipes[pipe]
-        while True:
+        for _ in range(_MOST_READS):
             try:
                 data = os.read(pipe, _READ)
             except BlockingIOError:
@@ -141,6 +147,7 @@ class Member:
             if not data:
                 return False
             reader.feed(data)
+        return True
 
     def read_pipes(self, *, last: bool = False) -> None:
         """Show what all of its pipes hold; with `last` also unfinished lines."""

@@ -16,9 +16,8 @@ from flowyml.executors._processes.member import Member
 from flowyml.executors._processes.pool import WorkerPool
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from flowyml.executors._processes.calls import CallWriter
+    from flowyml.executors._processes.importable import Fingerprint
     from flowyml.executors._processes.payload import Payload
     from flowyml.executors._processes.pool import Worker
     from flowyml.run import Run
@@ -57,7 +56,7 @@ class ProcessTeam:
         self.pool = WorkerPool(size)
         self.members: list[Member] = []
         self._start_variables: dict[str, str] | None = None
-        self._modules: Mapping[str, tuple[object, ...]] = {}
+        self._modules: dict[str, Fingerprint] = {}
 
     def execute(self, run: Run) -> None:
         """Run all steps of a run; whatever goes wrong beyond a step ends all workers."""

@@ -13,12 +13,14 @@ does not load, an exception, a result that does not pickle) is that step's outco
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import pickle
+import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from flowyml._coroutines import blocking
 from flowyml._loading import loading
@@ -71,6 +73,7 @@ class Worker:
             receiver.read()
             for kind, body, segments in receiver.frames():
                 handlers[kind](body, segments)
+                del body, segments  # large arguments do not stay until the next message
 
     # -- before the calls
 
@@ -108,11 +111,11 @@ class Worker:
                     enter()
                     arguments = (call,) if flat else call
                     outcome, value = self._outcome(function, arguments, keywords, segments, flat=flat)
+                    if self._forked:
+                        _leave()
                     if outcome == wire.RETURNED:
                         outcome, value = _encoded(value, outputs, names[position] if names else "")
                     end()
-                    if self._forked:
-                        os._exit(0)
                     self._send_result(slot, start, outcome, value)
                 slot += 1
 
@@ -133,7 +136,9 @@ class Worker:
             count = len(keywords)
             named = dict(zip(keywords, arguments[-count:], strict=True))
             return wire.RETURNED, function(*arguments[:-count], **named)
-        except BaseException as error:  # noqa: BLE001  also SystemExit: whatever a step raises is its failure
+        except BaseException as error:  # also SystemExit: whatever a step raises is its failure
+            if self._forked:
+                raise  # the child ends as any child that nobody catches
             return wire.RAISED, pack_exception(error, dump_result, load_value)
 
     def _loaded(self, arguments: list[Any], segments: list[bytes]) -> list[Any]:
@@ -172,6 +177,14 @@ class Worker:
     def _note_fork(self) -> None:
         """In a child that a step forked: the socket is not its own, nor is the rest of the batch."""
         self._forked = True
+
+
+def _leave() -> NoReturn:
+    """End a child that a step forked and that came back from the step: the rest is not its own."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # whatever the step put there
+            stream.flush()
+    os._exit(0)
 
 
 class _ArgumentError(Exception):
