@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # The parts of a message about many steps that are wrong in the same way.
 _MOST_NAMED = 3
-# A near match among many names takes a tenth of a second; a pipeline of typos must not take minutes.
+# A near match among many names takes a twentieth of a second; a pipeline of typos must not take minutes.
 _MOST_HINTS = 10
 
 Found: TypeAlias = "tuple[int, int | None]"

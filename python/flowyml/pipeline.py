@@ -328,9 +328,9 @@ class Pipeline:
         forms = set(self._forms)
         if any("context" in form.step.signature.names for form in forms):
             unused = [name for name in unused if name in inputs]
-        parameters = {name for form in forms for name in form.step.signature.names} - plan.used
+        parameters = {name for form in forms for name in form.step.signature.names}
         for name in unused:
-            near = nearest(name, parameters)
+            near = "" if name in parameters else nearest(name, parameters - plan.used)
             if near or name in given:
                 self._warned.add(name)
                 where = given.get(name, "Pipeline(context=)")

@@ -169,6 +169,11 @@ class StepResult:
         self.step_name: str = record.plan.item_name(node, index)
 
     @property
+    def index(self) -> int | None:
+        """Which item of a mapped step this is; `None` for a step."""
+        return self._index
+
+    @property
     def state(self) -> StepState:
         """The final state; of a mapped step, the worst of its items'."""
         record, items = self._record, self._items

@@ -12,7 +12,6 @@ import functools
 import inspect
 import sys
 from collections.abc import Mapping
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar, overload
 
@@ -279,7 +278,7 @@ def checked_names(what: str, names: Any, step: str) -> tuple[str, ...]:
     """
     if isinstance(names, str):
         names = (names,)
-    if isinstance(names, (bytes, Mapping, AbstractSet)) or not hasattr(type(names), "__iter__"):
+    if isinstance(names, (bytes, Mapping, set, frozenset)) or not hasattr(type(names), "__iter__"):
         raise TypeError(f"{what} of step {step!r} must be a name or a list of names, got {names!r:.60}")
     found: tuple[str, ...] = tuple(names)
     for name in found:

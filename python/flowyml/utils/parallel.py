@@ -5,16 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from flowyml._words import unknown_keywords
+from flowyml.errors import ValueLoadError
 from flowyml.executors.parallel import ParallelExecutor, checked_backend, checked_workers
 from flowyml.pipeline import Pipeline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from flowyml.result import PipelineResult
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+_KEYWORDS = ("max_workers", "backend", "on_error", "num_workers")
 
 
 @overload
@@ -50,11 +53,11 @@ def parallel_map(
     """Call a function once for each item, in parallel.
 
     Args:
-        fn: The function, of one argument.
+        fn: The function, of one argument; a step or anything callable.
         items: Any iterable; it is read at once.
         max_workers: How many workers; by default the usable CPUs, inside a step the worker's share of them.
         backend: "thread" or "process".
-        on_error: "raise" the first error and cancel the rest, or "return" exceptions in the place of results.
+        on_error: "raise" the first error (in time) and cancel the rest, or "return" exceptions in the place of results.
         num_workers: Another name of `max_workers`.
         **unknown: Nothing else is known.
 
@@ -62,6 +65,7 @@ def parallel_map(
         The results in input order.
 
     Raises:
+        TypeError, ValueError: For a wrong argument; nothing has run.
         Exception: The first error of `fn`, with `on_error="raise"`: on threads the very object, from a process with the
             worker's traceback as its cause.
 
@@ -69,20 +73,42 @@ def parallel_map(
     ['A', 'B']
     """
     if unknown:
-        raise TypeError(unknown_keywords("parallel_map()", unknown, ("max_workers", "backend", "on_error")))
+        raise TypeError(unknown_keywords("parallel_map()", unknown, _KEYWORDS))
+    if max_workers is not None and num_workers is not None:
+        raise TypeError("num_workers is another name of max_workers; give one of them")
     if on_error not in {"raise", "return"}:
         raise ValueError(f'on_error must be "raise" or "return", got {on_error!r}')
     workers = checked_workers(num_workers if max_workers is None else max_workers)
-    pipeline = Pipeline("parallel_map").map(fn, items, name="item")
+    pipeline = Pipeline("parallel_map").map(fn, _listed(items), name="item")
     with ParallelExecutor(workers, checked_backend(backend)) as executor:  # type: ignore[arg-type]
         return _collect(pipeline.run_quietly(executor, fail_fast=on_error == "raise"), on_error)
 
 
+def _listed(items: Any) -> Sequence[Any]:
+    if isinstance(items, range):
+        return items
+    try:
+        iterator = iter(items)
+    except TypeError:
+        raise TypeError(
+            f"parallel_map() takes an iterable of items, got {type(items).__name__} {items!r:.40}"
+        ) from None
+    return list(iterator)
+
+
 def _collect(result: PipelineResult, on_error: str) -> list[Any]:
-    if result.success:
-        return list(result["item"])
-    each = result.step_results["item"].items
-    errors = sorted((item for item in each if item.exception), key=lambda item: (item.started_at, item.step_name))
+    values = result["item"]
+    if result.success and on_error == "raise":
+        return list(values)
+    failed = result.failed
     if on_error == "raise":
-        raise errors[0].exception  # type: ignore[misc]
-    return [item.output if item.success else item.exception for item in each]
+        raise min(failed, key=lambda item: item.started_at or result.end_time).exception  # type: ignore[misc]
+    errors = {item.index: item.exception for item in failed}
+    return [errors[index] if index in errors else _loaded(values, index) for index in range(len(values))]
+
+
+def _loaded(values: Sequence[Any], index: int) -> Any:
+    try:
+        return values[index]
+    except ValueLoadError as error:
+        return error

@@ -1,0 +1,392 @@
+"""Wrong arguments at the door: each gets the right exception, in words that say what would do, before anything runs."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from flowyml import (
+    Context,
+    LocalExecutor,
+    ParallelExecutor,
+    Pipeline,
+    PipelineValidationError,
+    Step,
+    parallel_map,
+    step,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def load() -> int:
+    return 1
+
+
+def use(data: Any) -> Any:
+    return data
+
+
+def generate() -> Any:
+    yield 1
+
+
+async def generate_soon() -> Any:
+    yield 1
+
+
+class Generates:
+    def __call__(self) -> Any:
+        yield 1
+
+
+def pipeline(**keywords: Any) -> Pipeline:
+    return Pipeline("p", **keywords)
+
+
+def ready() -> Pipeline:
+    return pipeline().add_step(load)
+
+
+Wrong = tuple["Callable[[], Any]", type[Exception], str]
+
+EXECUTORS: dict[str, Wrong] = {
+    "no workers": (lambda: ParallelExecutor(0), ValueError, r"at least 1, got 0; max\(1, cpu_count\(\) - 1\)"),
+    "negative workers": (lambda: ParallelExecutor(max_workers=-1), ValueError, "at least 1, got -1"),
+    "workers as text": (lambda: ParallelExecutor("2"), TypeError, "whole number or None, got str '2'"),
+    "workers as truth": (lambda: ParallelExecutor(True), TypeError, "whole number or None, got bool True"),
+    "workers as a fraction": (lambda: ParallelExecutor(2.5), TypeError, "whole number or None, got float 2.5"),
+    "too many workers": (lambda: ParallelExecutor(100_000), ValueError, "at most 65536, got 100000"),
+    "a misspelled backend": (
+        lambda: ParallelExecutor(2, backend="proces"),
+        ValueError,
+        "must be one of 'process', 'thread', got 'proces'; did you mean 'process'",
+    ),
+    "no backend": (lambda: ParallelExecutor(2, backend=None), ValueError, "must be one of .* got None"),
+    "a backend of another kind": (lambda: ParallelExecutor(2, backend=["thread"]), ValueError, "must be one of"),
+    "an unknown keyword of an executor": (
+        lambda: ParallelExecutor(max_worker=2),
+        TypeError,
+        r"ParallelExecutor\(\) got an unknown keyword 'max_worker'; did you mean 'max_workers'",
+    ),
+    "an executor class": (
+        lambda: ready().run(executor=ParallelExecutor),
+        TypeError,
+        r"got the class ParallelExecutor; make one: ParallelExecutor\(\)",
+    ),
+    "an executor class for a pipeline": (
+        lambda: pipeline(executor=LocalExecutor),
+        TypeError,
+        r"got the class LocalExecutor; make one",
+    ),
+    "an executor by name": (lambda: ready().run(executor="thread"), TypeError, "ParallelExecutor.*got 'thread'"),
+}
+
+STEPS: dict[str, Wrong] = {
+    "a generator function": (lambda: step(generate), TypeError, r"'generate' is a generator function.*list\(\.\.\.\)"),
+    "an async generator function": (lambda: step(generate_soon), TypeError, "'generate_soon' is a generator function"),
+    "a generator in a partial": (lambda: Step(functools.partial(generate)), TypeError, "is a generator function"),
+    "an object that generates": (lambda: Step(Generates(), name="g"), TypeError, "is a generator function"),
+    "a generator added to a pipeline": (lambda: pipeline().add_step(generate), TypeError, "is a generator function"),
+    "the result of a function": (
+        lambda: pipeline().add_step(load()),
+        TypeError,
+        "must be callable, got int 1; pass the function, not its result",
+    ),
+    "no step": (lambda: pipeline().add_step(None), TypeError, "must be callable, got NoneType None"),
+    "a class method below the decorator": (
+        lambda: step(classmethod(load)),
+        TypeError,
+        "got classmethod .*put @classmethod above @step",
+    ),
+    "a step of a step": (lambda: step(step(load)), TypeError, "<Step 'load' of load> is a step already"),
+    "a name in the place of a function": (lambda: step("name"), TypeError, r"use @step\(name='name'\)"),
+    "an unknown keyword of step": (
+        lambda: step(nmae="x"),
+        TypeError,
+        r"step\(\) got an unknown keyword 'nmae'; did you mean 'name'",
+    ),
+    "a keyword of step that is unlike all": (
+        lambda: step(zzz=1),
+        TypeError,
+        "unknown keyword 'zzz'; known are name, inputs, outputs",
+    ),
+    "a name that is no string": (lambda: step(name=3)(load), TypeError, "name of a step must be a string, got int 3"),
+    "an empty name of a step": (lambda: Step(load, name=""), ValueError, "name of a step must not be empty"),
+    "inputs of a step that are no names": (lambda: step(inputs=[1])(use), TypeError, "inputs of step 'use' must be"),
+    "inputs of a step that are a frame": (
+        lambda: step(inputs=pd.DataFrame({1: [1]}))(use),
+        TypeError,
+        "inputs of step 'use' must be names, got int 1",
+    ),
+}
+
+ADDING: dict[str, Wrong] = {
+    "an unknown keyword of add_step": (
+        lambda: pipeline().add_step(load, param={}),
+        TypeError,
+        r"add_step\(\) got an unknown keyword 'param'; did you mean 'params'",
+    ),
+    "an option that is not there yet": (
+        lambda: pipeline().add_step(load, retry=3),
+        TypeError,
+        "unknown keyword 'retry'",
+    ),
+    "params that are no mapping": (
+        lambda: pipeline().add_step(use, params=[1]),
+        TypeError,
+        r"params of step 'use' must be a mapping of parameter names to values, got \[1\]",
+    ),
+    "params that are empty and no mapping": (lambda: pipeline().add_step(use, params=[]), TypeError, "be a mapping"),
+    "params with numbers as keys": (
+        lambda: pipeline().add_step(use, params={1: 2}),
+        TypeError,
+        "params of step 'use' must have parameter names as keys, got 1",
+    ),
+    "a name that is a number": (
+        lambda: pipeline().add_step(load, name=1),
+        TypeError,
+        "name of a step must be a string, got int 1",
+    ),
+    "an empty name": (lambda: pipeline().add_step(load, name=""), ValueError, "name of a step must not be empty"),
+    "a partial without a name": (
+        lambda: pipeline().add_step(functools.partial(load)),
+        TypeError,
+        r"has no name of its own; give it one: add_step\(\.\.\., name=\.\.\.\)",
+    ),
+    "the same name twice": (
+        lambda: ready().add_step(load),
+        PipelineValidationError,
+        "'load' was added already at .*test_bad_input.py:.*, and again at .*test_bad_input.py:",
+    ),
+    "two lambdas without a name": (
+        lambda: pipeline().add_step(lambda: 1).add_step(lambda: 2),
+        ValueError,
+        "step 'lambda' was added already.*name=",
+    ),
+    "inputs that are a number": (
+        lambda: pipeline().add_step(use, inputs=3),
+        TypeError,
+        "inputs of step 'use' must be a name or a list of names, got 3",
+    ),
+    "inputs without order": (
+        lambda: pipeline().add_step(use, inputs={"a"}),
+        TypeError,
+        "inputs of step 'use' must be a name or a list of names, got {'a'}",
+    ),
+    "inputs that are steps": (
+        lambda: pipeline().add_step(use, inputs=[load]),
+        TypeError,
+        "inputs of step 'use' must be names, got function",
+    ),
+    "inputs by number": (
+        lambda: pipeline().add_step(use, inputs={0: "a"}),
+        TypeError,
+        "inputs of step 'use' must have parameter names as keys, got 0",
+    ),
+    "inputs by name that are no names": (
+        lambda: pipeline().add_step(use, inputs={"data": 1}),
+        TypeError,
+        r"inputs\['data'\] of step 'use' must be a name or a list of names, got 1",
+    ),
+    "an empty input": (lambda: pipeline().add_step(use, inputs=[""]), ValueError, "'use' must not be empty names"),
+    "an output twice": (
+        lambda: pipeline().add_step(load, outputs=["a", "b", "a"]),
+        ValueError,
+        "step 'load' declares an output twice: 'a'",
+    ),
+    "outputs by name": (lambda: pipeline().add_step(load, outputs={"a": 1}), TypeError, "outputs of step 'load' must"),
+    "after a step object": (
+        lambda: pipeline().add_step(load, after=[load]),
+        TypeError,
+        "after of step 'load' must be names, got function",
+    ),
+    "one step where several are asked for": (
+        lambda: pipeline().add_steps(load),
+        TypeError,
+        r"add_steps\(\) takes several steps, in a list; got <function load",
+    ),
+    "a string of steps": (lambda: pipeline().add_steps(["load"]), TypeError, "must be callable, got str 'load'"),
+}
+
+MAPS: dict[str, Wrong] = {
+    "a string of items": (
+        lambda: pipeline().map(use, "abc"),
+        TypeError,
+        r"items one by one, got the str 'abc'; use list\(\.\.\.\)",
+    ),
+    "items that are no iterable": (
+        lambda: pipeline().map(use, 3),
+        TypeError,
+        r"map\(\) takes an iterable of items, got int 3",
+    ),
+    "items that are no iterable but have no length": (
+        lambda: pipeline().map(use, None),
+        TypeError,
+        "an iterable of items, got NoneType None",
+    ),
+    "two outputs of a map": (
+        lambda: pipeline().map(use, [1], outputs=["a", "b"]),
+        ValueError,
+        r"a mapped step has one output, the list of its results; got outputs=\['a', 'b'\]",
+    ),
+    "an unknown keyword of map": (
+        lambda: pipeline().map(use, [1], itmes=[2]),
+        TypeError,
+        r"map\(\) got an unknown keyword 'itmes'; did you mean 'items'",
+    ),
+    "items that raise": (lambda: pipeline().map(use, (1 / k for k in (1, 0))), ZeroDivisionError, "division by zero"),
+}
+
+PIPELINES: dict[str, Wrong] = {
+    "a pipeline without a name": (lambda: Pipeline(None), TypeError, "pipeline's name must be a string, got NoneType"),
+    "a pipeline with an empty name": (lambda: Pipeline(""), ValueError, "pipeline's name must not be empty"),
+    "an unknown keyword of a pipeline": (
+        lambda: pipeline(contxt={}),
+        TypeError,
+        r"Pipeline\(\) got an unknown keyword 'contxt'; did you mean 'context'",
+    ),
+    "a context that is a list": (
+        lambda: pipeline(context=[1]),
+        TypeError,
+        r"Pipeline\(context=\) takes a mapping of names to values, got list \[1\]",
+    ),
+    "a context with numbers as names": (lambda: pipeline(context={1: 2}), TypeError, "must have names as keys, got 1"),
+    "a context class": (
+        lambda: pipeline(context=Context),
+        TypeError,
+        "takes a mapping of names to values, got ABCMeta",
+    ),
+    "an unknown keyword of from_steps": (
+        lambda: Pipeline.from_steps(load, nam="x"),
+        TypeError,
+        r"from_steps\(\) got an unknown keyword 'nam'; did you mean 'name'",
+    ),
+}
+
+RUNS: dict[str, Wrong] = {
+    "run inputs in a list": (
+        lambda: ready().run(inputs=[1]),
+        TypeError,
+        r"run\(inputs=\) takes a mapping of names to values, got list \[1\]",
+    ),
+    "run inputs by number": (lambda: ready().run(inputs={1: 1}), TypeError, r"run\(inputs=\) must have names as keys"),
+    "a run context that is text": (lambda: ready().run(context="x"), TypeError, r"run\(context=\) takes a mapping"),
+    "build inputs in a list": (lambda: ready().build(inputs=[1]), TypeError, r"build\(inputs=\) takes a mapping"),
+    "an unknown keyword of run": (
+        lambda: ready().run(failfast=True),
+        TypeError,
+        r"run\(\) got an unknown keyword 'failfast'; did you mean 'fail_fast'",
+    ),
+    "a wrong word for keep": (
+        lambda: ready().run(keep="some"),
+        ValueError,
+        'keep must be "all", "leaves" or a list of names, got \'some\'',
+    ),
+    "keep that is no iterable": (lambda: ready().run(keep=None), TypeError, "keep must be .* got NoneType None"),
+    "a name to keep that is none": (
+        lambda: ready().run(keep=["laod"]),
+        ValueError,
+        "keep names 'laod', which is no step or asset; did you mean 'load'",
+    ),
+    "a step to keep": (
+        lambda: ready().run(keep=[load]),
+        TypeError,
+        "keep takes names of steps or assets, got function",
+    ),
+    "a run id that is a number": (lambda: ready().run(run_id=7), TypeError, "run_id must be a string, got int 7"),
+    "an empty run id": (lambda: ready().run(run_id=""), ValueError, "run_id must not be empty"),
+}
+
+PARALLEL_MAPS: dict[str, Wrong] = {
+    "no items": (
+        lambda: parallel_map(use, None),
+        TypeError,
+        r"parallel_map\(\) takes an iterable of items, got NoneType",
+    ),
+    "a function that is none": (lambda: parallel_map(3, [1]), TypeError, "must be callable, got int 3"),
+    "no workers for items": (lambda: parallel_map(use, [1], 0), ValueError, "at least 1, got 0"),
+    "a misspelled backend for items": (
+        lambda: parallel_map(use, [1], backend="threads"),
+        ValueError,
+        "did you mean 'thread'",
+    ),
+    "a wrong word for on_error": (
+        lambda: parallel_map(use, [1], on_error="ignore"),
+        ValueError,
+        'on_error must be "raise" or "return", got \'ignore\'',
+    ),
+    "two numbers of workers": (
+        lambda: parallel_map(use, [1], max_workers=2, num_workers=3),
+        TypeError,
+        "num_workers is another name of max_workers; give one of them",
+    ),
+    "an unknown keyword of parallel_map": (
+        lambda: parallel_map(use, [1], max_worker=3),
+        TypeError,
+        r"parallel_map\(\) got an unknown keyword 'max_worker'; did you mean 'max_workers'",
+    ),
+    "a generator for items": (lambda: parallel_map(generate, [1]), TypeError, "is a generator function"),
+    "a function without a parameter": (
+        lambda: parallel_map(load, [1]),
+        PipelineValidationError,
+        "no parameter is left",
+    ),
+    "a function of two parameters": (
+        lambda: parallel_map(lambda a, b: a + b, [1]),
+        PipelineValidationError,
+        r"Missing required parameters: \['b'\]",
+    ),
+}
+
+WRONG = EXECUTORS | STEPS | ADDING | MAPS | PIPELINES | RUNS | PARALLEL_MAPS
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_use_gets_its_error(case: str) -> None:
+    use_it, kind, words = WRONG[case]
+    with pytest.raises(kind, match=words) as caught:
+        use_it()
+    assert caught.type is kind or kind is ValueError
+
+
+def test_a_message_does_not_repeat_a_long_value() -> None:
+    with pytest.raises(TypeError) as caught:
+        pipeline().add_step(use, params=list(range(1_000_000)))
+    assert len(str(caught.value)) < 300
+
+
+# ---- what is nearly wrong --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [1, np.int64(2), None])
+def test_whole_numbers_of_workers_are_fine(workers: Any) -> None:
+    assert ParallelExecutor(workers).max_workers >= 1
+
+
+def test_a_name_may_be_a_string_of_another_class() -> None:
+    (name,) = pipeline().add_step(load, np.str_("it")).run().outputs
+    assert (name, type(name)) == ("it", str)
+
+
+@pytest.mark.parametrize("keyword", ["stack", "project", "version", "auto_start_ui", "enable_experiment_tracking"])
+def test_a_keyword_of_another_scope_is_warned_of_once(keyword: str) -> None:
+    with pytest.warns(UserWarning, match=rf"Pipeline\(\) ignores {keyword}: out of scope") as caught:
+        pipeline(**{keyword: "x"})
+    assert (len(caught), caught[0].filename) == (1, __file__)
+
+
+def test_several_keywords_of_another_scope_are_one_warning() -> None:
+    with pytest.warns(UserWarning, match=r"run\(\) ignores auto_start_ui, stack") as caught:
+        ready().run(stack="local", auto_start_ui=False)
+    assert len(caught) == 1
+
+
+def test_an_unknown_keyword_beside_one_of_another_scope_is_an_error() -> None:
+    with pytest.raises(TypeError, match="unknown keyword 'contxt'"):
+        pipeline(stack="local", contxt={})
