@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from flowyml._words import unknown_keywords
@@ -12,7 +13,7 @@ from flowyml.pipeline import Pipeline
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from flowyml.result import PipelineResult
+    from flowyml.result import PipelineResult, StepResult
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -102,9 +103,13 @@ def _collect(result: PipelineResult, on_error: str) -> list[Any]:
         return list(values)
     failed = result.failed
     if on_error == "raise":
-        raise min(failed, key=lambda item: item.started_at or result.end_time).exception  # type: ignore[misc]
+        raise min(failed, key=_ended_at).exception  # type: ignore[misc]
     errors = {item.index: item.exception for item in failed}
     return [errors[index] if index in errors else _loaded(values, index) for index in range(len(values))]
+
+
+def _ended_at(item: StepResult) -> float:
+    return (item.started_at.timestamp() if item.started_at else math.inf) + item.duration_seconds
 
 
 def _loaded(values: Sequence[Any], index: int) -> Any:

@@ -1,0 +1,498 @@
+"""Results: what they say of a run, how lazily, and how they say what is not there."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import logging
+import sys
+import tracemalloc
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from flowyml import (
+    Executor,
+    LocalExecutor,
+    ParallelExecutor,
+    Pipeline,
+    PipelineResult,
+    StepError,
+    StepNotRunError,
+    StepResult,
+    StepState,
+)
+
+
+class Refused(Exception):  # noqa: N818
+    """What a step of these tests raises."""
+
+
+def one() -> int:
+    return 1
+
+
+def refuse(why: str = "no luck") -> None:
+    raise Refused(why)
+
+
+def after(refuse: Any) -> Any:
+    return refuse
+
+
+def same(value: Any) -> Any:
+    return value
+
+
+def reciprocal(value: int) -> float:
+    return 1 / value
+
+
+def good() -> PipelineResult:
+    return Pipeline("good").add_steps([one]).add_step(same, "two", {"value": 2}, outputs=["second"]).run(run_id="r1")
+
+
+def bad() -> PipelineResult:
+    """Return a run of a success, a failure and a step that did not run."""
+    return Pipeline("bad").add_steps([one, refuse, after]).run()
+
+
+def mapped(*items: int) -> PipelineResult:
+    return Pipeline("mapped").map(reciprocal, items, name="over").run()
+
+
+@pytest.fixture(autouse=True)
+def _quiet(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL, logger="flowyml")
+
+
+# ---- the run -------------------------------------------------------------------------------------------------------
+
+
+def test_a_result_names_run_and_pipeline() -> None:
+    assert (good().run_id, good().pipeline_name) == ("r1", "good")
+
+
+def test_run_ids_differ_by_default() -> None:
+    assert len({bad().run_id for _ in range(10)}) == 10
+
+
+def test_times_are_utc_and_fit_together() -> None:
+    before, result = dt.datetime.now(dt.UTC), good()
+    assert before <= result.start_time <= result.end_time <= dt.datetime.now(dt.UTC) + dt.timedelta(seconds=1)
+    assert (result.end_time - result.start_time).total_seconds() == pytest.approx(result.duration_seconds, abs=1e-5)
+
+
+def test_a_run_without_failures_is_a_success() -> None:
+    assert (good().success, good().state, good().failed) == (True, "success", [])
+
+
+def test_a_run_with_a_failure_is_none() -> None:
+    assert (bad().success, bad().state, [each.step_name for each in bad().failed]) == (False, "failed", ["refuse"])
+
+
+def test_the_repr_counts_states() -> None:
+    assert repr(bad()) == "<PipelineResult 'bad' failed: 1 success, 1 failed, 1 upstream_failed>"
+    assert repr(Pipeline("empty").run()) == "<PipelineResult 'empty' success: no steps>"
+
+
+def test_raise_for_failure_passes_on_success() -> None:
+    good().raise_for_failure()
+
+
+def test_raise_for_failure_raises_the_first_failure() -> None:
+    result = Pipeline("p").add_step(refuse, "a").add_step(refuse, "b").add_step(refuse, "c").run()
+    wanted = r"step 'a' failed: Refused: no luck \(and 2 more failed\)"
+    with pytest.raises(StepError, match=wanted) as caught:
+        result.raise_for_failure()
+    assert caught.value.__cause__ is result.step_results["a"].exception
+    assert (caught.value.step_name, caught.value.state, caught.value.others) == ("a", "failed", 2)
+
+
+def test_a_failed_run_logs_one_error(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.ERROR, logger="flowyml")
+    pipeline = Pipeline("noisy")
+    for k in range(5):
+        pipeline.add_step(refuse, f"bad_{k}")
+    pipeline.run()
+    (record,) = caplog.records
+    message = record.getMessage()
+    assert record.levelname == "ERROR"
+    assert "result.success is False" in message
+    assert [f"bad_{k}" in message for k in range(5)] == [True, True, True, False, False]
+    assert "2 more" in message
+
+
+def test_steps_added_after_a_run_do_not_change_its_result() -> None:
+    pipeline = Pipeline("p").add_step(one)
+    result = pipeline.run()
+    pipeline.add_step(same, "later", {"value": 5})
+    assert (list(result.outputs), list(result.step_results), "later" in result) == (["one"], ["one"], False)
+    assert pipeline.run()["later"] == 5
+
+
+def test_a_result_outlives_its_executor() -> None:
+    with ParallelExecutor(2, backend="thread") as executor:
+        result = Pipeline("p").map(same, range(10), name="m").run(executor=executor)
+    assert list(result["m"]) == list(range(10))
+
+
+# ---- outputs and values --------------------------------------------------------------------------------------------
+
+
+def test_outputs_are_a_mapping_of_assets_in_add_order() -> None:
+    outputs = good().outputs
+    assert isinstance(outputs, Mapping)
+    assert (list(outputs.items()), list(outputs.values()), len(outputs)) == ([("one", 1), ("second", 2)], [1, 2], 2)
+    assert dict(outputs) == {"one": 1, "second": 2}
+
+
+def test_several_outputs_each_have_their_value() -> None:
+    result = Pipeline("p").add_step(lambda: (1, 2), "split", outputs=["x", "y"]).add_step(one).run()
+    assert list(result.outputs.items()) == [("x", 1), ("y", 2), ("one", 1)]
+    assert len(result.outputs) == 3
+
+
+def test_a_subscript_is_an_asset_or_a_steps_whole_value() -> None:
+    result = Pipeline("p").add_step(lambda: (1, 2), "split", outputs=["x", "y"]).run()
+    assert (result["x"], result["split"], "split" in result, "split" in result.outputs) == (1, (1, 2), True, False)
+
+
+@pytest.mark.parametrize("of", [lambda r: r, lambda r: r.outputs])
+def test_an_unknown_name_is_a_key_error_with_near_matches(of: Any) -> None:
+    with pytest.raises(KeyError, match="no asset or step 'secnd' in this run; did you mean 'second'"):
+        of(good())["secnd"]
+
+
+def test_a_name_that_is_no_string_is_a_key_error() -> None:
+    with pytest.raises(KeyError, match="no asset or step 3"):
+        good()[3]
+
+
+def test_get_has_a_default() -> None:
+    result = bad()
+    assert (result.get("one"), result.get("nothing"), result.get("refuse", 7)) == (1, None, 7)
+    assert (result.outputs.get("one"), result.outputs.get("nothing"), result.outputs.get("refuse", 7)) == (1, None, 7)
+
+
+def test_outputs_hold_only_what_has_a_value() -> None:
+    outputs = bad().outputs
+    assert (list(outputs), len(outputs), "refuse" in outputs, "after" in outputs) == (["one"], 1, False, False)
+    assert list(outputs.items()) == [("one", 1)]
+
+
+def test_reading_a_failed_step_raises_from_its_exception() -> None:
+    result = bad()
+    for read in (lambda: result["refuse"], lambda: result.outputs["refuse"]):
+        with pytest.raises(StepNotRunError, match="refuse has no value: its state is failed") as caught:
+            read()
+        assert isinstance(caught.value.__cause__, Refused)
+
+
+def test_reading_a_step_that_did_not_run_says_its_state() -> None:
+    with pytest.raises(StepNotRunError, match="after has no value: its state is upstream_failed"):
+        bad()["after"]
+
+
+def test_an_output_of_a_failed_step_is_known_without_a_value() -> None:
+    result = Pipeline("p").add_step(refuse, outputs=["x"]).run()
+    with pytest.raises(StepNotRunError, match="refuse has no value"):
+        result["x"]
+    assert "x" in result
+
+
+def test_a_dropped_value_says_so() -> None:
+    result = Pipeline("p").add_step(one).add_step(same, "reader", inputs=["one"]).run(keep="leaves")
+    assert (list(result.outputs.items()), result.step_results["one"].success) == ([("reader", 1)], True)
+    with pytest.raises(StepNotRunError, match="one has no value: it was dropped after its last reader, as keep="):
+        result["one"]
+
+
+def test_names_to_keep_are_kept_beside_the_leaves() -> None:
+    pipeline = Pipeline("p").add_step(one, "a").add_step(one, "b")
+    pipeline.add_step(lambda a, b: a + b, "c")
+    assert list(pipeline.run(keep=["b"]).outputs) == ["b", "c"]
+
+
+# ---- step results --------------------------------------------------------------------------------------------------
+
+
+def test_step_results_are_a_mapping_of_all_steps() -> None:
+    steps = bad().step_results
+    assert isinstance(steps, Mapping)
+    assert [(name, each.state) for name, each in steps.items()] == [
+        ("one", StepState.SUCCESS),
+        ("refuse", StepState.FAILED),
+        ("after", StepState.UPSTREAM_FAILED),
+    ]
+    assert (len(steps), "one" in steps, "x" in steps) == (3, True, False)
+
+
+def test_an_unknown_step_is_a_key_error_with_near_matches() -> None:
+    with pytest.raises(KeyError, match="no step 'refus' in this run; did you mean 'refuse'"):
+        bad().step_results["refus"]
+
+
+def test_a_success_has_output_times_and_worker() -> None:
+    done = good().step_results["one"]
+    assert (done.success, done.output, done.error, done.exception, done.error_line) == (True, 1, None, None, None)
+    assert (done.attempts, done.retries, done.worker, done.cached, done.skipped) == (1, 0, 0, False, False)
+    assert done.duration_seconds >= 0
+    assert done.started_at.tzinfo is dt.UTC
+
+
+def test_a_failure_has_the_exception_and_its_text() -> None:
+    failed = bad().step_results["refuse"]
+    assert (failed.success, type(failed.exception), failed.error_line) == (False, Refused, "Refused: no luck")
+    assert failed.error.startswith("no luck\nTraceback")
+    assert "in refuse" in failed.error
+
+
+def test_an_exception_without_words_is_told_by_its_class() -> None:
+    failed = Pipeline("p").add_step(refuse, params={"why": ""}).run().step_results["refuse"]
+    assert failed.error_line == "Refused"
+
+
+def test_an_exception_that_cannot_be_printed_is_told_nevertheless() -> None:
+    class Mute(Exception):  # noqa: N818
+        def __str__(self) -> str:
+            raise ValueError
+
+    def fail() -> None:
+        raise Mute
+
+    assert "Mute" in Pipeline("p").add_step(fail).run().step_results["fail"].error_line
+
+
+def test_a_step_that_did_not_run_names_the_culprit() -> None:
+    idle = bad().step_results["after"]
+    assert (idle.exception, idle.error_line) == (None, "did not run: step 'refuse' failed")
+    assert (idle.error, idle.attempts, idle.started_at, idle.duration_seconds, idle.worker) == (
+        "did not run: step 'refuse' failed",
+        0,
+        None,
+        0.0,
+        None,
+    )
+
+
+def test_the_culprit_of_a_long_chain_is_found_in_one_pass() -> None:
+    pipeline = Pipeline("chain").add_step(refuse, "n0")
+    for k in range(1, 20_000):
+        pipeline.add_step(same, f"n{k}", inputs=[f"n{k - 1}"])
+    steps = pipeline.run().to_dict()["steps"]
+    assert {each["error"] for name, each in steps.items() if name != "n0"} == {"did not run: step 'n0' failed"}
+
+
+def test_a_cancelled_step_says_so() -> None:
+    cancelled = Pipeline("p").add_steps([refuse, one]).run(fail_fast=True).step_results["one"]
+    assert (cancelled.state, cancelled.error_line) == (StepState.CANCELLED, "cancelled before it was finished")
+
+
+def test_the_repr_of_a_step_names_it_and_its_state() -> None:
+    assert repr(bad().step_results["refuse"]) == "<StepResult 'refuse' failed>"
+
+
+def test_states_compare_with_their_names() -> None:
+    assert good().step_results["one"].state == "success"
+
+
+# ---- mapped steps --------------------------------------------------------------------------------------------------
+
+
+def test_a_mapped_step_is_a_lazy_sequence() -> None:
+    values = mapped(1, 2, 4)["over"]
+    assert isinstance(values, Sequence)
+    assert (len(values), values[0], values[-1], values[1:], list(values)) == (3, 1.0, 0.25, [0.5, 0.25], [1, 0.5, 0.25])
+    assert (0.5 in values, values.index(0.25), list(reversed(values))) == (True, 2, [0.25, 0.5, 1.0])
+
+
+def test_values_compare_as_a_list_does() -> None:
+    values = mapped(1, 2)["over"]
+    assert values == [1.0, 0.5]
+    assert values == mapped(1, 2)["over"]
+    assert values != [1.0]
+    assert values != "ab"
+
+
+def test_an_index_out_of_range_is_an_index_error_that_names_the_step() -> None:
+    with pytest.raises(IndexError, match="'over' has 2 items, there is no 2"):
+        mapped(1, 2)["over"][2]
+
+
+def test_a_failed_item_raises_where_it_is_read() -> None:
+    values = mapped(1, 0, 2)["over"]
+    assert (values[0], values[2]) == (1.0, 0.5)
+    for read in (lambda: values[1], lambda: values[-2], lambda: values[:2], lambda: list(values)):
+        with pytest.raises(StepNotRunError, match=r"over\[1\] has no value: its state is failed") as caught:
+            read()
+        assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+def test_iteration_goes_as_far_as_there_are_values() -> None:
+    values = iter(mapped(1, 0)["over"])
+    assert next(values) == 1.0
+    with pytest.raises(StepNotRunError):
+        next(values)
+
+
+def test_the_repr_of_values_loads_none() -> None:
+    assert repr(mapped(1, 0)["over"]) == "<values of 'over': 2 items>"
+
+
+def test_items_have_results_of_their_own() -> None:
+    items = mapped(1, 0, 2).step_results["over"].items
+    assert [(item.step_name, item.index, str(item.state)) for item in items] == [
+        ("over[0]", 0, "success"),
+        ("over[1]", 1, "failed"),
+        ("over[2]", 2, "success"),
+    ]
+    assert [item.step_name for item in items[1:]] == ["over[1]", "over[2]"]
+    assert (items[1].error_line, items[2].output) == ("ZeroDivisionError: division by zero", 0.5)
+
+
+def test_an_ordinary_step_has_no_items() -> None:
+    assert len(good().step_results["one"].items) == 0
+
+
+def test_a_mapped_step_is_as_bad_as_its_worst_item() -> None:
+    over = mapped(1, 0, 2, 0).step_results["over"]
+    assert (over.state, over.success, over.error_line) == ("failed", False, "ZeroDivisionError: division by zero")
+    assert (over.attempts, over.worker) == (1, None)
+    assert [each.step_name for each in mapped(1, 0, 2, 0).failed] == ["over[1]", "over[3]"]
+
+
+def test_a_mapped_step_without_items_is_a_success() -> None:
+    result = mapped()
+    assert (result.step_results["over"].state, list(result.outputs.items())) == ("success", [("over", [])])
+
+
+def test_a_mapped_step_without_items_behind_a_failure_did_not_run() -> None:
+    result = Pipeline("p").add_step(refuse).map(lambda x, refuse: x, [], name="m").run()
+    assert (result.step_results["m"].state, "m" in result.outputs) == ("upstream_failed", False)
+
+
+def test_a_mapped_step_with_some_values_is_an_output() -> None:
+    result = mapped(1, 0)
+    assert list(result.outputs) == ["over"]
+    assert list(mapped(0).outputs) == []
+
+
+# ---- words and numbers for others ----------------------------------------------------------------------------------
+
+
+def test_the_summary_has_a_line_for_each_step() -> None:
+    head, steps = bad().summary().split("Steps:\n")
+    assert [line.partition(":")[0] for line in head.splitlines()] == ["Pipeline", "Run ID", "Status", "Duration"]
+    assert "Status: ✗ FAILED" in head
+    assert [line.split(":")[0] for line in steps.splitlines()] == ["  ✓ one", "  ✗ refuse", "  ✗ after"]
+    assert "failed: Refused: no luck" in steps
+
+
+def test_the_summary_of_a_success_says_so() -> None:
+    assert "Status: ✓ SUCCESS" in good().summary()
+
+
+def test_the_summary_counts_the_items_of_a_map() -> None:
+    assert "over (2 items): " in mapped(1, 2).summary()
+
+
+def test_the_summary_of_many_steps_puts_those_of_one_function_together() -> None:
+    pipeline = Pipeline("many").add_step(one)
+    for k in range(1_000):
+        pipeline.add_step(same, f"same_{k}", {"value": k})
+    for k in range(20):
+        pipeline.add_step(refuse, f"refuse_{k}")
+    lines = pipeline.map(reciprocal, [1, 0]).run().summary().splitlines()[5:]
+    assert lines[:4] == [
+        "  ✓ 1 one: 1 success",
+        "  ✓ 1,000 same: 1,000 success",
+        "  ✗ 20 refuse: 20 failed",
+        "  ✗ 2 reciprocal: 1 success, 1 failed",
+    ]
+    assert len(lines) == 14
+    assert "refuse_0" in lines[4]
+
+
+def test_to_dict_is_json() -> None:
+    result = Pipeline("p").add_steps([one, refuse, after]).map(reciprocal, [1, 0]).run()
+    data = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert (data["pipeline_name"], data["success"], data["state"]) == ("p", False, "failed")
+    assert dt.datetime.fromisoformat(data["start_time"]) == result.start_time
+    assert list(data["steps"]) == ["one", "refuse", "after", "reciprocal"]
+    assert data["steps"]["refuse"] | {"duration": 0} == {
+        "state": "failed",
+        "success": False,
+        "duration": 0,
+        "cached": False,
+        "attempts": 1,
+        "retries": 0,
+        "error": "Refused: no luck",
+    }
+
+
+# ---- laziness ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def large() -> PipelineResult:
+    pipeline = Pipeline("large")
+    for k in range(300_000):
+        pipeline.add_step(same, f"same_{k}", {"value": k})
+    return pipeline.run()
+
+
+def test_looking_at_one_of_many_steps_makes_no_object_for_the_others(large: PipelineResult) -> None:
+    tracemalloc.start()
+    try:
+        assert large.success
+        assert (large["same_77"], large.step_results["same_78"].output, len(large.outputs)) == (77, 78, 300_000)
+        assert large.failed == []
+        assert "large" in repr(large)
+        assert next(iter(large.outputs.values())) == 0
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_result_holds_its_arrays_and_no_objects(large: PipelineResult) -> None:
+    import gc
+
+    gc.collect()
+    assert sum(isinstance(each, StepResult) for each in gc.get_objects()) < 100
+
+
+def test_a_million_items_make_no_objects() -> None:
+    result = Pipeline("items").map(same, range(1_000_000), name="m").run()
+    tracemalloc.start()
+    try:
+        values = result["m"]
+        assert (len(values), values[999_999], result.step_results["m"].state) == (1_000_000, 999_999, "success")
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_value_is_the_same_object_each_time(executor: Executor) -> None:
+    result = Pipeline("p").add_step(same, "it", {"value": {"a": 1}}).run(executor=executor)
+    assert result["it"] is result["it"]
+    assert next(iter(result.outputs.values())) is result["it"]
+
+
+def test_locally_the_value_is_the_very_object() -> None:
+    value = object()
+    assert Pipeline("p").add_step(same, "it", {"value": value}).run(executor=LocalExecutor())["it"] is value
+    assert sys.getrefcount(value) >= 2
+
+
+def test_all_backends_iterate_alike(executor: Executor) -> None:
+    pipeline = Pipeline("p").add_step(same, "bytes", {"value": b"raw"}).add_step(same, "none", {"value": None})
+    pipeline.add_step(lambda: (b"x", [1]), "split", outputs=["x", "y"]).map(same, [b"i", "j"], name="m").add_step(
+        refuse
+    )
+    result = pipeline.run(executor=executor)
+    wanted = [("bytes", b"raw"), ("none", None), ("x", b"x"), ("y", [1]), ("m", [b"i", "j"])]
+    assert list(result.outputs.items()) == wanted
+    assert [(name, result[name]) for name in result.outputs] == wanted
+    assert list(result["m"]) == [b"i", "j"]
