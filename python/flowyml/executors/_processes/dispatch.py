@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from flowyml.errors import ExecutorError, WorkerLostError
 from flowyml.executors._processes import wire
 from flowyml.executors._processes.calls import CallWriter
+from flowyml.executors._processes.ending import wait_if_ending
 from flowyml.executors._processes.logs import handle_record
 from flowyml.executors._processes.member import Member, Posting
 from flowyml.executors._processes.outcomes import Outcomes
@@ -205,6 +206,7 @@ class Dispatch:
             return
         with self._run.interrupts.may_raise():
             events = self._poll.poll(self._timeout())
+        wait_if_ending()
         for fd, _ in events:
             if fd in self._sockets:
                 self._on_socket(self._sockets[fd])

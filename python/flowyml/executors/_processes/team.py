@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from flowyml.executors._processes import wire
 from flowyml.executors._processes.dispatch import Dispatch
+from flowyml.executors._processes.ending import wait_if_ending, watch
 from flowyml.executors._processes.frame import RunFrame, capture
 from flowyml.executors._processes.importable import changed_modules, user_modules
 from flowyml.executors._processes.member import Member
@@ -65,6 +66,7 @@ class ProcessTeam:
         try:
             Dispatch(self, run).run()
         except BaseException:
+            wait_if_ending()
             self.shutdown(grace=0)
             raise
 
@@ -79,6 +81,7 @@ class ProcessTeam:
     def start(self) -> None:
         """Start the guardian, and clear away what died since the last run."""
         self.pool.start()
+        watch()
         self.pool.read_events()
         for member in [each for each in self.members if each.worker.ended or each.worker not in self.pool.workers]:
             self.dismiss(member)
