@@ -7,6 +7,7 @@ apart: on a machine whose speed drifts, ratios within a round hold where times o
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 _HERE = Path(__file__).parent
 # Seconds for one measurement: a case that takes longer hangs or is too large for a bench.
 _PATIENCE = 600
+# Installed packages have their bytecode beside them; whoever sets this would measure the compiler at each start.
+_NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"
 
 
 @dataclass(frozen=True)
@@ -72,9 +75,12 @@ def measure(job: Job, data: Path) -> dict[str, Any]:
 
 def _output(arguments: tuple[str, ...]) -> str:
     """Run Python and return what it printed; away from the checkout, so that nothing is imported by accident."""
+    environment = {name: value for name, value in os.environ.items() if name != _NO_BYTECODE}
+    command = [sys.executable, *arguments]
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, *arguments]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_PATIENCE, check=False)
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=_PATIENCE, check=False
+        )
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr}")
     return done.stdout

@@ -16,9 +16,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from cases import catalogue
+from document import circumstances, document, headline
 from figures import Figures
-from report import reading, report, verdict
+from report import report
 
 _HERE = Path(__file__).parent
 _RESULTS = _HERE / "results"
@@ -30,11 +30,10 @@ def main() -> int:
     load = os.getloadavg()[0]
     raw, code = _measure(options)
     figures = Figures((each["extra_info"]["job"], each["extra_info"]["figures"]) for each in raw["benchmarks"])
-    print(_headline(raw, load))
-    print(report(figures))
-    document = {**_circumstances(raw, load), "bars": _bars(figures), "groups": _groups(figures)}
+    about = circumstances(raw, load)
+    print(f"\n{headline(about)}\n\n{report(figures)}")
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(document, indent=1) + "\n")
+    options.json.write_text(document(about, figures))
     return code
 
 
@@ -62,55 +61,6 @@ def _measure(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
         if not raw.exists() or not raw.stat().st_size:
             sys.exit("nothing was measured")
         return json.loads(raw.read_text()), int(code != 0)
-
-
-def _circumstances(raw: dict[str, Any], load: float) -> dict[str, Any]:
-    """Tell where, when and how it was measured; the machine's own name is nobody's business."""
-    machine = raw["machine_info"]
-    cpu = machine.get("cpu", {})
-    return {
-        "machine": {
-            "cpu": cpu.get("brand_raw", "unknown"),
-            "cpus": os.cpu_count(),
-            "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-            "system": f"{machine['system']} {machine['release']} {machine['machine']}",
-            "load_before": round(load, 2),
-        },
-        "python": f"{machine['python_implementation']} {machine['python_version']}",
-        "command": " ".join(["python", "benches/run.py", *sys.argv[1:]]),
-        "commit": raw["commit_info"].get("id"),
-        "date": raw["datetime"],
-    }
-
-
-def _headline(raw: dict[str, Any], load: float) -> str:
-    about = _circumstances(raw, load)
-    machine = about["machine"]
-    where = f"{machine['cpus']} x {machine['cpu']}, {machine['memory'] / 1e9:.0f} GB, {machine['system']}"
-    return f"\n{about['command']}\n{about['python']}, {where}, load {load:.1f} before, {about['date'][:16]}\n"
-
-
-def _bars(figures: Figures) -> list[dict[str, Any]]:
-    return [
-        {
-            "group": name,
-            "bar": bar.text,
-            "at_most": bar.most,
-            "unit": bar.unit,
-            "measured": reading(figures, bar),
-            "verdict": verdict(reading(figures, bar), bar),
-        }
-        for name in catalogue.NAMES
-        for bar in catalogue.group(name).bars
-    ]
-
-
-def _groups(figures: Figures) -> dict[str, Any]:
-    """Return all rounds of all cases, by group, size and case."""
-    groups: dict[str, Any] = {}
-    for (name, size), cases in figures.rounds.items():
-        groups.setdefault(name, {})[str(size)] = cases
-    return groups
 
 
 if __name__ == "__main__":
