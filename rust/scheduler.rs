@@ -60,7 +60,7 @@ pub use timeline::Timeline;
 pub enum Order {
     /// The one with the longest path to a leaf; among equals the one added first.
     CriticalPath,
-    /// The one added first.
+    /// The one added first, also among those that become ready in the middle of a batch.
     Add,
 }
 

@@ -132,11 +132,6 @@ ADDING: dict[str, Wrong] = {
         TypeError,
         r"add_step\(\) got an unknown keyword 'param'; did you mean 'params'",
     ),
-    "an option that is not there yet": (
-        lambda: pipeline().add_step(load, retry=3),
-        TypeError,
-        "unknown keyword 'retry'",
-    ),
     "params that are no mapping": (
         lambda: pipeline().add_step(use, params=[1]),
         TypeError,

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use crate::error::Refusal;
 use crate::graph::{ItemId, NodeId};
 
-use super::Scheduler;
 use super::batch::{Batch, Run};
 use super::state::{State, Verdict};
+use super::{Order, Scheduler};
 
 /// How the items of a report ended.
 #[derive(Clone, Copy, Debug)]
@@ -58,16 +58,26 @@ impl Scheduler {
     /// Give up to `limit` ready items to `worker`, the most urgent first; `None` if nothing is ready. Delays that are over
     /// at `now` end first.
     ///
+    /// In add order a batch ends before an item that was added after a dependent of the batch: that dependent may be ready
+    /// by then, and its turn is first.
+    ///
     /// O(runs * log nodes + items).
     pub fn claim(&mut self, worker: u16, limit: u32, now: f64) -> Option<Batch> {
         self.advance(now);
         let mut batch = Batch::new(self.id, worker);
+        let mut barrier = u32::MAX;
         while batch.len() < limit {
             let Some(rank) = self.ready_nodes.first() else {
                 break;
             };
             let node = self.at_rank(rank);
-            let (items, index) = self.next_items(node, limit - batch.len());
+            let (mut items, index) = self.next_items(node, limit - batch.len());
+            if self.order == Order::Add {
+                items.end = items.start + self.in_turn(node, &items, index.is_some(), &mut barrier);
+            }
+            if items.is_empty() {
+                break;
+            }
             batch.push(node, ItemId(items.start), items.end - items.start, index);
             self.transition(node, items.clone(), State::Ready, State::Running);
             self.timeline.begin(items, worker, now);
@@ -101,6 +111,27 @@ impl Scheduler {
             next.0 == node.0 + at && self.maps.get(next).is_none()
         };
         (1..ready).take_while(follows).count() as u32 + 1
+    }
+
+    /// Count the first of `items` whose turn it is: those of nodes up to `barrier`, the first dependent of all before them.
+    fn in_turn(&self, node: NodeId, items: &Range<u32>, mapped: bool, barrier: &mut u32) -> u32 {
+        let count = items.end - items.start;
+        let nodes = if mapped { 1 } else { count };
+        for at in 0..nodes {
+            let here = NodeId(node.0 + at);
+            if here.0 > *barrier {
+                return at;
+            }
+            if let Some((dependent, _)) = self.graph.dependents(here).next() {
+                *barrier = dependent.0.min(*barrier);
+            }
+        }
+        // A dependent that was added before its map may get ready item by item.
+        if mapped && *barrier < node.0 {
+            1
+        } else {
+            count
+        }
     }
 
     /// Report that the items from `position` on ran one after the other: from `start` to `ends[0]`, from there to

@@ -84,12 +84,7 @@ impl Pair {
     fn claim(&mut self, choice: u32) {
         self.model.advance(self.now);
         let (limit, worker) = (1 + choice % 5, (choice % 7) as u16);
-        let expected: Vec<Item> = self
-            .model
-            .ready()
-            .into_iter()
-            .take(limit as usize)
-            .collect();
+        let expected = self.model.claimable(limit as usize);
         let batch = self.scheduler.claim(worker, limit, self.now);
         let claimed: Vec<Item> = batch
             .iter()

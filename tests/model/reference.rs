@@ -18,6 +18,7 @@ pub(crate) type Item = (u32, u32);
 pub(crate) struct Model {
     nodes: u32,
     order: Vec<u32>,
+    add_order: bool,
     all: BTreeSet<(u32, u32)>,
     elementwise: BTreeSet<(u32, u32)>,
     pub(crate) lengths: Vec<Option<u32>>,
@@ -53,6 +54,7 @@ impl Model {
             all,
             elementwise,
             lengths: (0..nodes).map(count).collect(),
+            add_order: order == Order::Add,
             ..Self::default()
         };
         model.order = (0..nodes).collect();
@@ -102,6 +104,22 @@ impl Model {
             .flat_map(of)
             .filter(|item| self.items[item] == State::Ready)
             .collect()
+    }
+
+    /// Ready items that one claim takes. In add order it ends before an item whose turn comes after a dependent of others.
+    pub(crate) fn claimable(&self, limit: usize) -> Vec<Item> {
+        let mut taken = Vec::new();
+        let mut barrier = u32::MAX;
+        for item in self.ready().into_iter().take(limit) {
+            if self.add_order && item.0 > barrier {
+                break;
+            }
+            let edges = self.all.iter().chain(&self.elementwise);
+            let dependents = edges.filter(|edge| edge.1 == item.0).map(|edge| edge.0);
+            barrier = dependents.min().unwrap_or(barrier).min(barrier);
+            taken.push(item);
+        }
+        taken
     }
 
     /// Nodes whose length is awaited.

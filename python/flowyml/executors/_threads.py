@@ -42,6 +42,20 @@ _PATIENCE = 0.005
 _SLICE = 0.1
 
 
+class _Current(threading.local):
+    """Of one thread: the executors that it works for, the innermost first."""
+
+    owners: tuple[object, ...] = ()
+
+
+_current = _Current()
+
+
+def works_for(executor: object) -> bool:
+    """Tell whether the calling thread is in a step of an executor: it must not wait for that executor's workers."""
+    return any(owner is executor for owner in _current.owners)
+
+
 class Claimed:
     """What one worker has claimed: it takes steps from the left, others take back from the right what is not begun."""
 
@@ -76,8 +90,8 @@ class Claimed:
                 return 0, False
             part = self.report.part(self._reported)
             position, self._reported = self._reported, self._reported + len(part.ends)
-            run.complete(self.batch, position, part)
-            return len(part.ends), bool(part.failures)
+            failed = run.complete(self.batch, position, part)
+            return len(part.ends), failed > 0
 
     def __iter__(self) -> Iterator[int]:
         """Take the items one by one, until nothing is left here."""
@@ -106,12 +120,19 @@ class Claimed:
 
 
 class ThreadRun:
-    """One run on threads: what its workers share."""
+    """One run on threads: what its workers share.
 
-    def __init__(self, run: Run, workers: int) -> None:
+    Args:
+        run: The run.
+        workers: How many threads work on it.
+        owners: The executors that wait for it: the one it runs on, and those that the thread that began it works for.
+    """
+
+    def __init__(self, run: Run, workers: int, owners: tuple[object, ...]) -> None:
         """Prepare the shares of the workers."""
         self.run = run
         self.workers = workers
+        self.owners = owners
         self.claims = [Claimed() for _ in range(workers)]
         self.sizer = BatchSizer(_TARGET, _MOST)
         self.trouble: BaseException | None = None
@@ -189,7 +210,7 @@ class Team:
 
     Args:
         size: How many.
-        owner: The executor whose workers they are; a run that a step starts on it runs inline.
+        owner: The executor whose workers they are; see `works_for`.
     """
 
     def __init__(self, size: int, owner: object) -> None:
@@ -203,7 +224,7 @@ class Team:
     def execute(self, run: Run) -> None:
         """Run all steps of a run."""
         workers = max(1, min(self.size, run.plan.item_count))
-        shared = ThreadRun(run, workers)
+        shared = ThreadRun(run, workers, (self._owner(), *_current.owners))
         while len(self._threads) < workers:
             self._start_thread()
         for worker in range(workers):
@@ -230,19 +251,10 @@ class Team:
     def _start_thread(self) -> None:
         inbox: Inbox = queue.SimpleQueue()
         name = f"flowyml-worker-{len(self._threads)}"
-        thread = threading.Thread(target=_serve, args=(inbox, self._owner, self.size), name=name, daemon=True)
+        thread = threading.Thread(target=_serve, args=(inbox, self.size), name=name, daemon=True)
         thread.start()
         self._inboxes.append(inbox)
         self._threads.append(thread)
-
-
-_current = threading.local()
-
-
-def owner_of_this_thread() -> object | None:
-    """Return the executor whose worker the calling thread is."""
-    owner: weakref.ref[object] | None = getattr(_current, "owner", None)
-    return None if owner is None else owner()
 
 
 def _send_away(inboxes: list[Inbox]) -> None:
@@ -251,10 +263,11 @@ def _send_away(inboxes: list[Inbox]) -> None:
         inboxes.pop().put(None)
 
 
-def _serve(inbox: Inbox, owner: weakref.ref[object], size: int) -> None:
-    _current.owner = owner
+def _serve(inbox: Inbox, size: int) -> None:
     _cpus.thread_share.cpus = _cpus.share_of(size)
     while (work := inbox.get()) is not None:
         shared, worker = work
+        _current.owners = shared.owners
         shared.work(worker)
+        _current.owners = ()
         del shared, work

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from flowyml._words import nearest, unknown_keywords
 from flowyml.executors._cpus import default_workers
-from flowyml.executors._threads import Team, owner_of_this_thread
+from flowyml.executors._threads import Team, works_for
 from flowyml.executors.contract import Executor
 from flowyml.executors.local import LocalExecutor
 
@@ -55,10 +55,11 @@ class ParallelExecutor(Executor):
         self._pid = os.getpid()
         self._turn = threading.RLock()
         self._team: Any = None
+        self._closing = False
 
     def execute(self, run: Run) -> None:
         """Run all steps of a run on the workers; see `Executor.execute`."""
-        if owner_of_this_thread() is self:
+        if works_for(self):
             LocalExecutor().execute(run)
             return
         self._forget_parent()
@@ -69,11 +70,20 @@ class ParallelExecutor(Executor):
                 self._team = self._new_team()
             self._team.execute(run)
         finally:
+            closing, self._closing = self._closing, False
+            if closing:
+                self.shutdown()
             self._turn.release()
 
     def shutdown(self) -> None:
-        """End the workers; the executor can be used again and starts new ones."""
+        """End the workers; the executor can be used again and starts new ones.
+
+        Called by a step that runs on it, it waits for the end of the run.
+        """
         self._forget_parent()
+        if works_for(self):
+            self._closing = True
+            return
         with self._turn:
             team, self._team = self._team, None
             if team is not None:
