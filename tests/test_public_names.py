@@ -18,6 +18,10 @@ PUBLIC = {
     "Step",
     "context",
     "step",
+    # retries
+    "ExponentialBackoff",
+    "RetryConfig",
+    "retry",
     # running
     "Executor",
     "LocalExecutor",

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from flowyml.pipeline import Pipeline as Pipeline
     from flowyml.result import PipelineResult as PipelineResult
     from flowyml.result import StepResult as StepResult
+    from flowyml.retries import ExponentialBackoff as ExponentialBackoff
+    from flowyml.retries import RetryConfig as RetryConfig
+    from flowyml.retries import retry as retry
     from flowyml.state import StepState as StepState
     from flowyml.steps import Step as Step
     from flowyml.steps import step as step
@@ -55,6 +58,7 @@ _HOMES = {
     "flowyml.executors.parallel": ("ParallelExecutor",),
     "flowyml.pipeline": ("Pipeline",),
     "flowyml.result": ("PipelineResult", "StepResult"),
+    "flowyml.retries": ("ExponentialBackoff", "RetryConfig", "retry"),
     "flowyml.state": ("StepState",),
     "flowyml.steps": ("Step", "step"),
     "flowyml.utils.parallel": ("parallel_map",),
@@ -66,11 +70,20 @@ __all__ = sorted(_HOME_OF)  # noqa: PLE0605  one list of names, above
 
 def __getattr__(name: str) -> Any:
     """Load a public name when it is first used."""
+    if name == "__version__":
+        return _version()
     module = _HOME_OF.get(name)
     if module is None:
         raise AttributeError(f"module 'flowyml' has no attribute {name!r}")
     value = globals()[name] = getattr(importlib.import_module(module), name)
     return value
+
+
+def _version() -> str:
+    """Return the version of the distribution, which has it from Cargo.toml."""
+    from importlib.metadata import version
+
+    return version("flowyml")
 
 
 def __dir__() -> list[str]:

@@ -145,12 +145,16 @@ class RemoteError(FlowymlError):
         type_name: Module and qualified name of its class.
         text: What `str()` of it was.
         traceback: The worker's traceback.
+
+    Attributes:
+        type_names: Names of its class and all base classes, where they are known.
     """
 
     def __init__(self, type_name: str, text: str, traceback: str) -> None:
         """Keep what is known of the exception."""
         super().__init__(type_name, text, traceback)
         self.type_name = type_name
+        self.type_names: tuple[str, ...] = (type_name,)
         self.text = text
         self.traceback = traceback
 

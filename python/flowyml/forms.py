@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from flowyml._words import listed, nearest
+from flowyml.options import NO_OPTIONS, Options
 from flowyml.store.values import Items, Output, Reference
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class Form:
         outputs: Declared outputs.
         after: Steps to wait for.
         items: The items of a mapped step.
+        options: How it is run.
     """
 
     step: Step[..., Any]
@@ -76,6 +78,7 @@ class Form:
     outputs: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     items: Sequence[Any] | None = None
+    options: Options = NO_OPTIONS
 
     def inputs_of(self, reads: tuple[str, ...]) -> Inputs | None:
         """Return the declared inputs of one step of this form, from its reads."""

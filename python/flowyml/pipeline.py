@@ -26,6 +26,7 @@ from flowyml._words import nearest, unknown_keywords
 from flowyml.errors import PipelineValidationError
 from flowyml.executors.local import LocalExecutor
 from flowyml.forms import Form, Place
+from flowyml.options import OPTION_NAMES
 from flowyml.plan import Columns, Plan
 from flowyml.run import Run, execute
 from flowyml.steps import Step, as_step, checked_inputs, checked_names, checked_outputs
@@ -37,9 +38,10 @@ if TYPE_CHECKING:
     from flowyml.contexts import Context
     from flowyml.executors.contract import Executor
     from flowyml.result import PipelineResult
+    from flowyml.retries import RetryConfig
     from flowyml.steps import Inputs
 
-_STEP_KEYWORDS = ("name", "params", "inputs", "outputs", "after")
+_STEP_KEYWORDS = ("name", "params", "inputs", "outputs", "after", *OPTION_NAMES)
 _NOTHING: tuple[Any, ...] = ()
 
 
@@ -98,6 +100,7 @@ class Pipeline:
         inputs: Inputs | None = None,
         outputs: str | Sequence[str] | None = None,
         after: str | Sequence[str] | None = None,
+        retry: int | RetryConfig | None = None,
         **unknown: object,
     ) -> Pipeline:
         """Add a step; one function may be added any number of times under different names.
@@ -109,6 +112,7 @@ class Pipeline:
             inputs: Assets to read, instead of the step's own declaration (see `Step`).
             outputs: Assets to produce, instead of the step's own declaration.
             after: Names of steps that must be finished first, without data.
+            retry: Further attempts after a failure, instead of the step's own (see `Step`).
             **unknown: Nothing else is known; a misspelled keyword gets an error with the nearest one.
 
         Returns:
@@ -125,7 +129,7 @@ class Pipeline:
         if params is not None:
             params = params if type(params) is dict else checked_params(params, step)
             keys, row = tuple(params), tuple(params.values())
-        alike = outputs is after is None
+        alike = outputs is None and after is None and retry is None
         if inputs is not None:
             shaped = shape_of(inputs, self._known_step(step)) if alike else None
             shape, reads = shaped or (_NOTHING, _NOTHING)
@@ -134,7 +138,7 @@ class Pipeline:
         form = self._known_forms.get(key) if alike else None
         if form is None:
             place = Place(frame.f_code, frame.f_lasti)
-            form = self._form(step, params, place, inputs=inputs, outputs=outputs, after=after)
+            form = self._form(step, params, place, inputs=inputs, outputs=outputs, after=after, retry=retry)
             if alike:
                 self._known_forms[key] = form
         self._append(form, name, row, reads)
@@ -150,6 +154,7 @@ class Pipeline:
         inputs: Inputs | None = None,
         outputs: str | Sequence[str] | None = None,
         after: str | Sequence[str] | None = None,
+        retry: int | RetryConfig | None = None,
         **unknown: object,
     ) -> Pipeline:
         """Add one step that runs once for each item: a fan-out of any size as one node of the graph.
@@ -163,6 +168,7 @@ class Pipeline:
             inputs: Assets to read, the same for all items.
             outputs: The name of the one asset: the list of results in item order.
             after: Names of steps that must be finished first.
+            retry: Further attempts for an item that failed.
             **unknown: Nothing else is known.
 
         Returns:
@@ -179,7 +185,8 @@ class Pipeline:
         if unknown:
             raise TypeError(unknown_keywords("map()", unknown, ("items", *_STEP_KEYWORDS)))
         frame = sys._getframe(1)  # noqa: SLF001
-        form = self._form(step, params, Place(frame.f_code, frame.f_lasti), inputs=inputs, outputs=outputs, after=after)
+        place = Place(frame.f_code, frame.f_lasti)
+        form = self._form(step, params, place, inputs=inputs, outputs=outputs, after=after, retry=retry)
         if len(form.outputs) > 1:
             raise ValueError(f"a mapped step has one output, the list of its results; got outputs={list(form.outputs)}")
         form.items = checked_items(items)
@@ -355,6 +362,7 @@ class Pipeline:
         inputs: Any = None,
         outputs: Any = None,
         after: Any = None,
+        **options: Any,
     ) -> Form:
         known = self._known_step(step)
         return Form(
@@ -364,6 +372,7 @@ class Pipeline:
             inputs=known.inputs if inputs is None else checked_inputs(inputs, known.name),
             outputs=known.outputs if outputs is None else checked_outputs(outputs, known.name),
             after=() if after is None else checked_names("after", after, known.name),
+            options=known.options.but(known.name, options),
         )
 
     def _known_step(self, candidate: Any) -> Step[..., Any]:

@@ -84,6 +84,7 @@ class Run:
         self.run_id = run_id or uuid.uuid4().hex[:12]
         self.values = Values(plan.item_count)
         self.failures: dict[int, BaseException] = {}
+        self._attempts: dict[int, int] = {}
         self.interrupts = Interrupts()
         self.interrupted = False
         self.scheduler = Scheduler(plan.graph, order=order, keep=mask)
@@ -103,19 +104,51 @@ class Run:
         """Take up to `limit` ready items for a worker; wait up to `timeout` seconds for the first."""
         return self.scheduler.claim(worker, limit, now, timeout)
 
-    def complete(self, batch: Batch, position: int, report: Reported) -> None:
-        """Take over the report on items `position` and following of a batch."""
-        outcomes = None
+    def complete(self, batch: Batch, position: int, report: Reported) -> int:
+        """Take over the report on items `position` and following of a batch; return how many failed for good."""
+        failed = 0
         if report.failures:
-            outcomes = bytearray([SUCCESS]) * len(report.ends)
-            for offset, item, error in report.failures:
-                outcomes[offset] = FAILED
-                self.failures[item] = error
-        self.scheduler.complete(batch, position, report.start, report.ends, bytes(outcomes) if outcomes else None)
-        if report.failures and self.fail_fast:
+            failed = self._complete_with_failures(batch, position, report)
+        else:
+            self.scheduler.complete(batch, position, report.start, report.ends, None)
+        if failed and self.fail_fast:
             self.cancel()
         if self._releases:
             self.values.drop(self.scheduler.take_released())
+        return failed
+
+    def _complete_with_failures(self, batch: Batch, position: int, report: Reported) -> int:
+        """Report what has ended, and hold back what is to be tried again; return how many steps failed for good."""
+        failed = 0
+        outcomes = bytearray([SUCCESS]) * len(report.ends)
+        first = 0
+        for offset, item, error in report.failures:
+            delay = self._delay(item, error)
+            if delay is None:
+                outcomes[offset] = FAILED
+                self.failures[item] = error
+                failed += 1
+                continue
+            self._complete_part(batch, position, report, outcomes, slice(first, offset))
+            now = report.ends[offset]
+            self.scheduler.retry(batch, position + offset, now + delay, now)
+            first = offset + 1
+        self._complete_part(batch, position, report, outcomes, slice(first, len(outcomes)))
+        return failed
+
+    def _complete_part(self, batch: Batch, position: int, report: Reported, outcomes: bytearray, part: slice) -> None:
+        if part.start < part.stop:
+            start = report.ends[part.start - 1] if part.start else report.start
+            outcome = bytes(outcomes[part])
+            self.scheduler.complete(batch, position + part.start, start, report.ends[part], outcome)
+
+    def _delay(self, item: int, error: BaseException) -> float | None:
+        """Return the seconds until an item is tried again; `None` if it has failed for good."""
+        retry = self.plan.forms[self.node_of[item]].options.retry
+        if retry is None or self.scheduler.cancelled:
+            return None
+        attempts = self._attempts[item] = self._attempts.get(item, 0) + 1
+        return retry.delay(attempts) if retry.wants(error, attempts) else None
 
     def cancel(self) -> None:
         """Start nothing new: what is not running is cancelled."""

@@ -16,9 +16,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar, overload
 
 from flowyml._words import nearest, unknown_keywords
+from flowyml.options import NO_OPTIONS, OPTION_NAMES, Options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from flowyml.retries import RetryConfig
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -39,9 +42,10 @@ class Step(Generic[P, R_co]):
             parameters left to right; a mapping says it parameter by parameter. A name with `*`, `?` or `[` is a glob.
         outputs: Assets that the step produces. None declared: one asset of the step's own name. Two or more: the
             function returns a tuple or list of that length, or a dict with these keys.
+        retry: How many more attempts after a failure, or a `RetryConfig`; waiting for one occupies no worker.
 
     Raises:
-        TypeError: If `func` cannot be a step.
+        TypeError: If `func` cannot be a step, or an argument is not what it should be.
 
     >>> @step
     ... def double(x: int) -> int:
@@ -54,6 +58,7 @@ class Step(Generic[P, R_co]):
     name: str
     inputs: Inputs | None
     outputs: tuple[str, ...]
+    options: Options
 
     def __init__(
         self,
@@ -62,6 +67,7 @@ class Step(Generic[P, R_co]):
         name: str | None = None,
         inputs: Inputs | None = None,
         outputs: str | Sequence[str] | None = None,
+        retry: int | RetryConfig | None = None,
     ) -> None:
         """Check the function and keep what was said about it."""
         _wear(self, checked_function(func))
@@ -69,6 +75,8 @@ class Step(Generic[P, R_co]):
         self.name = default_name(func) if name is None else checked_name(name)
         self.inputs = checked_inputs(inputs, self.name)
         self.outputs = checked_outputs(outputs, self.name)
+        marked = getattr(func, "__flowyml_retry__", None)
+        self.options = NO_OPTIONS.but(self.name, {"retry": marked if retry is None else retry})
         self._signature: Signature | None = None
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
@@ -84,18 +92,14 @@ class Step(Generic[P, R_co]):
         if instance is None:
             return self
         binds = getattr(self.func, "__get__", None)
-        return Step(
-            binds(instance, owner) if binds else self.func,
-            name=self.name,
-            inputs=self.inputs,
-            outputs=self.outputs or None,
-        )
+        func = binds(instance, owner) if binds else self.func
+        return _rebuild(func, self.name, self.inputs, self.outputs, self.options)
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         """Pickle by module and qualified name where a worker can import it, else by its parts."""
         if self._is_importable():
             return str(self.__dict__["__qualname__"])
-        return _rebuild, (self.func, self.name, self.inputs, self.outputs)
+        return _rebuild, (self.func, self.name, self.inputs, self.outputs, self.options)
 
     def _is_importable(self) -> bool:
         module, qualname = self.__dict__.get("__module__"), self.__dict__.get("__qualname__", "")
@@ -106,6 +110,11 @@ class Step(Generic[P, R_co]):
             return functools.reduce(getattr, qualname.split("."), found) is self
         except AttributeError:
             return False
+
+    @property
+    def retry(self) -> RetryConfig | None:
+        """When a failed attempt is followed by another."""
+        return self.options.retry
 
     @property
     def signature(self) -> Signature:
@@ -124,8 +133,12 @@ def _wear(step: Step[..., Any], func: Any) -> None:
     functools.update_wrapper(step, func, updated=("__dict__",) if inspect.isfunction(func) else ())
 
 
-def _rebuild(func: Callable[..., Any], name: str, inputs: Inputs | None, outputs: tuple[str, ...]) -> Step[..., Any]:
-    return Step(func, name=name, inputs=inputs, outputs=outputs or None)
+def _rebuild(
+    func: Callable[..., Any], name: str, inputs: Inputs | None, outputs: tuple[str, ...], options: Options
+) -> Step[..., Any]:
+    step = Step(func, name=name, inputs=inputs, outputs=outputs or None)
+    step.options = options
+    return step
 
 
 def _modules_by_value() -> set[str]:
@@ -138,7 +151,11 @@ def _modules_by_value() -> set[str]:
 def step(func: Callable[P, R], /) -> Step[P, R]: ...
 @overload
 def step(
-    *, name: str | None = None, inputs: Inputs | None = None, outputs: str | Sequence[str] | None = None
+    *,
+    name: str | None = None,
+    inputs: Inputs | None = None,
+    outputs: str | Sequence[str] | None = None,
+    retry: int | RetryConfig | None = None,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(
     func: Callable[..., Any] | None = None,
@@ -147,15 +164,17 @@ def step(
     name: str | None = None,
     inputs: Inputs | None = None,
     outputs: str | Sequence[str] | None = None,
+    retry: int | RetryConfig | None = None,
     **unknown: object,
 ) -> Any:
-    """Make a step of a function: `@step` or `@step(name=, inputs=, outputs=)`.
+    """Make a step of a function: `@step` or `@step(name=, inputs=, outputs=, retry=)`.
 
     Args:
         func: The function, where the decorator is used bare.
-        name: See `Step`, as for the other two.
+        name: See `Step`, as for the others.
         inputs: Assets that the step reads.
         outputs: Assets that the step produces.
+        retry: Further attempts after a failure.
         **unknown: Nothing else is known; a misspelled keyword gets an error with the nearest one.
 
     Returns:
@@ -171,12 +190,12 @@ def step(
     ('a', ('clean',))
     """
     if unknown:
-        raise TypeError(unknown_keywords("step()", unknown, ("name", "inputs", "outputs")))
+        raise TypeError(unknown_keywords("step()", unknown, ("name", "inputs", "outputs", *OPTION_NAMES)))
     if isinstance(func, str):
         raise TypeError(f"@step takes a function, not {func!r}; use @step(name={func!r})")
 
     def decorate(func: Callable[..., Any]) -> Step[..., Any]:
-        return Step(func, name=name, inputs=inputs, outputs=outputs)
+        return Step(func, name=name, inputs=inputs, outputs=outputs, retry=retry)
 
     return decorate if func is None else decorate(func)
 

@@ -34,7 +34,7 @@ def processes(request: pytest.FixtureRequest) -> Iterator[ParallelExecutor]:
 
 def note(folder: str, i: int) -> int:
     """Leave a line for each execution of a step."""
-    with open(f"{folder}/{os.getpid()}", "a") as file:
+    with Path(folder, str(os.getpid())).open("a") as file:
         file.write(f"{i}\n")
     return i
 

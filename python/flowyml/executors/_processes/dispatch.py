@@ -102,6 +102,7 @@ class Dispatch:
     def _fill(self) -> None:
         """Give everybody one batch before anybody gets a second."""
         scheduler = self._run.scheduler
+        scheduler.advance(clock())
         self._hire()
         for depth in range(1, _DEPTH + 1):
             for member in self._team.members:
@@ -216,10 +217,12 @@ class Dispatch:
                 self._on_guardian()
 
     def _timeout(self) -> float:
-        """Look again soon if somebody idles while somebody else may be stuck before posted steps."""
+        """Look again when a delay is over, or soon if somebody idles while somebody else may be stuck."""
+        wakeup = self._run.scheduler.next_wakeup()
+        longest = _LONGEST_WAIT if wakeup is None else min(_LONGEST_WAIT, max(0.0, wakeup - clock()))
         members = self._team.members
         idle = any(not member.postings for member in members)
-        return _PATIENCE if idle and any(member.waiting > 1 or member.stuck for member in members) else _LONGEST_WAIT
+        return _PATIENCE if idle and any(member.waiting > 1 or member.stuck for member in members) else longest
 
     def _on_socket(self, member: Member) -> None:
         if member.outbox:
@@ -294,8 +297,7 @@ class Dispatch:
         for posting in list(member.postings):
             if guilty is not None and posting.first <= guilty < posting.first + posting.count:
                 error = WorkerLostError(self._run.item_name(posting.items[posting.done]), member.worker.exitcode)
-                self._outcomes.fail(posting, error, member.worker.claims.begun()[2])
-                failed = True
+                failed = self._outcomes.fail(posting, error, member.worker.claims.begun()[2])
             left = posting.count - posting.done
             if left:
                 self._run.scheduler.give_back(posting.batch, posting.done, left)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from flowyml.errors import SerializationError, ValueLoadError
+from flowyml.errors import RemoteError, SerializationError, ValueLoadError
 from flowyml.executors._processes import wire
 from flowyml.executors._processes.failure import unpack_exception
 from flowyml.executors._processes.values import load_value
@@ -52,21 +52,20 @@ class Outcomes:
             taken = self._fill(posting, results, at, report)
             sizer.observe(len(report.ends), report.ends[-1] - report.start)
             position, posting.done = posting.done, posting.done + len(report.ends)
-            self._run.complete(posting.batch, position, report)
-            failed = failed or bool(report.failures)
+            failed = bool(self._run.complete(posting.batch, position, report)) or failed
             if posting.done == posting.count:
                 member.finish(posting)
             at += taken
         return failed
 
-    def fail(self, posting: Posting, error: BaseException, start: float) -> None:
-        """Fail the next item of a posting that has no result: its worker died in it."""
+    def fail(self, posting: Posting, error: BaseException, start: float) -> bool:
+        """Report the next item of a posting that has no result: its worker died in it; tell whether it has failed."""
         now = time.monotonic()
         report = _Report(min(start, now))
         report.ends.append(now)
         report.failures.append((0, posting.items[posting.done], error))
         position, posting.done = posting.done, posting.done + 1
-        self._run.complete(posting.batch, position, report)
+        return bool(self._run.complete(posting.batch, position, report))
 
     def _fill(self, posting: Posting, results: list[tuple[Body, list[bytes]]], at: int, report: _Report) -> int:
         """Take as many results as belong to the posting."""
@@ -96,7 +95,10 @@ class Outcomes:
         item = posting.items[position]
         name = self._run.item_name(item)
         if outcome == wire.RAISED:
-            return unpack_exception(value, load_value)[0]
+            error, info = unpack_exception(value, load_value)
+            if isinstance(error, RemoteError):
+                error.type_names = info.type_names
+            return error
         if outcome == wire.UNPICKLABLE:
             return SerializationError(f"the result of step {name!r}", value)
         if outcome == wire.REFUSED:
