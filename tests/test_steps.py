@@ -13,6 +13,7 @@ import cloudpickle
 import pytest
 
 from flowyml import Pipeline, Step, step
+from flowyml.signatures import Signature
 
 
 @step
@@ -227,3 +228,49 @@ def test_a_local_step_pickles_by_its_parts() -> None:
 def test_a_copy_of_a_step_works() -> None:
     assert copy.copy(double)(2) == 4
     assert copy.deepcopy(halve)(2) == 1.0
+
+
+# ---- signatures ----------------------------------------------------------------------------------------------------
+
+
+def plain(a: int, b: int = 2, /, c: int = 3, *rest: int, d: int, e: int = 5, **more: int) -> int:
+    for local in rest:
+        a += local
+    return a
+
+
+FUNCTIONS: list[Any] = [
+    plain,
+    lambda: None,
+    lambda a, b: (a, b),
+    lambda a, b=1, *, c=2: (a, b, c),
+    lambda *, a: a,
+    lambda *rest: rest,
+    lambda **more: more,
+    lambda a=None, /: a,
+    Account(1).opened,
+    Account(1).__init__,
+]
+
+
+@pytest.mark.parametrize("func", FUNCTIONS)
+def test_a_signature_read_from_the_code_is_that_of_inspect(func: Any) -> None:
+    through_inspect = functools.partial(func)
+    assert Signature.of(func) == Signature.of(through_inspect)
+
+
+def test_a_bound_method_has_no_self() -> None:
+    class Method:
+        def named(self, a: int, /, b: int = 1) -> None: ...
+
+        def nameless(*args: int) -> None: ...  # noqa: N805, RUF100
+
+        def default_self(self: Any = None, b: int = 1) -> None: ...
+
+    assert Signature.of(Method().named) == Signature(("a", "b"), (), 1, {"b": 1})
+    assert Signature.of(Method().nameless) == Signature(var_positional="args")
+    assert Signature.of(Method().default_self) == Signature(("b",), defaults={"b": 1})
+
+
+def test_a_builtin_that_does_not_tell_has_no_readable_signature() -> None:
+    assert not Signature.of(range).readable

@@ -2,8 +2,6 @@
 
 A `Step` is a description. It holds the function and what the decorator said about it; it knows nothing of pipelines,
 graphs or workers. Calling a step calls the function, so steps are tested like functions.
-
-`Signature` is the part of a function's signature that wiring needs, read once per step.
 """
 
 from __future__ import annotations
@@ -12,11 +10,11 @@ import functools
 import inspect
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar, overload
 
-from flowyml._words import nearest, unknown_keywords
+from flowyml._words import unknown_keywords
 from flowyml.options import NO_OPTIONS, OPTION_NAMES, Options
+from flowyml.signatures import Signature
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
     from flowyml.retries import RetryConfig
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
 S = TypeVar("S")
 R_co = TypeVar("R_co", covariant=True)
@@ -86,7 +85,7 @@ class Step(Generic[P, R_co]):
     @overload
     def __get__(self, instance: None, owner: type | None = None) -> Step[P, R_co]: ...
     @overload
-    def __get__(self: Step[Concatenate[S, P], R], instance: S, owner: type | None = None) -> Step[P, R]: ...
+    def __get__(self: Step[Concatenate[S, Q], R], instance: S, owner: type | None = None) -> Step[Q, R]: ...
     def __get__(self, instance: object, owner: type | None = None) -> Step[Any, Any]:
         """Bind as a method does: `obj.step` is a step without `self`."""
         if instance is None:
@@ -306,59 +305,3 @@ def checked_names(what: str, names: Any, step: str) -> tuple[str, ...]:
         if not name:
             raise ValueError(f"{what} of step {step!r} must not be empty names")
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class Signature:
-    """What wiring needs of a function's signature.
-
-    Attributes:
-        positional: Names that can be passed by position, in order.
-        keyword_only: Names that must be passed by keyword.
-        positional_only: How many of `positional` cannot be passed by keyword.
-        defaults: Parameters that have a default, with it.
-        var_positional: The name of `*args`, if there is one.
-        var_keyword: Whether there is `**kwargs`.
-        readable: `False` for builtins that do not tell their signature: all is passed by position, in the order given.
-    """
-
-    positional: tuple[str, ...] = ()
-    keyword_only: tuple[str, ...] = ()
-    positional_only: int = 0
-    defaults: Mapping[str, Any] = field(default_factory=dict)
-    var_positional: str | None = None
-    var_keyword: bool = False
-    readable: bool = True
-
-    @classmethod
-    def of(cls, func: Callable[..., Any]) -> Signature:
-        """Read the signature of a function; numpy's functions have one or not by version, so theirs is not used."""
-        if type(func).__name__ == "ufunc":
-            return cls(readable=False)
-        try:
-            parameters = inspect.signature(func).parameters.values()
-        except (TypeError, ValueError):
-            return cls(readable=False)
-        kinds = inspect.Parameter
-        by_position = [p.name for p in parameters if p.kind in {kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD}]
-        return cls(
-            positional=tuple(by_position),
-            keyword_only=tuple(p.name for p in parameters if p.kind is kinds.KEYWORD_ONLY),
-            positional_only=sum(p.kind is kinds.POSITIONAL_ONLY for p in parameters),
-            defaults={p.name: p.default for p in parameters if p.default is not kinds.empty},
-            var_positional=next((p.name for p in parameters if p.kind is kinds.VAR_POSITIONAL), None),
-            var_keyword=any(p.kind is kinds.VAR_KEYWORD for p in parameters),
-        )
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """All named parameters, left to right."""
-        return self.positional + self.keyword_only
-
-    def takes(self, name: str) -> bool:
-        """Tell whether a value can be passed under that name."""
-        return name in self.positional or name in self.keyword_only or self.var_keyword
-
-    def near(self, name: str) -> str:
-        """Return ", did you mean ...?" for a misspelled parameter, else ""."""
-        return nearest(name, self.names)

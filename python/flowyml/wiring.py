@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from flowyml.forms import Assets, Form, Found
-    from flowyml.steps import Inputs, Signature
+    from flowyml.signatures import Signature
+    from flowyml.steps import Inputs
 
 # Where an argument comes from; the second half of a source says which.
 PARAM, ITEM, ASSET, VALUE, SPREAD = range(5)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import assert_type
 
-from flowyml import Pipeline, PipelineResult, Step, step
+from flowyml import Pipeline, PipelineResult, Step, StepResult, StepState, parallel_map, step
 
 
 @step
@@ -34,3 +34,41 @@ def check_authoring_chains() -> None:
     pipeline = Pipeline("typed").add_step(double, params={"number": 1})
     assert_type(pipeline, Pipeline)
     assert_type(pipeline.run(), PipelineResult)
+
+
+class Account:
+    """A class with a step among its methods."""
+
+    @step
+    def interest(self, amount: int) -> float:
+        """Return some interest."""
+        return amount * 0.01
+
+
+def check_methods_bind() -> None:
+    """A step of a class loses `self` where it is bound, as a method does."""
+    assert_type(Account().interest(3), float)
+    bound: Step[[int], float] = Account().interest
+
+
+def check_results() -> None:
+    """What a result holds has a type, but for values."""
+    result = Pipeline("typed").add_steps([double, len]).run()
+    one = result.step_results["double"]
+    assert_type(one, StepResult)
+    assert_type(one.state, StepState)
+    assert_type(result.failed, list[StepResult])
+
+
+def check_parallel_map() -> None:
+    """The results have the type of the function's."""
+    assert_type(parallel_map(double, [1, 2]), list[int])
+    assert_type(parallel_map(halve, (1, 2), max_workers=2), list[float])
+    assert_type(parallel_map(double, [1], on_error="return"), list[int | BaseException])
+
+
+def check_wrong_uses_are_found() -> None:
+    """What a type checker must refuse; an ignore that is not needed is an error, too."""
+    double("2")  # type: ignore[arg-type]
+    parallel_map(double, ["a"])  # type: ignore[arg-type]
+    parallel_map(double, [1], backend="proces")  # type: ignore[call-overload]
