@@ -41,15 +41,13 @@ class Interrupts:
         if threading.current_thread() is threading.main_thread():
             handler = signal.getsignal(signal.SIGINT)
             if handler is signal.default_int_handler or _run_of(handler) is not None:
-                signal.signal(signal.SIGINT, self._note)
                 self._before = handler
+                signal.signal(signal.SIGINT, self._note)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Bring the old handler back."""
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-            self._before = None
+        self._bring_back()
         if kind is None:
             self.check()
 
@@ -74,9 +72,16 @@ class Interrupts:
         finally:
             self._raises = before
 
+    def _bring_back(self) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+            self._before = None
+
     def _note(self, _signal: int, _frame: FrameType | None) -> None:
         again = self.requested
         self._request()
+        if again:  # may hit `__exit__` before it has done anything
+            self._bring_back()
         if self._raises or again:
             raise KeyboardInterrupt
 

@@ -340,22 +340,45 @@ def test_the_second_one_is_immediate(mark: str, backend: str) -> None:
         assert eventually(lambda: not marked(mark), 1.0)
 
 
-def test_a_burst_of_them_leaves_nothing(mark: str) -> None:
-    """At any moment of a run, of its end and of the next."""
-    text = SCRIPT + (
-        "say('up')\n"
-        "for k in range(1000):\n"
-        "    try:\n"
-        "        Pipeline('many').map(abs, range(500), name='m').run(executor=executor)\n"
-        "    except KeyboardInterrupt:\n"
-        "        continue\n"
-    )
-    with driver(text, mark, "process") as process:
-        assert process.stdout.readline() == "up\n"
-        for k in range(25):
-            time.sleep(0.013 * (k % 5))
-            if process.poll() is None:
-                process.send_signal(signal.SIGINT)
-        process.kill()
-        process.communicate()
+BURST = (
+    SCRIPT
+    + """
+import gc, random
+def burst(driver, seed):
+    draw = random.Random(seed)
+    for _ in range(3):
+        time.sleep(draw.random() * draw.choice([0, 0.001, 0.01]))
+        os.kill(driver, signal.SIGINT)
+    time.sleep(60)
+def attempt(seed):
+    try:
+        Pipeline("burst").add_step(burst, params={"driver": os.getpid(), "seed": seed}).run(executor=executor)
+    except KeyboardInterrupt:
+        pass
+def verify():
+    assert list(Pipeline("works").map(abs, range(50), name="abs").run(executor=executor)["abs"]) == [*range(50)]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    executor.shutdown()
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
+def calm(function, *arguments):
+    while True:
+        try:
+            return function(*arguments)
+        except KeyboardInterrupt:
+            pass
+fds = calm(verify)
+for seed in range(10):
+    calm(attempt, seed)
+    calm(verify)
+say(calm(verify) - fds)
+"""
+)
+
+
+def test_bursts_of_them_at_any_moment(mark: str) -> None:
+    """While the executor starts, runs and ends: it works again, nothing piles up, nothing is left."""
+    with driver(BURST, mark, "process") as process:
+        out, errors = process.communicate(timeout=50)
+        assert (out, process.returncode) == ("0\n", 0), errors
         assert eventually(lambda: not marked(mark), 1.0)

@@ -13,6 +13,7 @@ import os
 
 from flowyml._core import ClaimWords
 from flowyml.errors import ExecutorError
+from flowyml.executors._processes.descriptors import Descriptor
 
 MAX_WORKERS = 1024
 """Workers that can live at one time in one pool."""
@@ -23,7 +24,8 @@ class ClaimMemory:
 
     def __init__(self) -> None:
         size = MAX_WORKERS * ClaimWords.STRIDE
-        self.fd = os.memfd_create("flowyml-claims", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        self._file = Descriptor(os.memfd_create("flowyml-claims", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
+        self.fd = self._file.fd
         os.posix_fallocate(self.fd, 0, size)
         fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
         self._map = mmap.mmap(self.fd, size)
@@ -48,4 +50,4 @@ class ClaimMemory:
 
     def close(self) -> None:
         """Close the descriptor; the memory goes with the last view of it."""
-        os.close(self.fd)
+        self._file.close()

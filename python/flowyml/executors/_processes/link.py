@@ -14,6 +14,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from flowyml.errors import ExecutorError, describe_exit
+from flowyml.executors._processes.descriptors import Descriptor
 from flowyml.executors._processes.environment import check_platform, guardian_command, guardian_environment
 from flowyml.executors._processes.guardian import COMMAND, END, REPORT
 
@@ -35,7 +36,7 @@ class GuardianLink:
 
     def __init__(self) -> None:
         check_platform()
-        self._errors = os.memfd_create("flowyml-guardian-errors")
+        self._errors = Descriptor(os.memfd_create("flowyml-guardian-errors"))
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self.control.settimeout(0)
@@ -51,7 +52,7 @@ class GuardianLink:
             env=guardian_environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=self._errors,
+            stderr=self._errors.fd,
             pass_fds=[control],
             start_new_session=True,
         )
@@ -105,7 +106,7 @@ class GuardianLink:
         except subprocess.TimeoutExpired:
             self._process.kill()
             how = f"it does not answer, and was {describe_exit(self._process.wait())}"
-        words = os.pread(self._errors, 1 << 16, 0).decode(errors="replace").strip()
+        words = os.pread(self._errors.fd, 1 << 16, 0).decode(errors="replace").strip()
         return f"the guardian of the worker processes is lost: {how}" + (f"; it said:\n{words}" if words else "")
 
     def end(self, grace: float) -> None:
@@ -137,4 +138,4 @@ class GuardianLink:
 
     def _close(self) -> None:
         self.control.close()
-        os.close(self._errors)
+        self._errors.close()

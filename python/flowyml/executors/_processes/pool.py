@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 from flowyml.errors import ExecutorError
 from flowyml.executors._processes import guardian
 from flowyml.executors._processes.claims import ClaimMemory
+from flowyml.executors._processes.descriptors import Descriptor
 from flowyml.executors._processes.environment import WORKER, worker_command, worker_environment
 from flowyml.executors._processes.link import GuardianLink
 
@@ -47,8 +48,7 @@ class Worker:
         index: Place of its claim words.
         claims: The driver's view of its claim words.
         socket: The driver's end of its socket; does not block.
-        stdout: Reading end of the pipe that is its descriptor 1; does not block.
-        stderr: Reading end of the pipe that is its descriptor 2; does not block.
+        pipes: Reading ends of the pipes that are its descriptors 1 and 2; do not block.
         token: Random text known to this worker alone, for marks in its output.
         pid: Its process, once it is known.
         exitcode: How it ended, negative for a signal; `None` while it runs, and where nobody knows.
@@ -59,20 +59,27 @@ class Worker:
     index: int
     claims: ClaimWords
     socket: socket.socket
-    stdout: int
-    stderr: int
+    pipes: tuple[Descriptor, Descriptor]
     token: str = field(default_factory=lambda: os.urandom(8).hex())
     pid: int | None = None
     exitcode: int | None = None
     ended: bool = False
-    _closed: bool = field(default=False, repr=False)
+
+    @property
+    def stdout(self) -> int:
+        """The pipe that is its descriptor 1; -1 once it is closed."""
+        return self.pipes[0].fd
+
+    @property
+    def stderr(self) -> int:
+        """The pipe that is its descriptor 2; -1 once it is closed."""
+        return self.pipes[1].fd
 
     def close(self) -> None:
         """Close the driver's descriptors; more than once is fine."""
-        if not self._closed:
-            self._closed = True
-            self.socket.close()
-            guardian.close_all([self.stdout, self.stderr])
+        self.socket.close()
+        for pipe in self.pipes:
+            pipe.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,35 +227,35 @@ class _Session:
         worker, theirs = self._new_worker()
         try:
             recipe = self._write_recipe(worker, program, max_workers)
-            theirs.append(recipe)
-            self.link.send(guardian.SPAWN, worker.id, fds=theirs)
+            socket_, stdout, stderr = theirs
+            fds = [socket_.fileno(), stdout.fd, stderr.fd, self.claims.fd, recipe.fd]
+            self.link.send(guardian.SPAWN, worker.id, fds=fds)
         except BaseException:
             worker.close()
             self.claims.give_back(worker.index)
             raise
         finally:
-            guardian.close_all([fd for fd in theirs if fd != self.claims.fd])
+            for end in theirs:
+                end.close()
         self.workers[worker.id] = worker
         return worker
 
-    def _new_worker(self) -> tuple[Worker, list[int]]:
+    def _new_worker(self) -> tuple[Worker, tuple[socket.socket, Descriptor, Descriptor]]:
         """Make a worker, and the descriptors of its process."""
         index, claims = self.claims.take()
         ours, theirs = socket.socketpair()
         ours.settimeout(0)
-        (stdout, to_stdout), (stderr, to_stderr) = os.pipe(), os.pipe()
-        for fd in (stdout, stderr):
-            os.set_blocking(fd, False)
-        worker = Worker(self._next_id, index, claims, ours, stdout, stderr)
+        (stdout, to_stdout), (stderr, to_stderr) = _pipe(), _pipe()
+        worker = Worker(self._next_id, index, claims, ours, (stdout, stderr))
         self._next_id += 1
-        return worker, [theirs.detach(), to_stdout, to_stderr, self.claims.fd]
+        return worker, (theirs, to_stdout, to_stderr)
 
-    def _write_recipe(self, worker: Worker, program: str, max_workers: int) -> int:
+    def _write_recipe(self, worker: Worker, program: str, max_workers: int) -> Descriptor:
         """Write down what to start, in a memfd: an environment may be larger than a message."""
         command = worker_command(program, worker.id, worker.index, self.link.pid, worker.token)
         environment = worker_environment(max_workers, f"{self.tag}:{worker.id}")
-        recipe = os.memfd_create("flowyml-recipe")
-        with open(recipe, "wb", closefd=False) as file:
+        recipe = Descriptor(os.memfd_create("flowyml-recipe"))
+        with open(recipe.fd, "wb", closefd=False) as file:
             file.write(marshal.dumps((command, environment)))
         return recipe
 
@@ -319,6 +326,13 @@ class _Session:
     def _close_workers(self) -> None:
         for worker in self.workers.values():
             worker.close()
+
+
+def _pipe() -> tuple[Descriptor, Descriptor]:
+    """Make a pipe whose reading end does not block."""
+    reader, writer = map(Descriptor, os.pipe())
+    os.set_blocking(reader.fd, False)
+    return reader, writer
 
 
 def kill_tagged(tag: str) -> None:
