@@ -17,6 +17,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     options = parser.getgroup("benches")
     options.addoption("--quick", action="store_true", help="small sizes, to see that everything works")
     options.addoption("--rounds", type=int, help="how often each case is measured, instead of each group's own number")
+    options.addoption("--tries", type=int, default=1, help="measure again while others use the machine")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

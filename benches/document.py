@@ -96,7 +96,8 @@ def _rounds(rounds: list[Measurement]) -> dict[str, Any]:
     }
     rss = {phase: [each["phases"][phase]["rss"] for each in rounds] for phase in phases if phase != PROCESS}
     peaks = {peak: [each[peak] for each in rounds] for peak in _MEMORY if peak in rounds[0]}
-    return {"units": rounds[0]["units"], **times, "rss": rss, **peaks}
+    others = [round(each["others"], 2) for each in rounds]
+    return {"units": rounds[0]["units"], **times, "rss": rss, **peaks, "others": others}
 
 
 def _short(value: float | None) -> float | None:

@@ -2,6 +2,10 @@
 
 Jobs of a group and size go round by round, there and back (A B C C B A), so that a case and its baseline are never far
 apart: on a machine whose speed drifts, ratios within a round hold where times of different minutes do not.
+
+They do not hold where others work at the same time: Linux shares the CPUs between sessions first (autogroup), and
+flowyml's workers have sessions of their own, so that they get more of a busy machine than the forked workers of a pool.
+That is why each measurement tells how many CPUs others used meanwhile, and `calmest` measures again.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from cases import catalogue
 from cases.contract import PROCESS
+from processes import cpu_of_children, cpu_of_machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +30,8 @@ if TYPE_CHECKING:
 _HERE = Path(__file__).parent
 # Seconds for one measurement: a case that takes longer hangs or is too large for a bench.
 _PATIENCE = 600
+# CPUs that others may use in a calm measurement: the clock of the kernel ticks every 10 ms, less cannot be told.
+CALM = 0.15
 # Installed packages have their bytecode beside them; whoever sets this would measure the compiler at each start.
 _NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"
 
@@ -58,6 +65,14 @@ def _turns(cases: list[str], number: int) -> list[str]:
     return cases[::-1] if number % 2 else cases
 
 
+def calmest(job: Job, data: Path, tries: int) -> dict[str, Any]:
+    """Measure until others leave the machine alone, at most so many times; return the calmest measurement."""
+    measured = [measure(job, data)]
+    while measured[-1]["others"] > CALM and len(measured) < tries:
+        measured.append(measure(job, data))
+    return min(measured, key=lambda each: float(each["others"]))
+
+
 def measure(job: Job, data: Path) -> dict[str, Any]:
     """Run a case in a fresh process; return what it told and how long the whole process took.
 
@@ -65,12 +80,13 @@ def measure(job: Job, data: Path) -> dict[str, Any]:
         RuntimeError: If it failed; with what it wrote to stderr.
     """
     command = catalogue.group(job.group).cases[job.case].command
-    began = time.perf_counter()
+    busy, ours, began = cpu_of_machine(), cpu_of_children(), time.perf_counter()
     told = _output(command or (str(_HERE / "fresh.py"), job.group, job.case, str(job.size), str(data)))
     seconds = time.perf_counter() - began
+    others = max(0.0, cpu_of_machine() - busy - (cpu_of_children() - ours)) / seconds
     figures = {"units": 1, "phases": {}, "told": told.strip()} if command else json.loads(told.splitlines()[-1])
     figures["phases"][PROCESS] = {"wall": seconds}
-    return figures
+    return {**figures, "others": others}
 
 
 def _output(arguments: tuple[str, ...]) -> str:

@@ -27,8 +27,7 @@ def descendants(pid: int | None = None) -> list[int]:
 
 def cpu_of_workers() -> float:
     """Return the CPU seconds of what this process has started: what lives, and the children that have ended."""
-    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return ended.ru_utime + ended.ru_stime + sum(map(_cpu_of, descendants()))
+    return cpu_of_children() + sum(map(_cpu_of, descendants()))
 
 
 def memory() -> dict[str, int]:
@@ -41,6 +40,20 @@ def memory() -> dict[str, int]:
         "rss_with_workers": own.now + sum(each.now for each in workers),
         "peak_with_workers": own.peak + sum(each.peak for each in workers),
     }
+
+
+def cpu_of_machine() -> float:
+    """Return the CPU seconds that all processes of the machine have used; 0 where that cannot be known."""
+    with suppress(OSError):
+        user, nice, system, _, _, irq, softirq, steal = (_PROC / "stat").read_text().split()[1:9]
+        return sum(map(int, (user, nice, system, irq, softirq, steal))) / _TICKS
+    return 0.0
+
+
+def cpu_of_children() -> float:
+    """Return the CPU seconds of the children that have ended, and of theirs."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return ended.ru_utime + ended.ru_stime
 
 
 def _children(task: Path) -> list[int]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from cases import catalogue
 from cases.contract import PROCESS
 from figures import cost
+from harness import CALM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ _MEGABYTE = 1e6
 
 def report(figures: Figures) -> str:
     """Return everything as text."""
-    return "\n".join([*_groups(figures), *bars(figures)])
+    return "\n".join([*_groups(figures), *bars(figures), *disturbances(figures)])
 
 
 def _groups(figures: Figures) -> Iterator[str]:
@@ -37,7 +38,7 @@ def costs(figures: Figures, name: str, size: int) -> Iterator[str]:
     """Go through the lines of the table of costs."""
     group, measured = catalogue.group(name), figures.rounds[name, size]
     phases = list(dict.fromkeys(each for case in group.cases.values() if not case.command for each in case.phases))
-    head = ["", *phases, "all", "least", "CPU", "peak MB", "with workers", "process s"]
+    head = ["", *phases, "all", "least", "CPU", "peak MB", "with workers", "process s", "others"]
     rows = [_row(group, case, measured[case], size, phases) for case in group.cases if case in measured]
     yield from table([head, *rows])
     smaller = {case: each[0]["units"] for case, each in measured.items() if _is_smaller(each[0], size)}
@@ -58,6 +59,7 @@ def _row(group: Group, case: str, rounds: list[Measurement], size: int, phases: 
         "" if alone else number(median(scale * cost(each, (), "cpu") for each in rounds)),
         *("" if alone else f"{median(each[peak] for each in rounds) / _MEGABYTE:,.0f}" for peak in _PEAKS),
         _middle(rounds, [PROCESS], 1.0),
+        number(median(each["others"] for each in rounds)),
     ]
 
 
@@ -94,6 +96,15 @@ def bars(figures: Figures) -> Iterator[str]:
     """Go through the lines that tell which bars are met."""
     rows = [_bar(figures, bar) for name in catalogue.NAMES for bar in catalogue.group(name).bars]
     yield from table([["bar", "at most", "measured", ""], *rows])
+
+
+def disturbances(figures: Figures) -> Iterator[str]:
+    """Say so where others worked at the same time: such figures prove nothing."""
+    others = [each["others"] for cases in figures.rounds.values() for rounds in cases.values() for each in rounds]
+    disturbed = sum(each > CALM for each in others)
+    if disturbed:
+        yield f"  NOT CALM: during {disturbed} of {len(others)} measurements others used more than {CALM} CPUs;"
+        yield "  ratios of a busy machine favour flowyml (see harness.py). --tries=3 measures such a case again."
 
 
 def _bar(figures: Figures, bar: Bar) -> list[str]:

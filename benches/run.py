@@ -42,6 +42,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that everything works")
     parser.add_argument("-k", default="", metavar="WORDS", help="only what fits, as in pytest: 'steps: and thread'")
     parser.add_argument("--rounds", type=int, help="how often each case is measured")
+    parser.add_argument("--tries", type=int, default=1, help="measure up to so often while others use the machine")
     parser.add_argument("--json", type=Path, help="where the figures go")
     options = parser.parse_args()
     partial = options.quick or options.k or options.rounds
@@ -54,6 +55,7 @@ def _measure(options: argparse.Namespace) -> tuple[dict[str, Any], int]:
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder, "raw.json")
         command = [sys.executable, "-m", "pytest", "-q", str(_HERE), "--benchmark-quiet", f"--benchmark-json={raw}"]
+        command += [f"--tries={options.tries}"]
         command += ["-k", options.k] if options.k else []
         command += ["--quick"] if options.quick else []
         command += [f"--rounds={options.rounds}"] if options.rounds else []
