@@ -9,7 +9,8 @@ import re
 import subprocess
 import sys
 import textwrap
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from plumbing import MARK, driver, eventually, marked
@@ -434,3 +435,82 @@ def warm():
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert re.search(r"^2 passed", done.stdout, re.MULTILINE)
     assert MARK not in done.stdout
+
+
+# ---- where a driver may find itself --------------------------------------------------------------------------------
+
+ODD = {
+    "without stdin": "{python} script.py <&-",
+    "without any of the three": "{python} script.py <&- >&- 2>&-",
+    "with few descriptors": "ulimit -n 32; {python} script.py",
+    "under nohup": "nohup {python} script.py </dev/null >/dev/null 2>&1",
+    "with signals ignored": "trap '' INT HUP TERM CHLD PIPE; {python} script.py",
+    "isolated": "{python} -I script.py",
+    "optimised, no bytecode": "{python} -OO -B script.py",
+    "in an empty environment": "env -i {python} script.py",
+    "in an ASCII world": "env LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 {python} script.py",
+    "with a variable that is no text": "env BAD=$(printf 'a\\377b') {python} script.py",
+    "into a pipe that closes": "{python} script.py | head -1",
+    "with a file system that is full": "{python} script.py > /dev/full 2>&1",
+}
+
+
+@pytest.mark.parametrize("how", ODD)
+def test_odd_places(mark: str, tmp_path: Path, how: str) -> None:
+    """The run is what it is anywhere; the answer comes by a file."""
+    (tmp_path / "script.py").write_text("""
+import os, sys
+from flowyml import *
+def work(i): print("é", i); print("e", i, file=sys.stderr); return i
+with ParallelExecutor(2) as executor:
+    result = Pipeline("p").map(work, range(50)).run(executor=executor)
+open("answer", "w").write(repr([result.success, sum(result["work"])]))
+""")
+    command = ODD[how].format(python=sys.executable)
+    subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, timeout=SECONDS)
+    assert (tmp_path / "answer").read_text() == "[True, 1225]"
+    assert eventually(lambda: not marked(mark), 1.0)
+
+
+def test_a_notebook_cell_is_interrupted(mark: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cell is out within a second with the partial result, the next ones work, the end leaves nothing."""
+    from jupyter_client.manager import start_new_kernel
+
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    kernel, client = start_new_kernel(kernel_name="python3", extra_arguments=["--log-level=ERROR"])
+    clock = []
+
+    def cell(text: str) -> list[str]:
+        heard: list[str] = []
+
+        def hear(message: dict[str, Any]) -> None:
+            content = message["content"]
+            heard.append(content.get("text") or content.get("ename") or "")
+            if heard[-1] == "up\n":
+                clock.append(time.monotonic())
+                kernel.interrupt_kernel()
+
+        client.execute_interactive(text, timeout=SECONDS, output_hook=hear)
+        return [each for each in heard if each]
+
+    try:
+        assert (
+            cell("""
+import sys, time
+from flowyml import *
+executor = ParallelExecutor(2)
+def quick(): return 1
+def slow(): print("up"); time.sleep(60)
+pipeline = Pipeline("p", executor=executor).add_step(quick).add_step(slow, after=["quick"])
+""")
+            == []
+        )
+        assert cell("pipeline.run()") == ["up\n", "RunInterrupted"]
+        assert time.monotonic() - clock[0] < 1.5
+        assert cell("print(sys.last_value.result['quick'], sys.last_value.result.state)") == ["1 cancelled\n"]
+        assert cell("def quick(): return 2") == []
+        assert cell("print(Pipeline('q').add_step(quick).run(executor=executor)['quick'])") == ["2\n"]
+    finally:
+        client.stop_channels()
+        kernel.shutdown_kernel()
+    assert eventually(lambda: not marked(mark), 1.0)
