@@ -22,6 +22,9 @@ PUBLIC = {
     "ExponentialBackoff",
     "RetryConfig",
     "retry",
+    # conditions
+    "unless",
+    "when",
     # running
     "Executor",
     "LocalExecutor",

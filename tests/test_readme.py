@@ -1,6 +1,7 @@
-"""The README is true: its Python runs, its commands exist.
+"""The README and docs/ are true: their Python runs, the commands exist.
 
-The Python blocks run in order, as one script without a guard, in an empty folder, after the preamble of the page.
+The Python blocks of a page run in order, as one script without a guard, in an empty folder, after the preamble of the
+project's page.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+PAGES = sorted(Path(__file__).parent.parent.glob("docs/*.md"))
 
 
 def blocks(readme: Path, *languages: str) -> list[str]:
@@ -29,6 +32,15 @@ def test_python_blocks_run(root: Path, tmp_path: Path) -> None:
     # The only thing said on stderr is the record about the step that the README lets fail.
     told = ["pipeline 'halves': 1 step(s) failed, result.success is False", "  half[2] (failed): ValueError: 5 is odd"]
     assert (done.returncode, done.stderr.splitlines()) == (0, told), done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_blocks_of_the_documentation_run(page: Path, tmp_path: Path) -> None:
+    (tmp_path / "page.py").write_text("\n".join(blocks(page, "python")))
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "page.py"], cwd=tmp_path, text=True, capture_output=True, timeout=50
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_verbs_exist(checkout: Path) -> None:

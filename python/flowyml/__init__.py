@@ -9,6 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from flowyml.conditions import unless as unless
+    from flowyml.conditions import when as when
     from flowyml.contexts import Context as Context
     from flowyml.contexts import context as context
     from flowyml.errors import CycleError as CycleError
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from flowyml.utils.parallel import parallel_map as parallel_map
 
 _HOMES = {
+    "flowyml.conditions": ("unless", "when"),
     "flowyml.contexts": ("Context", "context"),
     "flowyml.errors": (
         "CycleError",

@@ -155,5 +155,5 @@ def shape_of(inputs: Any, step: Step[..., Any]) -> tuple[tuple[Any, ...], tuple[
             return None
     if by_name:
         return tuple(inputs), reads
-    parameters = step.signature.names
+    parameters = step.parameters
     return (None, *[name if name in parameters else None for name in reads]), tuple(reads)

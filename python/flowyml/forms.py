@@ -80,6 +80,11 @@ class Form:
     items: Sequence[Any] | None = None
     options: Options = NO_OPTIONS
 
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of all that a step of this form can take; see `Step.parameters`."""
+        return self.options.parameters(self.step.signature)
+
     def inputs_of(self, reads: tuple[str, ...]) -> Inputs | None:
         """Return the declared inputs of one step of this form, from its reads."""
         if not reads:

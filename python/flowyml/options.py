@@ -9,12 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from flowyml.conditions import Guards, checked_condition, checked_skip
 from flowyml.retries import checked_retry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    from flowyml.conditions import Guard
     from flowyml.retries import RetryConfig
+    from flowyml.signatures import Signature
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +26,25 @@ class Options:
 
     Attributes:
         retry: When it is tried again.
+        condition: What must hold for it to run.
+        skip_if: What must not hold for it to run.
+        decorated: What `@when` and `@unless` say, in the order in which it is asked, before the two others.
     """
 
     retry: RetryConfig | None = None
+    condition: Guard | None = None
+    skip_if: Guard | None = None
+    decorated: tuple[Guard, ...] = ()
+
+    @property
+    def guards(self) -> tuple[Guard, ...]:
+        """All that decides whether it runs."""
+        return (*self.decorated, *filter(None, (self.condition, self.skip_if)))
+
+    def parameters(self, signature: Signature) -> tuple[str, ...]:
+        """Return the names of all that a step can take: its function's, and what its conditions want beyond them."""
+        guards = self.guards
+        return Guards(guards, signature).signature.names if guards else signature.names
 
     def but(self, step: str, given: Mapping[str, Any]) -> Options:
         """Return these options with those that were given in their place; `None` means not given.
@@ -40,5 +59,9 @@ class Options:
 
 NO_OPTIONS = Options()
 
-_CHECKS = {"retry": checked_retry}
+_CHECKS: dict[str, Callable[[Any, str], Any]] = {
+    "retry": checked_retry,
+    "condition": checked_condition,
+    "skip_if": checked_skip,
+}
 OPTION_NAMES = tuple(_CHECKS)

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 _STEP_KEYWORDS = ("name", "params", "inputs", "outputs", "after", *OPTION_NAMES)
 _NOTHING: tuple[Any, ...] = ()
+_NO_OPTIONS = (None,) * len(OPTION_NAMES)
 
 
 class Pipeline:
@@ -101,6 +102,8 @@ class Pipeline:
         outputs: str | Sequence[str] | None = None,
         after: str | Sequence[str] | None = None,
         retry: int | RetryConfig | None = None,
+        condition: Callable[..., Any] | None = None,
+        skip_if: Callable[..., Any] | None = None,
         **unknown: object,
     ) -> Pipeline:
         """Add a step; one function may be added any number of times under different names.
@@ -113,6 +116,8 @@ class Pipeline:
             outputs: Assets to produce, instead of the step's own declaration.
             after: Names of steps that must be finished first, without data.
             retry: Further attempts after a failure, instead of the step's own (see `Step`).
+            condition: What must hold for it to run, instead of the step's own.
+            skip_if: What must not hold for it to run, instead of the step's own.
             **unknown: Nothing else is known; a misspelled keyword gets an error with the nearest one.
 
         Returns:
@@ -129,7 +134,8 @@ class Pipeline:
         if params is not None:
             params = params if type(params) is dict else checked_params(params, step)
             keys, row = tuple(params), tuple(params.values())
-        alike = outputs is None and after is None and retry is None
+        options = retry, condition, skip_if
+        alike = outputs is None and after is None and options == _NO_OPTIONS
         if inputs is not None:
             shaped = shape_of(inputs, self._known_step(step)) if alike else None
             shape, reads = shaped or (_NOTHING, _NOTHING)
@@ -138,7 +144,7 @@ class Pipeline:
         form = self._known_forms.get(key) if alike else None
         if form is None:
             place = Place(frame.f_code, frame.f_lasti)
-            form = self._form(step, params, place, inputs=inputs, outputs=outputs, after=after, retry=retry)
+            form = self._form(step, params, place, inputs=inputs, outputs=outputs, after=after, options=options)
             if alike:
                 self._known_forms[key] = form
         self._append(form, name, row, reads)
@@ -155,6 +161,8 @@ class Pipeline:
         outputs: str | Sequence[str] | None = None,
         after: str | Sequence[str] | None = None,
         retry: int | RetryConfig | None = None,
+        condition: Callable[..., Any] | None = None,
+        skip_if: Callable[..., Any] | None = None,
         **unknown: object,
     ) -> Pipeline:
         """Add one step that runs once for each item: a fan-out of any size as one node of the graph.
@@ -169,6 +177,8 @@ class Pipeline:
             outputs: The name of the one asset: the list of results in item order.
             after: Names of steps that must be finished first.
             retry: Further attempts for an item that failed.
+            condition: What must hold for an item to run.
+            skip_if: What must not hold for an item to run.
             **unknown: Nothing else is known.
 
         Returns:
@@ -186,7 +196,8 @@ class Pipeline:
             raise TypeError(unknown_keywords("map()", unknown, ("items", *_STEP_KEYWORDS)))
         frame = sys._getframe(1)  # noqa: SLF001
         place = Place(frame.f_code, frame.f_lasti)
-        form = self._form(step, params, place, inputs=inputs, outputs=outputs, after=after, retry=retry)
+        options = retry, condition, skip_if
+        form = self._form(step, params, place, inputs=inputs, outputs=outputs, after=after, options=options)
         if len(form.outputs) > 1:
             raise ValueError(f"a mapped step has one output, the list of its results; got outputs={list(form.outputs)}")
         form.items = checked_items(items)
@@ -333,9 +344,9 @@ class Pipeline:
         if not unused:
             return
         forms = set(self._forms)
-        if any("context" in form.step.signature.names for form in forms):
+        if any("context" in form.parameters for form in forms):
             unused = [name for name in unused if name in inputs]
-        parameters = {name for form in forms for name in form.step.signature.names}
+        parameters = {name for form in forms for name in form.parameters}
         for name in unused:
             near = "" if name in parameters else nearest(name, parameters - plan.used)
             if near or name in given:
@@ -362,7 +373,7 @@ class Pipeline:
         inputs: Any = None,
         outputs: Any = None,
         after: Any = None,
-        **options: Any,
+        options: tuple[Any, ...] = _NO_OPTIONS,
     ) -> Form:
         known = self._known_step(step)
         return Form(
@@ -372,7 +383,7 @@ class Pipeline:
             inputs=known.inputs if inputs is None else checked_inputs(inputs, known.name),
             outputs=known.outputs if outputs is None else checked_outputs(outputs, known.name),
             after=() if after is None else checked_names("after", after, known.name),
-            options=known.options.but(known.name, options),
+            options=known.options.but(known.name, dict(zip(OPTION_NAMES, options, strict=True))),
         )
 
     def _known_step(self, candidate: Any) -> Step[..., Any]:

@@ -23,9 +23,10 @@ from flowyml._core import Scheduler
 from flowyml._interrupts import Interrupts
 from flowyml._record import error_line
 from flowyml._words import nearest
+from flowyml.conditions import Skipped
 from flowyml.errors import RunInterrupted
 from flowyml.result import PipelineResult
-from flowyml.state import FAILED, STATES, SUCCESS
+from flowyml.state import FAILED, SKIPPED, STATES, SUCCESS
 from flowyml.store.values import Values, split_outputs
 
 if TYPE_CHECKING:
@@ -118,11 +119,17 @@ class Run:
         return failed
 
     def _complete_with_failures(self, batch: Batch, position: int, report: Reported) -> int:
-        """Report what has ended, and hold back what is to be tried again; return how many steps failed for good."""
+        """Report what has ended, and hold back what is to be tried again; return how many steps failed for good.
+
+        A step whose condition did not hold stands among the failures with `Skipped`.
+        """
         failed = 0
         outcomes = bytearray([SUCCESS]) * len(report.ends)
         first = 0
         for offset, item, error in report.failures:
+            if isinstance(error, Skipped):
+                outcomes[offset] = SKIPPED
+                continue
             delay = self._delay(item, error)
             if delay is None:
                 outcomes[offset] = FAILED

@@ -50,3 +50,4 @@ CODES = {state: code for code, state in enumerate(STATES)}
 
 SUCCESS = CODES[StepState.SUCCESS]
 FAILED = CODES[StepState.FAILED]
+SKIPPED = CODES[StepState.SKIPPED]

@@ -10,15 +10,18 @@ import functools
 import inspect
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar, overload
 
 from flowyml._words import unknown_keywords
+from flowyml.conditions import MARK
 from flowyml.options import NO_OPTIONS, OPTION_NAMES, Options
 from flowyml.signatures import Signature
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from flowyml.conditions import Guard
     from flowyml.retries import RetryConfig
 
 P = ParamSpec("P")
@@ -42,6 +45,8 @@ class Step(Generic[P, R_co]):
         outputs: Assets that the step produces. None declared: one asset of the step's own name. Two or more: the
             function returns a tuple or list of that length, or a dict with these keys.
         retry: How many more attempts after a failure, or a `RetryConfig`; waiting for one occupies no worker.
+        condition: A function of the step's arguments: where it says no, the step is skipped (see `when`).
+        skip_if: Likewise: where it says yes.
 
     Raises:
         TypeError: If `func` cannot be a step, or an argument is not what it should be.
@@ -67,6 +72,8 @@ class Step(Generic[P, R_co]):
         inputs: Inputs | None = None,
         outputs: str | Sequence[str] | None = None,
         retry: int | RetryConfig | None = None,
+        condition: Callable[..., Any] | None = None,
+        skip_if: Callable[..., Any] | None = None,
     ) -> None:
         """Check the function and keep what was said about it."""
         _wear(self, checked_function(func))
@@ -75,7 +82,9 @@ class Step(Generic[P, R_co]):
         self.inputs = checked_inputs(inputs, self.name)
         self.outputs = checked_outputs(outputs, self.name)
         marked = getattr(func, "__flowyml_retry__", None)
-        self.options = NO_OPTIONS.but(self.name, {"retry": marked if retry is None else retry})
+        given = {"retry": marked if retry is None else retry, "condition": condition, "skip_if": skip_if}
+        options, decorated = NO_OPTIONS.but(self.name, given), getattr(func, MARK, ())
+        self.options = replace(options, decorated=decorated) if decorated else options
         self._signature: Signature | None = None
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
@@ -100,6 +109,11 @@ class Step(Generic[P, R_co]):
             return str(self.__dict__["__qualname__"])
         return _rebuild, (self.func, self.name, self.inputs, self.outputs, self.options)
 
+    def _with_guard(self, guard: Guard) -> Step[..., Any]:
+        """Return this step with one more condition; `@when` and `@unless` above `@step` ask for it."""
+        options = replace(self.options, decorated=(guard, *self.options.decorated))
+        return _rebuild(self.func, self.name, self.inputs, self.outputs, options)
+
     def _is_importable(self) -> bool:
         module, qualname = self.__dict__.get("__module__"), self.__dict__.get("__qualname__", "")
         if module in {None, "__main__"} or module in _modules_by_value():
@@ -114,6 +128,23 @@ class Step(Generic[P, R_co]):
     def retry(self) -> RetryConfig | None:
         """When a failed attempt is followed by another."""
         return self.options.retry
+
+    @property
+    def condition(self) -> Callable[..., Any] | None:
+        """What must hold for the step to run, as `condition=` says it."""
+        guard = self.options.condition
+        return None if guard is None else guard.predicate
+
+    @property
+    def skip_if(self) -> Callable[..., Any] | None:
+        """What must not hold for the step to run, as `skip_if=` says it."""
+        guard = self.options.skip_if
+        return None if guard is None else guard.predicate
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of all that the step can take: its function's parameters, and what its conditions want beyond them."""
+        return self.options.parameters(self.signature)
 
     @property
     def signature(self) -> Signature:
@@ -155,6 +186,8 @@ def step(
     inputs: Inputs | None = None,
     outputs: str | Sequence[str] | None = None,
     retry: int | RetryConfig | None = None,
+    condition: Callable[..., Any] | None = None,
+    skip_if: Callable[..., Any] | None = None,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(
     func: Callable[..., Any] | None = None,
@@ -164,9 +197,11 @@ def step(
     inputs: Inputs | None = None,
     outputs: str | Sequence[str] | None = None,
     retry: int | RetryConfig | None = None,
+    condition: Callable[..., Any] | None = None,
+    skip_if: Callable[..., Any] | None = None,
     **unknown: object,
 ) -> Any:
-    """Make a step of a function: `@step` or `@step(name=, inputs=, outputs=, retry=)`.
+    """Make a step of a function: `@step` or `@step(name=, inputs=, outputs=, retry=, condition=, ...)`.
 
     Args:
         func: The function, where the decorator is used bare.
@@ -174,6 +209,8 @@ def step(
         inputs: Assets that the step reads.
         outputs: Assets that the step produces.
         retry: Further attempts after a failure.
+        condition: What must hold for it to run.
+        skip_if: What must not hold for it to run.
         **unknown: Nothing else is known; a misspelled keyword gets an error with the nearest one.
 
     Returns:
@@ -194,7 +231,8 @@ def step(
         raise TypeError(f"@step takes a function, not {func!r}; use @step(name={func!r})")
 
     def decorate(func: Callable[..., Any]) -> Step[..., Any]:
-        return Step(func, name=name, inputs=inputs, outputs=outputs, retry=retry)
+        options: dict[str, Any] = {"retry": retry, "condition": condition, "skip_if": skip_if}
+        return Step(func, name=name, inputs=inputs, outputs=outputs, **options)
 
     return decorate if func is None else decorate(func)
 

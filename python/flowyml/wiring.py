@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowyml._coroutines import blocking
 from flowyml._words import listed
+from flowyml.conditions import Guards
 from flowyml.forms import is_glob
 from flowyml.store.values import Gather, Items, Output, Reference
 
@@ -157,7 +158,10 @@ class _Wiring:
 
     def __init__(self, form: Form, assets: Assets, scope: Scope, inputs: Inputs | None, without: int | None) -> None:
         self.form, self.assets, self.scope, self.inputs, self.without = form, assets, scope, inputs, without
-        self.signature: Signature = form.step.signature
+        self.own: Signature = form.step.signature
+        self.guards = Guards(guards, self.own) if (guards := form.options.guards) else None
+        self.signature: Signature = self.guards.signature if self.guards else self.own
+        self.explicit: set[str] = set()
         self.sources: dict[str, tuple[int, Any]] = {}
         self.spread: list[tuple[int, Any]] = []
         self.references: list[Reference] = []
@@ -172,9 +176,11 @@ class _Wiring:
         if self.signature.readable:
             self._take_item()
             self._take_inputs()
-            self._take_the_rest()
         else:
             self._take_by_position()
+        if self.guards:
+            self.explicit.update(self.sources)
+        self._take_the_rest()
         self._take_after()
         return Wired(
             None if self.problems else self._template(),
@@ -208,7 +214,7 @@ class _Wiring:
         if self.form.items is None:
             return
         signature, named = self.signature, self._named_inputs()
-        free = [name for name in signature.names if name not in self.sources and name not in named]
+        free = [name for name in self.own.names if name not in self.sources and name not in named]
         if free and (free[0] in signature.positional or not signature.var_positional):
             self.sources[free[0]] = (ITEM, None)
         elif signature.var_positional:
@@ -246,7 +252,7 @@ class _Wiring:
                 remaining.append((position, name))
             elif name not in self.sources:
                 self._fill(name, name, position)
-        free = [name for name in self.signature.names if name not in self.sources]
+        free = [name for name in self.own.names if name not in self.sources]
         for parameter, (position, name) in zip(free, remaining, strict=False):
             self._fill(parameter, name, position)
         for position, name in remaining[len(free) :]:
@@ -277,10 +283,14 @@ class _Wiring:
             source = self._implicit(name) or self._from_scope(name)
             if source is not None:
                 self.sources[name] = source
-            elif name not in self.signature.defaults:
+            elif name not in self.signature.defaults and not self._is_optional(name):
                 missing.append(name)
         if missing and not self.problems and self.scope.complete:
             self._report_missing(missing)
+
+    def _is_optional(self, name: str) -> bool:
+        """A condition's only parameter needs no source of its own: the first argument stands in."""
+        return self.guards is not None and name in self.guards.optional
 
     def _report_missing(self, missing: list[str]) -> None:
         known = [*self.scope.inputs, *self.scope.context, *self.assets.names]
@@ -305,8 +315,9 @@ class _Wiring:
 
     def _take_by_position(self) -> None:
         """Without a signature all is passed by position: parameters, then the item, then each input as one argument."""
-        self.spread = [(PARAM, index) for index in range(len(self.form.keys))]
-        self.sources = {}
+        extras = {name: source for name, source in self.sources.items() if name in self.signature.names}
+        self.spread = [source for name, source in self.sources.items() if name not in extras]
+        self.sources = extras
         if self.form.items is not None:
             self.spread.append((ITEM, None))
         inputs = self.inputs
@@ -398,7 +409,9 @@ class _Wiring:
 
     def _template(self) -> Template:
         sources, keywords = self._in_call_order()
-        return Template(blocking(self.form.step.func), sources, keywords, self._several_outputs(), self.form.items)
+        func = self.form.step.func
+        function = self.guards.guarded(func, self.explicit) if self.guards else blocking(func)
+        return Template(function, sources, keywords, self._several_outputs(), self.form.items)
 
     def _several_outputs(self) -> tuple[str, ...]:
         return self.form.outputs if len(self.form.outputs) > 1 else ()

@@ -25,7 +25,7 @@ class Report:
     Attributes:
         start: When the first step began (monotonic seconds).
         ends: When each step ended.
-        failures: `(offset in the batch, item, exception)` of those that raised.
+        failures: `(offset in the batch, item, exception)` of those that raised; `Skipped` of those that did not run.
     """
 
     __slots__ = ("ends", "failures", "start")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from flowyml.conditions import Skipped
 from flowyml.errors import RemoteError, SerializationError, ValueLoadError
 from flowyml.executors._processes import wire
 from flowyml.executors._processes.failure import unpack_exception
@@ -99,6 +100,8 @@ class Outcomes:
             if isinstance(error, RemoteError):
                 error.type_names = info.type_names
             return error
+        if outcome == wire.SKIPPED:
+            return Skipped()
         if outcome == wire.UNPICKLABLE:
             return SerializationError(f"the result of step {name!r}", value)
         if outcome == wire.REFUSED:

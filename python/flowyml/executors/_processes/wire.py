@@ -37,8 +37,8 @@ SETUP, SHARED, CALLS = range(3)
 READY, RESULT, LOG = range(3, 6)
 
 # Outcomes of a call: a value, the values of several declared outputs, an exception, a result that does not pickle, an
-# argument that does not load, and an argument that did not even pickle in the driver.
-RETURNED, PARTS, RAISED, UNPICKLABLE, UNLOADABLE, REFUSED = range(6)
+# argument that does not load, an argument that did not even pickle in the driver, and a condition that did not hold.
+RETURNED, PARTS, RAISED, UNPICKLABLE, UNLOADABLE, REFUSED, SKIPPED = range(7)
 
 _HEADER = struct.Struct("<BQI")
 _LENGTH = struct.Struct("<Q")

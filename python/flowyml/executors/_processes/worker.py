@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from flowyml._coroutines import blocking
 from flowyml._loading import loading
+from flowyml.conditions import Skipped
 from flowyml.errors import OutputMismatchError, SerializationError
 from flowyml.executors._processes import capture, wire
 from flowyml.executors._processes.failure import pack_exception
@@ -136,6 +137,8 @@ class Worker:
             count = len(keywords)
             named = dict(zip(keywords, arguments[-count:], strict=True))
             return wire.RETURNED, function(*arguments[:-count], **named)
+        except Skipped:
+            return wire.SKIPPED, None
         except BaseException as error:  # also SystemExit: whatever a step raises is its failure
             if self._forked:
                 raise  # the child ends as any child that nobody catches
