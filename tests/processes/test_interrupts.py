@@ -214,7 +214,7 @@ def test_a_handler_that_raises_ends_the_run(backend: str, tmp_path: Path) -> Non
 def test_a_run_in_another_thread_installs_nothing(fresh_executor: Any) -> None:
     """It runs to its end; the main thread gets its `KeyboardInterrupt`."""
     results: list[Any] = []
-    pipeline = Pipeline("thread").add_step(time.sleep, name="sleep", params={"seconds": 0.3}, inputs=[])
+    pipeline = Pipeline("thread").add_step(lambda: time.sleep(0.3), name="sleep")
 
     def run() -> None:
         results.append(pipeline.run(executor=fresh_executor))
