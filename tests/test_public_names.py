@@ -18,6 +18,8 @@ PUBLIC = {
     "Step",
     "context",
     "step",
+    # inside a step
+    "get_context",
     # retries
     "ExponentialBackoff",
     "RetryConfig",

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from flowyml.retries import RetryConfig as RetryConfig
     from flowyml.retries import retry as retry
     from flowyml.state import StepState as StepState
+    from flowyml.step_context import get_context as get_context
     from flowyml.steps import Step as Step
     from flowyml.steps import step as step
     from flowyml.utils.parallel import parallel_map as parallel_map
@@ -63,6 +64,7 @@ _HOMES = {
     "flowyml.result": ("PipelineResult", "StepResult"),
     "flowyml.retries": ("ExponentialBackoff", "RetryConfig", "retry"),
     "flowyml.state": ("StepState",),
+    "flowyml.step_context": ("get_context",),
     "flowyml.steps": ("Step", "step"),
     "flowyml.utils.parallel": ("parallel_map",),
 }

@@ -37,6 +37,7 @@ def _run_in_thread(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict
     """A notebook's thread has a running loop already, and one thread has one loop."""
     import asyncio
     from concurrent.futures import ThreadPoolExecutor
+    from contextvars import copy_context
 
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(lambda: asyncio.run(func(*args, **kwargs))).result()
+        return pool.submit(copy_context().run, lambda: asyncio.run(func(*args, **kwargs))).result()

@@ -157,6 +157,10 @@ class Run:
         attempts = self._attempts[item] = self._attempts.get(item, 0) + 1
         return retry.delay(attempts) if retry.wants(error, attempts) else None
 
+    def attempt(self, item: int) -> int:
+        """Return which attempt of an item is running, or would be the next: 1 is the first."""
+        return self._attempts.get(item, 0) + 1
+
     def cancel(self) -> None:
         """Start nothing new: what is not running is cancelled."""
         self.scheduler.cancel(time.monotonic())

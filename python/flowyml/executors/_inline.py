@@ -9,12 +9,23 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from flowyml.conditions import Guarded
+from flowyml.step_context import StepContext, by_name
 from flowyml.store.values import MISSING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Protocol
 
+    from flowyml._core import Batch
     from flowyml.run import Run
+
+    class Work(Protocol):
+        """What a worker is at."""
+
+        batch: Batch | None
+        report: Report
+
 
 clock = time.monotonic
 
@@ -47,6 +58,65 @@ class Report:
         end = first + len(part.ends)
         part.failures = [(offset - first, *what) for offset, *what in self.failures if first <= offset < end]  # type: ignore[misc]
         return part
+
+
+class Current:
+    """Tells which step of a batch is running in this process; see `step_context.py`.
+
+    Nothing is noted for it step by step: as many steps of the batch are done as the report has ends.
+
+    Args:
+        run: The run.
+        work: The batch that is being worked on, and the report on it.
+    """
+
+    __slots__ = ("_run", "_told", "_work")
+
+    def __init__(self, run: Run, work: Work) -> None:
+        """Look at nothing yet."""
+        self._run = run
+        self._work = work
+        self._told: tuple[Batch, int, StepContext] | None = None
+
+    def step_context(self) -> StepContext | None:
+        """Return the step that is running, the same object each time; `None` between steps."""
+        batch, position = self._work.batch, len(self._work.report.ends)
+        if batch is None or position >= len(batch):
+            return None
+        if self._told is None or self._told[0] is not batch or self._told[1] != position:
+            self._told = (batch, position, describe(self._run, batch, position))
+        return self._told[2]
+
+
+def describe(run: Run, batch: Batch, position: int) -> StepContext:
+    """Say what is known about the step at a position of a batch that runs in this process."""
+    item, node, index = _located(batch, position)
+    plan = run.plan
+    form, template = plan.forms[node], plan.templates[node]
+    value = form.items[index] if form.items is not None and index is not None else None
+    assert template is not None  # noqa: S101  a plan that runs is wired
+    arguments = template.assemble(plan.rows[node], value, plan.references.get(node, ()), run.values.argument)
+    function = template.function if isinstance(template.function, Guarded) else form.step.func
+    return StepContext(
+        run_id=run.run_id,
+        pipeline_name=plan.name,
+        step_name=plan.item_name(node, index),
+        index=index,
+        attempt=run.attempt(item),
+        params=by_name(function, template.keywords, arguments),
+        worker=batch.worker,
+    )
+
+
+def _located(batch: Batch, position: int) -> tuple[int, int, int | None]:
+    """Return item, step, and index in a mapped step."""
+    for first, count, node, index in batch.runs:
+        if position < count:
+            if index is None:
+                return first + position, node + position, None
+            return first + position, node, index + position
+        position -= count
+    raise IndexError(position)
 
 
 def call_items(run: Run, items: Iterable[int], report: Report) -> None:

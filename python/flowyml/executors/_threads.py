@@ -22,8 +22,9 @@ from collections import deque
 from typing import TYPE_CHECKING, TypeAlias
 
 from flowyml.executors import _cpus
-from flowyml.executors._inline import Report, call_items, clock
+from flowyml.executors._inline import Current, Report, call_items, clock
 from flowyml.executors.batching import BatchSizer
+from flowyml.step_context import telling
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -142,8 +143,9 @@ class ThreadRun:
     def work(self, worker: int) -> None:
         """Be a worker until the run is finished."""
         try:
-            while not (self._stopped or self.run.finished):
-                self._one_batch(worker)
+            with telling(Current(self.run, self.claims[worker])):
+                while not (self._stopped or self.run.finished):
+                    self._one_batch(worker)
         except BaseException as error:  # noqa: BLE001  an error of ours must reach the caller
             self.trouble = self.trouble or error
             self.run.cancel()

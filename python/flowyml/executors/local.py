@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from flowyml.executors._inline import Report, call_items, clock
+from flowyml.executors._inline import Current, Report, call_items, clock
 from flowyml.executors.contract import Executor
+from flowyml.step_context import telling
 
 if TYPE_CHECKING:
     from flowyml._core import Batch
@@ -27,15 +28,28 @@ class LocalExecutor(Executor):
 
     def execute(self, run: Run) -> None:
         """Run all steps, here and now."""
-        while not run.finished:
-            batch = run.claim(0, 1 if run.fail_fast else _BATCH, clock(), 0.1)
-            if batch is not None:
-                _call(run, batch)
+        work = _Work()
+        with telling(Current(run, work)):
+            while not run.finished:
+                work.batch = run.claim(0, 1 if run.fail_fast else _BATCH, clock(), 0.1)
+                if work.batch is not None:
+                    work.report = Report()
+                    _call(run, work.batch, work.report)
 
 
-def _call(run: Run, batch: Batch) -> None:
+class _Work:
+    """The batch at hand, and the report on it."""
+
+    __slots__ = ("batch", "report")
+
+    def __init__(self) -> None:
+        self.batch: Batch | None = None
+        self.report = Report()
+
+
+def _call(run: Run, batch: Batch, report: Report) -> None:
     """Call the steps of a batch; what was finished before a Ctrl-C counts."""
-    report, items = Report(), batch.items()
+    items = batch.items()
     try:
         with run.interrupts.may_raise(items):
             call_items(run, items, report)

@@ -1,7 +1,8 @@
 """Batches as frames: which function each step of a batch calls, with which arguments.
 
 ```
-batch ──▶ groups of steps that call alike ──▶ [function, keywords, outputs, names, flat, calls] ──▶ CALLS frame
+batch ──▶ groups of steps that call alike ──▶ [function, keywords, outputs, names, index, attempts, flat, calls]
+          all groups ──▶ CALLS frame
 ```
 
 Values of steps before are kept encoded and go on as they are: the driver never unpickles what it only passes on. All
@@ -129,12 +130,29 @@ class CallWriter:
     def _group(self, message: Message, stretch: Stretch) -> list[Any]:
         template, node = stretch.template, stretch.node
         function = self._functions[id(self._function(template, node))]
+        names, attempts = self._names(stretch), self._attempts(stretch)
         flat = self._flat(stretch)
         if flat is not None:
-            return [function, (), None, None, True, flat]
-        names = self._plan.names[node : node + stretch.length] if template.outputs else None
+            return [function, (), None, names, stretch.first, attempts, True, flat]
         calls = [self._call(message, stretch, k) for k in range(stretch.length)]
-        return [function, template.keywords, template.outputs or None, names, False, calls]
+        outputs = template.outputs or None
+        return [function, template.keywords, outputs, names, stretch.first, attempts, False, calls]
+
+    def _names(self, stretch: Stretch) -> str | list[str]:
+        """Return the steps' names: as one text where that can be taken apart, which costs next to nothing."""
+        if stretch.first is not None:
+            return self._plan.names[stretch.node]
+        names = self._plan.names[stretch.node : stretch.node + stretch.length]
+        joined = wire.SEPARATOR.join(names)
+        alone = joined.count(wire.SEPARATOR) == stretch.length - 1
+        return joined if alone and not stretch.template.outputs else names
+
+    def _attempts(self, stretch: Stretch) -> list[int] | None:
+        """Return which attempt of each step this is; `None` where each has only one."""
+        if self._plan.forms[stretch.node].options.retry is None:
+            return None
+        first = self._plan.firsts[stretch.node] + (stretch.first or 0)
+        return [self._run.attempt(item) for item in range(first, first + stretch.length)]
 
     def _flat(self, stretch: Stretch) -> list[Any] | None:
         """Return the only arguments of a stretch in one list, if they are numbers and such: the common fan-out."""

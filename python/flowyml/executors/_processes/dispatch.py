@@ -62,7 +62,7 @@ class Dispatch:
         self._pipes: dict[int, Member] = {}
         self._false_starts = 0
         self._stopped = False
-        self._setup = team.setup(self._writer)
+        self._setup = team.setup(self._writer, run)
 
     def run(self) -> None:
         """Run all steps."""

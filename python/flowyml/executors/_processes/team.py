@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 class Setup:
     """What workers need before the calls of a run: the run frame and the functions, where they are new to them."""
 
-    def __init__(self, frame: RunFrame, payload: Payload, functions: int) -> None:
-        """Keep both."""
+    def __init__(self, frame: RunFrame, payload: Payload, functions: int, run: tuple[str, str]) -> None:
+        """Keep all of it; `run` is what steps may know about the run: its id, and the pipeline's name."""
+        self._run = run
         self._frame = frame
         self._payload = payload
         self._functions = functions
@@ -41,7 +42,7 @@ class Setup:
         segments: list[bytes] = []
         frame = wire.slim(pickle.dumps(self._frame), segments) if new_frame else None
         payload = wire.slim(self._payload.data, segments) if new_payload else None
-        return wire.frame(wire.SETUP, [frame, payload, self._functions], segments)
+        return wire.frame(wire.SETUP, [frame, payload, self._functions, (*self._run, member.number)], segments)
 
 
 class ProcessTeam:
@@ -70,13 +71,13 @@ class ProcessTeam:
             self.shutdown(grace=0)
             raise
 
-    def setup(self, writer: CallWriter) -> Setup:
+    def setup(self, writer: CallWriter, run: Run) -> Setup:
         """Look at the driver as it is now; what only a new process can see means new workers."""
         frame, modules = capture(), user_modules()
         if changed_modules(self._modules, modules) or self._start_variables not in (None, frame.start):
             self.shutdown()
         self._start_variables, self._modules = frame.start, modules
-        return Setup(frame, writer.payload, writer.function_count)
+        return Setup(frame, writer.payload, writer.function_count, (run.run_id, run.plan.name))
 
     def start(self) -> None:
         """Start the guardian, and clear away what died since the last run."""

@@ -40,6 +40,9 @@ READY, RESULT, LOG = range(3, 6)
 # argument that does not load, an argument that did not even pickle in the driver, and a condition that did not hold.
 RETURNED, PARTS, RAISED, UNPICKLABLE, UNLOADABLE, REFUSED, SKIPPED = range(7)
 
+# Between the names of steps that are written as one text.
+SEPARATOR = "\0"
+
 _HEADER = struct.Struct("<BQI")
 _LENGTH = struct.Struct("<Q")
 # Version 2 of marshal keeps no table of what it has seen: no look-up for each value, equal bytes for equal values.

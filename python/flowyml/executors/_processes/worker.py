@@ -33,6 +33,7 @@ from flowyml.executors._processes.lifeline import Lifeline, attach
 from flowyml.executors._processes.logs import LogForwarder
 from flowyml.executors._processes.payload import LoadFailure, load_payload
 from flowyml.executors._processes.values import dump_result, load_value
+from flowyml.step_context import StepContext, by_name, telling
 from flowyml.store.values import Outputs, split_outputs
 
 if TYPE_CHECKING:
@@ -61,6 +62,11 @@ class Worker:
         self._lock = threading.Lock()
         self._logs = LogForwarder(self._send_log, lambda: self._capture.slot)
         self._functions: list[Callable[..., Any]] = []
+        self._loaded_functions: list[Callable[..., Any] | LoadFailure] = []
+        self._run = ("", "", 0)  # id, pipeline, number of this worker
+        self._message: tuple[int, list[Any]] = (0, [])
+        self._arguments: Any = None
+        self._told: tuple[int, StepContext] | None = None
         self._shared: dict[int, bytes] = {}
         self._forked = False
         os.register_at_fork(after_in_child=self._note_fork)
@@ -70,23 +76,26 @@ class Worker:
         self._send(wire.frame(wire.READY, None))
         receiver = wire.Receiver(self._socket)
         handlers = {wire.SETUP: self._set_up, wire.SHARED: self._share, wire.CALLS: self._run_calls}
-        while not receiver.ended:
-            receiver.read()
-            for kind, body, segments in receiver.frames():
-                handlers[kind](body, segments)
-                del body, segments  # large arguments do not stay until the next message
+        with telling(self):
+            while not receiver.ended:
+                receiver.read()
+                for kind, body, segments in receiver.frames():
+                    handlers[kind](body, segments)
+                    del body, segments  # large arguments do not stay until the next message
 
     # -- before the calls
 
     def _set_up(self, body: Any, segments: list[bytes]) -> None:
         """Take over the run frame and the functions, where they changed."""
-        frame, payload, count = (wire.restore(part, segments) for part in body)
+        frame, payload, count = (wire.restore(part, segments) for part in body[:3])
+        self._run = body[3]
         self._shared.clear()
         try:
             if frame is not None:
                 apply(pickle.loads(frame))
             if payload is not None:
-                self._functions = [_callable(each) for each in load_payload(payload)]
+                self._loaded_functions = load_payload(payload)
+                self._functions = [_callable(each) for each in self._loaded_functions]
         except Exception as error:  # noqa: BLE001  the steps fail with it, the worker serves on
             self._functions = [_raising(error)] * count
         settle()
@@ -103,7 +112,8 @@ class Worker:
         """Call the steps of one message in order, each if it was not taken back."""
         slot, eager, groups = body
         take, begin, end = self._take, self._capture.begin_step, self._capture.end_step
-        for index, keywords, outputs, names, flat, calls in groups:
+        self._message = slot, groups
+        for index, keywords, outputs, names, _, _, flat, calls in groups:
             function = self._functions[index]
             for position, call in enumerate(calls):
                 start = clock()
@@ -115,10 +125,11 @@ class Worker:
                     if self._forked:
                         _leave()
                     if outcome == wire.RETURNED:
-                        outcome, value = _encoded(value, outputs, names[position] if names else "")
+                        outcome, value = _encoded(value, outputs, names[position] if outputs else "")
                     end()
                     self._send_result(slot, start, outcome, value)
                 slot += 1
+        self._message, self._told = (0, []), None
 
     def _outcome(
         self, function: Callable[..., Any], arguments: Any, keywords: Any, segments: list[bytes], *, flat: bool
@@ -128,7 +139,7 @@ class Worker:
             return wire.REFUSED, None
         if not flat:
             try:
-                arguments = self._loaded(arguments, segments)
+                arguments = self._arguments = self._loaded(arguments, segments)
             except _ArgumentError as error:
                 return wire.UNLOADABLE, [error.position, error.reason]
         try:
@@ -143,6 +154,39 @@ class Worker:
             if self._forked:
                 raise  # the child ends as any child that nobody catches
             return wire.RAISED, pack_exception(error, dump_result, load_value)
+        finally:
+            if not flat:
+                self._arguments = self._told = None
+
+    def step_context(self) -> StepContext | None:
+        """Return the step that is running, the same object each time; see `step_context.py`."""
+        slot = self._capture.slot
+        if slot is None or not self._message[1]:
+            return None
+        if self._told is None or self._told[0] != slot:
+            self._told = (slot, self._describe(slot))
+        return self._told[1]
+
+    def _describe(self, slot: int) -> StepContext:
+        position = slot - self._message[0]
+        for group in self._message[1]:
+            if position < len(group[-1]):
+                break
+            position -= len(group[-1])
+        function, keywords, _, names, first, attempts, flat, calls = group
+        if isinstance(names, str) and first is None:
+            names = names.split(wire.SEPARATOR)
+        run_id, pipeline, worker = self._run
+        arguments = (calls[position],) if flat else self._arguments
+        return StepContext(
+            run_id=run_id,
+            pipeline_name=pipeline,
+            step_name=names[position] if first is None else f"{names}[{first + position}]",
+            index=None if first is None else first + position,
+            attempt=attempts[position] if attempts else 1,
+            params=by_name(self._loaded_functions[function], keywords, arguments),
+            worker=worker,
+        )
 
     def _loaded(self, arguments: list[Any], segments: list[bytes]) -> list[Any]:
         """Return the objects of the arguments.
