@@ -24,11 +24,20 @@ def nearest(name: str, known: Iterable[str]) -> str:
     >>> nearest("lerning_rate", ["learning_rate", "epochs"])
     "; did you mean 'learning_rate'?"
     """
-    pool = list(islice(known, _MOST_LOOKED_AT))
+    close = closest(name, known)
+    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+def closest(name: str, known: Iterable[str]) -> list[str]:
+    """Return the one or two known names that are like a misspelled one, the nearest first.
+
+    >>> closest("laod", ["load", "save", "load"])
+    ['load']
+    """
+    pool = list(dict.fromkeys(islice(known, _MOST_LOOKED_AT)))
     if len(pool) > _MOST_COMPARED:
         pool = nsmallest(_MOST_COMPARED, pool, key=lambda other: _unlike(name, other))
-    close = difflib.get_close_matches(name, pool, n=2, cutoff=0.6)
-    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+    return difflib.get_close_matches(name, pool, n=2, cutoff=0.6)
 
 
 def _unlike(name: str, other: str) -> int:

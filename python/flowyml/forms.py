@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from flowyml._words import listed, nearest
+from flowyml._words import closest, listed, nearest
 from flowyml.options import NO_OPTIONS, Options
 from flowyml.store.values import Items, Output, Reference
 
@@ -142,7 +142,8 @@ class Assets:
             sentence = f"asset {asset!r} has the name of another step, whose outputs are {listed(first)}"
         places = ", ".join(f"{self.name_of(node)!r} ({self.forms[node].place})" for node in nodes[:_MOST_NAMED])
         more = len(nodes) - _MOST_NAMED
-        return f"{sentence}: {places}{f' and {more} more' if more > 0 else ''}"
+        others = f" and {more} more" if more > 0 else ""
+        return f"{sentence}: {places}{others}; give one of them another name, or other outputs="
 
     def name_of(self, node: int) -> str:
         """Return the name of a step; slow, for messages."""
@@ -188,3 +189,14 @@ class Assets:
         """Return ", did you mean ...?", for the first few names that are asked for."""
         self._hints_left -= 1
         return nearest(name, known) if self._hints_left >= 0 else ""
+
+    def close(self, name: str, more: Iterable[str]) -> list[str]:
+        """Return the assets, steps and other names that are like one, for the first few that are asked for."""
+        self._hints_left -= 1
+        return closest(name, [*more, *self._declared, *self.names]) if self._hints_left >= 0 else []
+
+    def origin(self, name: str) -> str | None:
+        """Say where an asset or step of that name is, if there is one."""
+        if name in self.names:
+            return f"there is a step {name!r}"
+        return f"step {self.name_of(self._declared[name][0])!r} produces {name!r}" if name in self._declared else None

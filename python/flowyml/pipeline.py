@@ -333,7 +333,7 @@ class Pipeline:
         return execute(Run(plan, order=executor.order, fail_fast=fail_fast), executor, quiet=True)
 
     def _planned(self, inputs: Mapping[str, Any], context: Mapping[str, Any], *, complete: bool) -> Plan:
-        scope = Scope(inputs, self.context.inherit(**context), complete)
+        scope = Scope(inputs, self.context.inherit(**context), complete, context.keys())
         self._lent = True
         return Plan(self.name, Columns(self._numbers, self._forms, self._rows, self._reads), scope)
 

@@ -26,7 +26,7 @@ from flowyml.forms import is_glob
 from flowyml.store.values import Gather, Items, Output, Reference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from flowyml.forms import Assets, Form, Found
     from flowyml.signatures import Signature
@@ -126,11 +126,19 @@ class Wired:
 
 @dataclass(slots=True)
 class Scope:
-    """The named values beside steps: of `run(inputs=)`, `run(context=)` and the pipeline, in that order."""
+    """The named values beside steps: of `run(inputs=)`, `run(context=)` and the pipeline, in that order.
+
+    Attributes:
+        inputs: Of `run(inputs=)`.
+        context: Of the contexts, those of `run(context=)` over the pipeline's.
+        complete: Whether these are all, so that what is missing is missing.
+        overlay: Names of those of `run(context=)`, for those who explain.
+    """
 
     inputs: Mapping[str, Any]
     context: Mapping[str, Any]
     complete: bool
+    overlay: Collection[str] = ()
 
     def find(self, name: str) -> tuple[int, Any] | None:
         """Return a value source for a parameter, or `None`."""
@@ -138,6 +146,11 @@ class Scope:
             if name in values:
                 return VALUE, values[name]
         return None
+
+    def origin(self, name: str) -> str:
+        """Say who has a value of that name."""
+        where = "run(inputs=)" if name in self.inputs else "run(context=)" if name in self.overlay else "the context"
+        return f"{where} has {name!r}"
 
 
 def wire(form: Form, assets: Assets, scope: Scope, reads: tuple[str, ...] = (), *, without: int | None = None) -> Wired:
@@ -293,10 +306,19 @@ class _Wiring:
         return self.guards is not None and name in self.guards.optional
 
     def _report_missing(self, missing: list[str]) -> None:
-        known = [*self.scope.inputs, *self.scope.context, *self.assets.names]
-        hints = (self.assets.near(name, known) for name in missing)
-        hint = next(filter(None, hints), "; give params, inputs, run(inputs=) or a context value")
+        hint = "".join(map(self._missing_hint, missing)) or "; give params, inputs, run(inputs=) or a context value"
         self.problems.append(f"Missing required parameters: {missing}{hint}")
+
+    def _missing_hint(self, name: str) -> str:
+        """Say why a parameter gets nothing: only the step itself has its name, or something has one that is like it."""
+        found = self.assets.find(name)
+        if found is not None and found[0] == self.without:
+            own = f"{name!r} is the step's own output, which it does not read"
+            return f"; {own}: rename the parameter or give it in params"
+        if name in self.assets.names:
+            return self.assets.hint(name)
+        close = self.assets.close(name, [*self.scope.inputs, *self.scope.context])
+        return "".join(f"; {self.assets.origin(each) or self.scope.origin(each)}" for each in close[:1])
 
     def _implicit(self, name: str) -> tuple[int, Any] | None:
         found = self.assets.find(name)
@@ -394,7 +416,9 @@ class _Wiring:
         return found
 
     def _report_undefined(self, asset: str) -> None:
-        if asset in self.scope.inputs:
+        if self._is_pattern(asset):
+            hint = f": the glob matches nothing{self.assets.hint(asset, self.scope.inputs)}"
+        elif asset in self.scope.inputs:
             hint = "; run inputs and outputs of steps do not go into one list, add a step that returns the value"
         else:
             hint = self.assets.hint(asset, self.scope.inputs)
