@@ -34,9 +34,12 @@ from flowyml.wiring import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import Literal
 
     from flowyml.contexts import Context
+    from flowyml.dag import DAG
     from flowyml.executors.contract import Executor
+    from flowyml.explain import Explanation
     from flowyml.result import PipelineResult
     from flowyml.retries import RetryConfig
     from flowyml.steps import Inputs
@@ -89,6 +92,7 @@ class Pipeline:
         self._known_forms: dict[tuple[Any, ...], Form] = {}
         self._known_steps: dict[int, tuple[object, Step[..., Any]]] = {}
         self._warned: set[str] = set()
+        self._seen: tuple[int, DAG] | None = None
 
     # -- authoring
 
@@ -245,6 +249,64 @@ class Pipeline:
         pipeline = cls(name, context, executor)
         return pipeline._add_all(steps, Place(frame.f_code, frame.f_lasti))
 
+    # -- the graph
+
+    @property
+    def dag(self) -> DAG:
+        """The graph as an object: views, queries and pictures; also of a pipeline that is not valid.
+
+        It shows the steps that have been added so far. Inputs that no step produces count as inputs of the run.
+        """
+        if self._seen is None or self._seen[0] != len(self):
+            from flowyml.dag import DAG
+
+            scope = Scope({}, self.context, complete=False)
+            self._lent = True
+            self._seen = len(self), DAG(Plan(self.name, self._columns(), scope, strict=False), scope)
+        return self._seen[1]
+
+    def visualize(self, format: Literal["text", "mermaid", "dot", "svg"] = "text") -> str:  # noqa: A002
+        """Return the graph as text; see `DAG.visualize`.
+
+        Args:
+            format: "text" for people, "mermaid" for Markdown, "dot" for graphviz, "svg" for browsers.
+
+        Raises:
+            ValueError: For another format.
+
+        >>> print(Pipeline("p").map(len, ["a", "b"], name="sizes").add_step(sum, inputs=["sizes"]).visualize())
+        Pipeline DAG: p
+        <BLANKLINE>
+        Step Execution Order:
+          1. sizes (2 items of len)
+          2. sum (depends on: sizes)
+        """
+        return self.dag.visualize(format)
+
+    def explain(self, name: str) -> Explanation:
+        """Say where each argument of a step would come from, what it waits for and what waits for it.
+
+        Also of a pipeline that is not valid. Values of `run(inputs=)` and `run(context=)` are not known yet; what only
+        they can give is said to be missing.
+
+        Args:
+            name: A step, or an asset, which stands for its step.
+
+        Raises:
+            KeyError: If there is neither, with near matches.
+
+        >>> pipeline = Pipeline("p").add_step(dict, name="raw").add_step(lambda raw, n=3: raw, name="clean")
+        >>> for argument in pipeline.explain("clean").arguments:
+        ...     print(f"{argument.parameter}: {argument.source}")
+        raw: output of step 'raw' (implicit: it has the parameter's name)
+        n: default 3
+        """
+        return self.dag.explain(name)
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        """Show a notebook the picture of the graph."""
+        return self.dag._repr_mimebundle_()
+
     @property
     def steps(self) -> list[Step[..., Any]]:
         """The steps in add order; a step that was added twice stands there twice."""
@@ -335,7 +397,10 @@ class Pipeline:
     def _planned(self, inputs: Mapping[str, Any], context: Mapping[str, Any], *, complete: bool) -> Plan:
         scope = Scope(inputs, self.context.inherit(**context), complete, context.keys())
         self._lent = True
-        return Plan(self.name, Columns(self._numbers, self._forms, self._rows, self._reads), scope)
+        return Plan(self.name, self._columns(), scope)
+
+    def _columns(self) -> Columns:
+        return Columns(self._numbers, self._forms, self._rows, self._reads)
 
     def _warn_unused(self, plan: Plan, inputs: Mapping[str, Any], overlay: Mapping[str, Any]) -> None:
         """Warn of names that no step takes: of all given for this run, of the pipeline's where they are misspelled."""

@@ -53,6 +53,7 @@ class Plan:
         name: The pipeline's name.
         columns: What was added to it; they must not change any more.
         scope: Values of the run's inputs and the contexts.
+        strict: Raise what is wrong; otherwise keep it in `problems`, for those who only look.
 
     Raises:
         PipelineValidationError: With everything that is wrong.
@@ -62,19 +63,23 @@ class Plan:
         numbers: Their numbers.
         forms: How each step was added.
         rows: The values of each step's `params`.
+        reads: The declared inputs of each step, where they differ from step to step.
         counts: How many items each step has; `None` if all have one.
         firsts: First item of each step.
         assets: Who produces what.
         templates: How each step calls its function.
         references: What the arguments of the steps that read assets refer to.
         graph: The validated graph.
+        loose: The edges of a graph that is not valid, which `graph` then does not have.
+        problems: What is wrong.
+        undefined: Declared inputs that nothing gives, and the steps that declare them.
         used: Names of run inputs and context values that some step takes.
     """
 
-    def __init__(self, name: str, columns: Columns, scope: Scope) -> None:
+    def __init__(self, name: str, columns: Columns, scope: Scope, *, strict: bool = True) -> None:
         """Wire all steps, build the graph, and raise what is wrong."""
         self.name = name
-        self.numbers, self.forms, self.rows, reads = columns
+        self.numbers, self.forms, self.rows, self.reads = columns
         self.names = list(self.numbers)
         self.counts = _counts(self.forms)
         self.firsts = _firsts(self.counts, len(self.forms))
@@ -82,10 +87,12 @@ class Plan:
         self.templates: list[Template | None] = []
         self.references: dict[int, tuple[Reference, ...]] = {}
         self.used: set[str] = set()
-        problems = _Problems(self.names, self.forms, self.assets.problems())
-        edges = _Edges(array("I"), array("I"))
-        self._wire(scope, reads, edges, problems)
-        self.graph = self._build_graph(edges, problems)
+        self.undefined: dict[str, list[int]] = {}
+        self.problems = Problems(self.names, self.forms, self.assets.problems())
+        self.loose: Edges | None = None
+        edges = Edges(array("I"), array("I"))
+        self._wire(scope, edges)
+        self.graph = self._build_graph(edges, strict=strict)
 
     @property
     def item_count(self) -> int:
@@ -111,9 +118,9 @@ class Plan:
         for node in range(len(self.forms)):
             yield from self.assets_of(node)
 
-    def _wire(self, scope: Scope, reads: Sequence[tuple[str, ...]], edges: _Edges, problems: _Problems) -> None:
+    def _wire(self, scope: Scope, edges: Edges) -> None:
         done: dict[int, Wired] = {}
-        append = self.templates.append
+        append, reads = self.templates.append, self.reads
         for node, form in enumerate(self.forms):
             wired, own, alike = done.get(id(form)), reads[node], None
             if wired is None:
@@ -126,7 +133,9 @@ class Plan:
                 alike, wired = None, self._wired(form, scope, own, without=node)
             append(wired.template)
             if wired.problems:
-                problems.add(node, wired.problems)
+                self.problems.add(node, wired.problems)
+                for asset in wired.undefined:
+                    self.undefined.setdefault(asset, []).append(node)
             if wired.producers:
                 self.references[node], producers = alike or (wired.references, wired.producers)
                 edges.add(node, producers)
@@ -136,18 +145,19 @@ class Plan:
         self.used |= wired.used
         return wired
 
-    def _build_graph(self, edges: _Edges, problems: _Problems) -> Graph:
-        graph = None
+    def _build_graph(self, edges: Edges, *, strict: bool) -> Graph:
         try:
             graph = Graph(self.names, self.counts, edges.dependents, edges.dependencies, None)
         except GraphError as error:
-            problems.add_graph(error.problems)
-        problems.raise_all(self.name)
-        assert graph is not None  # noqa: S101  raise_all has raised
+            self.problems.add_graph(error.problems)
+            self.loose = edges
+            graph = Graph(self.names, self.counts, array("I"), array("I"), None)
+        if strict:
+            self.problems.raise_all(self.name)
         return graph
 
 
-class _Edges(NamedTuple):
+class Edges(NamedTuple):
     """Who waits for whom."""
 
     dependents: array[int]
@@ -176,7 +186,7 @@ def _firsts(counts: array[int] | None, nodes: int) -> Sequence[int]:
     return array("I", [0, *accumulate(counts)])
 
 
-class _Problems:
+class Problems:
     """Everything that is wrong with a pipeline, in words."""
 
     def __init__(self, names: Sequence[str], forms: Sequence[Form], first: list[str]) -> None:
@@ -213,16 +223,26 @@ class _Problems:
         places = ", ".join(f"{self.names[node]!r} ({self.forms[node].place})" for node in path[:-1][:_SHOWN])
         self.sentences.append(f"Pipeline contains cycles! {' → '.join(shown)}: {places}")
 
+    def cycles_of(self, name: str) -> list[str]:
+        """Say in which cycles a step is."""
+        return [f"is in a cycle: {' → '.join(path)}" for path in self.cycles if name in path]
+
     def raise_all(self, pipeline: str) -> None:
         """Raise everything in one error, if there is anything."""
         if not self.sentences:
             return
+        sentences = self.told()
+        if len(self.cycles) == len(sentences):
+            raise CycleError(sentences, pipeline, self.cycles[0])
+        raise PipelineValidationError(sentences, pipeline)
+
+    def told(self) -> list[str]:
+        """Return all sentences, each with the number of steps that it is about beside the one it names."""
+        sentences = list(self.sentences)
         for at, others in self._alike.values():
             if others:
-                self.sentences[at] += f", and {others} other{'s' if others > 1 else ''} like it"
-        if len(self.cycles) == len(self.sentences):
-            raise CycleError(self.sentences, pipeline, self.cycles[0])
-        raise PipelineValidationError(self.sentences, pipeline)
+                sentences[at] += f", and {others} other{'s' if others > 1 else ''} like it"
+        return sentences
 
 
 def _as_clause(problem: str) -> str:

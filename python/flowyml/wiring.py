@@ -26,7 +26,7 @@ from flowyml.forms import is_glob
 from flowyml.store.values import Gather, Items, Output, Reference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from flowyml.forms import Assets, Form, Found
     from flowyml.signatures import Signature
@@ -98,6 +98,7 @@ class Wired:
         own_risk: Steps that this wiring reads without naming them: one that is among them must not read itself.
         slots: For each declared input that is one asset, where it stands in `references` and in `producers`.
         problems: What is wrong.
+        undefined: Declared inputs that nothing gives.
         used: Names of run inputs and context values that are taken.
     """
 
@@ -107,6 +108,7 @@ class Wired:
     own_risk: frozenset[int]
     slots: dict[int, tuple[int, int]]
     problems: list[str]
+    undefined: list[str]
     used: set[str]
 
     def with_reads(self, reads: tuple[str, ...], assets: Assets) -> tuple[tuple[Reference, ...], list[int]] | None:
@@ -163,11 +165,23 @@ def wire(form: Form, assets: Assets, scope: Scope, reads: tuple[str, ...] = (), 
         reads: The declared inputs of this step, where they differ from step to step.
         without: A step that must not be read without being named: the step itself.
     """
-    return _Wiring(form, assets, scope, form.inputs_of(reads), without).wire()
+    return Wiring(form, assets, scope, form.inputs_of(reads), without).wire()
 
 
-class _Wiring:
-    """The wiring of one form, source by source."""
+class Wiring:
+    """The wiring of one form, source by source.
+
+    Beside what a plan needs (`Wired`) it knows, for those who ask, how each source came about.
+
+    Attributes:
+        sources: `(kind, which)` of each parameter that is filled.
+        spread: The same for the values of `*args`.
+        origins: For each reference the steps whose values it stands for.
+        declared: The declared input of each parameter, as it was written.
+        implicit: Parameters that take an asset of their own name without declaring it.
+        missing: Parameters that nothing fills.
+        undefined: Declared inputs that nothing gives.
+    """
 
     def __init__(self, form: Form, assets: Assets, scope: Scope, inputs: Inputs | None, without: int | None) -> None:
         self.form, self.assets, self.scope, self.inputs, self.without = form, assets, scope, inputs, without
@@ -178,6 +192,11 @@ class _Wiring:
         self.sources: dict[str, tuple[int, Any]] = {}
         self.spread: list[tuple[int, Any]] = []
         self.references: list[Reference] = []
+        self.origins: list[list[int]] = []
+        self.declared: dict[str, str | Sequence[str]] = {}
+        self.implicit: set[str] = set()
+        self.missing: list[str] = []
+        self.undefined: list[str] = []
         self.producers: list[int] = []
         self.own_risk: set[int] = set()
         self.slots: dict[int, tuple[int, int]] = {}
@@ -185,6 +204,7 @@ class _Wiring:
         self.used: set[str] = set()
 
     def wire(self) -> Wired:
+        """Go through the sources in order of precedence."""
         self._take_params()
         if self.signature.readable:
             self._take_item()
@@ -202,6 +222,7 @@ class _Wiring:
             frozenset(self.own_risk),
             self.slots,
             self.problems,
+            self.undefined,
             self.used,
         )
 
@@ -289,19 +310,18 @@ class _Wiring:
         self.spread.append((SPREAD if many else kind, which))
 
     def _take_the_rest(self) -> None:
-        missing = []
         for name in self.signature.names:
             if name in self.sources:
                 continue
             source = self._implicit(name) or self._from_scope(name)
             if source is not None:
                 self.sources[name] = source
-            elif name not in self.signature.defaults and not self._is_optional(name):
-                missing.append(name)
-        if missing and not self.problems and self.scope.complete:
-            self._report_missing(missing)
+            elif name not in self.signature.defaults and not self.is_optional(name):
+                self.missing.append(name)
+        if self.missing and not self.problems and self.scope.complete:
+            self._report_missing(self.missing)
 
-    def _is_optional(self, name: str) -> bool:
+    def is_optional(self, name: str) -> bool:
         """A condition's only parameter needs no source of its own: the first argument stands in."""
         return self.guards is not None and name in self.guards.optional
 
@@ -325,6 +345,7 @@ class _Wiring:
         if found is None or found[0] == self.without:
             return None
         self.own_risk.add(found[0])
+        self.implicit.add(name)
         return self._asset(self.assets.reference(found), [found[0]])
 
     def _from_scope(self, name: str) -> tuple[int, Any] | None:
@@ -359,6 +380,7 @@ class _Wiring:
     # -- assets
 
     def _fill(self, parameter: str, wanted: Any, position: int) -> None:
+        self.declared[parameter] = wanted
         source = self._noted(wanted, position)
         if source is not None:
             self.sources[parameter] = source
@@ -422,10 +444,12 @@ class _Wiring:
             hint = "; run inputs and outputs of steps do not go into one list, add a step that returns the value"
         else:
             hint = self.assets.hint(asset, self.scope.inputs)
+        self.undefined.append(asset)
         self.problems.append(f"requires undefined asset {asset!r}{hint}")
 
-    def _asset(self, reference: Reference, producers: Iterable[int]) -> tuple[int, Any]:
+    def _asset(self, reference: Reference, producers: list[int]) -> tuple[int, Any]:
         self.references.append(reference)
+        self.origins.append(producers)
         self.producers.extend(producers)
         return ASSET, len(self.references) - 1
 

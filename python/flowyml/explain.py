@@ -1,0 +1,232 @@
+"""Explanations: where each argument of a step comes from, and by which rule.
+
+```
+Plan + number of a step ──wire again, with notes──▶ [Argument] ──▶ Explanation, lines of run(debug=True)
+```
+
+A plan keeps how a step is called and forgets why. Whoever asks has that one step wired once more, so nobody else pays.
+It works for plans that are not valid, too. No value is shown but defaults, which stand in the code anyhow: others may
+be large, or secret.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flowyml._words import listed
+from flowyml.options import NO_OPTIONS
+from flowyml.store.values import Gather, Items, Output
+from flowyml.wiring import ASSET, ITEM, PARAM, SPREAD, Wiring
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from flowyml.plan import Plan
+    from flowyml.wiring import Scope
+
+_log = logging.getLogger("flowyml")
+_LONGEST = 60
+
+
+class Argument(NamedTuple):
+    """One argument of a step.
+
+    Attributes:
+        parameter: Its parameter; "*args" for one of many.
+        source: Where its value comes from, in words.
+        assets: The assets it reads.
+        implicit: Whether it reads an asset only because that has the parameter's name.
+    """
+
+    parameter: str
+    source: str
+    assets: tuple[str, ...] = ()
+    implicit: bool = False
+
+
+class Traced:
+    """The arguments of one step of a plan.
+
+    Args:
+        plan: The plan.
+        node: The step's number.
+        scope: Values of the run's inputs and the contexts.
+
+    Attributes:
+        arguments: One for each parameter, in the order of the signature, then those of `*args`.
+        missing: Parameters that nothing fills yet.
+        problems: What is wrong with the step's wiring.
+    """
+
+    def __init__(self, plan: Plan, node: int, scope: Scope) -> None:
+        """Wire the step once more."""
+        self._plan, self._scope, self._form = plan, scope, plan.forms[node]
+        self._wiring = wiring = Wiring(
+            self._form, plan.assets, scope, self._form.inputs_of(plan.reads[node]), without=node
+        )
+        self.problems: list[str] = wiring.wire().problems
+        self.arguments = [*self._named(), *self._spread()]
+        self.missing = [name for name in wiring.missing if name not in wiring.declared]
+
+    @property
+    def assets(self) -> list[str]:
+        """The assets that the step reads, and declared inputs that nothing gives, each once."""
+        read = (asset for argument in self.arguments for asset in argument.assets)
+        return list(dict.fromkeys([*read, *self._wiring.undefined]))
+
+    def _named(self) -> Iterator[Argument]:
+        signature, sources = self._wiring.signature, self._wiring.sources
+        for name in dict.fromkeys([*signature.names, *sources, *self._wiring.declared]):
+            if name in sources:
+                yield self._argument(name, *sources[name])
+            elif name in self._wiring.declared:
+                yield Argument(name, f"asset {self._wiring.declared[name]!r}, which no step produces")
+            elif name in signature.defaults:
+                yield Argument(name, f"default {_short(signature.defaults[name])}")
+            elif not self._wiring.is_optional(name):
+                yield Argument(name, "nothing yet: params, run(inputs=) or a context value must give it")
+
+    def _spread(self) -> Iterator[Argument]:
+        star = f"*{self._wiring.signature.var_positional or 'args'}"
+        for kind, which in self._wiring.spread:
+            yield self._argument(star, kind, which)
+
+    def _argument(self, name: str, kind: int, which: Any) -> Argument:
+        if kind == PARAM:
+            return Argument(name, "params")
+        if kind == ITEM:
+            return Argument(name, f"the item, one of {len(self._form.items or ()):,}")
+        wiring = self._wiring
+        if kind in {ASSET, SPREAD}:
+            implicit = name in wiring.implicit
+            rule = "implicit: it has the parameter's name" if implicit else self._declaration(name)
+            assets = self._assets(which)
+            return Argument(name, f"{self._told(which, assets)} ({rule})", assets, implicit)
+        return Argument(name, self._value(name))
+
+    def _declaration(self, name: str) -> str:
+        wanted = self._wiring.declared.get(name)
+        several = isinstance(wanted, str) and any(letter in wanted for letter in "*?[")
+        return f"declared input {wanted!r}" if several else "declared input"
+
+    def _value(self, name: str) -> str:
+        scope, declared = self._scope, self._wiring.declared
+        if name in declared:
+            return f"run(inputs=), {declared[name]!r} (declared input)"
+        if name in scope.inputs or name.startswith("*"):
+            return "run(inputs=)"
+        if name in scope.context:
+            return "run(context=)" if name in scope.overlay else "context"
+        return "the whole context"
+
+    # -- assets
+
+    def _assets(self, which: int) -> tuple[str, ...]:
+        reference, nodes = self._wiring.references[which], self._wiring.origins[which]
+        parts = reference.references if isinstance(reference, Gather) else (reference,)
+        return tuple(self._asset(part, node) for part, node in zip(parts, nodes, strict=True))
+
+    def _asset(self, reference: Any, node: int) -> str:
+        if isinstance(reference, Output):
+            return self._plan.forms[node].outputs[reference.part]
+        return self._plan.assets_of(node)[0]
+
+    def _told(self, which: int, assets: tuple[str, ...]) -> str:
+        reference, nodes = self._wiring.references[which], self._wiring.origins[which]
+        if isinstance(reference, Gather):
+            return f"list of {len(assets):,} asset{'s' * (len(assets) != 1)}: {listed(assets)}"
+        step, asset = self._plan.names[nodes[0]], assets[0]
+        text = f"step {step!r}" if asset == step else f"asset {asset!r} of step {step!r}"
+        if isinstance(reference, Items):
+            return f"list of the {reference.size:,} results of {text}"
+        return f"output of {text}" if asset == step else text
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Explanation:
+    """What a step gets, what it waits for, and what waits for it; its text says all of it.
+
+    Attributes:
+        step_name: Name of the step.
+        label: Name under which it was declared, and where it was added.
+        arguments: Where each argument comes from.
+        dependencies: Steps that it waits for.
+        dependents: Steps that wait for it.
+        options: How it is run, where something was said about it.
+        problems: What is wrong with it.
+        missing: Parameters that `run` has to give.
+        items: How many items a mapped step has.
+    """
+
+    step_name: str
+    label: str
+    arguments: tuple[Argument, ...]
+    dependencies: tuple[str, ...]
+    dependents: tuple[str, ...]
+    options: Mapping[str, object]
+    problems: tuple[str, ...]
+    missing: tuple[str, ...]
+    items: int | None
+
+    def __str__(self) -> str:
+        """Return the text."""
+        return "\n".join(self._lines())
+
+    def __repr__(self) -> str:
+        """Show the text, in a notebook as after `print`."""
+        return str(self)
+
+    def _lines(self) -> Iterator[str]:
+        yield f"Step {self.step_name!r}: {self.label}"
+        if self.items is not None:
+            yield f"  Mapped: runs once for each of {self.items:,} items"
+        yield f"  Arguments:{'' if self.arguments else ' none'}"
+        for argument in self.arguments:
+            yield f"    {argument.parameter}: {argument.source}"
+        yield f"  Waits for: {_several(self.dependencies)}"
+        yield f"  Needed by: {_several(self.dependents)}"
+        if self.options:
+            yield f"  Options: {', '.join(f'{name}={value}' for name, value in self.options.items())}"
+        if self.problems:
+            yield "  Problems:"
+            yield from (f"    {problem}" for problem in self.problems)
+
+
+def options_of(plan: Plan, node: int) -> dict[str, object]:
+    """Return the options of a step that differ from what a step has without any."""
+    options = plan.forms[node].options
+    pairs = ((each.name, getattr(options, each.name)) for each in fields(options))
+    return {name: value for name, value in pairs if value != getattr(NO_OPTIONS, name)}
+
+
+def log_sources(plan: Plan, scope: Scope) -> None:
+    """Log where the arguments of each step come from, one line a step; steps that are called alike share a line.
+
+    At level INFO, or the logger's own where that is higher: it was asked for.
+    """
+    level = max(logging.INFO, _log.getEffectiveLevel())
+    for nodes in _alike(plan):
+        arguments = Traced(plan, nodes[0], scope).arguments
+        told = "; ".join(f"{argument.parameter}: {argument.source}" for argument in arguments) or "no arguments"
+        more = f" and {len(nodes) - 1:,} like it" if len(nodes) > 1 else ""
+        _log.log(level, "step %r%s: %s", plan.names[nodes[0]], more, told)
+
+
+def _alike(plan: Plan) -> Iterator[list[int]]:
+    """Go through the steps, those of one form together unless they read something."""
+    groups: dict[int | tuple[int], list[int]] = {}
+    for node, form in enumerate(plan.forms):
+        key = (node,) if node in plan.references or plan.reads[node] else id(form)
+        groups.setdefault(key, []).append(node)
+    yield from groups.values()
+
+
+def _several(names: tuple[str, ...]) -> str:
+    return listed(names, most=20) or "nothing"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."

@@ -1,0 +1,59 @@
+"""A graph in the language of graphviz, for those who have it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flowyml.report.graph.text import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flowyml.report.graph.picture import Box, Picture
+
+
+def dot(picture: Picture) -> str:
+    """Return the graph as a digraph from top to bottom.
+
+    >>> from flowyml.report.graph.picture import Box, Picture
+    >>> print(dot(Picture("p", (Box("a", "a"), Box("b", "b", (0,))), 2)))
+    digraph "p" {
+        rankdir=TB;
+        node [shape=box, style=rounded, fontname="Helvetica"];
+        n0 [label="a"];
+        n1 [label="b"];
+        n0 -> n1;
+    }
+    """
+    return "\n".join(_lines(picture))
+
+
+def _lines(picture: Picture) -> Iterator[str]:
+    yield f'digraph "{_escaped(picture.name)}" {{'
+    yield "    rankdir=TB;"
+    yield '    node [shape=box, style=rounded, fontname="Helvetica"];'
+    for position, box in enumerate(picture.boxes):
+        yield f'    n{position} [label="{_label(box)}"{_manner(box)}];'
+    for before, position in picture.edges:
+        style = " [style=dashed]" if picture.boxes[before].given else ""
+        yield f"    n{before} -> n{position}{style};"
+    yield "}"
+
+
+def _manner(box: Box) -> str:
+    if box.given:
+        return ", shape=oval, style=dashed"
+    return ", peripheries=2" if box.size > 1 or box.items is not None else ""
+
+
+def _label(box: Box) -> str:
+    return "\\n".join(_escaped(part) for part in (box.title, box.detail) if part)
+
+
+def _escaped(label: str) -> str:
+    r"""Return a name as it stands between quotes.
+
+    >>> print(_escaped('a "b" \\ c'))
+    a \"b\" \\ c
+    """
+    return one_line(label).replace("\\", "\\\\").replace('"', '\\"')

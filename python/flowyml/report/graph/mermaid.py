@@ -1,0 +1,62 @@
+"""A graph as a mermaid flowchart, which GitHub, GitLab and many notebooks draw from the text.
+
+Names never stand in the text as they are: nodes are called n0, n1, ..., and what mermaid or HTML would read as syntax
+in a label is written as a numeric entity ("#34;", the form that mermaid has for it).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flowyml.report.graph.text import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flowyml.report.graph.picture import Box, Picture
+
+_SYNTAX = frozenset('"#&;<>`\\%$')
+# Opening and closing of a box: a step, one that stands for several calls, an input.
+_STEP, _MANY, _INPUT = ("[", "]"), ("[[", "]]"), ("([", "])")
+
+
+def mermaid(picture: Picture) -> str:
+    """Return the graph as a flowchart from top to bottom.
+
+    >>> from flowyml.report.graph.picture import Box, Picture
+    >>> print(mermaid(Picture("p", (Box("a", "a"), Box("b", "b", (0,))), 2)))
+    flowchart TD
+        n0["a"]
+        n1["b"]
+        n0 --> n1
+    """
+    return "\n".join(_lines(picture))
+
+
+def _lines(picture: Picture) -> Iterator[str]:
+    yield "flowchart TD"
+    for position, box in enumerate(picture.boxes):
+        opening, closing = _shape(box)
+        yield f'    n{position}{opening}"{_label(box)}"{closing}'
+    for before, position in picture.edges:
+        arrow = "-.->" if picture.boxes[before].given else "-->"
+        yield f"    n{before} {arrow} n{position}"
+
+
+def _shape(box: Box) -> tuple[str, str]:
+    if box.given:
+        return _INPUT
+    return _MANY if box.size > 1 or box.items is not None else _STEP
+
+
+def _label(box: Box) -> str:
+    return "<br/>".join(_escaped(part) for part in (box.title, box.detail) if part)
+
+
+def _escaped(label: str) -> str:
+    """Write syntax as entities.
+
+    >>> _escaped('say "a" < b #1')
+    'say #34;a#34; #60; b #35;1'
+    """
+    return "".join(f"#{ord(letter)};" if letter in _SYNTAX else letter for letter in one_line(label))

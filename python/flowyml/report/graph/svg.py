@@ -1,0 +1,189 @@
+"""A graph as an SVG picture, without graphviz: our own layered layout, plain shapes, no script, no font of its own.
+
+Colours read on white and on dark pages: boxes have their own ground, lines are a middle grey. Widths of text are
+guessed from the letters, a little too wide rather than too narrow.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from itertools import pairwise
+from typing import TYPE_CHECKING
+from unicodedata import east_asian_width
+
+from flowyml.report.graph.layout import layout
+from flowyml.report.graph.text import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from flowyml.report.graph.layout import Layout
+    from flowyml.report.graph.picture import Box, Picture
+
+_MARGIN = 16.0
+_GAP = 28.0
+_BAND = 92.0  # from one layer to the next
+_HEIGHT, _TALL = 34.0, 46.0
+_PADDING = 14.0
+_TITLE_SIZE, _DETAIL_SIZE = 13, 11
+_LONGEST = 44
+_HEAD = 7.0
+_NARROW = frozenset("iljtfrI.,:;'|![]() ")
+_WIDE = frozenset("mwMW@%")
+_LINE = "#8a8f98"
+_STYLES = {  # fill and border of a step, of one that stands for several calls, of an input, of a step in a cycle
+    "step": 'fill="#eef4ff" stroke="#4a74c9"',
+    "many": 'fill="#e8f6ee" stroke="#3a9663"',
+    "given": 'fill="#fff8e6" stroke="#b98a1d" stroke-dasharray="4 3"',
+    "cycle": 'fill="#fdecec" stroke="#c8433f"',
+}
+
+
+def svg(picture: Picture) -> str:
+    """Return the graph as the text of an SVG file, from top to bottom.
+
+    >>> from flowyml.report.graph.picture import Box, Picture
+    >>> svg(Picture("p", (Box("a", "a"), Box("b", "b", (0,))), 2))[:42]
+    '<svg xmlns="http://www.w3.org/2000/svg" wi'
+    """
+    return "\n".join(_Drawing(picture).lines())
+
+
+class _Drawing:
+    """One picture, placed."""
+
+    def __init__(self, picture: Picture) -> None:
+        self.picture = picture
+        self.tall = [bool(_detail(box)) for box in picture.boxes]
+        self.widths = [_box_width(box) for box in picture.boxes]
+        self.forward = [edge for edge in picture.edges if edge[0] < edge[1]]
+        self.backward = [edge for edge in picture.edges if edge[0] >= edge[1]]  # of cycles only
+        self.layout: Layout = layout(self.widths, self.forward, _GAP)
+        self.shift = _MARGIN - self.layout.left
+
+    def lines(self) -> Iterator[str]:
+        side = 40.0 if self.backward else 0.0
+        width = max(self.layout.right + self.shift + _MARGIN + side, 120.0)
+        height = (max(self.layout.layers, default=0) + 1) * _BAND - (_BAND - _TALL) + 2 * _MARGIN
+        title = escape(one_line(self.picture.name))
+        yield (
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
+            f'viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="Pipeline DAG: {title}" '
+            'font-family="Helvetica, Arial, sans-serif" text-anchor="middle">'
+        )
+        yield f"<title>Pipeline DAG: {title}</title>"
+        for (before, position), path in zip(self.forward, self.layout.paths, strict=True):
+            yield from self._edge(before, position, [x + self.shift for x in path])
+        yield from (self._back(before, position) for before, position in self.backward)
+        for position, box in enumerate(self.picture.boxes):
+            yield from self._box(position, box)
+        yield "</svg>"
+
+    def _middle(self, position: int) -> tuple[float, float]:
+        return self.layout.x[position] + self.shift, _MARGIN + _TALL / 2 + self.layout.layers[position] * _BAND
+
+    def _half(self, position: int) -> float:
+        return (_TALL if self.tall[position] else _HEIGHT) / 2
+
+    # -- lines
+
+    def _edge(self, before: int, position: int, xs: Sequence[float]) -> Iterator[str]:
+        y = self._middle(before)[1]
+        middles = [(x, y + layer * _BAND) for layer, x in enumerate(xs)]
+        start = middles[0][0], y + self._half(before)
+        end = middles[-1][0], middles[-1][1] - self._half(position) - _HEAD + 1
+        # Between two layers a line may bend; within the band of one it goes straight down, beside the boxes.
+        points = [start]
+        for x, at in middles[1:-1]:
+            points += [(x, at - _TALL / 2), (x, at + _TALL / 2)]
+        points.append(end)
+        dash = ' stroke-dasharray="4 3"' if self.picture.boxes[before].given else ""
+        yield f'<path d="{_curve(points)}" fill="none" stroke="{_LINE}" stroke-width="1.3"{dash}/>'
+        yield _head(*end)
+
+    def _back(self, before: int, position: int) -> str:
+        """Draw an edge of a cycle from below, around the right."""
+        (x, y), (to_x, to_y) = self._middle(before), self._middle(position)
+        x, to_x = x + self.widths[before] / 2, to_x + self.widths[position] / 2
+        out = max(x, to_x) + 36
+        path = f"M{x:.1f},{y + 6:.1f} C{out:.1f},{y + 6:.1f} {out:.1f},{to_y - 6:.1f} {to_x:.1f},{to_y - 6:.1f}"
+        return f'<path d="{path}" fill="none" stroke="#c8433f" stroke-width="1.3" stroke-dasharray="2 2"/>'
+
+    # -- boxes
+
+    def _box(self, position: int, box: Box) -> Iterator[str]:
+        (x, y), half, width = self._middle(position), self._half(position), self.widths[position]
+        style = _STYLES["cycle" if position >= self.picture.ordered else _kind(box)]
+        style += f' rx="{half if box.given else 6.0:g}"'
+        yield f"<g><title>{escape(one_line(_whole(box)))}</title>"
+        if box.size > 1:  # a pile of boxes
+            yield _rect((x + 4, y + 4), width, half, style)
+        yield _rect((x, y), width, half, style)
+        detail = _detail(box)
+        yield _text(x, y - 3 if detail else y + 4.5, _short(box.title), f'font-size="{_TITLE_SIZE}" fill="#1f2430"')
+        if detail:
+            yield _text(x, y + 13, detail, f'font-size="{_DETAIL_SIZE}" fill="#5a6270"')
+        yield "</g>"
+
+
+def _kind(box: Box) -> str:
+    if box.given:
+        return "given"
+    return "many" if box.size > 1 or box.items is not None else "step"
+
+
+def _detail(box: Box) -> str:
+    return _short(box.detail or box.of())
+
+
+def _whole(box: Box) -> str:
+    detail = box.detail or box.of()
+    return f"{box.title}: {detail}" if detail else box.title
+
+
+def _short(label: str) -> str:
+    """Cut a label in its middle: names of like things differ at the end."""
+    label = one_line(label)
+    half = _LONGEST // 2 - 1
+    return label if len(label) <= _LONGEST else f"{label[:half]}…{label[-half:]}"
+
+
+def _box_width(box: Box) -> float:
+    texts = _text_width(_short(box.title), _TITLE_SIZE), _text_width(_detail(box), _DETAIL_SIZE)
+    return max(*texts, 40.0) + 2 * _PADDING
+
+
+def _text_width(label: str, size: int) -> float:
+    return size * sum(map(_letter_width, label))
+
+
+def _letter_width(letter: str) -> float:
+    if letter in _NARROW:
+        return 0.36
+    if letter in _WIDE or letter.isupper():
+        return 0.8
+    return 1.05 if east_asian_width(letter) in "WF" else 0.6
+
+
+def _rect(middle: tuple[float, float], width: float, half: float, style: str) -> str:
+    left, top = middle[0] - width / 2, middle[1] - half
+    place = f'x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{2 * half:.1f}"'
+    return f'<rect {place} {style} stroke-width="1.3"/>'
+
+
+def _text(x: float, y: float, label: str, style: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{escape(label)}</text>'
+
+
+def _curve(points: Iterable[tuple[float, float]]) -> str:
+    """Lead a curve through points that leaves and enters each of them vertically."""
+    points = list(points)
+    parts = [f"M{points[0][0]:.1f},{points[0][1]:.1f}"]
+    for (x, y), (to_x, to_y) in pairwise(points):
+        middle = (y + to_y) / 2
+        parts.append(f"C{x:.1f},{middle:.1f} {to_x:.1f},{middle:.1f} {to_x:.1f},{to_y:.1f}")
+    return " ".join(parts)
+
+
+def _head(x: float, y: float) -> str:
+    return f'<path d="M{x - 4:.1f},{y:.1f} L{x + 4:.1f},{y:.1f} L{x:.1f},{y + _HEAD:.1f} Z" fill="{_LINE}"/>'

@@ -1,0 +1,277 @@
+"""Pictures of a pipeline: the documented text, what is folded, and three formats that others can read."""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree as ET
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowyml import Pipeline, step
+from flowyml._order import add_order, fold
+from flowyml.report.graph.layout import layout
+from flowyml.report.graph.picture import Box, Picture
+from flowyml.report.graph.svg import svg
+
+FORMATS = ["text", "mermaid", "dot", "svg"]
+UGLY = 'say "x" & <b>#1\n`$100%`\\ ]] --> {y}'
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@step
+def load_data():
+    return [1]
+
+
+@step
+def preprocess(load_data):
+    return load_data
+
+
+@step
+def process_chunk(chunk_id, extra=None):
+    return chunk_id, extra
+
+
+def chunks(count: int) -> Pipeline:
+    pipeline = Pipeline("chunks")
+    for i in range(count):
+        pipeline.add_step(process_chunk, name=f"chunk_{i}", params={"chunk_id": i})
+    return pipeline
+
+
+def numbered(pipeline: Pipeline) -> list[str]:
+    return re.findall(r"^  \d+\. (.*)$", pipeline.visualize(), flags=re.MULTILINE)
+
+
+# -- text
+
+
+def test_i1_the_documented_lines():
+    text = Pipeline("training").add_steps([load_data, preprocess]).visualize()
+    assert text.split("\n") == [
+        "Pipeline DAG: training",
+        "",
+        "Step Execution Order:",
+        "  1. load_data",
+        "  2. preprocess (depends on: load_data)",
+    ]
+
+
+def test_the_dag_draws_the_same():
+    pipeline = Pipeline("training").add_steps([load_data, preprocess])
+    assert [pipeline.dag.visualize(form) for form in FORMATS] == [pipeline.visualize(form) for form in FORMATS]
+
+
+def test_dependencies_come_in_execution_order():
+    pipeline = Pipeline("p").add_step(max, name="last", inputs=["b", "a", "c"])
+    for name in "cab":
+        pipeline.add_step(dict, name=name)
+    assert numbered(pipeline) == ["c", "a", "b", "last (depends on: c, a, b)"]
+
+
+def test_twenty_alike_are_told_one_by_one():
+    assert numbered(chunks(20)) == [f"chunk_{i}" for i in range(20)]
+
+
+def test_more_are_folded():
+    assert numbered(chunks(10_000)) == ["chunk_0 ... chunk_9999 (10,000 x process_chunk)"]
+
+
+def test_rows_of_chains_are_folded_too():
+    pipeline = chunks(30)
+    for i in range(30):
+        pipeline.add_step(preprocess, name=f"clean_{i}", inputs=[f"chunk_{i}"])
+    pipeline.add_step(len, inputs=["clean_*"])
+    assert numbered(pipeline) == [
+        "chunk_0 ... chunk_29 (30 x process_chunk)",
+        "clean_0 ... clean_29 (30 x preprocess) (depends on: chunk_0 ... chunk_29)",
+        "len (depends on: clean_0 ... clean_29)",
+    ]
+
+
+def test_what_waits_for_something_else_is_not_folded_in():
+    pipeline = chunks(25).add_step(load_data)
+    pipeline.add_step(process_chunk, name="other", params={"chunk_id": 1}, inputs={"extra": "load_data"})
+    assert numbered(pipeline) == [
+        "chunk_0 ... chunk_24 (25 x process_chunk)",
+        "load_data",
+        "other (depends on: load_data)",
+    ]
+
+
+def test_a_map_has_its_number_of_items():
+    pipeline = Pipeline("p").map(len, range(1_000), name="sizes").map(len, ["a"])
+    assert numbered(pipeline) == ["sizes (1,000 items of len)", "len (1 item)"]
+
+
+def test_many_maps_are_folded():
+    pipeline = Pipeline("p")
+    for i in range(21):
+        pipeline.map(len, ["a", "b"], name=f"m{i}")
+    assert numbered(pipeline) == ["m0 ... m20 (21 x len, 2 items each)"]
+
+
+def test_what_run_must_give_stands_above():
+    pipeline = Pipeline("p").add_step(process_chunk, inputs=["raw"])
+    text = pipeline.visualize()
+    assert "Inputs of the run: raw\n" in text
+    assert numbered(pipeline) == ["process_chunk (depends on: raw)"]
+
+
+def test_a_cycle_is_shown_and_not_raised():
+    pipeline = Pipeline("p").add_step(dict, name="first")
+    for name, before in [("a", "b"), ("b", "a"), ("c", "b")]:
+        pipeline.add_step(len, name=name, inputs=[before])
+    text = pipeline.visualize()
+    assert numbered(pipeline) == ["first"]
+    assert "because of a cycle:\n  - a (depends on: b)\n  - b (depends on: a)\n  - c (depends on: b)" in text
+
+
+def test_long_lists_are_cut():
+    pipeline = Pipeline("p")
+    for i in range(50):
+        pipeline.add_step(lambda: 0, name=f"s{i}")
+    pipeline.add_step(len, inputs=["s*"])
+    assert numbered(pipeline)[-1].endswith("s18, s19 and 30 more)")
+
+
+def test_an_empty_pipeline_is_drawn():
+    assert Pipeline("none").visualize() == "Pipeline DAG: none\n\nStep Execution Order:"
+    assert [bool(Pipeline("none").visualize(form)) for form in FORMATS] == [True] * 4
+
+
+@pytest.mark.parametrize("form", ["png", "SVG", ""])
+def test_an_unknown_format_is_an_error(form):
+    with pytest.raises(ValueError, match="must be one of 'text', 'mermaid', 'dot', 'svg'"):
+        Pipeline("p").visualize(form)
+
+
+def test_a_format_is_a_string():
+    with pytest.raises(TypeError, match="got int 1"):
+        Pipeline("p").visualize(1)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_drawing_is_the_same_each_time(form):
+    assert chunks(50).add_step(load_data).visualize(form) == chunks(50).add_step(load_data).visualize(form)
+
+
+# -- labels that look like syntax
+
+
+def test_text_stays_on_its_line():
+    assert len(numbered(Pipeline("p").add_step(len, name=UGLY))) == 1
+
+
+def test_mermaid_escapes_labels():
+    lines = Pipeline("p").add_step(load_data, name=UGLY).visualize("mermaid").split("\n")
+    assert len(lines) == 2
+    label = re.fullmatch(r'    n0\["(.*)"\]', lines[1])
+    assert label
+    assert not set('"<>`$%\\') & set(label[1])
+    assert re.sub(r"#(\d+);", lambda found: chr(int(found[1])), label[1]) == UGLY.replace("\n", " ")
+
+
+def test_dot_escapes_labels():
+    lines = Pipeline(UGLY).add_step(load_data, name=UGLY).visualize("dot").split("\n")
+    label = re.fullmatch(r'    n0 \[label="((?:[^"\\]|\\.)*)"\];', lines[3])
+    assert label
+    assert re.sub(r"\\(.)", r"\1", label[1]) == UGLY.replace("\n", " ")
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+def test_svg_is_xml_whatever_a_name_holds(name):
+    root = ET.fromstring(svg(Picture(name, (Box(name, name),), 1)))
+    assert root.tag == f"{SVG}svg"
+
+
+# -- svg
+
+
+def boxes(text: str) -> list[tuple[str, float, float, float, float]]:
+    """Return title, left, top, right and bottom of each box."""
+    found = []
+    for group in ET.fromstring(text).iter(f"{SVG}g"):
+        rect = group.findall(f"{SVG}rect")[-1].attrib
+        left, top, width, height = (float(rect[key]) for key in ["x", "y", "width", "height"])
+        found.append((group.findtext(f"{SVG}title"), left, top, left + width, top + height))
+    return found
+
+
+def test_svg_has_a_box_for_each_and_a_line_for_each_edge():
+    text = Pipeline("p").add_steps([load_data, preprocess]).add_step(dict, name="alone").visualize("svg")
+    assert [title for title, *_ in boxes(text)] == ["load_data", "preprocess", "alone: dict"]
+    assert text.count('fill="none"') == 1
+
+
+def test_svg_piles_what_is_folded():
+    text = chunks(30).visualize("svg")
+    assert [title for title, *_ in boxes(text)] == ["chunk_0 ... chunk_29: 30 x process_chunk"]
+    assert text.count("<rect") == 2
+
+
+@st.composite
+def pictures(draw: st.DrawFn) -> Picture:
+    count = draw(st.integers(1, 25))
+    before = [draw(st.sets(st.integers(0, node - 1), max_size=3)) if node else set() for node in range(count)]
+    names = [f"step_{node}" * draw(st.integers(1, 4)) for node in range(count)]
+    return Picture("p", tuple(Box(name, name, tuple(sorted(b))) for name, b in zip(names, before, strict=True)), count)
+
+
+@given(pictures())
+def test_svg_boxes_are_apart_inside_and_below_what_they_wait_for(picture):
+    text = svg(picture)
+    placed, (width, height) = boxes(text), re.search(r'viewBox="0 0 (\d+) (\d+)"', text).groups()
+    for number, (_, left, top, right, bottom) in enumerate(placed):
+        assert 0 <= left < right <= float(width)
+        assert 0 <= top < bottom <= float(height)
+        for before in picture.boxes[number].dependencies:
+            assert placed[before][4] < top
+        for _, other_left, other_top, other_right, other_bottom in placed[:number]:
+            assert right <= other_left or other_right <= left or bottom <= other_top or other_bottom <= top
+
+
+def test_a_ladder_is_drawn_without_crossings():
+    edges = [(0, 3), (1, 2), (2, 5), (3, 4)]
+    found = layout([50.0] * 6, edges, 10.0)
+    assert (found.x[0] < found.x[1]) == (found.x[3] < found.x[2]) == (found.x[4] < found.x[5])
+
+
+# -- notebooks
+
+
+def test_a_notebook_gets_the_picture_and_the_text():
+    pipeline = Pipeline("p").add_steps([load_data, preprocess])
+    bundle = pipeline._repr_mimebundle_(include=None, exclude=None)
+    assert bundle == {"text/plain": pipeline.visualize(), "image/svg+xml": pipeline.visualize("svg")}
+    assert pipeline.dag._repr_mimebundle_() == bundle
+
+
+def test_a_notebook_gets_lines_of_a_large_graph():
+    pipeline = Pipeline("p")
+    for i in range(1_000):
+        pipeline.add_step(lambda: 0, name=f"s{i}")
+    bundle = pipeline._repr_mimebundle_()
+    assert list(bundle) == ["text/plain"]
+    assert bundle["text/plain"].endswith("... and 803 more lines")
+
+
+# -- folding
+
+
+def test_folding_keeps_a_graph_acyclic():
+    groups = fold("aabb", [[], [2], [], [0]], most=0)
+    assert groups == [[0], [2], [1], [3]]
+
+
+@given(pictures(), st.integers(0, 3))
+def test_every_node_is_in_one_group_and_groups_have_an_order(picture, most):
+    before = [list(box.dependencies) for box in picture.boxes]
+    groups = fold([node % 2 for node in range(len(before))], before, most)
+    assert sorted(node for nodes in groups for node in nodes) == list(range(len(before)))
+    group_of = {node: at for at, nodes in enumerate(groups) for node in nodes}
+    folded = [sorted({group_of[each] for node in nodes for each in before[node]}) for nodes in groups]
+    assert len(add_order(folded)) == len(groups)
