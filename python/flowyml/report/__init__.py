@@ -1,1 +1,1 @@
-"""Reports: pure functions of a result."""
+"""Reports: pure functions of a result or of a graph."""
