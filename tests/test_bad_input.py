@@ -56,7 +56,11 @@ def ready() -> Pipeline:
 Wrong = tuple["Callable[[], Any]", type[Exception], str]
 
 EXECUTORS: dict[str, Wrong] = {
-    "no workers": (lambda: ParallelExecutor(0), ValueError, r"at least 1, got 0; max\(1, cpu_count\(\) - 1\)"),
+    "no workers": (
+        lambda: ParallelExecutor(0),
+        ValueError,
+        r"got 0; max\(1, cpu_count\(\) - 1\) with os.cpu_count\(\)",
+    ),
     "negative workers": (lambda: ParallelExecutor(max_workers=-1), ValueError, "at least 1, got -1"),
     "workers as text": (lambda: ParallelExecutor("2"), TypeError, "whole number or None, got str '2'"),
     "workers as truth": (lambda: ParallelExecutor(True), TypeError, "whole number or None, got bool True"),
@@ -84,7 +88,12 @@ EXECUTORS: dict[str, Wrong] = {
         TypeError,
         r"got the class LocalExecutor; make one",
     ),
-    "an executor by name": (lambda: ready().run(executor="thread"), TypeError, "ParallelExecutor.*got 'thread'"),
+    "an executor by name": (
+        lambda: ready().run(executor="threads"),
+        TypeError,
+        r"got 'threads'; use ParallelExecutor\(backend=\"thread\"\)$",
+    ),
+    "an executor by a strange name": (lambda: ready().run(executor="cluster"), TypeError, "got 'cluster'$"),
 }
 
 STEPS: dict[str, Wrong] = {
@@ -225,6 +234,21 @@ MAPS: dict[str, Wrong] = {
         TypeError,
         "an iterable of items, got NoneType None",
     ),
+    "a map without items": (
+        lambda: pipeline().map(use),
+        TypeError,
+        "takes an iterable of items.*; they are given when the step is added: mapping over what a step produces is not",
+    ),
+    "a step's name for items": (
+        lambda: ready().map(use, "load"),
+        TypeError,
+        "not the name of a step or asset, got 'load'; they are given when the step is added",
+    ),
+    "an asset for items": (
+        lambda: pipeline().add_step(load, outputs=["table"]).map(use, "table"),
+        TypeError,
+        "not the name of a step or asset, got 'table'; they are given",
+    ),
     "two outputs of a map": (
         lambda: pipeline().map(use, [1], outputs=["a", "b"]),
         ValueError,
@@ -354,6 +378,11 @@ def test_a_message_does_not_repeat_a_long_value() -> None:
     with pytest.raises(TypeError) as caught:
         pipeline().add_step(use, params=list(range(1_000_000)))
     assert len(str(caught.value)) < 300
+
+
+def test_executors_show_how_they_are_made() -> None:
+    wanted = "ParallelExecutor(max_workers=2, backend='thread')"
+    assert (repr(LocalExecutor()), repr(ParallelExecutor(2, "thread"))) == ("LocalExecutor()", wanted)
 
 
 # ---- what is nearly wrong --------------------------------------------------------------------------------------------

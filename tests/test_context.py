@@ -149,6 +149,15 @@ def test_a_value_for_this_run_that_no_step_takes_is_warned_of(where: str) -> Non
         Pipeline("p").add_step(rates).run(**{where: {"zzz": 1}})
 
 
+@pytest.mark.parametrize("where", ["context", "inputs"])
+def test_a_value_for_this_run_that_params_override_is_told_so(where: str) -> None:
+    pipeline = Pipeline("p").add_step(rates, params={"rate": 0.1})
+    with pytest.warns(
+        UserWarning, match=rf"'rate' of run\({where}=\) reaches no step of pipeline 'p': params, inputs and outputs"
+    ):
+        assert pipeline.run(**{where: {"rate": 0.9}})["rates"] == 0.1
+
+
 def test_a_step_that_takes_the_whole_context_uses_all_of_it() -> None:
     Pipeline("p", context={"a": 1}).add_step(whole).run(context={"b": 2})
 

@@ -97,6 +97,20 @@ def test_the_repr_counts_states() -> None:
     assert repr(Pipeline("empty").run()) == "<PipelineResult 'empty' success: no steps>"
 
 
+def test_one_of_a_kind_is_told_as_one() -> None:
+    pipeline = Pipeline("one").map(reciprocal, [1], name="over")
+    result = pipeline.run()
+    over = result.step_results["over"]
+    assert [repr(each) for each in (pipeline, result.outputs, result.step_results, result["over"], over.items)] == [
+        "<Pipeline 'one' of 1 step>",
+        "<outputs of 'one': 1 asset>",
+        "<step results of 'one': 1 step>",
+        "<values of 'over': 1 item>",
+        "<results of 'over': 1 item>",
+    ]
+    assert "over (1 item): " in result.summary()
+
+
 def test_raise_for_failure_passes_on_success() -> None:
     good().raise_for_failure()
 

@@ -78,7 +78,7 @@ LAYERS: dict[str, Callable[[Pipeline, dict[str, Any], dict[str, Any]], None]] = 
 
 
 @pytest.mark.parametrize("strongest", LAYERS)
-@pytest.mark.filterwarnings("ignore:.*is used by no step")  # what is covered by a stronger source
+@pytest.mark.filterwarnings("ignore:.*reaches no step")  # what is covered by a stronger source
 def test_the_first_source_that_has_a_value_wins(strongest: str) -> None:
     pipeline, add, run = Pipeline("layers"), {}, {}
     names = list(LAYERS)
@@ -487,7 +487,10 @@ def test_a_run_input_is_an_asset_for_declared_inputs(inputs: Any) -> None:
 
 def test_a_step_goes_before_a_run_input_of_the_same_name() -> None:
     pipeline = numbers().add_step(same, "it", inputs=["one"])
-    with pytest.warns(UserWarning, match="used by no step"):
+    with pytest.warns(
+        UserWarning,
+        match=r"'one' of run\(inputs=\) reaches no step of pipeline 'numbers': params, inputs and outputs of steps come first",
+    ):
         assert outcome(pipeline, inputs={"one": 100}) == 1
 
 

@@ -16,7 +16,7 @@ from flowyml.executors.contract import Executor
 from flowyml.forms import is_glob
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from flowyml.steps import Step
 
@@ -36,6 +36,13 @@ _OUT_OF_SCOPE = frozenset(
         "docker_config",
     ]
 )
+_ITEMS_NOW = "they are given when the step is added: mapping over what a step produces is not built yet"
+# What somebody who names an executor means, by how the name begins.
+_NAMED_EXECUTORS = {
+    "local": "LocalExecutor()",
+    "process": 'ParallelExecutor(backend="process")',
+    "thread": 'ParallelExecutor(backend="thread")',
+}
 
 
 def warn_out_of_scope(where: str, unknown: Mapping[str, object], known: Sequence[str]) -> None:
@@ -81,20 +88,26 @@ def checked_params(params: Any, step: object) -> Mapping[str, Any]:
     return params
 
 
-def checked_items(items: Any) -> Sequence[Any]:
+def checked_items(items: Any, is_produced: Callable[[str], bool]) -> Sequence[Any]:
     """Return the items of a map as a sequence of their own; a `range` as it is.
+
+    Args:
+        items: What was given.
+        is_produced: Tells whether some step has an output of that name.
 
     Raises:
         TypeError: If they are not iterable, or one string.
     """
     if isinstance(items, range):
         return items
+    if isinstance(items, str) and is_produced(items):
+        raise TypeError(f"map() takes items, not the name of a step or asset, got {items!r}; {_ITEMS_NOW}")
     if isinstance(items, (str, bytes)):
         raise TypeError(
             f"map() takes items one by one, got the {type(items).__name__} {items!r:.40}; use list(...) if you mean it"
         )
     if not hasattr(type(items), "__iter__") and not hasattr(type(items), "__getitem__"):
-        raise TypeError(f"map() takes an iterable of items, got {type(items).__name__} {items!r:.40}")
+        raise TypeError(f"map() takes an iterable of items, got {type(items).__name__} {items!r:.40}; {_ITEMS_NOW}")
     return list(items)
 
 
@@ -134,6 +147,9 @@ def checked_executor(executor: Any) -> Executor | None:
     got = repr(executor)
     if isinstance(executor, type):
         got = f"the class {executor.__name__}; make one: {executor.__name__}()"
+    elif isinstance(executor, str):
+        meant = [made for name, made in _NAMED_EXECUTORS.items() if executor.lower().startswith(name)]
+        got += "".join(f"; use {made}" for made in meant)
     raise TypeError(f"executor must be a LocalExecutor, a ParallelExecutor or another Executor, got {got}")
 
 

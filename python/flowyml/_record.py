@@ -21,7 +21,7 @@ from itertools import compress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowyml._traceback import message_text
-from flowyml._words import nearest
+from flowyml._words import counted, nearest
 from flowyml.errors import StepNotRunError
 from flowyml.state import CODES, STATES, StepState
 from flowyml.store.values import MISSING, Outputs
@@ -287,7 +287,7 @@ class ItemValues(Sequence[Any]):
             item = self._items[index]
         except IndexError:
             name = self._record.plan.names[self._node]
-            raise IndexError(f"{name!r} has {len(self)} items, there is no {index}") from None
+            raise IndexError(f"{name!r} has {counted(len(self), 'item')}, there is no {index}") from None
         return self._record.value(item)
 
     def __iter__(self) -> Iterator[Any]:
@@ -309,4 +309,4 @@ class ItemValues(Sequence[Any]):
 
     def __repr__(self) -> str:
         """Show the size; values are not loaded for it."""
-        return f"<values of {self._record.plan.names[self._node]!r}: {len(self)} items>"
+        return f"<values of {self._record.plan.names[self._node]!r}: {counted(len(self), 'item')}>"

@@ -56,6 +56,15 @@ def unknown_keywords(where: str, unknown: Iterable[str], known: Sequence[str]) -
     return f"{where} got an unknown keyword {name!r}{hint}"
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    >>> counted(1, "step"), counted(1_000, "item")
+    ('1 step', '1,000 items')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def listed(names: Iterable[str], most: int = 5) -> str:
     """Return names in quotes, the first few of them.
 

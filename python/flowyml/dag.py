@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from flowyml._drawing import picture_of
 from flowyml._order import add_order
-from flowyml._words import listed, nearest
+from flowyml._words import counted, listed, nearest
 from flowyml.errors import CycleError
 from flowyml.explain import Explanation, Traced, options_of
 from flowyml.report.graph import drawing
@@ -108,7 +108,7 @@ class DAG:
 
     def __repr__(self) -> str:
         """Show name and size."""
-        return f"<DAG {self.name!r} of {len(self):,} steps>"
+        return f"<DAG {self.name!r} of {counted(len(self), 'step')}>"
 
     # -- queries
 
@@ -370,7 +370,7 @@ class _Producers(Mapping[str, str]):
         return sum(1 for _ in self)
 
     def __repr__(self) -> str:
-        return f"<producers of {len(self):,} assets>"
+        return f"<producers of {counted(len(self), 'asset')}>"
 
 
 class _Consumers(_View["AbstractSet[str]"]):

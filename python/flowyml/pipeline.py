@@ -22,7 +22,7 @@ from flowyml._arguments import (
     warn_out_of_scope,
 )
 from flowyml._loading import refuse_if_loading
-from flowyml._words import nearest, unknown_keywords
+from flowyml._words import counted, nearest, unknown_keywords
 from flowyml.errors import PipelineValidationError
 from flowyml.executors.local import LocalExecutor
 from flowyml.forms import Form, Place
@@ -157,7 +157,7 @@ class Pipeline:
     def map(
         self,
         step: Step[..., Any] | Callable[..., Any],
-        items: Iterable[Any],
+        items: Iterable[Any] | None = None,
         *,
         name: str | None = None,
         params: Mapping[str, Any] | None = None,
@@ -174,7 +174,8 @@ class Pipeline:
         Args:
             step: A step or anything callable; each item goes to its first parameter that `params` and named inputs
                 leave free.
-            items: The items: any iterable, read at once. A list is copied (shallowly), a `range` is kept as it is.
+            items: The items: any iterable, read at once, so not what another step produces. A list is copied
+                (shallowly), a `range` is kept as it is.
             name: As for `add_step`, like the other arguments.
             params: Values of the other parameters, the same for all items.
             inputs: Assets to read, the same for all items.
@@ -204,7 +205,7 @@ class Pipeline:
         form = self._form(step, params, place, inputs=inputs, outputs=outputs, after=after, options=options)
         if len(form.outputs) > 1:
             raise ValueError(f"a mapped step has one output, the list of its results; got outputs={list(form.outputs)}")
-        form.items = checked_items(items)
+        form.items = checked_items(items, self._is_produced)
         self._append(form, name, tuple((params or {}).values()))
         return self
 
@@ -318,7 +319,7 @@ class Pipeline:
 
     def __repr__(self) -> str:
         """Show name and size."""
-        return f"<Pipeline {self.name!r} of {len(self)} steps>"
+        return f"<Pipeline {self.name!r} of {counted(len(self), 'step')}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as an empty pipeline of that name: a global of a script travels with its functions and is not run."""
@@ -371,6 +372,7 @@ class Pipeline:
 
         Raises:
             PipelineValidationError: If the pipeline is not valid; nothing has run.
+            SerializationError: If a function of a step does not pickle, with process workers; nothing has run.
             StepError: With `raise_on_failure`.
             RunInterrupted: After Ctrl-C, with the partial result.
         """
@@ -416,8 +418,11 @@ class Pipeline:
             near = "" if name in parameters else nearest(name, parameters - plan.used)
             if near or name in given:
                 self._warned.add(name)
-                where = given.get(name, "Pipeline(context=)")
-                message = f"{name!r} of {where} is used by no step of pipeline {self.name!r}{near}"
+                where = f"step of pipeline {self.name!r}"
+                reason = f"is used by no {where}{near}"
+                if name in parameters or plan.assets.find(name) is not None:
+                    reason = f"reaches no {where}: params, inputs and outputs of steps come first"
+                message = f"{name!r} of {given.get(name, 'Pipeline(context=)')} {reason}"
                 warnings.warn(message, UserWarning, stacklevel=3)
 
     # -- adding
@@ -469,6 +474,10 @@ class Pipeline:
         self._forms.append(form)
         self._rows.append(row)
         self._reads.append(reads)
+
+    def _is_produced(self, asset: str) -> bool:
+        """Tell whether a step of that name or with that output was added."""
+        return asset in self._numbers or any(asset in form.outputs for form in set(self._forms))
 
     def _copy_columns(self) -> None:
         """Leave the columns to the plan that reads them, so that a step added later does not change a result."""

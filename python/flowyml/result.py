@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowyml._record import Record, error_line
 from flowyml._traceback import error_text
-from flowyml._words import nearest
+from flowyml._words import counted, nearest
 from flowyml.errors import StepError
 from flowyml.report.summary import MOST_LINES, MOST_TROUBLES, summary, summary_by_function
 from flowyml.state import StepState
@@ -322,7 +322,7 @@ class _ItemResults(Sequence[StepResult]):
         return StepResult(self._record, self._node, chosen)
 
     def __repr__(self) -> str:
-        return f"<results of {self._record.plan.names[self._node]!r}: {len(self)} items>"
+        return f"<results of {self._record.plan.names[self._node]!r}: {counted(len(self), 'item')}>"
 
 
 class _Outputs(Mapping[str, Any]):
@@ -364,7 +364,7 @@ class _Outputs(Mapping[str, Any]):
         return self._record.valued_assets()
 
     def __repr__(self) -> str:
-        return f"<outputs of {self._record.plan.name!r}: {len(self)} assets>"
+        return f"<outputs of {self._record.plan.name!r}: {counted(len(self), 'asset')}>"
 
 
 class _Values(ValuesView[Any]):
@@ -410,4 +410,4 @@ class _StepResults(Mapping[str, StepResult]):
         return len(self._record.plan.names)
 
     def __repr__(self) -> str:
-        return f"<step results of {self._record.plan.name!r}: {len(self)} steps>"
+        return f"<step results of {self._record.plan.name!r}: {counted(len(self), 'step')}>"

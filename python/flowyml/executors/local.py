@@ -26,6 +26,10 @@ class LocalExecutor(Executor):
 
     order: ClassVar[Literal["critical_path", "add"]] = "add"
 
+    def __repr__(self) -> str:
+        """Show it as it is made."""
+        return "LocalExecutor()"
+
     def execute(self, run: Run) -> None:
         """Run all steps, here and now."""
         work = _Work()

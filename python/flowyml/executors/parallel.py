@@ -122,7 +122,7 @@ def checked_workers(max_workers: int | None) -> int:
     if isinstance(max_workers, bool) or not hasattr(type(max_workers), "__index__"):
         raise TypeError(f"max_workers must be a whole number or None, got {type(max_workers).__name__} {max_workers!r}")
     if max_workers < 1:
-        hint = "max(1, cpu_count() - 1) keeps a core free, None takes all usable CPUs"
+        hint = "max(1, cpu_count() - 1) with os.cpu_count() keeps a core free, None takes all usable CPUs"
         raise ValueError(f"max_workers must be at least 1, got {max_workers}; {hint}")
     if max_workers > _MOST_WORKERS:
         raise ValueError(f"max_workers must be at most {_MOST_WORKERS}, got {max_workers}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from flowyml._words import counted
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
@@ -63,7 +65,7 @@ def summary_by_function(result: Summarised, tallies: Sequence[Tallied], troubles
     """Return the run in a few lines: the steps of one function together, and some that failed."""
     shown = [_tally(tally) for tally in tallies[:MOST_LINES]]
     if len(tallies) > MOST_LINES:
-        shown.append(f"· {len(tallies) - MOST_LINES:,} more functions")
+        shown.append(f"· {counted(len(tallies) - MOST_LINES, 'more function')}")
     return _text(result, [*shown, *map(_line, troubles)])
 
 
@@ -81,8 +83,8 @@ def _text(result: Summarised, lines: Iterable[str]) -> str:
 
 def _line(step: StepLine) -> str:
     state = str(step.state)
-    count = f" ({len(step.items):,} items)" if step.items else ""
-    retries = f" [{step.retries} retries]" if step.retries else ""
+    count = f" ({counted(len(step.items), 'item')})" if step.items else ""
+    retries = f" [{step.retries} {'retry' if step.retries == 1 else 'retries'}]" if step.retries else ""
     tail = f": {step.error_line}" if step.error_line else ""
     word = "" if state == "success" else f" {state}"
     return f"{_SIGNS.get(state, '·')} {step.step_name}{count}: {step.duration_seconds:.2f}s{word}{retries}{tail}"
