@@ -488,8 +488,7 @@ def test_a_run_input_is_an_asset_for_declared_inputs(inputs: Any) -> None:
 def test_a_step_goes_before_a_run_input_of_the_same_name() -> None:
     pipeline = numbers().add_step(same, "it", inputs=["one"])
     with pytest.warns(
-        UserWarning,
-        match=r"'one' of run\(inputs=\) reaches no step of pipeline 'numbers': params, inputs and outputs of steps come first",
+        UserWarning, match="reaches no step of pipeline .numbers.: params, inputs and outputs of steps come"
     ):
         assert outcome(pipeline, inputs={"one": 100}) == 1
 
