@@ -201,6 +201,16 @@ def test_an_exception_is_a_value_like_any_other(executor: Executor) -> None:
     assert result["same"].args == ("kept",)
 
 
+@dataclass
+class Plus:
+    """A callable object."""
+
+    by: int
+
+    def __call__(self, value: int) -> int:
+        return value + self.by
+
+
 CALLABLES: dict[str, tuple[Callable[..., Any], dict[str, Any], Any]] = {
     "a lambda": (lambda value: value * 2, {"value": 4}, 8),
     "a partial": (functools.partial(operator.mul, 3), {"b": 4}, 12),
@@ -209,7 +219,7 @@ CALLABLES: dict[str, tuple[Callable[..., Any], dict[str, Any], Any]] = {
     "a class": (Point, {"x": 1.0, "y": 2.0}, Point(1.0, 2.0)),
     "a coroutine function": (soon, {"value": 1}, 2),
     "a ufunc": (np.hypot, {"x1": 3.0, "x2": 4.0}, 5.0),
-    "a callable object": (operator.itemgetter(1), {"value": "abc"}, "b"),
+    "a callable object": (Plus(2), {"value": 1}, 3),
 }
 
 

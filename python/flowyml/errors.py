@@ -169,17 +169,19 @@ class SerializationError(FlowymlError):
     Args:
         what: What was to be pickled ("the result of step 'a'").
         reason: The pickler's own words, with the name of the variable where it is known.
+        advice: What to do, beside going to threads.
     """
 
-    def __init__(self, what: str, reason: str) -> None:
-        """Keep both parts of the message."""
-        super().__init__(what, reason)
+    def __init__(self, what: str, reason: str, advice: str = "create it inside the step") -> None:
+        """Keep the parts of the message."""
+        super().__init__(what, reason, advice)
         self.what = what
         self.reason = reason
+        self.advice = advice
 
     def __str__(self) -> str:
         """Say what does not pickle, why, and what to do."""
-        return f"{self.what} cannot be pickled: {self.reason}; create it inside the step, or use backend='thread'"
+        return f"{self.what} cannot be pickled: {self.reason}; {self.advice}, or use backend='thread'"
 
 
 class ValueLoadError(FlowymlError):

@@ -23,7 +23,7 @@ from flowyml._arguments import (
 )
 from flowyml._loading import refuse_if_loading
 from flowyml._words import counted, nearest, unknown_keywords
-from flowyml.errors import PipelineValidationError
+from flowyml.errors import FlowymlError, PipelineValidationError
 from flowyml.executors.local import LocalExecutor
 from flowyml.forms import Form, Place
 from flowyml.options import OPTION_NAMES
@@ -92,6 +92,7 @@ class Pipeline:
         self._known_forms: dict[tuple[Any, ...], Form] = {}
         self._known_steps: dict[int, tuple[object, Step[..., Any]]] = {}
         self._warned: set[str] = set()
+        self._named_only = False
         self._seen: tuple[int, DAG] | None = None
 
     # -- authoring
@@ -322,8 +323,8 @@ class Pipeline:
         return f"<Pipeline {self.name!r} of {counted(len(self), 'step')}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as an empty pipeline of that name: a global of a script travels with its functions and is not run."""
-        return Pipeline, (self.name,)
+        """Pickle by name alone: a global of a script travels with its functions, its steps do not."""
+        return _named_only, (self.name,)
 
     # -- building and running
 
@@ -402,6 +403,11 @@ class Pipeline:
         return Plan(self.name, self._columns(), scope)
 
     def _columns(self) -> Columns:
+        if self._named_only:
+            raise FlowymlError(
+                f"pipeline {self.name!r} came to a worker by its name alone, without its steps; "
+                "build it inside the step that runs it"
+            )
         return Columns(self._numbers, self._forms, self._rows, self._reads)
 
     def _warn_unused(self, plan: Plan, inputs: Mapping[str, Any], overlay: Mapping[str, Any]) -> None:
@@ -497,3 +503,10 @@ def _name_taken(name: str, first: Place, second: Place) -> str:
     if first == second or first.code.co_filename.startswith("<ipython"):
         return f"{message}; give each its own name=, or in a notebook re-create the Pipeline in the same cell"
     return f"{message}; give one of them another name="
+
+
+def _named_only(name: str) -> Pipeline:
+    """Return what arrives of a pipeline that was pickled: it must not look like one without steps."""
+    pipeline = Pipeline(name)
+    pipeline._named_only = True  # noqa: SLF001  of this class
+    return pipeline

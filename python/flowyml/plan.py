@@ -12,6 +12,7 @@ and holds no value of a run.
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from itertools import accumulate, chain, repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -108,6 +109,11 @@ class Plan:
     def item_name(self, node: int, index: int | None = None) -> str:
         """Return the name of a step, or of one item of a mapped step."""
         return self.names[node] if index is None else f"{self.names[node]}[{index}]"
+
+    def name_of_item(self, item: int) -> str:
+        """Return the name of an item's step, with the index in a mapped step."""
+        node = item if self.counts is None else bisect_right(self.firsts, item, hi=len(self.forms)) - 1
+        return self.item_name(node, item - self.firsts[node] if self.forms[node].items is not None else None)
 
     def assets_of(self, node: int) -> tuple[str, ...]:
         """Return the assets that a step produces."""

@@ -167,9 +167,7 @@ class Run:
 
     def item_name(self, item: int) -> str:
         """Return the name of an item's step, with the index in a mapped step."""
-        node = self.node_of[item]
-        mapped = self.plan.forms[node].items is not None
-        return self.plan.item_name(node, item - self.plan.firsts[node] if mapped else None)
+        return self.plan.name_of_item(item)
 
     def result(self) -> PipelineResult:
         """Return what came of the run."""

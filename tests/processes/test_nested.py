@@ -328,3 +328,15 @@ def test_files_of_a_step_are_its_own(processes: ParallelExecutor, tmp_path: Path
         return len(files)
 
     assert ask(processes, opens, folder=tmp_path) == 50
+
+
+def test_a_pipeline_that_travelled_says_so() -> None:
+    """A global pipeline reaches a worker by name alone: running it there is an error, not an empty success."""
+    inner = Pipeline("inner").add_step(max, params={"a": 1, "b": 2})
+
+    def outer() -> int:
+        return inner.run()["max"]  # type: ignore[no-any-return]
+
+    with ParallelExecutor(1) as executor:
+        result = Pipeline("outer").add_step(outer).run(executor=executor)
+    assert "build it inside the step" in str(result.step_results["outer"].exception)

@@ -647,6 +647,38 @@ def test_a_value_that_does_not_pickle_is_named():
         dump_value({"b": threading.Lock()}, "argument 'x' of step 'a'")
 
 
+@pytest.mark.parametrize("mode", ["r", "w", "r+"])
+def test_an_open_file_is_refused_as_a_value_and_in_a_function(tmp_path, mode):
+    file = tmp_path / "file.txt"
+    file.write_text("line\n")
+    with file.open(mode) as opened:
+        for dump in (dump_value, dump_result, lambda value: build_payload([lambda: value], ["a"])):
+            with pytest.raises(SerializationError, match=r"cannot pickle an open file \('.*file.txt'\)"):
+                dump([opened] if dump is not build_payload else opened)
+
+
+@pytest.mark.parametrize("name", ["stdin", "stdout", "stderr", "__stdout__"])
+def test_a_stream_of_sys_goes_by_name(name, tmp_path, monkeypatch):
+    with (tmp_path / "stream").open("w") as stream:
+        monkeypatch.setattr(sys, name, stream)
+        assert load_value(dump_value([stream])) == [stream]
+
+
+@pytest.mark.parametrize("make", ["iter(lambda: 1, 2)", "(x for x in 'ab')", "open(os.devnull)"])
+def test_a_result_that_does_not_pickle_gets_its_own_advice(make):
+    def step():
+        return eval(make, {"os": os})
+
+    with ParallelExecutor(1) as executor:
+        error = Pipeline("p").add_step(step).run(executor=executor).step_results["step"].exception
+    assert isinstance(error, SerializationError)
+    assert str(error).startswith("the result of step 'step' cannot be pickled: cannot pickle ")
+    assert str(error).endswith(
+        "; return plain data (a list, not a generator; no open file or connection), or use backend='thread'"
+    )
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
 def test_a_large_global_is_warned_of_once_and_by_name(by_hand):
     module = by_hand("made_large", "TABLE = bytes(11 * 2**20)\nSMALL = b'1'\ndef step(): return TABLE, SMALL\n")
     with pytest.warns(UserWarning, match=r"11\.0 MiB.*'TABLE' of step\(\) \(11\.0 MiB\)") as caught:

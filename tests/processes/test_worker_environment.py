@@ -89,6 +89,27 @@ def test_a_steps_own_chdir_ends_with_it(one: ParallelExecutor, tmp_path: Path) -
     assert ask(one, os.getcwd) == here
 
 
+def test_a_working_directory_that_is_gone_fails_the_steps_and_no_worker(
+    one: ParallelExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(folder: str) -> int:
+        for descriptor in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                if os.readlink(f"/proc/self/fd/{descriptor}") == folder:
+                    os.close(int(descriptor))
+        Path(folder).rmdir()
+        return os.getpid()
+
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    pipeline = Pipeline("lost").add_step(lose, params={"folder": str(here)})
+    result = pipeline.map(str, range(3), name="next", after=["lose"]).run(executor=one)
+    assert [type(item.exception) for item in result.step_results["next"].items] == [FileNotFoundError] * 3
+    monkeypatch.chdir(tmp_path)
+    assert ask(one, os.getpid) == result["lose"]
+
+
 def test_a_module_that_was_just_written_is_found(
     two: ParallelExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

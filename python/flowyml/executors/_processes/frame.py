@@ -235,14 +235,13 @@ def enter() -> None:
     Raises:
         OSError: The directory cannot be entered.
     """
-    if _Here.directory is None:
+    if _Here.frame is None or _Here.frame.directory is None:
         return
     try:
-        os.fchdir(_Here.directory)
+        os.fchdir(-1 if _Here.directory is None else _Here.directory)
     except OSError:  # the step before closed what it did not open
-        _open_directory(_Here.frame.directory if _Here.frame else None)
-        if _Here.directory is not None:
-            os.fchdir(_Here.directory)
+        _open_directory(_Here.frame.directory)
+        os.fchdir(-1 if _Here.directory is None else _Here.directory)
 
 
 def settle() -> None:

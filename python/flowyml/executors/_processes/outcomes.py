@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flowyml.conditions import Skipped
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
     from flowyml.executors._processes.member import Member, Posting
     from flowyml.executors._processes.wire import Body
     from flowyml.executors.batching import BatchSizer
+    from flowyml.plan import Plan
     from flowyml.run import Run
+
+_RETURN = "return plain data (a list, not a generator; no open file or connection)"
 
 
 class _Report:
@@ -41,7 +45,8 @@ class Outcomes:
     def __init__(self, run: Run) -> None:
         """Tell the run's values how to decode."""
         self._run = run
-        run.values.decode = self._decode
+        # The decoder outlives the run in its result: it holds the plan alone, so that no cycle keeps large values.
+        run.values.decode = partial(_decode, run.plan)
 
     def commit(self, member: Member, results: list[tuple[Body, list[bytes]]], sizer: BatchSizer) -> bool:
         """Take over results that a worker has sent, in slot order; tell whether a step failed."""
@@ -103,7 +108,7 @@ class Outcomes:
         if outcome == wire.SKIPPED:
             return Skipped()
         if outcome == wire.UNPICKLABLE:
-            return SerializationError(f"the result of step {name!r}", value)
+            return SerializationError(f"the result of step {name!r}", value, _RETURN)
         if outcome == wire.REFUSED:
             return posting.refused[position]
         return ValueLoadError(self._source(item, value[0]), value[1])
@@ -119,9 +124,15 @@ class Outcomes:
                 return f"step {run.item_name(reference)!r}"
         return f"an argument of step {run.item_name(item)!r}"
 
-    def _decode(self, raw: bytes, item: int) -> Any:
-        try:
-            return load_value(raw)
-        except Exception as error:
-            producer = f"step {self._run.item_name(item)!r}"
-            raise ValueLoadError(producer, f"{type(error).__name__}: {error}") from error
+
+def _decode(plan: Plan, raw: bytes, item: int) -> Any:
+    """Load the value of an item.
+
+    Raises:
+        ValueLoadError: If it does not load; names the step.
+    """
+    try:
+        return load_value(raw)
+    except Exception as error:
+        producer = f"step {plan.name_of_item(item)!r}"
+        raise ValueLoadError(producer, f"{type(error).__name__}: {error}") from error

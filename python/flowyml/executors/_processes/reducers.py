@@ -5,6 +5,9 @@ Objects that pickle by name alone, and are then not found in a worker when a scr
 made of, unless a worker finds them by name. `functools.cached_property` holds a lock before Python 3.12, and
 `functools.singledispatch` a weak dictionary.
 
+A file that is open for reading would arrive as its contents, a `StringIO`: here it is refused like any other file. The
+streams of `sys` go by name.
+
 And the search for imported submodules that a function uses (`pd.io.sql`): cloudpickle goes through `sys.modules` for
 each function, a quarter of a millisecond with pandas loaded; here the names are sorted once, until more are loaded.
 """
@@ -12,6 +15,8 @@ each function, a quarter of a millisecond with pandas loaded; here the names are
 from __future__ import annotations
 
 import functools
+import io
+import pickle
 import sys
 import typing
 from types import CodeType, ModuleType
@@ -94,9 +99,26 @@ def _reduce_weak_dictionary(obj: Any) -> Reduction:
     return type(obj), (dict(obj),)
 
 
+_STREAMS = ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__")
+
+
+def _reduce_file(obj: Any) -> Reduction:
+    """Reduce a stream of `sys` to its name; the worker has its own.
+
+    Raises:
+        pickle.PicklingError: For any other file.
+    """
+    for name in _STREAMS:
+        if getattr(sys, name, None) is obj:
+            return getattr, (sys, name)
+    state = "a closed" if obj.closed else "an open"
+    raise pickle.PicklingError(f"cannot pickle {state} file ({getattr(obj, 'name', 'without a name')!r})")
+
+
 REDUCERS: dict[type, Callable[[Any], Reduction]] = {
     type(functools.lru_cache(len)): _reduce_cached,
     functools.cached_property: _reduce_cached_property,
+    io.TextIOWrapper: _reduce_file,
     WeakKeyDictionary: _reduce_weak_dictionary,
     WeakValueDictionary: _reduce_weak_dictionary,
     typing.NewType: _reduce_new_type,

@@ -119,7 +119,6 @@ class Worker:
                 start = clock()
                 if take(slot, start):
                     begin(slot, eager=eager)
-                    enter()
                     arguments = (call,) if flat else call
                     outcome, value = self._outcome(function, arguments, keywords, segments, flat=flat)
                     if self._forked:
@@ -137,6 +136,10 @@ class Worker:
         """Load the arguments and call; return what came of it."""
         if arguments is None:
             return wire.REFUSED, None
+        try:
+            enter()
+        except OSError as error:
+            return wire.RAISED, pack_exception(error, dump_result, load_value)
         if not flat:
             try:
                 arguments = self._arguments = self._loaded(arguments, segments)
