@@ -73,6 +73,19 @@ def checked_text(what: str, text: Any) -> str:
     return str(text)
 
 
+def checked_seed(seed: Any) -> int | None:
+    """Return a seed as a plain number.
+
+    Raises:
+        TypeError: If it is no whole number.
+    """
+    if seed is None:
+        return None
+    if isinstance(seed, bool) or not hasattr(type(seed), "__index__"):
+        raise TypeError(f"seed must be a whole number or None, got {type(seed).__name__} {seed!r:.60}")
+    return int(seed.__index__())
+
+
 def checked_params(params: Any, step: object) -> Mapping[str, Any]:
     """Return parameter values as a mapping.
 

@@ -16,6 +16,7 @@ from flowyml._arguments import (
     checked_executor,
     checked_items,
     checked_params,
+    checked_seed,
     checked_text,
     checked_values,
     shape_of,
@@ -353,6 +354,7 @@ class Pipeline:
         raise_on_failure: bool = False,
         keep: str | Sequence[str] = "all",
         run_id: str | None = None,
+        seed: int | None = None,
         **unknown: object,
     ) -> PipelineResult:
         """Run all steps and return the result, whether steps failed or not.
@@ -366,6 +368,9 @@ class Pipeline:
             keep: "all" values stay readable; "leaves": values that other steps read go after their last reader; or the
                 names of those to keep beside the leaves.
             run_id: Name of the run; a random one by default.
+            seed: Makes `random`, numpy's global generator and `get_context().rng` reproducible: each step, and each
+                item of a mapped step, begins with states that follow from this number and its name. On threads, steps
+                that run at the same time share the global generators: there only `get_context().rng` is reproducible.
             **unknown: Nothing else is known; keywords of 2.2.1 that are out of scope get one warning.
 
         Returns:
@@ -378,14 +383,14 @@ class Pipeline:
             RunInterrupted: After Ctrl-C, with the partial result.
         """
         refuse_if_loading()
-        known = ("inputs", "context", "executor", "fail_fast", "raise_on_failure", "keep", "run_id")
+        known = ("inputs", "context", "executor", "fail_fast", "raise_on_failure", "keep", "run_id", "seed")
         warn_out_of_scope("run()", unknown, known)
         executor = checked_executor(executor) or self.executor or LocalExecutor()
         run_id = None if run_id is None else checked_text("run_id", run_id)
         values, overlay = checked_values("run(inputs=)", inputs), checked_values("run(context=)", context)
         plan = self._planned(values, overlay, complete=True)
         self._warn_unused(plan, values, overlay)
-        run = Run(plan, order=executor.order, keep=keep, fail_fast=fail_fast, run_id=run_id)
+        run = Run(plan, order=executor.order, keep=keep, fail_fast=fail_fast, run_id=run_id, seed=checked_seed(seed))
         result = execute(run, executor)
         if raise_on_failure:
             result.raise_for_failure()

@@ -12,6 +12,7 @@ The run decides what a failure means and what is kept; it does not know where st
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 import uuid
@@ -19,6 +20,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from flowyml import seeding
 from flowyml._core import Scheduler
 from flowyml._interrupts import Interrupts
 from flowyml._record import error_line
@@ -30,6 +32,7 @@ from flowyml.state import FAILED, SKIPPED, STATES, SUCCESS
 from flowyml.store.values import Values, split_outputs
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Callable, Sequence
     from typing import Literal, Protocol
 
@@ -64,6 +67,7 @@ class Run:
         keep: Which values stay; see `Pipeline.run`.
         fail_fast: Start nothing new after the first failure.
         run_id: Name of the run; random by default.
+        seed: Seeds the random generators of each step; see `seeding.py`.
 
     Attributes:
         call: Calls the step of an item in this process and returns its value.
@@ -77,12 +81,14 @@ class Run:
         keep: str | Sequence[str] = "all",
         fail_fast: bool = False,
         run_id: str | None = None,
+        seed: int | None = None,
     ) -> None:
         """Prepare the run; nothing starts."""
         mask = _keep_mask(plan, keep)
         self.plan = plan
         self.fail_fast = fail_fast
         self.run_id = run_id or uuid.uuid4().hex[:12]
+        self.seed = seed
         self.values = Values(plan.item_count)
         self.failures: dict[int, BaseException] = {}
         self._attempts: dict[int, int] = {}
@@ -90,7 +96,7 @@ class Run:
         self.interrupted = False
         self.scheduler = Scheduler(plan.graph, order=order, keep=mask)
         self.node_of = plan.node_of()
-        self.call = self._caller()
+        self.call = self._caller() if seed is None else self._seeding_caller()
         self.started_at = datetime.now(UTC)
         self.started = time.monotonic()
         self.ended = self.started
@@ -155,7 +161,19 @@ class Run:
         if retry is None or self.scheduler.cancelled:
             return None
         attempts = self._attempts[item] = self._attempts.get(item, 0) + 1
-        return retry.delay(attempts) if retry.wants(error, attempts) else None
+        return retry.delay(attempts, self._jitter(item, attempts)) if retry.wants(error, attempts) else None
+
+    def _jitter(self, item: int, attempt: int) -> random.Random | None:
+        """Return what spreads the delay after an attempt; `None` where nobody wants it reproducible."""
+        if self.seed is None:
+            return None
+        import random
+
+        return random.Random(seeding.derived(self.seed, self.item_name(item), attempt))  # noqa: S311
+
+    def seed_of(self, item: int) -> int | None:
+        """Return the seed of an item under `run(seed=)`."""
+        return None if self.seed is None else seeding.derived(self.seed, self.item_name(item))
 
     def attempt(self, item: int) -> int:
         """Return which attempt of an item is running, or would be the next: 1 is the first."""
@@ -199,6 +217,15 @@ class Run:
 
         return call if self.plan.counts is None else call_mapped
 
+    def _seeding_caller(self) -> Callable[[int], Any]:
+        call = self._caller()
+
+        def seeded(item: int) -> Any:
+            seeding.begin(self.seed_of(item) or 0)
+            return call(item)
+
+        return seeded
+
     def _call_general(self, template: Template, node: int, item: int) -> Any:
         value = None
         if template.items is not None:
@@ -218,7 +245,7 @@ def execute(run: Run, executor: Executes, *, quiet: bool = False) -> PipelineRes
         RunInterrupted: After Ctrl-C, with the partial result.
     """
     try:
-        with run.interrupts:
+        with run.interrupts, contextlib.nullcontext() if run.seed is None else seeding.kept():
             executor.execute(run)
     except KeyboardInterrupt as error:
         raise RunInterrupted(run.partial_result()) from error

@@ -13,7 +13,8 @@ from __future__ import annotations
 import contextlib
 import logging
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,12 +23,13 @@ from flowyml.errors import FlowymlError
 from flowyml.signatures import Signature
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _logger = logging.getLogger("flowyml.step")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StepContext:
     """The step that is running, as `get_context()` tells it.
 
@@ -40,6 +42,8 @@ class StepContext:
         params: The arguments that the step was called with, by parameter name, read-only; those of `*args` as a tuple.
             What is left to its Python default is not among them.
         worker: Number of the worker that runs it, as in `StepResult.worker`.
+        seed: Under `run(seed=)` a number of 64 bits that belongs to this step or item, the same for each attempt;
+            `None` without. `numpy.random.default_rng(seed)` takes either.
     """
 
     run_id: str
@@ -49,6 +53,14 @@ class StepContext:
     attempt: int
     params: Mapping[str, Any] = field(hash=False)
     worker: int
+    seed: int | None
+
+    @cached_property
+    def rng(self) -> random.Random:
+        """A random generator of this step's own, seeded with `seed`."""
+        import random
+
+        return random.Random(self.seed)  # noqa: S311  steps that want secrets do not ask for a seed
 
     @property
     def logger(self) -> logging.LoggerAdapter[logging.Logger]:
@@ -58,7 +70,7 @@ class StepContext:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle with a copy of the parameters."""
-        values = {name: getattr(self, name) for name in self.__slots__}
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
         return _rebuild, (values | {"params": dict(self.params)},)
 
 

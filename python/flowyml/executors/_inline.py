@@ -105,6 +105,7 @@ def describe(run: Run, batch: Batch, position: int) -> StepContext:
         attempt=run.attempt(item),
         params=by_name(function, template.keywords, arguments),
         worker=batch.worker,
+        seed=run.seed_of(item),
     )
 
 

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class Setup:
     """What workers need before the calls of a run: the run frame and the functions, where they are new to them."""
 
-    def __init__(self, frame: RunFrame, payload: Payload, functions: int, run: tuple[str, str]) -> None:
-        """Keep all of it; `run` is what steps may know about the run: its id, and the pipeline's name."""
+    def __init__(self, frame: RunFrame, payload: Payload, functions: int, run: tuple[str, str, int | None]) -> None:
+        """Keep all of it; `run` is what steps may know about the run: id, name of the pipeline, seed."""
         self._run = run
         self._frame = frame
         self._payload = payload
@@ -77,7 +77,7 @@ class ProcessTeam:
         if changed_modules(self._modules, modules) or self._start_variables not in (None, frame.start):
             self.shutdown()
         self._start_variables, self._modules = frame.start, modules
-        return Setup(frame, writer.payload, writer.function_count, (run.run_id, run.plan.name))
+        return Setup(frame, writer.payload, writer.function_count, (run.run_id, run.plan.name, run.seed))
 
     def start(self) -> None:
         """Start the guardian, and clear away what died since the last run."""

@@ -22,6 +22,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from flowyml import seeding
 from flowyml._coroutines import blocking
 from flowyml._loading import loading
 from flowyml.conditions import Skipped
@@ -63,7 +64,8 @@ class Worker:
         self._logs = LogForwarder(self._send_log, lambda: self._capture.slot)
         self._functions: list[Callable[..., Any]] = []
         self._loaded_functions: list[Callable[..., Any] | LoadFailure] = []
-        self._run = ("", "", 0)  # id, pipeline, number of this worker
+        self._called = self._functions
+        self._run: tuple[str, str, int | None, int] = ("", "", None, 0)  # id, pipeline, seed, number of this worker
         self._message: tuple[int, list[Any]] = (0, [])
         self._arguments: Any = None
         self._told: tuple[int, StepContext] | None = None
@@ -88,7 +90,7 @@ class Worker:
     def _set_up(self, body: Any, segments: list[bytes]) -> None:
         """Take over the run frame and the functions, where they changed."""
         frame, payload, count = (wire.restore(part, segments) for part in body[:3])
-        self._run = body[3]
+        before, self._run = self._run, body[3]
         self._shared.clear()
         try:
             if frame is not None:
@@ -98,10 +100,27 @@ class Worker:
                 self._functions = [_callable(each) for each in self._loaded_functions]
         except Exception as error:  # noqa: BLE001  the steps fail with it, the worker serves on
             self._functions = [_raising(error)] * count
+        self._seed(before[2])
         settle()
         self._logs.install()
         # What was imported until now stays: the collector need not look at it again.
         gc.freeze()
+
+    def _seed(self, before: int | None) -> None:
+        """Let each step of a seeded run begin with its own random numbers; after such a run nobody can foresee them."""
+        self._called = self._functions
+        if self._run[2] is not None:
+            self._called = [self._seeding(each) for each in self._functions]
+        elif before is not None:
+            seeding.end()
+
+    def _seeding(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def seeded(*args: Any, **kwargs: Any) -> Any:
+            here = self.step_context()
+            seeding.begin(here.seed or 0 if here else 0)
+            return function(*args, **kwargs)
+
+        return seeded
 
     def _share(self, number: int, segments: list[bytes]) -> None:
         self._shared[number] = segments[0]
@@ -114,7 +133,7 @@ class Worker:
         take, begin, end = self._take, self._capture.begin_step, self._capture.end_step
         self._message = slot, groups
         for index, keywords, outputs, names, _, _, flat, calls in groups:
-            function = self._functions[index]
+            function = self._called[index]
             for position, call in enumerate(calls):
                 start = clock()
                 if take(slot, start):
@@ -179,16 +198,18 @@ class Worker:
         function, keywords, _, names, first, attempts, flat, calls = group
         if isinstance(names, str) and first is None:
             names = names.split(wire.SEPARATOR)
-        run_id, pipeline, worker = self._run
+        run_id, pipeline, seed, worker = self._run
+        step = names[position] if first is None else f"{names}[{first + position}]"
         arguments = (calls[position],) if flat else self._arguments
         return StepContext(
             run_id=run_id,
             pipeline_name=pipeline,
-            step_name=names[position] if first is None else f"{names}[{first + position}]",
+            step_name=step,
             index=None if first is None else first + position,
             attempt=attempts[position] if attempts else 1,
             params=by_name(self._loaded_functions[function], keywords, arguments),
             worker=worker,
+            seed=None if seed is None else seeding.derived(seed, step),
         )
 
     def _loaded(self, arguments: list[Any], segments: list[bytes]) -> list[Any]:
