@@ -124,7 +124,7 @@ def test_views_are_read_only_and_show_themselves():
     dag = pipeline_of("a b>a").dag
     with pytest.raises(TypeError):
         dag.nodes["x"] = 1
-    assert repr(dag.nodes) == "<2 entries: 'a', 'b'>"
+    assert repr(dag.nodes) == "<2 names: 'a', 'b'>"
     assert "x" not in dag.nodes
     assert repr(dag) == "<DAG 'drawn' of 2 steps>"
 

@@ -70,7 +70,7 @@ class Record:
         self.values = run.values
         self.failures = run.failures
         scheduler = run.scheduler
-        self.states = scheduler.states().translate(_AT_THE_END)
+        self.states = bytes(scheduler.item_count) if run.dry else scheduler.states().translate(_AT_THE_END)
         self.attempts = scheduler.attempts()
         self.workers = memoryview(scheduler.workers()).cast("H")
         self.starts = memoryview(scheduler.starts()).cast("d")
@@ -78,7 +78,9 @@ class Record:
         self._began, self._began_at = run.started, run.started_at
         self._culprits: dict[int, int] = {}
         self.empty_states = {
-            node: STATES[scheduler.node_state(node)] for node, count in enumerate(self.plan.counts or ()) if count == 0
+            node: StepState.WAITING if run.dry else STATES[scheduler.node_state(node)]
+            for node, count in enumerate(self.plan.counts or ())
+            if count == 0
         }
 
     # -- items and steps

@@ -301,6 +301,13 @@ class DAG:
                         yield f"Dead output: asset {asset!r} of node {self._plan.names[node]!r} is read by no step"
 
 
+def rehearsal(plan: Plan, scope: Scope, executor: str) -> str:
+    """Return the text of a dry run: what would run, in which order."""
+    calls = counted(plan.item_count, "call")
+    told = f"Dry run: {counted(len(plan.names), 'step')} ({calls}) would run on {executor}; nothing was run."
+    return f"{DAG(plan, scope).visualize()}\n\n{told}"
+
+
 class _Loose:
     """The edges of a graph that is not valid."""
 
@@ -328,7 +335,7 @@ class _View(Mapping[str, T], Generic[T]):
         self._make = make
 
     def __repr__(self) -> str:
-        return f"<{len(self):,} entries: {listed(self)}>"
+        return f"<{counted(len(self), 'name')}: {listed(self)}>"
 
 
 class _ByStep(_View[T]):

@@ -46,6 +46,10 @@ if TYPE_CHECKING:
     from flowyml.steps import Inputs
 
 _STEP_KEYWORDS = ("name", "params", "inputs", "outputs", "after", *OPTION_NAMES)
+_RUN_KEYWORDS = (
+    *("inputs", "context", "executor", "fail_fast", "raise_on_failure", "keep"),
+    *("run_id", "seed", "debug", "dry_run"),
+)
 _NOTHING: tuple[Any, ...] = ()
 _NO_OPTIONS = (None,) * len(OPTION_NAMES)
 
@@ -340,9 +344,8 @@ class Pipeline:
             PipelineValidationError: With everything that is wrong. Missing parameters are left to `run()`, which knows
                 all values.
         """
-        self._planned(
-            checked_values("build(inputs=)", inputs), checked_values("build(context=)", context), complete=False
-        )
+        values, overlay = checked_values("build(inputs=)", inputs), checked_values("build(context=)", context)
+        self._planned(self._scope(values, overlay, complete=False))
 
     def run(
         self,
@@ -355,6 +358,8 @@ class Pipeline:
         keep: str | Sequence[str] = "all",
         run_id: str | None = None,
         seed: int | None = None,
+        debug: bool = False,
+        dry_run: bool = False,
         **unknown: object,
     ) -> PipelineResult:
         """Run all steps and return the result, whether steps failed or not.
@@ -371,6 +376,10 @@ class Pipeline:
             seed: Makes `random`, numpy's global generator and `get_context().rng` reproducible: each step, and each
                 item of a mapped step, begins with states that follow from this number and its name. On threads, steps
                 that run at the same time share the global generators: there only `get_context().rng` is reproducible.
+            debug: Log where the arguments of each step come from, before anything runs: one line a step, on the logger
+                `flowyml`.
+            dry_run: Check everything and print what would run, and run nothing: all steps of the result are waiting,
+                its state is "dry_run".
             **unknown: Nothing else is known; keywords of 2.2.1 that are out of scope get one warning.
 
         Returns:
@@ -383,14 +392,23 @@ class Pipeline:
             RunInterrupted: After Ctrl-C, with the partial result.
         """
         refuse_if_loading()
-        known = ("inputs", "context", "executor", "fail_fast", "raise_on_failure", "keep", "run_id", "seed")
-        warn_out_of_scope("run()", unknown, known)
+        warn_out_of_scope("run()", unknown, _RUN_KEYWORDS)
         executor = checked_executor(executor) or self.executor or LocalExecutor()
         run_id = None if run_id is None else checked_text("run_id", run_id)
         values, overlay = checked_values("run(inputs=)", inputs), checked_values("run(context=)", context)
-        plan = self._planned(values, overlay, complete=True)
+        scope = self._scope(values, overlay, complete=True)
+        plan = self._planned(scope)
         self._warn_unused(plan, values, overlay)
+        if debug:
+            from flowyml.explain import log_sources
+
+            log_sources(plan, scope)
         run = Run(plan, order=executor.order, keep=keep, fail_fast=fail_fast, run_id=run_id, seed=checked_seed(seed))
+        if dry_run:
+            from flowyml.dag import rehearsal
+
+            print(rehearsal(plan, scope, type(executor).__name__))  # noqa: T201  it is what was asked for
+            return run.rehearsed()
         result = execute(run, executor)
         if raise_on_failure:
             result.raise_for_failure()
@@ -399,11 +417,13 @@ class Pipeline:
     def run_quietly(self, executor: Executor, *, fail_fast: bool) -> PipelineResult:
         """Run without inputs, and leave it to the caller to tell what failed."""
         refuse_if_loading()
-        plan = self._planned({}, {}, complete=True)
+        plan = self._planned(self._scope({}, {}, complete=True))
         return execute(Run(plan, order=executor.order, fail_fast=fail_fast), executor, quiet=True)
 
-    def _planned(self, inputs: Mapping[str, Any], context: Mapping[str, Any], *, complete: bool) -> Plan:
-        scope = Scope(inputs, self.context.inherit(**context), complete, context.keys())
+    def _scope(self, inputs: Mapping[str, Any], context: Mapping[str, Any], *, complete: bool) -> Scope:
+        return Scope(inputs, self.context.inherit(**context), complete, context.keys())
+
+    def _planned(self, scope: Scope) -> Plan:
         self._lent = True
         return Plan(self.name, self._columns(), scope)
 

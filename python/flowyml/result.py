@@ -55,6 +55,7 @@ class PipelineResult:
         self.start_time: datetime = run.started_at
         self.end_time = run.started_at + timedelta(seconds=self.duration_seconds)
         self._interrupted = run.interrupted
+        self._dry = run.dry
         self._record = Record(run)
         self.outputs: Mapping[str, Any] = _Outputs(self._record)
         self.step_results: Mapping[str, StepResult] = _StepResults(self._record)
@@ -62,11 +63,13 @@ class PipelineResult:
     @property
     def success(self) -> bool:
         """Whether every step that had to run succeeded."""
-        return not self._interrupted and not self._record.has_trouble()
+        return not self._interrupted and not self._dry and not self._record.has_trouble()
 
     @property
     def state(self) -> str:
-        """The outcome as a word: "success", "failed" or "cancelled"."""
+        """The outcome as a word: "success", "failed", "cancelled" or "dry_run"."""
+        if self._dry:
+            return "dry_run"
         if self._interrupted:
             return "cancelled"
         return "success" if self.success else "failed"
@@ -110,7 +113,7 @@ class PipelineResult:
         Raises:
             StepError: Its `__cause__` is the step's own exception.
         """
-        if self.success:
+        if self.success or self._dry:
             return
         failed = self._first_failed(1)
         if not failed:
@@ -182,6 +185,8 @@ class StepResult:
         if not items:
             return record.empty_states[self._node]
         codes = set(record.states[items.start : items.stop])
+        if StepState.WAITING.code in codes:  # only after a dry run
+            return StepState.WAITING
         alike = StepState.CACHED if codes == {StepState.CACHED.code} else StepState.SUCCESS
         return next((state for state in _WORST if state.code in codes), alike)
 

@@ -94,6 +94,7 @@ class Run:
         self._attempts: dict[int, int] = {}
         self.interrupts = Interrupts()
         self.interrupted = False
+        self.dry = False
         self.scheduler = Scheduler(plan.graph, order=order, keep=mask)
         self.node_of = plan.node_of()
         self.call = self._caller() if seed is None else self._seeding_caller()
@@ -190,6 +191,11 @@ class Run:
     def result(self) -> PipelineResult:
         """Return what came of the run."""
         self.ended = time.monotonic()
+        return PipelineResult(self)
+
+    def rehearsed(self) -> PipelineResult:
+        """Return the result of running nothing: every step waits."""
+        self.dry = True
         return PipelineResult(self)
 
     def partial_result(self) -> PipelineResult:

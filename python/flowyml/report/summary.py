@@ -70,7 +70,8 @@ def summary_by_function(result: Summarised, tallies: Sequence[Tallied], troubles
 
 
 def _text(result: Summarised, lines: Iterable[str]) -> str:
-    status = f"✓ {result.state.upper()}" if result.success else f"✗ {result.state.upper()}"
+    sign = "✓" if result.success else "·" if result.state == "dry_run" else "✗"
+    status = f"{sign} {result.state.upper()}"
     head = [
         f"Pipeline: {result.pipeline_name}",
         f"Run ID: {result.run_id}",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from flowyml._words import counted
+
 
 class Box(NamedTuple):
     """One box: a step, several like steps, or an input of the run.
@@ -66,12 +68,3 @@ class Picture:
     def edges(self) -> list[tuple[int, int]]:
         """All edges as (dependency, dependent), in the order of the dependents."""
         return [(before, position) for position, box in enumerate(self.boxes) for before in box.dependencies]
-
-
-def counted(count: int, what: str) -> str:
-    """Return a number with its noun.
-
-    >>> counted(1, "item"), counted(2_000, "item")
-    ('1 item', '2,000 items')
-    """
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
