@@ -93,10 +93,10 @@ def test_a_working_directory_that_is_gone_fails_the_steps_and_no_worker(
     one: ParallelExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def lose(folder: str) -> int:
-        for descriptor in os.listdir("/proc/self/fd"):
+        for descriptor in list(Path("/proc/self/fd").iterdir()):
             with contextlib.suppress(OSError):
-                if os.readlink(f"/proc/self/fd/{descriptor}") == folder:
-                    os.close(int(descriptor))
+                if str(descriptor.readlink()) == folder:
+                    os.close(int(descriptor.name))
         Path(folder).rmdir()
         return os.getpid()
 

@@ -203,7 +203,7 @@ class _Here:
     """What the frame of this worker is, and what of it must be put back by the next one."""
 
     frame: RunFrame | None = None
-    directory: int | None = None
+    directory: int = -1  # a descriptor; -1 where there is none
 
 
 def apply(frame: RunFrame) -> None:
@@ -238,10 +238,10 @@ def enter() -> None:
     if _Here.frame is None or _Here.frame.directory is None:
         return
     try:
-        os.fchdir(-1 if _Here.directory is None else _Here.directory)
-    except OSError:  # the step before closed what it did not open
+        os.fchdir(_Here.directory)
+    except (OSError, ValueError):  # the step before closed what it did not open, or opening it failed then
         _open_directory(_Here.frame.directory)
-        os.fchdir(-1 if _Here.directory is None else _Here.directory)
+        os.fchdir(_Here.directory)
 
 
 def settle() -> None:
@@ -291,10 +291,9 @@ def _apply_start_method(method: str | None) -> None:
 
 def _open_directory(directory: str | None) -> None:
     """Hold on to the working directory: it may be renamed while the run lasts."""
-    if _Here.directory is not None:
-        with contextlib.suppress(OSError):  # closed by a step
-            os.close(_Here.directory)
-        _Here.directory = None
+    with contextlib.suppress(OSError):  # there is none, or a step closed it
+        os.close(_Here.directory)
+    _Here.directory = -1
     if directory is not None:
         # O_PATH asks for no right to read what the driver may only enter; other systems have no such flag.
         _Here.directory = os.open(directory, os.O_CLOEXEC | os.O_DIRECTORY | getattr(os, "O_PATH", os.O_RDONLY))

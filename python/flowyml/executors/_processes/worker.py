@@ -149,7 +149,7 @@ class Worker:
                 slot += 1
         self._message, self._told = (0, []), None
 
-    def _outcome(
+    def _outcome(  # noqa: PLR0911  each outcome has its line
         self, function: Callable[..., Any], arguments: Any, keywords: Any, segments: list[bytes], *, flat: bool
     ) -> tuple[int, Any]:
         """Load the arguments and call; return what came of it."""
@@ -157,7 +157,7 @@ class Worker:
             return wire.REFUSED, None
         try:
             enter()
-        except OSError as error:
+        except OSError as error:  # the run's directory is gone
             return wire.RAISED, pack_exception(error, dump_result, load_value)
         if not flat:
             try:
