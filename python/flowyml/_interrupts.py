@@ -79,18 +79,19 @@ class Interrupts:
 
     def _note(self, _signal: int, _frame: FrameType | None) -> None:
         again = self.requested
-        self._request()
+        self.request()
         if again:  # may hit `__exit__` before it has done anything
             self._bring_back()
         if self._raises or again:
             raise KeyboardInterrupt
 
-    def _request(self) -> None:
+    def request(self) -> None:
+        """End the run as the signal does; from any thread."""
         self.requested = True
         self._pending.clear()
         outer = _run_of(self._before)
         if outer is not None:
-            outer._request()  # noqa: SLF001  another of this class
+            outer.request()
 
 
 def _run_of(handler: Any) -> Interrupts | None:

@@ -391,9 +391,83 @@ class Pipeline:
             StepError: With `raise_on_failure`.
             RunInterrupted: After Ctrl-C, with the partial result.
         """
-        refuse_if_loading()
         warn_out_of_scope("run()", unknown, _RUN_KEYWORDS)
         executor = checked_executor(executor) or self.executor or LocalExecutor()
+        run, scope = self._prepared(
+            inputs, context, executor, keep=keep, fail_fast=fail_fast, run_id=run_id, seed=seed, debug=debug
+        )
+        if dry_run:
+            from flowyml.dag import rehearsal
+
+            print(rehearsal(run.plan, scope, type(executor).__name__))  # noqa: T201  it is what was asked for
+            return run.rehearsed()
+        result = execute(run, executor)
+        if raise_on_failure:
+            result.raise_for_failure()
+        return result
+
+    async def run_async(
+        self,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        context: Mapping[str, Any] | None = None,
+        executor: Executor | None = None,
+        fail_fast: bool = False,
+        raise_on_failure: bool = False,
+        keep: str | Sequence[str] = "all",
+        run_id: str | None = None,
+        seed: int | None = None,
+        debug: bool = False,
+        **unknown: object,
+    ) -> PipelineResult:
+        """Run all steps in a helper thread while the event loop goes on: in a notebook, in a web server.
+
+        Cancelling the task that awaits it cancels the run, as Ctrl-C does: nothing new starts, worker processes are
+        ended; a step that runs in this process is left behind after a second, since no thread can be stopped.
+
+        Args:
+            inputs: As for `run`, like all the other arguments.
+            context: Context values for this run only.
+            executor: Where it runs.
+            fail_fast: Start nothing new after the first failure.
+            raise_on_failure: Raise a `StepError` when the run has ended and a step failed.
+            keep: Which values stay.
+            run_id: Name of the run.
+            seed: Makes random numbers reproducible.
+            debug: Log where each argument comes from.
+            **unknown: As for `run`.
+
+        Returns:
+            The result, as `run` does.
+
+        Raises:
+            PipelineValidationError: If the pipeline is not valid; nothing has run.
+            StepError: With `raise_on_failure`.
+
+        >>> import asyncio
+        >>> from flowyml import Pipeline
+        >>> async def main():
+        ...     return await Pipeline("one").add_step(max, params={"a": 1, "b": 2}).run_async()
+        >>> asyncio.run(main())["max"]
+        2
+        """
+        from flowyml._awaitable import in_thread
+
+        warn_out_of_scope("run_async()", unknown, _RUN_KEYWORDS[:-1])
+        executor = checked_executor(executor) or self.executor or LocalExecutor()
+        run, _ = self._prepared(
+            inputs, context, executor, keep=keep, fail_fast=fail_fast, run_id=run_id, seed=seed, debug=debug
+        )
+        result = await in_thread(lambda: execute(run, executor), run.interrupts.request)
+        if raise_on_failure:
+            result.raise_for_failure()
+        return result
+
+    def _prepared(
+        self, inputs: Any, context: Any, executor: Executor, *, run_id: Any, seed: Any, debug: bool, **options: Any
+    ) -> tuple[Run, Scope]:
+        """Check the arguments of a run and make it; called by what the user calls."""
+        refuse_if_loading()
         run_id = None if run_id is None else checked_text("run_id", run_id)
         values, overlay = checked_values("run(inputs=)", inputs), checked_values("run(context=)", context)
         scope = self._scope(values, overlay, complete=True)
@@ -403,16 +477,7 @@ class Pipeline:
             from flowyml.explain import log_sources
 
             log_sources(plan, scope)
-        run = Run(plan, order=executor.order, keep=keep, fail_fast=fail_fast, run_id=run_id, seed=checked_seed(seed))
-        if dry_run:
-            from flowyml.dag import rehearsal
-
-            print(rehearsal(plan, scope, type(executor).__name__))  # noqa: T201  it is what was asked for
-            return run.rehearsed()
-        result = execute(run, executor)
-        if raise_on_failure:
-            result.raise_for_failure()
-        return result
+        return Run(plan, order=executor.order, run_id=run_id, seed=checked_seed(seed), **options), scope
 
     def run_quietly(self, executor: Executor, *, fail_fast: bool) -> PipelineResult:
         """Run without inputs, and leave it to the caller to tell what failed."""
@@ -454,7 +519,7 @@ class Pipeline:
                 if name in parameters or plan.assets.find(name) is not None:
                     reason = f"reaches no {where}: params, inputs and outputs of steps come first"
                 message = f"{name!r} of {given.get(name, 'Pipeline(context=)')} {reason}"
-                warnings.warn(message, UserWarning, stacklevel=3)
+                warnings.warn(message, UserWarning, stacklevel=4)
 
     # -- adding
 

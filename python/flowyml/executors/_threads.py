@@ -19,6 +19,7 @@ import queue
 import threading
 import weakref
 from collections import deque
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, TypeAlias
 
 from flowyml.executors import _cpus
@@ -43,18 +44,13 @@ _PATIENCE = 0.005
 _SLICE = 0.1
 
 
-class _Current(threading.local):
-    """Of one thread: the executors that it works for, the innermost first."""
-
-    owners: tuple[object, ...] = ()
-
-
-_current = _Current()
+# The executors that this thread works for, the innermost first; coroutines and their threads work for them, too.
+_owners: ContextVar[tuple[object, ...]] = ContextVar("flowyml_owners", default=())
 
 
 def works_for(executor: object) -> bool:
     """Tell whether the calling thread is in a step of an executor: it must not wait for that executor's workers."""
-    return any(owner is executor for owner in _current.owners)
+    return any(owner is executor for owner in _owners.get())
 
 
 class Claimed:
@@ -156,6 +152,7 @@ class ThreadRun:
         """Wait in the caller's thread until all is done and every worker has left."""
         with self.run.interrupts.may_raise():
             while not self.run.scheduler.wait(_SLICE):
+                self.run.interrupts.check()
                 if self.trouble is not None:
                     raise self.trouble
             for _ in range(self.workers):
@@ -226,7 +223,7 @@ class Team:
     def execute(self, run: Run) -> None:
         """Run all steps of a run."""
         workers = max(1, min(self.size, run.plan.item_count))
-        shared = ThreadRun(run, workers, (self._owner(), *_current.owners))
+        shared = ThreadRun(run, workers, (self._owner(), *_owners.get()))
         while len(self._threads) < workers:
             self._start_thread()
         for worker in range(workers):
@@ -269,7 +266,7 @@ def _serve(inbox: Inbox, size: int) -> None:
     _cpus.thread_share.cpus = _cpus.share_of(size)
     while (work := inbox.get()) is not None:
         shared, worker = work
-        _current.owners = shared.owners
+        _owners.set(shared.owners)
         shared.work(worker)
-        _current.owners = ()
+        _owners.set(())
         del shared, work
