@@ -12,6 +12,8 @@
 //! unknown, whatever was declared, and all nodes that get their length from one node (the *root* of the group) get it at
 //! the same moment.
 //!
+//! *Joins.* A node that is a join runs if any of its `All` dependencies has a value; any other needs them all.
+//!
 //! *Order.* The weight of a node is the number of nodes on the longest path from it to a leaf (a unit critical path); its
 //! rank is its place when nodes are sorted by falling weight, then by id.
 
@@ -73,9 +75,35 @@ pub struct Graph {
     weights: Vec<u32>,
     ranks: Vec<u32>,
     by_rank: Vec<u32>,
+    /// For each node 1 if it is a join; empty if none is.
+    joins: Vec<u8>,
 }
 
 impl Graph {
+    /// Make joins of the nodes that have a byte other than 0.
+    ///
+    /// # Panics
+    ///
+    /// If there is not one byte for each node.
+    #[must_use]
+    pub fn with_joins(mut self, joins: Vec<u8>) -> Self {
+        assert_eq!(joins.len(), self.weights.len(), "one byte for each node");
+        self.joins = joins;
+        self
+    }
+
+    /// Say whether `node` runs if any of its `All` dependencies has a value.
+    #[must_use]
+    pub fn is_join(&self, node: NodeId) -> bool {
+        self.joins.get(node.index()).is_some_and(|join| *join != 0)
+    }
+
+    /// Return all joins in id order. O(nodes), O(1) if there are none.
+    pub fn joins(&self) -> impl Iterator<Item = NodeId> + '_ {
+        let marked = (0..).zip(&self.joins).filter(|(_, join)| **join != 0);
+        marked.map(|(node, _)| NodeId(node))
+    }
+
     /// Return the number of nodes.
     #[must_use]
     pub fn node_count(&self) -> u32 {

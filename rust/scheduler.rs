@@ -15,9 +15,13 @@
 //! an end means for others is worked off a list (`propagate`), so a chain of a million steps needs no deep stack.
 //!
 //! *The order of reports does not matter* for the state in which items end. A dependency that failed makes its dependents
-//! `upstream_failed` at once; one that was skipped or cancelled only once all dependencies are complete, and a failure
+//! `upstream_failed` at once, but for joins; one that was skipped or cancelled only once all dependencies are complete, and a failure
 //! among them wins. What may run is taken by rank (critical path or add order), items of a node by index; items given
 //! back are first again, because they are before all others of their node.
+//!
+//! *Joins.* A node that is a join waits until all its `All` dependencies are complete, whatever became of them, and runs if
+//! any of them has a value; else it ends like the worst of them. Elementwise dependencies are what its items are made of:
+//! those it needs, like any other node.
 //!
 //! *Items and nodes.* A node is complete when all its items have ended. A node without items (length 0, or not known when
 //! its dependencies failed) is complete when its dependencies are, and has a state of its own ([`Scheduler::node_state`]).

@@ -368,6 +368,123 @@ for backend in ("process", "thread"):
     assert done.stdout.split() == ["in", "True"] * 2, done.stderr
 
 
+# ---- joins -----------------------------------------------------------------------------------------------------------
+
+
+def branches(**skipped: bool) -> Pipeline:
+    """Return steps that have their name as value, some of them skipped."""
+    pipeline = Pipeline("branches")
+    for name, out in skipped.items():
+        pipeline.add_step(lambda name, out: name, name, {"name": name, "out": out}, skip_if=lambda out: out)
+    return pipeline
+
+
+def both(a: str = "no a", b: str = "no b") -> tuple[str, str]:
+    return a, b
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "value"),
+    [(False, True, ("a", "no b")), (True, False, ("no a", "b")), (False, False, ("a", "b"))],
+)
+def test_a_join_runs_with_what_is_there_and_defaults(executor: Any, a: bool, b: bool, value: Any) -> None:
+    result = branches(a=a, b=b).add_step(both, run_if="any").run(executor=executor)
+    assert result["both"] == value
+
+
+def test_a_join_of_nothing_is_skipped_and_so_is_what_reads_it(executor: Any) -> None:
+    pipeline = branches(a=True, b=True).add_step(both, run_if="any").add_step(never, "reads", inputs="both")
+    assert set(states(pipeline.run(executor=executor)).values()) == {"skipped"}
+
+
+def test_lists_of_a_join_hold_what_is_there(executor: Any) -> None:
+    pipeline = branches(p0=False, p1=True, p2=False)
+    pipeline.add_step(lambda parts: parts, "glob", inputs={"parts": "p*"}, run_if="any")
+    pipeline.add_step(lambda parts: parts, "list", inputs={"parts": ["p1", "p2"]}, run_if="any")
+    pipeline.add_step(lambda *parts: parts, "args", inputs=["p1", "p0", "p2"], run_if="any")
+    pipeline.add_step(max, "max", inputs=["p?"], run_if="any")
+    result = pipeline.run(executor=executor)
+    assert (result["glob"], result["list"], result["args"]) == (["p0", "p2"], ["p2"], ("p0", "p2"))
+    assert result["max"] == "p2"
+
+
+def test_a_join_of_a_map_reads_the_items_that_are_there(executor: Any) -> None:
+    def odd(x: int) -> int:
+        return 1 // (x % 4) * x if x != 3 else 3
+
+    pipeline = Pipeline("items").map(odd, range(6), name="m", condition=lambda x: x % 2 or x == 4)
+    pipeline.add_step(lambda m: m, name="reads", run_if="any")
+    pipeline.add_step(lambda *m: m, "spreads", inputs="m", run_if="any")
+    pipeline.map(lambda x, m: (x, m), range(2), name="each", run_if="any")
+    result = pipeline.run(executor=executor)
+    assert [each.state.value for each in result.step_results["m"].items].count("failed") == 1
+    assert (result["reads"], result["spreads"]) == ([1, 3, 5], (1, 3, 5))
+    assert list(result["each"]) == [(0, [1, 3, 5]), (1, [1, 3, 5])]
+    assert not result.success
+
+
+def test_one_of_several_outputs_may_be_missing(executor: Any) -> None:
+    pair = step(lambda out: ("x", "y"), outputs=["a", "b"], skip_if=lambda out: out)
+    for out, value in ((True, ("no a", "no b")), (False, ("a", "b"))):
+        pipeline = Pipeline("outputs").add_step(pair, "pair", {"out": out}).add_step(lambda: 1, name="one")
+        result = pipeline.add_step(both, run_if="any", after="one").run(executor=executor)
+        assert result["both"] == (("x", "y") if value[0] == "a" else value)
+
+
+def test_a_join_waits_for_all_and_runs_beside_a_failure(executor: Any) -> None:
+    pipeline = branches(a=False).add_step(lambda: 1 // 0, name="b").add_step(both, run_if="any")
+    result = pipeline.run(executor=executor)
+    assert result["both"] == ("a", "no b")
+    assert not result.success
+    pipeline = branches(a=True).add_step(lambda: 1 // 0, name="b").add_step(both, run_if="any")
+    assert states(pipeline.run(executor=executor)) == {"a": "skipped", "b": "failed", "both": "upstream_failed"}
+
+
+def test_a_value_of_none_is_there(executor: Any) -> None:
+    pipeline = branches(b=True).add_step(lambda: None, name="a").add_step(both, run_if="any")
+    assert pipeline.run(executor=executor)["both"] == (None, "no b")
+
+
+def test_a_join_may_have_a_condition(executor: Any) -> None:
+    pipeline = branches(a=False, b=True).add_step(both, "one", run_if="any", condition=lambda b: b == "no b")
+    pipeline.add_step(both, "two", run_if="any", skip_if=lambda b: b == "no b")
+    assert list(states(pipeline.run(executor=executor)).values())[2:] == ["success", "skipped"]
+
+
+def test_values_are_let_go_after_a_join(executor: Any) -> None:
+    result = branches(a=False, b=True).add_step(both, run_if="any").run(executor=executor, keep="leaves")
+    assert dict(result.outputs) == {"both": ("a", "no b")}
+
+
+def test_run_if_is_an_option_of_a_step_that_add_step_may_replace() -> None:
+    join = step(both, run_if="any")
+    assert join.run_if == "any"
+    assert branches(a=True, b=False).add_step(join).run().success
+    strict = branches(a=True, b=False).add_step(join, run_if="all").run()
+    assert strict.step_results["both"].skipped
+
+
+def test_explain_tells_of_the_default() -> None:
+    pipeline = branches(a=True, b=False).add_step(both, run_if="any")
+    assert "output of step 'a'" in str(pipeline.explain("both"))
+    assert "else its default 'no a'" in str(pipeline.explain("both"))
+
+
+def test_a_single_parameter_of_a_join_needs_a_default() -> None:
+    pipeline = branches(a=True, b=False).add_step(lambda a, b=1: (a, b), "join", run_if="any")
+    with pytest.raises(PipelineValidationError, match=r"'join' requires a default for parameter 'a', or a list"):
+        pipeline.build()
+    pipeline = branches(a=True, b=False).add_step(max, "join", inputs=["a", "b"], run_if="any")
+    with pytest.raises(PipelineValidationError, match="the function does not tell its parameters"):
+        pipeline.build()
+
+
+@pytest.mark.parametrize("wrong", ["some", True, 1])
+def test_run_if_is_all_or_any(wrong: Any) -> None:
+    with pytest.raises(ValueError, match='run_if of step \'both\' must be "all" or "any"'):
+        step(both, run_if=wrong)
+
+
 # ---- wrong uses ------------------------------------------------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ WAITING, READY, RUNNING, SUCCESS, CACHED, FAILED, TIMED_OUT, SKIPPED, UPSTREAM_F
 UNKNOWN = 2**32 - 1
 
 
-def graph(text: str, counts: dict[str, int] | None = None) -> Graph:
+def graph(text: str, counts: dict[str, int] | None = None, joins: str = "") -> Graph:
     """Read `"a>b b~c"`: b waits for all of a, each item of c for the same item of b. Nodes are in order of name."""
     edges = [word for word in text.split() if len(word) > 1]
     names = sorted(set(text) - set(" >~"))
@@ -28,6 +28,7 @@ def graph(text: str, counts: dict[str, int] | None = None) -> Graph:
         array("I", [ids[edge[2]] for edge in edges]),
         array("I", [ids[edge[0]] for edge in edges]),
         bytes(edge[1] == "~" for edge in edges),
+        bytes(name in joins for name in names) if joins else None,
     )
 
 
@@ -123,6 +124,26 @@ class TestReports:
         for position in (first, 1 - first):
             scheduler.complete(batch, position, 0.0, [1.0], bytes([outcomes[position]]))
         assert scheduler.state(2) == UPSTREAM_FAILED
+
+    @pytest.mark.parametrize("outcome", [SKIPPED, FAILED, TIMED_OUT])
+    def test_a_join_waits_for_all_and_needs_any(self, outcome):
+        scheduler = Scheduler(graph("a>c b>c", joins="c"))
+        batch = claim(scheduler)
+        scheduler.complete(batch, 0, 0.0, [1.0], bytes([outcome]))
+        assert scheduler.state(2) == WAITING
+        scheduler.complete(batch, 1, 1.0, [2.0])
+        assert scheduler.state(2) == READY
+
+    def test_a_join_of_nothing_ends_like_the_worst(self):
+        for outcomes, state in (([SKIPPED, SKIPPED], SKIPPED), ([SKIPPED, FAILED], UPSTREAM_FAILED)):
+            scheduler = Scheduler(graph("a>c b>c", joins="c"))
+            finish(scheduler, claim(scheduler), bytes(outcomes))
+            assert scheduler.state(2) == state
+
+    def test_an_item_of_a_join_needs_its_own_elements(self):
+        scheduler = Scheduler(graph("a~c b>c", {"a": 2, "b": 2, "c": 2}, joins="c"))
+        finish(scheduler, claim(scheduler), bytes([SUCCESS, SKIPPED, SUCCESS, FAILED]))
+        assert scheduler.states()[4:] == bytes([READY, SKIPPED])
 
     def test_an_item_that_fails_costs_its_element_and_all_who_need_the_whole(self):
         scheduler = Scheduler(graph("a~b b>c", {"a": 2, "b": 2}))

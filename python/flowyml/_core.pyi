@@ -31,6 +31,8 @@ class Graph:
         elementwise: For each edge 1 if item i waits for item i, 0 if all items wait for the whole node. `None`: all 0.
             Nodes linked by elementwise edges have the same length; a dependent of a node of unknown length is itself
             unknown, whatever `counts` says.
+        joins: For each node 1 if it runs once all it waits for is complete and any of it has a value (an empty list is
+            one), 0 if it needs all. `None`: all 0.
 
     Raises:
         flowyml.errors.GraphError: Everything that is wrong, as tuples:
@@ -50,6 +52,7 @@ class Graph:
         dependents: Buffer,
         dependencies: Buffer,
         elementwise: bytes | None = None,
+        joins: bytes | None = None,
     ) -> Graph: ...
     @staticmethod
     def from_names(dependencies: Mapping[str, Iterable[str]] | Iterable[tuple[str, Iterable[str]]]) -> Graph:

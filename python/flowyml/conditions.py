@@ -131,6 +131,17 @@ def _checked(what: str, predicate: Any) -> Any:
     return predicate
 
 
+def checked_run_if(run_if: Any, step: str) -> str:
+    """Return which of its dependencies a step needs: "all" or "any".
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    if run_if not in {"all", "any"}:
+        raise ValueError(f'run_if of step {step!r} must be "all" or "any" (of what it depends on), got {run_if!r:.60}')
+    return str(run_if)
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """A guard, and what its predicate is asked with.

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowyml._words import listed
 from flowyml.options import NO_OPTIONS
-from flowyml.store.values import Gather, Items, Output
-from flowyml.wiring import ASSET, ITEM, PARAM, SPREAD, Wiring
+from flowyml.store.values import Gather, Items, Output, Present
+from flowyml.wiring import ASSET, CHOICE, ITEM, PARAM, SPREAD, Wiring
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -99,6 +99,9 @@ class Traced:
         if kind == ITEM:
             return Argument(name, f"the item, one of {len(self._form.items or ()):,}")
         wiring = self._wiring
+        if kind == CHOICE:
+            chosen = self._argument(name, ASSET, which[0])
+            return chosen._replace(source=f"{chosen.source}, else its default {which[1]!r:.40}")
         if kind in {ASSET, SPREAD}:
             implicit = name in wiring.implicit
             rule = "implicit: it has the parameter's name" if implicit else self._declaration(name)
@@ -124,9 +127,13 @@ class Traced:
     # -- assets
 
     def _assets(self, which: int) -> tuple[str, ...]:
-        reference, nodes = self._wiring.references[which], self._wiring.origins[which]
+        reference, nodes = self._reference(which), self._wiring.origins[which]
         parts = reference.references if isinstance(reference, Gather) else (reference,)
         return tuple(self._asset(part, node) for part, node in zip(parts, nodes, strict=True))
+
+    def _reference(self, which: int) -> Any:
+        reference = self._wiring.references[which]
+        return reference.reference if isinstance(reference, Present) else reference
 
     def _asset(self, reference: Any, node: int) -> str:
         if isinstance(reference, Output):
@@ -134,7 +141,7 @@ class Traced:
         return self._plan.assets_of(node)[0]
 
     def _told(self, which: int, assets: tuple[str, ...]) -> str:
-        reference, nodes = self._wiring.references[which], self._wiring.origins[which]
+        reference, nodes = self._reference(which), self._wiring.origins[which]
         if isinstance(reference, Gather):
             return f"list of {len(assets):,} asset{'s' * (len(assets) != 1)}: {listed(assets)}"
         step, asset = self._plan.names[nodes[0]], assets[0]

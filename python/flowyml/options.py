@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from flowyml.conditions import Guards, checked_condition, checked_skip
+from flowyml.conditions import Guards, checked_condition, checked_run_if, checked_skip
 from flowyml.retries import checked_retry
 
 if TYPE_CHECKING:
@@ -28,12 +28,14 @@ class Options:
         retry: When it is tried again.
         condition: What must hold for it to run.
         skip_if: What must not hold for it to run.
+        run_if: "all" of its dependencies must have a value for it to run, or "any": a join.
         decorated: What `@when` and `@unless` say, in the order in which it is asked, before the two others.
     """
 
     retry: RetryConfig | None = None
     condition: Guard | None = None
     skip_if: Guard | None = None
+    run_if: str = "all"
     decorated: tuple[Guard, ...] = ()
 
     @property
@@ -63,5 +65,6 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "retry": checked_retry,
     "condition": checked_condition,
     "skip_if": checked_skip,
+    "run_if": checked_run_if,
 }
 OPTION_NAMES = tuple(_CHECKS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from flowyml._arguments import (
     as_context,
@@ -114,6 +114,7 @@ class Pipeline:
         retry: int | RetryConfig | None = None,
         condition: Callable[..., Any] | None = None,
         skip_if: Callable[..., Any] | None = None,
+        run_if: Literal["all", "any"] | None = None,
         **unknown: object,
     ) -> Pipeline:
         """Add a step; one function may be added any number of times under different names.
@@ -128,6 +129,7 @@ class Pipeline:
             retry: Further attempts after a failure, instead of the step's own (see `Step`).
             condition: What must hold for it to run, instead of the step's own.
             skip_if: What must not hold for it to run, instead of the step's own.
+            run_if: Which of its dependencies it needs, instead of the step's own.
             **unknown: Nothing else is known; a misspelled keyword gets an error with the nearest one.
 
         Returns:
@@ -144,7 +146,7 @@ class Pipeline:
         if params is not None:
             params = params if type(params) is dict else checked_params(params, step)
             keys, row = tuple(params), tuple(params.values())
-        options = retry, condition, skip_if
+        options = retry, condition, skip_if, run_if
         alike = outputs is None and after is None and options == _NO_OPTIONS
         if inputs is not None:
             shaped = shape_of(inputs, self._known_step(step)) if alike else None
@@ -173,6 +175,7 @@ class Pipeline:
         retry: int | RetryConfig | None = None,
         condition: Callable[..., Any] | None = None,
         skip_if: Callable[..., Any] | None = None,
+        run_if: Literal["all", "any"] | None = None,
         **unknown: object,
     ) -> Pipeline:
         """Add one step that runs once for each item: a fan-out of any size as one node of the graph.
@@ -190,6 +193,7 @@ class Pipeline:
             retry: Further attempts for an item that failed.
             condition: What must hold for an item to run.
             skip_if: What must not hold for an item to run.
+            run_if: Which of its dependencies an item needs.
             **unknown: Nothing else is known.
 
         Returns:
@@ -207,7 +211,7 @@ class Pipeline:
             raise TypeError(unknown_keywords("map()", unknown, ("items", *_STEP_KEYWORDS)))
         frame = sys._getframe(1)  # noqa: SLF001
         place = Place(frame.f_code, frame.f_lasti)
-        options = retry, condition, skip_if
+        options = retry, condition, skip_if, run_if
         form = self._form(step, params, place, inputs=inputs, outputs=outputs, after=after, options=options)
         if len(form.outputs) > 1:
             raise ValueError(f"a mapped step has one output, the list of its results; got outputs={list(form.outputs)}")

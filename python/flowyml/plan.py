@@ -88,6 +88,7 @@ class Plan:
         self.templates: list[Template | None] = []
         self.references: dict[int, tuple[Reference, ...]] = {}
         self.used: set[str] = set()
+        self._has_joins = False
         self.undefined: dict[str, list[int]] = {}
         self.problems = Problems(self.names, self.forms, self.assets.problems())
         self.loose: Edges | None = None
@@ -148,12 +149,13 @@ class Plan:
 
     def _wired(self, form: Form, scope: Scope, own: tuple[str, ...], *, without: int | None = None) -> Wired:
         wired = wire(form, self.assets, scope, own, without=without)
+        self._has_joins = self._has_joins or form.options.run_if == "any"
         self.used |= wired.used
         return wired
 
     def _build_graph(self, edges: Edges, *, strict: bool) -> Graph:
         try:
-            graph = Graph(self.names, self.counts, edges.dependents, edges.dependencies, None)
+            graph = Graph(self.names, self.counts, edges.dependents, edges.dependencies, None, self._joins())
         except GraphError as error:
             self.problems.add_graph(error.problems)
             self.loose = edges
@@ -161,6 +163,10 @@ class Plan:
         if strict:
             self.problems.raise_all(self.name)
         return graph
+
+    def _joins(self) -> bytes | None:
+        """Return for each step 1 if it is a join; `None` if none is."""
+        return bytes(form.options.run_if == "any" for form in self.forms) if self._has_joins else None
 
 
 class Edges(NamedTuple):

@@ -11,7 +11,7 @@ import inspect
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeAlias, TypeVar, overload
 
 from flowyml._words import unknown_keywords
 from flowyml.conditions import MARK
@@ -47,6 +47,9 @@ class Step(Generic[P, R_co]):
         retry: How many more attempts after a failure, or a `RetryConfig`; waiting for one occupies no worker.
         condition: A function of the step's arguments: where it says no, the step is skipped (see `when`).
         skip_if: Likewise: where it says yes.
+        run_if: "all": it needs a value of everything that it depends on. "any": it is a join, which waits for all of
+            it and runs if any has a value. Lists then hold the values that are there, and a parameter whose asset is
+            not there has its Python default.
 
     Raises:
         TypeError: If `func` cannot be a step, or an argument is not what it should be.
@@ -74,6 +77,7 @@ class Step(Generic[P, R_co]):
         retry: int | RetryConfig | None = None,
         condition: Callable[..., Any] | None = None,
         skip_if: Callable[..., Any] | None = None,
+        run_if: Literal["all", "any"] = "all",
     ) -> None:
         """Check the function and keep what was said about it."""
         _wear(self, checked_function(func))
@@ -83,6 +87,8 @@ class Step(Generic[P, R_co]):
         self.outputs = checked_outputs(outputs, self.name)
         marked = getattr(func, "__flowyml_retry__", None)
         given = {"retry": marked if retry is None else retry, "condition": condition, "skip_if": skip_if}
+        if run_if != "all":
+            given["run_if"] = run_if
         options, decorated = NO_OPTIONS.but(self.name, given), getattr(func, MARK, ())
         self.options = replace(options, decorated=decorated) if decorated else options
         self._signature: Signature | None = None
@@ -142,6 +148,11 @@ class Step(Generic[P, R_co]):
         return None if guard is None else guard.predicate
 
     @property
+    def run_if(self) -> str:
+        """Which of its dependencies the step needs."""
+        return self.options.run_if
+
+    @property
     def parameters(self) -> tuple[str, ...]:
         """Names of all that the step can take: its function's parameters, and what its conditions want beyond them."""
         return self.options.parameters(self.signature)
@@ -188,6 +199,7 @@ def step(
     retry: int | RetryConfig | None = None,
     condition: Callable[..., Any] | None = None,
     skip_if: Callable[..., Any] | None = None,
+    run_if: Literal["all", "any"] = "all",
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(
     func: Callable[..., Any] | None = None,
@@ -199,6 +211,7 @@ def step(
     retry: int | RetryConfig | None = None,
     condition: Callable[..., Any] | None = None,
     skip_if: Callable[..., Any] | None = None,
+    run_if: Literal["all", "any"] = "all",
     **unknown: object,
 ) -> Any:
     """Make a step of a function: `@step` or `@step(name=, inputs=, outputs=, retry=, condition=, ...)`.
@@ -211,6 +224,7 @@ def step(
         retry: Further attempts after a failure.
         condition: What must hold for it to run.
         skip_if: What must not hold for it to run.
+        run_if: Which of its dependencies it needs.
         **unknown: Nothing else is known; a misspelled keyword gets an error with the nearest one.
 
     Returns:
@@ -231,7 +245,7 @@ def step(
         raise TypeError(f"@step takes a function, not {func!r}; use @step(name={func!r})")
 
     def decorate(func: Callable[..., Any]) -> Step[..., Any]:
-        options: dict[str, Any] = {"retry": retry, "condition": condition, "skip_if": skip_if}
+        options: dict[str, Any] = {"retry": retry, "condition": condition, "skip_if": skip_if, "run_if": run_if}
         return Step(func, name=name, inputs=inputs, outputs=outputs, **options)
 
     return decorate if func is None else decorate(func)

@@ -23,7 +23,7 @@ from flowyml._coroutines import blocking
 from flowyml._words import listed
 from flowyml.conditions import Guards
 from flowyml.forms import is_glob
-from flowyml.store.values import Gather, Items, Output, Reference
+from flowyml.store.values import MISSING, Gather, Items, Output, Present, Reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from flowyml.signatures import Signature
     from flowyml.steps import Inputs
 
-# Where an argument comes from; the second half of a source says which.
-PARAM, ITEM, ASSET, VALUE, SPREAD = range(5)
+# Where an argument comes from; the second half of a source says which. A choice is an asset, or in a join the default
+# of its parameter where the asset has no value.
+PARAM, ITEM, ASSET, VALUE, SPREAD, CHOICE = range(6)
 
 
 @dataclass(slots=True, eq=False)
@@ -75,6 +76,9 @@ class Template:
                 arguments.append(which)
             elif kind == ITEM:
                 arguments.append(item)
+            elif kind == CHOICE:
+                value = read(references[which[0]])
+                arguments.append(which[1] if value is MISSING else value)
             else:
                 arguments.extend(read(references[which]))
         return arguments
@@ -189,6 +193,7 @@ class Wiring:
         self.guards = Guards(guards, self.own) if (guards := form.options.guards) else None
         self.signature: Signature = self.guards.signature if self.guards else self.own
         self.explicit: set[str] = set()
+        self.joins = form.options.run_if == "any"
         self.sources: dict[str, tuple[int, Any]] = {}
         self.spread: list[tuple[int, Any]] = []
         self.references: list[Reference] = []
@@ -306,6 +311,8 @@ class Wiring:
         if source is None:
             return
         kind, which = source
+        if kind == ASSET and self._may_be_missing(which):
+            self.references[which] = Present(Gather((self.references[which].reference,)))
         many = kind == ASSET and not isinstance(self.references[which], (int, Output))
         self.spread.append((SPREAD if many else kind, which))
 
@@ -346,7 +353,7 @@ class Wiring:
             return None
         self.own_risk.add(found[0])
         self.implicit.add(name)
-        return self._asset(self.assets.reference(found), [found[0]])
+        return self._or_default(name, self._asset(self.assets.reference(found), [found[0]]))
 
     def _from_scope(self, name: str) -> tuple[int, Any] | None:
         source = self.scope.find(name)
@@ -369,6 +376,10 @@ class Wiring:
         elif inputs is not None:
             sources = map(self._source, (inputs,) if isinstance(inputs, str) else inputs)
             self.spread.extend(source for source in sources if source is not None)
+            if any(map(self._may_be_missing, range(len(self.references)))):
+                self.problems.append(
+                    'the function does not tell its parameters: with run_if="any" give it a glob, a list'
+                )
 
     def _take_after(self) -> None:
         for name in self.form.after:
@@ -383,7 +394,23 @@ class Wiring:
         self.declared[parameter] = wanted
         source = self._noted(wanted, position)
         if source is not None:
-            self.sources[parameter] = source
+            self.sources[parameter] = self._or_default(parameter, source)
+
+    def _or_default(self, parameter: str, source: tuple[int, Any]) -> tuple[int, Any]:
+        """In a join a single asset may have no value; its parameter takes the default then."""
+        kind, which = source
+        if kind != ASSET or not self._may_be_missing(which):
+            return source
+        if parameter not in self.signature.defaults:
+            self.problems.append(
+                f"requires a default for parameter {parameter!r}, or a list: inputs={{{parameter!r}: [...]}}; "
+                f'with run_if="any" what it reads may have no value'
+            )
+        return CHOICE, (which, self.signature.defaults.get(parameter))
+
+    def _may_be_missing(self, which: int) -> bool:
+        reference = self.references[which]
+        return isinstance(reference, Present) and isinstance(reference.reference, (int, Output))
 
     def _noted(self, wanted: Any, position: int | None) -> tuple[int, Any] | None:
         """Return the source of a declared input, and note where it stands if it is a single asset."""
@@ -448,7 +475,7 @@ class Wiring:
         self.problems.append(f"requires undefined asset {asset!r}{hint}")
 
     def _asset(self, reference: Reference, producers: list[int]) -> tuple[int, Any]:
-        self.references.append(reference)
+        self.references.append(Present(reference) if self.joins else reference)
         self.origins.append(producers)
         self.producers.extend(producers)
         return ASSET, len(self.references) - 1

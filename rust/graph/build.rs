@@ -122,6 +122,7 @@ impl Graph {
             weights,
             ranks,
             by_rank,
+            joins: Vec::new(),
         })
     }
 }

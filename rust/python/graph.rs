@@ -21,7 +21,7 @@ pub(crate) struct Graph(pub(super) Arc<core::Graph>);
 #[pymethods]
 impl Graph {
     #[new]
-    #[pyo3(signature = (names, counts, dependents, dependencies, elementwise=None))]
+    #[pyo3(signature = (names, counts, dependents, dependencies, elementwise=None, joins=None))]
     fn new(
         py: Python<'_>,
         names: &Bound<'_, PyAny>,
@@ -29,6 +29,7 @@ impl Graph {
         dependents: &Bound<'_, PyAny>,
         dependencies: &Bound<'_, PyAny>,
         elementwise: Option<&[u8]>,
+        joins: Option<&[u8]>,
     ) -> PyResult<Self> {
         let nodes = names.len()?;
         let counts = counts.map(ids).transpose()?;
@@ -51,9 +52,14 @@ impl Graph {
             "dependents",
             edges.dependents.len(),
         )?;
+        same("joins", joins.map(<[u8]>::len), "names", nodes)?;
+        let built = py.detach(|| core::Graph::build(nodes, counts.as_deref(), edges));
         wrap(
             py,
-            py.detach(|| core::Graph::build(nodes, counts.as_deref(), edges)),
+            match joins {
+                Some(joins) => built.map(|graph| graph.with_joins(joins.to_vec())),
+                None => built,
+            },
         )
     }
 

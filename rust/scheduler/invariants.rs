@@ -73,6 +73,10 @@ impl Scheduler {
         ensure(pending == 0 || !items.clone().any(begun), || {
             format!("{node:?} began before its dependencies")
         })?;
+        let allowed = |item: u32| !begun(item) || self.is_allowed(node, item - items.start);
+        ensure(items.clone().all(allowed), || {
+            format!("{node:?} began without what it needs")
+        })?;
         let Some(map) = self.maps.get(node) else {
             return Ok(());
         };
@@ -89,6 +93,32 @@ impl Scheduler {
         ensure(unfinished == map.unfinished as usize, || {
             format!("{node:?} has {unfinished} items to end")
         })
+    }
+
+    /// Say whether the dependencies of an item have the values that it needs: all, or for a join any of the `All` ones.
+    fn is_allowed(&self, node: NodeId, index: u32) -> bool {
+        let valued = |item: u32| self.timeline.states[item as usize].has_value();
+        let has = |(dependency, kind): (NodeId, Kind), all: bool| {
+            let mut items = self.items(dependency);
+            if kind == Kind::Elementwise {
+                valued(items.start + index)
+            } else if all || items.is_empty() {
+                items.all(valued)
+            } else {
+                items.any(valued)
+            }
+        };
+        let (whole, elements): (Vec<_>, Vec<_>) = self
+            .graph
+            .dependencies(node)
+            .partition(|edge| edge.1 == Kind::All);
+        let any = self.graph.is_join(node) && !whole.is_empty();
+        elements.into_iter().all(|edge| has(edge, true))
+            && if any {
+                whole.into_iter().any(|edge| has(edge, false))
+            } else {
+                whole.into_iter().all(|edge| has(edge, true))
+            }
     }
 
     fn is(&self, item: u32, state: State) -> bool {

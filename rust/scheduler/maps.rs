@@ -27,7 +27,7 @@ pub(super) struct Map {
     pub(super) unfinished: u32,
     /// The worst end so far, of an item or of the node itself if it has none.
     pub(super) verdict: Verdict,
-    /// The worst of the `All` dependencies, once all are complete.
+    /// The worst of the `All` dependencies, once all are complete; for a join `Fine` if any of them has a value.
     pub(super) gate: Verdict,
     /// An `All` dependency failed, so no item can run.
     pub(super) doomed: bool,

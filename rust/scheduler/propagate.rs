@@ -119,7 +119,7 @@ impl Scheduler {
 
     fn doom_dependents(&mut self, graph: &Graph, node: NodeId) {
         for (dependent, kind) in graph.dependents(node) {
-            if kind == Kind::All {
+            if kind == Kind::All && !graph.is_join(dependent) {
                 self.doom(dependent);
             }
         }
@@ -176,7 +176,12 @@ impl Scheduler {
 
     /// Decide about a node whose `All` dependencies are complete.
     pub(super) fn settle(&mut self, graph: &Graph, node: NodeId) {
-        let gate = self.gate(graph, node);
+        let fed = graph.is_join(node) && self.is_fed(graph, node);
+        let gate = if fed {
+            Verdict::Fine
+        } else {
+            self.gate(graph, node)
+        };
         let Some(map) = self.maps.get_mut(node) else {
             return self.open(node, gate);
         };
@@ -193,7 +198,9 @@ impl Scheduler {
 
     /// Return the worst of the `All` dependencies, which are complete. O(1) while nothing was skipped or cancelled.
     fn gate(&self, graph: &Graph, node: NodeId) -> Verdict {
-        if self.count_in(State::Skipped) + self.count_in(State::Cancelled) == 0 && !self.cancelled {
+        let quiet =
+            self.count_in(State::Skipped) + self.count_in(State::Cancelled) == 0 && !self.cancelled;
+        if quiet && !graph.is_join(node) {
             return Verdict::Fine;
         }
         let all = graph
@@ -202,6 +209,24 @@ impl Scheduler {
         all.map(|(dependency, _)| self.verdict(dependency))
             .max()
             .unwrap_or(Verdict::Fine)
+    }
+
+    /// Say whether any of the `All` dependencies has a value. O(dependencies + their items).
+    fn is_fed(&self, graph: &Graph, node: NodeId) -> bool {
+        let mut all = graph
+            .dependencies(node)
+            .filter(|(_, kind)| *kind == Kind::All);
+        all.any(|(dependency, _)| self.has_value(dependency))
+    }
+
+    /// Say whether a complete node has a value: of its only item, of some item, or the empty list.
+    fn has_value(&self, node: NodeId) -> bool {
+        let Range { start, end } = self.items(node);
+        if start == end {
+            return self.verdict(node) == Verdict::Fine;
+        }
+        let states = &self.timeline.states[start as usize..end as usize];
+        states.iter().any(|state| state.has_value())
     }
 
     fn verdict(&self, node: NodeId) -> Verdict {
@@ -225,6 +250,9 @@ impl Scheduler {
             return;
         };
         let mut worst = map.gate;
+        if worst == Verdict::Failed {
+            return self.end_without_items(node, worst);
+        }
         for source in map
             .sources
             .iter()

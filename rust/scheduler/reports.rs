@@ -281,6 +281,10 @@ impl Scheduler {
         self.delays.clear_all();
         self.expandable.clear();
         let graph = Arc::clone(&self.graph);
+        // First of all those that would find something to run in what is cancelled around them.
+        for node in graph.joins() {
+            self.cancel_node(node, now);
+        }
         for node in graph.nodes() {
             self.cancel_node(node, now);
             self.propagate(&graph);

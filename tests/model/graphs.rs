@@ -9,6 +9,8 @@ use proptest::prelude::*;
 pub(crate) struct Sample {
     pub(crate) counts: Vec<u32>,
     pub(crate) edges: Vec<(u32, u32, Kind)>,
+    /// A bit for each node that is a join.
+    pub(crate) joins: u32,
 }
 
 impl Sample {
@@ -17,7 +19,9 @@ impl Sample {
         for &(dependent, dependency, kind) in &self.edges {
             edges.push(NodeId(dependent), NodeId(dependency), kind);
         }
-        Graph::build(self.counts.len(), Some(&self.counts), edges)
+        let graph = Graph::build(self.counts.len(), Some(&self.counts), edges)?;
+        let joins = (0..self.counts.len()).map(|node| (self.joins >> node & 1) as u8);
+        Ok(graph.with_joins(joins.collect()))
     }
 
     /// Turn elementwise edges between different lengths into `All` edges.
@@ -56,9 +60,10 @@ pub(crate) fn sample() -> impl Strategy<Value = Sample> {
             Just(counts),
             Just(ids).prop_shuffle(),
             prop::collection::vec(pair, 0..16),
+            prop_oneof![Just(0), any::<u32>()],
         )
     });
-    nodes.prop_map(|(counts, ids, pairs)| {
+    nodes.prop_map(|(counts, ids, pairs, joins)| {
         let at = |index: &prop::sample::Index| index.index(ids.len());
         let kind = |kind: u8| {
             if kind == 0 {
@@ -76,6 +81,7 @@ pub(crate) fn sample() -> impl Strategy<Value = Sample> {
         Sample {
             counts,
             edges: edges.collect(),
+            joins,
         }
         .mend()
     })

@@ -21,6 +21,7 @@ pub(crate) struct Model {
     add_order: bool,
     all: BTreeSet<(u32, u32)>,
     elementwise: BTreeSet<(u32, u32)>,
+    joins: u32,
     pub(crate) lengths: Vec<Option<u32>>,
     /// Running, delayed (waiting) or ended, as reported.
     pub(crate) reported: BTreeMap<Item, State>,
@@ -46,13 +47,18 @@ impl Model {
                 .map(|edge| (edge.0, edge.1))
                 .collect()
         };
-        let all: BTreeSet<_> = pairs(Kind::All);
+        let mut all: BTreeSet<_> = pairs(Kind::All);
         let elementwise = &pairs(Kind::Elementwise) - &all;
+        let (single, elementwise): (BTreeSet<_>, _) = elementwise
+            .into_iter()
+            .partition(|edge| graph.count(NodeId(edge.0)) == 1);
+        all.extend(single);
         let count = |node| Some(graph.count(NodeId(node))).filter(|count| *count != UNKNOWN);
         let mut model = Self {
             nodes,
             all,
             elementwise,
+            joins: sample.joins,
             lengths: (0..nodes).map(count).collect(),
             add_order: order == Order::Add,
             ..Self::default()
@@ -325,6 +331,13 @@ impl Model {
         let mut states: Vec<State> = whole
             .flat_map(|dependency| self.states(dependency))
             .collect();
+        if self.joins >> node & 1 == 1 {
+            if !states.iter().all(|state| state.is_terminal()) {
+                states = vec![State::Waiting];
+            } else if states.iter().any(|state| state.has_value()) {
+                states.clear();
+            }
+        }
         for source in self.sources(node) {
             match index.filter(|_| !self.empty.contains_key(&source)) {
                 Some(index) => states.push(self.items[&(source, index)]),

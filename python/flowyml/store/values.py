@@ -11,6 +11,7 @@ What an argument may refer to (a *reference*):
 Output(7, 1)           the second declared output of item 7
 Items(100, 12)         the list of the values of items 100 to 111: a mapped step
 Gather((3, 4, 9))      the list of what these references stand for: a glob or a list of assets
+Present(...)           what is there of one of these: `MISSING` where a value is not, lists without what is missing
 ```
 """
 
@@ -44,7 +45,13 @@ class Gather(NamedTuple):
     references: tuple[Any, ...]
 
 
-Reference: TypeAlias = int | Output | Items | Gather
+class Present(NamedTuple):
+    """What is there of a reference: a join reads values of which some may be missing."""
+
+    reference: Any
+
+
+Reference: TypeAlias = int | Output | Items | Gather | Present
 
 
 class _Missing:
@@ -113,7 +120,21 @@ class Values:
             return self.raw[reference.item].parts[reference.part]
         if isinstance(reference, Items):
             return self.raw[reference.first : reference.first + reference.size]
+        if isinstance(reference, Present):
+            return self._present(reference.reference)
         return [self.argument(part) for part in reference.references]
+
+    def _present(self, reference: Any) -> Any:
+        """Return what is there: `MISSING`, or for lists those values that are."""
+        if isinstance(reference, Output):
+            return MISSING if self.raw[reference.item] is MISSING else self.argument(reference)
+        if isinstance(reference, Gather):
+            values = map(self._present, reference.references)
+        elif isinstance(reference, Items):
+            values = iter(self.argument(reference))
+        else:
+            return self.raw[reference]
+        return [value for value in values if value is not MISSING]
 
     def read(self, item: int) -> Any:
         """Return the object that an item produced; the same one each time.

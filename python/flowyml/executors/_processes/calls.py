@@ -19,7 +19,8 @@ from flowyml.errors import SerializationError
 from flowyml.executors._processes import wire
 from flowyml.executors._processes.payload import Payload, build_payload
 from flowyml.executors._processes.values import dump_value
-from flowyml.wiring import ASSET, ITEM, PARAM, SPREAD
+from flowyml.store.values import MISSING
+from flowyml.wiring import ASSET, CHOICE, ITEM, PARAM, SPREAD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -188,6 +189,12 @@ class CallWriter:
                 arguments.append(self._encoded(message, template.items[index], node))  # type: ignore[index]
             elif kind == ASSET:
                 arguments.append(wire.slim(run.values.argument(references[which]), message.segments))
+            elif kind == CHOICE:
+                value = run.values.argument(references[which[0]])
+                given = value is not MISSING
+                arguments.append(
+                    wire.slim(value, message.segments) if given else self._encoded(message, which[1], node)
+                )
             elif kind == SPREAD:
                 arguments.extend(wire.slim(run.values.argument(references[which]), message.segments))
             else:

@@ -11,8 +11,8 @@ from flowyml.errors import RemoteError, SerializationError, ValueLoadError
 from flowyml.executors._processes import wire
 from flowyml.executors._processes.failure import unpack_exception
 from flowyml.executors._processes.values import load_value
-from flowyml.store.values import Outputs
-from flowyml.wiring import ASSET
+from flowyml.store.values import Outputs, Present
+from flowyml.wiring import ASSET, CHOICE
 
 if TYPE_CHECKING:
     from flowyml.executors._processes.member import Member, Posting
@@ -118,8 +118,11 @@ class Outcomes:
         run, node = self._run, self._run.node_of[item]
         template = run.plan.templates[node]
         kind, which = template.sources[argument] if template and argument < len(template.sources) else (None, None)
+        if kind == CHOICE and which is not None:
+            kind, which = ASSET, which[0]
         if kind == ASSET and which is not None:
             reference = run.plan.references[node][which]
+            reference = reference.reference if isinstance(reference, Present) else reference
             if isinstance(reference, int):
                 return f"step {run.item_name(reference)!r}"
         return f"an argument of step {run.item_name(item)!r}"
