@@ -116,6 +116,42 @@ def test_on_threads_the_very_exception_is_raised() -> None:
     assert caught.value is error
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_note_tells_which_item_it_was(backend: str) -> None:
+    with pytest.raises(KeyError) as caught:
+        parallel_map(fail_on_two, [0, 1, 0, 2], max_workers=2, backend=backend)
+    assert caught.value.__notes__ == ["raised for item 3 of parallel_map()"]
+
+
+def test_an_exception_that_is_raised_again_has_one_note() -> None:
+    error = KeyError("the very one")
+
+    def fail(_: int) -> None:
+        raise error
+
+    for _ in range(3):
+        with pytest.raises(KeyError):
+            parallel_map(fail, [1])
+    assert error.__notes__ == ["raised for item 0 of parallel_map()"]
+
+
+def test_an_exception_that_takes_no_note_is_raised_all_the_same() -> None:
+    class Bare(Exception):  # noqa: N818
+        def add_note(self, _: str) -> None:
+            raise RuntimeError
+
+    def fail(_: int) -> None:
+        raise Bare
+
+    with pytest.raises(Bare):
+        parallel_map(fail, [1])
+
+
+def test_returned_exceptions_have_no_note() -> None:
+    (error,) = parallel_map(fail_on_two, [2], on_error="return")
+    assert not hasattr(error, "__notes__")
+
+
 def test_from_processes_the_exception_has_the_remote_traceback_as_cause() -> None:
     with pytest.raises(KeyError, match="2") as caught:
         parallel_map(fail_on_two, range(4), max_workers=2, backend="process")

@@ -30,7 +30,10 @@ def test_python_blocks_run(root: Path, tmp_path: Path) -> None:
     (tmp_path / "readme.py").write_text("\n".join([preamble, *snippets]))
     done = subprocess.run([sys.executable, "readme.py"], cwd=tmp_path, text=True, capture_output=True, timeout=50)
     # The only thing said on stderr is the record about the step that the README lets fail.
-    told = ["pipeline 'halves': 1 step(s) failed, result.success is False", "  half[2] (failed): ValueError: 5 is odd"]
+    told = [
+        "pipeline 'halves': 1 item of 1 mapped step failed, result.success is False",
+        "  half[2] (failed): ValueError: 5 is odd",
+    ]
     assert (done.returncode, done.stderr.splitlines()) == (0, told), done.stderr
 
 

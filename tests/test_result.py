@@ -135,7 +135,20 @@ def test_a_failed_run_logs_one_error(caplog: pytest.LogCaptureFixture) -> None:
     assert record.levelname == "ERROR"
     assert "result.success is False" in message
     assert [f"bad_{k}" in message for k in range(5)] == [True, True, True, False, False]
+    assert "'noisy': 5 steps failed" in message
     assert "2 more" in message
+
+
+def test_the_error_record_counts_steps_and_items(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.ERROR, logger="flowyml")
+    Pipeline("one").map(reciprocal, [0], name="over").run()
+    Pipeline("both").add_step(refuse, params={"why": "x" * 5_000}).map(reciprocal, [0] * 1_200, name="over").run()
+    first, second = (record.getMessage().splitlines() for record in caplog.records)
+    assert first[0] == "pipeline 'one': 1 item of 1 mapped step failed, result.success is False"
+    assert second[0] == "pipeline 'both': 1 step and 1,200 items of 1 mapped step failed, result.success is False"
+    assert second[2] == "  over[0] (failed): ZeroDivisionError: division by zero"
+    assert second[4] == "  ... and 1,198 more: see result.failed"
+    assert max(map(len, second)) <= 300
 
 
 def test_steps_added_after_a_run_do_not_change_its_result() -> None:
@@ -199,14 +212,44 @@ def test_outputs_hold_only_what_has_a_value() -> None:
 def test_reading_a_failed_step_raises_from_its_exception() -> None:
     result = bad()
     for read in (lambda: result["refuse"], lambda: result.outputs["refuse"]):
-        with pytest.raises(StepNotRunError, match="refuse has no value: its state is failed") as caught:
+        with pytest.raises(
+            StepNotRunError, match=r"^refuse has no value: step 'refuse' failed: Refused: no luck$"
+        ) as caught:
             read()
         assert isinstance(caught.value.__cause__, Refused)
 
 
-def test_reading_a_step_that_did_not_run_says_its_state() -> None:
-    with pytest.raises(StepNotRunError, match="after has no value: its state is upstream_failed"):
+def test_reading_a_step_that_did_not_run_tells_the_culprits_error() -> None:
+    wanted = "^after has no value: it did not run, step 'refuse' failed: Refused: no luck$"
+    with pytest.raises(StepNotRunError, match=wanted) as caught:
         bad()["after"]
+    assert isinstance(caught.value.__cause__, Refused)
+
+
+def test_reading_what_did_not_run_names_the_item_that_is_the_reason() -> None:
+    result = Pipeline("p").map(reciprocal, [1, 0, 0], name="over").add_step(same, "it", inputs=["over"]).run()
+    with pytest.raises(StepNotRunError, match=r"it did not run, step 'over\[1\]' failed: ZeroDivisionError: division"):
+        result["it"]
+
+
+def test_reading_a_cancelled_step_says_so() -> None:
+    result = Pipeline("p").add_steps([refuse, one]).run(fail_fast=True)
+    with pytest.raises(StepNotRunError, match=r"^one has no value: it was cancelled before it was finished$"):
+        result["one"]
+
+
+def test_reading_a_skipped_step_says_so() -> None:
+    result = Pipeline("p").add_step(one, skip_if=lambda: True).run()
+    with pytest.raises(StepNotRunError, match=r"^one has no value: it was skipped: its condition, or that of a step"):
+        result["one"]
+
+
+def test_a_long_message_is_cut_where_it_is_told() -> None:
+    result = Pipeline("p").add_step(refuse, params={"why": "x" * 5_000 + "\nmore"}).run()
+    with pytest.raises(StepNotRunError, match=r"Refused: x+\.\.\.$") as caught:
+        result["refuse"]
+    assert len(str(caught.value)) < 400
+    assert max(map(len, result.summary().splitlines())) < 400
 
 
 def test_an_output_of_a_failed_step_is_known_without_a_value() -> None:
@@ -339,7 +382,9 @@ def test_a_failed_item_raises_where_it_is_read() -> None:
     values = mapped(1, 0, 2)["over"]
     assert (values[0], values[2]) == (1.0, 0.5)
     for read in (lambda: values[1], lambda: values[-2], lambda: values[:2], lambda: list(values)):
-        with pytest.raises(StepNotRunError, match=r"over\[1\] has no value: its state is failed") as caught:
+        with pytest.raises(
+            StepNotRunError, match=r"over\[1\] has no value: step 'over\[1\]' failed: ZeroDiv"
+        ) as caught:
             read()
         assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
@@ -364,6 +409,31 @@ def test_items_have_results_of_their_own() -> None:
     ]
     assert [item.step_name for item in items[1:]] == ["over[1]", "over[2]"]
     assert (items[1].error_line, items[2].output) == ("ZeroDivisionError: division by zero", 0.5)
+
+
+def test_an_item_is_found_by_its_name() -> None:
+    result = mapped(1, 0, 2)
+    steps = result.step_results
+    assert (steps["over[1]"].index, steps["over[1]"].state, steps["over[2]"].output) == (1, "failed", 0.5)
+    assert (result["over[2]"], result.get("over[1]", 7), result.get("over[3]", 8)) == (0.5, 7, 8)
+    assert (list(steps), len(steps), steps.get("over[3]")) == (["over"], 1, None)
+    for each in (result, steps):
+        assert [name in each for name in ("over[0]", "over[2]")] == [True, True]
+        assert [name in each for name in ("over[3]", "over[-1]", "over[01]", "over[x]", "r[0]")] == [False] * 5
+
+
+def test_an_item_that_is_not_there_is_a_key_error_that_says_how_many_there_are() -> None:
+    result = mapped(1, 2)
+    for read in (lambda: result["over[2]"], lambda: result.step_results["over[2]"]):
+        with pytest.raises(KeyError, match=r"step 'over\[2\]' in this run; step 'over' has 2 items"):
+            read()
+    with pytest.raises(KeyError, match=r"no step 'one\[0\]' in this run; step 'one' is no mapped step"):
+        good().step_results["one[0]"]
+
+
+def test_a_step_that_is_called_like_an_item_goes_first() -> None:
+    result = Pipeline("p").map(same, [1, 2], name="m").add_step(same, "m[0]", {"value": 3}).run()
+    assert (result["m[0]"], result.step_results["m[0]"].index, result["m[1]"]) == (3, None, 2)
 
 
 def test_an_ordinary_step_has_no_items() -> None:
@@ -410,6 +480,12 @@ def test_the_summary_of_a_success_says_so() -> None:
 
 def test_the_summary_counts_the_items_of_a_map() -> None:
     assert "over (2 items): " in mapped(1, 2).summary()
+
+
+def test_the_summary_counts_the_items_that_failed() -> None:
+    summary = mapped(*range(-400, 600), *[0] * 333).summary()
+    assert "(1,333 items): " in summary
+    assert "s failed: 334 of 1,333 items failed, first: over[400]: ZeroDivisionError: division by zero" in summary
 
 
 def test_the_summary_of_many_steps_puts_those_of_one_function_together() -> None:

@@ -12,16 +12,17 @@ number; it makes no object for a step. A value is loaded when it is read.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from functools import cached_property
 from itertools import compress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowyml._traceback import message_text
-from flowyml._words import counted, nearest
+from flowyml._words import counted, cut, nearest
 from flowyml.errors import StepNotRunError
 from flowyml.state import CODES, STATES, StepState
 from flowyml.store.values import MISSING, Outputs
@@ -33,9 +34,15 @@ if TYPE_CHECKING:
     from flowyml.run import Run
 
 _UPSTREAM_FAILED = CODES[StepState.UPSTREAM_FAILED]
+_ITEM = re.compile(r"(?P<step>.+)\[(?P<index>0|[1-9][0-9]{0,18})\]", re.DOTALL)
 _OWN_FAILURES = {CODES[StepState.FAILED], CODES[StepState.TIMED_OUT]}
 # What an interrupt cut off is cancelled.
 _AT_THE_END = bytes(code if code >= CODES[StepState.SUCCESS] else CODES[StepState.CANCELLED] for code in range(256))
+_WHY_NOT = {
+    StepState.CANCELLED: "it was cancelled before it was finished",
+    StepState.SKIPPED: "it was skipped: its condition, or that of a step before it, did not hold",
+    StepState.UPSTREAM_FAILED: "it did not run, a step before it failed",
+}
 # From the states of all items to one byte each: 1 where there is a value.
 _HAS_VALUE = bytes(code < len(STATES) and STATES[code].has_value for code in range(256))
 
@@ -96,6 +103,21 @@ class Record:
             return item
         return bisect_right(self.plan.firsts, item, hi=len(self.plan.forms)) - 1
 
+    def find(self, name: object) -> tuple[int, int | None] | None:
+        """Return step and index by the name that messages use: "load" is a step, "load[3]" an item of a mapped one."""
+        if not isinstance(name, str):
+            return None
+        node = self.plan.numbers.get(name)
+        if node is not None:
+            return node, None
+        node, index = self._item_called(name)
+        return None if node is None or index >= len(self.items_of(node)) or not self.is_mapped(node) else (node, index)
+
+    def _item_called(self, name: str) -> tuple[int | None, int]:
+        """Return the step and the index that the name of an item tells, whether there is that item or not."""
+        parts = _ITEM.fullmatch(name)
+        return (self.plan.numbers.get(parts["step"]), int(parts["index"])) if parts else (None, 0)
+
     def is_mapped(self, node: int) -> bool:
         """Tell whether a step is a mapped one."""
         return self.plan.forms[node].items is not None
@@ -136,14 +158,32 @@ class Record:
         """Return the items that failed on their own account."""
         return sorted(self.failures)
 
+    def first_failure(self, items: range) -> int | None:
+        """Return the first of these items that failed on its own account."""
+        return min((item for item in self.failures if item in items), default=None)
+
+    def failure_line(self, node: int) -> str | None:
+        """Say how many items of a mapped step failed, and the first of them; `None` for other steps."""
+        items = self.items_of(node)
+        first = self.first_failure(items) if self.is_mapped(node) else None
+        if first is None:
+            return None
+        failed = sum(self.states.count(code, items.start, items.stop) for code in _OWN_FAILURES)
+        line = error_line(self.failures[first])
+        return f"{failed:,} of {counted(len(items), 'item')} failed, first: {self.plan.name_of_item(first)}: {line}"
+
     def reason(self, node: int, state: StepState) -> str | None:
         """Say why a step without an exception has no value."""
         if state is StepState.UPSTREAM_FAILED:
-            return f"did not run: {self._culprit(node)} failed"
+            culprit = self._culprit(node)
+            return f"did not run: {'a step before it' if culprit is None else self._called(culprit)} failed"
         return "cancelled before it was finished" if state is StepState.CANCELLED else None
 
-    def _culprit(self, node: int) -> str:
-        """Name a failed step that this one depends on, near or far; each step is passed once for all questions."""
+    def _called(self, node: int) -> str:
+        return f"step {self.plan.names[node]!r}"
+
+    def _culprit(self, node: int) -> int | None:
+        """Return a failed step that this one depends on, near or far; each step is passed once for all questions."""
         path, at = [], node
         while at not in self._culprits:
             path.append(at)
@@ -154,10 +194,10 @@ class Record:
                 break
             further = next((each for each in before if self._ended(each, {_UPSTREAM_FAILED})), None)
             if further is None:
-                return "a step before it"
+                return None
             at = further
         self._culprits.update(dict.fromkeys(path, self._culprits[at]))
-        return f"step {self.plan.names[self._culprits[at]]!r}"
+        return self._culprits[at]
 
     def _ended(self, node: int, codes: set[int]) -> bool:
         items = self.items_of(node)
@@ -192,13 +232,26 @@ class Record:
         """
         if self.has_value[item]:
             return self.values.read(item) if output is None else self.values.read_output(item, output)
-        node = self.node_of(item)
-        name = self.plan.item_name(node, item - self.plan.firsts[node] if self.is_mapped(node) else None)
+        name = self.plan.name_of_item(item)
         if item in self.values.dropped:
             reason = "it was dropped after its last reader, as keep= asked"
             raise StepNotRunError(name, reason)
-        reason = f"its state is {self.state(item)}"
-        raise StepNotRunError(name, reason) from self.failures.get(item)
+        reason, cause = self._why_not(item)
+        raise StepNotRunError(name, reason) from cause
+
+    def _why_not(self, item: int) -> tuple[str, BaseException | None]:
+        """Say why an item has no value, and return the exception that is the reason."""
+        state, failed = self.state(item), item
+        if state is StepState.UPSTREAM_FAILED:
+            culprit = self._culprit(self.node_of(item))
+            first = None if culprit is None else self.first_failure(self.items_of(culprit))
+            failed = item if first is None else first
+        error = self.failures.get(failed)
+        if error is None:
+            return _WHY_NOT.get(state, f"its state is {state}"), None
+        before = "" if failed == item else "it did not run, "
+        word = str(self.state(failed)).replace("_", " ")
+        return f"{before}step {self.plan.name_of_item(failed)!r} {word}: {cut(error_line(error))}", error
 
     def asset(self, name: str) -> Any:
         """Return the value of an asset.
@@ -244,8 +297,15 @@ class Record:
 
     def no_such(self, name: object) -> str:
         """Return the text of the `KeyError` for a name that is neither asset nor step."""
-        near = nearest(str(name), [*self.plan.names, *self.plan.all_assets()])
-        return f"no asset or step {name!r} in this run{near}"
+        return f"no asset or step {name!r} in this run{self.hint(name, [*self.plan.names, *self.plan.all_assets()])}"
+
+    def hint(self, name: object, known: Iterable[str]) -> str:
+        """Say what could be meant by a name that does not exist: another name, or an item among those there are."""
+        node, _ = self._item_called(str(name))
+        if node is None:
+            return nearest(str(name), known)
+        size = f"has {counted(len(self.items_of(node)), 'item')}" if self.is_mapped(node) else "is no mapped step"
+        return f"; step {self.plan.names[node]!r} {size}"
 
 
 def error_line(error: BaseException) -> str:

@@ -65,6 +65,15 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def cut(text: str, most: int = 300) -> str:
+    """Return a line of at most so many characters.
+
+    >>> cut("a long line", 9)
+    'a long...'
+    """
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 def listed(names: Iterable[str], most: int = 5) -> str:
     """Return names in quotes, the first few of them.
 

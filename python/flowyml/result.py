@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowyml._record import Record, error_line
 from flowyml._traceback import error_text
-from flowyml._words import counted, nearest
+from flowyml._words import counted
 from flowyml.errors import StepError
 from flowyml.report.summary import MOST_LINES, MOST_TROUBLES, summary, summary_by_function
 from flowyml.state import StepState
@@ -83,22 +83,22 @@ class PipelineResult:
         return [_result_of(self._record, item) for item in self._record.own_failures()[:most]]
 
     def __getitem__(self, name: str) -> Any:
-        """Return an asset, or else a step's whole return value.
+        """Return an asset, or else a step's whole return value, or that of one item: `result["name[3]"]`.
 
         Raises:
-            KeyError: If there is neither, with near matches.
+            KeyError: If there is none, with near matches.
             StepNotRunError: If the step has no value, saying why.
         """
         record = self._record
-        if record.plan.assets.find(name) is None and name in record.plan.numbers:
-            return record.value_of(record.plan.numbers[name])
+        found = record.find(name)
+        if found is not None and record.plan.assets.find(name) is None:
+            return record.value_of(*found)
         return record.asset(name)
 
     def __contains__(self, name: object) -> bool:
-        """Tell whether there is an asset or step of that name, with a value or without."""
-        return isinstance(name, str) and (
-            name in self._record.plan.numbers or self._record.plan.assets.find(name) is not None
-        )
+        """Tell whether there is an asset, step or item of that name, with a value or without."""
+        record = self._record
+        return isinstance(name, str) and (record.find(name) is not None or record.plan.assets.find(name) is not None)
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return an asset or a step's value, or the default where there is none."""
@@ -221,7 +221,7 @@ class StepResult:
         failures, items = self._record.failures, self._items
         if len(items) == 1:
             return failures.get(items[0])
-        first = min((item for item in failures if item in items), default=None)
+        first = self._record.first_failure(items)
         return None if first is None else failures[first]
 
     @property
@@ -235,6 +235,12 @@ class StepResult:
         """Type and message of the exception in one line, or why the step did not run."""
         exception = self.exception
         return self._record.reason(self._node, self.state) if exception is None else error_line(exception)
+
+    @property
+    def failure_line(self) -> str | None:
+        """The `error_line`; of a mapped step how many items failed, and that of the first."""
+        of_items = self._record.failure_line(self._node) if self._index is None else None
+        return of_items or self.error_line
 
     @property
     def started_at(self) -> datetime | None:
@@ -391,7 +397,7 @@ class _Items(ItemsView[str, Any]):
 
 
 class _StepResults(Mapping[str, StepResult]):
-    """Step results by name, in add order."""
+    """Step results by name, in add order; items of mapped steps are found by theirs, too."""
 
     __slots__ = ("_record",)
 
@@ -399,14 +405,14 @@ class _StepResults(Mapping[str, StepResult]):
         self._record = record
 
     def __getitem__(self, name: str) -> StepResult:
-        plan = self._record.plan
-        node = plan.numbers.get(name)
-        if node is None:
-            raise KeyError(f"no step {name!r} in this run{nearest(str(name), plan.names)}")
-        return StepResult(self._record, node)
+        record = self._record
+        found = record.find(name)
+        if found is None:
+            raise KeyError(f"no step {name!r} in this run{record.hint(name, record.plan.names)}")
+        return StepResult(record, *found)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._record.plan.numbers
+        return self._record.find(name) is not None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._record.plan.names)

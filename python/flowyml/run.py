@@ -24,7 +24,7 @@ from flowyml import seeding
 from flowyml._core import Scheduler
 from flowyml._interrupts import Interrupts
 from flowyml._record import error_line
-from flowyml._words import nearest
+from flowyml._words import counted, cut, nearest
 from flowyml.conditions import Skipped
 from flowyml.errors import RunInterrupted
 from flowyml.result import PipelineResult
@@ -264,17 +264,28 @@ def execute(run: Run, executor: Executes, *, quiet: bool = False) -> PipelineRes
 def _log_failures(run: Run) -> None:
     failures, scheduler = run.failures, run.scheduler
     first = [
-        f"  {run.item_name(item)} ({STATES[scheduler.state(item)]}): {error_line(failures[item])}"
+        cut(f"  {run.item_name(item)} ({STATES[scheduler.state(item)]}): {error_line(failures[item])}")
         for item in sorted(failures)[:_SHOWN_FAILURES]
     ]
     more = len(failures) - len(first)
     _log.error(
-        "pipeline %r: %d step(s) failed, result.success is False\n%s%s",
+        "pipeline %r: %s failed, result.success is False\n%s%s",
         run.plan.name,
-        len(failures),
+        _how_many(run),
         "\n".join(first),
-        f"\n  ... and {more} more: see result.failed" if more > 0 else "",
+        f"\n  ... and {more:,} more: see result.failed" if more > 0 else "",
     )
+
+
+def _how_many(run: Run) -> str:
+    """Return how many steps failed, and how many items of mapped ones."""
+    nodes = [run.node_of[item] for item in run.failures]
+    mapped = [node for node in nodes if run.plan.forms[node].items is not None]
+    steps = len(nodes) - len(mapped)
+    parts = [counted(steps, "step")] if steps or not mapped else []
+    if mapped:
+        parts.append(f"{counted(len(mapped), 'item')} of {counted(len(set(mapped)), 'mapped step')}")
+    return " and ".join(parts)
 
 
 def _keep_mask(plan: Plan, keep: str | Sequence[str]) -> bytes | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from flowyml._words import counted
+from flowyml._words import counted, cut
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         @property
         def retries(self) -> int: ...  # noqa: D102
         @property
-        def error_line(self) -> str | None: ...  # noqa: D102
+        def failure_line(self) -> str | None: ...  # noqa: D102
         @property
         def items(self) -> Sequence[object]: ...  # noqa: D102
 
@@ -86,7 +86,8 @@ def _line(step: StepLine) -> str:
     state = str(step.state)
     count = f" ({counted(len(step.items), 'item')})" if step.items else ""
     retries = f" [{step.retries} {'retry' if step.retries == 1 else 'retries'}]" if step.retries else ""
-    tail = f": {step.error_line}" if step.error_line else ""
+    failure = step.failure_line
+    tail = f": {cut(failure)}" if failure else ""
     word = "" if state == "success" else f" {state}"
     return f"{_SIGNS.get(state, '·')} {step.step_name}{count}: {step.duration_seconds:.2f}s{word}{retries}{tail}"
 
