@@ -175,6 +175,14 @@ def test_mermaid_escapes_labels():
     assert re.sub(r"#(\d+);", lambda found: chr(int(found[1])), label[1]) == UGLY.replace("\n", " ")
 
 
+@pytest.mark.parametrize("name", ["1. first", "2) second", "- third", "* fourth", "+ fifth"])
+def test_mermaid_sees_no_list_in_a_label(name):
+    """Mermaid draws "Unsupported markdown: list" for what begins like one."""
+    text = Pipeline("p").add_step(load_data, name=name).visualize("mermaid")
+    assert name not in text
+    assert name.replace(" ", "\N{NO-BREAK SPACE}") in text
+
+
 def test_dot_escapes_labels():
     lines = Pipeline(UGLY).add_step(load_data, name=UGLY).visualize("dot").split("\n")
     label = re.fullmatch(r'    n0 \[label="((?:[^"\\]|\\.)*)"\];', lines[3])

@@ -60,6 +60,18 @@ def check_results() -> None:
     assert_type(result.failed, list[StepResult])
 
 
+def check_the_graph() -> None:
+    """Views are mappings by name, pictures are text."""
+    pipeline = Pipeline("typed").add_steps([double, len])
+    assert_type(list(pipeline.dag.nodes), list[str])
+    assert_type(pipeline.dag.nodes["double"].items, int | None)
+    assert_type("double" in pipeline.dag.edges["len"], bool)
+    assert_type(pipeline.dag.validate(), tuple[list[str], list[str]])
+    assert_type(pipeline.visualize("svg"), str)
+    assert_type(pipeline.explain("len").missing, tuple[str, ...])
+    pipeline.visualize("png")  # type: ignore[arg-type]
+
+
 def check_parallel_map() -> None:
     """The results have the type of the function's."""
     assert_type(parallel_map(double, [1, 2]), list[int])

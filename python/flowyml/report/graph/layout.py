@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _ORDER_SWEEPS = 12
 _PLACE_SWEEPS = 13  # the last from top to bottom, so that chains hang straight
+# Of a drawing with more boxes and bends than this nobody counts the crossings.
+_LARGE = 3_000
 # Bends are held to a straight line more than boxes are to the middle of their neighbours.
 _BEND_WEIGHT = 4.0
 
@@ -98,7 +100,7 @@ class _Placing:
 
     def _reduce_crossings(self) -> None:
         best, fewest = [row[:] for row in self.rows], self._crossings()
-        for sweep in range(_ORDER_SWEEPS):
+        for sweep in range(_ORDER_SWEEPS if len(self.widths) < _LARGE else 2):
             if not fewest:
                 break
             down = sweep % 2 == 0

@@ -6,6 +6,7 @@ in a label is written as a numeric entity ("#34;", the form that mermaid has for
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from flowyml.report.graph.text import one_line
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from flowyml.report.graph.picture import Box, Picture
 
 _SYNTAX = frozenset('"#&;<>`\\%$')
+# What begins like a list is refused by mermaid ("Unsupported markdown: list"), unless its space is a no-break space.
+_LIST = re.compile(r"^(\d+[.)]|[-+*]) ")
 # Opening and closing of a box: a step, one that stands for several calls, an input.
 _STEP, _MANY, _INPUT = ("[", "]"), ("[[", "]]"), ("([", "])")
 
@@ -59,4 +62,5 @@ def _escaped(label: str) -> str:
     >>> _escaped('say "a" < b #1')
     'say #34;a#34; #60; b #35;1'
     """
-    return "".join(f"#{ord(letter)};" if letter in _SYNTAX else letter for letter in one_line(label))
+    line = _LIST.sub("\\1\N{NO-BREAK SPACE}", one_line(label))
+    return "".join(f"#{ord(letter)};" if letter in _SYNTAX else letter for letter in line)
