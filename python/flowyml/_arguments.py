@@ -59,20 +59,6 @@ def warn_out_of_scope(where: str, unknown: Mapping[str, object], known: Sequence
         warnings.warn(f"{where} ignores {names}: out of scope of this package", UserWarning, stacklevel=3)
 
 
-def checked_text(what: str, text: Any) -> str:
-    """Return a name as a plain string.
-
-    Raises:
-        TypeError: If it is no string.
-        ValueError: If it is empty.
-    """
-    if not isinstance(text, str):
-        raise TypeError(f"{what} must be a string, got {type(text).__name__} {text!r:.60}")
-    if not text:
-        raise ValueError(f"{what} must not be empty")
-    return str(text)
-
-
 def checked_seed(seed: Any) -> int | None:
     """Return a seed as a plain number.
 

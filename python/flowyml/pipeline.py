@@ -17,7 +17,6 @@ from flowyml._arguments import (
     checked_items,
     checked_params,
     checked_seed,
-    checked_text,
     checked_values,
     shape_of,
     warn_out_of_scope,
@@ -30,7 +29,7 @@ from flowyml.forms import Form, Place
 from flowyml.options import OPTION_NAMES
 from flowyml.plan import Columns, Plan
 from flowyml.run import Run, execute
-from flowyml.steps import Step, as_step, checked_inputs, checked_names, checked_outputs
+from flowyml.steps import Step, as_step, checked_inputs, checked_names, checked_outputs, checked_text
 from flowyml.wiring import Scope
 
 if TYPE_CHECKING:

@@ -82,7 +82,7 @@ class Step(Generic[P, R_co]):
         """Check the function and keep what was said about it."""
         _wear(self, checked_function(func))
         self.func = func
-        self.name = default_name(func) if name is None else checked_name(name)
+        self.name = default_name(func) if name is None else checked_text("the name of a step", name)
         self.inputs = checked_inputs(inputs, self.name)
         self.outputs = checked_outputs(outputs, self.name)
         marked = getattr(func, "__flowyml_retry__", None)
@@ -290,18 +290,18 @@ def default_name(func: Any) -> str:
     return "lambda" if name == "<lambda>" else name
 
 
-def checked_name(name: Any) -> str:
-    """Return the name of a step.
+def checked_text(what: str, text: Any) -> str:
+    """Return a name as a plain string.
 
     Raises:
         TypeError: If it is no string.
         ValueError: If it is empty.
     """
-    if not isinstance(name, str):
-        raise TypeError(f"the name of a step must be a string, got {type(name).__name__} {name!r:.60}")
-    if not name:
-        raise ValueError("the name of a step must not be empty")
-    return str(name)
+    if not isinstance(text, str):
+        raise TypeError(f"{what} must be a string, got {type(text).__name__} {text!r:.60}")
+    if not text:
+        raise ValueError(f"{what} must not be empty")
+    return str(text)
 
 
 def checked_inputs(inputs: Any, step: str) -> Any:
