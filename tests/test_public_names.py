@@ -24,7 +24,9 @@ PUBLIC = {
     "ExponentialBackoff",
     "RetryConfig",
     "retry",
-    # conditions
+    # control flow
+    "If",
+    "Switch",
     "unless",
     "when",
     # running

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from flowyml.conditions import when as when
     from flowyml.contexts import Context as Context
     from flowyml.contexts import context as context
+    from flowyml.control import If as If
+    from flowyml.control import Switch as Switch
     from flowyml.errors import CycleError as CycleError
     from flowyml.errors import ExecutorError as ExecutorError
     from flowyml.errors import FlowymlError as FlowymlError
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "flowyml.conditions": ("unless", "when"),
     "flowyml.contexts": ("Context", "context"),
+    "flowyml.control": ("If", "Switch"),
     "flowyml.errors": (
         "CycleError",
         "ExecutorError",

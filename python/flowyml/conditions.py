@@ -91,7 +91,7 @@ def unless(predicate: Callable[..., Any]) -> Callable[[F], F]:
 
 
 def _decorator(name: str, predicate: Any, *, wanted: bool) -> Callable[[F], F]:
-    guard = Guard(_checked(f"@{name}", predicate), wanted)
+    guard = Guard(checked_predicate(f"@{name}", predicate), wanted)
 
     def decorate(func: Any) -> Any:
         guarded = getattr(type(func), "_with_guard", None)
@@ -111,23 +111,27 @@ def checked_condition(predicate: Any, step: str) -> Guard:
     Raises:
         TypeError: If it is no function that can be asked.
     """
-    return Guard(_checked(f"condition of step {step!r}", predicate), wanted=True)
+    return Guard(checked_predicate(f"condition of step {step!r}", predicate), wanted=True)
 
 
 def checked_skip(predicate: Any, step: str) -> Guard:
     """Return the `skip_if=` of a step as a guard, like `checked_condition`."""
-    return Guard(_checked(f"skip_if of step {step!r}", predicate), wanted=False)
+    return Guard(checked_predicate(f"skip_if of step {step!r}", predicate), wanted=False)
 
 
-def _checked(what: str, predicate: Any) -> Any:
+def checked_predicate(what: str, predicate: Any) -> Any:
+    """Return a function that can be asked.
+
+    Raises:
+        TypeError: If it is none.
+    """
     if not callable(predicate):
         raise TypeError(
-            f"{what} must be a function of the step's arguments that says yes or no, "
-            f"got {type(predicate).__name__} {predicate!r:.60}"
+            f"{what} must be a function that can be asked, got {type(predicate).__name__} {predicate!r:.60}"
         )
     for kind in (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction):
         if kind(predicate):
-            raise TypeError(f"{what} must be a plain function: what {predicate!r:.80} returns is no yes or no")
+            raise TypeError(f"{what} must be a plain function: what {predicate!r:.80} returns is no answer")
     return predicate
 
 

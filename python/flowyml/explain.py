@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from flowyml._words import listed
 from flowyml.options import NO_OPTIONS
 from flowyml.store.values import Gather, Items, Output, Present
-from flowyml.wiring import ASSET, CHOICE, ITEM, PARAM, SPREAD, Wiring
+from flowyml.wiring import ASSET, CHOICE, ITEM, PARAM, SPREAD, VIEW, Wiring
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -102,6 +102,8 @@ class Traced:
         if kind == CHOICE:
             chosen = self._argument(name, ASSET, which[0])
             return chosen._replace(source=f"{chosen.source}, else its default {which[1]!r:.40}")
+        if kind == VIEW:
+            return Argument(name, "what the steps before it produced, and the context")
         if kind in {ASSET, SPREAD}:
             implicit = name in wiring.implicit
             rule = "implicit: it has the parameter's name" if implicit else self._declaration(name)

@@ -48,6 +48,10 @@ class Options:
         guards = self.guards
         return Guards(guards, signature).signature.names if guards else signature.names
 
+    def with_guard(self, guard: Guard) -> Options:
+        """Return these options with one more condition, asked before all others."""
+        return replace(self, decorated=(guard, *self.decorated))
+
     def but(self, step: str, given: Mapping[str, Any]) -> Options:
         """Return these options with those that were given in their place; `None` means not given.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from flowyml._arguments import (
     as_context,
@@ -23,6 +23,7 @@ from flowyml._arguments import (
 )
 from flowyml._loading import refuse_if_loading
 from flowyml._words import counted, nearest, unknown_keywords
+from flowyml.control import Branching
 from flowyml.errors import FlowymlError, PipelineValidationError
 from flowyml.executors.local import LocalExecutor
 from flowyml.forms import Form, Place
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from flowyml.contexts import Context
+    from flowyml.control import If, Switch
     from flowyml.dag import DAG
     from flowyml.executors.contract import Executor
     from flowyml.explain import Explanation
@@ -153,6 +155,9 @@ class Pipeline:
             alike = shaped is not None
         key = (id(step), keys, id(frame.f_code), frame.f_lasti, shape)
         form = self._known_forms.get(key) if alike else None
+        if form is None and isinstance(step, Branching):
+            given = {"params": params, "inputs": inputs, "outputs": outputs, "after": after}
+            return self._branch(step, Place(frame.f_code, frame.f_lasti), name, given, options)
         if form is None:
             place = Place(frame.f_code, frame.f_lasti)
             form = self._form(step, params, place, inputs=inputs, outputs=outputs, after=after, options=options)
@@ -217,6 +222,24 @@ class Pipeline:
         form.items = checked_items(items, self._is_produced)
         self._append(form, name, tuple((params or {}).values()))
         return self
+
+    def add_control_flow(self, control: If | Switch) -> Pipeline:
+        """Add a decision and its branches: nodes of the graph, after all steps added so far (or its `after=`).
+
+        Args:
+            control: An `If` or a `Switch`; see there. `add_step` and `add_steps` take them, too.
+
+        Returns:
+            The pipeline itself.
+
+        Raises:
+            TypeError: If it is neither.
+            ValueError: If it has no branches, or a branch has the name of another step.
+        """
+        frame = sys._getframe(1)  # noqa: SLF001
+        if not isinstance(control, Branching):
+            raise TypeError(f"add_control_flow() takes an If or a Switch, got {type(control).__name__} {control!r:.60}")
+        return self._branch(control, Place(frame.f_code, frame.f_lasti))
 
     def add_steps(self, steps: Iterable[Step[..., Any] | Callable[..., Any]]) -> Pipeline:
         """Add several steps under their own names.
@@ -530,7 +553,35 @@ class Pipeline:
         if callable(steps) or not hasattr(steps, "__iter__"):
             raise TypeError(f"add_steps() takes several steps, in a list; got {steps!r:.60}")
         for step in steps:
-            self._append(self._form(step, None, place), None, _NOTHING)
+            if isinstance(step, Branching):
+                self._branch(step, place)
+            else:
+                self._append(self._form(step, None, place), None, _NOTHING)
+        return self
+
+    def _branch(
+        self,
+        control: Branching,
+        place: Place,
+        name: Any = None,
+        given: Mapping[str, Any] | None = None,
+        options: tuple[Any, ...] = _NO_OPTIONS,
+    ) -> Pipeline:
+        """Add a decision, then its branches behind its answer."""
+        kind = type(control).__name__
+        if options != _NO_OPTIONS or any(value is not None for value in (given or {}).values()):
+            raise TypeError(f"add_step({kind}(...)) takes a name only; say the rest in {kind} and its steps")
+        decision = control.decision_name(self._numbers, name)
+        branches = list(control.branches(decision))
+        if not branches:
+            raise ValueError(f"{kind} has no branch to choose")
+        step = Step(control.decision, name=decision, run_if="any")
+        after = tuple(self._numbers) if control.after is None else control.after
+        self._append(Form(step, (), place, after=after, options=step.options), decision, _NOTHING)
+        for branch, guard in branches:
+            form = self._form(branch, None, place)
+            form.options = form.options.with_guard(guard)
+            self._append(form, None, _NOTHING)
         return self
 
     def _form(

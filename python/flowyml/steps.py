@@ -117,8 +117,7 @@ class Step(Generic[P, R_co]):
 
     def _with_guard(self, guard: Guard) -> Step[..., Any]:
         """Return this step with one more condition; `@when` and `@unless` above `@step` ask for it."""
-        options = replace(self.options, decorated=(guard, *self.options.decorated))
-        return _rebuild(self.func, self.name, self.inputs, self.outputs, options)
+        return _rebuild(self.func, self.name, self.inputs, self.outputs, self.options.with_guard(guard))
 
     def _is_importable(self) -> bool:
         module, qualname = self.__dict__.get("__module__"), self.__dict__.get("__qualname__", "")

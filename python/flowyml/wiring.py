@@ -17,13 +17,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowyml._coroutines import blocking
 from flowyml._words import listed
 from flowyml.conditions import Guards
+from flowyml.control import Before, Decision, Kept, Seen
 from flowyml.forms import is_glob
-from flowyml.store.values import MISSING, Gather, Items, Output, Present, Reference
+from flowyml.store.values import MISSING, Gather, Items, Output, Outputs, Present, Reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
     from flowyml.steps import Inputs
 
 # Where an argument comes from; the second half of a source says which. A choice is an asset, or in a join the default
-# of its parameter where the asset has no value.
-PARAM, ITEM, ASSET, VALUE, SPREAD, CHOICE = range(6)
+# of its parameter where the asset has no value. A view is what a decision sees of the steps before it.
+PARAM, ITEM, ASSET, VALUE, SPREAD, CHOICE, VIEW = range(7)
 
 
 @dataclass(slots=True, eq=False)
@@ -79,6 +80,8 @@ class Template:
             elif kind == CHOICE:
                 value = read(references[which[0]])
                 arguments.append(which[1] if value is MISSING else value)
+            elif kind == VIEW:
+                arguments.append(which.seen(references, read))
             else:
                 arguments.extend(read(references[which]))
         return arguments
@@ -89,6 +92,29 @@ class Template:
         if not count:
             return self.function(*arguments)
         return self.function(*arguments[:-count], **dict(zip(self.keywords, arguments[-count:], strict=True)))
+
+
+class View(NamedTuple):
+    """What a decision may look at.
+
+    Attributes:
+        before: The steps, in the order of the references to their values.
+        params: The context and the run's inputs.
+    """
+
+    before: tuple[Before, ...]
+    params: dict[str, Any]
+
+    def seen(self, references: Sequence[Any], read: Any, decode: Callable[[bytes], Any] | None = None) -> Seen:
+        """Return it with the values of a run; `decode` loads what `read` gives."""
+        values: dict[str, Sequence[Any]] = {}
+        for before, reference in zip(self.before, references, strict=True):
+            kept = read(reference)
+            if isinstance(kept, Outputs):
+                values[before.name] = kept.parts
+            elif kept is not MISSING:
+                values[before.name] = (Kept(kept) if isinstance(reference.reference, Items) else kept,)
+        return Seen(self.before, values, self.params, decode)
 
 
 @dataclass(slots=True)
@@ -211,6 +237,8 @@ class Wiring:
     def wire(self) -> Wired:
         """Go through the sources in order of precedence."""
         self._take_params()
+        if isinstance(self.form.step.func, Decision):
+            self._take_view()
         if self.signature.readable:
             self._take_item()
             self._take_inputs()
@@ -247,6 +275,17 @@ class Wiring:
         if parameter == signature.var_positional:
             return f"; *{parameter} takes inputs: inputs={{{parameter!r}: [...]}}"
         return signature.near(parameter) or f"; it takes {listed(signature.names) or 'no parameters'}"
+
+    def _take_view(self) -> None:
+        """A decision looks at the steps that it waits for, the reason why it names them."""
+        before = []
+        for name in self.form.after:
+            node = self.assets.names.get(name)
+            if node is not None:
+                before.append(Before(name, self.assets.forms[node].outputs or (name,)))
+                first, items = self.assets.firsts[node], self.assets.forms[node].items
+                self.references.append(Present(first if items is None else Items(first, len(items))))
+        self.sources["context"] = (VIEW, View(tuple(before), {**self.scope.context, **self.scope.inputs}))
 
     def _take_item(self) -> None:
         """The item of a map goes to the first parameter that is free, by position if there is such a one."""

@@ -18,9 +18,9 @@ from flowyml.conditions import Guarded
 from flowyml.errors import SerializationError
 from flowyml.executors._processes import wire
 from flowyml.executors._processes.payload import Payload, build_payload
-from flowyml.executors._processes.values import dump_value
+from flowyml.executors._processes.values import dump_value, load_value
 from flowyml.store.values import MISSING
-from flowyml.wiring import ASSET, CHOICE, ITEM, PARAM, SPREAD
+from flowyml.wiring import ASSET, CHOICE, ITEM, PARAM, SPREAD, VIEW
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -195,6 +195,10 @@ class CallWriter:
                 arguments.append(
                     wire.slim(value, message.segments) if given else self._encoded(message, which[1], node)
                 )
+            elif kind == VIEW:
+                seen = which.seen(references, run.values.argument, load_value)
+                data = dump_value(seen, f"what step {self._plan.names[node]!r} looks at")
+                arguments.append(wire.slim(data, message.segments))
             elif kind == SPREAD:
                 arguments.extend(wire.slim(run.values.argument(references[which]), message.segments))
             else:
