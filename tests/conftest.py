@@ -22,6 +22,7 @@ EXECUTORS: dict[str, Callable[[], Any]] = {
     "local": lambda: flowyml.LocalExecutor(),  # noqa: PLW0108  names are looked up when a test asks
     "thread": lambda: flowyml.ParallelExecutor(max_workers=2, backend="thread"),
     "process": lambda: flowyml.ParallelExecutor(max_workers=2, backend="process"),
+    "async": lambda: flowyml.ParallelExecutor(max_workers=2, backend="async"),
 }
 
 # Time limits are pytest-timeout's. In CI every run draws the same examples.

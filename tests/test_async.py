@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -11,7 +13,16 @@ from typing import Any
 
 import pytest
 
-from flowyml import ParallelExecutor, Pipeline, PipelineValidationError, StepError, get_context, step
+from flowyml import (
+    ParallelExecutor,
+    Pipeline,
+    PipelineValidationError,
+    StepError,
+    get_context,
+    parallel_map,
+    retry,
+    step,
+)
 
 asked: contextvars.ContextVar[str] = contextvars.ContextVar("asked", default="nobody")
 
@@ -133,3 +144,187 @@ def test_context_variables_of_the_task_are_seen_on_the_local_executor() -> None:
         return (await Pipeline("v").add_step(asked.get, "get").run_async())["get"]
 
     assert asyncio.run(main()) == "me"
+
+
+# ---- backend="async" -----------------------------------------------------------------------------------------------
+
+
+def loop_of(limit: int | None = None) -> ParallelExecutor:
+    return ParallelExecutor(limit, backend="async")
+
+
+def test_steps_are_under_way_at_once_up_to_the_limit() -> None:
+    now, most = 0, 0
+
+    async def fetch(_: int) -> str:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0.01)
+        now -= 1
+        return threading.current_thread().name
+
+    with loop_of(7) as executor:
+        result = Pipeline("limit").map(fetch, range(50)).run(executor=executor)
+    assert (set(result["fetch"]), most) == ({"flowyml-loop"}, 7)
+
+
+def test_ten_thousand_steps_that_sleep_take_as_long_as_the_limit_makes_them() -> None:
+    async def nap(x: int) -> int:
+        await asyncio.sleep(0.1)
+        return x
+
+    with loop_of(2500) as executor:
+        started = time.monotonic()
+        result = Pipeline("naps").map(nap, range(10_000)).run(executor=executor)
+        seconds = time.monotonic() - started
+    assert list(result["nap"]) == list(range(10_000))
+    assert 0.4 <= seconds < 8  # 0.4 s of sleep; the rest is the machine's
+
+
+def test_the_default_limit_is_a_hundred() -> None:
+    assert loop_of().max_workers == 100
+
+
+def test_plain_functions_do_not_hold_up_the_loop() -> None:
+    """The plain one blocks until the coroutine has run."""
+    gate = threading.Event()
+
+    async def opens() -> None:
+        await asyncio.sleep(0)
+        gate.set()
+
+    with loop_of() as executor:
+        pipeline = Pipeline("both").add_step(lambda: gate.wait(20), name="blocks").add_step(opens)
+        assert pipeline.run(executor=executor)["blocks"] is True
+
+
+def test_the_loop_stays_between_runs_and_ends_with_the_executor() -> None:
+    left: list[Any] = []
+    before = set(threading.enumerate())
+
+    async def which() -> int:
+        return id(asyncio.get_running_loop())
+
+    async def leaves() -> None:
+        async def stay() -> None:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                left.append("cancelled")
+                raise
+
+        left.append(asyncio.create_task(stay()))
+        await asyncio.sleep(0)
+
+    with loop_of() as executor:
+        loops = {Pipeline("p").add_step(which).run(executor=executor)["which"] for _ in range(3)}
+        Pipeline("q").add_step(leaves).run(executor=executor)
+    assert len(loops) == 1
+    assert left[1:] == ["cancelled"]
+    assert set(threading.enumerate()) == before
+
+
+def test_fail_fast_begins_nothing_new() -> None:
+    begun = []
+
+    async def fails(x: int) -> None:
+        begun.append(x)
+        await asyncio.sleep(0.001)
+        raise ValueError(x)
+
+    with loop_of(3) as executor:
+        result = Pipeline("f").map(fails, range(100)).run(executor=executor, fail_fast=True)
+    assert not result.success
+    assert len(begun) <= 6
+
+
+def test_a_retry_waits_without_a_slot() -> None:
+    order: list[str] = []
+
+    async def flaky() -> None:
+        order.append("flaky")
+        if order.count("flaky") == 1:
+            raise OSError
+
+    async def other() -> None:
+        order.append("other")
+
+    with loop_of(1) as executor:
+        pipeline = Pipeline("r").add_step(flaky, retry=retry(max_attempts=2, backoff=0.1)).add_step(other)
+        assert pipeline.run(executor=executor).success
+    assert order == ["flaky", "other", "flaky"]
+
+
+def test_a_step_that_cancels_itself_has_failed() -> None:
+    async def quits() -> None:
+        asyncio.current_task().cancel()  # type: ignore[union-attr]
+        await asyncio.sleep(1)
+
+    with loop_of() as executor:
+        result = Pipeline("c").add_step(quits).add_step(soon, params={"value": 1}).run(executor=executor)
+    assert [str(each.state) for each in result.step_results.values()] == ["failed", "success"]
+
+
+def test_conditions_and_several_outputs_of_coroutines() -> None:
+    async def pair(x: int) -> tuple[int, int]:
+        return x, -x
+
+    with loop_of() as executor:
+        pipeline = Pipeline("p").add_step(pair, "yes", {"x": 2}, outputs=["a", "b"], condition=lambda x: x > 1)
+        pipeline.add_step(pair, "no", {"x": 1}, outputs=["c", "d"], condition=lambda x: x > 1)
+        result = pipeline.run(executor=executor)
+    assert dict(result.outputs) == {"a": 2, "b": -2}
+    assert result.step_results["no"].skipped
+
+
+def test_ctrl_c_cancels_what_is_under_way(tmp_path: Path) -> None:
+    code = f"""
+import asyncio, os, signal, time
+from flowyml import ParallelExecutor, Pipeline, RunInterrupted
+async def quick(): return 1
+async def long():
+    try:
+        asyncio.get_running_loop().call_later(0.05, os.kill, os.getpid(), signal.SIGINT)
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        open({str(tmp_path / "cancelled")!r}, "w").close()
+        raise
+executor = ParallelExecutor(backend="async")
+started = time.monotonic()
+try:
+    Pipeline("i").add_step(quick).add_step(long, after="quick").run(executor=executor)
+except RunInterrupted as error:
+    print({{name: str(each.state) for name, each in error.result.step_results.items()}})
+assert time.monotonic() - started < 3
+print(Pipeline("next").add_step(quick).run(executor=executor)["quick"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["{'quick': 'success', 'long': 'cancelled'}", "1"]
+    assert (tmp_path / "cancelled").exists()
+
+
+def test_ctrl_c_leaves_a_blocking_step_behind() -> None:
+    code = """
+import os, signal, threading, time
+from flowyml import ParallelExecutor, Pipeline, RunInterrupted
+def blocks():
+    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+    time.sleep(60)
+started = time.monotonic()
+try:
+    Pipeline("i").add_step(blocks).run(executor=ParallelExecutor(backend="async"))
+except RunInterrupted:
+    print(time.monotonic() - started < 3)
+"""
+    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, timeout=30)
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+
+
+def test_parallel_map_takes_coroutine_functions() -> None:
+    async def double(x: int) -> int:
+        await asyncio.sleep(0)
+        return 2 * x
+
+    assert parallel_map(double, range(5), backend="async") == [0, 2, 4, 6, 8]

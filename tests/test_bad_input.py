@@ -69,7 +69,7 @@ EXECUTORS: dict[str, Wrong] = {
     "a misspelled backend": (
         lambda: ParallelExecutor(2, backend="proces"),
         ValueError,
-        "must be one of 'process', 'thread', got 'proces'; did you mean 'process'",
+        "must be one of 'process', 'thread', 'async', got 'proces'; did you mean 'process'",
     ),
     "no backend": (lambda: ParallelExecutor(2, backend=None), ValueError, "must be one of .* got None"),
     "a backend of another kind": (lambda: ParallelExecutor(2, backend=["thread"]), ValueError, "must be one of"),

@@ -21,12 +21,13 @@ T = TypeVar("T")
 _PATIENCE = 1.0
 
 
-async def in_thread(function: Callable[[], T], cancel: Callable[[], None]) -> T:
+async def in_thread(function: Callable[[], T], cancel: Callable[[], None], *, patience: float = _PATIENCE) -> T:
     """Call a function in a thread of its own, and return what it returns or raise what it raises.
 
     Args:
         function: What is called; it sees the context variables of this task.
         cancel: Called when the task is cancelled; the function should return soon then.
+        patience: How long to wait for that, in seconds.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
@@ -54,5 +55,5 @@ async def in_thread(function: Callable[[], T], cancel: Callable[[], None]) -> T:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
         cancel()
-        await asyncio.wait([future], timeout=_PATIENCE)
+        await asyncio.wait([future], timeout=patience)
         raise

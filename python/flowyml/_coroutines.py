@@ -23,6 +23,14 @@ def blocking(func: Callable[..., Any]) -> Callable[..., Any]:
     return functools.partial(_run, func) if inspect.iscoroutinefunction(called) else func
 
 
+def coroutine_function(function: Callable[..., Any]) -> Callable[..., Any] | None:
+    """Return the coroutine function behind what `blocking` has returned; `None` if it was a plain function."""
+    if isinstance(function, functools.partial) and function.func is _run:
+        found: Callable[..., Any] = function.args[0]
+        return found
+    return None
+
+
 def _run(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     import asyncio
 

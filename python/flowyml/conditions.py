@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flowyml._coroutines import blocking
+from flowyml._coroutines import blocking, coroutine_function
 from flowyml.signatures import Signature
 
 if TYPE_CHECKING:
@@ -239,6 +239,14 @@ class Guarded:
         if not all(check.holds(named, arguments) for check in self.checks):
             raise Skipped
         return self._call(*args, **own)
+
+    def awaited(self) -> Guarded | None:
+        """Return the same, whose calls return a coroutine; `None` if the function is a plain one."""
+        if coroutine_function(self._call) is None:
+            return None
+        copy = Guarded(self.func, self.checks, self.positional, self.variable, self.defaults, self.private)
+        copy._call = self.func
+        return copy
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel by parts: a coroutine function is wrapped anew."""

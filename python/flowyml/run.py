@@ -232,6 +232,13 @@ class Run:
 
         return seeded
 
+    def arguments(self, item: int) -> list[Any]:
+        """Return the arguments of an item's step in call order."""
+        plan, node = self.plan, self.node_of[item]
+        template: Any = plan.templates[node]
+        value = None if template.items is None else template.items[item - plan.firsts[node]]
+        return template.assemble(plan.rows[node], value, plan.references.get(node, ()), self.values.argument)  # type: ignore[no-any-return]
+
     def _call_general(self, template: Template, node: int, item: int) -> Any:
         value = None
         if template.items is not None:

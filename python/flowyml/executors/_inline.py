@@ -93,9 +93,7 @@ def describe(run: Run, batch: Batch, position: int) -> StepContext:
     item, node, index = _located(batch, position)
     plan = run.plan
     form, template = plan.forms[node], plan.templates[node]
-    value = form.items[index] if form.items is not None and index is not None else None
     assert template is not None  # noqa: S101  a plan that runs is wired
-    arguments = template.assemble(plan.rows[node], value, plan.references.get(node, ()), run.values.argument)
     function = template.function if isinstance(template.function, Guarded) else form.step.func
     return StepContext(
         run_id=run.run_id,
@@ -103,7 +101,7 @@ def describe(run: Run, batch: Batch, position: int) -> StepContext:
         step_name=plan.item_name(node, index),
         index=index,
         attempt=run.attempt(item),
-        params=by_name(function, template.keywords, arguments),
+        params=by_name(function, template.keywords, run.arguments(item)),
         worker=batch.worker,
         seed=run.seed_of(item),
     )

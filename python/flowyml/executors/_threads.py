@@ -45,12 +45,12 @@ _SLICE = 0.1
 
 
 # The executors that this thread works for, the innermost first; coroutines and their threads work for them, too.
-_owners: ContextVar[tuple[object, ...]] = ContextVar("flowyml_owners", default=())
+owners: ContextVar[tuple[object, ...]] = ContextVar("flowyml_owners", default=())
 
 
 def works_for(executor: object) -> bool:
     """Tell whether the calling thread is in a step of an executor: it must not wait for that executor's workers."""
-    return any(owner is executor for owner in _owners.get())
+    return any(owner is executor for owner in owners.get())
 
 
 class Claimed:
@@ -223,7 +223,7 @@ class Team:
     def execute(self, run: Run) -> None:
         """Run all steps of a run."""
         workers = max(1, min(self.size, run.plan.item_count))
-        shared = ThreadRun(run, workers, (self._owner(), *_owners.get()))
+        shared = ThreadRun(run, workers, (self._owner(), *owners.get()))
         while len(self._threads) < workers:
             self._start_thread()
         for worker in range(workers):
@@ -266,7 +266,7 @@ def _serve(inbox: Inbox, size: int) -> None:
     _cpus.thread_share.cpus = _cpus.share_of(size)
     while (work := inbox.get()) is not None:
         shared, worker = work
-        _owners.set(shared.owners)
+        owners.set(shared.owners)
         shared.work(worker)
-        _owners.set(())
+        owners.set(())
         del shared, work

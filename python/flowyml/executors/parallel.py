@@ -1,4 +1,4 @@
-"""ParallelExecutor: worker processes or threads, kept warm between runs."""
+"""ParallelExecutor: worker processes, threads or an event loop, kept warm between runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from flowyml.executors.local import LocalExecutor
 if TYPE_CHECKING:
     from flowyml.run import Run
 
-BACKENDS = ("process", "thread")
+BACKENDS = ("process", "thread", "async")
+# How many coroutines are under way at once by default: as many connections as HTTP clients open by default.
+_COROUTINES = 100
 # The core keeps the number of a worker in 16 bits.
 _MOST_WORKERS = 1 << 16
 # Waiting for a turn is done in slices, so that Ctrl-C is seen.
@@ -23,12 +25,13 @@ _SLICE = 0.1
 
 
 class ParallelExecutor(Executor):
-    """Runs steps on worker processes (for CPU-bound steps) or threads (for I/O-bound ones).
+    """Runs steps on worker processes (for CPU-bound steps), on threads or in an event loop (for I/O-bound ones).
 
     Args:
         max_workers: How many workers; the usable CPUs by default (affinity and cgroup quota count), a worker's share of
-            them inside a step.
-        backend: "process" or "thread".
+            them inside a step. With `backend="async"`: how many steps are under way at once, 100 by default.
+        backend: "process", "thread", or "async": coroutine functions run concurrently in one event loop, plain
+            functions in threads beside it, 32 at the most.
 
     Workers start with the first run and stay warm until `shutdown()`, the end of a `with` block, or the end of the
     interpreter. One run at a time: a second thread waits for its turn. A step that runs a pipeline on the very thread
@@ -45,13 +48,16 @@ class ParallelExecutor(Executor):
     """
 
     def __init__(
-        self, max_workers: int | None = None, backend: Literal["process", "thread"] = "process", **unknown: object
+        self,
+        max_workers: int | None = None,
+        backend: Literal["process", "thread", "async"] = "process",
+        **unknown: object,
     ) -> None:
         """Check the arguments; no worker starts."""
         if unknown:
             raise TypeError(unknown_keywords("ParallelExecutor()", unknown, ("max_workers", "backend")))
-        self.max_workers = checked_workers(max_workers)
         self.backend: str = checked_backend(backend)
+        self.max_workers = checked_workers(max_workers, self.backend)
         self._pid = os.getpid()
         self._turn = threading.RLock()
         self._team: Any = None
@@ -97,6 +103,10 @@ class ParallelExecutor(Executor):
     def _new_team(self) -> Any:
         if self.backend == "thread":
             return Team(self.max_workers, self)
+        if self.backend == "async":
+            from flowyml.executors._loop import LoopTeam
+
+            return LoopTeam(self.max_workers, self)
         from flowyml.executors._processes.team import ProcessTeam
 
         return ProcessTeam(self.max_workers)
@@ -110,15 +120,15 @@ class ParallelExecutor(Executor):
         return ParallelExecutor, (self.max_workers, self.backend)
 
 
-def checked_workers(max_workers: int | None) -> int:
-    """Return a number of workers.
+def checked_workers(max_workers: int | None, backend: str) -> int:
+    """Return a number of workers for a backend.
 
     Raises:
         TypeError: If it is no whole number.
         ValueError: If it is below 1 or above 65536.
     """
     if max_workers is None:
-        return default_workers()
+        return _COROUTINES if backend == "async" else default_workers()
     if isinstance(max_workers, bool) or not hasattr(type(max_workers), "__index__"):
         raise TypeError(f"max_workers must be a whole number or None, got {type(max_workers).__name__} {max_workers!r}")
     if max_workers < 1:

@@ -27,7 +27,7 @@ def parallel_map(
     fn: Callable[[T], R],
     items: Iterable[T],
     max_workers: int | None = None,
-    backend: Literal["process", "thread"] = "thread",
+    backend: Literal["process", "thread", "async"] = "thread",
     *,
     on_error: Literal["raise"] = "raise",
     num_workers: int | None = None,
@@ -37,7 +37,7 @@ def parallel_map(
     fn: Callable[[T], R],
     items: Iterable[T],
     max_workers: int | None = None,
-    backend: Literal["process", "thread"] = "thread",
+    backend: Literal["process", "thread", "async"] = "thread",
     *,
     on_error: Literal["return"],
     num_workers: int | None = None,
@@ -46,7 +46,7 @@ def parallel_map(
     fn: Callable[[Any], Any],
     items: Iterable[Any],
     max_workers: int | None = None,
-    backend: Literal["process", "thread"] = "thread",
+    backend: Literal["process", "thread", "async"] = "thread",
     *,
     on_error: Literal["raise", "return"] = "raise",
     num_workers: int | None = None,
@@ -58,7 +58,7 @@ def parallel_map(
         fn: The function, of one argument; a step or anything callable.
         items: Any iterable; it is read at once.
         max_workers: How many workers; by default the usable CPUs, inside a step the worker's share of them.
-        backend: "thread" or "process".
+        backend: "thread", "process" or "async"; see `ParallelExecutor`.
         on_error: "raise" the first error (in time) and cancel the rest, or "return" exceptions in the place of results.
         num_workers: Another name of `max_workers`.
         **unknown: Nothing else is known.
@@ -80,9 +80,9 @@ def parallel_map(
         raise TypeError("num_workers is another name of max_workers; give one of them")
     if on_error not in {"raise", "return"}:
         raise ValueError(f'on_error must be "raise" or "return", got {on_error!r}')
-    workers = checked_workers(num_workers if max_workers is None else max_workers)
+    workers = checked_workers(num_workers if max_workers is None else max_workers, checked_backend(backend))
     pipeline = Pipeline("parallel_map").map(fn, _listed(items), name="item")
-    with ParallelExecutor(workers, checked_backend(backend)) as executor:  # type: ignore[arg-type]
+    with ParallelExecutor(workers, backend) as executor:
         return _collect(pipeline.run_quietly(executor, fail_fast=on_error == "raise"), on_error)
 
 

@@ -1,0 +1,254 @@
+"""The async backend: one event loop in a thread of its own, where coroutine steps run concurrently.
+
+```
+caller waits ◀── done ── LoopRun: fill: claim a step for each free slot ──▶ task ──▶ complete ──▶ fill
+                            ▲                                                 └ plain function: a thread of its own
+                            └── timer: the next retry is due
+```
+
+As many steps as the executor has workers are under way at once; each has a slot, which is its worker number. A step is
+claimed when it begins, so nothing has to be taken back. Everything happens in the loop's thread, between two awaits of
+steps; only plain functions run beside it, so that one that blocks does not hold up the others. The loop stays between
+runs, and with it what steps keep in it (sessions, connections).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from contextvars import copy_context
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from flowyml import seeding
+from flowyml._awaitable import in_thread
+from flowyml._coroutines import coroutine_function
+from flowyml.conditions import Guarded
+from flowyml.executors._inline import Current, Report, clock
+from flowyml.executors._threads import owners
+from flowyml.step_context import telling
+from flowyml.store.values import MISSING, split_outputs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flowyml._core import Batch
+    from flowyml.run import Run
+    from flowyml.wiring import Template
+
+# More plain functions than this at once gain nothing: they hold the interpreter.
+_MOST_THREADS = 32
+# The caller waits in slices, so that Ctrl-C is seen.
+_SLICE = 0.1
+# How long steps that were cancelled may take to end.
+_GRACE = 0.5
+
+
+class _Work:
+    """One step under way: what `Current` looks at."""
+
+    __slots__ = ("batch", "claimed", "item", "report", "worker")
+
+    def __init__(self, claimed: Batch) -> None:
+        self.batch: Batch | None = claimed
+        self.claimed = claimed
+        self.item = claimed.items()[0]
+        self.worker = claimed.worker
+        self.report = Report()
+
+
+class LoopRun:
+    """One run in an event loop.
+
+    Args:
+        run: The run.
+        limit: How many steps may be under way at once.
+        loop: The loop; all methods but `wait` and `stop` are called in its thread.
+        executors: The executors that wait for this run.
+    """
+
+    def __init__(self, run: Run, limit: int, loop: asyncio.AbstractEventLoop, executors: tuple[object, ...]) -> None:
+        """Start nothing yet."""
+        self._run = run
+        self._loop = loop
+        self._free = list(range(min(limit, max(1, run.plan.item_count))))[::-1]
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._coroutines: dict[int, Template | None] = {}
+        self._threads = asyncio.Semaphore(_MOST_THREADS)
+        self._timer: asyncio.TimerHandle | None = None
+        self._done = threading.Event()
+        self._stopped = False
+        self._trouble: BaseException | None = None
+        self._context = copy_context()
+        self._context.run(owners.set, executors)
+
+    def wait(self) -> None:
+        """Run everything and wait for the end, in the caller's thread."""
+        with self._run.interrupts.may_raise():
+            self._loop.call_soon_threadsafe(self._fill)
+            while not self._done.wait(_SLICE):
+                self._run.interrupts.check()
+        if self._trouble is not None:
+            raise self._trouble
+
+    def stop(self) -> bool:
+        """Cancel what is under way; tell whether it has ended."""
+        self._stopped = True
+        self._run.cancel()
+        self._loop.call_soon_threadsafe(self._cancel)
+        return self._done.wait(_GRACE)
+
+    def _cancel(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        self._fill()
+
+    def _fill(self) -> None:
+        """Begin steps while there are free slots; see whether that was all."""
+        try:
+            self._begin_steps()
+        except BaseException as error:  # noqa: BLE001  an error of ours must reach the caller
+            self._trouble = self._trouble or error
+            self._run.cancel()
+        if not self._tasks and (self._stopped or self._trouble or self._run.finished):
+            self._done.set()
+
+    def _begin_steps(self) -> None:
+        scheduler = self._run.scheduler
+        scheduler.advance(clock())
+        while self._free and scheduler.ready and not self._stopped:
+            batch = self._run.claim(self._free[-1], 1, clock())
+            if batch is None:
+                break
+            self._free.pop()
+            task = self._loop.create_task(self._step(_Work(batch)), context=self._context.copy())
+            self._tasks.add(task)
+            task.add_done_callback(self._end)
+        self._set_timer(scheduler.next_wakeup())
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._trouble = self._trouble or error
+            self._run.cancel()
+        self._fill()
+
+    def _set_timer(self, wakeup: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if wakeup is not None:
+            self._timer = self._loop.call_later(max(0.0, wakeup - clock()), self._fill)
+
+    async def _step(self, work: _Work) -> None:
+        """Call one step and report what came of it."""
+        run, item, report = self._run, work.item, work.report
+        with telling(Current(run, work)):
+            value, error = await self._outcome(item)
+        self._free.append(work.worker)
+        if self._stopped:
+            return
+        run.values.raw[item] = value
+        if error is not None:
+            report.failures.append((0, item, error))
+        report.ends.append(clock())
+        run.complete(work.claimed, 0, report)
+
+    async def _outcome(self, item: int) -> tuple[Any, BaseException | None]:
+        """Return the value of a step, or what it raised: not every exception may pass through a future."""
+        template = self._coroutine(self._run.node_of[item])
+        if template is None:
+            async with self._threads:
+                return await in_thread(lambda: _called(self._run, item), lambda: None, patience=0)
+        try:
+            return await self._value(template, item), None
+        except BaseException as error:
+            if self._stopped:
+                raise
+            return MISSING, error
+
+    async def _value(self, template: Template, item: int) -> Any:
+        run = self._run
+        if run.seed is not None:
+            seeding.begin(run.seed_of(item) or 0)
+        returned = await template.call(run.arguments(item))
+        step = run.plan.names[run.node_of[item]]
+        return split_outputs(returned, template.outputs, step) if template.outputs else returned
+
+    def _coroutine(self, node: int) -> Template | None:
+        """Return how the steps of a template are awaited; `None` if its function is a plain one."""
+        template: Any = self._run.plan.templates[node]
+        if id(template) not in self._coroutines:
+            function = _awaited(template.function)
+            self._coroutines[id(template)] = None if function is None else replace(template, function=function)
+        return self._coroutines[id(template)]
+
+
+def _called(run: Run, item: int) -> tuple[Any, BaseException | None]:
+    try:
+        return run.call(item), None
+    except BaseException as error:  # noqa: BLE001  whatever a step raises is its failure
+        return MISSING, error
+
+
+def _awaited(function: Callable[..., Any]) -> Callable[..., Any] | None:
+    return function.awaited() if isinstance(function, Guarded) else coroutine_function(function)
+
+
+class LoopTeam:
+    """An event loop in a thread, kept between runs.
+
+    Args:
+        limit: How many steps may be under way at once.
+        owner: The executor; see `_threads.works_for`.
+    """
+
+    def __init__(self, limit: int, owner: object) -> None:
+        """Start no thread yet."""
+        self._limit = limit
+        self._owner = weakref.ref(owner)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def execute(self, run: Run) -> None:
+        """Run all steps of a run."""
+        current = LoopRun(run, self._limit, self._started(), (self._owner(), *owners.get()))
+        try:
+            current.wait()
+        except BaseException:
+            if not current.stop():
+                self._abandon()
+            raise
+
+    def shutdown(self) -> None:
+        """End the loop and wait for it."""
+        thread = self._thread
+        self._abandon()
+        if thread is not None:
+            thread.join()
+
+    def _started(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            self._loop = loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(target=_serve, args=(loop,), name="flowyml-loop", daemon=True)
+            self._thread.start()
+            self._finalizer = weakref.finalize(self, _stop, loop)
+            self._finalizer.atexit = False
+        return self._loop
+
+    def _abandon(self) -> None:
+        """Tell the loop to end, once what blocks it lets it."""
+        if self._loop is not None:
+            self._finalizer()
+        self._loop = self._thread = None
+
+
+def _stop(loop: asyncio.AbstractEventLoop) -> None:
+    loop.call_soon_threadsafe(loop.stop)
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    """Run a loop until it is stopped, then end what steps left in it."""
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.get_loop().run_forever()
