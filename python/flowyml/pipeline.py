@@ -1,8 +1,8 @@
 """Pipeline: where steps are added and a run begins.
 
-A pipeline keeps what it was told, in columns (`plan.Columns`): a name, a `Form` (shared by all steps that were added in
-the same way) and a tuple of parameter values for each step. Wiring and validation are the plan's, running is the run's
-and the executor's.
+A pipeline keeps what it was told in columns (`_added.py`): a name, a `Form` (shared by all steps that were added in the
+same way) and a tuple of parameter values for each step. Wiring and validation are the plan's, running is the run's and
+the executor's.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from flowyml._added import NO_VALUES, NOTHING, Added
 from flowyml._arguments import (
     as_context,
     checked_executor,
@@ -24,13 +25,13 @@ from flowyml._arguments import (
 from flowyml._loading import refuse_if_loading
 from flowyml._words import counted, nearest, unknown_keywords
 from flowyml.control import Branching
-from flowyml.errors import FlowymlError, PipelineValidationError
+from flowyml.errors import FlowymlError
 from flowyml.executors.local import LocalExecutor
-from flowyml.forms import Form, Place
+from flowyml.forms import Place
 from flowyml.options import OPTION_NAMES
 from flowyml.plan import Columns, Plan
 from flowyml.run import Run, execute
-from flowyml.steps import Step, as_step, checked_inputs, checked_names, checked_outputs, checked_text
+from flowyml.steps import Step, checked_text
 from flowyml.wiring import Scope
 
 if TYPE_CHECKING:
@@ -51,8 +52,6 @@ _RUN_KEYWORDS = (
     *("inputs", "context", "executor", "fail_fast", "raise_on_failure", "keep"),
     *("run_id", "seed", "debug", "dry_run"),
 )
-_NOTHING: tuple[Any, ...] = ()
-_NO_OPTIONS = (None,) * len(OPTION_NAMES)
 
 
 class Pipeline:
@@ -90,13 +89,7 @@ class Pipeline:
         self.name = checked_text("a pipeline's name", name)
         self.context = as_context(context)
         self.executor = checked_executor(executor)
-        self._numbers: dict[str, int] = {}
-        self._forms: list[Form] = []
-        self._rows: list[tuple[Any, ...]] = []
-        self._reads: list[tuple[str, ...]] = []
-        self._lent = False  # a plan reads the columns, so they must not change
-        self._known_forms: dict[tuple[Any, ...], Form] = {}
-        self._known_steps: dict[int, tuple[object, Step[..., Any]]] = {}
+        self._added = Added(self.name)
         self._warned: set[str] = set()
         self._named_only = False
         self._seen: tuple[int, DAG] | None = None
@@ -143,27 +136,28 @@ class Pipeline:
         if unknown:
             raise TypeError(unknown_keywords("add_step()", unknown, _STEP_KEYWORDS))
         frame = sys._getframe(1)  # noqa: SLF001  the place is part of the messages
-        keys = row = reads = shape = _NOTHING
+        keys = row = reads = shape = NOTHING
         if params is not None:
             params = params if type(params) is dict else checked_params(params, step)
             keys, row = tuple(params), tuple(params.values())
         options = retry, condition, skip_if, run_if
-        alike = outputs is None and after is None and options == _NO_OPTIONS
+        alike = outputs is None and after is None and options == NO_VALUES
         if inputs is not None:
-            shaped = shape_of(inputs, self._known_step(step)) if alike else None
-            shape, reads = shaped or (_NOTHING, _NOTHING)
+            shaped = shape_of(inputs, self._added.known_step(step)) if alike else None
+            shape, reads = shaped or (NOTHING, NOTHING)
             alike = shaped is not None
         key = (id(step), keys, id(frame.f_code), frame.f_lasti, shape)
-        form = self._known_forms.get(key) if alike else None
+        form = self._added.alike.get(key) if alike else None
         if form is None and isinstance(step, Branching):
             given = {"params": params, "inputs": inputs, "outputs": outputs, "after": after}
-            return self._branch(step, Place(frame.f_code, frame.f_lasti), name, given, options)
+            self._added.branch(step, Place(frame.f_code, frame.f_lasti), name, given, options)
+            return self
         if form is None:
             place = Place(frame.f_code, frame.f_lasti)
-            form = self._form(step, params, place, inputs=inputs, outputs=outputs, after=after, options=options)
+            form = self._added.form(step, params, place, inputs=inputs, outputs=outputs, after=after, options=options)
             if alike:
-                self._known_forms[key] = form
-        self._append(form, name, row, reads)
+                self._added.alike[key] = form
+        self._added.append(form, name, row, reads)
         return self
 
     def map(
@@ -216,11 +210,11 @@ class Pipeline:
         frame = sys._getframe(1)  # noqa: SLF001
         place = Place(frame.f_code, frame.f_lasti)
         options = retry, condition, skip_if, run_if
-        form = self._form(step, params, place, inputs=inputs, outputs=outputs, after=after, options=options)
+        form = self._added.form(step, params, place, inputs=inputs, outputs=outputs, after=after, options=options)
         if len(form.outputs) > 1:
             raise ValueError(f"a mapped step has one output, the list of its results; got outputs={list(form.outputs)}")
-        form.items = checked_items(items, self._is_produced)
-        self._append(form, name, tuple((params or {}).values()))
+        form.items = checked_items(items, self._added.is_produced)
+        self._added.append(form, name, tuple((params or {}).values()))
         return self
 
     def add_control_flow(self, control: If | Switch) -> Pipeline:
@@ -239,7 +233,8 @@ class Pipeline:
         frame = sys._getframe(1)  # noqa: SLF001
         if not isinstance(control, Branching):
             raise TypeError(f"add_control_flow() takes an If or a Switch, got {type(control).__name__} {control!r:.60}")
-        return self._branch(control, Place(frame.f_code, frame.f_lasti))
+        self._added.branch(control, Place(frame.f_code, frame.f_lasti))
+        return self
 
     def add_steps(self, steps: Iterable[Step[..., Any] | Callable[..., Any]]) -> Pipeline:
         """Add several steps under their own names.
@@ -294,7 +289,6 @@ class Pipeline:
             from flowyml.dag import DAG
 
             scope = Scope({}, self.context, complete=False)
-            self._lent = True
             self._seen = len(self), DAG(Plan(self.name, self._columns(), scope, strict=False), scope)
         return self._seen[1]
 
@@ -343,11 +337,11 @@ class Pipeline:
     @property
     def steps(self) -> list[Step[..., Any]]:
         """The steps in add order; a step that was added twice stands there twice."""
-        return [form.step for form in self._forms]
+        return [form.step for form in self._added.forms]
 
     def __len__(self) -> int:
         """Return the number of steps; a mapped step is one."""
-        return len(self._forms)
+        return len(self._added.forms)
 
     def __repr__(self) -> str:
         """Show name and size."""
@@ -515,7 +509,6 @@ class Pipeline:
         return Scope(inputs, self.context.inherit(**context), complete, context.keys())
 
     def _planned(self, scope: Scope) -> Plan:
-        self._lent = True
         return Plan(self.name, self._columns(), scope)
 
     def _columns(self) -> Columns:
@@ -524,7 +517,7 @@ class Pipeline:
                 f"pipeline {self.name!r} came to a worker by its name alone, without its steps; "
                 "build it inside the step that runs it"
             )
-        return Columns(self._numbers, self._forms, self._rows, self._reads)
+        return self._added.lend()
 
     def _warn_unused(self, plan: Plan, inputs: Mapping[str, Any], overlay: Mapping[str, Any]) -> None:
         """Warn of names that no step takes: of all given for this run, of the pipeline's where they are misspelled."""
@@ -532,7 +525,7 @@ class Pipeline:
         unused = [name for name in {**self.context, **given} if name not in plan.used and name not in self._warned]
         if not unused:
             return
-        forms = set(self._forms)
+        forms = set(self._added.forms)
         if any("context" in form.parameters for form in forms):
             unused = [name for name in unused if name in inputs]
         parameters = {name for form in forms for name in form.parameters}
@@ -554,99 +547,10 @@ class Pipeline:
             raise TypeError(f"add_steps() takes several steps, in a list; got {steps!r:.60}")
         for step in steps:
             if isinstance(step, Branching):
-                self._branch(step, place)
+                self._added.branch(step, place)
             else:
-                self._append(self._form(step, None, place), None, _NOTHING)
+                self._added.append(self._added.form(step, None, place), None, NOTHING)
         return self
-
-    def _branch(
-        self,
-        control: Branching,
-        place: Place,
-        name: Any = None,
-        given: Mapping[str, Any] | None = None,
-        options: tuple[Any, ...] = _NO_OPTIONS,
-    ) -> Pipeline:
-        """Add a decision, then its branches behind its answer."""
-        kind = type(control).__name__
-        if options != _NO_OPTIONS or any(value is not None for value in (given or {}).values()):
-            raise TypeError(f"add_step({kind}(...)) takes a name only; say the rest in {kind} and its steps")
-        decision = control.decision_name(self._numbers, name)
-        branches = list(control.branches(decision))
-        if not branches:
-            raise ValueError(f"{kind} has no branch to choose")
-        step = Step(control.decision, name=decision, run_if="any")
-        after = tuple(self._numbers) if control.after is None else control.after
-        self._append(Form(step, (), place, after=after, options=step.options), decision, _NOTHING)
-        for branch, guard in branches:
-            form = self._form(branch, None, place)
-            form.options = form.options.with_guard(guard)
-            self._append(form, None, _NOTHING)
-        return self
-
-    def _form(
-        self,
-        step: Any,
-        params: Any,
-        place: Place,
-        *,
-        inputs: Any = None,
-        outputs: Any = None,
-        after: Any = None,
-        options: tuple[Any, ...] = _NO_OPTIONS,
-    ) -> Form:
-        known = self._known_step(step)
-        return Form(
-            step=known,
-            keys=() if params is None else tuple(checked_params(params, known)),
-            place=place,
-            inputs=known.inputs if inputs is None else checked_inputs(inputs, known.name),
-            outputs=known.outputs if outputs is None else checked_outputs(outputs, known.name),
-            after=() if after is None else checked_names("after", after, known.name),
-            options=known.options.but(known.name, dict(zip(OPTION_NAMES, options, strict=True))),
-        )
-
-    def _known_step(self, candidate: Any) -> Step[..., Any]:
-        found = self._known_steps.get(id(candidate))
-        if found is None:
-            found = self._known_steps[id(candidate)] = (candidate, as_step(candidate))
-        return found[1]
-
-    def _append(self, form: Form, name: Any, row: tuple[Any, ...], reads: tuple[str, ...] = _NOTHING) -> None:
-        if type(name) is not str or not name:
-            name = _name_of(form) if name is None else checked_text("the name of a step", name)
-        if self._lent:
-            self._copy_columns()
-        number = len(self._forms)
-        if self._numbers.setdefault(name, number) != number:
-            taken = _name_taken(name, self._forms[self._numbers[name]].place, form.place)
-            raise PipelineValidationError([taken], self.name)
-        self._forms.append(form)
-        self._rows.append(row)
-        self._reads.append(reads)
-
-    def _is_produced(self, asset: str) -> bool:
-        """Tell whether a step of that name or with that output was added."""
-        return asset in self._numbers or any(asset in form.outputs for form in set(self._forms))
-
-    def _copy_columns(self) -> None:
-        """Leave the columns to the plan that reads them, so that a step added later does not change a result."""
-        self._numbers, self._forms = dict(self._numbers), list(self._forms)
-        self._rows, self._reads = list(self._rows), list(self._reads)
-        self._lent = False
-
-
-def _name_of(form: Form) -> str:
-    if form.step.name:
-        return form.step.name
-    raise TypeError(f"{form.step.func!r:.100} has no name of its own; give it one: add_step(..., name=...)")
-
-
-def _name_taken(name: str, first: Place, second: Place) -> str:
-    message = f"step {name!r} was added already at {first}, and again at {second}"
-    if first == second or first.code.co_filename.startswith("<ipython"):
-        return f"{message}; give each its own name=, or in a notebook re-create the Pipeline in the same cell"
-    return f"{message}; give one of them another name="
 
 
 def _named_only(name: str) -> Pipeline:

@@ -1,0 +1,148 @@
+"""What was added to a pipeline: columns that grow, step by step.
+
+```
+add_step, map, add_control_flow ──▶ Added: numbers, forms, rows, reads ──lend()──▶ plan.Columns
+```
+
+Steps that are added in the same way share a `Form`. A plan reads the columns as they are, without a copy; the next step
+that is added leaves them to the plan and goes on with a copy. It knows nothing of wiring or runs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flowyml._arguments import checked_params
+from flowyml.errors import PipelineValidationError
+from flowyml.forms import Form, Place
+from flowyml.options import OPTION_NAMES
+from flowyml.plan import Columns
+from flowyml.steps import Step, as_step, checked_inputs, checked_names, checked_outputs, checked_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flowyml.control import Branching
+
+NOTHING: tuple[Any, ...] = ()
+NO_VALUES = (None,) * len(OPTION_NAMES)
+"""The options of a step for which none was given."""
+
+
+class Added:
+    """The steps of a pipeline, in add order.
+
+    Args:
+        pipeline: Name of the pipeline, for messages.
+
+    Attributes:
+        numbers: Step names with their numbers.
+        forms: How each step was added.
+        rows: The values of each step's `params`.
+        reads: The declared inputs of each step, where they are plain names that differ from step to step.
+        alike: Forms by all that makes two ways of adding the same.
+    """
+
+    def __init__(self, pipeline: str) -> None:
+        """Begin without steps."""
+        self.pipeline = pipeline
+        self.numbers: dict[str, int] = {}
+        self.forms: list[Form] = []
+        self.rows: list[tuple[Any, ...]] = []
+        self.reads: list[tuple[str, ...]] = []
+        self.alike: dict[tuple[Any, ...], Form] = {}
+        self._lent = False  # a plan reads the columns, so they must not change
+        self._known_steps: dict[int, tuple[object, Step[..., Any]]] = {}
+
+    def lend(self) -> Columns:
+        """Return the columns as they are now; they do not change any more."""
+        self._lent = True
+        return Columns(self.numbers, self.forms, self.rows, self.reads)
+
+    def branch(
+        self,
+        control: Branching,
+        place: Place,
+        name: Any = None,
+        given: Mapping[str, Any] | None = None,
+        options: tuple[Any, ...] = NO_VALUES,
+    ) -> None:
+        """Add a decision, then its branches behind its answer."""
+        kind = type(control).__name__
+        if options != NO_VALUES or any(value is not None for value in (given or {}).values()):
+            raise TypeError(f"add_step({kind}(...)) takes a name only; say the rest in {kind} and its steps")
+        decision = control.decision_name(self.numbers, name)
+        branches = list(control.branches(decision))
+        if not branches:
+            raise ValueError(f"{kind} has no branch to choose")
+        step = Step(control.decision, name=decision, run_if="any")
+        after = tuple(self.numbers) if control.after is None else control.after
+        self.append(Form(step, (), place, after=after, options=step.options), decision, NOTHING)
+        for branch, guard in branches:
+            form = self.form(branch, None, place)
+            form.options = form.options.with_guard(guard)
+            self.append(form, None, NOTHING)
+
+    def form(
+        self,
+        step: Any,
+        params: Any,
+        place: Place,
+        *,
+        inputs: Any = None,
+        outputs: Any = None,
+        after: Any = None,
+        options: tuple[Any, ...] = NO_VALUES,
+    ) -> Form:
+        known = self.known_step(step)
+        return Form(
+            step=known,
+            keys=() if params is None else tuple(checked_params(params, known)),
+            place=place,
+            inputs=known.inputs if inputs is None else checked_inputs(inputs, known.name),
+            outputs=known.outputs if outputs is None else checked_outputs(outputs, known.name),
+            after=() if after is None else checked_names("after", after, known.name),
+            options=known.options.but(known.name, dict(zip(OPTION_NAMES, options, strict=True))),
+        )
+
+    def known_step(self, candidate: Any) -> Step[..., Any]:
+        found = self._known_steps.get(id(candidate))
+        if found is None:
+            found = self._known_steps[id(candidate)] = (candidate, as_step(candidate))
+        return found[1]
+
+    def append(self, form: Form, name: Any, row: tuple[Any, ...], reads: tuple[str, ...] = NOTHING) -> None:
+        if type(name) is not str or not name:
+            name = _name_of(form) if name is None else checked_text("the name of a step", name)
+        if self._lent:
+            self._copy_columns()
+        number = len(self.forms)
+        if self.numbers.setdefault(name, number) != number:
+            taken = _name_taken(name, self.forms[self.numbers[name]].place, form.place)
+            raise PipelineValidationError([taken], self.pipeline)
+        self.forms.append(form)
+        self.rows.append(row)
+        self.reads.append(reads)
+
+    def is_produced(self, asset: str) -> bool:
+        """Tell whether a step of that name or with that output was added."""
+        return asset in self.numbers or any(asset in form.outputs for form in set(self.forms))
+
+    def _copy_columns(self) -> None:
+        """Leave the columns to the plan that reads them, so that a step added later does not change a result."""
+        self.numbers, self.forms = dict(self.numbers), list(self.forms)
+        self.rows, self.reads = list(self.rows), list(self.reads)
+        self._lent = False
+
+
+def _name_of(form: Form) -> str:
+    if form.step.name:
+        return form.step.name
+    raise TypeError(f"{form.step.func!r:.100} has no name of its own; give it one: add_step(..., name=...)")
+
+
+def _name_taken(name: str, first: Place, second: Place) -> str:
+    message = f"step {name!r} was added already at {first}, and again at {second}"
+    if first == second or first.code.co_filename.startswith("<ipython"):
+        return f"{message}; give each its own name=, or in a notebook re-create the Pipeline in the same cell"
+    return f"{message}; give one of them another name="
