@@ -586,3 +586,10 @@ def test_all_backends_iterate_alike(executor: Executor) -> None:
     assert list(result.outputs.items()) == wanted
     assert [(name, result[name]) for name in result.outputs] == wanted
     assert list(result["m"]) == [b"i", "j"]
+
+
+def test_keep_leaves_keeps_what_others_only_wait_for() -> None:
+    """`after` reads nothing, so the value has no last reader."""
+    pipeline = Pipeline("after").add_step(lambda: [1], name="report").add_step(lambda report: 2, name="reads")
+    pipeline.add_step(lambda: [3], name="alone").add_step(lambda: None, name="cleanup", after=["report", "alone"])
+    assert dict(pipeline.run(keep="leaves").outputs) == {"reads": 2, "alone": [3], "cleanup": None}

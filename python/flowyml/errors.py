@@ -223,7 +223,13 @@ class StepNotRunError(FlowymlError, LookupError):
 
 
 class ExecutorError(FlowymlError, RuntimeError):
-    """An executor cannot do its work (no worker starts, its helper process was killed, it is shut down)."""
+    """An executor cannot do its work (no worker starts, its helper process was killed, it is shut down).
+
+    Attributes:
+        result: Where that ended a run: its partial result, as `RunInterrupted` has it.
+    """
+
+    result: PipelineResult | None = None
 
 
 class GraphError(FlowymlError, ValueError):

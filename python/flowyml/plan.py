@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from flowyml._core import Graph
 from flowyml.errors import CycleError, GraphError, PipelineValidationError
 from flowyml.forms import Assets, Form
+from flowyml.store.values import first_items
 from flowyml.wiring import Scope, Template, Wired, wire
 
 if TYPE_CHECKING:
@@ -111,9 +112,17 @@ class Plan:
         """Return the name of a step, or of one item of a mapped step."""
         return self.names[node] if index is None else f"{self.names[node]}[{index}]"
 
+    def node_at(self, item: int) -> int:
+        """Return the step of one item."""
+        return item if self.counts is None else bisect_right(self.firsts, item, hi=len(self.forms)) - 1
+
+    def read_nodes(self) -> set[int]:
+        """Return the steps whose values other steps read."""
+        return {self.node_at(item) for references in self.references.values() for item in first_items(references)}
+
     def name_of_item(self, item: int) -> str:
         """Return the name of an item's step, with the index in a mapped step."""
-        node = item if self.counts is None else bisect_right(self.firsts, item, hi=len(self.forms)) - 1
+        node = self.node_at(item)
         return self.item_name(node, item - self.firsts[node] if self.forms[node].items is not None else None)
 
     def assets_of(self, node: int) -> tuple[str, ...]:

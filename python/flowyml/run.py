@@ -26,7 +26,7 @@ from flowyml._interrupts import Interrupts
 from flowyml._record import error_line
 from flowyml._words import counted, cut, nearest
 from flowyml.conditions import Skipped
-from flowyml.errors import RunInterrupted
+from flowyml.errors import ExecutorError, RunInterrupted
 from flowyml.result import PipelineResult
 from flowyml.state import FAILED, SKIPPED, STATES, SUCCESS
 from flowyml.store.values import Values, split_outputs
@@ -262,6 +262,9 @@ def execute(run: Run, executor: Executes, *, quiet: bool = False) -> PipelineRes
             executor.execute(run)
     except KeyboardInterrupt as error:
         raise RunInterrupted(run.partial_result()) from error
+    except ExecutorError as error:
+        error.result = run.partial_result()
+        raise
     result = run.result()
     if not result.success and not quiet:
         _log_failures(run)
@@ -306,11 +309,11 @@ def _keep_mask(plan: Plan, keep: str | Sequence[str]) -> bytes | None:
         if keep == "all":
             return None
         if keep == "leaves":
-            return bytes(len(plan.names))
+            return bytes(_unread(plan))
         raise ValueError(f'keep must be "all", "leaves" or a list of names, got {keep!r}')
     if not isinstance(keep, Iterable):
         raise TypeError(f'keep must be "all", "leaves" or a list of names, got {type(keep).__name__} {keep!r:.60}')
-    mask = bytearray(len(plan.names))
+    mask = _unread(plan)
     for name in keep:
         if not isinstance(name, str):
             raise TypeError(f"keep takes names of steps or assets, got {type(name).__name__} {name!r:.60}")
@@ -320,3 +323,11 @@ def _keep_mask(plan: Plan, keep: str | Sequence[str]) -> bytes | None:
             raise ValueError(f"keep names {name!r}, which is no step or asset{nearest(name, plan.names)}")
         mask[node] = 1
     return bytes(mask)
+
+
+def _unread(plan: Plan) -> bytearray:
+    """Return a mask of the steps whose value no other reads; one that others only wait for is among them."""
+    mask = bytearray(b"\1") * len(plan.names)
+    for node in plan.read_nodes():
+        mask[node] = 0
+    return mask

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flowyml import ParallelExecutor, Pipeline, WorkerLostError
+from flowyml import ParallelExecutor, Pipeline, SerializationError, ValueLoadError, WorkerLostError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -207,3 +209,76 @@ def test_a_step_that_forks_does_not_double(processes: ParallelExecutor) -> None:
 
     result = Pipeline("forks").map(work, range(20), name="work").run(executor=processes)
     assert list(result["work"]) == list(range(20))
+
+
+def test_an_argument_that_kills_the_worker_costs_its_step_only() -> None:
+    """It is too large for the worker's memory, so the worker dies before it begins the step, each time anew."""
+    none = resource.RLIM_INFINITY
+    with ParallelExecutor(1) as executor:
+        resource.setrlimit(resource.RLIMIT_AS, (1 << 30, none))
+        try:
+            Pipeline("start").add_step(lambda: 1, name="one").run(executor=executor)  # workers live under the limit
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, (none, none))
+        pipeline = Pipeline("memory").map(abs, range(100), name="small")
+        pipeline.add_step(len, name="big", params={"obj": bytes(900 << 20)}, after=["small"])
+        pipeline.add_step(lambda: 2, name="other", after=["small"])
+        result = pipeline.run(executor=executor)
+    assert [each.step_name for each in result.failed] == ["big"]
+    assert isinstance(result.step_results["big"].exception, WorkerLostError)
+    assert list(result["small"]) == list(range(100))
+    assert result["other"] == 2
+
+
+class Exits:
+    """Ends the process of whoever pickles it."""
+
+    def __reduce__(self) -> Any:
+        raise SystemExit(9)
+
+
+class ExitsLater:
+    """Ends the process of whoever loads it, but for the worker that made it."""
+
+    def __init__(self) -> None:
+        self.home = os.getpid()
+
+    def __reduce__(self) -> Any:
+        return (_exit_elsewhere, (self.home,))
+
+
+def _exit_elsewhere(home: int) -> str:
+    if os.getpid() != home:
+        raise SystemExit(9)
+    return "home"
+
+
+def test_values_that_exit_when_they_are_pickled_or_loaded_cost_their_step(processes: ParallelExecutor) -> None:
+    """Neither the driver nor the worker ends."""
+    pipeline = Pipeline("exits").add_step(repr, name="argument", params={"obj": Exits()})
+    pipeline.add_step(lambda: Exits(), name="result").add_step(lambda: ExitsLater(), name="read")  # noqa: PLW0108
+    pipeline.add_step(lambda: 1, name="other")
+    result = pipeline.run(executor=processes)
+    assert [each.step_name for each in result.failed] == ["argument", "result"]
+    assert all(isinstance(each.exception, SerializationError) for each in result.failed)
+    with pytest.raises(ValueLoadError, match="'read'"):
+        result["read"]
+    assert result["other"] == 1
+
+
+@pytest.mark.parametrize("how", ["detach", "reconfigure"])
+def test_a_silent_step_that_spoils_its_streams_spoils_its_own(how: str, capfd: Any) -> None:
+    """The next step prints as if nothing had been."""
+
+    def culprit() -> None:
+        if how == "detach":
+            sys.stdout.detach()
+        else:
+            sys.stdout.reconfigure(encoding="utf-16")
+
+    with ParallelExecutor(1) as executor:
+        pipeline = (
+            Pipeline("streams").add_step(culprit).add_step(lambda: print("hello"), name="next", after=["culprit"])
+        )
+        assert pipeline.run(executor=executor).success
+    assert capfd.readouterr().out == "hello\n"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import operator
 import os
 import signal
 import threading
@@ -250,3 +252,35 @@ def test_a_forked_child_has_its_own_and_the_parents_live_on(mark: str, how: str,
         out, errors = process.communicate(timeout=30)
         assert (out, errors, process.returncode) == ("child\nparent\n", "", 0)
         assert eventually(lambda: not marked(mark), 1.0)
+
+
+@pytest.mark.parametrize("backend", ["process", "thread"])
+def test_a_run_inside_the_wait_of_a_run_is_inline(backend: str) -> None:
+    """What the waiting thread runs meanwhile (here: a logging handler, a stream) may run a pipeline on the executor."""
+    inner: list[list[int]] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if threading.current_thread() is threading.main_thread():
+                result = Pipeline("inner").map(operator.neg, range(3_000), name="m").run(executor=executor)
+                inner.append(list(result["m"]))
+
+    def work(i: int) -> list[int]:
+        if i % 500 == 7:
+            logging.getLogger("inner").warning("now")
+        return [i]
+
+    handler = Handler()
+    logger = logging.getLogger("inner")
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        with ParallelExecutor(2, backend) as executor:
+            result = Pipeline("outer").map(work, range(2_000), name="w").run(executor=executor)
+            again = Pipeline("again").map(operator.neg, range(10), name="m").run(executor=executor)
+    finally:
+        logger.removeHandler(handler)
+    assert list(result["w"]) == [[i] for i in range(2_000)]
+    assert list(again["m"]) == [-i for i in range(10)]
+    assert all(values == [-i for i in range(3_000)] for values in inner)
+    assert backend == "thread" or len(inner) == 4

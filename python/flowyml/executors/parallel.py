@@ -62,20 +62,23 @@ class ParallelExecutor(Executor):
         self._turn = threading.RLock()
         self._team: Any = None
         self._closing = False
+        self._runner: int | None = None  # the thread whose run it is
 
     def execute(self, run: Run) -> None:
         """Run all steps of a run on the workers; see `Executor.execute`."""
-        if works_for(self):
+        self._forget_parent()
+        if self._is_mine():
             LocalExecutor().execute(run)
             return
-        self._forget_parent()
         while not self._turn.acquire(timeout=_SLICE):
             run.interrupts.check()
         try:
+            self._runner = threading.get_ident()
             if self._team is None:
                 self._team = self._new_team()
             self._team.execute(run)
         finally:
+            self._runner = None
             closing, self._closing = self._closing, False
             if closing:
                 self.shutdown()
@@ -87,7 +90,7 @@ class ParallelExecutor(Executor):
         Called by a step that runs on it, it waits for the end of the run.
         """
         self._forget_parent()
-        if works_for(self):
+        if self._is_mine():
             self._closing = True
             return
         with self._turn:
@@ -95,10 +98,18 @@ class ParallelExecutor(Executor):
             if team is not None:
                 team.shutdown()
 
+    def _is_mine(self) -> bool:
+        """Tell whether a run on these workers goes on here: in a step of it, or in the thread that waits for it.
+
+        That thread may run code of the user's while it waits: a signal handler, a logging handler, a finalizer.
+        """
+        return works_for(self) or self._runner == threading.get_ident()
+
     def _forget_parent(self) -> None:
         """In a forked child: the workers are the parent's, and a turn that its thread had never ends here."""
         if self._pid != os.getpid():
             self._pid, self._turn, self._team = os.getpid(), threading.RLock(), None
+            self._runner = None
 
     def _new_team(self) -> Any:
         if self.backend == "thread":

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from flowyml.errors import OutputMismatchError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 
 class Output(NamedTuple):
@@ -52,6 +52,19 @@ class Present(NamedTuple):
 
 
 Reference: TypeAlias = int | Output | Items | Gather | Present
+
+
+def first_items(references: Iterable[Reference]) -> Iterator[int]:
+    """Yield an item of each step that references point at.
+
+    >>> list(first_items([7, Output(8, 1), Gather((Items(100, 12), 3))]))
+    [7, 8, 100, 3]
+    """
+    for reference in references:
+        if isinstance(reference, Gather):
+            yield from first_items(reference.references)
+        else:
+            yield reference if isinstance(reference, int) else reference[0]
 
 
 class _Missing:

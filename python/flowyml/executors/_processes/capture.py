@@ -222,6 +222,16 @@ class _Text(io.TextIOWrapper):
         self.capture.written = True
         return super().write(text)
 
+    def detach(self) -> Any:
+        """Remember that the stream is to be mended."""
+        self.capture.written = True
+        return super().detach()
+
+    def reconfigure(self, **settings: Any) -> None:
+        """Remember that the stream is to be mended."""
+        self.capture.written = True
+        super().reconfigure(**settings)
+
     def close(self) -> None:
         """Flush: other steps need the stream."""
         self.flush()
@@ -230,7 +240,7 @@ class _Text(io.TextIOWrapper):
 def _reset(stream: _Text, pipe: _Pipe) -> _Text:
     """Flush a stream and undo what a step did to it; a new one if it is beyond that (detached)."""
     try:
-        stream.reconfigure(**_SETTINGS)
+        io.TextIOWrapper.reconfigure(stream, **_SETTINGS)
     except (OSError, ValueError):
         return _Text.over(pipe)
     return stream

@@ -43,6 +43,8 @@ _LONGEST_WAIT = 1.0
 _MOST_READS = 8
 # Workers that die one after the other without having begun a step: something is wrong with starting, not with a step.
 _MOST_FALSE_STARTS = 3
+# Steps that are blamed for such deaths before the run is given up.
+_MOST_BLAMED = 3
 
 clock = time.monotonic
 
@@ -292,7 +294,7 @@ class Dispatch:
     def _blame(self, member: Member) -> None:
         guilty = member.worker.claims.last_claimed() if member.begun else None
         if guilty is None and member.postings:
-            self._count_false_start(member)
+            guilty = self._count_false_start(member)
         failed = False
         for posting in list(member.postings):
             if guilty is not None and posting.first <= guilty < posting.first + posting.count:
@@ -305,10 +307,27 @@ class Dispatch:
         if failed and self._run.fail_fast and not self._stopped:
             self.stop()
 
-    def _count_false_start(self, member: Member) -> None:
+    def _count_false_start(self, member: Member) -> int | None:
+        """Return the slot to blame when workers die again and again before they begin a step.
+
+        Something that comes before a step may be its own: an argument that takes all memory, a module that crashes when
+        it is imported. So the step that was next is blamed at every third death; and nobody any more when that does
+        not help either.
+        """
         self._false_starts += 1
+        if self._false_starts >= _MOST_FALSE_STARTS * (_MOST_BLAMED + 1) or not member.ready:
+            self._check_starts(member)
+        first = member.postings[0]
+        return first.first + first.done if member.ready and self._false_starts % _MOST_FALSE_STARTS == 0 else None
+
+    def _check_starts(self, member: Member) -> None:
+        """Give the run up if workers do not even start.
+
+        Raises:
+            ExecutorError: They died one after the other.
+        """
         if self._false_starts >= _MOST_FALSE_STARTS:
-            how = "while they loaded the functions of the run" if member.ready else "when they started"
+            how = "before they began a step" if member.ready else "when they started"
             lost = WorkerLostError(self._run.item_name(member.postings[0].items[0]), member.worker.exitcode)
             raise ExecutorError(
                 f"{self._false_starts} worker processes died one after the other {how}; the last step was: {lost}"

@@ -136,6 +136,6 @@ def _decode(plan: Plan, raw: bytes, item: int) -> Any:
     """
     try:
         return load_value(raw)
-    except Exception as error:
+    except (Exception, SystemExit, GeneratorExit) as error:
         producer = f"step {plan.name_of_item(item)!r}"
         raise ValueLoadError(producer, f"{type(error).__name__}: {error}") from error

@@ -19,6 +19,8 @@ from flowyml.executors._processes.importable import by_value_modules
 _GLOBAL = b"\x93"  # opcode STACK_GLOBAL: without it no class or function is named in the bytes
 _ATOMS = frozenset([bytes, bytearray, str, int, float, complex, bool, type(None)])
 
+_TROUBLE = (Exception, SystemExit, GeneratorExit)  # what a reducer may raise without being Ctrl-C
+
 load_value = pickle.loads
 """Load what `dump_value` or `dump_result` made; a worker does it under `flowyml._loading.loading()`."""
 
@@ -39,7 +41,7 @@ def dump_value(obj: object, what: str = "the value") -> bytes:
     buffers: list[pickle.PickleBuffer] = []
     try:
         data = pickle.dumps(obj, 5, buffer_callback=buffers.append)
-    except Exception:  # noqa: BLE001  a reducer of somebody else: whatever it raises, cloudpickle is asked next
+    except _TROUBLE:  # a reducer of somebody else: whatever it raises, cloudpickle is asked next
         return _dump_by_value(obj, what)
     if _GLOBAL in data and type(obj) not in _ATOMS and _names_by_value(data):
         return _dump_by_value(obj, what)
@@ -58,7 +60,7 @@ def dump_result(obj: object, what: str = "the result") -> bytes:
     """
     try:
         return pickle.dumps(obj, 5)
-    except Exception:  # noqa: BLE001  as above
+    except (*_TROUBLE, KeyboardInterrupt):  # a worker sees no Ctrl-C: it is the reducer's own
         return _dump_by_value(obj, what)
 
 
@@ -77,3 +79,5 @@ def _dump_by_value(obj: object, what: str) -> bytes:
         return pickler.dump_by_value(obj)
     except Exception as error:
         raise SerializationError(what, blame.explain(obj, error)) from error
+    except (SystemExit, GeneratorExit, KeyboardInterrupt) as error:
+        raise SerializationError(what, f"pickling it raises {type(error).__name__}") from error
