@@ -13,7 +13,6 @@ number; it makes no object for a step. A value is loaded when it is read.
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
@@ -99,9 +98,7 @@ class Record:
 
     def node_of(self, item: int) -> int:
         """Return the step of an item."""
-        if self.plan.counts is None:
-            return item
-        return bisect_right(self.plan.firsts, item, hi=len(self.plan.forms)) - 1
+        return self.plan.node_at(item)
 
     def find(self, name: object) -> tuple[int, int | None] | None:
         """Return step and index by the name that messages use: "load" is a step, "load[3]" an item of a mapped one."""
