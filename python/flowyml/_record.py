@@ -73,6 +73,7 @@ class Record:
     def __init__(self, run: Run) -> None:
         """Copy the scheduler's arrays, take over values and failures."""
         self.plan: Plan = run.plan
+        self.layout = run.layout
         self.values = run.values
         self.failures = run.failures
         scheduler = run.scheduler
@@ -85,20 +86,22 @@ class Record:
         self._culprits: dict[int, int] = {}
         self.empty_states = {
             node: StepState.WAITING if run.dry else STATES[scheduler.node_state(node)]
-            for node, count in enumerate(self.plan.counts or ())
-            if count == 0
+            for node in self.layout.empty_nodes()
         }
 
     # -- items and steps
 
     def items_of(self, node: int) -> range:
         """Return the items of a step."""
-        first, items = self.plan.firsts[node], self.plan.forms[node].items
-        return range(first, first + (1 if items is None else len(items)))
+        return self.layout.items_of(node)
 
     def node_of(self, item: int) -> int:
         """Return the step of an item."""
-        return self.plan.node_at(item)
+        return self.layout.node_at(item)
+
+    def item_name(self, item: int) -> str:
+        """Return the name of an item's step, with the index in a mapped step."""
+        return self.plan.item_name(*self.layout.place_of(item))
 
     def find(self, name: object) -> tuple[int, int | None] | None:
         """Return step and index by the name that messages use: "load" is a step, "load[3]" an item of a mapped one."""
@@ -117,7 +120,7 @@ class Record:
 
     def is_mapped(self, node: int) -> bool:
         """Tell whether a step is a mapped one."""
-        return self.plan.forms[node].items is not None
+        return self.layout.is_mapped(node)
 
     # -- states and times
 
@@ -144,10 +147,10 @@ class Record:
         groups: dict[int, tuple[str, Counter[int]]] = {}
         for node, form in enumerate(plan.forms):
             _, counter = groups.setdefault(id(form.step), (form.step.name or plan.names[node], Counter()))
-            if form.items is None:
-                counter[states[plan.firsts[node]]] += 1
+            items = self.items_of(node)
+            if len(items) == 1:
+                counter[states[items.start]] += 1
             else:
-                items = self.items_of(node)
                 counter.update(states[items.start : items.stop])
         return [Tally(label, counter.total(), _by_name(counter)) for label, counter in groups.values()]
 
@@ -167,7 +170,7 @@ class Record:
             return None
         failed = sum(self.states.count(code, items.start, items.stop) for code in _OWN_FAILURES)
         line = error_line(self.failures[first])
-        return f"{failed:,} of {counted(len(items), 'item')} failed, first: {self.plan.name_of_item(first)}: {line}"
+        return f"{failed:,} of {counted(len(items), 'item')} failed, first: {self.item_name(first)}: {line}"
 
     def reason(self, node: int, state: StepState) -> str | None:
         """Say why a step without an exception has no value."""
@@ -219,7 +222,7 @@ class Record:
         """Return the return value of a step or item; of a mapped step, the lazy list of its items' values."""
         if index is None and self.is_mapped(node):
             return ItemValues(self, node)
-        return self.value(self.plan.firsts[node] + (index or 0))
+        return self.value(self.layout.firsts[node] + (index or 0))
 
     def value(self, item: int, output: int | None = None) -> Any:
         """Return the value of an item, or one of its declared outputs.
@@ -229,7 +232,7 @@ class Record:
         """
         if self.has_value[item]:
             return self.values.read(item) if output is None else self.values.read_output(item, output)
-        name = self.plan.name_of_item(item)
+        name = self.item_name(item)
         if item in self.values.dropped:
             reason = "it was dropped after its last reader, as keep= asked"
             raise StepNotRunError(name, reason)
@@ -248,7 +251,7 @@ class Record:
             return _WHY_NOT.get(state, f"its state is {state}"), None
         before = "" if failed == item else "it did not run, "
         word = str(self.state(failed)).replace("_", " ")
-        return f"{before}step {self.plan.name_of_item(failed)!r} {word}: {cut(error_line(error))}", error
+        return f"{before}step {self.item_name(failed)!r} {word}: {cut(error_line(error))}", error
 
     def asset(self, name: str) -> Any:
         """Return the value of an asset.
@@ -261,11 +264,11 @@ class Record:
         if found is None:
             raise KeyError(self.no_such(name))
         node, output = found
-        return self.value_of(node) if output is None else self.value(self.plan.firsts[node], output)
+        return self.value_of(node) if output is None else self.value(self.layout.firsts[node], output)
 
     def valued_nodes(self) -> Iterator[int]:
         """Go through the steps that have a value; a mapped step has one unless none of its items came to an end."""
-        if self.plan.counts is None:
+        if self.layout.is_plain:
             yield from compress(range(len(self.plan.forms)), self.has_value)
             return
         yield from filter(self.has_any_value, range(len(self.plan.forms)))
@@ -280,9 +283,9 @@ class Record:
     def valued_assets(self) -> Iterator[tuple[str, Any]]:
         """Go through the assets that have a value, in add order, with it."""
         plan, raw, decodes = self.plan, self.values.raw, self.values.decode is not None
-        names, forms, firsts = plan.names, plan.forms, plan.firsts
+        names, forms, firsts, mapped = plan.names, plan.forms, self.layout.firsts, self.layout.mapped
         for node in self.valued_nodes():
-            value, form = raw[firsts[node]] if forms[node].items is None else MISSING, forms[node]
+            value, form = MISSING if node in mapped else raw[firsts[node]], forms[node]
             kind = type(value)
             if kind is Outputs:
                 for index, asset in enumerate(form.outputs):

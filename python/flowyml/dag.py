@@ -303,7 +303,7 @@ class DAG:
 
 def rehearsal(plan: Plan, scope: Scope, executor: str) -> str:
     """Return the text of a dry run: what would run, in which order."""
-    calls = counted(plan.item_count, "call")
+    calls = counted(plan.layout.item_count, "call")
     told = f"Dry run: {counted(len(plan.names), 'step')} ({calls}) would run on {executor}; nothing was run."
     return f"{DAG(plan, scope).visualize()}\n\n{told}"
 

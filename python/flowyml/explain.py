@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from flowyml._words import listed
 from flowyml.options import NO_OPTIONS
 from flowyml.store.values import Gather, Items, Output, Present
-from flowyml.wiring import ASSET, CHOICE, ITEM, PARAM, SPREAD, VIEW, Wiring
+from flowyml.templates import ASSET, CHOICE, ITEM, PARAM, SPREAD, VIEW
+from flowyml.wiring import Wiring
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -149,7 +150,7 @@ class Traced:
         step, asset = self._plan.names[nodes[0]], assets[0]
         text = f"step {step!r}" if asset == step else f"asset {asset!r} of step {step!r}"
         if isinstance(reference, Items):
-            return f"list of the {reference.size:,} results of {text}"
+            return f"list of the {len(self._plan.layout.items_of(reference.node)):,} results of {text}"
         return f"output of {text}" if asset == step else text
 
 

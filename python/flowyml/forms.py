@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from types import CodeType
 
+    from flowyml.layout import Layout
     from flowyml.steps import Inputs, Step
 
 # The parts of a message about many steps that are wrong in the same way.
@@ -105,14 +106,14 @@ class Assets:
     Args:
         names: Step names with their numbers, in add order.
         forms: The form of each step.
-        firsts: First item of each step.
+        layout: Which items each step has.
     """
 
-    def __init__(self, names: Mapping[str, int], forms: Sequence[Form], firsts: Sequence[int]) -> None:
+    def __init__(self, names: Mapping[str, int], forms: Sequence[Form], layout: Layout) -> None:
         """Enter the declared outputs."""
         self.names = names
         self.forms = forms
-        self.firsts = firsts
+        self.layout = layout
         self._declared: dict[str, Found] = {}
         self._clashes: dict[str, list[int]] = {}
         self._globs: dict[str, list[Found]] = {}
@@ -173,10 +174,11 @@ class Assets:
     def reference(self, found: Found) -> Reference:
         """Return the reference to an asset's value."""
         node, output = found
-        first, items = self.firsts[node], self.forms[node].items
-        if items is not None:
-            return Items(first, len(items))
-        return first if output is None else Output(first, output)
+        return self.whole(node) if output is None else Output(self.layout.firsts[node], output)
+
+    def whole(self, node: int) -> int | Items:
+        """Return the reference to all that a step returns."""
+        return Items(node) if self.layout.is_mapped(node) else self.layout.firsts[node]
 
     def hint(self, asset: str, more: Iterable[str] = ()) -> str:
         """Say what could be meant by an asset that does not exist; `more` are other names that would do."""

@@ -12,20 +12,20 @@ and holds no value of a run.
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
-from itertools import accumulate, chain, repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowyml._core import Graph
 from flowyml.errors import CycleError, GraphError, PipelineValidationError
 from flowyml.forms import Assets, Form
-from flowyml.store.values import first_items
-from flowyml.wiring import Scope, Template, Wired, wire
+from flowyml.layout import Layout
+from flowyml.store.values import nodes_of
+from flowyml.wiring import Scope, Wired, wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from flowyml.store.values import Reference
+    from flowyml.templates import Template
 
 # A cycle of more steps than this is told by the first few of them.
 _LONG = 20
@@ -66,8 +66,7 @@ class Plan:
         forms: How each step was added.
         rows: The values of each step's `params`.
         reads: The declared inputs of each step, where they differ from step to step.
-        counts: How many items each step has; `None` if all have one.
-        firsts: First item of each step.
+        layout: Which items each step has.
         assets: Who produces what.
         templates: How each step calls its function.
         references: What the arguments of the steps that read assets refer to.
@@ -83,9 +82,9 @@ class Plan:
         self.name = name
         self.numbers, self.forms, self.rows, self.reads = columns
         self.names = list(self.numbers)
-        self.counts = _counts(self.forms)
-        self.firsts = _firsts(self.counts, len(self.forms))
-        self.assets = Assets(self.numbers, self.forms, self.firsts)
+        self._counts = _counts(self.forms)
+        self.layout = Layout(len(self.forms), self._counts, _mapped(self.forms) if self._counts is not None else ())
+        self.assets = Assets(self.numbers, self.forms, self.layout)
         self.templates: list[Template | None] = []
         self.references: dict[int, tuple[Reference, ...]] = {}
         self.used: set[str] = set()
@@ -97,33 +96,13 @@ class Plan:
         self._wire(scope, edges)
         self.graph = self._build_graph(edges, strict=strict)
 
-    @property
-    def item_count(self) -> int:
-        """How many items there are in all."""
-        return self.graph.item_count
-
-    def node_of(self) -> Sequence[int]:
-        """Return the step of each item."""
-        if self.counts is None:
-            return range(len(self.forms))
-        return array("I", chain.from_iterable(map(repeat, range(len(self.counts)), self.counts)))
-
     def item_name(self, node: int, index: int | None = None) -> str:
         """Return the name of a step, or of one item of a mapped step."""
         return self.names[node] if index is None else f"{self.names[node]}[{index}]"
 
-    def node_at(self, item: int) -> int:
-        """Return the step of one item."""
-        return item if self.counts is None else bisect_right(self.firsts, item, hi=len(self.forms)) - 1
-
     def read_nodes(self) -> set[int]:
         """Return the steps whose values other steps read."""
-        return {self.node_at(item) for references in self.references.values() for item in first_items(references)}
-
-    def name_of_item(self, item: int) -> str:
-        """Return the name of an item's step, with the index in a mapped step."""
-        node = self.node_at(item)
-        return self.item_name(node, item - self.firsts[node] if self.forms[node].items is not None else None)
+        return {node for references in self.references.values() for node in nodes_of(references, self.layout)}
 
     def assets_of(self, node: int) -> tuple[str, ...]:
         """Return the assets that a step produces."""
@@ -164,11 +143,11 @@ class Plan:
 
     def _build_graph(self, edges: Edges, *, strict: bool) -> Graph:
         try:
-            graph = Graph(self.names, self.counts, edges.dependents, edges.dependencies, None, self._joins())
+            graph = Graph(self.names, self._counts, edges.dependents, edges.dependencies, None, self._joins())
         except GraphError as error:
             self.problems.add_graph(error.problems)
             self.loose = edges
-            graph = Graph(self.names, self.counts, array("I"), array("I"), None)
+            graph = Graph(self.names, self._counts, array("I"), array("I"), None)
         if strict:
             self.problems.raise_all(self.name)
         return graph
@@ -201,10 +180,8 @@ def _counts(forms: Sequence[Form]) -> array[int] | None:
     return array("I", [1 if form.items is None else len(form.items) for form in forms])
 
 
-def _firsts(counts: array[int] | None, nodes: int) -> Sequence[int]:
-    if counts is None:
-        return range(nodes)
-    return array("I", [0, *accumulate(counts)])
+def _mapped(forms: Sequence[Form]) -> frozenset[int]:
+    return frozenset(node for node, form in enumerate(forms) if form.items is not None)
 
 
 class Problems:

@@ -310,8 +310,7 @@ class StepResult:
 
 
 def _result_of(record: Record, item: int) -> StepResult:
-    node = record.node_of(item)
-    return StepResult(record, node, item - record.plan.firsts[node] if record.is_mapped(node) else None)
+    return StepResult(record, *record.layout.place_of(item))
 
 
 class _ItemResults(Sequence[StepResult]):

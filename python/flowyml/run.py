@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from flowyml._core import Batch
     from flowyml.plan import Plan
-    from flowyml.wiring import Template
+    from flowyml.templates import Template
 
     class Reported(Protocol):
         """What an executor reports of a batch; see `executors/_inline.py`."""
@@ -89,14 +89,15 @@ class Run:
         self.fail_fast = fail_fast
         self.run_id = run_id or uuid.uuid4().hex[:12]
         self.seed = seed
-        self.values = Values(plan.item_count)
+        self.layout = plan.layout.of_run()
+        self.values = Values(self.layout)
         self.failures: dict[int, BaseException] = {}
         self._attempts: dict[int, int] = {}
         self.interrupts = Interrupts()
         self.interrupted = False
         self.dry = False
         self.scheduler = Scheduler(plan.graph, order=order, keep=mask)
-        self.node_of = plan.node_of()
+        self.node_of = self.layout.node_of()
         self.call = self._caller() if seed is None else self._seeding_caller()
         self.started_at = datetime.now(UTC)
         self.started = time.monotonic()
@@ -107,6 +108,10 @@ class Run:
     def finished(self) -> bool:
         """Whether no step is left to run and none is running."""
         return self.scheduler.finished
+
+    def useful(self, workers: int) -> int:
+        """Return how many of so many workers can have something to do."""
+        return workers if self.layout.waiting else max(1, min(workers, self.layout.item_count))
 
     def claim(self, worker: int, limit: int, now: float, timeout: float = 0.0) -> Batch | None:
         """Take up to `limit` ready items for a worker; wait up to `timeout` seconds for the first."""
@@ -186,7 +191,7 @@ class Run:
 
     def item_name(self, item: int) -> str:
         """Return the name of an item's step, with the index in a mapped step."""
-        return self.plan.name_of_item(item)
+        return self.plan.item_name(*self.layout.place_of(item))
 
     def result(self) -> PipelineResult:
         """Return what came of the run."""
@@ -221,7 +226,7 @@ class Run:
             template = templates[node]
             return general(template, node, item)  # type: ignore[arg-type]
 
-        return call if self.plan.counts is None else call_mapped
+        return call if self.layout.is_plain else call_mapped
 
     def _seeding_caller(self) -> Callable[[int], Any]:
         call = self._caller()
@@ -236,13 +241,13 @@ class Run:
         """Return the arguments of an item's step in call order."""
         plan, node = self.plan, self.node_of[item]
         template: Any = plan.templates[node]
-        value = None if template.items is None else template.items[item - plan.firsts[node]]
+        value = None if template.items is None else template.items[item - self.layout.firsts[node]]
         return template.assemble(plan.rows[node], value, plan.references.get(node, ()), self.values.argument)  # type: ignore[no-any-return]
 
     def _call_general(self, template: Template, node: int, item: int) -> Any:
         value = None
         if template.items is not None:
-            value = template.items[item - self.plan.firsts[node]]
+            value = template.items[item - self.layout.firsts[node]]
             if template.single:
                 return template.function(value)
         references = self.plan.references.get(node, ())
@@ -290,7 +295,7 @@ def _log_failures(run: Run) -> None:
 def _how_many(run: Run) -> str:
     """Return how many steps failed, and how many items of mapped ones."""
     nodes = [run.node_of[item] for item in run.failures]
-    mapped = [node for node in nodes if run.plan.forms[node].items is not None]
+    mapped = [node for node in nodes if run.layout.is_mapped(node)]
     steps = len(nodes) - len(mapped)
     parts = [counted(steps, "step")] if steps or not mapped else []
     if mapped:

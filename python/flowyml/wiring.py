@@ -16,105 +16,23 @@ The module decides about one step at a time and knows nothing of graphs, runs or
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from flowyml._coroutines import blocking
 from flowyml._words import listed
 from flowyml.conditions import Guards
-from flowyml.control import Before, Decision, Kept, Seen
+from flowyml.control import Before, Decision
 from flowyml.forms import is_glob
-from flowyml.store.values import MISSING, Gather, Items, Output, Outputs, Present, Reference
+from flowyml.store.values import Gather, Items, Output, Present, Reference
+from flowyml.templates import ASSET, CHOICE, ITEM, PARAM, SPREAD, VALUE, VIEW, Template, View
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Collection, Sequence
 
     from flowyml.forms import Assets, Form, Found
     from flowyml.signatures import Signature
     from flowyml.steps import Inputs
-
-# Where an argument comes from; the second half of a source says which. A choice is an asset, or in a join the default
-# of its parameter where the asset has no value. A view is what a decision sees of the steps before it.
-PARAM, ITEM, ASSET, VALUE, SPREAD, CHOICE, VIEW = range(7)
-
-
-@dataclass(slots=True, eq=False)
-class Template:
-    """How the steps of one form call their function.
-
-    Attributes:
-        function: What is called.
-        sources: `(kind, which)` of each argument in call order; the last `len(keywords)` are passed by keyword.
-        keywords: Names of the arguments that are passed by keyword.
-        outputs: Declared outputs, if there are two or more.
-        direct: The parameters, as given, are the positional arguments: nothing has to be assembled.
-        single: The item of a mapped step is the only argument.
-    """
-
-    function: Callable[..., Any]
-    sources: tuple[tuple[int, Any], ...]
-    keywords: tuple[str, ...]
-    outputs: tuple[str, ...]
-    items: Sequence[Any] | None
-    direct: bool = field(init=False)
-    single: bool = field(init=False)
-
-    def __post_init__(self) -> None:
-        """See which short cut applies."""
-        plain = not self.keywords and not self.outputs
-        self.direct = plain and all(s == (PARAM, k) for k, s in enumerate(self.sources)) and self.items is None
-        self.single = plain and self.sources == ((ITEM, None),)
-
-    def assemble(self, row: tuple[Any, ...], item: Any, references: Sequence[Reference], read: Any) -> list[Any]:
-        """Return the arguments in call order; `read` turns a reference into a value."""
-        arguments: list[Any] = []
-        for kind, which in self.sources:
-            if kind == PARAM:
-                arguments.append(row[which])
-            elif kind == ASSET:
-                arguments.append(read(references[which]))
-            elif kind == VALUE:
-                arguments.append(which)
-            elif kind == ITEM:
-                arguments.append(item)
-            elif kind == CHOICE:
-                value = read(references[which[0]])
-                arguments.append(which[1] if value is MISSING else value)
-            elif kind == VIEW:
-                arguments.append(which.seen(references, read))
-            else:
-                arguments.extend(read(references[which]))
-        return arguments
-
-    def call(self, arguments: Sequence[Any]) -> Any:
-        """Call the function with assembled arguments."""
-        count = len(self.keywords)
-        if not count:
-            return self.function(*arguments)
-        return self.function(*arguments[:-count], **dict(zip(self.keywords, arguments[-count:], strict=True)))
-
-
-class View(NamedTuple):
-    """What a decision may look at.
-
-    Attributes:
-        before: The steps, in the order of the references to their values.
-        params: The context and the run's inputs.
-    """
-
-    before: tuple[Before, ...]
-    params: dict[str, Any]
-
-    def seen(self, references: Sequence[Any], read: Any, decode: Callable[[bytes], Any] | None = None) -> Seen:
-        """Return it with the values of a run; `decode` loads what `read` gives."""
-        values: dict[str, Sequence[Any]] = {}
-        for before, reference in zip(self.before, references, strict=True):
-            kept = read(reference)
-            if isinstance(kept, Outputs):
-                values[before.name] = kept.parts
-            elif kept is not MISSING:
-                values[before.name] = (Kept(kept) if isinstance(reference.reference, Items) else kept,)
-        return Seen(self.before, values, self.params, decode)
 
 
 @dataclass(slots=True)
@@ -283,8 +201,7 @@ class Wiring:
             node = self.assets.names.get(name)
             if node is not None:
                 before.append(Before(name, self.assets.forms[node].outputs or (name,)))
-                first, items = self.assets.firsts[node], self.assets.forms[node].items
-                self.references.append(Present(first if items is None else Items(first, len(items))))
+                self.references.append(Present(self.assets.whole(node)))
         self.sources["context"] = (VIEW, View(tuple(before), {**self.scope.context, **self.scope.inputs}))
 
     def _take_item(self) -> None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from flowyml._core import Batch
     from flowyml.run import Run
-    from flowyml.wiring import Template
+    from flowyml.templates import Template
 
 # More plain functions than this at once gain nothing: they hold the interpreter.
 _MOST_THREADS = 32
@@ -72,7 +72,7 @@ class LoopRun:
         """Start nothing yet."""
         self._run = run
         self._loop = loop
-        self._free = list(range(min(limit, max(1, run.plan.item_count))))[::-1]
+        self._free = list(range(run.useful(limit)))[::-1]
         self._tasks: set[asyncio.Task[None]] = set()
         self._coroutines: dict[int, Template | None] = {}
         self._threads = asyncio.Semaphore(_MOST_THREADS)

@@ -222,7 +222,7 @@ class Team:
 
     def execute(self, run: Run) -> None:
         """Run all steps of a run."""
-        workers = max(1, min(self.size, run.plan.item_count))
+        workers = run.useful(self.size)
         shared = ThreadRun(run, workers, (self._owner(), *owners.get()))
         while len(self._threads) < workers:
             self._start_thread()

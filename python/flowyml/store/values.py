@@ -9,7 +9,7 @@ What an argument may refer to (a *reference*):
 ```
 7                      the value of item 7 (what nearly every reference is)
 Output(7, 1)           the second declared output of item 7
-Items(100, 12)         the list of the values of items 100 to 111: a mapped step
+Items(3)               the list of the values of step 3, a mapped one
 Gather((3, 4, 9))      the list of what these references stand for: a glob or a list of assets
 Present(...)           what is there of one of these: `MISSING` where a value is not, lists without what is missing
 ```
@@ -24,6 +24,8 @@ from flowyml.errors import OutputMismatchError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from flowyml.layout import Layout
+
 
 class Output(NamedTuple):
     """One declared output of an item that has several."""
@@ -33,10 +35,9 @@ class Output(NamedTuple):
 
 
 class Items(NamedTuple):
-    """The values of consecutive items, as a list."""
+    """The values of a mapped step, as a list; which items it has is the layout's to say."""
 
-    first: int
-    size: int
+    node: int
 
 
 class Gather(NamedTuple):
@@ -54,17 +55,17 @@ class Present(NamedTuple):
 Reference: TypeAlias = int | Output | Items | Gather | Present
 
 
-def first_items(references: Iterable[Reference]) -> Iterator[int]:
-    """Yield an item of each step that references point at.
-
-    >>> list(first_items([7, Output(8, 1), Gather((Items(100, 12), 3))]))
-    [7, 8, 100, 3]
-    """
+def nodes_of(references: Iterable[Any], layout: Layout) -> Iterator[int]:
+    """Yield the steps that references point at."""
     for reference in references:
-        if isinstance(reference, Gather):
-            yield from first_items(reference.references)
+        if isinstance(reference, Items):
+            yield reference.node
+        elif isinstance(reference, Gather):
+            yield from nodes_of(reference.references, layout)
+        elif isinstance(reference, Present):
+            yield from nodes_of((reference.reference,), layout)
         else:
-            yield reference if isinstance(reference, int) else reference[0]
+            yield layout.node_at(reference if isinstance(reference, int) else reference.item)
 
 
 class _Missing:
@@ -109,18 +110,19 @@ class Values:
     """The values of one run.
 
     Args:
-        count: How many items there are.
+        layout: Which items each step has.
 
     Attributes:
         raw: One entry for each item, as it came; `MISSING` where there is none.
         decode: Turns an entry into the object; `None` while entries are the objects.
     """
 
-    __slots__ = ("_decoded", "decode", "dropped", "raw")
+    __slots__ = ("_decoded", "_layout", "decode", "dropped", "raw")
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, layout: Layout) -> None:
         """Start without values."""
-        self.raw: list[Any] = [MISSING] * count
+        self._layout = layout
+        self.raw: list[Any] = [MISSING] * layout.item_count
         self.decode: Callable[[Any, int], Any] | None = None
         self.dropped: set[int] = set()
         self._decoded: dict[int | tuple[int, int], Any] = {}
@@ -132,19 +134,23 @@ class Values:
         if isinstance(reference, Output):
             return self.raw[reference.item].parts[reference.part]
         if isinstance(reference, Items):
-            return self.raw[reference.first : reference.first + reference.size]
+            return self._of_step(reference.node)
         if isinstance(reference, Present):
             return self._present(reference.reference)
         return [self.argument(part) for part in reference.references]
+
+    def _of_step(self, node: int) -> list[Any]:
+        items = self._layout.items_of(node)
+        return self.raw[items.start : items.stop]
 
     def _present(self, reference: Any) -> Any:
         """Return what is there: `MISSING`, or for lists those values that are."""
         if isinstance(reference, Output):
             return MISSING if self.raw[reference.item] is MISSING else self.argument(reference)
         if isinstance(reference, Gather):
-            values = map(self._present, reference.references)
+            values: Iterable[Any] = map(self._present, reference.references)
         elif isinstance(reference, Items):
-            values = iter(self.argument(reference))
+            values = self._of_step(reference.node)
         else:
             return self.raw[reference]
         return [value for value in values if value is not MISSING]

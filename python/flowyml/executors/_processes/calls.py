@@ -20,14 +20,14 @@ from flowyml.executors._processes import wire
 from flowyml.executors._processes.payload import Payload, build_payload
 from flowyml.executors._processes.values import dump_value, load_value
 from flowyml.store.values import MISSING
-from flowyml.wiring import ASSET, CHOICE, ITEM, PARAM, SPREAD, VIEW
+from flowyml.templates import ASSET, CHOICE, ITEM, PARAM, SPREAD, VIEW
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from flowyml._core import Batch
     from flowyml.run import Run
-    from flowyml.wiring import Template
+    from flowyml.templates import Template
 
 # Smaller values are cheaper to send again than to look up.
 _LARGE = 1 << 16
@@ -152,7 +152,7 @@ class CallWriter:
         """Return which attempt of each step this is; `None` where each has only one."""
         if self._plan.forms[stretch.node].options.retry is None:
             return None
-        first = self._plan.firsts[stretch.node] + (stretch.first or 0)
+        first = self._run.layout.firsts[stretch.node] + (stretch.first or 0)
         return [self._run.attempt(item) for item in range(first, first + stretch.length)]
 
     def _flat(self, stretch: Stretch) -> list[Any] | None:

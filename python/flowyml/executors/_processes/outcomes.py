@@ -12,12 +12,13 @@ from flowyml.executors._processes import wire
 from flowyml.executors._processes.failure import unpack_exception
 from flowyml.executors._processes.values import load_value
 from flowyml.store.values import Outputs, Present
-from flowyml.wiring import ASSET, CHOICE
+from flowyml.templates import ASSET, CHOICE
 
 if TYPE_CHECKING:
     from flowyml.executors._processes.member import Member, Posting
     from flowyml.executors._processes.wire import Body
     from flowyml.executors.batching import BatchSizer
+    from flowyml.layout import Layout
     from flowyml.plan import Plan
     from flowyml.run import Run
 
@@ -45,8 +46,8 @@ class Outcomes:
     def __init__(self, run: Run) -> None:
         """Tell the run's values how to decode."""
         self._run = run
-        # The decoder outlives the run in its result: it holds the plan alone, so that no cycle keeps large values.
-        run.values.decode = partial(_decode, run.plan)
+        # The decoder outlives the run in its result: it holds no run, so that no cycle keeps large values.
+        run.values.decode = partial(_decode, run.plan, run.layout)
 
     def commit(self, member: Member, results: list[tuple[Body, list[bytes]]], sizer: BatchSizer) -> bool:
         """Take over results that a worker has sent, in slot order; tell whether a step failed."""
@@ -128,7 +129,7 @@ class Outcomes:
         return f"an argument of step {run.item_name(item)!r}"
 
 
-def _decode(plan: Plan, raw: bytes, item: int) -> Any:
+def _decode(plan: Plan, layout: Layout, raw: bytes, item: int) -> Any:
     """Load the value of an item.
 
     Raises:
@@ -137,5 +138,5 @@ def _decode(plan: Plan, raw: bytes, item: int) -> Any:
     try:
         return load_value(raw)
     except (Exception, SystemExit, GeneratorExit) as error:
-        producer = f"step {plan.name_of_item(item)!r}"
+        producer = f"step {plan.item_name(*layout.place_of(item))!r}"
         raise ValueLoadError(producer, f"{type(error).__name__}: {error}") from error

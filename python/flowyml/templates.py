@@ -1,0 +1,102 @@
+"""Templates: how the steps of one form call their function.
+
+```
+Template.sources ──▶ (kind, which) of each argument ──assemble(row, item, references, read)──▶ arguments ──▶ call
+```
+
+The wiring makes them, whoever calls steps reads them. The module decides nothing and knows neither graphs nor runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flowyml.control import Before, Kept, Seen
+from flowyml.store.values import MISSING, Items, Outputs, Reference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+# Where an argument comes from; the second half of a source says which. A choice is an asset, or in a join the default
+# of its parameter where the asset has no value. A view is what a decision sees of the steps before it.
+PARAM, ITEM, ASSET, VALUE, SPREAD, CHOICE, VIEW = range(7)
+
+
+@dataclass(slots=True, eq=False)
+class Template:
+    """How the steps of one form call their function.
+
+    Attributes:
+        function: What is called.
+        sources: `(kind, which)` of each argument in call order; the last `len(keywords)` are passed by keyword.
+        keywords: Names of the arguments that are passed by keyword.
+        outputs: Declared outputs, if there are two or more.
+        direct: The parameters, as given, are the positional arguments: nothing has to be assembled.
+        single: The item of a mapped step is the only argument.
+    """
+
+    function: Callable[..., Any]
+    sources: tuple[tuple[int, Any], ...]
+    keywords: tuple[str, ...]
+    outputs: tuple[str, ...]
+    items: Sequence[Any] | None
+    direct: bool = field(init=False)
+    single: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        """See which short cut applies."""
+        plain = not self.keywords and not self.outputs
+        self.direct = plain and all(s == (PARAM, k) for k, s in enumerate(self.sources)) and self.items is None
+        self.single = plain and self.sources == ((ITEM, None),)
+
+    def assemble(self, row: tuple[Any, ...], item: Any, references: Sequence[Reference], read: Any) -> list[Any]:
+        """Return the arguments in call order; `read` turns a reference into a value."""
+        arguments: list[Any] = []
+        for kind, which in self.sources:
+            if kind == PARAM:
+                arguments.append(row[which])
+            elif kind == ASSET:
+                arguments.append(read(references[which]))
+            elif kind == VALUE:
+                arguments.append(which)
+            elif kind == ITEM:
+                arguments.append(item)
+            elif kind == CHOICE:
+                value = read(references[which[0]])
+                arguments.append(which[1] if value is MISSING else value)
+            elif kind == VIEW:
+                arguments.append(which.seen(references, read))
+            else:
+                arguments.extend(read(references[which]))
+        return arguments
+
+    def call(self, arguments: Sequence[Any]) -> Any:
+        """Call the function with assembled arguments."""
+        count = len(self.keywords)
+        if not count:
+            return self.function(*arguments)
+        return self.function(*arguments[:-count], **dict(zip(self.keywords, arguments[-count:], strict=True)))
+
+
+class View(NamedTuple):
+    """What a decision may look at.
+
+    Attributes:
+        before: The steps, in the order of the references to their values.
+        params: The context and the run's inputs.
+    """
+
+    before: tuple[Before, ...]
+    params: dict[str, Any]
+
+    def seen(self, references: Sequence[Any], read: Any, decode: Callable[[bytes], Any] | None = None) -> Seen:
+        """Return it with the values of a run; `decode` loads what `read` gives."""
+        values: dict[str, Sequence[Any]] = {}
+        for before, reference in zip(self.before, references, strict=True):
+            kept = read(reference)
+            if isinstance(kept, Outputs):
+                values[before.name] = kept.parts
+            elif kept is not MISSING:
+                values[before.name] = (Kept(kept) if isinstance(reference.reference, Items) else kept,)
+        return Seen(self.before, values, self.params, decode)
