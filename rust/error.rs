@@ -83,6 +83,16 @@ pub enum Refusal {
         /// The value.
         value: u8,
     },
+    /// This is not a state in which a node can end without items and without a value.
+    End {
+        /// The value.
+        value: u8,
+    },
+    /// The node has failed already: too late to tolerate it.
+    TooLate {
+        /// The node.
+        node: NodeId,
+    },
     /// A time is not a finite number.
     Time,
     /// The item is not running, so it can have no deadline.
@@ -134,6 +144,15 @@ impl fmt::Display for Refusal {
                     "{value} is no outcome of a run: expected success (3), cached (4), failed (5), timed_out (6), skipped (7) or cancelled (9)"
                 )
             }
+            Self::End { value } => write!(
+                out,
+                "{value} is no end without a value: expected failed (5), timed_out (6), skipped (7) or cancelled (9)"
+            ),
+            Self::TooLate { node } => write!(
+                out,
+                "node {} has failed already: say what it tolerates before its items end",
+                node.0
+            ),
             Self::Time => write!(out, "expected a finite time in seconds"),
             Self::NotRunning { item } => write!(out, "item {item} is not running"),
             Self::NotExpandable { node } => {

@@ -5,8 +5,7 @@
 //!
 //! Edges lie in compressed rows (CSR), once by dependent and once by dependency: the neighbours of node v are
 //! `targets[offsets[v]..offsets[v + 1]]`. An edge is kept once, however often it was given, and is `All` if it was given as
-//! `All` at least once. An elementwise edge between nodes of one item is an `All` edge too, so elementwise edges exist only
-//! between mapped nodes.
+//! `All` at least once. A node is *mapped* if it has not exactly one item, or has an elementwise edge.
 //!
 //! *Lengths.* Nodes linked by elementwise edges have the same length. A dependent of a node of unknown length is itself
 //! unknown, whatever was declared, and all nodes that get their length from one node (the *root* of the group) get it at
@@ -168,9 +167,22 @@ impl Graph {
         self.lengths.group(root.0)
     }
 
-    /// Return the nodes that have not exactly one item, in id order.
-    pub fn mapped(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.lengths.mapped()
+    /// Return the mapped nodes in id order. O(nodes), with elementwise edges O(nodes + edges), O(1) if none is mapped.
+    #[must_use]
+    pub fn mapped(&self) -> Vec<NodeId> {
+        if !self.has_elementwise() {
+            return self.lengths.mapped().collect();
+        }
+        let tied = |rows: &Rows, node: NodeId| {
+            rows.edges(node.0)
+                .any(|(_, kind)| kind == Kind::Elementwise)
+        };
+        let mapped = self.nodes().filter(|node| {
+            self.count(*node) != 1
+                || tied(&self.dependencies, *node)
+                || tied(&self.dependents, *node)
+        });
+        mapped.collect()
     }
 
     /// Return how many nodes are on the longest path from `node` to a leaf, itself included.

@@ -39,7 +39,9 @@ mod reports;
 mod state;
 mod timeline;
 mod timers;
+mod tolerate;
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -49,7 +51,7 @@ use crate::graph::{Graph, ItemId, NodeId};
 use crate::queue::BitSet;
 
 use batch::Ledger;
-use maps::Maps;
+use maps::{Map, Maps};
 use propagate::Ended;
 use release::Release;
 use timers::Timers;
@@ -95,6 +97,10 @@ pub struct Scheduler {
     /// Ends of which dependents do not know yet; empty between calls.
     ended: Vec<Ended>,
     cancelled: bool,
+    /// Some node without items was skipped or cancelled.
+    gapped: bool,
+    /// Nodes that were cancelled alone.
+    stopped: BTreeSet<NodeId>,
 }
 
 impl Scheduler {
@@ -128,6 +134,8 @@ impl Scheduler {
             release,
             ended: Vec::new(),
             cancelled: false,
+            gapped: false,
+            stopped: BTreeSet::new(),
             graph,
         };
         let graph = Arc::clone(&scheduler.graph);
@@ -228,15 +236,24 @@ impl Scheduler {
     }
 
     /// Return the state of a node: of its only item, or for a node with several items or none the one that tells most:
-    /// running, ready or waiting while it is not complete, then the worst end of its items. O(items of the node).
+    /// running, ready or waiting while it is not complete, then the worst end of its items; tolerated failures are as good
+    /// as success. O(items of the node).
     #[must_use]
     pub fn node_state(&self, node: NodeId) -> State {
         let first = self.first_item(node).index();
         let states = &self.timeline.states[first.min(self.timeline.states.len())..];
         let states = &states[..(self.count(node) as usize).min(states.len())];
+        let forgives = self.maps.get(node).is_some_and(Map::forgives);
+        let counts_as = |state: State| {
+            if forgives && state.is_bad() {
+                State::Success
+            } else {
+                state
+            }
+        };
         states
             .iter()
-            .copied()
+            .map(|state| counts_as(*state))
             .max_by_key(|state| state.telling())
             .unwrap_or_else(|| self.maps.state_without_items(node))
     }

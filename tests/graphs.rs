@@ -124,9 +124,10 @@ fn an_edge_given_twice_is_one_edge_and_all_wins() {
 }
 
 #[test]
-fn elementwise_edges_between_single_items_are_all_edges() {
-    let graph = mapped("a~b b~c", &[1, 1, 1]).unwrap();
-    assert!(!graph.has_elementwise());
+fn nodes_are_mapped_by_their_length_or_by_an_elementwise_edge() {
+    let graph = mapped("a~b b>c", &[1, 1, 1, 2]).unwrap();
+    assert_eq!(graph.mapped(), [NodeId(0), NodeId(1), NodeId(3)]);
+    assert_eq!(build("a>b").unwrap().mapped(), []);
 }
 
 #[test]

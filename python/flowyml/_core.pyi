@@ -195,6 +195,19 @@ class Scheduler:
 
         What runs ends as it is reported; what is given back or retried is cancelled then. A second call does nothing.
         """
+    def cancel_node(self, node: int, now: float) -> None:
+        """Cancel those items of a node that are not running, `now` being their end, as `cancel` does for all."""
+    def tolerate(self, node: int, failures: int) -> None:
+        """Let up to `failures` items of a node be failed, timed_out or upstream_failed: it does not fail by them.
+
+        Dependents that wait for all of it take it for a success once it is complete, and so does `node_state`; one
+        failure more, and they are upstream_failed at once. Dependents item by item still need their own element. A node
+        of which no item could run (all upstream_failed) fails however much it tolerates.
+
+        Raises:
+            ValueError: The node has failed already, or has more bad items.
+
+        """
     def take_expandable(self) -> list[int]:
         """Return the nodes whose dependencies are complete and whose length is awaited, each once."""
     def expand(self, node: int, count: int, now: float) -> None:
@@ -204,6 +217,21 @@ class Scheduler:
 
         Raises:
             ValueError: The node's length is not awaited.
+
+        """
+    def refuse(self, node: int, state: int, now: float) -> None:
+        """End a node whose length is awaited without items, because it has no length.
+
+        Nodes that depend on it item by item end like its other dependents. If the run was cancelled meanwhile, the node
+        stays cancelled.
+
+        Args:
+            node: The node.
+            state: What `node_state` is then: failed, timed_out, skipped or cancelled.
+            now: The time.
+
+        Raises:
+            ValueError: The node's length is not awaited, another state.
 
         """
     def take_released(self) -> list[int]:
@@ -240,7 +268,8 @@ class Scheduler:
 
         Of a node with several items the one that tells most: running, ready or waiting, then failed, timed_out,
         upstream_failed, cancelled, skipped, success, cached. A node without items has a state of its own: success for a
-        length of 0, or what its dependencies made of it before its length was known.
+        length of 0, or what its dependencies or `refuse` made of it before its length was known. Failures that a node
+        tolerates are as good as success.
         """
     def states(self) -> bytes:
         """Return the state of each item, one byte each."""

@@ -111,8 +111,8 @@ impl Graph {
                 Ok(_) => return Err(problems),
                 Err(mismatches) => return Err(problems.into_iter().chain(mismatches).collect()),
             };
-        single_items_wait_for_all(&mut dependencies, &lengths);
-        single_items_wait_for_all(&mut dependents, &lengths);
+        forget_kinds(&mut dependencies);
+        forget_kinds(&mut dependents);
         let weights = peeled.weights;
         let (ranks, by_rank) = rank(&weights);
         Ok(Self {
@@ -157,18 +157,8 @@ fn check_edges(nodes: u32, edges: &Edges) -> Vec<Problem> {
     problems
 }
 
-/// Turn elementwise edges between nodes of one item into `All` edges; forget the kinds if no elementwise edge is left.
-fn single_items_wait_for_all(rows: &mut Rows, lengths: &Lengths) {
-    if rows.elementwise.is_empty() {
-        return;
-    }
-    for node in 0..rows.offsets.len() as u32 - 1 {
-        for edge in rows.range(node) {
-            if rows.kind(edge) == Kind::Elementwise && lengths.count(node) == 1 {
-                rows.elementwise[edge] = 0;
-            }
-        }
-    }
+/// Keep no kinds if no edge is elementwise.
+fn forget_kinds(rows: &mut Rows) {
     if rows.elementwise.iter().all(|kind| *kind == 0) {
         rows.elementwise = Vec::new();
     }

@@ -153,6 +153,20 @@ impl Scheduler {
         })
     }
 
+    fn cancel_node(&self, py: Python<'_>, node: u32, now: f64) -> PyResult<()> {
+        let now = finite("now", now)?;
+        let node = self.node(py, node)?;
+        self.0.change(py, |core| {
+            core.cancel_node(node, now);
+            Ok(())
+        })
+    }
+
+    fn tolerate(&self, py: Python<'_>, node: u32, failures: u32) -> PyResult<()> {
+        let node = self.node(py, node)?;
+        self.0.change(py, |core| core.tolerate(node, failures))
+    }
+
     fn take_expandable(&self, py: Python<'_>) -> PyResult<Vec<u32>> {
         let nodes = self.0.change(py, |core| Ok(core.take_expandable()))?;
         Ok(nodes.into_iter().map(|node| node.0).collect())
@@ -164,6 +178,15 @@ impl Scheduler {
         self.0.change(py, |core| {
             core.advance(now);
             core.expand(node, count)
+        })
+    }
+
+    fn refuse(&self, py: Python<'_>, node: u32, state: u8, now: f64) -> PyResult<()> {
+        let now = finite("now", now)?;
+        let node = self.node(py, node)?;
+        self.0.change(py, |core| {
+            core.advance(now);
+            core.refuse(node, state)
         })
     }
 

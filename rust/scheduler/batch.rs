@@ -146,6 +146,17 @@ impl Run {
         }
     }
 
+    /// Cut a run of nodes of one item each into nodes, if asked for; otherwise return it whole.
+    pub(super) fn by_node(self, cut: bool) -> impl Iterator<Item = Self> {
+        let length = if cut && self.index.is_none() {
+            1
+        } else {
+            self.count
+        };
+        let parts = self.count.checked_div(length).unwrap_or(0);
+        (0..parts).map(move |at| self.part(at * length, length))
+    }
+
     /// Return the item ids.
     pub(super) fn items(&self) -> Range<u32> {
         self.item.0..self.item.0 + self.count

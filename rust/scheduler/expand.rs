@@ -6,7 +6,7 @@ use crate::error::Refusal;
 use crate::graph::{NodeId, UNKNOWN};
 
 use super::Scheduler;
-use super::maps::Length;
+use super::maps::{Length, Map};
 use super::state::State;
 
 impl Scheduler {
@@ -57,6 +57,30 @@ impl Scheduler {
         Ok(())
     }
 
+    /// End a node whose length is awaited, because it has none: without items, in a state without a value. Nodes that depend
+    /// on it item by item end like other dependents. If the run was cancelled meanwhile, the node stays cancelled.
+    ///
+    /// # Errors
+    ///
+    /// A node whose length is not awaited, a state that is no end without a value.
+    ///
+    /// O(edges of what ends by it).
+    pub fn refuse(&mut self, node: NodeId, state: u8) -> Result<(), Refusal> {
+        let Some(state) = State::outcome(state).filter(|state| !state.has_value()) else {
+            return Err(Refusal::End { value: state });
+        };
+        let due = |map: &&mut Map| map.length == Length::Due;
+        let Some(map) = self.maps.get_mut(node).filter(due) else {
+            return Err(Refusal::NotExpandable { node });
+        };
+        map.length = Length::Refused;
+        self.expandable.retain(|other| *other != node);
+        self.end_without_items(node, state);
+        let graph = Arc::clone(&self.graph);
+        self.propagate(&graph);
+        Ok(())
+    }
+
     /// Append items of a node; of one that has ended they have ended like it.
     fn append(&mut self, node: NodeId, count: u32) {
         let first = self.item_count();
@@ -64,11 +88,13 @@ impl Scheduler {
             return;
         };
         let state = if map.complete {
-            map.verdict.inherited()
+            map.end
         } else {
             State::Waiting
         };
         map.unfinished = if map.complete { 0 } else { count };
+        map.bad = if state.is_bad() { count } else { 0 };
+        map.barred = map.bad;
         (map.first, map.count, map.length) = (first, count, Length::Known);
         if count > 0 {
             self.maps.note_expansion(first, node);

@@ -3,6 +3,7 @@
 use crate::graph::{Kind, NodeId};
 
 use super::Scheduler;
+use super::maps::Map;
 use super::state::State;
 
 impl Scheduler {
@@ -87,6 +88,17 @@ impl Scheduler {
         ensure(bits == ready, || {
             format!("{node:?} has {bits} queued items, not {ready}")
         })?;
+        let bad = |item: &u32| self.timeline.states[*item as usize].is_bad();
+        let bad = items.clone().filter(bad).count() as u32;
+        let barred = |item: &u32| self.is(*item, State::UpstreamFailed);
+        let barred = items.clone().filter(barred).count() as u32;
+        ensure((bad, barred) == (map.bad, map.barred), || {
+            format!("{node:?} has {bad} bad items, {barred} of them barred")
+        })?;
+        let fails = bad > map.tolerated || bad > 0 && barred == map.count;
+        ensure(bad == 0 || fails != map.forgives(), || {
+            format!("{node:?} has {bad} bad items and fails: {fails}")
+        })?;
         let unfinished = items
             .filter(|item| !self.timeline.states[*item as usize].is_terminal())
             .count();
@@ -100,12 +112,15 @@ impl Scheduler {
         let valued = |item: u32| self.timeline.states[item as usize].has_value();
         let has = |(dependency, kind): (NodeId, Kind), all: bool| {
             let mut items = self.items(dependency);
+            let state = |item: u32| self.timeline.states[item as usize];
+            let forgives = self.maps.get(dependency).is_some_and(Map::forgives);
+            let good = |item: u32| valued(item) || forgives && state(item).is_bad();
             if kind == Kind::Elementwise {
                 valued(items.start + index)
             } else if all || items.is_empty() {
-                items.all(valued)
+                items.all(good)
             } else {
-                items.any(valued)
+                items.any(good)
             }
         };
         let (whole, elements): (Vec<_>, Vec<_>) = self

@@ -1,4 +1,7 @@
-//! What is kept for nodes that have not exactly one item: where their items stand and how far they are.
+//! What is kept for mapped nodes: where their items stand and how far they are.
+//!
+//! A node of one item is kept here, too, if more is to be known of it than its item's state: an elementwise edge, failures
+//! that it tolerates. It stays a node of one item for whoever claims it.
 
 use crate::graph::{Graph, ItemId, Kind, NodeId, UNKNOWN};
 
@@ -15,6 +18,8 @@ pub(super) enum Length {
     Unknown,
     /// Its dependencies are complete; [`super::Scheduler::expand`] is awaited.
     Due,
+    /// [`super::Scheduler::refuse`] said that there is none.
+    Refused,
 }
 
 /// A mapped node.
@@ -23,10 +28,20 @@ pub(super) struct Map {
     pub(super) first: u32,
     pub(super) count: u32,
     pub(super) length: Length,
+    /// Is an ordinary node of one item.
+    pub(super) single: bool,
     /// Items whose end dependents do not know yet.
     pub(super) unfinished: u32,
-    /// The worst end so far, of an item or of the node itself if it has none.
+    /// The worst end so far, of an item or of the node itself if it has none; failures only once they are too many.
     pub(super) verdict: Verdict,
+    /// How the node ended, if it had no items then.
+    pub(super) end: State,
+    /// How many failed items the node tolerates.
+    pub(super) tolerated: u32,
+    /// Items that failed or could not run because others failed.
+    pub(super) bad: u32,
+    /// Those of them that could not run.
+    pub(super) barred: u32,
     /// The worst of the `All` dependencies, once all are complete; for a join `Fine` if any of them has a value.
     pub(super) gate: Verdict,
     /// An `All` dependency failed, so no item can run.
@@ -44,6 +59,8 @@ pub(super) struct Maps {
     /// For each node its place in `all`.
     places: Vec<u32>,
     all: Vec<Map>,
+    /// Some nodes of one item are kept here.
+    singles: bool,
     /// First item and node of each expansion, in item order.
     expansions: Vec<(u32, NodeId)>,
 }
@@ -51,7 +68,7 @@ pub(super) struct Maps {
 impl Maps {
     /// O(nodes + edges of mapped nodes); nothing if there are none.
     pub(super) fn new(graph: &Graph) -> Self {
-        let nodes: Vec<NodeId> = graph.mapped().collect();
+        let nodes = graph.mapped();
         if nodes.is_empty() {
             return Self::default();
         }
@@ -59,12 +76,31 @@ impl Maps {
         for (place, node) in (0..).zip(&nodes) {
             places[node.index()] = place;
         }
-        let all = nodes.iter().map(|node| Map::new(graph, *node)).collect();
+        let all: Vec<Map> = nodes.iter().map(|node| Map::new(graph, *node)).collect();
         Self {
             places,
+            singles: all.iter().any(|map| map.single),
             all,
             expansions: Vec::new(),
         }
+    }
+
+    /// Keep a node from now on. O(1), for the first one of a run O(nodes).
+    pub(super) fn add(&mut self, graph: &Graph, node: NodeId) -> &mut Map {
+        if self.places.is_empty() {
+            self.places = vec![NONE; graph.node_count() as usize];
+        }
+        let map = Map::new(graph, node);
+        self.singles |= map.single;
+        self.places[node.index()] = self.all.len() as u32;
+        self.all.push(map);
+        let last = self.all.len() - 1;
+        &mut self.all[last]
+    }
+
+    /// Say whether a run of nodes of one item may have some that are kept here.
+    pub(super) fn has_singles(&self) -> bool {
+        self.singles
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -111,13 +147,36 @@ impl Maps {
     /// Return the state of a node that has no items.
     pub(super) fn state_without_items(&self, node: NodeId) -> State {
         match self.get(node) {
-            Some(map) if map.complete => map.verdict.inherited(),
+            Some(map) if map.complete => map.end,
             _ => State::Waiting,
         }
     }
 }
 
 impl Map {
+    /// Write down that `count` items ended in `state`; say whether this makes the node fail.
+    ///
+    /// A node fails when more items are bad than it tolerates, or when none could run: then there is nothing to go on with.
+    pub(super) fn note(&mut self, count: u32, state: State) -> bool {
+        if !state.is_bad() {
+            self.verdict = self.verdict.max(state.verdict());
+            return false;
+        }
+        self.bad += count;
+        self.barred += if state == State::UpstreamFailed {
+            count
+        } else {
+            0
+        };
+        let fails = self.bad > self.tolerated || self.barred == self.count;
+        fails && std::mem::replace(&mut self.verdict, Verdict::Failed) != Verdict::Failed
+    }
+
+    /// Say whether failures of its items do not count.
+    pub(super) fn forgives(&self) -> bool {
+        self.verdict != Verdict::Failed
+    }
+
     fn new(graph: &Graph, node: NodeId) -> Self {
         let declared = graph.count(node);
         let count = if declared == UNKNOWN { 0 } else { declared };
@@ -130,8 +189,13 @@ impl Map {
             } else {
                 Length::Known
             },
+            single: declared == 1,
             unfinished: count,
             verdict: Verdict::Fine,
+            end: State::Success,
+            tolerated: 0,
+            bad: 0,
+            barred: 0,
             gate: Verdict::Fine,
             doomed: false,
             complete: false,

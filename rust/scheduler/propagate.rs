@@ -68,16 +68,18 @@ impl Scheduler {
     }
 
     /// End a node that has no items, unless it has ended.
-    pub(super) fn end_without_items(&mut self, node: NodeId, verdict: Verdict) {
+    pub(super) fn end_without_items(&mut self, node: NodeId, state: State) {
         let Some(map) = self.maps.get_mut(node).filter(|map| !map.complete) else {
             return;
         };
         map.complete = true;
-        map.verdict = verdict;
+        map.verdict = state.verdict();
+        map.end = state;
+        self.gapped |= !matches!(map.verdict, Verdict::Fine | Verdict::Failed);
         self.ended.push(Ended {
             node,
             items: 0..0,
-            state: verdict.inherited(),
+            state,
         });
     }
 
@@ -89,8 +91,8 @@ impl Scheduler {
     }
 
     fn spread(&mut self, graph: &Graph, ended: &Ended) {
-        let (first_failure, complete) = self.note_end(ended);
-        if first_failure {
+        let (fails, complete) = self.note_end(ended);
+        if fails {
             self.doom_dependents(graph, ended.node);
         }
         self.tell(ended);
@@ -100,21 +102,20 @@ impl Scheduler {
         }
     }
 
-    /// Write the end down in the node; say whether it is the node's first failure, and whether the node is complete now.
+    /// Write the end down in the node; say whether the node fails by it, and whether the node is complete now.
     fn note_end(&mut self, ended: &Ended) -> (bool, bool) {
-        let verdict = ended.state.verdict();
-        let failed = verdict == Verdict::Failed;
+        let failed = ended.state.is_bad();
         let Some(map) = self.maps.get_mut(ended.node) else {
             return (failed, true);
         };
         if ended.items.is_empty() {
             return (failed, true);
         }
-        let first_failure = failed && map.verdict != Verdict::Failed;
-        map.verdict = map.verdict.max(verdict);
-        map.unfinished -= ended.items.end - ended.items.start;
+        let count = ended.items.end - ended.items.start;
+        let fails = map.note(count, ended.state);
+        map.unfinished -= count;
         map.complete = map.unfinished == 0;
-        (first_failure, map.complete)
+        (fails, map.complete)
     }
 
     fn doom_dependents(&mut self, graph: &Graph, node: NodeId) {
@@ -132,7 +133,7 @@ impl Scheduler {
                 return;
             }
             if map.count == 0 {
-                return self.end_without_items(node, Verdict::Failed);
+                return self.end_without_items(node, State::UpstreamFailed);
             }
         }
         self.end_all(node, State::Waiting, State::UpstreamFailed);
@@ -150,7 +151,7 @@ impl Scheduler {
             };
             let (follower, first) = (map.followers[at], map.first);
             if ended.items.is_empty() {
-                if ended.state.verdict() == Verdict::Failed {
+                if ended.state.is_bad() {
                     self.doom(follower);
                 }
             } else {
@@ -198,8 +199,8 @@ impl Scheduler {
 
     /// Return the worst of the `All` dependencies, which are complete. O(1) while nothing was skipped or cancelled.
     fn gate(&self, graph: &Graph, node: NodeId) -> Verdict {
-        let quiet =
-            self.count_in(State::Skipped) + self.count_in(State::Cancelled) == 0 && !self.cancelled;
+        let gaps = self.count_in(State::Skipped) + self.count_in(State::Cancelled);
+        let quiet = gaps == 0 && !self.gapped && !self.cancelled;
         if quiet && !graph.is_join(node) {
             return Verdict::Fine;
         }
@@ -219,11 +220,18 @@ impl Scheduler {
         all.any(|(dependency, _)| self.has_value(dependency))
     }
 
-    /// Say whether a complete node has a value: of its only item, of some item, or the empty list.
+    /// Say whether a complete node has a value: of its only item, of some item, the empty list, failures it tolerates.
     fn has_value(&self, node: NodeId) -> bool {
         let Range { start, end } = self.items(node);
         if start == end {
             return self.verdict(node) == Verdict::Fine;
+        }
+        if self
+            .maps
+            .get(node)
+            .is_some_and(|map| map.forgives() && map.bad > 0)
+        {
+            return true;
         }
         let states = &self.timeline.states[start as usize..end as usize];
         states.iter().any(|state| state.has_value())
@@ -251,7 +259,7 @@ impl Scheduler {
         };
         let mut worst = map.gate;
         if worst == Verdict::Failed {
-            return self.end_without_items(node, worst);
+            return self.end_without_items(node, State::UpstreamFailed);
         }
         for source in map
             .sources
@@ -266,7 +274,7 @@ impl Scheduler {
         if map.length == Length::Unknown && worst == Verdict::Fine {
             self.ask_for_length(node);
         } else {
-            self.end_without_items(node, worst);
+            self.end_without_items(node, worst.inherited());
         }
     }
 

@@ -9,7 +9,7 @@ use crate::error::Refusal;
 use crate::graph::{ItemId, NodeId};
 
 use super::batch::{Batch, Run};
-use super::state::{State, Verdict};
+use super::state::State;
 use super::{Order, Scheduler};
 
 /// How the items of a report ended.
@@ -99,7 +99,10 @@ impl Scheduler {
         let count = self
             .ready_items
             .run(first, limit.min(map.first + map.count - first));
-        (first..first + count, Some(first - map.first))
+        (
+            first..first + count,
+            (!map.single).then_some(first - map.first),
+        )
     }
 
     /// Count the nodes of one item that follow each other from `node` on, in id and in rank, and are ready.
@@ -159,7 +162,9 @@ impl Scheduler {
             let here = at..at + run.count as usize;
             start = self.timeline.end(run.item.0, start, &ends[here.clone()]);
             for (part, state) in parts(run, here.start, outcomes) {
-                self.end_items(part.node, part.items(), State::Running, state);
+                for part in part.by_node(self.maps.has_singles()) {
+                    self.end_items(part.node, part.items(), State::Running, state);
+                }
                 self.propagate(&graph);
             }
             at = here.end;
@@ -183,21 +188,17 @@ impl Scheduler {
             return Err(Refusal::Time);
         }
         self.take_back(batch, position, 1)?;
-        let Some((item, node)) = batch.at(position) else {
-            return Ok(());
+        let to = if at > now {
+            State::Waiting
+        } else {
+            State::Ready
         };
-        self.timeline.ends[item.index()] = now;
-        self.put_back(
-            node,
-            item.0..item.0 + 1,
-            if at > now {
-                State::Waiting
-            } else {
-                State::Ready
-            },
-        );
-        if self.state(item) == Some(State::Waiting) {
-            self.delays.set(item.0, at);
+        for run in batch.slices(position, 1) {
+            self.timeline.ends[run.item.index()] = now;
+            self.put_back(run, to);
+            if self.state(run.item) == Some(State::Waiting) {
+                self.delays.set(run.item.0, at);
+            }
         }
         Ok(())
     }
@@ -211,7 +212,7 @@ impl Scheduler {
         self.take_back(batch, position, count)?;
         for run in batch.slices(position, count) {
             self.timeline.unbegin(run.items());
-            self.put_back(run.node, run.items(), State::Ready);
+            self.put_back(run, State::Ready);
         }
         Ok(())
     }
@@ -226,15 +227,17 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Move running items to `to`, or end them if the run is cancelled.
-    fn put_back(&mut self, node: NodeId, items: Range<u32>, to: State) {
-        if self.cancelled {
-            let graph = Arc::clone(&self.graph);
-            self.end_items(node, items, State::Running, State::Cancelled);
-            self.propagate(&graph);
-        } else {
-            self.transition(node, items, State::Running, to);
+    /// Move running items to `to`, or end them if the run or their node is cancelled.
+    fn put_back(&mut self, run: Run, to: State) {
+        for run in run.by_node(self.maps.has_singles() || !self.stopped.is_empty()) {
+            if self.cancelled || self.stopped.contains(&run.node) {
+                self.end_items(run.node, run.items(), State::Running, State::Cancelled);
+            } else {
+                self.transition(run.node, run.items(), State::Running, to);
+            }
         }
+        let graph = Arc::clone(&self.graph);
+        self.propagate(&graph);
     }
 
     /// Make items ready whose delay is over at `now`.
@@ -283,17 +286,27 @@ impl Scheduler {
         let graph = Arc::clone(&self.graph);
         // First of all those that would find something to run in what is cancelled around them.
         for node in graph.joins() {
-            self.cancel_node(node, now);
+            self.call_off(node, now);
         }
         for node in graph.nodes() {
-            self.cancel_node(node, now);
+            self.call_off(node, now);
             self.propagate(&graph);
         }
     }
 
-    fn cancel_node(&mut self, node: NodeId, now: f64) {
+    /// Cancel those items of one node that are not running, as [`Scheduler::cancel`] does for all nodes. O(items of the node).
+    pub fn cancel_node(&mut self, node: NodeId, now: f64) {
+        self.stopped.insert(node);
+        self.expandable.retain(|other| *other != node);
+        self.delays.clear(self.items(node));
+        self.call_off(node, now);
+        let graph = Arc::clone(&self.graph);
+        self.propagate(&graph);
+    }
+
+    fn call_off(&mut self, node: NodeId, now: f64) {
         if self.count(node) == 0 {
-            return self.end_without_items(node, Verdict::Cancelled);
+            return self.end_without_items(node, State::Cancelled);
         }
         self.timeline.give_up(self.items(node), now);
         self.end_all(node, State::Waiting, State::Cancelled);

@@ -80,6 +80,11 @@ impl State {
         (state.is_terminal() && state != Self::UpstreamFailed).then_some(state)
     }
 
+    /// Say whether an item in this state has failed, or could not run because another one failed.
+    pub(super) const fn is_bad(self) -> bool {
+        matches!(self.verdict(), Verdict::Failed)
+    }
+
     /// Return counts by state of `count` items that all are in this one.
     pub(super) fn times(self, count: u32) -> [u32; Self::COUNT] {
         let mut counts = [0; Self::COUNT];

@@ -40,10 +40,18 @@ impl Timers {
         if self.by_item.is_empty() {
             return;
         }
-        for item in items {
-            if let Some(at) = self.by_item.remove(&item) {
-                self.by_time.remove(&(at, item));
-            }
+        if items.len() <= self.by_item.len() {
+            return items.for_each(|item| self.forget(item));
+        }
+        let here: Vec<u32> = self.items().filter(|item| items.contains(item)).collect();
+        for item in here {
+            self.forget(item);
+        }
+    }
+
+    fn forget(&mut self, item: u32) {
+        if let Some(at) = self.by_item.remove(&item) {
+            self.by_time.remove(&(at, item));
         }
     }
 

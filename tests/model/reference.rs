@@ -10,6 +10,13 @@ use flowyml::scheduler::{Order, State};
 
 use super::graphs::Sample;
 
+fn is_bad(state: State) -> bool {
+    matches!(
+        state,
+        State::Failed | State::TimedOut | State::UpstreamFailed
+    )
+}
+
 /// An item: node and index.
 pub(crate) type Item = (u32, u32);
 
@@ -28,9 +35,13 @@ pub(crate) struct Model {
     pub(crate) delays: BTreeMap<Item, f64>,
     pub(crate) deadlines: BTreeMap<Item, f64>,
     pub(crate) attempts: BTreeMap<Item, u8>,
-    /// Nodes without items that a cancellation ended.
-    gone: BTreeSet<u32>,
+    /// Nodes without items that a cancellation or a refusal ended, and how.
+    gone: BTreeMap<u32, State>,
     pub(crate) cancelled: bool,
+    /// Nodes that were cancelled alone.
+    stopped: BTreeSet<u32>,
+    /// How many bad items nodes tolerate.
+    tolerated: BTreeMap<u32, usize>,
     /// What follows from that: of each item, and of each node without items.
     items: BTreeMap<Item, State>,
     empty: BTreeMap<u32, State>,
@@ -47,12 +58,8 @@ impl Model {
                 .map(|edge| (edge.0, edge.1))
                 .collect()
         };
-        let mut all: BTreeSet<_> = pairs(Kind::All);
+        let all: BTreeSet<_> = pairs(Kind::All);
         let elementwise = &pairs(Kind::Elementwise) - &all;
-        let (single, elementwise): (BTreeSet<_>, _) = elementwise
-            .into_iter()
-            .partition(|edge| graph.count(NodeId(edge.0)) == 1);
-        all.extend(single);
         let count = |node| Some(graph.count(NodeId(node))).filter(|count| *count != UNKNOWN);
         let mut model = Self {
             nodes,
@@ -176,9 +183,9 @@ impl Model {
         let mut group = vec![node];
         while let Some(node) = group.pop() {
             self.lengths[node as usize] = Some(count);
-            if self.gone.contains(&node) {
+            if let Some(state) = self.gone.get(&node) {
                 self.reported
-                    .extend((0..count).map(|index| ((node, index), State::Cancelled)));
+                    .extend((0..count).map(|index| ((node, index), *state)));
             }
             group.extend(
                 self.elementwise
@@ -192,20 +199,74 @@ impl Model {
 
     pub(crate) fn cancel(&mut self) {
         self.cancelled = true;
-        self.delays.clear();
-        let open = self
-            .items
-            .iter()
-            .filter(|(_, state)| **state < State::Running);
+        self.call_off(|_| true);
+    }
+
+    pub(crate) fn cancel_node(&mut self, node: u32) {
+        self.stopped.insert(node);
+        self.call_off(|other| other == node);
+    }
+
+    fn call_off(&mut self, of: impl Fn(u32) -> bool) {
+        self.delays.retain(|item, _| !of(item.0));
+        let items = self.items.iter();
+        let open = items.filter(|(item, state)| of(item.0) && **state < State::Running);
         self.reported
             .extend(open.map(|(item, _)| (*item, State::Cancelled)));
-        self.gone.extend(
-            self.empty
-                .iter()
-                .filter(|(_, state)| !state.is_terminal())
-                .map(|(node, _)| *node),
-        );
+        let empty = self.empty.iter();
+        let open = empty.filter(|(node, state)| of(**node) && !state.is_terminal());
+        self.gone
+            .extend(open.map(|(node, _)| (*node, State::Cancelled)));
         self.work_out();
+    }
+
+    /// End a node whose length was awaited.
+    pub(crate) fn refuse(&mut self, node: u32, state: State) {
+        self.gone.entry(node).or_insert(state);
+        self.work_out();
+    }
+
+    /// Say whether a node's length is not asked for any more, because the node is over.
+    pub(crate) fn is_gone(&self, node: u32) -> bool {
+        self.gone.contains_key(&node)
+    }
+
+    /// Let a node have bad items; false if that comes too late.
+    pub(crate) fn tolerate(&mut self, node: u32, failures: usize) -> bool {
+        let states = self.raw_states(node);
+        let bad = states.iter().filter(|state| is_bad(**state)).count();
+        let fails = bad > 0 && !self.forgives(node);
+        if !fails && bad <= failures {
+            self.tolerated.insert(node, failures);
+        }
+        !fails && bad <= failures
+    }
+
+    /// Say whether the bad items of a node do not count: they are no more than it tolerates, and some item could run.
+    fn forgives(&self, node: u32) -> bool {
+        let states = self.raw_states(node);
+        let bad = states.iter().filter(|state| is_bad(**state)).count();
+        let barred = states.iter().all(|state| *state == State::UpstreamFailed);
+        let tolerated = self.tolerated.get(&node).copied().unwrap_or(0);
+        bad <= tolerated && !barred && !self.empty.contains_key(&node)
+    }
+
+    pub(crate) fn node_state(&self, node: u32) -> State {
+        const TELLING: [State; State::COUNT] = [
+            State::Running,
+            State::Ready,
+            State::Waiting,
+            State::Failed,
+            State::TimedOut,
+            State::UpstreamFailed,
+            State::Cancelled,
+            State::Skipped,
+            State::Success,
+            State::Cached,
+        ];
+        let states = self.states(node);
+        let first = TELLING.into_iter().find(|state| states.contains(state));
+        first.expect("items, or a state of the node")
     }
 
     /// End the delays that are over.
@@ -244,14 +305,14 @@ impl Model {
         };
         self.reported.insert(
             item,
-            if self.cancelled {
+            if self.cancelled || self.stopped.contains(&item.0) {
                 State::Cancelled
             } else {
                 state
             },
         );
         self.deadlines.remove(&item);
-        if let Some(at) = delay.filter(|_| !self.cancelled) {
+        if let Some(at) = delay.filter(|_| self.reported[&item] == State::Waiting) {
             self.delays.insert(item, at);
         }
         self.work_out();
@@ -280,14 +341,8 @@ impl Model {
         let empty = (0..self.nodes).filter(|node| self.lengths[*node as usize].unwrap_or(0) == 0);
         self.empty = empty
             .map(|node| {
-                (
-                    node,
-                    if self.gone.contains(&node) {
-                        State::Cancelled
-                    } else {
-                        State::Waiting
-                    },
-                )
+                let gone = self.gone.get(&node).copied();
+                (node, gone.unwrap_or(State::Waiting))
             })
             .collect();
         loop {
@@ -304,7 +359,7 @@ impl Model {
                 .empty
                 .keys()
                 .copied()
-                .filter(|node| !self.gone.contains(node))
+                .filter(|node| !self.gone.contains_key(node))
                 .collect::<Vec<_>>()
             {
                 let known = if self.lengths[node as usize].is_some() {
@@ -363,7 +418,20 @@ impl Model {
             .map(|edge| edge.1)
     }
 
+    /// The states of a node's items, or of the node if it has none, as all its dependents see them.
     fn states(&self, node: u32) -> Vec<State> {
+        let forgives = self.forgives(node);
+        let seen = |state| {
+            if forgives && is_bad(state) {
+                State::Success
+            } else {
+                state
+            }
+        };
+        self.raw_states(node).into_iter().map(seen).collect()
+    }
+
+    fn raw_states(&self, node: u32) -> Vec<State> {
         let items =
             (0..self.lengths[node as usize].unwrap_or(0)).map(|index| self.items[&(node, index)]);
         items.chain(self.empty.get(&node).copied()).collect()

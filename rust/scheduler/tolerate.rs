@@ -1,0 +1,58 @@
+//! Nodes that go on though some of their items fail.
+//!
+//! A failed item is bad, and so is one that could not run because another failed. As long as no more are bad than the node
+//! tolerates, the node as a whole counts as a success: for dependents that need all of it, and in
+//! [`Scheduler::node_state`]. One more, and it fails. Dependents item by item are not concerned: an item without its element
+//! cannot run, and it is for their own node to tolerate that.
+//!
+//! A node of which no item could run fails however much it tolerates: so it ends alike, whether its dependency failed before
+//! or after its length was known.
+
+use std::sync::Arc;
+
+use crate::error::Refusal;
+use crate::graph::NodeId;
+
+use super::Scheduler;
+use super::state::State;
+
+impl Scheduler {
+    /// Let up to `failures` items of a node be bad without the node counting as failed.
+    ///
+    /// # Errors
+    ///
+    /// A node that has failed, or has more bad items than that.
+    ///
+    /// O(1), for the first node of one item O(nodes).
+    pub fn tolerate(&mut self, node: NodeId, failures: u32) -> Result<(), Refusal> {
+        let (bad, forgives) = self.maps.get(node).map_or_else(
+            || (0, !self.node_state(node).is_bad()),
+            |map| (map.bad, map.forgives()),
+        );
+        if !forgives || bad > failures {
+            return Err(Refusal::TooLate { node });
+        }
+        self.keep_like_mapped(node);
+        if let Some(map) = self.maps.get_mut(node) {
+            map.tolerated = failures;
+        }
+        Ok(())
+    }
+
+    /// Keep a node of one item like a mapped one from now on, unless it is; it has not failed.
+    fn keep_like_mapped(&mut self, node: NodeId) {
+        if self.maps.get(node).is_some() {
+            return;
+        }
+        let item = self.first_item(node);
+        let state = self.timeline.states[item.index()];
+        let map = self.maps.add(&Arc::clone(&self.graph), node);
+        map.complete = state.is_terminal();
+        map.unfinished = u32::from(!map.complete);
+        map.note(1, state);
+        self.ready_items.grow(self.item_count());
+        if state == State::Ready {
+            self.ready_items.insert(item.0);
+        }
+    }
+}
