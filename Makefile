@@ -19,7 +19,7 @@ export PYO3_PYTHON := $(abspath $(RUN))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench wheel develop format lock hooks clean rust-tools always
+.PHONY: help demo test soak lint bench wheel develop format lock hooks clean rust-tools always
 
 help: ## list the verbs
 	@echo "flowyml: make VERB, where VERB is one of"
@@ -33,6 +33,9 @@ test: $(VENV)/.built $(VENV)/.has-test $(VENV)/.has-bench ## all tests: the core
 	cargo test
 	@.ci/core-is-pure
 	$(RUN) -m pytest $(ARGS)
+
+soak: $(VENV)/.built $(VENV)/.has-test ## drawn runs full of faults, half an hour of them (ARGS="--minutes 5")
+	$(RUN) tests/faults/soak.py $(ARGS)
 
 lint: $(VENV)/.built $(VENV)/.has-lint ## formats, ruff, types, the layers, the stub of the extension, clippy
 	$(RUN) -m ruff format --check .

@@ -10,6 +10,7 @@
 
 mod batch;
 mod claims;
+mod files;
 mod graph;
 mod scheduler;
 mod shared;
@@ -31,6 +32,8 @@ mod _core {
     use super::batch::Batch;
     #[pymodule_export]
     use super::claims::ClaimWords;
+    #[pymodule_export]
+    use super::files::OpenFiles;
     #[pymodule_export]
     use super::graph::Graph;
     #[pymodule_export]

@@ -16,7 +16,7 @@ from typing import Literal, final
 
 from typing_extensions import Buffer
 
-__all__ = ["Batch", "ClaimWords", "Graph", "Scheduler"]
+__all__ = ["Batch", "ClaimWords", "Graph", "OpenFiles", "Scheduler"]
 
 @final
 class Graph:
@@ -341,3 +341,25 @@ class ClaimWords:
 
     def last_claimed(self) -> int | None:
         """Return the greatest slot that was claimed: the one to blame for a death, unless its result is in."""
+
+@final
+class OpenFiles:
+    """Descriptors, and which files they are now: a cheap way to ask later whether they still are.
+
+    Args:
+        descriptors: Their numbers; one that is closed counts as unchanged while it stays so.
+
+    >>> import os
+    >>> end, other = os.pipe()
+    >>> files = OpenFiles([end])
+    >>> files.unchanged()
+    True
+    >>> os.close(end)
+    >>> files.unchanged()
+    False
+    >>> os.close(other)
+    """
+
+    def __new__(cls, descriptors: Sequence[int]) -> OpenFiles: ...
+    def unchanged(self) -> bool:
+        """Tell whether each descriptor is the file that it was when this was made."""

@@ -282,3 +282,27 @@ def test_a_silent_step_that_spoils_its_streams_spoils_its_own(how: str, capfd: A
         )
         assert pipeline.run(executor=executor).success
     assert capfd.readouterr().out == "hello\n"
+
+
+@pytest.mark.parametrize("how", ["closes", "replaces"])
+def test_a_silent_step_that_spoils_its_descriptors_spoils_its_own(how: str, tmp_path: Path, capfd: Any) -> None:
+    """The steps behind it in the same batch find stdin empty, and what they write to fd 1 arrives."""
+
+    def work(i: int, folder: str) -> bytes | None:
+        if i % 100 == 7:
+            for number in (0, 1, 2):
+                if how == "closes":
+                    os.close(number)
+                else:
+                    with Path(folder, "file").open("a+") as file:
+                        os.dup2(file.fileno(), number)
+        if i % 100 != 8:
+            return None
+        os.write(1, b"%d\n" % i)
+        return os.read(0, 10)
+
+    with ParallelExecutor(1) as executor:
+        pipeline = Pipeline("descriptors").map(work, range(1_000), name="work", params={"folder": str(tmp_path)})
+        result = pipeline.run(executor=executor, raise_on_failure=True)
+    assert result["work"][8::100] == [b""] * 10
+    assert capfd.readouterr().out.split() == [str(i) for i in range(8, 1_000, 100)]

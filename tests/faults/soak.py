@@ -1,0 +1,80 @@
+"""Soak: drawn runs full of faults, one after the other, until the time is up. `make soak ARGS="--minutes 30"`.
+
+Each round draws another size, rate of faults, backend and number of workers from its seed; what differs from what was
+computed, what is left behind and what hangs is printed with the seed that shows it again (`--seed N --rounds 1`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import os
+import random
+import sys
+import time
+import uuid
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "processes"))
+
+import chaos
+import plumbing
+
+from flowyml import LocalExecutor, ParallelExecutor
+
+if TYPE_CHECKING:
+    from flowyml import Executor
+
+# A round takes seconds; one that takes this long hangs, and every thread says where.
+HANGS = 300.0
+BACKENDS = ("process", "process", "process", "thread", "async", "local")
+
+
+def one_round(seed: int) -> tuple[chaos.Tally, str, bool]:
+    """Run one round; return its tally, what it was, and whether processes were left behind."""
+    rng = random.Random(seed)
+    backend, workers = rng.choice(BACKENDS), rng.choice([1, 2, 2, 8])
+    count = rng.choice([10, 300, 3_000, 10_000])
+    rate = rng.choice([0.0, 0.001, 0.01, 0.1]) if count > 1_000 else rng.choice([0.01, 0.1, 0.5])
+    faults = list(chaos.FAULTS if backend == "process" else chaos.RAISED)
+    habits = list(chaos.HABITS) if backend == "process" else ["nothing"]
+    mark = os.environ[plumbing.MARK] = uuid.uuid4().hex
+    with TemporaryDirectory() as folder, executor_of(backend, workers) as executor:
+        tally = chaos.run(chaos.draw(seed, count, rate=rate, faults=faults, habits=habits), executor, Path(folder))
+    left = not plumbing.eventually(lambda: not plumbing.marked(mark), 5.0)
+    plumbing.clear(mark)
+    return tally, f"seed {seed}: {count:,} steps on {backend} x {workers}, {rate:.1%} faults", left
+
+
+def executor_of(backend: str, workers: int) -> Executor:
+    """Return a fresh executor."""
+    return LocalExecutor() if backend == "local" else ParallelExecutor(workers, backend=backend)
+
+
+def main() -> int:
+    """Go on until the time is up; return 1 if anything was wrong."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=30.0, help="how long (default: 30)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first round (default: 0)")
+    parser.add_argument("--rounds", type=int, help="stop after so many rounds")
+    asked = parser.parse_args()
+    total, rounds, left, began = chaos.Tally(), 0, 0, time.monotonic()
+    while time.monotonic() - began < 60 * asked.minutes and rounds != asked.rounds:
+        faulthandler.dump_traceback_later(HANGS, exit=True)
+        tally, what, dirty = one_round(asked.seed + rounds)
+        faulthandler.cancel_dump_traceback_later()
+        total.add(tally)
+        rounds, left = rounds + 1, left + dirty
+        if tally.trouble or dirty or rounds % 20 == 0:
+            print(f"{what}: {tally}{', processes left behind' if dirty else ''}", flush=True)
+    print(
+        f"{rounds} rounds in {(time.monotonic() - began) / 60:.1f} min: {total.steps:,} steps, {total.faults:,} faults "
+        f"injected; wrong {total.wrong}, lost {total.lost}, doubled {total.doubled}, rounds that left something {left}"
+    )
+    return 1 if total.trouble or left else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
