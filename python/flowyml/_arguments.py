@@ -17,6 +17,7 @@ from flowyml.forms import is_glob
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Literal
 
     from flowyml.steps import Step
 
@@ -70,6 +71,23 @@ def checked_seed(seed: Any) -> int | None:
     if isinstance(seed, bool) or not hasattr(type(seed), "__index__"):
         raise TypeError(f"seed must be a whole number or None, got {type(seed).__name__} {seed!r:.60}")
     return int(seed.__index__())
+
+
+def checked_mode(validate_types: Any) -> Literal["warn", "error"] | None:
+    """Return what to do where types do not fit; `None`: do not look at them.
+
+    Raises:
+        TypeError: If it is neither truth nor a word.
+        ValueError: For another word.
+    """
+    if validate_types is None or isinstance(validate_types, bool):
+        return "error" if validate_types else None
+    if not isinstance(validate_types, str):
+        kind = type(validate_types).__name__
+        raise TypeError(f'validate_types must be True, False, "warn" or "error", got {kind} {validate_types!r:.60}')
+    if validate_types not in {"warn", "error"}:
+        raise ValueError(f'validate_types must be True, False, "warn" or "error", got {validate_types!r:.60}')
+    return "warn" if validate_types == "warn" else "error"
 
 
 def checked_params(params: Any, step: object) -> Mapping[str, Any]:

@@ -16,6 +16,7 @@ from flowyml._arguments import (
     as_context,
     checked_executor,
     checked_items,
+    checked_mode,
     checked_params,
     checked_seed,
     checked_values,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from flowyml.steps import Inputs
 
 _STEP_KEYWORDS = ("name", "params", "inputs", "outputs", "after", *OPTION_NAMES)
+_PIPELINE_KEYWORDS = ("name", "context", "executor", "validate_types")
 _RUN_KEYWORDS = (
     *("inputs", "context", "executor", "fail_fast", "raise_on_failure", "keep"),
     *("run_id", "seed", "debug", "dry_run"),
@@ -61,6 +63,9 @@ class Pipeline:
         name: Name of the pipeline, for messages and results.
         context: Named values that any step may take by parameter name.
         executor: Where it runs by default; a `LocalExecutor` if none is given here or to `run`.
+        validate_types: Compare type hints before anything runs: what a step returns with what the next one takes,
+            values with parameters. `True` or "error": what does not fit is a `PipelineValidationError`; "warn": one
+            `UserWarning`. Off by default.
 
     Raises:
         TypeError: For a wrong argument. Keywords of the 2.2.1 documentation that are out of scope (`stack`, `project`,
@@ -82,13 +87,16 @@ class Pipeline:
         name: str,
         context: Context | Mapping[str, Any] | None = None,
         executor: Executor | None = None,
+        *,
+        validate_types: bool | Literal["warn", "error"] | None = None,
         **unknown: object,
     ) -> None:
         """Begin an empty pipeline."""
-        warn_out_of_scope("Pipeline()", unknown, ("name", "context", "executor"))
+        warn_out_of_scope("Pipeline()", unknown, _PIPELINE_KEYWORDS)
         self.name = checked_text("a pipeline's name", name)
         self.context = as_context(context)
         self.executor = checked_executor(executor)
+        self._types = checked_mode(validate_types)
         self._added = Added(self.name)
         self._warned: set[str] = set()
         self._named_only = False
@@ -258,6 +266,7 @@ class Pipeline:
         name: str = "pipeline",
         context: Context | Mapping[str, Any] | None = None,
         executor: Executor | None = None,
+        validate_types: bool | Literal["warn", "error"] | None = None,
         **unknown: object,
     ) -> Pipeline:
         """Make a pipeline of steps under their own names.
@@ -267,14 +276,15 @@ class Pipeline:
             name: As for `Pipeline`, like the other arguments.
             context: Named values.
             executor: Where it runs by default.
+            validate_types: Whether type hints are compared.
             **unknown: As for `Pipeline`.
 
         >>> Pipeline.from_steps(min, max, name="two").name
         'two'
         """
-        warn_out_of_scope("from_steps()", unknown, ("name", "context", "executor"))
+        warn_out_of_scope("from_steps()", unknown, _PIPELINE_KEYWORDS)
         frame = sys._getframe(1)  # noqa: SLF001
-        pipeline = cls(name, context, executor)
+        pipeline = cls(name, context, executor, validate_types=validate_types)
         return pipeline._add_all(steps, Place(frame.f_code, frame.f_lasti))
 
     # -- the graph
@@ -289,7 +299,7 @@ class Pipeline:
             from flowyml.dag import DAG
 
             scope = Scope({}, self.context, complete=False)
-            self._seen = len(self), DAG(Plan(self.name, self._columns(), scope, strict=False), scope)
+            self._seen = len(self), DAG(self._planned(scope, strict=False), scope)
         return self._seen[1]
 
     def visualize(self, format: Literal["text", "mermaid", "dot", "svg"] = "text") -> str:  # noqa: A002
@@ -365,7 +375,7 @@ class Pipeline:
                 all values.
         """
         values, overlay = checked_values("build(inputs=)", inputs), checked_values("build(context=)", context)
-        self._planned(self._scope(values, overlay, complete=False))
+        self._planned(self._scope(values, overlay, complete=False), stacklevel=4)
 
     def run(
         self,
@@ -502,14 +512,18 @@ class Pipeline:
     def run_quietly(self, executor: Executor, *, fail_fast: bool) -> PipelineResult:
         """Run without inputs, and leave it to the caller to tell what failed."""
         refuse_if_loading()
-        plan = self._planned(self._scope({}, {}, complete=True))
+        plan = self._planned(self._scope({}, {}, complete=True), stacklevel=4)
         return execute(Run(plan, order=executor.order, fail_fast=fail_fast), executor, quiet=True)
 
     def _scope(self, inputs: Mapping[str, Any], context: Mapping[str, Any], *, complete: bool) -> Scope:
         return Scope(inputs, self.context.inherit(**context), complete, context.keys())
 
-    def _planned(self, scope: Scope) -> Plan:
-        return Plan(self.name, self._columns(), scope)
+    def _planned(self, scope: Scope, *, strict: bool = True, stacklevel: int = 5) -> Plan:
+        if self._types is None:
+            return Plan(self.name, self._columns(), scope, strict=strict)
+        from flowyml.type_checks import checked_plan
+
+        return checked_plan(self.name, self._columns(), scope, self._types, strict=strict, stacklevel=stacklevel)
 
     def _columns(self) -> Columns:
         if self._named_only:

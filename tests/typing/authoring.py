@@ -34,6 +34,8 @@ def check_authoring_chains() -> None:
     pipeline = Pipeline("typed").add_step(double, params={"number": 1})
     assert_type(pipeline, Pipeline)
     assert_type(pipeline.run(), PipelineResult)
+    Pipeline("typed", validate_types="warn")
+    Pipeline("typed", validate_types="strict")  # type: ignore[arg-type]
 
 
 class Account:

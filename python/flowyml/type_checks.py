@@ -1,0 +1,228 @@
+"""Types across edges: what a step says it returns against what the next one says it takes.
+
+```
+Plan ──▶ the arguments of each step, with their hints ──▶ producer's hint or value ──_hints──▶ sentences
+```
+
+Loaded for pipelines that ask for it (`Pipeline(validate_types=...)`), no other pays. Three things are compared with the
+hint of a parameter: the return hint of the step whose output it reads; the class of a value from `params`, run inputs
+or a context; the items of a map. Steps that were added alike share one sentence. What cannot be judged is no finding.
+"""
+
+from __future__ import annotations
+
+import types
+import warnings
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flowyml._hints import assignable, fits, hints_of, optional, part_of, told
+from flowyml.conditions import Guards
+from flowyml.control import Decision
+from flowyml.plan import Plan
+from flowyml.store.values import Gather, Items, Output, Present
+from flowyml.templates import ASSET, CHOICE, ITEM, PARAM, SPREAD, VALUE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Literal
+
+    from flowyml.forms import Form
+    from flowyml.plan import Columns
+    from flowyml.templates import Template
+    from flowyml.wiring import Scope
+
+
+class Typed(NamedTuple):
+    """An argument whose parameter has a hint: the hint, and its source as in `Template.sources`."""
+
+    parameter: str
+    hint: Any
+    kind: int
+    which: Any
+
+
+class Given(NamedTuple):
+    """Where an argument's value comes from: a step, which of its outputs, and how many lists there are around it."""
+
+    node: int
+    part: int | None
+    lists: int
+
+
+def checked_plan(
+    name: str, columns: Columns, scope: Scope, mode: Literal["warn", "error"], *, strict: bool, stacklevel: int
+) -> Plan:
+    """Return the plan of a pipeline whose types have been looked at; a finding is a problem or a warning.
+
+    Args:
+        name: As for `Plan`, like `columns`, `scope` and `strict`.
+        columns: What was added.
+        scope: The named values.
+        mode: What to do with findings; a plan that is not strict keeps them as problems, or ignores them.
+        strict: Raise what is wrong.
+        stacklevel: How far above is the caller that a warning is for.
+
+    Raises:
+        PipelineValidationError: With everything that is wrong.
+    """
+    plan = Plan(name, columns, scope, strict=False)
+    found = Mismatches(plan, scope).told()
+    if mode == "error":
+        plan.problems.sentences += found
+    if strict:
+        plan.problems.raise_all(name)
+        if mode == "warn" and found:
+            warnings.warn(f"types of pipeline {name!r} do not fit:\n" + "\n".join(found), UserWarning, stacklevel)
+    return plan
+
+
+class Mismatches:
+    """Where the types of a plan contradict each other.
+
+    Args:
+        plan: The plan, valid or not.
+        scope: Values of the run's inputs and the contexts, to say where a value comes from.
+    """
+
+    def __init__(self, plan: Plan, scope: Scope) -> None:
+        """Look at every argument of every step."""
+        self._plan, self._scope = plan, scope
+        self._hints: dict[int, dict[str, Any]] = {}
+        self._fits: dict[Any, bool] = {}
+        self._found: dict[Any, list[Any]] = {}
+        arguments: dict[int, list[Typed]] = {}
+        for node, template in enumerate(plan.templates):
+            if template is None:
+                continue
+            if id(template) not in arguments:
+                arguments[id(template)] = list(self._arguments(plan.forms[node], template))
+                self._look_at_values(node, template, arguments[id(template)])
+            for argument in arguments[id(template)]:
+                self._look(node, argument)
+
+    def told(self) -> list[str]:
+        """Return one sentence for each kind of mismatch."""
+        return [
+            f"{sentence}, and {others:,} other{'s' * (others > 1)} like it" if others else sentence
+            for sentence, others in self._found.values()
+        ]
+
+    # -- what there is to compare
+
+    def _hints_of(self, form: Form) -> dict[str, Any]:
+        func = form.step.func
+        if isinstance(func, Decision):
+            return {}
+        if id(func) not in self._hints:
+            self._hints[id(func)] = hints_of(func)
+        return self._hints[id(func)]
+
+    def _arguments(self, form: Form, template: Template) -> Iterator[Typed]:
+        """Go through the arguments of a call whose parameters have hints."""
+        hints, signature = self._hints_of(form), form.step.signature
+        if not hints or not signature.readable:
+            return
+        guards = form.options.guards
+        positional = (Guards(guards, signature).signature if guards else signature).positional
+        count = len(template.sources) - len(template.keywords)
+        for index, (kind, which) in enumerate(template.sources):
+            name = positional[index] if index < min(count, len(positional)) else signature.var_positional
+            name = template.keywords[index - count] if index >= count else name
+            if name in hints and name != "return":
+                default = signature.defaults.get(name, hints)
+                hint = optional(hints[name]) if default is None else hints[name]
+                yield Typed(name, hint, kind, which)
+
+    def _given(self, reference: Any) -> Iterator[Given]:
+        """Go through what a reference stands for."""
+        if isinstance(reference, Present):
+            yield from self._given(reference.reference)
+        elif isinstance(reference, Gather):
+            for part in reference.references:
+                for node, output, lists in self._given(part):
+                    yield Given(node, output, lists + 1)
+        elif isinstance(reference, Items):
+            yield Given(reference.node, None, 1)
+        elif isinstance(reference, Output):
+            yield Given(self._plan.layout.node_at(reference.item), reference.part, 0)
+        elif isinstance(reference, int):
+            yield Given(self._plan.layout.node_at(reference), None, 0)
+
+    def _hint(self, given: Given) -> Any:
+        """Return what a step says about the value that it gives."""
+        form = self._plan.forms[given.node]
+        hint = self._hints_of(form).get("return", Any)
+        if given.part is not None:
+            hint = part_of(hint, given.part, form.outputs[given.part], len(form.outputs))
+        for _ in range(given.lists):
+            hint = types.GenericAlias(list, (hint,))
+        return hint
+
+    # -- comparing
+
+    def _look_at_values(self, node: int, template: Template, arguments: list[Typed]) -> None:
+        """Compare the values that all steps of a form share."""
+        defaults = self._plan.forms[node].step.signature.defaults
+        for argument in arguments:
+            if argument.kind == VALUE and argument.which is not defaults.get(argument.parameter, self):
+                if not fits(argument.which, argument.hint):
+                    self._add_value(node, argument, self._origin(argument.parameter), argument.which)
+            elif argument.kind == ITEM:
+                self._look_at_items(node, template, argument)
+
+    def _look_at_items(self, node: int, template: Template, argument: Typed) -> None:
+        """Compare the items of a map, one of each class."""
+        items = template.items or ()
+        firsts = {int: 0} if isinstance(items, range) and items else dict(zip(map(type, items), items, strict=True))
+        for item in firsts.values():
+            if not fits(item, argument.hint):
+                self._add_value(node, argument, "items", item)
+
+    def _look(self, node: int, argument: Typed) -> None:
+        """Compare what differs from step to step."""
+        if argument.kind == PARAM:
+            value = self._plan.rows[node][argument.which]
+            if not fits(value, argument.hint):
+                self._add_value(node, argument, "params", value)
+        elif argument.kind in {ASSET, CHOICE, SPREAD}:
+            which = argument.which[0] if argument.kind == CHOICE else argument.which
+            for given in self._given(self._plan.references[node][which]):
+                self._look_at_edge(node, argument, given._replace(lists=given.lists - (argument.kind == SPREAD)))
+
+    def _look_at_edge(self, node: int, argument: Typed, given: Given) -> None:
+        key = id(self._plan.forms[given.node]), given.part, given.lists, id(argument)
+        if key not in self._fits:
+            self._fits[key] = assignable(self._hint(given), argument.hint)
+        if not self._fits[key]:
+            self._add_edge(node, argument, given)
+
+    def _origin(self, name: str) -> str:
+        """Say who gives a value; a declared input of another name can only come from the run's inputs."""
+        known = name in self._scope.inputs or name in self._scope.context or name == "context"
+        return self._scope.origin(name).removesuffix(f" has {name!r}") if known else "run(inputs=)"
+
+    def _add_value(self, node: int, argument: Typed, origin: str, value: Any) -> None:
+        gives = "give" if origin in {"params", "items"} else "gives"
+        said = f"Type mismatch on {argument.parameter!r}: {origin} {gives} {told(type(value))}"
+        self._add((id(self._plan.forms[node]), argument.parameter, said), f"{said} → {self._expects(node, argument)}")
+
+    def _add_edge(self, node: int, argument: Typed, given: Given) -> None:
+        plan, form = self._plan, self._plan.forms[given.node]
+        asset = plan.assets_of(given.node)[given.part or 0]
+        key = id(form), given.part, id(plan.forms[node]), argument.parameter
+        outputs = f"step {plan.names[given.node]!r} outputs {told(self._hint(given))} ({form.place})"
+        parameter = (
+            f"{'*' * (argument.parameter == plan.forms[node].step.signature.var_positional)}{argument.parameter}"
+        )
+        expects = self._expects(node, argument, f" as {parameter!r}" * (parameter != asset))
+        self._add(key, f"Type mismatch on {asset!r}: {outputs} → {expects}")
+
+    def _expects(self, node: int, argument: Typed, where: str = "") -> str:
+        name, place = self._plan.names[node], self._plan.forms[node].place
+        return f"step {name!r} expects {told(argument.hint)}{where} ({place})"
+
+    def _add(self, key: Any, sentence: str) -> None:
+        if key in self._found:
+            self._found[key][1] += 1
+        else:
+            self._found[key] = [sentence, 0]
