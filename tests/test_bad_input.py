@@ -273,12 +273,12 @@ PIPELINES: dict[str, Wrong] = {
     "types validated in an unknown way": (
         lambda: pipeline(validate_types="strict"),
         ValueError,
-        "validate_types must be True, False, \"warn\" or \"error\", got 'strict'",
+        'validate_types must be True, False, "warn" or "error", got \'strict\'',
     ),
     "types validated by a number": (
         lambda: Pipeline.from_steps(load, validate_types=1),
         TypeError,
-        "validate_types must be True, False, \"warn\" or \"error\", got int 1",
+        'validate_types must be True, False, "warn" or "error", got int 1',
     ),
     "a context that is a list": (
         lambda: pipeline(context=[1]),
