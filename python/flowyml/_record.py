@@ -308,6 +308,43 @@ class Record:
         return f"; step {self.plan.names[node]!r} {size}"
 
 
+class Ended(NamedTuple):
+    """That an item has ended for good.
+
+    Attributes:
+        item: The item.
+        state: Its state, as the core's number.
+        start: When its last attempt began (monotonic seconds).
+        end: When it ended.
+        worker: Number of the worker.
+    """
+
+    item: int
+    state: int
+    start: float
+    end: float
+    worker: int
+
+
+class Moment(Record):
+    """The record of one item that has ended, while the run goes on.
+
+    Args:
+        run: The run.
+        ended: What is known about the item.
+    """
+
+    def __init__(self, run: Run, ended: Ended) -> None:
+        """Hold what is known about the item alone."""
+        item, state, start, end, worker = ended
+        self.plan, self.layout, self.values, self.failures = run.plan, run.layout, run.values, run.failures
+        self._began, self._began_at = run.started, run.started_at
+        self.states, self.attempts = {item: state}, {item: run.attempts_made(item)}  # type: ignore[assignment]
+        self.workers, self.starts, self.ends = {item: worker}, {item: start}, {item: end}  # type: ignore[assignment]
+        self.has_value = {item: STATES[state].has_value and item not in run.values.dropped}  # type: ignore[assignment]
+        self.empty_states = {}
+
+
 def error_line(error: BaseException) -> str:
     """Return type and message of an exception in one line."""
     line = message_text(error).partition("\n")[0]

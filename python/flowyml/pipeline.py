@@ -29,6 +29,7 @@ from flowyml.control import Branching
 from flowyml.errors import FlowymlError
 from flowyml.executors.local import LocalExecutor
 from flowyml.forms import Place
+from flowyml.hooks import Hooks
 from flowyml.options import OPTION_NAMES
 from flowyml.plan import Columns, Plan
 from flowyml.run import Run, execute
@@ -99,10 +100,18 @@ class Pipeline:
         self._types = checked_mode(validate_types)
         self._added = Added(self.name)
         self._warned: set[str] = set()
+        self._hooks: Hooks | None = None
         self._named_only = False
         self._seen: tuple[int, DAG] | None = None
 
     # -- authoring
+
+    @property
+    def hooks(self) -> Hooks:
+        """Functions that are told how runs of this pipeline go: `@pipeline.hooks.on_step_end`; see `Hooks`."""
+        if self._hooks is None:
+            self._hooks = Hooks()
+        return self._hooks
 
     def add_step(
         self,
@@ -507,7 +516,9 @@ class Pipeline:
             from flowyml.explain import log_sources
 
             log_sources(plan, scope)
-        return Run(plan, order=executor.order, run_id=run_id, seed=checked_seed(seed), **options), scope
+        run = Run(plan, order=executor.order, run_id=run_id, seed=checked_seed(seed), **options)
+        run.listen(self, self.hooks)
+        return run, scope
 
     def run_quietly(self, executor: Executor, *, fail_fast: bool) -> PipelineResult:
         """Run without inputs, and leave it to the caller to tell what failed."""

@@ -15,6 +15,7 @@ from array import array
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowyml._core import Graph
+from flowyml.conditions import Guarded
 from flowyml.errors import CycleError, GraphError, PipelineValidationError
 from flowyml.forms import Assets, Form
 from flowyml.layout import Layout
@@ -22,7 +23,7 @@ from flowyml.store.values import nodes_of
 from flowyml.wiring import Scope, Wired, wire
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from flowyml.store.values import Reference
     from flowyml.templates import Template
@@ -99,6 +100,12 @@ class Plan:
     def item_name(self, node: int, index: int | None = None) -> str:
         """Return the name of a step, or of one item of a mapped step."""
         return self.names[node] if index is None else f"{self.names[node]}[{index}]"
+
+    def function_of(self, node: int) -> Callable[..., Any]:
+        """Return what is called for a step, as it was given: its function, behind its conditions if it has some."""
+        template = self.templates[node]
+        guarded = template is not None and isinstance(template.function, Guarded)
+        return template.function if guarded else self.forms[node].step.func  # type: ignore[union-attr]
 
     def read_nodes(self) -> set[int]:
         """Return the steps whose values other steps read."""

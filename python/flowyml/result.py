@@ -261,6 +261,8 @@ class StepResult:
     def attempts(self) -> int:
         """How often the step was started; of a mapped step, the most for one item."""
         items = self._items
+        if len(items) == 1:
+            return self._record.attempts[items[0]]
         return max(self._record.attempts[items.start : items.stop], default=0)
 
     @property

@@ -27,6 +27,7 @@ from flowyml._record import error_line
 from flowyml._words import counted, cut, nearest
 from flowyml.conditions import Skipped
 from flowyml.errors import ExecutorError, RunInterrupted
+from flowyml.events import Events
 from flowyml.result import PipelineResult
 from flowyml.state import FAILED, SKIPPED, STATES, SUCCESS
 from flowyml.store.values import Values, split_outputs
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from typing import Literal, Protocol
 
     from flowyml._core import Batch
+    from flowyml.hooks import Hooks
+    from flowyml.pipeline import Pipeline
     from flowyml.plan import Plan
     from flowyml.templates import Template
 
@@ -56,6 +59,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("flowyml")
 _SHOWN_FAILURES = 3
+# How late hooks may hear of what happens in other threads.
+_TOLD_AFTER = 0.01
 
 
 class Run:
@@ -71,6 +76,9 @@ class Run:
 
     Attributes:
         call: Calls the step of an item in this process and returns its value.
+        claim: Takes up to `limit` ready items for a worker, as `Scheduler.claim` does.
+        one_by_one: Items are claimed one at a time, so a worker should not have any beyond the one it is at.
+        events: What happens, for those who asked for it; `None` if nobody did.
     """
 
     def __init__(
@@ -97,6 +105,9 @@ class Run:
         self.interrupted = False
         self.dry = False
         self.scheduler = Scheduler(plan.graph, order=order, keep=mask)
+        self.claim: Callable[..., Batch | None] = self.scheduler.claim
+        self.one_by_one = False
+        self.events: Events | None = None
         self.node_of = self.layout.node_of()
         self.call = self._caller() if seed is None else self._seeding_caller()
         self.started_at = datetime.now(UTC)
@@ -113,9 +124,23 @@ class Run:
         """Return how many of so many workers can have something to do."""
         return workers if self.layout.waiting else max(1, min(workers, self.layout.item_count))
 
-    def claim(self, worker: int, limit: int, now: float, timeout: float = 0.0) -> Batch | None:
-        """Take up to `limit` ready items for a worker; wait up to `timeout` seconds for the first."""
-        return self.scheduler.claim(worker, limit, now, timeout)
+    def listen(self, pipeline: Pipeline, hooks: Hooks) -> None:
+        """Tell hooks what happens in this run of a pipeline."""
+        events = Events(self, pipeline, hooks)
+        if events:
+            self.events = events
+        if events.one_by_one:
+            self.one_by_one = True
+            self.claim = events.claiming(self.claim)
+
+    def tell(self) -> None:
+        """Tell hooks what has happened; called by the thread that waits for the run, where nothing is half done."""
+        if self.events is not None:
+            self.events.deliver()
+
+    def patience(self, most: float) -> float:
+        """Return how long, up to `most` seconds, the waiting thread may wait before it looks what there is to tell."""
+        return most if self.events is None else min(most, _TOLD_AFTER)
 
     def complete(self, batch: Batch, position: int, report: Reported) -> int:
         """Take over the report on items `position` and following of a batch; return how many failed for good."""
@@ -123,7 +148,7 @@ class Run:
         if report.failures:
             failed = self._complete_with_failures(batch, position, report)
         else:
-            self.scheduler.complete(batch, position, report.start, report.ends, None)
+            self._end(batch, position, report.start, report.ends, None)
         if failed and self.fail_fast:
             self.cancel()
         if self._releases:
@@ -159,14 +184,21 @@ class Run:
         if part.start < part.stop:
             start = report.ends[part.start - 1] if part.start else report.start
             outcome = bytes(outcomes[part])
-            self.scheduler.complete(batch, position + part.start, start, report.ends[part], outcome)
+            self._end(batch, position + part.start, start, report.ends[part], outcome)
+
+    def _end(self, batch: Batch, position: int, start: float, ends: list[float], outcomes: bytes | None) -> None:
+        if self.events is not None:
+            self.events.ended(batch, position, start, ends, outcomes)
+        self.scheduler.complete(batch, position, start, ends, outcomes)
 
     def _delay(self, item: int, error: BaseException) -> float | None:
         """Return the seconds until an item is tried again; `None` if it has failed for good."""
         retry = self.plan.forms[self.node_of[item]].options.retry
-        if retry is None or self.scheduler.cancelled:
+        if retry is None:
             return None
         attempts = self._attempts[item] = self._attempts.get(item, 0) + 1
+        if self.scheduler.cancelled:
+            return None
         return retry.delay(attempts, self._jitter(item, attempts)) if retry.wants(error, attempts) else None
 
     def _jitter(self, item: int, attempt: int) -> random.Random | None:
@@ -184,6 +216,11 @@ class Run:
     def attempt(self, item: int) -> int:
         """Return which attempt of an item is running, or would be the next: 1 is the first."""
         return self._attempts.get(item, 0) + 1
+
+    def attempts_made(self, item: int) -> int:
+        """Return how often an item that has ended was started."""
+        failed = self._attempts.get(item, 0)
+        return failed if item in self.failures and failed else failed + 1
 
     def cancel(self) -> None:
         """Start nothing new: what is not running is cancelled."""
@@ -237,12 +274,12 @@ class Run:
 
         return seeded
 
-    def arguments(self, item: int) -> list[Any]:
-        """Return the arguments of an item's step in call order."""
+    def arguments(self, item: int, read: Callable[[Any], Any] | None = None) -> list[Any]:
+        """Return the arguments of an item's step in call order; `read` gives the value of a reference."""
         plan, node = self.plan, self.node_of[item]
         template: Any = plan.templates[node]
         value = None if template.items is None else template.items[item - self.layout.firsts[node]]
-        return template.assemble(plan.rows[node], value, plan.references.get(node, ()), self.values.argument)  # type: ignore[no-any-return]
+        return template.assemble(plan.rows[node], value, plan.references.get(node, ()), read or self.values.argument)  # type: ignore[no-any-return]
 
     def _call_general(self, template: Template, node: int, item: int) -> Any:
         value = None
@@ -264,15 +301,27 @@ def execute(run: Run, executor: Executes, *, quiet: bool = False) -> PipelineRes
     """
     try:
         with run.interrupts, contextlib.nullcontext() if run.seed is None else seeding.kept():
+            if run.events is not None:
+                run.events.begin()
             executor.execute(run)
+            result = run.result()
+            if run.events is not None:
+                run.events.end(result)
     except KeyboardInterrupt as error:
-        raise RunInterrupted(run.partial_result()) from error
+        raise RunInterrupted(_cut_off(run)) from error
     except ExecutorError as error:
-        error.result = run.partial_result()
+        error.result = _cut_off(run)
         raise
-    result = run.result()
     if not result.success and not quiet:
         _log_failures(run)
+    return result
+
+
+def _cut_off(run: Run) -> PipelineResult:
+    """Return what came of a run that did not come to its end, and tell hooks that it is over."""
+    result = run.partial_result()
+    if run.events is not None:
+        run.events.break_off(result)
     return result
 
 

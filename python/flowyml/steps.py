@@ -119,6 +119,12 @@ class Step(Generic[P, R_co]):
         """Return this step with one more condition; `@when` and `@unless` above `@step` ask for it."""
         return _rebuild(self.func, self.name, self.inputs, self.outputs, self.options.with_guard(guard))
 
+    def as_added(self, name: str, inputs: Inputs | None, outputs: tuple[str, ...], options: Options) -> Step[P, R_co]:
+        """Return this step as it stands in a pipeline, with what was said there."""
+        copy: Step[P, R_co] = object.__new__(type(self))
+        copy.__dict__.update(self.__dict__, name=name, inputs=inputs, outputs=outputs, options=options)
+        return copy
+
     def _is_importable(self) -> bool:
         module, qualname = self.__dict__.get("__module__"), self.__dict__.get("__qualname__", "")
         if module in {None, "__main__"} or module in _modules_by_value():

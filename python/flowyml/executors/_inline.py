@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from flowyml.conditions import Guarded
 from flowyml.step_context import StepContext, by_name
 from flowyml.store.values import MISSING
 
@@ -92,16 +91,15 @@ def describe(run: Run, batch: Batch, position: int) -> StepContext:
     """Say what is known about the step at a position of a batch that runs in this process."""
     item, node, index = _located(batch, position)
     plan = run.plan
-    form, template = plan.forms[node], plan.templates[node]
+    template = plan.templates[node]
     assert template is not None  # noqa: S101  a plan that runs is wired
-    function = template.function if isinstance(template.function, Guarded) else form.step.func
     return StepContext(
         run_id=run.run_id,
         pipeline_name=plan.name,
         step_name=plan.item_name(node, index),
         index=index,
         attempt=run.attempt(item),
-        params=by_name(function, template.keywords, run.arguments(item)),
+        params=by_name(plan.function_of(node), template.keywords, run.arguments(item)),
         worker=batch.worker,
         seed=run.seed_of(item),
     )

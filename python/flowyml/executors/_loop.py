@@ -87,8 +87,9 @@ class LoopRun:
         """Run everything and wait for the end, in the caller's thread."""
         with self._run.interrupts.may_raise():
             self._loop.call_soon_threadsafe(self._fill)
-            while not self._done.wait(_SLICE):
+            while not self._done.wait(self._run.patience(_SLICE)):
                 self._run.interrupts.check()
+                self._run.tell()
         if self._trouble is not None:
             raise self._trouble
 

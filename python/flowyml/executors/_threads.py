@@ -151,10 +151,11 @@ class ThreadRun:
     def wait(self) -> None:
         """Wait in the caller's thread until all is done and every worker has left."""
         with self.run.interrupts.may_raise():
-            while not self.run.scheduler.wait(_SLICE):
+            while not self.run.scheduler.wait(self.run.patience(_SLICE)):
                 self.run.interrupts.check()
                 if self.trouble is not None:
                     raise self.trouble
+                self.run.tell()
             for _ in range(self.workers):
                 while not self._left.acquire(timeout=_SLICE):
                     pass

@@ -37,8 +37,10 @@ class LocalExecutor(Executor):
             while not run.finished:
                 work.batch = run.claim(0, 1 if run.fail_fast else _BATCH, clock(), 0.1)
                 if work.batch is not None:
+                    run.tell()
                     work.report = Report()
                     _call(run, work.batch, work.report)
+                    run.tell()
 
 
 class _Work:

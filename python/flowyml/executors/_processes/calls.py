@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flowyml.conditions import Guarded
 from flowyml.errors import SerializationError
 from flowyml.executors._processes import wire
 from flowyml.executors._processes.payload import Payload, build_payload
@@ -98,17 +97,12 @@ class CallWriter:
             if id(template) in seen:
                 continue
             seen.add(id(template))
-            function = self._function(template, node)
+            function = self._plan.function_of(node)
             if id(function) not in self._functions:
                 self._functions[id(function)] = len(functions)
                 functions.append(function)
                 names.append(self._plan.names[node])
         return build_payload(functions, names)
-
-    def _function(self, template: Template | None, node: int) -> Any:
-        """Return what a worker calls: the step's function, behind its conditions if it has some."""
-        guarded = template is not None and isinstance(template.function, Guarded)
-        return template.function if guarded else self._plan.forms[node].step.func  # type: ignore[union-attr]
 
     def _stretches(self, batch: Batch) -> Iterator[Stretch]:
         """Split a batch into stretches of steps with one template."""
@@ -130,7 +124,7 @@ class CallWriter:
 
     def _group(self, message: Message, stretch: Stretch) -> list[Any]:
         template, node = stretch.template, stretch.node
-        function = self._functions[id(self._function(template, node))]
+        function = self._functions[id(self._plan.function_of(node))]
         names, attempts = self._names(stretch), self._attempts(stretch)
         flat = self._flat(stretch)
         if flat is not None:

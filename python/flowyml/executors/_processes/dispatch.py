@@ -72,6 +72,7 @@ class Dispatch:
             self._begin()
             while not self._run.finished:
                 self._fill()
+                self._run.tell()
                 self._wait()
             self._end()
         except KeyboardInterrupt:
@@ -106,7 +107,7 @@ class Dispatch:
         scheduler = self._run.scheduler
         scheduler.advance(clock())
         self._hire()
-        for depth in range(1, _DEPTH + 1):
+        for depth in range(1, (1 if self._run.one_by_one else _DEPTH) + 1):
             for member in self._team.members:
                 if not scheduler.ready:
                     break
