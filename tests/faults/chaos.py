@@ -20,7 +20,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from flowyml import Pipeline, get_context
@@ -205,13 +205,14 @@ def begun(folder: Path) -> Counter[int]:
 
 @dataclass
 class Tally:
-    """What a run (or many) came to; all but the first two must stay 0."""
+    """What a run (or many) came to: steps, injected faults, and what must stay 0, with each difference in words."""
 
     steps: int = 0
     faults: int = 0
     wrong: int = 0
     lost: int = 0
     doubled: int = 0
+    differences: list[str] = field(default_factory=list)
 
     def add(self, other: Tally) -> None:
         """Count another run in."""
@@ -225,7 +226,7 @@ class Tally:
 
 
 def run(steps: list[Drawn], executor: Executor, folder: Path) -> Tally:
-    """Run drawn steps and compare; what differs is printed."""
+    """Run drawn steps and compare."""
     result = built(steps, folder).run(executor=executor)
     counts, ends = begun(folder), expected(steps)
     tally = Tally(steps=len(steps), faults=sum(len(step.faults) for step in steps))
@@ -233,7 +234,7 @@ def run(steps: list[Drawn], executor: Executor, folder: Path) -> Tally:
         got = found(result, step)
         if got != end:
             tally.wrong += 1
-            print(f"{step}\n  must be {end}\n  but is {got}")
+            tally.differences.append(f"{step}\n  must be {end}\n  but is {got}")
         tally.lost += counts[step.own] < end.attempts
         tally.doubled += counts[step.own] > end.attempts
     return tally

@@ -7,6 +7,7 @@ computed, what is left behind and what hangs is printed with the seed that shows
 from __future__ import annotations
 
 import argparse
+import contextlib
 import faulthandler
 import os
 import random
@@ -25,6 +26,8 @@ import plumbing
 from flowyml import LocalExecutor, ParallelExecutor
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from flowyml import Executor
 
 # A round takes seconds; one that takes this long hangs, and every thread says where.
@@ -41,11 +44,18 @@ def one_round(seed: int) -> tuple[chaos.Tally, str, bool]:
     faults = list(chaos.FAULTS if backend == "process" else chaos.RAISED)
     habits = list(chaos.HABITS) if backend == "process" else ["nothing"]
     mark = os.environ[plumbing.MARK] = uuid.uuid4().hex
-    with TemporaryDirectory() as folder, executor_of(backend, workers) as executor:
+    with TemporaryDirectory() as folder, executor_of(backend, workers) as executor, quiet():
         tally = chaos.run(chaos.draw(seed, count, rate=rate, faults=faults, habits=habits), executor, Path(folder))
     left = not plumbing.eventually(lambda: not plumbing.marked(mark), 5.0)
     plumbing.clear(mark)
     return tally, f"seed {seed}: {count:,} steps on {backend} x {workers}, {rate:.1%} faults", left
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Let nothing be seen of what the steps print: it goes where the driver's streams go."""
+    with Path(os.devnull).open("w") as null, contextlib.redirect_stdout(null), contextlib.redirect_stderr(null):
+        yield
 
 
 def executor_of(backend: str, workers: int) -> Executor:
@@ -68,7 +78,9 @@ def main() -> int:
         total.add(tally)
         rounds, left = rounds + 1, left + dirty
         if tally.trouble or dirty or rounds % 20 == 0:
-            print(f"{what}: {tally}{', processes left behind' if dirty else ''}", flush=True)
+            print(f"{what}: {tally.faults:,} faults{', processes left behind' if dirty else ''}", flush=True)
+        for difference in tally.differences:
+            print(difference, flush=True)
     print(
         f"{rounds} rounds in {(time.monotonic() - began) / 60:.1f} min: {total.steps:,} steps, {total.faults:,} faults "
         f"injected; wrong {total.wrong}, lost {total.lost}, doubled {total.doubled}, rounds that left something {left}"

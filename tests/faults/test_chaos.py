@@ -38,7 +38,8 @@ def workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 def test_processes(workers: ParallelExecutor, tmp_path: Path) -> None:
     """Crashes, failures and bad manners of every kind, in batches."""
     steps = chaos.draw(1, ENOUGH, rate=0.1, faults=list(chaos.FAULTS), habits=list(chaos.HABITS))
-    assert not chaos.run(steps, workers, tmp_path).trouble
+    tally = chaos.run(steps, workers, tmp_path)
+    assert not tally.trouble, tally
 
 
 IN_THIS_PROCESS = {
@@ -61,4 +62,5 @@ def test_in_this_process(executor: Executor, seed: int, count: int, rate: float)
     """Failures of every kind, on small graphs of every shape."""
     steps = chaos.draw(seed, count, rate=rate, faults=list(chaos.RAISED), habits=["nothing"])
     with TemporaryDirectory() as folder:
-        assert not chaos.run(steps, executor, Path(folder)).trouble
+        tally = chaos.run(steps, executor, Path(folder))
+    assert not tally.trouble, tally
