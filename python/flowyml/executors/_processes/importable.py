@@ -14,12 +14,12 @@ Everything is remembered per module. What is known is forgotten when `sys.path` 
 from __future__ import annotations
 
 import os
-import site
 import sys
-import sysconfig
 from importlib.machinery import PathFinder
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+from flowyml._installed import INSTALLED, is_own, module_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,21 +30,11 @@ Fingerprint = tuple[str, int, int, int]
 _CYTHON = ("_cython_", "cython_runtime")  # made by hand, in every extension module that Cython compiled
 
 
-def _installed_folders() -> tuple[str, ...]:
-    """Return the folders of the standard library and of installed packages, each with its last separator."""
-    paths = sysconfig.get_paths()
-    folders = {paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")}
-    folders.update(site.getsitepackages(), [site.getusersitepackages()])
-    folders.update([os.path.realpath(folder) for folder in folders])
-    return tuple(sorted(folder.rstrip(os.sep) + os.sep for folder in folders))
-
-
 class _Knowledge:
     """What was found out about the loaded modules, and of which state of the interpreter it holds."""
 
     def __init__(self) -> None:
         """Know nothing."""
-        self.installed = _installed_folders()
         self.path: list[str] = []
         self.importable: dict[str, tuple[int, bool]] = {}
         self.is_user: dict[str, tuple[int, bool]] = {}
@@ -73,22 +63,13 @@ class _Knowledge:
         return known[1]
 
 
-def module_file(module: object) -> str | None:
-    """Return the file of a module without waking a lazy one."""
-    if not isinstance(module, ModuleType):
-        return None
-    names: dict[str, Any] = ModuleType.__getattribute__(module, "__dict__")
-    file = names.get("__file__")
-    return file if isinstance(file, str) else None
-
-
 def _is_user(name: str, module: object) -> bool:
     """Tell whether a module is the user's: made by hand, or from a file outside the installed folders."""
-    if name in ("__main__", "__mp_main__", "flowyml") or name.startswith("flowyml."):
+    if name in ("__main__", "__mp_main__") or is_own(name):
         return False
     file = module_file(module)
     if file is not None:
-        return not file.startswith(_known.installed)
+        return not file.startswith(INSTALLED)
     root = name.partition(".")[0]
     by_hand = isinstance(module, ModuleType) and not _has_origin(module) and not name.startswith(_CYTHON)
     return by_hand and (root == name or not importable(root))
@@ -119,7 +100,7 @@ def importable(name: str) -> bool:
 def _is_found(name: str, module: ModuleType) -> bool:
     """Look a module up as the import system of a worker will."""
     file = module_file(module)
-    if file is not None and file.startswith(_known.installed):
+    if file is not None and file.startswith(INSTALLED):
         return True
     if file is None and not hasattr(module, "__path__"):
         return _is_made_by_another(name, module)
