@@ -18,6 +18,7 @@ PUBLIC = {
     "Step",
     "context",
     "step",
+    "sub_pipeline",
     # inside a step
     "get_context",
     # retries

@@ -1,7 +1,7 @@
 """What was added to a pipeline: columns that grow, step by step.
 
 ```
-add_step, map, add_control_flow ──▶ Added: numbers, forms, rows, reads ──lend()──▶ plan.Columns
+add_step, map, add_control_flow, add_sub_pipeline ──▶ Added: numbers, forms, rows, reads ──lend()──▶ plan.Columns
 ```
 
 Steps that are added in the same way share a `Form`. A plan reads the columns as they are, without a copy; the next step
@@ -18,11 +18,13 @@ from flowyml.forms import Form, Place
 from flowyml.options import OPTION_NAMES
 from flowyml.plan import Columns
 from flowyml.steps import Step, as_step, checked_inputs, checked_names, checked_outputs, checked_text
+from flowyml.sub_pipelines import SubPipeline
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from flowyml.control import Branching
+    from flowyml.namespaces import Namespace
 
 NOTHING: tuple[Any, ...] = ()
 NO_VALUES = (None,) * len(OPTION_NAMES)
@@ -40,6 +42,7 @@ class Added:
         forms: How each step was added.
         rows: The values of each step's `params`.
         reads: The declared inputs of each step, where they are plain names that differ from step to step.
+        namespaces: The sub-pipelines, inner ones before those that they are in.
         alike: Forms by all that makes two ways of adding the same.
     """
 
@@ -50,6 +53,7 @@ class Added:
         self.forms: list[Form] = []
         self.rows: list[tuple[Any, ...]] = []
         self.reads: list[tuple[str, ...]] = []
+        self.namespaces: list[Namespace] = []
         self.alike: dict[tuple[Any, ...], Form] = {}
         self._lent = False  # a plan reads the columns, so they must not change
         self._known_steps: dict[int, tuple[object, Step[..., Any]]] = {}
@@ -57,20 +61,57 @@ class Added:
     def lend(self) -> Columns:
         """Return the columns as they are now; they do not change any more."""
         self._lent = True
-        return Columns(self.numbers, self.forms, self.rows, self.reads)
+        return Columns(self.numbers, self.forms, self.rows, self.reads, self.namespaces)
 
-    def branch(
+    def part(
         self,
-        control: Branching,
+        part: Branching | SubPipeline,
         place: Place,
         name: Any = None,
         given: Mapping[str, Any] | None = None,
         options: tuple[Any, ...] = NO_VALUES,
     ) -> None:
-        """Add a decision, then its branches behind its answer."""
-        kind = type(control).__name__
+        """Add what is more than one step."""
+        kind = type(part).__name__
         if options != NO_VALUES or any(value is not None for value in (given or {}).values()):
             raise TypeError(f"add_step({kind}(...)) takes a name only; say the rest in {kind} and its steps")
+        if isinstance(part, SubPipeline):
+            self.include(part if name is None else part.called(name), place)
+        else:
+            self._branch(part, place, name)
+
+    def include(self, part: SubPipeline, place: Place) -> None:
+        """Add the steps of another pipeline as they are now, behind a prefix."""
+        child, first, prefix = part.columns(), len(self.forms), f"{part.name}."
+        names = [prefix + name for name in child.names]
+        self._check_free(part.name, names, place)
+        if self._lent:
+            self._copy_columns()
+        whole = part.namespace(range(first, first + len(child.forms)), place)
+        moved: dict[Namespace | None, Namespace] = {None: whole}
+        for each in reversed(child.namespaces):  # outer ones first
+            moved[each] = each.moved(moved[each.outer], first)
+        forms = {form: form.moved(moved[form.within], prefix) for form in dict.fromkeys(child.forms)}
+        self.numbers.update(zip(names, whole.steps, strict=True))
+        self.forms.extend(map(forms.__getitem__, child.forms))
+        self.rows.extend(child.rows)
+        self.reads.extend(child.reads)
+        self.namespaces.extend([*(moved[each] for each in child.namespaces), whole])
+
+    def _check_free(self, sub_pipeline: str, names: Iterable[str], place: Place) -> None:
+        """Raise if another sub-pipeline has that name, or a step has the name of one of the new steps."""
+        other = next((each.place for each in self.namespaces if each.name == sub_pipeline), None)
+        if other is not None:
+            taken = _name_taken(sub_pipeline, other, place, "sub-pipeline")
+            raise PipelineValidationError([taken], self.pipeline)
+        step = next((name for name in names if name in self.numbers), None)
+        if step is not None:
+            taken = _name_taken(step, self.forms[self.numbers[step]].place, place)
+            raise PipelineValidationError([taken], self.pipeline)
+
+    def _branch(self, control: Branching, place: Place, name: Any) -> None:
+        """Add a decision, then its branches behind its answer."""
+        kind = type(control).__name__
         decision = control.decision_name(self.numbers, name)
         branches = list(control.branches(decision))
         if not branches:
@@ -132,6 +173,7 @@ class Added:
         """Leave the columns to the plan that reads them, so that a step added later does not change a result."""
         self.numbers, self.forms = dict(self.numbers), list(self.forms)
         self.rows, self.reads = list(self.rows), list(self.reads)
+        self.namespaces = list(self.namespaces)
         self._lent = False
 
 
@@ -141,8 +183,8 @@ def _name_of(form: Form) -> str:
     raise TypeError(f"{form.step.func!r:.100} has no name of its own; give it one: add_step(..., name=...)")
 
 
-def _name_taken(name: str, first: Place, second: Place) -> str:
-    message = f"step {name!r} was added already at {first}, and again at {second}"
+def _name_taken(name: str, first: Place, second: Place, what: str = "step") -> str:
+    message = f"{what} {name!r} was added already at {first}, and again at {second}"
     if first == second or first.code.co_filename.startswith("<ipython"):
         return f"{message}; give each its own name=, or in a notebook re-create the Pipeline in the same cell"
     return f"{message}; give one of them another name="

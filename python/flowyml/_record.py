@@ -284,16 +284,18 @@ class Record:
         """Go through the assets that have a value, in add order, with it."""
         plan, raw, decodes = self.plan, self.values.raw, self.values.decode is not None
         names, forms, firsts, mapped = plan.names, plan.forms, self.layout.firsts, self.layout.mapped
+        exported = plan.assets.exported
         for node in self.valued_nodes():
             value, form = MISSING if node in mapped else raw[firsts[node]], forms[node]
             kind = type(value)
             if kind is Outputs:
-                for index, asset in enumerate(form.outputs):
+                for index, asset in enumerate(plan.assets_of(node)):
                     yield asset, self.values.read_output(firsts[node], index)
             else:
                 if value is MISSING or (decodes and kind is bytes):
                     value = self.value_of(node)
-                yield form.outputs[0] if form.outputs else names[node], value
+                asset = form.outputs[0] if form.outputs else names[node]
+                yield exported[asset][-1] if asset in exported else asset, value
 
     def no_such(self, name: object) -> str:
         """Return the text of the `KeyError` for a name that is neither asset nor step."""

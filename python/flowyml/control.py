@@ -33,10 +33,23 @@ class Before(NamedTuple):
     Attributes:
         name: Its name.
         outputs: Its assets.
+        also: Further names of its assets, with their positions; of a step in a sub-pipeline.
+        declared: Its assets as the step declares them, where these are other names.
     """
 
     name: str
     outputs: tuple[str, ...]
+    also: tuple[tuple[str, int], ...] = ()
+    declared: tuple[str, ...] = ()
+
+    def position(self, asset: str) -> int | None:
+        """Return which of its assets that is."""
+        return self.outputs.index(asset) if asset in self.outputs else dict(self.also).get(asset)
+
+    def own_position(self, asset: str) -> int | None:
+        """Return which of its assets that is, also by the name that the step itself has for it."""
+        position = self.position(asset)
+        return self.declared.index(asset) if position is None and asset in self.declared else position
 
 
 class Seen:
@@ -47,6 +60,7 @@ class Seen:
         values: By step, the values of its outputs as they are kept; a step without a value is left out.
         params: The context and the run's inputs.
         decode: Turns a kept value into the object; `None` if it is the object.
+        given: What the pipeline around a sub-pipeline gives it, as it is kept; goes before `params`.
     """
 
     def __init__(
@@ -55,9 +69,10 @@ class Seen:
         values: Mapping[str, Sequence[Any]],
         params: Mapping[str, Any],
         decode: Callable[[bytes], Any] | None,
+        given: Mapping[str, Any] | None = None,
     ) -> None:
         """Load nothing."""
-        self.params = params
+        self.params: Mapping[str, Any] = _Params(self, params, given) if given else params
         self._before = {each.name: each for each in before}
         self._values = values
         self._decode = decode
@@ -75,8 +90,9 @@ class Seen:
             StepNotRunError: If its step was skipped or failed.
         """
         for each in self._before.values():
-            if name in each.outputs:
-                return self.value(each.name, each.outputs.index(name))
+            position = each.position(name)
+            if position is not None:
+                return self.value(each.name, position)
         if name in self.params:
             return self.params[name]
         known = [asset for each in self._before.values() for asset in each.outputs]
@@ -89,7 +105,10 @@ class Seen:
         """Return one output of a step, loaded."""
         if step not in self._values:
             raise StepNotRunError(step, "it was skipped or failed")
-        kept = self._values[step][index]
+        return self.loaded(self._values[step][index])
+
+    def loaded(self, kept: Any) -> Any:
+        """Return the object of a kept value."""
         return [self._loaded(each) for each in kept.items] if isinstance(kept, Kept) else self._loaded(kept)
 
     def _loaded(self, kept: Any) -> Any:
@@ -100,6 +119,24 @@ class Kept(NamedTuple):
     """The values of a mapped step as they are kept."""
 
     items: list[Any]
+
+
+class _Params(Mapping[str, Any]):
+    """The context, the run's inputs, and what the pipeline around gives, loaded when it is looked at."""
+
+    def __init__(self, seen: Seen, params: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+        self._seen = seen
+        self._params = params
+        self._given = given
+
+    def __getitem__(self, name: str) -> Any:
+        return self._seen.loaded(self._given[name]) if name in self._given else self._params[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**self._params, **self._given})
+
+    def __len__(self) -> int:
+        return len({**self._params, **self._given})
 
 
 class _Steps(Mapping[str, "SeenStep"]):
@@ -153,8 +190,9 @@ class _Outputs(Mapping[str, Any]):
         self._step = before
 
     def __getitem__(self, name: str) -> Any:
-        if name in self._step.outputs:
-            return self._seen.value(self._step.name, self._step.outputs.index(name))
+        position = self._step.own_position(name)
+        if position is not None:
+            return self._seen.value(self._step.name, position)
         whole = self._seen.value(self._step.name, 0) if len(self._step.outputs) == 1 else None
         if isinstance(whole, Mapping) and name in whole:
             return whole[name]

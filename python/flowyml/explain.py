@@ -24,6 +24,7 @@ from flowyml.wiring import Wiring
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from flowyml.namespaces import Namespace
     from flowyml.plan import Plan
     from flowyml.wiring import Scope
 
@@ -63,7 +64,7 @@ class Traced:
 
     def __init__(self, plan: Plan, node: int, scope: Scope) -> None:
         """Wire the step once more."""
-        self._plan, self._scope, self._form = plan, scope, plan.forms[node]
+        self._plan, self._form = plan, plan.forms[node]
         self._wiring = wiring = Wiring(
             self._form, plan.assets, scope, self._form.inputs_of(plan.reads[node]), without=node
         )
@@ -112,20 +113,38 @@ class Traced:
             return Argument(name, f"{self._told(which, assets)} ({rule})", assets, implicit)
         return Argument(name, self._value(name))
 
+    def _route(self, name: str) -> str | None:
+        """Say by which sub-pipelines a value has come in that the pipeline around gives; `None` for one from inside."""
+        asked = self._wiring.declared.get(name, name)
+        route = self._wiring.routes.get(asked) if isinstance(asked, str) else None
+        return route and ", ".join(map(_told_route, route))
+
     def _declaration(self, name: str) -> str:
+        route = self._route(name)
+        if route:
+            return route
         wanted = self._wiring.declared.get(name)
         several = isinstance(wanted, str) and any(letter in wanted for letter in "*?[")
         return f"declared input {wanted!r}" if several else "declared input"
 
     def _value(self, name: str) -> str:
-        scope, declared = self._scope, self._wiring.declared
+        scope, declared, route = self._wiring.scope, self._wiring.declared, self._route(name)
+        if route:
+            return f"a value of the run ({route})"
         if name in declared:
             return f"run(inputs=), {declared[name]!r} (declared input)"
         if name in scope.inputs or name.startswith("*"):
             return "run(inputs=)"
         if name in scope.context:
-            return "run(context=)" if name in scope.overlay else "context"
+            return "run(context=)" if name in scope.overlay else self._context(name)
         return "the whole context"
+
+    def _context(self, name: str) -> str:
+        """Say whose context has a value."""
+        namespace = self._form.within
+        while namespace is not None and name not in namespace.context:
+            namespace = namespace.outer
+        return "context" if namespace is None else f"context of sub-pipeline {namespace.name!r}"
 
     # -- assets
 
@@ -140,7 +159,7 @@ class Traced:
 
     def _asset(self, reference: Any, node: int) -> str:
         if isinstance(reference, Output):
-            return self._plan.forms[node].outputs[reference.part]
+            return self._plan.assets_of(node)[reference.part]
         return self._plan.assets_of(node)[0]
 
     def _told(self, which: int, assets: tuple[str, ...]) -> str:
@@ -231,6 +250,13 @@ def _alike(plan: Plan) -> Iterator[list[int]]:
         key = (node,) if node in plan.references or plan.reads[node] else id(form)
         groups.setdefault(key, []).append(node)
     yield from groups.values()
+
+
+def _told_route(part: tuple[Namespace, str]) -> str:
+    namespace, name = part
+    if namespace.given is None:
+        return f"sub-pipeline {namespace.name!r} takes {name!r} from around it"
+    return f"given to sub-pipeline {namespace.name!r} as {name!r}"
 
 
 def _several(names: tuple[str, ...]) -> str:

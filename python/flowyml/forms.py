@@ -15,7 +15,9 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from flowyml._words import closest, listed, nearest
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from types import CodeType
 
     from flowyml.layout import Layout
+    from flowyml.namespaces import Inside, Namespace
     from flowyml.steps import Inputs, Step
 
 # The parts of a message about many steps that are wrong in the same way.
@@ -66,10 +69,11 @@ class Form:
         keys: Names of the parameters that `params` gives.
         place: Where it was added first.
         inputs: Declared inputs; where steps have reads of their own, those of the first step.
-        outputs: Declared outputs.
+        outputs: Declared outputs; in a sub-pipeline, behind its prefix.
         after: Steps to wait for.
         items: The items of a mapped step.
         options: How it is run.
+        within: The sub-pipeline that it is part of, where its names are looked up.
     """
 
     step: Step[..., Any]
@@ -80,6 +84,14 @@ class Form:
     after: tuple[str, ...] = ()
     items: Sequence[Any] | None = None
     options: Options = NO_OPTIONS
+    within: Namespace | None = None
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The declared outputs as the step declares them."""
+        if self.within is None:
+            return self.outputs
+        return tuple(output.removeprefix(self.within.prefix) for output in self.outputs)
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -92,6 +104,16 @@ class Form:
             return self.inputs
         return dict(zip(self.inputs, reads, strict=True)) if isinstance(self.inputs, Mapping) else reads
 
+    def moved(self, within: Namespace, prefix: str) -> Form:
+        """Return this form as part of a sub-pipeline, whose names stand behind a prefix from now on."""
+        return replace(self, within=within, outputs=tuple(f"{prefix}{output}" for output in self.outputs))
+
+
+def fitting(pattern: str, assets: Iterable[tuple[str, Found]]) -> list[Found]:
+    """Return what fits a glob, in the order of the assets and each once."""
+    fits = re.compile(fnmatch.translate(pattern)).match
+    return list(dict.fromkeys(found for asset, found in assets if fits(asset)))
+
 
 def is_glob(name: str) -> bool:
     """Tell whether an input is a pattern rather than a name."""
@@ -101,12 +123,18 @@ def is_glob(name: str) -> bool:
 class Assets:
     """Which step produces which asset.
 
-    A step without declared outputs produces one asset of its own name, so those need no entry of their own.
+    A step without declared outputs produces one asset of its own name, so those need no entry of their own. What
+    happens in sub-pipelines is told by `namespaces.Inside`, which has the same methods.
 
     Args:
         names: Step names with their numbers, in add order.
         forms: The form of each step.
         layout: Which items each step has.
+
+    Attributes:
+        exported: By asset of a sub-pipeline its further names, from the inmost to the outmost pipeline.
+        namespaces: The sub-pipelines by name.
+        inner: What each of them sees, once it was asked for.
     """
 
     def __init__(self, names: Mapping[str, int], forms: Sequence[Form], layout: Layout) -> None:
@@ -114,6 +142,9 @@ class Assets:
         self.names = names
         self.forms = forms
         self.layout = layout
+        self.exported: dict[str, list[str]] = {}
+        self.namespaces: dict[str, Namespace] = {}
+        self.inner: dict[Namespace, Inside] = {}
         self._declared: dict[str, Found] = {}
         self._clashes: dict[str, list[int]] = {}
         self._globs: dict[str, list[Found]] = {}
@@ -132,6 +163,14 @@ class Assets:
             else:
                 self._clashes.setdefault(asset, [other]).append(node)
 
+    def export(self, asset: str, name: str, found: Found) -> bool:
+        """Give an asset a further name; return whether that was free."""
+        if name in self.names or name in self._declared:
+            return False
+        self._declared[name] = found
+        self.exported.setdefault(asset, []).append(name)
+        return True
+
     def problems(self) -> list[str]:
         """Say which assets have several producers."""
         return [self._clash(asset, nodes) for asset, nodes in self._clashes.items()]
@@ -147,8 +186,22 @@ class Assets:
         return f"{sentence}: {places}{others}; give one of them another name, or other outputs="
 
     def name_of(self, node: int) -> str:
-        """Return the name of a step; slow, for messages."""
-        return next(name for name, number in self.names.items() if number == node)
+        """Return the name of a step."""
+        return self._listed[node]
+
+    @cached_property
+    def _listed(self) -> list[str]:
+        return list(self.names)
+
+    def number(self, name: str) -> int | None:
+        """Return the number of a step."""
+        return self.names.get(name)
+
+    def steps(self, name: str) -> Sequence[int] | None:
+        """Return the numbers of what has that name: a step, or all steps of a sub-pipeline."""
+        if name in self.names:
+            return (self.names[name],)
+        return self.namespaces[name].steps if name in self.namespaces else None
 
     def find(self, asset: str) -> Found | None:
         """Return who produces an asset."""
@@ -161,15 +214,18 @@ class Assets:
     def match(self, pattern: str) -> list[Found]:
         """Return all assets that fit a glob, in add order."""
         if pattern not in self._globs:
-            fits = re.compile(fnmatch.translate(pattern)).match
-            self._globs[pattern] = [found for asset, found in self._all() if fits(asset)]
+            self._globs[pattern] = fitting(pattern, self.each(range(len(self.forms))))
         return self._globs[pattern]
 
-    def _all(self) -> Iterator[tuple[str, Found]]:
-        for name, node in self.names.items():
+    def each(self, nodes: range) -> Iterator[tuple[str, Found]]:
+        """Go through the assets of some steps, each under all its names."""
+        for node, name in zip(nodes, self._listed[nodes.start : nodes.stop], strict=True):
             outputs = self.forms[node].outputs
             for index, asset in enumerate(outputs or (name,)):
-                yield asset, (node, index if len(outputs) > 1 else None)
+                found = node, index if len(outputs) > 1 else None
+                yield asset, found
+                for further in self.exported.get(asset, ()):
+                    yield further, found
 
     def reference(self, found: Found) -> Reference:
         """Return the reference to an asset's value."""
@@ -185,7 +241,12 @@ class Assets:
         node = self.names.get(asset)
         if node is not None:
             return f"; {asset!r} is a step, its outputs are {listed(self.forms[node].outputs)}"
-        return self.near(asset, [*more, *self._declared, *self.names])
+        return self.near(asset, chain(more, self.known()))
+
+    def known(self) -> Iterator[str]:
+        """Go through the names of all assets and steps."""
+        yield from self._declared
+        yield from self.names
 
     def near(self, name: str, known: Iterable[str]) -> str:
         """Return ", did you mean ...?", for the first few names that are asked for."""
@@ -194,8 +255,12 @@ class Assets:
 
     def close(self, name: str, more: Iterable[str]) -> list[str]:
         """Return the assets, steps and other names that are like one, for the first few that are asked for."""
+        return self.near_names(name, chain(more, self.known()))
+
+    def near_names(self, name: str, known: Iterable[str]) -> list[str]:
+        """Return those of some names that are like one, for the first few that are asked for."""
         self._hints_left -= 1
-        return closest(name, [*more, *self._declared, *self.names]) if self._hints_left >= 0 else []
+        return closest(name, known) if self._hints_left >= 0 else []
 
     def origin(self, name: str) -> str | None:
         """Say where an asset or step of that name is, if there is one."""

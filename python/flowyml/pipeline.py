@@ -34,6 +34,7 @@ from flowyml.options import OPTION_NAMES
 from flowyml.plan import Columns, Plan
 from flowyml.run import Run, execute
 from flowyml.steps import Step, checked_text
+from flowyml.sub_pipelines import SubPipeline, sub_pipeline
 from flowyml.wiring import Scope
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 
 _STEP_KEYWORDS = ("name", "params", "inputs", "outputs", "after", *OPTION_NAMES)
 _PIPELINE_KEYWORDS = ("name", "context", "executor", "validate_types")
+_SUB_PIPELINE_KEYWORDS = ("inputs", "outputs", "name", "input_mapping", "output_mapping", "after")
 _RUN_KEYWORDS = (
     *("inputs", "context", "executor", "fail_fast", "raise_on_failure", "keep"),
     *("run_id", "seed", "debug", "dry_run"),
@@ -165,10 +167,9 @@ class Pipeline:
             alike = shaped is not None
         key = (id(step), keys, id(frame.f_code), frame.f_lasti, shape)
         form = self._added.alike.get(key) if alike else None
-        if form is None and isinstance(step, Branching):
+        if form is None and isinstance(step, (Branching, SubPipeline)):
             given = {"params": params, "inputs": inputs, "outputs": outputs, "after": after}
-            self._added.branch(step, Place(frame.f_code, frame.f_lasti), name, given, options)
-            return self
+            return self._add_part(step, Place(frame.f_code, frame.f_lasti), name, given, options)
         if form is None:
             place = Place(frame.f_code, frame.f_lasti)
             form = self._added.form(step, params, place, inputs=inputs, outputs=outputs, after=after, options=options)
@@ -250,8 +251,67 @@ class Pipeline:
         frame = sys._getframe(1)  # noqa: SLF001
         if not isinstance(control, Branching):
             raise TypeError(f"add_control_flow() takes an If or a Switch, got {type(control).__name__} {control!r:.60}")
-        self._added.branch(control, Place(frame.f_code, frame.f_lasti))
-        return self
+        return self._add_part(control, Place(frame.f_code, frame.f_lasti))
+
+    def add_sub_pipeline(
+        self,
+        pipeline: Pipeline,
+        inputs: str | Sequence[str] | Mapping[str, str | Sequence[str]] | None = None,
+        outputs: str | Sequence[str] | Mapping[str, str] | None = None,
+        *,
+        name: str | None = None,
+        input_mapping: Mapping[str, str] | None = None,
+        output_mapping: Mapping[str, str] | None = None,
+        after: str | Sequence[str] | None = None,
+        **unknown: object,
+    ) -> Pipeline:
+        """Add the steps of another pipeline, as they are now, behind a prefix: step `load` of `etl` is `etl.load`.
+
+        Inside, nothing changes: its steps read each other's assets by their own names, and take values from its own
+        context before the one of this pipeline. `run(inputs=)` and `run(context=)` reach them as they reach others.
+
+        Args:
+            pipeline: The pipeline. What is added to it later does not show here.
+            inputs: What it takes from this pipeline: names that are the same on both sides, or by its own name the
+                asset here (or a glob, or a list of assets, which give a list). By default whatever it neither produces
+                nor has in its own context is looked for here by the same name.
+            outputs: Those of its assets that are to be had here by their own names, or by its own name the name here.
+                All its assets are to be had behind the prefix: `etl.clean`.
+            name: The prefix; the pipeline's name by default.
+            input_mapping: Like `inputs` as a mapping, the other way round: by the asset here, its own name.
+            output_mapping: Like `outputs` as a mapping.
+            after: Steps here that must be finished before its first steps start.
+            **unknown: Nothing else is known.
+
+        Returns:
+            The pipeline itself.
+
+        Raises:
+            TypeError: For a wrong argument.
+            ValueError: If a name is taken, or the pipeline is this one.
+
+        >>> from flowyml import Pipeline
+        >>> def clean(raw):
+        ...     return sorted(raw)
+        >>> etl = Pipeline("etl").add_step(clean)
+        >>> whole = Pipeline("whole").add_step(list, name="load", params={"iterable": "hello"})
+        >>> whole = whole.add_sub_pipeline(etl, {"raw": "load"}, ["clean"]).add_step("".join, "word", inputs=["clean"])
+        >>> whole.run()["word"]
+        'ehllo'
+        """
+        if unknown:
+            raise TypeError(unknown_keywords("add_sub_pipeline()", unknown, _SUB_PIPELINE_KEYWORDS))
+        frame = sys._getframe(1)  # noqa: SLF001
+        part = sub_pipeline(
+            pipeline,
+            inputs,
+            outputs,
+            name=name,
+            input_mapping=input_mapping,
+            output_mapping=output_mapping,
+            after=after,
+        )
+        return self._add_part(part, Place(frame.f_code, frame.f_lasti))
 
     def add_steps(self, steps: Iterable[Step[..., Any] | Callable[..., Any]]) -> Pipeline:
         """Add several steps under their own names.
@@ -567,12 +627,19 @@ class Pipeline:
 
     # -- adding
 
+    def _add_part(self, part: Branching | SubPipeline, place: Place, *rest: Any) -> Pipeline:
+        if isinstance(part, SubPipeline) and part.pipeline is self:
+            raise ValueError(f"pipeline {self.name!r} cannot be a sub-pipeline of itself")
+        self._seen = None  # a pipeline without steps does not change the number of steps
+        self._added.part(part, place, *rest)
+        return self
+
     def _add_all(self, steps: Iterable[Step[..., Any] | Callable[..., Any]], place: Place) -> Pipeline:
         if callable(steps) or not hasattr(steps, "__iter__"):
             raise TypeError(f"add_steps() takes several steps, in a list; got {steps!r:.60}")
         for step in steps:
-            if isinstance(step, Branching):
-                self._added.branch(step, place)
+            if isinstance(step, (Branching, SubPipeline)):
+                self._add_part(step, place)
             else:
                 self._added.append(self._added.form(step, None, place), None, NOTHING)
         return self

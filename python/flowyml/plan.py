@@ -19,12 +19,14 @@ from flowyml.conditions import Guarded
 from flowyml.errors import CycleError, GraphError, PipelineValidationError
 from flowyml.forms import Assets, Form
 from flowyml.layout import Layout
+from flowyml.namespaces import enter, unneeded
 from flowyml.store.values import nodes_of
 from flowyml.wiring import Scope, Wired, wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from flowyml.namespaces import Namespace
     from flowyml.store.values import Reference
     from flowyml.templates import Template
 
@@ -41,12 +43,14 @@ class Columns(NamedTuple):
         forms: How each step was added.
         rows: The values of each step's `params`, in the order of its form's keys.
         reads: The declared inputs of each step, where they are plain names that differ from step to step.
+        namespaces: The sub-pipelines, inner ones before those that they are in.
     """
 
     names: dict[str, int]
     forms: list[Form]
     rows: list[tuple[Any, ...]]
     reads: list[tuple[str, ...]]
+    namespaces: Sequence[Namespace] = ()
 
 
 class Plan:
@@ -67,6 +71,7 @@ class Plan:
         forms: How each step was added.
         rows: The values of each step's `params`.
         reads: The declared inputs of each step, where they differ from step to step.
+        namespaces: The sub-pipelines.
         layout: Which items each step has.
         assets: Who produces what.
         templates: How each step calls its function.
@@ -81,7 +86,7 @@ class Plan:
     def __init__(self, name: str, columns: Columns, scope: Scope, *, strict: bool = True) -> None:
         """Wire all steps, build the graph, and raise what is wrong."""
         self.name = name
-        self.numbers, self.forms, self.rows, self.reads = columns
+        self.numbers, self.forms, self.rows, self.reads, self.namespaces = columns
         self.names = list(self.numbers)
         self._counts = _counts(self.forms)
         self.layout = Layout(len(self.forms), self._counts, _mapped(self.forms) if self._counts is not None else ())
@@ -91,10 +96,12 @@ class Plan:
         self.used: set[str] = set()
         self._has_joins = False
         self.undefined: dict[str, list[int]] = {}
-        self.problems = Problems(self.names, self.forms, self.assets.problems())
+        clashes = [*self.assets.problems(), *enter(self.assets, self.namespaces)]
+        self.problems = Problems(self.names, self.forms, clashes)
         self.loose: Edges | None = None
         edges = Edges(array("I"), array("I"))
         self._wire(scope, edges)
+        self.problems.sentences += unneeded(self.assets, self.namespaces)
         self.graph = self._build_graph(edges, strict=strict)
 
     def item_name(self, node: int, index: int | None = None) -> str:
@@ -112,8 +119,9 @@ class Plan:
         return {node for references in self.references.values() for node in nodes_of(references, self.layout)}
 
     def assets_of(self, node: int) -> tuple[str, ...]:
-        """Return the assets that a step produces."""
-        return self.forms[node].outputs or (self.names[node],)
+        """Return the assets that a step produces; one that a sub-pipeline exports by that name."""
+        assets, exported = self.forms[node].outputs or (self.names[node],), self.assets.exported
+        return tuple(exported[each][-1] if each in exported else each for each in assets) if exported else assets
 
     def all_assets(self) -> Iterator[str]:
         """Go through all assets in add order."""
@@ -128,7 +136,7 @@ class Plan:
             if wired is None:
                 wired = done[id(form)] = self._wired(form, scope, own)
             elif own:
-                alike = wired.with_reads(own, self.assets)
+                alike = wired.with_reads(own)
                 if alike is None:
                     wired = self._wired(form, scope, own)
             if node in wired.own_risk:

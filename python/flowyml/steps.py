@@ -275,6 +275,8 @@ def checked_function(func: Any) -> Any:
         raise TypeError(f"{func!r} is a step already")
     if not callable(func):
         hint = "pass the function, not its result"
+        if callable(getattr(func, "add_sub_pipeline", None)):
+            hint = "a pipeline becomes part of another by add_sub_pipeline(pipeline)"
         if isinstance(func, classmethod):
             hint = "put @classmethod above @step"
         raise TypeError(f"a step must be callable, got {type(func).__name__} {func!r:.60}; {hint}")

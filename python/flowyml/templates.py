@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowyml.control import Before, Kept, Seen
-from flowyml.store.values import MISSING, Items, Outputs, Reference
+from flowyml.store.values import MISSING, Gather, Items, Outputs, Reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -85,18 +85,26 @@ class View(NamedTuple):
     Attributes:
         before: The steps, in the order of the references to their values.
         params: The context and the run's inputs.
+        given: What the pipeline around a sub-pipeline gives: names with the places of their references.
     """
 
     before: tuple[Before, ...]
     params: dict[str, Any]
+    given: tuple[tuple[str, int], ...] = ()
 
     def seen(self, references: Sequence[Any], read: Any, decode: Callable[[bytes], Any] | None = None) -> Seen:
         """Return it with the values of a run; `decode` loads what `read` gives."""
         values: dict[str, Sequence[Any]] = {}
-        for before, reference in zip(self.before, references, strict=True):
+        for before, reference in zip(self.before, references, strict=False):
             kept = read(reference)
             if isinstance(kept, Outputs):
                 values[before.name] = kept.parts
             elif kept is not MISSING:
-                values[before.name] = (Kept(kept) if isinstance(reference.reference, Items) else kept,)
-        return Seen(self.before, values, self.params, decode)
+                values[before.name] = (_kept(kept, reference),)
+        given = [(name, references[at], read(references[at])) for name, at in self.given]
+        known = {name: _kept(kept, reference) for name, reference, kept in given if kept is not MISSING}
+        return Seen(self.before, values, self.params, decode, known)
+
+
+def _kept(kept: Any, reference: Any) -> Any:
+    return Kept(kept) if isinstance(reference.reference, (Items, Gather)) else kept

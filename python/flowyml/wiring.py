@@ -9,30 +9,36 @@ Form (what add_step was told) + Signature + Assets ──wire()──▶ Wired: 
 ```
 
 Steps that were added in the same way share one `Form` and so one `Template`: a fan-out of a million is wired once, and
-in a chain `Wired.with_reads` puts the other steps' inputs in the places of the first one's.
+in a chain `Wired.with_reads` puts the other steps' inputs in the places of the first one's. A step of a sub-pipeline is
+wired by its names inside (see `namespaces.py`); what these do not tell is looked for in the pipeline around it.
 The module decides about one step at a time and knows nothing of graphs, runs or workers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flowyml._coroutines import blocking
 from flowyml._words import listed
 from flowyml.conditions import Guards
+from flowyml.contexts import Context
 from flowyml.control import Before, Decision
 from flowyml.forms import is_glob
+from flowyml.namespaces import Inside, inside, names_of, reaches
 from flowyml.store.values import Gather, Items, Output, Present, Reference
 from flowyml.templates import ASSET, CHOICE, ITEM, PARAM, SPREAD, VALUE, VIEW, Template, View
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Container, Sequence
 
     from flowyml.forms import Assets, Form, Found
+    from flowyml.namespaces import Names, Namespace, Wanted
     from flowyml.signatures import Signature
     from flowyml.steps import Inputs
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -40,6 +46,7 @@ class Wired:
     """The outcome of wiring one form.
 
     Attributes:
+        assets: Where its names are looked up.
         template: How the function is called; `None` if something is wrong.
         references: What the arguments that are read from assets refer to.
         producers: The steps to wait for.
@@ -50,6 +57,7 @@ class Wired:
         used: Names of run inputs and context values that are taken.
     """
 
+    assets: Names
     template: Template | None
     references: tuple[Reference, ...]
     producers: list[int]
@@ -59,8 +67,9 @@ class Wired:
     undefined: list[str]
     used: set[str]
 
-    def with_reads(self, reads: tuple[str, ...], assets: Assets) -> tuple[tuple[Reference, ...], list[int]] | None:
+    def with_reads(self, reads: tuple[str, ...]) -> tuple[tuple[Reference, ...], list[int]] | None:
         """Return references and producers of a step that has these inputs instead; `None` if it differs in more."""
+        assets = self.assets
         if self.template is None or len(self.slots) != len(reads):
             return None
         references, producers = list(self.references), list(self.producers)
@@ -89,6 +98,18 @@ class Scope:
     context: Mapping[str, Any]
     complete: bool
     overlay: Collection[str] = ()
+    _inner: dict[Namespace, Scope] = field(default_factory=dict)
+
+    def inside(self, namespace: Namespace | None) -> Scope:
+        """Return the values beside the steps of a sub-pipeline, whose own context goes before those around it."""
+        if namespace is None:
+            return self
+        if namespace not in self._inner:
+            around = self.inside(namespace.outer).context
+            overlay = {name: self.context[name] for name in self.overlay}
+            context = Context(**{**around, **namespace.context, **overlay})
+            self._inner[namespace] = Scope(self.inputs, context, self.complete, self.overlay)
+        return self._inner[namespace]
 
     def find(self, name: str) -> tuple[int, Any] | None:
         """Return a value source for a parameter, or `None`."""
@@ -125,14 +146,21 @@ class Wiring:
         sources: `(kind, which)` of each parameter that is filled.
         spread: The same for the values of `*args`.
         origins: For each reference the steps whose values it stands for.
+        routes: By a name that a pipeline around gives: the sub-pipelines on the way, each with its own name for it.
         declared: The declared input of each parameter, as it was written.
         implicit: Parameters that take an asset of their own name without declaring it.
         missing: Parameters that nothing fills.
         undefined: Declared inputs that nothing gives.
     """
 
+    assets: Names
+    scope: Scope
+    hidden: Container[int | None]
+
     def __init__(self, form: Form, assets: Assets, scope: Scope, inputs: Inputs | None, without: int | None) -> None:
-        self.form, self.assets, self.scope, self.inputs, self.without = form, assets, scope, inputs, without
+        self.form, self.inputs, self.hidden = form, inputs, (without,)
+        self._whole = assets, scope
+        self._look_from(form.within)
         self.own: Signature = form.step.signature
         self.guards = Guards(guards, self.own) if (guards := form.options.guards) else None
         self.signature: Signature = self.guards.signature if self.guards else self.own
@@ -142,6 +170,7 @@ class Wiring:
         self.spread: list[tuple[int, Any]] = []
         self.references: list[Reference] = []
         self.origins: list[list[int]] = []
+        self.routes: dict[str, list[tuple[Namespace, str]]] = {}
         self.declared: dict[str, str | Sequence[str]] = {}
         self.implicit: set[str] = set()
         self.missing: list[str] = []
@@ -167,6 +196,7 @@ class Wiring:
         self._take_the_rest()
         self._take_after()
         return Wired(
+            self.assets,
             None if self.problems else self._template(),
             tuple(self.references),
             self.producers,
@@ -198,11 +228,34 @@ class Wiring:
         """A decision looks at the steps that it waits for, the reason why it names them."""
         before = []
         for name in self.form.after:
-            node = self.assets.names.get(name)
-            if node is not None:
-                before.append(Before(name, self.assets.forms[node].outputs or (name,)))
-                self.references.append(Present(self.assets.whole(node)))
-        self.sources["context"] = (VIEW, View(tuple(before), {**self.scope.context, **self.scope.inputs}))
+            for node in self.assets.steps(name) or ():
+                before.append(self._before(node))
+                self.references.append(Present(self._whole[0].whole(node)))
+                self.origins.append([node])
+        params = {**self.scope.context, **self.scope.inputs}
+        given = self._given_to_view(params) if isinstance(self.assets, Inside) else ()
+        self.sources["context"] = (VIEW, View(tuple(before), params, given))
+
+    def _before(self, node: int) -> Before:
+        assets, within = self._whole[0], self.form.within
+        name, form = assets.name_of(node), self.assets.forms[node]
+        if form.within is None:
+            return Before(name, form.outputs or (name,))
+        named = names_of(assets, node, within)
+        also = tuple((other, index) for index, names in enumerate(named) for other in names[1:-1])
+        seen_as = name if within is None else name.removeprefix(within.prefix)
+        return Before(seen_as, tuple(names[0] for names in named), also, tuple(names[-1] for names in named))
+
+    def _given_to_view(self, params: dict[str, Any]) -> tuple[tuple[str, int], ...]:
+        """What the pipeline around gives to the sub-pipeline of a decision is for the decision, too."""
+        given = []
+        for name in self.assets.handed():
+            source = self._outside(name, declared=False)
+            if source is not None and source[0] == ASSET:
+                given.append((name, source[1]))
+            elif source is not None:
+                params[name] = source[1]
+        return tuple(given)
 
     def _take_item(self) -> None:
         """The item of a map goes to the first parameter that is free, by position if there is such a one."""
@@ -295,18 +348,19 @@ class Wiring:
     def _missing_hint(self, name: str) -> str:
         """Say why a parameter gets nothing: only the step itself has its name, or something has one that is like it."""
         found = self.assets.find(name)
-        if found is not None and found[0] == self.without:
+        if found is not None and found[0] in self.hidden:
             own = f"{name!r} is the step's own output, which it does not read"
             return f"; {own}: rename the parameter or give it in params"
-        if name in self.assets.names:
+        if self.assets.number(name) is not None:
             return self.assets.hint(name)
         close = self.assets.close(name, [*self.scope.inputs, *self.scope.context])
         return "".join(f"; {self.assets.origin(each) or self.scope.origin(each)}" for each in close[:1])
 
     def _implicit(self, name: str) -> tuple[int, Any] | None:
         found = self.assets.find(name)
-        if found is None or found[0] == self.without:
-            return None
+        if found is None or found[0] in self.hidden:
+            source = self._outside(name, declared=False)
+            return source and self._or_default(name, source)
         self.own_risk.add(found[0])
         self.implicit.add(name)
         return self._or_default(name, self._asset(self.assets.reference(found), [found[0]]))
@@ -339,10 +393,57 @@ class Wiring:
 
     def _take_after(self) -> None:
         for name in self.form.after:
-            if name in self.assets.names:
-                self.producers.append(self.assets.names[name])
-            else:
-                self.problems.append(f"after={name!r} is no step{self.assets.near(name, self.assets.names)}")
+            self._wait_for(name)
+        within = self.form.within
+        while within is not None:
+            if within.after and not any(node in within.steps for node in self.producers):
+                self._look_from(within.outer)
+                for name in within.after:
+                    self._wait_for(name)
+            within = within.outer
+        self._look_from(self.form.within)
+
+    def _wait_for(self, name: str) -> None:
+        steps = self.assets.steps(name)
+        if steps is None:
+            self.problems.append(f"after={name!r} is no step{self.assets.near(name, self.assets.names)}")
+        else:
+            self.producers.extend(steps)
+
+    # -- the pipeline around a sub-pipeline
+
+    def _look_from(self, namespace: Namespace | None) -> None:
+        """Look names up inside a sub-pipeline, or among all."""
+        self.assets, self.scope = inside(self._whole[0], namespace), self._whole[1].inside(namespace)
+
+    def _outside(self, name: str, *, declared: bool) -> tuple[int, Any] | None:
+        """Return the source of what the pipeline around gives under a name that is not one of the sub-pipeline's own."""
+        return self._asked_outside(name, self._handed, declared=declared)
+
+    def _asked_outside(self, name: str, ask: Callable[[Wanted], T], *, declared: bool) -> T | None:
+        if not isinstance(self.assets, Inside):
+            return None
+        wanted = self.assets.wanted(name, declared=declared)
+        if wanted is None:
+            return None
+        namespace, hidden = self.assets.namespace, self.hidden
+        self.routes.setdefault(name, []).append((namespace, name))
+        self.hidden = namespace.steps
+        self._look_from(namespace.outer)
+        try:
+            return ask(wanted)
+        finally:
+            self.hidden = hidden
+            self._look_from(namespace)
+
+    def _handed(self, wanted: Wanted) -> tuple[int, Any] | None:
+        """What is handed on to a sub-pipeline is found like a parameter, so it may be a value beside the steps, too."""
+        if isinstance(wanted, str) and not reaches(self.assets, wanted, (), declared=False):
+            source = self.scope.find(wanted)
+            if source is not None:
+                self.used.add(wanted)
+                return source
+        return self._source(wanted)
 
     # -- assets
 
@@ -395,6 +496,9 @@ class Wiring:
         found = self.assets.find(asset)
         if found is not None:
             return self._asset(self.assets.reference(found), [found[0]])
+        source = self._outside(asset, declared=True)
+        if source is not None:
+            return source
         if asset in self.scope.inputs:
             self.used.add(asset)
             return VALUE, self.scope.inputs[asset]
@@ -403,7 +507,7 @@ class Wiring:
 
     def _several(self, names: Sequence[str]) -> tuple[int, Any]:
         """Gather the assets of all names and patterns in one list; a mapped step alone is one already."""
-        found = [each for name in names for each in self._found(name)]
+        found = self._found_all(names)
         references = tuple(self.assets.reference(each) for each in found)
         if len(references) == 1 and isinstance(references[0], Items):
             return self._asset(references[0], [found[0][0]])
@@ -411,14 +515,20 @@ class Wiring:
 
     def _found(self, name: str) -> list[Found]:
         if self._is_pattern(name):
-            found = [each for each in self.assets.match(name) if each[0] != self.without]
+            found = [each for each in self.assets.match(name) if each[0] not in self.hidden]
             self.own_risk.update(node for node, _ in found)
         else:
             one = self.assets.find(name)
             found = [one] if one is not None else []
-        if not found:
+        if found:
+            return found
+        outside = self._asked_outside(name, self._found_all, declared=True)
+        if outside is None:
             self._report_undefined(name)
-        return found
+        return outside or []
+
+    def _found_all(self, wanted: Wanted) -> list[Found]:
+        return [each for name in ((wanted,) if isinstance(wanted, str) else wanted) for each in self._found(name)]
 
     def _report_undefined(self, asset: str) -> None:
         if self._is_pattern(asset):
@@ -445,7 +555,7 @@ class Wiring:
         return Template(function, sources, keywords, self._several_outputs(), self.form.items)
 
     def _several_outputs(self) -> tuple[str, ...]:
-        return self.form.outputs if len(self.form.outputs) > 1 else ()
+        return self.form.parts if len(self.form.outputs) > 1 else ()
 
     def _in_call_order(self) -> tuple[tuple[tuple[int, Any], ...], tuple[str, ...]]:
         """Pass by position as far as it goes, the rest by keyword."""
