@@ -18,6 +18,7 @@ from flowyml import (
     Step,
     parallel_map,
     step,
+    sub_pipeline,
 )
 
 if TYPE_CHECKING:
@@ -373,7 +374,108 @@ PARALLEL_MAPS: dict[str, Wrong] = {
     ),
 }
 
-WRONG = EXECUTORS | STEPS | ADDING | MAPS | PIPELINES | RUNS | PARALLEL_MAPS
+
+def child(name: str = "c") -> Pipeline:
+    return Pipeline(name).add_step(use)
+
+
+SUB_PIPELINES: dict[str, Wrong] = {
+    "a pipeline as a step": (
+        lambda: pipeline().add_step(child()),
+        TypeError,
+        r"must be callable, got Pipeline .*becomes part of another by add_sub_pipeline\(pipeline\)",
+    ),
+    "a pipeline among steps": (lambda: pipeline().add_steps([child()]), TypeError, "add_sub_pipeline"),
+    "a step as a sub-pipeline": (
+        lambda: pipeline().add_sub_pipeline(load),
+        TypeError,
+        "a sub-pipeline must be a Pipeline, got function",
+    ),
+    "a class as a sub-pipeline": (lambda: sub_pipeline(Pipeline), TypeError, "must be a Pipeline, got type <class"),
+    "an unknown keyword of add_sub_pipeline": (
+        lambda: pipeline().add_sub_pipeline(child(), input_maping={}),
+        TypeError,
+        r"add_sub_pipeline\(\) got an unknown keyword 'input_maping'; did you mean 'input_mapping'",
+    ),
+    "a pipeline in itself": (
+        lambda: (same := child()).add_sub_pipeline(same),
+        ValueError,
+        "pipeline 'c' cannot be a sub-pipeline of itself",
+    ),
+    "a sub-pipeline of a name that is a number": (
+        lambda: pipeline().add_sub_pipeline(child(), name=3),
+        TypeError,
+        "the name of a sub-pipeline must be a string, got int 3",
+    ),
+    "a sub-pipeline of no name": (lambda: pipeline().add_sub_pipeline(child(), name=""), ValueError, "not be empty"),
+    "the same sub-pipeline twice": (
+        lambda: pipeline().add_sub_pipeline(child()).add_sub_pipeline(child()),
+        PipelineValidationError,
+        "sub-pipeline 'c' was added already at .*test_bad_input.py:.*, and again at .*; give .* name=",
+    ),
+    "a sub-pipeline whose step is there": (
+        lambda: pipeline().add_step(use, name="c.use").add_sub_pipeline(child()),
+        PipelineValidationError,
+        "step 'c.use' was added already at .*test_bad_input.py:.*, and again at .*test_bad_input.py:",
+    ),
+    "a step that a sub-pipeline has": (
+        lambda: pipeline().add_sub_pipeline(child()).add_step(use, name="c.use"),
+        PipelineValidationError,
+        "step 'c.use' was added already",
+    ),
+    "a step of the name of a sub-pipeline": (
+        lambda: pipeline().add_step(load, name="c").add_sub_pipeline(child()).build(inputs={"data": 1}),
+        PipelineValidationError,
+        "step 'c' .* has the name of sub-pipeline 'c' .*; give one of them another name=",
+    ),
+    "inputs of a sub-pipeline that are a number": (
+        lambda: pipeline().add_sub_pipeline(child(), 3),
+        TypeError,
+        "inputs of sub-pipeline 'c' must be a name or a list of names, got 3",
+    ),
+    "inputs of a sub-pipeline that are given by number": (
+        lambda: pipeline().add_sub_pipeline(child(), {"data": 3}),
+        TypeError,
+        r"inputs\['data'\] of sub-pipeline 'c' must be a name or a list of names, got 3",
+    ),
+    "outputs of a sub-pipeline that are no names": (
+        lambda: pipeline().add_sub_pipeline(child(), outputs=[load]),
+        TypeError,
+        "outputs of sub-pipeline 'c' must be names, got function",
+    ),
+    "outputs of a sub-pipeline under no names": (
+        lambda: pipeline().add_sub_pipeline(child(), outputs={"use": 1}),
+        TypeError,
+        "outputs of sub-pipeline 'c' must have names on both sides, got 1",
+    ),
+    "an output of a sub-pipeline among its own names": (
+        lambda: pipeline().add_sub_pipeline(child(), outputs={"use": "c.data"}),
+        ValueError,
+        "sub-pipeline 'c' cannot export 'use' as 'c.data', which is among its own names",
+    ),
+    "a mapping of inputs that is a list": (
+        lambda: pipeline().add_sub_pipeline(child(), input_mapping=["data"]),
+        TypeError,
+        r"input_mapping of sub-pipeline 'c' must be a mapping of names to names, got \['data'\]",
+    ),
+    "an input of a sub-pipeline twice": (
+        lambda: pipeline().add_sub_pipeline(child(), {"data": "a"}, input_mapping={"b": "data"}),
+        ValueError,
+        "sub-pipeline 'c' gets input 'data' twice: from 'a' and 'b'",
+    ),
+    "after for a sub-pipeline that is no name": (
+        lambda: pipeline().add_sub_pipeline(child(), after=[load]),
+        TypeError,
+        "after of sub-pipeline 'c' must be names",
+    ),
+    "params for a sub-pipeline": (
+        lambda: pipeline().add_step(sub_pipeline(child()), params={"data": 1}),
+        TypeError,
+        r"add_step\(SubPipeline\(\.\.\.\)\) takes a name only; say the rest in sub_pipeline\(\)",
+    ),
+}
+
+WRONG = EXECUTORS | STEPS | ADDING | MAPS | SUB_PIPELINES | PIPELINES | RUNS | PARALLEL_MAPS
 
 
 @pytest.mark.parametrize("case", WRONG)

@@ -9,7 +9,6 @@ import pytest
 
 from flowyml import (
     If,
-    LocalExecutor,
     OutputMismatchError,
     Pipeline,
     PipelineResult,
@@ -216,7 +215,8 @@ def test_a_value_goes_in_under_another_name(arguments: dict[str, Any], executor:
 
 def test_names_that_were_given_are_the_only_ones() -> None:
     whole = around(etl(), []).add_step(lambda: 7, "scale")
-    assert "Missing required parameters: ['raw']" in str(pytest.raises(PipelineValidationError, whole.run).value)
+    with pytest.raises(PipelineValidationError, match=r"Missing required parameters: \['raw'\]"):
+        whole.run()
     assert values(whole, {"raw": [2]})["etl.clean"] == [2]
     assert values(around(etl(), ["raw"]).add_step(lambda: 7, "scale"))["etl.clean"] == [1, 2, 3]
 

@@ -74,7 +74,8 @@ class Added:
         """Add what is more than one step."""
         kind = type(part).__name__
         if options != NO_VALUES or any(value is not None for value in (given or {}).values()):
-            raise TypeError(f"add_step({kind}(...)) takes a name only; say the rest in {kind} and its steps")
+            rest = "sub_pipeline()" if isinstance(part, SubPipeline) else f"{kind} and its steps"
+            raise TypeError(f"add_step({kind}(...)) takes a name only; say the rest in {rest}")
         if isinstance(part, SubPipeline):
             self.include(part if name is None else part.called(name), place)
         else:

@@ -116,8 +116,8 @@ class Traced:
     def _route(self, name: str) -> str | None:
         """Say by which sub-pipelines a value has come in that the pipeline around gives; `None` for one from inside."""
         asked = self._wiring.declared.get(name, name)
-        route = self._wiring.routes.get(asked) if isinstance(asked, str) else None
-        return route and ", ".join(map(_told_route, route))
+        route = self._wiring.routes.get(asked, []) if isinstance(asked, str) else []
+        return ", ".join(map(_told_route, route)) or None
 
     def _declaration(self, name: str) -> str:
         route = self._route(name)

@@ -81,6 +81,11 @@ class Run:
         events: What happens, for those who asked for it; `None` if nobody did.
     """
 
+    scheduler: Scheduler
+    started_at: datetime
+    started: float
+    ended: float
+
     def __init__(
         self,
         plan: Plan,

@@ -19,12 +19,21 @@ from flowyml.namespaces import Namespace
 from flowyml.steps import checked_inputs, checked_names, checked_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from typing import Protocol
 
+    from flowyml.contexts import Context
     from flowyml.forms import Place
     from flowyml.namespaces import Wanted
-    from flowyml.pipeline import Pipeline
     from flowyml.plan import Columns
+
+    class Holder(Protocol):
+        """What of a `Pipeline` becomes part of another."""
+
+        name: str
+        context: Context
+
+        def _columns(self) -> Columns: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +48,7 @@ class SubPipeline:
         after: Steps around it that its first steps wait for.
     """
 
-    pipeline: Pipeline
+    pipeline: Holder
     name: str
     given: Mapping[str, Wanted] | None
     exports: Mapping[str, str]
@@ -60,7 +69,7 @@ class SubPipeline:
 
 
 def sub_pipeline(
-    pipeline: Pipeline,
+    pipeline: Holder,
     inputs: str | Sequence[str] | Mapping[str, str | Sequence[str]] | None = None,
     outputs: str | Sequence[str] | Mapping[str, str] | None = None,
     *,
@@ -98,7 +107,7 @@ def sub_pipeline(
         name,
         _given(name, inputs, input_mapping),
         _exports(name, outputs, output_mapping),
-        () if after is None else _names("after", after, name),
+        () if after is None else _checked(checked_names, "after", after, name),
     )
 
 
@@ -108,9 +117,9 @@ def _given(name: str, inputs: Any, around: Any) -> Mapping[str, Wanted] | None:
         return None
     renamed = _mapping("input_mapping", around, name)
     if isinstance(inputs, Mapping):
-        given: dict[str, Wanted] = dict(checked_inputs(inputs, name))
+        given: dict[str, Wanted] = dict(_checked(checked_inputs, inputs, name))
     else:
-        names = () if inputs is None else _names("inputs", inputs, name)
+        names = () if inputs is None else _checked(checked_names, "inputs", inputs, name)
         given = {renamed.get(each, each): each for each in names}
     for asset, own in renamed.items():
         if given.setdefault(own, asset) != asset:
@@ -124,16 +133,17 @@ def _exports(name: str, outputs: Any, renamed: Any) -> Mapping[str, str]:
         exports.update(_mapping("outputs", outputs, name))
     elif outputs is not None:
         known = set(exports.values())
-        exports.update((each, each) for each in _names("outputs", outputs, name) if each not in known)
+        exports.update((each, each) for each in _checked(checked_names, "outputs", outputs, name) if each not in known)
     for own, asset in exports.items():
         if asset.startswith(f"{name}."):
             raise ValueError(f"sub-pipeline {name!r} cannot export {own!r} as {asset!r}, which is among its own names")
     return exports
 
 
-def _names(what: str, names: Any, name: str) -> tuple[str, ...]:
+def _checked(check: Callable[..., Any], *arguments: Any) -> Any:
+    """Check as for a step, and speak of a sub-pipeline."""
     try:
-        return checked_names(what, names, name)
+        return check(*arguments)
     except (TypeError, ValueError) as error:
         raise type(error)(str(error).replace(" of step ", " of sub-pipeline ", 1)) from None
 

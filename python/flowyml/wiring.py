@@ -233,7 +233,7 @@ class Wiring:
                 self.references.append(Present(self._whole[0].whole(node)))
                 self.origins.append([node])
         params = {**self.scope.context, **self.scope.inputs}
-        given = self._given_to_view(params) if isinstance(self.assets, Inside) else ()
+        given = self._given_to_view(self.assets, params) if isinstance(self.assets, Inside) else ()
         self.sources["context"] = (VIEW, View(tuple(before), params, given))
 
     def _before(self, node: int) -> Before:
@@ -246,10 +246,10 @@ class Wiring:
         seen_as = name if within is None else name.removeprefix(within.prefix)
         return Before(seen_as, tuple(names[0] for names in named), also, tuple(names[-1] for names in named))
 
-    def _given_to_view(self, params: dict[str, Any]) -> tuple[tuple[str, int], ...]:
+    def _given_to_view(self, within: Inside, params: dict[str, Any]) -> tuple[tuple[str, int], ...]:
         """What the pipeline around gives to the sub-pipeline of a decision is for the decision, too."""
         given = []
-        for name in self.assets.handed():
+        for name in within.handed():
             source = self._outside(name, declared=False)
             if source is not None and source[0] == ASSET:
                 given.append((name, source[1]))
@@ -417,7 +417,7 @@ class Wiring:
         self.assets, self.scope = inside(self._whole[0], namespace), self._whole[1].inside(namespace)
 
     def _outside(self, name: str, *, declared: bool) -> tuple[int, Any] | None:
-        """Return the source of what the pipeline around gives under a name that is not one of the sub-pipeline's own."""
+        """Return the source of what the pipeline around gives under a name that is not the sub-pipeline's own."""
         return self._asked_outside(name, self._handed, declared=declared)
 
     def _asked_outside(self, name: str, ask: Callable[[Wanted], T], *, declared: bool) -> T | None:
