@@ -55,6 +55,7 @@ class Added:
         self.reads: list[tuple[str, ...]] = []
         self.namespaces: list[Namespace] = []
         self.alike: dict[tuple[Any, ...], Form] = {}
+        self._parts: dict[str, Place] = {}  # where each sub-pipeline was added
         self._lent = False  # a plan reads the columns, so they must not change
         self._known_steps: dict[int, tuple[object, Step[..., Any]]] = {}
 
@@ -101,8 +102,8 @@ class Added:
 
     def _check_free(self, sub_pipeline: str, names: Iterable[str], place: Place) -> None:
         """Raise if another sub-pipeline has that name, or a step has the name of one of the new steps."""
-        other = next((each.place for each in self.namespaces if each.name == sub_pipeline), None)
-        if other is not None:
+        other = self._parts.setdefault(sub_pipeline, place)
+        if other is not place:
             taken = _name_taken(sub_pipeline, other, place, "sub-pipeline")
             raise PipelineValidationError([taken], self.pipeline)
         step = next((name for name in names if name in self.numbers), None)
