@@ -102,14 +102,15 @@ class Added:
 
     def _check_free(self, sub_pipeline: str, names: Iterable[str], place: Place) -> None:
         """Raise if another sub-pipeline has that name, or a step has the name of one of the new steps."""
-        other = self._parts.setdefault(sub_pipeline, place)
-        if other is not place:
+        other = self._parts.get(sub_pipeline)
+        if other is not None:
             taken = _name_taken(sub_pipeline, other, place, "sub-pipeline")
             raise PipelineValidationError([taken], self.pipeline)
         step = next((name for name in names if name in self.numbers), None)
         if step is not None:
             taken = _name_taken(step, self.forms[self.numbers[step]].place, place)
             raise PipelineValidationError([taken], self.pipeline)
+        self._parts[sub_pipeline] = place
 
     def _branch(self, control: Branching, place: Place, name: Any) -> None:
         """Add a decision, then its branches behind its answer."""
