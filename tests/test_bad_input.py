@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -79,6 +81,8 @@ EXECUTORS: dict[str, Wrong] = {
         TypeError,
         r"ParallelExecutor\(\) got an unknown keyword 'max_worker'; did you mean 'max_workers'",
     ),
+    "no time for steps": (lambda: ParallelExecutor(2, timeout=0), ValueError, "timeout must be more than 0 .*got 0;"),
+    "time for steps as text": (lambda: ParallelExecutor(timeout="5"), TypeError, "seconds or a timedelta, got str '5'"),
     "an executor class": (
         lambda: ready().run(executor=ParallelExecutor),
         TypeError,
@@ -128,6 +132,26 @@ STEPS: dict[str, Wrong] = {
     ),
     "a name that is no string": (lambda: step(name=3)(load), TypeError, "name of a step must be a string, got int 3"),
     "an empty name of a step": (lambda: Step(load, name=""), ValueError, "name of a step must not be empty"),
+    "a timeout of nothing": (
+        lambda: step(timeout=0)(use),
+        ValueError,
+        "timeout of step 'use' must be more than 0 seconds, got 0; leave it out for no limit",
+    ),
+    "a timeout below nothing": (lambda: Step(use, timeout=-1.5), ValueError, "more than 0 seconds, got -1.5"),
+    "a timeout that is not a number": (lambda: Step(use, timeout=float("nan")), ValueError, "0 seconds, got nan"),
+    "a timeout of negative infinity": (lambda: Step(use, timeout=-math.inf), ValueError, "0 seconds, got -inf"),
+    "a timeout as truth": (lambda: Step(use, timeout=True), TypeError, "seconds or a timedelta, got bool True"),
+    "a timeout as text": (
+        lambda: pipeline().add_step(use, timeout="10s"),
+        TypeError,
+        "timeout of step 'use' must be a number of seconds or a timedelta, got str '10s'",
+    ),
+    "a timeout of a mapped step": (lambda: pipeline().map(use, [1], timeout=[1]), TypeError, r"got list \[1\]"),
+    "a timeout below nothing as a timedelta": (
+        lambda: pipeline().add_step(use, timeout=dt.timedelta(seconds=-1)),
+        ValueError,
+        "more than 0 seconds, got -1.0",
+    ),
     "inputs of a step that are no names": (lambda: step(inputs=[1])(use), TypeError, "inputs of step 'use' must be"),
     "inputs of a step that are a frame": (
         lambda: step(inputs=pd.DataFrame({1: [1]}))(use),
@@ -360,6 +384,11 @@ PARALLEL_MAPS: dict[str, Wrong] = {
         lambda: parallel_map(use, [1], max_worker=3),
         TypeError,
         r"parallel_map\(\) got an unknown keyword 'max_worker'; did you mean 'max_workers'",
+    ),
+    "no time for items": (
+        lambda: parallel_map(use, [1], timeout=0.0),
+        ValueError,
+        "timeout must be more than 0 seconds",
     ),
     "a generator for items": (lambda: parallel_map(generate, [1]), TypeError, "is a generator function"),
     "a function without a parameter": (

@@ -50,6 +50,7 @@ PUBLIC = {
     "SerializationError",
     "StepError",
     "StepNotRunError",
+    "StepTimeoutError",
     "ValueLoadError",
     "WorkerLostError",
 }

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from flowyml.errors import SerializationError as SerializationError
     from flowyml.errors import StepError as StepError
     from flowyml.errors import StepNotRunError as StepNotRunError
+    from flowyml.errors import StepTimeoutError as StepTimeoutError
     from flowyml.errors import ValueLoadError as ValueLoadError
     from flowyml.errors import WorkerLostError as WorkerLostError
     from flowyml.executors.contract import Executor as Executor
@@ -58,6 +59,7 @@ _HOMES = {
         "SerializationError",
         "StepError",
         "StepNotRunError",
+        "StepTimeoutError",
         "ValueLoadError",
         "WorkerLostError",
     ),

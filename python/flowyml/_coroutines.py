@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from typing import TYPE_CHECKING, Any
 
+from flowyml._endings import ends_when_asked
+
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Task
     from collections.abc import Callable
 
 
@@ -37,15 +41,29 @@ def _run(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(func(*args, **kwargs))
+        return asyncio.run(_cancelled_when_asked(func(*args, **kwargs)))
     return _run_in_thread(func, args, kwargs)
+
+
+async def _cancelled_when_asked(coroutine: Any) -> Any:
+    """Await a coroutine; who gives up the thread that it runs in, cancels it."""
+    import asyncio
+
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert task is not None  # noqa: S101  it runs in a loop
+    with ends_when_asked(lambda: _cancel(loop, task)):
+        return await coroutine
+
+
+def _cancel(loop: AbstractEventLoop, task: Task[Any]) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop was closed: the coroutine has ended
+        loop.call_soon_threadsafe(task.cancel)
 
 
 def _run_in_thread(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A notebook's thread has a running loop already, and one thread has one loop."""
-    import asyncio
     from concurrent.futures import ThreadPoolExecutor
     from contextvars import copy_context
 
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(copy_context().run, lambda: asyncio.run(func(*args, **kwargs))).result()
+        return pool.submit(copy_context().run, _run, func, *args, **kwargs).result()

@@ -6,6 +6,7 @@ FlowymlError
 │   └── CycleError                         ... and the only problem is a cycle
 ├── StepError                              a step failed: raised by raise_for_failure()
 ├── OutputMismatchError                    a step returned something else than its declared outputs
+├── StepTimeoutError (TimeoutError)        a step was over its time
 ├── WorkerLostError                        the process that ran a step died in it
 ├── RemoteError                            stands for an exception of a worker that cannot be rebuilt here
 ├── SerializationError                     a function, argument or result does not pickle
@@ -117,6 +118,25 @@ class OutputMismatchError(FlowymlError):
             f"but returned {self.returned}; "
             f"return a tuple or list of {len(self.outputs)} values, or a dict with these keys"
         )
+
+
+class StepTimeoutError(FlowymlError, TimeoutError):
+    """A step took longer than its `timeout`.
+
+    Args:
+        step_name: The step, or "name[index]" of an item.
+        timeout: Its limit in seconds.
+    """
+
+    def __init__(self, step_name: str, timeout: float) -> None:
+        """Keep the step and its limit; an `errno` would mean nothing here."""
+        Exception.__init__(self, step_name, timeout)
+        self.step_name = step_name
+        self.timeout = timeout
+
+    def __str__(self) -> str:
+        """Name step and limit."""
+        return f"step {self.step_name!r} took longer than its timeout of {self.timeout:g} s"
 
 
 class WorkerLostError(FlowymlError):

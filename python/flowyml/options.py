@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowyml.conditions import Guards, checked_condition, checked_run_if, checked_skip
 from flowyml.retries import checked_retry
+from flowyml.timeouts import checked_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,6 +30,7 @@ class Options:
         condition: What must hold for it to run.
         skip_if: What must not hold for it to run.
         run_if: "all" of its dependencies must have a value for it to run, or "any": a join.
+        timeout: How many seconds it may take; `None` for the executor's default, infinite for no limit.
         decorated: What `@when` and `@unless` say, in the order in which it is asked, before the two others.
     """
 
@@ -36,6 +38,7 @@ class Options:
     condition: Guard | None = None
     skip_if: Guard | None = None
     run_if: str = "all"
+    timeout: float | None = None
     decorated: tuple[Guard, ...] = ()
 
     @property
@@ -70,5 +73,6 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "condition": checked_condition,
     "skip_if": checked_skip,
     "run_if": checked_run_if,
+    "timeout": checked_timeout,
 }
 OPTION_NAMES = tuple(_CHECKS)

@@ -39,6 +39,7 @@ from flowyml.wiring import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from datetime import timedelta
     from typing import Literal
 
     from flowyml.contexts import Context
@@ -128,6 +129,7 @@ class Pipeline:
         condition: Callable[..., Any] | None = None,
         skip_if: Callable[..., Any] | None = None,
         run_if: Literal["all", "any"] | None = None,
+        timeout: float | timedelta | None = None,
         **unknown: object,
     ) -> Pipeline:
         """Add a step; one function may be added any number of times under different names.
@@ -143,6 +145,7 @@ class Pipeline:
             condition: What must hold for it to run, instead of the step's own.
             skip_if: What must not hold for it to run, instead of the step's own.
             run_if: Which of its dependencies it needs, instead of the step's own.
+            timeout: How many seconds it may take, instead of the step's own (see `Step`).
             **unknown: Nothing else is known; a misspelled keyword gets an error with the nearest one.
 
         Returns:
@@ -159,7 +162,7 @@ class Pipeline:
         if params is not None:
             params = params if type(params) is dict else checked_params(params, step)
             keys, row = tuple(params), tuple(params.values())
-        options = retry, condition, skip_if, run_if
+        options = retry, condition, skip_if, run_if, timeout
         alike = outputs is None and after is None and options == NO_VALUES
         if inputs is not None:
             shaped = shape_of(inputs, self._added.known_step(step)) if alike else None
@@ -192,6 +195,7 @@ class Pipeline:
         condition: Callable[..., Any] | None = None,
         skip_if: Callable[..., Any] | None = None,
         run_if: Literal["all", "any"] | None = None,
+        timeout: float | timedelta | None = None,
         **unknown: object,
     ) -> Pipeline:
         """Add one step that runs once for each item: a fan-out of any size as one node of the graph.
@@ -210,6 +214,7 @@ class Pipeline:
             condition: What must hold for an item to run.
             skip_if: What must not hold for an item to run.
             run_if: Which of its dependencies an item needs.
+            timeout: How many seconds an item may take.
             **unknown: Nothing else is known.
 
         Returns:
@@ -227,7 +232,7 @@ class Pipeline:
             raise TypeError(unknown_keywords("map()", unknown, ("items", *_STEP_KEYWORDS)))
         frame = sys._getframe(1)  # noqa: SLF001
         place = Place(frame.f_code, frame.f_lasti)
-        options = retry, condition, skip_if, run_if
+        options = retry, condition, skip_if, run_if, timeout
         form = self._added.form(step, params, place, inputs=inputs, outputs=outputs, after=after, options=options)
         if len(form.outputs) > 1:
             raise ValueError(f"a mapped step has one output, the list of its results; got outputs={list(form.outputs)}")

@@ -81,6 +81,7 @@ class Plan:
         problems: What is wrong.
         undefined: Declared inputs that nothing gives, and the steps that declare them.
         used: Names of run inputs and context values that some step takes.
+        has_timeouts: Whether some step has a time limit of its own.
     """
 
     def __init__(self, name: str, columns: Columns, scope: Scope, *, strict: bool = True) -> None:
@@ -94,7 +95,7 @@ class Plan:
         self.templates: list[Template | None] = []
         self.references: dict[int, tuple[Reference, ...]] = {}
         self.used: set[str] = set()
-        self._has_joins = False
+        self._has_joins = self.has_timeouts = False
         self.undefined: dict[str, list[int]] = {}
         clashes = [*self.assets.problems(), *enter(self.assets, self.namespaces)]
         self.problems = Problems(self.names, self.forms, clashes)
@@ -153,6 +154,7 @@ class Plan:
     def _wired(self, form: Form, scope: Scope, own: tuple[str, ...], *, without: int | None = None) -> Wired:
         wired = wire(form, self.assets, scope, own, without=without)
         self._has_joins = self._has_joins or form.options.run_if == "any"
+        self.has_timeouts = self.has_timeouts or form.options.timeout is not None
         self.used |= wired.used
         return wired
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import time
 import uuid
 from collections.abc import Iterable
@@ -22,15 +23,17 @@ from typing import TYPE_CHECKING, Any
 
 from flowyml import seeding
 from flowyml._core import Scheduler
+from flowyml._endings import ends_when_asked
 from flowyml._interrupts import Interrupts
 from flowyml._record import error_line
 from flowyml._words import counted, cut, nearest
 from flowyml.conditions import Skipped
-from flowyml.errors import ExecutorError, RunInterrupted
+from flowyml.errors import ExecutorError, RunInterrupted, StepTimeoutError
 from flowyml.events import Events
 from flowyml.result import PipelineResult
-from flowyml.state import FAILED, SKIPPED, STATES, SUCCESS
+from flowyml.state import FAILED, SKIPPED, STATES, SUCCESS, TIMED_OUT
 from flowyml.store.values import Values, split_outputs
+from flowyml.timeouts import Expired, Limits
 
 if TYPE_CHECKING:
     import random
@@ -79,6 +82,7 @@ class Run:
         claim: Takes up to `limit` ready items for a worker, as `Scheduler.claim` does.
         one_by_one: Items are claimed one at a time, so a worker should not have any beyond the one it is at.
         events: What happens, for those who asked for it; `None` if nobody did.
+        default_timeout: The seconds that a step without a `timeout` of its own may take; the executor sets it.
     """
 
     scheduler: Scheduler
@@ -109,6 +113,7 @@ class Run:
         self.interrupts = Interrupts()
         self.interrupted = False
         self.dry = False
+        self.default_timeout = math.inf
         self.scheduler = Scheduler(plan.graph, order=order, keep=mask)
         self.claim: Callable[..., Batch | None] = self.scheduler.claim
         self.one_by_one = False
@@ -163,7 +168,8 @@ class Run:
     def _complete_with_failures(self, batch: Batch, position: int, report: Reported) -> int:
         """Report what has ended, and hold back what is to be tried again; return how many steps failed for good.
 
-        A step whose condition did not hold stands among the failures with `Skipped`.
+        A step whose condition did not hold stands among the failures with `Skipped`, one that took too long with
+        `Expired`.
         """
         failed = 0
         outcomes = bytearray([SUCCESS]) * len(report.ends)
@@ -172,10 +178,11 @@ class Run:
             if isinstance(error, Skipped):
                 outcomes[offset] = SKIPPED
                 continue
-            delay = self._delay(item, error)
+            outcome, reason = self._failure(item, error)
+            delay = self._delay(item, reason)
             if delay is None:
-                outcomes[offset] = FAILED
-                self.failures[item] = error
+                outcomes[offset] = outcome
+                self.failures[item] = reason
                 failed += 1
                 continue
             self._complete_part(batch, position, report, outcomes, slice(first, offset))
@@ -195,6 +202,12 @@ class Run:
         if self.events is not None:
             self.events.ended(batch, position, start, ends, outcomes)
         self.scheduler.complete(batch, position, start, ends, outcomes)
+
+    def _failure(self, item: int, error: BaseException) -> tuple[int, BaseException]:
+        """Return the state of an item that failed, and the exception that is the reason."""
+        if isinstance(error, Expired):
+            return TIMED_OUT, StepTimeoutError(self.item_name(item), error.limit)
+        return FAILED, error
 
     def _delay(self, item: int, error: BaseException) -> float | None:
         """Return the seconds until an item is tried again; `None` if it has failed for good."""
@@ -226,6 +239,14 @@ class Run:
         """Return how often an item that has ended was started."""
         failed = self._attempts.get(item, 0)
         return failed if item in self.failures and failed else failed + 1
+
+    def limits(self) -> Limits | None:
+        """Return the time limits of the steps; `None` where no step has one."""
+        if not self.plan.has_timeouts and self.default_timeout == math.inf:
+            return None
+        forms = self.plan.forms
+        options = (form.options for form in set(forms))
+        return Limits(options, lambda item: forms[self.node_of[item]].options, self.default_timeout)
 
     def cancel(self) -> None:
         """Start nothing new: what is not running is cancelled."""
@@ -305,7 +326,7 @@ def execute(run: Run, executor: Executes, *, quiet: bool = False) -> PipelineRes
         RunInterrupted: After Ctrl-C, with the partial result.
     """
     try:
-        with run.interrupts, contextlib.nullcontext() if run.seed is None else seeding.kept():
+        with run.interrupts, ends_when_asked(run.interrupts.request), _seeded(run):
             if run.events is not None:
                 run.events.begin()
             executor.execute(run)
@@ -328,6 +349,10 @@ def _cut_off(run: Run) -> PipelineResult:
     if run.events is not None:
         run.events.break_off(result)
     return result
+
+
+def _seeded(run: Run) -> contextlib.AbstractContextManager[None]:
+    return contextlib.nullcontext() if run.seed is None else seeding.kept()
 
 
 def _log_failures(run: Run) -> None:

@@ -20,6 +20,7 @@ from flowyml.signatures import Signature
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from datetime import timedelta
 
     from flowyml.conditions import Guard
     from flowyml.retries import RetryConfig
@@ -50,6 +51,8 @@ class Step(Generic[P, R_co]):
         run_if: "all": it needs a value of everything that it depends on. "any": it is a join, which waits for all of
             it and runs if any has a value. Lists then hold the values that are there, and a parameter whose asset is
             not there has its Python default.
+        timeout: Seconds (or a `timedelta`) that it may take, counted from its own start; then it has ended as timed
+            out, whatever it does. Infinite: no limit, whatever the executor's default is.
 
     Raises:
         TypeError: If `func` cannot be a step, or an argument is not what it should be.
@@ -78,6 +81,7 @@ class Step(Generic[P, R_co]):
         condition: Callable[..., Any] | None = None,
         skip_if: Callable[..., Any] | None = None,
         run_if: Literal["all", "any"] = "all",
+        timeout: float | timedelta | None = None,
     ) -> None:
         """Check the function and keep what was said about it."""
         _wear(self, checked_function(func))
@@ -87,6 +91,7 @@ class Step(Generic[P, R_co]):
         self.outputs = checked_outputs(outputs, self.name)
         marked = getattr(func, "__flowyml_retry__", None)
         given = {"retry": marked if retry is None else retry, "condition": condition, "skip_if": skip_if}
+        given["timeout"] = timeout
         if run_if != "all":
             given["run_if"] = run_if
         options, decorated = NO_OPTIONS.but(self.name, given), getattr(func, MARK, ())
@@ -158,6 +163,11 @@ class Step(Generic[P, R_co]):
         return self.options.run_if
 
     @property
+    def timeout(self) -> float | None:
+        """How many seconds it may take; `None` where that is left to the executor."""
+        return self.options.timeout
+
+    @property
     def parameters(self) -> tuple[str, ...]:
         """Names of all that the step can take: its function's parameters, and what its conditions want beyond them."""
         return self.options.parameters(self.signature)
@@ -205,6 +215,7 @@ def step(
     condition: Callable[..., Any] | None = None,
     skip_if: Callable[..., Any] | None = None,
     run_if: Literal["all", "any"] = "all",
+    timeout: float | timedelta | None = None,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(
     func: Callable[..., Any] | None = None,
@@ -217,6 +228,7 @@ def step(
     condition: Callable[..., Any] | None = None,
     skip_if: Callable[..., Any] | None = None,
     run_if: Literal["all", "any"] = "all",
+    timeout: float | timedelta | None = None,
     **unknown: object,
 ) -> Any:
     """Make a step of a function: `@step` or `@step(name=, inputs=, outputs=, retry=, condition=, ...)`.
@@ -230,6 +242,7 @@ def step(
         condition: What must hold for it to run.
         skip_if: What must not hold for it to run.
         run_if: Which of its dependencies it needs.
+        timeout: How many seconds it may take.
         **unknown: Nothing else is known; a misspelled keyword gets an error with the nearest one.
 
     Returns:
@@ -251,7 +264,7 @@ def step(
 
     def decorate(func: Callable[..., Any]) -> Step[..., Any]:
         options: dict[str, Any] = {"retry": retry, "condition": condition, "skip_if": skip_if, "run_if": run_if}
-        return Step(func, name=name, inputs=inputs, outputs=outputs, **options)
+        return Step(func, name=name, inputs=inputs, outputs=outputs, timeout=timeout, **options)
 
     return decorate if func is None else decorate(func)
 

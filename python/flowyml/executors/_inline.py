@@ -7,7 +7,7 @@ ended) and reports a whole batch at once.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flowyml.step_context import StepContext, by_name
 from flowyml.store.values import MISSING
@@ -46,14 +46,14 @@ class Report:
         self.ends: list[float] = []
         self.failures: list[tuple[int, int, BaseException]] = []
 
-    def part(self, first: int) -> Report:
-        """Return what came of the steps from position `first` on, while others may still be added.
+    def part(self, first: int, last: int | None = None) -> Report:
+        """Return what came of the steps from position `first` up to `last`, while others may still be added.
 
         A step counts once its end is noted: value and failure are noted before.
         """
         part = Report()
         part.start = self.ends[first - 1] if first else self.start
-        part.ends = self.ends[first:]
+        part.ends = self.ends[first:last]
         end = first + len(part.ends)
         part.failures = [(offset - first, *what) for offset, *what in self.failures if first <= offset < end]  # type: ignore[misc]
         return part
@@ -116,9 +116,14 @@ def _located(batch: Batch, position: int) -> tuple[int, int, int | None]:
     raise IndexError(position)
 
 
-def call_items(run: Run, items: Iterable[int], report: Report) -> None:
-    """Call the steps of these items one after the other; values go into the run, times and failures into the report."""
-    call, raw, ends = run.call, run.values.raw, report.ends
+def call_items(run: Run, items: Iterable[int], report: Report, held: dict[int, Any] | None = None) -> None:
+    """Call the steps of these items one after the other; times and failures go into the report.
+
+    Values go into the run, or where `held` is given into that: a thread may be given up, and then nothing of its steps
+    must reach the run.
+    """
+    call, ends = run.call, report.ends
+    raw: Any = run.values.raw if held is None else held
     for item in items:
         try:
             raw[item] = call(item)

@@ -3,18 +3,22 @@
 ```
 caller waits ◀── done ── LoopRun: fill: claim a step for each free slot ──▶ task ──▶ complete ──▶ fill
                             ▲                                                 └ plain function: a thread of its own
-                            └── timer: the next retry is due
+                            └── timers: the next retry is due, a step may be over its time
 ```
 
 As many steps as the executor has workers are under way at once; each has a slot, which is its worker number. A step is
 claimed when it begins, so nothing has to be taken back. Everything happens in the loop's thread, between two awaits of
 steps; only plain functions run beside it, so that one that blocks does not hold up the others. The loop stays between
 runs, and with it what steps keep in it (sessions, connections).
+
+A step that is over its time is cancelled. One that has not ended soon after is left behind, and nothing of it reaches
+the run any more.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import weakref
 from contextvars import copy_context
@@ -24,11 +28,14 @@ from typing import TYPE_CHECKING, Any
 from flowyml import seeding
 from flowyml._awaitable import in_thread
 from flowyml._coroutines import coroutine_function
+from flowyml._endings import ask_to_end
 from flowyml.conditions import Guarded
+from flowyml.executors._claimed import look_in
 from flowyml.executors._inline import Current, Report, clock
 from flowyml.executors._threads import owners
 from flowyml.step_context import telling
 from flowyml.store.values import MISSING, split_outputs
+from flowyml.timeouts import Expired
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +43,7 @@ if TYPE_CHECKING:
     from flowyml._core import Batch
     from flowyml.run import Run
     from flowyml.templates import Template
+    from flowyml.timeouts import Limits
 
 # More plain functions than this at once gain nothing: they hold the interpreter.
 _MOST_THREADS = 32
@@ -43,12 +51,20 @@ _MOST_THREADS = 32
 _SLICE = 0.1
 # How long steps that were cancelled may take to end.
 _GRACE = 0.5
+# ... and those that were cancelled because they are over their time.
+_LAST_GRACE = 0.1
 
 
 class _Work:
-    """One step under way: what `Current` looks at."""
+    """One step under way: what `Current` looks at, and when its time is over.
 
-    __slots__ = ("batch", "claimed", "item", "report", "worker")
+    Attributes:
+        due: When it is over its time, once it has begun.
+        expired: It is.
+        left: It did not end then: it is left behind.
+    """
+
+    __slots__ = ("batch", "claimed", "due", "expired", "item", "left", "report", "thread", "worker")
 
     def __init__(self, claimed: Batch) -> None:
         self.batch: Batch | None = claimed
@@ -56,6 +72,9 @@ class _Work:
         self.item = claimed.items()[0]
         self.worker = claimed.worker
         self.report = Report()
+        self.thread = 0
+        self.due = math.inf
+        self.expired = self.left = False
 
 
 class LoopRun:
@@ -66,6 +85,9 @@ class LoopRun:
         limit: How many steps may be under way at once.
         loop: The loop; all methods but `wait` and `stop` are called in its thread.
         executors: The executors that wait for this run.
+
+    Attributes:
+        left_behind: Some step did not end when it was cancelled, and goes on in the loop.
     """
 
     def __init__(self, run: Run, limit: int, loop: asyncio.AbstractEventLoop, executors: tuple[object, ...]) -> None:
@@ -73,7 +95,9 @@ class LoopRun:
         self._run = run
         self._loop = loop
         self._free = list(range(run.useful(limit)))[::-1]
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], _Work] = {}
+        self._limits = run.limits()
+        self.left_behind = False
         self._coroutines: dict[int, Template | None] = {}
         self._threads = asyncio.Semaphore(_MOST_THREADS)
         self._timer: asyncio.TimerHandle | None = None
@@ -86,7 +110,7 @@ class LoopRun:
     def wait(self) -> None:
         """Run everything and wait for the end, in the caller's thread."""
         with self._run.interrupts.may_raise():
-            self._loop.call_soon_threadsafe(self._fill)
+            self._loop.call_soon_threadsafe(self._begin)
             while not self._done.wait(self._run.patience(_SLICE)):
                 self._run.interrupts.check()
                 self._run.tell()
@@ -101,9 +125,14 @@ class LoopRun:
         return self._done.wait(_GRACE)
 
     def _cancel(self) -> None:
-        for task in self._tasks:
+        for task in list(self._tasks):
             task.cancel()
         self._fill()
+
+    def _begin(self) -> None:
+        self._fill()
+        if self._limits is not None:
+            self._look(self._limits)
 
     def _fill(self) -> None:
         """Begin steps while there are free slots; see whether that was all."""
@@ -123,14 +152,17 @@ class LoopRun:
             if batch is None:
                 break
             self._free.pop()
-            task = self._loop.create_task(self._step(_Work(batch)), context=self._context.copy())
-            self._tasks.add(task)
+            work = _Work(batch)
+            task = self._loop.create_task(self._step(work), context=self._context.copy())
+            self._tasks[task] = work
             task.add_done_callback(self._end)
         self._set_timer(scheduler.next_wakeup())
 
     def _end(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        error = None if task.cancelled() else task.exception()
+        if self._tasks.pop(task, None) is None:
+            return
+        if error is not None:
             self._trouble = self._trouble or error
             self._run.cancel()
         self._fill()
@@ -142,28 +174,76 @@ class LoopRun:
         if wakeup is not None:
             self._timer = self._loop.call_later(max(0.0, wakeup - clock()), self._fill)
 
+    # -- time limits
+
+    def _look(self, limits: Limits) -> None:
+        """Cancel the steps that are over their time, and look again when the next one may be."""
+        if self._done.is_set() or self._stopped:
+            return
+        now, soonest = clock(), math.inf
+        for task, work in list(self._tasks.items()):
+            if work.due <= now and not work.expired:
+                work.expired = True
+                task.cancel()
+                self._loop.call_later(_LAST_GRACE, self._leave, task, work)
+            elif not work.expired:
+                soonest = min(soonest, work.due)
+        self._loop.call_later(look_in(soonest, limits), self._look, limits)
+
+    def _leave(self, task: asyncio.Task[None], work: _Work) -> None:
+        """Go on without a step that has not ended although it was cancelled."""
+        if self._tasks.pop(task, None) is not None and not self._stopped:
+            work.left = self.left_behind = True
+            self._report(work, MISSING, None)
+            self._fill()
+
+    def _begin_time(self, work: _Work) -> None:
+        """Begin the time that a step has."""
+        if self._limits is not None:
+            work.due = clock() + self._limits.of(work.item)
+
+    def _give_up(self, work: _Work) -> None:
+        """Go on without a thread: what it has begun is asked to end, it itself cannot be stopped."""
+        if not ask_to_end(work.thread) and work.expired and self._limits is not None:
+            self._limits.warn_left_behind(self._run.item_name(work.item), self._limits.of(work.item))
+
+    # -- steps
+
     async def _step(self, work: _Work) -> None:
         """Call one step and report what came of it."""
-        run, item, report = self._run, work.item, work.report
-        with telling(Current(run, work)):
-            value, error = await self._outcome(item)
+        try:
+            with telling(Current(self._run, work)):
+                value, error = await self._outcome(work)
+        except asyncio.CancelledError:
+            if self._stopped or not work.expired:
+                raise
+            value, error = MISSING, None
+        if not work.left:
+            self._report(work, value, error)
+
+    def _report(self, work: _Work, value: Any, error: BaseException | None) -> None:
         self._free.append(work.worker)
         if self._stopped:
             return
-        run.values.raw[item] = value
+        if work.expired and self._limits is not None:
+            value, error = MISSING, Expired(self._limits.of(work.item))
+        self._run.values.raw[work.item] = value
+        report = work.report
         if error is not None:
-            report.failures.append((0, item, error))
+            report.failures.append((0, work.item, error))
         report.ends.append(clock())
-        run.complete(work.claimed, 0, report)
+        self._run.complete(work.claimed, 0, report)
 
-    async def _outcome(self, item: int) -> tuple[Any, BaseException | None]:
+    async def _outcome(self, work: _Work) -> tuple[Any, BaseException | None]:
         """Return the value of a step, or what it raised: not every exception may pass through a future."""
-        template = self._coroutine(self._run.node_of[item])
+        template = self._coroutine(self._run.node_of[work.item])
         if template is None:
             async with self._threads:
-                return await in_thread(lambda: _called(self._run, item), lambda: None, patience=0)
+                self._begin_time(work)
+                return await in_thread(lambda: _called(self._run, work), lambda: self._give_up(work), patience=0)
+        self._begin_time(work)
         try:
-            return await self._value(template, item), None
+            return await self._value(template, work.item), None
         except BaseException as error:
             if self._stopped:
                 raise
@@ -186,9 +266,10 @@ class LoopRun:
         return self._coroutines[id(template)]
 
 
-def _called(run: Run, item: int) -> tuple[Any, BaseException | None]:
+def _called(run: Run, work: _Work) -> tuple[Any, BaseException | None]:
+    work.thread = threading.get_ident()
     try:
-        return run.call(item), None
+        return run.call(work.item), None
     except BaseException as error:  # noqa: BLE001  whatever a step raises is its failure
         return MISSING, error
 
@@ -211,6 +292,7 @@ class LoopTeam:
         self._owner = weakref.ref(owner)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._left_behind = False
 
     def execute(self, run: Run) -> None:
         """Run all steps of a run."""
@@ -221,13 +303,16 @@ class LoopTeam:
             if not current.stop():
                 self._abandon()
             raise
+        finally:
+            self._left_behind = self._left_behind or current.left_behind
 
     def shutdown(self) -> None:
-        """End the loop and wait for it."""
+        """End the loop and wait for it; not for long where a step is in it that does not let itself be cancelled."""
         thread = self._thread
+        patience = _GRACE if self._left_behind else None
         self._abandon()
         if thread is not None:
-            thread.join()
+            thread.join(patience)
 
     def _started(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
@@ -243,6 +328,7 @@ class LoopTeam:
         if self._loop is not None:
             self._finalizer()
         self._loop = self._thread = None
+        self._left_behind = False
 
 
 def _stop(loop: asyncio.AbstractEventLoop) -> None:

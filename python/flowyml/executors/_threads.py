@@ -8,7 +8,8 @@ Team (kept warm by the executor): threads ──claim──▶ scheduler ──�
 
 No queue and no future per step: a worker claims a batch, calls its steps and reports them. A worker that finds nothing
 ready looks whether another sits in a long step: what that one has done already is reported, and half of what it has
-claimed behind the long one goes back to the scheduler.
+claimed behind the long one goes back to the scheduler. The thread that waits for the run keeps the time limits of
+steps: a thread whose step is over its time is given up, and another takes its place.
 Idle threads are joined at shutdown. Daemon threads, since a step that never ends must not keep the interpreter alive;
 they end with their executor, which they do not hold.
 """
@@ -18,19 +19,18 @@ from __future__ import annotations
 import queue
 import threading
 import weakref
-from collections import deque
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, TypeAlias
 
 from flowyml.executors import _cpus
-from flowyml.executors._inline import Current, Report, call_items, clock
+from flowyml.executors._claimed import Claimed, look_in
+from flowyml.executors._inline import Current, clock
 from flowyml.executors.batching import BatchSizer
 from flowyml.step_context import telling
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
-    from flowyml._core import Batch
     from flowyml.run import Run
 
 # Half a millisecond of work in a batch makes the cost of claiming (about a microsecond) vanish.
@@ -53,69 +53,6 @@ def works_for(executor: object) -> bool:
     return any(owner is executor for owner in owners.get())
 
 
-class Claimed:
-    """What one worker has claimed: it takes steps from the left, others take back from the right what is not begun."""
-
-    __slots__ = ("_lock", "_reported", "batch", "end", "report", "waiting")
-
-    def __init__(self) -> None:
-        """Start with nothing."""
-        self._lock = threading.Lock()
-        self._reported = 0
-        self.batch: Batch | None = None
-        self.waiting: deque[int] = deque()
-        self.end = 0
-        self.report = Report()
-
-    def begin(self, batch: Batch) -> None:
-        """Take over a batch."""
-        with self._lock:
-            self.batch, self.waiting, self.end = batch, deque(batch.items()), len(batch)
-            self.report, self._reported = Report(), 0
-
-    def deliver(self, run: Run, *, patience: float = 0.0) -> tuple[int, bool]:
-        """Report to the run what is done and was not reported; return how many steps that were, and if one failed.
-
-        Args:
-            run: The run.
-            patience: Do nothing while the worker has ended a step more recently than this.
-        """
-        with self._lock:
-            if self.batch is None or len(self.report.ends) == self._reported:
-                return 0, False
-            if patience and clock() - self.report.ends[-1] < patience:
-                return 0, False
-            part = self.report.part(self._reported)
-            position, self._reported = self._reported, self._reported + len(part.ends)
-            failed = run.complete(self.batch, position, part)
-            return len(part.ends), failed > 0
-
-    def __iter__(self) -> Iterator[int]:
-        """Take the items one by one, until nothing is left here."""
-        take = self.waiting.popleft
-        try:
-            while True:
-                yield take()
-        except IndexError:
-            return
-
-    def take_back(self, run: Run, *, everything: bool = False) -> bool:
-        """Give half (or all) of what is not begun back to the scheduler; tell whether there was something."""
-        with self._lock:
-            wanted = len(self.waiting) if everything else -(-len(self.waiting) // 2)
-            taken = 0
-            while taken < wanted and self.waiting:
-                try:
-                    self.waiting.pop()
-                except IndexError:
-                    break
-                taken += 1
-            if taken and self.batch is not None:
-                self.end -= taken
-                run.scheduler.give_back(self.batch, self.end, taken)
-            return taken > 0
-
-
 class ThreadRun:
     """One run on threads: what its workers share.
 
@@ -130,37 +67,64 @@ class ThreadRun:
         self.run = run
         self.workers = workers
         self.owners = owners
-        self.claims = [Claimed() for _ in range(workers)]
+        self.limits = run.limits()
+        self.claims = [Claimed(self.limits) for _ in range(workers)]
         self.sizer = BatchSizer(_TARGET, _MOST)
         self.trouble: BaseException | None = None
         self._stopped = False
         self._left = threading.Semaphore(0)
 
     def work(self, worker: int) -> None:
-        """Be a worker until the run is finished."""
+        """Be a worker until the run is finished, or until this thread is given up."""
+        claimed = self.claims[worker]
         try:
-            with telling(Current(self.run, self.claims[worker])):
-                while not (self._stopped or self.run.finished):
-                    self._one_batch(worker)
+            with telling(Current(self.run, claimed)):
+                while not (self._stopped or claimed.abandoned or self.run.finished):
+                    self._one_batch(worker, claimed)
         except BaseException as error:  # noqa: BLE001  an error of ours must reach the caller
-            self.trouble = self.trouble or error
-            self.run.cancel()
+            if not claimed.abandoned:
+                self.trouble = self.trouble or error
+                self.run.cancel()
         finally:
-            self._left.release()
+            if not claimed.abandoned:
+                self._left.release()
 
-    def wait(self) -> None:
-        """Wait in the caller's thread until all is done and every worker has left."""
+    def wait(self, replace: Callable[[ThreadRun, int], None]) -> None:
+        """Wait in the caller's thread until all is done and every worker has left.
+
+        Args:
+            replace: Puts another thread in the place of a worker that was given up.
+        """
+        while not self._pause(self._look(replace)):
+            if self.trouble is not None:
+                raise self.trouble
         with self.run.interrupts.may_raise():
-            while not self.run.scheduler.wait(self.run.patience(_SLICE)):
-                self.run.interrupts.check()
-                if self.trouble is not None:
-                    raise self.trouble
-                self.run.tell()
             for _ in range(self.workers):
                 while not self._left.acquire(timeout=_SLICE):
                     pass
         if self.trouble is not None:
             raise self.trouble
+
+    def _pause(self, seconds: float) -> bool:
+        """Wait, and say what there is to tell; return whether the run is finished."""
+        with self.run.interrupts.may_raise():
+            finished = self.run.scheduler.wait(seconds)
+            if not finished:
+                self.run.tell()
+            return finished
+
+    def _look(self, replace: Callable[[ThreadRun, int], None]) -> float:
+        """Give up the threads whose step is over its time; return how long to wait before the next look."""
+        longest = self.run.patience(_SLICE)
+        if self.limits is None:
+            return longest
+        for worker, claimed in enumerate(self.claims):
+            if claimed.expire(self.run):
+                self.claims[worker] = Claimed(self.limits)
+                replace(self, worker)
+                if self.run.fail_fast and self.run.scheduler.cancelled:
+                    self.stop()
+        return min(longest, look_in(min(claimed.due() for claimed in self.claims), self.limits))
 
     def stop(self) -> None:
         """Let no worker begin another step; what is done counts."""
@@ -170,20 +134,26 @@ class ThreadRun:
             claimed.take_back(self.run, everything=True)
             claimed.deliver(self.run)
 
-    def _one_batch(self, worker: int) -> None:
-        run, claimed = self.run, self.claims[worker]
+    def leave(self) -> None:
+        """Stop, and let nothing that is still running reach the run."""
+        self.stop()
+        for claimed in self.claims:
+            claimed.leave()
+
+    def _one_batch(self, worker: int, claimed: Claimed) -> None:
+        run = self.run
         limit = self.sizer.limit(run.scheduler.ready, self.workers)
         batch = run.claim(worker, limit, clock(), 0.0)
         if batch is None:
-            batch = None if self._look_around(worker) else run.claim(worker, 1, clock(), _LOOK_AROUND)
+            batch = None if self._look_around(claimed) else run.claim(worker, 1, clock(), _LOOK_AROUND)
         if batch is None:
             return
         claimed.begin(batch)
         if self._stopped:
             claimed.take_back(run, everything=True)
+        claimed.call(run)
         report = claimed.report
-        call_items(run, claimed, report)
-        if report.ends:
+        if report.ends and not claimed.abandoned:
             self.sizer.observe(len(report.ends), report.ends[-1] - report.start)
             self._deliver(claimed)
 
@@ -193,9 +163,8 @@ class ThreadRun:
             self.stop()
         return count
 
-    def _look_around(self, worker: int) -> bool:
+    def _look_around(self, mine: Claimed) -> bool:
         """Report for those that are in a long step, and take back from the worker that holds the most."""
-        mine = self.claims[worker]
         delivered = sum(self._deliver(each, patience=_PATIENCE) for each in self.claims if each is not mine)
         busiest = max(self.claims, key=lambda claimed: len(claimed.waiting))
         taken = busiest is not mine and busiest.take_back(self.run)
@@ -226,15 +195,21 @@ class Team:
         workers = run.useful(self.size)
         shared = ThreadRun(run, workers, (self._owner(), *owners.get()))
         while len(self._threads) < workers:
-            self._start_thread()
+            self._start_thread(len(self._threads))
         for worker in range(workers):
             self._inboxes[worker].put((shared, worker))
         try:
-            shared.wait()
+            shared.wait(self._replace)
         except BaseException:
-            shared.stop()
+            shared.leave()
             self.abandon()
             raise
+
+    def _replace(self, shared: ThreadRun, worker: int) -> None:
+        """Start another thread for a worker that was given up; the old one ends after the step that it is in."""
+        self._inboxes[worker].put(None)
+        self._start_thread(worker)
+        self._inboxes[worker].put((shared, worker))
 
     def abandon(self) -> None:
         """Forget the threads: they end after the step that they are in, if it ends."""
@@ -248,13 +223,13 @@ class Team:
         for thread in threads:
             thread.join()
 
-    def _start_thread(self) -> None:
+    def _start_thread(self, worker: int) -> None:
         inbox: Inbox = queue.SimpleQueue()
-        name = f"flowyml-worker-{len(self._threads)}"
+        name = f"flowyml-worker-{worker}"
         thread = threading.Thread(target=_serve, args=(inbox, self.size), name=name, daemon=True)
         thread.start()
-        self._inboxes.append(inbox)
-        self._threads.append(thread)
+        self._inboxes[worker : worker + 1] = [inbox]
+        self._threads[worker : worker + 1] = [thread]
 
 
 def _send_away(inboxes: list[Inbox]) -> None:

@@ -11,8 +11,11 @@ from flowyml.executors._cpus import default_workers
 from flowyml.executors._threads import Team, works_for
 from flowyml.executors.contract import Executor
 from flowyml.executors.local import LocalExecutor
+from flowyml.timeouts import checked_seconds
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from flowyml.run import Run
 
 BACKENDS = ("process", "thread", "async")
@@ -32,13 +35,14 @@ class ParallelExecutor(Executor):
             them inside a step. With `backend="async"`: how many steps are under way at once, 100 by default.
         backend: "process", "thread", or "async": coroutine functions run concurrently in one event loop, plain
             functions in threads beside it, 32 at the most.
+        timeout: Seconds (or a `timedelta`) that a step without a `timeout` of its own may take.
 
     Workers start with the first run and stay warm until `shutdown()`, the end of a `with` block, or the end of the
     interpreter. One run at a time: a second thread waits for its turn. A step that runs a pipeline on the very thread
     executor it runs on itself runs it inline.
 
     Raises:
-        ValueError: For `max_workers` below 1 or an unknown backend.
+        ValueError: For `max_workers` below 1, an unknown backend or a `timeout` that is not above 0.
         TypeError: For an unknown keyword or a `max_workers` that is no whole number.
 
     >>> from flowyml import ParallelExecutor, Pipeline
@@ -51,13 +55,16 @@ class ParallelExecutor(Executor):
         self,
         max_workers: int | None = None,
         backend: Literal["process", "thread", "async"] = "process",
+        *,
+        timeout: float | timedelta | None = None,
         **unknown: object,
     ) -> None:
         """Check the arguments; no worker starts."""
         if unknown:
-            raise TypeError(unknown_keywords("ParallelExecutor()", unknown, ("max_workers", "backend")))
+            raise TypeError(unknown_keywords("ParallelExecutor()", unknown, ("max_workers", "backend", "timeout")))
         self.backend: str = checked_backend(backend)
         self.max_workers = checked_workers(max_workers, self.backend)
+        self.timeout = None if timeout is None else checked_seconds("timeout", timeout)
         self._pid = os.getpid()
         self._turn = threading.RLock()
         self._team: Any = None
@@ -67,6 +74,8 @@ class ParallelExecutor(Executor):
     def execute(self, run: Run) -> None:
         """Run all steps of a run on the workers; see `Executor.execute`."""
         self._forget_parent()
+        if self.timeout is not None:
+            run.default_timeout = self.timeout
         if self._is_mine():
             LocalExecutor().execute(run)
             return
@@ -124,11 +133,16 @@ class ParallelExecutor(Executor):
 
     def __repr__(self) -> str:
         """Show the arguments."""
-        return f"ParallelExecutor(max_workers={self.max_workers}, backend={self.backend!r})"
+        timeout = "" if self.timeout is None else f", timeout={self.timeout:g}"
+        return f"ParallelExecutor(max_workers={self.max_workers}, backend={self.backend!r}{timeout})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by the arguments: a copy arrives without workers."""
-        return ParallelExecutor, (self.max_workers, self.backend)
+        return _rebuild, (self.max_workers, self.backend, {"timeout": self.timeout})
+
+
+def _rebuild(max_workers: int, backend: Any, options: dict[str, Any]) -> ParallelExecutor:
+    return ParallelExecutor(max_workers, backend, **options)
 
 
 def checked_workers(max_workers: int | None, backend: str) -> int:

@@ -10,16 +10,18 @@ from flowyml._words import unknown_keywords
 from flowyml.errors import ValueLoadError
 from flowyml.executors.parallel import ParallelExecutor, checked_backend, checked_workers
 from flowyml.pipeline import Pipeline
+from flowyml.timeouts import checked_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from datetime import timedelta
 
     from flowyml.result import PipelineResult, StepResult
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-_KEYWORDS = ("max_workers", "backend", "on_error", "num_workers")
+_KEYWORDS = ("max_workers", "backend", "on_error", "num_workers", "timeout")
 
 
 @overload
@@ -31,6 +33,7 @@ def parallel_map(
     *,
     on_error: Literal["raise"] = "raise",
     num_workers: int | None = None,
+    timeout: float | timedelta | None = None,
 ) -> list[R]: ...
 @overload
 def parallel_map(
@@ -41,6 +44,7 @@ def parallel_map(
     *,
     on_error: Literal["return"],
     num_workers: int | None = None,
+    timeout: float | timedelta | None = None,
 ) -> list[R | BaseException]: ...
 def parallel_map(
     fn: Callable[[Any], Any],
@@ -50,6 +54,7 @@ def parallel_map(
     *,
     on_error: Literal["raise", "return"] = "raise",
     num_workers: int | None = None,
+    timeout: float | timedelta | None = None,
     **unknown: object,
 ) -> list[Any]:
     """Call a function once for each item, in parallel.
@@ -61,6 +66,7 @@ def parallel_map(
         backend: "thread", "process" or "async"; see `ParallelExecutor`.
         on_error: "raise" the first error (in time) and cancel the rest, or "return" exceptions in the place of results.
         num_workers: Another name of `max_workers`.
+        timeout: Seconds (or a `timedelta`) that the call for one item may take; see `Step`.
         **unknown: Nothing else is known.
 
     Returns:
@@ -69,7 +75,7 @@ def parallel_map(
     Raises:
         TypeError, ValueError: For a wrong argument; nothing has run.
         Exception: The first error of `fn`, with `on_error="raise"`: on threads the very object, from a process with the
-            worker's traceback as its cause. A note says which item it was.
+            worker's traceback as its cause; a `StepTimeoutError` where it took too long. A note says which item it was.
 
     >>> parallel_map(str.upper, ["a", "b"], max_workers=2)
     ['A', 'B']
@@ -81,7 +87,8 @@ def parallel_map(
     if on_error not in {"raise", "return"}:
         raise ValueError(f'on_error must be "raise" or "return", got {on_error!r}')
     workers = checked_workers(num_workers if max_workers is None else max_workers, checked_backend(backend))
-    pipeline = Pipeline("parallel_map").map(fn, _listed(items), name="item")
+    limit = None if timeout is None else checked_seconds("timeout", timeout)
+    pipeline = Pipeline("parallel_map").map(fn, _listed(items), name="item", timeout=limit)
     with ParallelExecutor(workers, backend) as executor:
         return _collect(pipeline.run_quietly(executor, fail_fast=on_error == "raise"), on_error)
 

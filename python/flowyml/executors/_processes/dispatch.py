@@ -3,7 +3,8 @@
 ```
             ┌── fill: idle workers get batches, then everybody a second one (prefetch); nothing ready: take back
   run() ──▶ │── wait: epoll on sockets, output pipes, the guardian
-            └── handle: results ─▶ run.complete   output ─▶ sys.stdout   deaths ─▶ blame, give back, replace
+            ├── handle: results ─▶ run.complete   output ─▶ sys.stdout   deaths ─▶ blame, give back, replace
+            └── look, when a step may be over its time: the guardian kills its worker
 ```
 
 When a worker dies, whole frames that it has sent still count; then the step it claimed last is the one to blame, unless
@@ -19,12 +20,14 @@ from typing import TYPE_CHECKING
 from flowyml.errors import ExecutorError, WorkerLostError
 from flowyml.executors._processes import wire
 from flowyml.executors._processes.calls import CallWriter
+from flowyml.executors._processes.deadlines import Deadlines
 from flowyml.executors._processes.ending import wait_if_ending
 from flowyml.executors._processes.logs import handle_record
 from flowyml.executors._processes.member import Member, Posting
 from flowyml.executors._processes.outcomes import Outcomes
 from flowyml.executors._processes.pool import Exited, GuardianLost, Refused
 from flowyml.executors.batching import BatchSizer
+from flowyml.timeouts import Expired
 
 if TYPE_CHECKING:
     from flowyml.executors._processes.team import ProcessTeam
@@ -62,6 +65,8 @@ class Dispatch:
         self._poll = select.epoll()
         self._sockets: dict[int, Member] = {}
         self._pipes: dict[int, Member] = {}
+        limits = run.limits()
+        self._deadlines = None if limits is None else Deadlines(limits)
         self._false_starts = 0
         self._stopped = False
         self._setup = team.setup(self._writer, run)
@@ -111,7 +116,7 @@ class Dispatch:
             for member in self._team.members:
                 if not scheduler.ready:
                     break
-                if len(member.postings) < depth and not member.failed:
+                if len(member.postings) < depth and member.serves:
                     self._assign(member)
         if not scheduler.ready:
             self._take_back()
@@ -163,7 +168,7 @@ class Dispatch:
         """Give steps that wait behind a long one to workers that have nothing to do."""
         now = clock()
         for member in self._team.members:
-            if member.postings:
+            if member.postings or not member.serves:
                 continue
             busiest = max(self._team.members, key=lambda each: each.spare(now, _PATIENCE))
             spare = busiest.spare(now, _PATIENCE)
@@ -218,10 +223,14 @@ class Dispatch:
                 self._on_pipe(fd)
             else:
                 self._on_guardian()
+        if self._deadlines is not None and clock() >= self._deadlines.next:
+            self._end_overdue(self._deadlines)
 
     def _timeout(self) -> float:
         """Look again when a delay is over, or soon if somebody idles while somebody else may be stuck."""
         wakeup = self._run.scheduler.next_wakeup()
+        if self._deadlines is not None:
+            wakeup = min(self._deadlines.next, self._deadlines.next if wakeup is None else wakeup)
         longest = _LONGEST_WAIT if wakeup is None else min(_LONGEST_WAIT, max(0.0, wakeup - clock()))
         members = self._team.members
         idle = any(not member.postings for member in members)
@@ -275,6 +284,24 @@ class Dispatch:
             if isinstance(event, Exited):
                 self._bury(self._team.member_of(event.worker))
 
+    # -- time limits
+
+    def _end_overdue(self, deadlines: Deadlines) -> None:
+        """Have the workers killed that are in a step that is over its time.
+
+        First what they have sent is taken, and what they have not begun is taken back: either may show that the step
+        has ended, and afterwards the worker can begin nothing else.
+        """
+        deadlines.begin_look()
+        for member in self._team.members:
+            if deadlines.overdue(member) is None:
+                continue
+            self._read_frames(member)
+            self._take_from(member, keep=0)
+            member.overdue = deadlines.overdue(member)
+            if member.overdue is not None:
+                self._team.pool.kill(member.worker)
+
     # -- deaths
 
     def _bury(self, member: Member | None) -> None:
@@ -294,12 +321,12 @@ class Dispatch:
 
     def _blame(self, member: Member) -> None:
         guilty = member.worker.claims.last_claimed() if member.begun else None
-        if guilty is None and member.postings:
+        if guilty is None and member.postings and member.overdue is None:
             guilty = self._count_false_start(member)
         failed = False
         for posting in list(member.postings):
             if guilty is not None and posting.first <= guilty < posting.first + posting.count:
-                error = WorkerLostError(self._run.item_name(posting.items[posting.done]), member.worker.exitcode)
+                error = self._reason(member, guilty, posting.items[posting.done])
                 failed = self._outcomes.fail(posting, error, member.worker.claims.begun()[2])
             left = posting.count - posting.done
             if left:
@@ -307,6 +334,12 @@ class Dispatch:
         member.postings.clear()
         if failed and self._run.fail_fast and not self._stopped:
             self.stop()
+
+    def _reason(self, member: Member, guilty: int, item: int) -> BaseException:
+        """Say why the step in a slot took its worker along."""
+        if guilty == member.overdue and self._deadlines is not None:
+            return Expired(self._deadlines.of(item))
+        return WorkerLostError(self._run.item_name(item), member.worker.exitcode)
 
     def _count_false_start(self, member: Member) -> int | None:
         """Return the slot to blame when workers die again and again before they begin a step.

@@ -67,6 +67,7 @@ class Member:
         frame: Digest of the run frame that it has.
         shared: Numbers of the run's shared values that it has.
         failed: It has closed its socket.
+        overdue: The slot of the step for which it is being killed, because it is over its time.
     """
 
     def __init__(self, worker: Worker, number: int) -> None:
@@ -75,6 +76,7 @@ class Member:
         self.number = number
         self.ready = False
         self.failed = False
+        self.overdue: int | None = None
         self.payload = self.frame = b""
         self.shared: set[int] = set()
         self.postings: deque[Posting] = deque()
@@ -82,6 +84,11 @@ class Member:
         self.outbox = wire.Outbox(worker.socket)
         self.receiver = wire.Receiver(worker.socket)
         self._pipes: dict[int, OutputReader] = {}
+
+    @property
+    def serves(self) -> bool:
+        """Whether it can be given steps."""
+        return not self.failed and self.overdue is None
 
     @property
     def begun(self) -> bool:

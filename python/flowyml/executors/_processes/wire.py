@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import marshal
 import struct
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,11 @@ class Reader:
     def feed(self, data: bytes | memoryview) -> None:
         """Take received bytes."""
         self._data += data
+
+    @property
+    def pending(self) -> int | None:
+        """The kind of the frame of which a part has arrived; `None` where there is none."""
+        return self._data[0] if self._data else None
 
     def __iter__(self) -> Iterator[tuple[int, Any, list[bytes]]]:
         """Yield `(kind, body, segments)` of the frames that are whole, and keep the rest."""
@@ -186,6 +192,7 @@ class Receiver:
 
     Attributes:
         ended: The other side has closed.
+        last_read: When something was read last (monotonic seconds).
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -195,6 +202,12 @@ class Receiver:
         self._view = memoryview(self._buffer)
         self._reader = Reader()
         self.ended = False
+        self.last_read = 0.0
+
+    @property
+    def pending(self) -> int | None:
+        """The kind of the frame of which a part has been read and the rest has not."""
+        return self._reader.pending
 
     def read(self) -> int:
         """Read once; return how many bytes there were."""
@@ -205,6 +218,7 @@ class Receiver:
         except OSError:
             size = 0
         self.ended = not size
+        self.last_read = time.monotonic()
         self._reader.feed(self._view[:size])
         return size
 

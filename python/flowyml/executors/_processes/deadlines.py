@@ -1,0 +1,87 @@
+"""Which worker is in a step that is over its time, and when to look next.
+
+The claim words tell the step that a worker began last, and when. So a step that has a limit costs nothing by itself:
+the dispatch loop looks at all workers when the first of them may be over its time, and not before.
+
+```
+look ──▶ not over: look again then, or when a step that begins now may be
+     └─▶ over: results in the socket are taken first, all that is not begun is taken back; still over ──▶ kill
+```
+
+After that the worker can begin nothing any more: whatever it is killed in is the step whose time was over, unless its
+result arrives in the last moment, which then counts.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING
+
+from flowyml.executors._processes import wire
+
+if TYPE_CHECKING:
+    from flowyml.executors._processes.member import Member
+    from flowyml.timeouts import Limits
+
+# Looking more often than this gains nothing.
+_SHORTEST_LOOK = 0.01
+# A result that is on its way when the time is over counts; one of which nothing comes any more for so long does not.
+_STALLED = 0.25
+
+clock = time.monotonic
+
+
+class Deadlines:
+    """The time limits of a run's steps, as its dispatch loop keeps them.
+
+    Args:
+        limits: The limits.
+
+    Attributes:
+        next: When to look.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        """Look when the first step can be over its time."""
+        self._limits = limits
+        self.next = clock() + limits.shortest
+
+    def begin_look(self) -> None:
+        """Look at all workers now: no step that begins from now on is over its time before the next look."""
+        self.next = clock() + max(_SHORTEST_LOOK, self._limits.shortest)
+
+    def overdue(self, member: Member) -> int | None:
+        """Return the slot of the step that a worker is in if its time is over; else note when that may be."""
+        found = _running(member)
+        if found is None:
+            return None
+        slot, item, began = found
+        due, now = began + self._limits.of(item), clock()
+        if due <= now and _is_sending(member, now):
+            due = now + _SHORTEST_LOOK
+        if due <= now:
+            return slot
+        self.next = min(self.next, max(due, now + _SHORTEST_LOOK))
+        return None
+
+    def of(self, item: int) -> float:
+        """Return the seconds that the step of an item may take."""
+        return self._limits.of(item)
+
+
+def _running(member: Member) -> tuple[int, int, float] | None:
+    """Return slot, item and beginning of the step that a worker is in; `None` if it is in none, or between two."""
+    if not member.begun or member.overdue is not None:
+        return None
+    claims = member.worker.claims
+    slot = claims.last_claimed()
+    began = claims.begun()[2]
+    item = None if slot is None or slot != claims.last_claimed() else member.item_at(slot)
+    return None if slot is None or item is None or began == math.inf else (slot, item, began)
+
+
+def _is_sending(member: Member, now: float) -> bool:
+    """Tell whether a worker is sending a result: then its step has ended, however long a large value takes."""
+    receiver = member.receiver
+    return receiver.pending == wire.RESULT and now - receiver.last_read < _STALLED
