@@ -2,7 +2,8 @@
 //!
 //! Four shapes of a million and ten million nodes, one item each: a chain, a fan-out (one node, then all others), a lattice
 //! of diamonds (each node waits for two of the layer before), random (each node waits for two random earlier ones). And a
-//! mapped node of as many items. Drains claim and complete batches of up to 1,000.
+//! mapped node of as many items, and nodes that all need a token of one limit, beside which the others show what a run
+//! without limits pays for there being such a thing: nothing. Drains claim and complete batches of up to 1,000.
 
 #![expect(clippy::unwrap_used, reason = "a bench has no one to report to")]
 
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use flowyml::graph::{Edges, Graph};
-use flowyml::scheduler::{Order, Outcomes, Scheduler};
+use flowyml::scheduler::{Limits, Order, Outcomes, Scheduler};
 
 const SIZES: [u32; 2] = [1_000_000, 10_000_000];
 const LIMIT: u32 = 1000;
@@ -79,11 +80,23 @@ fn build_and_order(bencher: Bencher, nodes: u32, shape: Shape) {
 }
 
 fn drain(bencher: Bencher, graph: Graph, items: u32) {
+    drain_limited(bencher, graph, items, &Limits::default());
+}
+
+fn drain_limited(bencher: Bencher, graph: Graph, items: u32, limits: &Limits) {
     let graph = Arc::new(graph);
+    let begin = || {
+        let scheduler = Scheduler::new(Arc::clone(&graph), Order::CriticalPath, None).unwrap();
+        if limits.is_empty() {
+            scheduler
+        } else {
+            scheduler.with_limits(limits).unwrap()
+        }
+    };
     let ends = vec![1.0; LIMIT as usize];
     bencher
         .counter(ItemsCount::new(items))
-        .with_inputs(|| Scheduler::new(Arc::clone(&graph), Order::CriticalPath, None).unwrap())
+        .with_inputs(begin)
         .bench_local_values(|mut scheduler| {
             while let Some(batch) = scheduler.claim(0, LIMIT, 0.0) {
                 let ends = &ends[..batch.len() as usize];
@@ -134,4 +147,16 @@ fn drain_mapped(bencher: Bencher, items: u32) {
         Graph::build(1, Some(&[items]), Edges::default()).unwrap(),
         items,
     );
+}
+
+/// Nodes of one item, without edges, that all need a token.
+#[divan::bench(args = SIZES, sample_count = 5, sample_size = 1)]
+fn drain_with_limit(bencher: Bencher, nodes: u32) {
+    let graph = Graph::build(nodes as usize, None, Edges::default()).unwrap();
+    let limits = Limits {
+        totals: vec![1],
+        demands: Some(vec![1; nodes as usize]),
+        classes: vec![Vec::new(), vec![(0, 1)]],
+    };
+    drain_limited(bencher, graph, nodes, &limits);
 }

@@ -107,6 +107,40 @@ pub enum Refusal {
     },
     /// More items than fit 32 bits.
     TooLarge,
+    /// There is not one class for each node.
+    Demands {
+        /// Classes given.
+        length: usize,
+        /// Nodes of the graph.
+        nodes: u32,
+    },
+    /// A node has a class that is not there.
+    Class {
+        /// The node.
+        node: NodeId,
+        /// The class.
+        class: u32,
+    },
+    /// A class needs a limit that is not there, or it is class 0, which needs nothing.
+    Limit {
+        /// The class.
+        class: u32,
+        /// The limit.
+        limit: u32,
+    },
+    /// A node needs more tokens than there are.
+    Demand {
+        /// The node.
+        node: NodeId,
+        /// The limit.
+        limit: u32,
+        /// How many it needs.
+        amount: u32,
+        /// How many there are.
+        total: u32,
+    },
+    /// The batch holds no tokens any more, or they were not to be kept.
+    NoTokens,
     /// The keep mask has not one byte for each node.
     Mask {
         /// Bytes given.
@@ -159,6 +193,36 @@ impl fmt::Display for Refusal {
                 write!(out, "node {} is not waiting for its length", node.0)
             }
             Self::TooLarge => write!(out, "more than {} items", u32::MAX - 1),
+            Self::Demands { length, nodes } => {
+                write!(
+                    out,
+                    "expected one class for each of {nodes} nodes, got {length}"
+                )
+            }
+            Self::Class { node, class } => {
+                write!(
+                    out,
+                    "node {} is of class {class}, which is not there",
+                    node.0
+                )
+            }
+            Self::Limit { class: 0, .. } => {
+                write!(out, "class 0 is that of nodes that need nothing")
+            }
+            Self::Limit { class, limit } => {
+                write!(out, "class {class} needs limit {limit}, which is not there")
+            }
+            Self::Demand {
+                node,
+                limit,
+                amount,
+                total,
+            } => write!(
+                out,
+                "node {} needs {amount} of limit {limit}, which has {total} in all: it could never run",
+                node.0
+            ),
+            Self::NoTokens => write!(out, "the batch holds no tokens, or none that are kept"),
             Self::Mask { length, nodes } => write!(
                 out,
                 "expected one byte for each of {nodes} nodes, got {length}"

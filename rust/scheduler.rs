@@ -32,8 +32,10 @@
 mod batch;
 mod expand;
 mod invariants;
+mod lanes;
 mod maps;
 mod propagate;
+mod ready;
 mod release;
 mod reports;
 mod state;
@@ -51,12 +53,14 @@ use crate::graph::{Graph, ItemId, NodeId};
 use crate::queue::BitSet;
 
 use batch::Ledger;
+use lanes::Lanes;
 use maps::{Map, Maps};
 use propagate::Ended;
 use release::Release;
 use timers::Timers;
 
 pub use batch::{Batch, Run};
+pub use lanes::Limits;
 pub use reports::Outcomes;
 pub use state::State;
 pub use timeline::Timeline;
@@ -89,6 +93,8 @@ pub struct Scheduler {
     ready_nodes: BitSet,
     /// Ready items of mapped nodes.
     ready_items: BitSet,
+    /// Ready nodes that need tokens of limits.
+    lanes: Option<Box<Lanes>>,
     ledger: Ledger,
     delays: Timers,
     deadlines: Timers,
@@ -127,6 +133,7 @@ impl Scheduler {
             ready_nodes: BitSet::new(graph.node_count()),
             ready_items: BitSet::new(if maps.is_empty() { 0 } else { items }),
             maps,
+            lanes: None,
             ledger: Ledger::default(),
             delays: Timers::default(),
             deadlines: Timers::default(),
@@ -287,50 +294,6 @@ impl Scheduler {
         }
         if to == State::Ready {
             self.enqueue(node, items);
-        }
-    }
-
-    fn enqueue(&mut self, node: NodeId, items: Range<u32>) {
-        if self.maps.get(node).is_some() {
-            self.ready_items.insert_range(items);
-            self.ready_nodes.insert(self.rank(node));
-        } else {
-            for at in 0..items.end - items.start {
-                self.ready_nodes.insert(self.rank(NodeId(node.0 + at)));
-            }
-        }
-    }
-
-    fn unqueue(&mut self, node: NodeId, items: Range<u32>) {
-        let Some(map) = self.maps.get(node) else {
-            for at in 0..items.end - items.start {
-                self.ready_nodes.remove(self.rank(NodeId(node.0 + at)));
-            }
-            return;
-        };
-        self.ready_items.remove_range(items);
-        if self
-            .ready_items
-            .next(map.first)
-            .is_none_or(|item| item >= map.first + map.count)
-        {
-            self.ready_nodes.remove(self.rank(node));
-        }
-    }
-
-    fn rank(&self, node: NodeId) -> u32 {
-        if self.order == Order::Add {
-            node.0
-        } else {
-            self.graph.rank(node)
-        }
-    }
-
-    fn at_rank(&self, rank: u32) -> NodeId {
-        if self.order == Order::Add {
-            NodeId(rank)
-        } else {
-            self.graph.at_rank(rank)
         }
     }
 }

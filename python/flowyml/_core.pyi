@@ -101,6 +101,9 @@ class Batch:
         `count` items from `item` on. Either items of the mapped node `node`, the first of them at `index`; or `count`
         nodes of one item each from `node` on, with index `None`.
         """
+    @property
+    def limited(self) -> bool:
+        """Whether it holds tokens of limits until nothing of it runs any more: better not claimed ahead."""
     def __len__(self) -> int:
         """Return the number of items."""
     def items(self) -> list[int]:
@@ -114,9 +117,18 @@ class Scheduler:
         graph: The graph.
         order: Which of several ready nodes runs first: the one with the longest path to a leaf, or the one added first.
         keep: One byte a node; values of nodes with a 0 are released after their last consumer. `None`: nothing is.
+        limits: The number of tokens of each limit as 32-bit unsigned integers (`array("I")`): how much of something all
+            running batches together may take.
+        demands: For each node its class as 32-bit unsigned integers. `None`: all are of class 0.
+        classes: What each class needs: `(limit, tokens)`. Class 0 is that of nodes that need nothing: `[]`.
+
+            A batch holds items of one class. It takes what the class needs once, all or nothing, when it is claimed,
+            and gives it back when nothing of it runs any more, because all was reported, retried or given back. Items
+            that are ready but for tokens are `parked`; they keep their place in the order.
 
     Raises:
-        ValueError: An unknown order, a mask of the wrong length.
+        ValueError: An unknown order, a mask of the wrong length, demands of the wrong length, a class or limit that is
+            not there, a node that needs more tokens than there are.
 
     """
 
@@ -126,9 +138,12 @@ class Scheduler:
         *,
         order: Literal["critical_path", "add"] = "critical_path",
         keep: bytes | None = None,
+        limits: Buffer | None = None,
+        demands: Buffer | None = None,
+        classes: Sequence[Sequence[tuple[int, int]]] | None = None,
     ) -> Scheduler: ...
     def claim(self, worker: int, limit: int, now: float, timeout: float = 0.0) -> Batch | None:
-        """Take up to `limit` ready items, the most urgent first.
+        """Take up to `limit` ready items of one class, the most urgent first.
 
         Args:
             worker: Who takes them, below 65536.
@@ -175,6 +190,22 @@ class Scheduler:
 
         Raises:
             ValueError: One of them is not running.
+
+        """
+    def keep_tokens(self, batch: Batch) -> None:
+        """Have the tokens of a batch stay out when its items have ended, until `return_tokens`.
+
+        For what was given up but may still be running. Nothing happens for a batch that is not `limited`.
+
+        Raises:
+            ValueError: Nothing of the batch runs any more, so its tokens are back.
+
+        """
+    def return_tokens(self, batch: Batch) -> None:
+        """Let tokens come back that were kept: at once, or when nothing of the batch runs any more.
+
+        Raises:
+            ValueError: The tokens of the batch are not kept.
 
         """
     def set_deadline(self, item: int, at: float) -> None:
@@ -249,7 +280,10 @@ class Scheduler:
         """Whether the run was cancelled."""
     @property
     def ready(self) -> int:
-        """Number of ready items."""
+        """Number of items that can be claimed now: those in state ready that are not parked."""
+    @property
+    def parked(self) -> int:
+        """Number of items that are ready but for tokens that others hold."""
     @property
     def running(self) -> int:
         """Number of running items."""

@@ -24,6 +24,11 @@ impl Batch {
             .collect()
     }
 
+    #[getter]
+    fn limited(&self) -> bool {
+        self.0.limited()
+    }
+
     fn __len__(&self) -> usize {
         self.0.len() as usize
     }

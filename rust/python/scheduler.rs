@@ -9,12 +9,12 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
 use crate::graph::{ItemId, NodeId};
-use crate::scheduler::{self as core, Order, Outcomes, State, Timeline};
+use crate::scheduler::{self as core, Limits, Order, Outcomes, State, Timeline};
 
 use super::batch::Batch;
 use super::graph::Graph;
 use super::shared::Shared;
-use super::{finite, no_such, refused};
+use super::{finite, ids, no_such, refused};
 
 /// The state machine of one run, for any number of threads.
 #[pyclass(frozen, module = "flowyml._core")]
@@ -23,12 +23,15 @@ pub(crate) struct Scheduler(Shared);
 #[pymethods]
 impl Scheduler {
     #[new]
-    #[pyo3(signature = (graph, *, order="critical_path", keep=None))]
+    #[pyo3(signature = (graph, *, order="critical_path", keep=None, limits=None, demands=None, classes=None))]
     fn new(
         py: Python<'_>,
         graph: &Bound<'_, Graph>,
         order: &str,
         keep: Option<&[u8]>,
+        limits: Option<&Bound<'_, PyAny>>,
+        demands: Option<&Bound<'_, PyAny>>,
+        classes: Option<Vec<Vec<(u32, u32)>>>,
     ) -> PyResult<Self> {
         let order = match order {
             "critical_path" => Order::CriticalPath,
@@ -40,8 +43,20 @@ impl Scheduler {
             }
         };
         let graph = Arc::clone(&graph.get().0);
+        let limits = Limits {
+            totals: limits.map_or_else(|| Ok(Vec::new()), ids)?,
+            demands: demands.map(ids).transpose()?,
+            classes: classes.unwrap_or_default(),
+        };
         let core = py
-            .detach(|| core::Scheduler::new(graph, order, keep))
+            .detach(|| {
+                let core = core::Scheduler::new(graph, order, keep)?;
+                if limits.is_empty() {
+                    Ok(core)
+                } else {
+                    core.with_limits(&limits)
+                }
+            })
             .map_err(refused)?;
         Ok(Self(Shared::new(core)))
     }
@@ -120,6 +135,16 @@ impl Scheduler {
         let batch = &batch.get().0;
         self.0
             .change(py, |core| core.give_back(batch, position, count))
+    }
+
+    fn keep_tokens(&self, py: Python<'_>, batch: &Bound<'_, Batch>) -> PyResult<()> {
+        let batch = &batch.get().0;
+        self.0.change(py, |core| core.keep_tokens(batch))
+    }
+
+    fn return_tokens(&self, py: Python<'_>, batch: &Bound<'_, Batch>) -> PyResult<()> {
+        let batch = &batch.get().0;
+        self.0.change(py, |core| core.return_tokens(batch))
     }
 
     fn set_deadline(&self, py: Python<'_>, item: u32, at: f64) -> PyResult<()> {
@@ -219,7 +244,12 @@ impl Scheduler {
 
     #[getter]
     fn ready(&self, py: Python<'_>) -> PyResult<u32> {
-        self.0.look(py, |core| core.count_in(State::Ready))
+        self.0.look(py, core::Scheduler::ready)
+    }
+
+    #[getter]
+    fn parked(&self, py: Python<'_>) -> PyResult<u32> {
+        self.0.look(py, core::Scheduler::parked)
     }
 
     #[getter]

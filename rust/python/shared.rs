@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
 
 use crate::error::Refusal;
-use crate::scheduler::{Scheduler, State};
+use crate::scheduler::Scheduler;
 
 use super::{SLICE, refused};
 
@@ -77,7 +77,7 @@ impl Shared {
     pub(super) fn wait_for_work(&self, py: Python<'_>, now: f64, left: f64) -> PyResult<()> {
         py.detach(|| {
             let mut guarded = self.lock_detached();
-            if guarded.core.count_in(State::Ready) > 0 || guarded.core.is_finished() {
+            if guarded.core.ready() > 0 || guarded.core.is_finished() {
                 return;
             }
             let left = guarded
@@ -121,7 +121,7 @@ impl Guarded {
     /// Return how many claimers have something to do, and whether watchers have.
     fn to_wake(&self) -> (u32, bool) {
         let finished = self.core.is_finished();
-        let ready = self.core.count_in(State::Ready);
+        let ready = self.core.ready();
         let claimers = if finished {
             self.claimers
         } else {

@@ -30,6 +30,8 @@ pub struct Batch {
     slot: u32,
     generation: u32,
     worker: u16,
+    /// What its items need; 0 for nothing.
+    pub(super) class: u32,
     length: u32,
     runs: Vec<Run>,
 }
@@ -41,6 +43,7 @@ impl Batch {
             slot: 0,
             generation: 0,
             worker,
+            class: 0,
             length: 0,
             runs: Vec::new(),
         }
@@ -50,6 +53,17 @@ impl Batch {
     #[must_use]
     pub fn worker(&self) -> u16 {
         self.worker
+    }
+
+    /// Say whether it holds tokens of limits.
+    #[must_use]
+    pub fn limited(&self) -> bool {
+        self.class != 0
+    }
+
+    /// Return what tells it from all other batches of its scheduler.
+    pub(super) fn key(&self) -> (u32, u32) {
+        (self.slot, self.generation)
     }
 
     /// Return the number of items.
@@ -148,12 +162,11 @@ impl Run {
 
     /// Cut a run of nodes of one item each into nodes, if asked for; otherwise return it whole.
     pub(super) fn by_node(self, cut: bool) -> impl Iterator<Item = Self> {
-        let length = if cut && self.index.is_none() {
-            1
+        let (parts, length) = if cut && self.index.is_none() {
+            (self.count, 1)
         } else {
-            self.count
+            (1, self.count)
         };
-        let parts = self.count.checked_div(length).unwrap_or(0);
         (0..parts).map(move |at| self.part(at * length, length))
     }
 
@@ -220,16 +233,24 @@ impl Ledger {
         }
     }
 
-    /// Note that positions, which [`Ledger::check`] found to be out, came back.
-    pub(super) fn close(&mut self, batch: &Batch, position: u32, count: u32) {
+    /// Say whether something of `batch` is out.
+    pub(super) fn has(&self, batch: &Batch) -> bool {
+        let slot = self.slots.get(batch.slot as usize);
+        slot.is_some_and(|slot| slot.generation == batch.generation && slot.left > 0)
+    }
+
+    /// Note that positions, which [`Ledger::check`] found to be out, came back; say whether they are the last ones.
+    pub(super) fn close(&mut self, batch: &Batch, position: u32, count: u32) -> bool {
         let slot = &mut self.slots[batch.slot as usize];
         for at in position..position + count {
             slot.out[at as usize / 64] &= !(1 << (at % 64));
         }
         slot.left -= count;
-        if slot.left == 0 && count > 0 {
+        let last = slot.left == 0 && count > 0;
+        if last {
             self.free.push(batch.slot);
         }
+        last
     }
 
     /// Return the number of positions that are out.

@@ -50,9 +50,18 @@ impl Scheduler {
         ensure(open == self.open_nodes as usize, || {
             format!("{open} nodes are open, not {}", self.open_nodes)
         })?;
+        if let Some(lanes) = &self.lanes {
+            lanes.check(|class| self.ready_of_class(class))?;
+        }
         self.graph
             .nodes()
             .try_for_each(|node| self.check_node(node))
+    }
+
+    fn ready_of_class(&self, class: u32) -> u32 {
+        let nodes = self.graph.nodes().filter(|node| self.class(*node) == class);
+        let items = nodes.flat_map(|node| self.items(node));
+        items.filter(|item| self.is(*item, State::Ready)).count() as u32
     }
 
     fn check_node(&self, node: NodeId) -> Result<(), String> {
@@ -61,7 +70,7 @@ impl Scheduler {
             .clone()
             .filter(|item| self.is(*item, State::Ready))
             .count();
-        let queued = self.ready_nodes.contains(self.rank(node));
+        let queued = self.is_queued(node);
         ensure(queued == (ready > 0), || {
             format!("{node:?} has {ready} ready items and is queued: {queued}")
         })?;
@@ -148,6 +157,6 @@ impl Scheduler {
     }
 }
 
-fn ensure(holds: bool, what: impl FnOnce() -> String) -> Result<(), String> {
+pub(super) fn ensure(holds: bool, what: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(what()) }
 }

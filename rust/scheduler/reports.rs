@@ -2,15 +2,14 @@
 //!
 //! Each call checks first and changes afterwards, so that a refused call leaves no trace.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::Refusal;
 use crate::graph::{ItemId, NodeId};
 
+use super::Scheduler;
 use super::batch::{Batch, Run};
 use super::state::State;
-use super::{Order, Scheduler};
 
 /// How the items of a report ended.
 #[derive(Clone, Copy, Debug)]
@@ -55,88 +54,6 @@ impl Outcomes<'_> {
 }
 
 impl Scheduler {
-    /// Give up to `limit` ready items to `worker`, the most urgent first; `None` if nothing is ready. Delays that are over
-    /// at `now` end first.
-    ///
-    /// In add order a batch ends before an item that was added after a dependent of the batch: that dependent may be ready
-    /// by then, and its turn is first.
-    ///
-    /// O(runs * log nodes + items).
-    pub fn claim(&mut self, worker: u16, limit: u32, now: f64) -> Option<Batch> {
-        self.advance(now);
-        let mut batch = Batch::new(self.id, worker);
-        let mut barrier = u32::MAX;
-        while batch.len() < limit {
-            let Some(rank) = self.ready_nodes.first() else {
-                break;
-            };
-            let node = self.at_rank(rank);
-            let (mut items, index) = self.next_items(node, limit - batch.len());
-            if self.order == Order::Add {
-                items.end = items.start + self.in_turn(node, &items, index.is_some(), &mut barrier);
-            }
-            if items.is_empty() {
-                break;
-            }
-            batch.push(node, ItemId(items.start), items.end - items.start, index);
-            self.transition(node, items.clone(), State::Ready, State::Running);
-            self.timeline.begin(items, worker, now);
-        }
-        if batch.is_empty() {
-            return None;
-        }
-        self.ledger.open(&mut batch);
-        Some(batch)
-    }
-
-    /// Return the first ready items of a node that has some, and the index of the first if the node is mapped.
-    fn next_items(&self, node: NodeId, limit: u32) -> (Range<u32>, Option<u32>) {
-        let Some(map) = self.maps.get(node) else {
-            let item = self.graph.first_item(node).0;
-            return (item..item + self.neighbours(node, limit), None);
-        };
-        let first = self.ready_items.next(map.first).unwrap_or(map.first);
-        let count = self
-            .ready_items
-            .run(first, limit.min(map.first + map.count - first));
-        (
-            first..first + count,
-            (!map.single).then_some(first - map.first),
-        )
-    }
-
-    /// Count the nodes of one item that follow each other from `node` on, in id and in rank, and are ready.
-    fn neighbours(&self, node: NodeId, limit: u32) -> u32 {
-        let rank = self.rank(node);
-        let ready = self.ready_nodes.run(rank, limit);
-        let follows = |at: &u32| {
-            let next = self.at_rank(rank + at);
-            next.0 == node.0 + at && self.maps.get(next).is_none()
-        };
-        (1..ready).take_while(follows).count() as u32 + 1
-    }
-
-    /// Count the first of `items` whose turn it is: those of nodes up to `barrier`, the first dependent of all before them.
-    fn in_turn(&self, node: NodeId, items: &Range<u32>, mapped: bool, barrier: &mut u32) -> u32 {
-        let count = items.end - items.start;
-        let nodes = if mapped { 1 } else { count };
-        for at in 0..nodes {
-            let here = NodeId(node.0 + at);
-            if here.0 > *barrier {
-                return at;
-            }
-            if let Some((dependent, _)) = self.graph.dependents(here).next() {
-                *barrier = dependent.0.min(*barrier);
-            }
-        }
-        // A dependent that was added before its map may get ready item by item.
-        if mapped && *barrier < node.0 {
-            1
-        } else {
-            count
-        }
-    }
-
     /// Report that the items from `position` on ran one after the other: from `start` to `ends[0]`, from there to
     /// `ends[1]`, and so on.
     ///
@@ -223,7 +140,9 @@ impl Scheduler {
             return Err(Refusal::ForeignBatch);
         }
         self.ledger.check(batch, position, count)?;
-        self.ledger.close(batch, position, count);
+        if self.ledger.close(batch, position, count) {
+            self.end_tokens(batch);
+        }
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use flowyml::error::Problem;
 use flowyml::graph::{Edges, Graph, Kind, NodeId, UNKNOWN};
+use flowyml::scheduler::Limits;
 use proptest::prelude::*;
 
 /// A valid graph and the edges it was made from: (dependent, dependency, kind).
@@ -11,6 +12,46 @@ pub(crate) struct Sample {
     pub(crate) edges: Vec<(u32, u32, Kind)>,
     /// A bit for each node that is a join.
     pub(crate) joins: u32,
+}
+
+/// Two limits, and the class of each node; none if there are no totals.
+#[derive(Clone, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) totals: Vec<u32>,
+    pub(crate) demands: Vec<u32>,
+}
+
+/// What classes need.
+pub(crate) const CLASSES: [&[(u32, u32)]; 5] =
+    [&[], &[(0, 1)], &[(1, 1), (0, 1)], &[(0, 2), (1, 1)], &[]];
+
+impl Bounds {
+    pub(crate) fn limits(&self, nodes: usize) -> Option<Limits> {
+        (!self.totals.is_empty()).then(|| Limits {
+            totals: self.totals.clone(),
+            demands: Some(self.demands[..nodes].to_vec()),
+            classes: CLASSES.map(<[_]>::to_vec).to_vec(),
+        })
+    }
+
+    pub(crate) fn class(&self, node: u32) -> usize {
+        if self.totals.is_empty() {
+            0
+        } else {
+            self.demands[node as usize] as usize
+        }
+    }
+}
+
+/// No limits as often as some.
+pub(crate) fn bounds() -> impl Strategy<Value = Bounds> {
+    let totals = prop_oneof![
+        Just(Vec::new()),
+        prop::collection::vec(2..4_u32, 2),
+        Just(vec![2, 1])
+    ];
+    let demands = prop::collection::vec(0..CLASSES.len() as u32, 9);
+    (totals, demands).prop_map(|(totals, demands)| Bounds { totals, demands })
 }
 
 impl Sample {

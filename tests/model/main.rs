@@ -19,7 +19,7 @@ use flowyml::graph::{Graph, ItemId, NodeId};
 use flowyml::scheduler::{Batch, Order, Outcomes, Scheduler, State};
 use proptest::prelude::*;
 
-use graphs::{Sample, sample};
+use graphs::{Bounds, CLASSES, Sample, bounds, sample};
 use reference::{Item, Model};
 
 const OUTCOMES: [State; 6] = [
@@ -40,19 +40,26 @@ struct Pair {
     /// Batches with the positions that are out.
     out: Vec<(Batch, Vec<u32>)>,
     done: Vec<Batch>,
+    bounds: Bounds,
+    /// Batches whose tokens stay out.
+    kept: Vec<Batch>,
     released: BTreeSet<Item>,
     due: BTreeSet<u32>,
 }
 
 impl Pair {
-    fn new(sample: &Sample, order: Order, keep: u32) -> Self {
+    fn new(sample: &Sample, bounds: Bounds, order: Order, keep: u32) -> Self {
         let graph = sample.build().expect("samples are valid");
         let model = Model::new(sample, &graph, order);
         let keep: Vec<u8> = (0..graph.node_count())
             .map(|node| (keep >> node & 1) as u8)
             .collect();
-        let scheduler = Scheduler::new(Arc::new(graph), order, Some(&keep)).expect("the mask fits");
-        let (out, done, released, due) = <_>::default();
+        let mut scheduler =
+            Scheduler::new(Arc::new(graph), order, Some(&keep)).expect("the mask fits");
+        if let Some(limits) = bounds.limits(keep.len()) {
+            scheduler = scheduler.with_limits(&limits).expect("demands fit");
+        }
+        let (out, done, kept, released, due) = <_>::default();
         Self {
             scheduler,
             model,
@@ -60,13 +67,15 @@ impl Pair {
             now: 1.0,
             out,
             done,
+            bounds,
+            kept,
             released,
             due,
         }
     }
 
     fn step(&mut self, event: u32) {
-        let (op, rest) = (event % 20, event / 20);
+        let (op, rest) = (event % 22, event / 22);
         match op {
             0..=4 => self.claim(rest),
             5..=9 => self.complete(rest),
@@ -77,6 +86,8 @@ impl Pair {
             14 => self.set_deadline(rest),
             15 => self.refuse(rest),
             16 | 17 => self.tolerate(rest),
+            19 => self.keep_tokens(rest),
+            20 => self.return_tokens(rest),
             18 if rest % 3 == 0 => self.cancel_node(rest),
             _ if rest % 24 == 0 => self.cancel(),
             _ => self.illegal(rest),
@@ -87,8 +98,11 @@ impl Pair {
     fn claim(&mut self, choice: u32) {
         self.model.advance(self.now);
         let (limit, worker) = (1 + choice % 5, (choice % 7) as u16);
-        let expected = self.model.claimable(limit as usize);
+        let (can, class) = (self.can_run(), |node| self.bounds.class(node));
+        let expected = self.model.claimable(limit as usize, can, class);
         let batch = self.scheduler.claim(worker, limit, self.now);
+        let limited = expected.first().map(|item| class(item.0) != 0);
+        assert_eq!(batch.as_ref().map(Batch::limited), limited);
         let claimed: Vec<Item> = batch
             .iter()
             .flat_map(Batch::items)
@@ -108,6 +122,53 @@ impl Pair {
             let positions = (0..batch.len()).collect();
             (batch, positions)
         }));
+    }
+
+    /// Return what is free of each limit, counted anew.
+    fn free(&self) -> Vec<u32> {
+        let same = |a: &Batch, b: &Batch| format!("{a:?}") == format!("{b:?}");
+        let out = self.out.iter().map(|(batch, _)| batch);
+        let is_out = |batch: &&Batch| !self.out.iter().any(|(other, _)| same(batch, other));
+        let kept = self.kept.iter().filter(is_out);
+        let mut free = self.bounds.totals.clone();
+        for batch in out.chain(kept) {
+            let node = self.locate(batch.at(0).expect("an item").0).0;
+            for (limit, amount) in CLASSES[self.bounds.class(node)] {
+                let free = &mut free[*limit as usize];
+                *free = free
+                    .checked_sub(*amount)
+                    .expect("never more than there are");
+            }
+        }
+        free
+    }
+
+    /// Say of a node whether the tokens that it needs are there.
+    fn can_run(&self) -> impl Fn(u32) -> bool {
+        let free = self.free();
+        move |node| {
+            let needs = CLASSES[self.bounds.class(node)];
+            needs.iter().all(|need| need.1 <= free[need.0 as usize])
+        }
+    }
+
+    fn keep_tokens(&mut self, choice: u32) {
+        let at = choice as usize % self.out.len().max(1);
+        if let Some((batch, _)) = self.out.get(at) {
+            self.scheduler.keep_tokens(batch).expect("legal");
+            let known = |other: &Batch| format!("{other:?}") == format!("{batch:?}");
+            if batch.limited() && !self.kept.iter().any(known) {
+                self.kept.push(batch.clone());
+            }
+        }
+    }
+
+    fn return_tokens(&mut self, choice: u32) {
+        if !self.kept.is_empty() {
+            let batch = self.kept.swap_remove(choice as usize % self.kept.len());
+            self.scheduler.return_tokens(&batch).expect("legal");
+            assert!(self.scheduler.return_tokens(&batch).is_err());
+        }
     }
 
     /// Take some positions that stand next to each other from a batch that is out.
@@ -288,6 +349,7 @@ impl Pair {
                     .is_err()
             );
             assert!(self.scheduler.give_back(batch, 0, batch.len()).is_err());
+            assert_eq!(self.scheduler.keep_tokens(batch).is_err(), batch.limited());
         }
         if let Some((batch, positions)) = self.out.get(choice as usize % self.out.len().max(1)) {
             let (at, past) = (positions[0], batch.len() - positions[0] + 1);
@@ -333,6 +395,13 @@ impl Pair {
         );
     }
 
+    fn compare_ready(&self) {
+        let (ready, can) = (self.model.ready(), self.can_run());
+        let now = ready.iter().filter(|item| can(item.0)).count() as u32;
+        assert_eq!(self.scheduler.ready(), now);
+        assert_eq!(self.scheduler.parked(), ready.len() as u32 - now);
+    }
+
     fn compare(&mut self) {
         self.scheduler.check_invariants().expect("invariants");
         let mut counts = [0; State::COUNT];
@@ -347,6 +416,7 @@ impl Pair {
             counts[state as usize] += 1;
         }
         assert_eq!(self.scheduler.counts(), counts);
+        self.compare_ready();
         for node in (0..self.keep.len() as u32).map(NodeId) {
             let empty = self.model.empty_state(node.0);
             assert_eq!(empty.is_some(), self.scheduler.count(node) == 0);
@@ -390,6 +460,7 @@ impl Pair {
         while !self.model.finished() {
             self.now += 1.0;
             self.expand(16);
+            self.return_tokens(0);
             self.claim(4);
             self.complete(64 * 3);
             self.compare();
@@ -404,12 +475,13 @@ proptest! {
     #[test]
     fn the_scheduler_is_the_model(
         sample in sample(),
+        bounds in bounds(),
         critical_path: bool,
         keep in 0..512_u32,
         events in prop::collection::vec(any::<u32>(), 0..60),
     ) {
         let order = if critical_path { Order::CriticalPath } else { Order::Add };
-        let mut pair = Pair::new(&sample, order, keep);
+        let mut pair = Pair::new(&sample, bounds, order, keep);
         pair.compare();
         for event in events {
             pair.step(event);

@@ -119,12 +119,23 @@ impl Model {
             .collect()
     }
 
-    /// Ready items that one claim takes. In add order it ends before an item whose turn comes after a dependent of others.
-    pub(crate) fn claimable(&self, limit: usize) -> Vec<Item> {
+    /// Ready items that one claim takes: of those that `can` run, as many as are of one class. In add order it ends before
+    /// an item whose turn comes after a dependent of others.
+    pub(crate) fn claimable(
+        &self,
+        limit: usize,
+        can: impl Fn(u32) -> bool,
+        class: impl Fn(u32) -> usize,
+    ) -> Vec<Item> {
         let mut taken = Vec::new();
         let mut barrier = u32::MAX;
-        for item in self.ready().into_iter().take(limit) {
+        let ready = self.ready().into_iter().filter(|item| can(item.0));
+        for item in ready.take(limit) {
             if self.add_order && item.0 > barrier {
+                break;
+            }
+            let first: Item = *taken.first().unwrap_or(&item);
+            if class(first.0) != class(item.0) {
                 break;
             }
             let edges = self.all.iter().chain(&self.elementwise);
