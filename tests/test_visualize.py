@@ -283,3 +283,80 @@ def test_every_node_is_in_one_group_and_groups_have_an_order(picture, most):
     group_of = {node: at for at, nodes in enumerate(groups) for node in nodes}
     folded = [sorted({group_of[each] for node in nodes for each in before[node]}) for nodes in groups]
     assert len(add_order(folded)) == len(groups)
+
+
+# -- sub-pipelines
+
+
+def nested() -> Pipeline:
+    inner = Pipeline("in").add_steps([load_data, preprocess])
+    middle = Pipeline("mid").add_step(load_data, name="first").add_sub_pipeline(inner)
+    return Pipeline("whole").add_sub_pipeline(middle).add_step(len, name="last", inputs=["mid.in.preprocess"])
+
+
+def test_mermaid_has_a_subgraph_for_each_sub_pipeline():
+    assert nested().visualize("mermaid").split("\n") == [
+        "flowchart TD",
+        '    subgraph g0["mid"]',
+        '        n0["first"]',
+        '        subgraph g1["in"]',
+        '            n1["load_data"]',
+        '            n2["preprocess"]',
+        "        end",
+        "    end",
+        '    n3["last"]',
+        "    n1 --> n2",
+        "    n2 --> n3",
+    ]
+
+
+def test_dot_has_a_cluster_for_each_sub_pipeline():
+    lines = [line.strip() for line in nested().visualize("dot").split("\n")]
+    assert [line for line in lines if line.startswith("subgraph")] == ["subgraph cluster_0 {", "subgraph cluster_1 {"]
+    assert 'label="in"; style=rounded; color=gray; fontname="Helvetica";' in lines
+    assert lines.count("}") == 3
+
+
+def framed(pipeline: Pipeline) -> dict[str | None, list[tuple[float, float, float, float]]]:
+    """Return left, top, right, bottom of the frames, and of the boxes by their names."""
+    found: dict[str | None, list[tuple[float, float, float, float]]] = {}
+    root = ET.fromstring(pipeline.visualize("svg"))
+    frames = [each for each in root if each.tag == f"{SVG}rect"]
+    boxes = [(each.find(f"{SVG}title").text, each.find(f"{SVG}rect")) for each in root.iter(f"{SVG}g")]
+    for name, rect in [(None, each) for each in frames] + boxes:
+        x, y, width, height = (float(rect.get(key)) for key in ("x", "y", "width", "height"))
+        found.setdefault(name, []).append((x, y, x + width, y + height))
+    return found
+
+
+def test_svg_frames_a_sub_pipeline_that_stands_alone():
+    found = framed(nested())
+    outer, inner = found.pop(None)
+    assert inside(inner, outer)
+    assert outer[:2] >= (0, 0)
+    assert {name.partition(":")[0] for name, (box,) in found.items() if inside(box, inner)} == {
+        "mid.in.load_data",
+        "mid.in.preprocess",
+    }
+    assert not any(inside(box, outer) for name, (box,) in found.items() if name.startswith("last"))
+    assert "subgraph" not in Pipeline("flat").add_step(load_data).visualize("mermaid")
+
+
+def inside(box: tuple[float, ...], frame: tuple[float, ...]) -> bool:
+    return all(a >= b for a, b in zip(box[:2], frame[:2], strict=True)) and all(
+        a <= b for a, b in zip(box[2:], frame[2:], strict=True)
+    )
+
+
+def test_svg_frames_nothing_that_others_stand_between():
+    child = Pipeline("child").add_step(load_data).add_step(len, name="end", inputs=["between"])
+    whole = Pipeline("whole").add_sub_pipeline(child).add_step(preprocess, name="between", inputs=["child.load_data"])
+    assert None not in framed(whole)
+
+
+def test_like_steps_of_two_sub_pipelines_are_two_boxes():
+    whole = Pipeline("whole").add_sub_pipeline(chunks(30)).add_sub_pipeline(chunks(30), name="again")
+    assert numbered(whole) == [
+        "chunks.chunk_0 ... chunks.chunk_29 (30 x process_chunk)",
+        "again.chunk_0 ... again.chunk_29 (30 x process_chunk)",
+    ]

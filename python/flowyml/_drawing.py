@@ -14,6 +14,7 @@ from flowyml.report.graph.picture import Box, Picture
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
+    from flowyml.namespaces import Namespace
     from flowyml.plan import Plan
 
 # As many like steps are told one by one.
@@ -51,7 +52,10 @@ def _with_inputs(plan: Plan, dependencies: Sequence[Sequence[int]]) -> list[list
 
 def _kinds(plan: Plan) -> list[Hashable]:
     """Return what may be folded: steps of one declared step with the same number of items, and inputs."""
-    by_form = {id(form): (id(form.step), None if form.items is None else len(form.items)) for form in set(plan.forms)}
+    by_form = {
+        id(form): (id(form.step), None if form.items is None else len(form.items), id(form.within))
+        for form in set(plan.forms)
+    }
     return [*(by_form[id(form)] for form in plan.forms), *("input" for _ in plan.undefined)]
 
 
@@ -68,4 +72,8 @@ def _box(plan: Plan, names: Sequence[str], nodes: list[int], dependencies: tuple
         return Box(first, first, dependencies, last, len(nodes), given=True)
     form = plan.forms[nodes[0]]
     items = None if form.items is None else len(form.items)
-    return Box(first, form.step.name or first, dependencies, last, len(nodes), items)
+    return Box(first, form.step.name or first, dependencies, last, len(nodes), items, groups=_groups(form.within))
+
+
+def _groups(namespace: Namespace | None) -> tuple[str, ...]:
+    return () if namespace is None else (*_groups(namespace.outer), namespace.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import TYPE_CHECKING
 
 from flowyml.report.graph.text import one_line
@@ -32,8 +33,18 @@ def _lines(picture: Picture) -> Iterator[str]:
     yield f'digraph "{_escaped(picture.name)}" {{'
     yield "    rankdir=TB;"
     yield '    node [shape=box, style=rounded, fontname="Helvetica"];'
-    for position, box in enumerate(picture.boxes):
-        yield f'    n{position} [label="{_label(box)}"{_manner(box)}];'
+    indent, groups = "    ", count()
+    for part in picture.nested():
+        if part is None:
+            indent = indent[:-4]
+            yield f"{indent}}}"
+        elif isinstance(part, tuple):
+            yield f"{indent}subgraph cluster_{next(groups)} {{"
+            indent += "    "
+            yield f'{indent}label="{_escaped(part[1])}"; style=rounded; color=gray; fontname="Helvetica";'
+        else:
+            box = picture.boxes[part]
+            yield f'{indent}n{part} [label="{_label(box)}"{_manner(box)}];'
     for before, position in picture.edges:
         style = " [style=dashed]" if picture.boxes[before].given else ""
         yield f"    n{before} -> n{position}{style};"
@@ -47,7 +58,7 @@ def _manner(box: Box) -> str:
 
 
 def _label(box: Box) -> str:
-    return "\\n".join(_escaped(part) for part in (box.title, box.detail) if part)
+    return "\\n".join(_escaped(part) for part in (box.short_title, box.detail) if part)
 
 
 def _escaped(label: str) -> str:

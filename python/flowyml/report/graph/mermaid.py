@@ -7,6 +7,7 @@ in a label is written as a numeric entity ("#34;", the form that mermaid has for
 from __future__ import annotations
 
 import re
+from itertools import count
 from typing import TYPE_CHECKING
 
 from flowyml.report.graph.text import one_line
@@ -38,9 +39,17 @@ def mermaid(picture: Picture) -> str:
 
 def _lines(picture: Picture) -> Iterator[str]:
     yield "flowchart TD"
-    for position, box in enumerate(picture.boxes):
-        opening, closing = _shape(box)
-        yield f'    n{position}{opening}"{_label(box)}"{closing}'
+    indent, groups = "    ", count()
+    for part in picture.nested():
+        if part is None:
+            indent = indent[:-4]
+            yield f"{indent}end"
+        elif isinstance(part, tuple):
+            yield f'{indent}subgraph g{next(groups)}["{_escaped(part[1])}"]'
+            indent += "    "
+        else:
+            opening, closing = _shape(picture.boxes[part])
+            yield f'{indent}n{part}{opening}"{_label(picture.boxes[part])}"{closing}'
     for before, position in picture.edges:
         arrow = "-.->" if picture.boxes[before].given else "-->"
         yield f"    n{before} {arrow} n{position}"
@@ -53,7 +62,7 @@ def _shape(box: Box) -> tuple[str, str]:
 
 
 def _label(box: Box) -> str:
-    return "<br/>".join(_escaped(part) for part in (box.title, box.detail) if part)
+    return "<br/>".join(_escaped(part) for part in (box.short_title, box.detail) if part)
 
 
 def _escaped(label: str) -> str:

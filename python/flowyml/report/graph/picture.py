@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from flowyml._words import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 
 class Box(NamedTuple):
@@ -19,6 +22,7 @@ class Box(NamedTuple):
         size: How many steps it stands for.
         items: How many items a mapped step has (each, if there are several).
         given: Whether it is an input that `run(inputs=)` has to give, and no step.
+        groups: The sub-pipelines that it is in, by their whole names, from the outmost to the inmost.
     """
 
     first: str
@@ -28,11 +32,19 @@ class Box(NamedTuple):
     size: int = 1
     items: int | None = None
     given: bool = False
+    groups: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
         """The name, or the first and the last of several."""
         return self.first if self.size == 1 else f"{self.first} ... {self.last}"
+
+    @property
+    def short_title(self) -> str:
+        """The title for a place where its sub-pipeline is named already."""
+        prefix = f"{self.groups[-1]}." if self.groups else ""
+        inside = self._replace(first=self.first.removeprefix(prefix), last=self.last.removeprefix(prefix))
+        return inside.title
 
     @property
     def detail(self) -> str:
@@ -68,3 +80,34 @@ class Picture:
     def edges(self) -> list[tuple[int, int]]:
         """All edges as (dependency, dependent), in the order of the dependents."""
         return [(before, position) for position, box in enumerate(self.boxes) for before in box.dependencies]
+
+    @property
+    def groups(self) -> dict[str, list[int]]:
+        """By sub-pipeline the boxes in it, also those in further ones, by position; outer ones first."""
+        groups: dict[str, list[int]] = {}
+        for position, box in enumerate(self.boxes):
+            for name in box.groups:
+                groups.setdefault(name, []).append(position)
+        return groups
+
+    def nested(self) -> Iterator[int | tuple[str, str] | None]:
+        """Go through the boxes group by group.
+
+        Yields:
+            The position of a box; where a group begins, its whole name and its name in the one around it; `None` where
+            it ends.
+        """
+        yield from self._within(range(len(self.boxes)), 0, "")
+
+    def _within(self, positions: Iterable[int], depth: int, prefix: str) -> Iterator[int | tuple[str, str] | None]:
+        parts: dict[str | int, list[int]] = {}
+        for position in positions:
+            groups = self.boxes[position].groups
+            parts.setdefault(groups[depth] if len(groups) > depth else position, []).append(position)
+        for part, members in parts.items():
+            if isinstance(part, int):
+                yield part
+            else:
+                yield part, part.removeprefix(prefix)
+                yield from self._within(members, depth + 1, f"{part}.")
+                yield None

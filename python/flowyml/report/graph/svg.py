@@ -11,12 +11,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 from unicodedata import east_asian_width
 
+from flowyml.report.graph.frames import frames
 from flowyml.report.graph.layout import layout
 from flowyml.report.graph.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from flowyml.report.graph.frames import Frame
     from flowyml.report.graph.layout import Layout
     from flowyml.report.graph.picture import Box, Picture
 
@@ -27,6 +29,7 @@ _HEIGHT, _TALL = 34.0, 46.0
 _PADDING = 14.0
 _TITLE_SIZE, _DETAIL_SIZE = 13, 11
 _LONGEST = 44
+_FRAME = 16.0  # more room for each level of sub-pipelines
 _HEAD = 7.0
 _NARROW = frozenset("iljtfrI.,:;'|![]() ")
 _WIDE = frozenset("mwMW@%")
@@ -59,12 +62,14 @@ class _Drawing:
         self.forward = [edge for edge in picture.edges if edge[0] < edge[1]]
         self.backward = [edge for edge in picture.edges if edge[0] >= edge[1]]  # of cycles only
         self.layout: Layout = layout(self.widths, self.forward, _GAP)
-        self.shift = _MARGIN - self.layout.left
+        self.frames = list(frames(picture, self.layout.layers, self.layout.x, self.widths, _GAP))
+        self.margin = _MARGIN + max((frame.levels for frame in self.frames), default=0) * _FRAME
+        self.shift = self.margin - self.layout.left
 
     def lines(self) -> Iterator[str]:
         side = 40.0 if self.backward else 0.0
-        width = max(self.layout.right + self.shift + _MARGIN + side, 120.0)
-        height = (max(self.layout.layers, default=0) + 1) * _BAND - (_BAND - _TALL) + 2 * _MARGIN
+        width = max(self.layout.right + self.shift + self.margin + side, 120.0)
+        height = (max(self.layout.layers, default=0) + 1) * _BAND - (_BAND - _TALL) + 2 * self.margin
         title = escape(one_line(self.picture.name))
         yield (
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
@@ -72,6 +77,8 @@ class _Drawing:
             'font-family="Helvetica, Arial, sans-serif" text-anchor="middle">'
         )
         yield f"<title>Pipeline DAG: {title}</title>"
+        for frame in self.frames:
+            yield from self._frame(frame)
         for (before, position), path in zip(self.forward, self.layout.paths, strict=True):
             yield from self._edge(before, position, [x + self.shift for x in path])
         yield from (self._back(before, position) for before, position in self.backward)
@@ -80,10 +87,21 @@ class _Drawing:
         yield "</svg>"
 
     def _middle(self, position: int) -> tuple[float, float]:
-        return self.layout.x[position] + self.shift, _MARGIN + _TALL / 2 + self.layout.layers[position] * _BAND
+        return self.layout.x[position] + self.shift, self.margin + _TALL / 2 + self.layout.layers[position] * _BAND
 
     def _half(self, position: int) -> float:
         return (_TALL if self.tall[position] else _HEIGHT) / 2
+
+    def _frame(self, frame: Frame) -> Iterator[str]:
+        space = frame.levels * _FRAME / 2
+        left, width = frame.left + self.shift - space, frame.right - frame.left + 2 * space
+        top = self.margin + frame.rows.start * _BAND - space - _FRAME / 4
+        height = (len(frame.rows) - 1) * _BAND + _TALL + 2 * space + _FRAME / 2
+        yield (
+            f'<rect x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{height:.1f}" rx="8" fill="#8a8f98" '
+            f'fill-opacity="0.08" stroke="{_LINE}" stroke-width="0.8"/>'
+        )
+        yield _text(left + 6, top + 11, _short(frame.label), f'font-size="10" fill="{_LINE}" text-anchor="start"')
 
     # -- lines
 
