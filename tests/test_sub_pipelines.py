@@ -551,3 +551,62 @@ def test_a_switch_inside(executor: Executor) -> None:
     switch = Switch(lambda ctx: ctx["size"]).case(3, step(load, name="three")).default(step(load, name="other"))
     result = around(etl().add_control_flow(switch).add_step(total, inputs={"numbers": "three"})).run(executor=executor)
     assert (result["etl.switch_1"], result["etl.total"], states(result)["etl.other"]) == (3, 6, "skipped")
+
+
+# ---- what is told --------------------------------------------------------------------------------------------------
+
+
+def test_a_misspelled_value_of_its_context_is_warned_of() -> None:
+    whole = around(etl(context={"scael": 2}))
+    with pytest.warns(
+        UserWarning, match="'scael' of the context of sub-pipeline 'etl' is used by no step of .* 'scale'"
+    ):
+        whole.run()
+    whole.run()
+
+
+def test_an_explanation_tells_the_way_in() -> None:
+    def source(whole: Pipeline, parameter: str, name: str = "etl.clean") -> str:
+        told = {argument.parameter: argument.source for argument in whole.explain(name).arguments}
+        return told[parameter]
+
+    whole = Pipeline("whole", context={"scale": 2}).add_step(load).add_step(load, name="raw")
+    whole.add_sub_pipeline(etl(), {"raw": "load", "scale": "scale"}).add_sub_pipeline(
+        etl(context={"scale": 1}), name="own"
+    )
+    assert source(whole, "raw") == "output of step 'load' (given to sub-pipeline 'etl' as 'raw')"
+    assert source(whole, "scale") == "a value of the run (given to sub-pipeline 'etl' as 'scale')"
+    assert source(whole, "raw", "own.clean") == "output of step 'raw' (sub-pipeline 'own' takes 'raw' from around it)"
+    assert source(whole, "scale", "own.clean") == "context of sub-pipeline 'own'"
+    assert source(whole, "clean", "own.size") == "output of step 'own.clean' (implicit: it has the parameter's name)"
+    outer = (
+        Pipeline("outer")
+        .add_step(load, "data")
+        .add_sub_pipeline(whole.add_sub_pipeline(etl(), {"raw": "data"}, name="far"))
+    )
+    assert source(outer, "raw", "whole.far.clean") == (
+        "output of step 'data' (given to sub-pipeline 'whole.far' as 'raw', "
+        "sub-pipeline 'whole' takes 'data' from around it)"
+    )
+
+
+def test_views_of_the_graph_have_the_names_of_the_result() -> None:
+    whole = around(etl(), outputs={"clean": "tidy"}).add_step(same, "last", inputs=["etl.clean"])
+    dag = whole.dag
+    assert list(dag.nodes) == ["raw", "etl.clean", "etl.size", "last"]
+    assert (dag.nodes["etl.clean"].inputs, dag.nodes["etl.clean"].outputs) == (["raw"], ["tidy"])
+    assert dag.nodes["etl.size"].inputs == dag.nodes["last"].inputs == ["tidy"]
+    assert dag.asset_producers["tidy"] == dag.asset_producers["etl.clean"] == "etl.clean"
+    assert dag.asset_consumers["tidy"] == dag.asset_consumers["etl.clean"] == {"etl.size", "last"}
+    assert whole.explain("tidy").step_name == "etl.clean"
+
+
+def test_a_graph_that_is_looked_at_is_new_after_an_empty_sub_pipeline() -> None:
+    whole = Pipeline("whole").add_step(load)
+    assert whole.dag.validate() == ([], [])
+    assert "does not need input 'load'" in whole.add_sub_pipeline(Pipeline("none"), ["load"]).dag.validate()[0][0]
+
+
+def test_a_dry_run_has_all_names(capsys: pytest.CaptureFixture[str]) -> None:
+    assert states(around(etl()).run(dry_run=True)) == {"raw": "waiting", "etl.clean": "waiting", "etl.size": "waiting"}
+    assert "2. etl.clean (depends on: raw)" in capsys.readouterr().out

@@ -255,6 +255,7 @@ class DAG:
         plan, found = self._plan, self._plan.assets.find(asset)
         nodes = set(plan.undefined.get(asset, ()))
         if found is not None:
+            asset = plan.assets_of(found[0])[found[1] or 0]  # as it is listed; it may have other names
             after = self._links.dependents(found[0])
             nodes.update(node for node in after if asset in Traced(plan, node, self._scope).assets)
         return self._named(sorted(nodes))

@@ -610,9 +610,11 @@ class Pipeline:
         return self._added.lend()
 
     def _warn_unused(self, plan: Plan, inputs: Mapping[str, Any], overlay: Mapping[str, Any]) -> None:
-        """Warn of names that no step takes: of all given for this run, of the pipeline's where they are misspelled."""
+        """Warn of names that no step takes: of all given for this run, of pipelines' where they are misspelled."""
         given = {**dict.fromkeys(overlay, "run(context=)"), **dict.fromkeys(inputs, "run(inputs=)")}
-        unused = [name for name in {**self.context, **given} if name not in plan.used and name not in self._warned]
+        inner = {name: each for each in plan.namespaces for name in each.context}
+        known = {**inner, **self.context, **given}
+        unused = [name for name in known if name not in plan.used and name not in self._warned]
         if not unused:
             return
         forms = set(self._added.forms)
@@ -627,7 +629,10 @@ class Pipeline:
                 reason = f"is used by no {where}{near}"
                 if name in parameters or plan.assets.find(name) is not None:
                     reason = f"reaches no {where}: params, inputs and outputs of steps come first"
-                message = f"{name!r} of {given.get(name, 'Pipeline(context=)')} {reason}"
+                source = given.get(name, "Pipeline(context=)")
+                if name not in given and name not in self.context:
+                    source = f"the context of sub-pipeline {inner[name].name!r}"
+                message = f"{name!r} of {source} {reason}"
                 warnings.warn(message, UserWarning, stacklevel=4)
 
     # -- adding

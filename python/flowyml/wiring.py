@@ -171,6 +171,7 @@ class Wiring:
         self.references: list[Reference] = []
         self.origins: list[list[int]] = []
         self.routes: dict[str, list[tuple[Namespace, str]]] = {}
+        self._asked: str | None = None  # the name inside, while a pipeline around is asked
         self.declared: dict[str, str | Sequence[str]] = {}
         self.implicit: set[str] = set()
         self.missing: list[str] = []
@@ -426,14 +427,14 @@ class Wiring:
         wanted = self.assets.wanted(name, declared=declared)
         if wanted is None:
             return None
-        namespace, hidden = self.assets.namespace, self.hidden
-        self.routes.setdefault(name, []).append((namespace, name))
-        self.hidden = namespace.steps
+        namespace, kept = self.assets.namespace, (self.hidden, self._asked)
+        self.hidden, self._asked = namespace.steps, self._asked or name
+        self.routes.setdefault(self._asked, []).append((namespace, name))
         self._look_from(namespace.outer)
         try:
             return ask(wanted)
         finally:
-            self.hidden = hidden
+            self.hidden, self._asked = kept
             self._look_from(namespace)
 
     def _handed(self, wanted: Wanted) -> tuple[int, Any] | None:
