@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from xml.etree import ElementTree as ET
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowyml import Pipeline, step
+from flowyml import If, Pipeline, Switch, step
 from flowyml._order import add_order, fold
 from flowyml.report.graph.layout import layout
 from flowyml.report.graph.picture import Box, Picture
@@ -89,6 +90,27 @@ def test_rows_of_chains_are_folded_too():
         "chunk_0 ... chunk_29 (30 x process_chunk)",
         "clean_0 ... clean_29 (30 x preprocess) (depends on: chunk_0 ... chunk_29)",
         "len (depends on: clean_0 ... clean_29)",
+    ]
+
+
+def test_steps_with_other_options_are_not_folded_in():
+    pipeline = Pipeline("chunks")
+    for i in range(50):
+        pipeline.add_step(process_chunk, name=f"chunk_{i}", params={"chunk_id": i}, retry=i % 2)
+    assert numbered(pipeline) == [
+        "chunk_0 ... chunk_48 (25 x process_chunk)",
+        "chunk_1 ... chunk_49 (25 x process_chunk)",
+    ]
+
+
+def test_conditions_that_a_loop_makes_are_alike():
+    pipeline = Pipeline("chunks")
+    for i in range(30):
+        pipeline.add_step(process_chunk, name=f"chunk_{i}", params={"chunk_id": i}, condition=lambda chunk_id: chunk_id)
+    pipeline.add_step(process_chunk, name="other", params={"chunk_id": 0}, condition=lambda chunk_id: not chunk_id)
+    assert numbered(pipeline) == [
+        "chunk_0 ... chunk_29 (30 x process_chunk, conditional)",
+        "other (conditional)",
     ]
 
 
@@ -246,6 +268,106 @@ def test_a_ladder_is_drawn_without_crossings():
     edges = [(0, 3), (1, 2), (2, 5), (3, 4)]
     found = layout([50.0] * 6, edges, 10.0)
     assert (found.x[0] < found.x[1]) == (found.x[3] < found.x[2]) == (found.x[4] < found.x[5])
+
+
+# -- decisions, conditions, joins
+
+
+def accurate(measure):
+    return measure > 0.9
+
+
+def release() -> Pipeline:
+    """A decision with two branches and a join, and steps with conditions."""
+    pipeline = Pipeline("release").add_step(lambda: 0.93, name="measure")
+    pipeline.add_step(len, name="ship", inputs=["measure"], condition=accurate)
+    pipeline.add_step(len, name="warn", inputs=["measure"], skip_if=lambda measure: measure > 0.9)
+    deploy, retrain = step(lambda: "deployed", name="deploy"), step(lambda: "trained", name="retrain")
+    pipeline.add_control_flow(If(lambda ctx: ctx["measure"] > 0.9, deploy, retrain, after="measure", name="good"))
+    return pipeline.add_step(lambda done: done[0], name="report", inputs={"done": ["deploy", "retrain"]}, run_if="any")
+
+
+def switch() -> Pipeline:
+    cases = Switch(lambda ctx: "en", name="language")
+    for value in ("en", "fr", 'the "longest" of all the answers'):
+        cases.case(value, step(lambda: 1, name=f"case_{value[:2]}"))
+    return Pipeline("words").add_control_flow(cases.default(step(lambda: 2, name="other")))
+
+
+def test_text_says_on_what_a_step_depends_beside_steps():
+    assert numbered(release()) == [
+        "measure",
+        "ship (if accurate) (depends on: measure)",
+        "warn (conditional) (depends on: measure)",
+        "good (decision) (depends on: measure)",
+        "deploy (depends on: good is True)",
+        "retrain (depends on: good is False)",
+        "report (join) (depends on: deploy, retrain)",
+    ]
+    assert numbered(switch())[1:] == [
+        "case_en (depends on: language is 'en')",
+        "case_fr (depends on: language is 'fr')",
+        "case_th (depends on: language is 'the \"longest\" of all the answers')",
+        "other (depends on: language is anything else)",
+    ]
+
+
+def test_several_conditions_are_named():
+    pipeline = Pipeline("p").add_step(lambda: 1, name="measure")
+    pipeline.add_step(len, inputs=["measure"], condition=accurate, skip_if=accurate, run_if="any")
+    pipeline.map(len, ["a"], name="sizes", condition=bool)
+    assert numbered(pipeline)[1:] == [
+        "len (if accurate, unless accurate, join) (depends on: measure)",
+        "sizes (1 item of len, if bool)",
+    ]
+
+
+def test_mermaid_has_diamonds_answers_and_dashes():
+    lines = release().visualize("mermaid").split("\n")
+    assert '    n3{"good"}' in lines
+    assert '    n3 -->|"True"| n4' in lines
+    assert [line for line in lines if ":::optional" in line] == [
+        '    n1["ship<br/>if accurate"]:::optional',
+        '    n2["warn<br/>conditional"]:::optional',
+        '    n4["deploy"]:::optional',
+        '    n5["retrain"]:::optional',
+    ]
+    assert lines[-1] == "    classDef optional stroke-dasharray: 5 4"
+    assert "    n0 -->|\"'the #34;longest#34; of all the answers'\"| n3" in switch().visualize("mermaid").split("\n")
+
+
+def test_dot_has_diamonds_answers_and_dashes():
+    lines = release().visualize("dot").split("\n")
+    assert '    n3 [label="good", shape=diamond, style=solid];' in lines
+    assert '    n3 -> n4 [label="True"];' in lines
+    assert '    n1 [label="ship\\nif accurate", style="rounded,dashed"];' in lines
+    assert '    n0 -> n3 [label="\'the \\"longest\\" of all the answers\'"];' in switch().visualize("dot").split("\n")
+
+
+def test_svg_has_a_shape_for_decisions_and_their_answers():
+    root = ET.fromstring(release().visualize("svg"))
+    assert [
+        group.findtext(f"{SVG}title") for group in root.iter(f"{SVG}g") if group.find(f"{SVG}polygon") is not None
+    ] == ["good: decision"]
+    assert [text.text for text in root.findall(f"{SVG}text")] == ["True", "False"]
+
+
+def test_svg_answers_are_apart_and_inside():
+    text = switch().visualize("svg")
+    ends = sorted(
+        (float(rect.attrib["x"]), float(rect.attrib["x"]) + float(rect.attrib["width"]))
+        for rect in ET.fromstring(text).findall(f"{SVG}rect")
+    )
+    width = float(re.search(r'viewBox="0 0 (\d+)', text)[1])
+    assert len(ends) == 4
+    assert ends[0][0] >= 0
+    assert ends[-1][1] <= width
+    assert all(one[1] < other[0] for one, other in pairwise(ends))
+
+
+def test_a_decision_of_a_sub_pipeline_has_its_answers():
+    pipeline = Pipeline("all").add_sub_pipeline(release())
+    assert "deploy (depends on: release.good is True)" in pipeline.visualize().replace("release.deploy", "deploy")
 
 
 # -- notebooks

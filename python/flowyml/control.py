@@ -233,10 +233,13 @@ class Chosen:
         decision: Name of the decision's step.
         values: The values.
         wanted: Whether the answer must be among them.
+        told: The answer in words, for pictures.
     """
 
-    def __init__(self, decision: str, values: Sequence[Any], *, wanted: bool) -> None:
+    def __init__(self, decision: str, values: Sequence[Any], *, wanted: bool, told: str) -> None:
         """Take the answer by the decision's name."""
+        self.decision = decision
+        self.told = told
         self.values = values
         self.wanted = wanted
         self.__signature__ = inspect.Signature(
@@ -346,7 +349,7 @@ class If(Branching):
     def branches(self, decision: str) -> Iterator[tuple[Step[..., Any], Guard]]:
         """Go through the branches, each with the guard that lets it run."""
         for answer, step in sorted(self._steps.items(), reverse=True):
-            yield step, Guard(Chosen(decision, (True,), wanted=answer), wanted=True)
+            yield step, Guard(Chosen(decision, (True,), wanted=answer, told=str(answer)), wanted=True)
 
 
 class Switch(Branching):
@@ -397,7 +400,7 @@ class Switch(Branching):
     def branches(self, decision: str) -> Iterator[tuple[Step[..., Any], Guard]]:
         """Go through the branches, each with the guard that lets it run."""
         for value, step in self._cases:
-            yield step, Guard(Chosen(decision, (value,), wanted=True), wanted=True)
+            yield step, Guard(Chosen(decision, (value,), wanted=True, told=repr(value)), wanted=True)
         if self._default is not None:
             values = tuple(value for value, _ in self._cases)
-            yield self._default, Guard(Chosen(decision, values, wanted=False), wanted=True)
+            yield self._default, Guard(Chosen(decision, values, wanted=False, told="anything else"), wanted=True)

@@ -47,18 +47,24 @@ def _lines(picture: Picture) -> Iterator[str]:
             yield f'{indent}n{part} [label="{_label(box)}"{_manner(box)}];'
     for before, position in picture.edges:
         style = " [style=dashed]" if picture.boxes[before].given else ""
-        yield f"    n{before} -> n{position}{style};"
+        answer = picture.answer(before, position)
+        label = f' [label="{_escaped(answer)}"]' if answer else ""
+        yield f"    n{before} -> n{position}{label}{style};"
     yield "}"
 
 
 def _manner(box: Box) -> str:
     if box.given:
         return ", shape=oval, style=dashed"
-    return ", peripheries=2" if box.size > 1 or box.items is not None else ""
+    if box.decides:
+        return ", shape=diamond, style=solid"
+    dashed = ', style="rounded,dashed"' if box.optional else ""
+    return dashed + (", peripheries=2" if box.size > 1 or box.items is not None else "")
 
 
 def _label(box: Box) -> str:
-    return "\\n".join(_escaped(part) for part in (box.short_title, box.detail) if part)
+    detail = "" if box.decides else box.detail
+    return "\\n".join(_escaped(part) for part in (box.short_title, detail) if part)
 
 
 def _escaped(label: str) -> str:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _SYNTAX = frozenset('"#&;<>`\\%$')
 # What begins like a list is refused by mermaid ("Unsupported markdown: list"), unless its space is a no-break space.
 _LIST = re.compile(r"^(\d+[.)]|[-+*]) ")
-# Opening and closing of a box: a step, one that stands for several calls, an input.
-_STEP, _MANY, _INPUT = ("[", "]"), ("[[", "]]"), ("([", "])")
+# Opening and closing of a box: a step, one that stands for several calls, an input, a decision.
+_STEP, _MANY, _INPUT, _DECISION = ("[", "]"), ("[[", "]]"), ("([", "])"), ("{", "}")
 
 
 def mermaid(picture: Picture) -> str:
@@ -48,21 +48,29 @@ def _lines(picture: Picture) -> Iterator[str]:
             yield f'{indent}subgraph g{next(groups)}["{_escaped(part[1])}"]'
             indent += "    "
         else:
-            opening, closing = _shape(picture.boxes[part])
-            yield f'{indent}n{part}{opening}"{_label(picture.boxes[part])}"{closing}'
+            box = picture.boxes[part]
+            opening, closing = _shape(box)
+            yield f'{indent}n{part}{opening}"{_label(box)}"{closing}{":::optional" if box.optional else ""}'
     for before, position in picture.edges:
         arrow = "-.->" if picture.boxes[before].given else "-->"
-        yield f"    n{before} {arrow} n{position}"
+        answer = picture.answer(before, position)
+        label = f'|"{_escaped(answer)}"|' if answer else ""
+        yield f"    n{before} {arrow}{label} n{position}"
+    if any(box.optional for box in picture.boxes):
+        yield "    classDef optional stroke-dasharray: 5 4"
 
 
 def _shape(box: Box) -> tuple[str, str]:
     if box.given:
         return _INPUT
+    if box.decides:
+        return _DECISION
     return _MANY if box.size > 1 or box.items is not None else _STEP
 
 
 def _label(box: Box) -> str:
-    return "<br/>".join(_escaped(part) for part in (box.short_title, box.detail) if part)
+    detail = "" if box.decides else box.detail
+    return "<br/>".join(_escaped(part) for part in (box.short_title, detail) if part)
 
 
 def _escaped(label: str) -> str:

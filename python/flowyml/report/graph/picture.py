@@ -10,6 +10,8 @@ from flowyml._words import counted
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+JOIN = "join"
+
 
 class Box(NamedTuple):
     """One box: a step, several like steps, or an input of the run.
@@ -23,6 +25,9 @@ class Box(NamedTuple):
         items: How many items a mapped step has (each, if there are several).
         given: Whether it is an input that `run(inputs=)` has to give, and no step.
         groups: The sub-pipelines that it is in, by their whole names, from the outmost to the inmost.
+        decides: Whether it is a decision between steps.
+        manner: What else decides whether it runs, in a few words: "join", "if large", "conditional".
+        answers: Decisions that it waits for, by position, and the answer with which it runs.
     """
 
     first: str
@@ -33,6 +38,9 @@ class Box(NamedTuple):
     items: int | None = None
     given: bool = False
     groups: tuple[str, ...] = ()
+    decides: bool = False
+    manner: tuple[str, ...] = ()
+    answers: tuple[tuple[int, str], ...] = ()
 
     @property
     def title(self) -> str:
@@ -47,8 +55,17 @@ class Box(NamedTuple):
         return inside.title
 
     @property
+    def optional(self) -> bool:
+        """Whether something beside its dependencies decides whether it runs."""
+        return bool(self.answers) or any(each != JOIN for each in self.manner)
+
+    @property
     def detail(self) -> str:
-        """What else there is to say: how many, and of what; "" for a step under its own name."""
+        """What else there is to say: how many, of what, and when; "" for a step under its own name."""
+        parts = (self._many(), "decision" if self.decides else "", *self.manner)
+        return ", ".join(filter(None, parts))
+
+    def _many(self) -> str:
         what = "run inputs" if self.given else self.label
         if self.size > 1:
             each = "" if self.items is None else f", {counted(self.items, 'item')} each"
@@ -80,6 +97,10 @@ class Picture:
     def edges(self) -> list[tuple[int, int]]:
         """All edges as (dependency, dependent), in the order of the dependents."""
         return [(before, position) for position, box in enumerate(self.boxes) for before in box.dependencies]
+
+    def answer(self, before: int, position: int) -> str:
+        """Return what a decision must have answered for a box that waits for it; "" for other edges."""
+        return dict(self.boxes[position].answers).get(before, "")
 
     @property
     def groups(self) -> dict[str, list[int]]:

@@ -28,16 +28,20 @@ _BAND = 92.0  # from one layer to the next
 _HEIGHT, _TALL = 34.0, 46.0
 _PADDING = 14.0
 _TITLE_SIZE, _DETAIL_SIZE = 13, 11
-_LONGEST = 44
 _FRAME = 16.0  # more room for each level of sub-pipelines
+_LONGEST, _LONGEST_ANSWER = 44, 24
 _HEAD = 7.0
 _NARROW = frozenset("iljtfrI.,:;'|![]() ")
 _WIDE = frozenset("mwMW@%")
+_POINT = 14.0  # how far the two points of a decision stand out
 _LINE = "#8a8f98"
-_STYLES = {  # fill and border of a step, of one that stands for several calls, of an input, of a step in a cycle
+# Where on its line an answer stands, nearer to the branch than to the decision: a point of the curve.
+_ALONG_X, _ALONG_Y = 0.648, 0.576
+_STYLES = {  # fill and border of a step, of one that stands for several calls, of an input, and so on
     "step": 'fill="#eef4ff" stroke="#4a74c9"',
     "many": 'fill="#e8f6ee" stroke="#3a9663"',
     "given": 'fill="#fff8e6" stroke="#b98a1d" stroke-dasharray="4 3"',
+    "decision": 'fill="#f4eefb" stroke="#8257b5"',
     "cycle": 'fill="#fdecec" stroke="#c8433f"',
 }
 
@@ -61,14 +65,16 @@ class _Drawing:
         self.widths = [_box_width(box) for box in picture.boxes]
         self.forward = [edge for edge in picture.edges if edge[0] < edge[1]]
         self.backward = [edge for edge in picture.edges if edge[0] >= edge[1]]  # of cycles only
-        self.layout: Layout = layout(self.widths, self.forward, _GAP)
+        self.layout: Layout = layout([*self._slots()], self.forward, _GAP)
         self.frames = list(frames(picture, self.layout.layers, self.layout.x, self.widths, _GAP))
         self.margin = _MARGIN + max((frame.levels for frame in self.frames), default=0) * _FRAME
-        self.shift = self.margin - self.layout.left
+        badges = [*self._badges()]
+        self.shift = self.margin - min([self.layout.left, *(left for left, _ in badges)])
+        self.right = self.shift + max([self.layout.right, *(right for _, right in badges)])
 
     def lines(self) -> Iterator[str]:
         side = 40.0 if self.backward else 0.0
-        width = max(self.layout.right + self.shift + self.margin + side, 120.0)
+        width = max(self.right + self.margin + side, 120.0)
         height = (max(self.layout.layers, default=0) + 1) * _BAND - (_BAND - _TALL) + 2 * self.margin
         title = escape(one_line(self.picture.name))
         yield (
@@ -92,6 +98,12 @@ class _Drawing:
     def _half(self, position: int) -> float:
         return (_TALL if self.tall[position] else _HEIGHT) / 2
 
+    def _slots(self) -> Iterator[float]:
+        """Go through the room that each box needs: side by side, the answers on their lines do not touch."""
+        for box, width in zip(self.picture.boxes, self.widths, strict=True):
+            badge = max((_badge_width(answer) for _, answer in box.answers), default=0.0)
+            yield max(width, (badge + 4) / _ALONG_X - _GAP)
+
     def _frame(self, frame: Frame) -> Iterator[str]:
         space = frame.levels * _FRAME / 2
         left, width = frame.left + self.shift - space, frame.right - frame.left + 2 * space
@@ -104,6 +116,14 @@ class _Drawing:
         yield _text(left + 6, top + 11, _short(frame.label), f'font-size="10" fill="{_LINE}" text-anchor="start"')
 
     # -- lines
+
+    def _badges(self) -> Iterator[tuple[float, float]]:
+        """Go through the left and right ends of the answers on the lines."""
+        for (before, position), path in zip(self.forward, self.layout.paths, strict=True):
+            answer = self.picture.answer(before, position)
+            if answer:
+                middle, half = path[0] + _ALONG_X * (path[1] - path[0]), _badge_width(answer) / 2
+                yield middle - half, middle + half
 
     def _edge(self, before: int, position: int, xs: Sequence[float]) -> Iterator[str]:
         y = self._middle(before)[1]
@@ -118,6 +138,10 @@ class _Drawing:
         dash = ' stroke-dasharray="4 3"' if self.picture.boxes[before].given else ""
         yield f'<path d="{_curve(points)}" fill="none" stroke="{_LINE}" stroke-width="1.3"{dash}/>'
         yield _head(*end)
+        answer = self.picture.answer(before, position)
+        if answer:
+            (to_x, to_y), (x, y) = points[1], start
+            yield from _badge((x + _ALONG_X * (to_x - x), y + _ALONG_Y * (to_y - y)), answer)
 
     def _back(self, before: int, position: int) -> str:
         """Draw an edge of a cycle from below, around the right."""
@@ -132,11 +156,15 @@ class _Drawing:
     def _box(self, position: int, box: Box) -> Iterator[str]:
         (x, y), half, width = self._middle(position), self._half(position), self.widths[position]
         style = _STYLES["cycle" if position >= self.picture.ordered else _kind(box)]
-        style += f' rx="{half if box.given else 6.0:g}"'
+        if box.optional:
+            style += ' stroke-dasharray="6 3"'
         yield f"<g><title>{escape(one_line(_whole(box)))}</title>"
         if box.size > 1:  # a pile of boxes
-            yield _rect((x + 4, y + 4), width, half, style)
-        yield _rect((x, y), width, half, style)
+            yield _rect((x + 4, y + 4), width, half, style, 6.0)
+        if box.decides:
+            yield _hexagon((x, y), width, half, style)
+        else:
+            yield _rect((x, y), width, half, style, half if box.given else 6.0)
         detail = _detail(box)
         yield _text(x, y - 3 if detail else y + 4.5, _short(box.title), f'font-size="{_TITLE_SIZE}" fill="#1f2430"')
         if detail:
@@ -147,28 +175,38 @@ class _Drawing:
 def _kind(box: Box) -> str:
     if box.given:
         return "given"
+    if box.decides:
+        return "decision"
     return "many" if box.size > 1 or box.items is not None else "step"
 
 
 def _detail(box: Box) -> str:
-    return _short(box.detail or box.of())
+    return _short(_second(box))
+
+
+def _second(box: Box) -> str:
+    """Return the second line, which names the function, too; of a decision the shape says enough."""
+    if box.decides:
+        return ""
+    plain = box.size == 1 and box.items is None and not box.given
+    return ", ".join(filter(None, (box.of() if plain else "", box.detail)))
 
 
 def _whole(box: Box) -> str:
-    detail = box.detail or box.of()
+    detail = "decision" if box.decides else _second(box)
     return f"{box.title}: {detail}" if detail else box.title
 
 
-def _short(label: str) -> str:
+def _short(label: str, longest: int = _LONGEST) -> str:
     """Cut a label in its middle: names of like things differ at the end."""
     label = one_line(label)
-    half = _LONGEST // 2 - 1
-    return label if len(label) <= _LONGEST else f"{label[:half]}…{label[-half:]}"
+    half = longest // 2 - 1
+    return label if len(label) <= longest else f"{label[:half]}…{label[-half:]}"
 
 
 def _box_width(box: Box) -> float:
     texts = _text_width(_short(box.title), _TITLE_SIZE), _text_width(_detail(box), _DETAIL_SIZE)
-    return max(*texts, 40.0) + 2 * _PADDING
+    return max(*texts, 40.0) + 2 * (_POINT if box.decides else _PADDING)
 
 
 def _text_width(label: str, size: int) -> float:
@@ -183,10 +221,30 @@ def _letter_width(letter: str) -> float:
     return 1.05 if east_asian_width(letter) in "WF" else 0.6
 
 
-def _rect(middle: tuple[float, float], width: float, half: float, style: str) -> str:
+def _rect(middle: tuple[float, float], width: float, half: float, style: str, corner: float) -> str:
     left, top = middle[0] - width / 2, middle[1] - half
-    place = f'x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{2 * half:.1f}"'
+    place = f'x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{2 * half:.1f}" rx="{corner:g}"'
     return f'<rect {place} {style} stroke-width="1.3"/>'
+
+
+def _hexagon(middle: tuple[float, float], width: float, half: float, style: str) -> str:
+    (x, y), side = middle, width / 2
+    corners = [(-side, 0.0), (_POINT - side, -half), (side - _POINT, -half), (side, 0.0)]
+    corners += [(side - _POINT, half), (_POINT - side, half)]
+    points = " ".join(f"{x + right:.1f},{y + down:.1f}" for right, down in corners)
+    return f'<polygon points="{points}" {style} stroke-width="1.3"/>'
+
+
+def _badge(place: tuple[float, float], label: str) -> Iterator[str]:
+    """Write an answer on its line, on a ground of its own."""
+    (x, y), width = place, _badge_width(label)
+    label = _short(label, _LONGEST_ANSWER)
+    yield _rect(place, width, 9, _STYLES["decision"], 9.0)
+    yield _text(x, y + 4, label, f'font-size="{_DETAIL_SIZE}" fill="#1f2430"')
+
+
+def _badge_width(label: str) -> float:
+    return _text_width(_short(label, _LONGEST_ANSWER), _DETAIL_SIZE) + 12
 
 
 def _text(x: float, y: float, label: str, style: str) -> str:

@@ -50,7 +50,9 @@ def _named(box: Box) -> str:
 def _waits(box: Box, picture: Picture) -> str:
     if not box.dependencies:
         return ""
-    titles = [one_line(picture.boxes[before].title) for before in box.dependencies[:_MOST_NAMED]]
+    answers = {before: f" is {answer}" for before, answer in box.answers}
+    named = box.dependencies[:_MOST_NAMED]
+    titles = [one_line(picture.boxes[before].title + answers.get(before, "")) for before in named]
     more = len(box.dependencies) - len(titles)
     return f" (depends on: {', '.join(titles)}{f' and {more:,} more' if more else ''})"
 
