@@ -181,6 +181,11 @@ impl Claims<'_> {
         self.change(|word| word.taken(slot)).is_some()
     }
 
+    /// Sets the time of `slot`, which the worker has claimed and is still in, anew.
+    pub fn set_time(&self, slot: u64, now: f64) {
+        self.time.store(stamp(low(slot), now), Ordering::Release);
+    }
+
     /// Takes back what is not begun, but leaves the worker `keep` slots; returns the first slot taken and how many.
     #[must_use]
     pub fn take_back(&self, ledger: &Ledger, keep: u32) -> (u64, u32) {
@@ -330,6 +335,20 @@ mod tests {
         let begun = claims.begun(&ledger);
         assert_eq!((begun.next, begun.end), (start + 4, start + 5));
         assert_eq!((begun.last, begun.time), (Some(start + 2), Some(7.0)));
+    }
+
+    #[test]
+    fn a_time_can_be_set_anew() {
+        let (bits, time) = (AtomicU64::new(0), AtomicU64::new(0));
+        let claims = Claims {
+            word: &bits,
+            time: &time,
+        };
+        let mut ledger = Ledger::default();
+        assert_eq!(claims.post(&mut ledger, 1), Some(0));
+        assert!(claims.take(0, 65.0));
+        claims.set_time(0, 7.0);
+        assert_eq!(claims.begun(&ledger).time, Some(7.0));
     }
 
     #[test]

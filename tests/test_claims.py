@@ -88,6 +88,15 @@ def test_workers_have_words_of_their_own(memory):
     assert not second.take(0, 1.0)
 
 
+def test_a_worker_sets_the_time_of_its_step_anew():
+    memory = bytearray(ClaimWords.STRIDE)
+    driver, worker = ClaimWords(memory, 0), ClaimWords(memory, 0)
+    driver.post(2)
+    worker.take(0, 61.0)
+    worker.set_time(0, 2.0)
+    assert (driver.begun(), driver.last_claimed()) == ((1, 2, 2.0), 0)
+
+
 def test_a_post_waits_after_a_take_back_and_then_jumps():
     shared = bytearray(ClaimWords.STRIDE)
     driver, worker = ClaimWords(shared, 0), ClaimWords(shared, 0)

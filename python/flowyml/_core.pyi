@@ -326,8 +326,9 @@ class Scheduler:
 class ClaimWords:
     """The claim words of worker `index` in a shared, writable buffer: which slots are posted, which begun, since when.
 
-    The driver and the worker each have their own object over the same memory. `take` is the worker's method, all
-    others are the driver's; the driver's object remembers what it posted, so there must be one for a worker's life.
+    The driver and the worker each have their own object over the same memory. `take` and `set_time` are the worker's
+    methods, all others are the driver's; the driver's object remembers what it posted, so there must be one for a
+    worker's life.
     Slots are numbered from 0 and never reused. Post first, then send the frame.
 
     Args:
@@ -362,6 +363,9 @@ class ClaimWords:
 
     def take(self, slot: int, now: float) -> bool:
         """Begin `slot` at time `now` (seconds of a clock the driver shares); false if it was taken back: skip it."""
+
+    def set_time(self, slot: int, now: float) -> None:
+        """Set the time of `slot`, which was begun and has not ended, anew; the worker's method."""
 
     def take_back(self, keep: int) -> tuple[int, int]:
         """Take back all slots not begun but the next `keep`; return the first slot taken and how many (perhaps 0)."""

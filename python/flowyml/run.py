@@ -19,6 +19,7 @@ import time
 import uuid
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from flowyml import seeding
@@ -240,8 +241,9 @@ class Run:
         failed = self._attempts.get(item, 0)
         return failed if item in self.failures and failed else failed + 1
 
+    @cached_property
     def limits(self) -> Limits | None:
-        """Return the time limits of the steps; `None` where no step has one."""
+        """The time limits of the steps; `None` where no step has one."""
         if not self.plan.has_timeouts and self.default_timeout == math.inf:
             return None
         forms = self.plan.forms

@@ -53,6 +53,10 @@ impl ClaimWords {
         self.claims().take(slot, now)
     }
 
+    fn set_time(&self, slot: u64, now: f64) {
+        self.claims().set_time(slot, now);
+    }
+
     fn take_back(&self, py: Python<'_>, keep: u32) -> (u64, u32) {
         self.with_ledger(py, |ledger| self.claims().take_back(ledger, keep))
     }

@@ -236,6 +236,27 @@ def test_the_import_of_its_module_does_not_count(tmp_path: Path, monkeypatch: py
     assert result["work"] == 1
 
 
+def test_the_loading_of_arguments_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fresh worker may be the first to import what they need; the step itself has its whole time afterwards."""
+    slow = "import os, time\nif int(os.environ['DRIVER']) != os.getpid():\n    time.sleep(1.0)\n"
+    (tmp_path / "imported_late.py").write_text(slow + "class Table:\n    size = 3\n")
+    monkeypatch.setenv("DRIVER", str(os.getpid()))
+    monkeypatch.syspath_prepend(tmp_path)
+    import imported_late
+
+    def size(table: Any, seconds: float) -> int:
+        time.sleep(seconds)
+        return table.size
+
+    pipeline = Pipeline("p").add_step(size, "late", {"table": imported_late.Table(), "seconds": 0.4}, timeout=0.8)
+    pipeline.add_step(size, "over", {"table": imported_late.Table(), "seconds": LONG}, timeout=0.8)
+    with ParallelExecutor(1) as executor:
+        result = pipeline.run(executor=executor)
+    assert (result["late"], str(result.step_results["over"].state)) == (3, "timed_out")
+    assert result.step_results["late"].duration_seconds > 1.0
+    assert result.step_results["over"].duration_seconds < 0.8 + LATE
+
+
 def test_time_before_its_turn_does_not_count() -> None:
     """Steps are posted to a worker ahead of time, behind others."""
     with ParallelExecutor(1) as executor:

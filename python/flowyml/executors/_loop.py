@@ -96,7 +96,7 @@ class LoopRun:
         self._loop = loop
         self._free = list(range(run.useful(limit)))[::-1]
         self._tasks: dict[asyncio.Task[None], _Work] = {}
-        self._limits = run.limits()
+        self._limits = run.limits
         self.left_behind = False
         self._coroutines: dict[int, Template | None] = {}
         self._threads = asyncio.Semaphore(_MOST_THREADS)

@@ -67,7 +67,7 @@ class ThreadRun:
         self.run = run
         self.workers = workers
         self.owners = owners
-        self.limits = run.limits()
+        self.limits = run.limits
         self.claims = [Claimed(self.limits) for _ in range(workers)]
         self.sizer = BatchSizer(_TARGET, _MOST)
         self.trouble: BaseException | None = None

@@ -38,7 +38,7 @@ class LocalExecutor(Executor):
 
     def execute(self, run: Run) -> None:
         """Run all steps, here and now."""
-        work, limits = _Work(), run.limits()
+        work, limits = _Work(), run.limits
         with telling(Current(run, work)):
             if limits is not None:
                 _run_with_limits(run, work, limits)

@@ -65,7 +65,7 @@ class Dispatch:
         self._poll = select.epoll()
         self._sockets: dict[int, Member] = {}
         self._pipes: dict[int, Member] = {}
-        limits = run.limits()
+        limits = run.limits
         self._deadlines = None if limits is None else Deadlines(limits)
         self._false_starts = 0
         self._stopped = False
@@ -327,7 +327,7 @@ class Dispatch:
         for posting in list(member.postings):
             if guilty is not None and posting.first <= guilty < posting.first + posting.count:
                 error = self._reason(member, guilty, posting.items[posting.done])
-                failed = self._outcomes.fail(posting, error, member.worker.claims.begun()[2])
+                failed = self._outcomes.fail(posting, error, member.began)
             left = posting.count - posting.done
             if left:
                 self._run.scheduler.give_back(posting.batch, posting.done, left)

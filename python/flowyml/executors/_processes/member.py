@@ -10,7 +10,9 @@ postings:  [ done | running | not begun ][ prefetched ]      recent: the last fe
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from flowyml._core import Batch
     from flowyml.errors import SerializationError
     from flowyml.executors._processes.pool import Worker
+
+clock = time.monotonic
 
 _READ = 1 << 16
 # More than the largest pipe that a user may ask for.
@@ -107,6 +111,12 @@ class Member:
         """Whether steps wait behind one that has begun."""
         return self.waiting > 0 and self.begun
 
+    @property
+    def began(self) -> float:
+        """When it began the step that it is in, its loading included; `inf` if it is between two."""
+        began = self.worker.claims.begun()[2]
+        return began - wire.LOADING if clock() < began < math.inf else began
+
     def spare(self, now: float, patience: float) -> int:
         """Return how many of its steps another worker may have.
 
@@ -115,7 +125,7 @@ class Member:
         """
         if not self.begun:
             return max(0, self.waiting - 1)
-        return self.waiting if now - self.worker.claims.begun()[2] > patience else 0
+        return self.waiting if now - self.began > patience else 0
 
     def finish(self, posting: Posting) -> None:
         """Let go of a posting whose results are all in."""

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 class Setup:
     """What workers need before the calls of a run: the run frame and the functions, where they are new to them."""
 
-    def __init__(self, frame: RunFrame, payload: Payload, functions: int, run: tuple[str, str, int | None]) -> None:
-        """Keep all of it; `run` is what steps may know about the run: id, name of the pipeline, seed."""
+    def __init__(
+        self, frame: RunFrame, payload: Payload, functions: int, run: tuple[str, str, int | None, bool]
+    ) -> None:
+        """Keep all of it; `run` is the run's id, the pipeline's name, the seed, and if steps have time limits."""
         self._run = run
         self._frame = frame
         self._payload = payload
@@ -73,11 +75,11 @@ class ProcessTeam:
 
     def setup(self, writer: CallWriter, run: Run) -> Setup:
         """Look at the driver as it is now; what only a new process can see means new workers."""
-        frame, modules = capture(), user_modules()
+        frame, modules, limited = capture(), user_modules(), run.limits is not None
         if changed_modules(self._modules, modules) or self._start_variables not in (None, frame.start):
             self.shutdown()
         self._start_variables, self._modules = frame.start, modules
-        return Setup(frame, writer.payload, writer.function_count, (run.run_id, run.plan.name, run.seed))
+        return Setup(frame, writer.payload, writer.function_count, (run.run_id, run.plan.name, run.seed, limited))
 
     def start(self) -> None:
         """Start the guardian, and clear away what died since the last run."""

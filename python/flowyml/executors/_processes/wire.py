@@ -41,6 +41,10 @@ READY, RESULT, LOG = range(3, 6)
 # argument that does not load, an argument that did not even pickle in the driver, and a condition that did not hold.
 RETURNED, PARTS, RAISED, UNPICKLABLE, UNLOADABLE, REFUSED, SKIPPED = range(7)
 
+LOADING = 60.0
+"""Seconds that the loading of a step's arguments may take where steps have time limits. A claim that is still loading
+has the time at which that would be over; once its arguments are there, the time at which the step itself began."""
+
 # Between the names of steps that are written as one text.
 SEPARATOR = "\0"
 

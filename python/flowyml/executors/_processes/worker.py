@@ -59,13 +59,15 @@ class Worker:
         """Take over output and log records."""
         self._socket = lifeline.socket
         self._take = lifeline.claims.take
+        self._set_time = lifeline.claims.set_time
         self._capture = capture.install(lifeline.token.encode())
         self._lock = threading.Lock()
         self._logs = LogForwarder(self._send_log, lambda: self._capture.slot)
         self._functions: list[Callable[..., Any]] = []
         self._loaded_functions: list[Callable[..., Any] | LoadFailure] = []
         self._called = self._functions
-        self._run: tuple[str, str, int | None, int] = ("", "", None, 0)  # id, pipeline, seed, number of this worker
+        # Id, pipeline, seed, whether steps have time limits, number of this worker.
+        self._run: tuple[str, str, int | None, bool, int] = ("", "", None, False, 0)
         self._message: tuple[int, list[Any]] = (0, [])
         self._arguments: Any = None
         self._told: tuple[int, StepContext] | None = None
@@ -131,12 +133,13 @@ class Worker:
         """Call the steps of one message in order, each if it was not taken back."""
         slot, eager, groups = body
         take, begin, end = self._take, self._capture.begin_step, self._capture.end_step
+        loading = wire.LOADING if self._run[3] else 0.0
         self._message = slot, groups
         for index, keywords, outputs, names, _, _, flat, calls in groups:
             function = self._called[index]
             for position, call in enumerate(calls):
                 start = clock()
-                if take(slot, start):
+                if take(slot, start if flat else start + loading):
                     begin(slot, eager=eager)
                     arguments = (call,) if flat else call
                     outcome, value = self._outcome(function, arguments, keywords, segments, flat=flat)
@@ -198,7 +201,7 @@ class Worker:
         function, keywords, _, names, first, attempts, flat, calls = group
         if isinstance(names, str) and first is None:
             names = names.split(wire.SEPARATOR)
-        run_id, pipeline, seed, worker = self._run
+        run_id, pipeline, seed, _, worker = self._run
         step = names[position] if first is None else f"{names}[{first + position}]"
         arguments = (calls[position],) if flat else self._arguments
         return StepContext(
@@ -213,13 +216,18 @@ class Worker:
         )
 
     def _loaded(self, arguments: list[Any], segments: list[bytes]) -> list[Any]:
-        """Return the objects of the arguments.
+        """Return the objects of the arguments; the time of a step begins when they are there.
 
         Raises:
             _ArgumentError: If one does not load.
         """
-        if all(type(each) in wire.ATOMS for each in arguments):
-            return arguments
+        plain = all(type(each) in wire.ATOMS for each in arguments)
+        objects = arguments if plain else self._objects(arguments, segments)
+        if self._run[3] and self._capture.slot is not None:
+            self._set_time(self._capture.slot, clock())
+        return objects
+
+    def _objects(self, arguments: list[Any], segments: list[bytes]) -> list[Any]:
         objects = []
         with loading():
             for position, each in enumerate(arguments):
