@@ -19,11 +19,11 @@ export PYO3_PYTHON := $(abspath $(RUN))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test soak lint bench wheel develop format lock hooks clean rust-tools always
+.PHONY: help demo test soak lint bench bench-faults wheel develop format lock hooks clean rust-tools always
 
 help: ## list the verbs
 	@echo "flowyml: make VERB, where VERB is one of"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "PYTHON=... chooses the interpreter (3.11 or newer), ARGS=... is handed on by demo, test and bench."
 
 demo: $(VENV)/.built $(VENV)/.has-demo ## a year of real flights, one step a month, on process workers
@@ -49,6 +49,9 @@ lint: $(VENV)/.built $(VENV)/.has-lint ## formats, ruff, types, the layers, the 
 
 bench: $(VENV)/.built $(VENV)/.has-bench ## measure every backend beside its baselines; prints a table, writes JSON
 	$(RUN) benches/run.py $(ARGS)
+
+bench-faults: $(VENV)/.built $(VENV)/.has-peers ## the same faults for every pool that one could use instead; prints a table
+	$(RUN) benches/faults/run.py $(ARGS)
 
 wheel: $(VENV)/.ready rust-tools ## build the release wheel into dist/ and test it installed, outside the checkout
 	@.ci/wheel $(RUN) $(ARGS)

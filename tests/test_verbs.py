@@ -11,7 +11,21 @@ from pathlib import Path
 
 import pytest
 
-VERBS = {"help", "demo", "test", "soak", "lint", "bench", "wheel", "develop", "format", "lock", "hooks", "clean"}
+VERBS = {
+    "help",
+    "demo",
+    "test",
+    "soak",
+    "lint",
+    "bench",
+    "bench-faults",
+    "wheel",
+    "develop",
+    "format",
+    "lock",
+    "hooks",
+    "clean",
+}
 
 
 def run(*command: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
