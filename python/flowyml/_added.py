@@ -168,10 +168,6 @@ class Added:
         self.rows.append(row)
         self.reads.append(reads)
 
-    def is_produced(self, asset: str) -> bool:
-        """Tell whether a step of that name or with that output was added."""
-        return asset in self.numbers or any(asset in form.outputs for form in set(self.forms))
-
     def _copy_columns(self) -> None:
         """Leave the columns to the plan that reads them, so that a step added later does not change a result."""
         self.numbers, self.forms = dict(self.numbers), list(self.forms)

@@ -16,7 +16,7 @@ from flowyml.executors.contract import Executor
 from flowyml.forms import is_glob
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from typing import Literal
 
     from flowyml.steps import Step
@@ -37,7 +37,6 @@ _OUT_OF_SCOPE = frozenset(
         "docker_config",
     ]
 )
-_ITEMS_NOW = "they are given when the step is added: mapping over what a step produces is not built yet"
 # What somebody who names an executor means, by how the name begins.
 _NAMED_EXECUTORS = {
     "local": "LocalExecutor()",
@@ -103,29 +102,6 @@ def checked_params(params: Any, step: object) -> Mapping[str, Any]:
         if not isinstance(key, str):
             raise TypeError(f"params of step {name!r} must have parameter names as keys, got {key!r:.60}")
     return params
-
-
-def checked_items(items: Any, is_produced: Callable[[str], bool]) -> Sequence[Any]:
-    """Return the items of a map as a sequence of their own; a `range` as it is.
-
-    Args:
-        items: What was given.
-        is_produced: Tells whether some step has an output of that name.
-
-    Raises:
-        TypeError: If they are not iterable, or one string.
-    """
-    if isinstance(items, range):
-        return items
-    if isinstance(items, str) and is_produced(items):
-        raise TypeError(f"map() takes items, not the name of a step or asset, got {items!r}; {_ITEMS_NOW}")
-    if isinstance(items, (str, bytes)):
-        raise TypeError(
-            f"map() takes items one by one, got the {type(items).__name__} {items!r:.40}; use list(...) if you mean it"
-        )
-    if not hasattr(type(items), "__iter__") and not hasattr(type(items), "__getitem__"):
-        raise TypeError(f"map() takes an iterable of items, got {type(items).__name__} {items!r:.40}; {_ITEMS_NOW}")
-    return list(items)
 
 
 def checked_values(where: str, values: Any) -> dict[str, Any]:

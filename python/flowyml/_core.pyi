@@ -82,6 +82,11 @@ class Graph:
         """Return the first item of a node."""
     def count(self, node: int) -> int:
         """Return the number of items of a node; 4294967295 if it is known only at run time."""
+    def group(self, node: int) -> list[int]:
+        """Return the nodes that `Scheduler.expand(node)` gives items, in the order in which these follow each other.
+
+        The node itself is the first; empty if its length is known or another node's.
+        """
     def weight(self, node: int) -> int:
         """Return how many nodes are on the longest path from a node to a leaf, itself included."""
     def order(self) -> list[int]:

@@ -59,11 +59,11 @@ def _with_inputs(plan: Plan, dependencies: Sequence[Sequence[int]]) -> list[list
 
 def _kinds(plan: Plan) -> list[Hashable]:
     """Return what may be folded: steps of one declared step, as many items, like options; and inputs."""
-    by_form = {
-        form: (id(form.step), None if form.items is None else len(form.items), _alike(form.options), id(form.within))
-        for form in set(plan.forms)
-    }
-    return [*(by_form[form] for form in plan.forms), *("input" for _ in plan.undefined)]
+    mapped = plan.layout.mapped
+    by_form = {form: (id(form.step), _alike(form.options), id(form.within)) for form in set(plan.forms)}
+    lengths = (plan.length_of(node) if node in mapped else None for node in range(len(plan.forms)))
+    steps = ((by_form[form], length) for form, length in zip(plan.forms, lengths, strict=True))
+    return [*steps, *("input" for _ in plan.undefined)]
 
 
 def _in_order(groups: list[list[int]], waits: list[list[int]], count: int) -> list[int]:
@@ -81,14 +81,13 @@ def _box(
     if nodes[0] >= len(plan.names):
         return Box(first, first, dependencies, last, size, given=True)
     form = plan.forms[nodes[0]]
-    items = None if form.items is None else len(form.items)
     box = Box(
         first,
         form.step.name or first,
         dependencies,
         last,
         size,
-        items,
+        plan.length_of(nodes[0]),
         decides=_decides(form),
         groups=_groups(form.within),
     )

@@ -76,6 +76,7 @@ class Record:
         self.layout = run.layout
         self.values = run.values
         self.failures = run.failures
+        self.refused = run.refused
         scheduler = run.scheduler
         self.states = bytes(scheduler.item_count) if run.dry else scheduler.states().translate(_AT_THE_END)
         self.attempts = scheduler.attempts()
@@ -135,11 +136,11 @@ class Record:
     def has_trouble(self) -> bool:
         """Tell whether some item ended in another state than success, cached or skipped."""
         fine = (StepState.SUCCESS, StepState.CACHED, StepState.SKIPPED)
-        return sum(self.states.count(state.code) for state in fine) != len(self.states)
+        return sum(self.states.count(state.code) for state in fine) != len(self.states) or bool(self.refused)
 
     def counts(self) -> dict[str, int]:
-        """Return how many items are in each state that occurs."""
-        return _by_name(Counter(self.states))
+        """Return how many items are in each state that occurs; a step that failed without items counts as one."""
+        return _by_name(Counter(self.states) + Counter({CODES[StepState.FAILED]: len(self.refused)}))
 
     def tallies(self) -> list[Tally]:
         """Return how the steps ended, function by function, in the order in which each was added first."""
@@ -152,11 +153,13 @@ class Record:
                 counter[states[items.start]] += 1
             else:
                 counter.update(states[items.start : items.stop])
+                counter[CODES[StepState.FAILED]] += node in self.refused
         return [Tally(label, counter.total(), _by_name(counter)) for label, counter in groups.values()]
 
-    def own_failures(self) -> list[int]:
-        """Return the items that failed on their own account."""
-        return sorted(self.failures)
+    def own_failures(self) -> list[tuple[int, int | None]]:
+        """Return step and index of all that failed on its own account, in add order; an index of `None`: the step."""
+        items = map(self.layout.place_of, self.failures)
+        return sorted([*items, *((node, None) for node in self.refused)], key=lambda place: (place[0], place[1] or 0))
 
     def first_failure(self, items: range) -> int | None:
         """Return the first of these items that failed on its own account."""
@@ -219,8 +222,15 @@ class Record:
         return bytes(kept)
 
     def value_of(self, node: int, index: int | None = None) -> Any:
-        """Return the return value of a step or item; of a mapped step, the lazy list of its items' values."""
+        """Return the return value of a step or item; of a mapped step, the lazy list of its items' values.
+
+        Raises:
+            StepNotRunError: If there is none.
+        """
         if index is None and self.is_mapped(node):
+            if not self.items_of(node) and not self.empty_states[node].has_value:
+                reason, cause = self._why_no_items(node)
+                raise StepNotRunError(self.plan.names[node], reason) from cause
             return ItemValues(self, node)
         return self.value(self.layout.firsts[node] + (index or 0))
 
@@ -241,17 +251,31 @@ class Record:
 
     def _why_not(self, item: int) -> tuple[str, BaseException | None]:
         """Say why an item has no value, and return the exception that is the reason."""
-        state, failed = self.state(item), item
-        if state is StepState.UPSTREAM_FAILED:
-            culprit = self._culprit(self.node_of(item))
-            first = None if culprit is None else self.first_failure(self.items_of(culprit))
-            failed = item if first is None else first
-        error = self.failures.get(failed)
-        if error is None:
+        error = self.failures.get(item)
+        if error is not None:
+            return self._told(item, error), error
+        return self._why_not_run(self.node_of(item), self.state(item))
+
+    def _why_no_items(self, node: int) -> tuple[str, BaseException | None]:
+        error = self.refused.get(node)
+        if error is not None:
+            return cut(error_line(error)), error
+        return self._why_not_run(node, self.empty_states[node])
+
+    def _why_not_run(self, node: int, state: StepState) -> tuple[str, BaseException | None]:
+        """Say why a step did not run, from what failed before it."""
+        culprit = self._culprit(node) if state is StepState.UPSTREAM_FAILED else None
+        if culprit is not None and culprit in self.refused:
+            error = self.refused[culprit]
+            return f"it did not run, {self._called(culprit)} failed: {cut(error_line(error))}", error
+        first = None if culprit is None else self.first_failure(self.items_of(culprit))
+        if first is None:
             return _WHY_NOT.get(state, f"its state is {state}"), None
-        before = "" if failed == item else "it did not run, "
-        word = str(self.state(failed)).replace("_", " ")
-        return f"{before}step {self.item_name(failed)!r} {word}: {cut(error_line(error))}", error
+        return f"it did not run, {self._told(first, self.failures[first])}", self.failures[first]
+
+    def _told(self, item: int, error: BaseException) -> str:
+        word = str(self.state(item)).replace("_", " ")
+        return f"step {self.item_name(item)!r} {word}: {cut(error_line(error))}"
 
     def asset(self, name: str) -> Any:
         """Return the value of an asset.

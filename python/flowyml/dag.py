@@ -12,7 +12,7 @@ what no step produces counts as an input that the run has to give.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -21,6 +21,7 @@ from flowyml._order import add_order
 from flowyml._words import counted, listed, nearest
 from flowyml.errors import CycleError
 from flowyml.explain import Explanation, Traced, options_of
+from flowyml.layout import UNKNOWN
 from flowyml.report.graph import drawing
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ class Node:
         inputs: Assets that it reads, declared or not.
         outputs: Assets that it produces.
         params: Names of the parameters that `params` gives.
-        items: How many items a mapped step has.
+        mapped: Whether it is a mapped step.
+        items: How many items a mapped step has; `None` if only a run tells.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Node:
     inputs: list[str] = field(compare=False)
     outputs: list[str] = field(compare=False)
     params: list[str] = field(compare=False)
+    mapped: bool = field(compare=False)
     items: int | None = field(compare=False)
 
 
@@ -163,7 +166,8 @@ class DAG:
             options=options_of(plan, node),
             problems=(*traced.problems, *plan.problems.cycles_of(plan.names[node])),
             missing=tuple(traced.missing),
-            items=None if form.items is None else len(form.items),
+            mapped=plan.layout.is_mapped(node),
+            items=_known(plan.length_of(node)),
         )
 
     # -- pictures
@@ -191,7 +195,7 @@ class DAG:
     def to_networkx(self) -> nx.DiGraph[str]:
         """Return the graph as a `networkx.DiGraph` whose edges go from a step to those that wait for it.
 
-        Nodes have the attributes `step`, `inputs`, `outputs`, `params` and `items`.
+        Nodes have the attributes `step`, `inputs`, `outputs`, `params`, `mapped` and `items`.
 
         Raises:
             ImportError: If networkx is not installed.
@@ -201,7 +205,7 @@ class DAG:
         graph: nx.DiGraph[str] = nx.DiGraph(name=self.name)
         for name, node in self.nodes.items():
             graph.add_node(
-                name, step=node.step, inputs=node.inputs, outputs=node.outputs, params=node.params, items=node.items
+                name, **{each.name: getattr(node, each.name) for each in fields(node) if each.name != "name"}
             )
         graph.add_edges_from((before, name) for name, others in self.edges.items() for before in others)
         return graph
@@ -241,7 +245,8 @@ class DAG:
             inputs=Traced(plan, node, self._scope).assets,
             outputs=list(plan.assets_of(node)),
             params=list(form.keys),
-            items=None if form.items is None else len(form.items),
+            mapped=plan.layout.is_mapped(node),
+            items=_known(plan.length_of(node)),
         )
 
     def _before(self, node: int) -> AbstractSet[str]:
@@ -304,9 +309,14 @@ class DAG:
 
 def rehearsal(plan: Plan, scope: Scope, executor: str) -> str:
     """Return the text of a dry run: what would run, in which order."""
-    calls = counted(plan.layout.item_count, "call")
+    least = "at least " if plan.layout.waiting else ""
+    calls = f"{least}{counted(plan.layout.item_count, 'call')}"
     told = f"Dry run: {counted(len(plan.names), 'step')} ({calls}) would run on {executor}; nothing was run."
     return f"{DAG(plan, scope).visualize()}\n\n{told}"
+
+
+def _known(length: int | None) -> int | None:
+    return None if length == UNKNOWN else length
 
 
 class _Loose:

@@ -7,6 +7,7 @@ FlowymlError
 ├── StepError                              a step failed: raised by raise_for_failure()
 ├── OutputMismatchError                    a step returned something else than its declared outputs
 ├── StepTimeoutError (TimeoutError)        a step was over its time
+├── FanOutError                            what a mapped step was to run over is no list, or no two alike
 ├── WorkerLostError                        the process that ran a step died in it
 ├── RemoteError                            stands for an exception of a worker that cannot be rebuilt here
 ├── SerializationError                     a function, argument or result does not pickle
@@ -137,6 +138,25 @@ class StepTimeoutError(FlowymlError, TimeoutError):
     def __str__(self) -> str:
         """Name step and limit."""
         return f"step {self.step_name!r} took longer than its timeout of {self.timeout:g} s"
+
+
+class FanOutError(FlowymlError):
+    """A mapped step has no items: what it was to run over turned out to be no list, or lists of different lengths.
+
+    Args:
+        step_name: The mapped step.
+        reason: What was found, and which step produced it.
+    """
+
+    def __init__(self, step_name: str, reason: str) -> None:
+        """Keep the step and the reason."""
+        super().__init__(step_name, reason)
+        self.step_name = step_name
+        self.reason = reason
+
+    def __str__(self) -> str:
+        """Name the step and what was found."""
+        return f"step {self.step_name!r} cannot be mapped: {self.reason}"
 
 
 class WorkerLostError(FlowymlError):

@@ -16,9 +16,10 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowyml._words import listed
+from flowyml.layout import UNKNOWN
 from flowyml.options import NO_OPTIONS
 from flowyml.store.values import Gather, Items, Output, Present
-from flowyml.templates import ASSET, CHOICE, ITEM, PARAM, SPREAD, VIEW
+from flowyml.templates import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VIEW
 from flowyml.wiring import Wiring
 
 if TYPE_CHECKING:
@@ -98,8 +99,8 @@ class Traced:
     def _argument(self, name: str, kind: int, which: Any) -> Argument:
         if kind == PARAM:
             return Argument(name, "params")
-        if kind == ITEM:
-            return Argument(name, f"the item, one of {len(self._form.items or ()):,}")
+        if kind in {ITEM, KEPT}:
+            return self._item(name, which or 0)
         wiring = self._wiring
         if kind == CHOICE:
             chosen = self._argument(name, ASSET, which[0])
@@ -118,6 +119,24 @@ class Traced:
         asked = self._wiring.declared.get(name, name)
         route = self._wiring.routes.get(asked, []) if isinstance(asked, str) else []
         return ", ".join(map(_told_route, route)) or None
+
+    def _item(self, name: str, at: int) -> Argument:
+        """Say which part of an item an argument is."""
+        over, part = self._form.over, self._wiring.parts[at]
+        assert over is not None  # noqa: S101  it has items
+        source = over.columns[at].source
+        if not isinstance(part, int):
+            list_of = f" of {over.named(at)}" if len(over.columns) > 1 else ""
+            what = f"an item of run(inputs=), {source!r}," if isinstance(source, str) else f"the item{list_of},"
+            return Argument(name, f"{what} one of {len(part):,}")
+        assets = self._assets(part)
+        reference = self._reference(part)
+        if isinstance(reference, Items):
+            word = "an item" if over.product else "the item of the same index"
+            return Argument(name, f"{word} of step {self._plan.names[reference.node]!r}", assets)
+        if isinstance(reference, Gather):
+            return Argument(name, f"one of {len(assets):,} assets: {listed(assets)}", assets)
+        return Argument(name, f"an item of asset {assets[0]!r}, a list known at run time", assets)
 
     def _declaration(self, name: str) -> str:
         route = self._route(name)
@@ -169,7 +188,8 @@ class Traced:
         step, asset = self._plan.names[nodes[0]], assets[0]
         text = f"step {step!r}" if asset == step else f"asset {asset!r} of step {step!r}"
         if isinstance(reference, Items):
-            return f"list of the {len(self._plan.layout.items_of(reference.node)):,} results of {text}"
+            length = self._plan.length_of(reference.node)
+            return f"list of {'all' if length in {None, UNKNOWN} else f'the {length:,}'} results of {text}"
         return f"output of {text}" if asset == step else text
 
 
@@ -186,7 +206,8 @@ class Explanation:
         options: How it is run, where something was said about it.
         problems: What is wrong with it.
         missing: Parameters that `run` has to give.
-        items: How many items a mapped step has.
+        mapped: Whether it is a mapped step.
+        items: How many items a mapped step has; `None` if only a run tells.
     """
 
     step_name: str
@@ -197,6 +218,7 @@ class Explanation:
     options: Mapping[str, object]
     problems: tuple[str, ...]
     missing: tuple[str, ...]
+    mapped: bool
     items: int | None
 
     def __str__(self) -> str:
@@ -209,8 +231,9 @@ class Explanation:
 
     def _lines(self) -> Iterator[str]:
         yield f"Step {self.step_name!r}: {self.label}"
-        if self.items is not None:
-            yield f"  Mapped: runs once for each of {self.items:,} items"
+        if self.mapped:
+            known = "items known at run time" if self.items is None else f"{self.items:,} items"
+            yield f"  Mapped: runs once for each of {known}"
         yield f"  Arguments:{'' if self.arguments else ' none'}"
         for argument in self.arguments:
             yield f"    {argument.parameter}: {argument.source}"

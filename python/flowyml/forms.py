@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from flowyml.layout import Layout
     from flowyml.namespaces import Inside, Namespace
+    from flowyml.over import Over
     from flowyml.steps import Inputs, Step
 
 # The parts of a message about many steps that are wrong in the same way.
@@ -71,7 +72,7 @@ class Form:
         inputs: Declared inputs; where steps have reads of their own, those of the first step.
         outputs: Declared outputs; in a sub-pipeline, behind its prefix.
         after: Steps to wait for.
-        items: The items of a mapped step.
+        over: What a mapped step runs over.
         options: How it is run.
         within: The sub-pipeline that it is part of, where its names are looked up.
     """
@@ -82,7 +83,7 @@ class Form:
     inputs: Inputs | None = None
     outputs: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
-    items: Sequence[Any] | None = None
+    over: Over | None = None
     options: Options = NO_OPTIONS
     within: Namespace | None = None
 

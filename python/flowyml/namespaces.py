@@ -206,13 +206,15 @@ def reaches(names: Names, name: str, hidden: Container[int], *, declared: bool) 
 
 
 def needs_of(form: Form) -> Iterator[str]:
-    """Go through the names that a step may look up: its declared inputs and its parameters."""
+    """Go through the names that a step may look up: declared inputs, what it is mapped over, its parameters."""
     inputs = form.inputs
     if isinstance(inputs, str):
         yield inputs
     elif inputs is not None:
         for wanted in inputs.values() if hasattr(inputs, "values") else inputs:
             yield from (wanted,) if isinstance(wanted, str) else wanted
+    if form.over is not None:
+        yield from (column.source for column in form.over.columns if isinstance(column.source, str))
     yield from form.parameters
 
 

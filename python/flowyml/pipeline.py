@@ -15,7 +15,6 @@ from flowyml._added import NO_VALUES, NOTHING, Added
 from flowyml._arguments import (
     as_context,
     checked_executor,
-    checked_items,
     checked_mode,
     checked_params,
     checked_seed,
@@ -31,6 +30,7 @@ from flowyml.executors.local import LocalExecutor
 from flowyml.forms import Place
 from flowyml.hooks import Hooks
 from flowyml.options import OPTION_NAMES
+from flowyml.over import checked_over
 from flowyml.plan import Columns, Plan
 from flowyml.run import Run, execute
 from flowyml.steps import Step, checked_text
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from flowyml.dag import DAG
     from flowyml.executors.contract import Executor
     from flowyml.explain import Explanation
+    from flowyml.over import Lists
     from flowyml.result import PipelineResult
     from flowyml.retries import RetryConfig
     from flowyml.steps import Inputs
@@ -186,6 +187,8 @@ class Pipeline:
         step: Step[..., Any] | Callable[..., Any],
         items: Iterable[Any] | None = None,
         *,
+        over: Lists | None = None,
+        combine: Literal["zip", "product"] = "zip",
         name: str | None = None,
         params: Mapping[str, Any] | None = None,
         inputs: Inputs | None = None,
@@ -203,8 +206,13 @@ class Pipeline:
         Args:
             step: A step or anything callable; each item goes to its first parameter that `params` and named inputs
                 leave free.
-            items: The items: any iterable, read at once, so not what another step produces. A list is copied
-                (shallowly), a `range` is kept as it is.
+            items: The items: any iterable, read at once. A list is copied (shallowly), a `range` is kept as it is.
+            over: Instead of items the name of what holds them: an asset whose value is a list that only the run
+                knows, a mapped step (item i starts when item i there is finished), a glob, a name of `run(inputs=)`.
+                Or several of them, whose values go to one parameter each: the one of that name, else the next one that
+                is free; or by parameter, where a list of values may stand in place of a name.
+            combine: What an item is where there are several: "zip", the values side by side, of lists of one length;
+                or "product", all combinations in the order of `itertools.product`.
             name: As for `add_step`, like the other arguments.
             params: Values of the other parameters, the same for all items.
             inputs: Assets to read, the same for all items.
@@ -227,16 +235,20 @@ class Pipeline:
         >>> from flowyml import Pipeline
         >>> list(Pipeline("lengths").map(len, ["a", "bc", ""]).run()["len"])
         [1, 2, 0]
+        >>> pipeline = Pipeline("words").add_step(str.split, "words", {"self": "to be or"})
+        >>> pipeline = pipeline.map(len, over="words", name="lengths").map(hex, over="lengths", name="hexed")
+        >>> list(pipeline.run()["hexed"])
+        ['0x2', '0x2', '0x2']
         """
         if unknown:
-            raise TypeError(unknown_keywords("map()", unknown, ("items", *_STEP_KEYWORDS)))
+            raise TypeError(unknown_keywords("map()", unknown, ("items", "over", "combine", *_STEP_KEYWORDS)))
         frame = sys._getframe(1)  # noqa: SLF001
         place = Place(frame.f_code, frame.f_lasti)
         options = retry, condition, skip_if, run_if, timeout
         form = self._added.form(step, params, place, inputs=inputs, outputs=outputs, after=after, options=options)
         if len(form.outputs) > 1:
             raise ValueError(f"a mapped step has one output, the list of its results; got outputs={list(form.outputs)}")
-        form.items = checked_items(items, self._added.is_produced)
+        form.over = checked_over(items, over, combine, form.step.name)
         self._added.append(form, name, tuple((params or {}).values()))
         return self
 

@@ -18,7 +18,8 @@ from flowyml._core import Graph
 from flowyml.conditions import Guarded
 from flowyml.errors import CycleError, GraphError, PipelineValidationError
 from flowyml.forms import Assets, Form
-from flowyml.layout import Layout
+from flowyml.layout import UNKNOWN, Layout
+from flowyml.lengths import counts_of, item_by_item
 from flowyml.namespaces import enter, unneeded
 from flowyml.store.values import nodes_of
 from flowyml.wiring import Scope, Wired, wire
@@ -89,18 +90,19 @@ class Plan:
         self.name = name
         self.numbers, self.forms, self.rows, self.reads, self.namespaces = columns
         self.names = list(self.numbers)
-        self._counts = _counts(self.forms)
-        self.layout = Layout(len(self.forms), self._counts, _mapped(self.forms) if self._counts is not None else ())
-        self.assets = Assets(self.numbers, self.forms, self.layout)
+        mapped = _mapped(self.forms)
+        self.assets = Assets(self.numbers, self.forms, Layout(len(self.forms), None, mapped))
         self.templates: list[Template | None] = []
         self.references: dict[int, tuple[Reference, ...]] = {}
         self.used: set[str] = set()
         self._has_joins = self.has_timeouts = False
         self.undefined: dict[str, list[int]] = {}
         clashes = [*self.assets.problems(), *enter(self.assets, self.namespaces)]
+        self._counts = counts_of(self.forms, self.assets, scope) if mapped else None
+        self.layout = self.assets.layout = Layout(len(self.forms), self._counts, mapped)
         self.problems = Problems(self.names, self.forms, clashes)
         self.loose: Edges | None = None
-        edges = Edges(array("I"), array("I"))
+        edges = Edges(array("I"), array("I"), bytearray())
         self._wire(scope, edges)
         self.problems.sentences += unneeded(self.assets, self.namespaces)
         self.graph = self._build_graph(edges, strict=strict)
@@ -114,6 +116,12 @@ class Plan:
         template = self.templates[node]
         guarded = template is not None and isinstance(template.function, Guarded)
         return template.function if guarded else self.forms[node].step.func  # type: ignore[union-attr]
+
+    def length_of(self, node: int) -> int | None:
+        """Return how many items a mapped step has, or `UNKNOWN`; `None` for an ordinary step."""
+        if not self.layout.is_mapped(node):
+            return None
+        return UNKNOWN if node in self.layout.waiting else len(self.layout.items_of(node))
 
     def read_nodes(self) -> set[int]:
         """Return the steps whose values other steps read."""
@@ -132,6 +140,7 @@ class Plan:
     def _wire(self, scope: Scope, edges: Edges) -> None:
         done: dict[int, Wired] = {}
         append, reads = self.templates.append, self.reads
+        mapped: dict[int, Wired] = {}
         for node, form in enumerate(self.forms):
             wired, own, alike = done.get(id(form)), reads[node], None
             if wired is None:
@@ -147,9 +156,22 @@ class Plan:
                 self.problems.add(node, wired.problems)
                 for asset in wired.undefined:
                     self.undefined.setdefault(asset, []).append(node)
-            if wired.producers:
+            if wired.producers or wired.followed:
                 self.references[node], producers = alike or (wired.references, wired.producers)
                 edges.add(node, producers)
+            if form.over is not None:
+                mapped[node] = wired
+        self._follow(mapped, edges)
+
+    def _follow(self, mapped: dict[int, Wired], edges: Edges) -> None:
+        """Let mapped steps wait for those whose items theirs are made of: item by item where that can be."""
+        linked = item_by_item(mapped, self.layout)
+        for node, wired in mapped.items():
+            edges.add(node, wired.followed, elementwise=node in linked)
+            if wired.followed and node not in linked and self.forms[node].options.run_if == "any":
+                self.problems.add(
+                    node, ['runs over whole lists, which does not go with run_if="any": map item by item']
+                )
 
     def _wired(self, form: Form, scope: Scope, own: tuple[str, ...], *, without: int | None = None) -> Wired:
         wired = wire(form, self.assets, scope, own, without=without)
@@ -160,7 +182,7 @@ class Plan:
 
     def _build_graph(self, edges: Edges, *, strict: bool) -> Graph:
         try:
-            graph = Graph(self.names, self._counts, edges.dependents, edges.dependencies, None, self._joins())
+            graph = Graph(self.names, self._counts, edges.dependents, edges.dependencies, edges.kinds(), self._joins())
         except GraphError as error:
             self.problems.add_graph(error.problems)
             self.loose = edges
@@ -175,13 +197,20 @@ class Plan:
 
 
 class Edges(NamedTuple):
-    """Who waits for whom."""
+    """Who waits for whom; `elementwise` has a 1 for each that waits item by item, up to the last of those."""
 
     dependents: array[int]
     dependencies: array[int]
+    elementwise: bytearray
 
-    def add(self, node: int, producers: list[int]) -> None:
+    def kinds(self) -> bytes | None:
+        """Return 1 for each edge that is elementwise, else 0; `None` if none is."""
+        return bytes(self.elementwise.ljust(len(self.dependents), b"\0")) if self.elementwise else None
+
+    def add(self, node: int, producers: list[int], *, elementwise: bool = False) -> None:
         """Let a step wait for its producers."""
+        if elementwise:
+            self.elementwise.extend(bytes(len(self.dependents) - len(self.elementwise)) + b"\1" * len(producers))
         if len(producers) == 1:
             self.dependents.append(node)
             self.dependencies.append(producers[0])
@@ -190,15 +219,10 @@ class Edges(NamedTuple):
             self.dependencies.extend(producers)
 
 
-def _counts(forms: Sequence[Form]) -> array[int] | None:
-    """Return how many items each step has; `None` if all have one."""
-    if all(form.items is None for form in set(forms)):
-        return None
-    return array("I", [1 if form.items is None else len(form.items) for form in forms])
-
-
 def _mapped(forms: Sequence[Form]) -> frozenset[int]:
-    return frozenset(node for node, form in enumerate(forms) if form.items is not None)
+    if all(form.over is None for form in set(forms)):
+        return frozenset()
+    return frozenset(node for node, form in enumerate(forms) if form.over is not None)
 
 
 class Problems:

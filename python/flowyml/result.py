@@ -80,7 +80,7 @@ class PipelineResult:
         return self._first_failed(None)
 
     def _first_failed(self, most: int | None) -> list[StepResult]:
-        return [_result_of(self._record, item) for item in self._record.own_failures()[:most]]
+        return [StepResult(self._record, *place) for place in self._record.own_failures()[:most]]
 
     def __getitem__(self, name: str) -> Any:
         """Return an asset, or else a step's whole return value, or that of one item: `result["name[3]"]`.
@@ -118,7 +118,7 @@ class PipelineResult:
         failed = self._first_failed(1)
         if not failed:
             raise StepError(self.pipeline_name, self.state, "the run was interrupted")
-        first, others = failed[0], len(self._record.failures) - 1
+        first, others = failed[0], len(self._record.own_failures()) - 1
         raise StepError(first.step_name, str(first.state), first.error_line, others) from first.exception
 
     def summary(self) -> str:
@@ -221,6 +221,8 @@ class StepResult:
         failures, items = self._record.failures, self._items
         if len(items) == 1:
             return failures.get(items[0])
+        if not items:
+            return self._record.refused.get(self._node)
         first = self._record.first_failure(items)
         return None if first is None else failures[first]
 
@@ -309,10 +311,6 @@ class StepResult:
         if len(items) == 1:
             return items if attempts[items[0]] else ()
         return [item for item in items if attempts[item]]
-
-
-def _result_of(record: Record, item: int) -> StepResult:
-    return StepResult(record, *record.layout.place_of(item))
 
 
 class _ItemResults(Sequence[StepResult]):

@@ -31,6 +31,7 @@ from flowyml._words import counted, cut, nearest
 from flowyml.conditions import Skipped
 from flowyml.errors import ExecutorError, RunInterrupted, StepTimeoutError
 from flowyml.events import Events
+from flowyml.expansion import Expansion
 from flowyml.result import PipelineResult
 from flowyml.state import FAILED, SKIPPED, STATES, SUCCESS, TIMED_OUT
 from flowyml.store.values import Values, split_outputs
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from flowyml.hooks import Hooks
     from flowyml.pipeline import Pipeline
     from flowyml.plan import Plan
+    from flowyml.store.values import Reference
     from flowyml.templates import Template
 
     class Reported(Protocol):
@@ -79,6 +81,8 @@ class Run:
         seed: Seeds the random generators of each step; see `seeding.py`.
 
     Attributes:
+        tables: For each mapped step its items; see `expansion.py`.
+        refused: Mapped steps that failed without items, with the reason.
         call: Calls the step of an item in this process and returns its value.
         claim: Takes up to `limit` ready items for a worker, as `Scheduler.claim` does.
         one_by_one: Items are claimed one at a time, so a worker should not have any beyond the one it is at.
@@ -120,6 +124,10 @@ class Run:
         self.one_by_one = False
         self.events: Events | None = None
         self.node_of = self.layout.node_of()
+        self._expansion = Expansion(plan, self.layout, self.values, self.scheduler, self.node_of)
+        self.tables, self.refused = self._expansion.tables, self._expansion.refused
+        if self.layout.waiting:
+            self._expansion.go_on()
         self.call = self._caller() if seed is None else self._seeding_caller()
         self.started_at = datetime.now(UTC)
         self.started = time.monotonic()
@@ -160,6 +168,8 @@ class Run:
             failed = self._complete_with_failures(batch, position, report)
         else:
             self._end(batch, position, report.start, report.ends, None)
+        if self.layout.waiting and not (failed and self.fail_fast):
+            failed += self._expansion.go_on()
         if failed and self.fail_fast:
             self.cancel()
         if self._releases:
@@ -272,6 +282,7 @@ class Run:
         """Return what came of a run that was interrupted; threads that are still in a step no longer reach it."""
         self.interrupted = True
         self.cancel()
+        self._expansion.end()
         self.values.raw = list(self.values.raw)
         result = self.result()
         self.failures = {}
@@ -306,13 +317,22 @@ class Run:
         """Return the arguments of an item's step in call order; `read` gives the value of a reference."""
         plan, node = self.plan, self.node_of[item]
         template: Any = plan.templates[node]
-        value = None if template.items is None else template.items[item - self.layout.firsts[node]]
+        value = None if template.over is None else self.tables[node][item - self.layout.firsts[node]]
         return template.assemble(plan.rows[node], value, plan.references.get(node, ()), read or self.values.argument)  # type: ignore[no-any-return]
+
+    def kept_at(self, item: int, column: int | None) -> Reference:
+        """Return what points at the value of another step that an item of a mapped step consists of, or is."""
+        node = self.node_of[item]
+        table: Any = self.tables[node]
+        index = item - self.layout.firsts[node]
+        if column is None:
+            return table.reference(index)  # type: ignore[no-any-return]
+        return table.columns[column].reference(table.position(column, index))  # type: ignore[no-any-return]
 
     def _call_general(self, template: Template, node: int, item: int) -> Any:
         value = None
-        if template.items is not None:
-            value = template.items[item - self.layout.firsts[node]]
+        if template.over is not None:
+            value = self.tables[node][item - self.layout.firsts[node]]
             if template.single:
                 return template.function(value)
         references = self.plan.references.get(node, ())
@@ -359,11 +379,13 @@ def _seeded(run: Run) -> contextlib.AbstractContextManager[None]:
 
 def _log_failures(run: Run) -> None:
     failures, scheduler = run.failures, run.scheduler
-    first = [
-        cut(f"  {run.item_name(item)} ({STATES[scheduler.state(item)]}): {error_line(failures[item])}")
+    told = [f"  {run.plan.names[node]} (failed): {error_line(error)}" for node, error in sorted(run.refused.items())]
+    told += [
+        f"  {run.item_name(item)} ({STATES[scheduler.state(item)]}): {error_line(failures[item])}"
         for item in sorted(failures)[:_SHOWN_FAILURES]
     ]
-    more = len(failures) - len(first)
+    first = list(map(cut, told[:_SHOWN_FAILURES]))
+    more = len(failures) + len(run.refused) - len(first)
     _log.error(
         "pipeline %r: %s failed, result.success is False\n%s%s",
         run.plan.name,
@@ -377,7 +399,7 @@ def _how_many(run: Run) -> str:
     """Return how many steps failed, and how many items of mapped ones."""
     nodes = [run.node_of[item] for item in run.failures]
     mapped = [node for node in nodes if run.layout.is_mapped(node)]
-    steps = len(nodes) - len(mapped)
+    steps = len(nodes) - len(mapped) + len(run.refused)
     parts = [counted(steps, "step")] if steps or not mapped else []
     if mapped:
         parts.append(f"{counted(len(mapped), 'item')} of {counted(len(set(mapped)), 'mapped step')}")

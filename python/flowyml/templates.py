@@ -18,9 +18,24 @@ from flowyml.store.values import MISSING, Gather, Items, Outputs, Reference
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from flowyml.over import Over
+
 # Where an argument comes from; the second half of a source says which. A choice is an asset, or in a join the default
-# of its parameter where the asset has no value. A view is what a decision sees of the steps before it.
-PARAM, ITEM, ASSET, VALUE, SPREAD, CHOICE, VIEW = range(7)
+# of its parameter where the asset has no value. A view is what a decision sees of the steps before it. An item is the
+# mapped step's item itself or one of the values that it consists of; one that is kept is another step's value.
+PARAM, ITEM, ASSET, VALUE, SPREAD, CHOICE, VIEW, KEPT = range(8)
+
+
+class Columns(NamedTuple):
+    """What the items of a mapped step are made of.
+
+    Attributes:
+        over: What was said about it.
+        parts: For each of its columns the values, or the place of the reference to them.
+    """
+
+    over: Over
+    parts: tuple[Sequence[Any] | int, ...]
 
 
 @dataclass(slots=True, eq=False)
@@ -32,6 +47,7 @@ class Template:
         sources: `(kind, which)` of each argument in call order; the last `len(keywords)` are passed by keyword.
         keywords: Names of the arguments that are passed by keyword.
         outputs: Declared outputs, if there are two or more.
+        over: What the items of a mapped step are made of.
         direct: The parameters, as given, are the positional arguments: nothing has to be assembled.
         single: The item of a mapped step is the only argument.
     """
@@ -40,15 +56,15 @@ class Template:
     sources: tuple[tuple[int, Any], ...]
     keywords: tuple[str, ...]
     outputs: tuple[str, ...]
-    items: Sequence[Any] | None
+    over: Columns | None
     direct: bool = field(init=False)
     single: bool = field(init=False)
 
     def __post_init__(self) -> None:
         """See which short cut applies."""
         plain = not self.keywords and not self.outputs
-        self.direct = plain and all(s == (PARAM, k) for k, s in enumerate(self.sources)) and self.items is None
-        self.single = plain and self.sources == ((ITEM, None),)
+        self.direct = plain and all(s == (PARAM, k) for k, s in enumerate(self.sources)) and self.over is None
+        self.single = plain and self.sources in (((ITEM, None),), ((KEPT, None),))
 
     def assemble(self, row: tuple[Any, ...], item: Any, references: Sequence[Reference], read: Any) -> list[Any]:
         """Return the arguments in call order; `read` turns a reference into a value."""
@@ -60,8 +76,8 @@ class Template:
                 arguments.append(read(references[which]))
             elif kind == VALUE:
                 arguments.append(which)
-            elif kind == ITEM:
-                arguments.append(item)
+            elif kind in {ITEM, KEPT}:
+                arguments.append(item if which is None else item[which])
             elif kind == CHOICE:
                 value = read(references[which[0]])
                 arguments.append(which[1] if value is MISSING else value)

@@ -21,14 +21,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flowyml._coroutines import blocking
-from flowyml._words import listed
+from flowyml._words import counted, listed
 from flowyml.conditions import Guards
 from flowyml.contexts import Context
 from flowyml.control import Before, Decision
 from flowyml.forms import is_glob
+from flowyml.layout import UNKNOWN
 from flowyml.namespaces import Inside, inside, names_of, reaches
+from flowyml.over import as_items
 from flowyml.store.values import Gather, Items, Output, Present, Reference
-from flowyml.templates import ASSET, CHOICE, ITEM, PARAM, SPREAD, VALUE, VIEW, Template, View
+from flowyml.templates import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VALUE, VIEW, Columns, Template, View
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Sequence
@@ -50,6 +52,7 @@ class Wired:
         template: How the function is called; `None` if something is wrong.
         references: What the arguments that are read from assets refer to.
         producers: The steps to wait for.
+        followed: Mapped steps whose items those of this one are made of, if nothing else is read of them.
         own_risk: Steps that this wiring reads without naming them: one that is among them must not read itself.
         slots: For each declared input that is one asset, where it stands in `references` and in `producers`.
         problems: What is wrong.
@@ -61,11 +64,18 @@ class Wired:
     template: Template | None
     references: tuple[Reference, ...]
     producers: list[int]
+    followed: list[int]
     own_risk: frozenset[int]
     slots: dict[int, tuple[int, int]]
     problems: list[str]
     undefined: list[str]
     used: set[str]
+
+    @property
+    def is_all_followed(self) -> bool:
+        """Whether all that the items are made of are items of other steps."""
+        over = None if self.template is None else self.template.over
+        return over is not None and len(over.parts) == len(self.followed)
 
     def with_reads(self, reads: tuple[str, ...]) -> tuple[tuple[Reference, ...], list[int]] | None:
         """Return references and producers of a step that has these inputs instead; `None` if it differs in more."""
@@ -75,7 +85,7 @@ class Wired:
         references, producers = list(self.references), list(self.producers)
         for position, asset in enumerate(reads):
             found = assets.find(asset)
-            if found is None or assets.forms[found[0]].items is not None:
+            if found is None or assets.forms[found[0]].over is not None:
                 return None
             at, producer = self.slots[position]
             references[at] = assets.reference(found)
@@ -98,6 +108,7 @@ class Scope:
     context: Mapping[str, Any]
     complete: bool
     overlay: Collection[str] = ()
+    _listed: dict[int, tuple[Any, Sequence[Any]]] = field(default_factory=dict)
     _inner: dict[Namespace, Scope] = field(default_factory=dict)
 
     def inside(self, namespace: Namespace | None) -> Scope:
@@ -110,6 +121,17 @@ class Scope:
             context = Context(**{**around, **namespace.context, **overlay})
             self._inner[namespace] = Scope(self.inputs, context, self.complete, self.overlay)
         return self._inner[namespace]
+
+    def items(self, value: Any) -> Sequence[Any]:
+        """Return a value as the items of a map, read once.
+
+        Raises:
+            TypeError: If it is no list of items.
+        """
+        known = self._listed.get(id(value))
+        if known is None:
+            known = self._listed[id(value)] = (value, as_items(value))
+        return known[1]
 
     def find(self, name: str) -> tuple[int, Any] | None:
         """Return a value source for a parameter, or `None`."""
@@ -177,6 +199,8 @@ class Wiring:
         self.missing: list[str] = []
         self.undefined: list[str] = []
         self.producers: list[int] = []
+        self.followed: list[int] = []
+        self.parts: list[Sequence[Any] | int] = []
         self.own_risk: set[int] = set()
         self.slots: dict[int, tuple[int, int]] = {}
         self.problems: list[str] = []
@@ -188,7 +212,7 @@ class Wiring:
         if isinstance(self.form.step.func, Decision):
             self._take_view()
         if self.signature.readable:
-            self._take_item()
+            self._take_items()
             self._take_inputs()
         else:
             self._take_by_position()
@@ -201,6 +225,7 @@ class Wiring:
             None if self.problems else self._template(),
             tuple(self.references),
             self.producers,
+            self.followed,
             frozenset(self.own_risk),
             self.slots,
             self.problems,
@@ -258,18 +283,95 @@ class Wiring:
                 params[name] = source[1]
         return tuple(given)
 
-    def _take_item(self) -> None:
-        """The item of a map goes to the first parameter that is free, by position if there is such a one."""
-        if self.form.items is None:
-            return
+    def _take_items(self) -> None:
+        """The values of the items go to their parameters: those named, then one of an asset's name, then any free."""
+        columns = self.form.over.columns if self.form.over else ()
+        sources = [self.column(column.source) for column in columns]
+        self._compare_lengths()
+        wanted = [column.parameter or self._named_like(column.source) for column in columns]
+        for parameter, column, source in zip(wanted, columns, sources, strict=True):
+            if parameter is not None:
+                self._give_item(parameter, source, column.parameter)
+        for parameter, column, source in zip(wanted, columns, sources, strict=True):
+            if parameter is None:
+                self._give_free(column.source, source)
+
+    def _named_like(self, source: Any) -> str | None:
+        free = isinstance(source, str) and source in self.own.names and source not in self.sources
+        return source if free and source not in self._named_inputs() else None
+
+    def _give_item(self, parameter: str, source: tuple[int, Any], declared: str | None) -> None:
+        if declared and not self.signature.takes(parameter):
+            self.problems.append(f"unknown parameter {parameter!r} in over{self._takes(parameter)}")
+        elif parameter in self.sources:
+            self.problems.append(f"parameter {parameter!r} is given by params, and by over")
+        else:
+            self.sources[parameter] = source
+
+    def _give_free(self, wanted: Any, source: tuple[int, Any]) -> None:
+        """Take the first parameter that is free, by position if there is such a one."""
         signature, named = self.signature, self._named_inputs()
         free = [name for name in self.own.names if name not in self.sources and name not in named]
         if free and (free[0] in signature.positional or not signature.var_positional):
-            self.sources[free[0]] = (ITEM, None)
+            self.sources[free[0]] = source
         elif signature.var_positional:
-            self.spread.append((ITEM, None))
+            self.spread.append(source)
         else:
-            self.problems.append("no parameter is left for the items of the map")
+            of = f" of {wanted!r}" if isinstance(wanted, str) else " of the map"
+            self.problems.append(f"no parameter is left for the items{of}")
+
+    def column(self, wanted: str | Sequence[Any]) -> tuple[int, Any]:
+        """Return how an item reads a list that the step runs over, and note where the list comes from."""
+        assert self.form.over is not None  # noqa: S101  only mapped steps have columns
+        at, place = len(self.producers), len(self.parts)
+        which = place if len(self.form.over.columns) > 1 else None
+        if not isinstance(wanted, str):
+            self.parts.append(wanted)
+            return ITEM, which
+        source = self._source(wanted)
+        if source is None or source[0] == VALUE:
+            self.parts.append(self._run_items(wanted, source[1]) if source else ())
+            return ITEM, which
+        self.parts.append(source[1])
+        reference = self._reference(source[1])
+        if isinstance(reference, Items) and not self.form.over.product:
+            self.followed += self.producers[at:]
+            del self.producers[at:]
+        elif self.joins and not isinstance(reference, (int, Output)):
+            self.problems.append('runs over whole lists, which does not go with run_if="any": map item by item')
+        return ITEM if isinstance(reference, (int, Output)) else KEPT, which
+
+    def _compare_lengths(self) -> None:
+        """Lengths that are known differ before anything runs; the others are compared in the run."""
+        over = self.form.over
+        lengths = {at: length for at, part in enumerate(self.parts) if (length := self._length(part)) is not None}
+        if over is None or not lengths or self.problems:
+            return
+        if not over.product and len(set(lengths.values())) > 1:
+            told = (f"{over.named(at)} has {counted(length, 'item')}" for at, length in lengths.items())
+            self.problems.append(f"cannot zip lists of different lengths: {', '.join(told)}")
+        elif over.count([*lengths.values()]) >= UNKNOWN:
+            self.problems.append(f"is mapped over {over.count([*lengths.values()]):,} items, more than {UNKNOWN - 1:,}")
+
+    def _length(self, part: Sequence[Any] | int) -> int | None:
+        if not isinstance(part, int):
+            return len(part)
+        reference = self._reference(part)
+        if isinstance(reference, Items):
+            waits = reference.node in self._whole[0].layout.waiting
+            return None if waits else len(self._whole[0].layout.items_of(reference.node))
+        return len(reference.references) if isinstance(reference, Gather) else None
+
+    def _reference(self, place: int) -> Any:
+        reference = self.references[place]
+        return reference.reference if isinstance(reference, Present) else reference
+
+    def _run_items(self, name: str, value: Any) -> Sequence[Any]:
+        try:
+            return self.scope.items(value)
+        except TypeError as error:
+            self.problems.append(f"runs over {name!r}, which must be a list of items, and is {error}")
+            return ()
 
     def _named_inputs(self) -> set[str]:
         if self.inputs is None:
@@ -379,8 +481,7 @@ class Wiring:
         extras = {name: source for name, source in self.sources.items() if name in self.signature.names}
         self.spread = [source for name, source in self.sources.items() if name not in extras]
         self.sources = extras
-        if self.form.items is not None:
-            self.spread.append((ITEM, None))
+        self._spread_items()
         inputs = self.inputs
         if isinstance(inputs, Mapping):
             self.problems.append("the function does not tell its parameters: give inputs as a list, in order")
@@ -391,6 +492,13 @@ class Wiring:
                 self.problems.append(
                     'the function does not tell its parameters: with run_if="any" give it a glob, a list'
                 )
+
+    def _spread_items(self) -> None:
+        for parameter, source in self.form.over.columns if self.form.over else ():
+            self.spread.append(self.column(source))
+            if parameter is not None:
+                self.problems.append("the function does not tell its parameters: give over as a list, in order")
+        self._compare_lengths()
 
     def _take_after(self) -> None:
         for name in self.form.after:
@@ -553,7 +661,8 @@ class Wiring:
         sources, keywords = self._in_call_order()
         func = self.form.step.func
         function = self.guards.guarded(func, self.explicit) if self.guards else blocking(func)
-        return Template(function, sources, keywords, self._several_outputs(), self.form.items)
+        over = Columns(self.form.over, tuple(self.parts)) if self.form.over else None
+        return Template(function, sources, keywords, self._several_outputs(), over)
 
     def _several_outputs(self) -> tuple[str, ...]:
         return self.form.parts if len(self.form.outputs) > 1 else ()

@@ -106,6 +106,10 @@ impl Graph {
         Ok(self.0.count(self.node(node)?))
     }
 
+    fn group(&self, node: u32) -> PyResult<Vec<u32>> {
+        Ok(self.0.group(self.node(node)?).to_vec())
+    }
+
     fn weight(&self, node: u32) -> PyResult<u32> {
         Ok(self.0.weight(self.node(node)?))
     }

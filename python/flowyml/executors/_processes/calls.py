@@ -19,7 +19,7 @@ from flowyml.executors._processes import wire
 from flowyml.executors._processes.payload import Payload, build_payload
 from flowyml.executors._processes.values import dump_value, load_value
 from flowyml.store.values import MISSING
-from flowyml.templates import ASSET, CHOICE, ITEM, PARAM, SPREAD, VIEW
+from flowyml.templates import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VIEW
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -155,7 +155,7 @@ class CallWriter:
         if template.outputs:
             return None
         if first is not None and template.single:
-            values = list(template.items[first : first + stretch.length])  # type: ignore[index]
+            values = list(self._run.tables[stretch.node][first : first + stretch.length])
         elif template.direct and len(template.sources) == 1:
             values = [row[0] for row in self._plan.rows[stretch.node : stretch.node + stretch.length]]
         else:
@@ -175,12 +175,15 @@ class CallWriter:
     def _arguments(self, message: Message, template: Template, node: int, index: int) -> list[Any]:
         run, row = self._run, self._plan.rows[node]
         references = self._plan.references.get(node, ())
+        item: Any = None if template.over is None else run.tables[node][index]
         arguments: list[Any] = []
         for kind, which in template.sources:
             if kind == PARAM:
                 arguments.append(self._encoded(message, row[which], node))
             elif kind == ITEM:
-                arguments.append(self._encoded(message, template.items[index], node))  # type: ignore[index]
+                arguments.append(self._encoded(message, item if which is None else item[which], node))
+            elif kind == KEPT:
+                arguments.append(wire.slim(item if which is None else item[which], message.segments))
             elif kind == ASSET:
                 arguments.append(wire.slim(run.values.argument(references[which]), message.segments))
             elif kind == CHOICE:

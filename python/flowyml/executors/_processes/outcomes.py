@@ -12,7 +12,7 @@ from flowyml.executors._processes import wire
 from flowyml.executors._processes.failure import unpack_exception
 from flowyml.executors._processes.values import load_value
 from flowyml.store.values import Outputs, Present
-from flowyml.templates import ASSET, CHOICE
+from flowyml.templates import ASSET, CHOICE, KEPT, VALUE
 
 if TYPE_CHECKING:
     from flowyml.executors._processes.member import Member, Posting
@@ -118,14 +118,17 @@ class Outcomes:
         """Say where an argument that does not load comes from."""
         run, node = self._run, self._run.node_of[item]
         template = run.plan.templates[node]
-        kind, which = template.sources[argument] if template and argument < len(template.sources) else (None, None)
-        if kind == CHOICE and which is not None:
-            kind, which = ASSET, which[0]
-        if kind == ASSET and which is not None:
-            reference = run.plan.references[node][which]
-            reference = reference.reference if isinstance(reference, Present) else reference
-            if isinstance(reference, int):
-                return f"step {run.item_name(reference)!r}"
+        sources: Any = template.sources if template is not None else ()
+        kind, which = sources[argument] if argument < len(sources) else (VALUE, None)
+        reference: Any = None
+        if kind == KEPT:
+            reference = run.kept_at(item, which)
+        elif kind in {ASSET, CHOICE}:
+            place: Any = which if kind == ASSET else which[0]  # type: ignore[index]
+            reference = run.plan.references[node][place]
+        reference = reference.reference if isinstance(reference, Present) else reference
+        if isinstance(reference, int):
+            return f"step {run.item_name(reference)!r}"
         return f"an argument of step {run.item_name(item)!r}"
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from flowyml._words import counted
+from flowyml.layout import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,7 +23,7 @@ class Box(NamedTuple):
         dependencies: The boxes that it waits for, by position.
         last: Name of the last of several steps.
         size: How many steps it stands for.
-        items: How many items a mapped step has (each, if there are several).
+        items: How many items a mapped step has (each, if there are several); `UNKNOWN` if only a run tells.
         given: Whether it is an input that `run(inputs=)` has to give, and no step.
         groups: The sub-pipelines that it is in, by their whole names, from the outmost to the inmost.
         decides: Whether it is a decision between steps.
@@ -68,15 +69,20 @@ class Box(NamedTuple):
     def _many(self) -> str:
         what = "run inputs" if self.given else self.label
         if self.size > 1:
-            each = "" if self.items is None else f", {counted(self.items, 'item')} each"
+            each = "" if self.items is None else f", {told(self.items)} each"
             return f"{self.size:,} x {what}{each}"
         if self.items is not None:
-            return f"{counted(self.items, 'item')}{self.of(' of ')}"
+            return f"{told(self.items)}{self.of(' of ')}"
         return "run input" if self.given else ""
 
     def of(self, before: str = "") -> str:
         """Return what the step was declared as, where that is not its name."""
         return "" if self.label in {self.first, "", "lambda"} else f"{before}{self.label}"
+
+
+def told(items: int) -> str:
+    """Return a number of items in words."""
+    return "items known at run time" if items == UNKNOWN else counted(items, "item")
 
 
 @dataclass(frozen=True, slots=True)

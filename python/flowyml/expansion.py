@@ -1,0 +1,162 @@
+"""Expansion: the items of mapped steps in a run, and lengths that only a run tells.
+
+```
+run ──a step is complete──▶ Expansion.go_on() ──▶ which lists are there now: count them, compare them
+                                               ├─▶ layout, values and scheduler get the items
+                                               └─▶ or the step is refused: it fails without items
+```
+
+A list that a step produced is loaded once, here, and taken apart; values of other mapped steps stay as they are kept.
+Any thread may come; one at a time expands. The module does not know who runs the items.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from flowyml._words import counted
+from flowyml.errors import FanOutError
+from flowyml.layout import UNKNOWN
+from flowyml.over import as_items
+from flowyml.state import STATES, StepState
+from flowyml.store.values import MISSING, Gather, Items, KeptItems, KeptParts, Present
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flowyml._core import Scheduler
+    from flowyml.layout import Layout
+    from flowyml.plan import Plan
+    from flowyml.store.values import Values
+    from flowyml.templates import Columns
+
+
+class Expansion:
+    """The items of the mapped steps of one run.
+
+    Args:
+        plan: What is run.
+        layout: Which items each step has; grows.
+        values: The run's values; grow.
+        scheduler: Says which lengths are due, and is told them.
+        node_of: The step of each item; grows.
+
+    Attributes:
+        tables: For each mapped step its items, by index; tuples where they consist of several values.
+        refused: What kept a step from having items.
+    """
+
+    def __init__(
+        self, plan: Plan, layout: Layout, values: Values, scheduler: Scheduler, node_of: Sequence[int]
+    ) -> None:
+        """Prepare the items of the steps whose length is known."""
+        self._plan, self._layout, self._values, self._scheduler = plan, layout, values, scheduler
+        self._node_of: Any = node_of
+        self._lock = threading.Lock()
+        self._over = False
+        self.tables: dict[int, Sequence[Any]] = {}
+        self.refused: dict[int, BaseException] = {}
+        for node in layout.mapped:
+            if node not in layout.waiting:
+                self._set_table(node, self._columns(node))
+
+    def go_on(self) -> int:
+        """Give their items to the steps whose lengths are due; return how many of them failed."""
+        failed = len(self.refused)
+        for node in self._scheduler.take_expandable():
+            with self._lock:
+                if not self._over:
+                    self._expand(node)
+        return len(self.refused) - failed
+
+    def end(self) -> None:
+        """Give nobody items any more: the run is over, whoever is still in a step."""
+        with self._lock:
+            self._over = True
+
+    def _expand(self, node: int) -> None:
+        try:
+            columns = self._columns(node)
+            count = self._count(node, columns)
+        except _NothingThereError as error:
+            self._refuse(node, error.state)
+        except Exception as error:  # noqa: BLE001  whatever the lists do when they are read is the step's failure
+            self.refused[node] = error
+            self._refuse(node, StepState.FAILED)
+        else:
+            self._grow(node, columns, count)
+
+    def _grow(self, node: int, columns: list[Sequence[Any]], count: int) -> None:
+        """Make room first: once the scheduler knows the items, other threads may run them."""
+        followers = self._plan.graph.group(node)
+        self._layout.grow(followers, count)
+        for each in followers:
+            self._node_of.extend([each] * count)
+            self._values.raw.extend([MISSING] * count)
+            self._set_table(each, columns if each == node else self._columns(each))
+        self._scheduler.expand(node, count, time.monotonic())
+
+    def _refuse(self, node: int, state: StepState) -> None:
+        self._scheduler.refuse(node, state.code, time.monotonic())
+
+    def _set_table(self, node: int, columns: list[Sequence[Any]]) -> None:
+        self.tables[node] = self._over_of(node).over.table(columns)
+
+    def _over_of(self, node: int) -> Columns:
+        template = self._plan.templates[node]
+        assert template is not None and template.over is not None  # noqa: S101, PT018  a mapped step of a valid plan
+        return template.over
+
+    def _columns(self, node: int) -> list[Sequence[Any]]:
+        over = self._over_of(node)
+        references = self._plan.references.get(node, ())
+        return [
+            self._column(node, at, references[part]) if isinstance(part, int) else part
+            for at, part in enumerate(over.parts)
+        ]
+
+    def _column(self, node: int, at: int, reference: Any) -> Sequence[Any]:
+        reference = reference.reference if isinstance(reference, Present) else reference
+        if isinstance(reference, Items):
+            return KeptItems(self._values, self._layout.items_of(reference.node))
+        if isinstance(reference, Gather):
+            return KeptParts(self._values, reference.references)
+        value = self._values.load(reference)
+        item = reference if isinstance(reference, int) else reference.item
+        if value is MISSING:
+            raise _NothingThereError(self._scheduler.state(item))
+        try:
+            return as_items(value)
+        except TypeError as error:
+            name = self._over_of(node).over.columns[at].source
+            producer = self._plan.item_name(*self._layout.place_of(item))
+            raise FanOutError(
+                self._plan.names[node], f"{name!r}, which step {producer!r} produced, is {error}"
+            ) from None
+
+    def _count(self, node: int, columns: list[Sequence[Any]]) -> int:
+        """Return how many items there are.
+
+        Raises:
+            FanOutError: If lengths differ in a zip, or a product is too large.
+        """
+        over, lengths = self._over_of(node).over, [len(column) for column in columns]
+        if not over.product and len(set(lengths)) > 1:
+            told = (f"{over.named(at)} has {counted(length, 'item')}" for at, length in enumerate(lengths))
+            raise FanOutError(self._plan.names[node], f"the lists have different lengths: {', '.join(told)}")
+        count = over.count(lengths)
+        if self._layout.item_count + count * len(self._plan.graph.group(node)) >= UNKNOWN:
+            raise FanOutError(self._plan.names[node], f"{count:,} items are more than a run can have")
+        return count
+
+
+class _NothingThereError(Exception):
+    """A join was to be mapped over a list, and the list is not there."""
+
+    def __init__(self, state: int) -> None:
+        super().__init__(state)
+        of_producer = STATES[state]
+        alike = of_producer in {StepState.SKIPPED, StepState.CANCELLED}
+        self.state = of_producer if alike else StepState.UPSTREAM_FAILED
