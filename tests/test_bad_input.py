@@ -13,6 +13,7 @@ import pytest
 
 from flowyml import (
     Context,
+    CycleError,
     LocalExecutor,
     ParallelExecutor,
     Pipeline,
@@ -247,32 +248,106 @@ MAPS: dict[str, Wrong] = {
     "a string of items": (
         lambda: pipeline().map(use, "abc"),
         TypeError,
-        r"items one by one, got the str 'abc'; use list\(\.\.\.\)",
+        r"items one by one, got the str 'abc'; over='abc' runs over what a step produces, list\(\.\.\.\) over letters",
     ),
     "items that are no iterable": (
         lambda: pipeline().map(use, 3),
         TypeError,
-        r"map\(\) takes an iterable of items, got int 3",
-    ),
-    "items that are no iterable but have no length": (
-        lambda: pipeline().map(use, None),
-        TypeError,
-        "an iterable of items, got NoneType None",
+        r"map\(\) of step 'use' takes an iterable of items, got int 3; what a step produces is named in over=",
     ),
     "a map without items": (
         lambda: pipeline().map(use),
         TypeError,
-        "takes an iterable of items.*; they are given when the step is added: mapping over what a step produces is not",
+        r"map\(\) of step 'use' takes items or over=, got neither",
     ),
-    "a step's name for items": (
-        lambda: ready().map(use, "load"),
+    "items and over": (
+        lambda: ready().map(use, [1], over="load"),
         TypeError,
-        "not the name of a step or asset, got 'load'; they are given when the step is added",
+        r"takes items or over=, got both; give the items in over=\{parameter: items\}",
     ),
-    "an asset for items": (
-        lambda: pipeline().add_step(load, outputs=["table"]).map(use, "table"),
+    "a step's name for items": (lambda: ready().map(use, "load"), TypeError, "over='load' runs over what"),
+    "a number for over": (
+        lambda: pipeline().map(use, over=3),
         TypeError,
-        "not the name of a step or asset, got 'table'; they are given",
+        "over of step 'use' must be names .*got int 3",
+    ),
+    "numbers for over": (
+        lambda: pipeline().map(use, over=[1, 2]),
+        TypeError,
+        r"takes names of assets and lists of values, got int 1; the items themselves go to map\(step, items\)",
+    ),
+    "a set for over": (lambda: pipeline().map(use, over={"load"}), TypeError, "must be names of assets, got set"),
+    "nothing to run over": (lambda: pipeline().map(use, over=[]), ValueError, "names nothing to run over"),
+    "an empty name to run over": (lambda: pipeline().map(use, over=""), ValueError, "must not be empty names"),
+    "a number as a parameter to run over": (
+        lambda: pipeline().map(use, over={1: [2]}),
+        TypeError,
+        "must have parameter names as keys, got 1",
+    ),
+    "bytes to run over": (
+        lambda: pipeline().map(use, over={"data": b"abc"}),
+        TypeError,
+        r"items one by one, got the bytes b'abc'; use list\(\.\.\.\)",
+    ),
+    "another way to combine": (
+        lambda: ready().map(use, over="load", combine="cross"),
+        ValueError,
+        "combine of step 'use' must be \"zip\" or \"product\", got 'cross'",
+    ),
+    "an unknown asset to run over": (
+        lambda: ready().map(use, over="laod").build(),
+        PipelineValidationError,
+        "requires undefined asset 'laod'; did you mean 'load'",
+    ),
+    "an unknown parameter to run over": (
+        lambda: ready().map(use, over={"dta": "load"}).build(),
+        PipelineValidationError,
+        "unknown parameter 'dta' in over; did you mean 'data'",
+    ),
+    "a parameter that params give, too": (
+        lambda: ready().map(use, over={"data": "load"}, params={"data": 1}).build(),
+        PipelineValidationError,
+        "parameter 'data' is given by params, and by over",
+    ),
+    "more lists than parameters": (
+        lambda: ready().map(use, over=["load", [1]]).build(),
+        PipelineValidationError,
+        "no parameter is left for the items of the map",
+    ),
+    "lists of different lengths": (
+        lambda: pipeline().map(max, over=[[1, 2], [3]]).build(),
+        PipelineValidationError,
+        "cannot zip lists of different lengths: list 1 has 2 items, list 2 has 1 item",
+    ),
+    "a map over itself": (
+        lambda: pipeline().map(use, over="use").build(),
+        CycleError,
+        "Pipeline contains cycles! use → use",
+    ),
+    "maps over each other": (
+        lambda: pipeline().map(use, over="b", name="a").map(use, over="a", name="b").build(),
+        CycleError,
+        "Pipeline contains cycles! a → b → a",
+    ),
+    "one string of run inputs to run over": (
+        lambda: pipeline().map(use, over="files").run(inputs={"files": "abc"}),
+        PipelineValidationError,
+        "runs over 'files', which must be a list of items, and is one str, 'abc'",
+    ),
+    "a generator of run inputs to run over": (
+        lambda: pipeline().map(use, over="files").run(inputs={"files": (x for x in "ab")}),
+        PipelineValidationError,
+        r"is a generator, which can be read only once; make it list\(\.\.\.\)",
+    ),
+    "a join over whole lists": (
+        lambda: ready().map(use, over={"data": "load*"}, run_if="any").build(),
+        PipelineValidationError,
+        'runs over whole lists, which does not go with run_if="any"',
+    ),
+    "too many combinations": (
+        lambda: pipeline().map(pow, over=[range(10**6), range(10**6)], combine="product").build(),
+        PipelineValidationError,
+        "is mapped over 1,000,000,000,000 items, more than 4,294,967,294",
     ),
     "two outputs of a map": (
         lambda: pipeline().map(use, [1], outputs=["a", "b"]),

@@ -42,6 +42,7 @@ PUBLIC = {
     # errors
     "CycleError",
     "ExecutorError",
+    "FanOutError",
     "FlowymlError",
     "OutputMismatchError",
     "PipelineValidationError",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flowyml.control import Switch as Switch
     from flowyml.errors import CycleError as CycleError
     from flowyml.errors import ExecutorError as ExecutorError
+    from flowyml.errors import FanOutError as FanOutError
     from flowyml.errors import FlowymlError as FlowymlError
     from flowyml.errors import OutputMismatchError as OutputMismatchError
     from flowyml.errors import PipelineValidationError as PipelineValidationError
@@ -51,6 +52,7 @@ _HOMES = {
     "flowyml.errors": (
         "CycleError",
         "ExecutorError",
+        "FanOutError",
         "FlowymlError",
         "OutputMismatchError",
         "PipelineValidationError",

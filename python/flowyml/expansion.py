@@ -20,7 +20,7 @@ from flowyml._words import counted
 from flowyml.errors import FanOutError
 from flowyml.layout import UNKNOWN
 from flowyml.over import as_items
-from flowyml.state import STATES, StepState
+from flowyml.state import CODES, FAILED, StepState
 from flowyml.store.values import MISSING, Gather, Items, KeptItems, KeptParts, Present
 
 if TYPE_CHECKING:
@@ -31,6 +31,11 @@ if TYPE_CHECKING:
     from flowyml.plan import Plan
     from flowyml.store.values import Values
     from flowyml.templates import Columns
+
+
+# Whatever lists do when they are loaded and read is the step's failure.
+_TROUBLE = (Exception, SystemExit, GeneratorExit)
+_NO_FAILURES = {CODES[StepState.SKIPPED], CODES[StepState.CANCELLED]}
 
 
 class Expansion:
@@ -81,10 +86,10 @@ class Expansion:
             columns = self._columns(node)
             count = self._count(node, columns)
         except _NothingThereError as error:
-            self._refuse(node, error.state)
-        except Exception as error:  # noqa: BLE001  whatever the lists do when they are read is the step's failure
+            self._scheduler.refuse(node, error.state, time.monotonic())
+        except _TROUBLE as error:
             self.refused[node] = error
-            self._refuse(node, StepState.FAILED)
+            self._scheduler.refuse(node, FAILED, time.monotonic())
         else:
             self._grow(node, columns, count)
 
@@ -97,9 +102,6 @@ class Expansion:
             self._values.raw.extend([MISSING] * count)
             self._set_table(each, columns if each == node else self._columns(each))
         self._scheduler.expand(node, count, time.monotonic())
-
-    def _refuse(self, node: int, state: StepState) -> None:
-        self._scheduler.refuse(node, state.code, time.monotonic())
 
     def _set_table(self, node: int, columns: list[Sequence[Any]]) -> None:
         self.tables[node] = self._over_of(node).over.table(columns)
@@ -123,18 +125,18 @@ class Expansion:
             return KeptItems(self._values, self._layout.items_of(reference.node))
         if isinstance(reference, Gather):
             return KeptParts(self._values, reference.references)
-        value = self._values.load(reference)
         item = reference if isinstance(reference, int) else reference.item
-        if value is MISSING:
+        value = self._values.load(reference)
+        if value is MISSING and self._scheduler.state(item) in _NO_FAILURES:
             raise _NothingThereError(self._scheduler.state(item))
         try:
-            return as_items(value)
+            if value is not MISSING:
+                return as_items(value)
+            what = "is not there"
         except TypeError as error:
-            name = self._over_of(node).over.columns[at].source
-            producer = self._plan.item_name(*self._layout.place_of(item))
-            raise FanOutError(
-                self._plan.names[node], f"{name!r}, which step {producer!r} produced, is {error}"
-            ) from None
+            what = f"is {error}"
+        name, producer = self._over_of(node).over.columns[at].source, self._plan.names[self._layout.node_at(item)]
+        raise FanOutError(self._plan.names[node], f"{name!r}, which step {producer!r} has to produce, {what}")
 
     def _count(self, node: int, columns: list[Sequence[Any]]) -> int:
         """Return how many items there are.
@@ -153,10 +155,8 @@ class Expansion:
 
 
 class _NothingThereError(Exception):
-    """A join was to be mapped over a list, and the list is not there."""
+    """A join was to be mapped over a list, and the list is not there because its step was skipped or cancelled."""
 
     def __init__(self, state: int) -> None:
         super().__init__(state)
-        of_producer = STATES[state]
-        alike = of_producer in {StepState.SKIPPED, StepState.CANCELLED}
-        self.state = of_producer if alike else StepState.UPSTREAM_FAILED
+        self.state = state

@@ -232,8 +232,8 @@ class Explanation:
     def _lines(self) -> Iterator[str]:
         yield f"Step {self.step_name!r}: {self.label}"
         if self.mapped:
-            known = "items known at run time" if self.items is None else f"{self.items:,} items"
-            yield f"  Mapped: runs once for each of {known}"
+            items = "each item of a list known at run time" if self.items is None else f"each of {self.items:,} items"
+            yield f"  Mapped: runs once for {items}"
         yield f"  Arguments:{'' if self.arguments else ' none'}"
         for argument in self.arguments:
             yield f"    {argument.parameter}: {argument.source}"

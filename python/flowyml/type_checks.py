@@ -15,12 +15,12 @@ import types
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flowyml._hints import assignable, fits, hints_of, optional, part_of, told
+from flowyml._hints import assignable, element_of, fits, hints_of, optional, part_of, told
 from flowyml.conditions import Guards
 from flowyml.control import Decision
 from flowyml.plan import Plan
 from flowyml.store.values import Gather, Items, Output, Present
-from flowyml.templates import ASSET, CHOICE, ITEM, PARAM, SPREAD, VALUE
+from flowyml.templates import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VALUE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +42,10 @@ class Typed(NamedTuple):
 
 
 class Given(NamedTuple):
-    """Where an argument's value comes from: a step, which of its outputs, and how many lists there are around it."""
+    """Where an argument's value comes from: a step, which of its outputs, and how many lists there are around it.
+
+    There are -1 where the value is an element of what the step returns.
+    """
 
     node: int
     part: int | None
@@ -154,6 +157,8 @@ class Mismatches:
         hint = self._hints_of(form).get("return", Any)
         if given.part is not None:
             hint = part_of(hint, given.part, form.outputs[given.part], len(form.outputs))
+        if given.lists < 0:
+            hint = element_of(hint)
         for _ in range(given.lists):
             hint = types.GenericAlias(list, (hint,))
         return hint
@@ -172,7 +177,8 @@ class Mismatches:
 
     def _look_at_items(self, node: int, template: Template, argument: Typed) -> None:
         """Compare the items of a map, one of each class."""
-        items = template.items or ()
+        part = template.over.parts[argument.which or 0] if template.over else ()
+        items = () if isinstance(part, int) else part
         firsts = {int: 0} if isinstance(items, range) and items else dict(zip(map(type, items), items, strict=True))
         for item in firsts.values():
             if not fits(item, argument.hint):
@@ -184,10 +190,16 @@ class Mismatches:
             value = self._plan.rows[node][argument.which]
             if not fits(value, argument.hint):
                 self._add_value(node, argument, "params", value)
-        elif argument.kind in {ASSET, CHOICE, SPREAD}:
-            which = argument.which[0] if argument.kind == CHOICE else argument.which
-            for given in self._given(self._plan.references[node][which]):
-                self._look_at_edge(node, argument, given._replace(lists=given.lists - (argument.kind == SPREAD)))
+            return
+        which = argument.which[0] if argument.kind == CHOICE else argument.which
+        template = self._plan.templates[node]
+        if argument.kind in {ITEM, KEPT} and template is not None and template.over is not None:
+            which = template.over.parts[argument.which or 0]
+        if argument.kind not in {ASSET, CHOICE, SPREAD, ITEM, KEPT} or not isinstance(which, int):
+            return
+        for given in self._given(self._plan.references[node][which]):
+            lists = given.lists - (argument.kind in {SPREAD, ITEM, KEPT})
+            self._look_at_edge(node, argument, given._replace(lists=lists))
 
     def _look_at_edge(self, node: int, argument: Typed, given: Given) -> None:
         key = id(self._plan.forms[given.node]), given.part, given.lists, id(argument)

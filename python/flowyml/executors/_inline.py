@@ -89,8 +89,8 @@ class Current:
 
 def describe(run: Run, batch: Batch, position: int) -> StepContext:
     """Say what is known about the step at a position of a batch that runs in this process."""
-    item, node, index = _located(batch, position)
-    plan = run.plan
+    item, plan = _item_at(batch, position), run.plan
+    node, index = run.layout.place_of(item)
     template = plan.templates[node]
     assert template is not None  # noqa: S101  a plan that runs is wired
     return StepContext(
@@ -105,13 +105,10 @@ def describe(run: Run, batch: Batch, position: int) -> StepContext:
     )
 
 
-def _located(batch: Batch, position: int) -> tuple[int, int, int | None]:
-    """Return item, step, and index in a mapped step."""
-    for first, count, node, index in batch.runs:
+def _item_at(batch: Batch, position: int) -> int:
+    for first, count, _, _ in batch.runs:
         if position < count:
-            if index is None:
-                return first + position, node + position, None
-            return first + position, node, index + position
+            return first + position
         position -= count
     raise IndexError(position)
 

@@ -118,7 +118,8 @@ class CallWriter:
                 template, last = templates[first], first + 1
                 while last < end and templates[last] is template:
                     last += 1
-                yield Stretch(template, first, None, last - first, position)
+                # A mapped step of one item has an index, too.
+                yield Stretch(template, first, None if template.over is None else 0, last - first, position)
                 position += last - first
                 first = last
 
