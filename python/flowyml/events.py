@@ -148,11 +148,16 @@ class Events:
         for item in range(self._run.layout.item_count):
             if _first(self._told_end, item):
                 self._call("on_step_end", self._step(item), result.step_results[self._run.item_name(item)])
+        for node in self._run.refused:
+            self._call("on_step_end", self._step_called(node), result.step_results[self._run.plan.names[node]])
 
     def _step(self, item: int) -> Step[..., Any]:
         """Return the step as it stands in the pipeline."""
-        form = self._run.plan.forms[self._run.layout.node_at(item)]
-        return form.step.as_added(self._run.item_name(item), form.inputs, form.outputs, form.options)
+        return self._step_called(*self._run.layout.place_of(item))
+
+    def _step_called(self, node: int, index: int | None = None) -> Step[..., Any]:
+        form = self._run.plan.forms[node]
+        return form.step.as_added(self._run.plan.item_name(node, index), form.inputs, form.outputs, form.options)
 
     def _call(self, moment: str, *arguments: Any) -> None:
         for hook in self._hooks[moment]:

@@ -21,7 +21,7 @@ from flowyml.errors import FanOutError
 from flowyml.layout import UNKNOWN
 from flowyml.over import as_items
 from flowyml.state import CODES, FAILED, StepState
-from flowyml.store.values import MISSING, Gather, Items, KeptItems, KeptParts, Present
+from flowyml.store.values import MISSING, Gather, Items, Present
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +49,8 @@ class Expansion:
         node_of: The step of each item; grows.
 
     Attributes:
-        tables: For each mapped step its items, by index; tuples where they consist of several values.
+        tables: For each mapped step its items by index, as `Template.sources` speak of them: values, references to
+            values of other steps, or tuples of these.
         refused: What kept a step from having items.
     """
 
@@ -122,9 +123,9 @@ class Expansion:
     def _column(self, node: int, at: int, reference: Any) -> Sequence[Any]:
         reference = reference.reference if isinstance(reference, Present) else reference
         if isinstance(reference, Items):
-            return KeptItems(self._values, self._layout.items_of(reference.node))
+            return self._layout.items_of(reference.node)
         if isinstance(reference, Gather):
-            return KeptParts(self._values, reference.references)
+            return reference.references
         item = reference if isinstance(reference, int) else reference.item
         value = self._values.load(reference)
         if value is MISSING and self._scheduler.state(item) in _NO_FAILURES:

@@ -141,23 +141,19 @@ def _items(items: Any, what: str) -> Sequence[Any]:
 class Zip(Sequence[Any]):
     """Tuples of what stands side by side in columns of one length."""
 
-    __slots__ = ("columns",)
+    __slots__ = ("_columns",)
 
     def __init__(self, columns: Sequence[Sequence[Any]]) -> None:
         """Look at the columns."""
-        self.columns = tuple(columns)
+        self._columns = tuple(columns)
 
     def __len__(self) -> int:
         """Return the length of the columns."""
-        return len(self.columns[0])
+        return len(self._columns[0])
 
     def __getitem__(self, index: Any) -> Any:
         """Return the tuple at an index."""
-        return tuple([column[index] for column in self.columns])
-
-    def position(self, column: int, index: int) -> int:  # noqa: ARG002  the same in every column
-        """Return where in a column the item of that index stands."""
-        return index
+        return tuple([column[index] for column in self._columns])
 
 
 class Product(Sequence[Any]):
@@ -167,15 +163,14 @@ class Product(Sequence[Any]):
     [(0, 'a'), (0, 'b'), (1, 'a'), (1, 'b')]
     """
 
-    __slots__ = ("_length", "_steps", "columns")
+    __slots__ = ("_length", "_steps")
 
     def __init__(self, columns: Sequence[Sequence[Any]]) -> None:
         """Look at the columns."""
-        self.columns = tuple(columns)
         lengths = [len(column) for column in columns]
         self._length = prod(lengths)
-        # For each column: how many items it stays the same, and its length.
-        self._steps = [(prod(lengths[at + 1 :]), length) for at, length in enumerate(lengths)]
+        # Each column, for how many items it stays the same, and its length.
+        self._steps = [(column, prod(lengths[at + 1 :]), lengths[at]) for at, column in enumerate(columns)]
 
     def __len__(self) -> int:
         """Return the number of combinations."""
@@ -185,12 +180,7 @@ class Product(Sequence[Any]):
         """Return the tuple at an index."""
         if not 0 <= index < self._length:
             raise IndexError(index)
-        return tuple([column[self.position(at, index)] for at, column in enumerate(self.columns)])
-
-    def position(self, column: int, index: int) -> int:
-        """Return where in a column the item of that index stands."""
-        step, length = self._steps[column]
-        return index // step % length
+        return tuple([column[index // step % length] for column, step, length in self._steps])
 
 
 def as_items(value: Any) -> Sequence[Any]:

@@ -35,6 +35,7 @@ from flowyml.expansion import Expansion
 from flowyml.result import PipelineResult
 from flowyml.state import FAILED, SKIPPED, STATES, SUCCESS, TIMED_OUT
 from flowyml.store.values import Values, split_outputs
+from flowyml.templates import ITEM
 from flowyml.timeouts import Expired, Limits
 
 if TYPE_CHECKING:
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from flowyml.hooks import Hooks
     from flowyml.pipeline import Pipeline
     from flowyml.plan import Plan
-    from flowyml.store.values import Reference
     from flowyml.templates import Template
 
     class Reported(Protocol):
@@ -320,21 +320,12 @@ class Run:
         value = None if template.over is None else self.tables[node][item - self.layout.firsts[node]]
         return template.assemble(plan.rows[node], value, plan.references.get(node, ()), read or self.values.argument)  # type: ignore[no-any-return]
 
-    def kept_at(self, item: int, column: int | None) -> Reference:
-        """Return what points at the value of another step that an item of a mapped step consists of, or is."""
-        node = self.node_of[item]
-        table: Any = self.tables[node]
-        index = item - self.layout.firsts[node]
-        if column is None:
-            return table.reference(index)  # type: ignore[no-any-return]
-        return table.columns[column].reference(table.position(column, index))  # type: ignore[no-any-return]
-
     def _call_general(self, template: Template, node: int, item: int) -> Any:
         value = None
         if template.over is not None:
             value = self.tables[node][item - self.layout.firsts[node]]
             if template.single:
-                return template.function(value)
+                return template.function(value if template.sources[0][0] == ITEM else self.values.argument(value))
         references = self.plan.references.get(node, ())
         arguments = template.assemble(self.plan.rows[node], value, references, self.values.argument)
         returned = template.call(arguments)

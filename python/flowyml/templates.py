@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 # Where an argument comes from; the second half of a source says which. A choice is an asset, or in a join the default
 # of its parameter where the asset has no value. A view is what a decision sees of the steps before it. An item is the
-# mapped step's item itself or one of the values that it consists of; one that is kept is another step's value.
+# mapped step's item itself or one of the values that it consists of; where those are values of other steps, they are
+# references, and kept.
 PARAM, ITEM, ASSET, VALUE, SPREAD, CHOICE, VIEW, KEPT = range(8)
 
 
@@ -76,8 +77,10 @@ class Template:
                 arguments.append(read(references[which]))
             elif kind == VALUE:
                 arguments.append(which)
-            elif kind in {ITEM, KEPT}:
+            elif kind == ITEM:
                 arguments.append(item if which is None else item[which])
+            elif kind == KEPT:
+                arguments.append(read(item if which is None else item[which]))
             elif kind == CHOICE:
                 value = read(references[which[0]])
                 arguments.append(which[1] if value is MISSING else value)

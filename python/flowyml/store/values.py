@@ -17,7 +17,6 @@ Present(...)           what is there of one of these: `MISSING` where a value is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from flowyml.errors import OutputMismatchError
@@ -206,65 +205,6 @@ class Values:
 
     def _decode(self, raw: Any, item: int) -> Any:
         return raw if self.decode is None or type(raw) is not bytes else self.decode(raw, item)
-
-
-class KeptItems(Sequence[Any]):
-    """The values of consecutive items, by position, each as it is kept when it is read.
-
-    Args:
-        values: The values of the run.
-        items: The items.
-    """
-
-    __slots__ = ("_first", "_items", "_values")
-
-    def __init__(self, values: Values, items: range) -> None:
-        """Read nothing yet."""
-        self._values, self._items, self._first = values, items, items.start
-
-    def __len__(self) -> int:
-        """Return how many there are."""
-        return len(self._items)
-
-    def __getitem__(self, index: Any) -> Any:
-        """Return one value, or a list of them for a slice."""
-        if isinstance(index, slice):
-            items = self._items[index]
-            return self._values.raw[items.start : items.stop : items.step]
-        return self._values.raw[self._first + index]
-
-    def reference(self, index: int) -> Reference:
-        """Return what points at the value at a position."""
-        return self._first + index
-
-
-class KeptParts(Sequence[Any]):
-    """What several references stand for, by position, each as it is kept when it is read.
-
-    Args:
-        values: The values of the run.
-        references: What points at them.
-    """
-
-    __slots__ = ("_references", "_values")
-
-    def __init__(self, values: Values, references: Sequence[Reference]) -> None:
-        """Read nothing yet."""
-        self._values, self._references = values, references
-
-    def __len__(self) -> int:
-        """Return how many there are."""
-        return len(self._references)
-
-    def __getitem__(self, index: Any) -> Any:
-        """Return one value, or a list of them for a slice."""
-        if isinstance(index, slice):
-            return [self._values.argument(reference) for reference in self._references[index]]
-        return self._values.argument(self._references[index])
-
-    def reference(self, index: int) -> Reference:
-        """Return what points at the value at a position."""
-        return self._references[index]
 
 
 def split_outputs(returned: Any, names: tuple[str, ...], step: str) -> Outputs:

@@ -157,6 +157,8 @@ class CallWriter:
             return None
         if first is not None and template.single:
             values = list(self._run.tables[stretch.node][first : first + stretch.length])
+            if template.sources[0][0] == KEPT:
+                values = list(map(self._run.values.argument, values))
         elif template.direct and len(template.sources) == 1:
             values = [row[0] for row in self._plan.rows[stretch.node : stretch.node + stretch.length]]
         else:
@@ -184,7 +186,8 @@ class CallWriter:
             elif kind == ITEM:
                 arguments.append(self._encoded(message, item if which is None else item[which], node))
             elif kind == KEPT:
-                arguments.append(wire.slim(item if which is None else item[which], message.segments))
+                value = run.values.argument(item if which is None else item[which])
+                arguments.append(wire.slim(value, message.segments))
             elif kind == ASSET:
                 arguments.append(wire.slim(run.values.argument(references[which]), message.segments))
             elif kind == CHOICE:

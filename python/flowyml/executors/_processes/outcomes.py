@@ -122,7 +122,8 @@ class Outcomes:
         kind, which = sources[argument] if argument < len(sources) else (VALUE, None)
         reference: Any = None
         if kind == KEPT:
-            reference = run.kept_at(item, which)
+            reference = run.tables[node][item - run.layout.firsts[node]]
+            reference = reference if which is None else reference[which]
         elif kind in {ASSET, CHOICE}:
             place: Any = which if kind == ASSET else which[0]  # type: ignore[index]
             reference = run.plan.references[node][place]
