@@ -532,3 +532,21 @@ def test_cancelled_items_are_in_the_result() -> None:
     result = pipeline.run(fail_fast=True)
     assert states(result, "fail") == ["failed"] + ["cancelled"] * 4
     assert states(result, "double") == ["upstream_failed"] + ["cancelled"] * 4
+
+
+def test_a_sub_pipeline_maps_over_what_the_pipeline_around_gives(executor: Executor) -> None:
+    inner = Pipeline("inner").map(double, over="numbers").map(double, over="double", name="again")
+    outer = Pipeline("outer").add_step(numbers).add_sub_pipeline(inner).map(str, over="inner.again", name="texts")
+    assert list(outer.run(executor=executor)["texts"]) == ["0", "4", "8", "12", "16"]
+    renamed = Pipeline("outer").add_step(numbers, "all").add_sub_pipeline(inner, inputs={"numbers": "all"})
+    assert list(renamed.run(executor=executor)["inner.again"]) == [0, 4, 8, 12, 16]
+
+
+def test_a_time_limit_holds_for_each_item(executor: Executor) -> None:
+    def slow(x: int) -> int:
+        time.sleep(20 if x == 1 else 0)
+        return x
+
+    pipeline = Pipeline("limit").add_step(lambda: [0, 1, 2], "made").map(slow, over="made", timeout=0.3)
+    result = pipeline.run(executor=executor)
+    assert states(result, "slow") == ["success", "timed_out", "success"]

@@ -125,7 +125,8 @@ class Run:
         self.events: Events | None = None
         self.node_of = self.layout.node_of()
         self._expansion = Expansion(plan, self.layout, self.values, self.scheduler, self.node_of)
-        self.tables, self.refused = self._expansion.tables, self._expansion.refused
+        self.tables: dict[int, Sequence[Any]] = self._expansion.tables
+        self.refused: dict[int, BaseException] = self._expansion.refused
         if self.layout.waiting:
             self._expansion.go_on()
         self.call = self._caller() if seed is None else self._seeding_caller()
