@@ -56,9 +56,8 @@ def load(digits: int) -> tuple[Digits, Digits]:
 
 
 @step
-def score(trial: tuple[float, float, int], train: Digits, folds: int) -> float:
+def score(C: float, gamma: float, fold: int, train: Digits, folds: int) -> float:  # noqa: N803  C: scikit-learn's name
     """Train with one setting on all folds but one, return the share of digits of that fold that it reads."""
-    C, gamma, fold = trial  # noqa: N806  its name in scikit-learn
     learn, judge = list(StratifiedKFold(folds).split(*train))[fold]
     model = SVC(C=C, gamma=gamma).fit(train.images[learn], train.labels[learn])
     return float(model.score(train.images[judge], train.labels[judge]))
@@ -87,7 +86,7 @@ def sweep_pipeline(grid: dict[str, list[float]], folds: int, digits: int) -> Pip
     settings = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
     pipeline = Pipeline("sweep", context=context(settings=settings, folds=folds, digits=digits))
     pipeline.add_step(load)
-    pipeline.map(score, product(*grid.values(), range(folds)))
+    pipeline.map(score, over={**grid, "fold": range(folds)}, combine="product")
     return pipeline.add_steps([ranking, winner])
 
 

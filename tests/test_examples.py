@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import importlib.util
 import io
 import os
+import re
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 import zipfile
-from collections import defaultdict
-from typing import TYPE_CHECKING
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -152,3 +156,78 @@ def test_sweep_as_a_script(script: Callable[..., str]) -> None:
     printed = script("sweep", "--small", "--check", "--backend", "thread")
     assert printed.startswith("18 trainings, ")
     assert printed.endswith("\nGridSearchCV: equal\n")
+
+
+# ---- word_count ----------------------------------------------------------------------------------------------------
+
+
+def test_words_are_counted_as_a_plain_counter_counts_them(
+    example: Callable[[str], ModuleType], executor: Executor, tmp_path: Path
+) -> None:
+    word_count = example("word_count")
+    word_count.write_paragraphs(tmp_path, None)
+    result = word_count.word_count_pipeline(tmp_path, letters=6).run(executor=executor, raise_on_failure=True)
+
+    paths = list(tmp_path.iterdir())
+    words = Counter(re.sub("[^a-z]", " ", "\n".join(path.read_text().lower() for path in paths)).split())
+    assert len(paths) > 2_000
+    assert len(result["count"]) == len(result["files"]) == len(paths)
+    assert result["total"] == words
+    assert [times for _, times in result["frequent"]] == sorted(
+        (times for word, times in words.items() if len(word) >= 6), reverse=True
+    )[:20]
+
+
+def test_no_files_are_no_words(example: Callable[[str], ModuleType], executor: Executor, tmp_path: Path) -> None:
+    result = example("word_count").word_count_pipeline(tmp_path).run(executor=executor, raise_on_failure=True)
+    assert (result["files"], list(result["count"]), result["total"], result["frequent"]) == ([], [], {}, [])
+
+
+def test_word_count_as_a_script(script: Callable[..., str]) -> None:
+    printed = script("word_count", "--small").splitlines()
+    assert printed[0].startswith("300 files, ")
+    assert len(printed) == 21
+
+
+# ---- downloads -----------------------------------------------------------------------------------------------------
+
+
+def downloaded(server: Any) -> dict[str, bytes]:
+    """Download everything in a plain loop, until each file is as it should be."""
+    contents = {}
+    for name, content in server.files.items():
+        while contents.get(name) != content:
+            with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(f"{server.url}/{name}") as answer:
+                contents[name] = answer.read()
+    return contents
+
+
+def test_downloads_are_complete_however_often_the_server_fails(
+    example: Callable[[str], ModuleType], executor: Executor, tmp_path: Path
+) -> None:
+    downloads = example("downloads")
+    files = downloads.modules(12)
+    with downloads.serving(files, failing=0.4, seed=3) as server:
+        pipeline = downloads.download_pipeline(server.url, tmp_path)
+        result = pipeline.run(executor=executor, seed=3, raise_on_failure=True)
+    with downloads.serving(files, failing=0.4, seed=3) as plain:
+        contents = downloaded(plain)
+
+    attempts = {item.output.path.name: item.attempts for item in result.step_results["download"].items}
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == files
+    assert contents == server.files
+    assert (
+        server.asked
+        == plain.asked
+        == Counter(attempts, **{"catalogue.json": result.step_results["catalogue"].attempts})
+    )
+    assert server.moods == plain.moods
+    assert max(attempts.values()) > 1
+    assert result["size"] == sum(map(len, files.values()))
+    assert result["longest"] == max(files, key=lambda name: len(files[name]))
+
+
+def test_downloads_as_a_script(script: Callable[..., str]) -> None:
+    printed = script("downloads", "--small").splitlines()
+    assert printed[0].startswith("20 files, ")
+    assert re.fullmatch(r"\d+ attempts in [\d.]+ s; requests: \d+ good, .*", printed[1])
