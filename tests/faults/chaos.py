@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -70,7 +71,10 @@ DEADLY: dict[str, tuple[Callable[[], object], str]] = {
     "SIGSEGV": (lambda: ctypes.string_at(0), "WorkerLostError"),
     "abort": (os.abort, "WorkerLostError"),
     "return a lock": (threading.Lock, "SerializationError"),
+    "hang": (lambda: time.sleep(1000), "StepTimeoutError"),
 }
+TIMEOUT = 0.5
+"""Seconds of a step that is drawn to hang: enough for its attempts that do not."""
 FAULTS = {**RAISED, **DEADLY}
 
 
@@ -166,7 +170,9 @@ def expected(steps: list[Drawn]) -> list[Expected]:
         if any(each.state != "success" for each in before):
             ends.append(Expected("upstream_failed", 0))
         elif len(step.faults) > step.retry:
-            ends.append(Expected("failed", step.retry + 1, error=FAULTS[step.faults[step.retry]][1]))
+            error = FAULTS[step.faults[step.retry]][1]
+            state = "timed_out" if error == "StepTimeoutError" else "failed"
+            ends.append(Expected(state, step.retry + 1, error=error))
         else:
             value = digest(step.own, [each.value or 0 for each in before])
             ends.append(Expected("success", len(step.faults) + 1, value=value))
@@ -194,7 +200,8 @@ def built(steps: list[Drawn], folder: Path) -> Pipeline:
     for step in steps:
         params = {"own": step.own, "faults": step.faults, "habit": step.habit, "folder": str(folder)}
         reads = [f"s{number}" for number in step.reads]
-        pipeline.add_step(act, step.name, params, inputs=reads or None, retry=step.retry or None)
+        timeout = TIMEOUT if "hang" in step.faults else None
+        pipeline.add_step(act, step.name, params, inputs=reads or None, retry=step.retry or None, timeout=timeout)
     return pipeline
 
 
