@@ -35,7 +35,6 @@ from flowyml.expansion import Expansion
 from flowyml.result import PipelineResult
 from flowyml.state import FAILED, SKIPPED, STATES, SUCCESS, TIMED_OUT
 from flowyml.store.values import Values, split_outputs
-from flowyml.templates import ITEM
 from flowyml.timeouts import Expired, Limits
 
 if TYPE_CHECKING:
@@ -292,7 +291,7 @@ class Run:
     def _caller(self) -> Callable[[int], Any]:
         """Build the function that calls an item's step, with all that it needs at hand."""
         templates, rows, node_of = self.plan.templates, self.plan.rows, self.node_of
-        general = self._call_general
+        general, tables, firsts = self._call_general, self.tables, self.layout.firsts
 
         def call(item: int) -> Any:
             template = templates[item]
@@ -301,6 +300,8 @@ class Run:
         def call_mapped(item: int) -> Any:
             node = node_of[item]
             template = templates[node]
+            if template.single:  # type: ignore[union-attr]
+                return template.function(tables[node][item - firsts[node]])  # type: ignore[union-attr]
             return general(template, node, item)  # type: ignore[arg-type]
 
         return call if self.layout.is_plain else call_mapped
@@ -325,8 +326,8 @@ class Run:
         value = None
         if template.over is not None:
             value = self.tables[node][item - self.layout.firsts[node]]
-            if template.single:
-                return template.function(value if template.sources[0][0] == ITEM else self.values.argument(value))
+            if template.kept:
+                return template.function(self.values.argument(value))
         references = self.plan.references.get(node, ())
         arguments = template.assemble(self.plan.rows[node], value, references, self.values.argument)
         returned = template.call(arguments)

@@ -50,7 +50,8 @@ class Template:
         outputs: Declared outputs, if there are two or more.
         over: What the items of a mapped step are made of.
         direct: The parameters, as given, are the positional arguments: nothing has to be assembled.
-        single: The item of a mapped step is the only argument.
+        single: The item of a mapped step is the only argument,
+        kept: or the value of another step, which the item points at.
     """
 
     function: Callable[..., Any]
@@ -60,12 +61,14 @@ class Template:
     over: Columns | None
     direct: bool = field(init=False)
     single: bool = field(init=False)
+    kept: bool = field(init=False)
 
     def __post_init__(self) -> None:
         """See which short cut applies."""
         plain = not self.keywords and not self.outputs
         self.direct = plain and all(s == (PARAM, k) for k, s in enumerate(self.sources)) and self.over is None
-        self.single = plain and self.sources in (((ITEM, None),), ((KEPT, None),))
+        self.single = plain and self.sources == ((ITEM, None),)
+        self.kept = plain and self.sources == ((KEPT, None),)
 
     def assemble(self, row: tuple[Any, ...], item: Any, references: Sequence[Reference], read: Any) -> list[Any]:
         """Return the arguments in call order; `read` turns a reference into a value."""

@@ -155,9 +155,9 @@ class CallWriter:
         template, first = stretch.template, stretch.first
         if template.outputs:
             return None
-        if first is not None and template.single:
+        if first is not None and (template.single or template.kept):
             values = list(self._run.tables[stretch.node][first : first + stretch.length])
-            if template.sources[0][0] == KEPT:
+            if template.kept:
                 values = list(map(self._run.values.argument, values))
         elif template.direct and len(template.sources) == 1:
             values = [row[0] for row in self._plan.rows[stretch.node : stretch.node + stretch.length]]
