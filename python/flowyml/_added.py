@@ -13,11 +13,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flowyml._arguments import checked_params
+from flowyml._words import nearest
 from flowyml.errors import PipelineValidationError
 from flowyml.forms import Form, Place
+from flowyml.handles import Handle
 from flowyml.options import OPTION_NAMES
 from flowyml.plan import Columns
-from flowyml.steps import Step, as_step, checked_inputs, checked_names, checked_outputs, checked_text
+from flowyml.steps import Step, as_step, checked_after, checked_inputs, checked_outputs, checked_text
 from flowyml.sub_pipelines import SubPipeline
 
 if TYPE_CHECKING:
@@ -57,6 +59,8 @@ class Added:
         self.alike: dict[tuple[Any, ...], Form] = {}
         self._parts: dict[str, Place] = {}  # where each sub-pipeline was added
         self._lent = False  # a plan reads the columns, so they must not change
+        self._produced: dict[str, int] = {}
+        self._looked_at = 0
         self._known_steps: dict[int, tuple[object, Step[..., Any]]] = {}
 
     def lend(self) -> Columns:
@@ -145,9 +149,38 @@ class Added:
             place=place,
             inputs=known.inputs if inputs is None else checked_inputs(inputs, known.name),
             outputs=known.outputs if outputs is None else checked_outputs(outputs, known.name),
-            after=() if after is None else checked_names("after", after, known.name),
+            after=checked_after(after, known.name),
             options=known.options.but(known.name, dict(zip(OPTION_NAMES, options, strict=True))),
         )
+
+    def handle(self, name: Any) -> Handle:
+        """Return a name as a handle.
+
+        Raises:
+            KeyError: If no step or asset has it, with near matches.
+        """
+        found = self.find(name) if isinstance(name, str) else None
+        if found is None:
+            known = [*self.numbers, *self._produced, *self._parts]
+            raise KeyError(f"no step or asset {name!r} in pipeline {self.pipeline!r}{nearest(str(name), known)}")
+        return found
+
+    def find(self, name: str) -> Handle | None:
+        """Return a name as a handle; `None` if no step, asset or sub-pipeline has it."""
+        node = self.numbers.get(name)
+        if node is not None:
+            return Handle(name, name, self.forms[node].outputs or (name,))
+        while self._looked_at < len(self.forms):
+            for asset in self.forms[self._looked_at].outputs:
+                self._produced.setdefault(asset, self._looked_at)
+            self._looked_at += 1
+        if name in self._produced:
+            node = self._produced[name]
+            return Handle(name, next(each for each, number in self.numbers.items() if number == node), (name,))
+        if name in self._parts:
+            return Handle(name, name, ())
+        exported = (each for each in self.namespaces if each.outer is None and name in each.exports.values())
+        return next((Handle(name, each.name, (name,)) for each in exported), None)
 
     def known_step(self, candidate: Any) -> Step[..., Any]:
         found = self._known_steps.get(id(candidate))

@@ -14,12 +14,12 @@ from flowyml._words import unknown_keywords
 from flowyml.contexts import Context
 from flowyml.executors.contract import Executor
 from flowyml.forms import is_glob
+from flowyml.handles import asset_of
+from flowyml.steps import Step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Literal
-
-    from flowyml.steps import Step
 
 # Keywords of the 2.2.1 documentation that concern what this package does not do.
 _OUT_OF_SCOPE = frozenset(
@@ -153,16 +153,17 @@ def shape_of(inputs: Any, step: Step[..., Any]) -> tuple[tuple[Any, ...], tuple[
         `None` unless every input is one plain name. The shape is the parameters of a mapping; of a list, the
         inputs that are parameters by name, since those go there.
     """
-    if isinstance(inputs, str):
+    if isinstance(inputs, (str, Step)):
         inputs = (inputs,)
     by_name = type(inputs) is dict
     reads = tuple(inputs.values()) if by_name else inputs
     if type(reads) not in {tuple, list}:
         return None
+    reads = tuple([name if type(name) is str else asset_of(name) for name in reads])
     for name in reads:
         if type(name) is not str or is_glob(name):
             return None
     if by_name:
         return tuple(inputs), reads
     parameters = step.parameters
-    return (None, *[name if name in parameters else None for name in reads]), tuple(reads)
+    return (None, *[name if name in parameters else None for name in reads]), reads

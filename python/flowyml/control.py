@@ -21,10 +21,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from flowyml._words import listed, nearest
 from flowyml.conditions import Guard, checked_predicate
 from flowyml.errors import StepNotRunError
-from flowyml.steps import Step, as_step, checked_names, checked_text
+from flowyml.steps import Step, as_step, checked_after, checked_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Sequence
+
+    from flowyml.steps import Named
 
 
 class Before(NamedTuple):
@@ -265,7 +267,7 @@ class Branching:
     def __init__(self, ask: Any, after: Any, name: Any) -> None:
         """Check the arguments."""
         self.decision = Decision(checked_predicate(f"the condition of {type(self).__name__}", ask), exact=self.exact)
-        self.after = None if after is None else checked_names("after", after, type(self).__name__)
+        self.after = None if after is None else checked_after(after, type(self).__name__)
         self.name = None if name is None else _identifier(name, type(self).__name__)
 
     def decision_name(self, taken: Container[str], given: Any = None) -> str:
@@ -322,7 +324,7 @@ class If(Branching):
         then_step: Callable[..., Any] | None = None,
         else_step: Callable[..., Any] | None = None,
         *,
-        after: str | Sequence[str] | None = None,
+        after: Named | Sequence[Named] | None = None,
         name: str | None = None,
     ) -> None:
         """Check the arguments."""
@@ -376,7 +378,7 @@ class Switch(Branching):
     exact = True
 
     def __init__(
-        self, selector: Callable[[Any], Any], *, after: str | Sequence[str] | None = None, name: str | None = None
+        self, selector: Callable[[Any], Any], *, after: Named | Sequence[Named] | None = None, name: str | None = None
     ) -> None:
         """Check the arguments."""
         super().__init__(selector, after, name)

@@ -15,9 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import prod
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-Lists: TypeAlias = "str | Sequence[str | Iterable[Any]] | Mapping[str, str | Iterable[Any]]"
+from flowyml.handles import asset_of
+
+if TYPE_CHECKING:
+    from flowyml.steps import Named
+
+Lists: TypeAlias = "Named | Sequence[Named | Iterable[Any]] | Mapping[str, Named | Iterable[Any]]"
 """What `over=` takes: the name of a list, several of them, or names and lists by parameter."""
 
 
@@ -79,6 +84,7 @@ def checked_over(items: Any, over: Any, combine: Any, step: str) -> Over:
     if (items is None) == (over is None):
         given = "neither" if items is None else "both; give the items in over={parameter: items}"
         raise TypeError(f"map() of step {step!r} takes items or over=, got {given}")
+    over = asset_of(over)
     if over is None:
         return Over.items(_items(items, f"map() of step {step!r}"))
     if isinstance(over, Mapping):
@@ -101,6 +107,7 @@ def _parameter(name: Any, step: str) -> str:
 
 
 def _source(source: Any, step: str) -> str | Sequence[Any]:
+    source = asset_of(source)
     if isinstance(source, str):
         if not source:
             raise ValueError(f"over of step {step!r} must not be empty names")

@@ -47,10 +47,11 @@ if TYPE_CHECKING:
     from flowyml.dag import DAG
     from flowyml.executors.contract import Executor
     from flowyml.explain import Explanation
+    from flowyml.handles import Handle
     from flowyml.over import Lists
     from flowyml.result import PipelineResult
     from flowyml.retries import RetryConfig
-    from flowyml.steps import Inputs
+    from flowyml.steps import Named, Reads
 
 _STEP_KEYWORDS = ("name", "params", "inputs", "outputs", "after", *OPTION_NAMES)
 _PIPELINE_KEYWORDS = ("name", "context", "executor", "validate_types")
@@ -123,9 +124,9 @@ class Pipeline:
         name: str | None = None,
         params: Mapping[str, Any] | None = None,
         *,
-        inputs: Inputs | None = None,
+        inputs: Reads | None = None,
         outputs: str | Sequence[str] | None = None,
-        after: str | Sequence[str] | None = None,
+        after: Named | Sequence[Named] | None = None,
         retry: int | RetryConfig | None = None,
         condition: Callable[..., Any] | None = None,
         skip_if: Callable[..., Any] | None = None,
@@ -191,9 +192,9 @@ class Pipeline:
         combine: Literal["zip", "product"] = "zip",
         name: str | None = None,
         params: Mapping[str, Any] | None = None,
-        inputs: Inputs | None = None,
+        inputs: Reads | None = None,
         outputs: str | Sequence[str] | None = None,
-        after: str | Sequence[str] | None = None,
+        after: Named | Sequence[Named] | None = None,
         retry: int | RetryConfig | None = None,
         condition: Callable[..., Any] | None = None,
         skip_if: Callable[..., Any] | None = None,
@@ -279,7 +280,7 @@ class Pipeline:
         name: str | None = None,
         input_mapping: Mapping[str, str] | None = None,
         output_mapping: Mapping[str, str] | None = None,
-        after: str | Sequence[str] | None = None,
+        after: Named | Sequence[Named] | None = None,
         **unknown: object,
     ) -> Pipeline:
         """Add the steps of another pipeline, as they are now, behind a prefix: step `load` of `etl` is `etl.load`.
@@ -434,6 +435,20 @@ class Pipeline:
     def steps(self) -> list[Step[..., Any]]:
         """The steps in add order; a step that was added twice stands there twice."""
         return [form.step for form in self._added.forms]
+
+    def __getitem__(self, name: str) -> Handle:
+        """Return the name of a step or asset that was added, checked; it stands wherever a step names one.
+
+        Raises:
+            KeyError: If there is neither, with near matches.
+        """
+        return self._added.handle(name)
+
+    def __contains__(self, name: object) -> bool:
+        """Tell whether a step or asset of that name was added."""
+        return isinstance(name, str) and self._added.find(name) is not None
+
+    __iter__ = None  # it has names, but is no collection of them
 
     def __len__(self) -> int:
         """Return the number of steps; a mapped step is one."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec,
 
 from flowyml._words import unknown_keywords
 from flowyml.conditions import MARK
+from flowyml.handles import asset_of, only_asset, step_of
 from flowyml.options import NO_OPTIONS, OPTION_NAMES, Options
 from flowyml.signatures import Signature
 
@@ -33,6 +34,10 @@ R_co = TypeVar("R_co", covariant=True)
 
 Inputs: TypeAlias = "str | Sequence[str] | Mapping[str, str | Sequence[str]]"
 """Declared inputs: one asset, several, or the assets of each parameter."""
+Named: TypeAlias = "str | Step[..., Any]"
+"""A name, or a step that stands for its own."""
+Reads: TypeAlias = "Named | Sequence[Named] | Mapping[str, Named | Sequence[Named]]"
+"""What `inputs=` takes."""
 
 
 class Step(Generic[P, R_co]):
@@ -75,7 +80,7 @@ class Step(Generic[P, R_co]):
         func: Callable[P, R_co],
         *,
         name: str | None = None,
-        inputs: Inputs | None = None,
+        inputs: Reads | None = None,
         outputs: str | Sequence[str] | None = None,
         retry: int | RetryConfig | None = None,
         condition: Callable[..., Any] | None = None,
@@ -139,6 +144,13 @@ class Step(Generic[P, R_co]):
             return functools.reduce(getattr, qualname.split("."), found) is self
         except AttributeError:
             return False
+
+    def _as_asset(self) -> str:
+        """As an input it is the asset that it produces; see `handles.py`."""
+        return only_asset(self.name, self.outputs or (self.name,))
+
+    def _as_step(self) -> str:
+        return self.name
 
     @property
     def retry(self) -> RetryConfig | None:
@@ -209,7 +221,7 @@ def step(func: Callable[P, R], /) -> Step[P, R]: ...
 def step(
     *,
     name: str | None = None,
-    inputs: Inputs | None = None,
+    inputs: Reads | None = None,
     outputs: str | Sequence[str] | None = None,
     retry: int | RetryConfig | None = None,
     condition: Callable[..., Any] | None = None,
@@ -222,7 +234,7 @@ def step(
     /,
     *,
     name: str | None = None,
-    inputs: Inputs | None = None,
+    inputs: Reads | None = None,
     outputs: str | Sequence[str] | None = None,
     retry: int | RetryConfig | None = None,
     condition: Callable[..., Any] | None = None,
@@ -333,14 +345,19 @@ def checked_inputs(inputs: Any, step: str) -> Any:
     if inputs is None:
         return None
     if not isinstance(inputs, Mapping):
-        return checked_names("inputs", inputs, step)
+        return checked_names("inputs", inputs, step, asset_of)
     for parameter in inputs:
         if not isinstance(parameter, str):
             raise TypeError(f"inputs of step {step!r} must have parameter names as keys, got {parameter!r:.60}")
     return {
-        parameter: wanted if isinstance(wanted, str) else checked_names(f"inputs[{parameter!r}]", wanted, step)
+        parameter: wanted if type(wanted) is str else _checked_wanted(f"inputs[{parameter!r}]", wanted, step)
         for parameter, wanted in inputs.items()
     }
+
+
+def _checked_wanted(what: str, wanted: Any, step: str) -> str | tuple[str, ...]:
+    named = asset_of(wanted)
+    return named if isinstance(named, str) else checked_names(what, wanted, step, asset_of)
 
 
 def checked_outputs(outputs: Any, step: str) -> tuple[str, ...]:
@@ -359,18 +376,29 @@ def checked_outputs(outputs: Any, step: str) -> tuple[str, ...]:
     return names
 
 
-def checked_names(what: str, names: Any, step: str) -> tuple[str, ...]:
-    """Return one name or several as a tuple.
+def checked_after(after: Any, step: str) -> tuple[str, ...]:
+    """Return the names of the steps that one waits for.
+
+    Raises:
+        TypeError: If they are no names.
+    """
+    return () if after is None else checked_names("after", after, step, step_of)
+
+
+def checked_names(
+    what: str, names: Any, step: str, stands_for: Callable[[Any], Any] = lambda name: name
+) -> tuple[str, ...]:
+    """Return one name or several as a tuple; `stands_for` says which name a step or a handle stands for.
 
     Raises:
         TypeError: If they are no strings, or in no order.
         ValueError: If one is empty.
     """
-    if isinstance(names, str):
+    if isinstance(names, str) or isinstance(stands_for(names), str):
         names = (names,)
     if isinstance(names, (bytes, Mapping, set, frozenset)) or not hasattr(type(names), "__iter__"):
         raise TypeError(f"{what} of step {step!r} must be a name or a list of names, got {names!r:.60}")
-    found: tuple[str, ...] = tuple(names)
+    found: tuple[str, ...] = tuple(map(stands_for, names))
     for name in found:
         if not isinstance(name, str):
             raise TypeError(f"{what} of step {step!r} must be names, got {type(name).__name__} {name!r:.60}")

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from flowyml.namespaces import Namespace
-from flowyml.steps import checked_inputs, checked_names, checked_text
+from flowyml.steps import checked_after, checked_inputs, checked_names, checked_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from flowyml.forms import Place
     from flowyml.namespaces import Wanted
     from flowyml.plan import Columns
+    from flowyml.steps import Named
 
     class Holder(Protocol):
         """What of a `Pipeline` becomes part of another."""
@@ -76,7 +77,7 @@ def sub_pipeline(
     name: str | None = None,
     input_mapping: Mapping[str, str] | None = None,
     output_mapping: Mapping[str, str] | None = None,
-    after: str | Sequence[str] | None = None,
+    after: Named | Sequence[Named] | None = None,
 ) -> SubPipeline:
     """Say how a pipeline is part of another, for `add_step` or `add_steps`; `add_sub_pipeline` does it at once.
 
@@ -107,7 +108,7 @@ def sub_pipeline(
         name,
         _given(name, inputs, input_mapping),
         _exports(name, outputs, output_mapping),
-        () if after is None else _checked(checked_names, "after", after, name),
+        _checked(checked_after, after, name),
     )
 
 
