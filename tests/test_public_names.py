@@ -25,6 +25,9 @@ PUBLIC = {
     "ExponentialBackoff",
     "RetryConfig",
     "retry",
+    # failures
+    "CircuitBreaker",
+    "on_failure",
     # control flow
     "If",
     "Switch",
@@ -40,6 +43,7 @@ PUBLIC = {
     "StepResult",
     "StepState",
     # errors
+    "CircuitOpenError",
     "CycleError",
     "ExecutorError",
     "FanOutError",

@@ -9,12 +9,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from flowyml.breakers import CircuitBreaker as CircuitBreaker
     from flowyml.conditions import unless as unless
     from flowyml.conditions import when as when
     from flowyml.contexts import Context as Context
     from flowyml.contexts import context as context
     from flowyml.control import If as If
     from flowyml.control import Switch as Switch
+    from flowyml.errors import CircuitOpenError as CircuitOpenError
     from flowyml.errors import CycleError as CycleError
     from flowyml.errors import ExecutorError as ExecutorError
     from flowyml.errors import FanOutError as FanOutError
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from flowyml.executors.contract import Executor as Executor
     from flowyml.executors.local import LocalExecutor as LocalExecutor
     from flowyml.executors.parallel import ParallelExecutor as ParallelExecutor
+    from flowyml.fallbacks import on_failure as on_failure
     from flowyml.pipeline import Pipeline as Pipeline
     from flowyml.result import PipelineResult as PipelineResult
     from flowyml.result import StepResult as StepResult
@@ -46,10 +49,12 @@ if TYPE_CHECKING:
     from flowyml.utils.parallel import parallel_map as parallel_map
 
 _HOMES = {
+    "flowyml.breakers": ("CircuitBreaker",),
     "flowyml.conditions": ("unless", "when"),
     "flowyml.contexts": ("Context", "context"),
     "flowyml.control": ("If", "Switch"),
     "flowyml.errors": (
+        "CircuitOpenError",
         "CycleError",
         "ExecutorError",
         "FanOutError",
@@ -68,6 +73,7 @@ _HOMES = {
     "flowyml.executors.contract": ("Executor",),
     "flowyml.executors.local": ("LocalExecutor",),
     "flowyml.executors.parallel": ("ParallelExecutor",),
+    "flowyml.fallbacks": ("on_failure",),
     "flowyml.pipeline": ("Pipeline",),
     "flowyml.result": ("PipelineResult", "StepResult"),
     "flowyml.retries": ("ExponentialBackoff", "RetryConfig", "retry"),

@@ -143,6 +143,9 @@ class Added:
         options: tuple[Any, ...] = NO_VALUES,
     ) -> Form:
         known = self.known_step(step)
+        own = known.options.but(known.name, dict(zip(OPTION_NAMES, options, strict=True)))
+        if own is not known.options:
+            own.check_fallback(known.signature, known.name)
         return Form(
             step=known,
             keys=() if params is None else tuple(checked_params(params, known)),
@@ -150,7 +153,7 @@ class Added:
             inputs=known.inputs if inputs is None else checked_inputs(inputs, known.name),
             outputs=known.outputs if outputs is None else checked_outputs(outputs, known.name),
             after=checked_after(after, known.name),
-            options=known.options.but(known.name, dict(zip(OPTION_NAMES, options, strict=True))),
+            options=own,
         )
 
     def handle(self, name: Any) -> Handle:

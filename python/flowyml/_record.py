@@ -75,11 +75,11 @@ class Record:
         self.plan: Plan = run.plan
         self.layout = run.layout
         self.values = run.values
-        self.failures = run.failures
+        self.failures, self.fallen = run.failures, run.fallen
         self.refused = run.refused
         scheduler = run.scheduler
         self.states = bytes(scheduler.item_count) if run.dry else scheduler.states().translate(_AT_THE_END)
-        self.attempts = scheduler.attempts()
+        self.attempts = _without_fallbacks(scheduler.attempts(), self.states, run.fallen)
         self.workers = memoryview(scheduler.workers()).cast("H")
         self.starts = memoryview(scheduler.starts()).cast("d")
         self.ends = memoryview(scheduler.ends()).cast("d")
@@ -365,10 +365,20 @@ class Moment(Record):
         item, state, start, end, worker = ended
         self.plan, self.layout, self.values, self.failures = run.plan, run.layout, run.values, run.failures
         self._began, self._began_at = run.started, run.started_at
+        self.fallen, self.refused = run.fallen, run.refused
         self.states, self.attempts = {item: state}, {item: run.attempts_made(item)}  # type: ignore[assignment]
         self.workers, self.starts, self.ends = {item: worker}, {item: start}, {item: end}  # type: ignore[assignment]
         self.has_value = {item: STATES[state].has_value and item not in run.values.dropped}  # type: ignore[assignment]
         self.empty_states = {}
+
+
+def _without_fallbacks(attempts: bytes, states: bytes, fallen: Iterable[int]) -> bytes:
+    """Return how often each step was started, the calls of fallbacks taken off."""
+    own = bytearray(attempts)
+    for item in fallen:
+        if states[item] != CODES[StepState.CANCELLED]:
+            own[item] -= 1
+    return bytes(own)
 
 
 def error_line(error: BaseException) -> str:

@@ -9,6 +9,7 @@ FlowymlError
 ├── StepTimeoutError (TimeoutError)        a step was over its time
 ├── FanOutError                            what a mapped step was to run over is no list, or no two alike
 ├── WorkerLostError                        the process that ran a step died in it
+├── CircuitOpenError                       a step was not started: its circuit breaker is open
 ├── RemoteError                            stands for an exception of a worker that cannot be rebuilt here
 ├── SerializationError                     a function, argument or result does not pickle
 ├── ValueLoadError                         a value arrived and does not load
@@ -176,6 +177,35 @@ class WorkerLostError(FlowymlError):
     def __str__(self) -> str:
         """Name step and signal or exit code."""
         return f"step {self.step_name!r} took its worker process down: {describe_exit(self.exitcode)}"
+
+
+class CircuitOpenError(FlowymlError):
+    """A call was refused: what it would call has failed too often; the last failure is the `__cause__` by hand.
+
+    Args:
+        breaker: Name of the circuit breaker.
+        failures: How many calls failed in a row.
+        last: The last failure in one line.
+        retry_after: Seconds until the next trial; 0 while one is under way.
+        last_error: The last failure.
+    """
+
+    def __init__(
+        self, breaker: str, failures: int, last: str, retry_after: float, last_error: BaseException | None = None
+    ) -> None:
+        """Keep the data; the exception itself does not travel."""
+        super().__init__(breaker, failures, last, retry_after)
+        self.breaker = breaker
+        self.failures = failures
+        self.last = last
+        self.retry_after = retry_after
+        self.last_error = last_error
+
+    def __str__(self) -> str:
+        """Name the breaker, the last failure and when the next trial is."""
+        when = f"in {self.retry_after:.1f} s" if self.retry_after else "under way"
+        times = f"{self.failures} {'failure' if self.failures == 1 else 'failures in a row'}"
+        return f"the circuit of {self.breaker!r} is open after {times}, the next trial is {when}; last: {self.last}"
 
 
 class RemoteError(FlowymlError):

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowyml._record import Ended, Moment
 from flowyml.errors import ValueLoadError
+from flowyml.fallbacks import call_handler
 from flowyml.hooks import everywhere
 from flowyml.result import StepResult
-from flowyml.state import SUCCESS
+from flowyml.state import FAILURES, SUCCESS
 from flowyml.step_context import by_name
 from flowyml.store.values import Outputs
 from flowyml.templates import VIEW
@@ -67,13 +68,14 @@ class Events:
             for moment in ("on_pipeline_start", "on_pipeline_end", "on_step_start", "on_step_end")
         }
         self._queue: deque[Began | Ended] = deque()
+        self._has_handlers = any(form.options.on_failure for form in run.plan.special.values())
         self._raised: Counter[str] = Counter()
         self._over = False
         self._told_start, self._told_end = bytearray(run.layout.item_count), bytearray(run.layout.item_count)
 
     def __bool__(self) -> bool:
         """Tell whether there is somebody to tell."""
-        return any(self._hooks.values())
+        return self._has_handlers or any(self._hooks.values())
 
     @property
     def one_by_one(self) -> bool:
@@ -100,11 +102,13 @@ class Events:
 
     def ended(self, batch: Batch, position: int, start: float, ends: Sequence[float], outcomes: bytes | None) -> None:
         """Note that items of a batch, from `position` on, have ended; before what depends on them can begin."""
-        if not self._hooks["on_step_end"]:
+        told, fallen = bool(self._hooks["on_step_end"]), self._run.fallen
+        if not told and not (self._has_handlers and (outcomes or fallen)):
             return
         for k, item in enumerate(batch.items()[position : position + len(ends)]):
             state = SUCCESS if outcomes is None else outcomes[k]
-            self._queue.append(Ended(item, state, ends[k - 1] if k else start, ends[k], batch.worker))
+            if told or state in FAILURES or item in fallen:
+                self._queue.append(Ended(item, state, ends[k - 1] if k else start, ends[k], batch.worker))
 
     # -- telling it, in the thread that waits for the run
 
@@ -139,17 +143,29 @@ class Events:
 
     def _tell_end(self, ended: Ended) -> None:
         _first(self._told_end, ended.item)
-        result = StepResult(Moment(self._run, ended), *self._run.layout.place_of(ended.item))
+        node, index = self._run.layout.place_of(ended.item)
+        result = StepResult(Moment(self._run, ended), node, index)
+        self._tell_failure(node, result)
         self._call("on_step_end", self._step(ended.item), result)
 
+    def _tell_failure(self, node: int, result: StepResult) -> None:
+        """Tell the step's own `on_failure`; also if a fallback has given the value."""
+        handler = self._run.plan.forms[node].options.on_failure
+        error = result.exception or result.fallback_error
+        if handler is not None and error is not None:
+            self._call_one(f"on_failure of step {result.step_name!r}", call_handler, handler, error, result)
+
     def _tell_the_rest(self, result: PipelineResult) -> None:
+        names = self._run.plan.names
+        for node in self._run.refused:
+            self._tell_failure(node, result.step_results[names[node]])
         if not self._hooks["on_step_end"]:
             return
         for item in range(self._run.layout.item_count):
             if _first(self._told_end, item):
                 self._call("on_step_end", self._step(item), result.step_results[self._run.item_name(item)])
-        for node in self._run.refused:
-            self._call("on_step_end", self._step_called(node), result.step_results[self._run.plan.names[node]])
+        for node in self._run.layout.empty_nodes():
+            self._call("on_step_end", self._step_called(node), result.step_results[names[node]])
 
     def _step(self, item: int) -> Step[..., Any]:
         """Return the step as it stands in the pipeline."""

@@ -9,13 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from flowyml.breakers import checked_breaker
 from flowyml.conditions import Guards, checked_condition, checked_run_if, checked_skip
-from flowyml.retries import checked_retry
+from flowyml.fallbacks import check_fits, checked_fallback, checked_fallback_on, checked_handler
+from flowyml.retries import checked_retry, is_one_of
 from flowyml.timeouts import checked_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from flowyml.breakers import CircuitBreaker
     from flowyml.conditions import Guard
     from flowyml.retries import RetryConfig
     from flowyml.signatures import Signature
@@ -31,6 +34,10 @@ class Options:
         skip_if: What must not hold for it to run.
         run_if: "all" of its dependencies must have a value for it to run, or "any": a join.
         timeout: How many seconds it may take; `None` for the executor's default, infinite for no limit.
+        fallback: What stands in for its function when it has failed for good.
+        fallback_on: For which exceptions; for all if there are none.
+        on_failure: What is told of its failure.
+        circuit_breaker: What refuses it while it keeps failing.
         decorated: What `@when` and `@unless` say, in the order in which it is asked, before the two others.
     """
 
@@ -39,6 +46,10 @@ class Options:
     skip_if: Guard | None = None
     run_if: str = "all"
     timeout: float | None = None
+    fallback: Callable[..., Any] | None = None
+    fallback_on: tuple[type[BaseException], ...] = ()
+    on_failure: Callable[..., object] | None = None
+    circuit_breaker: CircuitBreaker | None = None
     decorated: tuple[Guard, ...] = ()
 
     @property
@@ -50,6 +61,27 @@ class Options:
         """Return the names of all that a step can take: its function's, and what its conditions want beyond them."""
         guards = self.guards
         return Guards(guards, signature).signature.names if guards else signature.names
+
+    def falls_back_on(self, error: BaseException) -> bool:
+        """Tell whether the fallback stands in for this failure; an open circuit counts as what opened it, too."""
+        if self.fallback is None:
+            return False
+        last = getattr(error, "last_error", None)
+        return not self.fallback_on or any(
+            is_one_of(each, self.fallback_on) for each in (error, last) if each is not None
+        )
+
+    def check_fallback(self, signature: Signature, step: str) -> None:
+        """Check that the fallback can stand in for a function.
+
+        Raises:
+            TypeError: If it takes something else.
+            ValueError: If there is only a `fallback_on`.
+        """
+        if self.fallback is not None:
+            check_fits(self.fallback, signature, step)
+        elif self.fallback_on:
+            raise ValueError(f"step {step!r} has fallback_on, but no fallback")
 
     def with_guard(self, guard: Guard) -> Options:
         """Return these options with one more condition, asked before all others."""
@@ -74,5 +106,9 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "skip_if": checked_skip,
     "run_if": checked_run_if,
     "timeout": checked_timeout,
+    "fallback": checked_fallback,
+    "fallback_on": checked_fallback_on,
+    "on_failure": checked_handler,
+    "circuit_breaker": checked_breaker,
 }
 OPTION_NAMES = tuple(_CHECKS)

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from typing import Literal
 
+    from flowyml.breakers import CircuitBreaker
     from flowyml.contexts import Context
     from flowyml.control import If, Switch
     from flowyml.dag import DAG
@@ -132,6 +133,10 @@ class Pipeline:
         skip_if: Callable[..., Any] | None = None,
         run_if: Literal["all", "any"] | None = None,
         timeout: float | timedelta | None = None,
+        fallback: Callable[..., Any] | None = None,
+        fallback_on: Iterable[type[BaseException]] | type[BaseException] | None = None,
+        on_failure: Callable[..., Any] | None = None,
+        circuit_breaker: CircuitBreaker | None = None,
         **unknown: object,
     ) -> Pipeline:
         """Add a step; one function may be added any number of times under different names.
@@ -148,6 +153,10 @@ class Pipeline:
             skip_if: What must not hold for it to run, instead of the step's own.
             run_if: Which of its dependencies it needs, instead of the step's own.
             timeout: How many seconds it may take, instead of the step's own (see `Step`).
+            fallback: What stands in for it when it has failed for good, instead of the step's own.
+            fallback_on: For which exceptions, instead of the step's own.
+            on_failure: What is told of its failure, instead of the step's own.
+            circuit_breaker: What refuses it while it keeps failing, instead of the step's own.
             **unknown: Nothing else is known; a misspelled keyword gets an error with the nearest one.
 
         Returns:
@@ -164,7 +173,7 @@ class Pipeline:
         if params is not None:
             params = params if type(params) is dict else checked_params(params, step)
             keys, row = tuple(params), tuple(params.values())
-        options = retry, condition, skip_if, run_if, timeout
+        options = retry, condition, skip_if, run_if, timeout, fallback, fallback_on, on_failure, circuit_breaker
         alike = outputs is None and after is None and options == NO_VALUES
         if inputs is not None:
             shaped = shape_of(inputs, self._added.known_step(step)) if alike else None
@@ -200,6 +209,10 @@ class Pipeline:
         skip_if: Callable[..., Any] | None = None,
         run_if: Literal["all", "any"] | None = None,
         timeout: float | timedelta | None = None,
+        fallback: Callable[..., Any] | None = None,
+        fallback_on: Iterable[type[BaseException]] | type[BaseException] | None = None,
+        on_failure: Callable[..., Any] | None = None,
+        circuit_breaker: CircuitBreaker | None = None,
         **unknown: object,
     ) -> Pipeline:
         """Add one step that runs once for each item: a fan-out of any size as one node of the graph.
@@ -224,6 +237,10 @@ class Pipeline:
             skip_if: What must not hold for an item to run.
             run_if: Which of its dependencies an item needs.
             timeout: How many seconds an item may take.
+            fallback: What stands in for an item that has failed for good.
+            fallback_on: For which exceptions.
+            on_failure: What is told of the failure of an item.
+            circuit_breaker: What refuses items while they keep failing.
             **unknown: Nothing else is known.
 
         Returns:
@@ -245,7 +262,7 @@ class Pipeline:
             raise TypeError(unknown_keywords("map()", unknown, ("items", "over", "combine", *_STEP_KEYWORDS)))
         frame = sys._getframe(1)  # noqa: SLF001
         place = Place(frame.f_code, frame.f_lasti)
-        options = retry, condition, skip_if, run_if, timeout
+        options = retry, condition, skip_if, run_if, timeout, fallback, fallback_on, on_failure, circuit_breaker
         form = self._added.form(step, params, place, inputs=inputs, outputs=outputs, after=after, options=options)
         if len(form.outputs) > 1:
             raise ValueError(f"a mapped step has one output, the list of its results; got outputs={list(form.outputs)}")

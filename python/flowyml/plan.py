@@ -21,6 +21,7 @@ from flowyml.forms import Assets, Form
 from flowyml.layout import UNKNOWN, Layout
 from flowyml.lengths import counts_of, item_by_item
 from flowyml.namespaces import enter, unneeded
+from flowyml.options import NO_OPTIONS
 from flowyml.store.values import nodes_of
 from flowyml.wiring import Scope, Wired, wire
 
@@ -81,6 +82,7 @@ class Plan:
         loose: The edges of a graph that is not valid, which `graph` then does not have.
         problems: What is wrong.
         undefined: Declared inputs that nothing gives, and the steps that declare them.
+        special: The forms whose steps have options, by id.
         used: Names of run inputs and context values that some step takes.
         has_timeouts: Whether some step has a time limit of its own.
     """
@@ -95,6 +97,7 @@ class Plan:
         self.templates: list[Template | None] = []
         self.references: dict[int, tuple[Reference, ...]] = {}
         self.used: set[str] = set()
+        self.special: dict[int, Form] = {}
         self._has_joins = self.has_timeouts = False
         self.undefined: dict[str, list[int]] = {}
         clashes = [*self.assets.problems(), *enter(self.assets, self.namespaces)]
@@ -177,6 +180,8 @@ class Plan:
         wired = wire(form, self.assets, scope, own, without=without)
         self._has_joins = self._has_joins or form.options.run_if == "any"
         self.has_timeouts = self.has_timeouts or form.options.timeout is not None
+        if form.options is not NO_OPTIONS:
+            self.special[id(form)] = form
         self.used |= wired.used
         return wired
 

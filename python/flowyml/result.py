@@ -227,6 +227,18 @@ class StepResult:
         return None if first is None else failures[first]
 
     @property
+    def fallback_error(self) -> BaseException | None:
+        """What the step raised for good, where its fallback was called; of a mapped step, its first such item."""
+        fallen = self._record.fallen
+        return next((fallen[item] for item in self._items if item in fallen), None) if fallen else None
+
+    @property
+    def fallback_used(self) -> bool:
+        """Whether the value, or that of an item, is the fallback's."""
+        record = self._record
+        return bool(record.fallen) and any(item in record.fallen and record.has_value[item] for item in self._items)
+
+    @property
     def error(self) -> str | None:
         """The exception's message and traceback as text, or why the step did not run; `None` for a success."""
         exception = self.exception

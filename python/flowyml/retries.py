@@ -14,6 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from flowyml.errors import CircuitOpenError
+
 if TYPE_CHECKING:
     import random
     from collections.abc import Iterable, Sequence
@@ -84,8 +86,8 @@ class RetryConfig:
         max_attempts: How often the step is started at the most, the first time included.
         backoff: The delays: an `ExponentialBackoff`, or the first delay in seconds, each later one twice as long.
             `None`: no delay.
-        on: Exception classes that are worth another attempt; all by default. A crash of the worker process is a
-            `WorkerLostError`.
+        on: Exception classes that are worth another attempt; all by default but `CircuitOpenError`, which is raised
+            instead of an attempt. A crash of the worker process is a `WorkerLostError`.
         not_on: Exception classes that are not, also where `on` names a base class of them.
 
     As a decorator below `@step` it becomes the step's `retry`.
@@ -127,8 +129,8 @@ class RetryConfig:
             raise ValueError(f"max_attempts counts the first attempt, so it is at least 1; got {max_attempts}")
         object.__setattr__(self, "max_attempts", max_attempts)
         object.__setattr__(self, "backoff", _as_backoff(backoff))
-        object.__setattr__(self, "on", _as_classes("on", on, (BaseException,)))
-        object.__setattr__(self, "not_on", _as_classes("not_on", not_on, ()))
+        object.__setattr__(self, "on", as_classes("on", on, (BaseException,)))
+        object.__setattr__(self, "not_on", as_classes("not_on", not_on, ()))
 
     def __call__(self, func: T) -> T:
         """Leave this configuration with a function, for the `@step` above; or give it to a step.
@@ -136,6 +138,9 @@ class RetryConfig:
         Raises:
             TypeError: If it is not a function.
         """
+        of_step = getattr(type(func), "_with_options", None)
+        if of_step is not None:
+            return of_step(func, retry=self)  # type: ignore[no-any-return]
         if not callable(func):
             raise TypeError(f"@retry(...) decorates a function, got {type(func).__name__} {func!r:.60}")
         func.__flowyml_retry__ = self  # type: ignore[attr-defined]
@@ -143,9 +148,11 @@ class RetryConfig:
 
     def wants(self, error: BaseException, attempts: int) -> bool:
         """Tell whether a step that was started `attempts` times and raised `error` is to be tried again."""
-        if attempts >= self.max_attempts or _is_one_of(error, self.not_on):
+        if attempts >= self.max_attempts or is_one_of(error, self.not_on):
             return False
-        return self.on == (BaseException,) or _is_one_of(error, self.on)
+        if self.on == (BaseException,):
+            return not isinstance(error, CircuitOpenError)
+        return is_one_of(error, self.on)
 
     def delay(self, attempt: int, generator: random.Random | None = None) -> float:
         """Return the seconds to wait after attempt number `attempt` (from 1)."""
@@ -182,7 +189,12 @@ def _as_backoff(backoff: Any) -> ExponentialBackoff | None:
     raise TypeError(f"backoff must be an ExponentialBackoff or the first delay in seconds, got {backoff!r:.60}")
 
 
-def _as_classes(name: str, classes: Any, default: tuple[type[BaseException], ...]) -> tuple[type[BaseException], ...]:
+def as_classes(name: str, classes: Any, default: tuple[type[BaseException], ...]) -> tuple[type[BaseException], ...]:
+    """Return one exception class or several as a tuple.
+
+    Raises:
+        TypeError: If they are something else.
+    """
     if classes is None:
         return default
     listed = (classes,) if isinstance(classes, type) else tuple(classes)
@@ -192,7 +204,7 @@ def _as_classes(name: str, classes: Any, default: tuple[type[BaseException], ...
     return listed
 
 
-def _is_one_of(error: BaseException, classes: Sequence[type[BaseException]]) -> bool:
+def is_one_of(error: BaseException, classes: Sequence[type[BaseException]]) -> bool:
     """Tell whether an exception is of one of these classes; one that stands for another goes by its names."""
     if isinstance(error, tuple(classes)):
         return True

@@ -18,11 +18,13 @@ import math
 import time
 import uuid
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from flowyml import seeding
+from flowyml._circuits import Circuits
 from flowyml._core import Scheduler
 from flowyml._endings import ends_when_asked
 from flowyml._interrupts import Interrupts
@@ -32,6 +34,7 @@ from flowyml.conditions import Skipped
 from flowyml.errors import ExecutorError, RunInterrupted, StepTimeoutError
 from flowyml.events import Events
 from flowyml.expansion import Expansion
+from flowyml.fallbacks import Fallback
 from flowyml.result import PipelineResult
 from flowyml.state import FAILED, SKIPPED, STATES, SUCCESS, TIMED_OUT
 from flowyml.store.values import Values, split_outputs
@@ -84,6 +87,7 @@ class Run:
         refused: Mapped steps that failed without items, with the reason.
         call: Calls the step of an item in this process and returns its value.
         claim: Takes up to `limit` ready items for a worker, as `Scheduler.claim` does.
+        fallen: What the steps raised in whose place their fallback is called, by item.
         one_by_one: Items are claimed one at a time, so a worker should not have any beyond the one it is at.
         events: What happens, for those who asked for it; `None` if nobody did.
         default_timeout: The seconds that a step without a `timeout` of its own may take; the executor sets it.
@@ -113,6 +117,7 @@ class Run:
         self.layout = plan.layout.of_run()
         self.values = Values(self.layout)
         self.failures: dict[int, BaseException] = {}
+        self.fallen: dict[int, BaseException] = {}
         self._attempts: dict[int, int] = {}
         self.interrupts = Interrupts()
         self.interrupted = False
@@ -120,7 +125,11 @@ class Run:
         self.default_timeout = math.inf
         self.scheduler = Scheduler(plan.graph, order=order, keep=mask)
         self.claim: Callable[..., Batch | None] = self.scheduler.claim
-        self.one_by_one = False
+        self._fallbacks: dict[int, Template] = {}
+        options = [form.options for form in plan.special.values()]
+        self.has_fallbacks = any(each.fallback for each in options)
+        self.circuits = self._new_circuits() if any(each.circuit_breaker for each in options) else None
+        self.one_by_one = self.circuits is not None
         self.events: Events | None = None
         self.node_of = self.layout.node_of()
         self._expansion = Expansion(plan, self.layout, self.values, self.scheduler, self.node_of)
@@ -128,7 +137,7 @@ class Run:
         self.refused: dict[int, BaseException] = self._expansion.refused
         if self.layout.waiting:
             self._expansion.go_on()
-        self.call = self._caller() if seed is None else self._seeding_caller()
+        self.call = self._caller()
         self.started_at = datetime.now(UTC)
         self.started = time.monotonic()
         self.ended = self.started
@@ -167,6 +176,8 @@ class Run:
         if report.failures:
             failed = self._complete_with_failures(batch, position, report)
         else:
+            if self.circuits is not None:
+                self.circuits.passed(batch)
             self._end(batch, position, report.start, report.ends, None)
         if self.layout.waiting and not (failed and self.fail_fast):
             failed += self._expansion.go_on()
@@ -188,8 +199,12 @@ class Run:
         for offset, item, error in report.failures:
             if isinstance(error, Skipped):
                 outcomes[offset] = SKIPPED
+                if self.circuits is not None:
+                    self.circuits.skipped(item)
                 continue
             outcome, reason = self._failure(item, error)
+            if self.circuits is not None:
+                self.circuits.record(item, reason, report.ends[offset])
             delay = self._delay(item, reason)
             if delay is None:
                 outcomes[offset] = outcome
@@ -221,14 +236,22 @@ class Run:
         return FAILED, error
 
     def _delay(self, item: int, error: BaseException) -> float | None:
-        """Return the seconds until an item is tried again; `None` if it has failed for good."""
-        retry = self.plan.forms[self.node_of[item]].options.retry
-        if retry is None:
+        """Return the seconds until an item is started again, or its fallback; `None` if it has failed for good."""
+        options = self.plan.forms[self.node_of[item]].options
+        retry, attempts = options.retry, 0
+        if item in self.fallen:
+            _note_fallback(error, self.fallen[item])
             return None
-        attempts = self._attempts[item] = self._attempts.get(item, 0) + 1
+        if retry is not None:
+            attempts = self._attempts[item] = self._attempts.get(item, 0) + 1
         if self.scheduler.cancelled:
             return None
-        return retry.delay(attempts, self._jitter(item, attempts)) if retry.wants(error, attempts) else None
+        if retry is not None and retry.wants(error, attempts):
+            return retry.delay(attempts, self._jitter(item, attempts))
+        if options.falls_back_on(error):
+            self.fallen[item] = error
+            return 0.0
+        return None
 
     def _jitter(self, item: int, attempt: int) -> random.Random | None:
         """Return what spreads the delay after an attempt; `None` where nobody wants it reproducible."""
@@ -244,12 +267,13 @@ class Run:
 
     def attempt(self, item: int) -> int:
         """Return which attempt of an item is running, or would be the next: 1 is the first."""
-        return self._attempts.get(item, 0) + 1
+        failed = self._attempts.get(item, 0)
+        return max(1, failed) if item in self.fallen else failed + 1
 
     def attempts_made(self, item: int) -> int:
-        """Return how often an item that has ended was started."""
+        """Return how often an item that has ended was started, its fallback not counted."""
         failed = self._attempts.get(item, 0)
-        return failed if item in self.failures and failed else failed + 1
+        return max(1, failed) if item in self.failures or item in self.fallen else failed + 1
 
     @cached_property
     def limits(self) -> Limits | None:
@@ -290,6 +314,12 @@ class Run:
 
     def _caller(self) -> Callable[[int], Any]:
         """Build the function that calls an item's step, with all that it needs at hand."""
+        call = self._plain_caller()
+        if self.has_fallbacks:
+            call = self._falling_back(call)
+        return call if self.seed is None else self._seeding(call)
+
+    def _plain_caller(self) -> Callable[[int], Any]:
         templates, rows, node_of = self.plan.templates, self.plan.rows, self.node_of
         general, tables, firsts = self._call_general, self.tables, self.layout.firsts
 
@@ -306,14 +336,40 @@ class Run:
 
         return call if self.layout.is_plain else call_mapped
 
-    def _seeding_caller(self) -> Callable[[int], Any]:
-        call = self._caller()
+    def _falling_back(self, call: Callable[[int], Any]) -> Callable[[int], Any]:
+        def called(item: int) -> Any:
+            return (
+                self._call_general(self.template_of(item), self.node_of[item], item) if item in fallen else call(item)
+            )
 
+        fallen = self.fallen
+        return called
+
+    def _seeding(self, call: Callable[[int], Any]) -> Callable[[int], Any]:
         def seeded(item: int) -> Any:
             seeding.begin(self.seed_of(item) or 0)
             return call(item)
 
         return seeded
+
+    def template_of(self, item: int) -> Template:
+        """Return how the step of an item is called: as ever, or with its fallback."""
+        node = self.node_of[item]
+        return self.fallback_of(node) if item in self.fallen else self.plan.templates[node]  # type: ignore[return-value]
+
+    def fallback_of(self, node: int) -> Template:
+        """Return how the fallback of a step is called."""
+        template: Any = self.plan.templates[node]
+        if id(template) not in self._fallbacks:
+            options: Any = self.plan.forms[node].options
+            function = Fallback(options.fallback, self.plan.function_of(node))
+            self._fallbacks[id(template)] = replace(template, function=function)
+        return self._fallbacks[id(template)]
+
+    def _new_circuits(self) -> Circuits:
+        circuits = Circuits(self, (form for form in self.plan.special.values() if form.options.circuit_breaker))
+        self.claim = circuits.claiming(self.claim)
+        return circuits
 
     def arguments(self, item: int, read: Callable[[Any], Any] | None = None) -> list[Any]:
         """Return the arguments of an item's step in call order; `read` gives the value of a reference."""
@@ -355,6 +411,8 @@ def execute(run: Run, executor: Executes, *, quiet: bool = False) -> PipelineRes
         raise
     if not result.success and not quiet:
         _log_failures(run)
+    if run.fallen:
+        _log_fallbacks(run)
     return result
 
 
@@ -388,6 +446,16 @@ def _log_failures(run: Run) -> None:
     )
 
 
+def _log_fallbacks(run: Run) -> None:
+    """Say, once a run, that there are values that steps have not made themselves."""
+    fallen = sorted(item for item in run.fallen if run.scheduler.state(item) == SUCCESS)
+    if fallen:
+        first = [cut(f"  {run.item_name(item)}: {error_line(run.fallen[item])}") for item in fallen[:_SHOWN_FAILURES]]
+        more = [f"  ... and {len(fallen) - len(first):,} more"] if len(fallen) > len(first) else []
+        many = "1 value comes from a fallback" if len(fallen) == 1 else f"{len(fallen):,} values come from fallbacks"
+        _log.warning("pipeline %r: %s\n%s", run.plan.name, many, "\n".join(first + more))
+
+
 def _how_many(run: Run) -> str:
     """Return how many steps failed, and how many items of mapped ones."""
     nodes = [run.node_of[item] for item in run.failures]
@@ -397,6 +465,12 @@ def _how_many(run: Run) -> str:
     if mapped:
         parts.append(f"{counted(len(mapped), 'item')} of {counted(len(set(mapped)), 'mapped step')}")
     return " and ".join(parts)
+
+
+def _note_fallback(error: BaseException, first: BaseException) -> None:
+    """Say in the exception of a fallback what it stood in for; it may be the same one again."""
+    if error is not first:
+        error.add_note(f"raised by the fallback, which stood in for: {error_line(first)}")
 
 
 def _keep_mask(plan: Plan, keep: str | Sequence[str]) -> bytes | None:

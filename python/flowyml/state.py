@@ -51,4 +51,5 @@ CODES = {state: code for code, state in enumerate(STATES)}
 SUCCESS = CODES[StepState.SUCCESS]
 FAILED = CODES[StepState.FAILED]
 TIMED_OUT = CODES[StepState.TIMED_OUT]
+FAILURES = frozenset((FAILED, TIMED_OUT))
 SKIPPED = CODES[StepState.SKIPPED]

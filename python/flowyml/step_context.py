@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from flowyml.conditions import Guarded
 from flowyml.errors import FlowymlError
+from flowyml.fallbacks import Fallback
 from flowyml.signatures import Signature
 
 if TYPE_CHECKING:
@@ -133,6 +134,8 @@ def by_name(function: Callable[..., Any], keywords: Sequence[str], arguments: Se
         arguments: The arguments in call order.
     """
     private: frozenset[str] = frozenset()
+    if isinstance(function, Fallback):
+        function = function.instead
     if isinstance(function, Guarded):
         private, function = function.private, function.func
     signature, count = Signature.of(function), len(arguments) - len(keywords)

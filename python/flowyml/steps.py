@@ -14,15 +14,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeAlias, TypeVar, overload
 
 from flowyml._words import unknown_keywords
+from flowyml.breakers import bare
 from flowyml.conditions import MARK
+from flowyml.fallbacks import MARK as FALLBACK
 from flowyml.handles import asset_of, only_asset, step_of
 from flowyml.options import NO_OPTIONS, OPTION_NAMES, Options
 from flowyml.signatures import Signature
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from datetime import timedelta
 
+    from flowyml.breakers import CircuitBreaker
     from flowyml.conditions import Guard
     from flowyml.retries import RetryConfig
 
@@ -58,6 +61,12 @@ class Step(Generic[P, R_co]):
             not there has its Python default.
         timeout: Seconds (or a `timedelta`) that it may take, counted from its own start; then it has ended as timed
             out, whatever it does. Infinite: no limit, whatever the executor's default is.
+        fallback: A function that is called, where the step would run, when it has failed for good; its value becomes
+            the step's. It takes those of the step's arguments that it has parameters for.
+        fallback_on: Exception classes for which it is called; all by default.
+        on_failure: A function that is called with the exception, or with it and the `StepResult`, in the thread that
+            called `run()`, when the step has failed for good, also if a fallback stands in.
+        circuit_breaker: A `CircuitBreaker`: the step fails at once while what it calls keeps failing.
 
     Raises:
         TypeError: If `func` cannot be a step, or an argument is not what it should be.
@@ -87,21 +96,27 @@ class Step(Generic[P, R_co]):
         skip_if: Callable[..., Any] | None = None,
         run_if: Literal["all", "any"] = "all",
         timeout: float | timedelta | None = None,
+        fallback: Callable[..., Any] | None = None,
+        fallback_on: Iterable[type[BaseException]] | type[BaseException] | None = None,
+        on_failure: Callable[..., Any] | None = None,
+        circuit_breaker: CircuitBreaker | None = None,
     ) -> None:
         """Check the function and keep what was said about it."""
-        _wear(self, checked_function(func))
+        func = checked_function(func)
+        given = (retry, condition, skip_if, timeout, fallback, fallback_on, on_failure, circuit_breaker)
+        options, marked = NO_OPTIONS, bool(getattr(func, "__dict__", None))
+        if marked or run_if != "all" or given != _NONE_GIVEN:
+            options = _options_of(func, name, given, run_if)
+            func, _ = bare(func)
+        _wear(self, func)
         self.func = func
         self.name = default_name(func) if name is None else checked_text("the name of a step", name)
         self.inputs = checked_inputs(inputs, self.name)
         self.outputs = checked_outputs(outputs, self.name)
-        marked = getattr(func, "__flowyml_retry__", None)
-        given = {"retry": marked if retry is None else retry, "condition": condition, "skip_if": skip_if}
-        given["timeout"] = timeout
-        if run_if != "all":
-            given["run_if"] = run_if
-        options, decorated = NO_OPTIONS.but(self.name, given), getattr(func, MARK, ())
-        self.options = replace(options, decorated=decorated) if decorated else options
+        self.options = options
         self._signature: Signature | None = None
+        if options.fallback is not None:
+            options.check_fallback(self.signature, self.name)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Run the plain function."""
@@ -128,6 +143,12 @@ class Step(Generic[P, R_co]):
     def _with_guard(self, guard: Guard) -> Step[..., Any]:
         """Return this step with one more condition; `@when` and `@unless` above `@step` ask for it."""
         return _rebuild(self.func, self.name, self.inputs, self.outputs, self.options.with_guard(guard))
+
+    def _with_options(self, **given: Any) -> Step[..., Any]:
+        """Return this step with other options; decorators above `@step` ask for it."""
+        options = self.options.but(self.name, given)
+        options.check_fallback(self.signature, self.name)
+        return _rebuild(self.func, self.name, self.inputs, self.outputs, options)
 
     def as_added(self, name: str, inputs: Inputs | None, outputs: tuple[str, ...], options: Options) -> Step[P, R_co]:
         """Return this step as it stands in a pipeline, with what was said there."""
@@ -180,6 +201,21 @@ class Step(Generic[P, R_co]):
         return self.options.timeout
 
     @property
+    def fallback(self) -> Callable[..., Any] | None:
+        """What stands in for it when it has failed for good."""
+        return self.options.fallback
+
+    @property
+    def on_failure(self) -> Callable[..., object] | None:
+        """What is told of its failure."""
+        return self.options.on_failure
+
+    @property
+    def circuit_breaker(self) -> CircuitBreaker | None:
+        """What refuses it while it keeps failing."""
+        return self.options.circuit_breaker
+
+    @property
     def parameters(self) -> tuple[str, ...]:
         """Names of all that the step can take: its function's parameters, and what its conditions want beyond them."""
         return self.options.parameters(self.signature)
@@ -194,6 +230,25 @@ class Step(Generic[P, R_co]):
     def __repr__(self) -> str:
         """Name the step and where its function comes from."""
         return f"<Step {self.name!r} of {getattr(self.func, '__qualname__', self.func)!s}>"
+
+
+_GIVEN = ("retry", "condition", "skip_if", "timeout", "fallback", "fallback_on", "on_failure", "circuit_breaker")
+_NONE_GIVEN = (None,) * len(_GIVEN)
+
+
+def _options_of(func: Any, name: Any, given: tuple[Any, ...], run_if: Any) -> Options:
+    """Return the options of a step: those that were given, else those that decorators have left with its function."""
+    named = dict(zip(_GIVEN, given, strict=True))
+    _, breaker = bare(func)
+    marks = {"retry": getattr(func, "__flowyml_retry__", None), "fallback": getattr(func, FALLBACK, None)}
+    for option, mark in (marks | {"circuit_breaker": breaker}).items():
+        if named[option] is None:
+            named[option] = mark
+    if run_if != "all":
+        named["run_if"] = run_if
+    step = default_name(func) if name is None else str(name)
+    options, decorated = NO_OPTIONS.but(step, named), getattr(func, MARK, ())
+    return replace(options, decorated=decorated) if decorated else options
 
 
 def _wear(step: Step[..., Any], func: Any) -> None:
@@ -228,6 +283,10 @@ def step(
     skip_if: Callable[..., Any] | None = None,
     run_if: Literal["all", "any"] = "all",
     timeout: float | timedelta | None = None,
+    fallback: Callable[..., Any] | None = None,
+    fallback_on: Iterable[type[BaseException]] | type[BaseException] | None = None,
+    on_failure: Callable[..., Any] | None = None,
+    circuit_breaker: CircuitBreaker | None = None,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(
     func: Callable[..., Any] | None = None,
@@ -241,6 +300,10 @@ def step(
     skip_if: Callable[..., Any] | None = None,
     run_if: Literal["all", "any"] = "all",
     timeout: float | timedelta | None = None,
+    fallback: Callable[..., Any] | None = None,
+    fallback_on: Iterable[type[BaseException]] | type[BaseException] | None = None,
+    on_failure: Callable[..., Any] | None = None,
+    circuit_breaker: CircuitBreaker | None = None,
     **unknown: object,
 ) -> Any:
     """Make a step of a function: `@step` or `@step(name=, inputs=, outputs=, retry=, condition=, ...)`.
@@ -255,6 +318,10 @@ def step(
         skip_if: What must not hold for it to run.
         run_if: Which of its dependencies it needs.
         timeout: How many seconds it may take.
+        fallback: What stands in for it when it has failed for good.
+        fallback_on: For which exceptions.
+        on_failure: What is told of its failure.
+        circuit_breaker: What refuses it while it keeps failing.
         **unknown: Nothing else is known; a misspelled keyword gets an error with the nearest one.
 
     Returns:
@@ -276,7 +343,9 @@ def step(
 
     def decorate(func: Callable[..., Any]) -> Step[..., Any]:
         options: dict[str, Any] = {"retry": retry, "condition": condition, "skip_if": skip_if, "run_if": run_if}
-        return Step(func, name=name, inputs=inputs, outputs=outputs, timeout=timeout, **options)
+        options |= {"fallback": fallback, "fallback_on": fallback_on, "on_failure": on_failure}
+        options |= {"circuit_breaker": circuit_breaker, "timeout": timeout}
+        return Step(func, name=name, inputs=inputs, outputs=outputs, **options)
 
     return decorate if func is None else decorate(func)
 

@@ -33,6 +33,7 @@ from flowyml.conditions import Guarded
 from flowyml.executors._claimed import look_in
 from flowyml.executors._inline import Current, Report, clock
 from flowyml.executors._threads import owners
+from flowyml.fallbacks import Fallback
 from flowyml.step_context import telling
 from flowyml.store.values import MISSING, split_outputs
 from flowyml.timeouts import Expired
@@ -236,7 +237,7 @@ class LoopRun:
 
     async def _outcome(self, work: _Work) -> tuple[Any, BaseException | None]:
         """Return the value of a step, or what it raised: not every exception may pass through a future."""
-        template = self._coroutine(self._run.node_of[work.item])
+        template = self._coroutine(self._run.template_of(work.item))
         if template is None:
             async with self._threads:
                 self._begin_time(work)
@@ -257,9 +258,8 @@ class LoopRun:
         step = run.plan.names[run.node_of[item]]
         return split_outputs(returned, template.outputs, step) if template.outputs else returned
 
-    def _coroutine(self, node: int) -> Template | None:
+    def _coroutine(self, template: Template) -> Template | None:
         """Return how the steps of a template are awaited; `None` if its function is a plain one."""
-        template: Any = self._run.plan.templates[node]
         if id(template) not in self._coroutines:
             function = _awaited(template.function)
             self._coroutines[id(template)] = None if function is None else replace(template, function=function)
@@ -275,7 +275,7 @@ def _called(run: Run, work: _Work) -> tuple[Any, BaseException | None]:
 
 
 def _awaited(function: Callable[..., Any]) -> Callable[..., Any] | None:
-    return function.awaited() if isinstance(function, Guarded) else coroutine_function(function)
+    return function.awaited() if isinstance(function, (Guarded, Fallback)) else coroutine_function(function)
 
 
 class LoopTeam:

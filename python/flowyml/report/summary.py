@@ -22,6 +22,8 @@ if TYPE_CHECKING:
         @property
         def retries(self) -> int: ...  # noqa: D102
         @property
+        def fallback_used(self) -> bool: ...  # noqa: D102
+        @property
         def failure_line(self) -> str | None: ...  # noqa: D102
         @property
         def items(self) -> Sequence[object]: ...  # noqa: D102
@@ -88,6 +90,7 @@ def _line(step: StepLine) -> str:
     retries = f" [{step.retries} {'retry' if step.retries == 1 else 'retries'}]" if step.retries else ""
     failure = step.failure_line
     tail = f": {cut(failure)}" if failure else ""
+    retries += " [fallback]" if step.fallback_used else ""
     word = "" if state == "success" else f" {state}"
     return f"{_SIGNS.get(state, '·')} {step.step_name}{count}: {step.duration_seconds:.2f}s{word}{retries}{tail}"
 

@@ -12,12 +12,14 @@ shared one, sent to each worker once.
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowyml.errors import SerializationError
 from flowyml.executors._processes import wire
 from flowyml.executors._processes.payload import Payload, build_payload
 from flowyml.executors._processes.values import dump_value, load_value
+from flowyml.fallbacks import Fallback
 from flowyml.store.values import MISSING
 from flowyml.templates import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VIEW
 
@@ -97,15 +99,39 @@ class CallWriter:
             if id(template) in seen:
                 continue
             seen.add(id(template))
-            function = self._plan.function_of(node)
-            if id(function) not in self._functions:
-                self._functions[id(function)] = len(functions)
-                functions.append(function)
-                names.append(self._plan.names[node])
+            for function in self._callables(node):
+                if id(function) not in self._functions:
+                    self._functions[id(function)] = len(functions)
+                    functions.append(function)
+                    names.append(self._plan.names[node])
         return build_payload(functions, names)
 
+    def _callables(self, node: int) -> Iterator[Any]:
+        """Go through all that workers may call for a step."""
+        yield self._plan.function_of(node)
+        if self._plan.forms[node].options.fallback is not None:
+            yield self._run.fallback_of(node).function
+
+    def _function(self, template: Template, node: int) -> Any:
+        is_fallback = isinstance(template.function, Fallback)
+        return template.function if is_fallback else self._plan.function_of(node)
+
     def _stretches(self, batch: Batch) -> Iterator[Stretch]:
-        """Split a batch into stretches of steps with one template."""
+        """Split a batch into stretches of steps that call alike."""
+        for stretch in self._alike(batch):
+            yield from self._parted(stretch) if self._run.fallen else (stretch,)
+
+    def _parted(self, stretch: Stretch) -> Iterator[Stretch]:
+        """Part the steps whose fallback is called from the others."""
+        template, node, first, length, position = stretch
+        item, fallen = self._run.layout.firsts[node] + (first or 0), self._run.fallen
+        for falls, part in groupby(range(length), lambda k: item + k in fallen):
+            k, *more = part
+            at = node + k if first is None else node
+            called = self._run.fallback_of(at) if falls else template
+            yield Stretch(called, at, None if first is None else first + k, 1 + len(more), position + k)
+
+    def _alike(self, batch: Batch) -> Iterator[Stretch]:
         templates: Sequence[Any] = self._plan.templates
         position = 0
         for _, count, node, index in batch.runs:
@@ -125,7 +151,7 @@ class CallWriter:
 
     def _group(self, message: Message, stretch: Stretch) -> list[Any]:
         template, node = stretch.template, stretch.node
-        function = self._functions[id(self._plan.function_of(node))]
+        function = self._functions[id(self._function(template, node))]
         names, attempts = self._names(stretch), self._attempts(stretch)
         flat = self._flat(stretch)
         if flat is not None:
