@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import functools
 import math
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 
 from flowyml import (
+    CircuitBreaker,
     Context,
     CycleError,
     LocalExecutor,
@@ -19,6 +21,7 @@ from flowyml import (
     Pipeline,
     PipelineValidationError,
     Step,
+    on_failure,
     parallel_map,
     step,
     sub_pipeline,
@@ -153,6 +156,72 @@ STEPS: dict[str, Wrong] = {
         ValueError,
         "more than 0 seconds, got -1.0",
     ),
+    "a fallback that is a value": (
+        lambda: step(fallback={"a": 1})(use),
+        TypeError,
+        r"fallback of step 'use' must be a function, got dict .*fallback=lambda: \{'a': 1\}",
+    ),
+    "a fallback that generates": (lambda: Step(use, fallback=generate), TypeError, "'use' is a generator function"),
+    "a fallback that wants more": (
+        lambda: Step(use, fallback=lambda data, more: more),
+        TypeError,
+        "takes 'data', 'more', which the step's arguments do not fill: they are 'data'; ",
+    ),
+    "a fallback that wants something": (
+        lambda: pipeline().add_step(load, fallback=lambda *, day: day),
+        TypeError,
+        "fallback of step 'load' takes 'day', which the step's arguments do not fill: they are none",
+    ),
+    "a fallback of a mapped step": (lambda: pipeline().map(use, [1], fallback=0), TypeError, "got int 0; for a fixed"),
+    "fallback_on alone": (
+        lambda: pipeline().add_step(use, fallback_on=[OSError]),
+        ValueError,
+        "step 'use' has fallback_on, but no fallback",
+    ),
+    "fallback_on as text": (
+        lambda: Step(use, fallback=use, fallback_on="OSError"),
+        TypeError,
+        "fallback_on of step 'use' takes exception classes, got 'OSError'",
+    ),
+    "fallback_on that is no error": (
+        lambda: Step(use, fallback=use, fallback_on=[int]),
+        TypeError,
+        "got <class 'int'>",
+    ),
+    "on_failure as text": (lambda: step(on_failure="slack")(use), TypeError, "must be a function, got str 'slack'"),
+    "on_failure that takes nothing": (
+        lambda: step(on_failure=load)(use),
+        TypeError,
+        r"is called with \(error\) or \(error, result\), but it takes no arguments",
+    ),
+    "on_failure that nobody awaits": (
+        lambda: step(on_failure=asyncio.sleep)(use),
+        TypeError,
+        "on_failure of step 'use' must be a plain function: nobody awaits",
+    ),
+    "the decorator in the place of on_failure=": (
+        lambda: step(on_failure=on_failure(use))(use),
+        TypeError,
+        r"takes the function itself; @on_failure\(function\)",
+    ),
+    "on_failure of nothing": (lambda: on_failure(3), TypeError, 'takes a function or "log", got int 3'),
+    "on_failure above nothing": (lambda: on_failure(use)(3), TypeError, "decorates a function, got int 3"),
+    "a circuit breaker that is a number": (
+        lambda: step(circuit_breaker=5)(use),
+        TypeError,
+        "circuit_breaker of step 'use' must be a CircuitBreaker, got 5",
+    ),
+    "a circuit breaker that was not made": (
+        lambda: pipeline().add_step(use, circuit_breaker=CircuitBreaker),
+        TypeError,
+        r"call it: CircuitBreaker\(\)",
+    ),
+    "a circuit that never closes": (
+        lambda: CircuitBreaker(0),
+        ValueError,
+        "failure_threshold must be at least 1, got 0",
+    ),
+    "a misspelled fallback": (lambda: step(falback=use)(use), TypeError, "did you mean 'fallback'"),
     "inputs of a step that are no names": (lambda: step(inputs=[1])(use), TypeError, "inputs of step 'use' must be"),
     "inputs of a step that are a frame": (
         lambda: step(inputs=pd.DataFrame({1: [1]}))(use),

@@ -158,7 +158,7 @@ def checked_handler(handler: Any, step: str) -> Any:
         raise TypeError(f"{what} must be a plain function: nobody awaits or iterates {handler!r:.60}")
     signature = Signature.of(handler)
     if signature.readable and not _takes(handler, 1) and not _takes(handler, 2):
-        raise TypeError(f"{what} is called with (error) or (error, result), but it takes {listed(signature.names)}")
+        raise TypeError(f"{what} is called with (error) or (error, result), but it takes {_told(signature)}")
     return handler
 
 
@@ -168,6 +168,10 @@ def call_handler(handler: Callable[..., object], error: BaseException, result: A
         handler(error, result)
     else:
         handler(error)
+
+
+def _told(signature: Signature) -> str:
+    return listed(signature.names) or "no arguments"
 
 
 def _takes(function: Callable[..., object], count: int) -> bool:
