@@ -536,3 +536,23 @@ def test_raise_for_failure_has_the_fallbacks_exception_as_its_cause() -> None:
     with pytest.raises(StepError) as caught:
         value_of(None, fallback=worse)
     assert isinstance(caught.value.__cause__, LookupError)
+
+
+def test_items_that_only_the_run_knows_fall_back(executor: Any) -> None:
+    def reciprocal(i: int) -> float:
+        return 1 / i
+
+    pipeline = Pipeline("p").add_step(lambda: [2, 0, 4], name="load")
+    pipeline.map(reciprocal, over="load", name="m", fallback=lambda i: f"no {i}")
+    pipeline.map(refuse, over="m", name="n", fallback=lambda x: [x])
+    result = pipeline.run(executor=executor)
+    assert list(result["m"]) == [0.5, "no 0", 0.25]
+    assert list(result["n"]) == [[0.5], ["no 0"], [0.25]]
+
+
+def test_on_failure_is_told_of_a_map_without_a_list(executor: Any) -> None:
+    told: list[Any] = []
+    pipeline = Pipeline("p").add_step(lambda: 3, name="load")
+    pipeline.map(refuse, over="load", name="m", on_failure=lambda error: told.append(type(error).__name__))
+    assert not pipeline.run(executor=executor).success
+    assert told == ["FanOutError"]

@@ -196,6 +196,21 @@ def test_steps_in_batches_end_once_each(executor: Any) -> None:
     assert sorted(ended) == sorted(f"m[{i}]" for i in range(3_000))
 
 
+def test_mapped_steps_without_items_end_themselves(executor: Any) -> None:
+    pipeline = Pipeline("empty").add_step(lambda: 3, name="number").add_step(list, name="nothing")
+    pipeline.map(plus, over="number", name="refused", params={"load": 1})
+    pipeline.map(plus, over="nothing", name="none", params={"load": 1})
+    pipeline.map(plus, [], name="empty", params={"load": 1})
+    told = listened(pipeline)
+    pipeline.run(executor=executor)
+    assert [tuple(each) for each in told[-4:-1]] == [
+        ("end", "refused", "failed"),
+        ("end", "none", "success"),
+        ("end", "empty", "success"),
+    ]
+    assert not {"refused", "none", "empty"} & {name for kind, name, _ in told if kind == "start"}
+
+
 def test_a_hook_that_raises_is_logged_and_stops_nothing(executor: Any, caplog: pytest.LogCaptureFixture) -> None:
     pipeline = Pipeline("broken").add_step(load).add_step(double)
     after: list[str] = []
