@@ -10,15 +10,18 @@ that is added leaves them to the plan and goes on with a copy. It knows nothing 
 
 from __future__ import annotations
 
+import sys
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from flowyml._arguments import checked_params
-from flowyml._words import nearest
+from flowyml._words import listed, nearest
 from flowyml.errors import PipelineValidationError
 from flowyml.forms import Form, Place
 from flowyml.handles import Handle
 from flowyml.options import OPTION_NAMES
 from flowyml.plan import Columns
+from flowyml.registry import pipelines, registered
 from flowyml.steps import Step, as_step, checked_after, checked_inputs, checked_outputs, checked_text
 from flowyml.sub_pipelines import SubPipeline
 
@@ -203,6 +206,20 @@ class Added:
         self.forms.append(form)
         self.rows.append(row)
         self.reads.append(reads)
+
+    def discover(self) -> None:
+        """Add the steps that were made for this pipeline, each where its function is.
+
+        Warns where there are none.
+        """
+        found = registered(self.pipeline)
+        for step in found:
+            code = getattr(step.func, "__code__", None) or sys._getframe(0).f_code  # noqa: SLF001
+            self.append(self.form(step, None, Place(code, 0)), None, NOTHING)
+        if not found:
+            owners = f"; there are some for {listed(pipelines())}" if pipelines() else ""
+            message = f"auto_discover: @step has made no step for pipeline {self.pipeline!r}{owners}"
+            warnings.warn(message, UserWarning, stacklevel=6)
 
     def _copy_columns(self) -> None:
         """Leave the columns to the plan that reads them, so that a step added later does not change a result."""

@@ -30,7 +30,6 @@ _OUT_OF_SCOPE = frozenset(
         "version",
         "env",
         "auto_track",
-        "auto_discover",
         "enable_experiment_tracking",
         "auto_start_ui",
         "orchestrator",

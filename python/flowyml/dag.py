@@ -62,6 +62,8 @@ class Node:
         params: Names of the parameters that `params` gives.
         mapped: Whether it is a mapped step.
         items: How many items a mapped step has; `None` if only a run tells.
+        tags: Its tags, each with its value or "".
+        execution_group: The group that it was said to be in.
     """
 
     name: str
@@ -71,6 +73,8 @@ class Node:
     params: list[str] = field(compare=False)
     mapped: bool = field(compare=False)
     items: int | None = field(compare=False)
+    tags: dict[str, Any] = field(compare=False)
+    execution_group: str | None = field(compare=False)
 
 
 class DAG:
@@ -97,7 +101,7 @@ class DAG:
     def __init__(self, plan: Plan, scope: Scope) -> None:
         """Look at the plan."""
         self._plan, self._scope = plan, scope
-        self._links: Links = plan.graph if plan.loose is None else _Loose(plan.loose)
+        self._links = links_of(plan)
         self.name = plan.name
         self.nodes: Mapping[str, Node] = _ByStep(plan, self._node)
         self.edges: Mapping[str, AbstractSet[str]] = _ByStep(plan, self._before)
@@ -200,8 +204,10 @@ class DAG:
         Raises:
             ImportError: If networkx is not installed.
         """
-        import networkx as nx
-
+        try:
+            import networkx as nx
+        except ImportError as error:
+            raise ImportError("to_networkx() needs networkx: pip install networkx") from error
         graph: nx.DiGraph[str] = nx.DiGraph(name=self.name)
         for name, node in self.nodes.items():
             graph.add_node(
@@ -247,6 +253,8 @@ class DAG:
             params=list(form.keys),
             mapped=plan.layout.is_mapped(node),
             items=_known(plan.length_of(node)),
+            tags=dict(form.options.tags or {}),
+            execution_group=form.options.execution_group,
         )
 
     def _before(self, node: int) -> AbstractSet[str]:
@@ -305,6 +313,11 @@ class DAG:
                 for asset in form.outputs:
                     if not self._consumers(asset):
                         yield f"Dead output: asset {asset!r} of node {self._plan.names[node]!r} is read by no step"
+
+
+def links_of(plan: Plan) -> Links:
+    """Return who waits for whom in a plan, valid or not."""
+    return plan.graph if plan.loose is None else _Loose(plan.loose)
 
 
 def rehearsal(plan: Plan, scope: Scope, executor: str) -> str:

@@ -13,6 +13,7 @@ from flowyml.breakers import checked_breaker
 from flowyml.conditions import Guards, checked_condition, checked_run_if, checked_skip
 from flowyml.fallbacks import check_fits, checked_fallback, checked_fallback_on, checked_handler
 from flowyml.retries import checked_retry, is_one_of
+from flowyml.tags import checked_tags
 from flowyml.timeouts import checked_timeout
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class Options:
         fallback_on: For which exceptions; for all if there are none.
         on_failure: What is told of its failure.
         circuit_breaker: What refuses it while it keeps failing.
+        tags: Words that it can be chosen by.
+        execution_group: The name of a group of steps; nothing follows from it.
         decorated: What `@when` and `@unless` say, in the order in which it is asked, before the two others.
     """
 
@@ -50,6 +53,8 @@ class Options:
     fallback_on: tuple[type[BaseException], ...] = ()
     on_failure: Callable[..., object] | None = None
     circuit_breaker: CircuitBreaker | None = None
+    tags: Mapping[str, Any] | None = None
+    execution_group: str | None = None
     decorated: tuple[Guard, ...] = ()
 
     @property
@@ -110,5 +115,6 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "fallback_on": checked_fallback_on,
     "on_failure": checked_handler,
     "circuit_breaker": checked_breaker,
+    "tags": checked_tags,
 }
 OPTION_NAMES = tuple(_CHECKS)

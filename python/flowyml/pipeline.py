@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from flowyml.contexts import Context
     from flowyml.control import If, Switch
     from flowyml.dag import DAG
+    from flowyml.definition import StepGroup
     from flowyml.executors.contract import Executor
     from flowyml.explain import Explanation
     from flowyml.handles import Handle
@@ -53,13 +54,14 @@ if TYPE_CHECKING:
     from flowyml.result import PipelineResult
     from flowyml.retries import RetryConfig
     from flowyml.steps import Named, Reads
+    from flowyml.tags import Tags
 
 _STEP_KEYWORDS = ("name", "params", "inputs", "outputs", "after", *OPTION_NAMES)
-_PIPELINE_KEYWORDS = ("name", "context", "executor", "validate_types")
 _SUB_PIPELINE_KEYWORDS = ("inputs", "outputs", "name", "input_mapping", "output_mapping", "after")
+_PIPELINE_KEYWORDS = ("name", "context", "executor", "validate_types", "auto_discover")
 _RUN_KEYWORDS = (
     *("inputs", "context", "executor", "fail_fast", "raise_on_failure", "keep"),
-    *("run_id", "seed", "debug", "dry_run"),
+    *("run_id", "seed", "targets", "debug", "dry_run"),
 )
 
 
@@ -73,6 +75,8 @@ class Pipeline:
         validate_types: Compare type hints before anything runs: what a step returns with what the next one takes,
             values with parameters. `True` or "error": what does not fit is a `PipelineValidationError`; "warn": one
             `UserWarning`. Off by default.
+        auto_discover: If no step is added, take all that `@step` has made for this pipeline (`@step(pipeline=name)`) or
+            for any, in the order in which they were defined.
 
     Raises:
         TypeError: For a wrong argument. Keywords of the 2.2.1 documentation that are out of scope (`stack`, `project`,
@@ -96,6 +100,7 @@ class Pipeline:
         executor: Executor | None = None,
         *,
         validate_types: bool | Literal["warn", "error"] | None = None,
+        auto_discover: bool = False,
         **unknown: object,
     ) -> None:
         """Begin an empty pipeline."""
@@ -104,6 +109,7 @@ class Pipeline:
         self.context = as_context(context)
         self.executor = checked_executor(executor)
         self._types = checked_mode(validate_types)
+        self._discovers = auto_discover
         self._added = Added(self.name)
         self._warned: set[str] = set()
         self._hooks: Hooks | None = None
@@ -137,6 +143,7 @@ class Pipeline:
         fallback_on: Iterable[type[BaseException]] | type[BaseException] | None = None,
         on_failure: Callable[..., Any] | None = None,
         circuit_breaker: CircuitBreaker | None = None,
+        tags: Tags | None = None,
         **unknown: object,
     ) -> Pipeline:
         """Add a step; one function may be added any number of times under different names.
@@ -157,6 +164,7 @@ class Pipeline:
             fallback_on: For which exceptions, instead of the step's own.
             on_failure: What is told of its failure, instead of the step's own.
             circuit_breaker: What refuses it while it keeps failing, instead of the step's own.
+            tags: Words that it can be chosen by, instead of the step's own.
             **unknown: Nothing else is known; a misspelled keyword gets an error with the nearest one.
 
         Returns:
@@ -173,7 +181,7 @@ class Pipeline:
         if params is not None:
             params = params if type(params) is dict else checked_params(params, step)
             keys, row = tuple(params), tuple(params.values())
-        options = retry, condition, skip_if, run_if, timeout, fallback, fallback_on, on_failure, circuit_breaker
+        options = retry, condition, skip_if, run_if, timeout, fallback, fallback_on, on_failure, circuit_breaker, tags
         alike = outputs is None and after is None and options == NO_VALUES
         if inputs is not None:
             shaped = shape_of(inputs, self._added.known_step(step)) if alike else None
@@ -213,6 +221,7 @@ class Pipeline:
         fallback_on: Iterable[type[BaseException]] | type[BaseException] | None = None,
         on_failure: Callable[..., Any] | None = None,
         circuit_breaker: CircuitBreaker | None = None,
+        tags: Tags | None = None,
         **unknown: object,
     ) -> Pipeline:
         """Add one step that runs once for each item: a fan-out of any size as one node of the graph.
@@ -241,6 +250,7 @@ class Pipeline:
             fallback_on: For which exceptions.
             on_failure: What is told of the failure of an item.
             circuit_breaker: What refuses items while they keep failing.
+            tags: Words that the step can be chosen by.
             **unknown: Nothing else is known.
 
         Returns:
@@ -262,7 +272,7 @@ class Pipeline:
             raise TypeError(unknown_keywords("map()", unknown, ("items", "over", "combine", *_STEP_KEYWORDS)))
         frame = sys._getframe(1)  # noqa: SLF001
         place = Place(frame.f_code, frame.f_lasti)
-        options = retry, condition, skip_if, run_if, timeout, fallback, fallback_on, on_failure, circuit_breaker
+        options = retry, condition, skip_if, run_if, timeout, fallback, fallback_on, on_failure, circuit_breaker, tags
         form = self._added.form(step, params, place, inputs=inputs, outputs=outputs, after=after, options=options)
         if len(form.outputs) > 1:
             raise ValueError(f"a mapped step has one output, the list of its results; got outputs={list(form.outputs)}")
@@ -444,6 +454,25 @@ class Pipeline:
         """
         return self.dag.explain(name)
 
+    def to_definition(self) -> dict[str, Any]:
+        """Return a description of the graph that JSON can hold: steps, functions with their source, options, edges.
+
+        Values (params, context, items) are not in it.
+
+        >>> Pipeline("p").add_step(len, name="size", inputs=["rows"]).to_definition()["dag"]["nodes"]
+        [{'name': 'size', 'inputs': ['rows'], 'outputs': ['size']}]
+        """
+        from flowyml.definition import definition_of
+
+        return definition_of(self.dag)
+
+    @property
+    def step_groups(self) -> list[StepGroup]:
+        """The steps by `@step(execution_group=)`, in the order in which they run; steps without are in none."""
+        from flowyml.definition import groups_of
+
+        return groups_of(self.dag)
+
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         """Show a notebook the picture of the graph."""
         return self.dag._repr_mimebundle_()
@@ -506,6 +535,7 @@ class Pipeline:
         keep: str | Sequence[str] = "all",
         run_id: str | None = None,
         seed: int | None = None,
+        targets: str | Iterable[str] | None = None,
         debug: bool = False,
         dry_run: bool = False,
         **unknown: object,
@@ -524,6 +554,8 @@ class Pipeline:
             seed: Makes `random`, numpy's global generator and `get_context().rng` reproducible: each step, and each
                 item of a mapped step, begins with states that follow from this number and its name. On threads, steps
                 that run at the same time share the global generators: there only `get_context().rng` is reproducible.
+            targets: Run only these and what they need: names of steps or assets, globs, "tag:nightly" or
+                "tag:team=ml". The result holds no other steps; what is left out need not be valid.
             debug: Log where the arguments of each step come from, before anything runs: one line a step, on the logger
                 `flowyml`.
             dry_run: Check everything and print what would run, and run nothing: all steps of the result are waiting,
@@ -542,7 +574,15 @@ class Pipeline:
         warn_out_of_scope("run()", unknown, _RUN_KEYWORDS)
         executor = checked_executor(executor) or self.executor or LocalExecutor()
         run, scope = self._prepared(
-            inputs, context, executor, keep=keep, fail_fast=fail_fast, run_id=run_id, seed=seed, debug=debug
+            inputs,
+            context,
+            executor,
+            keep=keep,
+            fail_fast=fail_fast,
+            run_id=run_id,
+            seed=seed,
+            targets=targets,
+            debug=debug,
         )
         if dry_run:
             from flowyml.dag import rehearsal
@@ -553,6 +593,33 @@ class Pipeline:
         if raise_on_failure:
             result.raise_for_failure()
         return result
+
+    def dry_run(
+        self,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        context: Mapping[str, Any] | None = None,
+        executor: Executor | None = None,
+        targets: str | Iterable[str] | None = None,
+    ) -> PipelineResult:
+        """Check everything and print what would run, and run nothing: `run(dry_run=True)`.
+
+        Args:
+            inputs: As for `run`, like the other arguments.
+            context: Context values for this run only.
+            executor: Where it would run.
+            targets: Which part of the pipeline would run.
+
+        >>> Pipeline("p").add_step(dict, name="raw").dry_run().state
+        Pipeline DAG: p
+        <BLANKLINE>
+        Step Execution Order:
+          1. raw
+        <BLANKLINE>
+        Dry run: 1 step (1 call) would run on LocalExecutor; nothing was run.
+        'dry_run'
+        """
+        return self.run(inputs, context=context, executor=executor, targets=targets, dry_run=True)
 
     async def run_async(
         self,
@@ -565,6 +632,7 @@ class Pipeline:
         keep: str | Sequence[str] = "all",
         run_id: str | None = None,
         seed: int | None = None,
+        targets: str | Iterable[str] | None = None,
         debug: bool = False,
         **unknown: object,
     ) -> PipelineResult:
@@ -582,6 +650,7 @@ class Pipeline:
             keep: Which values stay.
             run_id: Name of the run.
             seed: Makes random numbers reproducible.
+            targets: Which part of the pipeline runs.
             debug: Log where each argument comes from.
             **unknown: As for `run`.
 
@@ -604,7 +673,15 @@ class Pipeline:
         warn_out_of_scope("run_async()", unknown, _RUN_KEYWORDS[:-1])
         executor = checked_executor(executor) or self.executor or LocalExecutor()
         run, _ = self._prepared(
-            inputs, context, executor, keep=keep, fail_fast=fail_fast, run_id=run_id, seed=seed, debug=debug
+            inputs,
+            context,
+            executor,
+            keep=keep,
+            fail_fast=fail_fast,
+            run_id=run_id,
+            seed=seed,
+            targets=targets,
+            debug=debug,
         )
         result = await in_thread(lambda: execute(run, executor), run.interrupts.request)
         if raise_on_failure:
@@ -612,15 +689,25 @@ class Pipeline:
         return result
 
     def _prepared(
-        self, inputs: Any, context: Any, executor: Executor, *, run_id: Any, seed: Any, debug: bool, **options: Any
+        self,
+        inputs: Any,
+        context: Any,
+        executor: Executor,
+        *,
+        run_id: Any,
+        seed: Any,
+        targets: Any,
+        debug: bool,
+        **options: Any,
     ) -> tuple[Run, Scope]:
         """Check the arguments of a run and make it; called by what the user calls."""
         refuse_if_loading()
         run_id = None if run_id is None else checked_text("run_id", run_id)
         values, overlay = checked_values("run(inputs=)", inputs), checked_values("run(context=)", context)
         scope = self._scope(values, overlay, complete=True)
-        plan = self._planned(scope)
-        self._warn_unused(plan, values, overlay)
+        plan = self._planned(scope, targets=targets)
+        if targets is None:
+            self._warn_unused(plan, values, overlay)
         if debug:
             from flowyml.explain import log_sources
 
@@ -638,12 +725,17 @@ class Pipeline:
     def _scope(self, inputs: Mapping[str, Any], context: Mapping[str, Any], *, complete: bool) -> Scope:
         return Scope(inputs, self.context.inherit(**context), complete, context.keys())
 
-    def _planned(self, scope: Scope, *, strict: bool = True, stacklevel: int = 5) -> Plan:
+    def _planned(self, scope: Scope, *, targets: Any = None, strict: bool = True, stacklevel: int = 5) -> Plan:
+        columns = self._columns()
+        if targets is not None:
+            from flowyml.targets import narrowed
+
+            columns = narrowed(Plan(self.name, columns, scope, strict=False), targets, scope)
         if self._types is None:
-            return Plan(self.name, self._columns(), scope, strict=strict)
+            return Plan(self.name, columns, scope, strict=strict)
         from flowyml.type_checks import checked_plan
 
-        return checked_plan(self.name, self._columns(), scope, self._types, strict=strict, stacklevel=stacklevel)
+        return checked_plan(self.name, columns, scope, self._types, strict=strict, stacklevel=stacklevel)
 
     def _columns(self) -> Columns:
         if self._named_only:
@@ -651,6 +743,8 @@ class Pipeline:
                 f"pipeline {self.name!r} came to a worker by its name alone, without its steps; "
                 "build it inside the step that runs it"
             )
+        if self._discovers and not len(self):
+            self._added.discover()
         return self._added.lend()
 
     def _warn_unused(self, plan: Plan, inputs: Mapping[str, Any], overlay: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeAlias, TypeVar, overload
 
+from flowyml import registry
 from flowyml._words import unknown_keywords
 from flowyml.breakers import bare
 from flowyml.conditions import MARK
@@ -20,6 +21,7 @@ from flowyml.fallbacks import MARK as FALLBACK
 from flowyml.handles import asset_of, only_asset, step_of
 from flowyml.options import NO_OPTIONS, OPTION_NAMES, Options
 from flowyml.signatures import Signature
+from flowyml.tags import checked_group, warn_group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
     from flowyml.breakers import CircuitBreaker
     from flowyml.conditions import Guard
     from flowyml.retries import RetryConfig
+    from flowyml.tags import Tags
+
+_KEYWORDS = ("name", "inputs", "outputs", *OPTION_NAMES, "execution_group", "pipeline", "register")
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -67,6 +72,7 @@ class Step(Generic[P, R_co]):
         on_failure: A function that is called with the exception, or with it and the `StepResult`, in the thread that
             called `run()`, when the step has failed for good, also if a fallback stands in.
         circuit_breaker: A `CircuitBreaker`: the step fails at once while what it calls keeps failing.
+        tags: Words by which `run(targets=["tag:..."])` chooses steps; a mapping gives them values.
 
     Raises:
         TypeError: If `func` cannot be a step, or an argument is not what it should be.
@@ -100,10 +106,11 @@ class Step(Generic[P, R_co]):
         fallback_on: Iterable[type[BaseException]] | type[BaseException] | None = None,
         on_failure: Callable[..., Any] | None = None,
         circuit_breaker: CircuitBreaker | None = None,
+        tags: Tags | None = None,
     ) -> None:
         """Check the function and keep what was said about it."""
         func = checked_function(func)
-        given = (retry, condition, skip_if, timeout, fallback, fallback_on, on_failure, circuit_breaker)
+        given = (retry, condition, skip_if, timeout, fallback, fallback_on, on_failure, circuit_breaker, tags)
         options, marked = NO_OPTIONS, bool(getattr(func, "__dict__", None))
         if marked or run_if != "all" or given != _NONE_GIVEN:
             options = _options_of(func, name, given, run_if)
@@ -216,6 +223,25 @@ class Step(Generic[P, R_co]):
         return self.options.circuit_breaker
 
     @property
+    def tags(self) -> dict[str, Any]:
+        """Words by which it can be chosen, each with its value or ""."""
+        return dict(self.options.tags or {})
+
+    @property
+    def execution_group(self) -> str | None:
+        """The group that it was said to be in."""
+        return self.options.execution_group
+
+    @property
+    def source_code(self) -> str:
+        """The source of its function; "" where there is none to read."""
+        func = self.func.func if isinstance(self.func, functools.partial) else self.func
+        try:
+            return inspect.getsource(func)
+        except (TypeError, OSError):
+            return ""
+
+    @property
     def parameters(self) -> tuple[str, ...]:
         """Names of all that the step can take: its function's parameters, and what its conditions want beyond them."""
         return self.options.parameters(self.signature)
@@ -232,7 +258,10 @@ class Step(Generic[P, R_co]):
         return f"<Step {self.name!r} of {getattr(self.func, '__qualname__', self.func)!s}>"
 
 
-_GIVEN = ("retry", "condition", "skip_if", "timeout", "fallback", "fallback_on", "on_failure", "circuit_breaker")
+_GIVEN = (
+    *("retry", "condition", "skip_if", "timeout", "fallback", "fallback_on", "on_failure", "circuit_breaker"),
+    "tags",
+)
 _NONE_GIVEN = (None,) * len(_GIVEN)
 
 
@@ -287,6 +316,10 @@ def step(
     fallback_on: Iterable[type[BaseException]] | type[BaseException] | None = None,
     on_failure: Callable[..., Any] | None = None,
     circuit_breaker: CircuitBreaker | None = None,
+    tags: Tags | None = None,
+    execution_group: str | None = None,
+    pipeline: str | None = None,
+    register: bool = True,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(
     func: Callable[..., Any] | None = None,
@@ -304,6 +337,10 @@ def step(
     fallback_on: Iterable[type[BaseException]] | type[BaseException] | None = None,
     on_failure: Callable[..., Any] | None = None,
     circuit_breaker: CircuitBreaker | None = None,
+    tags: Tags | None = None,
+    execution_group: str | None = None,
+    pipeline: str | None = None,
+    register: bool = True,
     **unknown: object,
 ) -> Any:
     """Make a step of a function: `@step` or `@step(name=, inputs=, outputs=, retry=, condition=, ...)`.
@@ -322,6 +359,11 @@ def step(
         fallback_on: For which exceptions.
         on_failure: What is told of its failure.
         circuit_breaker: What refuses it while it keeps failing.
+        tags: Words that it can be chosen by.
+        execution_group: The name of a group for `Pipeline.step_groups`. Where steps run is the executor's decision,
+            which a warning says.
+        pipeline: The pipeline that finds the step with `Pipeline(auto_discover=True)`; by default all do.
+        register: Whether such pipelines find it at all.
         **unknown: Nothing else is known; a misspelled keyword gets an error with the nearest one.
 
     Returns:
@@ -337,15 +379,25 @@ def step(
     ('a', ('clean',))
     """
     if unknown:
-        raise TypeError(unknown_keywords("step()", unknown, ("name", "inputs", "outputs", *OPTION_NAMES)))
+        raise TypeError(unknown_keywords("step()", unknown, _KEYWORDS))
     if isinstance(func, str):
         raise TypeError(f"@step takes a function, not {func!r}; use @step(name={func!r})")
+
+    if execution_group is not None:
+        warn_group(stacklevel=2)
+    if pipeline is not None:
+        checked_text("step(pipeline=)", pipeline)
 
     def decorate(func: Callable[..., Any]) -> Step[..., Any]:
         options: dict[str, Any] = {"retry": retry, "condition": condition, "skip_if": skip_if, "run_if": run_if}
         options |= {"fallback": fallback, "fallback_on": fallback_on, "on_failure": on_failure}
-        options |= {"circuit_breaker": circuit_breaker, "timeout": timeout}
-        return Step(func, name=name, inputs=inputs, outputs=outputs, **options)
+        options |= {"circuit_breaker": circuit_breaker, "timeout": timeout, "tags": tags}
+        made = Step(func, name=name, inputs=inputs, outputs=outputs, **options)
+        if execution_group is not None:
+            made.options = replace(made.options, execution_group=checked_group(execution_group, made.name))
+        if register:
+            registry.register(made, pipeline)
+        return made
 
     return decorate if func is None else decorate(func)
 

@@ -156,7 +156,7 @@ class Mismatches:
         form = self._plan.forms[given.node]
         hint = self._hints_of(form).get("return", Any)
         if given.part is not None:
-            hint = part_of(hint, given.part, form.outputs[given.part], len(form.outputs))
+            hint = part_of(hint, given.part, form.parts[given.part], len(form.outputs))
         if given.lists < 0:
             hint = element_of(hint)
         for _ in range(given.lists):

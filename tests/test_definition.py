@@ -1,0 +1,117 @@
+"""A pipeline described (`to_definition`), its groups of steps, and `flowyml.visualize.show`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import flowyml
+from flowyml import Pipeline, step
+from flowyml.visualize import show
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@step(outputs=["rows", "labels"], tags={"team": "ml"}, retry=2)
+def load() -> tuple[list[int], list[str]]:
+    return [1], ["a"]
+
+
+def pipeline() -> Pipeline:
+    made = Pipeline("described").add_step(load).add_step(len, inputs=["rows"], condition=bool)
+    return made.map(pow, range(3), params={"exp": object()})
+
+
+def test_a_definition_is_json_and_has_no_values() -> None:
+    definition = pipeline().to_definition()
+    first, second, third = json.loads(json.dumps(definition))["steps"]
+    source = first.pop("source_code")
+    assert first == {
+        "name": "load",
+        "function": f"{__name__}:load",
+        "inputs": [],
+        "outputs": ["rows", "labels"],
+        "params": [],
+        "items": None,
+        "tags": {"team": "ml"},
+        "execution_group": None,
+        "options": first["options"],
+    }
+    assert "max_attempts" in first["options"]["retry"]
+    assert source.startswith("@step(outputs=")
+    assert (second["function"], second["source_code"], list(second["options"])) == ("builtins:len", "", ["condition"])
+    assert (third["items"], third["params"]) == (3, ["exp"])
+    assert definition["dag"]["edges"] == [{"source": "load", "target": "len"}]
+    assert definition["dag"]["nodes"][1] == {"name": "len", "inputs": ["rows"], "outputs": ["len"]}
+
+
+def test_the_source_of_a_step_is_read_when_somebody_asks() -> None:
+    assert load.source_code.startswith("@step(outputs=")
+    assert step(len).source_code == ""
+
+
+def test_groups_of_steps() -> None:
+    with pytest.warns(UserWarning, match=r"execution_group= names a group for Pipeline.step_groups") as caught:
+
+        @step(execution_group="prepare")
+        def clean(load: Any) -> Any:
+            return load
+
+    assert caught[0].filename == __file__
+    assert clean.execution_group == "prepare"
+    made = Pipeline("p").add_step(clean, name="again", inputs=["clean"]).add_step(clean)
+    made.add_step(lambda: 1, name="load").add_step(lambda clean: clean, name="use")
+    (group,) = made.step_groups
+    assert (group.group_name, group.execution_order, group.steps) == ("prepare", ["clean", "again"], [clean, clean])
+    assert made.run()["use"] == 1
+
+
+def test_a_pipeline_without_groups_has_none() -> None:
+    assert pipeline().step_groups == []
+
+
+def test_show_prints_the_text(capsys: pytest.CaptureFixture[str]) -> None:
+    show(pipeline())
+    show(pipeline().dag, format="mermaid")
+    text = capsys.readouterr().out
+    assert text == pipeline().visualize() + "\n" + pipeline().visualize("mermaid") + "\n"
+
+
+def test_show_lets_a_notebook_draw(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    class Shell:
+        kernel = True
+
+    class IPython:
+        @staticmethod
+        def get_ipython() -> Shell:
+            return Shell()
+
+        class display:  # noqa: N801
+            shown: list[Any] = []  # noqa: RUF012
+            display = shown.append
+
+    monkeypatch.setitem(sys.modules, "IPython", IPython)  # type: ignore[arg-type]
+    made = pipeline()
+    show(made)
+    assert (IPython.display.shown, capsys.readouterr().out) == ([made], "")
+
+
+def test_the_module_takes_nobodys_place() -> None:
+    assert "visualize" not in flowyml.__all__
+    assert callable(Pipeline.visualize)
+
+
+def test_to_networkx_says_what_is_missing(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['networkx'] = None\n"
+        "from flowyml import Pipeline\n"
+        "try: Pipeline('p').dag.to_networkx()\n"
+        "except ImportError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, text=True, capture_output=True, check=True)
+    assert done.stdout.strip() == "to_networkx() needs networkx: pip install networkx"

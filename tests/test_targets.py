@@ -1,0 +1,173 @@
+"""A part of a pipeline: the steps that `targets=` names, by name, glob or tag, and what they need."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import cloudpickle
+import pytest
+
+from flowyml import If, Pipeline, PipelineValidationError, StepState, step
+
+
+def graph() -> Pipeline:
+    """Return load > clean > mean, total, and a step beside them that lacks a value."""
+    pipeline = Pipeline("graph").add_step(lambda: [1, 2, 3], name="load", outputs=["rows"], tags=["daily"])
+    pipeline.add_step(lambda rows: rows, name="clean")
+    pipeline.add_step(lambda clean: sum(clean) / len(clean), name="mean", tags={"team": "ml", "daily": ""})
+    pipeline.add_step(lambda clean: max(clean) * 2, name="total", tags={"team": "sales"})
+    pipeline.add_step(lambda nowhere: nowhere, name="unfinished")
+    return pipeline
+
+
+@pytest.mark.parametrize(
+    ("targets", "ran"),
+    [
+        ("mean", ["load", "clean", "mean"]),
+        (["mean", "total"], ["load", "clean", "mean", "total"]),
+        ("rows", ["load"]),
+        (("clean",), ["load", "clean"]),
+        ("t?tal", ["load", "clean", "total"]),
+        ("r*", ["load"]),
+        ("tag:daily", ["load", "clean", "mean"]),
+        ("tag:team", ["load", "clean", "mean", "total"]),
+        ("tag:team=sales", ["load", "clean", "total"]),
+        (["tag:team=sales", "load"], ["load", "clean", "total"]),
+    ],
+)
+def test_what_is_asked_for_runs_with_what_it_needs(targets: Any, ran: list[str]) -> None:
+    result = graph().run(targets=targets)
+    assert result.success
+    assert list(result.step_results) == ran
+
+
+def test_every_backend_runs_a_part(executor: Any) -> None:
+    pipeline = graph().map(pow, range(4), name="powers", params={"exp": 2}).add_step(sum, inputs=["powers"])
+    result = pipeline.run(executor=executor, targets=["sum", "mean"])
+    assert list(result.step_results) == ["load", "clean", "mean", "powers", "sum"]
+    assert (result["sum"], result["mean"]) == (14, 2.0)
+
+
+def test_what_is_left_out_need_not_be_valid_and_what_is_chosen_must() -> None:
+    with pytest.raises(PipelineValidationError, match="nowhere"):
+        graph().run()
+    with pytest.raises(PipelineValidationError, match="nowhere"):
+        graph().run(targets="unfinished")
+
+
+def test_values_for_what_is_left_out_are_no_reason_to_warn() -> None:
+    assert graph().run({"nowhere": 1}, targets="load").success
+
+
+def test_order_without_data_and_globs_are_followed() -> None:
+    pipeline = Pipeline("p")
+    for k in range(3):
+        pipeline.add_step(lambda: 1, name=f"part_{k}")
+    pipeline.add_step(sum, name="whole", inputs=["part_*"], after=["prepare"])
+    pipeline.add_step(lambda: None, name="prepare").add_step(lambda: 2, name="other")
+    result = pipeline.run(targets="whole")
+    assert list(result.step_results) == ["part_0", "part_1", "part_2", "whole", "prepare"]
+    assert result["whole"] == 3
+
+
+def test_a_branch_needs_its_decision_and_what_that_sees() -> None:
+    pipeline = Pipeline("p").add_step(lambda: 3, name="measure").add_step(lambda: 4, name="other")
+    pipeline.add_control_flow(If(lambda ctx: ctx["measure"] > 2, then_step=step(print, name="yes"), else_step=len))
+    result = pipeline.run(targets="yes")
+    assert list(result.step_results) == ["measure", "other", *list(result.step_results)[2:]]
+    assert result.step_results["yes"].state == StepState.SUCCESS
+    assert "len" not in result.step_results
+
+
+def test_the_pipeline_stays_as_it_is() -> None:
+    pipeline = graph()
+    first = pipeline.run(targets="load")
+    pipeline.add_step(lambda rows: rows[0], name="size")
+    assert list(first.step_results) == ["load"]
+    assert list(pipeline.run(targets="size").step_results) == ["load", "size"]
+    assert len(pipeline) == 6
+
+
+def test_a_dry_run_and_an_awaited_run_of_a_part(capsys: pytest.CaptureFixture[str]) -> None:
+    assert graph().dry_run(targets="clean").state == "dry_run"
+    assert "Dry run: 2 steps (2 calls) would run" in capsys.readouterr().out
+    assert list(asyncio.run(graph().run_async(targets="clean")).step_results) == ["load", "clean"]
+
+
+def test_a_part_of_a_cycle_free_part() -> None:
+    pipeline = graph().add_step(lambda b: b, name="a").add_step(lambda a: a, name="b")
+    assert pipeline.run(targets="mean").success
+    with pytest.raises(PipelineValidationError, match="cycles"):
+        pipeline.run(targets="a")
+
+
+@pytest.mark.parametrize("given", ["nightly", ["nightly"], {"nightly"}, {"nightly": ""}])
+def test_tags_are_words_with_or_without_values(given: Any) -> None:
+    @step(tags=given)
+    def load() -> int:
+        return 1
+
+    assert load.tags == {"nightly": ""}
+    pipeline = Pipeline("p").add_step(load).add_step(load, name="again", tags={"team": "ml", "level": 3})
+    assert pipeline.dag.nodes["load"].tags == {"nightly": ""}
+    assert pipeline.dag.nodes["again"].tags == {"team": "ml", "level": 3}
+    assert list(pipeline.run(targets="tag:level=3").step_results) == ["again"]
+
+
+def test_a_step_without_tags_has_none() -> None:
+    assert step(len).tags == {}
+    assert graph().dag.nodes["clean"].tags == {}
+
+
+def test_tags_travel_with_their_step() -> None:
+    tagged = step(tags=["a"])(lambda: 1)
+    assert cloudpickle.loads(cloudpickle.dumps(tagged)).tags == {"a": ""}
+    assert "tags={'a': ''}" in str(Pipeline("p").add_step(tagged).explain("lambda"))
+
+
+WRONG = {
+    "an unknown name": ("maen", ValueError, "'maen' is no step or asset; did you mean 'mean'"),
+    "an unknown tag": ("tag:dayly", ValueError, "no step has the tag 'dayly'; did you mean 'daily'"),
+    "a glob that fits nothing": (["mean", "x*"], ValueError, "'x\\*' is no step or asset"),
+    "no target": ([], ValueError, "targets names no step; leave it out"),
+    "a number": (3, TypeError, "must be names of steps or assets, got int 3"),
+    "a step": ([len], TypeError, "must be names of steps or assets, got builtin_function_or_method"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_wrong_targets_are_told(wrong: str) -> None:
+    targets, error, words = WRONG[wrong]
+    with pytest.raises(error, match=words):
+        graph().run(targets=targets)
+
+
+def nested() -> Pipeline:
+    """Return seed > outer(first > inner(make > grow), last) > use, each pipeline with a step that nobody needs."""
+    inner = (
+        Pipeline("inner").add_step(lambda first: first + 1, name="make").add_step(lambda make: make * 2, name="grow")
+    )
+    inner.add_step(lambda other: other, name="spare")
+    outer = Pipeline("outer", context={"by": 10}).add_step(lambda seed, by: seed * by, name="first", outputs=["a"])
+    outer.add_sub_pipeline(inner, inputs={"first": "a", "other": "seed"}, outputs=["grow", "spare"])
+    outer.add_step(lambda grow: grow + 1, name="last").add_step(lambda spare: spare, name="idle")
+    pipeline = Pipeline("nested").add_step(lambda: 3, name="seed").add_step(lambda: 4, name="lone")
+    pipeline.add_sub_pipeline(outer, inputs=["seed"], outputs=["last", "idle"], after=["lone"])
+    return pipeline.add_step(lambda last: last, name="use").add_step(lambda idle: idle, name="unused")
+
+
+@pytest.mark.parametrize(
+    ("targets", "ran"),
+    [
+        ("use", ["seed", "lone", "outer.first", "outer.inner.make", "outer.inner.grow", "outer.last", "use"]),
+        ("outer.inner.make", ["seed", "lone", "outer.first", "outer.inner.make"]),
+        ("outer.inner.spare", ["seed", "lone", "outer.inner.spare"]),
+        ("idle", ["seed", "lone", "outer.inner.spare", "outer.idle"]),
+        ("lone", ["lone"]),
+    ],
+)
+def test_a_part_of_sub_pipelines(targets: str, ran: list[str], executor: Any) -> None:
+    whole, part = nested().run(executor=executor), nested().run(executor=executor, targets=targets)
+    assert list(part.step_results) == ran
+    assert {name: whole[name] for name in ran} == {name: part[name] for name in ran}
