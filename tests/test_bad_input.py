@@ -439,6 +439,27 @@ PIPELINES: dict[str, Wrong] = {
         TypeError,
         r"Pipeline\(\) got an unknown keyword 'contxt'; did you mean 'context'",
     ),
+    "targets of another kind": (lambda: ready().run(targets=3), TypeError, "targets must be names of steps or assets"),
+    "a target that is nothing": (
+        lambda: ready().run(targets="laod"),
+        ValueError,
+        "'laod' is no step or asset; did you",
+    ),
+    "no targets at all": (lambda: ready().run(targets=[]), ValueError, "targets names no step; leave it out"),
+    "a tag that nobody has": (lambda: ready().run(targets="tag:x"), ValueError, "no step has the tag 'x'"),
+    "tags that are a number": (lambda: step(tags=3)(load), TypeError, "tags of step 'load' must be texts or a mapping"),
+    "a tag that is no text": (lambda: step(tags=[3])(load), TypeError, "tags of step 'load' must be texts, got int 3"),
+    "an empty tag": (lambda: ready().add_step(use, tags=""), ValueError, "a tag of step 'use' is empty"),
+    "a tag with a strange value": (
+        lambda: step(tags={"team": [1]})(load),
+        TypeError,
+        r"tag 'team' of step 'load' must have a text or a number as its value, got list \[1\]",
+    ),
+    "a pipeline of a step that is no name": (
+        lambda: step(pipeline=Pipeline("p"))(load),
+        TypeError,
+        r"step\(pipeline=\) must be a string, got Pipeline",
+    ),
     "types validated in an unknown way": (
         lambda: pipeline(validate_types="strict"),
         ValueError,

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import assert_type
+from typing import Any, assert_type
 
 from flowyml import Pipeline, PipelineResult, Step, StepResult, StepState, parallel_map, step
 
@@ -34,6 +34,9 @@ def check_authoring_chains() -> None:
     pipeline = Pipeline("typed").add_step(double, params={"number": 1})
     assert_type(pipeline, Pipeline)
     assert_type(pipeline.run(), PipelineResult)
+    assert_type(pipeline.run(targets=["double", "tag:nightly"]), PipelineResult)
+    assert_type(pipeline.dry_run(targets="double"), PipelineResult)
+    assert_type(pipeline.steps[0].tags["team"], Any)
     Pipeline("typed", validate_types="warn")
     Pipeline("typed", validate_types="strict")  # type: ignore[arg-type]
 
