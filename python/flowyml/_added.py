@@ -1,7 +1,7 @@
 """What was added to a pipeline: columns that grow, step by step.
 
 ```
-add_step, map, add_control_flow, add_sub_pipeline ──▶ Added: numbers, forms, rows, reads ──lend()──▶ plan.Columns
+add_step, map, add_control_flow, add_sub_pipeline ──▶ Added: numbers, forms, rows, reads ──lend()──▶ Columns
 ```
 
 Steps that are added in the same way share a `Form`. A plan reads the columns as they are, without a copy; the next step
@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 from flowyml._arguments import checked_params
 from flowyml._words import listed, nearest
 from flowyml.errors import PipelineValidationError
-from flowyml.forms import Form, Place
+from flowyml.forms import Columns, Form, Place
 from flowyml.handles import Handle
+from flowyml.namespaces import inlined
 from flowyml.options import OPTION_NAMES
-from flowyml.plan import Columns
 from flowyml.registry import pipelines, registered
 from flowyml.steps import Step, as_step, checked_after, checked_inputs, checked_outputs, checked_text
 from flowyml.sub_pipelines import SubPipeline
@@ -91,21 +91,16 @@ class Added:
 
     def include(self, part: SubPipeline, place: Place) -> None:
         """Add the steps of another pipeline as they are now, behind a prefix."""
-        child, first, prefix = part.columns(), len(self.forms), f"{part.name}."
-        names = [prefix + name for name in child.names]
-        self._check_free(part.name, names, place)
+        child, first = part.columns(), len(self.forms)
+        inner = inlined(child, part.namespace(range(first, first + len(child.forms)), place))
+        self._check_free(part.name, inner.names, place)
         if self._lent:
             self._copy_columns()
-        whole = part.namespace(range(first, first + len(child.forms)), place)
-        moved: dict[Namespace | None, Namespace] = {None: whole}
-        for each in reversed(child.namespaces):  # outer ones first
-            moved[each] = each.moved(moved[each.outer], first)
-        forms = {form: form.moved(moved[form.within], prefix) for form in dict.fromkeys(child.forms)}
-        self.numbers.update(zip(names, whole.steps, strict=True))
-        self.forms.extend(map(forms.__getitem__, child.forms))
-        self.rows.extend(child.rows)
-        self.reads.extend(child.reads)
-        self.namespaces.extend([*(moved[each] for each in child.namespaces), whole])
+        self.numbers.update(inner.names)
+        self.forms.extend(inner.forms)
+        self.rows.extend(inner.rows)
+        self.reads.extend(inner.reads)
+        self.namespaces.extend(inner.namespaces)
 
     def _check_free(self, sub_pipeline: str, names: Iterable[str], place: Place) -> None:
         """Raise if another sub-pipeline has that name, or a step has the name of one of the new steps."""

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
     import networkx as nx
 
-    from flowyml.plan import Edges, Plan
+    from flowyml.connections import Edges
+    from flowyml.plan import Plan
     from flowyml.report.graph.picture import Picture
     from flowyml.steps import Step
     from flowyml.wiring import Scope

@@ -110,6 +110,24 @@ class Form:
         return replace(self, within=within, outputs=tuple(f"{prefix}{output}" for output in self.outputs))
 
 
+class Columns(NamedTuple):
+    """What was added to a pipeline, in add order.
+
+    Attributes:
+        names: Step names with their numbers.
+        forms: How each step was added.
+        rows: The values of each step's `params`, in the order of its form's keys.
+        reads: The declared inputs of each step, where they are plain names that differ from step to step.
+        namespaces: The sub-pipelines, inner ones before those that they are in.
+    """
+
+    names: dict[str, int]
+    forms: list[Form]
+    rows: list[tuple[Any, ...]]
+    reads: list[tuple[str, ...]]
+    namespaces: Sequence[Namespace] = ()
+
+
 def fitting(pattern: str, assets: Iterable[tuple[str, Found]]) -> list[Found]:
     """Return what fits a glob, in the order of the assets and each once."""
     fits = re.compile(fnmatch.translate(pattern)).match

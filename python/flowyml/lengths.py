@@ -19,10 +19,9 @@ from flowyml.store.values import Gather, Items, Present
 from flowyml.wiring import Wiring
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from flowyml.forms import Assets, Form
-    from flowyml.layout import Layout
     from flowyml.wiring import Scope, Wired
 
 
@@ -96,28 +95,26 @@ def _sources_first(start: int, sources: Callable[[int], Iterable[int]], done: Ma
     return order
 
 
-def item_by_item(mapped: Mapping[int, Wired], layout: Layout) -> set[int]:
+def item_by_item(mapped: Mapping[int, Wired], waiting: Collection[int]) -> set[int]:
     """Return the mapped steps whose items wait for the items they are made of, and not for whole lists.
 
     Args:
         mapped: The wiring of each mapped step.
-        layout: What is known of their lengths.
+        waiting: The steps whose number of items is not known.
     """
     origins: dict[int, int] = {}
     for start in mapped:
         for node in _sources_first(start, lambda each: mapped[each].followed, origins):
-            origins[node] = _origin(node, mapped[node], layout, origins)
+            origins[node] = _origin(node, mapped[node], waiting, origins)
     return {
-        node
-        for node, origin in origins.items()
-        if origin != node or (_is_apart(mapped[node]) and node not in layout.waiting)
+        node for node, origin in origins.items() if origin != node or (_is_apart(mapped[node]) and node not in waiting)
     }
 
 
-def _origin(node: int, wired: Wired, layout: Layout, origins: Mapping[int, int]) -> int:
+def _origin(node: int, wired: Wired, waiting: Collection[int], origins: Mapping[int, int]) -> int:
     """Return the step whose length a step has for sure; itself, if it has one of its own or its length is known."""
     waits = [node, *wired.followed]
-    if not _is_apart(wired) or not wired.is_all_followed or not layout.waiting.issuperset(waits):
+    if not _is_apart(wired) or not wired.is_all_followed or not all(each in waiting for each in waits):
         return node
     roots = {origins.get(each, each) for each in wired.followed}
     return roots.pop() if len(roots) == 1 else node

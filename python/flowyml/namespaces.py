@@ -17,7 +17,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from flowyml._words import listed, nearest
-from flowyml.forms import fitting, is_glob
+from flowyml.forms import Columns, fitting, is_glob
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
@@ -71,6 +71,18 @@ class Namespace:
         own = self.name if self.outer is None else self.name.removeprefix(self.outer.prefix)
         steps = range(self.steps.start + first, self.steps.stop + first)
         return replace(self, name=f"{into.prefix}{own}", steps=steps, outer=into)
+
+
+def inlined(columns: Columns, whole: Namespace) -> Columns:
+    """Return the columns of a pipeline as part of another one: numbered from there on, behind its prefix."""
+    moved: dict[Namespace | None, Namespace] = {None: whole}
+    for each in reversed(columns.namespaces):  # outer ones first
+        moved[each] = each.moved(moved[each.outer], whole.steps.start)
+    prefix = whole.prefix
+    forms = {form: form.moved(moved[form.within], prefix) for form in dict.fromkeys(columns.forms)}
+    names = dict(zip(map(prefix.__add__, columns.names), whole.steps, strict=True))
+    inner = [*(moved[each] for each in columns.namespaces), whole]
+    return Columns(names, list(map(forms.__getitem__, columns.forms)), columns.rows, columns.reads, inner)
 
 
 class Inside:
@@ -203,6 +215,15 @@ def reaches(names: Names, name: str, hidden: Container[int], *, declared: bool) 
     if is_glob(name) and any(node not in hidden for node, _ in names.match(name)):
         return True
     return isinstance(names, Inside) and names.wanted(name, declared=declared) is not None
+
+
+def reached(names: Names, asset: str) -> Found | None:
+    """Return who produces one asset, inside or in a pipeline around whose steps nothing has to wait for."""
+    found = names.find(asset)
+    if found is not None or not isinstance(names, Inside) or names.namespace.after:
+        return found
+    wanted = names.wanted(asset, declared=True)
+    return reached(names.outer, wanted) if isinstance(wanted, str) else None
 
 
 def needs_of(form: Form) -> Iterator[str]:

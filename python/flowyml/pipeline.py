@@ -31,7 +31,7 @@ from flowyml.forms import Place
 from flowyml.hooks import Hooks
 from flowyml.options import OPTION_NAMES
 from flowyml.over import checked_over
-from flowyml.plan import Columns, Plan
+from flowyml.plan import Plan
 from flowyml.run import Run, execute
 from flowyml.steps import Step, checked_text
 from flowyml.sub_pipelines import SubPipeline, sub_pipeline
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from flowyml.definition import StepGroup
     from flowyml.executors.contract import Executor
     from flowyml.explain import Explanation
+    from flowyml.forms import Columns
     from flowyml.handles import Handle
     from flowyml.over import Lists
     from flowyml.result import PipelineResult

@@ -12,47 +12,28 @@ and holds no value of a run.
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from flowyml._core import Graph
 from flowyml.conditions import Guarded
+from flowyml.connections import Connections
 from flowyml.errors import CycleError, GraphError, PipelineValidationError
-from flowyml.forms import Assets, Form
+from flowyml.forms import Assets
 from flowyml.layout import UNKNOWN, Layout
-from flowyml.lengths import counts_of, item_by_item
+from flowyml.lengths import counts_of
 from flowyml.namespaces import enter, unneeded
-from flowyml.options import NO_OPTIONS
 from flowyml.store.values import nodes_of
-from flowyml.wiring import Scope, Wired, wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from flowyml.namespaces import Namespace
-    from flowyml.store.values import Reference
-    from flowyml.templates import Template
+    from flowyml.connections import Edges
+    from flowyml.forms import Columns, Form
+    from flowyml.wiring import Scope
 
 # A cycle of more steps than this is told by the first few of them.
 _LONG = 20
 _SHOWN = 10
-
-
-class Columns(NamedTuple):
-    """What was added to a pipeline, in add order.
-
-    Attributes:
-        names: Step names with their numbers.
-        forms: How each step was added.
-        rows: The values of each step's `params`, in the order of its form's keys.
-        reads: The declared inputs of each step, where they are plain names that differ from step to step.
-        namespaces: The sub-pipelines, inner ones before those that they are in.
-    """
-
-    names: dict[str, int]
-    forms: list[Form]
-    rows: list[tuple[Any, ...]]
-    reads: list[tuple[str, ...]]
-    namespaces: Sequence[Namespace] = ()
 
 
 class Plan:
@@ -94,21 +75,18 @@ class Plan:
         self.names = list(self.numbers)
         mapped = _mapped(self.forms)
         self.assets = Assets(self.numbers, self.forms, Layout(len(self.forms), None, mapped))
-        self.templates: list[Template | None] = []
-        self.references: dict[int, tuple[Reference, ...]] = {}
-        self.used: set[str] = set()
-        self.special: dict[int, Form] = {}
-        self._has_joins = self.has_timeouts = False
-        self.undefined: dict[str, list[int]] = {}
         clashes = [*self.assets.problems(), *enter(self.assets, self.namespaces)]
         self._counts = counts_of(self.forms, self.assets, scope) if mapped else None
         self.layout = self.assets.layout = Layout(len(self.forms), self._counts, mapped)
         self.problems = Problems(self.names, self.forms, clashes)
         self.loose: Edges | None = None
-        edges = Edges(array("I"), array("I"), bytearray())
-        self._wire(scope, edges)
+        wired = Connections(0, self.assets, scope, self.problems)
+        wired.connect(self.forms, self.reads, self.layout.waiting)
+        self.templates, self.references = wired.templates, wired.references
+        self.used, self.undefined = wired.used, wired.undefined
+        self.special, self.has_timeouts = wired.special, wired.has_timeouts
         self.problems.sentences += unneeded(self.assets, self.namespaces)
-        self.graph = self._build_graph(edges, strict=strict)
+        self.graph = self._build_graph(wired, strict=strict)
 
     def item_name(self, node: int, index: int | None = None) -> str:
         """Return the name of a step, or of one item of a mapped step."""
@@ -140,54 +118,10 @@ class Plan:
         for node in range(len(self.forms)):
             yield from self.assets_of(node)
 
-    def _wire(self, scope: Scope, edges: Edges) -> None:
-        done: dict[int, Wired] = {}
-        append, reads = self.templates.append, self.reads
-        mapped: dict[int, Wired] = {}
-        for node, form in enumerate(self.forms):
-            wired, own, alike = done.get(id(form)), reads[node], None
-            if wired is None:
-                wired = done[id(form)] = self._wired(form, scope, own)
-            elif own:
-                alike = wired.with_reads(own)
-                if alike is None:
-                    wired = self._wired(form, scope, own)
-            if node in wired.own_risk:
-                alike, wired = None, self._wired(form, scope, own, without=node)
-            append(wired.template)
-            if wired.problems:
-                self.problems.add(node, wired.problems)
-                for asset in wired.undefined:
-                    self.undefined.setdefault(asset, []).append(node)
-            if wired.producers or wired.followed:
-                self.references[node], producers = alike or (wired.references, wired.producers)
-                edges.add(node, producers)
-            if form.over is not None:
-                mapped[node] = wired
-        self._follow(mapped, edges)
-
-    def _follow(self, mapped: dict[int, Wired], edges: Edges) -> None:
-        """Let mapped steps wait for those whose items theirs are made of: item by item where that can be."""
-        linked = item_by_item(mapped, self.layout)
-        for node, wired in mapped.items():
-            edges.add(node, wired.followed, elementwise=node in linked)
-            if wired.followed and node not in linked and self.forms[node].options.run_if == "any":
-                self.problems.add(
-                    node, ['runs over whole lists, which does not go with run_if="any": map item by item']
-                )
-
-    def _wired(self, form: Form, scope: Scope, own: tuple[str, ...], *, without: int | None = None) -> Wired:
-        wired = wire(form, self.assets, scope, own, without=without)
-        self._has_joins = self._has_joins or form.options.run_if == "any"
-        self.has_timeouts = self.has_timeouts or form.options.timeout is not None
-        if form.options is not NO_OPTIONS:
-            self.special[id(form)] = form
-        self.used |= wired.used
-        return wired
-
-    def _build_graph(self, edges: Edges, *, strict: bool) -> Graph:
+    def _build_graph(self, wired: Connections, *, strict: bool) -> Graph:
+        edges, joins = wired.edges, wired.joins(self.forms)
         try:
-            graph = Graph(self.names, self._counts, edges.dependents, edges.dependencies, edges.kinds(), self._joins())
+            graph = Graph(self.names, self._counts, edges.dependents, edges.dependencies, edges.kinds(), joins)
         except GraphError as error:
             self.problems.add_graph(error.problems)
             self.loose = edges
@@ -195,33 +129,6 @@ class Plan:
         if strict:
             self.problems.raise_all(self.name)
         return graph
-
-    def _joins(self) -> bytes | None:
-        """Return for each step 1 if it is a join; `None` if none is."""
-        return bytes(form.options.run_if == "any" for form in self.forms) if self._has_joins else None
-
-
-class Edges(NamedTuple):
-    """Who waits for whom; `elementwise` has a 1 for each that waits item by item, up to the last of those."""
-
-    dependents: array[int]
-    dependencies: array[int]
-    elementwise: bytearray
-
-    def kinds(self) -> bytes | None:
-        """Return 1 for each edge that is elementwise, else 0; `None` if none is."""
-        return bytes(self.elementwise.ljust(len(self.dependents), b"\0")) if self.elementwise else None
-
-    def add(self, node: int, producers: list[int], *, elementwise: bool = False) -> None:
-        """Let a step wait for its producers."""
-        if elementwise:
-            self.elementwise.extend(bytes(len(self.dependents) - len(self.elementwise)) + b"\1" * len(producers))
-        if len(producers) == 1:
-            self.dependents.append(node)
-            self.dependencies.append(producers[0])
-        else:
-            self.dependents.extend([node] * len(producers))
-            self.dependencies.extend(producers)
 
 
 def _mapped(forms: Sequence[Form]) -> frozenset[int]:

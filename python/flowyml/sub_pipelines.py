@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from flowyml.contexts import Context
-    from flowyml.forms import Place
+    from flowyml.forms import Columns, Place
     from flowyml.namespaces import Wanted
-    from flowyml.plan import Columns
     from flowyml.steps import Named
 
     class Holder(Protocol):

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Literal
 
-    from flowyml.forms import Form
-    from flowyml.plan import Columns
+    from flowyml.forms import Columns, Form
     from flowyml.templates import Template
     from flowyml.wiring import Scope
 

@@ -27,7 +27,7 @@ from flowyml.contexts import Context
 from flowyml.control import Before, Decision
 from flowyml.forms import is_glob
 from flowyml.layout import UNKNOWN
-from flowyml.namespaces import Inside, inside, names_of, reaches
+from flowyml.namespaces import Inside, inside, names_of, reached, reaches
 from flowyml.over import as_items
 from flowyml.store.values import Gather, Items, Output, Present, Reference
 from flowyml.templates import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VALUE, VIEW, Columns, Template, View
@@ -84,7 +84,7 @@ class Wired:
             return None
         references, producers = list(self.references), list(self.producers)
         for position, asset in enumerate(reads):
-            found = assets.find(asset)
+            found = reached(assets, asset)
             if found is None or assets.forms[found[0]].over is not None:
                 return None
             at, producer = self.slots[position]
@@ -535,15 +535,14 @@ class Wiring:
         wanted = self.assets.wanted(name, declared=declared)
         if wanted is None:
             return None
-        namespace, kept = self.assets.namespace, (self.hidden, self._asked)
+        namespace, kept = self.assets.namespace, (self.assets, self.scope, self.hidden, self._asked)
         self.hidden, self._asked = namespace.steps, self._asked or name
         self.routes.setdefault(self._asked, []).append((namespace, name))
-        self._look_from(namespace.outer)
+        self.assets, self.scope = self.assets.outer, self._whole[1].inside(namespace.outer)
         try:
             return ask(wanted)
         finally:
-            self.hidden, self._asked = kept
-            self._look_from(namespace)
+            self.assets, self.scope, self.hidden, self._asked = kept
 
     def _handed(self, wanted: Wanted) -> tuple[int, Any] | None:
         """What is handed on to a sub-pipeline is found like a parameter, so it may be a value beside the steps, too."""
