@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from flowyml._words import nearest
 from flowyml.dag import links_of
+from flowyml.forms import Columns
 from flowyml.namespaces import inside
-from flowyml.plan import Columns
 from flowyml.tags import has_tag
 from flowyml.wiring import wire
 
