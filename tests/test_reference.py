@@ -1,9 +1,9 @@
 """Drawn pipelines against a reference: under a hundred lines that read the rules as plainly as they are written.
 
 A drawn pipeline has steps, mapped steps and sub-pipelines, added in any order, with params and values of contexts,
-single assets, one of several outputs, lists and globs as inputs, `after`, conditions, joins, retries, and steps and
-items that fail. Every executor must give what the reference gives: the state of each step and item, its value, the type
-of its error, how often it was tried.
+single assets, one of several outputs, lists and globs as inputs, `after`, conditions, joins, retries, fallbacks, and
+steps and items that fail. Every executor must give what the reference gives: the state of each step and item, its
+value, the type of its error, how often it was tried. Hooks hear of each of them once.
 """
 
 from __future__ import annotations
@@ -58,6 +58,16 @@ def mix_item(bad: frozenset[int], flaky: int, item: int, *others: Any) -> int:
     return mix(item, bad, flaky, 1, *others)
 
 
+def stand_in(own: int, outputs: int) -> Any:
+    """Be the fallback of a step."""
+    return -own if outputs == 1 else (-own,) * outputs
+
+
+def stand_in_item(item: int) -> int:
+    """Be the fallback of a mapped step."""
+    return -item
+
+
 def small(own: int) -> bool:
     """Be a condition; its parameter has the name of the step's, or is the only one and gets the item."""
     return own < SMALL
@@ -85,6 +95,7 @@ class Drawn:
     bad: frozenset[int] = frozenset()
     flaky: int = 0
     retries: int = 0
+    saved: bool = False
     sieve: bool = False
     joins: bool = False
 
@@ -201,7 +212,8 @@ class Reference:
         if step.sieve and own >= SMALL:
             return "skipped", None, 1
         if own in step.bad or step.flaky > step.retries:
-            return "failed", "Unlucky", step.retries + 1
+            saved = "success", stand_in(own, step.outputs), step.retries + 1
+            return saved if step.saved else ("failed", "Unlucky", step.retries + 1)
         return "success", mix(own, frozenset(), 0, step.outputs, *arguments), step.flaky + 1
 
 
@@ -227,12 +239,14 @@ def add(pipeline: Pipeline, step: Drawn) -> None:
     options |= {"retry": RetryConfig(step.retries + 1, backoff=0)} if step.retries else {}
     options |= {"run_if": "any"} if step.joins else {}
     if step.items is not None:
-        sieve = {"skip_if": large_item} if step.sieve else {}
+        sieve: dict[str, Any] = {"skip_if": large_item} if step.sieve else {}
+        sieve |= {"fallback": stand_in_item} if step.saved else {}
         pipeline.map(mix_item, step.items, name=step.name, params=params, **options, **sieve)
         return
     params |= {"outputs": step.outputs} | ({} if step.own is None else {"own": step.own})
     options |= {"outputs": step.assets} if step.outputs > 1 else {}
     options |= {"condition": small} if step.sieve else {}
+    options |= {"fallback": stand_in} if step.saved else {}
     pipeline.add_step(mix_gathered if step.gathers else mix, step.name, params, **options)
 
 
@@ -317,6 +331,7 @@ def draw_step(draw: st.DrawFn, name: str, names: list[str]) -> Drawn:
         bad=draw(st.sampled_from([frozenset(), frozenset(), frozenset({3}), frozenset({0, 1})])),
         flaky=draw(st.integers(0, retries + 1)) if retries else 0,
         retries=retries,
+        saved=draw(st.sampled_from([False, False, True])),
         sieve=draw(st.sampled_from([False, False, True])),
         joins=draw(st.sampled_from([False, False, True])),
     )
@@ -331,8 +346,12 @@ def check(nest: Nest, fixed: int | None, executor: Executor) -> None:
     wanted = {ref.prefix + step.name: ref.outcome(step) for ref, step in reference.all}
     mapped = {ref.prefix + step.name for ref, step in reference.all if step.items is not None}
     overlay = {} if fixed is None else {"own": fixed}
-    result = built(nest).run(context=overlay, executor=executor)
+    pipeline, ended = built(nest), []
+    pipeline.hooks.on_step_end(lambda step, done: ended.append((step.name, str(done.state))))
+    result = pipeline.run(context=overlay, executor=executor)
     assert facts(result, mapped) == wanted
+    each = [done for name, step in result.step_results.items() for done in (step.items or [step])]
+    assert sorted(ended) == sorted((done.step_name, str(done.state)) for done in each)
     assert list(result.step_results) == list(wanted)
     fine = {"success", "skipped"}
     assert result.success == all(state in fine for items in wanted.values() for state, _, _ in items)

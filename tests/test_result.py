@@ -518,6 +518,7 @@ def test_to_dict_is_json() -> None:
         "cached": False,
         "attempts": 1,
         "retries": 0,
+        "fallback_used": False,
         "error": "Refused: no luck",
     }
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import inspect
 import logging
 import warnings
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from flowyml._coroutines import blocking, coroutine_function
 from flowyml._words import listed
@@ -204,6 +204,10 @@ class OnFailure:
         return func
 
 
+@overload
+def on_failure(action: Callable[..., Any]) -> OnFailure: ...
+@overload
+def on_failure(action: str = "log", **notification: Any) -> Callable[[BaseException, Any], None]: ...
 def on_failure(action: Callable[..., Any] | str = "log", **notification: Any) -> Any:
     """Say what happens when a step has failed for good.
 

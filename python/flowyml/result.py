@@ -306,6 +306,7 @@ class StepResult:
             "cached": state is StepState.CACHED,
             "attempts": attempts,
             "retries": max(0, attempts - 1),
+            "fallback_used": self.fallback_used,
             "error": None if state.has_value else self.error_line,
         }
 

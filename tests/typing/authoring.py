@@ -7,7 +7,18 @@ from __future__ import annotations
 
 from typing import Any, assert_type
 
-from flowyml import Pipeline, PipelineResult, Step, StepResult, StepState, parallel_map, step
+from flowyml import (
+    CircuitBreaker,
+    Pipeline,
+    PipelineResult,
+    Step,
+    StepResult,
+    StepState,
+    on_failure,
+    parallel_map,
+    retry,
+    step,
+)
 
 
 @step
@@ -27,6 +38,33 @@ def check_steps_keep_their_signature() -> None:
     assert_type(double(2), int)
     assert_type(halve(number=2), float)
     bare: Step[[int], int] = double
+
+
+@step
+@retry(max_attempts=3)
+@on_failure(lambda: 0)
+@CircuitBreaker(failure_threshold=5)
+def fetch(page: str) -> int:
+    """Return the length of a page."""
+    return len(page)
+
+
+def check_decorators_keep_signatures() -> None:
+    """What stands below `@step` changes nothing in what a type checker sees."""
+    assert_type(fetch("a"), int)
+    assert_type(CircuitBreaker().call(len, "abc"), int)
+
+
+def check_hooks() -> None:
+    """Registering a hook gives the function back."""
+    pipeline = Pipeline("typed")
+
+    @pipeline.hooks.on_step_end
+    def tell(one: Step[..., object], result: StepResult) -> str:
+        return f"{one.name}: {result.state}"
+
+    told: str = tell(fetch, Pipeline("typed").run().step_results["fetch"])
+    pipeline.hooks.on_pipeline_start(lambda: None)  # type: ignore[type-var]
 
 
 def check_authoring_chains() -> None:
