@@ -30,6 +30,7 @@ from flowyml import (
     unless,
     when,
 )
+from flowyml.run import Run
 
 
 def count(folder: str, name: str = "tries") -> int:
@@ -471,11 +472,9 @@ def test_steps_with_handlers_stay_in_batches(executor: Any) -> None:
 
 
 def test_without_a_fallback_steps_are_called_as_ever() -> None:
-    from flowyml import LocalExecutor
-
     pipeline = Pipeline("p").add_step(lambda: 1, name="s", retry=1)
-    keywords = {"keep": "all", "fail_fast": False, "run_id": None, "seed": None, "debug": False}
-    run, _ = pipeline._prepared(None, None, LocalExecutor(), **keywords)
+    run = Run(pipeline._planned(pipeline._scope({}, {}, complete=True)))
+    run.listen(pipeline, pipeline.hooks)
     assert (run.has_fallbacks, run.circuits, run.events, run.one_by_one) == (False, None, None, False)
     assert run.call.__qualname__.startswith("Run._plain_caller")
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from flowyml import LocalExecutor, ParallelExecutor, Pipeline, RunInterrupted, hooks, parallel_map, step
+from flowyml import ParallelExecutor, Pipeline, RunInterrupted, StepNotRunError, hooks, parallel_map, step
+from flowyml.run import Run
 
 
 @pytest.fixture(autouse=True)
@@ -171,6 +172,21 @@ def test_inputs_that_go_after_their_last_reader_were_there(executor: Any) -> Non
     pipeline.hooks.on_step_start(lambda step, inputs: sums.append(sum(inputs["iterable"])) if inputs else None)
     assert pipeline.run(executor=executor, keep="leaves")["total"] == 3
     assert sums == [3]
+
+
+def test_what_is_looked_at_after_its_last_reader_is_gone_and_says_so(executor: Any) -> None:
+    pipeline = Pipeline("late").add_step(lambda: [1, 2], name="load").add_step(sum, name="total", inputs=["load"])
+    held: list[Any] = []
+    pipeline.hooks.on_step_start(lambda step, inputs: held.append(inputs))
+    pipeline.hooks.on_step_end(lambda step, result: held.append(result))
+    pipeline.run(executor=executor, keep="leaves")
+    with pytest.raises(StepNotRunError, match="load has no value: it was dropped after its last reader"):
+        _ = held[1].output
+    if isinstance(executor, ParallelExecutor) and executor.backend == "process":
+        with pytest.raises(StepNotRunError, match="an argument of total has no value: it was dropped"):
+            dict(held[2])
+    else:
+        assert dict(held[2]) == {"iterable": [1, 2]}
 
 
 def test_the_step_is_as_it_stands_in_the_pipeline(executor: Any) -> None:
@@ -380,9 +396,8 @@ def test_a_run_inside_a_step_is_told_like_any_other() -> None:
 def test_without_hooks_nothing_is_watched() -> None:
     """A run that tells nobody takes the same way as ever."""
     pipeline = Pipeline("quiet").add_step(load)
-    run, _ = pipeline._prepared(
-        None, None, LocalExecutor(), keep="all", fail_fast=False, run_id=None, seed=None, debug=False
-    )
+    run = Run(pipeline._planned(pipeline._scope({}, {}, complete=True)))
+    run.listen(pipeline, pipeline.hooks)
     assert (run.events, run.one_by_one, run.patience(0.1)) == (None, False, 0.1)
     assert run.claim == run.scheduler.claim
 

@@ -366,10 +366,15 @@ class Moment(Record):
         self.plan, self.layout, self.values, self.failures = run.plan, run.layout, run.values, run.failures
         self._began, self._began_at = run.started, run.started_at
         self.fallen, self.refused = run.fallen, run.refused
+        self._state = ((item, state),)
         self.states, self.attempts = {item: state}, {item: run.attempts_made(item)}  # type: ignore[assignment]
         self.workers, self.starts, self.ends = {item: worker}, {item: start}, {item: end}  # type: ignore[assignment]
-        self.has_value = {item: STATES[state].has_value and item not in run.values.dropped}  # type: ignore[assignment]
         self.empty_states = {}
+
+    @property
+    def has_value(self) -> Any:
+        """For the item, whether there is a value: `keep=` may let it go while somebody holds this."""
+        return {item: STATES[state].has_value and item not in self.values.dropped for item, state in self._state}
 
 
 def _without_fallbacks(attempts: bytes, states: bytes, fallen: Iterable[int]) -> bytes:

@@ -18,13 +18,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowyml._record import Ended, Moment
-from flowyml.errors import ValueLoadError
+from flowyml.errors import StepNotRunError, ValueLoadError
 from flowyml.fallbacks import call_handler
 from flowyml.hooks import everywhere
 from flowyml.result import StepResult
 from flowyml.state import FAILURES, SUCCESS
 from flowyml.step_context import by_name
-from flowyml.store.values import Outputs
+from flowyml.store.values import MISSING, Outputs, Present
 from flowyml.templates import VIEW
 
 if TYPE_CHECKING:
@@ -242,7 +242,13 @@ class Inputs(Mapping[str, Any]):
         return by_name(run.plan.function_of(node), template.keywords, arguments)
 
     def _read(self, reference: Any) -> Any:
-        return self._decoded(self._run.values.argument(reference))
+        values = self._run.values
+        value = values.argument(reference)
+        gone = value is MISSING or (type(value) is list and any(each is MISSING for each in value))
+        if values.dropped and gone and not isinstance(reference, Present):
+            reason = "it was dropped after its last reader, as keep= asked, before it was looked at"
+            raise StepNotRunError(f"an argument of {self._run.item_name(self._item)}", reason)
+        return self._decoded(value)
 
     def _decoded(self, value: Any) -> Any:
         if type(value) is list:
