@@ -87,6 +87,34 @@ EXECUTORS: dict[str, Wrong] = {
     ),
     "no time for steps": (lambda: ParallelExecutor(2, timeout=0), ValueError, "timeout must be more than 0 .*got 0;"),
     "time for steps as text": (lambda: ParallelExecutor(timeout="5"), TypeError, "seconds or a timedelta, got str '5'"),
+    "a memory limit of nothing": (lambda: ParallelExecutor(memory_limit=0), ValueError, "more than 0 bytes, got 0"),
+    "a memory limit in words": (
+        lambda: ParallelExecutor(memory_limit="a lot"),
+        ValueError,
+        'memory_limit must be an amount of memory like "4GiB", "500 MB" or a number of bytes, got \'a lot\'',
+    ),
+    "a memory limit without a unit": (lambda: ParallelExecutor(memory_limit="500"), ValueError, 'like "4GiB"'),
+    "a memory limit as a fraction": (lambda: ParallelExecutor(memory_limit=0.5), TypeError, "bytes .* got float 0.5"),
+    "a memory limit of threads": (
+        lambda: ParallelExecutor(2, "thread", memory_limit="1GiB"),
+        ValueError,
+        "memory_limit is about worker processes: backend=\"process\", not 'thread'",
+    ),
+    "workers that do nothing": (
+        lambda: ParallelExecutor(max_tasks_per_worker=0),
+        ValueError,
+        "max_tasks_per_worker must be at least 1, got 0; None never replaces a worker",
+    ),
+    "a number of tasks as truth": (
+        lambda: ParallelExecutor(max_tasks_per_worker=True),
+        TypeError,
+        "whole number or None, got bool True",
+    ),
+    "tasks of coroutines": (
+        lambda: ParallelExecutor(2, "async", max_tasks_per_worker=5),
+        ValueError,
+        "max_tasks_per_worker is about worker processes",
+    ),
     "an executor class": (
         lambda: ready().run(executor=ParallelExecutor),
         TypeError,

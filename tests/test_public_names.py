@@ -48,6 +48,7 @@ PUBLIC = {
     "ExecutorError",
     "FanOutError",
     "FlowymlError",
+    "MemoryLimitError",
     "OutputMismatchError",
     "PipelineValidationError",
     "RemoteError",

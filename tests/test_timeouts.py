@@ -247,7 +247,7 @@ def test_the_last_word_is_add_steps() -> None:
 def test_a_timedelta_is_fine() -> None:
     assert Step(sleep, timeout=dt.timedelta(minutes=2)).timeout == 120.0
     executor = pickle.loads(pickle.dumps(ParallelExecutor(2, timeout=dt.timedelta(seconds=2))))
-    assert repr(executor) == "ParallelExecutor(max_workers=2, backend='process', timeout=2)"
+    assert repr(executor) == "ParallelExecutor(max_workers=2, backend='process', timeout=2.0)"
 
 
 @pytest.mark.parametrize("backend", ["thread", "process", "async"])

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from flowyml.errors import ExecutorError as ExecutorError
     from flowyml.errors import FanOutError as FanOutError
     from flowyml.errors import FlowymlError as FlowymlError
+    from flowyml.errors import MemoryLimitError as MemoryLimitError
     from flowyml.errors import OutputMismatchError as OutputMismatchError
     from flowyml.errors import PipelineValidationError as PipelineValidationError
     from flowyml.errors import RemoteError as RemoteError
@@ -59,6 +60,7 @@ _HOMES = {
         "ExecutorError",
         "FanOutError",
         "FlowymlError",
+        "MemoryLimitError",
         "OutputMismatchError",
         "PipelineValidationError",
         "RemoteError",

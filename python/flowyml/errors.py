@@ -8,6 +8,7 @@ FlowymlError
 ├── OutputMismatchError                    a step returned something else than its declared outputs
 ├── StepTimeoutError (TimeoutError)        a step was over its time
 ├── FanOutError                            what a mapped step was to run over is no list, or no two alike
+├── MemoryLimitError (MemoryError)          a step took more memory than its worker may have
 ├── WorkerLostError                        the process that ran a step died in it
 ├── CircuitOpenError                       a step was not started: its circuit breaker is open
 ├── RemoteError                            stands for an exception of a worker that cannot be rebuilt here
@@ -27,6 +28,8 @@ builds its message from it, so that it pickles and a message is written in one p
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
+from flowyml.sizes import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -158,6 +161,28 @@ class FanOutError(FlowymlError):
     def __str__(self) -> str:
         """Name the step and what was found."""
         return f"step {self.step_name!r} cannot be mapped: {self.reason}"
+
+
+class MemoryLimitError(FlowymlError, MemoryError):
+    """A step took its worker process above the executor's `memory_limit`.
+
+    Args:
+        step_name: The step, or "name[index]" of an item.
+        limit: What a worker may have for itself, in bytes.
+        used: What it had.
+    """
+
+    def __init__(self, step_name: str, limit: int, used: int) -> None:
+        """Keep the step and both amounts."""
+        super().__init__(step_name, limit, used)
+        self.step_name = step_name
+        self.limit = limit
+        self.used = used
+
+    def __str__(self) -> str:
+        """Name the step and both amounts."""
+        used, limit = in_words(self.used), in_words(self.limit)
+        return f"step {self.step_name!r} took its worker process to {used} of memory, above the memory_limit of {limit}"
 
 
 class WorkerLostError(FlowymlError):

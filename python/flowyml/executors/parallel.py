@@ -11,6 +11,7 @@ from flowyml.executors._cpus import default_workers
 from flowyml.executors._threads import Team, works_for
 from flowyml.executors.contract import Executor
 from flowyml.executors.local import LocalExecutor
+from flowyml.sizes import checked_size
 from flowyml.timeouts import checked_seconds
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from flowyml.run import Run
 
 BACKENDS = ("process", "thread", "async")
+_LIMITS = ("timeout", "memory_limit", "max_tasks_per_worker")
+_KEYWORDS = ("max_workers", "backend", *_LIMITS)
 # How many coroutines are under way at once by default: as many connections as HTTP clients open by default.
 _COROUTINES = 100
 # The core keeps the number of a worker in 16 bits.
@@ -36,13 +39,17 @@ class ParallelExecutor(Executor):
         backend: "process", "thread", or "async": coroutine functions run concurrently in one event loop, plain
             functions in threads beside it, 32 at the most.
         timeout: Seconds (or a `timedelta`) that a step without a `timeout` of its own may take.
+        memory_limit: What each worker process may have for itself, in bytes or as a text like "4GiB": the step that
+            takes it above that fails with a `MemoryLimitError`.
+        max_tasks_per_worker: After how many steps a worker process is replaced, where steps leak what they use.
 
     Workers start with the first run and stay warm until `shutdown()`, the end of a `with` block, or the end of the
     interpreter. One run at a time: a second thread waits for its turn. A step that runs a pipeline on the very thread
     executor it runs on itself runs it inline.
 
     Raises:
-        ValueError: For `max_workers` below 1, an unknown backend or a `timeout` that is not above 0.
+        ValueError: For `max_workers` below 1, an unknown backend, a limit that is not above 0, or one of worker
+            processes with another backend.
         TypeError: For an unknown keyword or a `max_workers` that is no whole number.
 
     >>> from flowyml import ParallelExecutor, Pipeline
@@ -57,14 +64,19 @@ class ParallelExecutor(Executor):
         backend: Literal["process", "thread", "async"] = "process",
         *,
         timeout: float | timedelta | None = None,
+        memory_limit: int | str | None = None,
+        max_tasks_per_worker: int | None = None,
         **unknown: object,
     ) -> None:
         """Check the arguments; no worker starts."""
         if unknown:
-            raise TypeError(unknown_keywords("ParallelExecutor()", unknown, ("max_workers", "backend", "timeout")))
+            raise TypeError(unknown_keywords("ParallelExecutor()", unknown, _KEYWORDS))
         self.backend: str = checked_backend(backend)
         self.max_workers = checked_workers(max_workers, self.backend)
         self.timeout = None if timeout is None else checked_seconds("timeout", timeout)
+        self.memory_limit = None if memory_limit is None else checked_size("memory_limit", memory_limit)
+        self.max_tasks_per_worker = checked_tasks(max_tasks_per_worker)
+        self._refuse_without_processes()
         self._pid = os.getpid()
         self._turn = threading.RLock()
         self._team: Any = None
@@ -129,20 +141,30 @@ class ParallelExecutor(Executor):
             return LoopTeam(self.max_workers, self)
         from flowyml.executors._processes.team import ProcessTeam
 
-        return ProcessTeam(self.max_workers)
+        return ProcessTeam(self.max_workers, max_tasks=self.max_tasks_per_worker, memory_limit=self.memory_limit)
+
+    def _refuse_without_processes(self) -> None:
+        for name in ("memory_limit", "max_tasks_per_worker") if self.backend != "process" else ():
+            if getattr(self, name) is not None:
+                raise ValueError(f'{name} is about worker processes: backend="process", not {self.backend!r}')
+
+    def _limits(self) -> dict[str, Any]:
+        """Return the limits that were given."""
+        limits = {name: getattr(self, name) for name in _LIMITS}
+        return {name: limit for name, limit in limits.items() if limit is not None}
 
     def __repr__(self) -> str:
         """Show the arguments."""
-        timeout = "" if self.timeout is None else f", timeout={self.timeout:g}"
-        return f"ParallelExecutor(max_workers={self.max_workers}, backend={self.backend!r}{timeout})"
+        limits = "".join(f", {name}={limit}" for name, limit in self._limits().items())
+        return f"ParallelExecutor(max_workers={self.max_workers}, backend={self.backend!r}{limits})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by the arguments: a copy arrives without workers."""
-        return _rebuild, (self.max_workers, self.backend, {"timeout": self.timeout})
+        return _rebuild, (self.max_workers, self.backend, self._limits())
 
 
-def _rebuild(max_workers: int, backend: Any, options: dict[str, Any]) -> ParallelExecutor:
-    return ParallelExecutor(max_workers, backend, **options)
+def _rebuild(max_workers: int, backend: Any, limits: dict[str, Any]) -> ParallelExecutor:
+    return ParallelExecutor(max_workers, backend, **limits)
 
 
 def checked_workers(max_workers: int | None, backend: str) -> int:
@@ -162,6 +184,24 @@ def checked_workers(max_workers: int | None, backend: str) -> int:
     if max_workers > _MOST_WORKERS:
         raise ValueError(f"max_workers must be at most {_MOST_WORKERS}, got {max_workers}")
     return max_workers.__index__()
+
+
+def checked_tasks(tasks: int | None) -> int | None:
+    """Return a number of steps after which a worker is replaced.
+
+    Raises:
+        TypeError: If it is no whole number.
+        ValueError: If it is below 1.
+    """
+    if tasks is None:
+        return None
+    if isinstance(tasks, bool) or not hasattr(type(tasks), "__index__"):
+        raise TypeError(
+            f"max_tasks_per_worker must be a whole number or None, got {type(tasks).__name__} {tasks!r:.60}"
+        )
+    if tasks < 1:
+        raise ValueError(f"max_tasks_per_worker must be at least 1, got {tasks}; None never replaces a worker")
+    return tasks.__index__()
 
 
 def checked_backend(backend: str) -> str:

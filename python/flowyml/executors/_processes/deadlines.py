@@ -14,11 +14,12 @@ result arrives in the last moment, which then counts.
 
 from __future__ import annotations
 
-import math
 import time
 from typing import TYPE_CHECKING
 
 from flowyml.executors._processes import wire
+from flowyml.executors._processes.member import Verdict
+from flowyml.timeouts import Expired
 
 if TYPE_CHECKING:
     from flowyml.executors._processes.member import Member
@@ -51,34 +52,22 @@ class Deadlines:
         """Look at all workers now: no step that begins from now on is over its time before the next look."""
         self.next = clock() + max(_SHORTEST_LOOK, self._limits.shortest)
 
-    def overdue(self, member: Member) -> int | None:
-        """Return the slot of the step that a worker is in if its time is over; else note when that may be."""
-        found = _running(member)
-        if found is None:
+    def suspects(self, member: Member) -> bool:
+        """Tell whether the step that a worker is in is over its time; else note when that may be."""
+        return self.verdict(member) is not None
+
+    def verdict(self, member: Member) -> Verdict | None:
+        """Say what becomes of a worker whose step is over its time."""
+        running = member.running()
+        if running is None:
             return None
-        slot, item, began = found
-        due, now = began + self._limits.of(item), clock()
-        if due <= now and _is_sending(member, now):
-            due = now + _SHORTEST_LOOK
+        slot, item, began = running
+        limit, now = self._limits.of(item), clock()
+        due = now + _SHORTEST_LOOK if _is_sending(member, now) and began + limit <= now else began + limit
         if due <= now:
-            return slot
+            return Verdict(slot, Expired(limit))
         self.next = min(self.next, max(due, now + _SHORTEST_LOOK))
         return None
-
-    def of(self, item: int) -> float:
-        """Return the seconds that the step of an item may take."""
-        return self._limits.of(item)
-
-
-def _running(member: Member) -> tuple[int, int, float] | None:
-    """Return slot, item and beginning of the step that a worker is in; `None` if it is in none, or between two."""
-    if not member.begun or member.overdue is not None:
-        return None
-    claims = member.worker.claims
-    slot = claims.last_claimed()
-    began = claims.begun()[2]
-    item = None if slot is None or slot != claims.last_claimed() else member.item_at(slot)
-    return None if slot is None or item is None or began == math.inf else (slot, item, began)
 
 
 def _is_sending(member: Member, now: float) -> bool:

@@ -20,17 +20,17 @@ from typing import TYPE_CHECKING
 from flowyml.errors import ExecutorError, WorkerLostError
 from flowyml.executors._processes import wire
 from flowyml.executors._processes.calls import CallWriter
-from flowyml.executors._processes.deadlines import Deadlines
 from flowyml.executors._processes.ending import wait_if_ending
 from flowyml.executors._processes.logs import handle_record
 from flowyml.executors._processes.member import Member, Posting
 from flowyml.executors._processes.outcomes import Outcomes
 from flowyml.executors._processes.pool import Exited, GuardianLost, Refused
+from flowyml.executors._processes.watches import watches
 from flowyml.executors.batching import BatchSizer
-from flowyml.timeouts import Expired
 
 if TYPE_CHECKING:
     from flowyml.executors._processes.team import ProcessTeam
+    from flowyml.executors._processes.watches import Watch
     from flowyml.executors._processes.wire import Body
     from flowyml.run import Run
 
@@ -65,8 +65,7 @@ class Dispatch:
         self._poll = select.epoll()
         self._sockets: dict[int, Member] = {}
         self._pipes: dict[int, Member] = {}
-        limits = run.limits
-        self._deadlines = None if limits is None else Deadlines(limits)
+        self._watches = watches(team, run)
         self._false_starts = 0
         self._stopped = False
         self._setup = team.setup(self._writer, run)
@@ -95,6 +94,7 @@ class Dispatch:
 
     def _end(self) -> None:
         """Show the last output, and let go of the run: workers stay, perhaps for long."""
+        self._team.renew()
         for member in self._team.members:
             member.read_pipes(last=True)
             member.open_pipes(lambda _: None)
@@ -116,7 +116,7 @@ class Dispatch:
             for member in self._team.members:
                 if not scheduler.ready:
                     break
-                if len(member.postings) < depth and member.serves:
+                if len(member.postings) < depth and self._team.has_use_for(member):
                     self._assign(member)
         if not scheduler.ready:
             self._take_back()
@@ -125,7 +125,8 @@ class Dispatch:
         """Start as many workers as there are steps for, at most the team's size."""
         run, team = self._run, self._team
         wanted = min(team.size, run.scheduler.ready + run.scheduler.running)
-        while len(team.members) < wanted:
+        team.renew()
+        while sum(member.retired is None for member in team.members) < wanted:
             self._register(team.hire())
 
     def _register(self, member: Member) -> None:
@@ -148,7 +149,7 @@ class Dispatch:
         """Claim a batch for a worker, post it, send it."""
         run = self._run
         limit = self._sizer.limit(run.scheduler.ready, self._team.size)
-        batch = run.claim(member.number, limit, clock())
+        batch = run.claim(member.number, min(limit, self._team.room(member)), clock())
         if batch is None:
             return False
         slot = member.worker.claims.post(len(batch))
@@ -157,6 +158,7 @@ class Dispatch:
             return False
         message = self._writer.write(batch)
         member.postings.append(Posting(batch, slot, message.refused))
+        member.assigned += len(batch)
         for number in message.shared - member.shared:
             self._send(member, wire.frame(wire.SHARED, number, [self._writer.shared[number]]))
         member.shared |= message.shared
@@ -168,7 +170,7 @@ class Dispatch:
         """Give steps that wait behind a long one to workers that have nothing to do."""
         now = clock()
         for member in self._team.members:
-            if member.postings or not member.serves:
+            if member.postings or not self._team.has_use_for(member):
                 continue
             busiest = max(self._team.members, key=lambda each: each.spare(now, _PATIENCE))
             spare = busiest.spare(now, _PATIENCE)
@@ -185,6 +187,7 @@ class Dispatch:
             start, stop = max(first, posting.first), min(end, posting.first + posting.count)
             if start < stop:
                 posting.count = start - posting.first
+                member.assigned -= stop - start
                 self._run.scheduler.give_back(posting.batch, posting.count, stop - start)
                 if posting.done == posting.count:
                     member.finish(posting)
@@ -223,17 +226,18 @@ class Dispatch:
                 self._on_pipe(fd)
             else:
                 self._on_guardian()
-        if self._deadlines is not None and clock() >= self._deadlines.next:
-            self._end_overdue(self._deadlines)
+        for watch in self._watches:
+            if clock() >= watch.next:
+                self._look(watch)
 
     def _timeout(self) -> float:
         """Look again when a delay is over, or soon if somebody idles while somebody else may be stuck."""
-        wakeup = self._run.scheduler.next_wakeup()
-        if self._deadlines is not None:
-            wakeup = min(self._deadlines.next, self._deadlines.next if wakeup is None else wakeup)
-        longest = _LONGEST_WAIT if wakeup is None else min(_LONGEST_WAIT, max(0.0, wakeup - clock()))
+        wakeups = [watch.next for watch in self._watches]
+        if (wakeup := self._run.scheduler.next_wakeup()) is not None:
+            wakeups.append(wakeup)
+        longest = min(_LONGEST_WAIT, max(0.0, min(wakeups) - clock())) if wakeups else _LONGEST_WAIT
         members = self._team.members
-        idle = any(not member.postings for member in members)
+        idle = any(not member.postings and self._team.has_use_for(member) for member in members)
         return _PATIENCE if idle and any(member.waiting > 1 or member.stuck for member in members) else longest
 
     def _on_socket(self, member: Member) -> None:
@@ -244,7 +248,8 @@ class Dispatch:
         if member.receiver.ended and not member.failed:
             member.failed = True
             self._forget_socket(member)
-            self._team.pool.kill(member.worker)
+            if member.retired is None:
+                self._team.pool.kill(member.worker)
 
     def _read_frames(self, member: Member) -> None:
         """Take what a worker has sent; not without end, others may have sent something too."""
@@ -284,23 +289,22 @@ class Dispatch:
             if isinstance(event, Exited):
                 self._bury(self._team.member_of(event.worker))
 
-    # -- time limits
+    # -- limits
 
-    def _end_overdue(self, deadlines: Deadlines) -> None:
-        """Have the workers killed that are in a step that is over its time.
+    def _look(self, watch: Watch) -> None:
+        """Have the workers killed that are in a step that is over its limit.
 
         First what they have sent is taken, and what they have not begun is taken back: either may show that the step
         has ended, and afterwards the worker can begin nothing else.
         """
-        deadlines.begin_look()
+        watch.begin_look()
         for member in self._team.members:
-            if deadlines.overdue(member) is None:
-                continue
-            self._read_frames(member)
-            self._take_from(member, keep=0)
-            member.overdue = deadlines.overdue(member)
-            if member.overdue is not None:
-                self._team.pool.kill(member.worker)
+            if watch.suspects(member):
+                self._read_frames(member)
+                self._take_from(member, keep=0)
+                member.verdict = watch.verdict(member)
+                if member.verdict is not None:
+                    self._team.pool.kill(member.worker)
 
     # -- deaths
 
@@ -321,7 +325,7 @@ class Dispatch:
 
     def _blame(self, member: Member) -> None:
         guilty = member.worker.claims.last_claimed() if member.begun else None
-        if guilty is None and member.postings and member.overdue is None:
+        if guilty is None and member.postings and member.verdict is None:
             guilty = self._count_false_start(member)
         failed = False
         for posting in list(member.postings):
@@ -337,8 +341,9 @@ class Dispatch:
 
     def _reason(self, member: Member, guilty: int, item: int) -> BaseException:
         """Say why the step in a slot took its worker along."""
-        if guilty == member.overdue and self._deadlines is not None:
-            return Expired(self._deadlines.of(item))
+        verdict = member.verdict
+        if verdict is not None and verdict.slot == guilty and verdict.reason is not None:
+            return verdict.reason
         return WorkerLostError(self._run.item_name(item), member.worker.exitcode)
 
     def _count_false_start(self, member: Member) -> int | None:

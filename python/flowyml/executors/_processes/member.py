@@ -14,7 +14,7 @@ import math
 import os
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from flowyml.executors._processes import wire
 from flowyml.executors._processes.output import OutputReader
@@ -58,6 +58,18 @@ class Posting:
         self.refused = refused
 
 
+class Verdict(NamedTuple):
+    """Why a worker is killed.
+
+    Attributes:
+        slot: The slot of the step that is the reason; `None` if no step is.
+        reason: What becomes of that step.
+    """
+
+    slot: int | None
+    reason: BaseException | None
+
+
 class Member:
     """A worker of the team.
 
@@ -71,7 +83,12 @@ class Member:
         frame: Digest of the run frame that it has.
         shared: Numbers of the run's shared values that it has.
         failed: It has closed its socket.
-        overdue: The slot of the step for which it is being killed, because it is over its time.
+        verdict: Why it is being killed.
+        assigned: How many steps it was given in its life, those taken back not counted.
+        retired: When it was told to end, having done its share; `None` if it was not.
+        full: It has more memory than it may.
+        calm: The slot claimed last when its memory was last seen within the limit; see `memory.py`.
+        found: A step that may not be the one that took the memory, and how much there was when it was first seen.
     """
 
     def __init__(self, worker: Worker, number: int) -> None:
@@ -80,7 +97,12 @@ class Member:
         self.number = number
         self.ready = False
         self.failed = False
-        self.overdue: int | None = None
+        self.verdict: Verdict | None = None
+        self.assigned = 0
+        self.retired: float | None = None
+        self.full = False
+        self.calm: int | None = None
+        self.found: tuple[int, int] | None = None
         self.payload = self.frame = b""
         self.shared: set[int] = set()
         self.postings: deque[Posting] = deque()
@@ -92,7 +114,7 @@ class Member:
     @property
     def serves(self) -> bool:
         """Whether it can be given steps."""
-        return not self.failed and self.overdue is None
+        return not self.failed and self.verdict is None and self.retired is None and not self.full
 
     @property
     def begun(self) -> bool:
@@ -116,6 +138,26 @@ class Member:
         """When it began the step that it is in, its loading included; `inf` if it is between two."""
         began = self.worker.claims.begun()[2]
         return began - wire.LOADING if clock() < began < math.inf else began
+
+    def running(self) -> tuple[int, int, float] | None:
+        """Return slot, item and beginning of the step that it is in; `None` if it is in none, or between two.
+
+        The beginning lies in the future while arguments are being loaded; see `wire.LOADING`.
+        """
+        if not self.begun or self.verdict is not None:
+            return None
+        claims = self.worker.claims
+        slot = claims.last_claimed()
+        began = claims.begun()[2]
+        item = None if slot is None or slot != claims.last_claimed() else self.item_at(slot)
+        return None if slot is None or item is None or began == math.inf else (slot, item, began)
+
+    def slot_before(self, slot: int) -> int:
+        """Return the slot that was begun before this one; -1 if there was none in this run."""
+        for posting in reversed((*self._recent, *self.postings)):
+            if posting.count and posting.first < slot:
+                return min(slot, posting.first + posting.count) - 1
+        return -1
 
     def spare(self, now: float, patience: float) -> int:
         """Return how many of its steps another worker may have.

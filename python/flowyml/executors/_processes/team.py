@@ -5,7 +5,11 @@ The team knows who its members are and what each needs before it can work on a r
 
 from __future__ import annotations
 
+import contextlib
 import pickle
+import socket
+import sys
+import time
 from typing import TYPE_CHECKING
 
 from flowyml.executors._processes import wire
@@ -14,7 +18,7 @@ from flowyml.executors._processes.ending import wait_if_ending, watch
 from flowyml.executors._processes.frame import RunFrame, capture
 from flowyml.executors._processes.importable import changed_modules, user_modules
 from flowyml.executors._processes.member import Member
-from flowyml.executors._processes.pool import WorkerPool
+from flowyml.executors._processes.pool import GRACE, WorkerPool
 
 if TYPE_CHECKING:
     from flowyml.executors._processes.calls import CallWriter
@@ -22,6 +26,9 @@ if TYPE_CHECKING:
     from flowyml.executors._processes.payload import Payload
     from flowyml.executors._processes.pool import Worker
     from flowyml.run import Run
+
+
+clock = time.monotonic
 
 
 class Setup:
@@ -52,11 +59,15 @@ class ProcessTeam:
 
     Args:
         size: How many workers at most.
+        max_tasks: After how many steps a worker is replaced; `None` for never.
+        memory_limit: Bytes that a worker may have for itself; `None` for any number.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, *, max_tasks: int | None = None, memory_limit: int | None = None) -> None:
         """Start nothing."""
         self.size = size
+        self.max_tasks = max_tasks
+        self.memory_limit = memory_limit
         self.pool = WorkerPool(size)
         self.members: list[Member] = []
         self._start_variables: dict[str, str] | None = None
@@ -91,11 +102,32 @@ class ProcessTeam:
 
     def hire(self) -> Member:
         """Start another worker."""
-        taken = {member.number for member in self.members}
+        taken = {member.number for member in self.members if member.retired is None}
         number = next(k for k in range(self.size + 1) if k not in taken)
         member = Member(self.pool.spawn_worker(), number)
         self.members.append(member)
         return member
+
+    def room(self, member: Member) -> int:
+        """Return how many more steps a worker may be given in its life."""
+        return sys.maxsize if self.max_tasks is None else self.max_tasks - member.assigned
+
+    def has_use_for(self, member: Member) -> bool:
+        """Tell whether a worker can be given steps."""
+        return member.serves and self.room(member) > 0
+
+    def renew(self) -> None:
+        """Let workers end that have done their share: by themselves, so that what is registered with `atexit` runs."""
+        if self.max_tasks is None:
+            return
+        for member in self.members:
+            if member.retired is not None:
+                if clock() > member.retired + GRACE:
+                    self.pool.kill(member.worker)
+            elif not member.postings and self.room(member) <= 0:
+                member.retired = clock()
+                with contextlib.suppress(OSError):  # it has ended already
+                    member.worker.socket.shutdown(socket.SHUT_WR)
 
     def dismiss(self, member: Member) -> None:
         """Let go of a worker that has ended."""

@@ -1,0 +1,43 @@
+"""The limits of a run's steps that the dispatch loop keeps by looking at its workers, each at its own time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flowyml.executors._processes.deadlines import Deadlines
+from flowyml.executors._processes.memory import MemoryWatch
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from flowyml.executors._processes.member import Member, Verdict
+    from flowyml.executors._processes.team import ProcessTeam
+    from flowyml.run import Run
+
+    class Watch(Protocol):
+        """Keeps one kind of limit.
+
+        Attributes:
+            next: When to look.
+        """
+
+        next: float
+
+        def begin_look(self) -> None:
+            """Look at all workers now."""
+
+        def suspects(self, member: Member) -> bool:
+            """Tell whether a worker may have to be killed; what it has not begun is taken back then."""
+
+        def verdict(self, member: Member) -> Verdict | None:
+            """Say what becomes of it, now that it can begin nothing any more."""
+
+
+def watches(team: ProcessTeam, run: Run) -> list[Watch]:
+    """Return what keeps the limits that there are."""
+    found: list[Watch] = []
+    if run.limits is not None:
+        found.append(Deadlines(run.limits))
+    if team.memory_limit is not None:
+        found.append(MemoryWatch(run, team.memory_limit))
+    return found

@@ -1,0 +1,61 @@
+"""Amounts of memory: as numbers of bytes, and in words.
+
+Decimal units (kB, MB, GB, TB) are powers of 1,000, binary ones (KiB, MiB, GiB, TiB) powers of 1,024.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+_UNITS = {
+    "B": 1,
+    **{f"{prefix}B": 1000**power for power, prefix in enumerate("KMGT", 1)},
+    **{f"{prefix}iB": 1024**power for power, prefix in enumerate("KMGT", 1)},
+}
+_BY_NAME = {name.casefold(): size for name, size in _UNITS.items()}
+_TEXT = re.compile(r"\s*(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[a-zA-Z]+)\s*")
+
+
+def checked_size(what: str, size: Any) -> int:
+    """Return an amount of memory in bytes: a whole number of bytes, or a text like "4GiB" or "500 MB".
+
+    Raises:
+        TypeError: If it is neither.
+        ValueError: If the text cannot be read, or the amount is not above 0.
+
+    >>> checked_size("memory_limit", "1.5 GiB"), checked_size("memory_limit", 1_000)
+    (1610612736, 1000)
+    """
+    if isinstance(size, str):
+        return _of_text(what, size)
+    if isinstance(size, bool) or not hasattr(type(size), "__index__"):
+        raise TypeError(
+            f'{what} must be a number of bytes or a text like "4GiB", got {type(size).__name__} {size!r:.60}'
+        )
+    if size <= 0:
+        raise ValueError(f"{what} must be more than 0 bytes, got {size!r}")
+    return int(size.__index__())
+
+
+def _of_text(what: str, text: str) -> int:
+    found = _TEXT.fullmatch(text)
+    unit = _BY_NAME.get(found["unit"].casefold()) if found else None
+    size = int(float(found["number"]) * unit) if found and unit else 0
+    if size <= 0:
+        raise ValueError(
+            f'{what} must be an amount of memory like "4GiB", "500 MB" or a number of bytes, got {text!r:.60}'
+        )
+    return size
+
+
+def in_words(size: int) -> str:
+    """Return an amount of memory for people.
+
+    >>> in_words(3 * 2**30 // 2), in_words(10)
+    ('1.5 GiB', '10 B')
+    """
+    for unit in ("TiB", "GiB", "MiB", "KiB"):
+        if size >= _UNITS[unit]:
+            return f"{size / _UNITS[unit]:.1f} {unit}"
+    return f"{size} B"
