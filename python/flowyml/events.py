@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowyml._record import Ended, Moment
@@ -28,7 +28,7 @@ from flowyml.store.values import MISSING, Outputs, Present
 from flowyml.templates import VIEW
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from flowyml._core import Batch
     from flowyml.hooks import Hooks
@@ -253,6 +253,8 @@ class Inputs(Mapping[str, Any]):
     def _decoded(self, value: Any) -> Any:
         if type(value) is list:
             return [self._decoded(each) for each in value]
+        if isinstance(value, Iterator):
+            return map(self._decoded, value)
         if type(value) is Outputs:
             return value.whole(self._decoded)
         if type(value) is not bytes:

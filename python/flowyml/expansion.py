@@ -21,7 +21,7 @@ from flowyml.errors import FanOutError
 from flowyml.layout import UNKNOWN
 from flowyml.over import as_items
 from flowyml.state import CODES, FAILED, StepState
-from flowyml.store.values import MISSING, Gather, Items, Present
+from flowyml.store.values import MISSING, Gather, Items, bare
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -121,7 +121,7 @@ class Expansion:
         ]
 
     def _column(self, node: int, at: int, reference: Any) -> Sequence[Any]:
-        reference = reference.reference if isinstance(reference, Present) else reference
+        reference = bare(reference)
         if isinstance(reference, Items):
             return self._layout.items_of(reference.node)
         if isinstance(reference, Gather):

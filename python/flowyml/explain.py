@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from flowyml._words import listed
 from flowyml.layout import UNKNOWN
 from flowyml.options import NO_OPTIONS
-from flowyml.store.values import Gather, Items, Output, Present
+from flowyml.store.values import Gather, Items, Output, Stream, bare
 from flowyml.templates import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VIEW
 from flowyml.wiring import Wiring
 
@@ -173,8 +173,7 @@ class Traced:
         return tuple(self._asset(part, node) for part, node in zip(parts, nodes, strict=True))
 
     def _reference(self, which: int) -> Any:
-        reference = self._wiring.references[which]
-        return reference.reference if isinstance(reference, Present) else reference
+        return bare(self._wiring.references[which])
 
     def _asset(self, reference: Any, node: int) -> str:
         if isinstance(reference, Output):
@@ -183,13 +182,14 @@ class Traced:
 
     def _told(self, which: int, assets: tuple[str, ...]) -> str:
         reference, nodes = self._reference(which), self._wiring.origins[which]
+        kind = "iterator over" if isinstance(self._wiring.references[which], Stream) else "list of"
         if isinstance(reference, Gather):
-            return f"list of {len(assets):,} asset{'s' * (len(assets) != 1)}: {listed(assets)}"
+            return f"{kind} {len(assets):,} asset{'s' * (len(assets) != 1)}: {listed(assets)}"
         step, asset = self._plan.names[nodes[0]], assets[0]
         text = f"step {step!r}" if asset == step else f"asset {asset!r} of step {step!r}"
         if isinstance(reference, Items):
             length = self._plan.length_of(reference.node)
-            return f"list of {'all' if length in {None, UNKNOWN} else f'the {length:,}'} results of {text}"
+            return f"{kind} {'all' if length in {None, UNKNOWN} else f'the {length:,}'} results of {text}"
         return f"output of {text}" if asset == step else text
 
 

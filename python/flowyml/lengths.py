@@ -15,7 +15,7 @@ from array import array
 from typing import TYPE_CHECKING, Any
 
 from flowyml.layout import UNKNOWN
-from flowyml.store.values import Gather, Items, Present
+from flowyml.store.values import Gather, Items, bare
 from flowyml.wiring import Wiring
 
 if TYPE_CHECKING:
@@ -66,8 +66,7 @@ class _Known:
         part = wiring.parts[-1]
         if not isinstance(part, int):
             return len(part) if not wiring.problems else UNKNOWN
-        reference: Any = wiring.references[part]
-        reference = reference.reference if isinstance(reference, Present) else reference
+        reference = bare(wiring.references[part])
         if isinstance(reference, Items):
             return reference
         return len(reference.references) if isinstance(reference, Gather) else UNKNOWN

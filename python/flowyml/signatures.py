@@ -6,7 +6,12 @@ position. The module knows nothing of steps.
 
 from __future__ import annotations
 
+import collections.abc
+import functools
 import inspect
+import re
+import sys
+import typing
 from dataclasses import dataclass, field
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
@@ -15,6 +20,40 @@ from flowyml._words import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+
+# A hint that is still text: its names may exist for type checkers only.
+_ITERATOR = re.compile(r"""["']?(\w+\.)*Iterator(\[|["']?$)""")
+
+
+def asks_for_iterator(func: Callable[..., Any], parameter: str) -> bool:
+    """Tell whether a parameter's type hint is `Iterator` or `Iterator[...]`.
+
+    >>> def total(values: typing.Iterator[int], others: list[int]) -> int: ...
+    >>> asks_for_iterator(total, "values"), asks_for_iterator(total, "others")
+    (True, False)
+    """
+    hint = _annotations(func).get(parameter)
+    hint = getattr(hint, "__forward_arg__", hint)
+    if isinstance(hint, str):
+        return _ITERATOR.match(hint) is not None
+    return collections.abc.Iterator in {hint, typing.get_origin(hint)} if hint is not None else False
+
+
+def _annotations(func: Any) -> Mapping[str, Any]:
+    """Return the hints of a function as they are written."""
+    while isinstance(func, functools.partial):
+        func = func.func
+    if isinstance(func, type):
+        func = func.__init__  # type: ignore[misc]  what its call gets
+    elif not inspect.isroutine(func):
+        func = type(func).__call__
+    func = inspect.unwrap(func)
+    if sys.version_info >= (3, 14):
+        import annotationlib
+
+        return annotationlib.get_annotations(func, format=annotationlib.Format.FORWARDREF)
+    return getattr(func, "__annotations__", {})
 
 
 @dataclass(frozen=True, slots=True)

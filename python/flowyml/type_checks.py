@@ -19,7 +19,7 @@ from flowyml._hints import assignable, element_of, fits, hints_of, optional, par
 from flowyml.conditions import Guards
 from flowyml.control import Decision
 from flowyml.plan import Plan
-from flowyml.store.values import Gather, Items, Output, Present
+from flowyml.store.values import Gather, Items, Output, Present, Stream
 from flowyml.templates import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VALUE
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class Mismatches:
 
     def _given(self, reference: Any) -> Iterator[Given]:
         """Go through what a reference stands for."""
-        if isinstance(reference, Present):
+        if isinstance(reference, (Present, Stream)):
             yield from self._given(reference.reference)
         elif isinstance(reference, Gather):
             for part in reference.references:
@@ -196,8 +196,11 @@ class Mismatches:
             which = template.over.parts[argument.which or 0]
         if argument.kind not in {ASSET, CHOICE, SPREAD, ITEM, KEPT} or not isinstance(which, int):
             return
-        for given in self._given(self._plan.references[node][which]):
-            lists = given.lists - (argument.kind in {SPREAD, ITEM, KEPT})
+        reference = self._plan.references[node][which]
+        if isinstance(reference, Stream):
+            argument = argument._replace(hint=element_of(argument.hint))
+        for given in self._given(reference):
+            lists = given.lists - (isinstance(reference, Stream) or argument.kind in {SPREAD, ITEM, KEPT})
             self._look_at_edge(node, argument, given._replace(lists=lists))
 
     def _look_at_edge(self, node: int, argument: Typed, given: Given) -> None:

@@ -29,7 +29,8 @@ from flowyml.forms import is_glob
 from flowyml.layout import UNKNOWN
 from flowyml.namespaces import Inside, inside, names_of, reached, reaches
 from flowyml.over import as_items
-from flowyml.store.values import Gather, Items, Output, Present, Reference
+from flowyml.signatures import asks_for_iterator
+from flowyml.store.values import Gather, Items, Output, Present, Reference, Stream, bare
 from flowyml.templates import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VALUE, VIEW, Columns, Template, View
 
 if TYPE_CHECKING:
@@ -363,8 +364,7 @@ class Wiring:
         return len(reference.references) if isinstance(reference, Gather) else None
 
     def _reference(self, place: int) -> Any:
-        reference = self.references[place]
-        return reference.reference if isinstance(reference, Present) else reference
+        return bare(self.references[place])
 
     def _run_items(self, name: str, value: Any) -> Sequence[Any]:
         try:
@@ -564,7 +564,10 @@ class Wiring:
     def _or_default(self, parameter: str, source: tuple[int, Any]) -> tuple[int, Any]:
         """In a join a single asset may have no value; its parameter takes the default then."""
         kind, which = source
-        if kind != ASSET or not self._may_be_missing(which):
+        if kind != ASSET:
+            return source
+        if not self._may_be_missing(which):
+            self._stream(parameter, which)
             return source
         if parameter not in self.signature.defaults:
             self.problems.append(
@@ -572,6 +575,11 @@ class Wiring:
                 f'with run_if="any" what it reads may have no value'
             )
         return CHOICE, (which, self.signature.defaults.get(parameter))
+
+    def _stream(self, parameter: str, which: int) -> None:
+        """Give a list value by value where the function asks for an iterator."""
+        if isinstance(self._reference(which), (Items, Gather)) and asks_for_iterator(self.form.step.func, parameter):
+            self.references[which] = Stream(self.references[which])
 
     def _may_be_missing(self, which: int) -> bool:
         reference = self.references[which]

@@ -12,6 +12,7 @@ Output(7, 1)           the second declared output of item 7
 Items(3)               the list of the values of step 3, a mapped one
 Gather((3, 4, 9))      the list of what these references stand for: a glob or a list of assets
 Present(...)           what is there of one of these: `MISSING` where a value is not, lists without what is missing
+Stream(...)            an iterator over one of these lists, which reads one value at a time
 ```
 """
 
@@ -52,7 +53,20 @@ class Present(NamedTuple):
     reference: Any
 
 
-Reference: TypeAlias = int | Output | Items | Gather | Present
+class Stream(NamedTuple):
+    """The values of a list, one by one: for a step that takes an iterator."""
+
+    reference: Any
+
+
+Reference: TypeAlias = int | Output | Items | Gather | Present | Stream
+
+
+def bare(reference: Any) -> Any:
+    """Return what a reference points at, whichever way it is read."""
+    while isinstance(reference, (Present, Stream)):
+        reference = reference.reference
+    return reference
 
 
 def nodes_of(references: Iterable[Any], layout: Layout) -> Iterator[int]:
@@ -62,7 +76,7 @@ def nodes_of(references: Iterable[Any], layout: Layout) -> Iterator[int]:
             yield reference.node
         elif isinstance(reference, Gather):
             yield from nodes_of(reference.references, layout)
-        elif isinstance(reference, Present):
+        elif isinstance(reference, (Present, Stream)):
             yield from nodes_of((reference.reference,), layout)
         else:
             yield layout.node_at(reference if isinstance(reference, int) else reference.item)
@@ -137,6 +151,8 @@ class Values:
             return self._of_step(reference.node)
         if isinstance(reference, Present):
             return self._present(reference.reference)
+        if isinstance(reference, Stream):
+            return self._each(reference.reference)
         return [self.argument(part) for part in reference.references]
 
     def load(self, reference: int | Output) -> Any:
@@ -155,6 +171,15 @@ class Values:
     def _of_step(self, node: int) -> list[Any]:
         items = self._layout.items_of(node)
         return self.raw[items.start : items.stop]
+
+    def _each(self, reference: Any) -> Iterator[Any]:
+        """Go through the values of a list; of a join's, those that are there."""
+        listed = bare(reference)
+        items = isinstance(listed, Items)
+        for part in self._layout.items_of(listed.node) if items else listed.references:
+            value = self._present(part) if isinstance(reference, Present) else self.argument(part)
+            if value is not MISSING:
+                yield value
 
     def _present(self, reference: Any) -> Any:
         """Return what is there: `MISSING`, or for lists those values that are."""

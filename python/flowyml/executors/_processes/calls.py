@@ -20,7 +20,7 @@ from flowyml.executors._processes import wire
 from flowyml.executors._processes.payload import Payload, build_payload
 from flowyml.executors._processes.values import dump_value, load_value
 from flowyml.fallbacks import Fallback
-from flowyml.store.values import MISSING
+from flowyml.store.values import MISSING, Stream
 from flowyml.templates import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VIEW
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from flowyml._core import Batch
     from flowyml.run import Run
+    from flowyml.store.values import Reference
     from flowyml.templates import Template
 
 # Smaller values are cheaper to send again than to look up.
@@ -215,7 +216,7 @@ class CallWriter:
                 value = run.values.argument(item if which is None else item[which])
                 arguments.append(wire.slim(value, message.segments))
             elif kind == ASSET:
-                arguments.append(wire.slim(run.values.argument(references[which]), message.segments))
+                arguments.append(self._asset(message, references[which]))
             elif kind == CHOICE:
                 value = run.values.argument(references[which[0]])
                 given = value is not MISSING
@@ -231,6 +232,12 @@ class CallWriter:
             else:
                 arguments.append(self._encoded(message, which, node))
         return arguments
+
+    def _asset(self, message: Message, reference: Reference) -> Any:
+        value = self._run.values.argument(reference)
+        if isinstance(reference, Stream):
+            return (wire.slim(list(value), message.segments),)
+        return wire.slim(value, message.segments)
 
     def _encoded(self, message: Message, value: Any, node: int) -> Any:
         if type(value) in wire.ATOMS:

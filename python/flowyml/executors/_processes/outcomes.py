@@ -11,7 +11,7 @@ from flowyml.errors import RemoteError, SerializationError, ValueLoadError
 from flowyml.executors._processes import wire
 from flowyml.executors._processes.failure import unpack_exception
 from flowyml.executors._processes.values import load_value
-from flowyml.store.values import Outputs, Present
+from flowyml.store.values import Outputs, bare
 from flowyml.templates import ASSET, CHOICE, KEPT, VALUE
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class Outcomes:
         elif kind in {ASSET, CHOICE}:
             place: Any = which if kind == ASSET else which[0]  # type: ignore[index]
             reference = run.plan.references[node][place]
-        reference = reference.reference if isinstance(reference, Present) else reference
+        reference = bare(reference)
         if isinstance(reference, int):
             return f"step {run.item_name(reference)!r}"
         return f"an argument of step {run.item_name(item)!r}"

@@ -10,6 +10,7 @@ How a value stands in a body, told by its type:
 None, bool, int, float, str    themselves: immutable, they always load
 bytes                          a pickle (the bytes of a user are pickled too, so that this is unambiguous)
 list                           a list of such values, for a step that reads many assets
+([...],)                       the same for a step that takes an iterator: loaded one by one
 (n,)                           the pickle in segment n of the frame
 (n, True)                      shared value n of the run, sent to each worker once
 ```
@@ -67,6 +68,16 @@ def frame(kind: int, body: Any, segments: list[bytes] | None = None) -> list[byt
     return [_HEADER.pack(kind, len(data), len(segments)) + lengths + data, *segments]
 
 
+def is_stream(value: Any) -> bool:
+    """Tell whether a value is one that is loaded one by one."""
+    return type(value) is tuple and type(value[0]) is list
+
+
+def is_segment(value: Any) -> bool:
+    """Tell whether a value stands beside the body."""
+    return type(value) is tuple and len(value) == 1 and type(value[0]) is int
+
+
 def slim(value: Any, segments: list[bytes]) -> Any:
     """Return an encoded value as it stands in a body; large pickles become segments."""
     if type(value) is bytes:
@@ -81,7 +92,7 @@ def slim(value: Any, segments: list[bytes]) -> Any:
 
 def restore(value: Any, segments: list[bytes]) -> Any:
     """Return an encoded value, segments put back: the inverse of `slim`."""
-    if type(value) is tuple and len(value) == 1:
+    if is_segment(value):
         return segments[value[0]]
     if type(value) is list:
         return [restore(each, segments) for each in value]

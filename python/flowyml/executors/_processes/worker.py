@@ -26,7 +26,7 @@ from flowyml import seeding
 from flowyml._coroutines import blocking
 from flowyml._loading import loading
 from flowyml.conditions import Skipped
-from flowyml.errors import OutputMismatchError, SerializationError
+from flowyml.errors import OutputMismatchError, SerializationError, ValueLoadError
 from flowyml.executors._processes import capture, wire
 from flowyml.executors._processes.failure import pack_exception
 from flowyml.executors._processes.frame import apply, enter, settle
@@ -38,7 +38,7 @@ from flowyml.step_context import StepContext, by_name, telling
 from flowyml.store.values import Outputs, split_outputs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 clock = time.monotonic
 
@@ -227,10 +227,35 @@ class Worker:
             self._set_time(self._capture.slot, clock())
         return objects
 
+    def _stream(self, values: list[Any], segments: list[bytes]) -> Iterator[Any]:
+        """Load values one by one, each when it is asked for, and let go of what it was loaded from.
+
+        Raises:
+            ValueLoadError: If one does not load.
+        """
+        values.reverse()
+        for position in range(len(values)):
+            each = values.pop()
+            encoded = wire.restore(each, segments)
+            if wire.is_segment(each):
+                segments[each[0]] = b""
+            try:
+                with loading():
+                    value = wire.decode(encoded, load_value, self._shared)
+            except (Exception, SystemExit, GeneratorExit) as error:
+                reason = f"{type(error).__name__}: {error}"
+                raise ValueLoadError(f"item {position} of a list", reason) from error
+            del each, encoded
+            yield value
+            del value
+
     def _objects(self, arguments: list[Any], segments: list[bytes]) -> list[Any]:
         objects = []
         with loading():
             for position, each in enumerate(arguments):
+                if wire.is_stream(each):
+                    objects.append(self._stream(each[0], segments))
+                    continue
                 try:
                     objects.append(wire.decode(wire.restore(each, segments), load_value, self._shared))
                 except BaseException as error:
