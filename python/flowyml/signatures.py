@@ -45,7 +45,7 @@ def _annotations(func: Any) -> Mapping[str, Any]:
     while isinstance(func, functools.partial):
         func = func.func
     if isinstance(func, type):
-        func = func.__init__  # type: ignore[misc]  what its call gets
+        func = func.__init__  # type: ignore[misc]
     elif not inspect.isroutine(func):
         func = type(func).__call__
     func = inspect.unwrap(func)
