@@ -41,6 +41,7 @@ lint: $(VENV)/.built $(VENV)/.has-lint ## formats, ruff, types, the layers, the 
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
+	$(RUN) -m pyright --warnings
 	$(VENV)/bin/lint-imports --no-logo
 	$(RUN) -m mypy.stubtest flowyml._core
 	cargo fmt --check

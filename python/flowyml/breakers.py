@@ -83,9 +83,13 @@ class CircuitBreaker:
         if name is not None and not isinstance(name, str):
             raise TypeError(f"the name of a circuit breaker must be a string, got {name!r:.60}")
         self.failure_threshold = failure_threshold
-        self.timeout = _seconds("timeout", timeout)
-        self.recovery_timeout = None if recovery_timeout is None else _seconds("recovery_timeout", recovery_timeout)
-        self.expected_exceptions = as_classes("expected_exceptions", expected_exceptions, (BaseException,))
+        self.timeout: float = _seconds("timeout", timeout)
+        self.recovery_timeout: float | None = (
+            None if recovery_timeout is None else _seconds("recovery_timeout", recovery_timeout)
+        )
+        self.expected_exceptions: tuple[type[BaseException], ...] = as_classes(
+            "expected_exceptions", expected_exceptions, (BaseException,)
+        )
         self.name = name
         self._own = Circuit(self, name or "circuit breaker")
 

@@ -244,7 +244,7 @@ class Chosen:
         self.told = told
         self.values = values
         self.wanted = wanted
-        self.__signature__ = inspect.Signature(
+        self.__signature__: inspect.Signature = inspect.Signature(
             [inspect.Parameter(decision, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=...)]
         )
 
@@ -266,9 +266,11 @@ class Branching:
 
     def __init__(self, ask: Any, after: Any, name: Any) -> None:
         """Check the arguments."""
-        self.decision = Decision(checked_predicate(f"the condition of {type(self).__name__}", ask), exact=self.exact)
-        self.after = None if after is None else checked_after(after, type(self).__name__)
-        self.name = None if name is None else _identifier(name, type(self).__name__)
+        self.decision: Decision = Decision(
+            checked_predicate(f"the condition of {type(self).__name__}", ask), exact=self.exact
+        )
+        self.after: tuple[str, ...] | None = None if after is None else checked_after(after, type(self).__name__)
+        self.name: str | None = None if name is None else _identifier(name, type(self).__name__)
 
     def decision_name(self, taken: Container[str], given: Any = None) -> str:
         """Return the name of the decision's step, one that is not taken unless the user said so."""

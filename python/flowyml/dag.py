@@ -103,7 +103,7 @@ class DAG:
         """Look at the plan."""
         self._plan, self._scope = plan, scope
         self._links = links_of(plan)
-        self.name = plan.name
+        self.name: str = plan.name
         self.nodes: Mapping[str, Node] = _ByStep(plan, self._node)
         self.edges: Mapping[str, AbstractSet[str]] = _ByStep(plan, self._before)
         self.reverse_edges: Mapping[str, AbstractSet[str]] = _ByStep(plan, self._after)

@@ -52,7 +52,7 @@ class PipelineValidationError(FlowymlError, ValueError):
     def __init__(self, problems: Sequence[str], pipeline: str | None = None) -> None:
         """Keep the problems and say them all in the message."""
         super().__init__(problems, pipeline)
-        self.problems = list(problems)
+        self.problems: list[str] = list(problems)
         self.pipeline = pipeline
 
     def __str__(self) -> str:
@@ -73,7 +73,7 @@ class CycleError(PipelineValidationError):
         """Keep the path beside the problems."""
         super().__init__(problems, pipeline)
         self.args = (problems, pipeline, cycle)
-        self.cycle = list(cycle)
+        self.cycle: list[str] = list(cycle)
 
 
 class StepError(FlowymlError):
@@ -113,7 +113,7 @@ class OutputMismatchError(FlowymlError):
         """Keep both sides of the mismatch."""
         super().__init__(step_name, outputs, returned)
         self.step_name = step_name
-        self.outputs = list(outputs)
+        self.outputs: list[str] = list(outputs)
         self.returned = returned
 
     def __str__(self) -> str:
@@ -337,7 +337,7 @@ class GraphError(FlowymlError, ValueError):
     def __init__(self, problems: Sequence[tuple[Any, ...]]) -> None:
         """Keep the problems."""
         super().__init__(problems)
-        self.problems = list(problems)
+        self.problems: list[tuple[Any, ...]] = list(problems)
 
 
 class RemoteTraceback(Exception):  # noqa: N818  it is no error, it tells where one was raised

@@ -70,8 +70,8 @@ class Traced:
             self._form, plan.assets, scope, self._form.inputs_of(plan.reads[node]), without=node
         )
         self.problems: list[str] = wiring.wire().problems
-        self.arguments = [*self._named(), *self._spread()]
-        self.missing = [name for name in wiring.missing if name not in wiring.declared]
+        self.arguments: list[Argument] = [*self._named(), *self._spread()]
+        self.missing: list[str] = [name for name in wiring.missing if name not in wiring.declared]
 
     @property
     def assets(self) -> list[str]:

@@ -106,9 +106,9 @@ class Pipeline:
     ) -> None:
         """Begin an empty pipeline."""
         warn_out_of_scope("Pipeline()", unknown, _PIPELINE_KEYWORDS)
-        self.name = checked_text("a pipeline's name", name)
-        self.context = as_context(context)
-        self.executor = checked_executor(executor)
+        self.name: str = checked_text("a pipeline's name", name)
+        self.context: Context = as_context(context)
+        self.executor: Executor | None = checked_executor(executor)
         self._types = checked_mode(validate_types)
         self._discovers = auto_discover
         self._added = Added(self.name)

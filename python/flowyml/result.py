@@ -49,11 +49,11 @@ class PipelineResult:
 
     def __init__(self, run: Run) -> None:
         """Take over the run's arrays."""
-        self.run_id = run.run_id
-        self.pipeline_name = run.plan.name
-        self.duration_seconds = run.ended - run.started
+        self.run_id: str = run.run_id
+        self.pipeline_name: str = run.plan.name
+        self.duration_seconds: float = run.ended - run.started
         self.start_time: datetime = run.started_at
-        self.end_time = run.started_at + timedelta(seconds=self.duration_seconds)
+        self.end_time: datetime = run.started_at + timedelta(seconds=self.duration_seconds)
         self._interrupted = run.interrupted
         self._dry = run.dry
         self._record = Record(run)

@@ -1,4 +1,4 @@
-"""What a type checker sees of the public names: read by mypy in `make lint`, never run.
+"""What a type checker sees of the public names: read by mypy and pyright in `make lint`, never run.
 
 `assert_type` fails the lint where an inferred type is not the one written down here.
 """
