@@ -16,6 +16,7 @@ FlowymlError
 ├── ValueLoadError                         a value arrived and does not load
 ├── StepNotRunError (LookupError)          a value is asked for and there is none
 ├── ExecutorError (RuntimeError)           an executor cannot do its work
+├── StoreError (RuntimeError)              a folder of cached values or journals cannot be used
 └── GraphError (ValueError)                what the core found wrong; the plan puts it into words
 RemoteTraceback (Exception)                never raised: the `__cause__` of what was raised in a worker, as text
 RunInterrupted (KeyboardInterrupt)         Ctrl-C ended a run; carries the partial result
@@ -325,6 +326,25 @@ class ExecutorError(FlowymlError, RuntimeError):
     """
 
     result: PipelineResult | None = None
+
+
+class StoreError(FlowymlError, RuntimeError):
+    """A folder of cached values or of journals cannot be used.
+
+    Args:
+        path: The folder or file.
+        reason: Why, and what to do.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        """Keep both."""
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        """Name the folder or file."""
+        return f"{self.path} {self.reason}"
 
 
 class GraphError(FlowymlError, ValueError):

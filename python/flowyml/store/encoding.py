@@ -1,0 +1,112 @@
+"""Values as bytes for files: what a run keeps of an item, packed, with a checksum.
+
+```
+object ──encoded()──▶ number, text, pickle (what process workers send, too) ──packed()──▶ Packed(kind, data)
+```
+
+A pickle is stored as it is, so that large ones are not copied; all else, and the parts of several outputs, by marshal.
+"""
+
+from __future__ import annotations
+
+import marshal
+import pickle
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+from flowyml.errors import SerializationError
+from flowyml.store.values import Outputs
+
+SIZE = 16
+"""Bytes of a checksum."""
+
+_ATOMS = frozenset([type(None), bool, int, float, str])
+_TROUBLE = (Exception, SystemExit, GeneratorExit)
+_PLAIN, _PICKLE, _PARTS = b"m", b"p", b"o"
+_VERSION = 2
+_KINDS = {"tuple": tuple, "list": list}
+
+
+class Packed(NamedTuple):
+    """A value in a form for files.
+
+    Attributes:
+        kind: How to unpack it, one byte.
+        data: The bytes.
+    """
+
+    kind: bytes
+    data: bytes
+
+    @property
+    def checksum(self) -> bytes:
+        """What the bytes are recognised by."""
+        return blake2b(self.data, digest_size=SIZE, person=self.kind).digest()
+
+
+def encoded(value: Any) -> Any:
+    """Return an object as a process worker would send it: a number or text as it is, all else pickled.
+
+    Raises:
+        SerializationError: If it does not pickle.
+
+    >>> encoded(3), pickle.loads(encoded([1]))
+    (3, [1])
+    """
+    if type(value) in _ATOMS:
+        return value
+    if type(value) is Outputs:
+        return Outputs(tuple(map(encoded, value.parts)), value.kind, value.names)
+    try:
+        return pickle.dumps(value, 5)
+    except _TROUBLE as error:
+        return _by_value(value, error)
+
+
+def _by_value(value: Any, error: BaseException) -> bytes:
+    """Pickle what does not go by name: values of local classes, functions of a script."""
+    import cloudpickle
+
+    try:
+        data: bytes = cloudpickle.dumps(value, 5)
+    except _TROUBLE:
+        raise SerializationError("the value", f"{type(error).__name__}: {error}") from error
+    return data
+
+
+def packed(raw: Any) -> Packed:
+    """Pack what a run keeps of an item, encoded.
+
+    Raises:
+        ValueError: If it is too large (parts of 2 GiB).
+
+    >>> unpacked(packed("text"))
+    'text'
+    """
+    if type(raw) is bytes:
+        return Packed(_PICKLE, raw)
+    if type(raw) is Outputs:
+        kind = raw.kind.__name__ if isinstance(raw.kind, type) else tuple(raw.kind)
+        return Packed(_PARTS, marshal.dumps((raw.parts, kind, raw.names), _VERSION))
+    return Packed(_PLAIN, marshal.dumps(raw, _VERSION))
+
+
+def unpacked(value: Packed) -> Any:
+    """Return what was packed, still encoded; its checksum was compared before."""
+    kind, data = value
+    if kind == _PICKLE:
+        return data
+    raw = marshal.loads(data)  # noqa: S302  it has its checksum
+    if kind == _PARTS:
+        parts, what, names = raw
+        return Outputs(parts, _KINDS.get(what, what) if isinstance(what, str) else what, names)
+    return raw
+
+
+def decoded(raw: Any) -> Any:
+    """Return the object of an encoded value, parts one by one; whatever loading raises."""
+    if type(raw) is bytes:
+        return pickle.loads(raw)
+    if type(raw) is Outputs:
+        return Outputs(tuple(map(decoded, raw.parts)), raw.kind, raw.names)
+    return raw

@@ -1,0 +1,130 @@
+"""Large values as files that are named by their content.
+
+A file is written beside its name and renamed, so it is whole or not there; equal contents are one file. What is read is
+hashed again: a file whose content is not what its name says is never served.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from flowyml.errors import StoreError
+from flowyml.store.encoding import Packed
+from flowyml.store.folders import check_owner
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+LARGE = 1 << 16
+"""Values of more bytes than this become files."""
+
+_UNFINISHED = ".part"
+_FORGOTTEN = 3600
+
+
+class Files:
+    """A folder of such files.
+
+    Args:
+        folder: Where they are.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Look at nothing yet."""
+        self.folder = folder
+
+    def path(self, checksum: bytes) -> Path:
+        """Return the file of a content."""
+        name = checksum.hex()
+        return self.folder / name[:2] / name[2:]
+
+    def put(self, value: Packed, checksum: bytes, *, durable: bool = False) -> None:
+        """Write a value, unless it is there.
+
+        Args:
+            value: The value.
+            checksum: `value.checksum`.
+            durable: Return when it is on the disk.
+
+        Raises:
+            OSError: If it cannot be written; nothing is left behind.
+        """
+        path = self.path(checksum)
+        if not self._has(path, len(value.data)):
+            path.parent.mkdir(0o700, parents=True, exist_ok=True)
+            _write(path, value.data, durable=durable)
+
+    def get(self, kind: bytes, checksum: bytes) -> Packed:
+        """Read a value.
+
+        Raises:
+            FileNotFoundError: If it is not there.
+            StoreError: If it is damaged or another user's; names the file.
+        """
+        path = self.path(checksum)
+        with path.open("rb") as file:
+            check_owner(path)
+            value = Packed(kind, file.read())
+        if value.checksum != checksum:
+            raise StoreError(str(path), "is damaged: its content is not what was stored")
+        return value
+
+    def remove(self, checksum: bytes) -> None:
+        """Remove a value, if it is there."""
+        self.path(checksum).unlink(missing_ok=True)
+
+    def remove_all(self, keep: set[str] | None = None) -> None:
+        """Remove everything but the files of these names, and what others are writing at this moment."""
+        for path in self._all():
+            with contextlib.suppress(OSError):
+                name = path.parent.name + path.name
+                unfinished = path.name.endswith(_UNFINISHED) and time.time() - path.stat().st_mtime < _FORGOTTEN
+                if not unfinished and (keep is None or name not in keep):
+                    path.unlink()
+
+    def _all(self) -> Iterator[Path]:
+        with contextlib.suppress(FileNotFoundError):
+            for folder in list(self.folder.iterdir()):
+                if folder.is_dir():
+                    yield from list(folder.iterdir())
+
+    @staticmethod
+    def _has(path: Path, size: int) -> bool:
+        try:
+            return path.stat().st_size == size
+        except OSError:
+            return False
+
+
+def _write(path: Path, data: bytes, *, durable: bool) -> None:
+    beside = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}{_UNFINISHED}")
+    try:
+        with open(beside, "xb", opener=_private) as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        beside.replace(path)
+        if durable:
+            sync_folder(path.parent)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
