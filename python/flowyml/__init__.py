@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from flowyml.step_context import get_context as get_context
     from flowyml.steps import Step as Step
     from flowyml.steps import step as step
+    from flowyml.store.cache import CacheStore as CacheStore
     from flowyml.sub_pipelines import sub_pipeline as sub_pipeline
     from flowyml.utils.parallel import parallel_map as parallel_map
 
@@ -83,6 +84,7 @@ _HOMES = {
     "flowyml.step_context": ("get_context",),
     "flowyml.steps": ("Step", "step"),
     "flowyml.sub_pipelines": ("sub_pipeline",),
+    "flowyml.store.cache": ("CacheStore",),
     "flowyml.utils.parallel": ("parallel_map",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowyml._words import unknown_keywords
@@ -16,6 +18,7 @@ from flowyml.executors.contract import Executor
 from flowyml.forms import is_glob
 from flowyml.handles import asset_of
 from flowyml.steps import Step
+from flowyml.store.cache import CacheStore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,6 +59,32 @@ def warn_out_of_scope(where: str, unknown: Mapping[str, object], known: Sequence
     if unknown:
         names = ", ".join(sorted(unknown))
         warnings.warn(f"{where} ignores {names}: out of scope of this package", UserWarning, stacklevel=3)
+
+
+def checked_cache_store(cache_dir: Any, *, enabled: Any) -> CacheStore | None:
+    """Return the store of a pipeline; `None` if it is to have none.
+
+    Raises:
+        TypeError: If it is neither a folder nor a store.
+    """
+    checked_flag("enable_cache", enabled)
+    if cache_dir is None:
+        return CacheStore() if enabled else None
+    if not isinstance(cache_dir, (str, PathLike, CacheStore)):
+        raise TypeError(f"cache_dir must be a folder or a CacheStore, got {type(cache_dir).__name__} {cache_dir!r:.60}")
+    store = cache_dir if isinstance(cache_dir, CacheStore) else CacheStore(Path(cache_dir))
+    return store if enabled else None
+
+
+def checked_flag(name: str, value: Any) -> bool:
+    """Return what must be true or false.
+
+    Raises:
+        TypeError: If it is neither.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {type(value).__name__} {value!r:.60}")
+    return value
 
 
 def checked_seed(seed: Any) -> int | None:

@@ -321,12 +321,12 @@ def links_of(plan: Plan) -> Links:
     return plan.graph if plan.loose is None else _Loose(plan.loose)
 
 
-def rehearsal(plan: Plan, scope: Scope, executor: str) -> str:
-    """Return the text of a dry run: what would run, in which order."""
+def rehearsal(plan: Plan, scope: Scope, executor: str, cached: str | None = None) -> str:
+    """Return the text of a dry run: what would run, in which order; `cached` says what would come from the cache."""
     least = "at least " if plan.layout.waiting else ""
     calls = f"{least}{counted(plan.layout.item_count, 'call')}"
     told = f"Dry run: {counted(len(plan.names), 'step')} ({calls}) would run on {executor}; nothing was run."
-    return f"{DAG(plan, scope).visualize()}\n\n{told}"
+    return "\n".join(filter(None, (f"{DAG(plan, scope).visualize()}\n\n{told}", cached)))
 
 
 def _known(length: int | None) -> int | None:

@@ -208,6 +208,7 @@ class Explanation:
         missing: Parameters that `run` has to give.
         mapped: Whether it is a mapped step.
         items: How many items a mapped step has; `None` if only a run tells.
+        cache: Whether its value would come from the cache, and why not; `None` for steps that are not to be cached.
     """
 
     step_name: str
@@ -220,6 +221,7 @@ class Explanation:
     missing: tuple[str, ...]
     mapped: bool
     items: int | None
+    cache: str | None = None
 
     def __str__(self) -> str:
         """Return the text."""
@@ -241,6 +243,8 @@ class Explanation:
         yield f"  Needed by: {_several(self.dependents)}"
         if self.options:
             yield f"  Options: {', '.join(f'{name}={value}' for name, value in self.options.items())}"
+        if self.cache:
+            yield f"  Cache: {self.cache}"
         if self.problems:
             yield "  Problems:"
             yield from (f"    {problem}" for problem in self.problems)

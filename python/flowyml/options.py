@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from flowyml.breakers import checked_breaker
+from flowyml.cache_modes import CODE, checked_cache, checked_ttl
 from flowyml.conditions import Guards, checked_condition, checked_run_if, checked_skip
 from flowyml.fallbacks import check_fits, checked_fallback, checked_fallback_on, checked_handler
 from flowyml.retries import checked_retry, is_one_of
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from flowyml.breakers import CircuitBreaker
+    from flowyml.cache_modes import CacheMode
     from flowyml.conditions import Guard
     from flowyml.retries import RetryConfig
     from flowyml.signatures import Signature
@@ -41,6 +43,8 @@ class Options:
         circuit_breaker: What refuses it while it keeps failing.
         tags: Words that it can be chosen by.
         execution_group: The name of a group of steps; nothing follows from it.
+        cache: What the key of its cached value is made of.
+        cache_ttl: How many seconds a cached value may be used.
         decorated: What `@when` and `@unless` say, in the order in which it is asked, before the two others.
     """
 
@@ -55,7 +59,15 @@ class Options:
     circuit_breaker: CircuitBreaker | None = None
     tags: Mapping[str, Any] | None = None
     execution_group: str | None = None
+    cache: CacheMode | None = None
+    cache_ttl: float | None = None
     decorated: tuple[Guard, ...] = ()
+
+    @property
+    def caching(self) -> CacheMode | None:
+        """What the key of its cached value is made of; `None` if it is not cached. A `cache_ttl` alone says `True`."""
+        mode = CODE if self.cache is None and self.cache_ttl is not None else self.cache
+        return mode or None
 
     @property
     def guards(self) -> tuple[Guard, ...]:
@@ -116,5 +128,7 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "on_failure": checked_handler,
     "circuit_breaker": checked_breaker,
     "tags": checked_tags,
+    "cache": checked_cache,
+    "cache_ttl": checked_ttl,
 }
 OPTION_NAMES = tuple(_CHECKS)

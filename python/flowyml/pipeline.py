@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import sys
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flowyml._added import NO_VALUES, NOTHING, Added
 from flowyml._arguments import (
     as_context,
+    checked_cache_store,
     checked_executor,
     checked_mode,
     checked_params,
@@ -39,7 +41,8 @@ from flowyml.wiring import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from datetime import timedelta
+    from datetime import date, timedelta
+    from os import PathLike
     from typing import Literal
 
     from flowyml.breakers import CircuitBreaker
@@ -55,11 +58,15 @@ if TYPE_CHECKING:
     from flowyml.result import PipelineResult
     from flowyml.retries import RetryConfig
     from flowyml.steps import Named, Reads
+    from flowyml.store.cache import CacheStore
     from flowyml.tags import Tags
 
 _STEP_KEYWORDS = ("name", "params", "inputs", "outputs", "after", *OPTION_NAMES)
 _SUB_PIPELINE_KEYWORDS = ("inputs", "outputs", "name", "input_mapping", "output_mapping", "after")
-_PIPELINE_KEYWORDS = ("name", "context", "executor", "validate_types", "auto_discover")
+_PIPELINE_KEYWORDS = (
+    *("name", "context", "executor", "validate_types", "auto_discover"),
+    *("enable_cache", "cache_dir"),
+)
 _RUN_KEYWORDS = (
     *("inputs", "context", "executor", "fail_fast", "raise_on_failure", "keep"),
     *("run_id", "seed", "targets", "debug", "dry_run"),
@@ -78,6 +85,9 @@ class Pipeline:
             `UserWarning`. Off by default.
         auto_discover: If no step is added, take all that `@step` has made for this pipeline (`@step(pipeline=name)`) or
             for any, in the order in which they were defined.
+        enable_cache: Whether steps with `cache=` are cached; `False` turns them all off.
+        cache_dir: Where their values are: a folder, or a `CacheStore`; ".flowyml/cache" in the working directory by
+            default, made when the first value is stored.
 
     Raises:
         TypeError: For a wrong argument. Keywords of the 2.2.1 documentation that are out of scope (`stack`, `project`,
@@ -102,6 +112,8 @@ class Pipeline:
         *,
         validate_types: bool | Literal["warn", "error"] | None = None,
         auto_discover: bool = False,
+        enable_cache: bool = True,
+        cache_dir: str | PathLike[str] | CacheStore | None = None,
         **unknown: object,
     ) -> None:
         """Begin an empty pipeline."""
@@ -111,6 +123,7 @@ class Pipeline:
         self.executor: Executor | None = checked_executor(executor)
         self._types = checked_mode(validate_types)
         self._discovers = auto_discover
+        self._cache = checked_cache_store(cache_dir, enabled=enable_cache)
         self._added = Added(self.name)
         self._warned: set[str] = set()
         self._hooks: Hooks | None = None
@@ -145,6 +158,8 @@ class Pipeline:
         on_failure: Callable[..., Any] | None = None,
         circuit_breaker: CircuitBreaker | None = None,
         tags: Tags | None = None,
+        cache: bool | str | Callable[..., str] | None = None,
+        cache_ttl: float | timedelta | None = None,
         **unknown: object,
     ) -> Pipeline:
         """Add a step; one function may be added any number of times under different names.
@@ -166,6 +181,8 @@ class Pipeline:
             on_failure: What is told of its failure, instead of the step's own.
             circuit_breaker: What refuses it while it keeps failing, instead of the step's own.
             tags: Words that it can be chosen by, instead of the step's own.
+            cache: Whether its value is stored, and what its key is made of, instead of the step's own (see `Step`).
+            cache_ttl: How many seconds a stored value may be used, instead of the step's own.
             **unknown: Nothing else is known; a misspelled keyword gets an error with the nearest one.
 
         Returns:
@@ -182,7 +199,8 @@ class Pipeline:
         if params is not None:
             params = params if type(params) is dict else checked_params(params, step)
             keys, row = tuple(params), tuple(params.values())
-        options = retry, condition, skip_if, run_if, timeout, fallback, fallback_on, on_failure, circuit_breaker, tags
+        behind = timeout, fallback, fallback_on, on_failure, circuit_breaker, tags, cache, cache_ttl
+        options = retry, condition, skip_if, run_if, *behind
         alike = outputs is None and after is None and options == NO_VALUES
         if inputs is not None:
             shaped = shape_of(inputs, self._added.known_step(step)) if alike else None
@@ -223,6 +241,8 @@ class Pipeline:
         on_failure: Callable[..., Any] | None = None,
         circuit_breaker: CircuitBreaker | None = None,
         tags: Tags | None = None,
+        cache: bool | str | Callable[..., str] | None = None,
+        cache_ttl: float | timedelta | None = None,
         **unknown: object,
     ) -> Pipeline:
         """Add one step that runs once for each item: a fan-out of any size as one node of the graph.
@@ -252,6 +272,8 @@ class Pipeline:
             on_failure: What is told of the failure of an item.
             circuit_breaker: What refuses items while they keep failing.
             tags: Words that the step can be chosen by.
+            cache: Whether the value of each item is stored, and what its key is made of.
+            cache_ttl: How many seconds a stored value may be used.
             **unknown: Nothing else is known.
 
         Returns:
@@ -273,7 +295,8 @@ class Pipeline:
             raise TypeError(unknown_keywords("map()", unknown, ("items", "over", "combine", *_STEP_KEYWORDS)))
         frame = sys._getframe(1)  # noqa: SLF001
         place = Place(frame.f_code, frame.f_lasti)
-        options = retry, condition, skip_if, run_if, timeout, fallback, fallback_on, on_failure, circuit_breaker, tags
+        behind = timeout, fallback, fallback_on, on_failure, circuit_breaker, tags, cache, cache_ttl
+        options = retry, condition, skip_if, run_if, *behind
         form = self._added.form(step, params, place, inputs=inputs, outputs=outputs, after=after, options=options)
         if len(form.outputs) > 1:
             raise ValueError(f"a mapped step has one output, the list of its results; got outputs={list(form.outputs)}")
@@ -382,6 +405,8 @@ class Pipeline:
         context: Context | Mapping[str, Any] | None = None,
         executor: Executor | None = None,
         validate_types: bool | Literal["warn", "error"] | None = None,
+        enable_cache: bool = True,
+        cache_dir: str | PathLike[str] | CacheStore | None = None,
         **unknown: object,
     ) -> Pipeline:
         """Make a pipeline of steps under their own names.
@@ -392,6 +417,8 @@ class Pipeline:
             context: Named values.
             executor: Where it runs by default.
             validate_types: Whether type hints are compared.
+            enable_cache: Whether steps with `cache=` are cached.
+            cache_dir: Where their values are.
             **unknown: As for `Pipeline`.
 
         >>> Pipeline.from_steps(min, max, name="two").name
@@ -399,7 +426,8 @@ class Pipeline:
         """
         warn_out_of_scope("from_steps()", unknown, _PIPELINE_KEYWORDS)
         frame = sys._getframe(1)  # noqa: SLF001
-        pipeline = cls(name, context, executor, validate_types=validate_types)
+        options: dict[str, Any] = {"enable_cache": enable_cache, "cache_dir": cache_dir}
+        pipeline = cls(name, context, executor, validate_types=validate_types, **options)
         return pipeline._add_all(steps, Place(frame.f_code, frame.f_lasti))
 
     # -- the graph
@@ -439,7 +467,8 @@ class Pipeline:
         """Say where each argument of a step would come from, what it waits for and what waits for it.
 
         Also of a pipeline that is not valid. Values of `run(inputs=)` and `run(context=)` are not known yet; what only
-        they can give is said to be missing.
+        they can give is said to be missing. Of a step that is to be cached it says whether its value is there, and what
+        has changed if it is not.
 
         Args:
             name: A step, or an asset, which stands for its step.
@@ -453,7 +482,15 @@ class Pipeline:
         raw: output of step 'raw' (implicit: it has the parameter's name)
         n: default 3
         """
-        return self.dag.explain(name)
+        explanation = self.dag.explain(name)
+        scope = self._scope({}, {}, complete=False)
+        plan = self._planned(scope, strict=False)
+        if self._cache is None or not plan.has_caching or plan.problems.sentences:
+            return explanation
+        from flowyml.foresight import Foresight
+
+        node = plan.numbers[explanation.step_name]
+        return replace(explanation, cache=Foresight(plan, self._cache, scope).of(node))
 
     def to_definition(self) -> dict[str, Any]:
         """Return a description of the graph that JSON can hold: steps, functions with their source, options, edges.
@@ -559,8 +596,8 @@ class Pipeline:
                 "tag:team=ml". The result holds no other steps; what is left out need not be valid.
             debug: Log where the arguments of each step come from, before anything runs: one line a step, on the logger
                 `flowyml`.
-            dry_run: Check everything and print what would run, and run nothing: all steps of the result are waiting,
-                its state is "dry_run".
+            dry_run: Check everything and print what would run and what is cached, and run nothing: all steps of the
+                result are waiting, its state is "dry_run".
             **unknown: Nothing else is known; keywords of 2.2.1 that are out of scope get one warning.
 
         Returns:
@@ -574,21 +611,15 @@ class Pipeline:
         """
         warn_out_of_scope("run()", unknown, _RUN_KEYWORDS)
         executor = checked_executor(executor) or self.executor or LocalExecutor()
+        options: dict[str, Any] = {"keep": keep, "fail_fast": fail_fast, "run_id": run_id, "seed": seed}
         run, scope = self._prepared(
-            inputs,
-            context,
-            executor,
-            keep=keep,
-            fail_fast=fail_fast,
-            run_id=run_id,
-            seed=seed,
-            targets=targets,
-            debug=debug,
+            inputs, context, executor, targets=targets, debug=debug, only_look=dry_run, **options
         )
         if dry_run:
             from flowyml.dag import rehearsal
 
-            print(rehearsal(run.plan, scope, type(executor).__name__))  # noqa: T201  it is what was asked for
+            cached = self._foreseen(run.plan, scope, run.seed)
+            print(rehearsal(run.plan, scope, type(executor).__name__, cached))  # noqa: T201  it is what was asked for
             return run.rehearsed()
         result = execute(run, executor)
         if raise_on_failure:
@@ -699,6 +730,7 @@ class Pipeline:
         seed: Any,
         targets: Any,
         debug: bool,
+        only_look: bool = False,
         **options: Any,
     ) -> tuple[Run, Scope]:
         """Check the arguments of a run and make it; called by what the user calls."""
@@ -714,8 +746,48 @@ class Pipeline:
 
             log_sources(plan, scope)
         run = Run(plan, order=executor.order, run_id=run_id, seed=checked_seed(seed), **options)
+        if self._cache is not None and plan.has_caching and not only_look:
+            from flowyml.caching import attach
+
+            if executor.keeps_encoded:
+                run.keep_encoded()
+            attach(run, self._cache, scope.context)
         run.listen(self, self.hooks)
         return run, scope
+
+    def _foreseen(self, plan: Plan, scope: Scope, seed: int | None) -> str | None:
+        """Say what a run would take from the cache."""
+        if self._cache is None or not plan.has_caching:
+            return None
+        from flowyml.foresight import Foresight
+
+        return Foresight(plan, self._cache, scope, seed).told()
+
+    # -- cached values
+
+    def cache_stats(self) -> dict[str, Any]:
+        """Return what is stored, and how often values were found in runs of this pipeline; see `CacheStore.stats`."""
+        return {} if self._cache is None else self._cache.stats()
+
+    def invalidate_cache(self, step: str | None = None, before: str | date | None = None) -> int:
+        """Remove cached values of this pipeline's steps; the next run calls them again.
+
+        Args:
+            step: Of this step only.
+            before: What was stored before a day or time only: a `date`, a `datetime`, or as ISO text.
+
+        Returns:
+            How many values were removed.
+
+        Raises:
+            KeyError: If there is no step of that name, with near matches.
+        """
+        if self._cache is None:
+            return 0
+        names = self._added.numbers
+        if step is not None and step not in names:
+            raise KeyError(f"pipeline {self.name!r} has no step {step!r}{nearest(step, names)}")
+        return self._cache.invalidate_steps(names if step is None else [step], before=before)
 
     def run_quietly(self, executor: Executor, *, fail_fast: bool) -> PipelineResult:
         """Run without inputs, and leave it to the caller to tell what failed."""

@@ -104,6 +104,11 @@ class Plan:
             return None
         return UNKNOWN if node in self.layout.waiting else len(self.layout.items_of(node))
 
+    @property
+    def has_caching(self) -> bool:
+        """Whether some step is to be cached."""
+        return any(form.options.caching for form in self.special.values())
+
     def read_nodes(self) -> set[int]:
         """Return the steps whose values other steps read."""
         return {node for references in self.references.values() for node in nodes_of(references, self.layout)}

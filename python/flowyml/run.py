@@ -13,8 +13,10 @@ The run decides what a failure means and what is kept; it does not know where st
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import math
+import pickle
 import time
 import uuid
 from collections.abc import Iterable
@@ -31,7 +33,7 @@ from flowyml._interrupts import Interrupts
 from flowyml._record import error_line
 from flowyml._words import counted, cut, nearest
 from flowyml.conditions import Skipped
-from flowyml.errors import ExecutorError, RunInterrupted, StepTimeoutError
+from flowyml.errors import ExecutorError, RunInterrupted, StepTimeoutError, ValueLoadError
 from flowyml.events import Events
 from flowyml.expansion import Expansion
 from flowyml.fallbacks import Fallback
@@ -47,8 +49,10 @@ if TYPE_CHECKING:
 
     from flowyml._core import Batch
     from flowyml.hooks import Hooks
+    from flowyml.layout import Layout
     from flowyml.pipeline import Pipeline
     from flowyml.plan import Plan
+    from flowyml.recall import Recall
     from flowyml.templates import Template
 
     class Reported(Protocol):
@@ -90,6 +94,8 @@ class Run:
         fallen: What the steps raised in whose place their fallback is called, by item.
         one_by_one: Items are claimed one at a time, so a worker should not have any beyond the one it is at.
         events: What happens, for those who asked for it; `None` if nobody did.
+        recall: What is known of its items already, for pipelines that ask; `None` if nobody does.
+        encodes: Whether its values are kept encoded: then those that are known already come so, too.
         default_timeout: The seconds that a step without a `timeout` of its own may take; the executor sets it.
     """
 
@@ -131,6 +137,8 @@ class Run:
         self.circuits = self._new_circuits() if any(each.circuit_breaker for each in options) else None
         self.one_by_one = self.circuits is not None
         self.events: Events | None = None
+        self.recall: Recall | None = None
+        self.encodes = False
         self.node_of = self.layout.node_of()
         self._expansion = Expansion(plan, self.layout, self.values, self.scheduler, self.node_of)
         self.tables: dict[int, Sequence[Any]] = self._expansion.tables
@@ -161,6 +169,21 @@ class Run:
             self.one_by_one = True
             self.claim = events.claiming(self.claim)
 
+    def remember(self, recall: Recall) -> None:
+        """Ask for what is known already before anything runs, and tell what has run."""
+        self.recall = recall
+        claim = recall.claiming(self.scheduler.claim)
+        self.claim = claim if self.circuits is None else self.circuits.claiming(claim)
+
+    def keep_encoded(self) -> None:
+        """Keep values as they come from worker processes, those that are known already like all others."""
+        if not self.encodes:
+            self.encodes = True
+            # The decoder outlives the run in its result: it holds no run, so that no cycle keeps large values.
+            self.values.decode = functools.partial(_decode, self.plan, self.layout)
+            if self.recall is not None:
+                self.recall.encode()
+
     def tell(self) -> None:
         """Tell hooks what has happened; called by the thread that waits for the run, where nothing is half done."""
         if self.events is not None:
@@ -186,6 +209,15 @@ class Run:
         if self._releases:
             self.values.drop(self.scheduler.take_released())
         return failed
+
+    def take_over(self, batch: Batch, position: int, states: bytes) -> None:
+        """Let items of a batch end in these states without having run."""
+        now = time.monotonic()
+        self._end(batch, position, now, [now] * len(states), states)
+        if self.layout.waiting and self._expansion.go_on() and self.fail_fast:
+            self.cancel()
+        if self._releases:
+            self.values.drop(self.scheduler.take_released())
 
     def _complete_with_failures(self, batch: Batch, position: int, report: Reported) -> int:
         """Report what has ended, and hold back what is to be tried again; return how many steps failed for good.
@@ -213,6 +245,8 @@ class Run:
                 continue
             self._complete_part(batch, position, report, outcomes, slice(first, offset))
             now = report.ends[offset]
+            if self.recall is not None:
+                self.recall.retried(item, self._attempts.get(item, 0))
             self.scheduler.retry(batch, position + offset, now + delay, now)
             first = offset + 1
         self._complete_part(batch, position, report, outcomes, slice(first, len(outcomes)))
@@ -227,6 +261,8 @@ class Run:
     def _end(self, batch: Batch, position: int, start: float, ends: list[float], outcomes: bytes | None) -> None:
         if self.events is not None:
             self.events.ended(batch, position, start, ends, outcomes)
+        if self.recall is not None:
+            self.recall.ended(batch, position, len(ends), outcomes)
         self.scheduler.complete(batch, position, start, ends, outcomes)
 
     def _failure(self, item: int, error: BaseException) -> tuple[int, BaseException]:
@@ -396,10 +432,13 @@ def execute(run: Run, executor: Executes, *, quiet: bool = False) -> PipelineRes
     Raises:
         RunInterrupted: After Ctrl-C, with the partial result.
     """
+    result: PipelineResult | None = None
     try:
         with run.interrupts, ends_when_asked(run.interrupts.request), _seeded(run):
             if run.events is not None:
                 run.events.begin()
+            if run.recall is not None:
+                run.recall.begin()
             executor.execute(run)
             result = run.result()
             if run.events is not None:
@@ -409,6 +448,9 @@ def execute(run: Run, executor: Executes, *, quiet: bool = False) -> PipelineRes
     except ExecutorError as error:
         error.result = _cut_off(run)
         raise
+    finally:
+        if run.recall is not None:
+            run.recall.close(result)
     if not result.success and not quiet:
         _log_failures(run)
     if run.fallen:
@@ -422,6 +464,19 @@ def _cut_off(run: Run) -> PipelineResult:
     if run.events is not None:
         run.events.break_off(result)
     return result
+
+
+def _decode(plan: Plan, layout: Layout, raw: bytes, item: int) -> Any:
+    """Load the value of an item.
+
+    Raises:
+        ValueLoadError: If it does not load; names the step.
+    """
+    try:
+        return pickle.loads(raw)
+    except (Exception, SystemExit, GeneratorExit) as error:
+        producer = f"step {plan.item_name(*layout.place_of(item))!r}"
+        raise ValueLoadError(producer, f"{type(error).__name__}: {error}") from error
 
 
 def _seeded(run: Run) -> contextlib.AbstractContextManager[None]:

@@ -48,7 +48,9 @@ class StepState(StrEnum):
 STATES = tuple(StepState)
 CODES = {state: code for code, state in enumerate(STATES)}
 
+RUNNING = CODES[StepState.RUNNING]
 SUCCESS = CODES[StepState.SUCCESS]
+CACHED = CODES[StepState.CACHED]
 FAILED = CODES[StepState.FAILED]
 TIMED_OUT = CODES[StepState.TIMED_OUT]
 FAILURES = frozenset((FAILED, TIMED_OUT))

@@ -73,6 +73,10 @@ class Step(Generic[P, R_co]):
             called `run()`, when the step has failed for good, also if a fallback stands in.
         circuit_breaker: A `CircuitBreaker`: the step fails at once while what it calls keeps failing.
         tags: Words by which `run(targets=["tag:..."])` chooses steps; a mapping gives them values.
+        cache: `True` or "code_hash": its value is stored, and taken from there as long as its code and all that it
+            reads are the same; "input_hash": whatever its code is; a function `(step, inputs, context) -> str`: as long
+            as that returns the same text. Off by default.
+        cache_ttl: Seconds (or a `timedelta`) that a stored value may be used; alone it means `cache=True`, too.
 
     Raises:
         TypeError: If `func` cannot be a step, or an argument is not what it should be.
@@ -107,10 +111,13 @@ class Step(Generic[P, R_co]):
         on_failure: Callable[..., Any] | None = None,
         circuit_breaker: CircuitBreaker | None = None,
         tags: Tags | None = None,
+        cache: bool | str | Callable[..., str] | None = None,
+        cache_ttl: float | timedelta | None = None,
     ) -> None:
         """Check the function and keep what was said about it."""
         func = checked_function(func)
-        given = (retry, condition, skip_if, timeout, fallback, fallback_on, on_failure, circuit_breaker, tags)
+        behind = fallback, fallback_on, on_failure, circuit_breaker, tags, cache, cache_ttl
+        given = (retry, condition, skip_if, timeout, *behind)
         options, marked = NO_OPTIONS, bool(getattr(func, "__dict__", None))
         if marked or run_if != "all" or given != _NONE_GIVEN:
             options = _options_of(func, name, given, run_if)
@@ -242,6 +249,12 @@ class Step(Generic[P, R_co]):
             return ""
 
     @property
+    def cache(self) -> bool | str | Callable[..., str]:
+        """What the key of its stored value is made of: "code_hash", "input_hash", a function, or `False`."""
+        mode = self.options.caching
+        return False if mode is None else mode.function or mode.name
+
+    @property
     def parameters(self) -> tuple[str, ...]:
         """Names of all that the step can take: its function's parameters, and what its conditions want beyond them."""
         return self.options.parameters(self.signature)
@@ -260,7 +273,7 @@ class Step(Generic[P, R_co]):
 
 _GIVEN = (
     *("retry", "condition", "skip_if", "timeout", "fallback", "fallback_on", "on_failure", "circuit_breaker"),
-    "tags",
+    *("tags", "cache", "cache_ttl"),
 )
 _NONE_GIVEN = (None,) * len(_GIVEN)
 
@@ -320,6 +333,8 @@ def step(
     execution_group: str | None = None,
     pipeline: str | None = None,
     register: bool = True,
+    cache: bool | str | Callable[..., str] | None = None,
+    cache_ttl: float | timedelta | None = None,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(
     func: Callable[..., Any] | None = None,
@@ -341,6 +356,8 @@ def step(
     execution_group: str | None = None,
     pipeline: str | None = None,
     register: bool = True,
+    cache: bool | str | Callable[..., str] | None = None,
+    cache_ttl: float | timedelta | None = None,
     **unknown: object,
 ) -> Any:
     """Make a step of a function: `@step` or `@step(name=, inputs=, outputs=, retry=, condition=, ...)`.
@@ -364,6 +381,8 @@ def step(
             which a warning says.
         pipeline: The pipeline that finds the step with `Pipeline(auto_discover=True)`; by default all do.
         register: Whether such pipelines find it at all.
+        cache: Whether its value is stored, and what its key is made of.
+        cache_ttl: How many seconds a stored value may be used.
         **unknown: Nothing else is known; a misspelled keyword gets an error with the nearest one.
 
     Returns:
@@ -392,6 +411,7 @@ def step(
         options: dict[str, Any] = {"retry": retry, "condition": condition, "skip_if": skip_if, "run_if": run_if}
         options |= {"fallback": fallback, "fallback_on": fallback_on, "on_failure": on_failure}
         options |= {"circuit_breaker": circuit_breaker, "timeout": timeout, "tags": tags}
+        options |= {"cache": cache, "cache_ttl": cache_ttl}
         made = Step(func, name=name, inputs=inputs, outputs=outputs, **options)
         if execution_group is not None:
             made.options = replace(made.options, execution_group=checked_group(execution_group, made.name))

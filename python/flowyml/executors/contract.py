@@ -35,6 +35,11 @@ class Executor(ABC):
 
     order: ClassVar[Literal["critical_path", "add"]] = "critical_path"
 
+    @property
+    def keeps_encoded(self) -> bool:
+        """Whether a run that it executes now keeps its values encoded, as worker processes send them."""
+        return False
+
     @abstractmethod
     def execute(self, run: Run) -> None:
         """Run all steps of a run; return when none is left."""

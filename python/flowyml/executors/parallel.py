@@ -83,6 +83,11 @@ class ParallelExecutor(Executor):
         self._closing = False
         self._runner: int | None = None  # the thread whose run it is
 
+    @property
+    def keeps_encoded(self) -> bool:
+        """Whether a run that it executes now keeps its values encoded; see `Executor`."""
+        return self.backend == "process" and not self._is_mine()
+
     def execute(self, run: Run) -> None:
         """Run all steps of a run on the workers; see `Executor.execute`."""
         self._forget_parent()

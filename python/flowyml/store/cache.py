@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import logging
-import sqlite3
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -23,11 +22,13 @@ from flowyml.errors import StoreError
 from flowyml.store.encoding import Packed, unpacked
 from flowyml.store.files import LARGE, Files
 from flowyml.store.folders import check_owner, private_folder
-from flowyml.store.index import Entry, Index
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+    from sqlite3 import Error as DatabaseError
     from types import TracebackType
+
+    from flowyml.store.index import Entry, Index
 
 _log = logging.getLogger("flowyml")
 DEFAULT = ".flowyml/cache"
@@ -83,8 +84,7 @@ class CacheStore:
                 return 0
             count, _ = index.remove("1", ())
             self._files.remove_all()
-            with contextlib.suppress(sqlite3.OperationalError):  # somebody else is reading
-                index.shrink()
+            index.shrink()
             return count
 
     def clear_step(self, name: str) -> int:
@@ -116,6 +116,10 @@ class CacheStore:
             conditions.append("created < ?")
             values.append(_seconds(before))
         return self._remove(" AND ".join(conditions), values) if conditions else 0
+
+    def invalidate_steps(self, names: Iterable[str], *, before: str | dt.date | None = None) -> int:
+        """Remove what these steps have stored or used, as `invalidate` does."""
+        return sum(self.invalidate(step_name=name, before=before) for name in names)
 
     def stats(self) -> dict[str, Any]:
         """Return what is stored, and how often values were found through this object.
@@ -198,15 +202,17 @@ class CacheStore:
     def _opened(self, path: Path) -> Index:
         if path.exists():
             check_owner(path)
+        from flowyml.store.index import DatabaseError, Index, is_damage  # SQLite is imported by who needs it
+
         try:
             return Index(path)
-        except sqlite3.DatabaseError as error:
+        except DatabaseError as error:
             if not is_damage(error):
                 raise
             self._put_aside(path, error)
             return Index(path)
 
-    def begin_anew(self, error: sqlite3.Error) -> None:
+    def begin_anew(self, error: DatabaseError) -> None:
         """After damage to the index that showed in the middle of things: the next one who opens it finds a new one."""
         if self._index is not None:
             path = self._index.path
@@ -214,7 +220,7 @@ class CacheStore:
             self._index = None
             self._put_aside(path, error)
 
-    def _put_aside(self, path: Path, error: sqlite3.Error) -> None:
+    def _put_aside(self, path: Path, error: DatabaseError) -> None:
         """Leave a damaged index to whoever wants to look at it."""
         aside = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
         _log.warning("cache: %s is damaged (%s); it is now %s, and the cache begins anew", path, error, aside.name)
@@ -269,7 +275,11 @@ class CacheStore:
         if size > LARGE:
             data, file = None, value.checksum
             self._files.put(value, file)
-        return Entry(key, step, time.time(), size + _OVERHEAD, value.kind, data, file, content, recipe).sealed()
+        from flowyml.store.index import Entry
+
+        now = time.time()
+        made = Entry(key, step, now, size + _OVERHEAD, value.kind, data, file, content, recipe, used=now)
+        return made.sealed()
 
     def add(self, entries: Sequence[Entry], recipes: Sequence[tuple[bytes, bytes]]) -> None:
         """Store entries."""
@@ -279,8 +289,10 @@ class CacheStore:
     def note_use(self, entries: Sequence[tuple[str, Entry]]) -> None:
         """Note which step has used which entry."""
         aliases = [(step, entry.key) for step, entry in entries if entry.step != step]
-        keys = [entry.key for _, entry in entries]
-        self._opened_index().note_use(keys, aliases, time.time() - _FRESH)
+        stale = time.time() - _FRESH
+        keys = [entry.key for _, entry in entries if entry.used < stale]
+        if aliases or keys:
+            self._opened_index().note_use(keys, aliases)
 
     def trim(self) -> None:
         """Remove what was not used for the longest time, if there is too much and something was added."""
@@ -303,12 +315,6 @@ class CacheStore:
         if self._index is None:
             raise StoreError(str(self.cache_dir), "is not open")
         return self._index
-
-
-def is_damage(error: sqlite3.Error) -> bool:
-    """Tell whether SQLite says that a file is not what it wrote."""
-    code = getattr(error, "sqlite_errorcode", None)
-    return code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def _key(text: str) -> bytes:

@@ -22,7 +22,10 @@ SIZE = 16
 
 _ATOMS = frozenset([type(None), bool, int, float, str])
 _TROUBLE = (Exception, SystemExit, GeneratorExit)
-_PLAIN, _PICKLE, _PARTS = b"m", b"p", b"o"
+_PLAIN, _PICKLE = b"m", b"p"
+PARTS = b"o"
+"""The kind of the values of several outputs."""
+
 _VERSION = 2
 _KINDS = {"tuple": tuple, "list": list}
 
@@ -87,7 +90,7 @@ def packed(raw: Any) -> Packed:
         return Packed(_PICKLE, raw)
     if type(raw) is Outputs:
         kind = raw.kind.__name__ if isinstance(raw.kind, type) else tuple(raw.kind)
-        return Packed(_PARTS, marshal.dumps((raw.parts, kind, raw.names), _VERSION))
+        return Packed(PARTS, marshal.dumps((raw.parts, kind, raw.names), _VERSION))
     return Packed(_PLAIN, marshal.dumps(raw, _VERSION))
 
 
@@ -97,7 +100,7 @@ def unpacked(value: Packed) -> Any:
     if kind == _PICKLE:
         return data
     raw = marshal.loads(data)  # noqa: S302  it has its checksum
-    if kind == _PARTS:
+    if kind == PARTS:
         parts, what, names = raw
         return Outputs(parts, _KINDS.get(what, what) if isinstance(what, str) else what, names)
     return raw

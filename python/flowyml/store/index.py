@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
+DatabaseError = sqlite3.Error
 FORMAT = 1
 _VERSION = 2
 _WAIT = 10.0  # seconds for another process to end its transaction
@@ -45,7 +46,7 @@ CREATE INDEX IF NOT EXISTS by_file ON entries(file) WHERE file IS NOT NULL;
 CREATE TABLE IF NOT EXISTS recipes(digest BLOB PRIMARY KEY, words BLOB) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS aliases(step TEXT, key BLOB, PRIMARY KEY(step, key)) WITHOUT ROWID;
 """
-_FIELDS = "key, step, created, size, kind, value, file, content, recipe, checksum"
+_FIELDS = "key, step, created, size, kind, value, file, content, recipe, checksum, used"
 
 
 class Entry(NamedTuple):
@@ -62,6 +63,7 @@ class Entry(NamedTuple):
         content: The content of the value for the keys of what reads it, where it was known.
         recipe: What the key was made of: `recipes` has the words.
         checksum: Of all these.
+        used: When it was used last, or nearly so (seconds since 1970).
     """
 
     key: bytes
@@ -74,6 +76,7 @@ class Entry(NamedTuple):
     content: bytes | None
     recipe: bytes
     checksum: bytes = b""
+    used: float = 0.0
 
     def sealed(self) -> Entry:
         """Return it with its checksum."""
@@ -159,19 +162,16 @@ class Index:
 
     def add(self, entries: Iterable[Entry], recipes: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """Store entries, in place of those with the same keys."""
-        rows = [(*entry[:3], entry.created, *entry[3:]) for entry in entries]
+        marks = ",".join("?" * len(Entry._fields))
         with self._writing() as connection:
-            fields = "key, step, created, used, size, kind, value, file, content, recipe, checksum"
-            connection.executemany(f"INSERT OR REPLACE INTO entries({fields}) VALUES({','.join('?' * 11)})", rows)
+            connection.executemany(f"INSERT OR REPLACE INTO entries({_FIELDS}) VALUES({marks})", entries)
             connection.executemany("INSERT OR IGNORE INTO recipes VALUES(?, ?)", recipes)
 
-    def note_use(self, keys: Sequence[bytes], aliases: Sequence[tuple[str, bytes]], fresh: float) -> None:
-        """Note that entries were used: those whose last use is older than `fresh`, and by steps of other names."""
+    def note_use(self, keys: Sequence[bytes], aliases: Sequence[tuple[str, bytes]]) -> None:
+        """Note that entries are used now, and which are used by steps of other names."""
         now = time.time()
         with self._writing() as connection:
-            connection.executemany(
-                "UPDATE entries SET used = ? WHERE key = ? AND used < ?", [(now, key, fresh) for key in keys]
-            )
+            connection.executemany("UPDATE entries SET used = ? WHERE key = ?", [(now, key) for key in keys])
             connection.executemany("INSERT OR IGNORE INTO aliases VALUES(?, ?)", aliases)
 
     def last(self, step: str) -> Entry | None:
@@ -215,7 +215,7 @@ class Index:
 
     def shrink(self) -> None:
         """Give the space of what was removed back to the file system, if nobody else is reading."""
-        with self._lock:
+        with self._lock, suppress(sqlite3.OperationalError):
             self._connection.execute("VACUUM")
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
@@ -234,3 +234,9 @@ class Index:
     def files(self) -> set[str]:
         """Return the names of the files that entries have."""
         return {row[0].hex() for row in self._read("SELECT file FROM entries WHERE file IS NOT NULL")}
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Tell whether SQLite says that a file is not what it wrote."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}

@@ -86,6 +86,12 @@ class CallWriter:
         self.payload = self._collect()
         self.function_count = len(self._functions)
 
+    @property
+    def hashed(self) -> list[int]:
+        """The functions whose values take part in keys, so that workers return the contents beside them."""
+        nodes = () if self._run.recall is None else self._run.recall.read
+        return list({self._functions[id(self._plan.function_of(node))] for node in nodes})
+
     def write(self, batch: Batch) -> Message:
         """Return the message for a batch."""
         message = Message([], [], set(), {})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flowyml.conditions import Skipped
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from flowyml.executors._processes.member import Member, Posting
     from flowyml.executors._processes.wire import Body
     from flowyml.executors.batching import BatchSizer
-    from flowyml.layout import Layout
-    from flowyml.plan import Plan
     from flowyml.run import Run
 
 _RETURN = "return plain data (a list, not a generator; no open file or connection)"
@@ -46,8 +43,7 @@ class Outcomes:
     def __init__(self, run: Run) -> None:
         """Tell the run's values how to decode."""
         self._run = run
-        # The decoder outlives the run in its result: it holds no run, so that no cycle keeps large values.
-        run.values.decode = partial(_decode, run.plan, run.layout)
+        run.keep_encoded()
 
     def commit(self, member: Member, results: list[tuple[Body, list[bytes]]], sizer: BatchSizer) -> bool:
         """Take over results that a worker has sent, in slot order; tell whether a step failed."""
@@ -81,6 +77,8 @@ class Outcomes:
         for k in range(taken):
             (_, _, end, outcome, value), segments = results[at + k]
             item = posting.items[posting.done + k]
+            if outcome == wire.HASHED:
+                outcome, value = self._note_content(item, *value)
             if outcome == wire.RETURNED:
                 raw[item] = wire.restore(value, segments) if segments else value
             elif outcome == wire.PARTS:
@@ -90,6 +88,13 @@ class Outcomes:
                 report.failures.append((k, item, error))
             ends.append(end)
         return taken
+
+    def _note_content(self, item: int, outcome: int, value: Any, contents: list[bytes]) -> tuple[int, Any]:
+        """Take in the content of a value, which came beside it."""
+        recall = self._run.recall
+        if recall is not None and recall.contents is not None:
+            recall.contents.note(item, contents if outcome == wire.PARTS else contents[0])
+        return outcome, value
 
     def _parts(self, item: int, value: Any) -> Outputs:
         kind, parts = value
@@ -131,16 +136,3 @@ class Outcomes:
         if isinstance(reference, int):
             return f"step {run.item_name(reference)!r}"
         return f"an argument of step {run.item_name(item)!r}"
-
-
-def _decode(plan: Plan, layout: Layout, raw: bytes, item: int) -> Any:
-    """Load the value of an item.
-
-    Raises:
-        ValueLoadError: If it does not load; names the step.
-    """
-    try:
-        return load_value(raw)
-    except (Exception, SystemExit, GeneratorExit) as error:
-        producer = f"step {plan.item_name(*layout.place_of(item))!r}"
-        raise ValueLoadError(producer, f"{type(error).__name__}: {error}") from error

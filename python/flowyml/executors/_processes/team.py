@@ -23,7 +23,6 @@ from flowyml.executors._processes.pool import GRACE, WorkerPool
 if TYPE_CHECKING:
     from flowyml.executors._processes.calls import CallWriter
     from flowyml.executors._processes.importable import Fingerprint
-    from flowyml.executors._processes.payload import Payload
     from flowyml.executors._processes.pool import Worker
     from flowyml.run import Run
 
@@ -34,14 +33,13 @@ clock = time.monotonic
 class Setup:
     """What workers need before the calls of a run: the run frame and the functions, where they are new to them."""
 
-    def __init__(
-        self, frame: RunFrame, payload: Payload, functions: int, run: tuple[str, str, int | None, bool]
-    ) -> None:
+    def __init__(self, frame: RunFrame, writer: CallWriter, run: tuple[str, str, int | None, bool]) -> None:
         """Keep all of it; `run` is the run's id, the pipeline's name, the seed, and if steps have time limits."""
         self._run = run
         self._frame = frame
-        self._payload = payload
-        self._functions = functions
+        self._payload = writer.payload
+        self._functions = writer.function_count
+        self._hashed = writer.hashed
 
     def frames_for(self, member: Member) -> list[bytes]:
         """Return the frame that brings a worker up to date; nothing if it is."""
@@ -51,7 +49,8 @@ class Setup:
         segments: list[bytes] = []
         frame = wire.slim(pickle.dumps(self._frame), segments) if new_frame else None
         payload = wire.slim(self._payload.data, segments) if new_payload else None
-        return wire.frame(wire.SETUP, [frame, payload, self._functions, (*self._run, member.number)], segments)
+        run = (*self._run, member.number)
+        return wire.frame(wire.SETUP, [frame, payload, self._functions, run, self._hashed], segments)
 
 
 class ProcessTeam:
@@ -90,7 +89,7 @@ class ProcessTeam:
         if changed_modules(self._modules, modules) or self._start_variables not in (None, frame.start):
             self.shutdown()
         self._start_variables, self._modules = frame.start, modules
-        return Setup(frame, writer.payload, writer.function_count, (run.run_id, run.plan.name, run.seed, limited))
+        return Setup(frame, writer, (run.run_id, run.plan.name, run.seed, limited))
 
     def start(self) -> None:
         """Start the guardian, and clear away what died since the last run."""

@@ -39,8 +39,9 @@ SETUP, SHARED, CALLS = range(3)
 READY, RESULT, LOG = range(3, 6)
 
 # Outcomes of a call: a value, the values of several declared outputs, an exception, a result that does not pickle, an
-# argument that does not load, an argument that did not even pickle in the driver, and a condition that did not hold.
-RETURNED, PARTS, RAISED, UNPICKLABLE, UNLOADABLE, REFUSED, SKIPPED = range(7)
+# argument that does not load, an argument that did not even pickle in the driver, a condition that did not hold, and
+# one of the first two with the contents of the values, for the keys of steps that are cached.
+RETURNED, PARTS, RAISED, UNPICKLABLE, UNLOADABLE, REFUSED, SKIPPED, HASHED = range(8)
 
 LOADING = 60.0
 """Seconds that the loading of a step's arguments may take where steps have time limits. A claim that is still loading

@@ -68,6 +68,7 @@ class Worker:
         self._called = self._functions
         # Id, pipeline, seed, whether steps have time limits, number of this worker.
         self._run: tuple[str, str, int | None, bool, int] = ("", "", None, False, 0)
+        self._hashed: frozenset[int] = frozenset()  # the functions whose values take part in keys
         self._message: tuple[int, list[Any]] = (0, [])
         self._arguments: Any = None
         self._told: tuple[int, StepContext] | None = None
@@ -93,6 +94,7 @@ class Worker:
         """Take over the run frame and the functions, where they changed."""
         frame, payload, count = (wire.restore(part, segments) for part in body[:3])
         before, self._run = self._run, body[3]
+        self._hashed = frozenset(body[4])
         self._shared.clear()
         try:
             if frame is not None:
@@ -146,7 +148,11 @@ class Worker:
                     if self._forked:
                         _leave()
                     if outcome == wire.RETURNED:
-                        outcome, value = _encoded(value, outputs, names[position] if outputs else "")
+                        returned, step = value, names[position] if outputs else ""
+                        outcome, value = _encoded(value, outputs, step)
+                        if index in self._hashed:
+                            outcome, value = _with_content(outcome, value, returned)
+                        del returned
                     end()
                     self._send_result(slot, start, outcome, value)
                 slot += 1
@@ -324,6 +330,21 @@ def _encoded(value: Any, outputs: tuple[str, ...] | None, step: str) -> tuple[in
         return wire.UNPICKLABLE, error.reason
     except OutputMismatchError as error:
         return wire.RAISED, pack_exception(error, dump_result, load_value)
+
+
+def _with_content(outcome: int, value: Any, returned: Any) -> tuple[int, Any]:
+    """Return a value as it goes to the driver with its content beside it, where it has one that is not plain to see."""
+    from flowyml.keys.content import Unhashable, content
+
+    if outcome not in {wire.RETURNED, wire.PARTS} or type(returned) in wire.ATOMS:
+        return outcome, value
+    parts = [returned]
+    if outcome == wire.PARTS:
+        parts = list(returned.values()) if isinstance(returned, dict) else list(returned)
+    try:
+        return wire.HASHED, [outcome, value, [content(part) for part in parts]]
+    except Unhashable:
+        return outcome, value
 
 
 def _kind(parts: Outputs) -> Any:

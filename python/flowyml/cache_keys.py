@@ -1,0 +1,102 @@
+"""Keys of cached calls: what a step's value is stored under.
+
+```
+"code_hash"     its code    + names and contents of its arguments
+"input_hash"    its name    + names and contents of its arguments
+a function      its name    + the text that the function returns
+```
+
+The step's name in the pipeline takes no part in the first: a step that was renamed finds its value. A value of another
+step counts by its content, not by how it came about: a step that ran again and returned the same changes no key.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flowyml.call_keys import CallKeys, hashed, joined
+from flowyml.events import Inputs
+from flowyml.keys.content import SIZE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flowyml.cache_modes import CacheMode
+    from flowyml.run import Run
+    from flowyml.value_contents import ValueContents
+
+
+class Key(NamedTuple):
+    """The key of a call.
+
+    Attributes:
+        digest: What its value is stored under.
+        recipe: What it was made of: the name of the words for it, and the contents of the arguments.
+    """
+
+    digest: bytes
+    recipe: bytes
+
+
+class CacheKeys:
+    """The keys of one run's cached calls.
+
+    Args:
+        run: The run.
+        contents: The contents of its values.
+        context: Its context, for the user's key functions.
+
+    Attributes:
+        words: What keys are made of, packed, by name; see `call_keys.Made`.
+    """
+
+    def __init__(self, run: Run, contents: ValueContents, context: Mapping[str, Any]) -> None:
+        """Look at nothing yet."""
+        self._run = run
+        self._context = context
+        self._calls = CallKeys(run, contents.of)
+        self._heads: dict[int, tuple[bytes, bytes]] = {}
+        self.words: dict[bytes, bytes] = {}
+
+    def key(self, item: int, mode: CacheMode) -> Key:
+        """Return the key of an item.
+
+        Raises:
+            Unhashable: If an argument has no content.
+            Exception: Whatever the user's function raises.
+        """
+        node = self._run.node_of[item]
+        if mode.function is not None:
+            return self._own(item, node, mode)
+        head, words = self._head(node, mode)
+        contents = joined(self._calls.arguments(item))
+        return Key(blake2b(head + contents, digest_size=SIZE).digest(), words + contents)
+
+    def _head(self, node: int, mode: CacheMode) -> tuple[bytes, bytes]:
+        """Return what all keys of a step have in common, and the name of the words for it."""
+        template = id(self._run.plan.templates[node])
+        found = self._heads.get(template)
+        if found is None:
+            calls = self._calls
+            code = calls.fingerprint(node).digest if mode.name == "code_hash" else self._identity(node)
+            names = "\0".join(calls.made(node).arguments).encode("utf-8", "surrogatepass")
+            head = hashed(mode.name.encode(), code, calls.outputs(node), names)
+            words = calls.made(node).packed()
+            found = self._heads[template] = (head, hashed(words))
+            self.words[found[1]] = words
+        return found
+
+    def _own(self, item: int, node: int, mode: CacheMode) -> Key:
+        """Ask the user's function."""
+        form = self._run.plan.forms[node]
+        step = form.step.as_added(self._run.item_name(item), form.inputs, form.outputs, form.options)
+        text = mode.own_key(step, Inputs(self._run, item, None), self._context)
+        identity, outputs = self._identity(node), self._calls.outputs(node)
+        return Key(hashed(b"own", identity, outputs, text.encode("utf-8", "surrogatepass")), b"")
+
+    def _identity(self, node: int) -> bytes:
+        """Return what stands for a function whose code does not count: its names."""
+        step = self._run.plan.forms[node].step
+        names = [step.name, *(str(getattr(step.func, each, "")) for each in ("__module__", "__qualname__"))]
+        return hashed("\0".join(names).encode("utf-8", "surrogatepass"))
