@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from flowyml import (
+    CacheStore,
     CircuitBreaker,
     Context,
     CycleError,
@@ -164,6 +165,42 @@ STEPS: dict[str, Wrong] = {
     ),
     "a name that is no string": (lambda: step(name=3)(load), TypeError, "name of a step must be a string, got int 3"),
     "an empty name of a step": (lambda: Step(load, name=""), ValueError, "name of a step must not be empty"),
+    "an unknown word for a cache": (
+        lambda: step(cache="code_hsh")(use),
+        ValueError,
+        "cache of step 'use' must be True, False, 'code_hash', 'input_hash' or a function, got 'code_hsh'; did you",
+    ),
+    "a cache of another kind": (
+        lambda: pipeline().add_step(use, cache=60),
+        TypeError,
+        r"'input_hash' or a function \(step, inputs, context\) -> str, got int 60",
+    ),
+    "a cache function that takes too little": (
+        lambda: pipeline().map(use, [1], cache=lambda: "key"),
+        TypeError,
+        r"cache function of step 'use' must take \(step, inputs, context\), it takes 0 arguments",
+    ),
+    "a cache function that takes too much": (
+        lambda: Step(use, cache=lambda a, b, c, d: "key"),
+        TypeError,
+        "it takes 4 arguments",
+    ),
+    "a time to live of nothing": (
+        lambda: Step(use, cache_ttl=0),
+        ValueError,
+        "cache_ttl of step 'use' must be above 0",
+    ),
+    "an infinite time to live": (
+        lambda: Step(use, cache_ttl=math.inf),
+        ValueError,
+        "above 0 seconds and finite, got inf",
+    ),
+    "a time to live as text": (
+        lambda: Step(use, cache_ttl="1d"),
+        TypeError,
+        "cache_ttl of step 'use' must be seconds or a timedelta, got str '1d'",
+    ),
+    "a time to live as truth": (lambda: Step(use, cache_ttl=True), TypeError, "seconds or a timedelta, got bool True"),
     "a timeout of nothing": (
         lambda: step(timeout=0)(use),
         ValueError,
@@ -488,6 +525,33 @@ PIPELINES: dict[str, Wrong] = {
         TypeError,
         r"step\(pipeline=\) must be a string, got Pipeline",
     ),
+    "a cache that is neither on nor off": (
+        lambda: pipeline(enable_cache="no"),
+        TypeError,
+        "enable_cache must be True or False, got str 'no'",
+    ),
+    "a cache folder of another kind": (
+        lambda: pipeline(cache_dir=3),
+        TypeError,
+        "cache_dir must be a folder or a CacheStore, got int 3",
+    ),
+    "a cache of no size": (lambda: CacheStore(max_bytes=0), ValueError, "max_bytes must be at least 1, got 0"),
+    "a cache of a size in words": (
+        lambda: CacheStore(max_bytes="1GB"),
+        TypeError,
+        "max_bytes must be .* got str '1GB'",
+    ),
+    "an invalidation of a step that is not there": (
+        lambda: ready().invalidate_cache("laod"),
+        KeyError,
+        "pipeline 'p' has no step 'laod'; did you mean 'load'",
+    ),
+    "an invalidation before no time": (
+        lambda: ready().invalidate_cache(before="yesterday"),
+        ValueError,
+        "before= takes a date, a datetime or ISO text like '2026-01-31', got 'yesterday'",
+    ),
+    "an invalidation of no key": (lambda: CacheStore().invalidate("xyz"), ValueError, "hexadecimal digits, got 'xyz'"),
     "types validated in an unknown way": (
         lambda: pipeline(validate_types="strict"),
         ValueError,

@@ -42,6 +42,8 @@ PUBLIC = {
     "PipelineResult",
     "StepResult",
     "StepState",
+    # stores
+    "CacheStore",
     # errors
     "CircuitOpenError",
     "CycleError",
@@ -57,6 +59,7 @@ PUBLIC = {
     "StepError",
     "StepNotRunError",
     "StepTimeoutError",
+    "StoreError",
     "ValueLoadError",
     "WorkerLostError",
 }

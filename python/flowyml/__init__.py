@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from flowyml.errors import StepError as StepError
     from flowyml.errors import StepNotRunError as StepNotRunError
     from flowyml.errors import StepTimeoutError as StepTimeoutError
+    from flowyml.errors import StoreError as StoreError
     from flowyml.errors import ValueLoadError as ValueLoadError
     from flowyml.errors import WorkerLostError as WorkerLostError
     from flowyml.executors.contract import Executor as Executor
@@ -70,6 +71,7 @@ _HOMES = {
         "StepError",
         "StepNotRunError",
         "StepTimeoutError",
+        "StoreError",
         "ValueLoadError",
         "WorkerLostError",
     ),

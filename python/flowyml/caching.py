@@ -11,8 +11,8 @@ folder), it is said once, and the run goes on without it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import sqlite3
 import threading
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,7 +25,7 @@ from flowyml.keys.content import SIZE, Unhashable
 from flowyml.recall import Found, Recall
 from flowyml.state import SUCCESS
 from flowyml.store.encoding import PARTS, encoded, packed
-from flowyml.store.index import is_damage
+from flowyml.store.index import DatabaseErrors, is_damage
 from flowyml.store.values import nodes_of
 from flowyml.value_contents import ValueContents
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     R = TypeVar("R")
 
 _log = logging.getLogger("flowyml")
-_TROUBLE = (OSError, sqlite3.Error, StoreError)
+_TROUBLE = (OSError, *DatabaseErrors, StoreError)
 # What is to be stored is written when there is enough of it, or some time after the first of it came.
 _MOST_WAITING = 256
 _MOST_BYTES = 4 << 20
@@ -236,8 +236,8 @@ class Caching:
         self._store.trim()
 
     def _write(self) -> None:
-        entries, self._waiting, self._bytes = self._waiting, [], 0
-        self._guarded(self._store.add, entries, list(self._made.words.items()))
+        self._guarded(self._store.add, self._waiting, list(self._made.words.items()))
+        self._waiting, self._bytes = [], 0
 
     # -- when the store fails
 
@@ -246,16 +246,22 @@ class Caching:
         try:
             return function(*arguments)
         except _TROUBLE as error:
-            self._waiting.clear()
-            if isinstance(error, sqlite3.Error) and is_damage(error):
-                self._store.begin_anew(error)
-            else:
-                where = "" if str(self._store.cache_dir) in str(error) else f"{self._store.cache_dir}: "
-                _log.warning("cache: %s%s; the run goes on without it", where, error)
-            if self._is_open:
-                self._is_open = False
-                self._store.close()
+            self._give_up(error)
             return None
+
+    def _give_up(self, error: Exception) -> None:
+        if isinstance(error, DatabaseErrors) and is_damage(error):
+            self._store.begin_anew(error)
+        else:
+            where = "" if str(self._store.cache_dir) in str(error) else f"{self._store.cache_dir}: "
+            _log.warning("cache: %s%s; the run goes on without it", where, error)
+            if self._is_open:
+                with contextlib.suppress(*_TROUBLE):
+                    self._store.forget(self._waiting)
+        self._waiting.clear()
+        if self._is_open:
+            self._is_open = False
+            self._store.close()
 
 
 def attach(run: Run, store: CacheStore, context: Mapping[str, Any], *, only_look: bool = False) -> Caching:

@@ -103,7 +103,7 @@ class Foresight:
         if not self._run.layout.is_mapped(node):
             return reason
         there = f"{self._cached(node):,} of {counted(len(items), 'item')}"
-        return f"{there} are there; {self._run.item_name(missed)}: {reason}"
+        return f"{there} cached; {self._run.item_name(missed)}: {reason}"
 
     def _age(self, node: int) -> str:
         entry = self._caching.used(node)

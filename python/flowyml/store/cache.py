@@ -25,7 +25,6 @@ from flowyml.store.folders import check_owner, private_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from sqlite3 import Error as DatabaseError
     from types import TracebackType
 
     from flowyml.store.index import Entry, Index
@@ -49,6 +48,8 @@ class CacheStore:
         max_bytes: How large it may grow; `None`: without limit.
 
     Raises:
+        TypeError: If `max_bytes` is no whole number.
+        ValueError: If it is below 1.
         StoreError: On use, if the folder is another user's, or was written by a newer version.
 
     Attributes:
@@ -68,7 +69,7 @@ class CacheStore:
     def __init__(self, cache_dir: str | Path = DEFAULT, *, max_bytes: int | None = 10 * GIB) -> None:
         """Touch nothing yet."""
         self.cache_dir = Path(cache_dir)
-        self.max_bytes = max_bytes
+        self.max_bytes = _checked_size(max_bytes)
         self.hits = self.misses = 0
         self._index: Index | None = None
         self._files = Files(self.cache_dir / "objects")
@@ -202,17 +203,17 @@ class CacheStore:
     def _opened(self, path: Path) -> Index:
         if path.exists():
             check_owner(path)
-        from flowyml.store.index import DatabaseError, Index, is_damage  # SQLite is imported by who needs it
+        from flowyml.store.index import DatabaseErrors, Index, is_damage  # SQLite is imported by who needs it
 
         try:
             return Index(path)
-        except DatabaseError as error:
+        except DatabaseErrors as error:
             if not is_damage(error):
                 raise
             self._put_aside(path, error)
             return Index(path)
 
-    def begin_anew(self, error: DatabaseError) -> None:
+    def begin_anew(self, error: Exception) -> None:
         """After damage to the index that showed in the middle of things: the next one who opens it finds a new one."""
         if self._index is not None:
             path = self._index.path
@@ -220,7 +221,7 @@ class CacheStore:
             self._index = None
             self._put_aside(path, error)
 
-    def _put_aside(self, path: Path, error: DatabaseError) -> None:
+    def _put_aside(self, path: Path, error: Exception) -> None:
         """Leave a damaged index to whoever wants to look at it."""
         aside = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
         _log.warning("cache: %s is damaged (%s); it is now %s, and the cache begins anew", path, error, aside.name)
@@ -286,6 +287,13 @@ class CacheStore:
         self._added = self._added or bool(entries)
         self._opened_index().add(entries, recipes)
 
+    def forget(self, entries: Sequence[Entry]) -> None:
+        """Remove the files of entries that were not stored after all."""
+        index = self._opened_index()
+        for file in {entry.file for entry in entries if entry.file}:
+            if not index.names(file):
+                self._files.remove(file)
+
     def note_use(self, entries: Sequence[tuple[str, Entry]]) -> None:
         """Note which step has used which entry."""
         aliases = [(step, entry.key) for step, entry in entries if entry.step != step]
@@ -295,11 +303,16 @@ class CacheStore:
             self._opened_index().note_use(keys, aliases)
 
     def trim(self) -> None:
-        """Remove what was not used for the longest time, if there is too much and something was added."""
+        """After something was added: remove what was not used for the longest time, if there is too much.
+
+        Once a day also files that no entry names: whoever wrote them was killed before it wrote the entries.
+        """
         if self.max_bytes is not None and self._added:
             oldest = self._opened_index().oldest_beyond(self.max_bytes)
             if oldest is not None:
                 self._remove("used <= ?", [oldest])
+        if self._added:
+            self._files.sweep(self._opened_index().files)
         self._added = False
 
     def _remove(self, where: str, values: Sequence[Any]) -> int:
@@ -315,6 +328,17 @@ class CacheStore:
         if self._index is None:
             raise StoreError(str(self.cache_dir), "is not open")
         return self._index
+
+
+def _checked_size(max_bytes: Any) -> int | None:
+    if max_bytes is None:
+        return None
+    if isinstance(max_bytes, bool) or not isinstance(max_bytes, int):
+        kind = type(max_bytes).__name__
+        raise TypeError(f"max_bytes must be a whole number of bytes or None, got {kind} {max_bytes!r:.60}")
+    if max_bytes < 1:
+        raise ValueError(f"max_bytes must be at least 1, got {max_bytes}")
+    return max_bytes
 
 
 def _key(text: str) -> bytes:

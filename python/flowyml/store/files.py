@@ -17,14 +17,14 @@ from flowyml.store.encoding import Packed
 from flowyml.store.folders import check_owner
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 LARGE = 1 << 16
 """Values of more bytes than this become files."""
 
 _UNFINISHED = ".part"
-_FORGOTTEN = 3600
+_FORGOTTEN, _DAY = 3600, 86400
 
 
 class Files:
@@ -78,13 +78,23 @@ class Files:
         """Remove a value, if it is there."""
         self.path(checksum).unlink(missing_ok=True)
 
-    def remove_all(self, keep: set[str] | None = None) -> None:
-        """Remove everything but the files of these names, and what others are writing at this moment."""
+    def remove_all(self) -> None:
+        """Remove everything but what others are writing at this moment."""
         for path in self._all():
             with contextlib.suppress(OSError):
-                name = path.parent.name + path.name
-                unfinished = path.name.endswith(_UNFINISHED) and time.time() - path.stat().st_mtime < _FORGOTTEN
-                if not unfinished and (keep is None or name not in keep):
+                if not path.name.endswith(_UNFINISHED) or _is_old(path, _FORGOTTEN):
+                    path.unlink()
+
+    def sweep(self, named: Callable[[], set[str]]) -> None:
+        """Once a day, remove old files that nobody names."""
+        mark = self.folder.with_name("swept")
+        if not self.folder.exists() or (mark.exists() and not _is_old(mark, _DAY)):
+            return
+        mark.touch(0o600)
+        keep = named()
+        for path in self._all():
+            with contextlib.suppress(OSError):
+                if path.parent.name + path.name not in keep and _is_old(path, _FORGOTTEN):
                     path.unlink()
 
     def _all(self) -> Iterator[Path]:
@@ -99,6 +109,10 @@ class Files:
             return path.stat().st_size == size
         except OSError:
             return False
+
+
+def _is_old(path: Path, seconds: float) -> bool:
+    return time.time() - path.stat().st_mtime > seconds
 
 
 def _write(path: Path, data: bytes, *, durable: bool) -> None:

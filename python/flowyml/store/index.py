@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-DatabaseError = sqlite3.Error
+DatabaseErrors = (sqlite3.Error, UnicodeDecodeError)
+"""What SQLite raises; messages about a damaged file may be damaged, too."""
+
 FORMAT = 1
 _VERSION = 2
 _WAIT = 10.0  # seconds for another process to end its transaction
@@ -109,6 +111,7 @@ class Index:
         if not path.exists():
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # SQLite's other files get the same mode
         self._connection = sqlite3.connect(path, timeout=_WAIT, isolation_level=None, check_same_thread=False)
+        self._connection.text_factory = _text
         try:
             self._set_up()
         except BaseException:
@@ -194,11 +197,7 @@ class Index:
             if not connection.execute("SELECT 1 FROM entries LIMIT 1").fetchone():
                 connection.execute("DELETE FROM recipes")
                 connection.execute("DELETE FROM aliases")
-            unnamed = [
-                file
-                for file in files - {None}
-                if not connection.execute("SELECT 1 FROM entries WHERE file = ?", [file]).fetchone()
-            ]
+            unnamed = [file for file in files - {None} if not self.names(file)]
         return count, unnamed
 
     def oldest_beyond(self, most: int) -> float | None:
@@ -231,12 +230,23 @@ class Index:
         rows = self._read("SELECT step, count(*), sum(size) FROM entries GROUP BY step ORDER BY step")
         return {step: (count, size) for step, count, size in rows}
 
+    def names(self, file: bytes) -> bool:
+        """Tell whether an entry has its value in this file."""
+        return bool(self._read("SELECT 1 FROM entries WHERE file = ? LIMIT 1", [file]))
+
     def files(self) -> set[str]:
         """Return the names of the files that entries have."""
         return {row[0].hex() for row in self._read("SELECT file FROM entries WHERE file IS NOT NULL")}
 
 
-def is_damage(error: sqlite3.Error) -> bool:
+def _text(data: bytes) -> str:
+    """Return text, also what is damaged: its row has a checksum."""
+    return data.decode("utf-8", "replace")
+
+
+def is_damage(error: Exception) -> bool:
     """Tell whether SQLite says that a file is not what it wrote."""
+    if isinstance(error, UnicodeDecodeError):
+        return True
     code = getattr(error, "sqlite_errorcode", None)
     return code is not None and code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
