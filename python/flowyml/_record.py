@@ -20,6 +20,7 @@ from functools import cached_property
 from itertools import compress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flowyml._frames import hide_own_frames
 from flowyml._traceback import message_text
 from flowyml._words import counted, cut, nearest
 from flowyml.errors import StepNotRunError
@@ -428,7 +429,11 @@ class ItemValues(Sequence[Any]):
         except IndexError:
             name = self._record.plan.names[self._node]
             raise IndexError(f"{name!r} has {counted(len(self), 'item')}, there is no {index}") from None
-        return self._record.value(item)
+        try:
+            return self._record.value(item)
+        except BaseException as error:
+            hide_own_frames(error)
+            raise
 
     def __iter__(self) -> Iterator[Any]:
         """Go through the values; the first item that has none raises as `values[i]` does."""

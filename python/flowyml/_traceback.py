@@ -2,7 +2,7 @@
 
 The text of an error is its message, a line break, and its traceback: `str(exception)` (the name of its class where that
 is empty) and what Python would print, with the source lines, causes, contexts, notes and members of groups, but without
-the frames of flowyml itself that led to the user's code.
+the frames of flowyml itself that led to the user's code, and with the arguments of the user's functions in short form.
 
 An exception that came from a worker has no traceback of its own; its text was made in the worker and stands in the
 `RemoteTraceback` at the end of its `__cause__` chain. Lines that the worker could not know (cells of a notebook) are
@@ -14,11 +14,12 @@ Everything is bounded and nothing raises, whatever an exception's `__str__` does
 from __future__ import annotations
 
 import linecache
-import os
 import re
-from traceback import TracebackException
+from itertools import zip_longest
+from traceback import TracebackException, walk_tb
 from typing import TYPE_CHECKING, Final
 
+from flowyml._frames import arguments_of, is_own
 from flowyml.errors import FlowymlError, RemoteTraceback
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ LONGEST_MESSAGE: Final = 8 * 1024  # characters
 LONGEST_TRACEBACK: Final = 64 * 1024  # characters
 MOST_FRAMES: Final = 2000  # of each exception, the innermost
 
-_HOME: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep  # noqa: PTH100, PTH120  a prefix of co_filename
+_WHERE: Final = "where "  # no line of Python begins like "where x = 1"
+_MOST_DESCRIBED: Final = 8  # frames whose arguments are told, at either end
 _FRAME: Final = re.compile(r'(?P<indent>[ |+-]*)File "(?P<file>[^"]+)", line (?P<line>\d+), in ')
 
 
@@ -112,28 +114,46 @@ def shortened(text: str, limit: int) -> str:
 
 
 def _formatted(exception: BaseException) -> str:
-    """Format what Python would print, without flowyml's frames at the top."""
+    """Format what Python would print, without flowyml's frames at the top and with arguments."""
     kind, trace = type(exception), exception.__traceback__
     report = TracebackException(kind, exception, trace, limit=-MOST_FRAMES, compact=True)
-    for part in _parts(report):
+    for part, error in _parts(report, exception):
+        _tell_arguments(part, error)
         _cut_own_frames(part, keep_last=not isinstance(exception, FlowymlError))
     return "".join(report.format())
 
 
-def _parts(report: TracebackException) -> Iterator[TracebackException]:
-    """Walk a report with its causes, contexts and members of groups."""
-    waiting = [report]
+def _parts(
+    report: TracebackException, exception: BaseException
+) -> Iterator[tuple[TracebackException, BaseException | None]]:
+    """Walk a report with its causes, contexts and members of groups, each with the exception that it is about."""
+    waiting: list[tuple[TracebackException | None, BaseException | None]] = [(report, exception)]
     while waiting:
-        part = waiting.pop()
-        yield part
-        linked = (part.__cause__, part.__context__, *(part.exceptions or ()))
-        waiting += [other for other in linked if other is not None]
+        part, error = waiting.pop()
+        if part is None:
+            continue
+        yield part, error
+        waiting.append((part.__cause__, error and error.__cause__))
+        waiting.append((part.__context__, error and error.__context__))
+        members = getattr(error, "exceptions", None) or ()
+        waiting.extend(zip_longest(part.exceptions or (), members))
+
+
+def _tell_arguments(report: TracebackException, error: BaseException | None) -> None:
+    """Put the arguments below the lines of the user's functions, the outermost and the innermost of them."""
+    stack = report.stack
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)][-MOST_FRAMES:] if error is not None else []
+    if len(frames) != len(stack):
+        return
+    for number, (told, frame) in enumerate(zip(stack, frames, strict=True)):
+        if number < _MOST_DESCRIBED or number >= len(frames) - _MOST_DESCRIBED:
+            told.locals = {f"{_WHERE}{name}": value for name, value in arguments_of(frame).items()} or None
 
 
 def _cut_own_frames(report: TracebackException, *, keep_last: bool) -> None:
     """Drop the frames before the user's; where there are only ours, the last one may tell of a mistake of ours."""
     stack = report.stack
-    own = next((n for n, frame in enumerate(stack) if not frame.filename.startswith(_HOME)), len(stack))
+    own = next((n for n, frame in enumerate(stack) if not is_own(frame.filename)), len(stack))
     if own == len(stack) and keep_last:
         own -= 1
     del stack[: max(own, 0)]
@@ -144,7 +164,11 @@ def _with_source(lines: list[str]) -> Iterator[str]:
     for line, following in zip(lines, [*lines[1:], ""], strict=True):
         yield line
         frame = _FRAME.match(line)
-        if frame is not None and not following.startswith(frame["indent"] + "  "):
+        if frame is not None and not _is_source(following, frame["indent"]):
             source = linecache.getline(frame["file"], int(frame["line"])).strip()
             if source:
                 yield f"{frame['indent']}  {source}"
+
+
+def _is_source(line: str, indent: str) -> bool:
+    return line.startswith(indent + "  ") and not line.startswith(f"{indent}  {_WHERE}")

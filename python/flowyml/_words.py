@@ -33,11 +33,14 @@ def closest(name: str, known: Iterable[str]) -> list[str]:
 
     >>> closest("laod", ["load", "save", "load"])
     ['load']
+    >>> closest("X", ["x", "y"])
+    ['x']
     """
     pool = list(dict.fromkeys(islice(known, _MOST_LOOKED_AT)))
     if len(pool) > _MOST_COMPARED:
         pool = nsmallest(_MOST_COMPARED, pool, key=lambda other: _unlike(name, other))
-    return difflib.get_close_matches(name, pool, n=2, cutoff=0.6)
+    same = [other for other in pool if other != name and other.casefold() == name.casefold()]
+    return same[:2] or difflib.get_close_matches(name, pool, n=2, cutoff=0.6)
 
 
 def _unlike(name: str, other: str) -> int:

@@ -100,7 +100,7 @@ class Seen:
         known = [asset for each in self._before.values() for asset in each.outputs]
         raise LookupError(
             f"{name!r} is no output of the steps before this decision ({listed(known) or 'there are none'}), and no "
-            f"context value{nearest(name, [*known, *self.params])}; add its step before, or name it in after="
+            f"context value; add its step before, or name it in after={nearest(name, [*known, *self.params])}"
         )
 
     def value(self, step: str, index: int) -> Any:
@@ -152,7 +152,7 @@ class _Steps(Mapping[str, "SeenStep"]):
         if name not in before:
             raise LookupError(
                 f"step {name!r} is not before this decision (before it: {listed(before) or 'nothing'})"
-                f"{nearest(name, before)}; add it before, or name it in after="
+                f"; add it before, or name it in after={nearest(name, before)}"
             )
         return SeenStep(self._seen, before[name])
 

@@ -24,6 +24,7 @@ from flowyml._arguments import (
     shape_of,
     warn_out_of_scope,
 )
+from flowyml._frames import hide_own_frames, own_frames_hidden
 from flowyml._loading import refuse_if_loading
 from flowyml._words import counted, nearest, unknown_keywords
 from flowyml.control import Branching
@@ -192,31 +193,37 @@ class Pipeline:
             TypeError: For a wrong argument.
             ValueError: If the name is taken; both places are named.
         """
-        if unknown:
-            raise TypeError(unknown_keywords("add_step()", unknown, _STEP_KEYWORDS))
-        frame = sys._getframe(1)  # noqa: SLF001  the place is part of the messages
-        keys = row = reads = shape = NOTHING
-        if params is not None:
-            params = params if type(params) is dict else checked_params(params, step)
-            keys, row = tuple(params), tuple(params.values())
-        behind = timeout, fallback, fallback_on, on_failure, circuit_breaker, tags, cache, cache_ttl
-        options = retry, condition, skip_if, run_if, *behind
-        alike = outputs is None and after is None and options == NO_VALUES
-        if inputs is not None:
-            shaped = shape_of(inputs, self._added.known_step(step)) if alike else None
-            shape, reads = shaped or (NOTHING, NOTHING)
-            alike = shaped is not None
-        key = (id(step), keys, id(frame.f_code), frame.f_lasti, shape)
-        form = self._added.alike.get(key) if alike else None
-        if form is None and isinstance(step, (Branching, SubPipeline)):
-            given = {"params": params, "inputs": inputs, "outputs": outputs, "after": after}
-            return self._add_part(step, Place(frame.f_code, frame.f_lasti), name, given, options)
-        if form is None:
-            place = Place(frame.f_code, frame.f_lasti)
-            form = self._added.form(step, params, place, inputs=inputs, outputs=outputs, after=after, options=options)
-            if alike:
-                self._added.alike[key] = form
-        self._added.append(form, name, row, reads)
+        try:
+            if unknown:
+                raise TypeError(unknown_keywords("add_step()", unknown, _STEP_KEYWORDS))  # noqa: TRY301  no frame of it
+            frame = sys._getframe(1)  # noqa: SLF001  the place is part of the messages
+            keys = row = reads = shape = NOTHING
+            if params is not None:
+                params = params if type(params) is dict else checked_params(params, step)
+                keys, row = tuple(params), tuple(params.values())
+            behind = timeout, fallback, fallback_on, on_failure, circuit_breaker, tags, cache, cache_ttl
+            options = retry, condition, skip_if, run_if, *behind
+            alike = outputs is None and after is None and options == NO_VALUES
+            if inputs is not None:
+                shaped = shape_of(inputs, self._added.known_step(step)) if alike else None
+                shape, reads = shaped or (NOTHING, NOTHING)
+                alike = shaped is not None
+            key = (id(step), keys, id(frame.f_code), frame.f_lasti, shape)
+            form = self._added.alike.get(key) if alike else None
+            if form is None and isinstance(step, (Branching, SubPipeline)):
+                given = {"params": params, "inputs": inputs, "outputs": outputs, "after": after}
+                return self._add_part(step, Place(frame.f_code, frame.f_lasti), name, given, options)
+            if form is None:
+                place = Place(frame.f_code, frame.f_lasti)
+                form = self._added.form(
+                    step, params, place, inputs=inputs, outputs=outputs, after=after, options=options
+                )
+                if alike:
+                    self._added.alike[key] = form
+            self._added.append(form, name, row, reads)
+        except BaseException as error:  # `with own_frames_hidden` costs a little where nothing is raised
+            hide_own_frames(error)
+            raise
         return self
 
     def map(
@@ -291,17 +298,20 @@ class Pipeline:
         >>> list(pipeline.run()["hexed"])
         ['0x2', '0x2', '0x2']
         """
-        if unknown:
-            raise TypeError(unknown_keywords("map()", unknown, ("items", "over", "combine", *_STEP_KEYWORDS)))
-        frame = sys._getframe(1)  # noqa: SLF001
-        place = Place(frame.f_code, frame.f_lasti)
-        behind = timeout, fallback, fallback_on, on_failure, circuit_breaker, tags, cache, cache_ttl
-        options = retry, condition, skip_if, run_if, *behind
-        form = self._added.form(step, params, place, inputs=inputs, outputs=outputs, after=after, options=options)
-        if len(form.outputs) > 1:
-            raise ValueError(f"a mapped step has one output, the list of its results; got outputs={list(form.outputs)}")
-        form.over = checked_over(items, over, combine, form.step.name)
-        self._added.append(form, name, tuple((params or {}).values()))
+        with own_frames_hidden:
+            if unknown:
+                raise TypeError(unknown_keywords("map()", unknown, ("items", "over", "combine", *_STEP_KEYWORDS)))
+            frame = sys._getframe(1)  # noqa: SLF001
+            place = Place(frame.f_code, frame.f_lasti)
+            behind = timeout, fallback, fallback_on, on_failure, circuit_breaker, tags, cache, cache_ttl
+            options = retry, condition, skip_if, run_if, *behind
+            form = self._added.form(step, params, place, inputs=inputs, outputs=outputs, after=after, options=options)
+            if len(form.outputs) > 1:
+                raise ValueError(
+                    f"a mapped step has one output, the list of its results; got outputs={list(form.outputs)}"
+                )
+            form.over = checked_over(items, over, combine, form.step.name)
+            self._added.append(form, name, tuple((params or {}).values()))
         return self
 
     def add_control_flow(self, control: If | Switch) -> Pipeline:
@@ -317,10 +327,13 @@ class Pipeline:
             TypeError: If it is neither.
             ValueError: If it has no branches, or a branch has the name of another step.
         """
-        frame = sys._getframe(1)  # noqa: SLF001
-        if not isinstance(control, Branching):
-            raise TypeError(f"add_control_flow() takes an If or a Switch, got {type(control).__name__} {control!r:.60}")
-        return self._add_part(control, Place(frame.f_code, frame.f_lasti))
+        with own_frames_hidden:
+            frame = sys._getframe(1)  # noqa: SLF001
+            if not isinstance(control, Branching):
+                raise TypeError(
+                    f"add_control_flow() takes an If or a Switch, got {type(control).__name__} {control!r:.60}"
+                )
+            return self._add_part(control, Place(frame.f_code, frame.f_lasti))
 
     def add_sub_pipeline(
         self,
@@ -368,19 +381,20 @@ class Pipeline:
         >>> whole.run()["word"]
         'ehllo'
         """
-        if unknown:
-            raise TypeError(unknown_keywords("add_sub_pipeline()", unknown, _SUB_PIPELINE_KEYWORDS))
-        frame = sys._getframe(1)  # noqa: SLF001
-        part = sub_pipeline(
-            pipeline,
-            inputs,
-            outputs,
-            name=name,
-            input_mapping=input_mapping,
-            output_mapping=output_mapping,
-            after=after,
-        )
-        return self._add_part(part, Place(frame.f_code, frame.f_lasti))
+        with own_frames_hidden:
+            if unknown:
+                raise TypeError(unknown_keywords("add_sub_pipeline()", unknown, _SUB_PIPELINE_KEYWORDS))
+            frame = sys._getframe(1)  # noqa: SLF001
+            part = sub_pipeline(
+                pipeline,
+                inputs,
+                outputs,
+                name=name,
+                input_mapping=input_mapping,
+                output_mapping=output_mapping,
+                after=after,
+            )
+            return self._add_part(part, Place(frame.f_code, frame.f_lasti))
 
     def add_steps(self, steps: Iterable[Step[..., Any] | Callable[..., Any]]) -> Pipeline:
         """Add several steps under their own names.
@@ -394,8 +408,9 @@ class Pipeline:
         >>> len(Pipeline("two").add_steps([min, max]))
         2
         """
-        frame = sys._getframe(1)  # noqa: SLF001
-        return self._add_all(steps, Place(frame.f_code, frame.f_lasti))
+        with own_frames_hidden:
+            frame = sys._getframe(1)  # noqa: SLF001
+            return self._add_all(steps, Place(frame.f_code, frame.f_lasti))
 
     @classmethod
     def from_steps(
@@ -424,11 +439,12 @@ class Pipeline:
         >>> Pipeline.from_steps(min, max, name="two").name
         'two'
         """
-        warn_out_of_scope("from_steps()", unknown, _PIPELINE_KEYWORDS)
-        frame = sys._getframe(1)  # noqa: SLF001
-        options: dict[str, Any] = {"enable_cache": enable_cache, "cache_dir": cache_dir}
-        pipeline = cls(name, context, executor, validate_types=validate_types, **options)
-        return pipeline._add_all(steps, Place(frame.f_code, frame.f_lasti))
+        with own_frames_hidden:
+            warn_out_of_scope("from_steps()", unknown, _PIPELINE_KEYWORDS)
+            frame = sys._getframe(1)  # noqa: SLF001
+            options: dict[str, Any] = {"enable_cache": enable_cache, "cache_dir": cache_dir}
+            pipeline = cls(name, context, executor, validate_types=validate_types, **options)
+            return pipeline._add_all(steps, Place(frame.f_code, frame.f_lasti))
 
     # -- the graph
 
@@ -559,8 +575,9 @@ class Pipeline:
             PipelineValidationError: With everything that is wrong. Missing parameters are left to `run()`, which knows
                 all values.
         """
-        values, overlay = checked_values("build(inputs=)", inputs), checked_values("build(context=)", context)
-        self._planned(self._scope(values, overlay, complete=False), stacklevel=4)
+        with own_frames_hidden:
+            values, overlay = checked_values("build(inputs=)", inputs), checked_values("build(context=)", context)
+            self._planned(self._scope(values, overlay, complete=False), stacklevel=4)
 
     def run(
         self,
@@ -609,22 +626,23 @@ class Pipeline:
             StepError: With `raise_on_failure`.
             RunInterrupted: After Ctrl-C, with the partial result.
         """
-        warn_out_of_scope("run()", unknown, _RUN_KEYWORDS)
-        executor = checked_executor(executor) or self.executor or LocalExecutor()
-        options: dict[str, Any] = {"keep": keep, "fail_fast": fail_fast, "run_id": run_id, "seed": seed}
-        run, scope = self._prepared(
-            inputs, context, executor, targets=targets, debug=debug, only_look=dry_run, **options
-        )
-        if dry_run:
-            from flowyml.dag import rehearsal
+        with own_frames_hidden:
+            warn_out_of_scope("run()", unknown, _RUN_KEYWORDS)
+            executor = checked_executor(executor) or self.executor or LocalExecutor()
+            options: dict[str, Any] = {"keep": keep, "fail_fast": fail_fast, "run_id": run_id, "seed": seed}
+            run, scope = self._prepared(
+                inputs, context, executor, targets=targets, debug=debug, only_look=dry_run, **options
+            )
+            if dry_run:
+                from flowyml.dag import rehearsal
 
-            cached = self._foreseen(run.plan, scope, run.seed)
-            print(rehearsal(run.plan, scope, type(executor).__name__, cached))  # noqa: T201  it is what was asked for
-            return run.rehearsed()
-        result = execute(run, executor)
-        if raise_on_failure:
-            result.raise_for_failure()
-        return result
+                cached = self._foreseen(run.plan, scope, run.seed)
+                print(rehearsal(run.plan, scope, type(executor).__name__, cached))  # noqa: T201  it is what was asked for
+                return run.rehearsed()
+            result = execute(run, executor)
+            if raise_on_failure:
+                result.raise_for_failure()
+            return result
 
     def dry_run(
         self,
@@ -700,25 +718,26 @@ class Pipeline:
         >>> asyncio.run(main())["max"]
         2
         """
-        from flowyml._awaitable import in_thread
+        with own_frames_hidden:
+            from flowyml._awaitable import in_thread
 
-        warn_out_of_scope("run_async()", unknown, _RUN_KEYWORDS[:-1])
-        executor = checked_executor(executor) or self.executor or LocalExecutor()
-        run, _ = self._prepared(
-            inputs,
-            context,
-            executor,
-            keep=keep,
-            fail_fast=fail_fast,
-            run_id=run_id,
-            seed=seed,
-            targets=targets,
-            debug=debug,
-        )
-        result = await in_thread(lambda: execute(run, executor), run.interrupts.request)
-        if raise_on_failure:
-            result.raise_for_failure()
-        return result
+            warn_out_of_scope("run_async()", unknown, _RUN_KEYWORDS[:-1])
+            executor = checked_executor(executor) or self.executor or LocalExecutor()
+            run, _ = self._prepared(
+                inputs,
+                context,
+                executor,
+                keep=keep,
+                fail_fast=fail_fast,
+                run_id=run_id,
+                seed=seed,
+                targets=targets,
+                debug=debug,
+            )
+            result = await in_thread(lambda: execute(run, executor), run.interrupts.request)
+            if raise_on_failure:
+                result.raise_for_failure()
+            return result
 
     def _prepared(
         self,

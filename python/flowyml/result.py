@@ -10,6 +10,7 @@ from collections.abc import ItemsView, Iterator, Mapping, Sequence, ValuesView
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from flowyml._frames import called_as, own_frames_hidden
 from flowyml._record import Record, error_line
 from flowyml._traceback import error_text
 from flowyml._words import counted
@@ -90,10 +91,11 @@ class PipelineResult:
             StepNotRunError: If the step has no value, saying why.
         """
         record = self._record
-        found = record.find(name)
-        if found is not None and record.plan.assets.find(name) is None:
-            return record.value_of(*found)
-        return record.asset(name)
+        with own_frames_hidden:
+            found = record.find(name)
+            if found is not None and record.plan.assets.find(name) is None:
+                return record.value_of(*found)
+            return record.asset(name)
 
     def __contains__(self, name: object) -> bool:
         """Tell whether there is an asset, step or item of that name, with a value or without."""
@@ -119,7 +121,12 @@ class PipelineResult:
         if not failed:
             raise StepError(self.pipeline_name, self.state, "the run was interrupted")
         first, others = failed[0], len(self._record.own_failures()) - 1
-        raise StepError(first.step_name, str(first.state), first.error_line, others) from first.exception
+        error = StepError(first.step_name, str(first.state), first.error_line, others)
+        called = called_as(first.exception) if first.exception is not None else ""
+        if called:
+            error.add_note(f"it was called as {called}")
+        with own_frames_hidden:
+            raise error from first.exception
 
     def summary(self) -> str:
         """Return a few lines for people; steps of one function are put together where there are many."""
@@ -213,7 +220,8 @@ class StepResult:
             StepNotRunError: If there is none, saying why.
             ValueLoadError: If it does not load.
         """
-        return self._record.value_of(self._node, self._index)
+        with own_frames_hidden:
+            return self._record.value_of(self._node, self._index)
 
     @property
     def exception(self) -> BaseException | None:
@@ -357,7 +365,8 @@ class _Outputs(Mapping[str, Any]):
         self._record = record
 
     def __getitem__(self, asset: str) -> Any:
-        return self._record.asset(asset)
+        with own_frames_hidden:
+            return self._record.asset(asset)
 
     def get(self, asset: str, default: Any = None) -> Any:
         try:
@@ -420,7 +429,8 @@ class _StepResults(Mapping[str, StepResult]):
         record = self._record
         found = record.find(name)
         if found is None:
-            raise KeyError(f"no step {name!r} in this run{record.hint(name, record.plan.names)}")
+            with own_frames_hidden:
+                raise KeyError(f"no step {name!r} in this run{record.hint(name, record.plan.names)}")
         return StepResult(record, *found)
 
     def __contains__(self, name: object) -> bool:

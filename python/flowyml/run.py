@@ -29,6 +29,7 @@ from flowyml import seeding
 from flowyml._circuits import Circuits
 from flowyml._core import Scheduler
 from flowyml._endings import ends_when_asked
+from flowyml._frames import cut_own_frames
 from flowyml._interrupts import Interrupts
 from flowyml._record import error_line
 from flowyml._words import counted, cut, nearest
@@ -240,6 +241,7 @@ class Run:
             delay = self._delay(item, reason)
             if delay is None:
                 outcomes[offset] = outcome
+                cut_own_frames(reason)
                 self.failures[item] = reason
                 failed += 1
                 continue

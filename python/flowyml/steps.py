@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeAlias, TypeVar, overload
 
 from flowyml import registry
+from flowyml._frames import own_frames_hidden
 from flowyml._words import unknown_keywords
 from flowyml.breakers import bare
 from flowyml.conditions import MARK
@@ -397,29 +398,31 @@ def step(
     >>> strip(" a "), strip.outputs
     ('a', ('clean',))
     """
-    if unknown:
-        raise TypeError(unknown_keywords("step()", unknown, _KEYWORDS))
-    if isinstance(func, str):
-        raise TypeError(f"@step takes a function, not {func!r}; use @step(name={func!r})")
-
-    if execution_group is not None:
-        warn_group(stacklevel=2)
-    if pipeline is not None:
-        checked_text("step(pipeline=)", pipeline)
 
     def decorate(func: Callable[..., Any]) -> Step[..., Any]:
         options: dict[str, Any] = {"retry": retry, "condition": condition, "skip_if": skip_if, "run_if": run_if}
         options |= {"fallback": fallback, "fallback_on": fallback_on, "on_failure": on_failure}
         options |= {"circuit_breaker": circuit_breaker, "timeout": timeout, "tags": tags}
         options |= {"cache": cache, "cache_ttl": cache_ttl}
-        made = Step(func, name=name, inputs=inputs, outputs=outputs, **options)
-        if execution_group is not None:
-            made.options = replace(made.options, execution_group=checked_group(execution_group, made.name))
-        if register:
-            registry.register(made, pipeline)
-        return made
+        with own_frames_hidden:
+            made = Step(func, name=name, inputs=inputs, outputs=outputs, **options)
+            if execution_group is not None:
+                made.options = replace(made.options, execution_group=checked_group(execution_group, made.name))
+            if register:
+                registry.register(made, pipeline)
+            return made
 
-    return decorate if func is None else decorate(func)
+    with own_frames_hidden:
+        if unknown:
+            raise TypeError(unknown_keywords("step()", unknown, _KEYWORDS))
+        if isinstance(func, str):
+            raise TypeError(f"@step takes a function, not {func!r}; use @step(name={func!r})")
+
+        if execution_group is not None:
+            warn_group(stacklevel=2)
+        if pipeline is not None:
+            checked_text("step(pipeline=)", pipeline)
+        return decorate if func is None else decorate(func)
 
 
 def as_step(candidate: object) -> Step[..., Any]:

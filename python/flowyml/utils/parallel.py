@@ -6,6 +6,7 @@ import contextlib
 import math
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
+from flowyml._frames import own_frames_hidden
 from flowyml._words import unknown_keywords
 from flowyml.errors import ValueLoadError
 from flowyml.executors.parallel import ParallelExecutor, checked_backend, checked_workers
@@ -80,17 +81,18 @@ def parallel_map(
     >>> parallel_map(str.upper, ["a", "b"], max_workers=2)
     ['A', 'B']
     """
-    if unknown:
-        raise TypeError(unknown_keywords("parallel_map()", unknown, _KEYWORDS))
-    if max_workers is not None and num_workers is not None:
-        raise TypeError("num_workers is another name of max_workers; give one of them")
-    if on_error not in {"raise", "return"}:
-        raise ValueError(f'on_error must be "raise" or "return", got {on_error!r}')
-    workers = checked_workers(num_workers if max_workers is None else max_workers, checked_backend(backend))
-    limit = None if timeout is None else checked_seconds("timeout", timeout)
-    pipeline = Pipeline("parallel_map").map(fn, _listed(items), name="item", timeout=limit)
-    with ParallelExecutor(workers, backend) as executor:
-        return _collect(pipeline.run_quietly(executor, fail_fast=on_error == "raise"), on_error)
+    with own_frames_hidden:
+        if unknown:
+            raise TypeError(unknown_keywords("parallel_map()", unknown, _KEYWORDS))
+        if max_workers is not None and num_workers is not None:
+            raise TypeError("num_workers is another name of max_workers; give one of them")
+        if on_error not in {"raise", "return"}:
+            raise ValueError(f'on_error must be "raise" or "return", got {on_error!r}')
+        workers = checked_workers(num_workers if max_workers is None else max_workers, checked_backend(backend))
+        limit = None if timeout is None else checked_seconds("timeout", timeout)
+        pipeline = Pipeline("parallel_map").map(fn, _listed(items), name="item", timeout=limit)
+        with ParallelExecutor(workers, backend) as executor:
+            return _collect(pipeline.run_quietly(executor, fail_fast=on_error == "raise"), on_error)
 
 
 def _listed(items: Any) -> Sequence[Any]:

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from types import GetSetDescriptorType, MemberDescriptorType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from flowyml._frames import cut_own_frames
 from flowyml._traceback import fill_source, last_cause, message_text, shortened, traceback_text
 from flowyml.errors import RemoteError, RemoteTraceback
 
@@ -98,6 +99,7 @@ def pack_exception(exception: BaseException, dump: Dump, load: Load) -> bytes:
         dump: Pickles one object.
         load: Loads what `dump` returned.
     """
+    cut_own_frames(exception)
     info = (_type_names(type(exception)), message_text(exception), traceback_text(exception))
     try:
         nodes = [tuple(node) for node in _nodes(exception, dump, load)]
