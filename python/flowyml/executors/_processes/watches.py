@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from flowyml.executors._processes.deadlines import Deadlines
 from flowyml.executors._processes.memory import MemoryWatch
+from flowyml.executors._processes.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
 
 
 def watches(team: ProcessTeam, run: Run) -> list[Watch]:
-    """Return what keeps the limits that there are."""
-    found: list[Watch] = []
+    """Return what keeps the limits that there are, and what notices that the run stands still."""
+    found: list[Watch] = [Watchdog(team, run)]
     if run.limits is not None:
         found.append(Deadlines(run.limits))
     if team.memory_limit is not None:

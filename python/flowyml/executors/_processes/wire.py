@@ -175,6 +175,10 @@ class Outbox:
         """Tell whether something waits."""
         return bool(self._buffers)
 
+    def __len__(self) -> int:
+        """Return how many buffers wait."""
+        return len(self._buffers)
+
     def send(self, buffers: list[bytes]) -> None:
         """Send as much as the socket takes and keep the rest."""
         self._buffers.extend(memoryview(each) for each in buffers if each)

@@ -1,0 +1,165 @@
+"""The watchdog says what a run waits for when something is wrong with it, and never that a step is long."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flowyml import ParallelExecutor, Pipeline, WorkerLostError
+from flowyml.executors._processes import watchdog
+from flowyml.executors._processes.dispatch import Dispatch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+PATIENCE = 20
+"""Seconds after which a test goes on without the record."""
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lasts for half a second has lasted."""
+    monkeypatch.setattr(watchdog, "_INTERVAL", 0.1)
+    for name in ("_BROKEN", "_NOT_BEGUN", "_NOT_UP"):
+        monkeypatch.setattr(watchdog, name, 0.5)
+
+
+class Mender(logging.Handler):
+    """Keeps the records of the watchdog, and mends what is wrong at the first of them."""
+
+    def __init__(self, mend: Callable[[], object]) -> None:
+        super().__init__()
+        self.mend = mend
+        self.told: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "stands still" in record.getMessage():
+            self.told.append(record.getMessage())
+            if len(self.told) == 1:
+                self.mend()
+
+
+@contextlib.contextmanager
+def mending(mend: Callable[[], object] = lambda: None) -> Iterator[list[str]]:
+    """Mend what is wrong when it is told, or at last when the test's patience is over."""
+    handler, logger = Mender(mend), logging.getLogger("flowyml")
+    last = threading.Timer(PATIENCE, mend)
+    last.start()
+    logger.addHandler(handler)
+    try:
+        yield handler.told
+    finally:
+        logger.removeHandler(handler)
+        last.cancel()
+
+
+def warmed(executor: ParallelExecutor) -> Any:
+    """Return the team of an executor whose workers are up."""
+    Pipeline("warm").map(abs, range(4), name="m").run(executor=executor)
+    return executor._team
+
+
+def test_a_long_step_is_nothing_wrong() -> None:
+    """Nor are idle workers beside it, a retry that waits, and steps that wait behind it."""
+    from flowyml import retry
+
+    def long(seconds: float) -> float:
+        time.sleep(seconds)
+        return seconds
+
+    def fails() -> None:
+        raise ValueError
+
+    pipeline = Pipeline("long").add_step(long, params={"seconds": 1.5}).add_step(lambda long: long, name="waits")
+    pipeline.add_step(fails, retry=retry(2, backoff=1.5))
+    with ParallelExecutor(3) as executor:
+        warmed(executor)
+        with mending() as told:
+            pipeline.run(executor=executor)
+    assert told == []
+
+
+def test_a_death_that_nobody_reports() -> None:
+    """The guardian is stopped, so nobody says that a worker has ended."""
+
+    def dies(guardian: int) -> None:
+        os.kill(guardian, signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with ParallelExecutor(1) as executor:
+        guardian = warmed(executor).pool.guardian_pid
+        with mending(lambda: os.kill(guardian, signal.SIGCONT)) as told:
+            result = Pipeline("dead").add_step(dies, params={"guardian": guardian}).run(executor=executor)
+    assert isinstance(result.step_results["dies"].exception, WorkerLostError)
+    assert [text.partition("\n")[0] for text in told] == [
+        "the run of pipeline 'dead' stands still: worker 0 is dead and nobody says so"
+    ]
+    assert "in 'dies' for" in told[0]
+    assert f"guardian: process {guardian}" in told[0]
+
+
+def test_a_kill_that_does_not_happen() -> None:
+    def stops(guardian: int) -> None:
+        os.kill(guardian, signal.SIGSTOP)
+        time.sleep(60)
+
+    with ParallelExecutor(1) as executor:
+        guardian = warmed(executor).pool.guardian_pid
+        with mending(lambda: os.kill(guardian, signal.SIGCONT)) as told:
+            pipeline = Pipeline("doomed").add_step(stops, params={"guardian": guardian}, timeout=0.2)
+            result = pipeline.run(executor=executor)
+    assert str(result.step_results["stops"].state) == "timed_out"
+    assert "worker 0 was to be killed and has not ended" in told[0]
+
+
+def test_a_worker_that_was_stopped_between_two_steps() -> None:
+    pids: list[int] = []
+
+    def leaves_a_stopper() -> int:
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGSTOP)).start()
+        return os.getpid()
+
+    with ParallelExecutor(1) as executor:
+        pids.append(Pipeline("a").add_step(leaves_a_stopper).run(executor=executor)["leaves_a_stopper"])
+        time.sleep(0.5)
+        with mending(lambda: os.kill(pids[0], signal.SIGCONT)) as told:
+            assert Pipeline("b").add_step(abs, params={"x": -1}).run(executor=executor)["abs"] == 1
+    assert "worker 0 was stopped by a signal; kill -CONT lets it go on" in told[0]
+    assert f"process {pids[0]} (state T), in no step" in told[0]
+
+
+def test_a_worker_that_imports_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "slow_to_import.py").write_text("import time\ntime.sleep(1.5)\ndef work(x):\n    return x\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import slow_to_import
+
+    with ParallelExecutor(1) as executor:
+        warmed(executor)
+        with mending() as told:
+            result = Pipeline("slow").add_step(slow_to_import.work, params={"x": 1}).run(executor=executor)
+    assert result["work"] == 1
+    assert "worker 0 has not begun the steps that it was given" in told[0]
+
+
+def test_ready_steps_that_nobody_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of the loop itself: it is told once, and the run goes on when it can."""
+    broken = [True]
+    assign = Dispatch._assign
+    monkeypatch.setattr(Dispatch, "_assign", lambda self, member: not broken and assign(self, member))
+    with ParallelExecutor(2) as executor:
+        broken.clear()
+        warmed(executor)
+        broken.append(True)
+        with mending(broken.clear) as told:
+            assert Pipeline("idle").add_step(abs, params={"x": -1}).run(executor=executor)["abs"] == 1
+    assert len(told) <= 2
+    assert "steps are ready and worker 0 has nothing to do" in told[0]
+    assert "1 ready step, 0 parked steps, 0 running steps, 1 unfinished step" in told[0]
