@@ -6,6 +6,7 @@ Steps that are to be over their time would take a minute; what is to be in time 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import logging
 import math
@@ -15,6 +16,7 @@ import re
 import signal
 import threading
 import time
+from array import array
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +37,8 @@ from flowyml import (
     retry,
     step,
 )
+from flowyml._core import Scheduler
+from flowyml.run import Run, execute
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -224,6 +228,25 @@ def test_policies_see_the_error(executor: Any, tmp_path: Path, policy: Any, atte
     assert (tmp_path / "tries").stat().st_size == attempts
 
 
+def test_a_fallback_stands_in(executor: Any) -> None:
+    pipeline = Pipeline("p").add_step(sleep, "slow", timeout=SHORT, fallback=lambda seconds=0: "instead")
+    result = pipeline.add_step(lambda slow: slow, "reads").run(executor=executor)
+    assert (result["reads"], str(result.step_results["slow"].state)) == ("instead", "success")
+
+
+def test_a_fallback_has_its_own_time(executor: Any) -> None:
+    pipeline = Pipeline("p").add_step(sleep, "slow", timeout=SHORT, fallback=lambda seconds=0: time.sleep(LONG))
+    assert states(pipeline.run(executor=executor)) == {"slow": "timed_out"}
+
+
+def test_what_is_cached_is_what_was_in_time(executor: Any, tmp_path: Path) -> None:
+    pipeline = Pipeline("p", cache_dir=str(tmp_path))
+    pipeline.map(sleep, [0.01, LONG, 0.02], name="m", timeout=SHORT, cache=True)
+    first, second = pipeline.run(executor=executor), pipeline.run(executor=executor)
+    assert [str(item.state) for item in first.step_results["m"].items] == ["success", "timed_out", "success"]
+    assert [str(item.state) for item in second.step_results["m"].items] == ["cached", "timed_out", "cached"]
+
+
 # ---- where a limit comes from --------------------------------------------------------------------------------------
 
 
@@ -331,6 +354,39 @@ def test_no_warning_for_processes(caplog: pytest.LogCaptureFixture) -> None:
     with ParallelExecutor(1) as executor:
         Pipeline("p").add_step(sleep, timeout=SHORT).run(executor=executor)
     assert [record for record in caplog.records if record.levelno == logging.WARNING] == []
+
+
+def with_one_token(pipeline: Pipeline, executor: Any) -> Run:
+    """Return a run of which all steps need the same token."""
+    run = Run(pipeline._planned(pipeline._scope({}, {}, complete=True)), order=executor.order)
+    count = run.plan.graph.node_count
+    classes: list[list[tuple[int, int]]] = [[], [(0, 1)]]
+    run.scheduler = Scheduler(run.plan.graph, limits=array("I", [1]), demands=array("I", [1] * count), classes=classes)
+    run.claim = run.scheduler.claim
+    return run
+
+
+@pytest.mark.parametrize("coroutine", [False, True])
+def test_an_abandoned_step_keeps_its_tokens_until_it_ends(threaded: Any, *, coroutine: bool) -> None:
+    over, seen = threading.Event(), []
+
+    def first() -> None:
+        over.wait(PATIENCE)
+        time.sleep(0.1)
+        seen.append("first has ended")
+
+    async def first_of_a_loop() -> None:
+        while not over.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.01)
+        seen.append("first has ended")
+
+    pipeline = Pipeline("p").add_step(first_of_a_loop if coroutine else first, "first", timeout=SHORT)
+    pipeline.add_step(lambda: seen.append("second begins"), "second", timeout=LONG)
+    threading.Timer(4 * SHORT, over.set).start()
+    result = execute(with_one_token(pipeline, threaded), threaded)
+    assert states(result) == {"first": "timed_out", "second": "success"}
+    assert seen == ["first has ended", "second begins"]
 
 
 def test_a_run_inside_an_abandoned_thread_is_asked_to_end(threaded: Any) -> None:

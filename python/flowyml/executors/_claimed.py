@@ -43,7 +43,7 @@ class Claimed:
     """
 
     __slots__ = (
-        *("_held", "_items", "_limits", "_lock", "_reported", "_thread"),
+        *("_held", "_items", "_keeps", "_limits", "_lock", "_reported", "_thread"),
         *("abandoned", "batch", "end", "report", "waiting"),
     )
 
@@ -53,6 +53,7 @@ class Claimed:
         self._limits = limits
         self._reported = 0
         self._thread = 0
+        self._keeps = False
         self._items: list[int] = []
         self._held: dict[int, Any] | None = None if limits is None else {}
         self.abandoned = False
@@ -71,7 +72,16 @@ class Claimed:
     def call(self, run: Run) -> None:
         """Call the steps in this thread, until nothing is left here."""
         self._thread = threading.get_ident()
-        call_items(run, self, self.report, self._held)
+        try:
+            call_items(run, self, self.report, self._held)
+        finally:
+            self._return_tokens(run)
+
+    def _return_tokens(self, run: Run) -> None:
+        """What a step that was given up has taken of the run's limits comes back now that it has ended."""
+        with self._lock:
+            if self._keeps and self.batch is not None:
+                run.scheduler.return_tokens(self.batch)
 
     def deliver(self, run: Run, *, patience: float = 0.0) -> tuple[int, bool]:
         """Report to the run what is done and was not reported; return how many steps that were, and if one failed.
@@ -156,6 +166,9 @@ class Claimed:
                 return False
             self._deliver(run, self.report.part(self._reported, position))
             self.abandoned = True
+            self._keeps = self.batch.limited
+            if self._keeps:
+                run.scheduler.keep_tokens(self.batch)
             item = self._items[position]
             run.complete(self.batch, position, _expired(item, self._limits.of(item), self.report, position, now))
         if not ask_to_end(self._thread):

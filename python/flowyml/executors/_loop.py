@@ -18,6 +18,7 @@ the run any more.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import threading
 import weakref
@@ -63,9 +64,14 @@ class _Work:
         due: When it is over its time, once it has begun.
         expired: It is.
         left: It did not end then: it is left behind.
+        ended: Its thread has ended, or its coroutine.
+        keeps: What it has taken of the run's limits stays taken until then.
     """
 
-    __slots__ = ("batch", "claimed", "due", "expired", "item", "left", "report", "thread", "worker")
+    __slots__ = (
+        *("batch", "claimed", "due", "ended", "expired", "item"),
+        *("keeps", "left", "report", "thread", "worker"),
+    )
 
     def __init__(self, claimed: Batch) -> None:
         self.batch: Batch | None = claimed
@@ -75,7 +81,7 @@ class _Work:
         self.report = Report()
         self.thread = 0
         self.due = math.inf
-        self.expired = self.left = False
+        self.expired = self.left = self.ended = self.keeps = False
 
 
 class LoopRun:
@@ -208,6 +214,13 @@ class LoopRun:
         if not ask_to_end(work.thread) and work.expired and self._limits is not None:
             self._limits.warn_left_behind(self._run.item_name(work.item), self._limits.of(work.item))
 
+    def _ended(self, work: _Work) -> None:
+        """What a step that was given up has taken comes back now that it has ended."""
+        work.ended = True
+        if work.keeps:
+            self._run.scheduler.return_tokens(work.claimed)
+            self._fill()
+
     # -- steps
 
     async def _step(self, work: _Work) -> None:
@@ -221,12 +234,17 @@ class LoopRun:
             value, error = MISSING, None
         if not work.left:
             self._report(work, value, error)
+        elif not work.thread:
+            self._ended(work)
 
     def _report(self, work: _Work, value: Any, error: BaseException | None) -> None:
         self._free.append(work.worker)
         if self._stopped:
             return
         if work.expired and self._limits is not None:
+            work.keeps = work.claimed.limited and (work.left or bool(work.thread)) and not work.ended
+            if work.keeps:
+                self._run.scheduler.keep_tokens(work.claimed)
             value, error = MISSING, Expired(self._limits.of(work.item))
         self._run.values.raw[work.item] = value
         report = work.report
@@ -241,7 +259,7 @@ class LoopRun:
         if template is None:
             async with self._threads:
                 self._begin_time(work)
-                return await in_thread(lambda: _called(self._run, work), lambda: self._give_up(work), patience=0)
+                return await in_thread(lambda: self._called(work), lambda: self._give_up(work), patience=0)
         self._begin_time(work)
         try:
             return await self._value(template, work.item), None
@@ -249,6 +267,18 @@ class LoopRun:
             if self._stopped:
                 raise
             return MISSING, error
+
+    def _called(self, work: _Work) -> tuple[Any, BaseException | None]:
+        """Call a plain function in a thread beside the loop."""
+        work.thread = threading.get_ident()
+        try:
+            return self._run.call(work.item), None
+        except BaseException as error:  # noqa: BLE001  whatever a step raises is its failure
+            return MISSING, error
+        finally:
+            if work.claimed.limited:
+                with contextlib.suppress(RuntimeError):  # the loop was closed: nobody needs it any more
+                    self._loop.call_soon_threadsafe(self._ended, work)
 
     async def _value(self, template: Template, item: int) -> Any:
         run = self._run
@@ -264,14 +294,6 @@ class LoopRun:
             function = _awaited(template.function)
             self._coroutines[id(template)] = None if function is None else replace(template, function=function)
         return self._coroutines[id(template)]
-
-
-def _called(run: Run, work: _Work) -> tuple[Any, BaseException | None]:
-    work.thread = threading.get_ident()
-    try:
-        return run.call(work.item), None
-    except BaseException as error:  # noqa: BLE001  whatever a step raises is its failure
-        return MISSING, error
 
 
 def _awaited(function: Callable[..., Any]) -> Callable[..., Any] | None:
