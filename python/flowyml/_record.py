@@ -209,6 +209,19 @@ class Record:
             return self.empty_states[node].code in codes
         return any(self.states.find(code, items.start, items.stop) >= 0 for code in codes)
 
+    def queue_seconds(self, item: int) -> float | None:
+        """Return how long an item was ready before it began; `None` if it never did, or if it was tried again."""
+        if self.attempts[item] != 1 or item in self.fallen:
+            return None
+        node, index = self.layout.place_of(item)
+        linked = self.plan.linked.get(node, ())
+        ready = self._began
+        for before in self.plan.graph.dependencies(node):
+            items = self.items_of(before)
+            needed = items[index : index + 1] if before in linked and index is not None else items
+            ready = max(ready, max(self.ends[needed.start : needed.stop], default=0.0))
+        return max(0.0, self.starts[item] - ready)
+
     # -- values
 
     @cached_property

@@ -66,7 +66,7 @@ class Connections:
         undefined: Declared inputs that nothing gives, and the steps that declare them.
         used: Names of run inputs and context values that some step takes.
         special: The forms whose steps have options, by id.
-        linked: The mapped steps whose items wait for the items they are made of.
+        linked: The mapped steps whose items wait for the items they are made of, and the steps of those items.
         has_timeouts: Whether some step has a time limit of its own.
     """
 
@@ -78,7 +78,7 @@ class Connections:
         self.undefined: dict[str, list[int]] = {}
         self.used: set[str] = set()
         self.special: dict[int, Form] = {}
-        self.linked: set[int] = set()
+        self.linked: dict[int, Sequence[int]] = {}
         self.has_timeouts = self._has_joins = False
         self._first, self._assets, self._scope, self._problems = first, assets, scope, problems
 
@@ -115,7 +115,7 @@ class Connections:
 
     def _follow(self, mapped: dict[int, Wired], forms: Sequence[Form], waiting: Collection[int]) -> None:
         """Let mapped steps wait for those whose items theirs are made of: item by item where that can be."""
-        self.linked = item_by_item(mapped, waiting)
+        self.linked = {node: mapped[node].followed for node in item_by_item(mapped, waiting)}
         for node, wired in mapped.items():
             self.edges.add(node, wired.followed, elementwise=node in self.linked)
             if wired.followed and node not in self.linked and forms[node - self._first].options.run_if == "any":

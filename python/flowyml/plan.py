@@ -66,6 +66,7 @@ class Plan:
         special: The forms whose steps have options, by id.
         used: Names of run inputs and context values that some step takes.
         has_timeouts: Whether some step has a time limit of its own.
+        linked: The mapped steps whose items wait for items of other steps, with those steps.
     """
 
     def __init__(self, name: str, columns: Columns, scope: Scope, *, strict: bool = True) -> None:
@@ -85,6 +86,7 @@ class Plan:
         self.templates, self.references = wired.templates, wired.references
         self.used, self.undefined = wired.used, wired.undefined
         self.special, self.has_timeouts = wired.special, wired.has_timeouts
+        self.linked = wired.linked
         self.problems.sentences += unneeded(self.assets, self.namespaces)
         self.graph = self._build_graph(wired, strict=strict)
 

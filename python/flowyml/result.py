@@ -280,6 +280,15 @@ class StepResult:
         return max(0.0, max(record.ends[item] for item in ran) - min(record.starts[item] for item in ran))
 
     @property
+    def queue_seconds(self) -> float | None:
+        """How long it could have begun already, but waited for a worker; of a mapped step, until its first item began.
+
+        `None` if it never began, or if it was tried again: when a retry was due is not kept.
+        """
+        first = min(self._ran(), key=lambda item: self._record.starts[item], default=None)
+        return None if first is None else self._record.queue_seconds(first)
+
+    @property
     def attempts(self) -> int:
         """How often the step was started; of a mapped step, the most for one item."""
         items = self._items

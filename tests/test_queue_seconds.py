@@ -1,0 +1,56 @@
+"""`queue_seconds`: how long a step could have begun already, computed from what a run keeps anyway."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from flowyml import Pipeline
+
+SOME = 0.2
+"""Seconds that a step takes; what waits for it has waited for as long."""
+
+
+def sleep(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+def test_a_step_waits_for_a_worker_not_for_what_it_depends_on() -> None:
+    pipeline = Pipeline("p").add_step(sleep, "first", {"seconds": SOME}).add_step(sleep, "second", {"seconds": SOME})
+    pipeline.add_step(lambda second: second, "reads").add_step(lambda: 1, "ordered", after=["second"])
+    result = pipeline.run()
+    waited = {name: each.queue_seconds for name, each in result.step_results.items()}
+    assert waited["second"] >= SOME
+    assert max(waited["first"], waited["reads"], waited["ordered"]) < waited["second"]
+
+
+def test_on_every_executor(executor: Any) -> None:
+    """Items wait for two workers (the local executor has one)."""
+    result = Pipeline("p").map(sleep, [SOME] * 4, name="m").run(executor=executor)
+    waited = sorted(item.queue_seconds for item in result.step_results["m"].items)
+    assert waited[-1] >= SOME
+    assert result.step_results["m"].queue_seconds == waited[0]
+
+
+def test_items_wait_for_the_items_that_they_are_made_of() -> None:
+    result = Pipeline("p").map(sleep, [0.0, SOME], name="a").map(lambda a: a, over="a", name="b").run()
+    first, second = result.step_results["b"].items
+    assert first.queue_seconds >= SOME > second.queue_seconds
+
+
+def test_where_it_is_not_known() -> None:
+    tries: list[int] = []
+
+    def flaky() -> None:
+        tries.append(1)
+        if len(tries) < 2:
+            raise ValueError
+
+    def fails() -> None:
+        raise ValueError
+
+    pipeline = Pipeline("p").add_step(flaky, retry=1).add_step(fails).add_step(lambda fails: 1, name="never")
+    result = pipeline.map(sleep, [], name="empty").run()
+    assert [result.step_results[name].queue_seconds for name in ("flaky", "never", "empty")] == [None, None, None]
+    assert result.step_results["fails"].queue_seconds is not None
