@@ -87,6 +87,48 @@ EXECUTORS: dict[str, Wrong] = {
         r"ParallelExecutor\(\) got an unknown keyword 'max_worker'; did you mean 'max_workers'",
     ),
     "no time for steps": (lambda: ParallelExecutor(2, timeout=0), ValueError, "timeout must be more than 0 .*got 0;"),
+    "resources of a step as a number": (
+        lambda: step(resources=2)(use),
+        TypeError,
+        "resources of step 'use' must be a mapp",
+    ),
+    "nothing of a resource": (
+        lambda: step(resources={"cpu": 0})(use),
+        ValueError,
+        "step 'use': cpu must be above 0, got 0",
+    ),
+    "a resource as text": (lambda: Step(use, resources={"cpu": "2"}), TypeError, "cpu must be a number, got '2'"),
+    "a resource with a blank": (
+        lambda: Step(use, resources={"a b": 1}),
+        TypeError,
+        "names without blanks as keys, got 'a b'",
+    ),
+    "an unknown unit": (
+        lambda: Step(use, resources={"memory": "4 gigs"}),
+        ValueError,
+        'memory must be an amount of memory like "4GiB"',
+    ),
+    "memory as truth": (
+        lambda: Step(use, resources={"memory": True}),
+        TypeError,
+        "memory must be a number of bytes or a text",
+    ),
+    "totals below nothing": (
+        lambda: ParallelExecutor(resources={"api": -1}),
+        ValueError,
+        "resources: api must be from 0",
+    ),
+    "limits of tags as a list": (
+        lambda: ParallelExecutor(tag_limits=["db"]),
+        TypeError,
+        "tag_limits must be a mapping",
+    ),
+    "no step with a tag": (
+        lambda: ParallelExecutor(tag_limits={"db": 0}),
+        ValueError,
+        "'db' must be at least 1, got 0",
+    ),
+    "half a step with a tag": (lambda: ParallelExecutor(tag_limits={"db": 0.5}), TypeError, "tags to whole numbers"),
     "time for steps as text": (lambda: ParallelExecutor(timeout="5"), TypeError, "seconds or a timedelta, got str '5'"),
     "a memory limit of nothing": (lambda: ParallelExecutor(memory_limit=0), ValueError, "more than 0 bytes, got 0"),
     "a memory limit in words": (

@@ -141,11 +141,9 @@ def distributed(workers: int, timeout: float | None) -> Iterator[Run]:
     """A local cluster of processes with one thread each."""
     import logging
 
-    from dask import config
     from distributed import Client, LocalCluster
 
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    config.set({"distributed.scheduler.allowed-failures": 0})
     with LocalCluster(workers, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
         yield lambda tasks: gathered([client.submit(f, *a, pure=False, retries=0).result for f, a in tasks])
 

@@ -41,6 +41,8 @@ def main() -> int:
     parser.add_argument("--pool", action="append", choices=POOLS, help="only this one (may be given again)")
     parser.add_argument("--case", action="append", choices=CASES, help="only this one (may be given again)")
     options = parser.parse_args()
+    # A shell that starts this in the background has it ignored, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     verdicts: dict[str, dict[str, str]] = {}
     for pool in options.pool or POOLS:
         version = _version(pool)

@@ -13,6 +13,7 @@ from flowyml.breakers import checked_breaker
 from flowyml.cache_modes import CODE, checked_cache, checked_ttl
 from flowyml.conditions import Guards, checked_condition, checked_run_if, checked_skip
 from flowyml.fallbacks import check_fits, checked_fallback, checked_fallback_on, checked_handler
+from flowyml.resources import checked_resources
 from flowyml.retries import checked_retry, is_one_of
 from flowyml.tags import checked_tags
 from flowyml.timeouts import checked_timeout
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from flowyml.breakers import CircuitBreaker
     from flowyml.cache_modes import CacheMode
     from flowyml.conditions import Guard
+    from flowyml.resources import Tokens
     from flowyml.retries import RetryConfig
     from flowyml.signatures import Signature
 
@@ -45,6 +47,7 @@ class Options:
         execution_group: The name of a group of steps; nothing follows from it.
         cache: What the key of its cached value is made of.
         cache_ttl: How many seconds a cached value may be used.
+        resources: What it takes of an executor's resources while it runs.
         decorated: What `@when` and `@unless` say, in the order in which it is asked, before the two others.
     """
 
@@ -61,6 +64,7 @@ class Options:
     execution_group: str | None = None
     cache: CacheMode | None = None
     cache_ttl: float | None = None
+    resources: Tokens = ()
     decorated: tuple[Guard, ...] = ()
 
     @property
@@ -130,5 +134,6 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "tags": checked_tags,
     "cache": checked_cache,
     "cache_ttl": checked_ttl,
+    "resources": checked_resources,
 }
 OPTION_NAMES = tuple(_CHECKS)

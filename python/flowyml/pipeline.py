@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from flowyml.forms import Columns
     from flowyml.handles import Handle
     from flowyml.over import Lists
+    from flowyml.resources import Resources
     from flowyml.result import PipelineResult
     from flowyml.retries import RetryConfig
     from flowyml.steps import Named, Reads
@@ -161,6 +162,7 @@ class Pipeline:
         tags: Tags | None = None,
         cache: bool | str | Callable[..., str] | None = None,
         cache_ttl: float | timedelta | None = None,
+        resources: Resources | None = None,
         **unknown: object,
     ) -> Pipeline:
         """Add a step; one function may be added any number of times under different names.
@@ -184,6 +186,7 @@ class Pipeline:
             tags: Words that it can be chosen by, instead of the step's own.
             cache: Whether its value is stored, and what its key is made of, instead of the step's own (see `Step`).
             cache_ttl: How many seconds a stored value may be used, instead of the step's own.
+            resources: What it takes of an executor's resources, instead of the step's own.
             **unknown: Nothing else is known; a misspelled keyword gets an error with the nearest one.
 
         Returns:
@@ -201,7 +204,7 @@ class Pipeline:
             if params is not None:
                 params = params if type(params) is dict else checked_params(params, step)
                 keys, row = tuple(params), tuple(params.values())
-            behind = timeout, fallback, fallback_on, on_failure, circuit_breaker, tags, cache, cache_ttl
+            behind = timeout, fallback, fallback_on, on_failure, circuit_breaker, tags, cache, cache_ttl, resources
             options = retry, condition, skip_if, run_if, *behind
             alike = outputs is None and after is None and options == NO_VALUES
             if inputs is not None:
@@ -250,6 +253,7 @@ class Pipeline:
         tags: Tags | None = None,
         cache: bool | str | Callable[..., str] | None = None,
         cache_ttl: float | timedelta | None = None,
+        resources: Resources | None = None,
         **unknown: object,
     ) -> Pipeline:
         """Add one step that runs once for each item: a fan-out of any size as one node of the graph.
@@ -281,6 +285,7 @@ class Pipeline:
             tags: Words that the step can be chosen by.
             cache: Whether the value of each item is stored, and what its key is made of.
             cache_ttl: How many seconds a stored value may be used.
+            resources: What an item takes of an executor's resources.
             **unknown: Nothing else is known.
 
         Returns:
@@ -303,7 +308,7 @@ class Pipeline:
                 raise TypeError(unknown_keywords("map()", unknown, ("items", "over", "combine", *_STEP_KEYWORDS)))
             frame = sys._getframe(1)  # noqa: SLF001
             place = Place(frame.f_code, frame.f_lasti)
-            behind = timeout, fallback, fallback_on, on_failure, circuit_breaker, tags, cache, cache_ttl
+            behind = timeout, fallback, fallback_on, on_failure, circuit_breaker, tags, cache, cache_ttl, resources
             options = retry, condition, skip_if, run_if, *behind
             form = self._added.form(step, params, place, inputs=inputs, outputs=outputs, after=after, options=options)
             if len(form.outputs) > 1:
@@ -764,7 +769,8 @@ class Pipeline:
             from flowyml.explain import log_sources
 
             log_sources(plan, scope)
-        run = Run(plan, order=executor.order, run_id=run_id, seed=checked_seed(seed), **options)
+        options |= {"order": executor.order, "capacity": executor.capacity}
+        run = Run(plan, run_id=run_id, seed=checked_seed(seed), **options)
         if self._cache is not None and plan.has_caching and not only_look:
             from flowyml.caching import attach
 
@@ -812,7 +818,8 @@ class Pipeline:
         """Run without inputs, and leave it to the caller to tell what failed."""
         refuse_if_loading()
         plan = self._planned(self._scope({}, {}, complete=True), stacklevel=4)
-        return execute(Run(plan, order=executor.order, fail_fast=fail_fast), executor, quiet=True)
+        run = Run(plan, order=executor.order, capacity=executor.capacity, fail_fast=fail_fast)
+        return execute(run, executor, quiet=True)
 
     def _scope(self, inputs: Mapping[str, Any], context: Mapping[str, Any], *, complete: bool) -> Scope:
         return Scope(inputs, self.context.inherit(**context), complete, context.keys())

@@ -25,7 +25,7 @@ from flowyml.namespaces import enter, unneeded
 from flowyml.store.values import nodes_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from flowyml.connections import Edges
     from flowyml.forms import Columns, Form
@@ -124,6 +124,19 @@ class Plan:
         """Go through all assets in add order."""
         for node in range(len(self.forms)):
             yield from self.assets_of(node)
+
+    def refuse(self, found: Iterable[tuple[int, str]]) -> None:
+        """Raise what is wrong with steps beside their wiring, if there is anything.
+
+        Args:
+            found: Steps, and what is wrong in words that follow the step's name.
+
+        Raises:
+            PipelineValidationError: With all of it.
+        """
+        for node, problem in found:
+            self.problems.add(node, [problem])
+        self.problems.raise_all(self.name)
 
     def _build_graph(self, wired: Connections, *, strict: bool) -> Graph:
         edges, joins = wired.edges, wired.joins(self.forms)

@@ -38,6 +38,7 @@ from flowyml.errors import ExecutorError, RunInterrupted, StepTimeoutError, Valu
 from flowyml.events import Events
 from flowyml.expansion import Expansion
 from flowyml.fallbacks import Fallback
+from flowyml.resources import budget
 from flowyml.result import PipelineResult
 from flowyml.state import FAILED, SKIPPED, STATES, SUCCESS, TIMED_OUT
 from flowyml.store.values import Values, split_outputs
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from flowyml.pipeline import Pipeline
     from flowyml.plan import Plan
     from flowyml.recall import Recall
+    from flowyml.resources import Capacity
     from flowyml.templates import Template
 
     class Reported(Protocol):
@@ -114,6 +116,7 @@ class Run:
         fail_fast: bool = False,
         run_id: str | None = None,
         seed: int | None = None,
+        capacity: Capacity | None = None,
     ) -> None:
         """Prepare the run; nothing starts."""
         mask = _keep_mask(plan, keep)
@@ -130,7 +133,8 @@ class Run:
         self.interrupted = False
         self.dry = False
         self.default_timeout = math.inf
-        self.scheduler = Scheduler(plan.graph, order=order, keep=mask)
+        limits = _limits(plan, capacity)
+        self.scheduler = Scheduler(plan.graph, order=order, keep=mask, **limits)
         self.claim: Callable[..., Batch | None] = self.scheduler.claim
         self._fallbacks: dict[int, Template] = {}
         options = [form.options for form in plan.special.values()]
@@ -528,6 +532,20 @@ def _note_fallback(error: BaseException, first: BaseException) -> None:
     """Say in the exception of a fallback what it stood in for; it may be the same one again."""
     if error is not first:
         error.add_note(f"raised by the fallback, which stood in for: {error_line(first)}")
+
+
+def _limits(plan: Plan, capacity: Capacity | None) -> dict[str, Any]:
+    """Return what running steps may take together, as the core takes it.
+
+    Raises:
+        PipelineValidationError: If some step needs more than there is.
+    """
+    if not plan.special:
+        return {}
+    found: list[tuple[int, str]] = []
+    limits = budget([form.options for form in plan.forms], capacity, {}, found)
+    plan.refuse(found)
+    return {} if limits is None else limits._asdict()
 
 
 def _keep_mask(plan: Plan, keep: str | Sequence[str]) -> bytes | None:

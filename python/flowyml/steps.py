@@ -21,6 +21,7 @@ from flowyml.conditions import MARK
 from flowyml.fallbacks import MARK as FALLBACK
 from flowyml.handles import asset_of, only_asset, step_of
 from flowyml.options import NO_OPTIONS, OPTION_NAMES, Options
+from flowyml.resources import in_units
 from flowyml.signatures import Signature
 from flowyml.tags import checked_group, warn_group
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from flowyml.breakers import CircuitBreaker
     from flowyml.conditions import Guard
+    from flowyml.resources import Resources
     from flowyml.retries import RetryConfig
     from flowyml.tags import Tags
 
@@ -73,6 +75,7 @@ class Step(Generic[P, R_co]):
         on_failure: A function that is called with the exception, or with it and the `StepResult`, in the thread that
             called `run()`, when the step has failed for good, also if a fallback stands in.
         circuit_breaker: A `CircuitBreaker`: the step fails at once while what it calls keeps failing.
+        resources: What it takes while it runs of what a `ParallelExecutor` has: {"cpu": 2, "memory": "4GiB", "api": 1}.
         tags: Words by which `run(targets=["tag:..."])` chooses steps; a mapping gives them values.
         cache: `True` or "code_hash": its value is stored, and taken from there as long as its code and all that it
             reads are the same; "input_hash": whatever its code is; a function `(step, inputs, context) -> str`: as long
@@ -114,10 +117,11 @@ class Step(Generic[P, R_co]):
         tags: Tags | None = None,
         cache: bool | str | Callable[..., str] | None = None,
         cache_ttl: float | timedelta | None = None,
+        resources: Resources | None = None,
     ) -> None:
         """Check the function and keep what was said about it."""
         func = checked_function(func)
-        behind = fallback, fallback_on, on_failure, circuit_breaker, tags, cache, cache_ttl
+        behind = fallback, fallback_on, on_failure, circuit_breaker, tags, cache, cache_ttl, resources
         given = (retry, condition, skip_if, timeout, *behind)
         options, marked = NO_OPTIONS, bool(getattr(func, "__dict__", None))
         if marked or run_if != "all" or given != _NONE_GIVEN:
@@ -236,6 +240,11 @@ class Step(Generic[P, R_co]):
         return dict(self.options.tags or {})
 
     @property
+    def resources(self) -> dict[str, float]:
+        """What it takes of an executor's resources while it runs: numbers by name, of "memory" bytes."""
+        return in_units(self.options.resources)
+
+    @property
     def execution_group(self) -> str | None:
         """The group that it was said to be in."""
         return self.options.execution_group
@@ -274,7 +283,7 @@ class Step(Generic[P, R_co]):
 
 _GIVEN = (
     *("retry", "condition", "skip_if", "timeout", "fallback", "fallback_on", "on_failure", "circuit_breaker"),
-    *("tags", "cache", "cache_ttl"),
+    *("tags", "cache", "cache_ttl", "resources"),
 )
 _NONE_GIVEN = (None,) * len(_GIVEN)
 
@@ -331,6 +340,7 @@ def step(
     on_failure: Callable[..., Any] | None = None,
     circuit_breaker: CircuitBreaker | None = None,
     tags: Tags | None = None,
+    resources: Resources | None = None,
     execution_group: str | None = None,
     pipeline: str | None = None,
     register: bool = True,
@@ -354,6 +364,7 @@ def step(
     on_failure: Callable[..., Any] | None = None,
     circuit_breaker: CircuitBreaker | None = None,
     tags: Tags | None = None,
+    resources: Resources | None = None,
     execution_group: str | None = None,
     pipeline: str | None = None,
     register: bool = True,
@@ -378,6 +389,7 @@ def step(
         on_failure: What is told of its failure.
         circuit_breaker: What refuses it while it keeps failing.
         tags: Words that it can be chosen by.
+        resources: What it takes of an executor's resources.
         execution_group: The name of a group for `Pipeline.step_groups`. Where steps run is the executor's decision,
             which a warning says.
         pipeline: The pipeline that finds the step with `Pipeline(auto_discover=True)`; by default all do.
@@ -403,7 +415,7 @@ def step(
         options: dict[str, Any] = {"retry": retry, "condition": condition, "skip_if": skip_if, "run_if": run_if}
         options |= {"fallback": fallback, "fallback_on": fallback_on, "on_failure": on_failure}
         options |= {"circuit_breaker": circuit_breaker, "timeout": timeout, "tags": tags}
-        options |= {"cache": cache, "cache_ttl": cache_ttl}
+        options |= {"cache": cache, "cache_ttl": cache_ttl, "resources": resources}
         with own_frames_hidden:
             made = Step(func, name=name, inputs=inputs, outputs=outputs, **options)
             if execution_group is not None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from flowyml.resources import Capacity
     from flowyml.run import Run
 
 
@@ -22,6 +23,7 @@ class Executor(ABC):
 
     Attributes:
         order: Which of the ready steps goes first: as they were added, or by critical path and then as they were added.
+        capacity: What its steps may take together (see `resources.py`); `None` where one step runs at a time.
 
     >>> from flowyml import Executor, LocalExecutor, Pipeline
     >>> class Announced(Executor):
@@ -34,6 +36,7 @@ class Executor(ABC):
     """
 
     order: ClassVar[Literal["critical_path", "add"]] = "critical_path"
+    capacity: Capacity | None = None
 
     @property
     def keeps_encoded(self) -> bool:

@@ -9,18 +9,21 @@ from typing import TYPE_CHECKING, Any, Literal
 from flowyml._words import nearest, unknown_keywords
 from flowyml.executors._cpus import default_workers
 from flowyml.executors._threads import Team, works_for
+from flowyml.executors._totals import detected
 from flowyml.executors.contract import Executor
 from flowyml.executors.local import LocalExecutor
+from flowyml.resources import Capacity, checked_tag_limits, checked_totals
 from flowyml.sizes import checked_size
 from flowyml.timeouts import checked_seconds
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import timedelta
 
     from flowyml.run import Run
 
 BACKENDS = ("process", "thread", "async")
-_LIMITS = ("timeout", "memory_limit", "max_tasks_per_worker")
+_LIMITS = ("timeout", "resources", "tag_limits", "memory_limit", "max_tasks_per_worker")
 _KEYWORDS = ("max_workers", "backend", *_LIMITS)
 # How many coroutines are under way at once by default: as many connections as HTTP clients open by default.
 _COROUTINES = 100
@@ -39,6 +42,9 @@ class ParallelExecutor(Executor):
         backend: "process", "thread", or "async": coroutine functions run concurrently in one event loop, plain
             functions in threads beside it, 32 at the most.
         timeout: Seconds (or a `timedelta`) that a step without a `timeout` of its own may take.
+        resources: What steps that declare `resources` may take together: numbers by name, "memory" in bytes or as a
+            text ("16GiB"). CPUs, GPUs (CUDA devices) and memory are detected where they are not given.
+        tag_limits: How many steps with a tag may run at once, by tag.
         memory_limit: What each worker process may have for itself, in bytes or as a text like "4GiB": the step that
             takes it above that fails with a `MemoryLimitError`.
         max_tasks_per_worker: After how many steps a worker process is replaced, where steps leak what they use.
@@ -48,8 +54,8 @@ class ParallelExecutor(Executor):
     executor it runs on itself runs it inline.
 
     Raises:
-        ValueError: For `max_workers` below 1, an unknown backend, a limit that is not above 0, or one of worker
-            processes with another backend.
+        ValueError: For `max_workers` below 1, an unknown backend, a limit that is not above 0, a negative total, or a
+            limit of worker processes with another backend.
         TypeError: For an unknown keyword or a `max_workers` that is no whole number.
 
     >>> from flowyml import ParallelExecutor, Pipeline
@@ -64,6 +70,8 @@ class ParallelExecutor(Executor):
         backend: Literal["process", "thread", "async"] = "process",
         *,
         timeout: float | timedelta | None = None,
+        resources: Mapping[str, float | str] | None = None,
+        tag_limits: Mapping[str, int] | None = None,
         memory_limit: int | str | None = None,
         max_tasks_per_worker: int | None = None,
         **unknown: object,
@@ -76,6 +84,9 @@ class ParallelExecutor(Executor):
         self.timeout: float | None = None if timeout is None else checked_seconds("timeout", timeout)
         self.memory_limit: int | None = None if memory_limit is None else checked_size("memory_limit", memory_limit)
         self.max_tasks_per_worker: int | None = checked_tasks(max_tasks_per_worker)
+        self.resources: dict[str, float | str] | None = None if resources is None else dict(resources)
+        self.tag_limits: dict[str, int] | None = checked_tag_limits(tag_limits) or None
+        self._totals = checked_totals("resources", resources)
         self._refuse_without_processes()
         self._pid = os.getpid()
         self._turn = threading.RLock()
@@ -87,6 +98,11 @@ class ParallelExecutor(Executor):
     def keeps_encoded(self) -> bool:
         """Whether a run that it executes now keeps its values encoded; see `Executor`."""
         return self.backend == "process" and not self._is_mine()
+
+    @property
+    def capacity(self) -> Capacity:  # type: ignore[override]
+        """What its steps may take together: what was given, and what this machine has."""
+        return Capacity({**checked_totals("detected", detected()), **self._totals}, self.tag_limits or {})
 
     def execute(self, run: Run) -> None:
         """Run all steps of a run on the workers; see `Executor.execute`."""
