@@ -20,8 +20,12 @@ from collections import Counter
 from contextlib import nullcontext
 from pathlib import Path
 from pydoc_data.topics import topics
+from typing import TYPE_CHECKING
 
 from flowyml import LocalExecutor, ParallelExecutor, Pipeline, context, step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @step
@@ -37,8 +41,8 @@ def count(path: Path) -> Counter[str]:
 
 
 @step
-def total(count: list[Counter[str]]) -> Counter[str]:
-    """Add up the counts of all files."""
+def total(count: Iterator[Counter[str]]) -> Counter[str]:
+    """Add up the counts of all files: an `Iterator` hands them over one at a time, and holds none of them."""
     words: Counter[str] = Counter()
     for each in count:
         words.update(each)
