@@ -100,7 +100,10 @@ def __getattr__(name: str) -> Any:
         return _version()
     module = _HOME_OF.get(name)
     if module is None:
-        raise AttributeError(f"module 'flowyml' has no attribute {name!r}")
+        from flowyml._words import nearest
+
+        hint = "" if name.startswith("_") else nearest(name, __all__)
+        raise AttributeError(f"module 'flowyml' has no attribute {name!r}{hint}")
     value = globals()[name] = getattr(importlib.import_module(module), name)
     return value
 

@@ -12,17 +12,21 @@ FLOWYML_TRACEBACK=full in the environment nothing is hidden. All of this happens
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from contextlib import suppress
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from flowyml._short import short
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import FrameType, TracebackType
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _HOME: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep  # noqa: PTH100, PTH120  a prefix of co_filename
 _LIBRARY: Final = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120
@@ -103,6 +107,17 @@ class _OwnFramesHidden:
 
 
 own_frames_hidden: Final = _OwnFramesHidden()
+
+
+def leaves_no_frames(func: Callable[P, R]) -> Callable[P, R]:
+    """Let a public function raise in `with own_frames_hidden:`; for those that are called seldom."""
+
+    @functools.wraps(func)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        with own_frames_hidden:
+            return func(*args, **kwargs)
+
+    return call
 
 
 def _everything_asked_for() -> bool:

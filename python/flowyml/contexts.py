@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from flowyml._frames import own_frames_hidden
 from flowyml._words import nearest
 
 
@@ -37,7 +38,8 @@ class Context(Mapping[str, Any]):
         try:
             return self._values[name]
         except KeyError:
-            raise KeyError(f"the context has no value {name!r}{nearest(name, self._values)}") from None
+            with own_frames_hidden:
+                raise KeyError(f"the context has no value {name!r}{nearest(name, self._values)}") from None
 
     def __getattr__(self, name: str) -> Any:
         """Return a value as an attribute."""
@@ -46,7 +48,8 @@ class Context(Mapping[str, Any]):
         try:
             return self[name]
         except KeyError as error:
-            raise AttributeError(error.args[0]) from None
+            with own_frames_hidden:
+                raise AttributeError(error.args[0]) from None
 
     def __contains__(self, name: object) -> bool:
         """Tell whether there is a value of that name."""

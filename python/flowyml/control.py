@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flowyml._frames import leaves_no_frames
 from flowyml._words import listed, nearest
 from flowyml.conditions import Guard, checked_predicate
 from flowyml.errors import StepNotRunError
@@ -320,6 +321,7 @@ class If(Branching):
     kind = "if"
     exact = False
 
+    @leaves_no_frames
     def __init__(
         self,
         condition: Callable[[Any], Any],
@@ -336,10 +338,12 @@ class If(Branching):
             if step is not None:
                 self._set(answer, step)
 
+    @leaves_no_frames
     def then(self, step: Callable[..., Any]) -> If:
         """Say which step runs if the answer is true."""
         return self._set(answer=True, step=step)
 
+    @leaves_no_frames
     def else_(self, step: Callable[..., Any]) -> If:
         """Say which step runs if it is not."""
         return self._set(answer=False, step=step)
@@ -379,6 +383,7 @@ class Switch(Branching):
     kind = "switch"
     exact = True
 
+    @leaves_no_frames
     def __init__(
         self, selector: Callable[[Any], Any], *, after: Named | Sequence[Named] | None = None, name: str | None = None
     ) -> None:
@@ -387,6 +392,7 @@ class Switch(Branching):
         self._cases: list[tuple[Any, Step[..., Any]]] = []
         self._default: Step[..., Any] | None = None
 
+    @leaves_no_frames
     def case(self, value: Any, step: Callable[..., Any]) -> Switch:
         """Say which step runs for a value."""
         if any(value == other for other, _ in self._cases):
@@ -394,6 +400,7 @@ class Switch(Branching):
         self._cases.append((value, as_step(step)))
         return self
 
+    @leaves_no_frames
     def default(self, step: Callable[..., Any]) -> Switch:
         """Say which step runs for any other value."""
         if self._default is not None:

@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from flowyml._drawing import picture_of
+from flowyml._frames import leaves_no_frames
 from flowyml._order import add_order
 from flowyml._words import counted, listed, nearest
 from flowyml.errors import CycleError
@@ -158,6 +159,7 @@ class DAG:
         """
         return self._plan.problems.told(), [*self._needs(), *self._dead()]
 
+    @leaves_no_frames
     def explain(self, name: str) -> Explanation:
         """Say where a step's arguments come from; see `Pipeline.explain`."""
         plan, node = self._plan, self._explained(name)
@@ -177,6 +179,7 @@ class DAG:
 
     # -- pictures
 
+    @leaves_no_frames
     def visualize(self, format: Literal["text", "mermaid", "dot", "svg"] = "text") -> str:  # noqa: A002
         """Return the graph as text of one of four formats.
 
@@ -368,6 +371,7 @@ class _ByStep(_View[T]):
 
     __slots__ = ()
 
+    @leaves_no_frames
     def __getitem__(self, name: str) -> T:
         return self._make(_number(self._plan, name))
 
@@ -389,6 +393,7 @@ class _Producers(Mapping[str, str]):
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
 
+    @leaves_no_frames
     def __getitem__(self, asset: str) -> str:
         found = self._plan.assets.find(asset)
         if found is None:
@@ -410,6 +415,7 @@ class _Consumers(_View["AbstractSet[str]"]):
 
     __slots__ = ()
 
+    @leaves_no_frames
     def __getitem__(self, asset: str) -> AbstractSet[str]:
         if asset not in self:
             raise KeyError(f"no step produces or reads {asset!r}{nearest(str(asset), self)}")

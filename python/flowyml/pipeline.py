@@ -24,7 +24,7 @@ from flowyml._arguments import (
     shape_of,
     warn_out_of_scope,
 )
-from flowyml._frames import hide_own_frames, own_frames_hidden
+from flowyml._frames import hide_own_frames, leaves_no_frames, own_frames_hidden
 from flowyml._loading import refuse_if_loading
 from flowyml._words import counted, nearest, unknown_keywords
 from flowyml.control import Branching
@@ -466,6 +466,7 @@ class Pipeline:
             self._seen = len(self), DAG(self._planned(scope, strict=False), scope)
         return self._seen[1]
 
+    @leaves_no_frames
     def visualize(self, format: Literal["text", "mermaid", "dot", "svg"] = "text") -> str:  # noqa: A002
         """Return the graph as text; see `DAG.visualize`.
 
@@ -484,6 +485,7 @@ class Pipeline:
         """
         return self.dag.visualize(format)
 
+    @leaves_no_frames
     def explain(self, name: str) -> Explanation:
         """Say where each argument of a step would come from, what it waits for and what waits for it.
 
@@ -541,6 +543,7 @@ class Pipeline:
         """The steps in add order; a step that was added twice stands there twice."""
         return [form.step for form in self._added.forms]
 
+    @leaves_no_frames
     def __getitem__(self, name: str) -> Handle:
         """Return the name of a step or asset that was added, checked; it stands wherever a step names one.
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from flowyml._frames import leaves_no_frames
 from flowyml.errors import CircuitOpenError
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class ExponentialBackoff:
     multiplier: float
     jitter: bool
 
+    @leaves_no_frames
     def __init__(
         self,
         initial: float = 1.0,
@@ -114,6 +116,7 @@ class RetryConfig:
     on: tuple[type[BaseException], ...]
     not_on: tuple[type[BaseException], ...]
 
+    @leaves_no_frames
     def __init__(
         self,
         max_attempts: int = 3,

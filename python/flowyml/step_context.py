@@ -18,6 +18,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from flowyml._frames import leaves_no_frames
 from flowyml.conditions import Guarded
 from flowyml.errors import FlowymlError
 from flowyml.fallbacks import Fallback
@@ -99,6 +100,7 @@ def telling(teller: Teller) -> Iterator[None]:
         _teller.reset(token)
 
 
+@leaves_no_frames
 def get_context() -> StepContext:
     """Return what is known about the step that calls this: run, step, attempt, parameters, a logger.
 

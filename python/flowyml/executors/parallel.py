@@ -6,6 +6,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any, Literal
 
+from flowyml._frames import leaves_no_frames
 from flowyml._words import nearest, unknown_keywords
 from flowyml.executors._cpus import default_workers
 from flowyml.executors._threads import Team, works_for
@@ -64,6 +65,7 @@ class ParallelExecutor(Executor):
     [1, 2]
     """
 
+    @leaves_no_frames
     def __init__(
         self,
         max_workers: int | None = None,
