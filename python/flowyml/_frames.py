@@ -135,10 +135,12 @@ def _linked(error: BaseException) -> Iterator[BaseException]:
 
 
 def _is_deliberate(trace: TracebackType) -> bool:
-    """Tell whether a `raise` statement raised it."""
+    """Tell whether a `raise` statement of ours raised it."""
+    last = _last(trace)
+    if not is_own(last.tb_frame.f_code.co_filename):
+        return False
     from opcode import opmap
 
-    last = _last(trace)
     code = last.tb_frame.f_code.co_code
     return last.tb_lasti < len(code) and code[last.tb_lasti] == opmap["RAISE_VARARGS"]
 
