@@ -33,12 +33,16 @@ PUBLIC = {
     "Switch",
     "unless",
     "when",
+    # fan-out
+    "MapTask",
+    "map_task",
     # running
     "Executor",
     "LocalExecutor",
     "ParallelExecutor",
     "parallel_map",
     # results
+    "MapTaskResult",
     "PipelineResult",
     "StepResult",
     "StepState",
@@ -50,6 +54,7 @@ PUBLIC = {
     "ExecutorError",
     "FanOutError",
     "FlowymlError",
+    "MapTaskError",
     "MemoryLimitError",
     "OutputMismatchError",
     "PipelineValidationError",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from flowyml.errors import ExecutorError as ExecutorError
     from flowyml.errors import FanOutError as FanOutError
     from flowyml.errors import FlowymlError as FlowymlError
+    from flowyml.errors import MapTaskError as MapTaskError
     from flowyml.errors import MemoryLimitError as MemoryLimitError
     from flowyml.errors import OutputMismatchError as OutputMismatchError
     from flowyml.errors import PipelineValidationError as PipelineValidationError
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from flowyml.executors.local import LocalExecutor as LocalExecutor
     from flowyml.executors.parallel import ParallelExecutor as ParallelExecutor
     from flowyml.fallbacks import on_failure as on_failure
+    from flowyml.map_tasks import MapTask as MapTask
+    from flowyml.map_tasks import map_task as map_task
     from flowyml.pipeline import Pipeline as Pipeline
     from flowyml.result import PipelineResult as PipelineResult
     from flowyml.result import StepResult as StepResult
@@ -49,6 +52,7 @@ if TYPE_CHECKING:
     from flowyml.steps import step as step
     from flowyml.store.cache import CacheStore as CacheStore
     from flowyml.sub_pipelines import sub_pipeline as sub_pipeline
+    from flowyml.tasks import MapTaskResult as MapTaskResult
     from flowyml.utils.parallel import parallel_map as parallel_map
 
 _HOMES = {
@@ -62,6 +66,7 @@ _HOMES = {
         "ExecutorError",
         "FanOutError",
         "FlowymlError",
+        "MapTaskError",
         "MemoryLimitError",
         "OutputMismatchError",
         "PipelineValidationError",
@@ -79,12 +84,14 @@ _HOMES = {
     "flowyml.executors.local": ("LocalExecutor",),
     "flowyml.executors.parallel": ("ParallelExecutor",),
     "flowyml.fallbacks": ("on_failure",),
+    "flowyml.map_tasks": ("MapTask", "map_task"),
     "flowyml.pipeline": ("Pipeline",),
     "flowyml.result": ("PipelineResult", "StepResult"),
     "flowyml.retries": ("ExponentialBackoff", "RetryConfig", "retry"),
     "flowyml.state": ("StepState",),
     "flowyml.step_context": ("get_context",),
     "flowyml.steps": ("Step", "step"),
+    "flowyml.tasks": ("MapTaskResult",),
     "flowyml.sub_pipelines": ("sub_pipeline",),
     "flowyml.store.cache": ("CacheStore",),
     "flowyml.utils.parallel": ("parallel_map",),

@@ -21,6 +21,7 @@ from flowyml.forms import Columns, Form, Place
 from flowyml.handles import Handle
 from flowyml.namespaces import inlined
 from flowyml.options import OPTION_NAMES
+from flowyml.over import Over, over_of_task
 from flowyml.registry import pipelines, registered
 from flowyml.steps import Step, as_step, checked_after, checked_inputs, checked_outputs, checked_text
 from flowyml.sub_pipelines import SubPipeline
@@ -139,12 +140,14 @@ class Added:
         outputs: Any = None,
         after: Any = None,
         options: tuple[Any, ...] = NO_VALUES,
+        mapped: bool = False,
     ) -> Form:
+        """Make a form; `mapped` says that the caller tells what it runs over, else a map task does."""
         known = self.known_step(step)
         own = known.options.but(known.name, dict(zip(OPTION_NAMES, options, strict=True)))
         if own is not known.options:
             own.check_fallback(known.signature, known.name)
-        return Form(
+        form = Form(
             step=known,
             keys=() if params is None else tuple(checked_params(params, known)),
             place=place,
@@ -153,6 +156,9 @@ class Added:
             after=checked_after(after, known.name),
             options=own,
         )
+        if known.terms is not None and not (mapped and (inputs is not None or known.inputs is None)):
+            _spread(form, params or {})
+        return form
 
     def handle(self, name: Any) -> Handle:
         """Return a name as a handle.
@@ -222,6 +228,25 @@ class Added:
         self.rows, self.reads = list(self.rows), list(self.reads)
         self.namespaces = list(self.namespaces)
         self._lent = False
+
+
+def _spread(form: Form, params: Mapping[str, Any]) -> None:
+    """Let a map task run over its input, which then is none of the inputs that all items read."""
+    column, form.inputs = over_of_task(form.step.signature.names, form.inputs, params, form.step.name)
+    form.over = Over((column,), terms=form.step.terms)
+    if not isinstance(column.source, str):
+        form.keys = tuple(key for key in form.keys if key != column.parameter)
+    check_mapped(form)
+
+
+def check_mapped(form: Form) -> None:
+    """Check the outputs of a mapped step.
+
+    Raises:
+        ValueError: If there are several.
+    """
+    if len(form.outputs) > 1:
+        raise ValueError(f"a mapped step has one output, the list of its results; got outputs={list(form.outputs)}")
 
 
 def _name_of(form: Form) -> str:

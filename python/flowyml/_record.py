@@ -23,15 +23,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from flowyml._frames import hide_own_frames
 from flowyml._traceback import message_text
 from flowyml._words import counted, cut, nearest
-from flowyml.errors import StepNotRunError
+from flowyml.errors import MapTaskError, StepNotRunError
 from flowyml.state import CODES, STATES, StepState
 from flowyml.store.values import MISSING, Outputs
+from flowyml.tasks import NOT_RUN, MapTaskResult
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from flowyml.plan import Plan
     from flowyml.run import Run
+    from flowyml.tasks import Terms
 
 _UPSTREAM_FAILED = CODES[StepState.UPSTREAM_FAILED]
 _ITEM = re.compile(r"(?P<step>.+)\[(?P<index>0|[1-9][0-9]{0,18})\]", re.DOTALL)
@@ -69,6 +72,8 @@ class Record:
 
     Attributes:
         empty_states: The states of mapped steps without items.
+        tasks: The terms of map tasks.
+        forgiven: Map tasks that are a success although items failed, and how many did.
     """
 
     def __init__(self, run: Run) -> None:
@@ -90,6 +95,8 @@ class Record:
             node: StepState.WAITING if run.dry else STATES[scheduler.node_state(node)]
             for node in self.layout.empty_nodes()
         }
+        self.tasks: Mapping[int, Terms] = run.tasks.terms
+        self.forgiven: Mapping[int, int] = run.tasks.forgiven(self.states)
 
     # -- items and steps
 
@@ -137,7 +144,8 @@ class Record:
     def has_trouble(self) -> bool:
         """Tell whether some item ended in another state than success, cached or skipped."""
         fine = (StepState.SUCCESS, StepState.CACHED, StepState.SKIPPED)
-        return sum(self.states.count(state.code) for state in fine) != len(self.states) or bool(self.refused)
+        good = sum(self.states.count(state.code) for state in fine) + sum(self.forgiven.values())
+        return good != len(self.states) or bool(self.refused)
 
     def counts(self) -> dict[str, int]:
         """Return how many items are in each state that occurs; a step that failed without items counts as one."""
@@ -159,7 +167,8 @@ class Record:
 
     def own_failures(self) -> list[tuple[int, int | None]]:
         """Return step and index of all that failed on its own account, in add order; an index of `None`: the step."""
-        items = map(self.layout.place_of, self.failures)
+        places = map(self.layout.place_of, self.failures)
+        items = (place for place in places if place[0] not in self.forgiven)
         return sorted([*items, *((node, None) for node in self.refused)], key=lambda place: (place[0], place[1] or 0))
 
     def first_failure(self, items: range) -> int | None:
@@ -192,7 +201,8 @@ class Record:
         while at not in self._culprits:
             path.append(at)
             before = self.plan.graph.dependencies(at)
-            own = next((each for each in before if self._ended(each, _OWN_FAILURES)), None)
+            failed = [each for each in before if self._ended(each, _OWN_FAILURES)]
+            own = min(failed, key=self.forgiven.__contains__, default=None)
             if own is not None:
                 self._culprits[at] = own
                 break
@@ -245,8 +255,34 @@ class Record:
             if not self.items_of(node) and not self.empty_states[node].has_value:
                 reason, cause = self._why_no_items(node)
                 raise StepNotRunError(self.plan.names[node], reason) from cause
-            return ItemValues(self, node)
+            return self._task_result(node) if node in self.tasks else ItemValues(self, node)
         return self.value(self.layout.firsts[node] + (index or 0))
+
+    def _task_result(self, node: int) -> MapTaskResult[Any]:
+        """Return what came of a map task; where all its values were let go, say so."""
+        items = self.items_of(node)
+        there = self.has_value[items.start : items.stop]
+        if items.start in self.values.dropped and not any(there):
+            self.value(items.start)  # raises
+        return MapTaskResult.of(items, there, lambda index: self._item_error(items[index]), self.value)
+
+    def _item_error(self, item: int) -> str | None:
+        if item in self.failures:
+            return error_line(self.failures[item])
+        return NOT_RUN if self.state(item) is StepState.UPSTREAM_FAILED else None
+
+    def task_error(self, node: int) -> MapTaskError | None:
+        """Return what a map task failed with: that too few of its items succeeded."""
+        items, terms = self.items_of(node), self.tasks[node]
+        first = None if node in self.forgiven else self.first_failure(items)
+        if first is None:
+            return None
+        successes = sum(_HAS_VALUE[code] for code in self.states[items.start : items.stop])
+        wanted = 1.0 if terms.fail_fast else terms.min_success_ratio
+        line = f"{self.item_name(first)}: {error_line(self.failures[first])}"
+        error = MapTaskError(self.plan.names[node], successes, len(items), wanted, line)
+        error.__cause__, error.result = self.failures[first], self._task_result(node)
+        return error
 
     def value(self, item: int, output: int | None = None) -> Any:
         """Return the value of an item, or one of its declared outputs.
@@ -282,6 +318,8 @@ class Record:
         if culprit is not None and culprit in self.refused:
             error = self.refused[culprit]
             return f"it did not run, {self._called(culprit)} failed: {cut(error_line(error))}", error
+        if culprit in self.tasks and culprit is not None and (short := self.task_error(culprit)) is not None:
+            return f"it did not run, {self._called(culprit)} failed: {cut(error_line(short))}", short
         first = None if culprit is None else self.first_failure(self.items_of(culprit))
         if first is None:
             return _WHY_NOT.get(state, f"its state is {state}"), None
@@ -383,7 +421,7 @@ class Moment(Record):
         self._state = ((item, state),)
         self.states, self.attempts = {item: state}, {item: run.attempts_made(item)}  # type: ignore[assignment]
         self.workers, self.starts, self.ends = {item: worker}, {item: start}, {item: end}  # type: ignore[assignment]
-        self.empty_states = {}
+        self.empty_states, self.tasks, self.forgiven = {}, {}, {}
 
     @property
     def has_value(self) -> Any:

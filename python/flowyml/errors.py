@@ -9,6 +9,7 @@ FlowymlError
 ├── StepTimeoutError (TimeoutError)        a step was over its time
 ├── FanOutError                            what a mapped step was to run over is no list, or no two alike
 ├── MemoryLimitError (MemoryError)          a step took more memory than its worker may have
+├── MapTaskError                           too few items of a map task succeeded
 ├── WorkerLostError                        the process that ran a step died in it
 ├── CircuitOpenError                       a step was not started: its circuit breaker is open
 ├── RemoteError                            stands for an exception of a worker that cannot be rebuilt here
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flowyml.result import PipelineResult
+    from flowyml.tasks import MapTaskResult
 
 
 class FlowymlError(Exception):
@@ -184,6 +186,44 @@ class MemoryLimitError(FlowymlError, MemoryError):
         """Name the step and both amounts."""
         used, limit = in_words(self.used), in_words(self.limit)
         return f"step {self.step_name!r} took its worker process to {used} of memory, above the memory_limit of {limit}"
+
+
+class MapTaskError(FlowymlError):
+    """Too few items of a map task succeeded; the first error is the `__cause__`, where there is one.
+
+    Args:
+        step_name: The map task.
+        successes: How many items succeeded.
+        total: How many there are.
+        min_success_ratio: The part that had to succeed.
+        first: The first error, as text.
+
+    Attributes:
+        result: What came of its items.
+    """
+
+    result: MapTaskResult[Any] | None = None
+
+    def __init__(self, step_name: str, successes: int, total: int, min_success_ratio: float, first: str) -> None:
+        """Keep the numbers."""
+        super().__init__(step_name, successes, total, min_success_ratio, first)
+        self.step_name = step_name
+        self.successes = successes
+        self.total = total
+        self.min_success_ratio = min_success_ratio
+        self.first = first
+
+    @property
+    def success_ratio(self) -> float:
+        """The part of the items that succeeded."""
+        return self.successes / self.total if self.total else 1.0
+
+    def __str__(self) -> str:
+        """Say both ratios and the first error."""
+        return (
+            f"map task {self.step_name!r}: {self.successes:,} of {self.total:,} items succeeded "
+            f"({self.success_ratio:.1%}), at least {self.min_success_ratio:.1%} have to; first error: {self.first}"
+        )
 
 
 class WorkerLostError(FlowymlError):

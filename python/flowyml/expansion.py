@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from flowyml.layout import Layout
     from flowyml.plan import Plan
     from flowyml.store.values import Values
+    from flowyml.task_runs import TaskRuns
     from flowyml.templates import Columns
 
 
@@ -47,6 +48,7 @@ class Expansion:
         values: The run's values; grow.
         scheduler: Says which lengths are due, and is told them.
         node_of: The step of each item; grows.
+        tasks: Map tasks, which survive some failures.
 
     Attributes:
         tables: For each mapped step its items by index, as `Template.sources` speak of them: values, references to
@@ -55,11 +57,19 @@ class Expansion:
     """
 
     def __init__(
-        self, plan: Plan, layout: Layout, values: Values, scheduler: Scheduler, node_of: Sequence[int]
+        self,
+        plan: Plan,
+        layout: Layout,
+        values: Values,
+        scheduler: Scheduler,
+        node_of: Sequence[int],
+        *,
+        tasks: TaskRuns,
     ) -> None:
         """Prepare the items of the steps whose length is known."""
         self._plan, self._layout, self._values, self._scheduler = plan, layout, values, scheduler
         self._node_of: Any = node_of
+        self._tasks = tasks
         self._lock = threading.Lock()
         self._over = False
         self.tables: dict[int, Sequence[Any]] = {}
@@ -102,6 +112,7 @@ class Expansion:
             self._node_of.extend([each] * count)
             self._values.raw.extend([MISSING] * count)
             self._set_table(each, columns if each == node else self._columns(each))
+            self._tasks.allow(each, count)
         self._scheduler.expand(node, count, time.monotonic())
 
     def _set_table(self, node: int, columns: list[Sequence[Any]]) -> None:
@@ -116,7 +127,7 @@ class Expansion:
         over = self._over_of(node)
         references = self._plan.references.get(node, ())
         return [
-            self._column(node, at, references[part]) if isinstance(part, int) else part
+            self._column(node, at, references[part]) if isinstance(part, int) else part or ()
             for at, part in enumerate(over.parts)
         ]
 

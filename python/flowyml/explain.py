@@ -125,6 +125,8 @@ class Traced:
         over, part = self._form.over, self._wiring.parts[at]
         assert over is not None  # noqa: S101  it has items
         source = over.columns[at].source
+        if part is None:
+            return Argument(name, f"an item of {source!r}, which nothing gives yet", (), name in self._wiring.implicit)
         if not isinstance(part, int):
             list_of = f" of {over.named(at)}" if len(over.columns) > 1 else ""
             what = f"an item of run(inputs=), {source!r}," if isinstance(source, str) else f"the item{list_of},"

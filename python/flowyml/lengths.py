@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from flowyml.forms import Assets, Form
+    from flowyml.over import Column
     from flowyml.wiring import Scope, Wired
 
 
@@ -56,16 +57,16 @@ class _Known:
     def _columns(self, node: int) -> list[int | Items]:
         """Return the length of each column, or the mapped step that has it."""
         over = self._forms[node].over
-        return [self._column(node, column.source) for column in over.columns] if over else []
+        return [self._column(node, column) for column in over.columns] if over else []
 
-    def _column(self, node: int, source: str | Sequence[Any]) -> int | Items:
-        if not isinstance(source, str):
-            return len(source)
+    def _column(self, node: int, column: Column) -> int | Items:
+        if not isinstance(column.source, str):
+            return len(column.source)
         wiring = Wiring(self._forms[node], self._assets, self._scope, None, node)
-        wiring.column(source)
+        wiring.column(column)
         part = wiring.parts[-1]
         if not isinstance(part, int):
-            return len(part) if not wiring.problems else UNKNOWN
+            return UNKNOWN if part is None or wiring.problems else len(part)
         reference = bare(wiring.references[part])
         if isinstance(reference, Items):
             return reference

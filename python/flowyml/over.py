@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from flowyml.handles import asset_of
 
 if TYPE_CHECKING:
-    from flowyml.steps import Named
+    from flowyml.steps import Inputs, Named
+    from flowyml.tasks import Terms
 
 Lists: TypeAlias = "Named | Sequence[Named | Iterable[Any]] | Mapping[str, Named | Iterable[Any]]"
 """What `over=` takes: the name of a list, several of them, or names and lists by parameter."""
@@ -32,10 +33,12 @@ class Column(NamedTuple):
     Attributes:
         parameter: The parameter that takes its values; `None`: the next one that is free.
         source: The name of an asset, of a run input, or a glob; or else the values themselves.
+        implicit: Whether nobody named the source: it has the parameter's name.
     """
 
     parameter: str | None
     source: str | Sequence[Any]
+    implicit: bool = False
 
 
 class Over(NamedTuple):
@@ -44,10 +47,12 @@ class Over(NamedTuple):
     Attributes:
         columns: The lists, in the order in which they were given.
         product: Whether every combination is an item, and not what stands side by side.
+        terms: What holds for the items of a map task.
     """
 
     columns: tuple[Column, ...]
     product: bool = False
+    terms: Terms | None = None
 
     @classmethod
     def items(cls, items: Sequence[Any]) -> Over:
@@ -60,7 +65,7 @@ class Over(NamedTuple):
 
     def named(self, column: int) -> str:
         """Return what a column is called in messages."""
-        parameter, source = self.columns[column]
+        parameter, source, _ = self.columns[column]
         if isinstance(source, str):
             return repr(source)
         return f"the list for {parameter!r}" if parameter else f"list {column + 1}"
@@ -98,6 +103,36 @@ def checked_over(items: Any, over: Any, combine: Any, step: str) -> Over:
     if not columns:
         raise ValueError(f"over of step {step!r} names nothing to run over")
     return Over(tuple(columns), product=combine == "product")
+
+
+def over_of_task(
+    parameters: Sequence[str], inputs: Inputs | None, params: Mapping[str, Any], step: str
+) -> tuple[Column, Inputs | None]:
+    """Return what a map task runs over, and the inputs that are left for all of its items.
+
+    That is the input of its first parameter that `params` leave free, or else the first one; without inputs what
+    `params` give its first parameter, or what has that parameter's name.
+
+    Raises:
+        TypeError: If it has no parameter, or the input is more than one list.
+    """
+    first = next((name for name in parameters if inputs is None or name not in params), None)
+    if inputs is None:
+        if first is None:
+            raise TypeError(f"map task {step!r} has no parameter for its items")
+        if first in params:
+            return Column(first, _items(params[first], f"params[{first!r}] of map task {step!r}")), None
+        return Column(first, first, implicit=True), None
+    if isinstance(inputs, Mapping):
+        if first is None or first not in inputs:
+            return Column(first, first or "", implicit=True), inputs
+        wanted, rest = inputs[first], {name: each for name, each in inputs.items() if name != first}
+        if not isinstance(wanted, str):
+            raise TypeError(f"map task {step!r} runs over one list, got inputs[{first!r}]={wanted!r:.60}")
+        return Column(first, wanted), rest or None
+    names = [inputs] if isinstance(inputs, str) else list(inputs)
+    wanted = names.pop(names.index(first) if first in names else 0)
+    return Column(first, wanted), tuple(names) or None
 
 
 def _parameter(name: Any, step: str) -> str:

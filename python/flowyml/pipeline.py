@@ -12,7 +12,7 @@ import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from flowyml._added import NO_VALUES, NOTHING, Added
+from flowyml._added import NO_VALUES, NOTHING, Added, check_mapped
 from flowyml._arguments import (
     as_context,
     checked_cache_store,
@@ -221,7 +221,9 @@ class Pipeline:
                 form = self._added.form(
                     step, params, place, inputs=inputs, outputs=outputs, after=after, options=options
                 )
-                if alike:
+                if form.over is not None:
+                    row, reads = tuple([params[key] for key in form.keys] if params else ()), NOTHING
+                elif alike:
                     self._added.alike[key] = form
             self._added.append(form, name, row, reads)
         except BaseException as error:  # `with own_frames_hidden` costs a little where nothing is raised
@@ -310,12 +312,10 @@ class Pipeline:
             place = Place(frame.f_code, frame.f_lasti)
             behind = timeout, fallback, fallback_on, on_failure, circuit_breaker, tags, cache, cache_ttl, resources
             options = retry, condition, skip_if, run_if, *behind
-            form = self._added.form(step, params, place, inputs=inputs, outputs=outputs, after=after, options=options)
-            if len(form.outputs) > 1:
-                raise ValueError(
-                    f"a mapped step has one output, the list of its results; got outputs={list(form.outputs)}"
-                )
-            form.over = checked_over(items, over, combine, form.step.name)
+            given: dict[str, Any] = {"inputs": inputs, "outputs": outputs, "after": after, "options": options}
+            form = self._added.form(step, params, place, **given, mapped=True)
+            check_mapped(form)
+            form.over = checked_over(items, over, combine, form.step.name)._replace(terms=form.step.terms)
             self._added.append(form, name, tuple((params or {}).values()))
         return self
 

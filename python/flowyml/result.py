@@ -187,11 +187,13 @@ class StepResult:
     def state(self) -> StepState:
         """The final state; of a mapped step, the worst of its items'."""
         record, items = self._record, self._items
-        if len(items) == 1:
+        if len(items) == 1 and not (self._index is None and self._node in record.forgiven):
             return record.state(items[0])
         if not items:
             return record.empty_states[self._node]
         codes = set(record.states[items.start : items.stop])
+        if self._index is None and self._node in record.forgiven:
+            return StepState.SUCCESS
         if StepState.WAITING.code in codes:  # only after a dry run
             return StepState.WAITING
         alike = StepState.CACHED if codes == {StepState.CACHED.code} else StepState.SUCCESS
@@ -227,6 +229,8 @@ class StepResult:
     def exception(self) -> BaseException | None:
         """What the step raised, with the worker's traceback; of a mapped step, what its first failed item raised."""
         failures, items = self._record.failures, self._items
+        if self._index is None and self._node in self._record.tasks and items:
+            return self._record.task_error(self._node)
         if len(items) == 1:
             return failures.get(items[0])
         if not items:
@@ -262,6 +266,8 @@ class StepResult:
     def failure_line(self) -> str | None:
         """The `error_line`; of a mapped step how many items failed, and that of the first."""
         of_items = self._record.failure_line(self._node) if self._index is None else None
+        if self._node in self._record.tasks and self._node not in self._record.forgiven:
+            return self.error_line
         return of_items or self.error_line
 
     @property

@@ -42,6 +42,8 @@ from flowyml.resources import budget
 from flowyml.result import PipelineResult
 from flowyml.state import FAILED, SKIPPED, STATES, SUCCESS, TIMED_OUT
 from flowyml.store.values import Values, split_outputs
+from flowyml.task_runs import TaskRuns
+from flowyml.templates import there
 from flowyml.timeouts import Expired, Limits
 
 if TYPE_CHECKING:
@@ -135,17 +137,19 @@ class Run:
         self.default_timeout = math.inf
         limits = _limits(plan, capacity)
         self.scheduler = Scheduler(plan.graph, order=order, keep=mask, **limits)
-        self.claim: Callable[..., Batch | None] = self.scheduler.claim
+        self.tasks: TaskRuns = TaskRuns(plan, self.layout, self.scheduler, self.failures)
+        self.values.tasks = self.tasks.values
+        self.claim: Callable[..., Batch | None] = self._claiming(self.scheduler.claim)
         self._fallbacks: dict[int, Template] = {}
         options = [form.options for form in plan.special.values()]
         self.has_fallbacks = any(each.fallback for each in options)
         self.circuits = self._new_circuits() if any(each.circuit_breaker for each in options) else None
-        self.one_by_one = self.circuits is not None
+        self.one_by_one = self.circuits is not None or self.tasks.any_fail_fast
         self.events: Events | None = None
         self.recall: Recall | None = None
         self.encodes = False
         self.node_of = self.layout.node_of()
-        self._expansion = Expansion(plan, self.layout, self.values, self.scheduler, self.node_of)
+        self._expansion = Expansion(plan, self.layout, self.values, self.scheduler, self.node_of, tasks=self.tasks)
         self.tables: dict[int, Sequence[Any]] = self._expansion.tables
         self.refused: dict[int, BaseException] = self._expansion.refused
         if self.layout.waiting:
@@ -174,10 +178,16 @@ class Run:
             self.one_by_one = True
             self.claim = events.claiming(self.claim)
 
+    def _claiming(self, claim: Callable[..., Batch | None]) -> Callable[..., Batch | None]:
+        """Return a way to claim: one item at a time where the first failure of a step ends all that has not begun."""
+        if not self.tasks.any_fail_fast:
+            return claim
+        return lambda worker, _limit, now, timeout=0.0: claim(worker, 1, now, timeout)
+
     def remember(self, recall: Recall) -> None:
         """Ask for what is known already before anything runs, and tell what has run."""
         self.recall = recall
-        claim = recall.claiming(self.scheduler.claim)
+        claim = self._claiming(recall.claiming(self.scheduler.claim))
         self.claim = claim if self.circuits is None else self.circuits.claiming(claim)
 
     def keep_encoded(self) -> None:
@@ -256,6 +266,8 @@ class Run:
             self.scheduler.retry(batch, position + offset, now + delay, now)
             first = offset + 1
         self._complete_part(batch, position, report, outcomes, slice(first, len(outcomes)))
+        if failed and self.tasks.terms:
+            self.tasks.note_failures({self.node_of[item] for _, item, _ in report.failures if item in self.failures})
         return failed
 
     def _complete_part(self, batch: Batch, position: int, report: Reported, outcomes: bytearray, part: slice) -> None:
@@ -425,7 +437,7 @@ class Run:
         if template.over is not None:
             value = self.tables[node][item - self.layout.firsts[node]]
             if template.kept:
-                return template.function(self.values.argument(value))
+                return template.function(there(self.values.argument(value)))
         references = self.plan.references.get(node, ())
         arguments = template.assemble(self.plan.rows[node], value, references, self.values.argument)
         returned = template.call(arguments)
@@ -490,7 +502,7 @@ def _seeded(run: Run) -> contextlib.AbstractContextManager[None]:
 
 
 def _log_failures(run: Run) -> None:
-    failures, scheduler = run.failures, run.scheduler
+    failures, scheduler = _unforgiven(run), run.scheduler
     told = [f"  {run.plan.names[node]} (failed): {error_line(error)}" for node, error in sorted(run.refused.items())]
     told += [
         f"  {run.item_name(item)} ({STATES[scheduler.state(item)]}): {error_line(failures[item])}"
@@ -517,9 +529,15 @@ def _log_fallbacks(run: Run) -> None:
         _log.warning("pipeline %r: %s\n%s", run.plan.name, many, "\n".join(first + more))
 
 
+def _unforgiven(run: Run) -> dict[int, BaseException]:
+    """Return the failures without those of map tasks that are a success all the same."""
+    forgiven = run.tasks.forgiven(run.scheduler.states()) if run.tasks.terms else ()
+    return {item: error for item, error in run.failures.items() if run.node_of[item] not in forgiven}
+
+
 def _how_many(run: Run) -> str:
     """Return how many steps failed, and how many items of mapped ones."""
-    nodes = [run.node_of[item] for item in run.failures]
+    nodes = [run.node_of[item] for item in _unforgiven(run)]
     mapped = [node for node in nodes if run.layout.is_mapped(node)]
     steps = len(nodes) - len(mapped) + len(run.refused)
     parts = [counted(steps, "step")] if steps or not mapped else []
@@ -540,12 +558,20 @@ def _limits(plan: Plan, capacity: Capacity | None) -> dict[str, Any]:
     Raises:
         PipelineValidationError: If some step needs more than there is.
     """
-    if not plan.special:
+    alone = {} if capacity is None else _alone(plan)
+    if not plan.special and not alone:
         return {}
     found: list[tuple[int, str]] = []
-    limits = budget([form.options for form in plan.forms], capacity, {}, found)
+    limits = budget([form.options for form in plan.forms], capacity, alone, found)
     plan.refuse(found)
     return {} if limits is None else limits._asdict()
+
+
+def _alone(plan: Plan) -> dict[int, int]:
+    """Return for map tasks how many of their items may run at once, where they say so."""
+    overs = ((node, plan.forms[node].over) for node in plan.layout.mapped)
+    terms = ((node, over.terms) for node, over in overs if over is not None and over.terms is not None)
+    return {node: each.concurrency for node, each in terms if each.concurrency is not None}
 
 
 def _keep_mask(plan: Plan, keep: str | Sequence[str]) -> bytes | None:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from flowyml.resources import Resources
     from flowyml.retries import RetryConfig
     from flowyml.tags import Tags
+    from flowyml.tasks import Terms
 
 _KEYWORDS = ("name", "inputs", "outputs", *OPTION_NAMES, "execution_group", "pipeline", "register")
 
@@ -97,6 +98,7 @@ class Step(Generic[P, R_co]):
     inputs: Inputs | None
     outputs: tuple[str, ...]
     options: Options
+    terms: Terms | None = None  # of a map task
 
     def __init__(
         self,
@@ -151,23 +153,31 @@ class Step(Generic[P, R_co]):
             return self
         binds = getattr(self.func, "__get__", None)
         func = binds(instance, owner) if binds else self.func
-        return _rebuild(func, self.name, self.inputs, self.outputs, self.options)
+        return self._remade(func, self.options)
+
+    def _remade(self, func: Callable[..., Any], options: Options) -> Step[Any, Any]:
+        """Return the same of another function, or with other options."""
+        return _rebuild(func, self.name, self.inputs, self.outputs, options)
+
+    def _parts(self) -> tuple[Any, ...]:
+        """Return what makes it again, and with which arguments."""
+        return _rebuild, (self.func, self.name, self.inputs, self.outputs, self.options)
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         """Pickle by module and qualified name where a worker can import it, else by its parts."""
         if self._is_importable():
             return str(self.__dict__["__qualname__"])
-        return _rebuild, (self.func, self.name, self.inputs, self.outputs, self.options)
+        return self._parts()
 
     def _with_guard(self, guard: Guard) -> Step[..., Any]:
         """Return this step with one more condition; `@when` and `@unless` above `@step` ask for it."""
-        return _rebuild(self.func, self.name, self.inputs, self.outputs, self.options.with_guard(guard))
+        return self._remade(self.func, self.options.with_guard(guard))
 
     def _with_options(self, **given: Any) -> Step[..., Any]:
         """Return this step with other options; decorators above `@step` ask for it."""
         options = self.options.but(self.name, given)
         options.check_fallback(self.signature, self.name)
-        return _rebuild(self.func, self.name, self.inputs, self.outputs, options)
+        return self._remade(self.func, options)
 
     def as_added(self, name: str, inputs: Inputs | None, outputs: tuple[str, ...], options: Options) -> Step[P, R_co]:
         """Return this step as it stands in a pipeline, with what was said there."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowyml.control import Before, Kept, Seen
+from flowyml.errors import StepNotRunError
 from flowyml.store.values import MISSING, Gather, Items, Outputs, Reference
 
 if TYPE_CHECKING:
@@ -32,11 +33,11 @@ class Columns(NamedTuple):
 
     Attributes:
         over: What was said about it.
-        parts: For each of its columns the values, or the place of the reference to them.
+        parts: For each of its columns the values, or the place of the reference to them; `None` while nothing gives it.
     """
 
     over: Over
-    parts: tuple[Sequence[Any] | int, ...]
+    parts: tuple[Sequence[Any] | int | None, ...]
 
 
 @dataclass(slots=True, eq=False)
@@ -83,7 +84,7 @@ class Template:
             elif kind == ITEM:
                 arguments.append(item if which is None else item[which])
             elif kind == KEPT:
-                arguments.append(read(item if which is None else item[which]))
+                arguments.append(there(read(item if which is None else item[which])))
             elif kind == CHOICE:
                 value = read(references[which[0]])
                 arguments.append(which[1] if value is MISSING else value)
@@ -99,6 +100,17 @@ class Template:
         if not count:
             return self.function(*arguments)
         return self.function(*arguments[:-count], **dict(zip(self.keywords, arguments[-count:], strict=True)))
+
+
+def there(value: Any) -> Any:
+    """Return a value that an item is made of.
+
+    Raises:
+        StepNotRunError: If there is none: it came of a map task that goes on without it.
+    """
+    if value is MISSING:
+        raise StepNotRunError("what this item is made of", "it failed or was skipped")
+    return value
 
 
 class View(NamedTuple):
@@ -129,4 +141,5 @@ class View(NamedTuple):
 
 
 def _kept(kept: Any, reference: Any) -> Any:
-    return Kept(kept) if isinstance(reference.reference, (Items, Gather)) else kept
+    listed = isinstance(reference.reference, (Items, Gather)) and isinstance(kept, list)
+    return Kept(kept) if listed else kept

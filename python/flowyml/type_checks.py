@@ -177,7 +177,7 @@ class Mismatches:
     def _look_at_items(self, node: int, template: Template, argument: Typed) -> None:
         """Compare the items of a map, one of each class."""
         part = template.over.parts[argument.which or 0] if template.over else ()
-        items = () if isinstance(part, int) else part
+        items = () if isinstance(part, int) or part is None else part
         firsts = {int: 0} if isinstance(items, range) and items else dict(zip(map(type, items), items, strict=True))
         for item in firsts.values():
             if not fits(item, argument.hint):

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from flowyml.forms import Assets, Form, Found
     from flowyml.namespaces import Names, Namespace, Wanted
+    from flowyml.over import Column
     from flowyml.signatures import Signature
     from flowyml.steps import Inputs
 
@@ -201,7 +202,7 @@ class Wiring:
         self.undefined: list[str] = []
         self.producers: list[int] = []
         self.followed: list[int] = []
-        self.parts: list[Sequence[Any] | int] = []
+        self.parts: list[Sequence[Any] | int | None] = []
         self.own_risk: set[int] = set()
         self.slots: dict[int, tuple[int, int]] = {}
         self.problems: list[str] = []
@@ -287,7 +288,7 @@ class Wiring:
     def _take_items(self) -> None:
         """The values of the items go to their parameters: those named, then one of an asset's name, then any free."""
         columns = self.form.over.columns if self.form.over else ()
-        sources = [self.column(column.source) for column in columns]
+        sources = list(map(self.column, columns))
         self._compare_lengths()
         wanted = [column.parameter or self._named_like(column.source) for column in columns]
         for parameter, column, source in zip(wanted, columns, sources, strict=True):
@@ -321,17 +322,17 @@ class Wiring:
             of = f" of {wanted!r}" if isinstance(wanted, str) else " of the map"
             self.problems.append(f"no parameter is left for the items{of}")
 
-    def column(self, wanted: str | Sequence[Any]) -> tuple[int, Any]:
+    def column(self, column: Column) -> tuple[int, Any]:
         """Return how an item reads a list that the step runs over, and note where the list comes from."""
         assert self.form.over is not None  # noqa: S101  only mapped steps have columns
-        at, place = len(self.producers), len(self.parts)
+        at, place, wanted = len(self.producers), len(self.parts), column.source
         which = place if len(self.form.over.columns) > 1 else None
         if not isinstance(wanted, str):
             self.parts.append(wanted)
             return ITEM, which
-        source = self._source(wanted)
+        source = self._implicit_list(wanted) if column.implicit else self._source(wanted)
         if source is None or source[0] == VALUE:
-            self.parts.append(self._run_items(wanted, source[1]) if source else ())
+            self.parts.append(self._run_items(wanted, source[1]) if source else None)
             return ITEM, which
         self.parts.append(source[1])
         reference = self._reference(source[1])
@@ -341,6 +342,18 @@ class Wiring:
         elif self.joins and not isinstance(reference, (int, Output)):
             self.problems.append('runs over whole lists, which does not go with run_if="any": map item by item')
         return ITEM if isinstance(reference, (int, Output)) else KEPT, which
+
+    def _implicit_list(self, name: str) -> tuple[int, Any] | None:
+        """Find a list that nobody named like any parameter: what is missing may come with the run."""
+        found = self.assets.find(name)
+        if found is not None and found[0] not in self.hidden:
+            self.own_risk.add(found[0])
+            self.implicit.add(name)
+            return self._asset(self.assets.reference(found), [found[0]])
+        source = self._outside(name, declared=False) or self._from_scope(name)
+        if source is None:
+            self.missing.append(name)
+        return source
 
     def _compare_lengths(self) -> None:
         """Lengths that are known differ before anything runs; the others are compared in the run."""
@@ -354,9 +367,9 @@ class Wiring:
         elif over.count([*lengths.values()]) >= UNKNOWN:
             self.problems.append(f"is mapped over {over.count([*lengths.values()]):,} items, more than {UNKNOWN - 1:,}")
 
-    def _length(self, part: Sequence[Any] | int) -> int | None:
+    def _length(self, part: Sequence[Any] | int | None) -> int | None:
         if not isinstance(part, int):
-            return len(part)
+            return None if part is None else len(part)
         reference = self._reference(part)
         if isinstance(reference, Items):
             waits = reference.node in self._whole[0].layout.waiting
@@ -494,9 +507,9 @@ class Wiring:
                 )
 
     def _spread_items(self) -> None:
-        for parameter, source in self.form.over.columns if self.form.over else ():
-            self.spread.append(self.column(source))
-            if parameter is not None:
+        for column in self.form.over.columns if self.form.over else ():
+            self.spread.append(self.column(column))
+            if column.parameter is not None:
                 self.problems.append("the function does not tell its parameters: give over as a list, in order")
         self._compare_lengths()
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from flowyml.errors import OutputMismatchError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from flowyml.layout import Layout
 
@@ -129,15 +129,17 @@ class Values:
     Attributes:
         raw: One entry for each item, as it came; `MISSING` where there is none.
         decode: Turns an entry into the object; `None` while entries are the objects.
+        tasks: What map tasks have for a value, by step.
     """
 
-    __slots__ = ("_decoded", "_layout", "decode", "dropped", "raw")
+    __slots__ = ("_decoded", "_layout", "decode", "dropped", "raw", "tasks")
 
     def __init__(self, layout: Layout) -> None:
         """Start without values."""
         self._layout = layout
         self.raw: list[Any] = [MISSING] * layout.item_count
         self.decode: Callable[[Any, int], Any] | None = None
+        self.tasks: Mapping[int, Callable[[Values], Any]] = {}
         self.dropped: set[int] = set()
         self._decoded: dict[int | tuple[int, int], Any] = {}
 
@@ -168,7 +170,9 @@ class Values:
             raw = whole if whole is MISSING else whole.parts[reference.part]
         return raw.whole(lambda part: self._decode(part, item)) if isinstance(raw, Outputs) else self._decode(raw, item)
 
-    def _of_step(self, node: int) -> list[Any]:
+    def _of_step(self, node: int) -> Any:
+        if node in self.tasks:
+            return self.tasks[node](self)
         items = self._layout.items_of(node)
         return self.raw[items.start : items.stop]
 
@@ -177,7 +181,7 @@ class Values:
         listed = bare(reference)
         items = isinstance(listed, Items)
         for part in self._layout.items_of(listed.node) if items else listed.references:
-            value = self._present(part) if isinstance(reference, Present) else self.argument(part)
+            value = self._present(part) if isinstance(reference, Present) or items else self.argument(part)
             if value is not MISSING:
                 yield value
 
@@ -189,6 +193,8 @@ class Values:
             values: Iterable[Any] = map(self._present, reference.references)
         elif isinstance(reference, Items):
             values = self._of_step(reference.node)
+            if reference.node in self.tasks:
+                return values
         else:
             return self.raw[reference]
         return [value for value in values if value is not MISSING]

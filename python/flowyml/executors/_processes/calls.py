@@ -15,13 +15,14 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flowyml.errors import SerializationError
+from flowyml.errors import FlowymlError, SerializationError, StepNotRunError
 from flowyml.executors._processes import wire
 from flowyml.executors._processes.payload import Payload, build_payload
 from flowyml.executors._processes.values import dump_value, load_value
 from flowyml.fallbacks import Fallback
 from flowyml.store.values import MISSING, Stream
-from flowyml.templates import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VIEW
+from flowyml.tasks import MapTaskResult
+from flowyml.templates import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VIEW, there
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -52,13 +53,13 @@ class Message(NamedTuple):
         groups: The body, without the slot.
         segments: Large values beside it.
         shared: Numbers of the shared values that it refers to.
-        refused: Arguments that do not pickle, by position in the batch.
+        refused: Arguments that do not pickle or are not there, by position in the batch.
     """
 
     groups: list[Any]
     segments: list[bytes]
     shared: set[int]
-    refused: dict[int, SerializationError]
+    refused: dict[int, FlowymlError]
 
 
 class CallWriter:
@@ -204,7 +205,7 @@ class CallWriter:
         node = stretch.node if mapped else stretch.node + k
         try:
             return self._arguments(message, stretch.template, node, (stretch.first or 0) + k)
-        except SerializationError as error:
+        except (SerializationError, StepNotRunError) as error:
             message.refused[stretch.position + k] = error
             return None
 
@@ -219,7 +220,7 @@ class CallWriter:
             elif kind == ITEM:
                 arguments.append(self._encoded(message, item if which is None else item[which], node))
             elif kind == KEPT:
-                value = run.values.argument(item if which is None else item[which])
+                value = there(run.values.argument(item if which is None else item[which]))
                 arguments.append(wire.slim(value, message.segments))
             elif kind == ASSET:
                 arguments.append(self._asset(message, references[which]))
@@ -234,7 +235,9 @@ class CallWriter:
                 data = dump_value(seen, f"what step {self._plan.names[node]!r} looks at")
                 arguments.append(wire.slim(data, message.segments))
             elif kind == SPREAD:
-                arguments.extend(wire.slim(run.values.argument(references[which]), message.segments))
+                values = run.values.argument(references[which])
+                values = list(values.kept()) if isinstance(values, MapTaskResult) else values
+                arguments.extend(wire.slim(values, message.segments))
             else:
                 arguments.append(self._encoded(message, which, node))
         return arguments
@@ -243,6 +246,8 @@ class CallWriter:
         value = self._run.values.argument(reference)
         if isinstance(reference, Stream):
             return (wire.slim(list(value), message.segments),)
+        if self._run.tasks.terms:
+            value = _encoded_results(value)
         return wire.slim(value, message.segments)
 
     def _encoded(self, message: Message, value: Any, node: int) -> Any:
@@ -265,3 +270,10 @@ class CallWriter:
         number = self._shared_numbers[id(value)] = len(self.shared)
         self.shared.append(data)
         return number
+
+
+def _encoded_results(value: Any) -> Any:
+    """Encode what map tasks have for a value, also in a list of several; the values in it are encoded already."""
+    if type(value) is list:
+        return list(map(_encoded_results, value))
+    return dump_value(value, "the result of a map task") if isinstance(value, MapTaskResult) else value

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flowyml._core import Batch
-    from flowyml.errors import SerializationError
+    from flowyml.errors import FlowymlError
     from flowyml.executors._processes.pool import Worker
 
 clock = time.monotonic
@@ -48,7 +48,7 @@ class Posting:
 
     __slots__ = ("batch", "count", "done", "first", "items", "refused")
 
-    def __init__(self, batch: Batch, first: int, refused: dict[int, SerializationError]) -> None:
+    def __init__(self, batch: Batch, first: int, refused: dict[int, FlowymlError]) -> None:
         """Post a whole batch."""
         self.batch = batch
         self.items = batch.items()
