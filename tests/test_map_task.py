@@ -486,3 +486,26 @@ def test_two_tasks_run_side_by_side() -> None:
     assert result["use"] == OUTCOME
     assert [each.step_name for each in result.failed] == ["strict[1]"]
     assert str(result.step_results["len"].state) == "upstream_failed"
+
+
+@pytest.mark.parametrize("backend", ["thread", "process", "async"])
+def test_no_more_items_run_at_once_than_it_says(backend: Any, tmp_path: Path) -> None:
+    @map_task(concurrency=2)
+    def busy(x: int) -> int:
+        mark = tmp_path / str(x)
+        mark.touch()
+        time.sleep(0.02)
+        running = len(list(tmp_path.iterdir()))
+        mark.unlink()
+        return running
+
+    pipeline = Pipeline("busy").map(busy, range(20)).map(abs, range(10_000), name="beside")
+    with ParallelExecutor(4, backend) as executor:
+        result = pipeline.run(executor=executor)
+    assert result.success
+    assert 1 < max(result["busy"]) <= 2
+
+
+def test_it_says_how_many_and_the_executor_has_fewer_workers(executor: Executor) -> None:
+    task = map_task(concurrency=50)(double.func)
+    assert list(Pipeline("more").map(task, range(100)).run(executor=executor)["double"]) == list(range(0, 200, 2))
