@@ -26,6 +26,7 @@ from flowyml import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from flowyml import Executor, PipelineResult
 
@@ -498,6 +499,21 @@ def test_types_are_compared_with_the_elements() -> None:
     Pipeline("types", validate_types="error").add_step(numbers).map(double, over="numbers").map(
         double, over="double", name="again"
     ).build()
+
+
+def test_items_of_lists_that_only_the_run_knows_are_cached(executor: Executor, tmp_path: Path) -> None:
+    def run() -> PipelineResult:
+        pipeline = Pipeline("cached", cache_dir=tmp_path).add_step(numbers, after="last")
+        pipeline.map(double, over="numbers", cache=True).map(double, over="double", name="again", cache=True)
+        pipeline.map(pair, over=["again", "numbers"], combine="product", cache=True)
+        pipeline.add_step(max, inputs=["pair"], cache=True).add_step(numbers, "last")
+        return pipeline.run(executor=executor)
+
+    first, second = run(), run()
+    assert first["max"] == second["max"] == (16, 4)
+    for name in ("double", "again", "pair"):
+        assert set(states(first, name)) == {"success"}
+        assert set(states(second, name)) == {"cached"}
 
 
 # ---- large ---------------------------------------------------------------------------------------------------------

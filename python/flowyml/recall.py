@@ -119,7 +119,7 @@ class Recall:
 
     def _all_asked(self, items: list[int]) -> bool:
         asked = self._asked
-        if items and items[-1] >= len(asked):
+        if items and max(items) >= len(asked):  # in the order of urgency, which is not that of numbers
             asked.extend(bytes(self._run.layout.item_count - len(asked)))
         return all(map(asked.__getitem__, items))
 

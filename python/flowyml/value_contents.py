@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from flowyml.call_keys import combined
 from flowyml.keys.content import Unhashable, content
 from flowyml.store.encoding import decoded
-from flowyml.store.values import MISSING, Gather, Items, Output, Outputs
+from flowyml.store.values import MISSING, Gather, Items, Output, Outputs, bare
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -75,10 +75,10 @@ class ValueContents:
         if isinstance(reference, Output):
             return self.of_item(reference.item)[reference.part]  # type: ignore[return-value]  # it has several
         if isinstance(reference, Items):
-            return combined([self.of(item) or b"-" for item in self._run.layout.items_of(reference.node)])
+            return combined([self._present(item) or b"-" for item in self._run.layout.items_of(reference.node)])
         if isinstance(reference, Gather):
             return combined([self.of(each) or b"-" for each in reference.references])
-        return self._present(reference.reference)
+        return self._present(bare(reference))
 
     def _present(self, reference: Any) -> bytes | None:
         """Return the same for what is there: lists go without what is missing."""
