@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 import warnings
-from collections.abc import Mapping  # noqa: TC003  a hint of a step, resolved at run time
+from collections.abc import Iterator, Mapping  # noqa: TC003  hints of steps, resolved at run time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
@@ -477,3 +477,39 @@ def test_a_context_parameter_is_a_mapping() -> None:
         return context["a"]
 
     assert Pipeline("p", context=context(a=1), validate_types=True).add_step(read).run()["read"] == 1
+
+
+def test_steps_of_a_sub_pipeline_are_compared_by_its_own_names() -> None:
+    @step(outputs=["table", "labels"])
+    def parts() -> dict[str, int]:
+        return {"table": 1, "labels": 2}
+
+    child = Pipeline("child", context={"times": "2"}).add_step(parts).add_step(count, inputs={"load": "table"})
+    child.add_step(len, inputs=["labels"]).add_step(hints_of, name="typed", inputs=["labels"])
+    pipeline = Pipeline("p", validate_types=True).add_step(load).add_sub_pipeline(child, outputs=["labels"])
+    pipeline.add_step(count, name="last", inputs=["labels"], params={"times": 1})
+    (found,) = problems(pipeline)
+    assert found.startswith("Type mismatch on 'times': the context gives str → step 'child.count' expects int")
+
+
+def test_a_list_that_is_mapped_over_gives_its_elements() -> None:
+    def words() -> list[str]:
+        return ["a"]
+
+    pipeline = Pipeline("p", validate_types=True).add_step(words).map(count, over="words")
+    pipeline.map(count, over="count", name="again")
+    (found,) = problems(pipeline)
+    assert "step 'words' outputs str" in found
+
+
+def test_a_fan_in_as_an_iterator_is_compared_by_its_elements() -> None:
+    def total(counts: Iterator[int]) -> int:
+        return sum(counts)
+
+    def join(counts: Iterator[str]) -> str:
+        return ",".join(counts)
+
+    pipeline = Pipeline("p", validate_types=True).map(count, range(3)).add_step(total, inputs=["count"])
+    assert pipeline.run()["total"] == 3
+    (found,) = problems(pipeline.add_step(join, inputs=["count"]))
+    assert "step 'join' expects str" in found

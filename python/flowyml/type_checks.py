@@ -170,7 +170,7 @@ class Mismatches:
         for argument in arguments:
             if argument.kind == VALUE and argument.which is not defaults.get(argument.parameter, self):
                 if not fits(argument.which, argument.hint):
-                    self._add_value(node, argument, self._origin(argument.parameter), argument.which)
+                    self._add_value(node, argument, self._origin(node, argument.parameter), argument.which)
             elif argument.kind == ITEM:
                 self._look_at_items(node, template, argument)
 
@@ -204,16 +204,18 @@ class Mismatches:
             self._look_at_edge(node, argument, given._replace(lists=lists))
 
     def _look_at_edge(self, node: int, argument: Typed, given: Given) -> None:
-        key = id(self._plan.forms[given.node]), given.part, given.lists, id(argument)
+        producer, template = id(self._plan.forms[given.node]), id(self._plan.templates[node])
+        key = producer, given.part, given.lists, template, argument.parameter
         if key not in self._fits:
             self._fits[key] = assignable(self._hint(given), argument.hint)
         if not self._fits[key]:
             self._add_edge(node, argument, given)
 
-    def _origin(self, name: str) -> str:
+    def _origin(self, node: int, name: str) -> str:
         """Say who gives a value; a declared input of another name can only come from the run's inputs."""
-        known = name in self._scope.inputs or name in self._scope.context or name == "context"
-        return self._scope.origin(name).removesuffix(f" has {name!r}") if known else "run(inputs=)"
+        scope = self._scope.inside(self._plan.forms[node].within)
+        known = name in scope.inputs or name in scope.context or name == "context"
+        return scope.origin(name).removesuffix(f" has {name!r}") if known else "run(inputs=)"
 
     def _add_value(self, node: int, argument: Typed, origin: str, value: Any) -> None:
         gives = "give" if origin in {"params", "items"} else "gives"
