@@ -281,6 +281,15 @@ class Assets:
         self._hints_left -= 1
         return closest(name, known) if self._hints_left >= 0 else []
 
+    def before(self, form: Form) -> str | None:
+        """Return the only asset of the step that was added before the first of a form, for the first few asked for."""
+        self._hints_left -= 1
+        node = self.forms.index(form) - 1 if self._hints_left >= 0 else -1
+        if node < 0:
+            return None
+        outputs = self.forms[node].outputs or (self.name_of(node),)
+        return outputs[0] if len(outputs) == 1 else None
+
     def origin(self, name: str) -> str | None:
         """Say where an asset or step of that name is, if there is one."""
         if name in self.names:

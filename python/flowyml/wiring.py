@@ -458,8 +458,14 @@ class Wiring:
         return self.guards is not None and name in self.guards.optional
 
     def _report_missing(self, missing: list[str]) -> None:
-        hint = "".join(map(self._missing_hint, missing)) or "; give params, inputs, run(inputs=) or a context value"
+        hint = "".join(map(self._missing_hint, missing)) or f"; give params, {self._inputs_hint(missing)}"
         self.problems.append(f"Missing required parameters: {missing}{hint}")
+
+    def _inputs_hint(self, missing: list[str]) -> str:
+        """Say how a parameter would read what the step before it produces; that it follows there means nothing."""
+        alone = len(missing) == 1 and self.inputs is None and self.form.within is None
+        before = self._whole[0].before(self.form) if alone else None
+        return f"inputs{'' if before is None else f'=[{before!r}]'}, run(inputs=) or a context value"
 
     def _missing_hint(self, name: str) -> str:
         """Say why a parameter gets nothing: only the step itself has its name, or something has one that is like it."""

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from flowyml._words import counted
 from flowyml.errors import OutputMismatchError
 
 if TYPE_CHECKING:
@@ -251,5 +252,5 @@ def split_outputs(returned: Any, names: tuple[str, ...], step: str) -> Outputs:
     if isinstance(returned, (tuple, list)):
         if len(returned) == len(names):
             return Outputs(tuple(returned), list if isinstance(returned, list) else tuple, names)
-        raise OutputMismatchError(step, names, f"{len(returned)} values")
+        raise OutputMismatchError(step, names, counted(len(returned), "value"))
     raise OutputMismatchError(step, names, f"one value of type {type(returned).__name__}")
