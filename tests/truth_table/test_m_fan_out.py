@@ -1,0 +1,37 @@
+"""Probes M1 to M3, and the rows of section 1.12: fan-out and nesting."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flowyml import Pipeline
+
+
+def double(x: int) -> int:
+    return 2 * x
+
+
+def numbers() -> list[int]:
+    return [1, 2, 3]
+
+
+def test_m1_a_map_calls_its_function_for_each_item(executor: Any) -> None:
+    pipeline = Pipeline("p").add_step(numbers).map(double, over="numbers").add_step(sum, inputs=["double"])
+    result = pipeline.map(double, [4, 5], name="given").run(executor=executor)
+    assert (list(result["double"]), result["sum"], list(result["given"])) == ([2, 4, 6], 12, [8, 10])
+
+
+def test_m3_the_steps_of_a_sub_pipeline_are_steps_of_the_whole(executor: Any) -> None:
+    child = Pipeline("child").add_step(lambda raw: [2 * row for row in raw], name="clean")
+    pipeline = (
+        Pipeline("p").add_step(numbers, outputs=["raw"]).add_sub_pipeline(child, inputs=["raw"], outputs=["clean"])
+    )
+    result = pipeline.add_step(sum, inputs=["clean"]).run(executor=executor)
+    assert (list(result.step_results), result["sum"]) == (["numbers", "child.clean", "sum"], 12)
+
+
+def test_m3_the_names_of_2_x_map_inputs_and_outputs(executor: Any) -> None:
+    child = Pipeline("child").add_step(sum, name="total", inputs=["rows"])
+    pipeline = Pipeline("p").add_step(numbers)
+    pipeline.add_sub_pipeline(child, input_mapping={"numbers": "rows"}, output_mapping={"total": "answer"})
+    assert pipeline.add_step(double, inputs=["answer"]).run(executor=executor)["double"] == 12
