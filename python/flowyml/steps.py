@@ -274,6 +274,16 @@ class Step(Generic[P, R_co]):
         mode = self.options.caching
         return False if mode is None else mode.function or mode.name
 
+    def get_code_hash(self) -> str:
+        """Return a hash of what its function does, with its closure and defaults; comments do not count.
+
+        Raises:
+            TypeError: If something that belongs to it cannot be hashed.
+        """
+        from flowyml.keys.content import code_digest
+
+        return code_digest(self.func).hex()
+
     @property
     def parameters(self) -> tuple[str, ...]:
         """Names of all that the step can take: its function's parameters, and what its conditions want beyond them."""

@@ -44,47 +44,47 @@ def say(word: str) -> str:
     return word
 
 
-def test_b1_a_plain_function_is_added(executor: Any) -> None:
+def test_B1_a_plain_function_is_added(executor: Any) -> None:
     assert Pipeline("p").add_step(plain).run(executor=executor)["plain"] == 1
 
 
-def test_b2_add_step_chains() -> None:
+def test_B2_add_step_chains() -> None:
     pipeline = Pipeline("p")
     assert pipeline.add_step(plain) is pipeline
 
 
-def test_b3_the_same_step_twice_without_a_name_is_an_error_that_names_both_places() -> None:
+def test_B3_the_same_step_twice_without_a_name_is_an_error_that_names_both_places() -> None:
     with pytest.raises(PipelineValidationError, match=r"'plain' was added already at .*:\d+, and again at .*:\d+"):
         Pipeline("p").add_step(plain).add_step(plain)
 
 
-def test_b4_q4_two_steps_of_one_name_may_be_defined() -> None:
+def test_B4_Q4_two_steps_of_one_name_may_be_defined() -> None:
     made = [step(name="train")(lambda k=k: k) for k in range(3)]
     assert [Pipeline("p").add_step(each).run()["train"] for each in made] == [0, 1, 2]
 
 
-def test_b5_a_step_looks_like_its_function() -> None:
+def test_B5_a_step_looks_like_its_function() -> None:
     assert (train.__name__, train.__doc__, train.__module__) == ("train", "Train something.", __name__)
     assert train.__wrapped__ is train.func  # type: ignore[attr-defined]
     assert inspect.signature(train) == inspect.signature(train.func)
 
 
-def test_b6_a_coroutine_function_is_run(executor: Any) -> None:
+def test_B6_a_coroutine_function_is_run(executor: Any) -> None:
     result = Pipeline("p").add_step(fetch, params={"url": "a"}).run(executor=executor)
     assert result["fetch"] == "A"
 
 
-def test_b7_keyword_arguments_that_a_step_collects_get_their_values(executor: Any) -> None:
+def test_B7_keyword_arguments_that_a_step_collects_get_their_values(executor: Any) -> None:
     pipeline = Pipeline("p").add_step(plain).add_step(gather, params={"first": 0, "k": 1}, inputs={"rest": ["plain"]})
     assert pipeline.run(executor=executor)["gather"] == (0, (1,), {"k": 1})
 
 
-def test_b8_positional_only_parameters_are_filled(executor: Any) -> None:
+def test_B8_positional_only_parameters_are_filled(executor: Any) -> None:
     assert Pipeline("p").add_step(by_position, params={"a": 1}).run(executor=executor)["by_position"] == 15
     assert Pipeline("p").add_step(by_position, params={"a": 1, "b": 2}).run(executor=executor)["by_position"] == 12
 
 
-def test_b9_what_a_step_prints_is_shown_live_and_kept(executor: Any, capfd: pytest.CaptureFixture[str]) -> None:
+def test_B9_what_a_step_prints_is_shown_live_and_kept(executor: Any, capfd: pytest.CaptureFixture[str]) -> None:
     assert Pipeline("p").add_step(say, params={"word": "hello"}).run(executor=executor).success
     assert "said hello" in capfd.readouterr().out
 
@@ -127,6 +127,12 @@ def test_b_row_attributes_keep_their_names() -> None:
     assert made.retry.max_attempts == 3
     assert (made.timeout, made.tags, made.condition, made.execution_group) == (3.0, {"team": "ml"}, bool, None)
     assert made.source_code.startswith("def plain() -> int:")
+
+
+def test_b_row_the_hash_of_a_steps_code_follows_what_it_does() -> None:
+    made = [step(lambda x, k=k: x + k) for k in (1, 1, 2)]
+    same, again, other = (each.get_code_hash() for each in made)
+    assert same == again != other
 
 
 def test_b_row_tags_choose_steps(executor: Any) -> None:

@@ -31,39 +31,39 @@ def two(first: Any, second: Any) -> tuple[Any, Any]:
     return first, second
 
 
-def test_c1_an_input_that_is_no_parameter_fills_the_next_free_one(executor: Any) -> None:
+def test_C1_an_input_that_is_no_parameter_fills_the_next_free_one(executor: Any) -> None:
     assert Pipeline("p").add_step(fetch).add_step(clean).run(executor=executor)["clean"] == [2, 4]
 
 
 @pytest.mark.parametrize("order", [[load, use], [use, load]], ids=["c2_in_order", "c3_reversed"])
-def test_c2_c3_a_parameter_that_is_another_steps_output_is_an_edge(order: Any, executor: Any) -> None:
+def test_C2_C3_a_parameter_that_is_another_steps_output_is_an_edge(order: Any, executor: Any) -> None:
     pipeline = Pipeline("p").add_steps(order)
     assert pipeline.dag.edges["use"] == {"load"}
     assert pipeline.run(executor=executor)["use"] == 21
 
 
-def test_c4_c8_a_step_without_outputs_is_read_by_its_name(executor: Any) -> None:
+def test_C4_C8_a_step_without_outputs_is_read_by_its_name(executor: Any) -> None:
     pipeline = Pipeline("p").add_step(load).add_step(two, inputs=["load", "fetch"]).add_step(fetch.func)
     assert pipeline.run(executor=executor)["two"] == (20, [1, 2])
 
 
-def test_c5_an_input_that_is_left_over_is_an_error() -> None:
+def test_C5_an_input_that_is_left_over_is_an_error() -> None:
     with pytest.raises(PipelineValidationError, match="no parameter is left for input 'data/raw'"):
         Pipeline("p").add_step(load).add_step(fetch).add_step(use, inputs=["load", "data/raw"]).build()
 
 
-def test_c5_names_go_first_then_the_others_left_to_right(executor: Any) -> None:
+def test_C5_names_go_first_then_the_others_left_to_right(executor: Any) -> None:
     pipeline = Pipeline("p").add_step(load).add_step(load, name="second").add_step(load, name="other")
     pipeline.add_step(two, inputs=["other", "second"])
     assert pipeline.explain("two").arguments[0].assets == ("other",)
     assert pipeline.run(executor=executor)["two"] == (20, 20)
 
 
-def test_c6_a_value_by_step_name_waits_for_its_step() -> None:
+def test_C6_a_value_by_step_name_waits_for_its_step() -> None:
     assert Pipeline("p").add_step(use).add_step(load).dag.topological_sort()[0].name == "load"
 
 
-def test_c7_a_pipeline_that_says_nothing_is_told_what_is_missing() -> None:
+def test_C7_a_pipeline_that_says_nothing_is_told_what_is_missing() -> None:
     def extract() -> int:
         return 1
 

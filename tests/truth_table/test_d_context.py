@@ -29,7 +29,7 @@ def who() -> tuple[str, str, int]:
     return here.run_id, here.step_name, here.attempt
 
 
-def test_d1_precedence_is_params_upstream_inputs_run_context_context_default(executor: Any) -> None:
+def test_D1_precedence_is_params_upstream_inputs_run_context_context_default(executor: Any) -> None:
     def value(x: str = "default") -> str:
         return x
 
@@ -51,32 +51,32 @@ def test_d1_precedence_is_params_upstream_inputs_run_context_context_default(exe
     assert [given(*order[k:]) for k in range(6)] == order
 
 
-def test_d2_a_context_value_goes_before_the_default(executor: Any) -> None:
+def test_D2_a_context_value_goes_before_the_default(executor: Any) -> None:
     pipeline = Pipeline("p", context=context(rate=0.1)).add_step(scale)
     assert pipeline.run(executor=executor)["scale"] == (0.1, 1)
 
 
-def test_d3_the_context_of_a_run_is_for_that_run(executor: Any) -> None:
+def test_D3_the_context_of_a_run_is_for_that_run(executor: Any) -> None:
     pipeline = Pipeline("p", context=context(epochs=10)).add_step(scale)
     assert pipeline.run(context={"epochs": 20}, executor=executor)["scale"] == (0.5, 20)
     assert pipeline.run(executor=executor)["scale"] == (0.5, 10)
     assert pipeline.context.to_dict() == {"epochs": 10}
 
 
-def test_d4_a_parameter_called_context_gets_all_of_it(executor: Any) -> None:
+def test_D4_a_parameter_called_context_gets_all_of_it(executor: Any) -> None:
     pipeline = Pipeline("p", context=context(a=1)).add_step(read)
     assert pipeline.run(context={"b": 2}, executor=executor)["read"] == {"a": 1, "b": 2}
     named = Pipeline("p", context={"context": {"mine": 3}}).add_step(read)
     assert named.run(executor=executor)["read"] == {"mine": 3}
 
 
-def test_d5_in_asks_for_a_name() -> None:
+def test_D5_in_asks_for_a_name() -> None:
     assert "a" in context(a=1)
     assert "b" not in context(a=1)
     assert 0 not in context(a=1)
 
 
-def test_d6_a_context_is_a_mapping_with_attributes() -> None:
+def test_D6_a_context_is_a_mapping_with_attributes() -> None:
     ctx = Context(a=1, b=2)
     assert isinstance(ctx, Mapping)
     assert (ctx["a"], ctx.a, ctx.get("c", 3), list(ctx), len(ctx)) == (1, 1, 3, ["a", "b"], 2)
@@ -86,7 +86,7 @@ def test_d6_a_context_is_a_mapping_with_attributes() -> None:
     assert ctx.to_dict() == {"a": 1, "b": 5}
 
 
-def test_d7_what_is_missing_is_told_in_the_documented_words_before_anything_runs() -> None:
+def test_D7_what_is_missing_is_told_in_the_documented_words_before_anything_runs() -> None:
     ran: list[int] = []
 
     def needs(required_param: int) -> int:
@@ -98,7 +98,7 @@ def test_d7_what_is_missing_is_told_in_the_documented_words_before_anything_runs
     assert ran == []
 
 
-def test_d8_d10_types_of_the_context_and_of_edges_are_compared_on_request() -> None:
+def test_D8_D10_types_of_the_context_and_of_edges_are_compared_on_request() -> None:
     @step
     def a() -> str:
         return "text"
@@ -116,23 +116,23 @@ def test_d8_d10_types_of_the_context_and_of_edges_are_compared_on_request() -> N
     assert "→ step 'b' expects int" in of_edge
 
 
-def test_d9_get_context_tells_the_step_about_itself(executor: Any) -> None:
+def test_D9_get_context_tells_the_step_about_itself(executor: Any) -> None:
     result = Pipeline("p").add_step(who).run(executor=executor, run_id="mine")
     assert result["who"] == ("mine", "who", 1)
 
 
-def test_d11_a_declared_input_may_come_from_run(executor: Any) -> None:
+def test_D11_a_declared_input_may_come_from_run(executor: Any) -> None:
     pipeline = Pipeline("p").add_step(use, inputs=["raw"])
     assert pipeline.run({"raw": 3}, executor=executor)["use"] == 3
     with pytest.raises(PipelineValidationError, match="requires undefined asset 'raw'"):
         pipeline.run()
 
 
-def test_d12_a_run_input_reaches_the_parameter_of_its_name(executor: Any) -> None:
+def test_D12_a_run_input_reaches_the_parameter_of_its_name(executor: Any) -> None:
     assert Pipeline("p").add_step(use).run({"x": 3}, executor=executor)["use"] == 3
 
 
-def test_d13_a_misspelled_key_is_told_once() -> None:
+def test_D13_a_misspelled_key_is_told_once() -> None:
     def learn(learning_rate: float = 0.1) -> float:
         return learning_rate
 

@@ -38,26 +38,26 @@ def flaky(folder: str, fails: int) -> int:
     return tries
 
 
-def test_h1_a_retry_begins_at_once_unless_a_backoff_is_asked_for(executor: Any, tmp_path: Path) -> None:
+def test_H1_a_retry_begins_at_once_unless_a_backoff_is_asked_for(executor: Any, tmp_path: Path) -> None:
     pipeline = Pipeline("h1").add_step(flaky, params={"folder": str(tmp_path), "fails": 3}, retry=3)
     began = time.monotonic()
     assert pipeline.run(executor=executor)["flaky"] == 4
     assert time.monotonic() - began < 1.5
 
 
-def test_h2_the_last_failure_is_no_retry(executor: Any, tmp_path: Path) -> None:
+def test_H2_the_last_failure_is_no_retry(executor: Any, tmp_path: Path) -> None:
     pipeline = Pipeline("h2").add_step(flaky, params={"folder": str(tmp_path), "fails": 9}, retry=1)
     done = pipeline.run(executor=executor).step_results["flaky"]
     assert (done.retries, done.attempts, str(done.state)) == (1, 2, "failed")
 
 
-def test_h3_a_configuration_is_a_retry(executor: Any, tmp_path: Path) -> None:
+def test_H3_a_configuration_is_a_retry(executor: Any, tmp_path: Path) -> None:
     config = retry(max_attempts=5, backoff=ExponentialBackoff(initial=0.01, multiplier=2.0), on=[ConnectionError])
     pipeline = Pipeline("h3").add_step(flaky, params={"folder": str(tmp_path), "fails": 4}, retry=config)
     assert pipeline.run(executor=executor)["flaky"] == 5
 
 
-def test_h4_the_other_keywords_work(executor: Any) -> None:
+def test_H4_the_other_keywords_work(executor: Any) -> None:
     told: list[str] = []
 
     @step(
@@ -73,7 +73,7 @@ def test_h4_the_other_keywords_work(executor: Any) -> None:
     assert (result["live"], told) == ("from the cache", ["too late"])
 
 
-def test_h5_the_stack_of_decorators_of_the_documentation(executor: Any, tmp_path: Path) -> None:
+def test_H5_the_stack_of_decorators_of_the_documentation(executor: Any, tmp_path: Path) -> None:
     @step
     @retry(max_attempts=3, backoff=0.01)
     @on_failure(lambda: {"status": "unavailable"})
@@ -86,7 +86,7 @@ def test_h5_the_stack_of_decorators_of_the_documentation(executor: Any, tmp_path
     assert (tmp_path / "tries").stat().st_size == 3
 
 
-def test_h6_a_timeout_is_a_limit(fresh_executor: Any) -> None:
+def test_H6_a_timeout_is_a_limit(fresh_executor: Any) -> None:
     @step(timeout=0.3)
     def slow() -> None:
         time.sleep(30)
@@ -97,7 +97,7 @@ def test_h6_a_timeout_is_a_limit(fresh_executor: Any) -> None:
     assert time.monotonic() - began < 10
 
 
-def test_h7_after_a_failure_every_other_step_runs_and_each_has_a_state(executor: Any) -> None:
+def test_H7_after_a_failure_every_other_step_runs_and_each_has_a_state(executor: Any) -> None:
     def bad() -> None:
         raise ValueError("no")
 
@@ -108,7 +108,7 @@ def test_h7_after_a_failure_every_other_step_runs_and_each_has_a_state(executor:
     assert not result.success
 
 
-def test_h8_ctrl_c_brings_the_partial_result(fresh_executor: Any, tmp_path: Path) -> None:
+def test_H8_ctrl_c_brings_the_partial_result(fresh_executor: Any, tmp_path: Path) -> None:
     driver = os.getpid()
 
     def interrupts(first: int) -> None:
@@ -123,7 +123,7 @@ def test_h8_ctrl_c_brings_the_partial_result(fresh_executor: Any, tmp_path: Path
     assert caught.value.result["first"] == 1
 
 
-def test_n1_q10_hooks_are_told_and_one_that_raises_is_logged(executor: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_N1_Q10_hooks_are_told_and_one_that_raises_is_logged(executor: Any, caplog: pytest.LogCaptureFixture) -> None:
     told: list[str] = []
     pipeline = Pipeline("n1").add_step(lambda: 1, name="s")
     pipeline.hooks.on_step_start(lambda step, inputs: told.append(f"{step.name} begins"))

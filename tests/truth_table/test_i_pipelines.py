@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flowyml import CycleError, If, LocalExecutor, Pipeline, PipelineValidationError, StepError, StepState, step
+from flowyml import (
+    CycleError,
+    If,
+    LocalExecutor,
+    ParallelExecutor,
+    Pipeline,
+    PipelineValidationError,
+    StepError,
+    StepState,
+    step,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +46,7 @@ def pipeline() -> Pipeline:
 # ---- the graph -----------------------------------------------------------------------------------------------------
 
 
-def test_i1_the_picture_has_the_documented_lines() -> None:
+def test_I1_the_picture_has_the_documented_lines() -> None:
     expected = [
         *["Pipeline DAG: training", "", "Step Execution Order:"],
         *["  1. load_data", "  2. preprocess (depends on: load_data)"],
@@ -45,7 +55,7 @@ def test_i1_the_picture_has_the_documented_lines() -> None:
     assert pipeline().dag.visualize() == pipeline().visualize()
 
 
-def test_i1_many_like_steps_are_one_line() -> None:
+def test_I1_many_like_steps_are_one_line() -> None:
     many = Pipeline("p")
     for k in range(1_000):
         many.add_step(load_data, name=f"chunk_{k}")
@@ -53,29 +63,29 @@ def test_i1_many_like_steps_are_one_line() -> None:
 
 
 @pytest.mark.parametrize(("kind", "begins"), [("mermaid", "flowchart"), ("dot", "digraph"), ("svg", "<svg")])
-def test_i1_other_formats_are_text_and_a_notebook_draws(kind: Any, begins: str) -> None:
+def test_I1_other_formats_are_text_and_a_notebook_draws(kind: Any, begins: str) -> None:
     assert pipeline().visualize(kind).startswith(begins)
     assert set(pipeline()._repr_mimebundle_()) == {"text/plain", "image/svg+xml"}
 
 
-def test_i2_a_cycle_is_told_with_its_path() -> None:
+def test_I2_a_cycle_is_told_with_its_path() -> None:
     made = Pipeline("p").add_step(lambda b: b, name="a").add_step(lambda a: a, name="b")
     with pytest.raises(CycleError, match=r"Pipeline contains cycles! a → b → a: 'a' \(.*:\d+\), 'b'"):
         made.build()
 
 
-def test_i2_an_undefined_asset_is_told_with_the_nearest_one() -> None:
+def test_I2_an_undefined_asset_is_told_with_the_nearest_one() -> None:
     with pytest.raises(PipelineValidationError, match="Node 'b' requires undefined asset 'load_dat'; did you mean"):
         pipeline().add_step(len, name="b", inputs=["load_dat"]).build()
 
 
-def test_i3_two_producers_of_one_asset_are_told_with_both_places() -> None:
+def test_I3_two_producers_of_one_asset_are_told_with_both_places() -> None:
     made = Pipeline("p").add_step(load_data, outputs=["a"]).add_step(load_data, name="again", outputs=["a"])
     with pytest.raises(PipelineValidationError, match=r"Multiple nodes produce asset 'a': 'load_data' \(.*'again' \("):
         made.build()
 
 
-def test_i8_the_graph_has_the_documented_views_and_queries() -> None:
+def test_I8_the_graph_has_the_documented_views_and_queries() -> None:
     dag = pipeline().dag
     assert (dag.nodes["preprocess"].name, dag.nodes["preprocess"].inputs) == ("preprocess", ["load_data"])
     assert (dag.nodes["preprocess"].step.func, dag.nodes["preprocess"].outputs) == (preprocess, ["preprocess"])
@@ -89,7 +99,7 @@ def test_i8_the_graph_has_the_documented_views_and_queries() -> None:
     assert list(dag.to_networkx().edges) == [("load_data", "preprocess")]
 
 
-def test_i9_show_is_at_its_documented_path(capsys: pytest.CaptureFixture[str]) -> None:
+def test_I9_show_is_at_its_documented_path(capsys: pytest.CaptureFixture[str]) -> None:
     from flowyml.visualize import show
 
     show(pipeline())
@@ -99,12 +109,12 @@ def test_i9_show_is_at_its_documented_path(capsys: pytest.CaptureFixture[str]) -
 # ---- pipelines -----------------------------------------------------------------------------------------------------
 
 
-def test_i4_an_empty_pipeline_is_a_success(executor: Any) -> None:
+def test_I4_an_empty_pipeline_is_a_success(executor: Any) -> None:
     result = Pipeline("empty").run(executor=executor)
     assert (result.success, dict(result.outputs), dict(result.step_results)) == (True, {}, {})
 
 
-def test_i7_a_dry_run_prints_the_plan_and_runs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_I7_a_dry_run_prints_the_plan_and_runs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     ran: list[int] = []
     made = pipeline().add_step(ran.append, name="third", params={"object": 1})
     for result in (made.dry_run(), made.run(dry_run=True)):
@@ -114,7 +124,7 @@ def test_i7_a_dry_run_prints_the_plan_and_runs_nothing(capsys: pytest.CaptureFix
     assert ran == []
 
 
-def test_i7_debug_tells_where_each_argument_comes_from(caplog: pytest.LogCaptureFixture) -> None:
+def test_I7_debug_tells_where_each_argument_comes_from(caplog: pytest.LogCaptureFixture) -> None:
     pipeline().run(debug=True)
     assert "step 'preprocess': load_data: output of step 'load_data'" in caplog.text
 
@@ -147,7 +157,7 @@ def test_i_row_a_pipeline_describes_itself() -> None:
     assert definition["steps"][0]["source_code"] == inspect.getsource(load_data)
 
 
-def test_n2_groups_are_told_and_decide_nothing(executor: Any) -> None:
+def test_N2_groups_are_told_and_decide_nothing(executor: Any) -> None:
     with pytest.warns(UserWarning, match="names a group"):
         grouped = [step(execution_group="prepare")(each) for each in (load_data, preprocess)]
     made = Pipeline("p").add_steps(grouped)
@@ -157,14 +167,33 @@ def test_n2_groups_are_told_and_decide_nothing(executor: Any) -> None:
     assert made.run(executor=executor)["preprocess"] == [6, 8]
 
 
-def test_n4_steps_are_found_by_the_name_of_their_pipeline() -> None:
+def test_N3_resources_are_never_exceeded_and_an_unknown_one_is_an_error(tmp_path: Path) -> None:
+    def alone() -> int:
+        (tmp_path / "lock").mkdir()
+        time.sleep(0.01)
+        (tmp_path / "lock").rmdir()
+        return 1
+
+    made = Pipeline("p")
+    for k in range(4):
+        made.add_step(alone, name=f"alone_{k}", resources={"api": 1})
+    with ParallelExecutor(4, backend="thread", resources={"api": 1}) as executor:
+        assert made.run(executor=executor).success
+    with (
+        ParallelExecutor(2, backend="thread") as executor,
+        pytest.raises(PipelineValidationError, match="requires 1 api, of which"),
+    ):
+        made.run(executor=executor)
+
+
+def test_N4_steps_are_found_by_the_name_of_their_pipeline() -> None:
     found = step(name="found", pipeline="truth table n4")(load_data)
     made = Pipeline("truth table n4", auto_discover=True)
     result = made.run(targets="found")
     assert (result["found"], found in made.steps) == ([3, 4], True)
 
 
-def test_p1_a_step_costs_little() -> None:
+def test_P1_a_step_costs_little() -> None:
     made = Pipeline("p").map(abs, range(2_000))
     began = time.perf_counter()
     assert made.run(executor=LocalExecutor()).success
@@ -174,7 +203,7 @@ def test_p1_a_step_costs_little() -> None:
 # ---- results -------------------------------------------------------------------------------------------------------
 
 
-def test_i5_a_result_has_the_documented_attributes(executor: Any) -> None:
+def test_I5_a_result_has_the_documented_attributes(executor: Any) -> None:
     result = pipeline().run(executor=executor, run_id="mine")
     assert (result.run_id, result.pipeline_name, result.success, result.state) == ("mine", "training", True, "success")
     assert dict(result.outputs) == {"load_data": [3, 4], "preprocess": [6, 8]}
@@ -188,7 +217,7 @@ def test_i5_a_result_has_the_documented_attributes(executor: Any) -> None:
     assert {"success", "duration", "cached", "retries", "error"} <= set(told["steps"]["preprocess"])
 
 
-def test_i5_what_came_of_a_step_has_the_documented_attributes(executor: Any) -> None:
+def test_I5_what_came_of_a_step_has_the_documented_attributes(executor: Any) -> None:
     done = pipeline().run(executor=executor).step_results["preprocess"]
     assert (done.step_name, done.success, done.output, done.error) == ("preprocess", True, [6, 8], None)
     assert (done.cached, done.skipped, done.retries, done.attempts) == (False, False, 0, 1)
@@ -197,7 +226,7 @@ def test_i5_what_came_of_a_step_has_the_documented_attributes(executor: Any) -> 
     assert done.started_at is not None
 
 
-def test_i6_the_summary_has_the_documented_headings(executor: Any) -> None:
+def test_I6_the_summary_has_the_documented_headings(executor: Any) -> None:
     result = Pipeline("p").add_step(load_data).add_step(broken, retry=1).run(executor=executor)
     first, second, third, fourth, fifth, *steps = result.summary().splitlines()
     assert (first, fifth) == ("Pipeline: p", "Steps:")
@@ -217,7 +246,7 @@ def test_i_row_what_failed_can_be_raised(executor: Any) -> None:
         Pipeline("p").add_steps([load_data, broken]).run(executor=executor, raise_on_failure=True)
 
 
-def test_q8_a_plain_run_leaves_no_file_and_opens_no_port(tmp_path: Path) -> None:
+def test_Q8_a_plain_run_leaves_no_file_and_opens_no_port(tmp_path: Path) -> None:
     code = (
         "import socket; from flowyml import Pipeline\n"
         "def refuse(*_): raise AssertionError\n"

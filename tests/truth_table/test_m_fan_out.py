@@ -15,13 +15,13 @@ def numbers() -> list[int]:
     return [1, 2, 3]
 
 
-def test_m1_a_map_calls_its_function_for_each_item(executor: Any) -> None:
+def test_M1_a_map_calls_its_function_for_each_item(executor: Any) -> None:
     pipeline = Pipeline("p").add_step(numbers).map(double, over="numbers").add_step(sum, inputs=["double"])
     result = pipeline.map(double, [4, 5], name="given").run(executor=executor)
     assert (list(result["double"]), result["sum"], list(result["given"])) == ([2, 4, 6], 12, [8, 10])
 
 
-def test_m3_the_steps_of_a_sub_pipeline_are_steps_of_the_whole(executor: Any) -> None:
+def test_M3_the_steps_of_a_sub_pipeline_are_steps_of_the_whole(executor: Any) -> None:
     child = Pipeline("child").add_step(lambda raw: [2 * row for row in raw], name="clean")
     pipeline = (
         Pipeline("p").add_step(numbers, outputs=["raw"]).add_sub_pipeline(child, inputs=["raw"], outputs=["clean"])
@@ -30,7 +30,7 @@ def test_m3_the_steps_of_a_sub_pipeline_are_steps_of_the_whole(executor: Any) ->
     assert (list(result.step_results), result["sum"]) == (["numbers", "child.clean", "sum"], 12)
 
 
-def test_m3_the_names_of_2_x_map_inputs_and_outputs(executor: Any) -> None:
+def test_M3_the_names_of_2_x_map_inputs_and_outputs(executor: Any) -> None:
     child = Pipeline("child").add_step(sum, name="total", inputs=["rows"])
     pipeline = Pipeline("p").add_step(numbers)
     pipeline.add_sub_pipeline(child, input_mapping={"numbers": "rows"}, output_mapping={"total": "answer"})
