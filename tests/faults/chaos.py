@@ -73,7 +73,7 @@ DEADLY: dict[str, tuple[Callable[[], object], str]] = {
     "return a lock": (threading.Lock, "SerializationError"),
     "hang": (lambda: time.sleep(1000), "StepTimeoutError"),
 }
-TIMEOUT = 0.5
+TIMEOUT = 1.0
 """Seconds of a step that is drawn to hang: enough for its attempts that do not."""
 FAULTS = {**RAISED, **DEADLY}
 
