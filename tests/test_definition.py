@@ -37,6 +37,7 @@ def test_a_definition_is_json_and_has_no_values() -> None:
         "inputs": [],
         "outputs": ["rows", "labels"],
         "params": [],
+        "mapped": False,
         "items": None,
         "tags": {"team": "ml"},
         "execution_group": None,

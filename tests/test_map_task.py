@@ -19,6 +19,7 @@ from flowyml import (
     ParallelExecutor,
     Pipeline,
     PipelineValidationError,
+    StepError,
     StepNotRunError,
     map_task,
     when,
@@ -509,3 +510,34 @@ def test_no_more_items_run_at_once_than_it_says(backend: Any, tmp_path: Path) ->
 def test_it_says_how_many_and_the_executor_has_fewer_workers(executor: Executor) -> None:
     task = map_task(concurrency=50)(double.func)
     assert list(Pipeline("more").map(task, range(100)).run(executor=executor)["double"]) == list(range(0, 200, 2))
+
+
+def test_what_was_survived_and_costs_others_is_the_failure() -> None:
+    pipeline = Pipeline("cost").add_step(mixed).add_step(reciprocal).map(round, over="reciprocal")
+    result = pipeline.run()
+    assert (result.success, [each.step_name for each in result.failed]) == (False, ["reciprocal[1]"])
+    with pytest.raises(StepError, match=r"'reciprocal\[1\]' failed: ZeroDivisionError"):
+        result.raise_for_failure()
+    with pytest.raises(StepNotRunError, match=r"step 'reciprocal\[1\]' failed"):
+        result["round"][1]
+
+
+def test_its_terms_are_told_with_its_options() -> None:
+    pipeline = Pipeline("told").add_step(mixed).add_step(reciprocal)
+    assert pipeline.explain("reciprocal").options == {"min_success_ratio": 0.5}
+    (_, defined) = pipeline.to_definition()["steps"]
+    assert (defined["mapped"], defined["items"], defined["options"]) == (True, None, {"min_success_ratio": 0.5})
+
+
+def test_types_of_readers_are_not_compared_with_a_list() -> None:
+    def read(reciprocal: MapTaskResult[float], strict: list[str]) -> int:
+        return len(reciprocal) + len(strict)
+
+    pipeline = Pipeline("types", validate_types="error").add_step(mixed).add_steps([reciprocal, strict, read])
+    pipeline.build()
+
+    def upper(text: str) -> str:
+        return text.upper()
+
+    with pytest.raises(PipelineValidationError, match="step 'reciprocal' outputs float"):
+        pipeline.map(upper, over="reciprocal").build()

@@ -167,8 +167,10 @@ class Record:
 
     def own_failures(self) -> list[tuple[int, int | None]]:
         """Return step and index of all that failed on its own account, in add order; an index of `None`: the step."""
-        places = map(self.layout.place_of, self.failures)
-        items = (place for place in places if place[0] not in self.forgiven)
+        places = list(map(self.layout.place_of, self.failures))
+        items = [place for place in places if place[0] not in self.forgiven]
+        if not items and not self.refused and self.has_trouble():
+            items = places  # what was forgiven has cost items that were made of it
         return sorted([*items, *((node, None) for node in self.refused)], key=lambda place: (place[0], place[1] or 0))
 
     def first_failure(self, items: range) -> int | None:

@@ -56,6 +56,7 @@ def _step(dag: DAG, name: str) -> dict[str, Any]:
         "inputs": node.inputs,
         "outputs": node.outputs,
         "params": node.params,
+        "mapped": node.mapped,
         "items": node.items,
         "source_code": node.step.source_code,
         "tags": node.tags,

@@ -254,9 +254,11 @@ class Explanation:
 
 def options_of(plan: Plan, node: int) -> dict[str, object]:
     """Return the options of a step that differ from what a step has without any."""
-    options = plan.forms[node].options
-    pairs = ((each.name, getattr(options, each.name)) for each in fields(options))
-    return {name: value for name, value in pairs if value != getattr(NO_OPTIONS, name)}
+    form = plan.forms[node]
+    pairs = ((each.name, getattr(form.options, each.name)) for each in fields(form.options))
+    said: dict[str, object] = {name: value for name, value in pairs if value != getattr(NO_OPTIONS, name)}
+    terms = form.over.terms if form.over is not None else None
+    return said if terms is None else said | terms.said()
 
 
 def log_sources(plan: Plan, scope: Scope) -> None:

@@ -532,7 +532,10 @@ def _log_fallbacks(run: Run) -> None:
 def _unforgiven(run: Run) -> dict[int, BaseException]:
     """Return the failures without those of map tasks that are a success all the same."""
     forgiven = run.tasks.forgiven(run.scheduler.states()) if run.tasks.terms else ()
-    return {item: error for item, error in run.failures.items() if run.node_of[item] not in forgiven}
+    found = {item: error for item, error in run.failures.items() if run.node_of[item] not in forgiven}
+    return (
+        found if found or run.refused else run.failures
+    )  # nothing else: what was forgiven has cost items that were made of it
 
 
 def _how_many(run: Run) -> str:

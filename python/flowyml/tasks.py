@@ -39,6 +39,11 @@ class Terms(NamedTuple):
     min_success_ratio: float = 1.0
     fail_fast: bool = False
 
+    def said(self) -> dict[str, object]:
+        """Return those that differ from what holds without a word."""
+        pairs = zip(self._fields, self, Terms(), strict=True)
+        return {name: value for name, value, without in pairs if value != without}
+
     def survives(self, total: int) -> int:
         """Return how many of so many items may fail.
 

@@ -153,6 +153,8 @@ class Mismatches:
     def _hint(self, given: Given) -> Any:
         """Return what a step says about the value that it gives."""
         form = self._plan.forms[given.node]
+        if given.lists > 0 and form.over is not None and form.over.terms is not None:
+            return Any  # a `MapTaskResult`, which passes for a list
         hint = self._hints_of(form).get("return", Any)
         if given.part is not None:
             hint = part_of(hint, given.part, form.parts[given.part], len(form.outputs))
