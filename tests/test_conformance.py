@@ -27,6 +27,7 @@ from flowyml import (
     PipelineResult,
     StepError,
     StepNotRunError,
+    map_task,
     parallel_map,
     step,
 )
@@ -358,6 +359,26 @@ def test_no_items_are_an_empty_list(executor: Executor) -> None:
     pipeline = Pipeline("mapped").map(number, []).add_step(sum, "sum", inputs={"iterable": "number"})
     result = pipeline.run(executor=executor)
     assert (list(result["number"]), result["sum"], result.success) == ([], 0, True)
+
+
+def test_a_list_that_a_step_produces_is_mapped(executor: Executor) -> None:
+    pipeline = Pipeline("mapped").add_step(same, "made", {"value": [4, 0, 2]}).map(reciprocal, over="made", name="over")
+    pipeline.map(number, over="over", name="again").map(add, over=["made", [1, 2]], combine="product", name="pairs")
+    result = pipeline.run(executor=executor)
+    states = {name: [str(item.state) for item in result.step_results[name].items] for name in ("over", "again")}
+    assert states["over"] == ["success", "failed", "success"]
+    assert states["again"] == ["success", "upstream_failed", "success"]
+    assert (result["again"][2], list(result["pairs"])) == (0.5, [5, 6, 1, 2, 3, 4])
+
+
+def test_a_map_task_survives_what_it_may(executor: Executor) -> None:
+    task = map_task(min_success_ratio=0.5)(reciprocal.func)
+    pipeline = (
+        Pipeline("task").add_step(same, "value", {"value": [4, 0, 2]}).add_step(task).add_step(sum, inputs=[task])
+    )
+    result = pipeline.run(executor=executor)
+    assert facts(result)[1:] == [("reciprocal", "success", [0.25, 0.5]), ("sum", "success", 0.75)]
+    assert result.success
 
 
 # ---- time and nesting ----------------------------------------------------------------------------------------------

@@ -72,6 +72,11 @@ class MapTask(Step[..., Any], Generic[R]):
         output: MapTaskResult[R] = done.output
         return output
 
+    def __get__(self, instance: object, owner: type | None = None) -> MapTask[R]:
+        """Bind as a method does: `obj.task` runs over a list with `obj` as `self`."""
+        bound: Any = super().__get__(instance, owner)
+        return bound  # type: ignore[no-any-return]
+
     def _remade(self, func: Callable[..., Any], options: Options) -> MapTask[Any]:
         return _rebuild(func, (self.name, self.inputs, self.outputs), options, self.terms)
 

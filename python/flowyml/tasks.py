@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from flowyml.retries import ExponentialBackoff, RetryConfig
 
@@ -146,6 +146,10 @@ class MapTaskResult(Sequence[R_co]):
         """Return how many items have a value."""
         return len(self._values)
 
+    @overload
+    def __getitem__(self, index: int) -> R_co: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[R_co]: ...
     def __getitem__(self, index: Any) -> Any:
         """Return one of the values that there are, or a list of them for a slice."""
         if isinstance(index, slice):

@@ -9,11 +9,13 @@ from typing import Any, assert_type
 
 from flowyml import (
     CircuitBreaker,
+    MapTaskResult,
     Pipeline,
     PipelineResult,
     Step,
     StepResult,
     StepState,
+    map_task,
     on_failure,
     parallel_map,
     retry,
@@ -79,8 +81,31 @@ def check_authoring_chains() -> None:
     Pipeline("typed", validate_types="strict")  # type: ignore[arg-type]
 
 
+@map_task(concurrency=4)
+def parsed(text: str) -> int:
+    """Return a number."""
+    return int(text)
+
+
+def check_fan_out() -> None:
+    """A map runs over names, steps and lists; a map task called directly gives a result of its function's type."""
+    pipeline = Pipeline("typed").add_step(double).map(parsed, over="double").map(halve, over=[double, [1, 2]])
+    assert_type(pipeline.map(halve, over={"number": pipeline["double"]}, combine="product"), Pipeline)
+    pipeline.add_step(parsed, inputs=[double], after=pipeline["double"]).map(halve, range(3))
+    assert_type(parsed(["1", "2"]), MapTaskResult[int])
+    assert_type(parsed(["1"])[0], int)
+    assert_type(parsed(["1"]).results, list[int | None])
+    assert_type(Account().rate([1]), MapTaskResult[float])
+    Pipeline("typed").map(halve, over="double", combine="cross")  # type: ignore[arg-type]
+
+
 class Account:
     """A class with a step among its methods."""
+
+    @map_task
+    def rate(self, amount: int) -> float:
+        """Return a rate."""
+        return 1 / amount
 
     @step
     def interest(self, amount: int) -> float:
