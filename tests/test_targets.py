@@ -165,9 +165,30 @@ def nested() -> Pipeline:
         ("outer.inner.spare", ["seed", "lone", "outer.inner.spare"]),
         ("idle", ["seed", "lone", "outer.inner.spare", "outer.idle"]),
         ("lone", ["lone"]),
+        ("outer.inner", ["seed", "lone", "outer.first", "outer.inner.make", "outer.inner.grow", "outer.inner.spare"]),
     ],
 )
 def test_a_part_of_sub_pipelines(targets: str, ran: list[str], executor: Any) -> None:
     whole, part = nested().run(executor=executor), nested().run(executor=executor, targets=targets)
     assert list(part.step_results) == ran
     assert {name: whole[name] for name in ran} == {name: part[name] for name in ran}
+
+
+def test_steps_and_handles_stand_for_their_names() -> None:
+    @step
+    def load() -> list[int]:
+        return [1]
+
+    pipeline = Pipeline("p").add_step(load).add_step(len, inputs=[load]).add_step(dict, name="other", inputs={})
+    assert list(pipeline.run(targets=load).step_results) == ["load"]
+    assert list(pipeline.run(targets=[pipeline["len"]]).step_results) == ["load", "len"]
+    whole = nested()
+    assert list(whole.run(targets=whole["outer"]).step_results)[-2:] == ["outer.last", "outer.idle"]
+
+
+def test_a_part_with_lists_that_only_the_run_knows(executor: Any) -> None:
+    pipeline = Pipeline("p").add_step(lambda: [1, 2, 3], name="numbers").add_step(lambda: 0, name="lone")
+    pipeline.map(abs, over="numbers").map(float, over="abs").add_step(sum, inputs=["float"]).map(str, over="numbers")
+    result = pipeline.run(executor=executor, targets="sum")
+    assert list(result.step_results) == ["numbers", "abs", "float", "sum"]
+    assert result["sum"] == 6.0

@@ -598,7 +598,7 @@ class Pipeline:
         keep: str | Sequence[str] = "all",
         run_id: str | None = None,
         seed: int | None = None,
-        targets: str | Iterable[str] | None = None,
+        targets: Named | Iterable[Named] | None = None,
         debug: bool = False,
         dry_run: bool = False,
         **unknown: object,
@@ -617,7 +617,7 @@ class Pipeline:
             seed: Makes `random`, numpy's global generator and `get_context().rng` reproducible: each step, and each
                 item of a mapped step, begins with states that follow from this number and its name. On threads, steps
                 that run at the same time share the global generators: there only `get_context().rng` is reproducible.
-            targets: Run only these and what they need: names of steps or assets, globs, "tag:nightly" or
+            targets: Run only these and what they need: steps, sub-pipelines or assets by name, globs, "tag:nightly" or
                 "tag:team=ml". The result holds no other steps; what is left out need not be valid.
             debug: Log where the arguments of each step come from, before anything runs: one line a step, on the logger
                 `flowyml`.
@@ -658,7 +658,7 @@ class Pipeline:
         *,
         context: Mapping[str, Any] | None = None,
         executor: Executor | None = None,
-        targets: str | Iterable[str] | None = None,
+        targets: Named | Iterable[Named] | None = None,
     ) -> PipelineResult:
         """Check everything and print what would run, and run nothing: `run(dry_run=True)`.
 
@@ -690,7 +690,7 @@ class Pipeline:
         keep: str | Sequence[str] = "all",
         run_id: str | None = None,
         seed: int | None = None,
-        targets: str | Iterable[str] | None = None,
+        targets: Named | Iterable[Named] | None = None,
         debug: bool = False,
         **unknown: object,
     ) -> PipelineResult:

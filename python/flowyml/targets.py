@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from flowyml._words import nearest
 from flowyml.dag import links_of
 from flowyml.forms import Columns
+from flowyml.handles import step_of
 from flowyml.namespaces import inside
 from flowyml.tags import has_tag
 from flowyml.wiring import wire
@@ -41,7 +42,7 @@ def narrowed(plan: Plan, targets: Any, scope: Scope) -> Columns:
 
     Args:
         plan: All steps.
-        targets: Names of steps or assets, globs, "tag:..."; one or several.
+        targets: Names of steps, sub-pipelines or assets, globs, "tag:..."; one or several.
         scope: The named values.
 
     Raises:
@@ -63,12 +64,12 @@ def _of(column: list[T], nodes: list[int]) -> list[T]:
 
 
 def _chosen(plan: Plan, targets: Any) -> set[int]:
-    if isinstance(targets, str):
+    if isinstance(step_of(targets), str):
         targets = [targets]
     if not isinstance(targets, Iterable):
         raise TypeError(f"targets must be names of steps or assets, got {type(targets).__name__} {targets!r:.60}")
     chosen: set[int] = set()
-    for target in targets:
+    for target in map(step_of, targets):
         if not isinstance(target, str):
             raise TypeError(f"targets must be names of steps or assets, got {type(target).__name__} {target!r:.60}")
         found = set(_named(plan, target))
@@ -81,9 +82,10 @@ def _chosen(plan: Plan, targets: Any) -> set[int]:
 
 
 def _named(plan: Plan, target: str) -> Iterator[int]:
-    """Go through the steps that one target means; a step or asset of that very name goes before everything else."""
-    if target in plan.numbers:
-        yield plan.numbers[target]
+    """Go through the steps that one target means; what has that very name goes before everything else."""
+    steps = plan.assets.steps(target)
+    if steps is not None:
+        yield from steps
     elif (found := plan.assets.find(target)) is not None:
         yield found[0]
     elif target.startswith(_TAG):
