@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator, Mapping  # noqa: TC003  hints of steps, resolved at run time
+from collections.abc import Iterator, Mapping, Sequence  # noqa: TC003  hints of steps, resolved at run time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
@@ -21,8 +21,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flowyml import If, LocalExecutor, Pipeline, PipelineValidationError, context, step
+from flowyml import If, LocalExecutor, Pipeline, PipelineValidationError, context, map_task, step
 from flowyml._hints import assignable, fits, hints_of, part_of
+from flowyml.tasks import MapTaskResult  # noqa: TC001  a hint of a step, resolved at run time
 
 if TYPE_CHECKING:
     from nowhere import Unheard
@@ -500,6 +501,33 @@ def test_a_list_that_is_mapped_over_gives_its_elements() -> None:
     pipeline.map(count, over="count", name="again")
     (found,) = problems(pipeline)
     assert "step 'words' outputs str" in found
+
+
+def test_a_map_task_gives_its_result_or_a_list() -> None:
+    @map_task
+    def twice(x: int) -> int:
+        return 2 * x
+
+    def whole(twice: MapTaskResult[int]) -> int:
+        return twice.total
+
+    def several(twice: Sequence[int]) -> int:
+        return sum(twice)
+
+    def plain(twice: list[int]) -> int:
+        return sum(twice)
+
+    def wrong(twice: list[str]) -> str:
+        return twice[0]
+
+    def words() -> list[str]:
+        return ["a"]
+
+    pipeline = Pipeline("p", validate_types=True).add_step(lambda: [1, 2], name="x").add_step(twice)
+    assert pipeline.add_steps([whole, several, plain]).run()["several"] == 6
+    of_items, of_result = problems(pipeline.add_step(wrong).add_step(words).add_step(twice, "again", inputs=["words"]))
+    assert "step 'twice' outputs list[int]" in of_items
+    assert "step 'words' outputs str" in of_result
 
 
 def test_a_fan_in_as_an_iterator_is_compared_by_its_elements() -> None:

@@ -91,9 +91,9 @@ class MapTaskResult(Sequence[R_co]):
         self._values = values
         self._places = places
         self._load = load
-        self.errors = dict(errors)
-        self.failures = len(self.errors)
-        self.total = total
+        self.errors: dict[int, str] = dict(errors)
+        self.failures: int = len(self.errors)
+        self.total: int = total
 
     @classmethod
     def of(

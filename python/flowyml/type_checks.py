@@ -20,6 +20,7 @@ from flowyml.conditions import Guards
 from flowyml.control import Decision
 from flowyml.plan import Plan
 from flowyml.store.values import Gather, Items, Output, Present, Stream
+from flowyml.tasks import MapTaskResult
 from flowyml.templates import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VALUE
 
 if TYPE_CHECKING:
@@ -150,8 +151,8 @@ class Mismatches:
         elif isinstance(reference, int):
             yield Given(self._plan.layout.node_at(reference), None, 0)
 
-    def _hint(self, given: Given) -> Any:
-        """Return what a step says about the value that it gives."""
+    def _hint(self, given: Given, wrapper: type = list) -> Any:
+        """Return what a step says about the value that it gives; what has many items has them in a wrapper."""
         form = self._plan.forms[given.node]
         if given.lists > 0 and form.over is not None and form.over.terms is not None:
             return Any  # a `MapTaskResult`, which passes for a list
@@ -161,7 +162,7 @@ class Mismatches:
         if given.lists < 0:
             hint = element_of(hint)
         for _ in range(given.lists):
-            hint = types.GenericAlias(list, (hint,))
+            hint = types.GenericAlias(wrapper, (hint,))
         return hint
 
     # -- comparing
@@ -209,7 +210,9 @@ class Mismatches:
         producer, template = id(self._plan.forms[given.node]), id(self._plan.templates[node])
         key = producer, given.part, given.lists, template, argument.parameter
         if key not in self._fits:
-            self._fits[key] = assignable(self._hint(given), argument.hint)
+            task = given.lists > 0 and self._plan.forms[given.node].step.terms is not None
+            wrappers = (list, MapTaskResult) if task else (list,)  # it may be read as either
+            self._fits[key] = any(assignable(self._hint(given, each), argument.hint) for each in wrappers)
         if not self._fits[key]:
             self._add_edge(node, argument, given)
 

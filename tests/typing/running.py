@@ -12,6 +12,7 @@ from flowyml import (
     ExponentialBackoff,
     If,
     LocalExecutor,
+    MapTask,
     ParallelExecutor,
     Pipeline,
     PipelineResult,
@@ -25,6 +26,7 @@ from flowyml import (
     context,
     get_context,
     hooks,
+    map_task,
     retry,
     step,
     unless,
@@ -153,6 +155,20 @@ def check_errors() -> None:
         assert_type(error.step_name, str)
     except RunInterrupted as error:
         assert_type(error.result, PipelineResult | None)
+
+
+@map_task(concurrency=4, retries=1)
+def shout(word: str, mark: str = "!") -> str:
+    """Return a word, loudly."""
+    return word.upper() + mark
+
+
+def check_map_tasks() -> None:
+    """A map task is called with a list and is a step."""
+    assert_type(shout, MapTask[str])
+    assert_type(list(shout(["a"], mark="?")), list[str])
+    assert_type(shout(["a"]).success_ratio, float)
+    assert_type(Pipeline("p").add_step(shout, inputs=["words"]), Pipeline)
 
 
 @hooks.on_step_end

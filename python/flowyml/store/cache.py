@@ -68,8 +68,8 @@ class CacheStore:
 
     def __init__(self, cache_dir: str | Path = DEFAULT, *, max_bytes: int | None = 10 * GIB) -> None:
         """Touch nothing yet."""
-        self.cache_dir = Path(cache_dir)
-        self.max_bytes = _checked_size(max_bytes)
+        self.cache_dir: Path = Path(cache_dir)
+        self.max_bytes: int | None = _checked_size(max_bytes)
         self.hits = self.misses = 0
         self._index: Index | None = None
         self._files = Files(self.cache_dir / "objects")
