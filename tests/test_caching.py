@@ -616,3 +616,35 @@ def test_stats_and_invalidation(store, folder):
     assert states(chain(store, folder).run()) == ["cached", "success", "cached"]
     assert pipeline.invalidate_cache(before=dt.date.today() + dt.timedelta(days=1)) == 3  # noqa: DTZ011
     assert states(chain(store, folder).run()) == ["success"] * 3
+
+
+class Scales:
+    """A model with a parameter."""
+
+    def __init__(self, factor: int) -> None:
+        self.factor = factor
+
+    def predict(self, x: int) -> int:
+        return self.factor * x
+
+    __call__ = predict
+
+
+def scaled(factor: int, x: int) -> int:
+    return factor * x
+
+
+def test_what_is_bound_to_a_function_is_an_input(tmp_path: Path) -> None:
+    """With "input_hash", whose keys leave the code out: what a partial, a method or an object carries is no code."""
+    makes = [lambda k: functools.partial(scaled, k), lambda k: Scales(k).predict, Scales]
+    for make in makes:
+        for factor in (2, 3):
+            pipeline = Pipeline("p", cache_dir=tmp_path)
+            pipeline.add_step(make(factor), "s", {"x": 10}, cache="input_hash")
+            assert pipeline.run()["s"] == 10 * factor
+
+
+def test_lambdas_are_told_apart(tmp_path: Path) -> None:
+    for function, value in ((lambda x: x + 1, 2), (lambda x: x + 2, 3)):
+        pipeline = Pipeline("p", cache_dir=tmp_path).add_step(function, "s", {"x": 1}, cache="input_hash")
+        assert pipeline.run()["s"] == value

@@ -374,3 +374,20 @@ def test_a_local_map_runs_before_what_is_added_after_it() -> None:
     pipeline.add_step(lambda: ran.append("after"), "reads", after=["m"])
     pipeline.add_step(lambda: ran.append("last"), "last").run(executor=LocalExecutor())
     assert ran == [1, 2, 3, "after", "last"]
+
+
+def test_fail_fast_begins_nothing_behind_a_failure_in_a_batch(threads: ParallelExecutor) -> None:
+    """Small steps go in batches; what is behind the one that fails is not begun, nor what others have in hand."""
+    begun = []
+
+    def late(i: int) -> int:
+        if i < 3_000:
+            return i
+        begun.append(i)
+        if i == 3_000:
+            raise ValueError(i)
+        time.sleep(0.05)
+        return i
+
+    Pipeline("late").map(late, range(3_200), name="late").run(executor=threads, fail_fast=True)
+    assert len(begun) <= 1 + 2 * threads.max_workers

@@ -12,12 +12,14 @@ step counts by its content, not by how it came about: a step that ran again and 
 
 from __future__ import annotations
 
+from functools import partial
 from hashlib import blake2b
+from types import MethodType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowyml.call_keys import CallKeys, hashed, joined
 from flowyml.events import Inputs
-from flowyml.keys.content import SIZE
+from flowyml.keys.content import SIZE, content
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -96,7 +98,31 @@ class CacheKeys:
         return Key(hashed(b"own", identity, outputs, text.encode("utf-8", "surrogatepass")), b"")
 
     def _identity(self, node: int) -> bytes:
-        """Return what stands for a function whose code does not count: its names."""
+        """Return what stands for a function whose code does not count: its names, and what is bound to it.
+
+        A lambda has no name that tells it from another one, so its code counts after all.
+        """
         step = self._run.plan.forms[node].step
-        names = [step.name, *(str(getattr(step.func, each, "")) for each in ("__module__", "__qualname__"))]
-        return hashed("\0".join(names).encode("utf-8", "surrogatepass"))
+        plain, bound = _unbound(step.func)
+        names = [step.name, *(str(getattr(plain, each, "")) for each in ("__module__", "__qualname__"))]
+        parts = ["\0".join(names).encode("utf-8", "surrogatepass"), *map(content, bound)]
+        if getattr(plain, "__name__", "") == "<lambda>":
+            parts.append(self._calls.fingerprint(node).digest)
+        return hashed(*parts)
+
+
+def _unbound(func: Any) -> tuple[Any, list[Any]]:
+    """Return the plain function of a partial, a bound method or a callable object, and what it carries: arguments."""
+    bound: list[Any] = []
+    while True:
+        if isinstance(func, partial):
+            bound += [func.args, func.keywords]
+            func = func.func
+        elif isinstance(func, MethodType):
+            if not isinstance(func.__self__, type):
+                bound.append(func.__self__)
+            return func.__func__, bound
+        else:
+            if not hasattr(func, "__qualname__"):
+                bound.append(func)
+            return func, bound

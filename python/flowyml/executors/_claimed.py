@@ -73,7 +73,7 @@ class Claimed:
         """Call the steps in this thread, until nothing is left here."""
         self._thread = threading.get_ident()
         try:
-            call_items(run, self, self.report, self._held)
+            call_items(run, self._until_one_fails() if run.fail_fast else self, self.report, self._held)
         finally:
             self._return_tokens(run)
 
@@ -118,6 +118,13 @@ class Claimed:
                 yield take()
         except IndexError:
             return
+
+    def _until_one_fails(self) -> Iterator[int]:
+        """Take the items one by one, and none behind one that has raised."""
+        for item in self:
+            yield item
+            if self.report.failures:
+                return
 
     def take_back(self, run: Run, *, everything: bool = False) -> bool:
         """Give half (or all) of what is not begun back to the scheduler; tell whether there was something."""

@@ -152,6 +152,8 @@ class ThreadRun:
         if self._stopped:
             claimed.take_back(run, everything=True)
         claimed.call(run)
+        if claimed.waiting:  # one has failed: before the next begins, the run is to decide
+            claimed.take_back(run, everything=True)
         report = claimed.report
         if report.ends and not claimed.abandoned:
             self.sizer.observe(len(report.ends), report.ends[-1] - report.start)
