@@ -517,6 +517,9 @@ def test_a_map_task_gives_its_result_or_a_list() -> None:
     def plain(twice: list[int]) -> int:
         return sum(twice)
 
+    def both(results: list[MapTaskResult[int]]) -> int:
+        return sum(map(sum, results))
+
     def wrong(twice: list[str]) -> str:
         return twice[0]
 
@@ -524,7 +527,8 @@ def test_a_map_task_gives_its_result_or_a_list() -> None:
         return ["a"]
 
     pipeline = Pipeline("p", validate_types=True).add_step(lambda: [1, 2], name="x").add_step(twice)
-    assert pipeline.add_steps([whole, several, plain]).run()["several"] == 6
+    pipeline.add_step(both, inputs={"results": ["twice", "twice"]}).add_steps([whole, several, plain])
+    assert pipeline.run()["both"] == 12
     of_items, of_result = problems(pipeline.add_step(wrong).add_step(words).add_step(twice, "again", inputs=["words"]))
     assert "step 'twice' outputs list[int]" in of_items
     assert "step 'words' outputs str" in of_result

@@ -154,15 +154,13 @@ class Mismatches:
     def _hint(self, given: Given, wrapper: type = list) -> Any:
         """Return what a step says about the value that it gives; what has many items has them in a wrapper."""
         form = self._plan.forms[given.node]
-        if given.lists > 0 and form.over is not None and form.over.terms is not None:
-            return Any  # a `MapTaskResult`, which passes for a list
         hint = self._hints_of(form).get("return", Any)
         if given.part is not None:
             hint = part_of(hint, given.part, form.parts[given.part], len(form.outputs))
         if given.lists < 0:
             hint = element_of(hint)
-        for _ in range(given.lists):
-            hint = types.GenericAlias(wrapper, (hint,))
+        for depth in range(given.lists):
+            hint = types.GenericAlias(list if depth else wrapper, (hint,))
         return hint
 
     # -- comparing
