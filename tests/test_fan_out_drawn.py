@@ -100,7 +100,7 @@ class Mapped:
         ]
         lost = any(each.value is None if isinstance(each, Source) else each.state != GOOD for each in whole)
         roots = [each for each in self.columns if isinstance(each, Mapped) and self.by_item()]
-        if lost or any(each.items is None for each in roots):
+        if lost or any(not each.items and each.state != GOOD for each in roots):
             known = self.known()
             self.items = None if known is None else [(LOST, None)] * known
             self.state = LOST

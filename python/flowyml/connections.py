@@ -102,11 +102,11 @@ class Connections:
                 self._problems.add(node, wired.problems)
                 for asset in wired.undefined:
                     self.undefined.setdefault(asset, []).append(node)
-            if wired.producers or wired.followed:
+            if wired.waits:
                 self.references[node], producers = alike or (wired.references, wired.producers)
                 self.edges.add(node, producers)
-            if form.over is not None:
-                mapped[node] = wired
+                if wired.followed:
+                    mapped[node] = wired
         self._follow(mapped, forms, waiting)
 
     def joins(self, forms: Sequence[Form]) -> bytes | None:
@@ -118,7 +118,7 @@ class Connections:
         self.linked = {node: mapped[node].followed for node in item_by_item(mapped, waiting)}
         for node, wired in mapped.items():
             self.edges.add(node, wired.followed, elementwise=node in self.linked)
-            if wired.followed and node not in self.linked and forms[node - self._first].options.run_if == "any":
+            if node not in self.linked and forms[node - self._first].options.run_if == "any":
                 self._problems.add(
                     node, ['runs over whole lists, which does not go with run_if="any": map item by item']
                 )

@@ -99,15 +99,17 @@ def item_by_item(mapped: Mapping[int, Wired], waiting: Collection[int]) -> set[i
     """Return the mapped steps whose items wait for the items they are made of, and not for whole lists.
 
     Args:
-        mapped: The wiring of each mapped step.
+        mapped: The wiring of each mapped step that is made of items of others.
         waiting: The steps whose number of items is not known.
     """
     origins: dict[int, int] = {}
     for start in mapped:
-        for node in _sources_first(start, lambda each: mapped[each].followed, origins):
-            origins[node] = _origin(node, mapped[node], waiting, origins)
+        for node in _sources_first(start, lambda each: mapped[each].followed if each in mapped else (), origins):
+            origins[node] = _origin(node, mapped[node], waiting, origins) if node in mapped else node
     return {
-        node for node, origin in origins.items() if origin != node or (_is_apart(mapped[node]) and node not in waiting)
+        node
+        for node, origin in origins.items()
+        if origin != node or (node in mapped and _is_apart(mapped[node]) and node not in waiting)
     }
 
 

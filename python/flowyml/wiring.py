@@ -60,6 +60,7 @@ class Wired:
         problems: What is wrong.
         undefined: Declared inputs that nothing gives.
         used: Names of run inputs and context values that are taken.
+        waits: Whether it waits for anything.
     """
 
     assets: Names
@@ -72,6 +73,11 @@ class Wired:
     problems: list[str]
     undefined: list[str]
     used: set[str]
+    waits: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        """See whether it stands alone."""
+        self.waits = bool(self.producers or self.followed)
 
     @property
     def is_all_followed(self) -> bool:
