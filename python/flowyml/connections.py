@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from flowyml.forms import Assets, Form
     from flowyml.plan import Problems
+    from flowyml.scope import Scope
     from flowyml.store.values import Reference
     from flowyml.templates import Template
-    from flowyml.wiring import Scope
 
 
 class Edges(NamedTuple):

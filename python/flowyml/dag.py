@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from flowyml.connections import Edges
     from flowyml.plan import Plan
     from flowyml.report.graph.picture import Picture
+    from flowyml.scope import Scope
     from flowyml.steps import Step
-    from flowyml.wiring import Scope
 
     class Links(Protocol):
         """Who waits for whom, by number."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from flowyml.namespaces import Namespace
     from flowyml.plan import Plan
-    from flowyml.wiring import Scope
+    from flowyml.scope import Scope
 
 _log = logging.getLogger("flowyml")
 _LONGEST = 60

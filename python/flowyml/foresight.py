@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
     from flowyml.cache_keys import Key
     from flowyml.plan import Plan
+    from flowyml.scope import Scope
     from flowyml.store.cache import CacheStore
     from flowyml.store.index import Index
-    from flowyml.wiring import Scope
 
 _MOST_NAMED = 20
 _UNITS = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))

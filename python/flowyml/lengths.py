@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from flowyml.forms import Assets, Form
     from flowyml.over import Column
-    from flowyml.wiring import Scope, Wired
+    from flowyml.scope import Scope
+    from flowyml.wiring import Wired
 
 
 def counts_of(forms: Sequence[Form], assets: Assets, scope: Scope) -> array[int] | None:

@@ -36,9 +36,9 @@ from flowyml.options import OPTION_NAMES
 from flowyml.over import checked_over
 from flowyml.plan import Plan
 from flowyml.run import Run, execute
+from flowyml.scope import Scope
 from flowyml.steps import Step, checked_text
 from flowyml.sub_pipelines import SubPipeline, sub_pipeline
-from flowyml.wiring import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from flowyml.connections import Edges
     from flowyml.forms import Columns, Form
-    from flowyml.wiring import Scope
+    from flowyml.scope import Scope
 
 # A cycle of more steps than this is told by the first few of them.
 _LONG = 20

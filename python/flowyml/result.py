@@ -330,6 +330,7 @@ class StepResult:
             "attempts": attempts,
             "retries": max(0, attempts - 1),
             "fallback_used": self.fallback_used,
+            "items": len(self.items) if self._index is None and self._record.is_mapped(self._node) else None,
             "error": None if state.has_value else self.error_line,
         }
 

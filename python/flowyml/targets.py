@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from flowyml.forms import Form, Found
     from flowyml.namespaces import Namespace
     from flowyml.plan import Plan
-    from flowyml.wiring import Scope
+    from flowyml.scope import Scope
 
 T = TypeVar("T")
 

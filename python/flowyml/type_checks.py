@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from flowyml.forms import Columns, Form
+    from flowyml.scope import Scope
     from flowyml.templates import Template
-    from flowyml.wiring import Scope
 
 
 class Typed(NamedTuple):

@@ -18,31 +18,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from flowyml._coroutines import blocking
-from flowyml._words import counted, listed
-from flowyml.conditions import Guards
-from flowyml.contexts import Context
 from flowyml.control import Before, Decision
 from flowyml.forms import is_glob
-from flowyml.layout import UNKNOWN
-from flowyml.namespaces import Inside, inside, names_of, reached, reaches
-from flowyml.over import as_items
+from flowyml.item_wiring import ItemWiring
+from flowyml.namespaces import Inside, names_of, reached
 from flowyml.signatures import asks_for_iterator
-from flowyml.store.values import Gather, Items, Output, Present, Reference, Stream, bare
-from flowyml.templates import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VALUE, VIEW, Columns, Template, View
+from flowyml.store.values import Gather, Items, Output, Present, Reference, Stream
+from flowyml.templates import ASSET, CHOICE, PARAM, SPREAD, VALUE, VIEW, Columns, Template, View
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Container, Sequence
+    from collections.abc import Sequence
 
-    from flowyml.forms import Assets, Form, Found
-    from flowyml.namespaces import Names, Namespace, Wanted
-    from flowyml.over import Column
-    from flowyml.signatures import Signature
+    from flowyml.forms import Assets, Form
+    from flowyml.namespaces import Names
+    from flowyml.scope import Scope
     from flowyml.steps import Inputs
-
-T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -101,59 +94,6 @@ class Wired:
         return tuple(references), producers
 
 
-@dataclass(slots=True)
-class Scope:
-    """The named values beside steps: of `run(inputs=)`, `run(context=)` and the pipeline, in that order.
-
-    Attributes:
-        inputs: Of `run(inputs=)`.
-        context: Of the contexts, those of `run(context=)` over the pipeline's.
-        complete: Whether these are all, so that what is missing is missing.
-        overlay: Names of those of `run(context=)`, for those who explain.
-    """
-
-    inputs: Mapping[str, Any]
-    context: Mapping[str, Any]
-    complete: bool
-    overlay: Collection[str] = ()
-    _listed: dict[int, tuple[Any, Sequence[Any]]] = field(default_factory=dict)
-    _inner: dict[Namespace, Scope] = field(default_factory=dict)
-
-    def inside(self, namespace: Namespace | None) -> Scope:
-        """Return the values beside the steps of a sub-pipeline, whose own context goes before those around it."""
-        if namespace is None:
-            return self
-        if namespace not in self._inner:
-            around = self.inside(namespace.outer).context
-            overlay = {name: self.context[name] for name in self.overlay}
-            context = Context(**{**around, **namespace.context, **overlay})
-            self._inner[namespace] = Scope(self.inputs, context, self.complete, self.overlay)
-        return self._inner[namespace]
-
-    def items(self, value: Any) -> Sequence[Any]:
-        """Return a value as the items of a map, read once.
-
-        Raises:
-            TypeError: If it is no list of items.
-        """
-        known = self._listed.get(id(value))
-        if known is None:
-            known = self._listed[id(value)] = (value, as_items(value))
-        return known[1]
-
-    def find(self, name: str) -> tuple[int, Any] | None:
-        """Return a value source for a parameter, or `None`."""
-        for values in (self.inputs, self.context):
-            if name in values:
-                return VALUE, values[name]
-        return None
-
-    def origin(self, name: str) -> str:
-        """Say who has a value of that name."""
-        where = "run(inputs=)" if name in self.inputs else "run(context=)" if name in self.overlay else "the context"
-        return f"{where} has {name!r}"
-
-
 def wire(form: Form, assets: Assets, scope: Scope, reads: tuple[str, ...] = (), *, without: int | None = None) -> Wired:
     """Decide where each parameter of a form gets its value from.
 
@@ -167,52 +107,21 @@ def wire(form: Form, assets: Assets, scope: Scope, reads: tuple[str, ...] = (), 
     return Wiring(form, assets, scope, form.inputs_of(reads), without).wire()
 
 
-class Wiring:
+class Wiring(ItemWiring):
     """The wiring of one form, source by source.
 
     Beside what a plan needs (`Wired`) it knows, for those who ask, how each source came about.
 
     Attributes:
-        sources: `(kind, which)` of each parameter that is filled.
-        spread: The same for the values of `*args`.
-        origins: For each reference the steps whose values it stands for.
-        routes: By a name that a pipeline around gives: the sub-pipelines on the way, each with its own name for it.
         declared: The declared input of each parameter, as it was written.
-        implicit: Parameters that take an asset of their own name without declaring it.
-        missing: Parameters that nothing fills.
-        undefined: Declared inputs that nothing gives.
+        slots: For each declared input that is one asset, where it stands in `references` and in `producers`.
     """
 
-    assets: Names
-    scope: Scope
-    hidden: Container[int | None]
-
     def __init__(self, form: Form, assets: Assets, scope: Scope, inputs: Inputs | None, without: int | None) -> None:
-        self.form, self.inputs, self.hidden = form, inputs, (without,)
-        self._whole = assets, scope
-        self._look_from(form.within)
-        self.own: Signature = form.step.signature
-        self.guards = Guards(guards, self.own) if (guards := form.options.guards) else None
-        self.signature: Signature = self.guards.signature if self.guards else self.own
+        super().__init__(form, assets, scope, inputs, without)
         self.explicit: set[str] = set()
-        self.joins = form.options.run_if == "any"
-        self.sources: dict[str, tuple[int, Any]] = {}
-        self.spread: list[tuple[int, Any]] = []
-        self.references: list[Reference] = []
-        self.origins: list[list[int]] = []
-        self.routes: dict[str, list[tuple[Namespace, str]]] = {}
-        self._asked: str | None = None  # the name inside, while a pipeline around is asked
         self.declared: dict[str, str | Sequence[str]] = {}
-        self.implicit: set[str] = set()
-        self.missing: list[str] = []
-        self.undefined: list[str] = []
-        self.producers: list[int] = []
-        self.followed: list[int] = []
-        self.parts: list[Sequence[Any] | int | None] = []
-        self.own_risk: set[int] = set()
         self.slots: dict[int, tuple[int, int]] = {}
-        self.problems: list[str] = []
-        self.used: set[str] = set()
 
     def wire(self) -> Wired:
         """Go through the sources in order of precedence."""
@@ -251,13 +160,6 @@ class Wiring:
             else:
                 self.problems.append(f"unknown parameter {key!r} in params{self._takes(key)}")
 
-    def _takes(self, parameter: str) -> str:
-        """Say which parameter could be meant, or which there are."""
-        signature = self.signature
-        if parameter == signature.var_positional:
-            return f"; *{parameter} takes inputs: inputs={{{parameter!r}: [...]}}"
-        return signature.near(parameter) or f"; it takes {listed(signature.names) or 'no parameters'}"
-
     def _take_view(self) -> None:
         """A decision looks at the steps that it waits for, the reason why it names them."""
         before = []
@@ -290,112 +192,6 @@ class Wiring:
             elif source is not None:
                 params[name] = source[1]
         return tuple(given)
-
-    def _take_items(self) -> None:
-        """The values of the items go to their parameters: those named, then one of an asset's name, then any free."""
-        columns = self.form.over.columns if self.form.over else ()
-        sources = list(map(self.column, columns))
-        self._compare_lengths()
-        wanted = [column.parameter or self._named_like(column.source) for column in columns]
-        for parameter, column, source in zip(wanted, columns, sources, strict=True):
-            if parameter is not None:
-                self._give_item(parameter, source, column.parameter)
-        for parameter, column, source in zip(wanted, columns, sources, strict=True):
-            if parameter is None:
-                self._give_free(column.source, source)
-
-    def _named_like(self, source: Any) -> str | None:
-        free = isinstance(source, str) and source in self.own.names and source not in self.sources
-        return source if free and source not in self._named_inputs() else None
-
-    def _give_item(self, parameter: str, source: tuple[int, Any], declared: str | None) -> None:
-        if declared and not self.signature.takes(parameter):
-            self.problems.append(f"unknown parameter {parameter!r} in over{self._takes(parameter)}")
-        elif parameter in self.sources:
-            self.problems.append(f"parameter {parameter!r} is given by params, and by over")
-        else:
-            self.sources[parameter] = source
-
-    def _give_free(self, wanted: Any, source: tuple[int, Any]) -> None:
-        """Take the first parameter that is free, by position if there is such a one."""
-        signature, named = self.signature, self._named_inputs()
-        free = [name for name in self.own.names if name not in self.sources and name not in named]
-        if free and (free[0] in signature.positional or not signature.var_positional):
-            self.sources[free[0]] = source
-        elif signature.var_positional:
-            self.spread.append(source)
-        else:
-            of = f" of {wanted!r}" if isinstance(wanted, str) else " of the map"
-            self.problems.append(f"no parameter is left for the items{of}")
-
-    def column(self, column: Column) -> tuple[int, Any]:
-        """Return how an item reads a list that the step runs over, and note where the list comes from."""
-        assert self.form.over is not None  # noqa: S101  only mapped steps have columns
-        at, place, wanted = len(self.producers), len(self.parts), column.source
-        which = place if len(self.form.over.columns) > 1 else None
-        if not isinstance(wanted, str):
-            self.parts.append(wanted)
-            return ITEM, which
-        source = self._implicit_list(wanted) if column.implicit else self._source(wanted)
-        if source is None or source[0] == VALUE:
-            self.parts.append(self._run_items(wanted, source[1]) if source else None)
-            return ITEM, which
-        self.parts.append(source[1])
-        reference = self._reference(source[1])
-        if isinstance(reference, Items) and not self.form.over.product:
-            self.followed += self.producers[at:]
-            del self.producers[at:]
-        elif self.joins and not isinstance(reference, (int, Output)):
-            self.problems.append('runs over whole lists, which does not go with run_if="any": map item by item')
-        return ITEM if isinstance(reference, (int, Output)) else KEPT, which
-
-    def _implicit_list(self, name: str) -> tuple[int, Any] | None:
-        """Find a list that nobody named like any parameter: what is missing may come with the run."""
-        found = self.assets.find(name)
-        if found is not None and found[0] not in self.hidden:
-            self.own_risk.add(found[0])
-            self.implicit.add(name)
-            return self._asset(self.assets.reference(found), [found[0]])
-        source = self._outside(name, declared=False) or self._from_scope(name)
-        if source is None:
-            self.missing.append(name)
-        return source
-
-    def _compare_lengths(self) -> None:
-        """Lengths that are known differ before anything runs; the others are compared in the run."""
-        over = self.form.over
-        lengths = {at: length for at, part in enumerate(self.parts) if (length := self._length(part)) is not None}
-        if over is None or not lengths or self.problems:
-            return
-        if not over.product and len(set(lengths.values())) > 1:
-            told = (f"{over.named(at)} has {counted(length, 'item')}" for at, length in lengths.items())
-            self.problems.append(f"cannot zip lists of different lengths: {', '.join(told)}")
-        elif over.count([*lengths.values()]) >= UNKNOWN:
-            self.problems.append(f"is mapped over {over.count([*lengths.values()]):,} items, more than {UNKNOWN - 1:,}")
-
-    def _length(self, part: Sequence[Any] | int | None) -> int | None:
-        if not isinstance(part, int):
-            return None if part is None else len(part)
-        reference = self._reference(part)
-        if isinstance(reference, Items):
-            waits = reference.node in self._whole[0].layout.waiting
-            return None if waits else len(self._whole[0].layout.items_of(reference.node))
-        return len(reference.references) if isinstance(reference, Gather) else None
-
-    def _reference(self, place: int) -> Any:
-        return bare(self.references[place])
-
-    def _run_items(self, name: str, value: Any) -> Sequence[Any]:
-        try:
-            return self.scope.items(value)
-        except TypeError as error:
-            self.problems.append(f"runs over {name!r}, which must be a list of items, and is {error}")
-            return ()
-
-    def _named_inputs(self) -> set[str]:
-        if self.inputs is None:
-            return set()
-        return {self.inputs} if isinstance(self.inputs, str) else set(self.inputs)
 
     def _take_inputs(self) -> None:
         inputs = self.inputs
@@ -493,14 +289,6 @@ class Wiring:
         self.implicit.add(name)
         return self._or_default(name, self._asset(self.assets.reference(found), [found[0]]))
 
-    def _from_scope(self, name: str) -> tuple[int, Any] | None:
-        source = self.scope.find(name)
-        if source is not None:
-            self.used.add(name)
-        elif name == "context" and name not in self.signature.defaults:
-            source = VALUE, self.scope.context
-        return source
-
     def _take_by_position(self) -> None:
         """Without a signature all is passed by position: parameters, then the item, then each input as one argument."""
         extras = {name: source for name, source in self.sources.items() if name in self.signature.names}
@@ -517,13 +305,6 @@ class Wiring:
                 self.problems.append(
                     'the function does not tell its parameters: with run_if="any" give it a glob, a list'
                 )
-
-    def _spread_items(self) -> None:
-        for column in self.form.over.columns if self.form.over else ():
-            self.spread.append(self.column(column))
-            if column.parameter is not None:
-                self.problems.append("the function does not tell its parameters: give over as a list, in order")
-        self._compare_lengths()
 
     def _take_after(self) -> None:
         for name in self.form.after:
@@ -543,40 +324,6 @@ class Wiring:
             self.problems.append(f"after={name!r} is no step{self.assets.near(name, self.assets.names)}")
         else:
             self.producers.extend(steps)
-
-    # -- the pipeline around a sub-pipeline
-
-    def _look_from(self, namespace: Namespace | None) -> None:
-        """Look names up inside a sub-pipeline, or among all."""
-        self.assets, self.scope = inside(self._whole[0], namespace), self._whole[1].inside(namespace)
-
-    def _outside(self, name: str, *, declared: bool) -> tuple[int, Any] | None:
-        """Return the source of what the pipeline around gives under a name that is not the sub-pipeline's own."""
-        return self._asked_outside(name, self._handed, declared=declared)
-
-    def _asked_outside(self, name: str, ask: Callable[[Wanted], T], *, declared: bool) -> T | None:
-        if not isinstance(self.assets, Inside):
-            return None
-        wanted = self.assets.wanted(name, declared=declared)
-        if wanted is None:
-            return None
-        namespace, kept = self.assets.namespace, (self.assets, self.scope, self.hidden, self._asked)
-        self.hidden, self._asked = namespace.steps, self._asked or name
-        self.routes.setdefault(self._asked, []).append((namespace, name))
-        self.assets, self.scope = self.assets.outer, self._whole[1].inside(namespace.outer)
-        try:
-            return ask(wanted)
-        finally:
-            self.assets, self.scope, self.hidden, self._asked = kept
-
-    def _handed(self, wanted: Wanted) -> tuple[int, Any] | None:
-        """What is handed on to a sub-pipeline is found like a parameter, so it may be a value beside the steps, too."""
-        if isinstance(wanted, str) and not reaches(self.assets, wanted, (), declared=False):
-            source = self.scope.find(wanted)
-            if source is not None:
-                self.used.add(wanted)
-                return source
-        return self._source(wanted)
 
     # -- assets
 
@@ -606,10 +353,6 @@ class Wiring:
         if isinstance(self._reference(which), (Items, Gather)) and asks_for_iterator(self.form.step.func, parameter):
             self.references[which] = Stream(self.references[which])
 
-    def _may_be_missing(self, which: int) -> bool:
-        reference = self.references[which]
-        return isinstance(reference, Present) and isinstance(reference.reference, (int, Output))
-
     def _noted(self, wanted: Any, position: int | None) -> tuple[int, Any] | None:
         """Return the source of a declared input, and note where it stands if it is a single asset."""
         at, producer = len(self.references), len(self.producers)
@@ -619,73 +362,6 @@ class Wiring:
         if isinstance(self.references[at], (int, Output)):
             self.slots[position] = (at, producer)
         return source
-
-    def _source(self, wanted: str | Sequence[str]) -> tuple[int, Any] | None:
-        """Return the source of a declared input: an asset, a run input, a glob, or a list of them."""
-        if isinstance(wanted, str):
-            return self._several([wanted]) if self._is_pattern(wanted) else self._single(wanted)
-        if wanted and all(self.assets.find(name) is None and name in self.scope.inputs for name in wanted):
-            self.used.update(wanted)
-            return VALUE, [self.scope.inputs[name] for name in wanted]
-        return self._several(wanted)
-
-    def _is_pattern(self, name: str) -> bool:
-        """A step may well be called "chunk[0]": what exists under that very name is no pattern."""
-        return is_glob(name) and self.assets.find(name) is None and name not in self.scope.inputs
-
-    def _single(self, asset: str) -> tuple[int, Any] | None:
-        found = self.assets.find(asset)
-        if found is not None:
-            return self._asset(self.assets.reference(found), [found[0]])
-        source = self._outside(asset, declared=True)
-        if source is not None:
-            return source
-        if asset in self.scope.inputs:
-            self.used.add(asset)
-            return VALUE, self.scope.inputs[asset]
-        self._report_undefined(asset)
-        return None
-
-    def _several(self, names: Sequence[str]) -> tuple[int, Any]:
-        """Gather the assets of all names and patterns in one list; a mapped step alone is one already."""
-        found = self._found_all(names)
-        references = tuple(self.assets.reference(each) for each in found)
-        if len(references) == 1 and isinstance(references[0], Items):
-            return self._asset(references[0], [found[0][0]])
-        return self._asset(Gather(references), [node for node, _ in found])
-
-    def _found(self, name: str) -> list[Found]:
-        if self._is_pattern(name):
-            found = [each for each in self.assets.match(name) if each[0] not in self.hidden]
-            self.own_risk.update(node for node, _ in found)
-        else:
-            one = self.assets.find(name)
-            found = [one] if one is not None else []
-        if found:
-            return found
-        outside = self._asked_outside(name, self._found_all, declared=True)
-        if outside is None:
-            self._report_undefined(name)
-        return outside or []
-
-    def _found_all(self, wanted: Wanted) -> list[Found]:
-        return [each for name in ((wanted,) if isinstance(wanted, str) else wanted) for each in self._found(name)]
-
-    def _report_undefined(self, asset: str) -> None:
-        if self._is_pattern(asset):
-            hint = f": the glob matches nothing{self.assets.hint(asset, self.scope.inputs)}"
-        elif asset in self.scope.inputs:
-            hint = "; run inputs and outputs of steps do not go into one list, add a step that returns the value"
-        else:
-            hint = self.assets.hint(asset, self.scope.inputs)
-        self.undefined.append(asset)
-        self.problems.append(f"requires undefined asset {asset!r}{hint}")
-
-    def _asset(self, reference: Reference, producers: list[int]) -> tuple[int, Any]:
-        self.references.append(Present(reference) if self.joins else reference)
-        self.origins.append(producers)
-        self.producers.extend(producers)
-        return ASSET, len(self.references) - 1
 
     # -- the call
 
