@@ -141,6 +141,16 @@ pub enum Refusal {
     },
     /// The batch holds no tokens any more, or they were not to be kept.
     NoTokens,
+    /// The node has not exactly one item, so nothing can be grafted upon it.
+    NotSingle {
+        /// The node.
+        node: NodeId,
+    },
+    /// A value of the node was released, so nothing new can depend on it.
+    Released {
+        /// The node.
+        node: NodeId,
+    },
     /// The keep mask has not one byte for each node.
     Mask {
         /// Bytes given.
@@ -223,6 +233,16 @@ impl fmt::Display for Refusal {
                 node.0
             ),
             Self::NoTokens => write!(out, "the batch holds no tokens, or none that are kept"),
+            Self::NotSingle { node } => write!(
+                out,
+                "node {} has not exactly one item: nothing can be grafted upon it",
+                node.0
+            ),
+            Self::Released { node } => write!(
+                out,
+                "a value of node {} was released: nothing new can depend on it",
+                node.0
+            ),
             Self::Mask { length, nodes } => write!(
                 out,
                 "expected one byte for each of {nodes} nodes, got {length}"
@@ -232,3 +252,24 @@ impl fmt::Display for Refusal {
 }
 
 impl std::error::Error for Refusal {}
+
+/// Why a graft was not accepted; the scheduler is as it was before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// The new nodes and edges make no graph.
+    Graph(Vec<Problem>),
+    /// Anything else.
+    Call(Refusal),
+}
+
+impl From<Refusal> for Rejection {
+    fn from(refusal: Refusal) -> Self {
+        Self::Call(refusal)
+    }
+}
+
+impl From<Vec<Problem>> for Rejection {
+    fn from(problems: Vec<Problem>) -> Self {
+        Self::Graph(problems)
+    }
+}

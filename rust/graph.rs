@@ -1,7 +1,8 @@
 //! The graph of a run: nodes with a number of items, edges in both directions, the order in which to prefer nodes.
 //!
 //! A graph is made by [`Graph::build`] from ids or [`Graph::by_name`] from names, which report everything wrong at once,
-//! and never changes. It knows nothing of states: which nodes are finished is the scheduler's business.
+//! and never changes; what a run adds to it lies behind it, in its own copy (`growth`). It knows nothing of states: which
+//! nodes are finished is the scheduler's business.
 //!
 //! Edges lie in compressed rows (CSR), once by dependent and once by dependency: the neighbours of node v are
 //! `targets[offsets[v]..offsets[v + 1]]`. An edge is kept once, however often it was given, and is `All` if it was given as
@@ -18,12 +19,20 @@
 
 mod build;
 mod cycles;
+mod grow;
+mod growth;
 mod lengths;
 mod names;
 mod rows;
 mod weights;
 
+use std::sync::Arc;
+
 pub use build::Edges;
+pub use grow::Addition;
+pub(crate) use grow::Known;
+pub(crate) use growth::Grown;
+use growth::Growth;
 use lengths::Lengths;
 use rows::Rows;
 
@@ -65,17 +74,26 @@ pub enum Kind {
     Elementwise,
 }
 
-/// A validated, immutable graph.
-#[derive(Debug)]
+/// A validated graph. What was built never changes; a run may have a copy with more nodes behind it ([`Scheduler::graft`]).
+///
+/// [`Scheduler::graft`]: crate::scheduler::Scheduler::graft
+#[derive(Clone, Debug)]
 pub struct Graph {
+    base: Arc<Base>,
+    /// For each node of the base 1 if it is a join; empty if none is.
+    joins: Arc<[u8]>,
+    growth: Option<Box<Growth>>,
+}
+
+/// What was built.
+#[derive(Debug)]
+struct Base {
     dependencies: Rows,
     dependents: Rows,
     lengths: Lengths,
     weights: Vec<u32>,
     ranks: Vec<u32>,
     by_rank: Vec<u32>,
-    /// For each node 1 if it is a join; empty if none is.
-    joins: Vec<u8>,
 }
 
 impl Graph {
@@ -86,39 +104,77 @@ impl Graph {
     /// If there is not one byte for each node.
     #[must_use]
     pub fn with_joins(mut self, joins: Vec<u8>) -> Self {
-        assert_eq!(joins.len(), self.weights.len(), "one byte for each node");
-        self.joins = joins;
+        assert_eq!(
+            joins.len(),
+            self.base_count() as usize,
+            "one byte for each node"
+        );
+        if joins.iter().any(|join| *join != 0) {
+            self.joins = joins.into();
+        }
         self
     }
 
     /// Say whether `node` runs if any of its `All` dependencies has a value.
     #[must_use]
     pub fn is_join(&self, node: NodeId) -> bool {
-        self.joins.get(node.index()).is_some_and(|join| *join != 0)
+        match &self.growth {
+            None => self.joins.get(node.index()).is_some_and(|join| *join != 0),
+            Some(growth) => growth
+                .is_join(node)
+                .unwrap_or_else(|| self.joins.get(node.index()).is_some_and(|join| *join != 0)),
+        }
+    }
+
+    /// Say whether there may be joins.
+    pub(crate) fn has_joins(&self) -> bool {
+        let grown = self.growth.as_ref();
+        !self.joins.is_empty() || grown.is_some_and(|growth| growth.has_joins())
     }
 
     /// Return all joins in id order. O(nodes), O(1) if there are none.
     pub fn joins(&self) -> impl Iterator<Item = NodeId> + '_ {
-        let marked = (0..).zip(&self.joins).filter(|(_, join)| **join != 0);
-        marked.map(|(node, _)| NodeId(node))
+        let nodes = if self.has_joins() {
+            self.node_count()
+        } else {
+            0
+        };
+        (0..nodes).map(NodeId).filter(|node| self.is_join(*node))
+    }
+
+    /// Return what was built, without what a run has added.
+    pub(crate) fn built(self: Arc<Self>) -> Arc<Self> {
+        if self.growth.is_none() {
+            return self;
+        }
+        Arc::new(Self {
+            growth: None,
+            ..Self::clone(&self)
+        })
+    }
+
+    /// Return the number of nodes that were built.
+    #[must_use]
+    pub(crate) fn base_count(&self) -> u32 {
+        self.base.weights.len() as u32
     }
 
     /// Return the number of nodes.
     #[must_use]
     pub fn node_count(&self) -> u32 {
-        self.weights.len() as u32
+        self.base_count() + self.growth.as_ref().map_or(0, |growth| growth.node_count())
     }
 
     /// Return the number of items whose existence is known before a run.
     #[must_use]
     pub fn item_count(&self) -> u32 {
-        self.lengths.total(self.node_count())
+        self.base.lengths.total(self.base_count())
     }
 
-    /// Return the number of different edges.
+    /// Return the number of different edges that were built.
     #[must_use]
     pub fn edge_count(&self) -> u32 {
-        self.dependencies.targets.len() as u32
+        self.base.dependencies.targets.len() as u32
     }
 
     /// Return all nodes in id order.
@@ -128,87 +184,131 @@ impl Graph {
 
     /// Return what `node` waits for, in the order in which the edges were given.
     pub fn dependencies(&self, node: NodeId) -> impl Iterator<Item = (NodeId, Kind)> + '_ {
-        self.dependencies.edges(node.0)
+        let more = self
+            .growth
+            .as_ref()
+            .map_or(&[][..], |growth| growth.dependencies(node));
+        self.base
+            .dependencies
+            .edges(node.0)
+            .chain(more.iter().copied())
     }
 
     /// Return what waits for `node`, in id order.
     pub fn dependents(&self, node: NodeId) -> impl Iterator<Item = (NodeId, Kind)> + '_ {
-        self.dependents.edges(node.0)
+        let more = self
+            .growth
+            .as_ref()
+            .map_or(&[][..], |growth| growth.dependents(node));
+        self.base
+            .dependents
+            .edges(node.0)
+            .chain(more.iter().copied())
     }
 
-    /// Say whether any edge is elementwise.
+    /// Return what decides whether `node` may run: what it waits for; after a graft only what it awaits since then, because
+    /// it ran with what it had before.
+    pub(crate) fn deciding(&self, node: NodeId) -> impl Iterator<Item = (NodeId, Kind)> + '_ {
+        let decided = self
+            .growth
+            .as_ref()
+            .map_or(0, |growth| growth.decided(node));
+        self.dependencies(node).skip(decided)
+    }
+
+    /// Say whether any edge that was built is elementwise.
     #[must_use]
     pub fn has_elementwise(&self) -> bool {
-        !self.dependencies.elementwise.is_empty()
+        !self.base.dependencies.elementwise.is_empty()
     }
 
-    /// Return the first item of `node`; for a node of unknown length the place where it would stand.
+    /// Return the first item of `node`, which was built; for a node of unknown length the place where it would stand.
     #[must_use]
     pub fn first_item(&self, node: NodeId) -> ItemId {
-        ItemId(self.lengths.first(node.0))
+        ItemId(self.base.lengths.first(node.0))
     }
 
     /// Return the number of items of `node`, or [`UNKNOWN`].
     #[must_use]
     pub fn count(&self, node: NodeId) -> u32 {
-        self.lengths.count(node.0)
+        let grown = self.growth.as_ref();
+        grown
+            .and_then(|growth| growth.count(node))
+            .unwrap_or_else(|| self.base.lengths.count(node.0))
     }
 
-    /// Return the node of `item`. O(log nodes) if there are mapped nodes, else O(1).
+    /// Return the node of `item`, which was built. O(log nodes) if there are mapped nodes, else O(1).
     #[must_use]
     pub fn node_of(&self, item: ItemId) -> NodeId {
-        NodeId(self.lengths.node_of(item.0))
+        NodeId(self.base.lengths.node_of(item.0))
     }
 
     /// Return the nodes that get their length from `root`, itself first, each after the nodes it depends on; empty if
     /// `root` is no root of unknown length.
     #[must_use]
-    pub fn group(&self, root: NodeId) -> &[u32] {
-        self.lengths.group(root.0)
+    pub fn group(&self, root: NodeId) -> Vec<u32> {
+        let more = self
+            .growth
+            .as_ref()
+            .map_or(&[][..], |growth| growth.group(root));
+        [self.base.lengths.group(root.0), more].concat()
     }
 
-    /// Return the mapped nodes in id order. O(nodes), with elementwise edges O(nodes + edges), O(1) if none is mapped.
+    /// Return the root from which a node of unknown length gets it.
+    fn root(&self, node: NodeId) -> Option<u32> {
+        let grown = self.growth.as_ref();
+        grown
+            .and_then(|growth| growth.root(node))
+            .or_else(|| self.base.lengths.root(node.0))
+    }
+
+    /// Return the mapped nodes that were built in id order. O(nodes), with elementwise edges O(nodes + edges), O(1) if none
+    /// is mapped.
     #[must_use]
     pub fn mapped(&self) -> Vec<NodeId> {
         if !self.has_elementwise() {
-            return self.lengths.mapped().collect();
+            return self.base.lengths.mapped().collect();
         }
         let tied = |rows: &Rows, node: NodeId| {
             rows.edges(node.0)
                 .any(|(_, kind)| kind == Kind::Elementwise)
         };
-        let mapped = self.nodes().filter(|node| {
+        let mapped = (0..self.base_count()).map(NodeId).filter(|node| {
             self.count(*node) != 1
-                || tied(&self.dependencies, *node)
-                || tied(&self.dependents, *node)
+                || tied(&self.base.dependencies, *node)
+                || tied(&self.base.dependents, *node)
         });
         mapped.collect()
     }
 
-    /// Return how many nodes are on the longest path from `node` to a leaf, itself included.
+    /// Return how many nodes are on the longest path from `node` to a leaf, itself included, by the edges that were there
+    /// when the node came.
     #[must_use]
     pub fn weight(&self, node: NodeId) -> u32 {
-        self.weights[node.index()]
+        let grown = self.growth.as_ref();
+        grown
+            .and_then(|growth| growth.weight(node))
+            .unwrap_or_else(|| self.base.weights[node.index()])
     }
 
-    /// Return the place of `node` by falling weight, then id.
+    /// Return the place of `node` among those that were built by falling weight, then id.
     #[must_use]
     pub fn rank(&self, node: NodeId) -> u32 {
-        self.ranks[node.index()]
+        self.base.ranks[node.index()]
     }
 
     /// Return the node of a rank.
     #[must_use]
     pub fn at_rank(&self, rank: u32) -> NodeId {
-        NodeId(self.by_rank[rank as usize])
+        NodeId(self.base.by_rank[rank as usize])
     }
 
-    /// Return a topological order: the one in which a single worker that prefers the least rank runs the nodes.
+    /// Return a topological order of what was built: the one in which a single worker that prefers the least rank runs it.
     ///
     /// That is by rank. A dependency is heavier than its dependents, so its rank is less; hence the node of the least rank
     /// that has not run is always ready. O(nodes).
     #[must_use]
     pub fn order(&self) -> Vec<NodeId> {
-        self.by_rank.iter().copied().map(NodeId).collect()
+        self.base.by_rank.iter().copied().map(NodeId).collect()
     }
 }

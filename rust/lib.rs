@@ -1,13 +1,14 @@
 //! The scheduling core of flowyml: what may run next, and nothing else.
 //!
 //! A [`graph::Graph`] is made once, checked once and never changes. A [`scheduler::Scheduler`] is one run of it: it hands
-//! out batches of ready items, is told how they ended, and decides what that makes ready, skipped or impossible.
+//! out batches of ready items, is told how they ended, and decides what that makes ready, skipped or impossible. An item
+//! may turn out to be more nodes: they are grafted upon the run's own copy of the graph.
 //!
 //! ```text
 //!   names, edges ──build──▶ Graph ──Arc──▶ Scheduler ◀──claim── workers
 //!                             │               ▲   │
 //!                     all problems at once    │   └──▶ Batch (runs of items)
-//!                                             └── complete, retry, give_back, expand, cancel
+//!                                             └── complete, retry, give_back, expand, graft, cancel
 //! ```
 //!
 //! * A *node* is a step. It has a number of *items*, the calls it consists of: an ordinary step has one, a mapped step as

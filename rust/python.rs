@@ -8,6 +8,7 @@
 //! 3. A condition is waited on only detached, and for at most [`SLICE`] before signals are looked at.
 //! 4. What comes from Python is checked; what is not legal raises and changes nothing. Nothing panics on it.
 
+mod arguments;
 mod batch;
 mod claims;
 mod files;

@@ -11,6 +11,9 @@
 //!    └──▶ upstream_failed, skipped, cancelled      (a dependency ended without a value)
 //! ```
 //!
+//! A running item also waits again after a graft, for the nodes that it brought (`graft`). A ready item may be *parked*,
+//! because others hold what it needs of a limit (`limits`). A node may tolerate failures of its items (`tolerate`).
+//!
 //! *One writer.* An item's state changes in `transition` alone, which keeps the counts and the ready queue with it. What
 //! an end means for others is worked off a list (`propagate`), so a chain of a million steps needs no deep stack.
 //!
@@ -31,8 +34,10 @@
 
 mod batch;
 mod expand;
+mod graft;
 mod invariants;
 mod lanes;
+mod limits;
 mod maps;
 mod propagate;
 mod ready;
@@ -60,7 +65,8 @@ use release::Release;
 use timers::Timers;
 
 pub use batch::{Batch, Run};
-pub use lanes::Limits;
+pub use graft::Graft;
+pub use limits::Limits;
 pub use reports::Outcomes;
 pub use state::State;
 pub use timeline::Timeline;
@@ -120,6 +126,7 @@ impl Scheduler {
     /// O(nodes + edges + items).
     pub fn new(graph: Arc<Graph>, order: Order, keep: Option<&[u8]>) -> Result<Self, Refusal> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
+        let graph = graph.built();
         let items = graph.item_count();
         let maps = Maps::new(&graph);
         let release = keep.map(|keep| Release::new(&graph, keep)).transpose()?;
@@ -157,7 +164,7 @@ impl Scheduler {
         Ok(scheduler)
     }
 
-    /// Return the graph.
+    /// Return the graph, with what was grafted.
     #[must_use]
     pub fn graph(&self) -> &Arc<Graph> {
         &self.graph
@@ -223,9 +230,13 @@ impl Scheduler {
     }
 
     /// Return the item ids of a node.
+    #[inline]
     fn items(&self, node: NodeId) -> Range<u32> {
-        let first = self.first_item(node).0;
-        first..first + self.count(node)
+        if let Some(map) = self.maps.get(node) {
+            return map.first..map.first + map.count;
+        }
+        let item = self.graph.first_item(node).0;
+        item..item + 1
     }
 
     /// Return node and index of an item; `None` if there is no such item. O(log nodes), O(1) without mapped nodes.

@@ -3,8 +3,9 @@
 This file is the reference of the boundary between Python and Rust; `mypy.stubtest` checks it against the binary.
 
 Nodes are steps, in the order in which they were added; items are their calls (one for an ordinary step, n for a mapped
-one). Both are dense ids from 0: the items of a node are neighbours, nodes follow each other, and items that come by
-`Scheduler.expand` follow all others. Times are numbers of seconds that the caller passes in; the core has no clock.
+one). Both are dense ids from 0: the items of a node are neighbours, nodes follow each other, and what comes by
+`Scheduler.expand` or `Scheduler.graft` follows all others. Times are numbers of seconds that the caller passes in; the
+core has no clock.
 
 States of an item, by number:
 
@@ -270,6 +271,59 @@ class Scheduler:
             ValueError: The node's length is not awaited, another state.
 
         """
+    def graft(
+        self,
+        batch: Batch,
+        position: int,
+        now: float,
+        counts: Buffer,
+        dependents: Buffer,
+        dependencies: Buffer,
+        elementwise: bytes | None = None,
+        joins: bytes | None = None,
+        awaited: Buffer | None = None,
+        *,
+        keep: bytes | None = None,
+        limits: Buffer | None = None,
+        demands: Buffer | None = None,
+        classes: Sequence[Sequence[tuple[int, int]]] | None = None,
+    ) -> int:
+        """Add nodes for an item that runs, and let it run once more when those that it awaits are complete.
+
+        The new nodes follow all others, from `node_count` on, and their items all other items; else they are like any
+        others, and may be grafted upon in turn. The item is waiting until the awaited nodes are complete (ready at once
+        if there are none), and upstream_failed if one of them fails. The run that is over is no attempt. If the run or
+        the item's node was cancelled meanwhile, the new nodes are cancelled with it.
+
+        A new node is as urgent as what waits for it was when it came; in add order it comes last.
+
+        Args:
+            batch: Where the item comes from; it is the only one of its node.
+            position: Which one it is.
+            now: The time.
+            counts: Items of each new node, as for `Graph`. Nodes that depend item by item on a node of unknown length
+                are expanded with it; if it was expanded already, they have as many items.
+            dependents: For each edge the new node that waits, by its id in the whole graph.
+            dependencies: For each edge the node it waits for, new or not.
+            elementwise: As for `Graph`.
+            joins: As for `Graph`, for the new nodes.
+            awaited: The new nodes that the item awaits. `None`: none.
+            keep: One byte for each new node. `None`: their values are kept. A value that was kept because nothing
+                depended on it stays, whatever depends on it now.
+            limits: Tokens of further limits, numbered on from those that are there.
+            demands: The class of each new node. `None`: they need nothing.
+            classes: What classes need, those of this graft alone, `[]` first.
+
+        Returns:
+            The id of the first new node.
+
+        Raises:
+            flowyml.errors.GraphError: The new nodes do not fit. `("range", node)` is also a dependent or an awaited
+                node that is not new.
+            ValueError: The item is not running, its node has more items, a node on which a new one depends has released
+                values, demands that cannot be met, arrays of the wrong length. Nothing has changed then.
+
+        """
     def take_released(self) -> list[int]:
         """Return the items whose values nobody needs any more, each once."""
     def wait(self, timeout: float) -> bool:
@@ -297,7 +351,16 @@ class Scheduler:
         """Number of items that have not ended; those of nodes of unknown length do not count yet."""
     @property
     def item_count(self) -> int:
-        """Number of items, with those of expanded nodes."""
+        """Number of items, with those of expanded and new nodes."""
+    @property
+    def node_count(self) -> int:
+        """Number of nodes, with those that `graft` added."""
+    def dependencies(self, node: int) -> list[int]:
+        """Return what a node waits for, with what it awaits since a graft."""
+    def dependents(self, node: int) -> list[int]:
+        """Return what waits for a node, in id order."""
+    def group(self, node: int) -> list[int]:
+        """Return the nodes that `expand(node)` gives items, as `Graph.group` does, with those that came by a graft."""
     def counts(self) -> dict[str, int]:
         """Return the number of items in each state, all states by name."""
     def state(self, item: int) -> int:

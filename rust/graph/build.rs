@@ -8,9 +8,11 @@
 //!
 //! Each stage is linear and iterative. Problems are gathered through all stages, so that one call shows all of them.
 
+use std::sync::Arc;
+
 use super::rows::{Rows, by_dependent, transpose, unique};
 use super::weights::{peel, rank, sweep};
-use super::{Graph, Kind, Lengths, NodeId, UNKNOWN, cycles};
+use super::{Base, Graph, Kind, Lengths, NodeId, UNKNOWN, cycles};
 use crate::error::Problem;
 
 /// Edges as parallel arrays: `dependents[k]` waits for `dependencies[k]`.
@@ -115,14 +117,18 @@ impl Graph {
         forget_kinds(&mut dependents);
         let weights = peeled.weights;
         let (ranks, by_rank) = rank(&weights);
-        Ok(Self {
+        let base = Base {
             dependencies,
             dependents,
             lengths,
             weights,
             ranks,
             by_rank,
-            joins: Vec::new(),
+        };
+        Ok(Self {
+            base: Arc::new(base),
+            joins: Arc::new([]),
+            growth: None,
         })
     }
 }

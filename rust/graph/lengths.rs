@@ -113,6 +113,10 @@ impl Lengths {
         self.groups.get(&root).map_or(&[], Vec::as_slice)
     }
 
+    pub(super) fn root(&self, node: u32) -> Option<u32> {
+        self.roots.get(&node).copied()
+    }
+
     /// Return the nodes that have not exactly one item, in id order.
     pub(crate) fn mapped(&self) -> impl Iterator<Item = NodeId> + '_ {
         let pairs = self.offsets.windows(2).enumerate();

@@ -19,8 +19,12 @@ impl Rows {
         &self.targets[self.range(node)]
     }
 
+    /// Return the edges of a node; none of one that came later.
     pub(super) fn range(&self, node: u32) -> std::ops::Range<usize> {
-        self.offsets[node as usize] as usize..self.offsets[node as usize + 1] as usize
+        match self.offsets.get(node as usize..=node as usize + 1) {
+            Some(&[start, end]) => start as usize..end as usize,
+            _ => 0..0,
+        }
     }
 
     pub(super) fn kind(&self, edge: usize) -> Kind {

@@ -33,25 +33,8 @@ impl Graph {
     ) -> PyResult<Self> {
         let nodes = names.len()?;
         let counts = counts.map(ids).transpose()?;
-        let elementwise = elementwise.map(<[u8]>::to_vec);
-        let edges = Edges {
-            dependents: ids(dependents)?,
-            dependencies: ids(dependencies)?,
-            elementwise: elementwise.clone().unwrap_or_default(),
-        };
         same("counts", counts.as_ref().map(Vec::len), "names", nodes)?;
-        same(
-            "dependencies",
-            Some(edges.dependencies.len()),
-            "dependents",
-            edges.dependents.len(),
-        )?;
-        same(
-            "elementwise",
-            elementwise.map(|kinds| kinds.len()),
-            "dependents",
-            edges.dependents.len(),
-        )?;
+        let edges = edges(dependents, dependencies, elementwise)?;
         same("joins", joins.map(<[u8]>::len), "names", nodes)?;
         let built = py.detach(|| core::Graph::build(nodes, counts.as_deref(), edges));
         wrap(
@@ -107,7 +90,7 @@ impl Graph {
     }
 
     fn group(&self, node: u32) -> PyResult<Vec<u32>> {
-        Ok(self.0.group(self.node(node)?).to_vec())
+        Ok(self.0.group(self.node(node)?))
     }
 
     fn weight(&self, node: u32) -> PyResult<u32> {
@@ -130,7 +113,31 @@ impl Graph {
     }
 }
 
-fn same(what: &str, length: Option<usize>, other: &str, expected: usize) -> PyResult<()> {
+/// Read edges from parallel arrays.
+pub(super) fn edges(
+    dependents: &Bound<'_, PyAny>,
+    dependencies: &Bound<'_, PyAny>,
+    elementwise: Option<&[u8]>,
+) -> PyResult<Edges> {
+    let (dependents, dependencies) = (ids(dependents)?, ids(dependencies)?);
+    let count = dependents.len();
+    let others = Some(dependencies.len());
+    same("dependencies", others, "dependents", count)?;
+    let kinds = elementwise.map(<[u8]>::len);
+    same("elementwise", kinds, "dependents", count)?;
+    Ok(Edges {
+        dependents,
+        dependencies,
+        elementwise: elementwise.unwrap_or_default().to_vec(),
+    })
+}
+
+pub(super) fn same(
+    what: &str,
+    length: Option<usize>,
+    other: &str,
+    expected: usize,
+) -> PyResult<()> {
     match length.filter(|length| *length != expected) {
         None => Ok(()),
         Some(length) => Err(PyValueError::new_err(format!(
@@ -168,14 +175,17 @@ fn strings(names: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
 fn wrap(py: Python<'_>, built: Result<core::Graph, Vec<Problem>>) -> PyResult<Graph> {
     match built {
         Ok(graph) => Ok(Graph(Arc::new(graph))),
-        Err(problems) => {
-            let problems = problems
-                .into_iter()
-                .map(|problem| as_tuple(py, problem))
-                .collect::<PyResult<Vec<_>>>()?;
-            Err(GraphError::new_err((PyList::new(py, problems)?.unbind(),)))
-        }
+        Err(problems) => Err(graph_error(py, problems)?),
     }
+}
+
+/// Make the exception that lists problems.
+pub(super) fn graph_error(py: Python<'_>, problems: Vec<Problem>) -> PyResult<PyErr> {
+    let problems = problems
+        .into_iter()
+        .map(|problem| as_tuple(py, problem))
+        .collect::<PyResult<Vec<_>>>()?;
+    Ok(GraphError::new_err((PyList::new(py, problems)?.unbind(),)))
 }
 
 fn as_tuple(py: Python<'_>, problem: Problem) -> PyResult<Bound<'_, PyAny>> {

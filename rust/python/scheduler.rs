@@ -3,16 +3,17 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList};
+use pyo3::types::{PyBytes, PyDict};
 
-use crate::graph::{ItemId, NodeId};
-use crate::scheduler::{self as core, Limits, Order, Outcomes, State, Timeline};
+use crate::error::Rejection;
+use crate::graph::{Addition, ItemId, NodeId};
+use crate::scheduler::{self as core, Graft, Order, Outcomes, State, Timeline};
 
+use super::arguments::{Classes, bounds, seconds, times};
 use super::batch::Batch;
-use super::graph::Graph;
+use super::graph::{Graph, edges, graph_error, same};
 use super::shared::Shared;
 use super::{finite, ids, no_such, refused};
 
@@ -31,7 +32,7 @@ impl Scheduler {
         keep: Option<&[u8]>,
         limits: Option<&Bound<'_, PyAny>>,
         demands: Option<&Bound<'_, PyAny>>,
-        classes: Option<Vec<Vec<(u32, u32)>>>,
+        classes: Option<Classes>,
     ) -> PyResult<Self> {
         let order = match order {
             "critical_path" => Order::CriticalPath,
@@ -43,11 +44,7 @@ impl Scheduler {
             }
         };
         let graph = Arc::clone(&graph.get().0);
-        let limits = Limits {
-            totals: limits.map_or_else(|| Ok(Vec::new()), ids)?,
-            demands: demands.map(ids).transpose()?,
-            classes: classes.unwrap_or_default(),
-        };
+        let limits = bounds(limits, demands, classes)?;
         let core = py
             .detach(|| {
                 let core = core::Scheduler::new(graph, order, keep)?;
@@ -215,6 +212,53 @@ impl Scheduler {
         })
     }
 
+    #[pyo3(signature = (
+        batch, position, now, counts, dependents, dependencies,
+        elementwise=None, joins=None, awaited=None, *, keep=None, limits=None, demands=None, classes=None
+    ))]
+    #[expect(clippy::too_many_arguments, reason = "one array each")]
+    fn graft(
+        &self,
+        py: Python<'_>,
+        batch: &Bound<'_, Batch>,
+        position: u32,
+        now: f64,
+        counts: &Bound<'_, PyAny>,
+        dependents: &Bound<'_, PyAny>,
+        dependencies: &Bound<'_, PyAny>,
+        elementwise: Option<&[u8]>,
+        joins: Option<&[u8]>,
+        awaited: Option<&Bound<'_, PyAny>>,
+        keep: Option<&[u8]>,
+        limits: Option<&Bound<'_, PyAny>>,
+        demands: Option<&Bound<'_, PyAny>>,
+        classes: Option<Classes>,
+    ) -> PyResult<u32> {
+        let now = finite("now", now)?;
+        let counts = ids(counts)?;
+        same("joins", joins.map(<[u8]>::len), "counts", counts.len())?;
+        let graft = Graft {
+            nodes: Addition {
+                counts,
+                edges: edges(dependents, dependencies, elementwise)?,
+                joins: joins.unwrap_or_default().to_vec(),
+                awaited: awaited.map_or_else(|| Ok(Vec::new()), ids)?,
+            },
+            keep: keep.map(<[u8]>::to_vec),
+            limits: bounds(limits, demands, classes)?,
+        };
+        let batch = &batch.get().0;
+        let grafted = self.0.try_change(py, |core| {
+            core.advance(now);
+            core.graft(batch, position, now, &graft)
+        })?;
+        match grafted {
+            Ok(first) => Ok(first.0),
+            Err(Rejection::Call(refusal)) => Err(refused(refusal)),
+            Err(Rejection::Graph(problems)) => Err(graph_error(py, problems)?),
+        }
+    }
+
     fn take_released(&self, py: Python<'_>) -> PyResult<Vec<u32>> {
         let items = self.0.change(py, |core| Ok(core.take_released()))?;
         Ok(items.into_iter().map(|item| item.0).collect())
@@ -265,6 +309,32 @@ impl Scheduler {
     #[getter]
     fn item_count(&self, py: Python<'_>) -> PyResult<u32> {
         self.0.look(py, core::Scheduler::item_count)
+    }
+
+    #[getter]
+    fn node_count(&self, py: Python<'_>) -> PyResult<u32> {
+        self.0.look(py, |core| core.graph().node_count())
+    }
+
+    fn dependencies(&self, py: Python<'_>, node: u32) -> PyResult<Vec<u32>> {
+        let node = self.node(py, node)?;
+        self.0.look(py, |core| {
+            let ends = core.graph().dependencies(node);
+            ends.map(|(other, _)| other.0).collect()
+        })
+    }
+
+    fn dependents(&self, py: Python<'_>, node: u32) -> PyResult<Vec<u32>> {
+        let node = self.node(py, node)?;
+        self.0.look(py, |core| {
+            let ends = core.graph().dependents(node);
+            ends.map(|(other, _)| other.0).collect()
+        })
+    }
+
+    fn group(&self, py: Python<'_>, node: u32) -> PyResult<Vec<u32>> {
+        let node = self.node(py, node)?;
+        self.0.look(py, |core| core.graph().group(node))
     }
 
     fn counts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
@@ -359,26 +429,5 @@ impl Scheduler {
         } else {
             Err(no_such("node", node, count))
         }
-    }
-}
-
-/// Check a timeout, which may be infinite.
-fn seconds(timeout: f64) -> PyResult<f64> {
-    if timeout >= 0.0 {
-        Ok(timeout)
-    } else {
-        let message = format!("timeout is {timeout}: expected seconds, 0 or more");
-        Err(PyValueError::new_err(message))
-    }
-}
-
-/// Copy times from a list or a buffer of doubles.
-fn times(values: &Bound<'_, PyAny>) -> PyResult<Vec<f64>> {
-    if values.is_instance_of::<PyList>() {
-        return values.extract();
-    }
-    match PyBuffer::<f64>::get(values) {
-        Ok(buffer) => buffer.to_vec(values.py()),
-        Err(_) => values.extract(),
     }
 }

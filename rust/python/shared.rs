@@ -57,6 +57,15 @@ impl Shared {
         py: Python<'_>,
         act: impl FnOnce(&mut Scheduler) -> Result<T, Refusal>,
     ) -> PyResult<T> {
+        self.try_change(py, act)?.map_err(refused)
+    }
+
+    /// The same for a call that has an error of its own.
+    pub(super) fn try_change<T, E>(
+        &self,
+        py: Python<'_>,
+        act: impl FnOnce(&mut Scheduler) -> Result<T, E>,
+    ) -> PyResult<Result<T, E>> {
         let mut guarded = self.lock(py)?;
         let result = act(&mut guarded.core);
         let (claimers, watchers) = guarded.to_wake();
@@ -65,7 +74,7 @@ impl Shared {
         if watchers {
             self.end.notify_all();
         }
-        result.map_err(refused)
+        Ok(result)
     }
 
     /// Have a thread that waits for work look when the next delay is over.

@@ -1,4 +1,4 @@
-//! Lengths that become known at run time.
+//! Lengths that become known at run time, or turn out not to be there.
 
 use std::sync::Arc;
 
@@ -45,10 +45,10 @@ impl Scheduler {
         if items >= u64::from(UNKNOWN) {
             return Err(Refusal::TooLarge);
         }
-        for &member in group {
-            self.append(NodeId(member), count);
-        }
         for member in group.iter().copied().map(NodeId) {
+            self.append(member, count);
+        }
+        for member in group.into_iter().map(NodeId) {
             if self.pending[member.index()] == 0 {
                 self.settle(&graph, member);
             }

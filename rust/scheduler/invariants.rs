@@ -134,7 +134,7 @@ impl Scheduler {
         };
         let (whole, elements): (Vec<_>, Vec<_>) = self
             .graph
-            .dependencies(node)
+            .deciding(node)
             .partition(|edge| edge.1 == Kind::All);
         let any = self.graph.is_join(node) && !whole.is_empty();
         elements.into_iter().all(|edge| has(edge, true))
@@ -149,7 +149,7 @@ impl Scheduler {
         self.timeline.states[item as usize] == state
     }
 
-    fn is_complete(&self, node: NodeId) -> bool {
+    pub(super) fn is_complete(&self, node: NodeId) -> bool {
         self.maps.get(node).map_or_else(
             || self.timeline.states[self.first_item(node).index()].is_terminal(),
             |map| map.complete,

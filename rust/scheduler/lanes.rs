@@ -1,4 +1,4 @@
-//! Limits: how much of something all running batches together may take, and ready nodes that have to wait for it.
+//! Tokens of limits, and the ready nodes that need some.
 //!
 //! ```text
 //!                        claim: needs of the class ──▶ taken
@@ -7,42 +7,19 @@
 //!        └── enough is free again ◀── tokens back ◀──────┘  (or later: keep_tokens, return_tokens)
 //! ```
 //!
-//! A limit is a number of tokens. Nodes that need the same tokens are a *class*; class 0 needs none. A batch holds items of
-//! one class, which run one after the other, so it takes the tokens of the class once, all of them or none: nobody waits
-//! with some in hand, and nothing can lock up. The ready nodes of a class stand in its *lane*, which is open while enough
-//! is free of everything the class needs. What is ready behind a closed lane is *parked*: it keeps its place in the order
-//! but cannot be claimed. A class that needs much may be passed by others that need little.
+//! The ready nodes of a class stand in its *lane*, which is open while enough is free of everything the class needs. What is
+//! ready behind a closed lane is *parked*: it keeps its place in the order but cannot be claimed.
 //!
-//! Nodes of class 0 stand in the ready queue itself. A run without limits has nothing of this.
+//! Nodes of class 0 stand in the ready queue itself, but for those that came while it ran, which have no rank there: they
+//! have a lane that is always open. A run without limits and grafts has nothing of this.
 
 use std::collections::BTreeSet;
 
 use crate::error::Refusal;
 use crate::graph::NodeId;
 
-use super::Scheduler;
-use super::batch::Batch;
 use super::invariants::ensure;
-use super::state::State;
-
-/// The limits of a run.
-#[derive(Clone, Debug, Default)]
-pub struct Limits {
-    /// The tokens of each limit.
-    pub totals: Vec<u32>,
-    /// The class of each node; `None`: all are of class 0.
-    pub demands: Option<Vec<u32>>,
-    /// What each class needs: limit and number of tokens. Class 0 needs nothing.
-    pub classes: Vec<Vec<(u32, u32)>>,
-}
-
-impl Limits {
-    /// Say whether nothing is limited and nobody needs anything.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.totals.is_empty() && self.demands.is_none() && self.classes.is_empty()
-    }
-}
+use super::limits::Limits;
 
 /// Lanes and tokens.
 #[derive(Debug, Default)]
@@ -58,15 +35,15 @@ pub(super) struct Lanes {
     /// The most urgent key of each open lane that is not empty.
     heads: BTreeSet<(u64, u32)>,
     /// Ready items behind closed lanes.
-    parked: u32,
+    pub(super) parked: u32,
     /// Batches whose tokens stay out when their items have ended.
-    kept: BTreeSet<(u32, u32)>,
+    pub(super) kept: BTreeSet<(u32, u32)>,
 }
 
 /// The ready nodes of a class.
 #[derive(Debug, Default)]
-struct Lane {
-    needs: Vec<(u32, u32)>,
+pub(super) struct Lane {
+    pub(super) needs: Vec<(u32, u32)>,
     /// Keys of nodes with ready items; the lower half is the node.
     queue: BTreeSet<u64>,
     /// Their ready items.
@@ -78,63 +55,35 @@ struct Lane {
 }
 
 impl Lanes {
-    fn new(limits: &Limits, nodes: u32) -> Result<Self, Refusal> {
-        let demands = limits.demands.clone();
-        let demands = demands.unwrap_or_else(|| vec![0; nodes as usize]);
-        if demands.len() != nodes as usize {
-            return Err(Refusal::Demands {
-                length: demands.len(),
-                nodes,
-            });
-        }
+    /// Return the lane of class 0 alone, and `nodes` nodes that are of it.
+    pub(super) fn new(nodes: u32) -> Self {
         let mut lanes = Self {
-            users: vec![Vec::new(); limits.totals.len()],
-            free: limits.totals.clone(),
-            totals: limits.totals.clone(),
+            demands: vec![0; nodes as usize],
             ..Self::default()
         };
-        lanes.add_classes(&limits.classes, &demands, 0)?;
-        lanes.demands = demands;
-        Ok(lanes)
+        lanes.add(Lane::new(&[]));
+        lanes
     }
 
-    /// Add lanes for classes and check what nodes from `first` on demand.
-    fn add_classes(
+    /// Add limits, their lanes, and the classes of `count` nodes from `first` on.
+    pub(super) fn extend(
         &mut self,
-        classes: &[Vec<(u32, u32)>],
-        demands: &[u32],
-        first: u32,
+        limits: &Limits,
+        first: NodeId,
+        count: usize,
     ) -> Result<(), Refusal> {
-        let lanes = classes.iter().enumerate().map(|(class, needs)| {
-            let known = |need: &&(u32, u32)| class > 0 && (need.0 as usize) < self.totals.len();
-            match needs.iter().find(|need| !known(need)) {
-                Some(&(limit, _)) => Err(Refusal::Limit {
-                    class: class as u32,
-                    limit,
-                }),
-                None => Ok(Lane::new(needs)),
-            }
-        });
-        let mut lanes = lanes.collect::<Result<Vec<_>, _>>()?;
-        if lanes.is_empty() {
-            lanes.push(Lane::new(&[]));
-        }
-        for (node, &class) in (first..).map(NodeId).zip(demands) {
-            let lane = lanes.get(class as usize);
-            let lane = lane.ok_or(Refusal::Class { node, class })?;
-            if let Some(&(limit, amount)) = lane.needs.iter().find(|need| !self.could_have(**need))
-            {
-                let total = self.totals[limit as usize];
-                return Err(Refusal::Demand {
-                    node,
-                    limit,
-                    amount,
-                    total,
-                });
-            }
-        }
-        for lane in lanes {
-            self.add(lane);
+        let totals = [&self.totals[..], &limits.totals].concat();
+        let lanes = limits.lanes(&totals)?;
+        limits.check(&lanes, &totals, first, count)?;
+        self.users.resize(totals.len(), Vec::new());
+        self.free.extend(&limits.totals);
+        self.totals = totals;
+        let offset = self.all.len() as u32;
+        lanes.into_iter().skip(1).for_each(|lane| self.add(lane));
+        self.demands.resize(first.index() + count, 0);
+        let demands = limits.demands.iter().flatten();
+        for (to, class) in self.demands[first.index()..].iter_mut().zip(demands) {
+            *to = class.checked_sub(1).map_or(0, |class| offset + class);
         }
         Ok(())
     }
@@ -146,10 +95,6 @@ impl Lanes {
         }
         lane.open = lane.needs.iter().all(|need| self.is_free(*need));
         self.all.push(lane);
-    }
-
-    fn could_have(&self, need: (u32, u32)) -> bool {
-        need.1 <= self.totals[need.0 as usize]
     }
 
     fn is_free(&self, need: (u32, u32)) -> bool {
@@ -209,7 +154,7 @@ impl Lanes {
     }
 
     /// Give back what a class needs.
-    fn give(&mut self, class: u32) {
+    pub(super) fn give(&mut self, class: u32) {
         self.all[class as usize].holders -= 1;
         self.each_need(class, |free, amount| free + amount);
     }
@@ -287,7 +232,7 @@ impl Lanes {
 }
 
 impl Lane {
-    fn new(needs: &[(u32, u32)]) -> Self {
+    pub(super) fn new(needs: &[(u32, u32)]) -> Self {
         let mut lane = Self::default();
         for &(limit, amount) in needs {
             match lane.needs.iter_mut().find(|need| need.0 == limit) {
@@ -296,105 +241,5 @@ impl Lane {
             }
         }
         lane
-    }
-}
-
-impl Scheduler {
-    /// Hold the run to limits. Nothing has been claimed.
-    ///
-    /// # Errors
-    ///
-    /// Demands for another number of nodes, of classes or limits that are not there, of more tokens than there are.
-    ///
-    /// O(nodes + ready items * log nodes).
-    pub fn with_limits(mut self, limits: &Limits) -> Result<Self, Refusal> {
-        let ready = self.graph.nodes();
-        let ready: Vec<NodeId> = ready.filter(|node| self.is_queued(*node)).collect();
-        let lanes = Lanes::new(limits, self.graph.node_count())?;
-        for node in &ready {
-            self.ready_nodes.remove(self.rank(*node));
-        }
-        self.lanes = Some(Box::new(lanes));
-        for node in ready {
-            let items = self.timeline.run_of(State::Ready, self.items(node));
-            if let Some(items) = items {
-                self.enqueue(node, items);
-            }
-        }
-        Ok(self)
-    }
-
-    /// Return the number of items that can be claimed now.
-    #[must_use]
-    pub fn ready(&self) -> u32 {
-        self.count_in(State::Ready) - self.parked()
-    }
-
-    /// Return the number of items that are ready but for tokens that others hold.
-    #[must_use]
-    pub fn parked(&self) -> u32 {
-        self.lanes.as_ref().map_or(0, |lanes| lanes.parked)
-    }
-
-    /// Take the tokens of a new batch.
-    pub(super) fn take_tokens(&mut self, batch: &Batch) {
-        if let Some(lanes) = self.lanes.as_mut().filter(|_| batch.limited()) {
-            lanes.take(batch.class);
-        }
-    }
-
-    /// Give back the tokens of a batch of which nothing runs any more, unless they are kept.
-    pub(super) fn end_tokens(&mut self, batch: &Batch) {
-        if let Some(lanes) = self.lanes.as_mut().filter(|_| batch.limited())
-            && !lanes.kept.contains(&batch.key())
-        {
-            lanes.give(batch.class);
-        }
-    }
-
-    /// Have the tokens of a batch stay out when its items have ended, until [`Scheduler::return_tokens`]: what was given up
-    /// may still be running. Nothing happens for a batch without tokens.
-    ///
-    /// # Errors
-    ///
-    /// A batch of another scheduler, one whose tokens are back.
-    pub fn keep_tokens(&mut self, batch: &Batch) -> Result<(), Refusal> {
-        let out = self.holds(batch)?;
-        let Some(lanes) = self.lanes.as_mut().filter(|_| batch.limited()) else {
-            return Ok(());
-        };
-        if !out {
-            return Err(Refusal::NoTokens);
-        }
-        lanes.kept.insert(batch.key());
-        Ok(())
-    }
-
-    /// Let the tokens of a batch come back that were kept: at once, or with the end of what still runs.
-    ///
-    /// # Errors
-    ///
-    /// A batch of another scheduler, one whose tokens are not kept.
-    pub fn return_tokens(&mut self, batch: &Batch) -> Result<(), Refusal> {
-        let out = self.holds(batch)?;
-        let Some(lanes) = self.lanes.as_mut().filter(|_| batch.limited()) else {
-            return Ok(());
-        };
-        if !lanes.kept.remove(&batch.key()) {
-            return Err(Refusal::NoTokens);
-        }
-        if !out {
-            lanes.give(batch.class);
-        }
-        Ok(())
-    }
-
-    /// Say whether something of a batch still runs.
-    fn holds(&self, batch: &Batch) -> Result<bool, Refusal> {
-        if batch.scheduler == self.id {
-            Ok(self.ledger.has(batch))
-        } else {
-            Err(Refusal::ForeignBatch)
-        }
     }
 }

@@ -48,9 +48,9 @@ pub(super) struct Map {
     pub(super) doomed: bool,
     pub(super) complete: bool,
     /// Nodes whose item i each item i waits for.
-    pub(super) sources: Box<[NodeId]>,
+    pub(super) sources: Vec<NodeId>,
     /// Nodes whose item i waits for each item i.
-    pub(super) followers: Box<[NodeId]>,
+    pub(super) followers: Vec<NodeId>,
 }
 
 /// All mapped nodes of a run. Empty, at no cost, if every node has one item.
@@ -76,7 +76,8 @@ impl Maps {
         for (place, node) in (0..).zip(&nodes) {
             places[node.index()] = place;
         }
-        let all: Vec<Map> = nodes.iter().map(|node| Map::new(graph, *node)).collect();
+        let map = |node: &NodeId| Map::new(graph, *node, graph.first_item(*node).0);
+        let all: Vec<Map> = nodes.iter().map(map).collect();
         Self {
             places,
             singles: all.iter().any(|map| map.single),
@@ -85,12 +86,12 @@ impl Maps {
         }
     }
 
-    /// Keep a node from now on. O(1), for the first one of a run O(nodes).
-    pub(super) fn add(&mut self, graph: &Graph, node: NodeId) -> &mut Map {
-        if self.places.is_empty() {
-            self.places = vec![NONE; graph.node_count() as usize];
+    /// Keep a node, whose items begin at `first`, from now on. Amortised O(1), for the first one of a run O(nodes).
+    pub(super) fn add(&mut self, graph: &Graph, node: NodeId, first: u32) -> &mut Map {
+        if self.places.len() <= node.index() {
+            self.places.resize(graph.node_count() as usize, NONE);
         }
-        let map = Map::new(graph, node);
+        let map = Map::new(graph, node, first);
         self.singles |= map.single;
         self.places[node.index()] = self.all.len() as u32;
         self.all.push(map);
@@ -177,12 +178,12 @@ impl Map {
         self.verdict != Verdict::Failed
     }
 
-    fn new(graph: &Graph, node: NodeId) -> Self {
+    fn new(graph: &Graph, node: NodeId, first: u32) -> Self {
         let declared = graph.count(node);
         let count = if declared == UNKNOWN { 0 } else { declared };
         let elementwise = |edge: &(NodeId, Kind)| edge.1 == Kind::Elementwise;
         Self {
-            first: graph.first_item(node).0,
+            first,
             count,
             length: if declared == UNKNOWN {
                 Length::Unknown

@@ -127,7 +127,7 @@ impl Scheduler {
     }
 
     /// End everything of a node that waits, because a dependency of all its items failed.
-    fn doom(&mut self, node: NodeId) {
+    pub(super) fn doom(&mut self, node: NodeId) {
         if let Some(map) = self.maps.get_mut(node) {
             if std::mem::replace(&mut map.doomed, true) {
                 return;
@@ -163,7 +163,8 @@ impl Scheduler {
     /// Note that a node is complete. O(edges of the node), beside what becomes ready or ends by it.
     fn finish(&mut self, graph: &Graph, node: NodeId) {
         self.open_nodes -= 1;
-        for (dependent, kind) in graph.dependents(node) {
+        // Not a loop: the rows and what came later are then walked one after the other, which is faster.
+        graph.dependents(node).for_each(|(dependent, kind)| {
             let pending = &mut self.pending[dependent.index()];
             if kind == Kind::All {
                 *pending -= 1;
@@ -171,7 +172,7 @@ impl Scheduler {
             if *pending == 0 && (kind == Kind::All || self.count(dependent) == 0) {
                 self.settle(graph, dependent);
             }
-        }
+        });
         self.release_above(graph, node);
     }
 
@@ -204,9 +205,7 @@ impl Scheduler {
         if quiet && !graph.is_join(node) {
             return Verdict::Fine;
         }
-        let all = graph
-            .dependencies(node)
-            .filter(|(_, kind)| *kind == Kind::All);
+        let all = graph.deciding(node).filter(|(_, kind)| *kind == Kind::All);
         all.map(|(dependency, _)| self.verdict(dependency))
             .max()
             .unwrap_or(Verdict::Fine)
@@ -237,7 +236,7 @@ impl Scheduler {
         states.iter().any(|state| state.has_value())
     }
 
-    fn verdict(&self, node: NodeId) -> Verdict {
+    pub(super) fn verdict(&self, node: NodeId) -> Verdict {
         let single = || self.timeline.states[self.graph.first_item(node).index()].verdict();
         self.maps.get(node).map_or_else(single, |map| map.verdict)
     }
@@ -279,7 +278,7 @@ impl Scheduler {
     }
 
     /// Decide about some items of a node with elementwise dependencies. O(elementwise dependencies) an item.
-    fn look_at_items(&mut self, node: NodeId, indexes: Range<u32>) {
+    pub(super) fn look_at_items(&mut self, node: NodeId, indexes: Range<u32>) {
         let Some(first) = self.maps.get(node).map(|map| map.first) else {
             return;
         };

@@ -87,9 +87,13 @@ impl Scheduler {
         }
         let rank = self.rank(node);
         let ready = self.ready_nodes.run(rank, limit);
+        // Nodes without a rank may have their place between those that follow each other in rank.
+        let bound = self.lanes.as_ref().and_then(|lanes| lanes.first());
         let follows = |at: &u32| {
             let next = self.at_rank(rank + at);
-            next.0 == node.0 + at && self.maps.get(next).is_none()
+            next.0 == node.0 + at
+                && self.maps.get(next).is_none()
+                && bound.is_none_or(|(key, _)| self.key(next) < key)
         };
         (1..ready).take_while(follows).count() as u32 + 1
     }
@@ -154,8 +158,9 @@ impl Scheduler {
         let class = self.class(node);
         for node in (node.0..node.0 + nodes).map(NodeId) {
             let key = self.key(node);
+            let ranked = self.is_ranked(node, class);
             match &mut self.lanes {
-                Some(lanes) if class != 0 => lanes.insert(class, key),
+                Some(lanes) if !ranked => lanes.insert(class, key),
                 _ => self.ready_nodes.insert(self.rank(node)),
             }
         }
@@ -168,12 +173,18 @@ impl Scheduler {
         let class = self.class(node);
         for node in (node.0..node.0 + nodes).map(NodeId) {
             let key = self.key(node);
+            let ranked = self.is_ranked(node, class);
             match &mut self.lanes {
-                Some(lanes) if class != 0 => lanes.remove(class, key),
+                Some(lanes) if !ranked => lanes.remove(class, key),
                 _ => self.ready_nodes.remove(self.rank(node)),
             }
         }
         self.count_ready(class, 0, count);
+    }
+
+    /// Say whether a node of this class stands in the set of ranks when it is ready.
+    fn is_ranked(&self, node: NodeId, class: u32) -> bool {
+        class == 0 && node.0 < self.graph.base_count()
     }
 
     fn count_ready(&mut self, class: u32, more: u32, fewer: u32) {
@@ -216,8 +227,9 @@ impl Scheduler {
 
     /// Say whether a node stands in the ready queue.
     pub(super) fn is_queued(&self, node: NodeId) -> bool {
-        match (self.class(node), &self.lanes) {
-            (class, Some(lanes)) if class != 0 => lanes.contains(class, self.key(node)),
+        let class = self.class(node);
+        match &self.lanes {
+            Some(lanes) if !self.is_ranked(node, class) => lanes.contains(class, self.key(node)),
             _ => self.ready_nodes.contains(self.rank(node)),
         }
     }

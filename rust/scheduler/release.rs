@@ -28,30 +28,28 @@ const KEEP: u32 = u32::MAX;
 
 impl Release {
     pub(super) fn new(graph: &Graph, keep: &[u8]) -> Result<Self, Refusal> {
-        let nodes = graph.node_count() as usize;
-        if keep.len() != nodes {
-            return Err(Refusal::Mask {
-                length: keep.len(),
-                nodes,
-            });
-        }
-        let holders = graph.nodes().zip(keep).map(|(node, keep)| {
-            if *keep == 0 {
-                holders(graph, node)
-            } else {
-                KEEP
-            }
-        });
+        check_keep(Some(keep), graph.node_count() as usize)?;
+        let holders = graph.nodes().zip(keep);
         Ok(Self {
-            holders: holders.collect(),
+            holders: holders
+                .map(|(node, keep)| holders_of(graph, node, *keep))
+                .collect(),
             released: BitSet::new(graph.item_count()),
             taken_next: Vec::new(),
         })
     }
 }
 
-fn holders(graph: &Graph, node: NodeId) -> u32 {
-    match graph.dependents(node).next() {
+/// Check that a keep mask has one byte for each of `nodes` nodes.
+pub(super) fn check_keep(keep: Option<&[u8]>, nodes: usize) -> Result<(), Refusal> {
+    match keep.map(<[u8]>::len).filter(|length| *length != nodes) {
+        None => Ok(()),
+        Some(length) => Err(Refusal::Mask { length, nodes }),
+    }
+}
+
+fn holders_of(graph: &Graph, node: NodeId, keep: u8) -> u32 {
+    match graph.dependents(node).next().filter(|_| keep == 0) {
         None => KEEP,
         Some(_) => graph
             .dependents(node)
@@ -92,6 +90,9 @@ impl Scheduler {
 
     /// Look at values that the completion of a node may release: those of its `All` dependencies. O(edges of the node).
     pub(super) fn release_above(&mut self, graph: &Graph, node: NodeId) {
+        if self.release.is_none() {
+            return;
+        }
         for (dependency, kind) in graph.dependencies(node) {
             let Some(release) = &mut self.release else {
                 return;
@@ -138,6 +139,30 @@ impl Scheduler {
             .iter()
             .filter_map(|follower| self.maps.get(*follower));
         followers.all(|follower| states[(follower.first + item - map.first) as usize].is_terminal())
+    }
+
+    /// Say whether a value of a node is gone.
+    pub(super) fn has_released(&self, node: NodeId) -> bool {
+        let Range { start, end } = self.items(node);
+        let first = |release: &Release| release.released.next(start);
+        let first = self.release.as_ref().and_then(first);
+        first.is_some_and(|item| item < end)
+    }
+
+    /// Note the consumers of new nodes from `first` on, and that they consume what is there. Without a mask all is kept.
+    pub(super) fn extend_release(&mut self, graph: &Graph, first: NodeId, keep: Option<&[u8]>) {
+        let Some(release) = &mut self.release else {
+            return;
+        };
+        for node in (first.0..graph.node_count()).map(NodeId) {
+            let keep = keep.map_or(1, |keep| keep[(node.0 - first.0) as usize]);
+            release.holders.push(holders_of(graph, node, keep));
+            let older = graph.dependencies(node).filter(|end| end.0 < first);
+            for (dependency, _) in older.filter(|end| end.1 == Kind::All) {
+                let holders = &mut release.holders[dependency.index()];
+                *holders = holders.saturating_add(1); // KEEP stays
+            }
+        }
     }
 
     pub(super) fn grow_release(&mut self, items: u32) {

@@ -134,12 +134,28 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Check that positions are out, and note that they are not any more.
-    fn take_back(&mut self, batch: &Batch, position: u32, count: u32) -> Result<(), Refusal> {
-        if batch.scheduler != self.id {
-            return Err(Refusal::ForeignBatch);
+    /// Check that positions are out.
+    pub(super) fn check_out(
+        &self,
+        batch: &Batch,
+        position: u32,
+        count: u32,
+    ) -> Result<(), Refusal> {
+        if batch.scheduler == self.id {
+            self.ledger.check(batch, position, count)
+        } else {
+            Err(Refusal::ForeignBatch)
         }
-        self.ledger.check(batch, position, count)?;
+    }
+
+    /// Check that positions are out, and note that they are not any more.
+    pub(super) fn take_back(
+        &mut self,
+        batch: &Batch,
+        position: u32,
+        count: u32,
+    ) -> Result<(), Refusal> {
+        self.check_out(batch, position, count)?;
         if self.ledger.close(batch, position, count) {
             self.end_tokens(batch);
         }
@@ -147,7 +163,7 @@ impl Scheduler {
     }
 
     /// Move running items to `to`, or end them if the run or their node is cancelled.
-    fn put_back(&mut self, run: Run, to: State) {
+    pub(super) fn put_back(&mut self, run: Run, to: State) {
         for run in run.by_node(self.maps.has_singles() || !self.stopped.is_empty()) {
             if self.cancelled || self.stopped.contains(&run.node) {
                 self.end_items(run.node, run.items(), State::Running, State::Cancelled);
@@ -223,7 +239,7 @@ impl Scheduler {
         self.propagate(&graph);
     }
 
-    fn call_off(&mut self, node: NodeId, now: f64) {
+    pub(super) fn call_off(&mut self, node: NodeId, now: f64) {
         if self.count(node) == 0 {
             return self.end_without_items(node, State::Cancelled);
         }

@@ -39,14 +39,14 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Keep a node of one item like a mapped one from now on, unless it is; it has not failed.
-    fn keep_like_mapped(&mut self, node: NodeId) {
+    /// Keep a node of one item like a mapped one from now on, unless it is.
+    pub(super) fn keep_like_mapped(&mut self, node: NodeId) {
         if self.maps.get(node).is_some() {
             return;
         }
         let item = self.first_item(node);
         let state = self.timeline.states[item.index()];
-        let map = self.maps.add(&Arc::clone(&self.graph), node);
+        let map = self.maps.add(&Arc::clone(&self.graph), node, item.0);
         map.complete = state.is_terminal();
         map.unfinished = u32::from(!map.complete);
         map.note(1, state);

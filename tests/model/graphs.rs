@@ -34,12 +34,35 @@ impl Bounds {
         })
     }
 
-    pub(crate) fn class(&self, node: u32) -> usize {
+    /// The class of a node; those of one graft are others than those of another.
+    pub(crate) fn class(&self, node: u32) -> u32 {
         if self.totals.is_empty() {
             0
         } else {
-            self.demands[node as usize] as usize
+            self.demands[node as usize]
         }
+    }
+
+    pub(crate) fn needs(&self, node: u32) -> &'static [(u32, u32)] {
+        CLASSES[self.class(node) as usize % CLASSES.len()]
+    }
+
+    /// Note what new nodes demand, each a place in [`CLASSES`].
+    pub(crate) fn extend(&mut self, nodes: usize, limits: &Limits) {
+        let first = self.demands.len() as u32;
+        if self.totals.is_empty() {
+            self.demands.fill(0);
+            self.totals.clone_from(&limits.totals);
+        }
+        let demands = limits.demands.clone().unwrap_or_else(|| vec![0; nodes]);
+        let own = |class| {
+            if class == 0 {
+                0
+            } else {
+                first * CLASSES.len() as u32 + class
+            }
+        };
+        self.demands.extend(demands.into_iter().map(own));
     }
 }
 

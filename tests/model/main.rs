@@ -1,7 +1,8 @@
 //! Random schedules of random graphs, compared with a naive model after every event.
 //!
 //! A case is a graph and a list of numbers; each number is read as the next event that is possible: claim, report, retry,
-//! give back, expand, refuse, tolerate, cancel all or one node, time passing, or something that is not legal and must change nothing.
+//! give back, expand, refuse, tolerate, graft, cancel all or one node, keep tokens, time passing, or something that is not
+//! legal and must change nothing.
 
 #![expect(clippy::expect_used, reason = "how a test fails")]
 #![expect(
@@ -9,8 +10,10 @@
     reason = "times are handed on, never calculated with"
 )]
 
+mod grafts;
 mod graphs;
 mod reference;
+mod tokens;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,7 +22,7 @@ use flowyml::graph::{Graph, ItemId, NodeId};
 use flowyml::scheduler::{Batch, Order, Outcomes, Scheduler, State};
 use proptest::prelude::*;
 
-use graphs::{Bounds, CLASSES, Sample, bounds, sample};
+use graphs::{Bounds, Sample, bounds, sample};
 use reference::{Item, Model};
 
 const OUTCOMES: [State; 6] = [
@@ -45,10 +48,12 @@ struct Pair {
     kept: Vec<Batch>,
     released: BTreeSet<Item>,
     due: BTreeSet<u32>,
+    /// Every other event is a graft, if one is possible.
+    grafting: bool,
 }
 
 impl Pair {
-    fn new(sample: &Sample, bounds: Bounds, order: Order, keep: u32) -> Self {
+    fn new(sample: &Sample, mut bounds: Bounds, order: Order, keep: u32) -> Self {
         let graph = sample.build().expect("samples are valid");
         let model = Model::new(sample, &graph, order);
         let keep: Vec<u8> = (0..graph.node_count())
@@ -59,6 +64,7 @@ impl Pair {
         if let Some(limits) = bounds.limits(keep.len()) {
             scheduler = scheduler.with_limits(&limits).expect("demands fit");
         }
+        bounds.demands.truncate(keep.len());
         let (out, done, kept, released, due) = <_>::default();
         Self {
             scheduler,
@@ -71,11 +77,15 @@ impl Pair {
             kept,
             released,
             due,
+            grafting: false,
         }
     }
 
     fn step(&mut self, event: u32) {
-        let (op, rest) = (event % 22, event / 22);
+        let (mut op, rest) = (event % 24, event / 24);
+        if self.grafting && event >> 30 < 2 {
+            op = 21;
+        }
         match op {
             0..=4 => self.claim(rest),
             5..=9 => self.complete(rest),
@@ -86,6 +96,7 @@ impl Pair {
             14 => self.set_deadline(rest),
             15 => self.refuse(rest),
             16 | 17 => self.tolerate(rest),
+            21 | 22 => self.graft(rest),
             19 => self.keep_tokens(rest),
             20 => self.return_tokens(rest),
             18 if rest % 3 == 0 => self.cancel_node(rest),
@@ -122,53 +133,6 @@ impl Pair {
             let positions = (0..batch.len()).collect();
             (batch, positions)
         }));
-    }
-
-    /// Return what is free of each limit, counted anew.
-    fn free(&self) -> Vec<u32> {
-        let same = |a: &Batch, b: &Batch| format!("{a:?}") == format!("{b:?}");
-        let out = self.out.iter().map(|(batch, _)| batch);
-        let is_out = |batch: &&Batch| !self.out.iter().any(|(other, _)| same(batch, other));
-        let kept = self.kept.iter().filter(is_out);
-        let mut free = self.bounds.totals.clone();
-        for batch in out.chain(kept) {
-            let node = self.locate(batch.at(0).expect("an item").0).0;
-            for (limit, amount) in CLASSES[self.bounds.class(node)] {
-                let free = &mut free[*limit as usize];
-                *free = free
-                    .checked_sub(*amount)
-                    .expect("never more than there are");
-            }
-        }
-        free
-    }
-
-    /// Say of a node whether the tokens that it needs are there.
-    fn can_run(&self) -> impl Fn(u32) -> bool {
-        let free = self.free();
-        move |node| {
-            let needs = CLASSES[self.bounds.class(node)];
-            needs.iter().all(|need| need.1 <= free[need.0 as usize])
-        }
-    }
-
-    fn keep_tokens(&mut self, choice: u32) {
-        let at = choice as usize % self.out.len().max(1);
-        if let Some((batch, _)) = self.out.get(at) {
-            self.scheduler.keep_tokens(batch).expect("legal");
-            let known = |other: &Batch| format!("{other:?}") == format!("{batch:?}");
-            if batch.limited() && !self.kept.iter().any(known) {
-                self.kept.push(batch.clone());
-            }
-        }
-    }
-
-    fn return_tokens(&mut self, choice: u32) {
-        if !self.kept.is_empty() {
-            let batch = self.kept.swap_remove(choice as usize % self.kept.len());
-            self.scheduler.return_tokens(&batch).expect("legal");
-            assert!(self.scheduler.return_tokens(&batch).is_err());
-        }
     }
 
     /// Take some positions that stand next to each other from a batch that is out.
@@ -395,13 +359,6 @@ impl Pair {
         );
     }
 
-    fn compare_ready(&self) {
-        let (ready, can) = (self.model.ready(), self.can_run());
-        let now = ready.iter().filter(|item| can(item.0)).count() as u32;
-        assert_eq!(self.scheduler.ready(), now);
-        assert_eq!(self.scheduler.parked(), ready.len() as u32 - now);
-    }
-
     fn compare(&mut self) {
         self.scheduler.check_invariants().expect("invariants");
         let mut counts = [0; State::COUNT];
@@ -476,12 +433,13 @@ proptest! {
     fn the_scheduler_is_the_model(
         sample in sample(),
         bounds in bounds(),
-        critical_path: bool,
+        (critical_path, grafting) in any::<(bool, bool)>(),
         keep in 0..512_u32,
         events in prop::collection::vec(any::<u32>(), 0..60),
     ) {
         let order = if critical_path { Order::CriticalPath } else { Order::Add };
         let mut pair = Pair::new(&sample, bounds, order, keep);
+        pair.grafting = grafting;
         pair.compare();
         for event in events {
             pair.step(event);

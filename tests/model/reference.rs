@@ -29,6 +29,11 @@ pub(crate) struct Model {
     all: BTreeSet<(u32, u32)>,
     elementwise: BTreeSet<(u32, u32)>,
     joins: u32,
+    weights: Vec<u32>,
+    /// Nodes that had dependents when they came.
+    consumed: BTreeSet<u32>,
+    /// What nodes that were grafted upon await.
+    gates: BTreeMap<u32, BTreeSet<u32>>,
     pub(crate) lengths: Vec<Option<u32>>,
     /// Running, delayed (waiting) or ended, as reported.
     pub(crate) reported: BTreeMap<Item, State>,
@@ -65,20 +70,94 @@ impl Model {
             nodes,
             all,
             elementwise,
-            joins: sample.joins,
+            joins: sample.joins & ((1 << nodes) - 1),
             lengths: (0..nodes).map(count).collect(),
             add_order: order == Order::Add,
             ..Self::default()
         };
-        model.order = (0..nodes).collect();
-        if order == Order::CriticalPath {
-            let weights: Vec<u32> = (0..nodes).map(|node| model.weight(node)).collect();
-            model
-                .order
-                .sort_by_key(|node| std::cmp::Reverse(weights[*node as usize]));
-        }
+        model.weights = (0..nodes).map(|node| model.weight(node)).collect();
+        model.note_consumed(0);
+        model.sort();
         model.work_out();
         model
+    }
+
+    fn sort(&mut self) {
+        self.order = (0..self.nodes).collect();
+        if !self.add_order {
+            let heaviest = |node: &u32| std::cmp::Reverse(self.weights[*node as usize]);
+            self.order.sort_by_key(heaviest);
+        }
+    }
+
+    fn note_consumed(&mut self, first: u32) {
+        let edges = self.all.iter().chain(&self.elementwise);
+        let new = edges.map(|edge| edge.1).filter(|node| *node >= first);
+        self.consumed.extend(new);
+    }
+
+    /// All edges as (dependent, dependency, kind).
+    pub(crate) fn edges(&self) -> Vec<(u32, u32, Kind)> {
+        let all = self.all.iter().map(|edge| (edge.0, edge.1, Kind::All));
+        let elementwise = self.elementwise.iter();
+        all.chain(elementwise.map(|edge| (edge.0, edge.1, Kind::Elementwise)))
+            .collect()
+    }
+
+    /// Add nodes with the last of these lengths for an item that runs, which awaits some of them.
+    pub(crate) fn graft(
+        &mut self,
+        item: Item,
+        lengths: &[u32],
+        edges: &[(u32, u32, Kind)],
+        joins: &[u8],
+        awaited: BTreeSet<u32>,
+    ) {
+        let first = self.nodes;
+        self.nodes = lengths.len() as u32;
+        let lengths = lengths.iter().skip(first as usize);
+        self.lengths
+            .extend(lengths.map(|length| Some(*length).filter(|length| *length != UNKNOWN)));
+        let new = |kind| edges.iter().filter(move |edge| edge.2 == kind);
+        self.all.extend(new(Kind::All).map(|edge| (edge.0, edge.1)));
+        let elementwise = new(Kind::Elementwise).map(|edge| (edge.0, edge.1));
+        let elementwise: BTreeSet<_> = elementwise.collect();
+        self.elementwise.extend(&elementwise - &self.all);
+        self.all.extend(awaited.iter().map(|node| (item.0, *node)));
+        for (place, join) in joins.iter().enumerate() {
+            self.joins |= u32::from(*join) << (first as usize + place);
+        }
+        self.weights.resize(self.nodes as usize, 0);
+        for node in first..self.nodes {
+            self.weights[node as usize] = self.weight_of_new(node, item.0);
+        }
+        self.gates.insert(item.0, awaited);
+        self.note_consumed(first);
+        self.sort();
+        *self.attempts.entry(item).or_default() -= 1;
+        self.deadlines.remove(&item);
+        self.reported.remove(&item);
+        let cancelled = self.cancelled || self.stopped.contains(&item.0);
+        if cancelled {
+            self.reported.insert(item, State::Cancelled);
+        }
+        self.work_out();
+        if cancelled {
+            self.call_off(|node| node >= first);
+        }
+    }
+
+    /// The longest way from a new node to a leaf, or to the node that was grafted upon and from there as before.
+    fn weight_of_new(&self, node: u32, at: u32) -> u32 {
+        let edges = self.all.iter().chain(&self.elementwise);
+        let above = edges.filter(|edge| edge.1 == node).map(|edge| {
+            if edge.0 == at {
+                self.weights[at as usize]
+            } else {
+                self.weight_of_new(edge.0, at)
+            }
+        });
+        1 + above.max().unwrap_or(0)
     }
 
     pub(crate) fn weight(&self, node: u32) -> u32 {
@@ -125,7 +204,7 @@ impl Model {
         &self,
         limit: usize,
         can: impl Fn(u32) -> bool,
-        class: impl Fn(u32) -> usize,
+        class: impl Fn(u32) -> u32,
     ) -> Vec<Item> {
         let mut taken = Vec::new();
         let mut barrier = u32::MAX;
@@ -165,15 +244,9 @@ impl Model {
 
     /// Values that nobody needs any more, of nodes that are not kept.
     pub(crate) fn released(&self, keep: &[u8]) -> BTreeSet<Item> {
-        let consumed = |node: u32| {
-            self.all
-                .iter()
-                .chain(&self.elementwise)
-                .any(|edge| edge.1 == node)
-        };
         let free = |&(node, index): &Item| {
             keep[node as usize] == 0
-                && consumed(node)
+                && self.consumed.contains(&node)
                 && self.items[&(node, index)].has_value()
                 && self
                     .all
@@ -389,15 +462,16 @@ impl Model {
 
     /// The state that dependencies impose on an item, or on a node without items; `None` if they let it run.
     fn inherited(&self, node: u32, index: Option<u32>) -> Option<State> {
+        let gate = self.gates.get(&node);
         let whole = self
             .all
             .iter()
-            .filter(|edge| edge.0 == node)
+            .filter(|edge| edge.0 == node && gate.is_none_or(|gate| gate.contains(&edge.1)))
             .map(|edge| edge.1);
         let mut states: Vec<State> = whole
             .flat_map(|dependency| self.states(dependency))
             .collect();
-        if self.joins >> node & 1 == 1 {
+        if self.joins >> node & 1 == 1 && gate.is_none() {
             if !states.iter().all(|state| state.is_terminal()) {
                 states = vec![State::Waiting];
             } else if states.iter().any(|state| state.has_value()) {

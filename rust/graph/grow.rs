@@ -1,0 +1,369 @@
+//! Whether nodes may be added to a graph that runs, and what they are then: like `build`, for the new part alone.
+//!
+//! New nodes may depend on each other and on what is there. Only one node that is there, the one that is grafted upon, gets
+//! new dependencies: the nodes it awaits. So a new cycle leads through new nodes, and through older ones only where one of
+//! them depends on the grafted node. Those that have begun do not; if none is left to suspect, older nodes are not looked at.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+
+use super::growth::{End, Further, Grown, Node};
+use super::rows::{Rows, by_dependent, transpose};
+use super::weights::{Peeled, peel, sweep};
+use super::{Edges, Graph, Kind, NodeId, UNKNOWN, cycles};
+use crate::error::Problem;
+
+/// Nodes to be added behind all others; their ids go on from the last one.
+#[derive(Clone, Debug, Default)]
+pub struct Addition {
+    /// The number of items of each, or [`UNKNOWN`].
+    pub counts: Vec<u32>,
+    /// Edges whose dependents are new nodes.
+    pub edges: Edges,
+    /// For each 1 if it is a join; empty if none is.
+    pub joins: Vec<u8>,
+    /// New nodes for which the node waits that is grafted upon.
+    pub awaited: Vec<u32>,
+}
+
+/// What a run knows of nodes that are there.
+pub(crate) trait Known {
+    /// Return the number of items, unless that is not known.
+    fn length(&self, node: NodeId) -> Option<u32>;
+    /// Say whether the node certainly does not depend on one that runs.
+    fn has_begun(&self, node: NodeId) -> bool;
+}
+
+impl Graph {
+    /// Check an addition for the node `at` and work out lengths and weights. The run has `items` items.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Graph::build`]; out of range is also a dependent or an awaited node that is not new.
+    ///
+    /// # Panics
+    ///
+    /// If arrays that belong together have different lengths.
+    ///
+    /// O(new nodes + edges), and if a dependency is there that may depend on `at`, O(dependents of `at`).
+    pub(crate) fn grow(
+        &self,
+        at: NodeId,
+        addition: &Addition,
+        items: u32,
+        known: &impl Known,
+    ) -> Result<Grown, Vec<Problem>> {
+        let edges = &addition.edges;
+        let new = addition.counts.len();
+        assert_eq!(
+            edges.dependents.len(),
+            edges.dependencies.len(),
+            "edges are pairs"
+        );
+        assert!(
+            edges.elementwise.is_empty() || edges.elementwise.len() == edges.len(),
+            "one kind for each edge"
+        );
+        assert!(
+            addition.joins.is_empty() || addition.joins.len() == new,
+            "one byte for each node"
+        );
+        let first = self.node_count();
+        if !fits(first, items, addition) {
+            return Err(vec![Problem::TooLarge]);
+        }
+        let ids = first..first + new as u32;
+        let mut problems = check(&ids, addition);
+        let mut awaited: Vec<NodeId> = addition.awaited.iter().copied().map(NodeId).collect();
+        awaited.retain(|node| ids.contains(&node.0));
+        awaited.sort_unstable();
+        awaited.dedup();
+        let part = Part {
+            at,
+            rows: rows(&ids, edges),
+            ids,
+            awaited,
+        };
+        let behind = part.behind(self, known);
+        let (dependencies, peeled, found) = part.peel(&behind);
+        let acyclic = found.is_empty();
+        problems.extend(found);
+        let mut nodes = bare(addition);
+        let mut unknown = Vec::new();
+        if acyclic {
+            unknown = part.settle_lengths(self, &mut nodes, &peeled.order, known);
+        }
+        let same = |a: Length, b: Length| a == b || !acyclic && (a.0 == UNKNOWN || b.0 == UNKNOWN);
+        problems.extend(part.mismatches(self, &nodes, same, known));
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        part.weigh(self, &mut nodes, &dependencies, &peeled.order);
+        for (node, row) in nodes.iter_mut().zip(part.rows) {
+            node.edges.dependencies = row;
+        }
+        let awaited = part.awaited;
+        Ok(Grown {
+            nodes,
+            unknown,
+            awaited,
+        })
+    }
+}
+
+fn fits(first: u32, items: u32, addition: &Addition) -> bool {
+    let nodes = u64::from(first) + addition.counts.len() as u64;
+    let counts = addition.counts.iter().filter(|count| **count != UNKNOWN);
+    let items = u64::from(items) + counts.map(|count| u64::from(*count)).sum::<u64>();
+    let limit = u64::from(UNKNOWN);
+    nodes < limit && items < limit && (addition.edges.len() as u64) < limit
+}
+
+fn check(ids: &Range<u32>, addition: &Addition) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let edges = &addition.edges;
+    let out = |id: u32| Problem::OutOfRange { node: NodeId(id) };
+    for (&dependent, &dependency) in edges.dependents.iter().zip(&edges.dependencies) {
+        let ends = [
+            (dependent, ids.contains(&dependent)),
+            (dependency, dependency < ids.end),
+        ];
+        let wrong = ends.into_iter().filter(|end| !end.1);
+        problems.extend(wrong.map(|end| out(end.0)));
+        if dependent == dependency && ids.contains(&dependent) {
+            let node = NodeId(dependent);
+            problems.push(Problem::SelfDependency { node });
+        }
+    }
+    let awaited = addition.awaited.iter().copied();
+    problems.extend(awaited.filter(|id| !ids.contains(id)).map(out));
+    problems.dedup();
+    problems
+}
+
+/// Return the dependencies of each new node, once each, `All` before elementwise. Wrong edges are left out.
+fn rows(ids: &Range<u32>, edges: &Edges) -> Vec<Vec<End>> {
+    let mut rows = vec![Vec::<End>::new(); ids.len()];
+    let mut places = BTreeMap::new();
+    for edge in 0..edges.len() {
+        let (dependent, dependency) = (edges.dependents[edge], edges.dependencies[edge]);
+        if !ids.contains(&dependent) || dependency >= ids.end || dependent == dependency {
+            continue;
+        }
+        let kind = match edges.elementwise.get(edge) {
+            Some(1) => Kind::Elementwise,
+            _ => Kind::All,
+        };
+        let row = &mut rows[(dependent - ids.start) as usize];
+        let place = *places.entry((dependent, dependency)).or_insert(row.len());
+        match row.get_mut(place) {
+            None => row.push((NodeId(dependency), kind)),
+            Some(end) if kind == Kind::All => end.1 = kind,
+            Some(_) => {}
+        }
+    }
+    rows
+}
+
+/// Return the new nodes without edges.
+fn bare(addition: &Addition) -> Vec<Node> {
+    let node = |(place, count): (usize, &u32)| Node {
+        edges: Further::default(),
+        count: *count,
+        root: None,
+        weight: 1,
+        join: addition.joins.get(place).is_some_and(|join| *join != 0),
+    };
+    addition.counts.iter().enumerate().map(node).collect()
+}
+
+/// New nodes with their edges, and the node that is grafted upon.
+struct Part {
+    at: NodeId,
+    ids: Range<u32>,
+    rows: Vec<Vec<End>>,
+    awaited: Vec<NodeId>,
+}
+
+/// A length and, if it is unknown, where it comes from.
+type Length = (u32, Option<u32>);
+
+/// Nodes that depend on the grafted one, each with the dependency by which it was found.
+type Behind = BTreeMap<NodeId, NodeId>;
+
+impl Part {
+    /// Return the place of a node if it is new.
+    fn place(&self, node: NodeId) -> Option<usize> {
+        let place = node.0.checked_sub(self.ids.start)?;
+        Some(place as usize)
+    }
+
+    fn older(&self) -> impl Iterator<Item = NodeId> + '_ {
+        let ends = self.rows.iter().flatten().map(|end| end.0);
+        ends.filter(|end| end.0 < self.ids.start)
+    }
+
+    /// Return everything that depends on the grafted node, if a dependency is among it.
+    fn behind(&self, graph: &Graph, known: &impl Known) -> Behind {
+        let suspect = |node: NodeId| node != self.at && !known.has_begun(node);
+        let mut behind = Behind::new();
+        if !self.older().any(suspect) {
+            return behind;
+        }
+        let mut next = VecDeque::from([self.at]);
+        while let Some(node) = next.pop_front() {
+            for (dependent, _) in graph.dependents(node) {
+                behind.entry(dependent).or_insert_with(|| {
+                    next.push_back(dependent);
+                    node
+                });
+            }
+        }
+        behind
+    }
+
+    /// Peel the new nodes and, as the last one, the grafted node, which stands for all that depend on it.
+    fn peel(&self, behind: &Behind) -> (Rows, Peeled, Vec<Problem>) {
+        let last = self.rows.len();
+        let mut edges = Edges::default();
+        for (node, row) in self.rows.iter().enumerate() {
+            for &(dependency, kind) in row {
+                if let Some(place) = self.stand_in(dependency, behind) {
+                    edges.push(NodeId(node as u32), NodeId(place), kind);
+                }
+            }
+        }
+        for &node in &self.awaited {
+            let place = NodeId(node.0 - self.ids.start);
+            edges.push(NodeId(last as u32), place, Kind::All);
+        }
+        let dependencies = by_dependent(last + 1, edges);
+        let dependents = transpose(&dependencies);
+        let peeled = sweep(&dependencies).unwrap_or_else(|| peel(&dependencies, &dependents));
+        let found = cycles::find(&dependencies, &dependents, &peeled.order);
+        let found = found.into_iter().map(|problem| match problem {
+            Problem::Cycle { path } => self.spell_out(&path, behind),
+            other => other,
+        });
+        let found = found.collect();
+        (dependencies, peeled, found)
+    }
+
+    /// Return the place of a node, or of the grafted node if that stands for it.
+    fn stand_in(&self, node: NodeId, behind: &Behind) -> Option<u32> {
+        let stands_for = node == self.at || behind.contains_key(&node);
+        let new = self.place(node).map(|place| place as u32);
+        new.or_else(|| stands_for.then_some(self.rows.len() as u32))
+    }
+
+    /// Turn a cycle of places into one of nodes, with the older nodes for which the grafted one stands.
+    fn spell_out(&self, path: &[NodeId], behind: &Behind) -> Problem {
+        let last = self.rows.len();
+        let mut nodes = Vec::new();
+        for pair in path.windows(2) {
+            if pair[0].index() < last {
+                nodes.push(NodeId(self.ids.start + pair[0].0));
+            } else {
+                nodes.extend(self.way_to(&self.rows[pair[1].index()], behind));
+            }
+        }
+        let lowest = nodes.iter().min().copied();
+        let place = nodes.iter().position(|node| Some(*node) == lowest);
+        nodes.rotate_left(place.unwrap_or(0));
+        nodes.extend(nodes.first().copied());
+        Problem::Cycle { path: nodes }
+    }
+
+    /// Return the way from the grafted node to the first of these dependencies that depends on it, or is it.
+    fn way_to(&self, row: &[End], behind: &Behind) -> Vec<NodeId> {
+        let found = row
+            .iter()
+            .find(|end| end.0 == self.at || behind.contains_key(&end.0));
+        let mut way: Vec<NodeId> = found.map(|end| end.0).into_iter().collect();
+        while let Some(before) = way.last().filter(|node| **node != self.at) {
+            match behind.get(before) {
+                Some(node) => way.push(*node),
+                None => break,
+            }
+        }
+        way.reverse();
+        way
+    }
+
+    /// Return length and root of a node.
+    fn length(&self, graph: &Graph, nodes: &[Node], node: NodeId, known: &impl Known) -> Length {
+        match self.place(node) {
+            Some(place) => (nodes[place].count, nodes[place].root),
+            None => known
+                .length(node)
+                .map_or_else(|| (UNKNOWN, graph.root(node)), |count| (count, None)),
+        }
+    }
+
+    /// Settle the length of every new node, like `Lengths::resolve`; return those of unknown length, dependencies first.
+    fn settle_lengths(
+        &self,
+        graph: &Graph,
+        nodes: &mut [Node],
+        order: &[u32],
+        known: &impl Known,
+    ) -> Vec<u32> {
+        let mut unknown = Vec::new();
+        for place in order.iter().rev().map(|place| *place as usize) {
+            let Some(row) = self.rows.get(place) else {
+                continue;
+            };
+            for (dependency, _) in row.iter().filter(|end| end.1 == Kind::Elementwise) {
+                let (count, root) = self.length(graph, nodes, *dependency, known);
+                let node = &mut nodes[place];
+                if count == UNKNOWN {
+                    node.count = UNKNOWN;
+                    node.root = node.root.or(root);
+                } else if node.count == UNKNOWN && node.root.is_none() {
+                    node.count = count;
+                }
+            }
+            if nodes[place].count == UNKNOWN {
+                let id = self.ids.start + place as u32;
+                nodes[place].root.get_or_insert(id);
+                unknown.push(id);
+            }
+        }
+        unknown
+    }
+
+    fn mismatches(
+        &self,
+        graph: &Graph,
+        nodes: &[Node],
+        same: impl Fn(Length, Length) -> bool,
+        known: &impl Known,
+    ) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for (place, row) in self.rows.iter().enumerate() {
+            let node = NodeId(self.ids.start + place as u32);
+            let here = self.length(graph, nodes, node, known);
+            for &(dependency, _) in row.iter().filter(|end| end.1 == Kind::Elementwise) {
+                if !same(here, self.length(graph, nodes, dependency, known)) {
+                    problems.push(Problem::LengthMismatch { node, dependency });
+                }
+            }
+        }
+        problems
+    }
+
+    /// Set the weight of each new node: one more than that of its heaviest dependent, new or grafted upon.
+    fn weigh(&self, graph: &Graph, nodes: &mut [Node], dependencies: &Rows, order: &[u32]) {
+        for &place in order {
+            let above = match nodes.get(place as usize) {
+                Some(node) => node.weight + 1,
+                None => graph.weight(self.at) + 1,
+            };
+            for &dependency in dependencies.of(place) {
+                if let Some(node) = nodes.get_mut(dependency as usize) {
+                    node.weight = node.weight.max(above);
+                }
+            }
+        }
+    }
+}

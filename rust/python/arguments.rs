@@ -1,0 +1,47 @@
+//! Arguments of the scheduler's methods: checked, and turned into what the core takes.
+
+use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+
+use crate::scheduler::Limits;
+
+use super::ids;
+
+/// What classes of nodes need, from Python.
+pub(super) type Classes = Vec<Vec<(u32, u32)>>;
+
+/// Read limits and demands.
+pub(super) fn bounds(
+    limits: Option<&Bound<'_, PyAny>>,
+    demands: Option<&Bound<'_, PyAny>>,
+    classes: Option<Classes>,
+) -> PyResult<Limits> {
+    Ok(Limits {
+        totals: limits.map_or_else(|| Ok(Vec::new()), ids)?,
+        demands: demands.map(ids).transpose()?,
+        classes: classes.unwrap_or_default(),
+    })
+}
+
+/// Check a timeout, which may be infinite.
+pub(super) fn seconds(timeout: f64) -> PyResult<f64> {
+    if timeout >= 0.0 {
+        Ok(timeout)
+    } else {
+        let message = format!("timeout is {timeout}: expected seconds, 0 or more");
+        Err(PyValueError::new_err(message))
+    }
+}
+
+/// Copy times from a list or a buffer of doubles.
+pub(super) fn times(values: &Bound<'_, PyAny>) -> PyResult<Vec<f64>> {
+    if values.is_instance_of::<PyList>() {
+        return values.extract();
+    }
+    match PyBuffer::<f64>::get(values) {
+        Ok(buffer) => buffer.to_vec(values.py()),
+        Err(_) => values.extract(),
+    }
+}

@@ -1,0 +1,202 @@
+//! Nodes that come while the graph runs: a step whose result is more steps.
+//!
+//! ```text
+//!   n: running ──graft──▶ waiting ──the awaited nodes are complete──▶ ready ──▶ running (once more) ──▶ its end
+//!                  │                           ▲
+//!                  └──▶ new nodes, behind all others ─┘
+//! ```
+//!
+//! The new nodes are like any others: mapped or of unknown length, with edges among them and to what is there, with demands,
+//! and grafted upon in turn. Their items follow all others, like those of an expansion; all of them are kept in `maps`.
+//! When the awaited nodes are complete, n is ready and runs again; if one fails, n is `upstream_failed`. The run before the
+//! graft is no attempt. Order: a new node is as heavy as what waits for it is, by the edges it came with, so what n awaits
+//! is as urgent as n.
+//!
+//! What the graph was before is shared with whoever built it; this run sees its own copy, which grows.
+
+use std::sync::Arc;
+
+use crate::error::{Refusal, Rejection};
+use crate::graph::{Addition, Graph, Grown, Kind, Known, NodeId};
+
+use super::Scheduler;
+use super::batch::Batch;
+use super::limits::Limits;
+use super::maps::Length;
+use super::release::check_keep;
+use super::state::{State, Verdict};
+
+/// New nodes for the item of a node that runs.
+#[derive(Clone, Debug, Default)]
+pub struct Graft {
+    /// The nodes, their edges, and which of them are awaited.
+    pub nodes: Addition,
+    /// One byte a node, as for [`Scheduler::new`]; `None`: their values are kept.
+    pub keep: Option<Vec<u8>>,
+    /// Limits beside those that are there, and what the new nodes need. Classes are those of this graft alone.
+    pub limits: Limits,
+}
+
+impl Known for Scheduler {
+    fn length(&self, node: NodeId) -> Option<u32> {
+        let map = self.maps.get(node);
+        map.map_or(Some(1), |map| {
+            (map.length == Length::Known).then_some(map.count)
+        })
+    }
+
+    fn has_begun(&self, node: NodeId) -> bool {
+        let states = &self.timeline.states;
+        let mut items = self.items(node).map(|item| states[item as usize]);
+        // A join may begin beside a dependency that failed early, before all that this one would have waited for.
+        !self.graph.has_joins()
+            && items
+                .any(|state| state == State::Ready || state == State::Running || state.has_value())
+    }
+}
+
+impl Scheduler {
+    /// Add nodes for the item at `position` of a batch, the only one of its node, and let it run again when those it awaits
+    /// are complete; at once if it awaits none. Return the id of the first new node. In a run that was cancelled meanwhile,
+    /// or if the node was, the new nodes are cancelled with it, at `now`.
+    ///
+    /// A value that was kept because nothing depended on it stays, whatever depends on it now.
+    ///
+    /// # Errors
+    ///
+    /// Nodes that do not fit (see [`Graph::build`]), an item that is not out, a node that has not exactly one item, a
+    /// dependency whose values were released, demands that cannot be met, a mask of the wrong length.
+    ///
+    /// # Panics
+    ///
+    /// If arrays that belong together have different lengths.
+    ///
+    /// O(new nodes, edges and items), the first time O(nodes); if a new node depends on one that has not begun, O(what
+    /// depends on the grafted node), too.
+    pub fn graft(
+        &mut self,
+        batch: &Batch,
+        position: u32,
+        now: f64,
+        graft: &Graft,
+    ) -> Result<NodeId, Rejection> {
+        let node = self.graftable(batch, position)?;
+        let count = graft.nodes.counts.len();
+        let first = NodeId(self.graph.node_count());
+        let grown = self
+            .graph
+            .grow(node, &graft.nodes, self.item_count(), self)?;
+        let gone = |older: &NodeId| self.has_released(*older);
+        if let Some(node) = grown.older(first).into_iter().find(gone) {
+            return Err(Refusal::Released { node }.into());
+        }
+        check_keep(graft.keep.as_deref(), count)?;
+        self.extend_limits(&graft.limits, count)?;
+        self.take_back(batch, position, 1)?;
+        self.grow(node, grown, graft.keep.as_deref());
+        let to = if graft.nodes.awaited.is_empty() {
+            State::Ready
+        } else {
+            State::Waiting
+        };
+        for run in batch.slices(position, 1) {
+            self.timeline.unbegin(run.items());
+            self.put_back(run, to);
+        }
+        self.begin(first, self.cancelled || self.stopped.contains(&node), now);
+        Ok(first)
+    }
+
+    fn graftable(&self, batch: &Batch, position: u32) -> Result<NodeId, Refusal> {
+        self.check_out(batch, position, 1)?;
+        match batch.at(position) {
+            Some((_, node)) if self.count(node) == 1 => Ok(node),
+            Some((_, node)) => Err(Refusal::NotSingle { node }),
+            None => Err(Refusal::NotOut { position }),
+        }
+    }
+
+    /// Make room for new nodes and their items; nothing is decided about them.
+    fn grow(&mut self, at: NodeId, grown: Grown, keep: Option<&[u8]>) {
+        let first = NodeId(self.graph.node_count());
+        let elementwise = grown.elementwise(first);
+        for (_, source) in elementwise.iter().filter(|edge| edge.1 < first) {
+            self.keep_like_mapped(*source);
+        }
+        let awaited = grown.awaited_count();
+        Arc::make_mut(&mut self.graph).extend(at, grown);
+        let graph = Arc::clone(&self.graph);
+        for (follower, source) in elementwise.into_iter().filter(|edge| edge.1 < first) {
+            self.maps
+                .get_mut(source)
+                .into_iter()
+                .for_each(|map| map.followers.push(follower));
+        }
+        for node in (first.0..graph.node_count()).map(NodeId) {
+            self.add_items(&graph, node);
+            let open = |end: &(NodeId, Kind)| {
+                end.1 == Kind::All && (end.0 >= first || !self.is_complete(end.0))
+            };
+            let pending = graph.dependencies(node).filter(open).count();
+            self.pending.push(pending as u32);
+        }
+        self.pending[at.index()] += awaited;
+        self.open_nodes += graph.node_count() - first.0;
+        self.ready_items.grow(self.item_count());
+        self.grow_release(self.item_count());
+        self.extend_release(&graph, first, keep);
+    }
+
+    fn add_items(&mut self, graph: &Graph, node: NodeId) {
+        let first = self.item_count();
+        let count = self.maps.add(graph, node, first).count;
+        if count > 0 {
+            self.maps.note_expansion(first, node);
+        }
+        self.timeline.extend(count, State::Waiting);
+        self.counts[State::Waiting as usize] += count;
+    }
+
+    /// Decide about new nodes from `first` on, or cancel what of them would run.
+    fn begin(&mut self, first: NodeId, cancelled: bool, now: f64) {
+        let graph = Arc::clone(&self.graph);
+        let new: Vec<NodeId> = (first.0..graph.node_count()).map(NodeId).collect();
+        for &node in &new {
+            self.look_at_node(&graph, node);
+        }
+        self.propagate(&graph);
+        if !cancelled {
+            return;
+        }
+        self.expandable.retain(|node| *node < first);
+        let joins = new.iter().filter(|node| graph.is_join(**node));
+        joins.for_each(|node| self.call_off(*node, now));
+        for node in new {
+            self.call_off(node, now);
+            self.propagate(&graph);
+        }
+    }
+
+    /// Do what ends that are known already would have done to a node.
+    fn look_at_node(&mut self, graph: &Graph, node: NodeId) {
+        let dooms = |(dependency, kind): (NodeId, Kind)| {
+            let concerns = match kind {
+                Kind::All => !graph.is_join(node),
+                Kind::Elementwise => self.count(dependency) == 0,
+            };
+            concerns && self.verdict(dependency) == Verdict::Failed
+        };
+        if graph.dependencies(node).any(dooms) {
+            self.doom(node);
+        }
+        if self.pending[node.index()] == 0 {
+            self.settle(graph, node);
+        } else if self
+            .maps
+            .get(node)
+            .is_some_and(|map| !map.sources.is_empty())
+        {
+            self.look_at_items(node, 0..self.count(node));
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Limits: how much of something all running batches together may take.
+//!
+//! A limit is a number of tokens. Nodes that need the same tokens are a *class*; class 0 needs none. A batch holds items of
+//! one class, which run one after the other, so it takes the tokens of the class once, all of them or none: nobody waits
+//! with some in hand, and nothing can lock up. A class that needs much may be passed by others that need little. How that is
+//! kept is told in `lanes`.
+
+use crate::error::Refusal;
+use crate::graph::NodeId;
+
+use super::Scheduler;
+use super::batch::Batch;
+use super::lanes::{Lane, Lanes};
+use super::state::State;
+
+/// The limits of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Limits {
+    /// The tokens of each limit.
+    pub totals: Vec<u32>,
+    /// The class of each node; `None`: all are of class 0.
+    pub demands: Option<Vec<u32>>,
+    /// What each class needs: limit and number of tokens. Class 0 needs nothing.
+    pub classes: Vec<Vec<(u32, u32)>>,
+}
+
+impl Limits {
+    /// Return a lane for each class, at least for class 0.
+    pub(super) fn lanes(&self, totals: &[u32]) -> Result<Vec<Lane>, Refusal> {
+        let mut lanes = Vec::new();
+        for (class, needs) in (0..).zip(&self.classes) {
+            let missing = |need: &&(u32, u32)| class == 0 || need.0 as usize >= totals.len();
+            if let Some(&(limit, _)) = needs.iter().find(missing) {
+                return Err(Refusal::Limit { class, limit });
+            }
+            lanes.push(Lane::new(needs));
+        }
+        if lanes.is_empty() {
+            lanes.push(Lane::new(&[]));
+        }
+        Ok(lanes)
+    }
+
+    /// Check what `count` nodes from `first` on demand.
+    pub(super) fn check(
+        &self,
+        lanes: &[Lane],
+        totals: &[u32],
+        first: NodeId,
+        count: usize,
+    ) -> Result<(), Refusal> {
+        let Some(demands) = &self.demands else {
+            return Ok(());
+        };
+        if demands.len() != count {
+            return Err(Refusal::Demands {
+                length: demands.len(),
+                nodes: count as u32,
+            });
+        }
+        for (node, &class) in (first.0..).map(NodeId).zip(demands) {
+            let Some(lane) = lanes.get(class as usize) else {
+                return Err(Refusal::Class { node, class });
+            };
+            let too_much = |need: &&(u32, u32)| need.1 > totals[need.0 as usize];
+            if let Some(&(limit, amount)) = lane.needs.iter().find(too_much) {
+                return Err(Refusal::Demand {
+                    node,
+                    limit,
+                    amount,
+                    total: totals[limit as usize],
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Say whether nothing is limited and nobody needs anything.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.totals.is_empty() && self.demands.is_none() && self.classes.is_empty()
+    }
+}
+
+impl Scheduler {
+    /// Hold the run to limits. Nothing has been claimed.
+    ///
+    /// # Errors
+    ///
+    /// Demands for another number of nodes, of classes or limits that are not there, of more tokens than there are.
+    ///
+    /// O(nodes + ready items * log nodes).
+    pub fn with_limits(mut self, limits: &Limits) -> Result<Self, Refusal> {
+        let ready = self.graph.nodes();
+        let ready: Vec<NodeId> = ready.filter(|node| self.is_queued(*node)).collect();
+        let mut lanes = Lanes::new(self.graph.node_count());
+        lanes.extend(limits, NodeId(0), self.graph.node_count() as usize)?;
+        for node in &ready {
+            self.ready_nodes.remove(self.rank(*node));
+        }
+        self.lanes = Some(Box::new(lanes));
+        for node in ready {
+            let items = self.timeline.run_of(State::Ready, self.items(node));
+            if let Some(items) = items {
+                self.enqueue(node, items);
+            }
+        }
+        Ok(self)
+    }
+
+    /// Add limits, and the classes of nodes that are about to be added.
+    pub(super) fn extend_limits(&mut self, limits: &Limits, count: usize) -> Result<(), Refusal> {
+        let first = self.graph.node_count();
+        if let Some(lanes) = &mut self.lanes {
+            return lanes.extend(limits, NodeId(first), count);
+        }
+        let mut lanes = Lanes::new(first);
+        lanes.extend(limits, NodeId(first), count)?;
+        lanes.count(0, self.count_in(State::Ready), 0);
+        self.lanes = Some(Box::new(lanes));
+        Ok(())
+    }
+
+    /// Return the number of items that can be claimed now.
+    #[must_use]
+    pub fn ready(&self) -> u32 {
+        self.count_in(State::Ready) - self.parked()
+    }
+
+    /// Return the number of items that are ready but for tokens that others hold.
+    #[must_use]
+    pub fn parked(&self) -> u32 {
+        self.lanes.as_ref().map_or(0, |lanes| lanes.parked)
+    }
+
+    /// Take the tokens of a new batch.
+    pub(super) fn take_tokens(&mut self, batch: &Batch) {
+        if let Some(lanes) = self.lanes.as_mut().filter(|_| batch.limited()) {
+            lanes.take(batch.class);
+        }
+    }
+
+    /// Give back the tokens of a batch of which nothing runs any more, unless they are kept.
+    pub(super) fn end_tokens(&mut self, batch: &Batch) {
+        if let Some(lanes) = self.lanes.as_mut().filter(|_| batch.limited())
+            && !lanes.kept.contains(&batch.key())
+        {
+            lanes.give(batch.class);
+        }
+    }
+
+    /// Have the tokens of a batch stay out when its items have ended, until [`Scheduler::return_tokens`]: what was given up
+    /// may still be running. Nothing happens for a batch without tokens.
+    ///
+    /// # Errors
+    ///
+    /// A batch of another scheduler, one whose tokens are back.
+    pub fn keep_tokens(&mut self, batch: &Batch) -> Result<(), Refusal> {
+        let out = self.holds(batch)?;
+        let Some(lanes) = self.lanes.as_mut().filter(|_| batch.limited()) else {
+            return Ok(());
+        };
+        if !out {
+            return Err(Refusal::NoTokens);
+        }
+        lanes.kept.insert(batch.key());
+        Ok(())
+    }
+
+    /// Let the tokens of a batch come back that were kept: at once, or with the end of what still runs.
+    ///
+    /// # Errors
+    ///
+    /// A batch of another scheduler, one whose tokens are not kept.
+    pub fn return_tokens(&mut self, batch: &Batch) -> Result<(), Refusal> {
+        let out = self.holds(batch)?;
+        let Some(lanes) = self.lanes.as_mut().filter(|_| batch.limited()) else {
+            return Ok(());
+        };
+        if !lanes.kept.remove(&batch.key()) {
+            return Err(Refusal::NoTokens);
+        }
+        if !out {
+            lanes.give(batch.class);
+        }
+        Ok(())
+    }
+
+    /// Say whether something of a batch still runs.
+    fn holds(&self, batch: &Batch) -> Result<bool, Refusal> {
+        if batch.scheduler == self.id {
+            Ok(self.ledger.has(batch))
+        } else {
+            Err(Refusal::ForeignBatch)
+        }
+    }
+}
