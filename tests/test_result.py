@@ -519,8 +519,10 @@ def test_to_dict_is_json() -> None:
         "attempts": 1,
         "retries": 0,
         "fallback_used": False,
+        "items": None,
         "error": "Refused: no luck",
     }
+    assert data["steps"]["reciprocal"]["items"] == 2
 
 
 # ---- laziness ------------------------------------------------------------------------------------------------------
