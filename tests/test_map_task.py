@@ -529,8 +529,8 @@ def test_its_terms_are_told_with_its_options() -> None:
     assert (defined["mapped"], defined["items"], defined["options"]) == (True, None, {"min_success_ratio": 0.5})
 
 
-def test_types_of_readers_are_not_compared_with_a_list() -> None:
-    def read(reciprocal: MapTaskResult[float], strict: list[str]) -> int:
+def test_a_reader_may_say_that_it_takes_the_result_or_a_list() -> None:
+    def read(reciprocal: MapTaskResult[float], strict: list[float]) -> int:
         return len(reciprocal) + len(strict)
 
     pipeline = Pipeline("types", validate_types="error").add_step(mixed).add_steps([reciprocal, strict, read])
