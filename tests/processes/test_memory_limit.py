@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import subprocess
 import sys
@@ -133,6 +134,7 @@ def test_what_forked_processes_share_counts_once() -> None:
 
 def test_it_is_measured() -> None:
     before = used(os.getpid(), 1 << 40)
-    held = b"x" * (64 * MIB)
+    held = mmap.mmap(-1, 64 * MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # malloc may have some left
+    held.write(b"x" * len(held))
     assert len(held) * 0.9 < used(os.getpid(), 1 << 40) - before < len(held) * 1.1
     assert used(1 << 30, 1) == 0
