@@ -208,6 +208,18 @@ def test_hints_that_refer_to_each_other_end() -> None:
     assert not assignable(names["A"], names["C"])
 
 
+def test_generic_aliases_are_what_they_stand_for() -> None:
+    if sys.version_info < (3, 12):
+        pytest.skip("aliases with parameters are statements of 3.12")
+    names: dict[str, Any] = {}
+    exec("type Table[K, V] = list[dict[V, K]]\ntype Many[*Ts] = tuple[*Ts]", names)
+    table, many = names["Table"], names["Many"]
+    assert assignable(table[int, str], list[dict[str, int]])
+    assert not assignable(table[int, str], list[dict[int, str]])
+    assert assignable(table, list[int]) is False
+    assert assignable(many[int, str], tuple[int, str])
+
+
 def test_a_hint_that_does_not_resolve_hides_no_other() -> None:
     def clean(rows: Unheard, n: int, more: NoSuchName = None) -> list[str]:  # noqa: F821
         return [str(rows), str(n), more]

@@ -305,6 +305,8 @@ def _plain(hint: Any) -> Any:
             hint = hint.__supertype__
         elif type(hint).__name__ == "TypeAliasType":
             hint = hint.__value__
+        elif type(get_origin(hint)).__name__ == "TypeAliasType":
+            hint = _substituted(get_origin(hint), get_args(hint))
         elif get_origin(hint) is typing.Annotated:
             hint = get_args(hint)[0]
         else:
@@ -315,6 +317,15 @@ def _plain(hint: Any) -> Any:
     if typing.is_typeddict(hint):
         return dict
     return Any if _says_nothing(hint, get_origin(hint)) else hint
+
+
+def _substituted(alias: Any, arguments: tuple[Any, ...]) -> Any:
+    """Return what a generic alias stands for with its parameters filled; `Any` where it has others than types."""
+    value, by_parameter = alias.__value__, dict(zip(alias.__type_params__, arguments, strict=False))
+    parameters = getattr(value, "__parameters__", ())
+    if not all(isinstance(each, typing.TypeVar) for each in (*alias.__type_params__, *parameters)):
+        return Any
+    return value[tuple(by_parameter[each] for each in parameters)] if parameters else value
 
 
 def _says_nothing(hint: Any, origin: Any) -> bool:
