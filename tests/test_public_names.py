@@ -17,6 +17,7 @@ PUBLIC = {
     "Pipeline",
     "Step",
     "context",
+    "dynamic",
     "step",
     "sub_pipeline",
     # inside a step

@@ -16,7 +16,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowyml import Executor, LocalExecutor, ParallelExecutor, Pipeline, PipelineResult, RetryConfig, get_context
+from flowyml import (
+    Executor,
+    LocalExecutor,
+    ParallelExecutor,
+    Pipeline,
+    PipelineResult,
+    RetryConfig,
+    dynamic,
+    get_context,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -357,6 +366,18 @@ def check(nest: Nest, fixed: int | None, executor: Executor) -> None:
     assert result.success == all(state in fine for items in wanted.values() for state, _, _ in items)
 
 
+def check_dynamic(nest: Nest, fixed: int | None, executor: Executor) -> None:
+    """Let a dynamic step return what was drawn: its steps do what they do as a pipeline of their own."""
+    reference = Reference(nest, fixed)
+    wanted = {f"made.{ref.prefix}{step.name}": ref.outcome(step) for ref, step in reference.all}
+    mapped = {f"made.{ref.prefix}{step.name}" for ref, step in reference.all if step.items is not None}
+    whole = Pipeline("whole").add_step(dynamic(name="made")(lambda: built(nest)))
+    found = facts(whole.run(context={} if fixed is None else {"own": fixed}, executor=executor), mapped)
+    assert len(found.pop("made")) == 1
+    assert found == wanted
+    assert list(found) == list(wanted)
+
+
 OVERLAYS = st.none() | st.integers(0, 5)
 pytestmark = pytest.mark.filterwarnings("ignore:'own' of run")  # where no step takes it
 
@@ -377,6 +398,12 @@ def threads() -> Iterator[Executor]:
 @settings(max_examples=200)
 def test_threads_are_the_reference(threads: Executor, nest: Nest, fixed: int | None) -> None:
     check(nest, fixed, threads)
+
+
+@given(nest=pipelines(), fixed=OVERLAYS)
+@settings(max_examples=100)
+def test_what_a_dynamic_step_returns_is_the_reference_too(threads: Executor, nest: Nest, fixed: int | None) -> None:
+    check_dynamic(nest, fixed, threads)
 
 
 @pytest.fixture(scope="module")
@@ -401,3 +428,9 @@ def processes() -> Iterator[Executor]:
 @settings(max_examples=15)
 def test_processes_are_the_reference(processes: Executor, nest: Nest, fixed: int | None) -> None:
     check(nest, fixed, processes)
+
+
+@given(nest=pipelines(), fixed=OVERLAYS)
+@settings(max_examples=15)
+def test_what_a_dynamic_step_returns_in_a_process_is_too(processes: Executor, nest: Nest, fixed: int | None) -> None:
+    check_dynamic(nest, fixed, processes)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from flowyml.contexts import context as context
     from flowyml.control import If as If
     from flowyml.control import Switch as Switch
+    from flowyml.dynamic_steps import dynamic as dynamic
     from flowyml.errors import CircuitOpenError as CircuitOpenError
     from flowyml.errors import CycleError as CycleError
     from flowyml.errors import ExecutorError as ExecutorError
@@ -60,6 +61,7 @@ _HOMES = {
     "flowyml.conditions": ("unless", "when"),
     "flowyml.contexts": ("Context", "context"),
     "flowyml.control": ("If", "Switch"),
+    "flowyml.dynamic_steps": ("dynamic",),
     "flowyml.errors": (
         "CircuitOpenError",
         "CycleError",

@@ -240,11 +240,14 @@ def _spread(form: Form, params: Mapping[str, Any]) -> None:
 
 
 def check_mapped(form: Form) -> None:
-    """Check the outputs of a mapped step.
+    """Check that a step can be mapped.
 
     Raises:
-        ValueError: If there are several.
+        TypeError: If it is dynamic.
+        ValueError: If it has several outputs.
     """
+    if form.options.dynamic:
+        raise TypeError(f"step {form.step.name!r} is dynamic, so it cannot be mapped; map a step in what it returns")
     if len(form.outputs) > 1:
         raise ValueError(f"a mapped step has one output, the list of its results; got outputs={list(form.outputs)}")
 

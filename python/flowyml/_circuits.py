@@ -45,14 +45,18 @@ class Circuits:
     def __init__(self, run: Run, forms: Iterable[Form]) -> None:
         """Begin with all of them closed."""
         self._run = run
-        circuits: dict[int, Circuit] = {}
+        self._circuits: dict[int, Circuit] = {}
         self._of_form: dict[int, Circuit] = {}
-        for form in forms:
-            breaker: Any = form.options.circuit_breaker
-            circuit = circuits.setdefault(id(breaker), Circuit(breaker, breaker.name or form.step.name))
-            self._of_form[id(form)] = circuit
+        self.extend(forms)
         # How many items are worth claiming at once: what is cut off goes back.
         self._reach = 1
+
+    def extend(self, forms: Iterable[Form]) -> None:
+        """Take in further forms."""
+        for form in forms:
+            breaker: Any = form.options.circuit_breaker
+            circuit = self._circuits.setdefault(id(breaker), Circuit(breaker, breaker.name or form.step.name))
+            self._of_form[id(form)] = circuit
 
     def of(self, item: int) -> Circuit | None:
         """Return the circuit that an item is under; a fallback is under none."""

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from flowyml._frames import hide_own_frames
 from flowyml._traceback import message_text
 from flowyml._words import counted, cut, nearest
-from flowyml.errors import MapTaskError, StepNotRunError
+from flowyml.errors import MapTaskError, PipelineValidationError, StepNotRunError
 from flowyml.state import CODES, STATES, StepState
 from flowyml.store.values import MISSING, Outputs
 from flowyml.tasks import NOT_RUN, MapTaskResult
@@ -74,6 +74,7 @@ class Record:
         empty_states: The states of mapped steps without items.
         tasks: The terms of map tasks.
         forgiven: Map tasks that are a success although items failed, and how many did.
+        order: The steps in add order.
     """
 
     def __init__(self, run: Run) -> None:
@@ -90,6 +91,7 @@ class Record:
         self.starts = memoryview(scheduler.starts()).cast("d")
         self.ends = memoryview(scheduler.ends()).cast("d")
         self._began, self._began_at = run.started, run.started_at
+        self.order = self.plan.in_order()
         self._culprits: dict[int, int] = {}
         self.empty_states = {
             node: StepState.WAITING if run.dry else STATES[scheduler.node_state(node)]
@@ -171,7 +173,9 @@ class Record:
         items = [place for place in places if place[0] not in self.forgiven]
         if not items and not self.refused and self.has_trouble():
             items = places  # what was forgiven has cost items that were made of it
-        return sorted([*items, *((node, None) for node in self.refused)], key=lambda place: (place[0], place[1] or 0))
+        rank = range(len(self.order)) if isinstance(self.order, range) else _places(self.order)
+        found = [*items, *((node, None) for node in self.refused)]
+        return sorted(found, key=lambda place: (rank[place[0]], place[1] or 0))
 
     def first_failure(self, items: range) -> int | None:
         """Return the first of these items that failed on its own account."""
@@ -202,7 +206,7 @@ class Record:
         path, at = [], node
         while at not in self._culprits:
             path.append(at)
-            before = self.plan.graph.dependencies(at)
+            before = self.plan.waits_for(at)
             failed = [each for each in before if self._ended(each, _OWN_FAILURES)]
             own = min(failed, key=self.forgiven.__contains__, default=None)
             if own is not None:
@@ -338,7 +342,7 @@ class Record:
             KeyError: If no step produces it, with near matches.
             StepNotRunError: If its step has no value.
         """
-        found = self.plan.assets.find(name)
+        found = self.plan.find(name)
         if found is None:
             raise KeyError(self.no_such(name))
         node, output = found
@@ -349,7 +353,7 @@ class Record:
         if self.layout.is_plain:
             yield from compress(range(len(self.plan.forms)), self.has_value)
             return
-        yield from filter(self.has_any_value, range(len(self.plan.forms)))
+        yield from filter(self.has_any_value, self.order)
 
     def has_any_value(self, node: int) -> bool:
         """Tell whether a step has a value, as `valued_nodes` does."""
@@ -440,9 +444,16 @@ def _without_fallbacks(attempts: bytes, states: bytes, fallen: Iterable[int]) ->
     return bytes(own)
 
 
+def _places(order: Sequence[int]) -> dict[int, int]:
+    return {node: place for place, node in enumerate(order)}
+
+
 def error_line(error: BaseException) -> str:
     """Return type and message of an exception in one line."""
     line = message_text(error).partition("\n")[0]
+    if isinstance(error, PipelineValidationError) and error.problems:
+        more = len(error.problems) - 1
+        line = f"{error.problems[0]}{f' (and {more} more)' if more else ''}"
     return f"{type(error).__name__}: {line}" if line else type(error).__name__
 
 

@@ -84,6 +84,7 @@ class Caching:
         self._used: list[tuple[str, Entry]] = []
         self._asked = 0
         self.read = self._read_nodes()
+        run.grafting.listeners.append(self._grow)
         self._is_open = False
         self._is_open = bool(self._guarded(self._open))
 
@@ -98,6 +99,16 @@ class Caching:
         cached = (node for node, mode in enumerate(self._modes) if mode and mode.function is None)
         references = (plan.references.get(node, ()) for node in cached)
         return frozenset(node for some in references for node in nodes_of(some, plan.layout))
+
+    def _grow(self, nodes: Sequence[int]) -> None:
+        """Take in steps that came during the run; the last of these is the step that they came from.
+
+        What that one gives on is made by the others, of things that its key knows nothing of.
+        """
+        *new, origin = nodes
+        self._modes.extend(self._run.plan.forms[node].options.caching for node in new)
+        self._modes[origin] = None
+        self._keys[self._run.layout.firsts[origin]] = None
 
     # -- keys
 

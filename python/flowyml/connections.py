@@ -115,7 +115,10 @@ class Connections:
 
     def _follow(self, mapped: dict[int, Wired], forms: Sequence[Form], waiting: Collection[int]) -> None:
         """Let mapped steps wait for those whose items theirs are made of: item by item where that can be."""
-        self.linked = {node: mapped[node].followed for node in item_by_item(mapped, waiting)}
+        first = self._first
+        linked = (node for node in item_by_item(mapped, waiting) if not first or min(mapped[node].followed) >= first)
+        # Lists of steps that were there before are read as wholes: what is known of them by now depends on the time.
+        self.linked = {node: mapped[node].followed for node in linked}
         for node, wired in mapped.items():
             self.edges.add(node, wired.followed, elementwise=node in self.linked)
             if node not in self.linked and forms[node - self._first].options.run_if == "any":

@@ -68,7 +68,8 @@ class Events:
             for moment in ("on_pipeline_start", "on_pipeline_end", "on_step_start", "on_step_end")
         }
         self._queue: deque[Began | Ended] = deque()
-        self._has_handlers = any(form.options.on_failure for form in run.plan.special.values())
+        handlers = any(form.options.on_failure for form in run.plan.special.values())
+        self._has_handlers = handlers or run.plan.is_dynamic  # steps that come may have some
         self._raised: Counter[str] = Counter()
         self._over = False
         self._told_start, self._told_end = bytearray(run.layout.item_count), bytearray(run.layout.item_count)

@@ -12,6 +12,7 @@ Any thread may come; one at a time expands. The module does not know who runs th
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from flowyml.state import CODES, FAILED, StepState
 from flowyml.store.values import MISSING, Gather, Items, bare
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from flowyml._core import Scheduler
     from flowyml.layout import Layout
@@ -74,9 +75,26 @@ class Expansion:
         self._over = False
         self.tables: dict[int, Sequence[Any]] = {}
         self.refused: dict[int, BaseException] = {}
-        for node in layout.mapped:
-            if node not in layout.waiting:
+        self._groups: dict[int, Sequence[int]] = {}
+        self.enter(layout.mapped, {})
+
+    def enter(self, nodes: Iterable[int], groups: Mapping[int, Sequence[int]]) -> None:
+        """Prepare the items of mapped steps whose length is known.
+
+        Args:
+            nodes: The steps.
+            groups: By each of those that came during the run, the steps that get their items together with it.
+        """
+        self._groups.update(groups)
+        for node in nodes:
+            if self._layout.is_mapped(node) and node not in self._layout.waiting:
                 self._set_table(node, self._columns(node))
+
+    @contextlib.contextmanager
+    def growing(self) -> Iterator[bool]:
+        """Keep others from growing meanwhile; tells whether the run goes on."""
+        with self._lock:
+            yield not self._over
 
     def go_on(self) -> int:
         """Give their items to the steps whose lengths are due; return how many of them failed."""
@@ -106,7 +124,7 @@ class Expansion:
 
     def _grow(self, node: int, columns: list[Sequence[Any]], count: int) -> None:
         """Make room first: once the scheduler knows the items, other threads may run them."""
-        followers = self._plan.graph.group(node)
+        followers = self._group(node)
         self._layout.grow(followers, count)
         for each in followers:
             self._node_of.extend([each] * count)
@@ -114,6 +132,10 @@ class Expansion:
             self._set_table(each, columns if each == node else self._columns(each))
             self._tasks.allow(each, count)
         self._scheduler.expand(node, count, time.monotonic())
+
+    def _group(self, node: int) -> Sequence[int]:
+        """Return the steps that get their items together with one."""
+        return self._groups[node] if node in self._groups else self._plan.graph.group(node)
 
     def _set_table(self, node: int, columns: list[Sequence[Any]]) -> None:
         self.tables[node] = self._over_of(node).over.table(columns)
@@ -161,7 +183,7 @@ class Expansion:
             told = (f"{over.named(at)} has {counted(length, 'item')}" for at, length in enumerate(lengths))
             raise FanOutError(self._plan.names[node], f"the lists have different lengths: {', '.join(told)}")
         count = over.count(lengths)
-        if self._layout.item_count + count * len(self._plan.graph.group(node)) >= UNKNOWN:
+        if self._layout.item_count + count * len(self._group(node)) >= UNKNOWN:
             raise FanOutError(self._plan.names[node], f"{count:,} items are more than a run can have")
         return count
 

@@ -60,6 +60,10 @@ class Place(NamedTuple):
         """Return "file:line"."""
         return f"{self.code.co_filename}:{self.line}"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel as text: code does not pickle."""
+        return str, (str(self),)
+
 
 @dataclass(slots=True, eq=False)
 class Form:
@@ -149,6 +153,7 @@ class Assets:
         names: Step names with their numbers, in add order.
         forms: The form of each step.
         layout: Which items each step has.
+        start: The number of the first of these steps, where others stand before them.
 
     Attributes:
         exported: By asset of a sub-pipeline its further names, from the inmost to the outmost pipeline.
@@ -156,7 +161,7 @@ class Assets:
         inner: What each of them sees, once it was asked for.
     """
 
-    def __init__(self, names: Mapping[str, int], forms: Sequence[Form], layout: Layout) -> None:
+    def __init__(self, names: Mapping[str, int], forms: Sequence[Form], layout: Layout, start: int = 0) -> None:
         """Enter the declared outputs."""
         self.names = names
         self.forms = forms
@@ -168,9 +173,11 @@ class Assets:
         self._clashes: dict[str, list[int]] = {}
         self._globs: dict[str, list[Found]] = {}
         self._hints_left = _MOST_HINTS
-        declaring = {id(form) for form in set(forms) if form.outputs}
+        self._start = start
+        own = forms[start:] if start else forms
+        declaring = {id(form) for form in set(own) if form.outputs}
         if declaring:
-            for node, form in enumerate(forms):
+            for node, form in enumerate(own, start):
                 if id(form) in declaring:
                     self._declare(node, form.outputs)
 
@@ -206,7 +213,7 @@ class Assets:
 
     def name_of(self, node: int) -> str:
         """Return the name of a step."""
-        return self._listed[node]
+        return self._listed[node - self._start]
 
     @cached_property
     def _listed(self) -> list[str]:
@@ -233,12 +240,13 @@ class Assets:
     def match(self, pattern: str) -> list[Found]:
         """Return all assets that fit a glob, in add order."""
         if pattern not in self._globs:
-            self._globs[pattern] = fitting(pattern, self.each(range(len(self.forms))))
+            self._globs[pattern] = fitting(pattern, self.each(range(self._start, self._start + len(self.names))))
         return self._globs[pattern]
 
     def each(self, nodes: range) -> Iterator[tuple[str, Found]]:
         """Go through the assets of some steps, each under all its names."""
-        for node, name in zip(nodes, self._listed[nodes.start : nodes.stop], strict=True):
+        names = self._listed[nodes.start - self._start : nodes.stop - self._start]
+        for node, name in zip(nodes, names, strict=True):
             outputs = self.forms[node].outputs
             for index, asset in enumerate(outputs or (name,)):
                 found = node, index if len(outputs) > 1 else None

@@ -15,7 +15,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -38,17 +38,19 @@ class Layout:
         item_count: How many items there are, as far as lengths are known.
         firsts: First item of each step; of a step without items it means nothing.
         waiting: Steps whose number of items is not known yet.
+        grows: Whether steps may be added.
 
     >>> layout = Layout(3, array("I", [1, 3, 1]), {1})
     >>> layout.items_of(1), layout.place_of(3), layout.place_of(4)
     (range(1, 4), (1, 2), (2, None))
     """
 
-    __slots__ = ("_bounds", "_counts", "_grown", "firsts", "item_count", "mapped", "nodes", "waiting")
+    __slots__ = ("_bounds", "_counts", "_grown", "firsts", "grows", "item_count", "mapped", "nodes", "waiting")
 
     def __init__(self, nodes: int, counts: array[int] | None, mapped: Collection[int] = ()) -> None:
         """Number the items in the order of the steps."""
         self.nodes = nodes
+        self.grows = False
         self.waiting: set[int] = set()
         if counts is not None and UNKNOWN in counts:
             self.waiting = {node for node, count in enumerate(counts) if count == UNKNOWN}
@@ -65,14 +67,47 @@ class Layout:
         """Whether every step is an ordinary one: item k is step k."""
         return self._counts is None
 
-    def of_run(self) -> Layout:
+    def of_run(self, *, grows: bool = False) -> Layout:
         """Return the layout for one run: a copy if it is to grow."""
-        if self._counts is None or not self.waiting:
+        if not grows and (self._counts is None or not self.waiting):
             return self
-        copy = Layout(self.nodes, None, self.mapped)
-        copy._counts, copy._bounds = self._counts[:], self._bounds
-        copy.firsts, copy.item_count, copy.waiting = array("I", self._bounds), self.item_count, set(self.waiting)
+        copy = Layout(self.nodes, None, set(self.mapped) if grows else self.mapped)
+        copy._counts = array("I", [1]) * self.nodes if self._counts is None else self._counts[:]
+        copy._bounds = array("I", range(self.nodes + 1)) if self._counts is None else self._bounds
+        copy.firsts, copy.item_count, copy.waiting = array("I", copy._bounds), self.item_count, set(self.waiting)
+        copy.firsts.pop()  # where a step that is added would begin
+        copy.grows = grows
         return copy
+
+    def add(self, counts: Sequence[int], mapped: Collection[int]) -> None:
+        """Add steps, with these numbers of items (or `UNKNOWN`) behind all others; `mapped` are the mapped ones."""
+        assert self._counts is not None and isinstance(self.mapped, set)  # noqa: S101, PT018  it was made to grow
+        firsts: Any = self.firsts
+        for node, count in enumerate(counts, self.nodes):
+            known = 0 if count == UNKNOWN else count
+            firsts.append(self.item_count)
+            self._counts.append(known)
+            if known:
+                self._grown.append((self.item_count, node))
+            if count == UNKNOWN:
+                self.waiting.add(node)
+            self.item_count += known
+        self.nodes += len(counts)
+        self.mapped |= set(mapped)
+
+    def cut(self, nodes: int) -> None:
+        """Take back the steps that were added last, so that so many are left."""
+        assert self._counts is not None and isinstance(self.mapped, set)  # noqa: S101, PT018
+        if nodes == self.nodes:
+            return
+        firsts: Any = self.firsts
+        self.item_count = firsts[nodes]
+        del firsts[nodes:], self._counts[nodes:]
+        while self._grown and self._grown[-1][1] >= nodes:
+            self._grown.pop()
+        self.mapped -= set(range(nodes, self.nodes))
+        self.waiting -= set(range(nodes, self.nodes))
+        self.nodes = nodes
 
     def grow(self, nodes: Iterable[int], count: int) -> None:
         """Give each of these steps its items, behind all others."""
@@ -98,7 +133,7 @@ class Layout:
             return item
         if item >= self._bounds[-1]:
             return self._grown[bisect_right(self._grown, (item, self.nodes)) - 1][1]
-        return bisect_right(self._bounds, item, hi=self.nodes) - 1
+        return bisect_right(self._bounds, item, hi=len(self._bounds) - 1) - 1
 
     def place_of(self, item: int) -> tuple[int, int | None]:
         """Return the step of an item and, of a mapped step, which of its items it is."""
@@ -109,7 +144,7 @@ class Layout:
         """Return the step of each item; a list where items are still to come."""
         if self._counts is None:
             return range(self.nodes)
-        each: list[int] | array[int] = [] if self.waiting else array("I")
+        each: list[int] | array[int] = [] if self.waiting or self.grows else array("I")
         next_node = 0
         for node in sorted(self.mapped):
             each.extend(range(next_node, node))

@@ -27,20 +27,29 @@ if TYPE_CHECKING:
     from flowyml.wiring import Wired
 
 
-def counts_of(forms: Sequence[Form], assets: Assets, scope: Scope) -> array[int] | None:
-    """Return how many items each step has, or `UNKNOWN`; `None` if all are ordinary steps."""
-    if all(form.over is None for form in set(forms)):
-        return None
-    known = _Known(forms, assets, scope)
-    return array("I", [1 if form.over is None else known.count(node) for node, form in enumerate(forms)])
+def counts_of(
+    forms: Sequence[Form], assets: Assets, scope: Scope, first: int = 0, given: Mapping[int, int] | None = None
+) -> array[int]:
+    """Return how many items each step has, or `UNKNOWN`.
+
+    Args:
+        forms: All forms.
+        assets: What the steps see.
+        scope: Values of the run's inputs and the contexts.
+        first: The step to begin with.
+        given: Lengths that are known already, `UNKNOWN` among them.
+    """
+    known = _Known(forms, assets, scope, given or {})
+    each = enumerate(forms[first:] if first else forms, first)
+    return array("I", [1 if form.over is None else known.count(node) for node, form in each])
 
 
 class _Known:
     """Lengths of mapped steps that follow from what is known before a run."""
 
-    def __init__(self, forms: Sequence[Form], assets: Assets, scope: Scope) -> None:
+    def __init__(self, forms: Sequence[Form], assets: Assets, scope: Scope, given: Mapping[int, int]) -> None:
         self._forms, self._assets, self._scope = forms, assets, scope
-        self._counts: dict[int, int] = {}
+        self._counts: dict[int, int] = dict(given)
 
     def count(self, node: int) -> int:
         """Return the length of one; of those in a cycle nothing is known."""

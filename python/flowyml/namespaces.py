@@ -45,6 +45,7 @@ class Namespace:
         after: The steps around it that its first steps wait for.
         context: Its own context values.
         place: Where it was added.
+        grafted: Whether it is what a dynamic step returned.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Namespace:
     after: tuple[str, ...]
     context: Mapping[str, Any]
     place: Place
+    grafted: bool = False
 
     @property
     def prefix(self) -> str:

@@ -45,6 +45,7 @@ class Options:
         circuit_breaker: What refuses it while it keeps failing.
         tags: Words that it can be chosen by.
         execution_group: The name of a group of steps; nothing follows from it.
+        dynamic: Whether a pipeline that it returns is expanded; see `dynamic_steps.py`.
         cache: What the key of its cached value is made of.
         cache_ttl: How many seconds a cached value may be used.
         resources: What it takes of an executor's resources while it runs.
@@ -62,6 +63,7 @@ class Options:
     circuit_breaker: CircuitBreaker | None = None
     tags: Mapping[str, Any] | None = None
     execution_group: str | None = None
+    dynamic: bool = False
     cache: CacheMode | None = None
     cache_ttl: float | None = None
     resources: Tokens = ()

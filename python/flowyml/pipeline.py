@@ -26,6 +26,7 @@ from flowyml._arguments import (
 )
 from flowyml._frames import hide_own_frames, leaves_no_frames, own_frames_hidden
 from flowyml._loading import refuse_if_loading
+from flowyml._pipelines import AnyPipeline
 from flowyml._words import counted, nearest, unknown_keywords
 from flowyml.control import Branching
 from flowyml.errors import FlowymlError
@@ -75,7 +76,7 @@ _RUN_KEYWORDS = (
 )
 
 
-class Pipeline:
+class Pipeline(AnyPipeline):
     """A graph of steps: add them in any order, then run.
 
     Args:
@@ -119,6 +120,7 @@ class Pipeline:
         **unknown: object,
     ) -> None:
         """Begin an empty pipeline."""
+        super().__init__()
         warn_out_of_scope("Pipeline()", unknown, _PIPELINE_KEYWORDS)
         self.name: str = checked_text("a pipeline's name", name)
         self.context: Context = as_context(context)
@@ -143,7 +145,7 @@ class Pipeline:
 
     def add_step(
         self,
-        step: Step[..., Any] | Callable[..., Any],
+        step: Step[..., Any] | Callable[..., Any] | If | Switch | SubPipeline,
         name: str | None = None,
         params: Mapping[str, Any] | None = None,
         *,
@@ -401,7 +403,7 @@ class Pipeline:
             )
             return self._add_part(part, Place(frame.f_code, frame.f_lasti))
 
-    def add_steps(self, steps: Iterable[Step[..., Any] | Callable[..., Any]]) -> Pipeline:
+    def add_steps(self, steps: Iterable[Step[..., Any] | Callable[..., Any] | If | Switch | SubPipeline]) -> Pipeline:
         """Add several steps under their own names.
 
         Args:
@@ -420,7 +422,7 @@ class Pipeline:
     @classmethod
     def from_steps(
         cls,
-        *steps: Step[..., Any] | Callable[..., Any],
+        *steps: Step[..., Any] | Callable[..., Any] | If | Switch | SubPipeline,
         name: str = "pipeline",
         context: Context | Mapping[str, Any] | None = None,
         executor: Executor | None = None,
@@ -855,7 +857,7 @@ class Pipeline:
         inner = {name: each for each in plan.namespaces for name in each.context}
         known = {**inner, **self.context, **given}
         unused = [name for name in known if name not in plan.used and name not in self._warned]
-        if not unused:
+        if not unused or plan.is_dynamic:  # steps that come during the run may take them
             return
         forms = set(self._added.forms)
         if any("context" in form.parameters for form in forms):
@@ -884,7 +886,7 @@ class Pipeline:
         self._added.part(part, place, *rest)
         return self
 
-    def _add_all(self, steps: Iterable[Step[..., Any] | Callable[..., Any]], place: Place) -> Pipeline:
+    def _add_all(self, steps: Iterable[Any], place: Place) -> Pipeline:
         if callable(steps) or not hasattr(steps, "__iter__"):
             raise TypeError(f"add_steps() takes several steps, in a list; got {steps!r:.60}")
         for step in steps:

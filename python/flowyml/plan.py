@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from flowyml._core import Graph
 from flowyml.conditions import Guarded
 from flowyml.connections import Connections
+from flowyml.dynamic_steps import Collected
 from flowyml.errors import CycleError, GraphError, PipelineValidationError
 from flowyml.forms import Assets
 from flowyml.layout import UNKNOWN, Layout
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from flowyml.connections import Edges
-    from flowyml.forms import Columns, Form
+    from flowyml.forms import Columns, Form, Found
+    from flowyml.namespaces import Namespace
     from flowyml.scope import Scope
 
 # A cycle of more steps than this is told by the first few of them.
@@ -64,7 +66,12 @@ class Plan:
         problems: What is wrong.
         undefined: Declared inputs that nothing gives, and the steps that declare them.
         special: The forms whose steps have options, by id.
+        grafts: What the steps see that came during the run, by the sub-pipeline that they are.
+        grafted_waits: Whom steps wait for since then.
+        past: What has held forms and templates; some know these by their ids, so they have to live.
+        scope: Values of the run's inputs and the contexts, where steps may come.
         used: Names of run inputs and context values that some step takes.
+        is_dynamic: Whether some step may return further steps; see `growth.py`.
         has_timeouts: Whether some step has a time limit of its own.
         linked: The mapped steps whose items wait for items of other steps, with those steps.
     """
@@ -87,8 +94,48 @@ class Plan:
         self.used, self.undefined = wired.used, wired.undefined
         self.special, self.has_timeouts = wired.special, wired.has_timeouts
         self.linked = wired.linked
+        self.is_dynamic = any(form.options.dynamic for form in self.special.values())
+        self.grafts: dict[Namespace, Assets] = {}
+        self.grafted_waits: dict[int, list[int]] = {}
+        self.past: list[object] = []
+        if self.is_dynamic:
+            self.scope = scope
         self.problems.sentences += unneeded(self.assets, self.namespaces)
         self.graph = self._build_graph(wired, strict=strict)
+
+    def begin_to_grow(self) -> None:
+        """Let go of the columns of the pipeline, which others read: steps will be added to these."""
+        self.numbers, self.forms, self.rows, self.reads = (
+            dict(self.numbers),
+            list(self.forms),
+            list(self.rows),
+            list(self.reads),
+        )
+
+    def find(self, asset: str) -> Found | None:
+        """Return who produces an asset, also one that came during the run."""
+        found = self.assets.find(asset)
+        for assets in self.grafts.values() if found is None else ():
+            found = found or assets.find(asset)
+        return found
+
+    def waits_for(self, node: int) -> list[int]:
+        """Return the steps that one waits for."""
+        before = self.graph.dependencies(node) if node < self.layout.nodes else []
+        return before + self.grafted_waits.get(node, [])
+
+    def in_order(self) -> Sequence[int]:
+        """Return the steps in add order, those that came during the run behind the step that they came from."""
+        if not self.grafts:
+            return range(len(self.names))
+        behind = {self.numbers[each.name]: each.steps for each in self.grafts}
+        order: list[int] = []
+        stack = list(range(self.layout.nodes))[::-1]
+        while stack:
+            node = stack.pop()
+            order.append(node)
+            stack += behind.get(node, ())[::-1]
+        return order
 
     def item_name(self, node: int, index: int | None = None) -> str:
         """Return the name of a step, or of one item of a mapped step."""
@@ -97,8 +144,8 @@ class Plan:
     def function_of(self, node: int) -> Callable[..., Any]:
         """Return what is called for a step, as it was given: its function, behind its conditions if it has some."""
         template = self.templates[node]
-        guarded = template is not None and isinstance(template.function, Guarded)
-        return template.function if guarded else self.forms[node].step.func  # type: ignore[union-attr]
+        wrapped = template is not None and isinstance(template.function, (Guarded, Collected))
+        return template.function if wrapped else self.forms[node].step.func  # type: ignore[union-attr]
 
     def length_of(self, node: int) -> int | None:
         """Return how many items a mapped step has, or `UNKNOWN`; `None` for an ordinary step."""

@@ -149,15 +149,23 @@ class Budget(NamedTuple):
 
 
 def budget(
-    options: Sequence[Demanding], capacity: Capacity | None, alone: Mapping[int, int], problems: list[tuple[int, str]]
+    options: Sequence[Demanding],
+    capacity: Capacity | None,
+    alone: Mapping[int, int],
+    problems: list[tuple[int, str]],
+    *,
+    numbers: dict[str, int] | None = None,
+    first: int = 0,
 ) -> Budget | None:
-    """Return the limits of a run; `None` if there are none.
+    """Return the limits of a run, or those beside the ones that it has; `None` if there are none.
 
     Args:
         options: Of each step.
         capacity: What the executor has; `None` where one step runs at a time.
         alone: For some steps, how many of their items may run at once.
         problems: Gets the steps that can never run, and why.
+        numbers: The numbers of the limits that the run has; gets those of new ones.
+        first: The number of the first step.
     """
     if capacity is None:
         capacity = Capacity({}, {})
@@ -168,7 +176,7 @@ def budget(
     if not known and not alone:
         return None
     totals = {**capacity.totals, **{_TAG + tag: most for tag, most in capacity.tag_limits.items()}}
-    numbers: dict[str, int] = {}
+    numbers = {} if numbers is None else numbers
     classes: dict[Tokens, int] = {(): 0}
     limits, demands = array("I"), array("I", bytes(4 * len(options)))
     for node, each in enumerate(options):
@@ -178,12 +186,12 @@ def budget(
             problems.append((node, complaint))
             continue
         if node in alone:
-            own = f" {node}"
+            own = f" {first + node}"
             totals[own] = alone[node]
             wants = (*wants, (own, 1))
         for name, _ in wants:
             if name not in numbers:
-                numbers[name] = len(limits)
+                numbers[name] = len(numbers)
                 limits.append(totals[name])
         demands[node] = classes.setdefault(wants, len(classes))
     return Budget(limits, demands, [[(numbers[name], amount) for name, amount in wants] for wants in classes])

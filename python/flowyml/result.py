@@ -93,14 +93,14 @@ class PipelineResult:
         record = self._record
         with own_frames_hidden:
             found = record.find(name)
-            if found is not None and record.plan.assets.find(name) is None:
+            if found is not None and record.plan.find(name) is None:
                 return record.value_of(*found)
             return record.asset(name)
 
     def __contains__(self, name: object) -> bool:
         """Tell whether there is an asset, step or item of that name, with a value or without."""
         record = self._record
-        return isinstance(name, str) and (record.find(name) is not None or record.plan.assets.find(name) is not None)
+        return isinstance(name, str) and (record.find(name) is not None or record.plan.find(name) is not None)
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return an asset or a step's value, or the default where there is none."""
@@ -391,7 +391,7 @@ class _Outputs(Mapping[str, Any]):
             return default
 
     def __contains__(self, asset: object) -> bool:
-        found = self._record.plan.assets.find(asset) if isinstance(asset, str) else None
+        found = self._record.plan.find(asset) if isinstance(asset, str) else None
         return found is not None and self._record.has_any_value(found[0])
 
     def __iter__(self) -> Iterator[str]:
@@ -453,7 +453,7 @@ class _StepResults(Mapping[str, StepResult]):
         return self._record.find(name) is not None
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._record.plan.names)
+        return map(self._record.plan.names.__getitem__, self._record.order)
 
     def __len__(self) -> int:
         return len(self._record.plan.names)

@@ -23,6 +23,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from flowyml import seeding
@@ -31,27 +32,31 @@ from flowyml._core import Scheduler
 from flowyml._endings import ends_when_asked
 from flowyml._frames import cut_own_frames
 from flowyml._interrupts import Interrupts
+from flowyml._pipelines import AnyPipeline, may_be_returned
 from flowyml._record import error_line
 from flowyml._words import counted, cut, nearest
 from flowyml.conditions import Skipped
+from flowyml.dynamic_steps import Returned
 from flowyml.errors import ExecutorError, RunInterrupted, StepTimeoutError, ValueLoadError
 from flowyml.events import Events
 from flowyml.expansion import Expansion
 from flowyml.fallbacks import Fallback
+from flowyml.grafting import Grafting
 from flowyml.resources import budget
 from flowyml.result import PipelineResult
 from flowyml.state import FAILED, SKIPPED, STATES, SUCCESS, TIMED_OUT
-from flowyml.store.values import Values, split_outputs
+from flowyml.store.values import MISSING, Values, split_outputs
 from flowyml.task_runs import TaskRuns
 from flowyml.templates import there
 from flowyml.timeouts import Expired, Limits
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Literal, Protocol
 
     from flowyml._core import Batch
+    from flowyml.forms import Form
     from flowyml.hooks import Hooks
     from flowyml.layout import Layout
     from flowyml.pipeline import Pipeline
@@ -126,7 +131,7 @@ class Run:
         self.fail_fast = fail_fast
         self.run_id = run_id or uuid.uuid4().hex[:12]
         self.seed = seed
-        self.layout = plan.layout.of_run()
+        self.layout = plan.layout.of_run(grows=plan.is_dynamic)
         self.values = Values(self.layout)
         self.failures: dict[int, BaseException] = {}
         self.fallen: dict[int, BaseException] = {}
@@ -135,30 +140,35 @@ class Run:
         self.interrupted = False
         self.dry = False
         self.default_timeout = math.inf
-        limits = _limits(plan, capacity)
+        self._capacity = capacity
+        self._limit_numbers: dict[str, int] = {}
+        found: list[tuple[int, str]] = []
+        limits = self.limits_of(plan.forms, found, special=bool(plan.special))
+        plan.refuse(found)
         self.scheduler = Scheduler(plan.graph, order=order, keep=mask, **limits)
         self.tasks: TaskRuns = TaskRuns(plan, self.layout, self.scheduler, self.failures)
         self.values.tasks = self.tasks.values
         self.claim: Callable[..., Batch | None] = self._claiming(self.scheduler.claim)
         self._fallbacks: dict[int, Template] = {}
         options = [form.options for form in plan.special.values()]
-        self.has_fallbacks = any(each.fallback for each in options)
+        self.has_fallbacks = plan.is_dynamic or any(each.fallback for each in options)
         self.circuits = self._new_circuits() if any(each.circuit_breaker for each in options) else None
         self.one_by_one = self.circuits is not None or self.tasks.any_fail_fast
         self.events: Events | None = None
         self.recall: Recall | None = None
         self.encodes = False
         self.node_of = self.layout.node_of()
-        self._expansion = Expansion(plan, self.layout, self.values, self.scheduler, self.node_of, tasks=self.tasks)
-        self.tables: dict[int, Sequence[Any]] = self._expansion.tables
-        self.refused: dict[int, BaseException] = self._expansion.refused
+        self.expansion = Expansion(plan, self.layout, self.values, self.scheduler, self.node_of, tasks=self.tasks)
+        self.tables: dict[int, Sequence[Any]] = self.expansion.tables
+        self.refused: dict[int, BaseException] = self.expansion.refused
+        self.grafting = Grafting(self)
         if self.layout.waiting:
-            self._expansion.go_on()
+            self.expansion.go_on()
         self.call = self._caller()
         self.started_at = datetime.now(UTC)
         self.started = time.monotonic()
         self.ended = self.started
-        self._releases = mask is not None
+        self.releases = mask is not None
 
     @property
     def finished(self) -> bool:
@@ -167,7 +177,7 @@ class Run:
 
     def useful(self, workers: int) -> int:
         """Return how many of so many workers can have something to do."""
-        return workers if self.layout.waiting else max(1, min(workers, self.layout.item_count))
+        return workers if self.layout.waiting or self.layout.grows else max(1, min(workers, self.layout.item_count))
 
     def listen(self, pipeline: Pipeline, hooks: Hooks) -> None:
         """Tell hooks what happens in this run of a pipeline."""
@@ -211,17 +221,18 @@ class Run:
     def complete(self, batch: Batch, position: int, report: Reported) -> int:
         """Take over the report on items `position` and following of a batch; return how many failed for good."""
         failed = 0
-        if report.failures:
-            failed = self._complete_with_failures(batch, position, report)
+        failures = self._with_pipelines(batch, position, report) if may_be_returned() else report.failures
+        if failures:
+            failed = self._complete_with_failures(batch, position, report, failures)
         else:
             if self.circuits is not None:
                 self.circuits.passed(batch)
             self._end(batch, position, report.start, report.ends, None)
         if self.layout.waiting and not (failed and self.fail_fast):
-            failed += self._expansion.go_on()
+            failed += self.expansion.go_on()
         if failed and self.fail_fast:
             self.cancel()
-        if self._releases:
+        if self.releases:
             self.values.drop(self.scheduler.take_released())
         return failed
 
@@ -229,29 +240,44 @@ class Run:
         """Let items of a batch end in these states without having run."""
         now = time.monotonic()
         self._end(batch, position, now, [now] * len(states), states)
-        if self.layout.waiting and self._expansion.go_on() and self.fail_fast:
+        if self.layout.waiting and self.expansion.go_on() and self.fail_fast:
             self.cancel()
-        if self._releases:
+        if self.releases:
             self.values.drop(self.scheduler.take_released())
 
-    def _complete_with_failures(self, batch: Batch, position: int, report: Reported) -> int:
+    def _with_pipelines(self, batch: Batch, position: int, report: Reported) -> list[tuple[int, int, BaseException]]:
+        """Return the failures with the items that returned a pipeline of this process among them, as `Returned`."""
+        raw, items = self.values.raw, batch.items()[position : position + len(report.ends)]
+        found = [(k, item, Returned(raw[item])) for k, item in enumerate(items) if isinstance(raw[item], AnyPipeline)]
+        for _, item, _ in found:
+            raw[item] = MISSING
+        return sorted([*report.failures, *found], key=itemgetter(0)) if found else report.failures
+
+    def _complete_with_failures(
+        self, batch: Batch, position: int, report: Reported, failures: list[tuple[int, int, BaseException]]
+    ) -> int:
         """Report what has ended, and hold back what is to be tried again; return how many steps failed for good.
 
         A step whose condition did not hold stands among the failures with `Skipped`, one that took too long with
-        `Expired`.
+        `Expired`, one that returned a pipeline with `Returned`.
         """
         failed = 0
         outcomes = bytearray([SUCCESS]) * len(report.ends)
         first = 0
-        for offset, item, error in report.failures:
+        for offset, item, error in failures:
+            if isinstance(error, Returned):
+                self._complete_part(batch, position, report, outcomes, slice(first, offset))
+                refusal = self.grafting.graft(batch, position + offset, item, error.pipeline, report.ends[offset])
+                first = offset + (refusal is None)
+                if refusal is None:
+                    continue
+                error = refusal  # noqa: PLW2901  that is what the step fails with
             if isinstance(error, Skipped):
                 outcomes[offset] = SKIPPED
                 if self.circuits is not None:
                     self.circuits.skipped(item)
                 continue
-            outcome, reason = self._failure(item, error)
-            if self.circuits is not None:
-                self.circuits.record(item, reason, report.ends[offset])
+            outcome, reason = self._failure(item, error, report.ends[offset])
             delay = self._delay(item, reason)
             if delay is None:
                 outcomes[offset] = outcome
@@ -267,7 +293,7 @@ class Run:
             first = offset + 1
         self._complete_part(batch, position, report, outcomes, slice(first, len(outcomes)))
         if failed and self.tasks.terms:
-            self.tasks.note_failures({self.node_of[item] for _, item, _ in report.failures if item in self.failures})
+            self.tasks.note_failures({self.node_of[item] for _, item, _ in failures if item in self.failures})
         return failed
 
     def _complete_part(self, batch: Batch, position: int, report: Reported, outcomes: bytearray, part: slice) -> None:
@@ -283,11 +309,14 @@ class Run:
             self.recall.ended(batch, position, len(ends), outcomes)
         self.scheduler.complete(batch, position, start, ends, outcomes)
 
-    def _failure(self, item: int, error: BaseException) -> tuple[int, BaseException]:
-        """Return the state of an item that failed, and the exception that is the reason."""
+    def _failure(self, item: int, error: BaseException, now: float) -> tuple[int, BaseException]:
+        """Return the state of an item that failed, and the exception that is the reason; tell its circuit."""
+        outcome, reason = FAILED, error
         if isinstance(error, Expired):
-            return TIMED_OUT, StepTimeoutError(self.item_name(item), error.limit)
-        return FAILED, error
+            outcome, reason = TIMED_OUT, StepTimeoutError(self.item_name(item), error.limit)
+        if self.circuits is not None:
+            self.circuits.record(item, reason, now)
+        return outcome, reason
 
     def _delay(self, item: int, error: BaseException) -> float | None:
         """Return the seconds until an item is started again, or its fallback; `None` if it has failed for good."""
@@ -332,7 +361,7 @@ class Run:
     @cached_property
     def limits(self) -> Limits | None:
         """The time limits of the steps; `None` where no step has one."""
-        if not self.plan.has_timeouts and self.default_timeout == math.inf:
+        if not self.plan.has_timeouts and not self.plan.is_dynamic and self.default_timeout == math.inf:
             return None
         forms = self.plan.forms
         options = (form.options for form in set(forms))
@@ -360,7 +389,7 @@ class Run:
         """Return what came of a run that was interrupted; threads that are still in a step no longer reach it."""
         self.interrupted = True
         self.cancel()
-        self._expansion.end()
+        self.expansion.end()
         self.values.raw = list(self.values.raw)
         result = self.result()
         self.failures = {}
@@ -419,6 +448,39 @@ class Run:
             function = Fallback(options.fallback, self.plan.function_of(node))
             self._fallbacks[id(template)] = replace(template, function=function)
         return self._fallbacks[id(template)]
+
+    def limits_of(
+        self, forms: Sequence[Form], problems: list[tuple[int, str]], *, special: bool, first: int = 0
+    ) -> dict[str, Any]:
+        """Return what running steps may take together, as the core takes it.
+
+        Args:
+            forms: How the steps were added: all that there are, or further ones.
+            problems: Gets those that need more than there is.
+            special: Whether some of them have options.
+            first: The number of the first of them.
+        """
+        alone = {} if self._capacity is None else _alone(forms)
+        if not special and not alone:
+            return {}
+        options = [form.options for form in forms]
+        limits = budget(options, self._capacity, alone, problems, numbers=self._limit_numbers, first=first)
+        return {} if limits is None else limits._asdict()
+
+    def adopt(self, nodes: Iterable[int], forms: Mapping[int, Form]) -> None:
+        """Be ready for steps that come during the run; `forms` are those of them that have options."""
+        self.plan.special.update(forms)
+        if self.tasks.extend(self.plan, nodes) and not self.one_by_one:
+            self.claim, self.one_by_one = self._claiming(self.claim), True
+        self.values.tasks = self.tasks.values
+        options = [form.options for form in forms.values()]
+        if self.limits is not None:
+            self.limits.extend(options)
+        breakers = [form for form in forms.values() if form.options.circuit_breaker]
+        if breakers and self.circuits is None:
+            self.circuits, self.one_by_one = self._new_circuits(), True
+        elif breakers and self.circuits is not None:
+            self.circuits.extend(breakers)
 
     def _new_circuits(self) -> Circuits:
         circuits = Circuits(self, (form for form in self.plan.special.values() if form.options.circuit_breaker))
@@ -555,24 +617,9 @@ def _note_fallback(error: BaseException, first: BaseException) -> None:
         error.add_note(f"raised by the fallback, which stood in for: {error_line(first)}")
 
 
-def _limits(plan: Plan, capacity: Capacity | None) -> dict[str, Any]:
-    """Return what running steps may take together, as the core takes it.
-
-    Raises:
-        PipelineValidationError: If some step needs more than there is.
-    """
-    alone = {} if capacity is None else _alone(plan)
-    if not plan.special and not alone:
-        return {}
-    found: list[tuple[int, str]] = []
-    limits = budget([form.options for form in plan.forms], capacity, alone, found)
-    plan.refuse(found)
-    return {} if limits is None else limits._asdict()
-
-
-def _alone(plan: Plan) -> dict[int, int]:
+def _alone(forms: Sequence[Form]) -> dict[int, int]:
     """Return for map tasks how many of their items may run at once, where they say so."""
-    overs = ((node, plan.forms[node].over) for node in plan.layout.mapped)
+    overs = ((node, form.over) for node, form in enumerate(forms))
     terms = ((node, over.terms) for node, over in overs if over is not None and over.terms is not None)
     return {node: each.concurrency for node, each in terms if each.concurrency is not None}
 

@@ -47,12 +47,17 @@ class TaskRuns:
         """Tell the scheduler what steps of known length survive."""
         self._layout, self._scheduler, self._failures = layout, scheduler, failures
         self.terms: dict[int, Terms] = {}
-        for node in layout.mapped:
-            over = plan.forms[node].over
-            if over is not None and over.terms is not None:
-                self.terms[node] = over.terms
-                if node not in layout.waiting:
-                    self.allow(node, len(layout.items_of(node)))
+        self.extend(plan, layout.mapped)
+        for node in self.terms:
+            if node not in layout.waiting:
+                self.allow(node, len(layout.items_of(node)))
+
+    def extend(self, plan: Plan, nodes: Iterable[int]) -> bool:
+        """Take in further steps, none of which can fail yet; tell whether the first failure ends one of them."""
+        overs = ((node, plan.forms[node].over) for node in nodes)
+        new = {node: over.terms for node, over in overs if over is not None and over.terms is not None}
+        self.terms.update(new)
+        return any(terms.fail_fast for terms in new.values())
 
     @property
     def any_fail_fast(self) -> bool:

@@ -67,6 +67,12 @@ class Limits:
         self.shortest = min(limits, default=math.inf)
         self.everywhere = max(limits, default=math.inf) < math.inf
 
+    def extend(self, options: Iterable[Limited]) -> None:
+        """Take in the options of further steps."""
+        limits = [self._limit(each) for each in options]
+        self.shortest = min([self.shortest, *limits])
+        self.everywhere = self.everywhere and max(limits, default=0.0) < math.inf
+
     def of(self, item: int) -> float:
         """Return the seconds that the step of an item may take; `inf` where it has no limit."""
         return self._limit(self._options_of(item))

@@ -310,7 +310,7 @@ class Wiring(ItemWiring):
         for name in self.form.after:
             self._wait_for(name)
         within = self.form.within
-        while within is not None:
+        while within is not None and not within.grafted:
             if within.after and not any(node in within.steps for node in self.producers):
                 self._look_from(within.outer)
                 for name in within.after:

@@ -15,11 +15,13 @@ from flowyml import (
     Step,
     StepResult,
     StepState,
+    dynamic,
     map_task,
     on_failure,
     parallel_map,
     retry,
     step,
+    sub_pipeline,
 )
 
 
@@ -40,6 +42,26 @@ def check_steps_keep_their_signature() -> None:
     assert_type(double(2), int)
     assert_type(halve(number=2), float)
     bare: Step[[int], int] = double
+
+
+@dynamic
+def expand(count: int) -> Pipeline:
+    """Return further steps."""
+    return Pipeline("steps").map(double, range(count))
+
+
+@dynamic(name="other", outputs=["double"], retry=2)
+def expand_again(count: int) -> Pipeline:
+    """Return further steps."""
+    return expand(count)
+
+
+def check_pipelines_in_pipelines() -> None:
+    """A dynamic step is called as its function is; a sub-pipeline is added like a step."""
+    assert_type(expand(2), Pipeline)
+    other: Step[[int], Pipeline] = expand_again
+    whole = Pipeline("whole").add_step(expand, params={"count": 2}).add_step(sub_pipeline(expand(2), name="part"))
+    assert_type(whole.add_sub_pipeline(expand(3), inputs={"a": "b"}, outputs=["double"], after="part"), Pipeline)
 
 
 @step

@@ -55,6 +55,8 @@ _SLICE = 0.1
 _GRACE = 0.5
 # ... and those that were cancelled because they are over their time.
 _LAST_GRACE = 0.1
+# A loop takes no infinite delay.
+_LONGEST_LOOK = 3600.0
 
 
 class _Work:
@@ -108,6 +110,7 @@ class LoopRun:
         self._coroutines: dict[int, Template | None] = {}
         self._threads = asyncio.Semaphore(_MOST_THREADS)
         self._timer: asyncio.TimerHandle | None = None
+        self._next_look: asyncio.TimerHandle | None = None
         self._done = threading.Event()
         self._stopped = False
         self._trouble: BaseException | None = None
@@ -195,7 +198,13 @@ class LoopRun:
                 self._loop.call_later(_LAST_GRACE, self._leave, task, work)
             elif not work.expired:
                 soonest = min(soonest, work.due)
-        self._loop.call_later(look_in(soonest, limits), self._look, limits)
+        self._look_in(look_in(soonest, limits), limits)
+
+    def _look_in(self, seconds: float, limits: Limits) -> None:
+        """Look in so many seconds, and not at another time."""
+        if self._next_look is not None:
+            self._next_look.cancel()
+        self._next_look = self._loop.call_later(min(seconds, _LONGEST_LOOK), self._look, limits)
 
     def _leave(self, task: asyncio.Task[None], work: _Work) -> None:
         """Go on without a step that has not ended although it was cancelled."""
@@ -206,8 +215,12 @@ class LoopRun:
 
     def _begin_time(self, work: _Work) -> None:
         """Begin the time that a step has."""
-        if self._limits is not None:
-            work.due = clock() + self._limits.of(work.item)
+        if self._limits is None:
+            return
+        limit = self._limits.of(work.item)
+        work.due = clock() + limit
+        if self._next_look is None or self._next_look.when() > self._loop.time() + limit:
+            self._look_in(limit, self._limits)  # of a step that came during the run
 
     def _give_up(self, work: _Work) -> None:
         """Go on without a thread: what it has begun is asked to end, it itself cannot be stopped."""

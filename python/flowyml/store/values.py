@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from flowyml._pipelines import AnyPipeline
 from flowyml._words import counted
 from flowyml.errors import OutputMismatchError
 
@@ -239,8 +240,8 @@ class Values:
         return raw if self.decode is None or type(raw) is not bytes else self.decode(raw, item)
 
 
-def split_outputs(returned: Any, names: tuple[str, ...], step: str) -> Outputs:
-    """Take a return value apart into the declared outputs.
+def split_outputs(returned: Any, names: tuple[str, ...], step: str) -> Outputs | AnyPipeline:
+    """Take a return value apart into the declared outputs; a pipeline stays whole.
 
     Raises:
         OutputMismatchError: If it is not a tuple or list of that length nor a dict with these keys.
@@ -253,4 +254,6 @@ def split_outputs(returned: Any, names: tuple[str, ...], step: str) -> Outputs:
         if len(returned) == len(names):
             return Outputs(tuple(returned), list if isinstance(returned, list) else tuple, names)
         raise OutputMismatchError(step, names, counted(len(returned), "value"))
+    if isinstance(returned, AnyPipeline):
+        return returned  # the run decides what becomes of it
     raise OutputMismatchError(step, names, f"one value of type {type(returned).__name__}")

@@ -12,7 +12,7 @@ shared one, sent to each worker once.
 
 from __future__ import annotations
 
-from itertools import groupby
+import itertools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowyml.errors import FlowymlError, SerializationError, StepNotRunError
@@ -25,7 +25,7 @@ from flowyml.tasks import MapTaskResult
 from flowyml.templates import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VIEW, there
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from flowyml._core import Batch
     from flowyml.run import Run
@@ -74,6 +74,7 @@ class CallWriter:
     Attributes:
         payload: The functions of the run.
         shared: The large values that several steps read, by number.
+        further: The functions of steps that came during the run, and how many they are.
     """
 
     def __init__(self, run: Run) -> None:
@@ -84,8 +85,11 @@ class CallWriter:
         self._shared_numbers: dict[int, int] = {}
         self._seen_large: set[int] = set()
         self._functions: dict[int, int] = {}
-        self.payload = self._collect()
+        self._held: list[Any] = []  # what is known by its id must live
+        self.payload = self._collect(range(len(self._plan.templates)))
         self.function_count = len(self._functions)
+        self.further: list[tuple[Payload, int]] = []
+        run.grafting.listeners.append(self._extend)
 
     @property
     def hashed(self) -> list[int]:
@@ -99,20 +103,31 @@ class CallWriter:
         message.groups.extend(self._group(message, stretch) for stretch in self._stretches(batch))
         return message
 
-    def _collect(self) -> Payload:
-        functions: list[Any] = []
+    def _collect(self, nodes: Iterable[int]) -> Payload:
+        """Number the functions of some steps that have no number yet, and pickle them."""
+        functions: dict[int, Any] = {}
         names: list[str] = []
         seen: set[int] = set()
-        for node, template in enumerate(self._plan.templates):
+        for node in nodes:
+            template = self._plan.templates[node]
             if id(template) in seen:
                 continue
             seen.add(id(template))
             for function in self._callables(node):
-                if id(function) not in self._functions:
-                    self._functions[id(function)] = len(functions)
-                    functions.append(function)
+                if id(function) not in self._functions and id(function) not in functions:
+                    functions[id(function)] = function
                     names.append(self._plan.names[node])
-        return build_payload(functions, names)
+        payload = build_payload(list(functions.values()), names)
+        self._functions.update(zip(functions, itertools.count(len(self._functions)), strict=False))
+        self._held.extend(functions.values())
+        return payload
+
+    def _extend(self, nodes: list[int]) -> None:
+        """Send workers the functions of steps that came during the run, before they get such steps."""
+        known = len(self._functions)
+        payload = self._collect(nodes)
+        if len(self._functions) > known:
+            self.further.append((payload, len(self._functions) - known))
 
     def _callables(self, node: int) -> Iterator[Any]:
         """Go through all that workers may call for a step."""
@@ -133,7 +148,7 @@ class CallWriter:
         """Part the steps whose fallback is called from the others."""
         template, node, first, length, position = stretch
         item, fallen = self._run.layout.firsts[node] + (first or 0), self._run.fallen
-        for falls, part in groupby(range(length), lambda k: item + k in fallen):
+        for falls, part in itertools.groupby(range(length), lambda k: item + k in fallen):
             k, *more = part
             at = node + k if first is None else node
             called = self._run.fallback_of(at) if falls else template
@@ -144,7 +159,8 @@ class CallWriter:
         position = 0
         for _, count, node, index in batch.runs:
             if index is not None:
-                yield Stretch(templates[node], node, index, count, position)
+                first = None if templates[node].over is None else index  # of a step that came during the run
+                yield Stretch(templates[node], node, first, count, position)
                 position += count
                 continue
             first, end = node, node + count

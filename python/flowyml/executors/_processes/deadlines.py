@@ -39,18 +39,25 @@ class Deadlines:
     Args:
         limits: The limits.
 
-    Attributes:
-        next: When to look.
     """
 
     def __init__(self, limits: Limits) -> None:
         """Look when the first step can be over its time."""
         self._limits = limits
-        self.next = clock() + limits.shortest
+        self._shortest = limits.shortest
+        self._next = clock() + limits.shortest
+
+    @property
+    def next(self) -> float:
+        """When to look: sooner, if steps with a shorter limit have come during the run."""
+        if self._limits.shortest < self._shortest:
+            self._shortest = self._limits.shortest
+            self._next = min(self._next, clock() + self._shortest)
+        return self._next
 
     def begin_look(self) -> None:
         """Look at all workers now: no step that begins from now on is over its time before the next look."""
-        self.next = clock() + max(_SHORTEST_LOOK, self._limits.shortest)
+        self._next = clock() + max(_SHORTEST_LOOK, self._limits.shortest)
 
     def suspects(self, member: Member) -> bool:
         """Tell whether the step that a worker is in is over its time; else note when that may be."""
@@ -66,7 +73,7 @@ class Deadlines:
         due = now + _SHORTEST_LOOK if _is_sending(member, now) and began + limit <= now else began + limit
         if due <= now:
             return Verdict(slot, Expired(limit))
-        self.next = min(self.next, max(due, now + _SHORTEST_LOOK))
+        self._next = min(self._next, max(due, now + _SHORTEST_LOOK))
         return None
 
 

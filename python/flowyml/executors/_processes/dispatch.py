@@ -138,6 +138,7 @@ class Dispatch:
 
         member.open_pipes(label)
         member.shared.clear()
+        member.further = 0
         self._sockets[member.worker.socket.fileno()] = member
         self._poll.register(member.worker.socket, select.EPOLLIN)
         for pipe in (member.worker.stdout, member.worker.stderr):
@@ -157,6 +158,9 @@ class Dispatch:
             run.scheduler.give_back(batch, 0, len(batch))
             return False
         message = self._writer.write(batch)
+        for payload, count in self._writer.further[member.further :]:
+            self._send(member, wire.frame(wire.FUNCTIONS, [(0,), count], [payload.data]))
+        member.further = len(self._writer.further)
         member.postings.append(Posting(batch, slot, message.refused))
         member.assigned += len(batch)
         for number in message.shared - member.shared:

@@ -82,6 +82,7 @@ class Member:
         payload: Digest of the functions that it has.
         frame: Digest of the run frame that it has.
         shared: Numbers of the run's shared values that it has.
+        further: How many payloads it has beside, of steps that came during the run.
         failed: It has closed its socket.
         verdict: Why it is being killed.
         assigned: How many steps it was given in its life, those taken back not counted.
@@ -105,6 +106,7 @@ class Member:
         self.found: tuple[int, int] | None = None
         self.payload = self.frame = b""
         self.shared: set[int] = set()
+        self.further = 0
         self.postings: deque[Posting] = deque()
         self._recent: deque[Posting] = deque(maxlen=_RECENT)
         self.outbox = wire.Outbox(worker.socket)

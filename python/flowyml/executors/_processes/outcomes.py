@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from flowyml.conditions import Skipped
+from flowyml.dynamic_steps import Returned
 from flowyml.errors import RemoteError, SerializationError, ValueLoadError
 from flowyml.executors._processes import wire
 from flowyml.executors._processes.failure import unpack_exception
@@ -84,7 +85,7 @@ class Outcomes:
             elif outcome == wire.PARTS:
                 raw[item] = self._parts(item, wire.restore(value, segments))
             else:
-                error = self._error(posting, posting.done + k, outcome, wire.restore(value, segments))
+                error = self._error(posting, posting.done + k, outcome, wire.restore(value, segments))  # or a pipeline
                 report.failures.append((k, item, error))
             ends.append(end)
         return taken
@@ -113,6 +114,8 @@ class Outcomes:
             return error
         if outcome == wire.SKIPPED:
             return Skipped()
+        if outcome == wire.PIPELINE:
+            return _pipeline(name, value)
         if outcome == wire.UNPICKLABLE:
             return SerializationError(f"the result of step {name!r}", value, _RETURN)
         if outcome == wire.REFUSED:
@@ -136,3 +139,11 @@ class Outcomes:
         if isinstance(reference, int):
             return f"step {run.item_name(reference)!r}"
         return f"an argument of step {run.item_name(item)!r}"
+
+
+def _pipeline(name: str, value: bytes) -> BaseException:
+    """Return a pipeline that a step has returned, or why it does not load."""
+    try:
+        return Returned(load_value(value))
+    except (Exception, SystemExit, GeneratorExit) as error:  # noqa: BLE001  the error belongs to the step
+        return ValueLoadError(f"step {name!r}", f"{type(error).__name__}: {error}")

@@ -162,18 +162,20 @@ def _warn_large(payload: Payload, carried: list[Function]) -> None:
     )
 
 
-def load_payload(data: bytes) -> list[Function | LoadFailure]:
+def load_payload(data: bytes, *, further: bool = False) -> list[Function | LoadFailure]:
     """Load the functions of a run in a worker, under a fresh `__main__`.
 
     Args:
         data: `Payload.data`.
+        further: They come to those that are here, and share their globals.
 
     Returns:
         The functions, in the order of `build_payload`; a `LoadFailure` for each that does not load.
     """
-    pickler.forget_definitions()
-    namespaces.begin()
-    prefer_fork()
+    if not further:
+        pickler.forget_definitions()
+        namespaces.begin()
+        prefer_fork()
     file = io.BytesIO(data)
     places: list[int | Reference] = pickle.load(file)
     with loading():

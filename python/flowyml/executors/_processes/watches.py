@@ -16,13 +16,11 @@ if TYPE_CHECKING:
     from flowyml.run import Run
 
     class Watch(Protocol):
-        """Keeps one kind of limit.
+        """Keeps one kind of limit."""
 
-        Attributes:
-            next: When to look.
-        """
-
-        next: float
+        @property
+        def next(self) -> float:
+            """When to look."""
 
         def begin_look(self) -> None:
             """Look at all workers now."""

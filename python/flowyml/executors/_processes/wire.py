@@ -34,14 +34,14 @@ Body = list[Any]
 ATOMS = frozenset((type(None), bool, int, float, str))
 
 # Kinds of frames: to a worker ...
-SETUP, SHARED, CALLS = range(3)
+SETUP, SHARED, CALLS, FUNCTIONS = range(4)
 # ... and from a worker.
-READY, RESULT, LOG = range(3, 6)
+READY, RESULT, LOG = range(4, 7)
 
 # Outcomes of a call: a value, the values of several declared outputs, an exception, a result that does not pickle, an
-# argument that does not load, an argument that did not even pickle in the driver, a condition that did not hold, and
-# one of the first two with the contents of the values, for the keys of steps that are cached.
-RETURNED, PARTS, RAISED, UNPICKLABLE, UNLOADABLE, REFUSED, SKIPPED, HASHED = range(8)
+# argument that does not load, an argument that did not even pickle in the driver, a condition that did not hold, one of
+# the first two with the contents of the values, for the keys of steps that are cached, and a pipeline.
+RETURNED, PARTS, RAISED, UNPICKLABLE, UNLOADABLE, REFUSED, SKIPPED, HASHED, PIPELINE = range(9)
 
 LOADING = 60.0
 """Seconds that the loading of a step's arguments may take where steps have time limits. A claim that is still loading

@@ -25,8 +25,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from flowyml import seeding
 from flowyml._coroutines import blocking
 from flowyml._loading import loading
+from flowyml._pipelines import AnyPipeline
 from flowyml.conditions import Skipped
-from flowyml.errors import OutputMismatchError, SerializationError, ValueLoadError
+from flowyml.dynamic_steps import packed
+from flowyml.errors import FlowymlError, OutputMismatchError, SerializationError, ValueLoadError
 from flowyml.executors._processes import capture, wire
 from flowyml.executors._processes.failure import pack_exception
 from flowyml.executors._processes.frame import apply, enter, settle
@@ -81,6 +83,7 @@ class Worker:
         self._send(wire.frame(wire.READY, None))
         receiver = wire.Receiver(self._socket)
         handlers = {wire.SETUP: self._set_up, wire.SHARED: self._share, wire.CALLS: self._run_calls}
+        handlers[wire.FUNCTIONS] = self._add_functions
         with telling(self):
             while not receiver.ended:
                 receiver.read()
@@ -104,11 +107,23 @@ class Worker:
                 self._functions = [_callable(each) for each in self._loaded_functions]
         except Exception as error:  # noqa: BLE001  the steps fail with it, the worker serves on
             self._functions = [_raising(error)] * count
+        del self._loaded_functions[count:], self._functions[count:]  # what came during the run before
         self._seed(before[2])
         settle()
         self._logs.install()
         # What was imported until now stays: the collector need not look at it again.
         gc.freeze()
+
+    def _add_functions(self, body: Any, segments: list[bytes]) -> None:
+        """Take over functions of steps that came during the run."""
+        payload, count = wire.restore(body[0], segments), body[1]
+        try:
+            loaded = load_payload(payload, further=True)
+        except Exception as error:  # noqa: BLE001  the steps fail with it, the worker serves on
+            loaded = [LoadFailure(error)] * count
+        self._loaded_functions += loaded
+        self._functions += map(_callable, loaded)
+        self._seed(None)
 
     def _seed(self, before: int | None) -> None:
         """Let each step of a seeded run begin with its own random numbers; after such a run nobody can foresee them."""
@@ -322,13 +337,17 @@ def _raising(error: BaseException) -> Callable[..., Any]:
 def _encoded(value: Any, outputs: tuple[str, ...] | None, step: str) -> tuple[int, Any]:
     """Return a value as it goes to the driver, output by output where several are declared."""
     try:
+        if not outputs and type(value) in wire.ATOMS:
+            return wire.RETURNED, value
+        if isinstance(value, AnyPipeline):
+            return wire.PIPELINE, dump_result(packed(value), f"the pipeline {value.name!r}")  # type: ignore[attr-defined]
         if not outputs:
-            return wire.RETURNED, value if type(value) in wire.ATOMS else dump_result(value)
-        parts = split_outputs(value, tuple(outputs), step)
+            return wire.RETURNED, dump_result(value)
+        parts: Any = split_outputs(value, tuple(outputs), step)
         return wire.PARTS, [_kind(parts), [wire.encode(part, dump_result) for part in parts.parts]]
     except SerializationError as error:
         return wire.UNPICKLABLE, error.reason
-    except OutputMismatchError as error:
+    except (OutputMismatchError, FlowymlError) as error:
         return wire.RAISED, pack_exception(error, dump_result, load_value)
 
 
