@@ -594,6 +594,36 @@ PIPELINES: dict[str, Wrong] = {
         "before= takes a date, a datetime or ISO text like '2026-01-31', got 'yesterday'",
     ),
     "an invalidation of no key": (lambda: CacheStore().invalidate("xyz"), ValueError, "hexadecimal digits, got 'xyz'"),
+    "checkpoints that are neither on nor off": (
+        lambda: pipeline(enable_checkpointing=1),
+        TypeError,
+        "enable_checkpointing must be True or False, got int 1",
+    ),
+    "a checkpoint folder of another kind": (
+        lambda: pipeline(checkpoint_dir=["a"]),
+        TypeError,
+        r"checkpoint_dir must be a folder, got list \['a'\]",
+    ),
+    "an unknown durability": (
+        lambda: pipeline(durability="never"),
+        ValueError,
+        'durability must be "batch" or "always", got \'never\'',
+    ),
+    "a resumption without checkpoints": (
+        lambda: ready().run(resume="last"),
+        ValueError,
+        r"run\(resume=\) needs a pipeline that keeps a journal: Pipeline\(..., enable_checkpointing=True\)",
+    ),
+    "a resumption of another kind": (
+        lambda: pipeline(enable_checkpointing=True).run(resume=3),
+        TypeError,
+        'resume must be "last", the id of a run, False or None, got int 3',
+    ),
+    "a resumption of two runs": (
+        lambda: pipeline(enable_checkpointing=True).run(resume="a", run_id="b"),
+        ValueError,
+        r"run\(resume='a', run_id='b'\) names two runs",
+    ),
     "types validated in an unknown way": (
         lambda: pipeline(validate_types="strict"),
         ValueError,

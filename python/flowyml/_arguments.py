@@ -76,6 +76,47 @@ def checked_cache_store(cache_dir: Any, *, enabled: Any) -> CacheStore | None:
     return store if enabled else None
 
 
+def checked_folder(name: str, folder: Any, default: str) -> Path:
+    """Return a folder as a path.
+
+    Raises:
+        TypeError: If it is none.
+    """
+    if folder is None:
+        return Path(default)
+    if not isinstance(folder, (str, PathLike)):
+        raise TypeError(f"{name} must be a folder, got {type(folder).__name__} {folder!r:.60}")
+    return Path(folder)
+
+
+def checked_durability(durability: Any) -> bool:
+    """Return whether each write of a journal waits for the disk.
+
+    Raises:
+        ValueError: If it is neither "batch" nor "always".
+    """
+    if durability not in {"batch", "always"}:
+        raise ValueError(f'durability must be "batch" or "always", got {durability!r:.60}')
+    return bool(durability == "always")
+
+
+def checked_resume(resume: Any, run_id: str | None, *, enabled: bool) -> str | bool | None:
+    """Return which run is to be continued.
+
+    Raises:
+        TypeError: If it is neither a name nor `None`, `True` or `False`.
+        ValueError: If the pipeline keeps no journals, or `run_id` names another run.
+    """
+    if resume is not None and not isinstance(resume, (str, bool)):
+        kind = type(resume).__name__
+        raise TypeError(f'resume must be "last", the id of a run, False or None, got {kind} {resume!r:.60}')
+    if resume and not enabled:
+        raise ValueError("run(resume=) needs a pipeline that keeps a journal: Pipeline(..., enable_checkpointing=True)")
+    if resume and run_id is not None and run_id != resume:
+        raise ValueError(f"run(resume={resume!r}, run_id={run_id!r}) names two runs; give one of them")
+    return resume
+
+
 def checked_flag(name: str, value: Any) -> bool:
     """Return what must be true or false.
 

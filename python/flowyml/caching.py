@@ -22,7 +22,7 @@ from flowyml.cache_keys import CacheKeys
 from flowyml.call_keys import joined, split
 from flowyml.errors import SerializationError, StoreError
 from flowyml.keys.content import SIZE, Unhashable
-from flowyml.recall import Found, Recall
+from flowyml.recall import Found
 from flowyml.state import SUCCESS
 from flowyml.store.encoding import PARTS, encoded, packed
 from flowyml.store.index import DatabaseErrors, is_damage
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("flowyml")
 _TROUBLE = (OSError, *DatabaseErrors, StoreError)
-# What is to be stored is written when there is enough of it, or some time after the first of it came.
+# What is to be stored is written when there is enough of it, or some time after it was written last.
 _MOST_WAITING = 256
 _MOST_BYTES = 4 << 20
 _LONGEST = 0.5
@@ -79,7 +79,8 @@ class Caching:
         self._warned: set[tuple[str, str]] = set()
         self._lock = threading.RLock()
         self._waiting: list[Entry] = []
-        self._since = 0.0
+        self._written = -_LONGEST
+        self._timer: threading.Timer | None = None
         self._bytes = 0
         self._used: list[tuple[str, Entry]] = []
         self._asked = 0
@@ -157,6 +158,17 @@ class Caching:
 
     # -- as a memory
 
+    @property
+    def looks(self) -> bool:
+        """Whether the store can be asked."""
+        return self._is_open
+
+    def prepare(self) -> None:
+        """Nothing has to be prepared."""
+
+    def begun(self) -> None:
+        """Nothing is said of what was taken over."""
+
     def find(self, items: Sequence[int]) -> dict[int, Found]:
         """Return what the store has of these items."""
         with self._lock:
@@ -194,11 +206,24 @@ class Caching:
                     key = self._keys.get(item)
                     if key is not None and item not in self._run.fallen:
                         self._store_value(item, key)
-            if self._waiting and (len(self._waiting) >= _MOST_WAITING or self._bytes >= _MOST_BYTES or self._is_late()):
-                self._write()
+            if self._waiting:
+                much = len(self._waiting) >= _MOST_WAITING or self._bytes >= _MOST_BYTES
+                if much or clock() - self._written > _LONGEST:
+                    self._write()
+                elif self._timer is None:
+                    self._write_later()
 
-    def _is_late(self) -> bool:
-        return clock() - self._since > _LONGEST
+    def _write_later(self) -> None:
+        """Write what is waiting after a while, also if nothing else ends until then."""
+        self._timer = threading.Timer(_LONGEST, self._write_now)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _write_now(self) -> None:
+        with self._lock:
+            self._timer = None
+            if self._waiting and self._is_open:
+                self._write()
 
     def _store_value(self, item: int, key: Key) -> None:
         raw = self._run.values.raw[item]
@@ -211,7 +236,6 @@ class Caching:
         step = self._run.plan.names[self._run.node_of[item]]
         entry = self._guarded(self._store.entry, key.digest, step, value, self._content(item), key.recipe)
         if entry is not None:
-            self._since = self._since if self._waiting else clock()
             self._bytes += len(value.data)
             self._waiting.append(entry)
 
@@ -231,6 +255,8 @@ class Caching:
     def close(self, result: PipelineResult | None) -> None:  # noqa: ARG002  a run that was cut off leaves as much
         """Write the rest, note what was used, and make room."""
         with self._lock:
+            if self._timer is not None:
+                self._timer.cancel()
             if self._is_open and not self._only_look:
                 self._store.hits += len(self._used)
                 self._store.misses += self._asked - len(self._used)
@@ -248,7 +274,7 @@ class Caching:
 
     def _write(self) -> None:
         self._guarded(self._store.add, self._waiting, list(self._made.words.items()))
-        self._waiting, self._bytes = [], 0
+        self._waiting, self._bytes, self._written = [], 0, clock()
 
     # -- when the store fails
 
@@ -273,12 +299,3 @@ class Caching:
         if self._is_open:
             self._is_open = False
             self._store.close()
-
-
-def attach(run: Run, store: CacheStore, context: Mapping[str, Any], *, only_look: bool = False) -> Caching:
-    """Let a run ask a cache, and tell it what has run; see `recall.py`."""
-    caching = Caching(run, store, context, only_look=only_look)
-    recall = Recall(run, [caching], only_look=only_look)
-    recall.contents, recall.read = caching.contents, caching.read
-    run.remember(recall)
-    return caching

@@ -16,7 +16,7 @@ import marshal
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flowyml.keys.content import ATOMS, SIZE, content
+from flowyml.keys.content import ATOMS, SIZE, Unhashable, content, contents_of_atoms
 from flowyml.keys.fingerprint import fingerprint
 from flowyml.templates import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VALUE, VIEW
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _VERSION = 2
 # Contents of parameters that many steps share are kept; more of them than this are not shared.
 _MOST_KEPT = 10_000
+_LENGTHS = [bytes((length,)) for length in range(256)]
 
 
 class Made(NamedTuple):
@@ -64,10 +65,15 @@ class CallKeys:
     Args:
         run: The run.
         refer: Gives what stands for the value of another step in a key; `None` where there is no value.
+        unhashable: Is told of an argument that has no content, and gives what stands for it; without it such an
+            argument is an error.
     """
 
-    def __init__(self, run: Run, refer: Refer) -> None:
+    def __init__(
+        self, run: Run, refer: Refer, unhashable: Callable[[int, Any, Unhashable], bytes] | None = None
+    ) -> None:
         """Look at nothing yet."""
+        self._unhashable = unhashable
         self._run = run
         self._refer = refer
         self._known: Known = {}
@@ -133,36 +139,63 @@ class CallKeys:
             found.append(content(run.seed_of(item)))
         return found
 
+    def joined(self, items: Sequence[int]) -> list[bytes]:
+        """Return the contents of the arguments of several items, joined, which have one template.
+
+        Numbers and texts that are the only argument, what most large fan-outs are made of, are taken all at once.
+
+        Raises:
+            Unhashable: If one has none.
+        """
+        found = self._all_at_once(items)
+        return [joined(self.arguments(item)) for item in items] if found is None else found
+
+    def _all_at_once(self, items: Sequence[int]) -> list[bytes] | None:
+        run, node = self._run, self._run.node_of[items[0]]
+        template = self._template(node)
+        if run.seed is not None or len(template.sources) != 1:
+            return None
+        if template.single:
+            table, first = run.tables[node], run.layout.firsts[node]
+            values = [table[item - first] for item in items]
+        elif template.direct:
+            rows, node_of = run.plan.rows, run.node_of
+            values = [rows[node_of[item]][0] for item in items]
+        else:
+            return None
+        contents = contents_of_atoms(values)
+        return None if contents is None else [_LENGTHS[len(each)] + each for each in contents]
+
     def _before(self, node: int, template: Template) -> list[bytes | None]:
         """Return the contents that are known before it comes to an item."""
         static = self._static.get(id(template))
         if static is None:
-            static = [self._param(which) if kind == VALUE else None for kind, which in template.sources]
+            static = [self._param(which, node) if kind == VALUE else None for kind, which in template.sources]
             self._static[id(template)] = static
         if not self._run.layout.is_mapped(node):
             return static
         row = self._run.plan.rows[node]
-        params = [self._param(row[which]) if kind == PARAM else None for kind, which in template.sources]
+        params = [self._param(row[which], node) if kind == PARAM else None for kind, which in template.sources]
         self._of_mapped[node] = [one or other for one, other in zip(static, params, strict=True)]
         return self._of_mapped[node]
 
     def _content(self, kind: int, which: Any, node: int, item: int) -> bytes:
         plan = self._run.plan
         if kind == PARAM:
-            return self._param(plan.rows[node][which])
+            return self._param(plan.rows[node][which], node)
         if kind in {ITEM, KEPT}:
             entry = self._run.tables[node][item - self._run.layout.firsts[node]]
             part = entry if which is None else entry[which]
-            return content(part, self._known) if kind == ITEM else self._refer(part) or b"-"
+            return self._hashed(part, node) if kind == ITEM else self._refer(part) or b"-"
         references = plan.references[node]
         if kind in {ASSET, SPREAD}:
             return self._refer(references[which]) or b"-"
         if kind == CHOICE:
-            return self._refer(references[which[0]]) or self._param(which[1])
+            return self._refer(references[which[0]]) or self._param(which[1], node)
         assert kind == VIEW  # noqa: S101  all kinds are above
-        return combined([self._param(which.params), *(self._refer(each) or b"-" for each in references)])
+        return combined([self._param(which.params, node), *(self._refer(each) or b"-" for each in references)])
 
-    def _param(self, value: Any) -> bytes:
+    def _param(self, value: Any, node: int) -> bytes:
         """Return the content of a value that many calls may share."""
         if type(value) in ATOMS:
             return content(value)
@@ -170,8 +203,16 @@ class CallKeys:
         if kept is None:
             if len(self._kept) >= _MOST_KEPT:
                 self._kept.clear()
-            kept = self._kept[id(value)] = (value, content(value, self._known))
+            kept = self._kept[id(value)] = (value, self._hashed(value, node))
         return kept[1]
+
+    def _hashed(self, value: Any, node: int) -> bytes:
+        try:
+            return content(value, self._known)
+        except Unhashable as error:
+            if self._unhashable is None:
+                raise
+            return self._unhashable(node, value, error)
 
     def _template(self, node: int) -> Template:
         return self._run.plan.templates[node]  # type: ignore[return-value]  # a plan that runs is wired
@@ -191,7 +232,7 @@ def joined(contents: Iterable[bytes]) -> bytes:
     >>> split(joined([b"a", b"", b"bc"]))
     [b'a', b'', b'bc']
     """
-    return b"".join([bytes((len(each),)) + each for each in contents])
+    return b"".join([_LENGTHS[len(each)] + each for each in contents])
 
 
 def split(contents: bytes) -> list[bytes]:

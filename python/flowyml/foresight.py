@@ -11,15 +11,17 @@ stored under it, what it is made of is compared with what the step's newest valu
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING
 
 from flowyml._words import counted, listed
-from flowyml.caching import attach
+from flowyml.caching import Caching
 from flowyml.call_keys import Made, split
 from flowyml.explain import Traced
 from flowyml.keys.content import SIZE
 from flowyml.keys.fingerprint import differences
+from flowyml.recall import Recall
 from flowyml.run import Run
 from flowyml.state import CACHED, STATES
 
@@ -51,11 +53,13 @@ class Foresight:
         self._plan = plan
         self._store = store
         self._run = Run(plan, seed=seed)
-        self._caching = attach(self._run, store, scope.context, only_look=True)
+        self._caching = Caching(self._run, store, scope.context, only_look=True)
+        recall = Recall(self._run, [self._caching], only_look=True, patience=math.inf)
+        self._run.remember(recall)
         self._unknown = dict(self._needing(scope))
         self._caching.leave_out(self._unknown)
-        self._run.recall.begin()  # type: ignore[union-attr]  # attached above
-        self._run.recall.close(None)  # type: ignore[union-attr]
+        recall.begin()
+        recall.close(None)
 
     def _needing(self, scope: Scope) -> Iterator[tuple[int, list[str]]]:
         """Go through the cached steps that need values which only `run` can give."""

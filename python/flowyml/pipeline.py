@@ -16,9 +16,13 @@ from flowyml._added import NO_VALUES, NOTHING, Added, check_mapped
 from flowyml._arguments import (
     as_context,
     checked_cache_store,
+    checked_durability,
     checked_executor,
+    checked_flag,
+    checked_folder,
     checked_mode,
     checked_params,
+    checked_resume,
     checked_seed,
     checked_values,
     shape_of,
@@ -65,14 +69,15 @@ if TYPE_CHECKING:
     from flowyml.tags import Tags
 
 _STEP_KEYWORDS = ("name", "params", "inputs", "outputs", "after", *OPTION_NAMES)
+CHECKPOINTS = ".flowyml/checkpoints"
 _SUB_PIPELINE_KEYWORDS = ("inputs", "outputs", "name", "input_mapping", "output_mapping", "after")
 _PIPELINE_KEYWORDS = (
     *("name", "context", "executor", "validate_types", "auto_discover"),
-    *("enable_cache", "cache_dir"),
+    *("enable_cache", "cache_dir", "enable_checkpointing", "checkpoint_dir", "durability"),
 )
 _RUN_KEYWORDS = (
     *("inputs", "context", "executor", "fail_fast", "raise_on_failure", "keep"),
-    *("run_id", "seed", "targets", "debug", "dry_run"),
+    *("run_id", "resume", "seed", "targets", "debug", "dry_run"),
 )
 
 
@@ -91,6 +96,11 @@ class Pipeline(AnyPipeline):
         enable_cache: Whether steps with `cache=` are cached; `False` turns them all off.
         cache_dir: Where their values are: a folder, or a `CacheStore`; ".flowyml/cache" in the working directory by
             default, made when the first value is stored.
+        enable_checkpointing: Keep a journal of each run, so that one that was killed or has failed is continued by the
+            next `run()`: what is finished is not run again. Off by default.
+        checkpoint_dir: Where journals are; ".flowyml/checkpoints" in the working directory by default.
+        durability: "batch": what is finished survives the process at once, and a power cut after 50 ms. "always": each
+            batch waits for the disk.
 
     Raises:
         TypeError: For a wrong argument. Keywords of the 2.2.1 documentation that are out of scope (`stack`, `project`,
@@ -117,6 +127,9 @@ class Pipeline(AnyPipeline):
         auto_discover: bool = False,
         enable_cache: bool = True,
         cache_dir: str | PathLike[str] | CacheStore | None = None,
+        enable_checkpointing: bool = False,
+        checkpoint_dir: str | PathLike[str] | None = None,
+        durability: Literal["batch", "always"] = "batch",
         **unknown: object,
     ) -> None:
         """Begin an empty pipeline."""
@@ -128,6 +141,9 @@ class Pipeline(AnyPipeline):
         self._types = checked_mode(validate_types)
         self._discovers = auto_discover
         self._cache = checked_cache_store(cache_dir, enabled=enable_cache)
+        self._keeps_journal = checked_flag("enable_checkpointing", enable_checkpointing)
+        self._checkpoint_dir = checked_folder("checkpoint_dir", checkpoint_dir, CHECKPOINTS)
+        self._durable = checked_durability(durability)
         self._added = Added(self.name)
         self._warned: set[str] = set()
         self._hooks: Hooks | None = None
@@ -429,6 +445,9 @@ class Pipeline(AnyPipeline):
         validate_types: bool | Literal["warn", "error"] | None = None,
         enable_cache: bool = True,
         cache_dir: str | PathLike[str] | CacheStore | None = None,
+        enable_checkpointing: bool = False,
+        checkpoint_dir: str | PathLike[str] | None = None,
+        durability: Literal["batch", "always"] = "batch",
         **unknown: object,
     ) -> Pipeline:
         """Make a pipeline of steps under their own names.
@@ -441,6 +460,9 @@ class Pipeline(AnyPipeline):
             validate_types: Whether type hints are compared.
             enable_cache: Whether steps with `cache=` are cached.
             cache_dir: Where their values are.
+            enable_checkpointing: Whether runs keep a journal.
+            checkpoint_dir: Where journals are.
+            durability: When they are on the disk.
             **unknown: As for `Pipeline`.
 
         >>> Pipeline.from_steps(min, max, name="two").name
@@ -449,7 +471,8 @@ class Pipeline(AnyPipeline):
         with own_frames_hidden:
             warn_out_of_scope("from_steps()", unknown, _PIPELINE_KEYWORDS)
             frame = sys._getframe(1)  # noqa: SLF001
-            options: dict[str, Any] = {"enable_cache": enable_cache, "cache_dir": cache_dir}
+            options: dict[str, Any] = {"enable_cache": enable_cache, "cache_dir": cache_dir, "durability": durability}
+            options |= {"enable_checkpointing": enable_checkpointing, "checkpoint_dir": checkpoint_dir}
             pipeline = cls(name, context, executor, validate_types=validate_types, **options)
             return pipeline._add_all(steps, Place(frame.f_code, frame.f_lasti))
 
@@ -599,6 +622,7 @@ class Pipeline(AnyPipeline):
         raise_on_failure: bool = False,
         keep: str | Sequence[str] = "all",
         run_id: str | None = None,
+        resume: str | bool | None = None,
         seed: int | None = None,
         targets: Named | Iterable[Named] | None = None,
         debug: bool = False,
@@ -616,6 +640,9 @@ class Pipeline(AnyPipeline):
             keep: "all" values stay readable; "leaves": values that other steps read go after their last reader; or the
                 names of those to keep beside the leaves.
             run_id: Name of the run; a random one by default.
+            resume: With `enable_checkpointing`: which unfinished run to continue. By default the last one of this
+                pipeline, if it has finished something that is part of this run; "last": that one in any case; the id of
+                a run; `False`: none, this is a new run.
             seed: Makes `random`, numpy's global generator and `get_context().rng` reproducible: each step, and each
                 item of a mapped step, begins with states that follow from this number and its name. On threads, steps
                 that run at the same time share the global generators: there only `get_context().rng` is reproducible.
@@ -639,7 +666,8 @@ class Pipeline(AnyPipeline):
         with own_frames_hidden:
             warn_out_of_scope("run()", unknown, _RUN_KEYWORDS)
             executor = checked_executor(executor) or self.executor or LocalExecutor()
-            options: dict[str, Any] = {"keep": keep, "fail_fast": fail_fast, "run_id": run_id, "seed": seed}
+            options: dict[str, Any] = {"keep": keep, "fail_fast": fail_fast, "seed": seed}
+            options |= {"run_id": run_id, "resume": resume}
             run, scope = self._prepared(
                 inputs, context, executor, targets=targets, debug=debug, only_look=dry_run, **options
             )
@@ -691,6 +719,7 @@ class Pipeline(AnyPipeline):
         raise_on_failure: bool = False,
         keep: str | Sequence[str] = "all",
         run_id: str | None = None,
+        resume: str | bool | None = None,
         seed: int | None = None,
         targets: Named | Iterable[Named] | None = None,
         debug: bool = False,
@@ -709,6 +738,7 @@ class Pipeline(AnyPipeline):
             raise_on_failure: Raise a `StepError` when the run has ended and a step failed.
             keep: Which values stay.
             run_id: Name of the run.
+            resume: Which unfinished run to continue.
             seed: Makes random numbers reproducible.
             targets: Which part of the pipeline runs.
             debug: Log where each argument comes from.
@@ -740,6 +770,7 @@ class Pipeline(AnyPipeline):
                 keep=keep,
                 fail_fast=fail_fast,
                 run_id=run_id,
+                resume=resume,
                 seed=seed,
                 targets=targets,
                 debug=debug,
@@ -756,6 +787,7 @@ class Pipeline(AnyPipeline):
         executor: Executor,
         *,
         run_id: Any,
+        resume: Any,
         seed: Any,
         targets: Any,
         debug: bool,
@@ -765,6 +797,7 @@ class Pipeline(AnyPipeline):
         """Check the arguments of a run and make it; called by what the user calls."""
         refuse_if_loading()
         run_id = None if run_id is None else checked_text("run_id", run_id)
+        resume = checked_resume(resume, run_id, enabled=self._keeps_journal)
         values, overlay = checked_values("run(inputs=)", inputs), checked_values("run(context=)", context)
         scope = self._scope(values, overlay, complete=True)
         plan = self._planned(scope, targets=targets)
@@ -776,14 +809,23 @@ class Pipeline(AnyPipeline):
             log_sources(plan, scope)
         options |= {"order": executor.order, "capacity": executor.capacity}
         run = Run(plan, run_id=run_id, seed=checked_seed(seed), **options)
-        if self._cache is not None and plan.has_caching and not only_look:
-            from flowyml.caching import attach
-
-            if executor.keeps_encoded:
-                run.keep_encoded()
-            attach(run, self._cache, scope.context)
+        if not only_look and (self._keeps_journal or (self._cache is not None and plan.has_caching)):
+            self._remember(run, scope, executor, run_id, resume)
         run.listen(self, self.hooks)
         return run, scope
+
+    def _remember(self, run: Run, scope: Scope, executor: Executor, run_id: str | None, resume: Any) -> None:
+        """Let a run ask the cache and the journal of an earlier attempt, and tell them what has run."""
+        from flowyml.memories import attach
+
+        if executor.keeps_encoded:
+            run.keep_encoded()
+        attempts = None
+        if self._keeps_journal:
+            from flowyml.attempts import Attempts
+
+            attempts = Attempts(self._checkpoint_dir, self.name, always=self._durable)
+        attach(run, self._cache, scope.context, attempts, run_id=run_id, resume=resume)
 
     def _foreseen(self, plan: Plan, scope: Scope, seed: int | None) -> str | None:
         """Say what a run would take from the cache."""

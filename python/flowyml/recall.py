@@ -13,6 +13,7 @@ which the executor keeps them: encoded for processes, which then load nothing in
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
     class Memory(Protocol):
         """Something that knows values of items, or keeps them."""
 
+        @property
+        def looks(self) -> bool:
+            """Whether it is to be asked."""
+
         def find(self, items: Sequence[int]) -> dict[int, Found]:
             """Return what is there of these items, which are about to run."""
 
@@ -43,15 +48,18 @@ if TYPE_CHECKING:
         def retried(self, item: int, attempts: int) -> None:
             """Take in that an item is to be tried again, after so many attempts."""
 
+        def prepare(self) -> None:
+            """The run begins; what is ready first may be claimed to look at it, and given back."""
+
+        def begun(self) -> None:
+            """What is there was taken over, as far as it was asked for before anything runs."""
+
         def close(self, result: PipelineResult | None) -> None:
             """The run is over; without a result it was rehearsed only."""
 
 
 # As many at once make one look-up of each about as cheap as it gets.
 _AT_ONCE = 512
-# What is there is taken over before workers start; more of it than this takes, while they work.
-_FIRST = 0.25
-
 clock = time.monotonic
 
 
@@ -74,17 +82,21 @@ class Recall:
         run: The run.
         memories: Who is asked, in this order, and who is told.
         only_look: Nothing is to run, so values are not loaded.
+        patience: How many seconds may be spent on asking before workers start.
 
     Attributes:
         contents: Who takes the contents of values; `None` if nobody does.
         read: The steps whose values take part in keys: process workers return their contents beside them.
     """
 
-    def __init__(self, run: Run, memories: Sequence[Memory], *, only_look: bool = False) -> None:
+    def __init__(
+        self, run: Run, memories: Sequence[Memory], *, only_look: bool = False, patience: float = math.inf
+    ) -> None:
         """Ask nothing yet."""
         self._run = run
         self._memories = memories
         self._only_look = only_look
+        self._patience = patience
         self._asked = bytearray(run.layout.item_count)
         self._taken: list[int] = []
         self._items: dict[int, tuple[Batch, list[int]]] = {}
@@ -95,6 +107,8 @@ class Recall:
 
     def claiming(self, claim: Claim) -> Claim:
         """Return a way to claim that gives out only what has to run."""
+        if not any(memory.looks for memory in self._memories):
+            return claim
 
         def recalling(worker: int, limit: int, now: float, timeout: float = 0.0) -> Batch | None:
             while (batch := claim(worker, limit, now, timeout)) is not None:
@@ -106,9 +120,11 @@ class Recall:
 
     def begin(self) -> None:
         """Take over what is there before any worker starts; what takes longer is left for later."""
-        scheduler, until = self._run.scheduler, clock() + _FIRST
+        for memory in self._memories:
+            memory.prepare()
+        scheduler, until = self._run.scheduler, clock() + self._patience
         held: list[Batch] = []
-        while self._only_look or clock() < until:
+        while any(memory.looks for memory in self._memories) and clock() < until:
             batch = scheduler.claim(0, _AT_ONCE, clock())
             if batch is None:
                 break
@@ -116,6 +132,8 @@ class Recall:
             held.append(batch)
         for batch in reversed(held):
             self._give_back(batch)
+        for memory in self._memories:
+            memory.begun()
 
     def _all_asked(self, items: list[int]) -> bool:
         asked = self._asked

@@ -35,6 +35,8 @@ class PipelineResult:
 
     Attributes:
         run_id: Name of the run.
+        resumed: What was taken over from an earlier attempt, and what ran again and why, in words; `None` if there was
+            none.
         pipeline_name: Name of the pipeline.
         start_time: When the run began (UTC).
         end_time: When it ended (UTC).
@@ -55,6 +57,7 @@ class PipelineResult:
         self.duration_seconds: float = run.ended - run.started
         self.start_time: datetime = run.started_at
         self.end_time: datetime = run.started_at + timedelta(seconds=self.duration_seconds)
+        self.resumed: str | None = run.resumed
         self._interrupted = run.interrupted
         self._dry = run.dry
         self._record = Record(run)

@@ -104,7 +104,9 @@ class Run:
         fallen: What the steps raised in whose place their fallback is called, by item.
         one_by_one: Items are claimed one at a time, so a worker should not have any beyond the one it is at.
         events: What happens, for those who asked for it; `None` if nobody did.
+        resumed: What was taken over from an earlier attempt and what runs again, in words; `None` if there was none.
         recall: What is known of its items already, for pipelines that ask; `None` if nobody does.
+        prompt: What has ended is reported soon, since it is written down: a batch may hold a long step.
         encodes: Whether its values are kept encoded: then those that are known already come so, too.
         default_timeout: The seconds that a step without a `timeout` of its own may take; the executor sets it.
     """
@@ -156,6 +158,8 @@ class Run:
         self.one_by_one = self.circuits is not None or self.tasks.any_fail_fast
         self.events: Events | None = None
         self.recall: Recall | None = None
+        self.resumed: str | None = None
+        self.prompt = False
         self.encodes = False
         self.node_of = self.layout.node_of()
         self.expansion = Expansion(plan, self.layout, self.values, self.scheduler, self.node_of, tasks=self.tasks)
@@ -196,7 +200,7 @@ class Run:
 
     def remember(self, recall: Recall) -> None:
         """Ask for what is known already before anything runs, and tell what has run."""
-        self.recall = recall
+        self.recall, self.prompt = recall, True
         claim = self._claiming(recall.claiming(self.scheduler.claim))
         self.claim = claim if self.circuits is None else self.circuits.claiming(claim)
 
@@ -366,6 +370,12 @@ class Run:
         forms = self.plan.forms
         options = (form.options for form in set(forms))
         return Limits(options, lambda item: forms[self.node_of[item]].options, self.default_timeout)
+
+    def spend(self, item: int, attempts: int) -> None:
+        """Count attempts that an item has made in an earlier run, which this one continues."""
+        retry = self.plan.forms[self.node_of[item]].options.retry
+        if retry is not None:
+            self._attempts[item] = attempts
 
     def cancel(self) -> None:
         """Start nothing new: what is not running is cancelled."""

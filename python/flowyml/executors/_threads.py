@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from flowyml.executors import _cpus
 from flowyml.executors._claimed import Claimed, look_in
+from flowyml.executors._courier import EVERY, PATIENCE
 from flowyml.executors._inline import Current, clock
 from flowyml.executors.batching import BatchSizer
 from flowyml.step_context import telling
@@ -116,6 +117,10 @@ class ThreadRun:
     def _look(self, replace: Callable[[ThreadRun, int], None]) -> float:
         """Give up the threads whose step is over its time; return how long to wait before the next look."""
         longest = self.run.patience(_SLICE)
+        if self.run.prompt:
+            longest = min(longest, EVERY)
+            for claimed in self.claims:
+                self._deliver(claimed, patience=PATIENCE)
         if self.limits is None:
             return longest
         for worker, claimed in enumerate(self.claims):

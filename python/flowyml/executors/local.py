@@ -6,6 +6,8 @@ import itertools
 import math
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from flowyml.executors._claimed import Claimed
+from flowyml.executors._courier import Courier
 from flowyml.executors._helper import Helper
 from flowyml.executors._inline import Current, Report, call_items, clock
 from flowyml.executors.contract import Executor
@@ -39,6 +41,9 @@ class LocalExecutor(Executor):
     def execute(self, run: Run) -> None:
         """Run all steps, here and now."""
         work, limits = _Work(), run.limits
+        if run.prompt and limits is None:
+            _run_promptly(run)
+            return
         with telling(Current(run, work)):
             if limits is not None:
                 _run_with_limits(run, work, limits)
@@ -79,6 +84,24 @@ def _call(run: Run, work: _Work, items: list[int]) -> None:
             run.complete(work.batch, 0, report)
 
 
+def _run_promptly(run: Run) -> None:
+    """Run all steps, and report each soon after its end, whatever comes behind it in its batch."""
+    claimed = Claimed()
+    with telling(Current(run, claimed)), Courier(run, claimed):
+        while not run.finished:
+            batch = run.claim(0, 1 if run.fail_fast else _BATCH, clock(), 0.1)
+            if batch is None:
+                continue
+            run.tell()
+            claimed.begin(batch)
+            try:
+                with run.interrupts.may_raise(batch.items()):
+                    claimed.call(run)
+            finally:
+                claimed.deliver(run)
+            run.tell()
+
+
 def _run_with_limits(run: Run, work: _Work, limits: Limits) -> None:
     """Run all steps, those with a time limit in a helper thread; what is called elsewhere goes back first."""
     helper, size = Helper(run, limits), 1
@@ -91,7 +114,7 @@ def _run_with_limits(run: Run, work: _Work, limits: Limits) -> None:
             items = _alike(batch.items(), limits)
             if len(items) < len(batch):
                 run.scheduler.give_back(batch, len(items), len(batch) - len(items))
-            size = min(_BATCH, 2 * len(items))
+            size = 1 if run.prompt else min(_BATCH, 2 * len(items))
             if limits.of(items[0]) < math.inf:
                 helper.call(batch, items)
             else:

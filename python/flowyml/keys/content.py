@@ -28,7 +28,7 @@ from flowyml._installed import is_written_here
 from flowyml.keys import arrays, bytecode, code
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
 SIZE = 16
 """Bytes of a digest."""
@@ -76,6 +76,21 @@ def content(value: Any, known: Known | None = None) -> bytes:
         data = marshal.dumps(value, _MARSHAL)
         return data if len(data) <= SIZE else b"*" + blake2b(data, digest_size=SIZE).digest()
     return b"#" + _digest(value, Mode(known))
+
+
+def contents_of_atoms(values: Sequence[Any]) -> list[bytes] | None:
+    """Return the contents of many values at once, if they are numbers and texts; else `None`.
+
+    >>> contents_of_atoms([1, "a"]) == [content(1), content("a")], contents_of_atoms([1, []])
+    (True, None)
+    """
+    if not ATOMS.issuperset(map(type, values)):
+        return None
+    dumps = marshal.dumps
+    found = [dumps(value, _MARSHAL) for value in values]
+    if len(max(found, key=len, default=b"")) <= SIZE:
+        return found
+    return [data if len(data) <= SIZE else b"*" + blake2b(data, digest_size=SIZE).digest() for data in found]
 
 
 def code_digest(part: Any, known: Known | None = None) -> bytes:

@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 
         @property
         def state(self) -> str: ...  # noqa: D102
+
+        resumed: str | None
+
         @property
         def success(self) -> bool: ...  # noqa: D102
 
@@ -79,6 +82,7 @@ def _text(result: Summarised, lines: Iterable[str]) -> str:
         f"Run ID: {result.run_id}",
         f"Status: {status}",
         f"Duration: {result.duration_seconds:.2f}s",
+        *([f"Resumed: {result.resumed}"] if result.resumed else ()),
         "Steps:",
     ]
     return "\n".join([*head, *(f"  {line}" for line in lines)])

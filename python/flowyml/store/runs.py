@@ -1,0 +1,146 @@
+"""The folders of runs that may be continued: one for each, locked by the process that is at it.
+
+```
+checkpoints/
+    3f2a91c04b77/     journal, lock, objects/    the name of the run
+    nightly/          ...
+```
+
+A lock is the kernel's and goes with its process, however that ends; forked children do not hold it. Two runs of one
+process do not see each other's locks, so those are noted here, too. A folder without a journal is what was left of a
+run that was being removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import threading
+import time
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from flowyml.store.folders import private_folder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows: runs of one process exclude each other, those of several do not
+    fcntl = None  # type: ignore[assignment]
+
+_LONGEST = 150
+_OURS = {".gitignore", "lock", "objects"}
+_A_WHILE = 60  # seconds in which a run that begins has written its journal
+_held: set[str] = set()
+_holding = threading.Lock()
+
+
+class RunFolder:
+    """The folder of one run.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Touch nothing."""
+        self.path = path.absolute()
+        self._lock: int | None = None
+
+    @property
+    def has_journal(self) -> bool:
+        """Whether there is something to continue."""
+        return (self.path / "journal").exists()
+
+    @property
+    def changed(self) -> float:
+        """When its journal was written last (seconds since 1970)."""
+        return (self.path / "journal").stat().st_mtime
+
+    def hold(self) -> bool:
+        """Make the folder if need be, and lock it; tell whether that was possible: else the run is going on.
+
+        Raises:
+            StoreError: If it is another user's.
+            OSError: If it cannot be made.
+        """
+        with _holding:
+            if str(self.path) in _held:
+                return False
+            private_folder(self.path.parent)
+            private_folder(self.path)
+            lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            if not _locked(lock):
+                os.close(lock)
+                return False
+            _held.add(str(self.path))
+            self._lock = lock
+            return True
+
+    def let_go(self) -> None:
+        """Unlock it; a second time does nothing."""
+        with _holding:
+            if self._lock is not None:
+                os.close(self._lock)
+                self._lock = None
+                _held.discard(str(self.path))
+
+    def remove(self) -> None:
+        """Remove it, the journal first: what is left without one is nothing to continue."""
+        (self.path / "journal").unlink(missing_ok=True)
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def empty(self) -> None:
+        """Remove all that it holds but the lock."""
+        (self.path / "journal").unlink(missing_ok=True)
+        shutil.rmtree(self.path / "objects", ignore_errors=True)
+
+
+def _locked(descriptor: int) -> bool:
+    if fcntl is None:
+        return True
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def folder_of(root: Path, run_id: str) -> RunFolder:
+    """Return the folder of a run.
+
+    >>> from pathlib import Path
+    >>> folder_of(Path("/tmp"), "nightly-3").path.name, folder_of(Path("/tmp"), "../a b").path.name
+    ('nightly-3', '%2E.%2Fa%20b')
+    """
+    name = quote(run_id, safe="@+=,")
+    name = f"%2E{name[1:]}" if name.startswith(".") else name
+    if len(name) > _LONGEST:
+        name = f"{name[:_LONGEST]}-{blake2b(run_id.encode('utf-8', 'surrogatepass'), digest_size=8).hexdigest()}"
+    return RunFolder(root / name)
+
+
+def remove_leftovers(root: Path) -> None:
+    """Remove what is left of runs that were being removed when their processes were killed."""
+    with contextlib.suppress(OSError):
+        for path in root.iterdir():
+            if path.is_dir() and time.time() - path.stat().st_mtime > _A_WHILE:
+                folder = RunFolder(path)
+                if {each.name for each in path.iterdir()} <= _OURS and folder.hold():
+                    folder.remove()
+                    folder.let_go()
+
+
+def unfinished(root: Path) -> list[RunFolder]:
+    """Return the folders with a journal, the one that was written last first."""
+    found = []
+    with contextlib.suppress(OSError):
+        for path in root.iterdir():
+            with contextlib.suppress(OSError):
+                folder = RunFolder(path)
+                found.append((folder.changed, str(path), folder))
+    return [folder for _, _, folder in sorted(found, key=lambda each: each[:2], reverse=True)]
