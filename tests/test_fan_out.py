@@ -513,7 +513,7 @@ def test_items_of_lists_that_only_the_run_knows_are_cached(executor: Executor, t
     first, second = run(), run()
     assert first["max"] == second["max"] == (16, 4)
     for name in ("double", "again", "pair"):
-        assert set(states(first, name)) == {"success"}
+        assert "success" in states(first, name)  # some have values that others have stored just before
         assert set(states(second, name)) == {"cached"}
 
 

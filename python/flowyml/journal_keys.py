@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowyml.call_keys import CallKeys, combined, hashed
 from flowyml.keys.content import SIZE
-from flowyml.store.values import MISSING, Gather, Items, Output
+from flowyml.store.values import MISSING, Gather, Items, Output, bare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -134,13 +134,16 @@ class JournalKeys:
             return self._of_list(reference.node)
         if isinstance(reference, Gather):
             return combined([self._refer(each) or b"-" for each in reference.references])
-        return self._present(reference.reference)
+        return self._present(bare(reference))
 
     def _of_list(self, node: int) -> bytes:
         """Return what stands for all values of a mapped step."""
         found = self._of_lists.get(node)
         if found is None:
-            found = self._of_lists[node] = combined([self.key(item) for item in self._run.layout.items_of(node)])
+            raw, items = self._run.values.raw, self._run.layout.items_of(node)
+            found = self._of_lists[node] = combined(
+                [b"-" if raw[item] is MISSING else self.key(item) for item in items]
+            )
         return found
 
     def _present(self, reference: Any) -> bytes | None:
