@@ -27,6 +27,7 @@ from flowyml import (
     PipelineResult,
     StepError,
     StepNotRunError,
+    dynamic,
     map_task,
     parallel_map,
     step,
@@ -390,6 +391,39 @@ def test_a_dependent_starts_after_its_dependency_ended(executor: Executor) -> No
     first, second = pipeline.run(executor=executor).step_results.values()
     assert first.duration_seconds >= 0
     assert second.started_at >= first.started_at + dt.timedelta(seconds=first.duration_seconds)
+
+
+def test_a_pipeline_in_a_pipeline(executor: Executor) -> None:
+    child = Pipeline("child").add_step(add, "sum", {"right": 1}, inputs=["left"]).add_step(refuse, "bad")
+    child.add_step(same, "behind", inputs=["bad"])
+    whole = Pipeline("whole").add_step(number, "a", {"value": 1})
+    for name, source in (("first", "a"), ("second", "first.sum")):
+        whole.add_sub_pipeline(child, {"left": source}, name=name)
+    assert facts(whole.run(executor=executor)) == [
+        ("a", "success", 1),
+        ("first.sum", "success", 2),
+        ("first.bad", "failed", "Refused"),
+        never("first.behind", "upstream_failed"),
+        ("second.sum", "success", 3),
+        ("second.bad", "failed", "Refused"),
+        never("second.behind", "upstream_failed"),
+    ]
+
+
+def test_steps_that_come_during_the_run(executor: Executor) -> None:
+    @dynamic
+    def grow(size: int) -> Any:
+        made = Pipeline("made").add_step(reciprocal, "part", {"value": size})
+        return made.add_step(grow, "rest", {"size": size - 1}) if size else made
+
+    whole = Pipeline("whole").add_step(grow, params={"size": 1}).add_step(number, "a", {"value": 1})
+    assert facts(whole.run(executor=executor)) == [
+        never("grow", "upstream_failed"),
+        ("grow.part", "success", 1.0),
+        never("grow.rest", "upstream_failed"),
+        ("grow.rest.part", "failed", "ZeroDivisionError"),
+        ("a", "success", 1),
+    ]
 
 
 def test_a_step_may_run_a_pipeline(executor: Executor) -> None:

@@ -145,9 +145,11 @@ def test_declared_outputs_are_assets_of_the_pipeline(executor: Executor) -> None
     assert (one["end"], one["made"], one["last"]) == (11, 11, 11)
     several = making(build, outputs=["end", "high"]).add_step(add, "sum", inputs=["end", "high"]).run(executor=executor)
     assert (several["end"], several["high"], several["made"], several["sum"]) == (11, 2, (11, 2), 13)
-    error_ = error(making(build, outputs=["hihg"]).run(executor=executor))
+    error_ = error(making(build, outputs=["end", "hihg"]).run(executor=executor))
     assert isinstance(error_, PipelineValidationError)
     assert re.search(r"'made' declares output 'hihg', which .* does not produce; did you mean 'high'\?", str(error_))
+    named = making(build, outputs=["all"]).add_step(len, inputs=["all"]).run(executor=executor)
+    assert (named["all"], named["len"]) == ({"end": 11, "other": 0}, 2)
 
 
 def test_whatever_else_it_returns_is_its_value(executor: Executor) -> None:

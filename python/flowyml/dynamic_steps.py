@@ -66,8 +66,8 @@ def dynamic(func: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     They stand in the result under the name of the step: step `train` of what `search` returns is `search.train`. What
     they lack is looked for around the dynamic step, as in a sub-pipeline without `inputs=`. The value of the step is
     what comes out: of one last asset its value, of several a mapping of names to values; or the declared `outputs`,
-    which are assets of the pipeline. If a step fails that it needs for that, the dynamic step has not run. Whatever
-    else than a pipeline it returns is its value.
+    which are assets of the pipeline (a single one may also be just the name of that value). If a step fails that it
+    needs for that, the dynamic step has not run. Whatever else than a pipeline it returns is its value.
 
     Args:
         func: A function, or a step; where the decorator is used bare.

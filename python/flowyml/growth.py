@@ -204,6 +204,8 @@ class Grown:
         """Let the dynamic step read what it gives on; return the steps that it waits for."""
         plan, node = self._plan, self._node
         declared = plan.forms[node].parts
+        if len(declared) == 1 and own.find(declared[0]) is None:
+            declared = ()  # so it is what the value is called
         found = self._outputs(declared, own, problems) if declared else dict(self._last(own, wired))
         names = None if declared or len(found) == 1 else tuple(found)
         references: tuple[Reference, ...] = tuple(map(assets.reference, found.values()))

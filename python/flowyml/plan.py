@@ -5,8 +5,8 @@ names, forms, rows, reads (what was added) ──▶ Plan: templates, references
 ```
 
 A plan numbers the steps in add order; the core sees numbers only, and names come back in messages. Everything that is
-wrong with a pipeline is found here, in one pass and one error, before anything runs. A plan does not change afterwards
-and holds no value of a run.
+wrong with a pipeline is found here, in one pass and one error, before anything runs. A plan holds no value of a run,
+and does not change afterwards, unless steps come during its run (see `growth.py`).
 """
 
 from __future__ import annotations

@@ -251,6 +251,8 @@ class Run:
 
     def _with_pipelines(self, batch: Batch, position: int, report: Reported) -> list[tuple[int, int, BaseException]]:
         """Return the failures with the items that returned a pipeline of this process among them, as `Returned`."""
+        if self.encodes:  # a worker process says that it is one
+            return report.failures
         raw, items = self.values.raw, batch.items()[position : position + len(report.ends)]
         found = [(k, item, Returned(raw[item])) for k, item in enumerate(items) if isinstance(raw[item], AnyPipeline)]
         for _, item, _ in found:

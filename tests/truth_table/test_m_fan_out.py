@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flowyml import Pipeline, map_task
+from flowyml import Pipeline, dynamic, map_task, step
 
 
 def double(x: int) -> int:
@@ -39,6 +39,42 @@ def test_M1_a_map_task_calls_its_function_for_each_item_of_its_input(executor: A
 
 def test_M1_a_map_task_is_called_with_a_list() -> None:
     assert list(halve([2, 4])) == [1, 2]
+
+
+@dynamic
+def search(rates: list[int]) -> Pipeline:
+    tries = Pipeline("tries")
+    for rate in rates:
+        tries.add_step(double, name=f"at_{rate}", params={"x": rate})
+    return tries.add_step(lambda *found: max(found), name="best", inputs=["at_*"])
+
+
+def test_M2_what_a_dynamic_step_returns_is_expanded(executor: Any) -> None:
+    result = (
+        Pipeline("p").add_step(search).add_step(double, inputs=["search"]).run({"rates": [1, 3]}, executor=executor)
+    )
+    assert list(result.step_results) == ["search", "search.at_1", "search.at_3", "search.best", "double"]
+    assert (result["search"], result["double"]) == (6, 12)
+
+
+@dynamic(outputs=["best_model"])
+def hyperparameter_search(config: dict[str, list[float]]) -> Pipeline:
+    sub = Pipeline("hp_search")
+    for lr in config["learning_rates"]:
+
+        @step(outputs=[f"model_{lr}"])
+        def train(learning_rate: float = lr) -> float:
+            return learning_rate * 2
+
+        sub.add_step(train, name=f"train_{lr}")
+    return sub
+
+
+def test_M2_a_dynamic_step_of_2_x_gives_all_its_values(executor: Any) -> None:
+    pipeline = Pipeline("p").add_step(hyperparameter_search).add_step(max, inputs=["best_model"])
+    result = pipeline.run({"config": {"learning_rates": [0.1, 0.2]}}, executor=executor)
+    assert result["best_model"] == {"model_0.1": 0.2, "model_0.2": 0.4}
+    assert result["max"] == "model_0.2"
 
 
 def test_M3_the_steps_of_a_sub_pipeline_are_steps_of_the_whole(executor: Any) -> None:
