@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flowyml import If, LocalExecutor, ParallelExecutor, Pipeline, RunInterrupted, StoreError, retry, step
+from flowyml import If, LocalExecutor, ParallelExecutor, Pipeline, RunInterrupted, StoreError, dynamic, retry, step
 
 LOG = "log"
 
@@ -270,6 +270,25 @@ def test_a_join_runs_again_when_what_was_missing_is_there(tmp_path, folder, exec
     allow(folder)
     assert run()["join"] == ({"item": 1}, {"item": "bad"})
     assert ran(folder) == ["1", "bad", "bad", "join", "join"]
+
+
+def test_the_steps_of_a_dynamic_step_are_taken_over(tmp_path, folder, executor):
+    def build(folder: str) -> Pipeline:
+        note(folder, "build")
+        inner = Pipeline("inner").add_step(item, "one", {"i": 1}).add_step(item, "two", {"i": "bad"}, after=["one"])
+        return inner.add_step(lambda one, two: [one, two], name="both")
+
+    def run() -> Any:
+        pipeline = Pipeline("p", context={"folder": str(folder)}, enable_checkpointing=True, checkpoint_dir=tmp_path)
+        pipeline.add_step(item, "zero", {"i": 0}).add_step(dynamic(build), after=["zero"])
+        return pipeline.add_step(len, inputs=["build"]).run(executor=executor)
+
+    run()
+    assert ran(folder) == ["0", "1", "bad", "build"]
+    allow(folder)
+    result = run()
+    assert (ran(folder), result["len"]) == (["bad", "build"], 2)
+    assert result.step_results["build.one"].cached
 
 
 def test_attempts_that_were_spent_stay_spent(tmp_path, folder):
