@@ -8,7 +8,7 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from flowyml import If, Pipeline, PipelineValidationError, StepState, step
+from flowyml import If, Pipeline, PipelineValidationError, StepState, dynamic, step
 
 
 def graph() -> Pipeline:
@@ -192,3 +192,33 @@ def test_a_part_with_lists_that_only_the_run_knows(executor: Any) -> None:
     result = pipeline.run(executor=executor, targets="sum")
     assert list(result.step_results) == ["numbers", "abs", "float", "sum"]
     assert result["sum"] == 6.0
+
+
+def test_a_part_with_steps_that_a_step_returns(executor: Any) -> None:
+    @dynamic
+    def spread() -> Pipeline:
+        return Pipeline("two").add_step(lambda: 1, name="a").add_step(lambda: 2, name="b")
+
+    pipeline = Pipeline("p").add_step(spread).add_step(len, inputs=["spread"]).add_step(lambda: 0, name="lone")
+    result = pipeline.run(executor=executor, targets="len")
+    assert list(result.step_results) == ["spread", "spread.a", "spread.b", "len"]
+
+
+def test_a_part_is_continued_by_the_whole(tmp_path: Any) -> None:
+    ran: list[str] = []
+
+    def load() -> int:
+        ran.append("load")
+        return 1
+
+    def save(load: int) -> int:
+        ran.append("save")
+        if len(ran) < 3:
+            raise OSError(load)
+        return load
+
+    pipeline = Pipeline("p", enable_checkpointing=True, checkpoint_dir=tmp_path).add_step(load).add_step(save)
+    pipeline.add_step(lambda: 2, name="lone")
+    part, whole = pipeline.run(targets="save"), pipeline.run()
+    assert (part.success, whole.success, ran) == (False, True, ["load", "save", "save"])
+    assert list(whole.step_results) == ["load", "save", "lone"]
