@@ -482,6 +482,19 @@ def test_a_value_that_does_not_pickle(store, caplog):
     assert "step 'm[0]' is not cached: its value cannot be stored: TypeError: cannot pickle" in told(caplog)[0]
 
 
+def test_an_open_file_is_not_cached_as_its_text(store, tmp_path, caplog):
+    (tmp_path / "text").write_text("text")
+
+    def opened() -> Any:
+        return (tmp_path / "text").open()
+
+    for _ in range(2):
+        result = Pipeline("p", cache_dir=store).add_step(opened, cache=True).run()
+        assert (states(result), result["opened"].read()) == (["success"], "text")
+        result["opened"].close()
+    assert ["its value cannot be stored" in each for each in told(caplog)] == [True, True]
+
+
 def test_a_key_function_that_fails(store, caplog):
     def key(step: Any, inputs: Any, context: Any) -> str:
         raise KeyError("x")

@@ -49,6 +49,7 @@ PUBLIC = {
     "StepState",
     # stores
     "CacheStore",
+    "PipelineCheckpoint",
     # errors
     "CircuitOpenError",
     "CycleError",

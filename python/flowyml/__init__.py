@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flowyml.breakers import CircuitBreaker as CircuitBreaker
+    from flowyml.checkpoints import PipelineCheckpoint as PipelineCheckpoint
     from flowyml.conditions import unless as unless
     from flowyml.conditions import when as when
     from flowyml.contexts import Context as Context
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "flowyml.breakers": ("CircuitBreaker",),
+    "flowyml.checkpoints": ("PipelineCheckpoint",),
     "flowyml.conditions": ("unless", "when"),
     "flowyml.contexts": ("Context", "context"),
     "flowyml.control": ("If", "Switch"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,6 +88,13 @@ def checked_folder(name: str, folder: Any, default: str) -> Path:
     if not isinstance(folder, (str, PathLike)):
         raise TypeError(f"{name} must be a folder, got {type(folder).__name__} {folder!r:.60}")
     return Path(folder)
+
+
+def absolute(folder: Path) -> str:
+    """Return a folder as it is found from here, wherever a step goes; as it is, where the working directory is gone."""
+    with suppress(OSError):
+        return str(folder.absolute())
+    return str(folder)
 
 
 def checked_durability(durability: Any) -> bool:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowyml.call_keys import Made
-from flowyml.state import SUCCESS
-from flowyml.store.encoding import SIZE
+from flowyml.state import SKIPPED, SUCCESS
+from flowyml.store.encoding import SIZE, decoded
+from flowyml.store.values import Outputs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from flowyml.store.journal import Journal
 
@@ -129,6 +130,34 @@ class Finished:
         """Tell whether an item of this key had ended, or failed and was to be tried again."""
         return key in self._places or key in self.attempts
 
+    def names(self) -> list[str]:
+        """Return the steps that had ended with a value, or had items that had, in the order in which they did."""
+        return list(dict.fromkeys(name for name, *_ in self._values()))
+
+    def value_of(self, name: str) -> Any:
+        """Return the newest value of a step; of a mapped one, the list of those of its items that had ended.
+
+        Raises:
+            LookupError: If it is damaged.
+        """
+        mapped, values = False, []
+        for each, is_mapped, value, at in self._values():
+            if each == name:
+                mapped = is_mapped
+                values.append((value, at))
+        loaded = [_object(self._journal.load(*each)) for each in (values if mapped else values[-1:])]
+        return loaded if mapped else loaded[0]
+
+    def _values(self) -> Iterator[tuple[str, bool, Any, int]]:
+        """Go through what had ended with a value: step, whether it is a mapped one, value, place of its payload."""
+        for batch, payload in self._batches:
+            at, mapped = payload, isinstance(batch.names, str)
+            names = [batch.names] * len(batch.values) if isinstance(batch.names, str) else batch.names
+            for k, value in enumerate(batch.values):
+                if batch.states is None or batch.states[k] != SKIPPED:
+                    yield names[k], mapped, value, at
+                at += _payload_of(value)
+
     def __bool__(self) -> bool:
         """Tell whether there is something left to take."""
         return bool(self._places)
@@ -146,6 +175,11 @@ class Finished:
                     (name, Before(made[batch.form], each)) for name, each in zip(batch.names, contents, strict=True)
                 )
         return found
+
+
+def _object(raw: Any) -> Any:
+    value = decoded(raw)
+    return value.whole(lambda part: part) if isinstance(value, Outputs) else value
 
 
 def _payload_of(value: Any) -> int:

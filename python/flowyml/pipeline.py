@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowyml._added import NO_VALUES, NOTHING, Added, check_mapped
 from flowyml._arguments import (
+    absolute,
     as_context,
     checked_cache_store,
     checked_durability,
@@ -42,6 +43,7 @@ from flowyml.over import checked_over
 from flowyml.plan import Plan
 from flowyml.run import Run, execute
 from flowyml.scope import Scope
+from flowyml.step_context import CHECKPOINTS
 from flowyml.steps import Step, checked_text
 from flowyml.sub_pipelines import SubPipeline, sub_pipeline
 
@@ -69,7 +71,6 @@ if TYPE_CHECKING:
     from flowyml.tags import Tags
 
 _STEP_KEYWORDS = ("name", "params", "inputs", "outputs", "after", *OPTION_NAMES)
-CHECKPOINTS = ".flowyml/checkpoints"
 _SUB_PIPELINE_KEYWORDS = ("inputs", "outputs", "name", "input_mapping", "output_mapping", "after")
 _PIPELINE_KEYWORDS = (
     *("name", "context", "executor", "validate_types", "auto_discover"),
@@ -809,6 +810,7 @@ class Pipeline(AnyPipeline):
             log_sources(plan, scope)
         options |= {"order": executor.order, "capacity": executor.capacity}
         run = Run(plan, run_id=run_id, seed=checked_seed(seed), **options)
+        run.checkpoint_dir = absolute(self._checkpoint_dir)
         if not only_look and (self._keeps_journal or (self._cache is not None and plan.has_caching)):
             self._remember(run, scope, executor, run_id, resume)
         run.listen(self, self.hooks)

@@ -100,6 +100,11 @@ class PipelineResult:
                 return record.value_of(*found)
             return record.asset(name)
 
+    def has_ended_well(self, name: str) -> bool:
+        """Tell whether there is a step or item of that name that has a value."""
+        found = self._record.find(name)
+        return found is not None and StepResult(self._record, *found).success
+
     def __contains__(self, name: object) -> bool:
         """Tell whether there is an asset, step or item of that name, with a value or without."""
         record = self._record

@@ -24,6 +24,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from operator import itemgetter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowyml import seeding
@@ -107,6 +108,7 @@ class Run:
         resumed: What was taken over from an earlier attempt and what runs again, in words; `None` if there was none.
         recall: What is known of its items already, for pipelines that ask; `None` if nobody does.
         prompt: What has ended is reported soon, since it is written down: a batch may hold a long step.
+        checkpoint_dir: Where steps put aside what `PipelineCheckpoint` is given; "" for a run of no pipeline.
         encodes: Whether its values are kept encoded: then those that are known already come so, too.
         default_timeout: The seconds that a step without a `timeout` of its own may take; the executor sets it.
     """
@@ -160,6 +162,7 @@ class Run:
         self.recall: Recall | None = None
         self.resumed: str | None = None
         self.prompt = False
+        self.checkpoint_dir = ""
         self.encodes = False
         self.node_of = self.layout.node_of()
         self.expansion = Expansion(plan, self.layout, self.values, self.scheduler, self.node_of, tasks=self.tasks)
@@ -543,11 +546,22 @@ def execute(run: Run, executor: Executes, *, quiet: bool = False) -> PipelineRes
     finally:
         if run.recall is not None:
             run.recall.close(result)
+        if result is not None and run.checkpoint_dir:
+            _forget_states(run.checkpoint_dir, result)
     if not result.success and not quiet:
         _log_failures(run)
     if run.fallen:
         _log_fallbacks(run)
     return result
+
+
+def _forget_states(checkpoint_dir: str, result: PipelineResult) -> None:
+    """Remove what steps that have ended well had put aside; without such files that is one question."""
+    root = Path(checkpoint_dir)
+    if (root / "steps").is_dir():
+        from flowyml.store.step_states import remove_ended
+
+        remove_ended(root, result.pipeline_name, result.has_ended_well)
 
 
 def _cut_off(run: Run) -> PipelineResult:

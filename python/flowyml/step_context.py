@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+CHECKPOINTS = ".flowyml/checkpoints"
+"""Where journals and what steps put aside are, unless a pipeline says where."""
+
 _logger = logging.getLogger("flowyml.step")
 
 
@@ -46,6 +49,7 @@ class StepContext:
         worker: Number of the worker that runs it, as in `StepResult.worker`.
         seed: Under `run(seed=)` a number of 64 bits that belongs to this step or item, the same for each attempt;
             `None` without. `numpy.random.default_rng(seed)` takes either.
+        checkpoint_dir: Where `PipelineCheckpoint` puts what this step saves.
     """
 
     run_id: str
@@ -56,6 +60,7 @@ class StepContext:
     params: Mapping[str, Any] = field(hash=False)
     worker: int
     seed: int | None
+    checkpoint_dir: str = ""
 
     @cached_property
     def rng(self) -> random.Random:

@@ -102,6 +102,7 @@ def describe(run: Run, batch: Batch, position: int) -> StepContext:
         params=by_name(plan.function_of(node), template.keywords, run.arguments(item)),
         worker=batch.worker,
         seed=run.seed_of(item),
+        checkpoint_dir=run.checkpoint_dir,
     )
 
 

@@ -9,10 +9,13 @@ A pickle is stored as it is, so that large ones are not copied; all else, and th
 
 from __future__ import annotations
 
+import io
 import marshal
 import pickle
+from collections import ChainMap
+from functools import cache
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from flowyml.errors import SerializationError
 from flowyml.store.values import Outputs
@@ -68,13 +71,27 @@ def encoded(value: Any) -> Any:
 
 def _by_value(value: Any, error: BaseException) -> bytes:
     """Pickle what does not go by name: values of local classes, functions of a script."""
-    import cloudpickle
-
+    file = io.BytesIO()
     try:
-        data: bytes = cloudpickle.dumps(value, 5)
+        _pickler()(file, 5).dump(value)
     except _TROUBLE:
         raise SerializationError("the value", f"{type(error).__name__}: {error}") from error
-    return data
+    return file.getvalue()
+
+
+@cache
+def _pickler() -> Any:
+    """Return cloudpickle's pickler, but for open files, which it would read to their end and turn into their text."""
+    import cloudpickle
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+        dispatch_table: ClassVar[Any] = ChainMap({io.TextIOWrapper: _refuse}, cloudpickle.Pickler.dispatch_table)
+
+    return Pickler
+
+
+def _refuse(file: io.TextIOWrapper) -> Any:
+    raise pickle.PicklingError(f"cannot pickle a file ({file.name!r})")
 
 
 def packed(raw: Any) -> Packed:

@@ -57,7 +57,7 @@ class Files:
         path = self.path(checksum)
         if not self._has(path, len(value.data)):
             path.parent.mkdir(0o700, parents=True, exist_ok=True)
-            _write(path, value.data, durable=durable)
+            write_whole(path, value.data, durable=durable)
 
     def get(self, kind: bytes, checksum: bytes) -> Packed:
         """Read a value.
@@ -115,7 +115,12 @@ def _is_old(path: Path, seconds: float) -> bool:
     return time.time() - path.stat().st_mtime > seconds
 
 
-def _write(path: Path, data: bytes, *, durable: bool) -> None:
+def write_whole(path: Path, data: bytes, *, durable: bool) -> None:
+    """Write a file that is whole or not there, in place of one that is.
+
+    Raises:
+        OSError: If it cannot be written; nothing is left behind.
+    """
     beside = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}{_UNFINISHED}")
     try:
         with open(beside, "xb", opener=_private) as file:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
+from hashlib import blake2b
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from flowyml.errors import StoreError
 
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _PRIVATE = 0o700
+_LONGEST = 150
 
 
 def private_folder(folder: Path) -> Path:
@@ -31,6 +34,19 @@ def private_folder(folder: Path) -> Path:
     else:
         (folder / ".gitignore").write_text("*\n")
     return folder
+
+
+def file_name(text: str) -> str:
+    """Return a name for a file that stands for any text; `urllib.parse.unquote` takes it back, if it is not too long.
+
+    >>> file_name("nightly-3"), file_name("../a b"), len(file_name("x" * 1000))
+    ('nightly-3', '%2E.%2Fa%20b', 167)
+    """
+    name = quote(text, safe="@+=,[]", errors="surrogatepass") or "%"
+    name = f"%2E{name[1:]}" if name.startswith(".") else name
+    if len(name) <= _LONGEST:
+        return name
+    return f"{name[:_LONGEST]}-{blake2b(text.encode('utf-8', 'surrogatepass'), digest_size=8).hexdigest()}"
 
 
 def check_owner(path: Path) -> None:

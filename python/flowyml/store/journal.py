@@ -67,6 +67,7 @@ class Journal:
     Args:
         folder: Where it is, and the files of large values; it exists.
         always: Wait for the disk at each write.
+        read_only: Change nothing; somebody else may be writing.
         on_trouble: Is called, once, when it cannot go on, from whatever thread that is in.
 
     Raises:
@@ -78,12 +79,15 @@ class Journal:
         cut: How many bytes at the end were not whole, and are cut off.
     """
 
-    def __init__(self, folder: Path, *, always: bool = False, on_trouble: Callable[[Exception], None]) -> None:
+    def __init__(
+        self, folder: Path, *, always: bool = False, read_only: bool = False, on_trouble: Callable[[Exception], None]
+    ) -> None:
         """Open it, or make a new one; what is there has to be read before something is written."""
         self.path = folder / "journal"
         self.cut = 0
         self._files = Files(folder / "objects")
         self._always = always
+        self._read_only = read_only
         self._on_trouble = on_trouble
         self._lock = threading.Lock()
         self._dirty = threading.Event()
@@ -92,9 +96,9 @@ class Journal:
         is_new = not self.path.exists() or self.path.stat().st_size < _START.size
         if not is_new:
             check_owner(self.path)
-        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+        self._fd = os.open(self.path, os.O_RDONLY if read_only else os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            self._start(folder) if is_new else self._check_format()
+            self._start(folder) if is_new and not read_only else self._check_format()
         except BaseException:
             os.close(self._fd)
             raise
@@ -124,7 +128,7 @@ class Journal:
             while (record := self._read(file, size)) is not None:
                 yield record
         self.cut = size - self._end
-        if self.cut:
+        if self.cut and not self._read_only:
             os.ftruncate(self._fd, self._end)
 
     def _read(self, file: Any, size: int) -> Record | None:
@@ -163,7 +167,8 @@ class Journal:
                 return unpacked(self._files.get(kind, checksum))
             packed = Packed(kind, os.pread(self._fd, size, at))
         except StoreError as error:
-            self._files.remove(checksum)
+            if not self._read_only:
+                self._files.remove(checksum)
             raise LookupError(str(error)) from error
         except OSError as error:
             raise LookupError(str(error)) from error
@@ -237,8 +242,9 @@ class Journal:
         if self._syncer is not None:
             self._syncer.join()
         with self._lock:
-            with contextlib.suppress(OSError):
-                os.fdatasync(self._fd)
+            if not self._read_only:
+                with contextlib.suppress(OSError):
+                    os.fdatasync(self._fd)
             os.close(self._fd)
             self._fd = -1
 

@@ -18,11 +18,9 @@ import os
 import shutil
 import threading
 import time
-from hashlib import blake2b
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
-from flowyml.store.folders import private_folder
+from flowyml.store.folders import file_name, private_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +30,6 @@ try:
 except ImportError:  # Windows: runs of one process exclude each other, those of several do not
     fcntl = None  # type: ignore[assignment]
 
-_LONGEST = 150
 _OURS = {".gitignore", "lock", "objects"}
 _A_WHILE = 60  # seconds in which a run that begins has written its journal
 _held: set[str] = set()
@@ -117,11 +114,7 @@ def folder_of(root: Path, run_id: str) -> RunFolder:
     >>> folder_of(Path("/tmp"), "nightly-3").path.name, folder_of(Path("/tmp"), "../a b").path.name
     ('nightly-3', '%2E.%2Fa%20b')
     """
-    name = quote(run_id, safe="@+=,")
-    name = f"%2E{name[1:]}" if name.startswith(".") else name
-    if len(name) > _LONGEST:
-        name = f"{name[:_LONGEST]}-{blake2b(run_id.encode('utf-8', 'surrogatepass'), digest_size=8).hexdigest()}"
-    return RunFolder(root / name)
+    return RunFolder(root / file_name(run_id))
 
 
 def remove_leftovers(root: Path) -> None:

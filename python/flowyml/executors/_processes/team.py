@@ -33,8 +33,8 @@ clock = time.monotonic
 class Setup:
     """What workers need before the calls of a run: the run frame and the functions, where they are new to them."""
 
-    def __init__(self, frame: RunFrame, writer: CallWriter, run: tuple[str, str, int | None, bool]) -> None:
-        """Keep all of it; `run` is the run's id, the pipeline's name, the seed, and if steps have time limits."""
+    def __init__(self, frame: RunFrame, writer: CallWriter, run: tuple[str, str, int | None, bool, str]) -> None:
+        """Keep all of it; `run` is the run's id, its pipeline, seed, if steps have time limits, and checkpoints."""
         self._run = run
         self._frame = frame
         self._payload = writer.payload
@@ -89,7 +89,7 @@ class ProcessTeam:
         if changed_modules(self._modules, modules) or self._start_variables not in (None, frame.start):
             self.shutdown()
         self._start_variables, self._modules = frame.start, modules
-        return Setup(frame, writer, (run.run_id, run.plan.name, run.seed, limited))
+        return Setup(frame, writer, (run.run_id, run.plan.name, run.seed, limited, run.checkpoint_dir))
 
     def start(self) -> None:
         """Start the guardian, and clear away what died since the last run."""

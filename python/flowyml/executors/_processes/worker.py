@@ -68,8 +68,8 @@ class Worker:
         self._functions: list[Callable[..., Any]] = []
         self._loaded_functions: list[Callable[..., Any] | LoadFailure] = []
         self._called = self._functions
-        # Id, pipeline, seed, whether steps have time limits, number of this worker.
-        self._run: tuple[str, str, int | None, bool, int] = ("", "", None, False, 0)
+        # Id, pipeline, seed, whether steps have time limits, where checkpoints are, number of this worker.
+        self._run: tuple[str, str, int | None, bool, str, int] = ("", "", None, False, "", 0)
         self._hashed: frozenset[int] = frozenset()  # the functions whose values take part in keys
         self._message: tuple[int, list[Any]] = (0, [])
         self._arguments: Any = None
@@ -222,7 +222,7 @@ class Worker:
         function, keywords, _, names, first, attempts, flat, calls = group
         if isinstance(names, str) and first is None:
             names = names.split(wire.SEPARATOR)
-        run_id, pipeline, seed, _, worker = self._run
+        run_id, pipeline, seed, _, checkpoint_dir, worker = self._run
         step = names[position] if first is None else f"{names}[{first + position}]"
         arguments = (calls[position],) if flat else self._arguments
         return StepContext(
@@ -234,6 +234,7 @@ class Worker:
             params=by_name(self._loaded_functions[function], keywords, arguments),
             worker=worker,
             seed=None if seed is None else seeding.derived(seed, step),
+            checkpoint_dir=checkpoint_dir,
         )
 
     def _loaded(self, arguments: list[Any], segments: list[bytes]) -> list[Any]:

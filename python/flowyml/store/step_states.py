@@ -1,0 +1,106 @@
+"""What steps have put aside while they ran, until they end well: one folder a step, one file a name.
+
+```
+checkpoints/steps/<pipeline>/<step>/<name>      a checksum, a byte that says how, the value
+```
+
+A step that was killed finds its states again when it runs the next time, in whatever run that is. The driver removes
+them at the end of a run in which the step has ended well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from flowyml._words import nearest
+from flowyml.errors import StoreError
+from flowyml.store.encoding import SIZE, Packed, decoded, encoded, packed, unpacked
+from flowyml.store.files import write_whole
+from flowyml.store.folders import check_owner, file_name, private_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+_STEPS = "steps"
+
+
+class States:
+    """Named values in one folder.
+
+    Args:
+        folder: The folder; made when something is saved.
+        what: Whose they are, for messages.
+    """
+
+    def __init__(self, folder: Path, what: str) -> None:
+        """Touch nothing."""
+        self._folder = folder
+        self._what = what
+
+    def names(self) -> list[str]:
+        """Return the names of what is saved, the oldest first."""
+        try:
+            found = [path for path in self._folder.iterdir() if not path.name.startswith(".")]
+            found.sort(key=lambda path: (path.stat().st_mtime_ns, path.name))
+        except OSError:
+            return []
+        return [unquote(path.name) for path in found]
+
+    def exists(self, name: str) -> bool:
+        """Tell whether something is saved under a name."""
+        return self._path(name).is_file()
+
+    def save(self, name: str, value: Any) -> None:
+        """Save a value, in place of what is saved under that name.
+
+        Raises:
+            SerializationError: If it does not pickle.
+            OSError: If it cannot be written; what was saved before is still there.
+        """
+        whole = packed(encoded(value))
+        private_folder(self._folder)
+        write_whole(self._path(name), whole.checksum + whole.kind + whole.data, durable=True)
+
+    def load(self, name: str) -> Any:
+        """Return what is saved under a name.
+
+        Raises:
+            KeyError: If there is nothing, with near matches.
+            StoreError: If it is damaged or another user's.
+        """
+        path = self._path(name)
+        try:
+            check_owner(path)
+            data = path.read_bytes()
+        except FileNotFoundError:
+            raise KeyError(f"{self._what} has saved nothing under {name!r}{nearest(name, self.names())}") from None
+        value = Packed(data[SIZE : SIZE + 1], data[SIZE + 1 :])
+        if len(data) <= SIZE or value.checksum != data[:SIZE]:
+            raise StoreError(str(path), "is damaged: its content is not what was saved")
+        return decoded(unpacked(value))
+
+    def clear(self) -> None:
+        """Remove all of them."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _path(self, name: str) -> Path:
+        return self._folder / file_name(name)
+
+
+def of_step(root: Path, pipeline: str, step: str) -> States:
+    """Return the states of a step."""
+    return States(root / _STEPS / file_name(pipeline) / file_name(step), f"step {step!r}")
+
+
+def remove_ended(root: Path, pipeline: str, has_ended: Callable[[str], bool]) -> None:
+    """Remove the states of the steps that have ended well."""
+    folder = root / _STEPS / file_name(pipeline)
+    with contextlib.suppress(OSError):
+        steps = [path for path in folder.iterdir() if path.is_dir()]
+        ended = [path for path in steps if has_ended(unquote(path.name))]
+        for path in ended if len(ended) < len(steps) else [folder]:
+            shutil.rmtree(path, ignore_errors=True)
