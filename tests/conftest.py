@@ -5,6 +5,7 @@ A new executor joins every parametrised test by one line in `EXECUTORS`.
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,6 +46,14 @@ def fresh_executor(request: pytest.FixtureRequest) -> Iterator[Any]:
     """Every executor in turn, new for the test: for tests that break it, close it or count its workers."""
     with EXECUTORS[request.param]() as new:
         yield new
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """No pass of the garbage collector: at the bottom of the stack hypothesis's callback of it would raise, too."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

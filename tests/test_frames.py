@@ -237,6 +237,7 @@ def test_the_call_that_failed_is_told() -> None:
     assert called_as(ValueError("never raised")) == ""
 
 
+@pytest.mark.usefixtures("uncollected")
 def test_deep_recursion_is_told_shortly() -> None:
     def deep(n: int) -> int:
         return deep(n + 1)

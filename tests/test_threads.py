@@ -172,6 +172,7 @@ def test_an_exception_of_any_kind_is_the_very_object_in_the_result(threads: Para
     assert result["same"] == 1
 
 
+@pytest.mark.usefixtures("uncollected")
 def test_a_deep_recursion_fails_its_step_alone(threads: ParallelExecutor) -> None:
     def deeper() -> int:
         return deeper() + 1

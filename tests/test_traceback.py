@@ -6,6 +6,8 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from flowyml._traceback import LONGEST_MESSAGE, LONGEST_TRACEBACK, error_text, shortened
 from flowyml.errors import WorkerLostError
 
@@ -76,6 +78,7 @@ def odd(n: int) -> int:
     return recurse(n + 1) + 1
 
 
+@pytest.mark.usefixtures("uncollected")
 def test_frames_beyond_thousands_are_left_out() -> None:
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(30_000)

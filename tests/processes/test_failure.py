@@ -314,6 +314,7 @@ def recurse(n: int) -> int:
     return recurse(n + 1) + 1
 
 
+@pytest.mark.usefixtures("uncollected")
 def test_a_recursion_error_has_a_bounded_text() -> None:
     error = raised(lambda: recurse(0))
 
