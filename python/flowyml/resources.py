@@ -25,7 +25,7 @@ from flowyml._words import nearest
 from flowyml.sizes import checked_size, in_words
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Protocol
 
     class Demanding(Protocol):
@@ -128,16 +128,28 @@ def checked_tag_limits(value: Any) -> dict[str, int]:
     return dict(value)
 
 
-class Capacity(NamedTuple):
+class Capacity:
     """What an executor has.
 
-    Attributes:
-        totals: Tokens of each resource.
+    Args:
+        given: Tokens of each resource, as far as they were given.
         tag_limits: How many steps with a tag may run at once.
+        detect: Returns amounts of what there is beside that. Asked only where a step takes something: looking costs
+            more than a small pipeline.
     """
 
-    totals: Mapping[str, int]
-    tag_limits: Mapping[str, int]
+    def __init__(
+        self, given: Mapping[str, int], tag_limits: Mapping[str, int], detect: Callable[[], Mapping[str, float]] = dict
+    ) -> None:
+        """Look at nothing yet."""
+        self.tag_limits = tag_limits
+        self._given = given
+        self._detect = detect
+
+    def totals(self) -> dict[str, int]:
+        """Return the tokens of each resource, and those of each limited tag."""
+        tags = {_TAG + tag: most for tag, most in self.tag_limits.items()}
+        return {**checked_totals("detected", self._detect()), **self._given, **tags}
 
 
 class Budget(NamedTuple):
@@ -175,7 +187,7 @@ def budget(
         known = {key: wants for key, each in distinct.items() if (wants := _wanted(each, capacity))}
     if not known and not alone:
         return None
-    totals = {**capacity.totals, **{_TAG + tag: most for tag, most in capacity.tag_limits.items()}}
+    totals = capacity.totals()
     numbers = {} if numbers is None else numbers
     classes: dict[Tokens, int] = {(): 0}
     limits, demands = array("I"), array("I", bytes(4 * len(options)))

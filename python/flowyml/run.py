@@ -475,12 +475,18 @@ class Run:
             special: Whether some of them have options.
             first: The number of the first of them.
         """
-        alone = {} if self._capacity is None else _alone(forms)
+        alone = {} if self._capacity is None else self._alone(forms, first)
         if not special and not alone:
             return {}
         options = [form.options for form in forms]
         limits = budget(options, self._capacity, alone, problems, numbers=self._limit_numbers, first=first)
         return {} if limits is None else limits._asdict()
+
+    def _alone(self, forms: Sequence[Form], first: int) -> dict[int, int]:
+        """Return for map tasks among these how many of their items may run at once, where they say so."""
+        overs = ((node - first, forms[node - first].over) for node in self.layout.mapped if node >= first)
+        terms = ((at, over.terms) for at, over in overs if over is not None and over.terms is not None)
+        return {at: each.concurrency for at, each in terms if each.concurrency is not None}
 
     def adopt(self, nodes: Iterable[int], forms: Mapping[int, Form]) -> None:
         """Be ready for steps that come during the run; `forms` are those of them that have options."""
@@ -641,13 +647,6 @@ def _note_fallback(error: BaseException, first: BaseException) -> None:
     """Say in the exception of a fallback what it stood in for; it may be the same one again."""
     if error is not first:
         error.add_note(f"raised by the fallback, which stood in for: {error_line(first)}")
-
-
-def _alone(forms: Sequence[Form]) -> dict[int, int]:
-    """Return for map tasks how many of their items may run at once, where they say so."""
-    overs = ((node, form.over) for node, form in enumerate(forms))
-    terms = ((node, over.terms) for node, over in overs if over is not None and over.terms is not None)
-    return {node: each.concurrency for node, each in terms if each.concurrency is not None}
 
 
 def _keep_mask(plan: Plan, keep: str | Sequence[str]) -> bytes | None:

@@ -104,7 +104,7 @@ class ParallelExecutor(Executor):
     @property
     def capacity(self) -> Capacity:  # type: ignore[override]
         """What its steps may take together: what was given, and what this machine has."""
-        return Capacity({**checked_totals("detected", detected()), **self._totals}, self.tag_limits or {})
+        return Capacity(self._totals, self.tag_limits or {}, detected)
 
     def execute(self, run: Run) -> None:
         """Run all steps of a run on the workers; see `Executor.execute`."""
