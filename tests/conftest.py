@@ -49,6 +49,13 @@ def fresh_executor(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 @pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder for what steps write, beside the others of the test."""
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"
+
+
+@pytest.fixture
 def uncollected() -> Iterator[None]:
     """No pass of the garbage collector: at the bottom of the stack hypothesis's callback of it would raise, too."""
     gc.disable()

@@ -7,36 +7,17 @@ import functools
 import logging
 import threading
 import time
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from notes import note, ran
 
 from flowyml import CacheStore, If, LocalExecutor, ParallelExecutor, Pipeline, StepState, step
 
-# Steps note that they ran in a file, which processes share.
-LOG = "log"
-
-
-def note(folder: str, what: object) -> None:
-    with (Path(folder) / LOG).open("a") as file:
-        file.write(f"{what}\n")
-
-
-def ran(folder: Path) -> list[str]:
-    """Return what has run since the last question, in any order."""
-    log = folder / LOG
-    lines = sorted(log.read_text().splitlines()) if log.exists() else []
-    log.unlink(missing_ok=True)
-    return lines
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "data").mkdir()
-    return tmp_path / "data"
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture

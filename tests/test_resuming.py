@@ -10,23 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from notes import LOG, note, ran
 
 from flowyml import If, LocalExecutor, ParallelExecutor, Pipeline, RunInterrupted, StoreError, dynamic, retry, step
-
-LOG = "log"
-
-
-def note(folder: str, what: object) -> None:
-    with (Path(folder) / LOG).open("a") as file:
-        file.write(f"{what}\n")
-
-
-def ran(folder: Path) -> list[str]:
-    """Return what has run since the last question, in any order."""
-    log = folder / LOG
-    lines = sorted(log.read_text().splitlines()) if log.exists() else []
-    log.unlink(missing_ok=True)
-    return lines
 
 
 def allow(folder: Path) -> None:
@@ -36,12 +22,6 @@ def allow(folder: Path) -> None:
 
 def is_allowed(folder: str) -> bool:
     return (Path(folder) / "allowed").exists()
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "data").mkdir()
-    return tmp_path / "data"
 
 
 def load(folder: str, n: int) -> dict[str, Any]:
