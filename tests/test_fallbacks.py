@@ -476,7 +476,7 @@ def test_without_a_fallback_steps_are_called_as_ever() -> None:
     run = Run(pipeline._planned(pipeline._scope({}, {}, complete=True)))
     run.listen(pipeline, pipeline.hooks)
     assert (run.has_fallbacks, run.circuits, run.events, run.one_by_one) == (False, None, None, False)
-    assert run.call.__qualname__.startswith("Run._plain_caller")
+    assert run.call.__qualname__.startswith("Calls._plain")
 
 
 # ---- how it is said

@@ -38,7 +38,8 @@ from flowyml import (
     step,
 )
 from flowyml._core import Scheduler
-from flowyml.run import Run, execute
+from flowyml.execution import execute
+from flowyml.run import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

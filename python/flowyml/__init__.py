@@ -44,14 +44,14 @@ if TYPE_CHECKING:
     from flowyml.map_tasks import map_task as map_task
     from flowyml.pipeline import Pipeline as Pipeline
     from flowyml.result import PipelineResult as PipelineResult
-    from flowyml.result import StepResult as StepResult
     from flowyml.retries import ExponentialBackoff as ExponentialBackoff
     from flowyml.retries import RetryConfig as RetryConfig
     from flowyml.retries import retry as retry
     from flowyml.state import StepState as StepState
     from flowyml.step_context import get_context as get_context
+    from flowyml.step_decorator import step as step
+    from flowyml.step_result import StepResult as StepResult
     from flowyml.steps import Step as Step
-    from flowyml.steps import step as step
     from flowyml.store.cache import CacheStore as CacheStore
     from flowyml.sub_pipelines import sub_pipeline as sub_pipeline
     from flowyml.tasks import MapTaskResult as MapTaskResult
@@ -90,11 +90,13 @@ _HOMES = {
     "flowyml.fallbacks": ("on_failure",),
     "flowyml.map_tasks": ("MapTask", "map_task"),
     "flowyml.pipeline": ("Pipeline",),
-    "flowyml.result": ("PipelineResult", "StepResult"),
+    "flowyml.result": ("PipelineResult",),
     "flowyml.retries": ("ExponentialBackoff", "RetryConfig", "retry"),
     "flowyml.state": ("StepState",),
     "flowyml.step_context": ("get_context",),
-    "flowyml.steps": ("Step", "step"),
+    "flowyml.step_result": ("StepResult",),
+    "flowyml.step_decorator": ("step",),
+    "flowyml.steps": ("Step",),
     "flowyml.tasks": ("MapTaskResult",),
     "flowyml.sub_pipelines": ("sub_pipeline",),
     "flowyml.store.cache": ("CacheStore",),

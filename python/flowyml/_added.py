@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowyml._arguments import checked_params
 from flowyml._words import listed, nearest
+from flowyml.declarations import checked_after, checked_inputs, checked_outputs, checked_text
 from flowyml.errors import PipelineValidationError
 from flowyml.forms import Columns, Form, Place
 from flowyml.handles import Handle
@@ -23,7 +24,7 @@ from flowyml.namespaces import inlined
 from flowyml.options import OPTION_NAMES
 from flowyml.over import Over, over_of_task
 from flowyml.registry import pipelines, registered
-from flowyml.steps import Step, as_step, checked_after, checked_inputs, checked_outputs, checked_text
+from flowyml.steps import Step, as_step
 from flowyml.sub_pipelines import SubPipeline
 
 if TYPE_CHECKING:

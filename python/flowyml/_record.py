@@ -14,22 +14,21 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from functools import cached_property
 from itertools import compress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flowyml._frames import hide_own_frames
-from flowyml._traceback import message_text
+from flowyml._item_values import ItemValues
+from flowyml._traceback import error_line
 from flowyml._words import counted, cut, nearest
-from flowyml.errors import MapTaskError, PipelineValidationError, StepNotRunError
+from flowyml.errors import MapTaskError, StepNotRunError
 from flowyml.state import CODES, STATES, StepState
 from flowyml.store.values import MISSING, Outputs
 from flowyml.tasks import NOT_RUN, MapTaskResult
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from flowyml.plan import Plan
@@ -392,49 +391,6 @@ class Record:
         return f"; step {self.plan.names[node]!r} {size}"
 
 
-class Ended(NamedTuple):
-    """That an item has ended for good.
-
-    Attributes:
-        item: The item.
-        state: Its state, as the core's number.
-        start: When its last attempt began (monotonic seconds).
-        end: When it ended.
-        worker: Number of the worker.
-    """
-
-    item: int
-    state: int
-    start: float
-    end: float
-    worker: int
-
-
-class Moment(Record):
-    """The record of one item that has ended, while the run goes on.
-
-    Args:
-        run: The run.
-        ended: What is known about the item.
-    """
-
-    def __init__(self, run: Run, ended: Ended) -> None:
-        """Hold what is known about the item alone."""
-        item, state, start, end, worker = ended
-        self.plan, self.layout, self.values, self.failures = run.plan, run.layout, run.values, run.failures
-        self._began, self._began_at = run.started, run.started_at
-        self.fallen, self.refused = run.fallen, run.refused
-        self._state = ((item, state),)
-        self.states, self.attempts = {item: state}, {item: run.attempts_made(item)}  # type: ignore[assignment]
-        self.workers, self.starts, self.ends = {item: worker}, {item: start}, {item: end}  # type: ignore[assignment]
-        self.empty_states, self.tasks, self.forgiven = {}, {}, {}
-
-    @property
-    def has_value(self) -> Any:
-        """For the item, whether there is a value: `keep=` may let it go while somebody holds this."""
-        return {item: STATES[state].has_value and item not in self.values.dropped for item, state in self._state}
-
-
 def _without_fallbacks(attempts: bytes, states: bytes, fallen: Iterable[int]) -> bytes:
     """Return how often each step was started, the calls of fallbacks taken off."""
     own = bytearray(attempts)
@@ -448,74 +404,5 @@ def _places(order: Sequence[int]) -> dict[int, int]:
     return {node: place for place, node in enumerate(order)}
 
 
-def error_line(error: BaseException) -> str:
-    """Return type and message of an exception in one line."""
-    line = message_text(error).partition("\n")[0]
-    if isinstance(error, PipelineValidationError) and error.problems:
-        more = len(error.problems) - 1
-        line = f"{error.problems[0]}{f' (and {more} more)' if more else ''}"
-    return f"{type(error).__name__}: {line}" if line else type(error).__name__
-
-
 def _by_name(counter: Counter[int]) -> dict[str, int]:
     return {str(state): counter[code] for code, state in enumerate(STATES) if counter[code]}
-
-
-class ItemValues(Sequence[Any]):
-    """The values of a mapped step in item order, loaded one by one; reading a failed item raises.
-
-    Compares equal to any sequence of equal values. Read from a `PipelineResult`, never made by hand.
-    """
-
-    __slots__ = ("_items", "_node", "_record")
-
-    def __init__(self, record: Record, node: int) -> None:
-        """Point at the run's values."""
-        self._record = record
-        self._node = node
-        self._items = record.items_of(node)
-
-    def __len__(self) -> int:
-        """Return how many items there are."""
-        return len(self._items)
-
-    def __getitem__(self, index: Any) -> Any:
-        """Return one value, or a list of them for a slice.
-
-        Raises:
-            IndexError: If there is no such item.
-            StepNotRunError: If an item has none, from its exception.
-        """
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        try:
-            item = self._items[index]
-        except IndexError:
-            name = self._record.plan.names[self._node]
-            raise IndexError(f"{name!r} has {counted(len(self), 'item')}, there is no {index}") from None
-        try:
-            return self._record.value(item)
-        except BaseException as error:
-            hide_own_frames(error)
-            raise
-
-    def __iter__(self) -> Iterator[Any]:
-        """Go through the values; the first item that has none raises as `values[i]` does."""
-        raw, has, decodes = self._record.values.raw, self._record.has_value, self._record.values.decode is not None
-        for item in self._items:
-            value = raw[item]
-            if not has[item] or (decodes and type(value) is bytes):
-                value = self[item - self._items.start]
-            yield value
-
-    def __eq__(self, other: object) -> bool:
-        """Compare as a list does."""
-        if not isinstance(other, Sequence) or isinstance(other, (str, bytes)):
-            return NotImplemented
-        return len(self) == len(other) and list(self) == list(other)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        """Show the size; values are not loaded for it."""
-        return f"<values of {self._record.plan.names[self._node]!r}: {counted(len(self), 'item')}>"

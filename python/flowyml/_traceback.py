@@ -20,7 +20,7 @@ from traceback import TracebackException, walk_tb
 from typing import TYPE_CHECKING, Final
 
 from flowyml._frames import arguments_of, is_own
-from flowyml.errors import FlowymlError, RemoteTraceback
+from flowyml.errors import FlowymlError, PipelineValidationError, RemoteTraceback
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,6 +45,15 @@ def error_text(exception: BaseException) -> str:
     ('division by zero', 'Traceback (most recent call last):', 'ZeroDivisionError: division by zero')
     """
     return f"{message_text(exception) or type(exception).__name__}\n{traceback_text(exception)}"
+
+
+def error_line(error: BaseException) -> str:
+    """Return type and message of an exception in one line."""
+    line = message_text(error).partition("\n")[0]
+    if isinstance(error, PipelineValidationError) and error.problems:
+        more = len(error.problems) - 1
+        line = f"{error.problems[0]}{f' (and {more} more)' if more else ''}"
+    return f"{type(error).__name__}: {line}" if line else type(error).__name__
 
 
 def message_text(exception: BaseException) -> str:

@@ -136,7 +136,7 @@ class CallKeys:
             if found[position] is None:
                 found[position] = self._content(kind, which, node, item)
         if run.seed is not None:
-            found.append(content(run.seed_of(item)))
+            found.append(content(run.calls.seed_of(item)))
         return found
 
     def joined(self, items: Sequence[int]) -> list[bytes]:

@@ -4,48 +4,38 @@
 Pipeline ──build without raising──▶ Plan ──▶ _core.Graph ◀── DAG: views by name, queries, pictures
 ```
 
-Everything is a read-only view: a node, or the names of its neighbours, is put together when somebody asks for it, so a
-million steps cost no million objects. A pipeline that is not valid has a DAG too; `validate` says what is wrong, and
-what no step produces counts as an input that the run has to give.
+Everything is a read-only view (`_dag_views.py`): a node, or the names of its neighbours, is put together when somebody
+asks for it, so a million steps cost no million objects. A pipeline that is not valid has a DAG too; `validate` says
+what is wrong, and what no step produces counts as an input that the run has to give.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
+from flowyml._dag_views import ByStep, Consumers, Producers, links_of, number_of
 from flowyml._drawing import picture_of
 from flowyml._frames import leaves_no_frames
 from flowyml._order import add_order
-from flowyml._words import counted, listed, nearest
+from flowyml._words import counted
 from flowyml.errors import CycleError
 from flowyml.explain import Explanation, Traced, options_of
 from flowyml.layout import UNKNOWN
 from flowyml.report.graph import drawing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from collections.abc import Set as AbstractSet
-    from typing import Literal, Protocol
+    from typing import Literal
 
     import networkx as nx
 
-    from flowyml.connections import Edges
     from flowyml.plan import Plan
     from flowyml.report.graph.picture import Picture
     from flowyml.scope import Scope
     from flowyml.steps import Step
-
-    class Links(Protocol):
-        """Who waits for whom, by number."""
-
-        def dependencies(self, node: int, /) -> list[int]: ...  # noqa: D102
-        def dependents(self, node: int, /) -> list[int]: ...  # noqa: D102
-
-
-T = TypeVar("T")
 
 # A notebook shows a picture of at most this many boxes, and lines of text beyond.
 _MOST_BOXES = 150
@@ -105,11 +95,11 @@ class DAG:
         self._plan, self._scope = plan, scope
         self._links = links_of(plan)
         self.name: str = plan.name
-        self.nodes: Mapping[str, Node] = _ByStep(plan, self._node)
-        self.edges: Mapping[str, AbstractSet[str]] = _ByStep(plan, self._before)
-        self.reverse_edges: Mapping[str, AbstractSet[str]] = _ByStep(plan, self._after)
-        self.asset_producers: Mapping[str, str] = _Producers(plan)
-        self.asset_consumers: Mapping[str, AbstractSet[str]] = _Consumers(plan, self._consumers)
+        self.nodes: Mapping[str, Node] = ByStep(plan, self._node)
+        self.edges: Mapping[str, AbstractSet[str]] = ByStep(plan, self._before)
+        self.reverse_edges: Mapping[str, AbstractSet[str]] = ByStep(plan, self._after)
+        self.asset_producers: Mapping[str, str] = Producers(plan)
+        self.asset_consumers: Mapping[str, AbstractSet[str]] = Consumers(plan, self._consumers)
 
     def __len__(self) -> int:
         """Return the number of steps."""
@@ -278,7 +268,7 @@ class DAG:
         return self._named(sorted(nodes))
 
     def _reached(self, name: str, step: Callable[[int], list[int]]) -> AbstractSet[str]:
-        start = _number(self._plan, name)
+        start = number_of(self._plan, name)
         seen, waiting = {start}, [start]
         while waiting:
             new = [each for each in step(waiting.pop()) if each not in seen]
@@ -293,7 +283,7 @@ class DAG:
     def _explained(self, name: str) -> int:
         """Return the step of that name, or the one that produces an asset of that name."""
         found = None if name in self._plan.numbers else self._plan.assets.find(name)
-        return _number(self._plan, name) if found is None else found[0]
+        return number_of(self._plan, name) if found is None else found[0]
 
     # -- warnings
 
@@ -319,11 +309,6 @@ class DAG:
                         yield f"Dead output: asset {asset!r} of node {self._plan.names[node]!r} is read by no step"
 
 
-def links_of(plan: Plan) -> Links:
-    """Return who waits for whom in a plan, valid or not."""
-    return plan.graph if plan.loose is None else _Loose(plan.loose)
-
-
 def rehearsal(plan: Plan, scope: Scope, executor: str, cached: str | None = None) -> str:
     """Return the text of a dry run: what would run, in which order; `cached` says what would come from the cache."""
     least = "at least " if plan.layout.waiting else ""
@@ -334,105 +319,3 @@ def rehearsal(plan: Plan, scope: Scope, executor: str, cached: str | None = None
 
 def _known(length: int | None) -> int | None:
     return None if length == UNKNOWN else length
-
-
-class _Loose:
-    """The edges of a graph that is not valid."""
-
-    def __init__(self, edges: Edges) -> None:
-        self._before: dict[int, dict[int, None]] = {}
-        self._after: dict[int, dict[int, None]] = {}
-        for node, before in zip(edges.dependents, edges.dependencies, strict=True):
-            self._before.setdefault(node, {})[before] = None
-            self._after.setdefault(before, {})[node] = None
-
-    def dependencies(self, node: int) -> list[int]:
-        return list(self._before.get(node, ()))
-
-    def dependents(self, node: int) -> list[int]:
-        return list(self._after.get(node, ()))
-
-
-class _View(Mapping[str, T], Generic[T]):
-    """What is made of a name when it is asked for."""
-
-    __slots__ = ("_make", "_plan")
-
-    def __init__(self, plan: Plan, make: Callable[[Any], T]) -> None:
-        self._plan = plan
-        self._make = make
-
-    def __repr__(self) -> str:
-        return f"<{counted(len(self), 'name')}: {listed(self)}>"
-
-
-class _ByStep(_View[T]):
-    """Something of each step, by name."""
-
-    __slots__ = ()
-
-    @leaves_no_frames
-    def __getitem__(self, name: str) -> T:
-        return self._make(_number(self._plan, name))
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._plan.numbers
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._plan.names)
-
-    def __len__(self) -> int:
-        return len(self._plan.names)
-
-
-class _Producers(Mapping[str, str]):
-    """The step of each asset."""
-
-    __slots__ = ("_plan",)
-
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-
-    @leaves_no_frames
-    def __getitem__(self, asset: str) -> str:
-        found = self._plan.assets.find(asset)
-        if found is None:
-            raise KeyError(f"no step produces {asset!r}{nearest(str(asset), self)}")
-        return self._plan.names[found[0]]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys(self._plan.all_assets()))
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-    def __repr__(self) -> str:
-        return f"<producers of {counted(len(self), 'asset')}>"
-
-
-class _Consumers(_View["AbstractSet[str]"]):
-    """Those that read each asset."""
-
-    __slots__ = ()
-
-    @leaves_no_frames
-    def __getitem__(self, asset: str) -> AbstractSet[str]:
-        if asset not in self:
-            raise KeyError(f"no step produces or reads {asset!r}{nearest(str(asset), self)}")
-        return self._make(asset)
-
-    def __contains__(self, asset: object) -> bool:
-        return isinstance(asset, str) and (self._plan.assets.find(asset) is not None or asset in self._plan.undefined)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys([*self._plan.all_assets(), *self._plan.undefined]))
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-
-def _number(plan: Plan, name: object) -> int:
-    node = plan.numbers.get(name) if isinstance(name, str) else None
-    if node is None:
-        raise KeyError(f"no step {name!r} in pipeline {plan.name!r}{nearest(str(name), plan.names)}")
-    return node

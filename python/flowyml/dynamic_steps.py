@@ -16,7 +16,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, Unpack, overload
 
 from flowyml._pipelines import AnyPipeline
-from flowyml.steps import Step, step
+from flowyml.step_decorator import step
+from flowyml.steps import Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
 
     from flowyml.breakers import CircuitBreaker
     from flowyml.contexts import Context
+    from flowyml.declarations import Reads
     from flowyml.forms import Columns
     from flowyml.retries import RetryConfig
-    from flowyml.steps import Reads
     from flowyml.sub_pipelines import Holder
     from flowyml.tags import Tags
 

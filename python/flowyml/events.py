@@ -17,13 +17,13 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flowyml._record import Ended, Moment
+from flowyml._moment import Ended, Moment
 from flowyml.errors import StepNotRunError, ValueLoadError
 from flowyml.fallbacks import call_handler
 from flowyml.hooks import everywhere
-from flowyml.result import StepResult
 from flowyml.state import FAILURES, SUCCESS
 from flowyml.step_context import by_name
+from flowyml.step_result import StepResult
 from flowyml.store.values import MISSING, Outputs, Present
 from flowyml.templates import VIEW
 
@@ -99,7 +99,7 @@ class Events:
     def _began(self, item: int) -> None:
         run = self._run
         # Values of this process are at hand now; encoded ones are loaded if somebody looks.
-        self._queue.append(Began(item, run.arguments(item) if run.values.decode is None else None))
+        self._queue.append(Began(item, run.calls.arguments(item) if run.values.decode is None else None))
 
     def ended(self, batch: Batch, position: int, start: float, ends: Sequence[float], outcomes: bytes | None) -> None:
         """Note that items of a batch, from `position` on, have ended; before what depends on them can begin."""
@@ -239,7 +239,7 @@ class Inputs(Mapping[str, Any]):
             return {}
         arguments = self._arguments
         if arguments is None:
-            arguments = run.arguments(item, self._read)
+            arguments = run.calls.arguments(item, self._read)
         return by_name(run.plan.function_of(node), template.keywords, arguments)
 
     def _read(self, reference: Any) -> Any:

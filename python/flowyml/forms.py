@@ -28,10 +28,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from types import CodeType
 
+    from flowyml.declarations import Inputs
     from flowyml.layout import Layout
     from flowyml.namespaces import Inside, Namespace
     from flowyml.over import Over
-    from flowyml.steps import Inputs, Step
+    from flowyml.steps import Step
 
 # The parts of a message about many steps that are wrong in the same way.
 _MOST_NAMED = 3

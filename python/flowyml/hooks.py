@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from flowyml.pipeline import Pipeline
-    from flowyml.result import PipelineResult, StepResult
+    from flowyml.result import PipelineResult
+    from flowyml.step_result import StepResult
     from flowyml.steps import Step
 
     StepStart = TypeVar("StepStart", bound=Callable[[Step[..., Any], Mapping[str, Any]], object])

@@ -21,10 +21,10 @@ from flowyml.templates import ITEM, KEPT, VALUE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from flowyml.declarations import Inputs
     from flowyml.forms import Assets, Form
     from flowyml.over import Column
     from flowyml.scope import Scope
-    from flowyml.steps import Inputs
 
 
 class ItemWiring(Sourcing):

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from typing import Literal
 
+    from flowyml.declarations import Reads
     from flowyml.options import Options
-    from flowyml.steps import Reads
     from flowyml.tasks import MapTaskResult, Terms
 
 R = TypeVar("R")

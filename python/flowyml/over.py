@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from flowyml.handles import asset_of
 
 if TYPE_CHECKING:
-    from flowyml.steps import Inputs, Named
+    from flowyml.declarations import Inputs, Named
     from flowyml.tasks import Terms
 
 Lists: TypeAlias = "Named | Sequence[Named | Iterable[Any]] | Mapping[str, Named | Iterable[Any]]"

@@ -34,17 +34,18 @@ from flowyml._loading import refuse_if_loading
 from flowyml._pipelines import AnyPipeline
 from flowyml._words import counted, nearest, unknown_keywords
 from flowyml.control import Branching
+from flowyml.declarations import checked_text
 from flowyml.errors import FlowymlError
+from flowyml.execution import execute
 from flowyml.executors.local import LocalExecutor
 from flowyml.forms import Place
 from flowyml.hooks import Hooks
 from flowyml.options import OPTION_NAMES
 from flowyml.over import checked_over
 from flowyml.plan import Plan
-from flowyml.run import Run, execute
+from flowyml.run import Run
 from flowyml.scope import Scope
 from flowyml.step_context import CHECKPOINTS
-from flowyml.steps import Step, checked_text
 from flowyml.sub_pipelines import SubPipeline, sub_pipeline
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from flowyml.contexts import Context
     from flowyml.control import If, Switch
     from flowyml.dag import DAG
+    from flowyml.declarations import Named, Reads
     from flowyml.definition import StepGroup
     from flowyml.executors.contract import Executor
     from flowyml.explain import Explanation
@@ -66,7 +68,7 @@ if TYPE_CHECKING:
     from flowyml.resources import Resources
     from flowyml.result import PipelineResult
     from flowyml.retries import RetryConfig
-    from flowyml.steps import Named, Reads
+    from flowyml.steps import Step
     from flowyml.store.cache import CacheStore
     from flowyml.tags import Tags
 

@@ -100,7 +100,7 @@ class Resuming:
             return
         spent = self._finished.attempts.pop(key, 0)
         if spent:
-            self._run.spend(item, spent)
+            self._run.trials.spend(item, spent)
 
     def _load(self, item: int, value: Any, at: int) -> Any:
         try:
@@ -182,7 +182,7 @@ class Resuming:
     def _forgive(self, items: Sequence[int], states: bytes) -> None:
         """An item that has failed for good has all its attempts again when the run is resumed."""
         for item, state in zip(items, states, strict=True):
-            if state in {FAILED, TIMED_OUT} and self._run.attempt(item) > 1:
+            if state in {FAILED, TIMED_OUT} and self._run.trials.current(item) > 1:
                 self._guarded(self._attempt.journal.write, [RETRY, self.keys.key(item), 0])
 
     def _counts(self, item: int, state: int) -> bool:

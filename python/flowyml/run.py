@@ -12,49 +12,39 @@ The run decides what a failure means and what is kept; it does not know where st
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import logging
 import math
-import os
 import pickle
 import time
 import uuid
-from collections.abc import Iterable
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from operator import itemgetter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowyml import seeding
 from flowyml._circuits import Circuits
 from flowyml._core import Scheduler
-from flowyml._endings import ends_when_asked
 from flowyml._frames import cut_own_frames
 from flowyml._interrupts import Interrupts
+from flowyml._keeping import keep_mask
 from flowyml._pipelines import AnyPipeline, may_be_returned
-from flowyml._record import error_line
-from flowyml._words import counted, cut, nearest
+from flowyml.calls import Calls
 from flowyml.conditions import Skipped
 from flowyml.dynamic_steps import Returned
-from flowyml.errors import ExecutorError, RunInterrupted, StepTimeoutError, ValueLoadError
+from flowyml.errors import StepTimeoutError, ValueLoadError
 from flowyml.events import Events
 from flowyml.expansion import Expansion
-from flowyml.fallbacks import Fallback
 from flowyml.grafting import Grafting
 from flowyml.resources import budget
 from flowyml.result import PipelineResult
-from flowyml.state import FAILED, SKIPPED, STATES, SUCCESS, TIMED_OUT
-from flowyml.store.values import MISSING, Values, split_outputs
+from flowyml.state import FAILED, SKIPPED, SUCCESS, TIMED_OUT
+from flowyml.store.values import MISSING, Values
 from flowyml.task_runs import TaskRuns
-from flowyml.templates import there
 from flowyml.timeouts import Expired, Limits
+from flowyml.trials import Trials
 
 if TYPE_CHECKING:
-    import random
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Literal, Protocol
 
     from flowyml._core import Batch
@@ -65,7 +55,6 @@ if TYPE_CHECKING:
     from flowyml.plan import Plan
     from flowyml.recall import Recall
     from flowyml.resources import Capacity
-    from flowyml.templates import Template
 
     class Reported(Protocol):
         """What an executor reports of a batch; see `executors/_inline.py`."""
@@ -74,15 +63,7 @@ if TYPE_CHECKING:
         ends: list[float]
         failures: list[tuple[int, int, BaseException]]
 
-    class Executes(Protocol):
-        """What a run needs of an executor."""
 
-        def execute(self, run: Run) -> None:
-            """Run all steps."""
-
-
-_log = logging.getLogger("flowyml")
-_SHOWN_FAILURES = 3
 # How late hooks may hear of what happens in other threads.
 _TOLD_AFTER = 0.01
 
@@ -101,6 +82,8 @@ class Run:
     Attributes:
         tables: For each mapped step its items; see `expansion.py`.
         refused: Mapped steps that failed without items, with the reason.
+        trials: How often items were tried; see `trials.py`.
+        calls: How steps are called in this process; see `calls.py`.
         call: Calls the step of an item in this process and returns its value.
         claim: Takes up to `limit` ready items for a worker, as `Scheduler.claim` does.
         fallen: What the steps raised in whose place their fallback is called, by item.
@@ -131,7 +114,7 @@ class Run:
         capacity: Capacity | None = None,
     ) -> None:
         """Prepare the run; nothing starts."""
-        mask = _keep_mask(plan, keep)
+        mask = keep_mask(plan, keep)
         self.plan = plan
         self.fail_fast = fail_fast
         self.run_id = run_id or uuid.uuid4().hex[:12]
@@ -139,8 +122,6 @@ class Run:
         self.layout = plan.layout.of_run(grows=plan.is_dynamic)
         self.values = Values(self.layout)
         self.failures: dict[int, BaseException] = {}
-        self.fallen: dict[int, BaseException] = {}
-        self._attempts: dict[int, int] = {}
         self.interrupts = Interrupts()
         self.interrupted = False
         self.dry = False
@@ -151,10 +132,12 @@ class Run:
         limits = self.limits_of(plan.forms, found, special=bool(plan.special))
         plan.refuse(found)
         self.scheduler = Scheduler(plan.graph, order=order, keep=mask, **limits)
+        self.node_of = self.layout.node_of()
+        self.trials = Trials(plan, self.layout, self.node_of, self.scheduler, seed)
+        self.fallen: dict[int, BaseException] = self.trials.fallen
         self.tasks: TaskRuns = TaskRuns(plan, self.layout, self.scheduler, self.failures)
         self.values.tasks = self.tasks.values
         self.claim: Callable[..., Batch | None] = self._claiming(self.scheduler.claim)
-        self._fallbacks: dict[int, Template] = {}
         options = [form.options for form in plan.special.values()]
         self.has_fallbacks = plan.is_dynamic or any(each.fallback for each in options)
         self.circuits = self._new_circuits() if any(each.circuit_breaker for each in options) else None
@@ -165,14 +148,16 @@ class Run:
         self.prompt = False
         self.checkpoint_dir = ""
         self.encodes = False
-        self.node_of = self.layout.node_of()
         self.expansion = Expansion(plan, self.layout, self.values, self.scheduler, self.node_of, tasks=self.tasks)
         self.tables: dict[int, Sequence[Any]] = self.expansion.tables
         self.refused: dict[int, BaseException] = self.expansion.refused
         self.grafting = Grafting(self)
         if self.layout.waiting:
             self.expansion.go_on()
-        self.call = self._caller()
+        self.calls = Calls(
+            plan, self.layout, self.node_of, self.values, tables=self.tables, fallen=self.fallen, seed=seed
+        )
+        self.call: Callable[[int], Any] = self.calls.caller(fallbacks=self.has_fallbacks)
         self.started_at = datetime.now(UTC)
         self.started = time.monotonic()
         self.ended = self.started
@@ -288,7 +273,7 @@ class Run:
                     self.circuits.skipped(item)
                 continue
             outcome, reason = self._failure(item, error, report.ends[offset])
-            delay = self._delay(item, reason)
+            delay = self.trials.delay(item, reason)
             if delay is None:
                 outcomes[offset] = outcome
                 cut_own_frames(reason)
@@ -298,7 +283,7 @@ class Run:
             self._complete_part(batch, position, report, outcomes, slice(first, offset))
             now = report.ends[offset]
             if self.recall is not None:
-                self.recall.retried(item, self._attempts.get(item, 0))
+                self.recall.retried(item, self.trials.failed(item))
             self.scheduler.retry(batch, position + offset, now + delay, now)
             first = offset + 1
         self._complete_part(batch, position, report, outcomes, slice(first, len(outcomes)))
@@ -328,46 +313,6 @@ class Run:
             self.circuits.record(item, reason, now)
         return outcome, reason
 
-    def _delay(self, item: int, error: BaseException) -> float | None:
-        """Return the seconds until an item is started again, or its fallback; `None` if it has failed for good."""
-        options = self.plan.forms[self.node_of[item]].options
-        retry, attempts = options.retry, 0
-        if item in self.fallen:
-            _note_fallback(error, self.fallen[item])
-            return None
-        if retry is not None:
-            attempts = self._attempts[item] = self._attempts.get(item, 0) + 1
-        if self.scheduler.cancelled:
-            return None
-        if retry is not None and retry.wants(error, attempts):
-            return retry.delay(attempts, self._jitter(item, attempts))
-        if options.falls_back_on(error):
-            self.fallen[item] = error
-            return 0.0
-        return None
-
-    def _jitter(self, item: int, attempt: int) -> random.Random | None:
-        """Return what spreads the delay after an attempt; `None` where nobody wants it reproducible."""
-        if self.seed is None:
-            return None
-        import random
-
-        return random.Random(seeding.derived(self.seed, self.item_name(item), attempt))  # noqa: S311
-
-    def seed_of(self, item: int) -> int | None:
-        """Return the seed of an item under `run(seed=)`."""
-        return None if self.seed is None else seeding.derived(self.seed, self.item_name(item))
-
-    def attempt(self, item: int) -> int:
-        """Return which attempt of an item is running, or would be the next: 1 is the first."""
-        failed = self._attempts.get(item, 0)
-        return max(1, failed) if item in self.fallen else failed + 1
-
-    def attempts_made(self, item: int) -> int:
-        """Return how often an item that has ended was started, its fallback not counted."""
-        failed = self._attempts.get(item, 0)
-        return max(1, failed) if item in self.failures or item in self.fallen else failed + 1
-
     @cached_property
     def limits(self) -> Limits | None:
         """The time limits of the steps; `None` where no step has one."""
@@ -376,12 +321,6 @@ class Run:
         forms = self.plan.forms
         options = (form.options for form in set(forms))
         return Limits(options, lambda item: forms[self.node_of[item]].options, self.default_timeout)
-
-    def spend(self, item: int, attempts: int) -> None:
-        """Count attempts that an item has made in an earlier run, which this one continues."""
-        retry = self.plan.forms[self.node_of[item]].options.retry
-        if retry is not None:
-            self._attempts[item] = attempts
 
     def cancel(self) -> None:
         """Start nothing new: what is not running is cancelled."""
@@ -410,60 +349,6 @@ class Run:
         result = self.result()
         self.failures = {}
         return result
-
-    def _caller(self) -> Callable[[int], Any]:
-        """Build the function that calls an item's step, with all that it needs at hand."""
-        call = self._plain_caller()
-        if self.has_fallbacks:
-            call = self._falling_back(call)
-        return call if self.seed is None else self._seeding(call)
-
-    def _plain_caller(self) -> Callable[[int], Any]:
-        templates, rows, node_of = self.plan.templates, self.plan.rows, self.node_of
-        general, tables, firsts = self._call_general, self.tables, self.layout.firsts
-
-        def call(item: int) -> Any:
-            template = templates[item]
-            return template.function(*rows[item]) if template.direct else general(template, item, item)  # type: ignore[union-attr,arg-type]
-
-        def call_mapped(item: int) -> Any:
-            node = node_of[item]
-            template = templates[node]
-            if template.single:  # type: ignore[union-attr]
-                return template.function(tables[node][item - firsts[node]])  # type: ignore[union-attr]
-            return general(template, node, item)  # type: ignore[arg-type]
-
-        return call if self.layout.is_plain else call_mapped
-
-    def _falling_back(self, call: Callable[[int], Any]) -> Callable[[int], Any]:
-        def called(item: int) -> Any:
-            return (
-                self._call_general(self.template_of(item), self.node_of[item], item) if item in fallen else call(item)
-            )
-
-        fallen = self.fallen
-        return called
-
-    def _seeding(self, call: Callable[[int], Any]) -> Callable[[int], Any]:
-        def seeded(item: int) -> Any:
-            seeding.begin(self.seed_of(item) or 0)
-            return call(item)
-
-        return seeded
-
-    def template_of(self, item: int) -> Template:
-        """Return how the step of an item is called: as ever, or with its fallback."""
-        node = self.node_of[item]
-        return self.fallback_of(node) if item in self.fallen else self.plan.templates[node]  # type: ignore[return-value]
-
-    def fallback_of(self, node: int) -> Template:
-        """Return how the fallback of a step is called."""
-        template: Any = self.plan.templates[node]
-        if id(template) not in self._fallbacks:
-            options: Any = self.plan.forms[node].options
-            function = Fallback(options.fallback, self.plan.function_of(node))
-            self._fallbacks[id(template)] = replace(template, function=function)
-        return self._fallbacks[id(template)]
 
     def limits_of(
         self, forms: Sequence[Form], problems: list[tuple[int, str]], *, special: bool, first: int = 0
@@ -509,74 +394,6 @@ class Run:
         self.claim = circuits.claiming(self.claim)
         return circuits
 
-    def arguments(self, item: int, read: Callable[[Any], Any] | None = None) -> list[Any]:
-        """Return the arguments of an item's step in call order; `read` gives the value of a reference."""
-        plan, node = self.plan, self.node_of[item]
-        template: Any = plan.templates[node]
-        value = None if template.over is None else self.tables[node][item - self.layout.firsts[node]]
-        return template.assemble(plan.rows[node], value, plan.references.get(node, ()), read or self.values.argument)  # type: ignore[no-any-return]
-
-    def _call_general(self, template: Template, node: int, item: int) -> Any:
-        value = None
-        if template.over is not None:
-            value = self.tables[node][item - self.layout.firsts[node]]
-            if template.kept:
-                return template.function(there(self.values.argument(value)))
-        references = self.plan.references.get(node, ())
-        arguments = template.assemble(self.plan.rows[node], value, references, self.values.argument)
-        returned = template.call(arguments)
-        return split_outputs(returned, template.outputs, self.plan.names[node]) if template.outputs else returned
-
-
-def execute(run: Run, executor: Executes, *, quiet: bool = False) -> PipelineResult:
-    """Run everything on an executor, and log what failed unless `quiet`.
-
-    Raises:
-        RunInterrupted: After Ctrl-C, with the partial result.
-    """
-    result: PipelineResult | None = None
-    try:
-        with run.interrupts, ends_when_asked(run.interrupts.request), _seeded(run):
-            if run.events is not None:
-                run.events.begin()
-            if run.recall is not None:
-                run.recall.begin()
-            executor.execute(run)
-            result = run.result()
-            if run.events is not None:
-                run.events.end(result)
-    except KeyboardInterrupt as error:
-        raise RunInterrupted(_cut_off(run)) from error
-    except ExecutorError as error:
-        error.result = _cut_off(run)
-        raise
-    finally:
-        if run.recall is not None:
-            run.recall.close(result)
-        if result is not None and run.checkpoint_dir:
-            _forget_states(run.checkpoint_dir, result)
-    if not result.success and not quiet:
-        _log_failures(run)
-    if run.fallen:
-        _log_fallbacks(run)
-    return result
-
-
-def _forget_states(checkpoint_dir: str, result: PipelineResult) -> None:
-    """Remove what steps that have ended well had put aside; without such files that is one question."""
-    if os.path.isdir(f"{checkpoint_dir}/steps"):  # noqa: PTH112  each run asks; a Path would cost more than the question
-        from flowyml.store.step_states import remove_ended
-
-        remove_ended(Path(checkpoint_dir), result.pipeline_name, result.has_ended_well)
-
-
-def _cut_off(run: Run) -> PipelineResult:
-    """Return what came of a run that did not come to its end, and tell hooks that it is over."""
-    result = run.partial_result()
-    if run.events is not None:
-        run.events.break_off(result)
-    return result
-
 
 def _decode(plan: Plan, layout: Layout, raw: bytes, item: int) -> Any:
     """Load the value of an item.
@@ -589,96 +406,3 @@ def _decode(plan: Plan, layout: Layout, raw: bytes, item: int) -> Any:
     except (Exception, SystemExit, GeneratorExit) as error:
         producer = f"step {plan.item_name(*layout.place_of(item))!r}"
         raise ValueLoadError(producer, f"{type(error).__name__}: {error}") from error
-
-
-def _seeded(run: Run) -> contextlib.AbstractContextManager[None]:
-    return contextlib.nullcontext() if run.seed is None else seeding.kept()
-
-
-def _log_failures(run: Run) -> None:
-    failures, scheduler = _unforgiven(run), run.scheduler
-    told = [f"  {run.plan.names[node]} (failed): {error_line(error)}" for node, error in sorted(run.refused.items())]
-    told += [
-        f"  {run.item_name(item)} ({STATES[scheduler.state(item)]}): {error_line(failures[item])}"
-        for item in sorted(failures)[:_SHOWN_FAILURES]
-    ]
-    first = list(map(cut, told[:_SHOWN_FAILURES]))
-    more = len(failures) + len(run.refused) - len(first)
-    _log.error(
-        "pipeline %r: %s failed, result.success is False\n%s%s",
-        run.plan.name,
-        _how_many(run),
-        "\n".join(first),
-        f"\n  ... and {more:,} more: see result.failed" if more > 0 else "",
-    )
-
-
-def _log_fallbacks(run: Run) -> None:
-    """Say, once a run, that there are values that steps have not made themselves."""
-    fallen = sorted(item for item in run.fallen if run.scheduler.state(item) == SUCCESS)
-    if fallen:
-        first = [cut(f"  {run.item_name(item)}: {error_line(run.fallen[item])}") for item in fallen[:_SHOWN_FAILURES]]
-        more = [f"  ... and {len(fallen) - len(first):,} more"] if len(fallen) > len(first) else []
-        many = "1 value comes from a fallback" if len(fallen) == 1 else f"{len(fallen):,} values come from fallbacks"
-        _log.warning("pipeline %r: %s\n%s", run.plan.name, many, "\n".join(first + more))
-
-
-def _unforgiven(run: Run) -> dict[int, BaseException]:
-    """Return the failures without those of map tasks that are a success all the same."""
-    forgiven = run.tasks.forgiven(run.scheduler.states()) if run.tasks.terms else ()
-    found = {item: error for item, error in run.failures.items() if run.node_of[item] not in forgiven}
-    return (
-        found if found or run.refused else run.failures
-    )  # nothing else: what was forgiven has cost items that were made of it
-
-
-def _how_many(run: Run) -> str:
-    """Return how many steps failed, and how many items of mapped ones."""
-    nodes = [run.node_of[item] for item in _unforgiven(run)]
-    mapped = [node for node in nodes if run.layout.is_mapped(node)]
-    steps = len(nodes) - len(mapped) + len(run.refused)
-    parts = [counted(steps, "step")] if steps or not mapped else []
-    if mapped:
-        parts.append(f"{counted(len(mapped), 'item')} of {counted(len(set(mapped)), 'mapped step')}")
-    return " and ".join(parts)
-
-
-def _note_fallback(error: BaseException, first: BaseException) -> None:
-    """Say in the exception of a fallback what it stood in for; it may be the same one again."""
-    if error is not first:
-        error.add_note(f"raised by the fallback, which stood in for: {error_line(first)}")
-
-
-def _keep_mask(plan: Plan, keep: str | Sequence[str]) -> bytes | None:
-    """Return one byte for each step, 1 where its value stays; `None` where all stay.
-
-    Raises:
-        TypeError: If it is neither a word nor names.
-        ValueError: For a word other than "all" and "leaves", or a name that no step or asset has.
-    """
-    if isinstance(keep, str):
-        if keep == "all":
-            return None
-        if keep == "leaves":
-            return bytes(_unread(plan))
-        raise ValueError(f'keep must be "all", "leaves" or a list of names, got {keep!r}')
-    if not isinstance(keep, Iterable):
-        raise TypeError(f'keep must be "all", "leaves" or a list of names, got {type(keep).__name__} {keep!r:.60}')
-    mask = _unread(plan)
-    for name in keep:
-        if not isinstance(name, str):
-            raise TypeError(f"keep takes names of steps or assets, got {type(name).__name__} {name!r:.60}")
-        found = plan.assets.find(name)
-        node = found[0] if found else plan.numbers.get(name)
-        if node is None:
-            raise ValueError(f"keep names {name!r}, which is no step or asset{nearest(name, plan.names)}")
-        mask[node] = 1
-    return bytes(mask)
-
-
-def _unread(plan: Plan) -> bytearray:
-    """Return a mask of the steps whose value no other reads; one that others only wait for is among them."""
-    mask = bytearray(b"\1") * len(plan.names)
-    for node in plan.read_nodes():
-        mask[node] = 0
-    return mask

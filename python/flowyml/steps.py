@@ -1,7 +1,7 @@
 """Steps: plain functions with a name, declared inputs and declared outputs.
 
-A `Step` is a description. It holds the function and what the decorator said about it; it knows nothing of pipelines,
-graphs or workers. Calling a step calls the function, so steps are tested like functions.
+A `Step` is a description. It holds the function and what the decorator (`step_decorator.py`) said about it; it knows
+nothing of pipelines, graphs or workers. Calling a step calls the function, so steps are tested like functions.
 """
 
 from __future__ import annotations
@@ -9,21 +9,17 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
 
-from flowyml import registry
-from flowyml._frames import own_frames_hidden
-from flowyml._words import unknown_keywords
 from flowyml.breakers import bare
 from flowyml.conditions import MARK
+from flowyml.declarations import checked_inputs, checked_outputs, checked_text
 from flowyml.fallbacks import MARK as FALLBACK
-from flowyml.handles import asset_of, only_asset, step_of
-from flowyml.options import NO_OPTIONS, OPTION_NAMES, Options
+from flowyml.handles import only_asset
+from flowyml.options import NO_OPTIONS, Options
 from flowyml.resources import in_units
 from flowyml.signatures import Signature
-from flowyml.tags import checked_group, warn_group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -31,25 +27,17 @@ if TYPE_CHECKING:
 
     from flowyml.breakers import CircuitBreaker
     from flowyml.conditions import Guard
+    from flowyml.declarations import Inputs, Reads
     from flowyml.resources import Resources
     from flowyml.retries import RetryConfig
     from flowyml.tags import Tags
     from flowyml.tasks import Terms
-
-_KEYWORDS = ("name", "inputs", "outputs", *OPTION_NAMES, "execution_group", "pipeline", "register")
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
 S = TypeVar("S")
 R_co = TypeVar("R_co", covariant=True)
-
-Inputs: TypeAlias = "str | Sequence[str] | Mapping[str, str | Sequence[str]]"
-"""Declared inputs: one asset, several, or the assets of each parameter."""
-Named: TypeAlias = "str | Step[..., Any]"
-"""A name, or a step that stands for its own."""
-Reads: TypeAlias = "Named | Sequence[Named] | Mapping[str, Named | Sequence[Named]]"
-"""What `inputs=` takes."""
 
 
 class Step(Generic[P, R_co]):
@@ -86,6 +74,7 @@ class Step(Generic[P, R_co]):
     Raises:
         TypeError: If `func` cannot be a step, or an argument is not what it should be.
 
+    >>> from flowyml import step
     >>> @step
     ... def double(x: int) -> int:
     ...     return 2 * x
@@ -342,121 +331,6 @@ def _modules_by_value() -> set[str]:
     return cloudpickle.list_registry_pickle_by_value() if cloudpickle else set()
 
 
-@overload
-def step(func: Callable[P, R], /) -> Step[P, R]: ...
-@overload
-def step(
-    *,
-    name: str | None = None,
-    inputs: Reads | None = None,
-    outputs: str | Sequence[str] | None = None,
-    retry: int | RetryConfig | None = None,
-    condition: Callable[..., Any] | None = None,
-    skip_if: Callable[..., Any] | None = None,
-    run_if: Literal["all", "any"] = "all",
-    timeout: float | timedelta | None = None,
-    fallback: Callable[..., Any] | None = None,
-    fallback_on: Iterable[type[BaseException]] | type[BaseException] | None = None,
-    on_failure: Callable[..., Any] | None = None,
-    circuit_breaker: CircuitBreaker | None = None,
-    tags: Tags | None = None,
-    resources: Resources | None = None,
-    execution_group: str | None = None,
-    pipeline: str | None = None,
-    register: bool = True,
-    cache: bool | str | Callable[..., str] | None = None,
-    cache_ttl: float | timedelta | None = None,
-) -> Callable[[Callable[P, R]], Step[P, R]]: ...
-def step(
-    func: Callable[..., Any] | None = None,
-    /,
-    *,
-    name: str | None = None,
-    inputs: Reads | None = None,
-    outputs: str | Sequence[str] | None = None,
-    retry: int | RetryConfig | None = None,
-    condition: Callable[..., Any] | None = None,
-    skip_if: Callable[..., Any] | None = None,
-    run_if: Literal["all", "any"] = "all",
-    timeout: float | timedelta | None = None,
-    fallback: Callable[..., Any] | None = None,
-    fallback_on: Iterable[type[BaseException]] | type[BaseException] | None = None,
-    on_failure: Callable[..., Any] | None = None,
-    circuit_breaker: CircuitBreaker | None = None,
-    tags: Tags | None = None,
-    resources: Resources | None = None,
-    execution_group: str | None = None,
-    pipeline: str | None = None,
-    register: bool = True,
-    cache: bool | str | Callable[..., str] | None = None,
-    cache_ttl: float | timedelta | None = None,
-    **unknown: object,
-) -> Any:
-    """Make a step of a function: `@step` or `@step(name=, inputs=, outputs=, retry=, condition=, ...)`.
-
-    Args:
-        func: The function, where the decorator is used bare.
-        name: See `Step`, as for the others.
-        inputs: Assets that the step reads.
-        outputs: Assets that the step produces.
-        retry: Further attempts after a failure.
-        condition: What must hold for it to run.
-        skip_if: What must not hold for it to run.
-        run_if: Which of its dependencies it needs.
-        timeout: How many seconds it may take.
-        fallback: What stands in for it when it has failed for good.
-        fallback_on: For which exceptions.
-        on_failure: What is told of its failure.
-        circuit_breaker: What refuses it while it keeps failing.
-        tags: Words that it can be chosen by.
-        resources: What it takes of an executor's resources.
-        execution_group: The name of a group for `Pipeline.step_groups`. Where steps run is the executor's decision,
-            which a warning says.
-        pipeline: The pipeline that finds the step with `Pipeline(auto_discover=True)`; by default all do.
-        register: Whether such pipelines find it at all.
-        cache: Whether its value is stored, and what its key is made of.
-        cache_ttl: How many seconds a stored value may be used.
-        **unknown: Nothing else is known; a misspelled keyword gets an error with the nearest one.
-
-    Returns:
-        A `Step`, or a decorator that makes one.
-
-    Raises:
-        TypeError: For an unknown keyword, or something that cannot be a step.
-
-    >>> @step(inputs=["raw"], outputs=["clean"])
-    ... def strip(text: str) -> str:
-    ...     return text.strip()
-    >>> strip(" a "), strip.outputs
-    ('a', ('clean',))
-    """
-
-    def decorate(func: Callable[..., Any]) -> Step[..., Any]:
-        options: dict[str, Any] = {"retry": retry, "condition": condition, "skip_if": skip_if, "run_if": run_if}
-        options |= {"fallback": fallback, "fallback_on": fallback_on, "on_failure": on_failure}
-        options |= {"circuit_breaker": circuit_breaker, "timeout": timeout, "tags": tags}
-        options |= {"cache": cache, "cache_ttl": cache_ttl, "resources": resources}
-        with own_frames_hidden:
-            made = Step(func, name=name, inputs=inputs, outputs=outputs, **options)
-            if execution_group is not None:
-                made.options = replace(made.options, execution_group=checked_group(execution_group, made.name))
-            if register:
-                registry.register(made, pipeline)
-            return made
-
-    with own_frames_hidden:
-        if unknown:
-            raise TypeError(unknown_keywords("step()", unknown, _KEYWORDS))
-        if isinstance(func, str):
-            raise TypeError(f"@step takes a function, not {func!r}; use @step(name={func!r})")
-
-        if execution_group is not None:
-            warn_group(stacklevel=2)
-        if pipeline is not None:
-            checked_text("step(pipeline=)", pipeline)
-        return decorate if func is None else decorate(func)
-
-
 def as_step(candidate: object) -> Step[..., Any]:
     """Return a step as it is, and anything else callable as a new step.
 
@@ -496,88 +370,3 @@ def default_name(func: Any) -> str:
     if not isinstance(name, str):
         return ""
     return "lambda" if name == "<lambda>" else name
-
-
-def checked_text(what: str, text: Any) -> str:
-    """Return a name as a plain string.
-
-    Raises:
-        TypeError: If it is no string.
-        ValueError: If it is empty.
-    """
-    if not isinstance(text, str):
-        raise TypeError(f"{what} must be a string, got {type(text).__name__} {text!r:.60}")
-    if not text:
-        raise ValueError(f"{what} must not be empty")
-    return str(text)
-
-
-def checked_inputs(inputs: Any, step: str) -> Any:
-    """Return declared inputs in a form that later changes of the caller's object do not reach.
-
-    Raises:
-        TypeError: If they are neither a name, names, nor a mapping of parameters to names.
-    """
-    if inputs is None:
-        return None
-    if not isinstance(inputs, Mapping):
-        return checked_names("inputs", inputs, step, asset_of)
-    for parameter in inputs:
-        if not isinstance(parameter, str):
-            raise TypeError(f"inputs of step {step!r} must have parameter names as keys, got {parameter!r:.60}")
-    return {
-        parameter: wanted if type(wanted) is str else _checked_wanted(f"inputs[{parameter!r}]", wanted, step)
-        for parameter, wanted in inputs.items()
-    }
-
-
-def _checked_wanted(what: str, wanted: Any, step: str) -> str | tuple[str, ...]:
-    named = asset_of(wanted)
-    return named if isinstance(named, str) else checked_names(what, wanted, step, asset_of)
-
-
-def checked_outputs(outputs: Any, step: str) -> tuple[str, ...]:
-    """Return declared outputs as a tuple of distinct names.
-
-    Raises:
-        TypeError: If they are not names.
-        ValueError: If a name stands there twice.
-    """
-    if outputs is None:
-        return ()
-    names = checked_names("outputs", outputs, step)
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"step {step!r} declares an output twice: {', '.join(map(repr, twice))}")
-    return names
-
-
-def checked_after(after: Any, step: str) -> tuple[str, ...]:
-    """Return the names of the steps that one waits for.
-
-    Raises:
-        TypeError: If they are no names.
-    """
-    return () if after is None else checked_names("after", after, step, step_of)
-
-
-def checked_names(
-    what: str, names: Any, step: str, stands_for: Callable[[Any], Any] = lambda name: name
-) -> tuple[str, ...]:
-    """Return one name or several as a tuple; `stands_for` says which name a step or a handle stands for.
-
-    Raises:
-        TypeError: If they are no strings, or in no order.
-        ValueError: If one is empty.
-    """
-    if isinstance(names, str) or isinstance(stands_for(names), str):
-        names = (names,)
-    if isinstance(names, (bytes, Mapping, set, frozenset)) or not hasattr(type(names), "__iter__"):
-        raise TypeError(f"{what} of step {step!r} must be a name or a list of names, got {names!r:.60}")
-    found: tuple[str, ...] = tuple(map(stands_for, names))
-    for name in found:
-        if not isinstance(name, str):
-            raise TypeError(f"{what} of step {step!r} must be names, got {type(name).__name__} {name!r:.60}")
-        if not name:
-            raise ValueError(f"{what} of step {step!r} must not be empty names")
-    return found

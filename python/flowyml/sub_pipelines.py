@@ -15,17 +15,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from flowyml.declarations import checked_after, checked_inputs, checked_names, checked_text
 from flowyml.namespaces import Namespace
-from flowyml.steps import checked_after, checked_inputs, checked_names, checked_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Protocol
 
     from flowyml.contexts import Context
+    from flowyml.declarations import Named
     from flowyml.forms import Columns, Place
     from flowyml.namespaces import Wanted
-    from flowyml.steps import Named
 
     class Holder(Protocol):
         """What of a `Pipeline` becomes part of another."""

@@ -16,8 +16,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from flowyml._dag_views import links_of
 from flowyml._words import nearest
-from flowyml.dag import links_of
 from flowyml.forms import Columns
 from flowyml.handles import step_of
 from flowyml.namespaces import inside

@@ -10,7 +10,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from flowyml._record import error_line
+from flowyml._traceback import error_line
 from flowyml.state import STATES, StepState
 from flowyml.store.encoding import decoded
 from flowyml.store.values import MISSING

@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flowyml.control import Before, Kept, Seen
 from flowyml.errors import StepNotRunError
+from flowyml.seen import Before, Kept, Seen
 from flowyml.store.values import MISSING, Gather, Items, Outputs, Reference
 
 if TYPE_CHECKING:

@@ -21,10 +21,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from flowyml._coroutines import blocking
-from flowyml.control import Before, Decision
+from flowyml.control import Decision
 from flowyml.forms import is_glob
 from flowyml.item_wiring import ItemWiring
 from flowyml.namespaces import Inside, names_of, reached
+from flowyml.seen import Before
 from flowyml.signatures import asks_for_iterator
 from flowyml.store.values import Gather, Items, Output, Present, Reference, Stream
 from flowyml.templates import ASSET, CHOICE, PARAM, SPREAD, VALUE, VIEW, Columns, Template, View
@@ -32,10 +33,10 @@ from flowyml.templates import ASSET, CHOICE, PARAM, SPREAD, VALUE, VIEW, Columns
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from flowyml.declarations import Inputs
     from flowyml.forms import Assets, Form
     from flowyml.namespaces import Names
     from flowyml.scope import Scope
-    from flowyml.steps import Inputs
 
 
 @dataclass(slots=True)

@@ -98,10 +98,10 @@ def describe(run: Run, batch: Batch, position: int) -> StepContext:
         pipeline_name=plan.name,
         step_name=plan.item_name(node, index),
         index=index,
-        attempt=run.attempt(item),
-        params=by_name(plan.function_of(node), template.keywords, run.arguments(item)),
+        attempt=run.trials.current(item),
+        params=by_name(plan.function_of(node), template.keywords, run.calls.arguments(item)),
         worker=batch.worker,
-        seed=run.seed_of(item),
+        seed=run.calls.seed_of(item),
         checkpoint_dir=run.checkpoint_dir,
     )
 

@@ -268,7 +268,7 @@ class LoopRun:
 
     async def _outcome(self, work: _Work) -> tuple[Any, BaseException | None]:
         """Return the value of a step, or what it raised: not every exception may pass through a future."""
-        template = self._coroutine(self._run.template_of(work.item))
+        template = self._coroutine(self._run.calls.template_of(work.item))
         if template is None:
             async with self._threads:
                 self._begin_time(work)
@@ -296,8 +296,8 @@ class LoopRun:
     async def _value(self, template: Template, item: int) -> Any:
         run = self._run
         if run.seed is not None:
-            seeding.begin(run.seed_of(item) or 0)
-        returned = await template.call(run.arguments(item))
+            seeding.begin(run.calls.seed_of(item) or 0)
+        returned = await template.call(run.calls.arguments(item))
         step = run.plan.names[run.node_of[item]]
         return split_outputs(returned, template.outputs, step) if template.outputs else returned
 

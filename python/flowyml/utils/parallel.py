@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from datetime import timedelta
 
-    from flowyml.result import PipelineResult, StepResult
+    from flowyml.result import PipelineResult
+    from flowyml.step_result import StepResult
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -133,7 +133,7 @@ class CallWriter:
         """Go through all that workers may call for a step."""
         yield self._plan.function_of(node)
         if self._plan.forms[node].options.fallback is not None:
-            yield self._run.fallback_of(node).function
+            yield self._run.calls.fallback_of(node).function
 
     def _function(self, template: Template, node: int) -> Any:
         is_fallback = isinstance(template.function, Fallback)
@@ -151,7 +151,7 @@ class CallWriter:
         for falls, part in itertools.groupby(range(length), lambda k: item + k in fallen):
             k, *more = part
             at = node + k if first is None else node
-            called = self._run.fallback_of(at) if falls else template
+            called = self._run.calls.fallback_of(at) if falls else template
             yield Stretch(called, at, None if first is None else first + k, 1 + len(more), position + k)
 
     def _alike(self, batch: Batch) -> Iterator[Stretch]:
@@ -198,7 +198,7 @@ class CallWriter:
         if self._plan.forms[stretch.node].options.retry is None:
             return None
         first = self._run.layout.firsts[stretch.node] + (stretch.first or 0)
-        return [self._run.attempt(item) for item in range(first, first + stretch.length)]
+        return [self._run.trials.current(item) for item in range(first, first + stretch.length)]
 
     def _flat(self, stretch: Stretch) -> list[Any] | None:
         """Return the only arguments of a stretch in one list, if they are numbers and such: the common fan-out."""

@@ -1,0 +1,54 @@
+"""The record of one item that has ended, for those who are told of it while the run goes on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flowyml._record import Record
+from flowyml.state import STATES
+
+if TYPE_CHECKING:
+    from flowyml.run import Run
+
+
+class Ended(NamedTuple):
+    """That an item has ended for good.
+
+    Attributes:
+        item: The item.
+        state: Its state, as the core's number.
+        start: When its last attempt began (monotonic seconds).
+        end: When it ended.
+        worker: Number of the worker.
+    """
+
+    item: int
+    state: int
+    start: float
+    end: float
+    worker: int
+
+
+class Moment(Record):
+    """The record of one item that has ended, while the run goes on.
+
+    Args:
+        run: The run.
+        ended: What is known about the item.
+    """
+
+    def __init__(self, run: Run, ended: Ended) -> None:
+        """Hold what is known about the item alone."""
+        item, state, start, end, worker = ended
+        self.plan, self.layout, self.values, self.failures = run.plan, run.layout, run.values, run.failures
+        self._began, self._began_at = run.started, run.started_at
+        self.fallen, self.refused = run.fallen, run.refused
+        self._state = ((item, state),)
+        self.states, self.attempts = {item: state}, {item: run.trials.made(item, run.failures)}  # type: ignore[assignment]
+        self.workers, self.starts, self.ends = {item: worker}, {item: start}, {item: end}  # type: ignore[assignment]
+        self.empty_states, self.tasks, self.forgiven = {}, {}, {}
+
+    @property
+    def has_value(self) -> Any:
+        """For the item, whether there is a value: `keep=` may let it go while somebody holds this."""
+        return {item: STATES[state].has_value and item not in self.values.dropped for item, state in self._state}
