@@ -68,6 +68,11 @@ class Added:
         self._looked_at = 0
         self._known_steps: dict[int, tuple[object, Step[..., Any]]] = {}
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """How many steps and sub-pipelines there are: what changes when something is added."""
+        return len(self.forms), len(self.namespaces)
+
     def lend(self) -> Columns:
         """Return the columns as they are now; they do not change any more."""
         self._lent = True

@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowyml._words import unknown_keywords
 from flowyml.contexts import Context
 from flowyml.executors.contract import Executor
 from flowyml.forms import is_glob
 from flowyml.handles import asset_of
+from flowyml.step_context import CHECKPOINTS
 from flowyml.steps import Step
 from flowyml.store.cache import CacheStore
 
@@ -46,6 +47,20 @@ _NAMED_EXECUTORS = {
     "process": 'ParallelExecutor(backend="process")',
     "thread": 'ParallelExecutor(backend="thread")',
 }
+
+
+class Journals(NamedTuple):
+    """What a pipeline keeps of its runs.
+
+    Attributes:
+        kept: Whether it keeps a journal of each.
+        folder: Where journals are, and what steps put aside.
+        durable: Whether each write waits for the disk.
+    """
+
+    kept: bool
+    folder: Path
+    durable: bool
 
 
 def warn_out_of_scope(where: str, unknown: Mapping[str, object], known: Sequence[str]) -> None:
@@ -77,17 +92,19 @@ def checked_cache_store(cache_dir: Any, *, enabled: Any) -> CacheStore | None:
     return store if enabled else None
 
 
-def checked_folder(name: str, folder: Any, default: str) -> Path:
-    """Return a folder as a path.
+def checked_journals(enabled: Any, folder: Any, durability: Any) -> Journals:
+    """Return what a pipeline keeps of its runs.
 
     Raises:
-        TypeError: If it is none.
+        TypeError: If `enable_checkpointing` is no truth, or `checkpoint_dir` no folder.
+        ValueError: If `durability` is neither "batch" nor "always".
     """
-    if folder is None:
-        return Path(default)
-    if not isinstance(folder, (str, PathLike)):
-        raise TypeError(f"{name} must be a folder, got {type(folder).__name__} {folder!r:.60}")
-    return Path(folder)
+    checked_flag("enable_checkpointing", enabled)
+    if folder is not None and not isinstance(folder, (str, PathLike)):
+        raise TypeError(f"checkpoint_dir must be a folder, got {type(folder).__name__} {folder!r:.60}")
+    if durability not in {"batch", "always"}:
+        raise ValueError(f'durability must be "batch" or "always", got {durability!r:.60}')
+    return Journals(enabled, Path(CHECKPOINTS if folder is None else folder), durability == "always")
 
 
 def absolute(folder: Path) -> str:
@@ -95,17 +112,6 @@ def absolute(folder: Path) -> str:
     with suppress(OSError):
         return str(folder.absolute())
     return str(folder)
-
-
-def checked_durability(durability: Any) -> bool:
-    """Return whether each write of a journal waits for the disk.
-
-    Raises:
-        ValueError: If it is neither "batch" nor "always".
-    """
-    if durability not in {"batch", "always"}:
-        raise ValueError(f'durability must be "batch" or "always", got {durability!r:.60}')
-    return bool(durability == "always")
 
 
 def checked_resume(resume: Any, run_id: str | None, *, enabled: bool) -> str | bool | None:
