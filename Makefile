@@ -9,7 +9,7 @@ ARGS ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check --quiet
-RUST := Cargo.toml Cargo.lock $(shell find rust -name '*.rs')
+RUST := Cargo.toml Cargo.lock python/flowyml/_core.pyi $(shell find rust -name '*.rs')
 EXTENSION := $(wildcard python/flowyml/_core*.so python/flowyml/_core*.dylib)
 
 # rustup may have put cargo where a non-login shell does not look.

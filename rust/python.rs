@@ -39,6 +39,16 @@ mod _core {
     use super::graph::Graph;
     #[pymodule_export]
     use super::scheduler::Scheduler;
+    #[pymodule_export]
+    use super::stub;
+}
+
+/// The description of all this, as it was when this was built.
+static STUB: &[u8] = include_bytes!("../python/flowyml/_core.pyi");
+
+#[pyfunction]
+fn stub() -> &'static [u8] {
+    STUB
 }
 
 fn refused(refusal: Refusal) -> PyErr {

@@ -120,6 +120,31 @@ def test_a_list_of_the_runs_inputs(executor: Executor) -> None:
     assert list(pipeline.run(inputs={"files": []}, executor=executor)["sizes"]) == []
 
 
+def test_a_list_of_the_context(executor: Executor) -> None:
+    pipeline = Pipeline("over", {"files": ["a", "bc"], "n": 3}).map(len, over="files", name="sizes")
+    pipeline.map(pair, over=["files", "sizes"], name="both")
+    assert list(pipeline.run(executor=executor)["both"]) == [("a", 1), ("bc", 2)]
+    assert list(pipeline.run(context={"files": ["abc"]}, executor=executor)["sizes"]) == [3]
+    assert list(pipeline.run({"files": []}, executor=executor)["sizes"]) == []
+    assert "an item of context, 'files', one of 2" in str(pipeline.explain("sizes"))
+
+
+def test_a_list_of_the_context_that_is_none() -> None:
+    with pytest.raises(
+        PipelineValidationError, match=r"runs over 'files', which must be a list of items, and is int 3"
+    ):
+        Pipeline("over", {"files": 3}).map(len, over="files").build()
+
+
+def test_a_list_of_a_sub_pipelines_context_goes_before_what_is_around_it() -> None:
+    inner = Pipeline("inner", {"files": ["a", "bc"]}).map(len, over="files", name="sizes")
+    outer = Pipeline("outer", {"files": []}).add_sub_pipeline(inner).add_step(numbers, outputs=["files"])
+    assert list(outer.run()["inner.sizes"]) == [1, 2]
+    assert list(outer.run(context={"files": ["abc"]})["inner.sizes"]) == [3]
+    given = Pipeline("outer", {"names": ["abcd"]}).add_sub_pipeline(inner, {"files": "names"})
+    assert list(given.run()["inner.sizes"]) == [4]
+
+
 def test_the_parameter_of_the_assets_name_takes_the_items(executor: Executor) -> None:
     def tell(scale: int, numbers: int) -> int:
         return scale * numbers

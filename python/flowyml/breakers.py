@@ -18,6 +18,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from flowyml._frames import leaves_no_frames, own_frames_hidden
 from flowyml.errors import CircuitOpenError
 from flowyml.retries import as_classes, is_one_of
 
@@ -65,6 +66,7 @@ class CircuitBreaker:
     'open'
     """
 
+    @leaves_no_frames
     def __init__(
         self,
         failure_threshold: int = 5,
@@ -93,6 +95,7 @@ class CircuitBreaker:
         self.name = name
         self._own = Circuit(self, name or "circuit breaker")
 
+    @leaves_no_frames
     def call(self, func: Callable[..., R], /, *args: Any, **kwargs: Any) -> R:
         """Call a function unless the circuit is open; a coroutine function is awaited by the caller.
 
@@ -101,6 +104,7 @@ class CircuitBreaker:
         """
         return cast("R", self._guarded(func, _name_of(func))(*args, **kwargs))
 
+    @leaves_no_frames
     def __call__(self, func: F) -> F:
         """Guard a function; see the class.
 
@@ -144,11 +148,11 @@ class CircuitBreaker:
 
     def _guarded(self, func: Callable[..., Any], name: str) -> Callable[..., Any]:
         def guarded(*args: Any, **kwargs: Any) -> Any:
-            with _Call(self._own, name):
+            with own_frames_hidden, _Call(self._own, name):
                 return func(*args, **kwargs)
 
         async def guarded_coroutine(*args: Any, **kwargs: Any) -> Any:
-            with _Call(self._own, name):
+            with own_frames_hidden, _Call(self._own, name):
                 return await func(*args, **kwargs)
 
         return guarded_coroutine if inspect.iscoroutinefunction(func) else guarded

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flowyml._coroutines import blocking, coroutine_function
+from flowyml._frames import leaves_no_frames
 from flowyml.signatures import Signature
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Guard:
     wanted: bool
 
 
+@leaves_no_frames
 def when(predicate: Callable[..., Any]) -> Callable[[F], F]:
     """Run a step only if a predicate holds; else it is skipped, and so is what depends on it.
 
@@ -73,6 +75,7 @@ def when(predicate: Callable[..., Any]) -> Callable[[F], F]:
     return _decorator("when", predicate, wanted=True)
 
 
+@leaves_no_frames
 def unless(predicate: Callable[..., Any]) -> Callable[[F], F]:
     """Run a step only if a predicate does not hold: the opposite of `when`; `skip_if=` says the same.
 
@@ -93,6 +96,7 @@ def unless(predicate: Callable[..., Any]) -> Callable[[F], F]:
 def _decorator(name: str, predicate: Any, *, wanted: bool) -> Callable[[F], F]:
     guard = Guard(checked_predicate(f"@{name}", predicate), wanted)
 
+    @leaves_no_frames
     def decorate(func: Any) -> Any:
         guarded = getattr(type(func), "_with_guard", None)
         if guarded is not None:

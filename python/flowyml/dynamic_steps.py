@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, Unpack, overload
 
+from flowyml._frames import leaves_no_frames
 from flowyml._pipelines import AnyPipeline
 from flowyml.step_decorator import step
 from flowyml.steps import Step
@@ -61,6 +62,7 @@ R = TypeVar("R")
 def dynamic(func: Callable[P, R], /) -> Step[P, R]: ...
 @overload
 def dynamic(**options: Unpack[StepOptions]) -> Callable[[Callable[P, R]], Step[P, R]]: ...
+@leaves_no_frames
 def dynamic(func: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Make a step that may return a pipeline, whose steps then run in its place.
 
@@ -95,7 +97,7 @@ def dynamic(func: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """
     if func is None:
         decorate: Callable[..., Step[..., Any]] = step(**options)
-        return lambda func: _marked(decorate(func))
+        return leaves_no_frames(lambda func: _marked(decorate(func)))
     if isinstance(func, Step):
         return _marked(func.as_added(func.name, func.inputs, func.outputs, func.options))
     return _marked(step(func))

@@ -129,7 +129,9 @@ class Traced:
             return Argument(name, f"an item of {source!r}, which nothing gives yet", (), name in self._wiring.implicit)
         if not isinstance(part, int):
             list_of = f" of {over.named(at)}" if len(over.columns) > 1 else ""
-            what = f"an item of run(inputs=), {source!r}," if isinstance(source, str) else f"the item{list_of},"
+            what = (
+                f"an item of {self._value(source)}, {source!r}," if isinstance(source, str) else f"the item{list_of},"
+            )
             return Argument(name, f"{what} one of {len(part):,}")
         assets = self._assets(part)
         reference = self._reference(part)

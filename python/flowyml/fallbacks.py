@@ -18,6 +18,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from flowyml._coroutines import blocking, coroutine_function
+from flowyml._frames import leaves_no_frames
 from flowyml._words import listed
 from flowyml.conditions import Guarded
 from flowyml.retries import as_classes
@@ -193,6 +194,7 @@ class OnFailure:
         """Keep the fallback."""
         self._fallback = fallback
 
+    @leaves_no_frames
     def __call__(self, func: F) -> F:
         """Leave the fallback with a function, for the `@step` above; or give it to a step."""
         of_step = getattr(type(func), "_with_options", None)
@@ -208,6 +210,7 @@ class OnFailure:
 def on_failure(action: Callable[..., Any]) -> OnFailure: ...
 @overload
 def on_failure(action: str = "log", **notification: Any) -> Callable[[BaseException, Any], None]: ...
+@leaves_no_frames
 def on_failure(action: Callable[..., Any] | str = "log", **notification: Any) -> Any:
     """Say what happens when a step has failed for good.
 
@@ -243,7 +246,7 @@ def on_failure(action: Callable[..., Any] | str = "log", **notification: Any) ->
             f"on_failure(action={action!r}) sends nothing: notifications are out of scope, the error is logged; "
             "give on_failure= a function that notifies",
             UserWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
     return log_failure
 

@@ -101,7 +101,7 @@ class ItemWiring(Sourcing):
         if not isinstance(wanted, str):
             self.parts.append(wanted)
             return ITEM, which
-        source = self._implicit_list(wanted) if column.implicit else self._source(wanted)
+        source = self._implicit_list(wanted) if column.implicit else self._named_list(wanted)
         if source is None or source[0] == VALUE:
             self.parts.append(self._run_items(wanted, source[1]) if source else None)
             return ITEM, which
@@ -113,6 +113,15 @@ class ItemWiring(Sourcing):
         elif self.joins and not isinstance(reference, (int, Output)):
             self.problems.append('runs over whole lists, which does not go with run_if="any": map item by item')
         return ITEM if isinstance(reference, (int, Output)) else KEPT, which
+
+    def _named_list(self, name: str) -> tuple[int, Any] | None:
+        """Find a list by its name: like a declared input, or else among the values of a context."""
+        if name not in self.scope.context or self._is_pattern(name) or self.assets.find(name) is not None:
+            return self._source(name)
+        source = self._outside(name, declared=False) or self.scope.find(name)
+        if source is not None and source[0] == VALUE:
+            self.used.add(name)
+        return source
 
     def _implicit_list(self, name: str) -> tuple[int, Any] | None:
         """Find a list that nobody named like any parameter: what is missing may come with the run."""

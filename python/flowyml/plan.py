@@ -14,7 +14,7 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING, Any
 
-from flowyml._core import Graph
+from flowyml._extension import Graph
 from flowyml.conditions import Guarded
 from flowyml.connections import Connections
 from flowyml.dynamic_steps import Collected

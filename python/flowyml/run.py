@@ -23,7 +23,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from flowyml._circuits import Circuits
-from flowyml._core import Scheduler
+from flowyml._extension import Scheduler
 from flowyml._frames import cut_own_frames
 from flowyml._interrupts import Interrupts
 from flowyml._keeping import keep_mask

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from flowyml._frames import leaves_no_frames
 from flowyml.declarations import checked_after, checked_inputs, checked_names, checked_text
 from flowyml.namespaces import Namespace
 
@@ -68,6 +69,7 @@ class SubPipeline:
         return Namespace(self.name, steps, None, self.given, self.exports, self.after, context, place)
 
 
+@leaves_no_frames
 def sub_pipeline(
     pipeline: Holder,
     inputs: str | Sequence[str] | Mapping[str, str | Sequence[str]] | None = None,

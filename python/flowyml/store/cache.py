@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from flowyml._frames import leaves_no_frames
 from flowyml.errors import StoreError
 from flowyml.store.encoding import Packed, unpacked
 from flowyml.store.files import LARGE, Files
@@ -66,6 +67,7 @@ class CacheStore:
     (['success', 'cached'], 1, 1)
     """
 
+    @leaves_no_frames
     def __init__(self, cache_dir: str | Path = DEFAULT, *, max_bytes: int | None = 10 * GIB) -> None:
         """Touch nothing yet."""
         self.cache_dir: Path = Path(cache_dir)
@@ -78,6 +80,7 @@ class CacheStore:
 
     # -- for people
 
+    @leaves_no_frames
     def clear(self) -> int:
         """Remove everything; return how many values there were."""
         with self.opened(create=False) as index:
@@ -88,10 +91,12 @@ class CacheStore:
             index.shrink()
             return count
 
+    @leaves_no_frames
     def clear_step(self, name: str) -> int:
         """Remove what a step has stored or used; return how many values."""
         return self.invalidate(step_name=name)
 
+    @leaves_no_frames
     def invalidate(
         self, key: str | None = None, step_name: str | None = None, *, before: str | dt.date | None = None
     ) -> int:
@@ -122,6 +127,7 @@ class CacheStore:
         """Remove what these steps have stored or used, as `invalidate` does."""
         return sum(self.invalidate(step_name=name, before=before) for name in names)
 
+    @leaves_no_frames
     def stats(self) -> dict[str, Any]:
         """Return what is stored, and how often values were found through this object.
 

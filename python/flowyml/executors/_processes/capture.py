@@ -26,7 +26,7 @@ import select
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from flowyml._core import OpenFiles
+from flowyml._extension import OpenFiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -11,7 +11,7 @@ import heapq
 import mmap
 import os
 
-from flowyml._core import ClaimWords
+from flowyml._extension import ClaimWords
 from flowyml.errors import ExecutorError
 from flowyml.executors._processes.descriptors import Descriptor
 

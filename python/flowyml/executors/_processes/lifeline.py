@@ -15,7 +15,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flowyml._core import ClaimWords
+from flowyml._extension import ClaimWords
 from flowyml.executors._processes.guardian import WORKER_CLAIMS, WORKER_SOCKET
 
 if TYPE_CHECKING:

@@ -1,0 +1,42 @@
+"""The Rust extension, checked when it is first needed: it was built from the stub that lies beside this file.
+
+```
+_core.pyi here  ──the same bytes as _core.stub()?──▶ yes: its classes    no: one ImportError that says what to do
+```
+
+The stub describes the whole boundary, so that an extension with the same one fits, and an older or a newer one is found
+before it is called in a way that it does not know. `import flowyml` does not come here. Where the stub is left out, as
+some who pack programs do, nothing is compared.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+_STUB = os.path.join(os.path.dirname(__file__), "_core.pyi")  # noqa: PTH118, PTH120  a worker needs no `pathlib` else
+_REMEDY = "build it again with `make develop` in a checkout, or `pip install --force-reinstall flowyml`"
+
+
+def _unfit(reason: str) -> ImportError:
+    return ImportError(f"flowyml's extension _core {reason}; {_REMEDY}", name="flowyml._core")
+
+
+def _stub_here() -> bytes | None:
+    try:
+        with open(_STUB, "rb") as stub:  # noqa: PTH123
+            return stub.read()
+    except OSError:
+        return None
+
+
+try:
+    from flowyml._core import Batch, ClaimWords, Graph, OpenFiles, Scheduler, stub
+except ImportError as error:
+    python = f"{sys.implementation.name} {sys.version_info.major}.{sys.version_info.minor}"
+    raise _unfit(f"is missing, older than the Python files beside it, or not for {python}: {error}") from error
+
+if _stub_here() not in {None, stub()}:
+    raise _unfit("is older or newer than the Python files beside it")
+
+__all__ = ["Batch", "ClaimWords", "Graph", "OpenFiles", "Scheduler"]
