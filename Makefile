@@ -34,7 +34,7 @@ test: $(VENV)/.built $(VENV)/.has-test $(VENV)/.has-bench ## all tests: the core
 	@.ci/core-is-pure
 	$(RUN) -m pytest $(ARGS)
 
-soak: $(VENV)/.built $(VENV)/.has-test ## drawn runs full of faults, half an hour of them (ARGS="--minutes 5")
+soak: $(VENV)/.built $(VENV)/.has-test ## drawn runs full of faults for half an hour, then hundreds of killed drivers (ARGS="--minutes 5")
 	$(RUN) tests/faults/soak.py $(ARGS)
 
 lint: $(VENV)/.built $(VENV)/.has-lint ## formats, ruff, types, the layers, the stub of the extension, clippy

@@ -131,26 +131,31 @@ class CallKeys:
         run = self._run
         node = run.node_of[item]
         template = self._template(node)
-        found: list[Any] = list(self._of_mapped.get(node) or self._before(node, template))
+        before = self._of_mapped.get(node) if node in run.layout.mapped else self._static.get(id(template))
+        found: list[Any] = list(before or self._before(node, template))
         for position, (kind, which) in enumerate(template.sources):
             if found[position] is None:
-                found[position] = self._content(kind, which, node, item)
+                if kind == ASSET:  # the most common one, and the one where a call for each counts
+                    found[position] = self._refer(run.plan.references[node][which]) or b"-"
+                else:
+                    found[position] = self._content(kind, which, node, item)
         if run.seed is not None:
             found.append(content(run.calls.seed_of(item)))
         return found
 
-    def joined(self, items: Sequence[int]) -> list[bytes]:
-        """Return the contents of the arguments of several items, joined, which have one template.
-
-        Numbers and texts that are the only argument, what most large fan-outs are made of, are taken all at once.
+    def joined(self, item: int) -> bytes:
+        """Return the contents of an item's arguments, joined.
 
         Raises:
             Unhashable: If one has none.
         """
-        found = self._all_at_once(items)
-        return [joined(self.arguments(item)) for item in items] if found is None else found
+        return joined(self.arguments(item))
 
-    def _all_at_once(self, items: Sequence[int]) -> list[bytes] | None:
+    def all_at_once(self, items: Sequence[int]) -> list[bytes] | None:
+        """Return the same of several items that have one template, where numbers and texts are the only argument.
+
+        That is what most large fan-outs are made of; `None` for all others.
+        """
         run, node = self._run, self._run.node_of[items[0]]
         template = self._template(node)
         if run.seed is not None or len(template.sources) != 1:
@@ -188,7 +193,7 @@ class CallKeys:
             part = entry if which is None else entry[which]
             return self._hashed(part, node) if kind == ITEM else self._refer(part) or b"-"
         references = plan.references[node]
-        if kind in {ASSET, SPREAD}:
+        if kind == SPREAD:
             return self._refer(references[which]) or b"-"
         if kind == CHOICE:
             return self._refer(references[which[0]]) or self._param(which[1], node)

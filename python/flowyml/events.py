@@ -83,6 +83,11 @@ class Events:
         """Whether somebody wants to know when a step begins: then steps are not claimed before their time."""
         return bool(self._hooks["on_step_start"])
 
+    @property
+    def tells_of_ends(self) -> bool:
+        """Whether somebody is told that steps have ended."""
+        return bool(self._hooks["on_step_end"])
+
     # -- what happens, from any thread
 
     def claiming(self, claim: Claim) -> Claim:

@@ -51,29 +51,52 @@ class JournalKeys:
         return self.with_contents(items)[0]
 
     def with_contents(self, items: Sequence[int]) -> tuple[list[bytes], list[bytes]]:
-        """Return the keys of such items, and the contents of their arguments."""
-        contents = self._calls.joined(items)
+        """Return the keys of such items, and the contents of their arguments; each may read those before it."""
+        contents = self._calls.all_at_once(items)
+        if contents is None:
+            return self._one_by_one(items)
         run = self._run
-        node = run.node_of[items[0]]
-        head = self._head(node)
-        if run.layout.is_mapped(node):
-            head += _name(run.plan.names[node])
-            keys = [blake2b(head + each, digest_size=SIZE).digest() for each in contents]
-        else:
-            names, node_of = run.plan.names, run.node_of
-            keys = [
-                blake2b(head + _name(names[node_of[item]]) + each, digest_size=SIZE).digest()
-                for item, each in zip(items, contents, strict=True)
-            ]
+        head, name_of = self._head(run.node_of[items[0]]), self._names(items[0])
+        keys = [
+            blake2b(head + name_of(item) + each, digest_size=SIZE).digest()
+            for item, each in zip(items, contents, strict=True)
+        ]
         self._note(items, keys)
         return keys, contents
 
-    def _note(self, items: Sequence[int], keys: list[bytes]) -> None:
-        """Keep keys for those who read these items."""
-        if self._run.layout.item_count > len(self._known):
-            more = self._run.layout.item_count - len(self._known)
+    def _one_by_one(self, items: Sequence[int]) -> tuple[list[bytes], list[bytes]]:
+        self._make_room()
+        head, name_of = self._head(self._run.node_of[items[0]]), self._names(items[0])
+        contents_of, all_keys, known = self._calls.joined, self._keys, self._known
+        keys, contents = [], []
+        for item in items:
+            each = contents_of(item)
+            key = blake2b(head + name_of(item) + each, digest_size=SIZE).digest()
+            all_keys[SIZE * item : SIZE * (item + 1)] = key
+            known[item] = 1
+            keys.append(key)
+            contents.append(each)
+        return keys, contents
+
+    def _names(self, item: int) -> Callable[[int], bytes]:
+        """Return what tells the name of an item's step, for items like this one."""
+        run = self._run
+        if run.layout.is_mapped(run.node_of[item]):
+            name = _name(run.plan.names[run.node_of[item]])
+            return lambda _: name
+        names, node_of = run.plan.names, run.node_of
+        return lambda item: _name(names[node_of[item]])
+
+    def _make_room(self) -> None:
+        """Have a place for the keys of items that have come during the run."""
+        more = self._run.layout.item_count - len(self._known)
+        if more > 0:
             self._known.extend(bytes(more))
             self._keys.extend(bytes(SIZE * more))
+
+    def _note(self, items: Sequence[int], keys: list[bytes]) -> None:
+        """Keep keys for those who read these items."""
+        self._make_room()
         first, last = items[0], items[-1]
         if last - first + 1 == len(items):
             self._keys[SIZE * first : SIZE * (last + 1)] = b"".join(keys)
@@ -126,8 +149,9 @@ class JournalKeys:
     # -- what stands for the values of other steps
 
     def _refer(self, reference: Reference) -> bytes | None:
-        if isinstance(reference, int):
-            return self.key(reference)
+        if type(reference) is int:
+            known = reference < len(self._known) and self._known[reference]
+            return bytes(self._keys[SIZE * reference : SIZE * (reference + 1)]) if known else self.key(reference)
         if isinstance(reference, Output):
             return combined([self.key(reference.item), bytes([reference.part & 0xFF, reference.part >> 8])])
         if isinstance(reference, Items):

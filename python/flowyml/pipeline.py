@@ -77,7 +77,7 @@ class Pipeline(Planning):
         enable_checkpointing: Keep a journal of each run, so that one that was killed or has failed is continued by the
             next `run()`: what is finished is not run again. Off by default.
         checkpoint_dir: Where journals are; ".flowyml/checkpoints" in the working directory by default.
-        durability: "batch": what is finished survives the process at once, and a power cut after 50 ms. "always": each
+        durability: "batch": what is finished survives the process after 20 ms, and a power cut after 50. "always": each
             batch waits for the disk.
 
     Raises:

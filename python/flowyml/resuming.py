@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from flowyml._words import cut
 from flowyml.errors import SerializationError, StoreError
 from flowyml.finished import DONE, END, FORM, RETRY
+from flowyml.held import Held
 from flowyml.journal_keys import JournalKeys
 from flowyml.recall import Found
 from flowyml.resumed import Story
@@ -40,6 +41,7 @@ _log = logging.getLogger("flowyml")
 _TROUBLE = (OSError, StoreError)
 _AT_ONCE = 4096
 _ATOMS = frozenset([type(None), bool, int, float, str])
+_WELL = bytes([SUCCESS])
 
 
 class Resuming:
@@ -61,6 +63,7 @@ class Resuming:
         self._attempts = attempts
         self.keys = JournalKeys(run, self._cannot_hash)
         self._lock = threading.RLock()
+        self._held = Held(self._lock, self._write_all)
         self._off = False
         self._taken: set[int] = set()
         self._again: dict[int, str] = {}
@@ -163,21 +166,48 @@ class Resuming:
     # -- writing down
 
     def keep(self, items: Sequence[int], states: bytes | None) -> None:
-        """Write down items that have ended, before the run counts them as done."""
+        """Write down items that have ended, before the run counts them as done; tiny ones together, soon after."""
         with self._lock:
             if self._off:
                 return
-            if states is not None:
+            if states is None:
+                states = _WELL * len(items)
+            else:
                 self._forgive(items, states)
                 chosen = [k for k, item in enumerate(items) if self._counts(item, states[k])]
                 items, states = [items[k] for k in chosen], bytes([states[k] for k in chosen])
-            start = 0
-            for stretch in self.keys.stretches(items):
-                end = start + len(stretch)
-                self._guarded(self._write, stretch, None if states is None else states[start:end])
-                start = end
+            raw = self._run.values.raw
+            values: list[Any] = [raw[item] for item in items]
+            if not _ATOMS.issuperset(map(type, values)):
+                values = [self._encoded(item, values[k], states[k]) for k, item in enumerate(items)]
+            self._held.add(items, values, states)
+            if not self._may_wait(items):
+                self._held.flush()
             if self._attempt.trouble is not None:
                 self._give_up(self._attempt.trouble)
+
+    def _may_wait(self, items: Sequence[int]) -> bool:
+        """Tell whether items may be written later.
+
+        Not where each is to be on the disk, nor where somebody is told that they have ended; and not where values take
+        part in their keys that the run may let go.
+        """
+        run = self._run
+        if self._attempt.always or (run.events is not None and run.events.tells_of_ends):
+            return False
+        return not run.releases or all(
+            type(each) is int for item in items for each in run.plan.references.get(run.node_of[item], ())
+        )
+
+    def _encoded(self, item: int, value: Any, state: int) -> Any:
+        """Return a value as it is now, in the form in which it is stored."""
+        if state == SKIPPED:
+            return None
+        try:
+            return value if self._run.encodes else encoded(value)
+        except SerializationError as error:
+            self._cannot_store(item, error)
+            return LOST
 
     def _forgive(self, items: Sequence[int], states: bytes) -> None:
         """An item that has failed for good has all its attempts again when the run is resumed."""
@@ -188,37 +218,41 @@ class Resuming:
     def _counts(self, item: int, state: int) -> bool:
         return state in {SUCCESS, SKIPPED} or (state == CACHED and item not in self._taken)
 
-    def _write(self, items: Sequence[int], states: bytes | None) -> None:
-        raw, run = self._run.values.raw, self._run
-        values: list[Any] = [raw[item] for item in items]
+    def _write_all(self, items: Sequence[int], values: Sequence[Any], states: bytes) -> None:
+        """Write items, those that have one template as one record."""
+        start = 0
+        for stretch in self.keys.stretches(items):
+            if not self._off:
+                part = slice(start, start + len(stretch))
+                self._guarded(self._write, stretch, values[part], states[part])
+            start += len(stretch)
+
+    def _write(self, items: Sequence[int], values: Sequence[Any], states: bytes) -> None:
         payload: list[bytes] = []
         if not _ATOMS.issuperset(map(type, values)):
-            values, payload = self._prepared(items, values, states)
+            values, payload = self._prepared(items, values)
+        run = self._run
         node = run.node_of[items[0]]
         keys, contents = self.keys.with_contents(items)
         mapped = run.layout.is_mapped(node)
         names: Any = run.plan.names[node] if mapped else [run.plan.names[run.node_of[item]] for item in items]
-        if states is not None and states.count(SUCCESS) + states.count(CACHED) == len(states):
-            states = None
-        body = [DONE, self._form(node), names, b"".join(keys), values, states, None if mapped else contents]
+        well = states.count(SUCCESS) + states.count(CACHED) == len(states)
+        told = None if well else states
+        body = [DONE, self._form(node), names, b"".join(keys), values, told, None if mapped else contents]
         self._attempt.journal.write(body, payload)
         self._written += len(items)
 
-    def _prepared(self, items: Sequence[int], values: list[Any], states: bytes | None) -> tuple[list[Any], list[bytes]]:
+    def _prepared(self, items: Sequence[int], values: Sequence[Any]) -> tuple[list[Any], list[bytes]]:
         """Return how values stand in the journal, and the payload."""
         stand: list[Any] = []
         payload: list[bytes] = []
-        for k, item in enumerate(items):
-            value = values[k]
+        for item, each in zip(items, values, strict=True):
+            value = each
             try:
-                if states is not None and states[k] == SKIPPED:
-                    value = None
-                elif not self._run.encodes:
-                    value = encoded(value)
-                if not is_atom(value):
-                    value, data = self._attempt.journal.prepared(packed(value))
+                if not is_atom(each) and each is not LOST:
+                    value, data = self._attempt.journal.prepared(packed(each))
                     payload.append(data)
-            except (SerializationError, ValueError) as error:
+            except ValueError as error:
                 self._cannot_store(item, error)
                 value = LOST
             stand.append(value)
@@ -244,13 +278,17 @@ class Resuming:
     def close(self, result: PipelineResult | None) -> None:
         """Leave nothing of a run that ended well, or that has nothing to continue; else bring it to the disk."""
         with self._lock:
+            done = result is not None and result.success
+            if not (done or self._off):
+                self._held.flush()
             self._off = True
-            if (result is not None and result.success) or not (self._written or self._finished.count):
+            if done or not (self._written or self._finished.count):
                 self._guarded(self._attempt.remove)
-                return
-            if result is not None:
-                self._guarded(self._attempt.journal.write, [END, result.state])
-            self._attempt.leave()
+            else:
+                if result is not None:
+                    self._guarded(self._attempt.journal.write, [END, result.state])
+                self._attempt.leave()
+        self._held.end()
 
     # -- what goes wrong
 

@@ -1,7 +1,9 @@
 """Soak: drawn runs full of faults, one after the other, until the time is up. `make soak ARGS="--minutes 30"`.
 
 Each round draws another size, rate of faults, backend and number of workers from its seed; what differs from what was
-computed, what is left behind and what hangs is printed with the seed that shows it again (`--seed N --rounds 1`).
+computed, what is left behind and what hangs is printed with the seed that shows it again (`--seed N --rounds 1`). Then
+drivers are killed at random moments and continued (`kills.py`): `FLOWYML_KILLS` times of each kind in each mode, 25 by
+default, 0 for none.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).parent.parent / "processes"))
 
 import chaos
+import kills
 import plumbing
 
 from flowyml import LocalExecutor, ParallelExecutor
@@ -63,17 +66,12 @@ def executor_of(backend: str, workers: int) -> Executor:
     return LocalExecutor() if backend == "local" else ParallelExecutor(workers, backend=backend)
 
 
-def main() -> int:
-    """Go on until the time is up; return 1 if anything was wrong."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=30.0, help="how long (default: 30)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the first round (default: 0)")
-    parser.add_argument("--rounds", type=int, help="stop after so many rounds")
-    asked = parser.parse_args()
+def rounds_of_faults(seed: int, minutes: float, most: int | None) -> bool:
+    """Go on until the time is up; return whether anything was wrong."""
     total, rounds, left, began = chaos.Tally(), 0, 0, time.monotonic()
-    while time.monotonic() - began < 60 * asked.minutes and rounds != asked.rounds:
+    while time.monotonic() - began < 60 * minutes and rounds != most:
         faulthandler.dump_traceback_later(HANGS, exit=True)
-        tally, what, dirty = one_round(asked.seed + rounds)
+        tally, what, dirty = one_round(seed + rounds)
         faulthandler.cancel_dump_traceback_later()
         total.add(tally)
         rounds, left = rounds + 1, left + dirty
@@ -83,9 +81,37 @@ def main() -> int:
             print(difference, flush=True)
     print(
         f"{rounds} rounds in {(time.monotonic() - began) / 60:.1f} min: {total.steps:,} steps, {total.faults:,} faults "
-        f"injected; wrong {total.wrong}, lost {total.lost}, doubled {total.doubled}, rounds that left something {left}"
+        f"injected; wrong {total.wrong}, lost {total.lost}, doubled {total.doubled}, hung 0, "
+        f"rounds that left something {left}",
+        flush=True,
     )
-    return 1 if total.trouble or left else 0
+    return bool(total.trouble or left)
+
+
+def kills_of_drivers(count: int) -> bool:
+    """Kill drivers of each kind in each mode so many times; return whether anything was wrong."""
+    total = kills.Kills()
+    for kind in kills.KINDS:
+        here = kills.Kills()
+        for mode in kills.MODES:
+            with TemporaryDirectory() as folder:
+                here.add(kills.campaign(Path(folder), kind, mode, count))
+        print(f"{kind}: {here}", *here.wrong, sep="\n", flush=True)
+        total.add(here)
+    print(f"all kinds: {total}", flush=True)
+    return bool(total.wrong)
+
+
+def main() -> int:
+    """Do all of it; return 1 if anything was wrong."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=30.0, help="how long rounds are drawn (default: 30)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first round (default: 0)")
+    parser.add_argument("--rounds", type=int, help="stop after so many rounds")
+    asked = parser.parse_args()
+    count = int(os.environ.get("FLOWYML_KILLS", "25"))
+    wrong = rounds_of_faults(asked.seed, asked.minutes, asked.rounds)
+    return int((kills_of_drivers(count) if count else False) or wrong)
 
 
 if __name__ == "__main__":
