@@ -5,10 +5,10 @@ file    magic, format │ record │ record │ ...
 record  size of body, size of payload, checksum of both and of the body │ body (marshal) │ payload (pickles, end to end)
 ```
 
-A record is one batch of completions, written in one piece: what is in the file survives the process. A thread brings it
-to the disk at most every 50 ms (or each write waits for the disk), so a power cut costs no more. On opening, records are
-read up to the first that is not whole; the rest is cut off. Payloads are neither read nor hashed then: each value has a
-checksum, which is compared when it is loaded. Values over 64 KiB are files.
+A record is one batch of completions, written in one piece: what is in the file survives the process. A thread brings
+it to the disk at most every 50 ms (or each write waits for the disk), so a power cut costs no more. On opening, records
+are read up to the first that is not whole; the rest is cut off. Payloads are neither read nor hashed then: each value
+has a checksum, which is compared when it is loaded. Values over 64 KiB are files.
 
 What stands in a body is `resuming.py`'s affair. Written by hand and not with SQLite (3 times the cost for each step) or
 a package for logs (none keeps batches whole by checksums and reads payloads late).
