@@ -13,6 +13,7 @@ mod batch;
 mod claims;
 mod files;
 mod graph;
+mod private_map;
 mod scheduler;
 mod shared;
 
@@ -37,6 +38,8 @@ mod _core {
     use super::files::OpenFiles;
     #[pymodule_export]
     use super::graph::Graph;
+    #[pymodule_export]
+    use super::private_map::{PrivateMap, punch_hole};
     #[pymodule_export]
     use super::scheduler::Scheduler;
     #[pymodule_export]

@@ -17,7 +17,7 @@ from typing import Literal, final
 
 from typing_extensions import Buffer
 
-__all__ = ["Batch", "ClaimWords", "Graph", "OpenFiles", "Scheduler", "stub"]
+__all__ = ["Batch", "ClaimWords", "Graph", "OpenFiles", "PrivateMap", "Scheduler", "punch_hole", "stub"]
 
 def stub() -> bytes:
     """Return this file as it was when the extension was built: an extension that has another one does not fit."""
@@ -472,3 +472,33 @@ class OpenFiles:
     def __new__(cls, descriptors: Sequence[int]) -> OpenFiles: ...
     def unchanged(self) -> bool:
         """Tell whether each descriptor is the file that it was when this was made."""
+
+@final
+class PrivateMap:
+    """A part of a file as memory of one's own: what is written there changes neither the file nor what others see.
+
+    A buffer, readable and writable; a view of it keeps it alive. It needs no descriptor once it is made.
+
+    Args:
+        fd: An open file that can be read.
+        offset: Where the part begins; a multiple of the size of a page.
+        length: Its bytes.
+        owner: An object that lives as long as the map.
+
+    Raises:
+        OSError: It cannot be mapped.
+        ValueError: The length is 0.
+
+    """
+
+    def __new__(cls, fd: int, offset: int, length: int, owner: object = None) -> PrivateMap: ...
+    def __len__(self) -> int:
+        """Return how many bytes there are."""
+
+def punch_hole(fd: int, offset: int, length: int) -> None:
+    """Give the memory or the disk space of a part of a file back; the file reads as zeros there.
+
+    Raises:
+        OSError: The file system cannot.
+
+    """

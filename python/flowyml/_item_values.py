@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowyml._frames import hide_own_frames
 from flowyml._words import counted
+from flowyml.store.arenas import ENCODED
 
 if TYPE_CHECKING:
     from flowyml._record import Record
@@ -55,7 +56,7 @@ class ItemValues(Sequence[Any]):
         raw, has, decodes = self._record.values.raw, self._record.has_value, self._record.values.decode is not None
         for item in self._items:
             value = raw[item]
-            if not has[item] or (decodes and type(value) is bytes):
+            if not has[item] or (decodes and type(value) in ENCODED):
                 value = self[item - self._items.start]
             yield value
 

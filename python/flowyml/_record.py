@@ -24,6 +24,7 @@ from flowyml._traceback import error_line
 from flowyml._words import counted, cut, nearest
 from flowyml.errors import MapTaskError, StepNotRunError
 from flowyml.state import CODES, STATES, StepState
+from flowyml.store.arenas import ENCODED
 from flowyml.store.values import MISSING, Outputs
 from flowyml.tasks import NOT_RUN, MapTaskResult
 
@@ -373,7 +374,7 @@ class Record:
                 for index, asset in enumerate(plan.assets_of(node)):
                     yield asset, self.values.read_output(firsts[node], index)
             else:
-                if value is MISSING or (decodes and kind is bytes):
+                if value is MISSING or (decodes and kind in ENCODED):
                     value = self.value_of(node)
                 asset = form.outputs[0] if form.outputs else names[node]
                 yield exported[asset][-1] if asset in exported else asset, value

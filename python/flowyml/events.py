@@ -24,6 +24,7 @@ from flowyml.hooks import everywhere
 from flowyml.state import FAILURES, SUCCESS
 from flowyml.step_context import by_name
 from flowyml.step_result import StepResult
+from flowyml.store.arenas import ENCODED
 from flowyml.store.values import MISSING, Outputs, Present
 from flowyml.templates import VIEW
 
@@ -263,7 +264,7 @@ class Inputs(Mapping[str, Any]):
             return map(self._decoded, value)
         if type(value) is Outputs:
             return value.whole(self._decoded)
-        if type(value) is not bytes:
+        if type(value) not in ENCODED:
             return value
         try:
             return self._run.values.decode(value, self._item)  # type: ignore[misc]

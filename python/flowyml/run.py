@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import functools
 import math
-import pickle
 import time
 import uuid
 from datetime import UTC, datetime
@@ -38,6 +37,7 @@ from flowyml.grafting import Grafting
 from flowyml.resources import budget
 from flowyml.result import PipelineResult
 from flowyml.state import FAILED, SKIPPED, SUCCESS, TIMED_OUT
+from flowyml.store.encoding import decoded
 from flowyml.store.values import MISSING, Values
 from flowyml.task_runs import TaskRuns
 from flowyml.timeouts import Expired, Limits
@@ -395,14 +395,14 @@ class Run:
         return circuits
 
 
-def _decode(plan: Plan, layout: Layout, raw: bytes, item: int) -> Any:
+def _decode(plan: Plan, layout: Layout, raw: Any, item: int) -> Any:
     """Load the value of an item.
 
     Raises:
         ValueLoadError: If it does not load; names the step.
     """
     try:
-        return pickle.loads(raw)
+        return decoded(raw)
     except (Exception, SystemExit, GeneratorExit) as error:
         producer = f"step {plan.item_name(*layout.place_of(item))!r}"
         raise ValueLoadError(producer, f"{type(error).__name__}: {error}") from error

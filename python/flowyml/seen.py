@@ -61,7 +61,7 @@ class Seen:
         before: Sequence[Before],
         values: Mapping[str, Sequence[Any]],
         params: Mapping[str, Any],
-        decode: Callable[[bytes], Any] | None,
+        decode: Callable[[Any], Any] | None,
         given: Mapping[str, Any] | None = None,
     ) -> None:
         """Load nothing."""
@@ -105,7 +105,7 @@ class Seen:
         return [self._loaded(each) for each in kept.items] if isinstance(kept, Kept) else self._loaded(kept)
 
     def _loaded(self, kept: Any) -> Any:
-        return kept if self._decode is None or type(kept) is not bytes else self._decode(kept)
+        return kept if self._decode is None else self._decode(kept)
 
 
 class Kept(NamedTuple):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from flowyml.call_keys import combined
 from flowyml.keys.content import Unhashable, content
+from flowyml.store.arenas import ENCODED
 from flowyml.store.encoding import decoded
 from flowyml.store.values import MISSING, Gather, Items, Output, Outputs, bare
 
@@ -55,7 +56,7 @@ class ValueContents:
         return [self._of_part(part) for part in raw.parts] if isinstance(raw, Outputs) else self._of_part(raw)
 
     def _of_part(self, raw: Any) -> bytes:
-        if type(raw) is not bytes or not self._run.encodes:
+        if type(raw) not in ENCODED or not self._run.encodes:
             return content(raw)
         try:
             value = decoded(raw)

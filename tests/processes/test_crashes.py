@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flowyml import ParallelExecutor, Pipeline, SerializationError, ValueLoadError, WorkerLostError
+from flowyml.executors._processes import lending
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -211,8 +212,11 @@ def test_a_step_that_forks_does_not_double(processes: ParallelExecutor) -> None:
     assert list(result["work"]) == list(range(20))
 
 
-def test_an_argument_that_kills_the_worker_costs_its_step_only() -> None:
-    """It is too large for the worker's memory, so the worker dies before it begins the step, each time anew."""
+@pytest.mark.parametrize("arenas", [True, False])
+def test_an_argument_that_is_too_large_costs_its_step_only(monkeypatch: pytest.MonkeyPatch, arenas: bool) -> None:
+    """Without arenas the worker dies of it before it begins the step, each time anew."""
+    if not arenas:
+        monkeypatch.setattr(lending, "may_open_ours", lambda: False)
     none = resource.RLIM_INFINITY
     with ParallelExecutor(1) as executor:
         resource.setrlimit(resource.RLIMIT_AS, (1 << 30, none))
@@ -225,7 +229,7 @@ def test_an_argument_that_kills_the_worker_costs_its_step_only() -> None:
         pipeline.add_step(lambda: 2, name="other", after=["small"])
         result = pipeline.run(executor=executor)
     assert [each.step_name for each in result.failed] == ["big"]
-    assert isinstance(result.step_results["big"].exception, WorkerLostError)
+    assert isinstance(result.step_results["big"].exception, ValueLoadError if arenas else WorkerLostError)
     assert list(result["small"]) == list(range(100))
     assert result["other"] == 2
 

@@ -18,6 +18,7 @@ from hashlib import blake2b
 from typing import Any, ClassVar, NamedTuple
 
 from flowyml.errors import SerializationError
+from flowyml.store.arenas import Stored
 from flowyml.store.values import Outputs
 
 SIZE = 16
@@ -127,6 +128,8 @@ def decoded(raw: Any) -> Any:
     """Return the object of an encoded value, parts one by one; whatever loading raises."""
     if type(raw) is bytes:
         return pickle.loads(raw)
+    if type(raw) is Stored:
+        return raw.load()
     if type(raw) is Outputs:
         return Outputs(tuple(map(decoded, raw.parts)), raw.kind, raw.names)
     return raw

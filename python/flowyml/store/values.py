@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from flowyml._pipelines import AnyPipeline
 from flowyml._words import counted
 from flowyml.errors import OutputMismatchError
+from flowyml.store.arenas import ENCODED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -230,14 +231,14 @@ class Values:
                 self.dropped.add(item)
 
     def _once(self, key: Any, raw: Any, item: int) -> Any:
-        if self.decode is None or type(raw) is not bytes:
+        if self.decode is None or type(raw) not in ENCODED:
             return raw
         if key not in self._decoded:
             self._decoded[key] = self.decode(raw, item)
         return self._decoded[key]
 
     def _decode(self, raw: Any, item: int) -> Any:
-        return raw if self.decode is None or type(raw) is not bytes else self.decode(raw, item)
+        return raw if self.decode is None or type(raw) not in ENCODED else self.decode(raw, item)
 
 
 def split_outputs(returned: Any, names: tuple[str, ...], step: str) -> Outputs | AnyPipeline:

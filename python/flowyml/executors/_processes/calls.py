@@ -6,20 +6,25 @@ batch ──▶ groups of steps that call alike ──▶ [function, keywords, o
 ```
 
 Values of steps before are kept encoded and go on as they are: the driver never unpickles what it only passes on. All
-else is pickled here, value by value, so that steps share no object. A large value that is seen a second time becomes a
-shared one, sent to each worker once.
+else is pickled here, value by value, so that steps share no object. A large value is written to an arena: for the one
+message that needs it, or for the whole run when it is seen a second time. Where there are no arenas it becomes a shared
+value then, sent to each worker once.
 """
 
 from __future__ import annotations
 
 import itertools
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakValueDictionary
 
 from flowyml.errors import FlowymlError, SerializationError, StepNotRunError
 from flowyml.executors._processes import wire
+from flowyml.executors._processes.lending import LARGE
 from flowyml.executors._processes.payload import Payload, build_payload
-from flowyml.executors._processes.values import dump_value, load_value
+from flowyml.executors._processes.values import Apart, dump_value
 from flowyml.fallbacks import Fallback
+from flowyml.store.arenas import Pickled
+from flowyml.store.encoding import decoded
 from flowyml.store.values import MISSING, Stream
 from flowyml.tasks import MapTaskResult
 from flowyml.templates import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VIEW, there
@@ -28,12 +33,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from flowyml._core import Batch
+    from flowyml.executors._processes.lending import Lending
     from flowyml.run import Run
+    from flowyml.store.arenas import Stored
     from flowyml.store.values import Reference
     from flowyml.templates import Template
-
-# Smaller values are cheaper to send again than to look up.
-_LARGE = 1 << 16
 
 
 class Stretch(NamedTuple):
@@ -54,12 +58,14 @@ class Message(NamedTuple):
         segments: Large values beside it.
         shared: Numbers of the shared values that it refers to.
         refused: Arguments that do not pickle or are not there, by position in the batch.
+        stored: Large arguments that lie in an arena for this message alone.
     """
 
     groups: list[Any]
     segments: list[bytes]
     shared: set[int]
     refused: dict[int, FlowymlError]
+    stored: list[Stored]
 
 
 class CallWriter:
@@ -67,6 +73,7 @@ class CallWriter:
 
     Args:
         run: The run.
+        lending: Where large arguments lie.
 
     Raises:
         SerializationError: If a function of the run does not pickle.
@@ -77,13 +84,17 @@ class CallWriter:
         further: The functions of steps that came during the run, and how many they are.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, lending: Lending) -> None:
         """Collect the functions."""
         self._run = run
+        self._lending = lending
+        self._apart = Apart(LARGE)
         self._plan = run.plan
         self.shared: list[bytes] = []
         self._shared_numbers: dict[int, int] = {}
         self._seen_large: set[int] = set()
+        self._stored: dict[int, Stored] = {}
+        self._stored_once: WeakValueDictionary[int, Stored] = WeakValueDictionary()
         self._functions: dict[int, int] = {}
         self._held: list[Any] = []  # what is known by its id must live
         self.payload = self._collect(range(len(self._plan.templates)))
@@ -99,7 +110,7 @@ class CallWriter:
 
     def write(self, batch: Batch) -> Message:
         """Return the message for a batch."""
-        message = Message([], [], set(), {})
+        message = Message([], [], set(), {}, [])
         message.groups.extend(self._group(message, stretch) for stretch in self._stretches(batch))
         return message
 
@@ -247,7 +258,7 @@ class CallWriter:
                     wire.slim(value, message.segments) if given else self._encoded(message, which[1], node)
                 )
             elif kind == VIEW:
-                seen = which.seen(references, run.values.argument, load_value)
+                seen = which.seen(references, run.values.argument, decoded)
                 data = dump_value(seen, f"what step {self._plan.names[node]!r} looks at")
                 arguments.append(wire.slim(data, message.segments))
             elif kind == SPREAD:
@@ -269,20 +280,45 @@ class CallWriter:
     def _encoded(self, message: Message, value: Any, node: int) -> Any:
         if type(value) in wire.ATOMS:
             return value
+        stored = self._stored.get(id(value))
+        if stored is not None:
+            return stored.block
         number = self._shared_numbers.get(id(value))
         if number is None:
-            data = dump_value(value, f"an argument of step {self._plan.names[node]!r}")
-            if len(data) < _LARGE:
+            what, apart = f"an argument of step {self._plan.names[node]!r}", self._apart
+            apart.take()
+            data = dump_value(value, what, apart)
+            if len(data) < LARGE and not apart.buffers:
                 return data
-            if id(value) not in self._seen_large:
-                self._seen_large.add(id(value))
+            again = id(value) in self._seen_large
+            self._seen_large.add(id(value))
+            stored = self._store(message, value, Pickled(data, apart.take()), again=again)
+            if stored is not None:
+                return stored.block
+            data = dump_value(value, what)
+            if not again:
                 return wire.slim(data, message.segments)
             number = self._share(value, data)
         message.shared.add(number)
         return (number, True)
 
+    def _store(self, message: Message, value: Any, pickled: Pickled, *, again: bool) -> Stored | None:
+        """Write a large argument to an arena: for a message, or for the run once it is seen again.
+
+        The plan holds the value as long as the run lasts, so its id stays its own.
+        """
+        stored = self._stored_once.get(id(value)) or self._lending.put(pickled)
+        if stored is None:
+            return None
+        if again:
+            self._stored[id(value)] = stored
+        else:
+            self._stored_once[id(value)] = stored
+            message.stored.append(stored)
+        return stored
+
     def _share(self, value: Any, data: bytes) -> int:
-        """The plan holds the value as long as the run lasts, so its id stays its own."""
+        """Have a value sent to each worker once, where there are no arenas."""
         number = self._shared_numbers[id(value)] = len(self.shared)
         self.shared.append(data)
         return number

@@ -59,8 +59,8 @@ class Dispatch:
         """Prepare the functions and the loop; no step starts."""
         self._team = team
         self._run = run
-        self._writer = CallWriter(run)
-        self._outcomes = Outcomes(run)
+        self._writer = CallWriter(run, team.lending)
+        self._outcomes = Outcomes(run, team.lending)
         self._sizer = BatchSizer(_TARGET, _MOST)
         self._poll = select.epoll()
         self._sockets: dict[int, Member] = {}
@@ -161,7 +161,7 @@ class Dispatch:
         for payload, count in self._writer.further[member.further :]:
             self._send(member, wire.frame(wire.FUNCTIONS, [(0,), count], [payload.data]))
         member.further = len(self._writer.further)
-        member.postings.append(Posting(batch, slot, message.refused))
+        member.postings.append(Posting(batch, slot, message.refused, message.stored))
         member.assigned += len(batch)
         for number in message.shared - member.shared:
             self._send(member, wire.frame(wire.SHARED, number, [self._writer.shared[number]]))
@@ -322,6 +322,8 @@ class Dispatch:
         self._blame(member)
         member.read_pipes(last=True)
         self._forget_socket(member)
+        if member.retired is None:  # else another has its number
+            self._team.lending.bury(member.number)
         for pipe in (member.worker.stdout, member.worker.stderr):
             if self._pipes.pop(pipe, None):
                 self._poll.unregister(pipe)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from flowyml._core import Batch
     from flowyml.errors import FlowymlError
     from flowyml.executors._processes.pool import Worker
+    from flowyml.store.arenas import Stored
 
 clock = time.monotonic
 
@@ -44,11 +45,12 @@ class Posting:
         count: How many items are still here; less than the batch after some were taken back.
         done: How many results are in.
         refused: Errors of arguments that did not pickle, by position.
+        stored: Large arguments that lie in an arena for this posting alone.
     """
 
-    __slots__ = ("batch", "count", "done", "first", "items", "refused")
+    __slots__ = ("batch", "count", "done", "first", "items", "refused", "stored")
 
-    def __init__(self, batch: Batch, first: int, refused: dict[int, FlowymlError]) -> None:
+    def __init__(self, batch: Batch, first: int, refused: dict[int, FlowymlError], stored: list[Stored]) -> None:
         """Post a whole batch."""
         self.batch = batch
         self.items = batch.items()
@@ -56,6 +58,7 @@ class Posting:
         self.count = len(self.items)
         self.done = 0
         self.refused = refused
+        self.stored = stored
 
 
 class Verdict(NamedTuple):
@@ -83,6 +86,7 @@ class Member:
         frame: Digest of the run frame that it has.
         shared: Numbers of the run's shared values that it has.
         further: How many payloads it has beside, of steps that came during the run.
+        keeps: Blocks of arenas that it looks at beyond the step that was given them.
         failed: It has closed its socket.
         verdict: Why it is being killed.
         assigned: How many steps it was given in its life, those taken back not counted.
@@ -107,6 +111,7 @@ class Member:
         self.payload = self.frame = b""
         self.shared: set[int] = set()
         self.further = 0
+        self.keeps: dict[tuple[int, int], Stored] = {}
         self.postings: deque[Posting] = deque()
         self._recent: deque[Posting] = deque(maxlen=_RECENT)
         self.outbox = wire.Outbox(worker.socket)
@@ -174,6 +179,7 @@ class Member:
     def finish(self, posting: Posting) -> None:
         """Let go of a posting whose results are all in."""
         self.postings.remove(posting)
+        posting.stored.clear()
         self._recent.append(posting)
 
     def item_at(self, slot: int) -> int | None:

@@ -15,6 +15,7 @@ from flowyml.store.values import Outputs, bare
 from flowyml.templates import ASSET, CHOICE, KEPT, VALUE
 
 if TYPE_CHECKING:
+    from flowyml.executors._processes.lending import Lending
     from flowyml.executors._processes.member import Member, Posting
     from flowyml.executors._processes.wire import Body
     from flowyml.executors.batching import BatchSizer
@@ -39,11 +40,13 @@ class Outcomes:
 
     Args:
         run: The run; its values are kept encoded from now on.
+        lending: Where large values lie.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, lending: Lending) -> None:
         """Tell the run's values how to decode."""
         self._run = run
+        self._lending = lending
         run.keep_encoded()
 
     def commit(self, member: Member, results: list[tuple[Body, list[bytes]]], sizer: BatchSizer) -> bool:
@@ -53,7 +56,7 @@ class Outcomes:
         while at < len(results):
             posting = member.postings[0]
             report = _Report(results[at][0][1])
-            taken = self._fill(posting, results, at, report)
+            taken = self._fill(member, results, at, report)
             sizer.observe(len(report.ends), report.ends[-1] - report.start)
             position, posting.done = posting.done, posting.done + len(report.ends)
             failed = bool(self._run.complete(posting.batch, position, report)) or failed
@@ -71,17 +74,23 @@ class Outcomes:
         position, posting.done = posting.done, posting.done + 1
         return bool(self._run.complete(posting.batch, position, report))
 
-    def _fill(self, posting: Posting, results: list[tuple[Body, list[bytes]]], at: int, report: _Report) -> int:
-        """Take as many results as belong to the posting."""
+    def _fill(self, member: Member, results: list[tuple[Body, list[bytes]]], at: int, report: _Report) -> int:
+        """Take as many results as belong to the first posting."""
+        posting = member.postings[0]
         raw, ends = self._run.values.raw, report.ends
         taken = min(len(results) - at, posting.count - posting.done)
         for k in range(taken):
             (_, _, end, outcome, value), segments = results[at + k]
             item = posting.items[posting.done + k]
+            if outcome == wire.LENT:
+                outcome, value, kept, returned = value
+                self._lending.note(member, kept, returned)
             if outcome == wire.HASHED:
                 outcome, value = self._note_content(item, *value)
             if outcome == wire.RETURNED:
                 raw[item] = wire.restore(value, segments) if segments else value
+            elif outcome == wire.STORED:
+                raw[item] = self._lending.receive(value)
             elif outcome == wire.PARTS:
                 raw[item] = self._parts(item, wire.restore(value, segments))
             else:
@@ -102,6 +111,7 @@ class Outcomes:
         template = self._run.plan.templates[self._run.node_of[item]]
         known = {"tuple": tuple, "list": list}
         names = template.outputs if template else ()
+        parts = [self._lending.receive(part) if wire.is_block(part) else part for part in parts]
         return Outputs(tuple(parts), known[kind] if isinstance(kind, str) else tuple(kind), names)
 
     def _error(self, posting: Posting, position: int, outcome: int, value: Any) -> BaseException:

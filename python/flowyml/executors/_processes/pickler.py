@@ -34,7 +34,8 @@ from flowyml.executors._processes.importable import by_value_modules
 from flowyml.executors._processes.reducers import REDUCERS, find_imported_submodules
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from pickle import PickleBuffer
 
 PROTOCOL = 5
 _BY_VALUE_REDUCTION = 6  # length of what cloudpickle returns for a class or function by value; all others are shorter
@@ -59,6 +60,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
 
     Args:
         file: Where the bytes go.
+        apart: Asked for each buffer whether it stays in the pickle; all do without it.
 
     Attributes:
         exports: Module to name to class or function by value: what is to be found by name in the worker.
@@ -67,8 +69,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
 
     dispatch_table: ClassVar[Mapping[type, Any]] = ChainMap(REDUCERS, cloudpickle.Pickler.dispatch_table)
 
-    def __init__(self, file: io.BytesIO) -> None:
-        super().__init__(file, protocol=PROTOCOL)
+    def __init__(self, file: io.BytesIO, apart: Callable[[PickleBuffer], bool] | None = None) -> None:
+        super().__init__(file, protocol=PROTOCOL, buffer_callback=apart)
         self.exports: dict[str, dict[str, object]] = {}
         self.sources: dict[str, Any] = {}
         self._namespaces: dict[int, _Globals] = {}
@@ -205,9 +207,9 @@ def _fast_submodules() -> Iterator[None]:
         internals._find_imported_submodules = slow  # noqa: SLF001
 
 
-def dump_by_value(obj: object) -> bytes:
+def dump_by_value(obj: object, apart: Callable[[PickleBuffer], bool] | None = None) -> bytes:
     """Pickle an argument or result by value where plain pickle does not do."""
     file = io.BytesIO()
     with by_value():
-        ValuePickler(file).dump(obj)
+        ValuePickler(file, apart).dump(obj)
     return file.getvalue()

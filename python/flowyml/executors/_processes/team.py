@@ -17,6 +17,7 @@ from flowyml.executors._processes.dispatch import Dispatch
 from flowyml.executors._processes.ending import wait_if_ending, watch
 from flowyml.executors._processes.frame import RunFrame, capture
 from flowyml.executors._processes.importable import changed_modules, user_modules
+from flowyml.executors._processes.lending import Lending
 from flowyml.executors._processes.member import Member
 from flowyml.executors._processes.pool import GRACE, WorkerPool
 
@@ -33,8 +34,15 @@ clock = time.monotonic
 class Setup:
     """What workers need before the calls of a run: the run frame and the functions, where they are new to them."""
 
-    def __init__(self, frame: RunFrame, writer: CallWriter, run: tuple[str, str, int | None, bool, str]) -> None:
+    def __init__(
+        self,
+        frame: RunFrame,
+        writer: CallWriter,
+        run: tuple[str, str, int | None, bool, str],
+        lending: Lending | None,
+    ) -> None:
         """Keep all of it; `run` is the run's id, its pipeline, seed, if steps have time limits, and checkpoints."""
+        self._lending = lending
         self._run = run
         self._frame = frame
         self._payload = writer.payload
@@ -50,7 +58,8 @@ class Setup:
         frame = wire.slim(pickle.dumps(self._frame), segments) if new_frame else None
         payload = wire.slim(self._payload.data, segments) if new_payload else None
         run = (*self._run, member.number)
-        return wire.frame(wire.SETUP, [frame, payload, self._functions, run, self._hashed], segments)
+        arena = None if self._lending is None else self._lending.terms(member.number)
+        return wire.frame(wire.SETUP, [frame, payload, self._functions, run, self._hashed, arena], segments)
 
 
 class ProcessTeam:
@@ -68,6 +77,7 @@ class ProcessTeam:
         self.max_tasks = max_tasks
         self.memory_limit = memory_limit
         self.pool = WorkerPool(size)
+        self.lending = Lending()
         self.members: list[Member] = []
         self._start_variables: dict[str, str] | None = None
         self._modules: dict[str, Fingerprint] = {}
@@ -89,7 +99,9 @@ class ProcessTeam:
         if changed_modules(self._modules, modules) or self._start_variables not in (None, frame.start):
             self.shutdown()
         self._start_variables, self._modules = frame.start, modules
-        return Setup(frame, writer, (run.run_id, run.plan.name, run.seed, limited, run.checkpoint_dir))
+        about = (run.run_id, run.plan.name, run.seed, limited, run.checkpoint_dir)
+        # What is written to files anyway comes through the sockets.
+        return Setup(frame, writer, about, self.lending if run.recall is None else None)
 
     def start(self) -> None:
         """Start the guardian, and clear away what died since the last run."""
@@ -140,8 +152,10 @@ class ProcessTeam:
 
     def shutdown(self, grace: float | None = None) -> None:
         """End all workers and the guardian."""
-        self.members.clear()
+        members, self.members = self.members, []
         if grace is None:
             self.pool.shutdown()
         else:
             self.pool.shutdown(grace)
+        del members  # what they look at stays until they are gone
+        self.lending.bury_all()

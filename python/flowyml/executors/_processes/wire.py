@@ -13,6 +13,7 @@ list                           a list of such values, for a step that reads many
 ([...],)                       the same for a step that takes an iterator: loaded one by one
 (n,)                           the pickle in segment n of the frame
 (n, True)                      shared value n of the run, sent to each worker once
+(a, fd, at, n, (...))          a block of an arena; see `store/arenas.py`
 ```
 
 The module does not know how a value is pickled and never unpickles one.
@@ -26,9 +27,13 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from flowyml.store.arenas import Stored
+
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator, Mapping
+
+    from flowyml.store.arenas import Block
 
 Body = list[Any]
 ATOMS = frozenset((type(None), bool, int, float, str))
@@ -39,9 +44,10 @@ SETUP, SHARED, CALLS, FUNCTIONS = range(4)
 READY, RESULT, LOG = range(4, 7)
 
 # Outcomes of a call: a value, the values of several declared outputs, an exception, a result that does not pickle, an
-# argument that does not load, an argument that did not even pickle in the driver, a condition that did not hold, one of
-# the first two with the contents of the values, for the keys of steps that are cached, and a pipeline.
-RETURNED, PARTS, RAISED, UNPICKLABLE, UNLOADABLE, REFUSED, SKIPPED, HASHED, PIPELINE = range(9)
+# argument that does not load, an argument that did not even pickle in the driver, a condition that did not hold, a
+# value with the contents beside it, for the keys of steps that are cached, a pipeline, a value in an arena, and any of
+# these with the blocks that the worker still looks at, and does not any more.
+RETURNED, PARTS, RAISED, UNPICKLABLE, UNLOADABLE, REFUSED, SKIPPED, HASHED, PIPELINE, STORED, LENT = range(11)
 
 LOADING = 60.0
 """Seconds that the loading of a step's arguments may take where steps have time limits. A claim that is still loading
@@ -55,6 +61,7 @@ _LENGTH = struct.Struct("<Q")
 # Version 2 of marshal keeps no table of what it has seen: no look-up for each value, equal bytes for equal values.
 _VERSION = 2
 _SEGMENT = 1 << 16
+_BLOCK = 5
 # `sendmsg` takes at most IOV_MAX buffers.
 _MOST_BUFFERS = 512
 RECEIVE = 1 << 18
@@ -74,6 +81,11 @@ def is_stream(value: Any) -> bool:
     return type(value) is tuple and type(value[0]) is list
 
 
+def is_block(value: Any) -> bool:
+    """Tell whether a value lies in an arena."""
+    return type(value) is tuple and len(value) == _BLOCK
+
+
 def is_segment(value: Any) -> bool:
     """Tell whether a value stands beside the body."""
     return type(value) is tuple and len(value) == 1 and type(value[0]) is int
@@ -88,7 +100,7 @@ def slim(value: Any, segments: list[bytes]) -> Any:
         return (len(segments) - 1,)
     if type(value) is list:
         return [slim(each, segments) for each in value]
-    return value
+    return value.block if type(value) is Stored else value
 
 
 def restore(value: Any, segments: list[bytes]) -> Any:
@@ -252,13 +264,15 @@ def encode(value: Any, dump: Callable[[Any], bytes]) -> Any:
     return value if type(value) in ATOMS else dump(value)
 
 
-def decode(value: Any, load: Callable[[bytes], Any], shared: Mapping[int, bytes]) -> Any:
+def decode(
+    value: Any, load: Callable[[bytes], Any], shared: Mapping[int, bytes], load_block: Callable[[Block], Any]
+) -> Any:
     """Return the object of an encoded value; each call builds a new one, so that steps share nothing."""
     kind = type(value)
     if kind is bytes:
         return load(value)
     if kind is list:
-        return [decode(each, load, shared) for each in value]
+        return [decode(each, load, shared, load_block) for each in value]
     if kind is tuple:
-        return load(shared[value[0]])
+        return load_block(value) if len(value) == _BLOCK else load(shared[value[0]])
     return value

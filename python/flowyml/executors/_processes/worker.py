@@ -30,6 +30,7 @@ from flowyml.conditions import Skipped
 from flowyml.dynamic_steps import packed
 from flowyml.errors import FlowymlError, OutputMismatchError, SerializationError, ValueLoadError
 from flowyml.executors._processes import capture, wire
+from flowyml.executors._processes.borrowing import Shelf
 from flowyml.executors._processes.failure import pack_exception
 from flowyml.executors._processes.frame import apply, enter, settle
 from flowyml.executors._processes.lifeline import Lifeline, attach
@@ -75,6 +76,7 @@ class Worker:
         self._arguments: Any = None
         self._told: tuple[int, StepContext] | None = None
         self._shared: dict[int, bytes] = {}
+        self._shelf = Shelf()
         self._forked = False
         os.register_at_fork(after_in_child=self._note_fork)
 
@@ -98,6 +100,7 @@ class Worker:
         frame, payload, count = (wire.restore(part, segments) for part in body[:3])
         before, self._run = self._run, body[3]
         self._hashed = frozenset(body[4])
+        self._shelf.set_up(body[5])
         self._shared.clear()
         try:
             if frame is not None:
@@ -164,10 +167,13 @@ class Worker:
                         _leave()
                     if outcome == wire.RETURNED:
                         returned, step = value, names[position] if outputs else ""
-                        outcome, value = _encoded(value, outputs, step)
+                        outcome, value = _encoded(value, outputs, step, self._shelf.dump)
                         if index in self._hashed:
                             outcome, value = _with_content(outcome, value, returned)
                         del returned
+                    news = self._shelf.news()
+                    if news is not None:
+                        outcome, value = wire.LENT, [outcome, value, *news]
                     end()
                     self._send_result(slot, start, outcome, value)
                 slot += 1
@@ -263,7 +269,7 @@ class Worker:
                 segments[each[0]] = b""
             try:
                 with loading():
-                    value = wire.decode(encoded, load_value, self._shared)
+                    value = wire.decode(encoded, load_value, self._shared, self._shelf.load)
             except (Exception, SystemExit, GeneratorExit) as error:
                 reason = f"{type(error).__name__}: {error}"
                 raise ValueLoadError(f"item {position} of a list", reason) from error
@@ -279,7 +285,8 @@ class Worker:
                     objects.append(self._stream(each[0], segments))
                     continue
                 try:
-                    objects.append(wire.decode(wire.restore(each, segments), load_value, self._shared))
+                    encoded = wire.restore(each, segments)
+                    objects.append(wire.decode(encoded, load_value, self._shared, self._shelf.load))
                 except BaseException as error:
                     raise _ArgumentError(position, f"{type(error).__name__}: {error}") from error
         return objects
@@ -335,7 +342,9 @@ def _raising(error: BaseException) -> Callable[..., Any]:
     return fail
 
 
-def _encoded(value: Any, outputs: tuple[str, ...] | None, step: str) -> tuple[int, Any]:
+def _encoded(
+    value: Any, outputs: tuple[str, ...] | None, step: str, dump: Callable[[Any], Any] = dump_result
+) -> tuple[int, Any]:
     """Return a value as it goes to the driver, output by output where several are declared."""
     try:
         if not outputs and type(value) in wire.ATOMS:
@@ -343,9 +352,10 @@ def _encoded(value: Any, outputs: tuple[str, ...] | None, step: str) -> tuple[in
         if isinstance(value, AnyPipeline):
             return wire.PIPELINE, dump_result(packed(value), f"the pipeline {value.name!r}")  # type: ignore[attr-defined]
         if not outputs:
-            return wire.RETURNED, dump_result(value)
+            data = dump(value)
+            return wire.STORED if type(data) is tuple else wire.RETURNED, data
         parts: Any = split_outputs(value, tuple(outputs), step)
-        return wire.PARTS, [_kind(parts), [wire.encode(part, dump_result) for part in parts.parts]]
+        return wire.PARTS, [_kind(parts), [wire.encode(part, dump) for part in parts.parts]]
     except SerializationError as error:
         return wire.UNPICKLABLE, error.reason
     except (OutputMismatchError, FlowymlError) as error:
@@ -356,7 +366,7 @@ def _with_content(outcome: int, value: Any, returned: Any) -> tuple[int, Any]:
     """Return a value as it goes to the driver with its content beside it, where it has one that is not plain to see."""
     from flowyml.keys.content import Unhashable, content
 
-    if outcome not in {wire.RETURNED, wire.PARTS} or type(returned) in wire.ATOMS:
+    if outcome not in {wire.RETURNED, wire.STORED, wire.PARTS} or type(returned) in wire.ATOMS:
         return outcome, value
     parts = [returned]
     if outcome == wire.PARTS:

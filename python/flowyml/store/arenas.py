@@ -1,0 +1,259 @@
+"""Arenas: where large encoded values lie, in no heap of any process.
+
+An arena is an anonymous file: of memory (a memfd), or of disk where values are spilled. One process at a time writes
+it, from its beginning on and no place twice; any process may map a value of it. It takes the memory of what is written
+and not freed, so that one descriptor does for any number of values, and no place has to be used again:
+
+```
+ 0                                                            end
+ ├─ block ──┬─ freed: a hole ─┬─ block ─┬─ ... ───────────────┤┄┄┄┄ nothing yet
+ │ stream │ buffer │ buffer │
+```
+
+A *block* is one value: the stream of its pickle, then the buffers that pickle protocol 5 keeps apart from it (arrays,
+columns, `bytes`), each aligned. It is written once, by `write(2)`, which says `ENOSPC` or `ENOMEM` where a map would be
+a SIGBUS, and spares the kernel the zeroing of pages. It is read through a private map: pages are shared by all who read
+them until one of them writes, and then nobody else sees it.
+
+`Stored` stands for a block; when the last one is gone the block becomes a hole. The module does not know who writes,
+who reads, or how a value is pickled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import pickle
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from flowyml._core import PrivateMap, punch_hole
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Protocol
+
+    class Holds(Protocol):
+        """What holds blocks, as a `Stored` sees it: an arena of this process, or one of another."""
+
+        def map(self, stored: Stored) -> PrivateMap:
+            """Return the memory of a block."""
+
+        def free(self, stored: Stored) -> None:
+            """Nobody holds a block any more."""
+
+        def reduce(self, stored: Stored) -> tuple[Any, ...]:
+            """Reduce what stands for a block, for another process."""
+
+
+_ALIGNED = 64
+_PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
+# While somebody writes, nobody else can make a hole in the same file: so it is done in portions.
+_PORTION = 1 << 20
+_EVERYTHING = (1 << 63) - 1
+
+Block: TypeAlias = "tuple[int, int, int, int, tuple[int, ...]]"
+"""Number and descriptor of an arena, offset, length of the stream, lengths of the buffers (negative: read only)."""
+
+
+class Pickled(NamedTuple):
+    """A value as its pickle, and the buffers that lie beside it.
+
+    >>> Pickled(b"1234", [memoryview(bytes(100))]).size
+    164
+    """
+
+    stream: bytes
+    buffers: Sequence[memoryview]
+
+    @property
+    def size(self) -> int:
+        """The bytes of its block."""
+        return block_size(len(self.stream), [len(buffer) for buffer in self.buffers])
+
+
+class Stored:
+    """A value that lies in an arena.
+
+    Args:
+        arena: Where it lies.
+        block: What stands for it between processes.
+    """
+
+    __slots__ = ("__weakref__", "arena", "block")
+
+    def __init__(self, arena: Holds, block: Block) -> None:
+        """Hold the block."""
+        self.arena = arena
+        self.block = block
+
+    @property
+    def size(self) -> int:
+        """The bytes of the block."""
+        return block_size(self.block[3], self.block[4])
+
+    def load(self) -> Any:
+        """Return a new object of the value; what it holds of the block is its own to change."""
+        _, _, _, stream, sizes = self.block
+        with memoryview(self.arena.map(self)) as view:  # type: ignore[arg-type]  # a buffer, for types since 3.12
+            return pickle.loads(view[:stream], buffers=_buffers(view, stream, sizes))
+
+    def __del__(self) -> None:
+        """Give the block back."""
+        self.arena.free(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as what the receiver can load."""
+        return self.arena.reduce(self)
+
+    def __repr__(self) -> str:
+        """Show the size."""
+        return f"<a stored value of {self.size} bytes>"
+
+
+class Borrowers:
+    """Who opens arenas of other processes in this one, if anybody does."""
+
+    borrow: Callable[[Block], Stored] | None = None
+
+
+def borrowed(block: Block) -> Stored:
+    """Return what stands for a block of another process."""
+    if Borrowers.borrow is None:
+        raise OSError("stored values are for the workers of their run")
+    return Borrowers.borrow(block)
+
+
+ENCODED = frozenset({bytes, Stored})
+"""The types of values that have to be loaded, where a run keeps its values encoded."""
+
+
+class Arena:
+    """An arena as the driver has it.
+
+    Args:
+        fd: The file; closed with the last value in it.
+
+    Attributes:
+        number: Its own among all arenas of this process.
+        end: Where the last block ends that is known.
+    """
+
+    __slots__ = ("_owner", "end", "fd", "number")
+
+    _numbers = itertools.count()
+
+    def __init__(self, fd: int) -> None:
+        """Take the file over."""
+        self.fd = fd
+        self.number = next(Arena._numbers)
+        self.end = 0
+        self._owner = os.getpid()
+
+    @classmethod
+    def of_memory(cls) -> Arena:
+        """Return an arena of memory that no file system knows.
+
+        Raises:
+            OSError: There is none to be had.
+        """
+        return cls(os.memfd_create("flowyml-values", os.MFD_CLOEXEC))
+
+    def adopt(self, block: Block) -> Stored:
+        """Return what stands for a block that another process has written; once for each."""
+        _, _, offset, stream, sizes = block
+        self.end = max(self.end, padded(offset + block_size(stream, sizes)))
+        return Stored(self, block)
+
+    def put(self, value: Pickled) -> Stored:
+        """Write a block.
+
+        Raises:
+            OSError: There is no room for it.
+        """
+        try:
+            sizes = write_block(self.fd, self.end, value)
+        except OSError:
+            self.cut()
+            raise
+        return self.adopt((self.number, self.fd, self.end, len(value.stream), sizes))
+
+    def cut(self) -> None:
+        """Give back what lies behind the last block that is known: whoever wrote it is dead."""
+        self._punch(self.end, _EVERYTHING - self.end)
+
+    def map(self, stored: Stored) -> PrivateMap:
+        """Return the memory of a block; whoever looks at it holds the block."""
+        return PrivateMap(self.fd, stored.block[2], stored.size, stored)
+
+    def free(self, stored: Stored) -> None:
+        """Give a block back."""
+        self._punch(stored.block[2], padded(stored.size))
+
+    def reduce(self, stored: Stored) -> tuple[Any, ...]:
+        """Let a worker find the block; the run holds it meanwhile."""
+        return borrowed, (stored.block,)
+
+    def _punch(self, offset: int, length: int) -> None:
+        """Make a hole; in a forked child the arena is the parent's. Some file systems have no holes."""
+        if os.getpid() == self._owner:
+            with contextlib.suppress(OSError):
+                punch_hole(self.fd, offset, length)
+
+    def __del__(self) -> None:
+        """Close the file: the memory goes with the last map of it."""
+        os.close(self.fd)
+
+
+def write_block(fd: int, offset: int, value: Pickled) -> tuple[int, ...]:
+    """Write a block; return the lengths of its buffers as they stand for it.
+
+    Raises:
+        OSError: There is no room; what was written of it is the caller's to give back.
+    """
+    _write(fd, offset, memoryview(value.stream))
+    at, sizes = len(value.stream), []
+    for buffer in value.buffers:
+        at = aligned(at)
+        _write(fd, offset + at, buffer)
+        at += len(buffer)
+        sizes.append(-len(buffer) if buffer.readonly else len(buffer))
+    return tuple(sizes)
+
+
+def _write(fd: int, offset: int, view: memoryview) -> None:
+    while view:
+        written = os.pwrite(fd, view[:_PORTION], offset)
+        offset, view = offset + written, view[written:]
+
+
+def _buffers(view: memoryview, stream: int, sizes: Sequence[int]) -> list[memoryview]:
+    found, at = [], stream
+    for size in sizes:
+        at = aligned(at)
+        part = view[at : at + abs(size)]
+        found.append(part if size > 0 else part.toreadonly())
+        at += abs(size)
+    return found
+
+
+def block_size(stream: int, sizes: Sequence[int]) -> int:
+    """Return the bytes of a block."""
+    at = stream
+    for size in sizes:
+        at = aligned(at) + abs(size)
+    return at
+
+
+def aligned(offset: int) -> int:
+    """Return where a buffer may begin."""
+    return -(-offset // _ALIGNED) * _ALIGNED
+
+
+def padded(length: int) -> int:
+    """Return the bytes of whole pages.
+
+    >>> padded(1) == padded(_PAGE)
+    True
+    """
+    return -(-length // _PAGE) * _PAGE

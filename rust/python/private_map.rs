@@ -1,0 +1,142 @@
+//! `PrivateMap`: a part of a file as memory of one's own, and `punch_hole`, which gives a part of a file back.
+//!
+//! `mmap.mmap` keeps a descriptor for each map (until Python 3.13 always), so a step that reads two thousand arrays would
+//! run out of them; and nobody is told when the last view of one is gone. A `PrivateMap` needs no descriptor, can be
+//! referred to weakly, and holds a Python object for as long as anybody looks at the memory.
+
+use std::os::raw::{c_int, c_void};
+
+use pyo3::exceptions::{PyBufferError, PyValueError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+/// `length` bytes of a file from `offset` on, copy on write.
+#[pyclass(frozen, weakref, module = "flowyml._core")]
+pub(crate) struct PrivateMap {
+    /// Where the map begins, as a number: the class may be used by any thread.
+    address: usize,
+    length: usize,
+    /// What has to live as long as the memory is looked at.
+    #[allow(dead_code)]
+    owner: Option<Py<PyAny>>,
+}
+
+#[pymethods]
+impl PrivateMap {
+    #[new]
+    #[pyo3(signature = (fd, offset, length, owner=None))]
+    fn new(fd: i32, offset: u64, length: usize, owner: Option<Py<PyAny>>) -> PyResult<Self> {
+        if length == 0 {
+            return Err(PyValueError::new_err("a map of nothing"));
+        }
+        Ok(Self {
+            address: map(fd, offset, length)?,
+            length,
+            owner,
+        })
+    }
+
+    fn __len__(&self) -> usize {
+        self.length
+    }
+
+    /// Give the memory to `memoryview` and whoever else asks; a view keeps this object alive.
+    #[allow(clippy::needless_pass_by_value)]
+    unsafe fn __getbuffer__(
+        slf: Bound<'_, Self>,
+        view: *mut ffi::Py_buffer,
+        flags: c_int,
+    ) -> PyResult<()> {
+        if view.is_null() {
+            return Err(PyBufferError::new_err("no view to fill"));
+        }
+        let this = slf.get();
+        let length = isize::try_from(this.length)
+            .map_err(|_| PyBufferError::new_err("the map is too long"))?;
+        // SAFETY: `view` is Python's, to be filled here; the memory is mapped, readable and writable, until `Drop`, and
+        // the view holds a reference to this object until it is released.
+        let result = unsafe {
+            ffi::PyBuffer_FillInfo(
+                view,
+                slf.as_ptr(),
+                this.address as *mut c_void,
+                length,
+                0,
+                flags,
+            )
+        };
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(PyErr::fetch(slf.py()))
+        }
+    }
+}
+
+impl Drop for PrivateMap {
+    fn drop(&mut self) {
+        unmap(self.address, self.length);
+    }
+}
+
+/// Give the memory or the disk space of a part of a file back; the file reads as zeros there.
+#[pyfunction]
+pub(crate) fn punch_hole(py: Python<'_>, fd: i32, offset: u64, length: u64) -> PyResult<()> {
+    py.detach(|| punch(fd, offset, length)).map_err(PyErr::from)
+}
+
+#[cfg(target_os = "linux")]
+fn map(fd: i32, offset: u64, length: usize) -> PyResult<usize> {
+    let offset = libc::off_t::try_from(offset)
+        .map_err(|_| PyValueError::new_err("an offset beyond all files"))?;
+    // SAFETY: a new private map at an address of the kernel's choice touches nothing that is there.
+    let address = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            length,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE,
+            fd,
+            offset,
+        )
+    };
+    if address == libc::MAP_FAILED {
+        Err(std::io::Error::last_os_error().into())
+    } else {
+        Ok(address as usize)
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn unmap(address: usize, length: usize) {
+    // SAFETY: both are of a map that `map` made; its object is gone, and with it every view.
+    unsafe { libc::munmap(address as *mut c_void, length) };
+}
+
+#[cfg(target_os = "linux")]
+fn punch(fd: i32, offset: u64, length: u64) -> std::io::Result<()> {
+    let number = |value| {
+        libc::off_t::try_from(value).map_err(|_| std::io::Error::from_raw_os_error(libc::EFBIG))
+    };
+    let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    // SAFETY: numbers in, a number out; a wrong descriptor is an error.
+    if unsafe { libc::fallocate(fd, mode, number(offset)?, number(length)?) } == 0 {
+        Ok(())
+    } else {
+        Err(std::io::Error::last_os_error())
+    }
+}
+
+/// Elsewhere there are no worker processes, and nothing to map.
+#[cfg(not(target_os = "linux"))]
+fn map(_: i32, _: u64, _: usize) -> PyResult<usize> {
+    Err(std::io::Error::from(std::io::ErrorKind::Unsupported).into())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn unmap(_: usize, _: usize) {}
+
+#[cfg(not(target_os = "linux"))]
+fn punch(_: i32, _: u64, _: u64) -> std::io::Result<()> {
+    Err(std::io::ErrorKind::Unsupported.into())
+}

@@ -1,0 +1,334 @@
+"""Large values between processes: where they lie, who sees what of them, and when they are gone."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from flowyml import ParallelExecutor, Pipeline
+from flowyml.executors._processes import lending
+from flowyml.store import arenas
+from flowyml.store.arenas import Arena, Pickled
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def two() -> Iterator[ParallelExecutor]:
+    """Two warm workers."""
+    with ParallelExecutor(max_workers=2) as executor:
+        yield executor
+
+
+@pytest.fixture(scope="module")
+def one() -> Iterator[ParallelExecutor]:
+    """One warm worker."""
+    with ParallelExecutor(max_workers=1) as executor:
+        yield executor
+
+
+def held(executor: ParallelExecutor) -> int:
+    """Return the bytes of memory that the arenas of an executor take."""
+    gc.collect()
+    found = executor._team.lending._arenas.values()
+    return sum(os.fstat(arena.fd).st_blocks * 512 for arena in found)
+
+
+def zeros(mib: int = 1) -> np.ndarray:
+    return np.zeros(mib * MIB, dtype=np.uint8)
+
+
+VALUES = {
+    "array": np.arange(100_000.0),
+    "fortran": np.asfortranarray(np.arange(90_000.0).reshape(300, 300)),
+    "strided": np.arange(200_000.0)[::2],
+    "bytes": bytes(range(256)) * 1000,
+    "bytearray": bytearray(range(256)) * 1000,
+    "text": "x" * 300_000,
+    "frame": pd.DataFrame({"a": np.arange(50_000), "b": np.arange(50_000.0), "c": ["x"] * 50_000}),
+    "mixed": {"few": np.arange(3), "many": [np.arange(30_000), b"y" * 100_000], "small": 1},
+    "numbers": list(range(100_000)),
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_every_kind_of_value_arrives(two: ParallelExecutor, name: str) -> None:
+    """At a step that reads it and at the driver, made by a step or given as a parameter: the same bytes."""
+    value = VALUES[name]
+    pipeline = Pipeline("kinds").add_step(lambda value: value, name="made", params={"value": value})
+    pipeline.add_step(pickle.dumps, name="read", inputs={"obj": "made"})
+    result = pipeline.run(executor=two)
+    result.raise_for_failure()
+    for found in (result["made"], pickle.loads(result["read"])):
+        assert type(found) is type(value)
+        assert pickle.dumps(found) == pickle.dumps(value)
+
+
+def test_a_step_may_change_its_own_copy(two: ParallelExecutor) -> None:
+    """Nobody else sees it: no other reader, nor the result."""
+
+    def spoil(a: np.ndarray) -> int:
+        a += 7
+        return int(a.sum() // a.size)
+
+    pipeline = Pipeline("own").add_step(zeros)
+    for k in range(4):
+        pipeline.add_step(spoil, name=f"spoil_{k}", inputs={"a": "zeros"})
+    result = pipeline.run(executor=two)
+    assert [result[f"spoil_{k}"] for k in range(4)] == [7] * 4
+    assert not result["zeros"].any()
+
+
+def test_a_step_that_goes_on_writing_what_it_returned_changes_nothing(one: ParallelExecutor) -> None:
+    """A value is what it was when it was returned."""
+
+    def first() -> np.ndarray:
+        global kept
+        kept = zeros()
+        return kept
+
+    def second(a: np.ndarray) -> int:
+        kept[:] = 9
+        return int(a.sum())
+
+    pipeline = Pipeline("later").add_step(first).add_step(second, inputs={"a": "first"})
+    result = pipeline.run(executor=one)
+    assert result["second"] == 0
+    assert not result["first"].any()
+
+
+def test_what_a_step_keeps_of_its_argument_stays_as_it_was(one: ParallelExecutor) -> None:
+    """Though the run lets go of it, and others are written; and it is freed when the step's process lets go."""
+
+    def keep(a: np.ndarray) -> int:
+        global kept
+        kept = a
+        return 1
+
+    def read(before: int) -> int:
+        return int(kept.sum())
+
+    def drop(before: int) -> int:
+        global kept
+        kept = None
+        return 1
+
+    pipeline = Pipeline("keep").add_step(lambda: np.ones(MIB, dtype=np.uint8), name="made")
+    pipeline.add_step(keep, inputs={"a": "made"})
+    pipeline.add_step(lambda before: zeros(4), name="more", inputs={"before": "keep"})
+    pipeline.add_step(lambda a: a.size, name="size", inputs={"a": "more"})
+    pipeline.add_step(read, inputs={"before": "size"})
+    assert pipeline.run(executor=one, keep="leaves")["read"] == MIB
+    assert held(one) == MIB + 4096
+    Pipeline("drop").add_step(drop, params={"before": 1}).run(executor=one)
+    assert held(one) == 0
+
+
+def test_the_driver_neither_loads_nor_copies_what_nobody_looks_at(two: ParallelExecutor) -> None:
+    """A value that cannot be loaded passes; what is in memory is in the arena."""
+
+    class Fussy:
+        def __init__(self) -> None:
+            self.data = zeros(2)
+
+        def __reduce__(self):
+            return _load_in_worker, (os.getppid(), pickle.PickleBuffer(self.data))
+
+    pipeline = Pipeline("unseen").add_step(Fussy, name="made").add_step(len, inputs={"obj": "made"})
+    result = pipeline.run(executor=two)
+    assert result["len"] == 2 * MIB
+    assert 2 * MIB <= held(two) < 3 * MIB
+    with pytest.raises(Exception, match="only a worker loads this"):
+        result["made"]
+
+
+def _load_in_worker(guardian: int, data: object) -> bytes:
+    if os.getppid() != guardian:
+        raise RuntimeError("only a worker loads this")
+    return bytes(data)
+
+
+def test_values_go_with_the_last_who_holds_them(two: ParallelExecutor) -> None:
+    """The result, or an array that somebody took from it."""
+    result = Pipeline("hold").map(zeros, [1, 2, 3]).run(executor=two)
+    assert held(two) >= 6 * MIB
+    array = result["zeros"][2]
+    del result
+    assert 3 * MIB <= held(two) < 4 * MIB
+    assert not array.any()
+    del array
+    assert held(two) == 0
+
+
+def test_keep_leaves_frees_what_nobody_will_read(two: ParallelExecutor) -> None:
+    """While the run goes on: never more than a few of forty values are there."""
+
+    def longest(a: np.ndarray, folder: str) -> np.ndarray:
+        return a + 1
+
+    pipeline = Pipeline("chain").add_step(zeros, name="s0")
+    for k in range(40):
+        pipeline.add_step(lambda a: a + 1, name=f"s{k + 1}", inputs={"a": f"s{k}"})
+    result = pipeline.run(executor=two, keep="leaves")
+    assert result["s40"][0] == 40
+    assert held(two) < 2 * MIB
+
+
+def test_a_result_can_be_read_after_shutdown() -> None:
+    """Also for the first time."""
+    with ParallelExecutor(max_workers=2) as executor:
+        result = Pipeline("after").map(zeros, [1, 2]).run(executor=executor)
+    assert [len(value) for value in result["zeros"]] == [MIB, 2 * MIB]
+
+
+def test_an_argument_of_many_steps_lies_in_one_place(two: ParallelExecutor) -> None:
+    """And what only one step reads is gone with the step."""
+    table = np.ones(4 * MIB, dtype=np.uint8)
+    pipeline = Pipeline("once")
+    for k in range(20):
+        pipeline.add_step(lambda a, k: int(a.sum()), name=f"s{k}", params={"a": table, "k": k})
+    result = pipeline.run(executor=two)
+    assert {result[f"s{k}"] for k in range(20)} == {4 * MIB}
+    assert two._team.lending._arguments.end <= 3 * 4 * MIB
+    assert held(two) == 0
+
+
+def test_a_worker_that_dies_in_a_step_leaves_nothing_behind(two: ParallelExecutor) -> None:
+    """What it had begun to write is given back; what it had returned stays."""
+
+    def die(a: np.ndarray) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    pipeline = Pipeline("deaths").add_step(zeros).add_step(die, inputs={"a": "zeros"})
+    result = pipeline.run(executor=two)
+    assert str(result.step_results["die"].state) == "failed"
+    assert not result["zeros"].any()
+    del result
+    assert held(two) == 0
+
+
+def test_a_block_that_was_begun_is_cut_off() -> None:
+    """By the driver, when its writer is dead."""
+    arena = Arena.of_memory()
+    first = arena.put(Pickled(pickle.dumps(1), []))
+    os.pwrite(arena.fd, b"x" * MIB, arena.end)
+    arena.cut()
+    assert os.fstat(arena.fd).st_blocks * 512 == arenas.padded(first.size)
+    assert first.load() == 1
+
+
+def test_values_travel_through_sockets_where_there_is_no_room(one: ParallelExecutor) -> None:
+    """A file that may not grow: here by a limit of the worker's process."""
+
+    def limited() -> bytes:
+        import resource
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (MIB, resource.RLIM_INFINITY))
+        return b"x" * (3 * MIB)
+
+    with ParallelExecutor(max_workers=1) as executor:
+        result = Pipeline("full").add_step(limited).run(executor=executor)
+        assert result["limited"] == b"x" * (3 * MIB)
+        assert held(executor) == 0
+
+
+def test_values_travel_through_sockets_where_descriptors_cannot_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process that may not be looked at."""
+    monkeypatch.setattr(lending, "may_open_ours", lambda: False)
+    table = np.ones(MIB, dtype=np.uint8)
+    pipeline = Pipeline("sockets").add_step(zeros)
+    pipeline.add_step(lambda a, b: int((a + b).sum()), name="sum", inputs={"a": "zeros"}, params={"b": table})
+    with ParallelExecutor(max_workers=2) as executor:
+        result = pipeline.run(executor=executor)
+        assert result["sum"] == MIB
+        assert not executor._team.lending._arenas
+
+
+def test_a_step_may_close_every_descriptor_and_open_others(tmp_path: Path) -> None:
+    """Nothing of flowyml's is written to the step's files."""
+
+    def careless(folder: str, a: np.ndarray) -> np.ndarray:
+        for fd in Path("/proc/self/fd").iterdir():
+            with contextlib.suppress(OSError):
+                if "flowyml-values" in str(fd.readlink()):
+                    os.close(int(fd.name))
+        global files
+        files = [os.open(Path(folder, str(k)), os.O_CREAT | os.O_WRONLY) for k in range(20)]
+        return a + 1
+
+    pipeline = Pipeline("careless").add_step(zeros)
+    pipeline.add_step(careless, inputs={"a": "zeros"}, params={"folder": str(tmp_path)})
+    pipeline.add_step(lambda a, b: int((a + b).sum()), name="sum", inputs={"a": "zeros", "b": "careless"})
+    with ParallelExecutor(max_workers=1) as executor:
+        assert pipeline.run(executor=executor)["sum"] == MIB
+    assert {path.stat().st_size for path in tmp_path.iterdir()} == {0}
+
+
+def test_a_child_that_a_step_forked_keeps_what_it_sees(one: ParallelExecutor, tmp_path: Path) -> None:
+    """The run lets go of the value and writes others while the child still reads."""
+
+    def fork(a: np.ndarray, folder: str) -> int:
+        ready, go = os.pipe()
+        if not os.fork():
+            os.read(ready, 1)
+            Path(folder, "seen").write_text(str(int(a.sum())))
+            os._exit(0)
+        return go
+
+    def finish(go: int, others: int, folder: str) -> str:
+        os.write(go, b"x")
+        os.wait()
+        return Path(folder, "seen").read_text()
+
+    pipeline = Pipeline("fork").add_step(lambda: np.ones(MIB, dtype=np.uint8), name="made")
+    pipeline.add_step(fork, inputs={"a": "made"}, params={"folder": str(tmp_path)})
+    pipeline.add_step(lambda go: zeros(2), name="more", inputs={"go": "fork"})
+    pipeline.add_step(len, name="others", inputs={"obj": "more"})
+    pipeline.add_step(finish, inputs={"go": "fork", "others": "others"}, params={"folder": str(tmp_path)})
+    assert pipeline.run(executor=one, keep="leaves")["finish"] == str(MIB)
+
+
+def test_a_forked_driver_does_not_free_its_parents_values(two: ParallelExecutor) -> None:
+    """A child that ends in an orderly way collects its copy of everything."""
+    result = Pipeline("forked").add_step(lambda: np.ones(MIB, dtype=np.uint8), name="made").run(executor=two)
+    child = os.fork()
+    if not child:
+        value = int(result["made"].sum())
+        del result
+        gc.collect()
+        os._exit(0 if value == MIB else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert int(result["made"].sum()) == MIB
+
+
+def test_few_descriptors(one: ParallelExecutor) -> None:
+    """A step reads two thousand large values at once, and the driver holds them, with a limit of 256."""
+    script = """
+import os, resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+import numpy as np
+from flowyml import ParallelExecutor, Pipeline
+pipeline = Pipeline("many").map(lambda i: np.full(70_000, i % 7, np.uint8), range(2000), name="made")
+pipeline.add_step(lambda made: sum(int(a[-1]) for a in made), name="sum", inputs=["made"])
+with ParallelExecutor(max_workers=2) as executor:
+    result = pipeline.run(executor=executor)
+    result.raise_for_failure()
+    print(result["sum"], sum(int(a[0]) for a in result["made"]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=50)
+    assert done.stdout.split() == [str(sum(i % 7 for i in range(2000)))] * 2, done.stderr
