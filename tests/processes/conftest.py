@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import plumbing
 import pytest
 
+from flowyml.executors._processes.environment import START_VARIABLE, STARTS
 from flowyml.executors._processes.pool import WorkerPool
 
 if TYPE_CHECKING:
@@ -25,9 +26,16 @@ def mark(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     assert gone, "processes were left"
 
 
+@pytest.fixture(params=STARTS)
+def start(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How workers start, each way in turn."""
+    monkeypatch.setenv(START_VARIABLE, request.param)
+    return str(request.param)
+
+
 @pytest.fixture
-def pool(mark: str) -> Iterator[WorkerPool]:
-    """A pool of stand-in workers."""
+def pool(mark: str, start: str) -> Iterator[WorkerPool]:
+    """A pool of stand-in workers, forked and exec'ed in turn."""
     pool = WorkerPool(2, program=plumbing.PROGRAM)
     yield pool
     pool.shutdown(0)

@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flowyml.executors._processes.guardian import process_table, read_environment, read_proc
 from flowyml.executors._processes.pool import Exited, Started
+from flowyml.executors._processes.process_table import process_table, read_environment, read_proc
+from flowyml.executors._processes.starts import TAG
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -76,6 +77,20 @@ def is_running(pid: int) -> bool:
 def children(pid: int) -> set[int]:
     """Return the children of a process, zombies too."""
     return {child for child, (parent, _) in process_table().items() if parent == pid}
+
+
+def templates(pid: int | None) -> set[int]:
+    """Return the template processes of a guardian."""
+    return {child for child in children(pid or 0) if any(map(_marks_template, read_environment(child)))}
+
+
+def _marks_template(entry: bytes) -> bool:
+    return entry.startswith(TAG.encode()) and entry.endswith(b":template")
+
+
+def helpers(pool: WorkerPool) -> set[int]:
+    """Return the processes of a pool that are no workers."""
+    return {pool.guardian_pid or 0} | templates(pool.guardian_pid)
 
 
 def marked(mark: str) -> set[int]:

@@ -18,14 +18,15 @@ from flowyml.sizes import checked_size
 from flowyml.timeouts import checked_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import timedelta
 
     from flowyml.run import Run
 
 BACKENDS = ("process", "thread", "async")
-_LIMITS = ("timeout", "resources", "tag_limits", "memory_limit", "max_tasks_per_worker")
-_KEYWORDS = ("max_workers", "backend", *_LIMITS)
+_OPTIONS = ("timeout", "resources", "tag_limits", "memory_limit", "max_tasks_per_worker", "preload")
+_OF_PROCESSES = ("memory_limit", "max_tasks_per_worker", "preload")
+_KEYWORDS = ("max_workers", "backend", *_OPTIONS)
 # How many coroutines are under way at once by default: as many connections as HTTP clients open by default.
 _COROUTINES = 100
 # The core keeps the number of a worker in 16 bits.
@@ -49,15 +50,19 @@ class ParallelExecutor(Executor):
         memory_limit: What each worker process may have for itself, in bytes or as a text like "4GiB": the step that
             takes it above that fails with a `MemoryLimitError`.
         max_tasks_per_worker: After how many steps a worker process is replaced, where steps leak what they use.
+        preload: Names of modules that are imported once, before worker processes are forked, so that each has them at
+            once and shares their memory; imported and nothing else. numpy, pandas, scipy and scikit-learn need not be
+            named where the steps of the first run use them.
 
     Workers start with the first run and stay warm until `shutdown()`, the end of a `with` block, or the end of the
     interpreter. One run at a time: a second thread waits for its turn. A step that runs a pipeline on the very thread
     executor it runs on itself runs it inline.
 
     Raises:
-        ValueError: For `max_workers` below 1, an unknown backend, a limit that is not above 0, a negative total, or a
-            limit of worker processes with another backend.
-        TypeError: For an unknown keyword or a `max_workers` that is no whole number.
+        ValueError: For `max_workers` below 1, an unknown backend, a limit that is not above 0, a negative total, or
+            what is about worker processes with another backend.
+        TypeError: For an unknown keyword, a `max_workers` that is no whole number, or a `preload` that is no list of
+            names.
 
     >>> from flowyml import ParallelExecutor, Pipeline
     >>> with ParallelExecutor(max_workers=2, backend="thread") as executor:
@@ -76,6 +81,7 @@ class ParallelExecutor(Executor):
         tag_limits: Mapping[str, int] | None = None,
         memory_limit: int | str | None = None,
         max_tasks_per_worker: int | None = None,
+        preload: Sequence[str] | None = None,
         **unknown: object,
     ) -> None:
         """Check the arguments; no worker starts."""
@@ -86,6 +92,7 @@ class ParallelExecutor(Executor):
         self.timeout: float | None = None if timeout is None else checked_seconds("timeout", timeout)
         self.memory_limit: int | None = None if memory_limit is None else checked_size("memory_limit", memory_limit)
         self.max_tasks_per_worker: int | None = checked_tasks(max_tasks_per_worker)
+        self.preload: tuple[str, ...] | None = None if preload is None else checked_names(preload)
         self.resources: dict[str, float | str] | None = None if resources is None else dict(resources)
         self.tag_limits: dict[str, int] | None = checked_tag_limits(tag_limits) or None
         self._totals = checked_totals("resources", resources)
@@ -164,30 +171,35 @@ class ParallelExecutor(Executor):
             return LoopTeam(self.max_workers, self)
         from flowyml.executors._processes.team import ProcessTeam
 
-        return ProcessTeam(self.max_workers, max_tasks=self.max_tasks_per_worker, memory_limit=self.memory_limit)
+        return ProcessTeam(
+            self.max_workers,
+            max_tasks=self.max_tasks_per_worker,
+            memory_limit=self.memory_limit,
+            preload=self.preload or (),
+        )
 
     def _refuse_without_processes(self) -> None:
-        for name in ("memory_limit", "max_tasks_per_worker") if self.backend != "process" else ():
+        for name in _OF_PROCESSES if self.backend != "process" else ():
             if getattr(self, name) is not None:
                 raise ValueError(f'{name} is about worker processes: backend="process", not {self.backend!r}')
 
-    def _limits(self) -> dict[str, Any]:
-        """Return the limits that were given."""
-        limits = {name: getattr(self, name) for name in _LIMITS}
-        return {name: limit for name, limit in limits.items() if limit is not None}
+    def _options(self) -> dict[str, Any]:
+        """Return the options that were given."""
+        options = {name: getattr(self, name) for name in _OPTIONS}
+        return {name: option for name, option in options.items() if option is not None}
 
     def __repr__(self) -> str:
         """Show the arguments."""
-        limits = "".join(f", {name}={limit}" for name, limit in self._limits().items())
-        return f"ParallelExecutor(max_workers={self.max_workers}, backend={self.backend!r}{limits})"
+        options = "".join(f", {name}={option}" for name, option in self._options().items())
+        return f"ParallelExecutor(max_workers={self.max_workers}, backend={self.backend!r}{options})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by the arguments: a copy arrives without workers."""
-        return _rebuild, (self.max_workers, self.backend, self._limits())
+        return _rebuild, (self.max_workers, self.backend, self._options())
 
 
-def _rebuild(max_workers: int, backend: Any, limits: dict[str, Any]) -> ParallelExecutor:
-    return ParallelExecutor(max_workers, backend, **limits)
+def _rebuild(max_workers: int, backend: Any, options: dict[str, Any]) -> ParallelExecutor:
+    return ParallelExecutor(max_workers, backend, **options)
 
 
 def checked_workers(max_workers: int | None, backend: str) -> int:
@@ -225,6 +237,18 @@ def checked_tasks(tasks: int | None) -> int | None:
     if tasks < 1:
         raise ValueError(f"max_tasks_per_worker must be at least 1, got {tasks}; None never replaces a worker")
     return tasks.__index__()
+
+
+def checked_names(preload: Sequence[str]) -> tuple[str, ...]:
+    """Return names of modules.
+
+    Raises:
+        TypeError: If they are no sequence of names.
+    """
+    names: tuple[Any, ...] = () if isinstance(preload, str) else tuple(preload)  # a text is a sequence of texts, too
+    if not names or not all(isinstance(name, str) and name.replace(".", "_").isidentifier() for name in names):
+        raise TypeError(f'preload must be a list of module names, such as ["torch"], got {preload!r:.60}')
+    return names
 
 
 def checked_backend(backend: str) -> str:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowyml.errors import ExecutorError
 from flowyml.executors._cpus import SHARE_VARIABLE, share_of
-from flowyml.executors._processes.guardian import TAG
+from flowyml.executors._processes.starts import TAG
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,13 +26,16 @@ FOLLOWS_OPENMP = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS",
 """Libraries that look at OMP_NUM_THREADS where their own variable is not set."""
 ALONE = ("VECLIB_MAXIMUM_THREADS",)
 
-GUARDIAN = "import sys; sys.path.append(sys.argv[3]); from guardian import main; main()"
+GUARDIAN = "import sys; sys.path.append(sys.argv[3]); from _processes.guardian import main; main()"
 """The module is found by its folder: going through the package would import more than the guardian may hold."""
 
-WORKER = (
-    "import sys; root = sys.argv[1]; root in sys.path or sys.path.insert(0, root); "
-    "from flowyml.executors._processes.worker import main; main()"
-)
+_FLOWYML = "import sys; root = sys.argv[1]; root in sys.path or sys.path.insert(0, root); "
+WORKER = _FLOWYML + "from flowyml.executors._processes.worker import main; main()"
+TEMPLATE = "import gc; gc.disable(); " + _FLOWYML + "from flowyml.executors._processes.template import main; main()"
+
+START_VARIABLE = "FLOWYML_WORKER_START"
+"""The variable that chooses how workers start."""
+STARTS = ("fork", "exec")
 
 
 def check_platform() -> None:
@@ -53,9 +57,23 @@ def check_platform() -> None:
         )
 
 
+def may_fork() -> bool:
+    """Tell whether workers are forked by a template: where Python has its global lock, unless the user says "exec".
+
+    Without that lock it is not settled which state of the interpreter survives a fork.
+
+    Raises:
+        ExecutorError: The user's variable says something else.
+    """
+    chosen = os.environ.get(START_VARIABLE) or STARTS[0]
+    if chosen not in STARTS:
+        raise ExecutorError(f"{START_VARIABLE} must be {' or '.join(map(repr, STARTS))}, it is {chosen!r}")
+    return chosen == "fork" and not sysconfig.get_config_var("Py_GIL_DISABLED")
+
+
 def guardian_command(control: int) -> list[str]:
     """Return the command line of a guardian that serves this process over descriptor `control`."""
-    folder = str(Path(__file__).resolve().parent)
+    folder = str(Path(__file__).resolve().parent.parent)
     # This process has compiled the guardian or must not: the guardian itself never writes.
     flags = ["-S", "-s", "-P", "-B", *(["-X", f"pycache_prefix={sys.pycache_prefix}"] if sys.pycache_prefix else [])]
     return [executable(), *flags, "-c", GUARDIAN, str(control), str(os.getpid()), folder]

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowyml._loading import loading
 from flowyml.executors._cpus import SHARE_VARIABLE
-from flowyml.executors._processes.guardian import TAG
+from flowyml.executors._processes.starts import TAG
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

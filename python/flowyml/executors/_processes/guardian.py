@@ -1,11 +1,12 @@
 """The guardian: a small process that owns every process verb of one worker pool.
 
-It spawns workers, kills them with everything they started, reaps them, tells the driver how they ended, and when the
-driver is gone it kills what is left. It never imports user code nor the rest of flowyml, so nothing of the user's can
-break it; it is single-threaded and has its own session, so no signal meant for the driver's terminal reaches it.
+It starts workers (`starts.py` tells how), kills them with everything they started, reaps them, tells the driver how
+they ended, and when the driver is gone it kills what is left. It never imports user code nor the rest of flowyml, so
+nothing of the user's can break it; it is single-threaded and has its own session, so no signal meant for the driver's
+terminal reaches it.
 
 ```text
-            commands: spawn (+ fds), kill, end            posix_spawn, SIGSTOP, SIGKILL, waitid
+         commands: prepare, spawn (+ fds), kill, end      posix_spawn, SIGSTOP, SIGKILL, waitid
   driver ───────────────────────────────────▶ guardian ─────────────────────────────────────────▶ workers
          ◀───────────────────────────────────          ◀───────────────── orphans are adopted ───     └─ their helpers
             reports: started, exited, refused
@@ -24,9 +25,6 @@ Nothing here blocks but `poll`: a driver that does not read costs memory, never 
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import marshal
 import os
 import select
 import signal
@@ -36,35 +34,24 @@ import sys
 from collections import deque
 from time import monotonic
 
-TYPE_CHECKING = False  # as type checkers know it, without the cost of `typing`
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from . import starts
+from .process_table import carries, descendants, kill_all, process_table, send_signal
+from .starts import Request, Template, close_all, move_up, receive
 
 COMMAND = struct.Struct("<cQd")
 """Verb, worker id, number (the grace of END in seconds)."""
-SPAWN, KILL, END = b"s", b"k", b"e"
+PREPARE, SPAWN, KILL, END = b"p", b"s", b"k", b"e"
 
 REPORT = struct.Struct("<cQqq")
-"""Kind, worker id, pid, status (EXITED: exit code, negative for a signal; REFUSED: errno)."""
-STARTED, EXITED, REFUSED = b"S", b"X", b"R"
+"""Kind, worker id, pid, status (EXITED: exit code, negative for a signal; REFUSED: errno); UNFIT: a template's end."""
+STARTED, EXITED, REFUSED, UNFIT = b"S", b"X", b"R", b"U"
 
-DESCRIPTOR = struct.Struct("i")
-SPAWN_FDS = 5
-"""A spawn brings the worker's socket, stdout, stderr, claim words, and a memfd with its recipe."""
-WORKER_SOCKET, WORKER_CLAIMS = 3, 4
-"""Where a worker finds its socket and its claim words."""
-FIRST_FREE_FD = 10
-"""The guardian's own descriptors lie above those that a worker is given."""
-TAG = "FLOWYML_WORKER"
-"""The variable that marks a worker and what it starts."""
 END_LIMIT = 2.0
 """Seconds after which processes that do not die (uninterruptible I/O) are left alone."""
-MOST_ROUNDS = 100
-"""Looks at a tree that keeps growing because it may not be stopped (it has become another user's); two are usual."""
-EXEC_LOOKS = 10
-"""Looks, a millisecond apart, at a process that has no environment yet."""
 PARENT_CHECK = 0.25
 """Seconds between looks at the parent's number where pidfds are not allowed."""
+MOST_LOSSES = 3
+"""Templates that may be lost after they were ready; then workers are exec'ed."""
 PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -93,9 +80,12 @@ class Guardian:
         self.pids: dict[int, int] = {}
         self.tags: dict[int, bytes] = {}
         self.ids: dict[int, int] = {}
+        self.template: Template | None = None
+        self.losses = 0
         self.outbox: deque[bytes] = deque()
         self.deadline: float | None = None
         self.control = move_up(control)
+        self.control.settimeout(0)
         become_subreaper()
         self.driver_fd = open_pidfd(driver)
         self.wakeup = wake_on_signals()
@@ -117,19 +107,28 @@ class Guardian:
                 self.deadline = monotonic()
             elif ready:
                 self._handle(ready)
+            if self.template is not None and monotonic() >= self.template.overdue():
+                self._lose_template(self.template)
 
     def _is_over(self) -> bool:
-        return self.deadline is not None and (not self.pids or monotonic() >= self.deadline)
+        if self.deadline is None:
+            return False
+        return monotonic() >= self.deadline or not (self.pids or (self.template and self.template.requests))
 
     def _timeout(self) -> float | None:
         """Milliseconds until something must be looked at without an event."""
-        if self.deadline is not None:
-            return max(0.0, self.deadline - monotonic()) * 1000 + 1
-        return PARENT_CHECK * 1000 if self.driver_fd is None else None
+        moments = [self.deadline] if self.deadline is not None else []
+        if self.template is not None and self.template.requests:
+            moments.append(self.template.overdue())
+        if self.driver_fd is None:
+            moments.append(monotonic() + PARENT_CHECK)
+        return max(0.0, min(moments) - monotonic()) * 1000 + 1 if moments else None
 
     def _handle(self, ready: set[int]) -> None:
         if self.wakeup.fileno() in ready:
             self._hear_signals()
+        if self.template is not None and self.template.fileno() in ready:
+            self._hear_template()
         if self.control.fileno() in ready:
             self._hear_driver()
             self._speak()
@@ -143,51 +142,151 @@ class Guardian:
     def _hear_driver(self) -> None:
         """Take one command; the end of the file is the end of the driver."""
         try:
-            message, fds = receive(self.control)
+            message, fds = receive(self.control, COMMAND.size)
         except BlockingIOError:
             return
         except ConnectionError:
             message, fds = b"", []
-        try:
-            self._obey(message, fds)
-        finally:
-            close_all(fds)
+        self._obey(message, fds)
 
     def _obey(self, message: bytes, fds: list[int]) -> None:
         verb, worker, number = COMMAND.unpack(message) if message else (END, 0, 0.0)
         if verb == SPAWN:
             self.spawn(worker, fds)
+        elif verb == PREPARE:
+            self.prepare(fds)
         elif verb == KILL:
             self.kill(worker)
         else:
             self.deadline = monotonic() + number
+            self._dismiss_template()
+
+    # -- starting
 
     def spawn(self, worker: int, fds: list[int]) -> None:
-        """Start a worker from the descriptors that came with the command; report its pid or why there is none."""
+        """Have a worker started from the descriptors that came with the command, by the template if there is one.
+
+        Its pid is reported, or why there is none.
+        """
         try:
-            pid, self.tags[worker] = spawn_worker(fds)
+            request = Request(fds)
         except OSError as error:
             self._report(REFUSED, worker, 0, error.errno or 0)
             return
-        self.pids[worker] = pid
-        self.ids[pid] = worker
+        if self.template is None or not self.template.ask(worker, request):
+            self._exec(worker, request)
+
+    def _exec(self, worker: int, request: Request) -> None:
+        try:
+            pid = request.spawn_worker()
+        except OSError as error:
+            request.close()
+            self._report(REFUSED, worker, 0, error.errno or 0)
+        else:
+            self._note_start(worker, pid, request)
+
+    def _note_start(self, worker: int, pid: int, request: Request) -> None:
+        request.close()
+        self.pids[worker], self.tags[worker], self.ids[pid] = pid, request.tag, worker
         self._report(STARTED, worker, pid, 0)
+        if request.doomed:
+            self.kill(worker)
+
+    def prepare(self, fds: list[int]) -> None:
+        """Start a template from its recipe; without one workers are exec'ed."""
+        try:
+            self._use_template(Template(*starts.read_recipe(fds[0])))
+        except (OSError, IndexError):  # no process, or no descriptor, is left
+            return
+        finally:
+            close_all(fds)
+
+    def _use_template(self, template: Template | None) -> None:
+        self.template = template
+        if template is not None:
+            self.poll.register(template, select.POLLIN)
+
+    def _hear_template(self) -> None:
+        """Take what the template and workers being born have reported."""
+        template = self.template
+        if template is None:
+            return
+        try:
+            self._take_reports(template)
+        except EOFError:
+            self._lose_template(template)
+
+    def _take_reports(self, template: Template) -> None:
+        for kind, worker, number in template.reports():
+            if kind == starts.READY:
+                template.ready = True
+            elif kind == starts.EXPECTED:
+                template.expected[number] = worker
+            else:
+                template.expected.pop(number, None)
+                request = template.requests.pop(worker)
+                if kind == starts.BORN:
+                    self._note_start(worker, number, request)
+                else:
+                    self._exec(worker, request)
+
+    def _lose_template(self, template: Template) -> None:
+        """Do without a template that is gone or does not answer: what it has not delivered is exec'ed."""
+        self.template = None
+        self.poll.unregister(template)
+        template.give_up()
+        try:
+            self._take_reports(template)
+        except EOFError:
+            template.socket.close()
+        for worker, request in template.requests.items():
+            self._exec(worker, request)
+        self.losses += template.ready
+        if not template.ready:
+            self._report(UNFIT, 0, template.pid, 0)
+        if self.losses <= MOST_LOSSES and self.deadline is None:
+            try:
+                self._use_template(template.successor())
+            except OSError:
+                return
+
+    def _dismiss_template(self) -> None:
+        """End a template that nobody waits for; nobody will ask it any more."""
+        if self.template is not None and not self.template.requests:
+            self.poll.unregister(self.template)
+            self.template.give_up()
+            self.template.socket.close()
+            self.template = None
+
+    # -- ending
 
     def kill(self, worker: int) -> None:
         """Kill a worker with everything it started; its exit is reported like any other."""
         pid = self.pids.get(worker)
         if pid is not None:
             kill_all(lambda: self._belongings(worker, pid))
+        elif self.template is not None and worker in self.template.requests:
+            self.template.requests[worker].doomed = True
 
     def reap(self) -> None:
         """Reap all children that have ended, workers and adopted ones."""
         options = os.WEXITED | os.WNOHANG | os.WNOWAIT
         while info := wait(options):
-            worker = self.ids.get(info.si_pid)
-            if worker is None:
-                os.waitpid(info.si_pid, 0)
+            if info.si_pid not in self.ids:
+                self._hear_template()  # it may be a worker that was born just now
+            if info.si_pid in self.ids:
+                self._bury(self.ids[info.si_pid], info)
             else:
-                self._bury(worker, info)
+                self._miss(info.si_pid)
+                os.waitpid(info.si_pid, 0)
+
+    def _miss(self, pid: int) -> None:
+        """See whether a child that ended and was no worker was to become one, or is the template."""
+        template = self.template
+        if template is not None and pid == template.pid:
+            self._lose_template(template)
+        elif template is not None and (worker := template.expected.pop(pid, None)) in template.requests:
+            self._exec(worker, template.requests.pop(worker))
 
     def _bury(self, worker: int, info: os.waitid_result) -> None:
         """Kill what a dead worker left behind while its number still names it, then reap and report it."""
@@ -237,121 +336,6 @@ class Guardian:
         self.poll.modify(self.control, select.POLLIN | (select.POLLOUT if self.outbox else 0))
 
 
-def spawn_worker(fds: list[int]) -> tuple[int, bytes]:
-    """Start a worker process: the one seam where another way of starting (a fork) would go.
-
-    Args:
-        fds: As sent with a spawn command.
-
-    Returns:
-        Its pid, and its tag as it stands in its environment.
-
-    Raises:
-        OSError: It could not be started; also if descriptors are missing because the table of open files is full.
-    """
-    if len(fds) != SPAWN_FDS:
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-    *own, recipe = fds
-    arguments, environment = marshal.loads(os.pread(recipe, os.fstat(recipe).st_size, 0))  # noqa: S302  the driver's
-    targets = (1, 2, WORKER_SOCKET, WORKER_CLAIMS)
-    order = (own[1], own[2], own[0], own[3])
-    pid = os.posix_spawn(
-        arguments[0],
-        arguments,
-        environment,
-        file_actions=[
-            (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-            *((os.POSIX_SPAWN_DUP2, source, target) for source, target in zip(order, targets, strict=True)),
-        ],
-        setsid=True,
-        setsigmask=[],
-        setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],  # ignored by the interpreter; no business of what steps start
-    )
-    return pid, b"%s=%s" % (TAG.encode(), environment[TAG.encode()])
-
-
-def process_table() -> dict[int, tuple[int, int]]:
-    """Read all processes: pid to (parent, session)."""
-    table = {}
-    for name in os.listdir("/proc"):  # noqa: PTH208  as in read_proc
-        if name.isdigit() and (stat := read_proc(name, "stat")):
-            # After the name, which may hold anything: state, parent, group, session.
-            _, parent, _, session = stat.rpartition(b")")[2].split(maxsplit=4)[:4]
-            table[int(name)] = int(parent), int(session)
-    return table
-
-
-def descendants(table: dict[int, tuple[int, int]], roots: set[int]) -> set[int]:
-    """Return the roots and everything below them."""
-    children: dict[int, list[int]] = {}
-    for pid, (parent, _) in table.items():
-        children.setdefault(parent, []).append(pid)
-    found: set[int] = set()
-    todo = [*roots]
-    while todo:
-        pid = todo.pop()
-        if pid not in found:
-            found.add(pid)
-            todo += children.get(pid, ())
-    return found
-
-
-def kill_all(find: Callable[[], set[int]]) -> None:
-    """Stop what `find` finds until it finds nothing new, then kill all of it."""
-    stopped: set[int] = set()
-    for _ in range(MOST_ROUNDS):
-        new = find() - stopped
-        if not new:
-            break
-        for pid in sorted(new):
-            send_signal(os.kill, pid, signal.SIGSTOP)
-        stopped |= new
-    for pid in stopped:
-        send_signal(os.kill, pid, signal.SIGKILL)
-
-
-def send_signal(send: Callable[[int, int], None], pid: int, number: int) -> None:
-    """Send a signal; a process that is gone, or that belongs to another user by now, is not ours to kill."""
-    try:  # noqa: SIM105  contextlib is not worth its import here
-        send(pid, number)
-    except (ProcessLookupError, PermissionError):
-        pass
-
-
-def carries(pid: int, tag: bytes) -> bool:
-    """Tell whether a process was started with `tag` in its environment."""
-    return tag in read_environment(pid)
-
-
-def read_environment(pid: int) -> list[bytes]:
-    """Read what a process was started with; one that is in the middle of an exec has nothing yet, so look again."""
-    for _ in range(EXEC_LOOKS):
-        if environment := read_proc(pid, "environ"):
-            return environment.split(b"\0")
-        if not runs_program(pid):
-            break
-        select.select([], [], [], 0.001)
-    return []
-
-
-def runs_program(pid: int) -> bool:
-    """Tell whether a process runs a program, as far as we may know; zombies and threads of the kernel do not."""
-    try:
-        os.readlink(f"/proc/{pid}/exe")  # noqa: PTH115  as in read_proc
-    except OSError:
-        return False
-    return True
-
-
-def read_proc(pid: int | str, name: str) -> bytes:
-    """Read a file of a process; nothing if the process is gone or hidden."""
-    try:
-        with open(f"/proc/{pid}/{name}", "rb", buffering=0) as file:  # noqa: PTH123  pathlib takes longer to import than all else here
-            return file.readall()
-    except OSError:
-        return b""
-
-
 def wait(options: int) -> os.waitid_result | None:
     """Wait for any child; `None` if there is none, or none in that state."""
     try:
@@ -396,32 +380,3 @@ def wake_on_signals() -> socket.socket:
         signal.signal(number, lambda *_: None)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     return reader
-
-
-def receive(control: socket.socket) -> tuple[bytes, list[int]]:
-    """Receive a command and its descriptors, which no other worker may inherit (`socket.recv_fds` drops that flag)."""
-    room = socket.CMSG_SPACE(SPAWN_FDS * DESCRIPTOR.size)
-    message, ancillary, _, _ = control.recvmsg(COMMAND.size, room, socket.MSG_CMSG_CLOEXEC)
-    return message, [
-        fd
-        for level, kind, data in ancillary
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
-        for (fd,) in DESCRIPTOR.iter_unpack(data[: len(data) // DESCRIPTOR.size * DESCRIPTOR.size])
-    ]
-
-
-def move_up(control: socket.socket) -> socket.socket:
-    """Fill the descriptors that workers are given, so that none of ours is among them."""
-    with control:
-        moved = socket.socket(fileno=fcntl.fcntl(control, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE_FD))
-    while (fd := os.open(os.devnull, os.O_RDWR)) < FIRST_FREE_FD:
-        pass
-    os.close(fd)
-    moved.settimeout(0)
-    return moved
-
-
-def close_all(fds: list[int]) -> None:
-    """Close descriptors."""
-    for fd in fds:
-        os.close(fd)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flowyml._extension import ClaimWords
-from flowyml.executors._processes.guardian import WORKER_CLAIMS, WORKER_SOCKET
+from flowyml.executors._processes.starts import WORKER_CLAIMS, WORKER_SOCKET
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

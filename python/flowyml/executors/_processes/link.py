@@ -106,8 +106,12 @@ class GuardianLink:
         except subprocess.TimeoutExpired:
             self._process.kill()
             how = f"it does not answer, and was {describe_exit(self._process.wait())}"
-        words = os.pread(self._errors.fd, 1 << 16, 0).decode(errors="replace").strip()
+        words = self.words()
         return f"the guardian of the worker processes is lost: {how}" + (f"; it said:\n{words}" if words else "")
+
+    def words(self) -> str:
+        """Return what it, and what imports for its workers, has said."""
+        return os.pread(self._errors.fd, 1 << 16, 0).decode(errors="replace").strip()
 
     def end(self, grace: float) -> None:
         """Ask it to end after at most `grace` seconds for its workers, wait for that, and close.

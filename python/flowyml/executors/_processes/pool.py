@@ -16,27 +16,35 @@ A pool belongs to the process that made it. In a forked child it closes what it 
 
 from __future__ import annotations
 
+import logging
 import marshal
 import os
 import signal
 import socket
+import sys
 import weakref
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from flowyml.errors import ExecutorError
-from flowyml.executors._processes import guardian
+from flowyml.executors._processes import guardian, process_table
 from flowyml.executors._processes.claims import ClaimMemory
 from flowyml.executors._processes.descriptors import Descriptor
-from flowyml.executors._processes.environment import WORKER, worker_command, worker_environment
+from flowyml.executors._processes.environment import TEMPLATE, WORKER, may_fork, worker_command, worker_environment
 from flowyml.executors._processes.link import GuardianLink
+from flowyml.executors._processes.starts import TAG
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from flowyml._core import ClaimWords
 
 GRACE = 1.0
 """Seconds that idle workers have to end by themselves, so that what they registered with `atexit` still runs."""
+
+_TEMPLATE = "template"
+# In the place of a worker's number, and as long: a worker overwrites it with its own.
 
 
 @dataclass(eq=False, slots=True)
@@ -120,11 +128,13 @@ class WorkerPool:
     Args:
         max_workers: Workers meant to run side by side; the cores are shared among so many.
         program: Python text that a worker runs; its `sys.argv` is as `lifeline.attach` expects it.
+        preload: Modules that a user wants to be there in every worker, by name.
     """
 
-    def __init__(self, max_workers: int, *, program: str = WORKER) -> None:
+    def __init__(self, max_workers: int, *, program: str = WORKER, preload: Sequence[str] = ()) -> None:
         self.max_workers = max_workers
         self._program = program
+        self._preload = tuple(preload)
         self._session: _Session | None = None
         self._finalizer: weakref.finalize[..., WorkerPool] | None = None
         _pools.add(self)
@@ -149,15 +159,19 @@ class WorkerPool:
             raise ExecutorError("the worker pool is not started")
         return self._session.link.control.fileno()
 
-    def start(self) -> None:
-        """Start the guardian unless there is one that lives; workers of one that died are closed."""
-        self._start()
+    def start(self, familiar: Callable[[], Sequence[str]] = tuple) -> None:
+        """Start the guardian unless there is one that lives; workers of one that died are closed.
 
-    def _start(self) -> _Session:
+        Args:
+            familiar: Asked when it is started: what workers will import anyway, as `preloading.familiar` tells it.
+        """
+        self._start(familiar)
+
+    def _start(self, familiar: Callable[[], Sequence[str]] = tuple) -> _Session:
         if self._session is not None and not self._session.is_alive():
             self.shutdown(0)
         if self._session is None:
-            self._session = _Session()
+            self._session = _Session(self.max_workers, self._preload, familiar)
             self._finalizer = weakref.finalize(self, _Session.close, self._session, GRACE)
         return self._session
 
@@ -214,7 +228,8 @@ class WorkerPool:
 class _Session:
     """One life of a pool: from the start of its guardian to its end."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_workers: int, preload: Sequence[str], familiar: Callable[[], Sequence[str]]) -> None:
+        forks = may_fork()
         self.owner = os.getpid()
         self.link = GuardianLink()
         self.claims = ClaimMemory()
@@ -222,11 +237,23 @@ class _Session:
         self.is_lost = False
         self.workers: dict[int, Worker] = {}
         self._next_id = 0
+        self._preload = preload
+        if forks:
+            self._prepare(max_workers, [*preload, *familiar()])
+
+    def _prepare(self, max_workers: int, modules: Sequence[str]) -> None:
+        """Have a template started, which forks the workers; a lost guardian is told by whoever asks for one."""
+        path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)  # noqa: PTH100  entries may be no folders
+        choices = [(path, *modules), ()] if modules else [()]
+        commands = [worker_command(TEMPLATE, self.link.pid, *choice) for choice in choices]
+        environment = worker_environment(max_workers, f"{self.tag}:{_TEMPLATE}")
+        with suppress(ExecutorError), closing(_write_recipe(commands, environment)) as recipe:
+            self.link.send(guardian.PREPARE, fds=[recipe.fd])
 
     def spawn_worker(self, program: str, max_workers: int) -> Worker:
         worker, theirs = self._new_worker()
         try:
-            recipe = self._write_recipe(worker, program, max_workers)
+            recipe = self._recipe(worker, program, max_workers)
             socket_, stdout, stderr = theirs
             fds = [socket_.fileno(), stdout.fd, stderr.fd, self.claims.fd, recipe.fd]
             self.link.send(guardian.SPAWN, worker.id, fds=fds)
@@ -250,14 +277,10 @@ class _Session:
         self._next_id += 1
         return worker, (theirs, to_stdout, to_stderr)
 
-    def _write_recipe(self, worker: Worker, program: str, max_workers: int) -> Descriptor:
-        """Write down what to start, in a memfd: an environment may be larger than a message."""
+    def _recipe(self, worker: Worker, program: str, max_workers: int) -> Descriptor:
+        """Return what to start."""
         command = worker_command(program, worker.id, worker.index, self.link.pid, worker.token)
-        environment = worker_environment(max_workers, f"{self.tag}:{worker.id}")
-        recipe = Descriptor(os.memfd_create("flowyml-recipe"))
-        with open(recipe.fd, "wb", closefd=False) as file:
-            file.write(marshal.dumps((command, environment)))
-        return recipe
+        return _write_recipe([command], worker_environment(max_workers, f"{self.tag}:{worker.id:08}"))
 
     def is_alive(self) -> bool:
         return not self.is_lost and self.link.is_alive()
@@ -278,6 +301,9 @@ class _Session:
         if report is None:
             return self._note_loss()
         kind, number, pid, status = report
+        if kind == guardian.UNFIT:
+            self._note_unfit()
+            return None
         worker = self.workers.get(number)
         if worker is None:  # asked for by a call that was interrupted; its socket is closed
             return None
@@ -289,6 +315,14 @@ class _Session:
             return Refused(worker, OSError(status, os.strerror(status)))
         worker.exitcode = status
         return Exited(worker)
+
+    def _note_unfit(self) -> None:
+        """Tell the user that the modules that are preloaded are not, and why."""
+        if self._preload:
+            words = self.link.words().splitlines()
+            names = ", ".join(self._preload)
+            reason = words[-1] if words else "the process that was to import them ended"
+            logging.getLogger("flowyml").warning("preload: workers start without %s: %s", names, reason)
 
     def _note_loss(self) -> Event:
         reason = self.link.obituary()
@@ -328,6 +362,14 @@ class _Session:
             worker.close()
 
 
+def _write_recipe(commands: list[list[bytes]], environment: dict[bytes, bytes]) -> Descriptor:
+    """Write down what to start (see `starts.Recipe`), in a memfd: an environment may be larger than a message."""
+    recipe = Descriptor(os.memfd_create("flowyml-recipe"))
+    with open(recipe.fd, "wb", closefd=False) as file:
+        file.write(marshal.dumps((commands, environment)))
+    return recipe
+
+
 def _pipe() -> tuple[Descriptor, Descriptor]:
     """Make a pipe whose reading end does not block."""
     reader, writer = map(Descriptor, os.pipe())
@@ -337,10 +379,10 @@ def _pipe() -> tuple[Descriptor, Descriptor]:
 
 def kill_tagged(tag: str) -> None:
     """Kill the processes that carry a pool's tag; for what outlives a lost guardian (workers die by themselves)."""
-    marker = f"{guardian.TAG}={tag}:".encode()
-    for pid in guardian.process_table():
-        if any(entry.startswith(marker) for entry in guardian.read_environment(pid)):
-            guardian.send_signal(os.kill, pid, signal.SIGKILL)
+    marker = f"{TAG}={tag}:".encode()
+    for pid in process_table.process_table():
+        if any(entry.startswith(marker) for entry in process_table.read_environment(pid)):
+            process_table.send_signal(os.kill, pid, signal.SIGKILL)
 
 
 _pools: weakref.WeakSet[WorkerPool] = weakref.WeakSet()

@@ -13,20 +13,24 @@ import time
 from typing import TYPE_CHECKING
 
 from flowyml.executors._processes import wire
-from flowyml.executors._processes.dispatch import Dispatch
 from flowyml.executors._processes.ending import wait_if_ending, watch
 from flowyml.executors._processes.frame import RunFrame, capture
 from flowyml.executors._processes.importable import changed_modules, user_modules
 from flowyml.executors._processes.lending import Lending
 from flowyml.executors._processes.member import Member
 from flowyml.executors._processes.pool import GRACE, WorkerPool
+from flowyml.executors._processes.preloading import familiar
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from flowyml.executors._processes.calls import CallWriter
     from flowyml.executors._processes.importable import Fingerprint
     from flowyml.executors._processes.pool import Worker
     from flowyml.run import Run
 
+
+_LOOKED_AT = 1000
 
 clock = time.monotonic
 
@@ -62,6 +66,13 @@ class Setup:
         return wire.frame(wire.SETUP, [frame, payload, self._functions, run, self._hashed, arena], segments)
 
 
+def _some_functions(run: Run) -> list[object]:
+    """Return functions of a run: those of its first steps, as looking at a million would take longer than an import."""
+    templates = run.plan.templates[:_LOOKED_AT]
+    nodes = {id(template): node for node, template in enumerate(templates)}
+    return [run.plan.function_of(node) for node in nodes.values()]
+
+
 class ProcessTeam:
     """Worker processes under one guardian.
 
@@ -69,14 +80,22 @@ class ProcessTeam:
         size: How many workers at most.
         max_tasks: After how many steps a worker is replaced; `None` for never.
         memory_limit: Bytes that a worker may have for itself; `None` for any number.
+        preload: Modules that are imported before workers are forked.
     """
 
-    def __init__(self, size: int, *, max_tasks: int | None = None, memory_limit: int | None = None) -> None:
+    def __init__(
+        self,
+        size: int,
+        *,
+        max_tasks: int | None = None,
+        memory_limit: int | None = None,
+        preload: Sequence[str] = (),
+    ) -> None:
         """Start nothing."""
         self.size = size
         self.max_tasks = max_tasks
         self.memory_limit = memory_limit
-        self.pool = WorkerPool(size)
+        self.pool = WorkerPool(size, preload=preload)
         self.lending = Lending()
         self.members: list[Member] = []
         self._start_variables: dict[str, str] | None = None
@@ -87,6 +106,11 @@ class ProcessTeam:
         if run.finished:
             return
         try:
+            # First the processes: they start while this one imports and pickles.
+            self.pool.start(lambda: familiar(_some_functions(run)))
+            self.start()
+            from flowyml.executors._processes.dispatch import Dispatch
+
             Dispatch(self, run).run()
         except BaseException:
             wait_if_ending()
@@ -151,8 +175,9 @@ class ProcessTeam:
         return next((member for member in self.members if member.worker is worker), None)
 
     def shutdown(self, grace: float | None = None) -> None:
-        """End all workers and the guardian."""
+        """End all workers and the guardian; those that come after them see the driver as it is then."""
         members, self.members = self.members, []
+        self._start_variables, self._modules = None, {}
         if grace is None:
             self.pool.shutdown()
         else:

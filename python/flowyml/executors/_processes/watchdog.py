@@ -21,7 +21,7 @@ import time
 from typing import TYPE_CHECKING
 
 from flowyml._words import counted
-from flowyml.executors._processes.guardian import read_proc
+from flowyml.executors._processes.process_table import read_proc
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator

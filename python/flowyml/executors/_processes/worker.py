@@ -13,6 +13,7 @@ does not load, an exception, a result that does not pickle) is that step's outco
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import os
@@ -27,7 +28,6 @@ from flowyml._coroutines import blocking
 from flowyml._loading import loading
 from flowyml._pipelines import AnyPipeline
 from flowyml.conditions import Skipped
-from flowyml.dynamic_steps import packed
 from flowyml.errors import FlowymlError, OutputMismatchError, SerializationError, ValueLoadError
 from flowyml.executors._processes import capture, wire
 from flowyml.executors._processes.borrowing import Shelf
@@ -49,6 +49,19 @@ clock = time.monotonic
 def main() -> None:
     """Serve the driver until it closes the socket."""
     Worker(attach()).serve()
+    _end()
+
+
+def _end() -> NoReturn:
+    """End as a process of `multiprocessing` does.
+
+    Threads are waited for and exit functions run; taking the interpreter apart would only take time, and touch every
+    page that is shared with other workers.
+    """
+    # Private names, which `multiprocessing` uses for the same.
+    threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001
+    atexit._run_exitfuncs()  # noqa: SLF001
+    _leave()
 
 
 class Worker:
@@ -313,7 +326,7 @@ class Worker:
 
 
 def _leave() -> NoReturn:
-    """End a child that a step forked and that came back from the step: the rest is not its own."""
+    """End at once: this process, or a child that a step forked and that came back from the step."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):  # whatever the step put there
             stream.flush()
@@ -350,6 +363,8 @@ def _encoded(
         if not outputs and type(value) in wire.ATOMS:
             return wire.RETURNED, value
         if isinstance(value, AnyPipeline):
+            from flowyml.dynamic_steps import packed
+
             return wire.PIPELINE, dump_result(packed(value), f"the pipeline {value.name!r}")  # type: ignore[attr-defined]
         if not outputs:
             data = dump(value)

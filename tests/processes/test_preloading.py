@@ -1,0 +1,206 @@
+"""Modules that are imported once, before workers are forked: which, what workers have of it, when it is not done."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from plumbing import eventually
+
+from flowyml import ParallelExecutor, Pipeline
+from flowyml.conditions import Guarded
+from flowyml.executors._processes import preloading
+from flowyml.executors._processes.environment import START_VARIABLE
+
+
+@pytest.fixture(autouse=True)
+def _forking(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(START_VARIABLE, raising=False)
+
+
+@pytest.fixture
+def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder on the path, for modules that a test writes."""
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def preloaded(function: Any) -> set[str]:
+    """Return the packages of the familiar modules of a function."""
+    return {word.partition("=")[0].partition(".")[0] for word in preloading.familiar([function])}
+
+
+def ask(executor: ParallelExecutor, function: Any, **params: Any) -> Any:
+    """Call a function in a worker."""
+    result = Pipeline("ask").add_step(function, name="ask", params=params).run(executor=executor)
+    result.raise_for_failure()
+    return result["ask"]
+
+
+def words_of_template() -> list[str]:
+    """In a worker: what its template was told to import."""
+    return Path("/proc/self/cmdline").read_text().split("\0")[6:]
+
+
+# ---- which ---------------------------------------------------------------------------------------------------------
+
+
+def scripted(text: str, **names: Any) -> Any:
+    """Return the function `f` as a script would define it."""
+    space = {"__name__": "__main__", **names}
+    exec(text, space)
+    return space["f"]
+
+
+def test_what_a_function_of_a_script_names():
+    helper = scripted("def f(): return pd.DataFrame()", pd=pd, np=np)
+    assert preloaded(helper) == {"pandas"}
+    assert preloaded(scripted("def f(): return [g() for _ in ()]", g=helper)) == {"pandas"}
+    assert preloaded(scripted("def f(): return lambda: read()", read=pd.read_csv)) == {"pandas"}
+    assert preloaded(scripted("def f(): return array", array=np.arange(3), pd=pd)) == {"numpy"}
+    assert preloaded(scripted("def f(): return 1", pd=pd, np=np)) == set()
+
+
+def test_what_a_module_of_the_user_has_imported():
+    """This one has pandas and numpy, whatever the function itself names."""
+    assert preloaded(words_of_template) == {"numpy", "pandas"}
+
+
+def test_what_stands_behind_a_step():
+    def closed() -> Any:
+        return table
+
+    table = pd.DataFrame()
+    function = scripted("def f(a): return np", np=np)
+    assert "pandas" in preloaded(closed)
+    assert preloaded(Guarded(function, (), ("a",), None, {}, frozenset())) == {"numpy"}
+    assert preloaded(np.linalg.norm) == {"numpy"}
+
+
+def test_nothing_where_modules_are_patched_first(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gevent", os)
+    assert preloaded(words_of_template) == set()
+
+
+def test_an_object_that_answers_with_errors_is_not_asked():
+    class Proxy:
+        def __getattr__(self, name: str) -> Any:
+            raise RuntimeError(name)
+
+    assert preloaded(scripted("def f(): return proxy, np", proxy=Proxy(), np=np)) >= {"numpy"}
+
+
+# ---- what workers have of it ---------------------------------------------------------------------------------------
+
+
+def test_familiar_modules_are_there_at_once():
+    with ParallelExecutor(2) as executor:
+        assert any(word.startswith("pandas=") for word in ask(executor, words_of_template))
+
+
+def test_random_generators_differ(tmp_path):
+    """A generator that is there before the fork would be shared by all."""
+
+    def draw(me: Path) -> tuple[int, float]:
+        me.touch()
+        assert eventually(lambda: len([*me.parent.iterdir()]) == 2)
+        return os.getpid(), float(np.random.rand())  # noqa: NPY002  the global one is what is asked about
+
+    with ParallelExecutor(2) as executor:
+        drawn = Pipeline("draw").map(draw, [tmp_path / "a", tmp_path / "b"]).run(executor=executor)["draw"]
+        (first, a), (second, b) = drawn
+    assert first != second
+    assert a != b
+
+
+def test_algebra_has_its_threads(monkeypatch):
+    """OpenBLAS ends its threads before a fork, and starts them again when it needs them."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+
+    def multiply() -> tuple[int, bool]:
+        a = np.random.default_rng(1).random((400, 400))
+        product = a @ np.linalg.inv(a)
+        return len([*Path("/proc/self/task").iterdir()]), bool(np.allclose(product, np.eye(400)))
+
+    with ParallelExecutor(1) as executor:
+        threads, right = ask(executor, multiply)
+        assert any(word.startswith("numpy") for word in ask(executor, words_of_template))
+    assert right
+    assert threads <= 2
+
+
+def test_a_module_by_name(modules: Path, monkeypatch):
+    (modules / "slow_to_import.py").write_text("import os\nimported_by = os.getpid()\n")
+
+    def look() -> tuple[bool, int, int]:
+        import slow_to_import
+
+        return "slow_to_import" in sys.modules, slow_to_import.imported_by, os.getpid()
+
+    with ParallelExecutor(1, preload=["slow_to_import"], max_tasks_per_worker=1) as executor:
+        (_, imported, first), (_, again, second) = ask(executor, look), ask(executor, look)
+    assert imported == again
+    assert len({imported, first, second}) == 3
+
+
+# ---- when it is not done -------------------------------------------------------------------------------------------
+
+UNFIT = {
+    "cannot be imported: ModuleNotFoundError": None,
+    "cannot be imported: ValueError: no": "raise ValueError('no')",
+    "leave threads running": "import threading, time\n"
+    "threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()",
+    "leave descriptors open": "import os\nfd = os.open('/dev/null', os.O_RDONLY)",
+    "ended": "import os\nos._exit(0)",
+}
+
+
+@pytest.mark.parametrize("words", UNFIT)
+def test_what_must_not_be_forked_is_told_and_done_without(modules: Path, caplog, words):
+    """Steps run all the same, in workers of a template that has imported nothing."""
+    if (text := UNFIT[words]) is not None:
+        (modules / "unfit.py").write_text(text)
+    with ParallelExecutor(2, preload=["unfit"]) as executor, caplog.at_level(logging.WARNING, "flowyml"):
+        assert ask(executor, abs, x=-1) == 1
+        assert eventually(lambda: bool(executor._team.pool.read_events()) or caplog.records)
+    (record,) = caplog.records
+    assert record.getMessage().startswith("preload: workers start without unfit: ")
+    assert words in record.getMessage()
+
+
+def test_after_that_workers_are_forked_bare(modules: Path, caplog):
+    (modules / "unfit.py").write_text("raise ValueError")
+    with ParallelExecutor(1, preload=["unfit"], max_tasks_per_worker=1) as executor:
+        assert eventually(lambda: len(ask(executor, words_of_template)) == 2)
+
+
+def test_a_familiar_module_of_another_file_is_left_out(monkeypatch):
+    path = os.pathsep.join(sys.path)
+    monkeypatch.delitem(sys.modules, "this", raising=False)
+    assert preloading.preload(path, "this=/elsewhere/this.py") is None
+    assert "this" not in sys.modules
+
+
+@pytest.mark.parametrize("names", ["pandas", [1], ["no name"], [], [""]])
+def test_no_list_of_names(names):
+    with pytest.raises(TypeError, match="preload must be a list of module names"):
+        ParallelExecutor(preload=names)
+
+
+def test_it_is_about_processes():
+    with pytest.raises(ValueError, match="preload is about worker processes"):
+        ParallelExecutor(backend="thread", preload=["json"])
+
+
+def test_it_travels_with_the_executor():
+    import pickle
+
+    executor = pickle.loads(pickle.dumps(ParallelExecutor(2, preload=["json"])))
+    assert executor.preload == ("json",)
+    assert "preload=('json',)" in repr(executor)
