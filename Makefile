@@ -19,7 +19,7 @@ export PYO3_PYTHON := $(abspath $(RUN))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test soak lint bench bench-faults wheel develop format lock hooks clean rust-tools always
+.PHONY: help demo test soak lint bench bench-peers bench-faults wheel develop format lock hooks clean rust-tools always
 
 help: ## list the verbs
 	@echo "flowyml: make VERB, where VERB is one of"
@@ -50,6 +50,9 @@ lint: $(VENV)/.built $(VENV)/.has-lint ## formats, ruff, types, the layers, the 
 
 bench: $(VENV)/.built $(VENV)/.has-bench ## measure every backend beside its baselines; prints a table, writes JSON
 	$(RUN) benches/run.py $(ARGS)
+
+bench-peers: $(VENV)/.built $(VENV)/.has-bench $(VENV)/.has-peers ## the same steps on the engines that one could use instead
+	$(RUN) benches/run.py --peers $(ARGS)
 
 bench-faults: $(VENV)/.built $(VENV)/.has-peers ## the same faults for every pool that one could use instead; prints a table
 	$(RUN) benches/faults/run.py $(ARGS)

@@ -16,13 +16,15 @@ if TYPE_CHECKING:
 def pytest_addoption(parser: pytest.Parser) -> None:
     options = parser.getgroup("benches")
     options.addoption("--quick", action="store_true", help="small sizes, to see that everything works")
+    options.addoption("--peers", action="store_true", help="what one could take instead, not the bars of our own")
     options.addoption("--rounds", type=int, help="how often each case is measured, instead of each group's own number")
     options.addoption("--tries", type=int, default=1, help="measure again while others use the machine")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     config = metafunc.config
-    planned = list(jobs(quick=config.getoption("quick"), rounds=config.getoption("rounds")))
+    options = {name: config.getoption(name) for name in ("quick", "rounds", "peers")}
+    planned = list(jobs(**options))
     metafunc.parametrize("job", planned, ids=map(str, planned))
 
 

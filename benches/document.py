@@ -63,7 +63,7 @@ def _lines(entries: list[dict[str, Any]]) -> str:
 
 
 def _bars(figures: Figures) -> Iterator[dict[str, Any]]:
-    for name in catalogue.NAMES:
+    for name in figures.groups():
         for bar in catalogue.group(name).bars:
             measured = reading(figures, bar)
             told = {"at_most": bar.most, "unit": bar.unit, "measured": _short(measured)}

@@ -44,6 +44,16 @@ class Figures:
         """Return the rounds of a case."""
         return self.rounds.get((group, size), {}).get(case, [])
 
+    def groups(self) -> list[str]:
+        """Return the groups that were measured."""
+        return list(dict.fromkeys(name for name, _ in self.rounds))
+
+    def peak(self, group: str, case: str, size: int, phase: str | None = None) -> float | None:
+        """Return the most memory that a case has had up to the end of a phase, workers included; of all by default."""
+        found = self.of(group, case, size)
+        each = [(figures if phase is None else figures["phases"][phase])["peak_with_workers"] for figures in found]
+        return median(each) if each else None
+
     def costs(self, group: str, case: str, size: int, phases: Sequence[str] = ()) -> list[float]:
         """Return what some phases took in each round, in the group's unit; all phases if none is named."""
         scale = catalogue.group(group).unit[1]

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,9 +51,9 @@ class Job:
         return f"{self.group}: {self.case}: {self.size}: round {self.round}"
 
 
-def jobs(*, quick: bool, rounds: int | None = None) -> Iterator[Job]:
+def jobs(*, quick: bool, rounds: int | None = None, peers: bool = False) -> Iterator[Job]:
     """Go through all measurements in the order in which they are made; `rounds` replaces each group's own number."""
-    for name in catalogue.NAMES:
+    for name in catalogue.PEERS if peers else catalogue.NAMES:
         group = catalogue.group(name)
         for size, usual in (group.quick if quick else group.sizes).items():
             for number in range(rounds or usual):
@@ -63,6 +64,12 @@ def jobs(*, quick: bool, rounds: int | None = None) -> Iterator[Job]:
 def _turns(cases: list[str], number: int) -> list[str]:
     """Return the order of a round: every other one backwards, so that nobody is always first."""
     return cases[::-1] if number % 2 else cases
+
+
+def lacking(job: Job) -> str | None:
+    """Return the package that a case needs and that is not installed, if there is one."""
+    needed = catalogue.group(job.group).cases[job.case].needs
+    return next((package for package in needed if find_spec(package) is None), None)
 
 
 def calmest(job: Job, data: Path, tries: int) -> dict[str, Any]:

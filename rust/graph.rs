@@ -15,7 +15,8 @@
 //! *Joins.* A node that is a join runs if any of its `All` dependencies has a value; any other needs them all.
 //!
 //! *Order.* The weight of a node is the number of nodes on the longest path from it to a leaf (a unit critical path); its
-//! rank is its place when nodes are sorted by falling weight, then by id.
+//! rank is its place when nodes are sorted by falling weight, then by id. Where durations are known, the time on that path
+//! takes the place of the weight ([`Graph::weighted`]).
 
 mod build;
 mod cycles;
@@ -80,6 +81,7 @@ pub enum Kind {
 #[derive(Clone, Debug)]
 pub struct Graph {
     base: Arc<Base>,
+    ranks: Arc<Ranks>,
     /// For each node of the base 1 if it is a join; empty if none is.
     joins: Arc<[u8]>,
     growth: Option<Box<Growth>>,
@@ -92,8 +94,15 @@ struct Base {
     dependents: Rows,
     lengths: Lengths,
     weights: Vec<u32>,
-    ranks: Vec<u32>,
-    by_rank: Vec<u32>,
+}
+
+/// In which order nodes are preferred.
+#[derive(Debug)]
+struct Ranks {
+    /// The rank of each node.
+    of: Vec<u32>,
+    /// The node of each rank.
+    nodes: Vec<u32>,
 }
 
 impl Graph {
@@ -291,16 +300,38 @@ impl Graph {
             .unwrap_or_else(|| self.base.weights[node.index()])
     }
 
+    /// Return this graph with ranks that go by the time that is left from the start of a node to the end of the last leaf
+    /// behind it, as far as known: `durations` has the seconds of each node that was built. What may run does not change.
+    ///
+    /// # Panics
+    ///
+    /// If there is not one duration for each node.
+    ///
+    /// O(nodes log nodes + edges).
+    #[must_use]
+    pub fn weighted(&self, durations: &[f64]) -> Self {
+        assert_eq!(
+            durations.len(),
+            self.base_count() as usize,
+            "one duration for each node"
+        );
+        let ranks = weights::by_time(durations, &self.ranks.nodes, &self.base.dependents);
+        Self {
+            ranks: Arc::new(ranks),
+            ..self.clone()
+        }
+    }
+
     /// Return the place of `node` among those that were built by falling weight, then id.
     #[must_use]
     pub fn rank(&self, node: NodeId) -> u32 {
-        self.base.ranks[node.index()]
+        self.ranks.of[node.index()]
     }
 
     /// Return the node of a rank.
     #[must_use]
     pub fn at_rank(&self, rank: u32) -> NodeId {
-        NodeId(self.base.by_rank[rank as usize])
+        NodeId(self.ranks.nodes[rank as usize])
     }
 
     /// Return a topological order of what was built: the one in which a single worker that prefers the least rank runs it.
@@ -309,6 +340,6 @@ impl Graph {
     /// that has not run is always ready. O(nodes).
     #[must_use]
     pub fn order(&self) -> Vec<NodeId> {
-        self.base.by_rank.iter().copied().map(NodeId).collect()
+        self.ranks.nodes.iter().copied().map(NodeId).collect()
     }
 }

@@ -25,6 +25,7 @@ pub mod error;
 pub mod graph;
 pub mod queue;
 pub mod scheduler;
+pub mod sizer;
 
 #[cfg(feature = "python")]
 mod python;

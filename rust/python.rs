@@ -16,6 +16,7 @@ mod graph;
 mod private_map;
 mod scheduler;
 mod shared;
+mod turn;
 
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ mod _core {
     use super::private_map::{PrivateMap, punch_hole};
     #[pymodule_export]
     use super::scheduler::Scheduler;
+    #[pymodule_export]
+    use super::turn::{Ends, Turn};
     #[pymodule_export]
     use super::stub;
 }

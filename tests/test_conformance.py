@@ -390,7 +390,8 @@ def test_a_dependent_starts_after_its_dependency_ended(executor: Executor) -> No
     pipeline.add_step(add, "b", {"right": 1}, inputs={"left": "a"})
     first, second = pipeline.run(executor=executor).step_results.values()
     assert first.duration_seconds >= 0
-    assert second.started_at >= first.started_at + dt.timedelta(seconds=first.duration_seconds)
+    rounded = dt.timedelta(microseconds=2)
+    assert second.started_at + rounded >= first.started_at + dt.timedelta(seconds=first.duration_seconds)
 
 
 def test_a_pipeline_in_a_pipeline(executor: Executor) -> None:

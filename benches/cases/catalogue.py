@@ -1,4 +1,7 @@
-"""All groups by name; each is imported when it is asked for, so that a fresh process loads only its own."""
+"""All groups by name; each is imported when it is asked for, so that a fresh process loads only its own.
+
+Those of `NAMES` are what `make bench` measures; those of `PEERS` need packages of their own and `make bench-peers`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cases.contract import Group
 
-NAMES = ("steps", "start", "demo")
+NAMES = ("steps", "growth", "memory", "chains", "small", "start", "demo", "work", "core")
+PEERS = ("peers",)
 
 
 def group(name: str) -> Group:

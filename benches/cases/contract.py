@@ -41,10 +41,12 @@ class Case:
         units: What the wall time of a phase is divided by.
         phases: Names of the methods that are timed, in order.
         command: Arguments of the interpreter, for a case that is measured as a whole and from outside.
+        needs: Packages that it imports; where one is not installed it is skipped, with a line.
     """
 
     phases: ClassVar[tuple[str, ...]] = ("run",)
     command: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, size: int, data: Path) -> None:
         self.size = self.units = size

@@ -31,7 +31,7 @@ class AddStep(Case):
 
     def start(self) -> None:
         """Start the workers and let each run something."""
-        self.executor = _executor(self.backend)
+        self.executor = executor_of(self.backend)
         flowyml.Pipeline("warm").map(noop, range(100)).run(executor=self.executor)
         self.outputs: list[int] = []
 
@@ -68,7 +68,8 @@ class Map(AddStep):
         self.outputs = list(self.result["noop"])
 
 
-def _executor(backend: str) -> Any:
+def executor_of(backend: str) -> Any:
+    """Return an executor of a backend with as many workers as every baseline has."""
     if backend == "local":
         return flowyml.LocalExecutor()
     return flowyml.ParallelExecutor(max_workers=WORKERS, backend=backend)  # type: ignore[arg-type]

@@ -4,20 +4,20 @@ This file is the reference of the boundary between Python and Rust; `mypy.stubte
 
 Nodes are steps, in the order in which they were added; items are their calls (one for an ordinary step, n for a mapped
 one). Both are dense ids from 0: the items of a node are neighbours, nodes follow each other, and what comes by
-`Scheduler.expand` or `Scheduler.graft` follows all others. Times are numbers of seconds that the caller passes in; the
-core has no clock.
+`Scheduler.expand` or `Scheduler.graft` follows all others. Times are numbers of seconds that the caller passes in; only
+`Turn.call` reads a clock.
 
 States of an item, by number:
 
 0 waiting, 1 ready, 2 running, 3 success, 4 cached, 5 failed, 6 timed_out, 7 skipped, 8 upstream_failed, 9 cancelled
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal, final, overload
 
 from typing_extensions import Buffer
 
-__all__ = ["Batch", "ClaimWords", "Graph", "OpenFiles", "PrivateMap", "Scheduler", "punch_hole", "stub"]
+__all__ = ["Batch", "ClaimWords", "Ends", "Graph", "OpenFiles", "PrivateMap", "Scheduler", "Turn", "punch_hole", "stub"]
 
 def stub() -> bytes:
     """Return this file as it was when the extension was built: an extension that has another one does not fit."""
@@ -117,6 +117,115 @@ class Batch:
         """Return the number of items."""
     def items(self) -> list[int]:
         """Return all items by position."""
+
+@final
+class Ends(Sequence[float]):
+    """When steps ended, in order: a sequence of times. One thread adds, any may read meanwhile."""
+
+    def __len__(self) -> int:
+        """Return how many have ended."""
+    @overload
+    def __getitem__(self, index: int) -> float: ...
+    @overload
+    def __getitem__(self, index: slice) -> Ends: ...
+    def __getitem__(self, index: int | slice) -> float | Ends:
+        """Return one end, or those between two positions as they are now; steps of a slice are not looked at.
+
+        Raises:
+            IndexError: If it has not ended.
+        """
+    def append(self, time: float) -> None:
+        """Note that the next one has ended.
+
+        Raises:
+            IndexError: If all of the batch have.
+        """
+
+@final
+class Turn:
+    """What one thread of this process has claimed, and the loop that calls it.
+
+    Its own thread begins batches and takes steps; all other methods may be called from any thread.
+
+    Args:
+        target: Seconds of work that a batch should hold.
+        most: The most steps of a batch.
+        workers: How many turns share what is ready; 0 if there is only this one, whose batches always have `most`.
+
+    >>> turn = Turn(target=0.001, most=8)
+    >>> turn.limit(100), turn.left
+    (8, 0)
+    """
+
+    def __new__(cls, *, target: float = 0.0, most: int = 1, workers: int = 0) -> Turn: ...
+    @property
+    def left(self) -> int:
+        """How many steps of the batch are not begun."""
+    @property
+    def end(self) -> int:
+        """The position behind the last step that was begun or may still be."""
+    @property
+    def ends(self) -> Ends:
+        """When the steps of the batch ended."""
+    @property
+    def start(self) -> float:
+        """When the first step of the batch began."""
+    def begin(self, batch: Batch, now: float, count: int | None = None) -> None:
+        """Take over a batch, or the first `count` steps of it."""
+    def __iter__(self) -> Turn:
+        """Return the turn itself."""
+    def __next__(self) -> int:
+        """Begin the next step and return its item."""
+    def limit(self, ready: int) -> int:
+        """Return how many steps to claim next when so many are ready: at least 1."""
+    def take_back(self, count: int) -> tuple[Batch, int, int] | None:
+        """Let up to so many of the last steps not be begun; return the batch, the first of them, and how many they are.
+
+        `None` if there was none left.
+        """
+    def clear(self) -> None:
+        """Begin nothing any more, now or later."""
+    def report(self, before: float = ..., most: int = ...) -> tuple[Batch, int, float, Ends] | None:
+        """Return what has ended and was not reported: the batch, the first position, when it began, and the ends.
+
+        It counts as reported from now on. `None` if there is nothing, or if the last one ended after `before`.
+
+        Args:
+            before: A time.
+            most: Only steps at positions below this one.
+        """
+    def at(self) -> tuple[Batch, int, int] | None:
+        """Return the batch, the position of the step that runs, and a number that no other step of this turn has.
+
+        `None` if all steps of the batch have ended.
+        """
+    def call(
+        self,
+        steps: tuple[list[Any], list[tuple[Any, ...]], dict[int, Any], dict[int, Any], Callable[[int], Any], bool],
+        values: list[Any],
+        failed: Callable[[int, int, BaseException], None],
+        now: float,
+        special: type,
+        *,
+        stop: bool = False,
+        scheduler: Scheduler | None = None,
+    ) -> None:
+        """Call the steps of the batch one after the other; what they return goes into `values`, by item.
+
+        Given a scheduler it reports the batch to it and claims the next one, until nothing is ready. It leaves that to
+        the caller, for the batch in which it happens, where a step raises or returns something special.
+
+        Args:
+            steps: What the plan has, by number of the step: templates, parameters, references to values, items of
+                mapped steps; a function that calls the step of an item; and whether that one is to be used for all.
+            values: The values of the run.
+            failed: Is told of what a step raised: its position in the batch, its item, the exception. What it raises
+                itself ends the call; then that step has not ended.
+            now: The time now, on the clock of which all times are.
+            special: A class; a value of it is special.
+            stop: Begin nothing behind a step that has raised.
+            scheduler: Where to report and claim.
+        """
 
 @final
 class Scheduler:

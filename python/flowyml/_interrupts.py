@@ -19,7 +19,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
-    from typing import Self
+    from typing import Protocol, Self
+
+    class Pending(Protocol):
+        """What may still begin."""
+
+        def clear(self) -> None:
+            """Let nothing of it begin."""
 
 
 class Interrupts:
@@ -33,7 +39,7 @@ class Interrupts:
         """Start without a handler."""
         self.requested = False
         self._raises = False
-        self._pending: list[int] = []
+        self._pending: Pending | None = None
         self._before: Any = None
 
     def __enter__(self) -> Self:
@@ -57,14 +63,14 @@ class Interrupts:
             raise KeyboardInterrupt
 
     @contextlib.contextmanager
-    def may_raise(self, pending: list[int] | None = None) -> Iterator[None]:
+    def may_raise(self, pending: Pending | None = None) -> Iterator[None]:
         """Let the signal raise `KeyboardInterrupt` inside this block, also one that came before it.
 
         Args:
-            pending: Items that are being called in this thread; the signal empties the list, so that a step which
-                swallows the exception is the last one.
+            pending: What is being called in this thread; the signal clears it, so that a step which swallows the
+                exception is the last one.
         """
-        before, self._raises, self._pending = self._raises, True, pending if pending is not None else []
+        before, self._raises, self._pending = self._raises, True, pending
         try:
             self.check()
             yield
@@ -88,7 +94,8 @@ class Interrupts:
     def request(self) -> None:
         """End the run as the signal does; from any thread."""
         self.requested = True
-        self._pending.clear()
+        if self._pending is not None:
+            self._pending.clear()
         outer = _run_of(self._before)
         if outer is not None:
             outer.request()

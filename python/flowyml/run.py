@@ -60,7 +60,7 @@ if TYPE_CHECKING:
         """What an executor reports of a batch; see `executors/_inline.py`."""
 
         start: float
-        ends: list[float]
+        ends: Any  # a sequence of times
         failures: list[tuple[int, int, BaseException]]
 
 
@@ -85,6 +85,7 @@ class Run:
         trials: How often items were tried; see `trials.py`.
         calls: How steps are called in this process; see `calls.py`.
         call: Calls the step of an item in this process and returns its value.
+        steps: What the core needs to do the same: see `rust/python/turn/steps.rs`.
         claim: Takes up to `limit` ready items for a worker, as `Scheduler.claim` does.
         fallen: What the steps raised in whose place their fallback is called, by item.
         one_by_one: Items are claimed one at a time, so a worker should not have any beyond the one it is at.
@@ -158,6 +159,9 @@ class Run:
             plan, self.layout, self.node_of, self.values, tables=self.tables, fallen=self.fallen, seed=seed
         )
         self.call: Callable[[int], Any] = self.calls.caller(fallbacks=self.has_fallbacks)
+        # What the core needs to call steps by itself, where nothing else is to be done for any of them.
+        only_here = self.has_fallbacks or seed is not None
+        self.steps = (plan.templates, plan.rows, plan.references, self.tables, self.call, only_here)
         self.started_at = datetime.now(UTC)
         self.started = time.monotonic()
         self.ended = self.started
@@ -167,6 +171,13 @@ class Run:
     def finished(self) -> bool:
         """Whether no step is left to run and none is running."""
         return self.scheduler.finished
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a report without failures means nothing but itself, so that workers can give it to the scheduler."""
+        asked = self.events is not None or self.recall is not None or self.prompt or self.limits is not None
+        changes = self.releases or self.layout.waiting or self.layout.grows
+        return not (asked or changes) and self.claim == self.scheduler.claim
 
     def useful(self, workers: int) -> int:
         """Return how many of so many workers can have something to do."""
@@ -297,7 +308,7 @@ class Run:
             outcome = bytes(outcomes[part])
             self._end(batch, position + part.start, start, report.ends[part], outcome)
 
-    def _end(self, batch: Batch, position: int, start: float, ends: list[float], outcomes: bytes | None) -> None:
+    def _end(self, batch: Batch, position: int, start: float, ends: Sequence[float], outcomes: bytes | None) -> None:
         if self.events is not None:
             self.events.ended(batch, position, start, ends, outcomes)
         if self.recall is not None:

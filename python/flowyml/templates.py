@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 # mapped step's item itself or one of the values that it consists of; where those are values of other steps, they are
 # references, and kept.
 PARAM, ITEM, ASSET, VALUE, SPREAD, CHOICE, VIEW, KEPT = range(8)
+_PARTS = frozenset((PARAM, ASSET, VALUE))
 
 
 class Columns(NamedTuple):
@@ -53,6 +54,8 @@ class Template:
         direct: The parameters, as given, are the positional arguments: nothing has to be assembled.
         single: The item of a mapped step is the only argument,
         kept: or the value of another step, which the item points at.
+        parts: The sources, where all are parameters, values of other steps and constants, and nothing else has to be
+            done: then the core puts the arguments side by side (`rust/python/turn/steps.rs`).
     """
 
     function: Callable[..., Any]
@@ -63,6 +66,7 @@ class Template:
     direct: bool = field(init=False)
     single: bool = field(init=False)
     kept: bool = field(init=False)
+    parts: tuple[tuple[int, Any], ...] | None = field(init=False)
 
     def __post_init__(self) -> None:
         """See which short cut applies."""
@@ -70,6 +74,8 @@ class Template:
         self.direct = plain and all(s == (PARAM, k) for k, s in enumerate(self.sources)) and self.over is None
         self.single = plain and self.sources == ((ITEM, None),)
         self.kept = plain and self.sources == ((KEPT, None),)
+        simple = plain and self.over is None and all(kind in _PARTS for kind, _ in self.sources)
+        self.parts = self.sources if simple else None
 
     def assemble(self, row: tuple[Any, ...], item: Any, references: Sequence[Reference], read: Any) -> list[Any]:
         """Return the arguments in call order; `read` turns a reference into a value."""

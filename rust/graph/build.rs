@@ -116,17 +116,16 @@ impl Graph {
         forget_kinds(&mut dependencies);
         forget_kinds(&mut dependents);
         let weights = peeled.weights;
-        let (ranks, by_rank) = rank(&weights);
+        let ranks = Arc::new(rank(&weights));
         let base = Base {
             dependencies,
             dependents,
             lengths,
             weights,
-            ranks,
-            by_rank,
         };
         Ok(Self {
             base: Arc::new(base),
+            ranks,
             joins: Arc::new([]),
             growth: None,
         })

@@ -8,6 +8,7 @@ use pyo3::types::PyList;
 use crate::scheduler::Limits;
 
 use super::ids;
+use super::turn::Ends;
 
 /// What classes of nodes need, from Python.
 pub(super) type Classes = Vec<Vec<(u32, u32)>>;
@@ -37,6 +38,9 @@ pub(super) fn seconds(timeout: f64) -> PyResult<f64> {
 
 /// Copy times from a list or a buffer of doubles.
 pub(super) fn times(values: &Bound<'_, PyAny>) -> PyResult<Vec<f64>> {
+    if let Ok(ends) = values.cast::<Ends>() {
+        return Ok(ends.get().all());
+    }
     if values.is_instance_of::<PyList>() {
         return values.extract();
     }

@@ -1,12 +1,14 @@
 //! `Batch`: what one worker claimed, as plain tuples.
 
+use std::sync::Arc;
+
 use pyo3::prelude::*;
 
 use crate::scheduler as core;
 
 /// What one worker claimed at once.
 #[pyclass(frozen, module = "flowyml._core")]
-pub(crate) struct Batch(pub(super) core::Batch);
+pub(crate) struct Batch(pub(super) Arc<core::Batch>);
 
 #[pymethods]
 impl Batch {

@@ -79,7 +79,7 @@ impl Scheduler {
                 Ok((core.claim(worker, limit, now + waited), core.is_finished()))
             })?;
             match claimed {
-                (Some(batch), _) => return Ok(Some(Batch(batch))),
+                (Some(batch), _) => return Ok(Some(Batch(Arc::new(batch)))),
                 (None, true) => return Ok(None),
                 (None, false) if waited >= timeout => return Ok(None),
                 (None, false) => self.0.wait_for_work(py, now + waited, timeout - waited)?,
@@ -405,6 +405,10 @@ impl Scheduler {
 }
 
 impl Scheduler {
+    pub(super) fn shared(&self) -> &Shared {
+        &self.0
+    }
+
     /// Copy one array of the timeline. The object is made first and filled under the lock.
     fn export<'py, T, const N: usize>(
         &self,

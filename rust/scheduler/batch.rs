@@ -20,7 +20,7 @@ pub struct Run {
     /// Index of the first item in the mapped node; `None` if these are nodes of one item.
     pub index: Option<u32>,
     /// Position of the first item in the batch.
-    position: u32,
+    pub position: u32,
 }
 
 /// What one claim gave: items in the order in which they are to run. Positions count from 0 through all runs.

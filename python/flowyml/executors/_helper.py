@@ -60,7 +60,7 @@ class Helper:
         Those behind one that was over its time go back to the scheduler.
         """
         claimed, done = Claimed(self._limits), _Done()
-        claimed.begin(batch, items)
+        claimed.begin(batch, len(items))
         self._started().put((claimed, done, copy_context()))
         try:
             while not self._wait(claimed, done):

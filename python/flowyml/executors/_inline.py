@@ -1,7 +1,8 @@
 """Calling steps in this process: what the local executor and thread workers share.
 
-The loop is the innermost one of the package: it reads the clock once a step (a step starts when the one before it
-ended) and reports a whole batch at once.
+The loop itself is the core's (`Turn.call`, see `rust/python/turn.rs`): it reads the clock once a step, since a step
+starts when the one before it ended. Here stands what it asks when a step has raised, and the loop for steps that have a
+time limit, whose values must not reach the run before somebody has looked at the clock.
 """
 
 from __future__ import annotations
@@ -9,60 +10,51 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from flowyml._pipelines import AnyPipeline
 from flowyml.step_context import StepContext, by_name
 from flowyml.store.values import MISSING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import Protocol
+    from collections.abc import Sequence
+    from typing import Protocol, TypeAlias
 
-    from flowyml._core import Batch
+    from flowyml._core import Batch, Scheduler, Turn
     from flowyml.run import Run
+
+    Failures: TypeAlias = list[tuple[int, int, BaseException]]
 
     class Work(Protocol):
         """What a worker is at."""
 
-        batch: Batch | None
-        report: Report
+        def at(self) -> tuple[Batch, int, int] | None:
+            """Return the batch, the position of the step that runs, and a number that tells it from all others."""
 
 
 clock = time.monotonic
 
 
 class Report:
-    """What came of the steps of one batch, in order.
+    """What came of some steps of one batch, in order.
 
-    Attributes:
+    Args:
         start: When the first step began (monotonic seconds).
         ends: When each step ended.
-        failures: `(offset in the batch, item, exception)` of those that raised; `Skipped` of those that did not run.
+        failures: `(offset in the report, item, exception)` of those that raised; `Skipped` of those that did not run.
     """
 
     __slots__ = ("ends", "failures", "start")
 
-    def __init__(self) -> None:
-        """Begin now."""
-        self.start = clock()
-        self.ends: list[float] = []
-        self.failures: list[tuple[int, int, BaseException]] = []
-
-    def part(self, first: int, last: int | None = None) -> Report:
-        """Return what came of the steps from position `first` up to `last`, while others may still be added.
-
-        A step counts once its end is noted: value and failure are noted before.
-        """
-        part = Report()
-        part.start = self.ends[first - 1] if first else self.start
-        part.ends = self.ends[first:last]
-        end = first + len(part.ends)
-        part.failures = [(offset - first, *what) for offset, *what in self.failures if first <= offset < end]  # type: ignore[misc]
-        return part
+    def __init__(self, start: float, ends: Sequence[float], failures: Failures) -> None:
+        """Take over what came of them."""
+        self.start = start
+        self.ends = ends
+        self.failures = failures
 
 
 class Current:
     """Tells which step of a batch is running in this process; see `step_context.py`.
 
-    Nothing is noted for it step by step: as many steps of the batch are done as the report has ends.
+    Nothing is noted for it step by step: as many steps of the batch are done as have an end.
 
     Args:
         run: The run.
@@ -75,16 +67,17 @@ class Current:
         """Look at nothing yet."""
         self._run = run
         self._work = work
-        self._told: tuple[Batch, int, StepContext] | None = None
+        self._told: tuple[int, StepContext] | None = None
 
     def step_context(self) -> StepContext | None:
         """Return the step that is running, the same object each time; `None` between steps."""
-        batch, position = self._work.batch, len(self._work.report.ends)
-        if batch is None or position >= len(batch):
+        at = self._work.at()
+        if at is None:
             return None
-        if self._told is None or self._told[0] is not batch or self._told[1] != position:
-            self._told = (batch, position, describe(self._run, batch, position))
-        return self._told[2]
+        batch, position, number = at
+        if self._told is None or self._told[0] != number:
+            self._told = (number, describe(self._run, batch, position))
+        return self._told[1]
 
 
 def describe(run: Run, batch: Batch, position: int) -> StepContext:
@@ -114,20 +107,40 @@ def _item_at(batch: Batch, position: int) -> int:
     raise IndexError(position)
 
 
-def call_items(run: Run, items: Iterable[int], report: Report, held: dict[int, Any] | None = None) -> None:
-    """Call the steps of these items one after the other; times and failures go into the report.
+def call_steps(run: Run, turn: Turn, failures: Failures, scheduler: Scheduler | None) -> None:
+    """Call the steps of a turn one after the other; failures are added, values go into the run.
 
-    Values go into the run, or where `held` is given into that: a thread may be given up, and then nothing of its steps
-    must reach the run.
+    Args:
+        run: The run.
+        turn: What is claimed.
+        failures: Gets `(position in the batch, item, exception)` of those that raised.
+        scheduler: Where the turn reports, and claims its next batch; `None` if that is for others to do.
     """
-    call, ends = run.call, report.ends
-    raw: Any = run.values.raw if held is None else held
-    for item in items:
+    raw, interrupts = run.values.raw, run.interrupts
+
+    def failed(position: int, item: int, error: BaseException) -> None:
+        if interrupts.requested and isinstance(error, KeyboardInterrupt):
+            raise error
+        raw[item] = MISSING
+        failures.append((position, item, error))
+
+    turn.call(run.steps, raw, failed, clock(), AnyPipeline, stop=run.fail_fast, scheduler=scheduler)
+
+
+def call_items(run: Run, turn: Turn, failures: Failures, held: dict[int, Any]) -> None:
+    """Do the same for steps that have a time limit.
+
+    Values go into `held`: the thread may be given up, and then nothing of its steps must reach the run.
+    """
+    call, ends = run.call, turn.ends
+    for item in turn:
         try:
-            raw[item] = call(item)
+            held[item] = call(item)
         except BaseException as error:
             if run.interrupts.requested and isinstance(error, KeyboardInterrupt):
                 raise
-            raw[item] = MISSING
-            report.failures.append((len(ends), item, error))
+            held[item] = MISSING
+            failures.append((len(ends), item, error))
         ends.append(clock())
+        if failures and run.fail_fast:
+            return

@@ -71,19 +71,22 @@ class _Work:
     """
 
     __slots__ = (
-        *("batch", "claimed", "due", "ended", "expired", "item"),
-        *("keeps", "left", "report", "thread", "worker"),
+        *("claimed", "due", "ended", "expired", "item", "keeps"),
+        *("left", "reported", "start", "thread", "worker"),
     )
 
     def __init__(self, claimed: Batch) -> None:
-        self.batch: Batch | None = claimed
         self.claimed = claimed
         self.item = claimed.items()[0]
         self.worker = claimed.worker
-        self.report = Report()
+        self.start = clock()
         self.thread = 0
         self.due = math.inf
-        self.expired = self.left = self.ended = self.keeps = False
+        self.expired = self.left = self.ended = self.keeps = self.reported = False
+
+    def at(self) -> tuple[Batch, int, int] | None:
+        """Return the step, for `Current`; `None` once it has ended."""
+        return None if self.reported else (self.claimed, 0, 0)
 
 
 class LoopRun:
@@ -260,11 +263,9 @@ class LoopRun:
                 self._run.scheduler.keep_tokens(work.claimed)
             value, error = MISSING, Expired(self._limits.of(work.item))
         self._run.values.raw[work.item] = value
-        report = work.report
-        if error is not None:
-            report.failures.append((0, work.item, error))
-        report.ends.append(clock())
-        self._run.complete(work.claimed, 0, report)
+        work.reported = True
+        failures = [] if error is None else [(0, work.item, error)]
+        self._run.complete(work.claimed, 0, Report(work.start, [clock()], failures))
 
     async def _outcome(self, work: _Work) -> tuple[Any, BaseException | None]:
         """Return the value of a step, or what it raised: not every exception may pass through a future."""

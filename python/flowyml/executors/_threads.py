@@ -22,11 +22,11 @@ import weakref
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, TypeAlias
 
+from flowyml._extension import Turn
 from flowyml.executors import _cpus
 from flowyml.executors._claimed import Claimed, look_in
 from flowyml.executors._courier import EVERY, PATIENCE
 from flowyml.executors._inline import Current, clock
-from flowyml.executors.batching import BatchSizer
 from flowyml.step_context import telling
 
 if TYPE_CHECKING:
@@ -69,11 +69,13 @@ class ThreadRun:
         self.workers = workers
         self.owners = owners
         self.limits = run.limits
-        self.claims = [Claimed(self.limits) for _ in range(workers)]
-        self.sizer = BatchSizer(_TARGET, _MOST)
+        self.claims = [self._claimed() for _ in range(workers)]
         self.trouble: BaseException | None = None
         self._stopped = False
         self._left = threading.Semaphore(0)
+
+    def _claimed(self) -> Claimed:
+        return Claimed(self.limits, Turn(target=_TARGET, most=_MOST, workers=self.workers))
 
     def work(self, worker: int) -> None:
         """Be a worker until the run is finished, or until this thread is given up."""
@@ -125,7 +127,7 @@ class ThreadRun:
             return longest
         for worker, claimed in enumerate(self.claims):
             if claimed.expire(self.run):
-                self.claims[worker] = Claimed(self.limits)
+                self.claims[worker] = self._claimed()
                 replace(self, worker)
                 if self.run.fail_fast and self.run.scheduler.cancelled:
                     self.stop()
@@ -147,7 +149,7 @@ class ThreadRun:
 
     def _one_batch(self, worker: int, claimed: Claimed) -> None:
         run = self.run
-        limit = self.sizer.limit(run.scheduler.ready, self.workers)
+        limit = claimed.turn.limit(run.scheduler.ready)
         batch = run.claim(worker, limit, clock(), 0.0)
         if batch is None:
             batch = None if self._look_around(claimed) else run.claim(worker, 1, clock(), _LOOK_AROUND)
@@ -157,11 +159,9 @@ class ThreadRun:
         if self._stopped:
             claimed.take_back(run, everything=True)
         claimed.call(run)
-        if claimed.waiting:  # one has failed: before the next begins, the run is to decide
+        if claimed.turn.left:  # one has failed: before the next begins, the run is to decide
             claimed.take_back(run, everything=True)
-        report = claimed.report
-        if report.ends and not claimed.abandoned:
-            self.sizer.observe(len(report.ends), report.ends[-1] - report.start)
+        if not claimed.abandoned:
             self._deliver(claimed)
 
     def _deliver(self, claimed: Claimed, *, patience: float = 0.0) -> int:
@@ -173,7 +173,7 @@ class ThreadRun:
     def _look_around(self, mine: Claimed) -> bool:
         """Report for those that are in a long step, and take back from the worker that holds the most."""
         delivered = sum(self._deliver(each, patience=_PATIENCE) for each in self.claims if each is not mine)
-        busiest = max(self.claims, key=lambda claimed: len(claimed.waiting))
+        busiest = max(self.claims, key=lambda claimed: claimed.turn.left)
         taken = busiest is not mine and busiest.take_back(self.run)
         return bool(delivered or taken)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from flowyml._extension import Turn
 from flowyml.executors._claimed import Claimed
 from flowyml.executors._courier import Courier
 from flowyml.executors._helper import Helper
-from flowyml.executors._inline import Current, Report, call_items, clock
+from flowyml.executors._inline import Current, clock
 from flowyml.executors.contract import Executor
 from flowyml.step_context import telling
 
@@ -40,69 +42,32 @@ class LocalExecutor(Executor):
 
     def execute(self, run: Run) -> None:
         """Run all steps, here and now."""
-        work, limits = _Work(), run.limits
-        if run.prompt and limits is None:
-            _run_promptly(run)
-            return
-        with telling(Current(run, work)):
+        limits, turn = run.limits, Turn(most=1 if run.fail_fast else _BATCH)
+        claimed = Claimed(turn=turn)
+        with telling(Current(run, claimed)):
             if limits is not None:
-                _run_with_limits(run, work, limits)
+                _run_with_limits(run, claimed, limits)
                 return
-            while not run.finished:
-                work.take(run.claim(0, 1 if run.fail_fast else _BATCH, clock(), 0.1))
-                if work.batch is not None:
-                    run.tell()
-                    _call(run, work, work.batch.items())
-                    run.tell()
+            with Courier(run, claimed) if run.prompt else nullcontext():
+                while not run.finished:
+                    _one_batch(run, claimed, run.claim(0, turn.limit(0), clock(), 0.1))
 
 
-class _Work:
-    """The batch at hand, and the report on it."""
-
-    __slots__ = ("batch", "report")
-
-    def __init__(self) -> None:
-        self.take(None)
-
-    def take(self, batch: Batch | None) -> None:
-        """Begin with another batch."""
-        self.batch = batch
-        self.report = Report()
-
-
-def _call(run: Run, work: _Work, items: list[int]) -> None:
+def _one_batch(run: Run, claimed: Claimed, batch: Batch | None, count: int | None = None) -> None:
     """Call the first steps of a batch; what was finished before a Ctrl-C counts."""
-    report = work.report
+    if batch is None:
+        return
+    run.tell()
+    claimed.begin(batch, count)
     try:
-        with run.interrupts.may_raise(items):
-            call_items(run, items, report)
-    except KeyboardInterrupt:
-        report = report.part(0)
-        raise
+        with run.interrupts.may_raise(claimed.turn):
+            claimed.call(run)
     finally:
-        if report.ends and work.batch is not None:
-            run.complete(work.batch, 0, report)
+        claimed.deliver(run)
+    run.tell()
 
 
-def _run_promptly(run: Run) -> None:
-    """Run all steps, and report each soon after its end, whatever comes behind it in its batch."""
-    claimed = Claimed()
-    with telling(Current(run, claimed)), Courier(run, claimed):
-        while not run.finished:
-            batch = run.claim(0, 1 if run.fail_fast else _BATCH, clock(), 0.1)
-            if batch is None:
-                continue
-            run.tell()
-            claimed.begin(batch)
-            try:
-                with run.interrupts.may_raise(batch.items()):
-                    claimed.call(run)
-            finally:
-                claimed.deliver(run)
-            run.tell()
-
-
-def _run_with_limits(run: Run, work: _Work, limits: Limits) -> None:
+def _run_with_limits(run: Run, claimed: Claimed, limits: Limits) -> None:
     """Run all steps, those with a time limit in a helper thread; what is called elsewhere goes back first."""
     helper, size = Helper(run, limits), 1
     try:
@@ -110,18 +75,16 @@ def _run_with_limits(run: Run, work: _Work, limits: Limits) -> None:
             batch = run.claim(0, 1 if run.fail_fast else size, clock(), 0.1)
             if batch is None:
                 continue
-            run.tell()
             items = _alike(batch.items(), limits)
             if len(items) < len(batch):
                 run.scheduler.give_back(batch, len(items), len(batch) - len(items))
             size = 1 if run.prompt else min(_BATCH, 2 * len(items))
             if limits.of(items[0]) < math.inf:
+                run.tell()
                 helper.call(batch, items)
+                run.tell()
             else:
-                work.take(batch)
-                _call(run, work, items)
-                work.take(None)
-            run.tell()
+                _one_batch(run, claimed, batch, len(items))
     finally:
         helper.close()
 

@@ -1,0 +1,217 @@
+//! `Steps`: how the steps of a plan are called from here, with nothing of ours between the interpreter and the function.
+//!
+//! What the plan has is read as it lies in its Python lists; what is the same for step after step (the template, and for a
+//! mapped step its items) is looked up once. Three ways to call are known: with the parameters as they were given, with
+//! one item of a list, and with parameters, constants and values of other steps side by side. All else goes to `general`,
+//! which takes an item and knows everything.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyInt, PyIterator, PyList, PyRange, PySlice, PyTuple};
+
+use crate::scheduler::Run;
+
+/// Kinds of sources, as in `templates.py`.
+const PARAM: u8 = 0;
+const ASSET: u8 = 2;
+
+/// What a run calls, read from the tuple `Run.steps`.
+pub(super) struct Steps<'py> {
+    templates: Bound<'py, PyList>,
+    rows: Bound<'py, PyList>,
+    references: Bound<'py, PyDict>,
+    tables: Bound<'py, PyDict>,
+    general: Bound<'py, PyAny>,
+    /// No step is called in another way.
+    only_general: bool,
+    values: Bound<'py, PyList>,
+}
+
+/// How the steps of one template are called.
+enum Way<'py> {
+    General,
+    /// The row is the tuple of arguments.
+    Row(Bound<'py, PyAny>),
+    /// The only argument is an item of the table.
+    Item(Bound<'py, PyAny>),
+    /// Arguments from several sources.
+    Parts(Bound<'py, PyAny>, Vec<Source<'py>>),
+}
+
+enum Source<'py> {
+    Param(usize),
+    Asset(usize),
+    Value(Bound<'py, PyAny>),
+}
+
+/// The steps of one run of a batch, called one after the other.
+pub(super) struct Calls<'a, 'py> {
+    steps: &'a Steps<'py>,
+    template: Option<Bound<'py, PyAny>>,
+    way: Way<'py>,
+    items: Items<'py>,
+}
+
+/// The items of a mapped step from the one that is next.
+enum Items<'py> {
+    None,
+    Iterator(Bound<'py, PyIterator>),
+    Table(Bound<'py, PyAny>),
+}
+
+impl<'py> Steps<'py> {
+    pub(super) fn new(
+        steps: &Bound<'py, PyTuple>,
+        values: &Bound<'py, PyList>,
+    ) -> PyResult<Self> {
+        Ok(Self {
+            templates: steps.get_item(0)?.cast_into()?,
+            rows: steps.get_item(1)?.cast_into()?,
+            references: steps.get_item(2)?.cast_into()?,
+            tables: steps.get_item(3)?.cast_into()?,
+            general: steps.get_item(4)?,
+            only_general: steps.get_item(5)?.is_truthy()?,
+            values: values.clone(),
+        })
+    }
+
+    pub(super) fn calls(&self) -> Calls<'_, 'py> {
+        Calls {
+            steps: self,
+            template: None,
+            way: Way::General,
+            items: Items::None,
+        }
+    }
+
+    fn way_of(&self, template: &Bound<'py, PyAny>) -> PyResult<Way<'py>> {
+        let direct = template.getattr("direct")?.is_truthy()?;
+        if direct || template.getattr("single")?.is_truthy()? {
+            let function = template.getattr("function")?;
+            return Ok(if direct { Way::Row(function) } else { Way::Item(function) });
+        }
+        let parts = template.getattr("parts")?;
+        if parts.is_none() {
+            return Ok(Way::General);
+        }
+        let parts = parts
+            .try_iter()?
+            .map(|part| Self::source(&part?))
+            .collect::<PyResult<_>>()?;
+        Ok(Way::Parts(template.getattr("function")?, parts))
+    }
+
+    fn source(part: &Bound<'py, PyAny>) -> PyResult<Source<'py>> {
+        let (kind, which): (u8, Bound<'py, PyAny>) = part.extract()?;
+        Ok(match kind {
+            PARAM => Source::Param(which.extract()?),
+            ASSET => Source::Asset(which.extract()?),
+            _ => Source::Value(which),
+        })
+    }
+}
+
+impl<'py> Calls<'_, 'py> {
+    /// Prepare for the steps of a run, of which `skip` have been called.
+    pub(super) fn enter(&mut self, run: Run, skip: u32) -> PyResult<()> {
+        self.items = Items::None;
+        let Some(index) = run.index else {
+            return Ok(());
+        };
+        if self.steps.only_general {
+            return Ok(());
+        }
+        self.look_at(run.node.0)?;
+        if let Way::Item(_) = self.way {
+            let Some(table) = self.steps.tables.get_item(run.node.0)? else {
+                return Ok(());
+            };
+            let (first, last) = ((index + skip) as usize, (index + run.count) as usize);
+            let plain = table.is_exact_instance_of::<PyList>() || table.is_exact_instance_of::<PyRange>();
+            self.items = if plain {
+                let part = table.get_item(PySlice::new(
+                    table.py(),
+                    first as isize,
+                    last as isize,
+                    1,
+                ))?;
+                Items::Iterator(part.try_iter()?)
+            } else {
+                Items::Table(table)
+            };
+        }
+        Ok(())
+    }
+
+    /// Call the step `at` places behind the first one of a run.
+    pub(super) fn call(&mut self, run: Run, at: u32) -> PyResult<Bound<'py, PyAny>> {
+        if !self.steps.only_general {
+            if run.index.is_none() {
+                self.look_at(run.node.0 + at)?;
+            }
+            if let Some(called) = self.call_here(run, at) {
+                return called;
+            }
+        }
+        self.steps.general.call1((run.item.0 + at,))
+    }
+
+    /// Call it if this is one of the ways that are known here.
+    fn call_here(&mut self, run: Run, at: u32) -> Option<PyResult<Bound<'py, PyAny>>> {
+        let node = (run.node.0 + if run.index.is_none() { at } else { 0 }) as usize;
+        match (&self.way, run.index) {
+            (Way::Row(function), None) => {
+                let row = self.steps.rows.get_item(node).ok()?.cast_into().ok()?;
+                Some(function.call(row, None))
+            }
+            (Way::Parts(function, parts), None) => {
+                let arguments = self.arguments(node, parts)?;
+                Some(arguments.and_then(|arguments| function.call(arguments, None)))
+            }
+            (Way::Item(function), Some(index)) => {
+                let item = match &mut self.items {
+                    Items::None => return None,
+                    Items::Iterator(items) => items.next()?,
+                    Items::Table(table) => table.get_item(index + at),
+                };
+                Some(item.and_then(|item| function.call1((item,))))
+            }
+            _ => None,
+        }
+    }
+
+    /// Put the arguments of a step side by side; `None` if one of them is more than the value of another step.
+    fn arguments(&self, node: usize, parts: &[Source<'py>]) -> Option<PyResult<Bound<'py, PyTuple>>> {
+        let row = self.steps.rows.get_item(node).ok()?.cast_into::<PyTuple>().ok()?;
+        let mut references: Option<Bound<'py, PyTuple>> = None;
+        let mut arguments = Vec::with_capacity(parts.len());
+        for part in parts {
+            arguments.push(match part {
+                Source::Param(which) => row.get_item(*which).ok()?,
+                Source::Value(value) => value.clone(),
+                Source::Asset(which) => {
+                    if references.is_none() {
+                        let found = self.steps.references.get_item(node).ok()??;
+                        references = Some(found.cast_into().ok()?);
+                    }
+                    let reference = references.as_ref()?.get_item(*which).ok()?;
+                    if !reference.is_exact_instance_of::<PyInt>() {
+                        return None;
+                    }
+                    let item: usize = reference.extract().ok()?;
+                    self.steps.values.get_item(item).ok()?
+                }
+            });
+        }
+        Some(PyTuple::new(row.py(), arguments))
+    }
+
+    /// Find out how the step of a node is called, if it is not called like the one before.
+    fn look_at(&mut self, node: u32) -> PyResult<()> {
+        let template = self.steps.templates.get_item(node as usize)?;
+        if self.template.as_ref().is_none_or(|known| !known.is(&template)) {
+            self.way = self.steps.way_of(&template)?;
+            self.template = Some(template);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,104 @@
+//! How many steps one worker of this process takes at once.
+//!
+//! One at a time is right for steps of a millisecond and hopeless for those of a microsecond, so the size follows the
+//! measured time of a step: as many as fill the target time, never more than a fair share of what is ready (so that the
+//! last ones spread over all workers), and growing at most fourfold at a time, since the first steps may not be like the
+//! rest. It reads no clock. `executors/batching.py` has the same rule for worker processes.
+
+/// A fair share is this part of what each worker would get: small enough that workers end together.
+const SHARES: u32 = 4;
+const GROWTH: u32 = 4;
+/// Weight of the newest batch in the running mean of the step time.
+const NEWEST: f64 = 0.3;
+
+/// Follows the measured step time of one worker.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizer {
+    /// Seconds of work that one batch should hold.
+    target: f64,
+    most: u32,
+    /// How many workers share what is ready; 0 if nobody else does, and then the size does not follow anything.
+    workers: u32,
+    mean: Option<f64>,
+    grown: u32,
+}
+
+impl Sizer {
+    /// Start with one step at a time; without other workers with as many as there may be.
+    #[must_use]
+    pub fn new(target: f64, most: u32, workers: u32) -> Self {
+        let grown = if workers == 0 { most } else { 1 };
+        Self {
+            target,
+            most,
+            workers,
+            mean: None,
+            grown,
+        }
+    }
+
+    /// Return how many steps to take when `ready` are ready: at least 1.
+    #[must_use]
+    pub fn limit(&self, ready: u32) -> u32 {
+        let share = ready
+            .checked_div(SHARES * self.workers)
+            .unwrap_or(self.most);
+        self.grown.min(share).min(self.most).max(1)
+    }
+
+    /// Take in how long a batch of `count` steps took.
+    pub fn observe(&mut self, count: u32, seconds: f64) {
+        if self.workers == 0 || count == 0 {
+            return;
+        }
+        let time = seconds / f64::from(count);
+        let mean = self
+            .mean
+            .map_or(time, |mean| mean + NEWEST * (time - mean));
+        self.mean = Some(mean);
+        let fitting = if mean > 0.0 {
+            (self.target / mean).min(f64::from(self.most))
+        } else {
+            f64::from(self.most)
+        };
+        // It lies between 0 and `most`.
+        #[expect(clippy::cast_sign_loss, reason = "times do not run backwards, and a cast of less than 0 gives 0")]
+        let fitting = fitting as u32;
+        self.grown = fitting.min(self.grown.saturating_mul(GROWTH)).max(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_steps_come_in_batches_that_grow_fourfold() {
+        let mut sizer = Sizer::new(0.001, 1000, 2);
+        let mut limits = vec![sizer.limit(1_000_000)];
+        for _ in 0..5 {
+            sizer.observe(1, 1e-6);
+            limits.push(sizer.limit(1_000_000));
+        }
+        assert_eq!(limits, [1, 4, 16, 64, 256, 1000]);
+    }
+
+    #[test]
+    fn long_steps_come_one_by_one() {
+        let mut sizer = Sizer::new(0.001, 1000, 2);
+        sizer.observe(1, 0.5);
+        assert_eq!(sizer.limit(1_000_000), 1);
+    }
+
+    #[test]
+    fn the_last_ones_are_shared() {
+        let mut sizer = Sizer::new(0.001, 1000, 2);
+        (0..5).for_each(|_| sizer.observe(1, 1e-6));
+        assert_eq!([80, 12, 0].map(|ready| sizer.limit(ready)), [10, 1, 1]);
+    }
+
+    #[test]
+    fn who_is_alone_takes_what_there_is() {
+        assert_eq!(Sizer::new(0.0, 256, 0).limit(3), 256);
+    }
+}

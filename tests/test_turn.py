@@ -1,0 +1,169 @@
+"""What one thread has claimed: steps are begun in order, taken back from the end, and reported once."""
+
+from __future__ import annotations
+
+import threading
+from array import array
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from flowyml._core import Graph, Scheduler, Turn
+
+NONE = array("I")
+
+
+class Special:
+    """A value that the loop does not decide about."""
+
+
+def scheduler_of(count: int) -> Scheduler:
+    return Scheduler(Graph(range(count), None, NONE, NONE))
+
+
+def begun(count: int, **options: Any) -> tuple[Turn, Scheduler]:
+    """A turn that has claimed all of so many steps."""
+    scheduler, turn = scheduler_of(count), Turn(**options)
+    turn.begin(scheduler.claim(0, count, 1.0), 1.0)
+    return turn, scheduler
+
+
+def steps_of(function: Any, rows: list[tuple[Any, ...]]) -> tuple[Any, ...]:
+    """Steps that all take their row."""
+    template = SimpleNamespace(direct=True, single=False, function=function, parts=None)
+    return ([template] * len(rows), rows, {}, {}, None, False)
+
+
+def test_steps_are_begun_in_order_and_taken_back_from_the_end():
+    turn, _ = begun(5)
+    assert (next(turn), turn.left) == (0, 4)
+    _, position, taken = turn.take_back(2)
+    assert (position, taken, list(turn), turn.left) == (3, 2, [1, 2], 0)
+    assert turn.take_back(1) is None
+
+
+def test_what_has_ended_is_reported_once():
+    turn, _ = begun(4)
+    for end in (2.0, 3.0):
+        next(turn)
+        turn.ends.append(end)
+    _, position, start, ends = turn.report()
+    assert (position, start, list(ends)) == (0, 1.0, [2.0, 3.0])
+    assert turn.report() is None
+    next(turn)
+    turn.ends.append(4.0)
+    _, position, start, ends = turn.report()
+    assert (position, start, list(ends)) == (2, 3.0, [4.0])
+
+
+def test_what_has_ended_a_moment_ago_is_not_reported_yet():
+    turn, _ = begun(2)
+    next(turn)
+    turn.ends.append(2.0)
+    assert turn.report(1.5) is None
+    assert turn.report(2.0) is not None
+
+
+def test_a_cleared_turn_begins_nothing_now_or_later():
+    turn, scheduler = begun(2)
+    turn.clear()
+    assert list(turn) == []
+    other = scheduler_of(2)
+    turn.begin(other.claim(0, 2, 1.0), 1.0)
+    assert list(turn) == []
+
+
+def test_each_step_has_a_number_of_its_own():
+    turn, scheduler = begun(2)
+    numbers = []
+    for _ in turn:
+        numbers.append(turn.at()[1:])
+        turn.ends.append(2.0)
+    assert turn.at() is None
+    turn.begin(scheduler_of(1).claim(0, 1, 1.0), 1.0)
+    assert [*numbers, turn.at()[1:]] == [(0, 0), (1, 1), (0, 2)]
+
+
+def test_a_turn_goes_on_until_nothing_is_ready():
+    scheduler, turn, values = scheduler_of(1000), Turn(target=1.0, most=64, workers=2), [None] * 1000
+    turn.begin(scheduler.claim(0, 1, 1.0), 1.0)
+    turn.call(steps_of(abs, [(-i,) for i in range(1000)]), values, None, 1.0, Special, scheduler=scheduler)
+    assert scheduler.finished
+    assert values == list(range(1000))
+    assert turn.report() is None
+
+
+def test_without_a_scheduler_it_ends_with_its_batch():
+    turn, scheduler = begun(3)
+    values: list[Any] = [None] * 3
+    turn.call(steps_of(abs, [(-1,), (2,), (3,)]), values, None, 1.0, Special)
+    assert (values, scheduler.finished, len(turn.report()[3])) == ([1, 2, 3], False, 3)
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_a_step_that_raises_is_told_and_left_to_the_caller(stop):
+    scheduler, turn, values, told = scheduler_of(4), Turn(most=4), [None] * 4, []
+    turn.begin(scheduler.claim(0, 3, 1.0), 1.0)
+
+    def half(i):
+        return 1 / i
+
+    rows = [(1,), (0,), (4,), (5,)]
+    turn.call(
+        steps_of(half, rows), values, lambda *what: told.append(what), 1.0, Special, stop=stop, scheduler=scheduler
+    )
+    ((position, item, error),) = told
+    assert (position, item, type(error)) == (1, 1, ZeroDivisionError)
+    assert error.__traceback__.tb_frame.f_code is half.__code__
+    assert values == [1.0, None, None if stop else 0.25, None]
+    assert turn.left == (1 if stop else 0)
+    assert len(turn.report()[3]) == (2 if stop else 3)
+
+
+def test_what_is_raised_while_it_is_told_ends_the_loop():
+    turn, _ = begun(2)
+
+    def failed(position: int, item: int, error: BaseException) -> None:
+        raise error
+
+    with pytest.raises(ZeroDivisionError):
+        turn.call(steps_of(divmod, [(1, 0), (1, 1)]), [None, None], failed, 1.0, Special)
+    assert (len(turn.ends), turn.left) == (0, 1)
+
+
+def test_a_special_value_is_left_to_the_caller():
+    scheduler, turn, values = scheduler_of(3), Turn(most=1), [None] * 3
+    turn.begin(scheduler.claim(0, 1, 1.0), 1.0)
+    turn.call(steps_of(Special, [(), (), ()]), values, None, 1.0, Special, scheduler=scheduler)
+    assert isinstance(values[0], Special)
+    assert values[1:] == [None, None]
+    assert len(turn.report()[3]) == 1
+
+
+def test_two_turns_share_what_there_is_and_call_each_step_once():
+    count, calls, lock = 20_000, [], threading.Lock()
+    scheduler, values = scheduler_of(count), [None] * count
+
+    def work(worker: int) -> None:
+        turn = Turn(target=0.0005, most=256, workers=2)
+        while not scheduler.finished:
+            batch = scheduler.claim(worker, 1, 1.0, 0.01)
+            if batch is not None:
+                turn.begin(batch, 1.0)
+                turn.call(steps, values, None, 1.0, Special, scheduler=scheduler)
+                rest = turn.report()
+                if rest is not None:
+                    scheduler.complete(*rest)
+
+    def note(i: int) -> int:
+        with lock:
+            calls.append(i)
+        return i
+
+    steps = steps_of(note, [(i,) for i in range(count)])
+    threads = [threading.Thread(target=work, args=(worker,)) for worker in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(calls) == values == list(range(count))
