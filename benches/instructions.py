@@ -1,8 +1,8 @@
 """Count the instructions of the core's hot paths under callgrind: `make bench-instructions`.
 
-Instructions do not depend on what else the machine does, so a regression of some percent shows where a clock would show
-noise. Each case of `instructions.rs` runs once; its count is compared with the one in `instructions.json`, and more than
-`TOLERANCE` above it is an error. Fewer is good news: `--write` takes the counts over.
+Instructions do not depend on what else the machine does, so a regression of some percent shows where a clock would
+show noise. Each case of `instructions.rs` runs once; its count is compared with that in `instructions.json`, and more
+than `TOLERANCE` above it is an error. Fewer is good news: `--write` takes the counts over.
 
 Another compiler makes other code. Counts of another one than the table was made with are told and not compared.
 """

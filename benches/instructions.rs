@@ -34,12 +34,17 @@ const CASES: [Case; 11] = [
     }),
     ("drain_random", || drain(build(NODES, random(NODES)), 100)),
     ("drain_chain", || drain(build(NODES, chain(NODES)), 1)),
-    ("drain_fan_out", || drain(build(NODES, Edges::default()), 1000)),
+    ("drain_fan_out", || {
+        drain(build(NODES, Edges::default()), 1000)
+    }),
     ("drain_fan_out_one_by_one", || {
         drain(build(NODES, Edges::default()), 1);
     }),
     ("drain_mapped", || {
-        drain(Graph::build(1, Some(&[NODES]), Edges::default()).unwrap(), 1000);
+        drain(
+            Graph::build(1, Some(&[NODES]), Edges::default()).unwrap(),
+            1000,
+        );
     }),
     ("drain_limited", || {
         let limits = Limits {
@@ -67,7 +72,10 @@ const CASES: [Case; 11] = [
 ];
 
 fn main() {
-    let Some(wanted) = std::env::args().skip(1).find(|each| !each.starts_with("--")) else {
+    let Some(wanted) = std::env::args()
+        .skip(1)
+        .find(|each| !each.starts_with("--"))
+    else {
         CASES.iter().for_each(|(name, _)| println!("{name}"));
         return;
     };

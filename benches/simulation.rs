@@ -30,8 +30,13 @@ fn main() {
 }
 
 fn order() {
-    println!("order: makespan beside a list schedule, 40 drawn graphs of 2,000 nodes: mean (worst)");
-    println!("{:>9}{:>26}{:>26}{:>26}", "workers", "unit weights / crit. path", "measured / crit. path", "unit weights / FIFO");
+    println!(
+        "order: makespan beside a list schedule, 40 drawn graphs of 2,000 nodes: mean (worst)"
+    );
+    println!(
+        "{:>9}{:>26}{:>26}{:>26}",
+        "workers", "unit weights / crit. path", "measured / crit. path", "unit weights / FIFO"
+    );
     for workers in [2, 4, 8, 16, 32, 64] {
         let (mut unit, mut measured, mut fifo) = (Vec::new(), Vec::new(), Vec::new());
         for seed in 0..40 {
@@ -43,7 +48,12 @@ fn order() {
             measured.push(scheduled(&known, &durations, workers) / best);
             fifo.push(ours / list_schedule(&graph, &durations, workers, List::Fifo));
         }
-        println!("{workers:>9}{:>26}{:>26}{:>26}", told(&unit), told(&measured), told(&fifo));
+        println!(
+            "{workers:>9}{:>26}{:>26}{:>26}",
+            told(&unit),
+            told(&measured),
+            told(&fifo)
+        );
     }
 }
 
@@ -54,8 +64,13 @@ fn told(ratios: &[f64]) -> String {
 }
 
 fn throughput() {
-    println!("\nthroughput: one mapped node of {ITEMS} items; claims and reports of the core alone");
-    println!("{:>9}{:>9}{:>16}{:>16}{:>24}", "workers", "batch", "decisions/s", "items/s", "all busy from, us a step");
+    println!(
+        "\nthroughput: one mapped node of {ITEMS} items; claims and reports of the core alone"
+    );
+    println!(
+        "{:>9}{:>9}{:>16}{:>16}{:>24}",
+        "workers", "batch", "decisions/s", "items/s", "all busy from, us a step"
+    );
     for workers in [64, 256, 1024] {
         for batch in [1, 10, 100, 1000] {
             let graph = Arc::new(Graph::build(1, Some(&[ITEMS]), Edges::default()).unwrap());
@@ -63,7 +78,10 @@ fn throughput() {
             let seconds = drive(scheduler, workers, batch);
             let items = f64::from(MEASURED) / seconds;
             let busy = f64::from(workers) / items * 1e6;
-            println!("{workers:>9}{batch:>9}{:>16.0}{items:>16.0}{busy:>24.1}", items / f64::from(batch));
+            println!(
+                "{workers:>9}{batch:>9}{:>16.0}{items:>16.0}{busy:>24.1}",
+                items / f64::from(batch)
+            );
         }
     }
 }

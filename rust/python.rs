@@ -44,9 +44,9 @@ mod _core {
     #[pymodule_export]
     use super::scheduler::Scheduler;
     #[pymodule_export]
-    use super::turn::{Ends, Turn};
-    #[pymodule_export]
     use super::stub;
+    #[pymodule_export]
+    use super::turn::{Ends, Turn};
 }
 
 /// The description of all this, as it was when this was built.

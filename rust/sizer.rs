@@ -52,9 +52,7 @@ impl Sizer {
             return;
         }
         let time = seconds / f64::from(count);
-        let mean = self
-            .mean
-            .map_or(time, |mean| mean + NEWEST * (time - mean));
+        let mean = self.mean.map_or(time, |mean| mean + NEWEST * (time - mean));
         self.mean = Some(mean);
         let fitting = if mean > 0.0 {
             (self.target / mean).min(f64::from(self.most))
@@ -62,7 +60,10 @@ impl Sizer {
             f64::from(self.most)
         };
         // It lies between 0 and `most`.
-        #[expect(clippy::cast_sign_loss, reason = "times do not run backwards, and a cast of less than 0 gives 0")]
+        #[expect(
+            clippy::cast_sign_loss,
+            reason = "times do not run backwards, and a cast of less than 0 gives 0"
+        )]
         let fitting = fitting as u32;
         self.grown = fitting.min(self.grown.saturating_mul(GROWTH)).max(1);
     }

@@ -14,7 +14,9 @@ const WORKERS: [u16; 4] = [2, 4, 16, 64];
 
 /// Graphs of several shapes, drawn.
 fn each(mut look: impl FnMut(&Arc<flowyml::graph::Graph>, &[f64], u16)) {
-    for (seed, (most, reach)) in (0..24).zip([(3, 60), (2, 20), (1, 8), (5, 200)].into_iter().cycle()) {
+    for (seed, (most, reach)) in
+        (0..24).zip([(3, 60), (2, 20), (1, 8), (5, 200)].into_iter().cycle())
+    {
         let (graph, durations) = drawn(600, most, reach, &mut Draw::new(seed));
         for workers in WORKERS {
             look(&graph, &durations, workers);
@@ -48,7 +50,10 @@ fn durations_do_not_change_what_may_run() {
     each(|graph, durations, _| {
         let order = graph.weighted(durations).order();
         let mut place = vec![0; order.len()];
-        order.iter().enumerate().for_each(|(at, node)| place[node.index()] = at);
+        order
+            .iter()
+            .enumerate()
+            .for_each(|(at, node)| place[node.index()] = at);
         for node in graph.nodes() {
             for (before, _) in graph.dependencies(node) {
                 assert!(place[before.index()] < place[node.index()]);

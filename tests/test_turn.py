@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
 from flowyml._core import Graph, Scheduler, Turn
 
 NONE = array("I")
@@ -65,7 +66,7 @@ def test_what_has_ended_a_moment_ago_is_not_reported_yet():
 
 
 def test_a_cleared_turn_begins_nothing_now_or_later():
-    turn, scheduler = begun(2)
+    turn, _ = begun(2)
     turn.clear()
     assert list(turn) == []
     other = scheduler_of(2)
@@ -74,7 +75,7 @@ def test_a_cleared_turn_begins_nothing_now_or_later():
 
 
 def test_each_step_has_a_number_of_its_own():
-    turn, scheduler = begun(2)
+    turn, _ = begun(2)
     numbers = []
     for _ in turn:
         numbers.append(turn.at()[1:])

@@ -1,7 +1,7 @@
 """The core alone: a random graph built, validated and put in order, beside others that do the same.
 
 Each node waits for two drawn ones before it. Everybody gets the edges in the form in which it takes them, made before
-the clock starts: two flat arrays, a list of pairs, a mapping to lists. `benches/core.rs` measures the same without Python.
+the clock starts: two flat arrays, a list of pairs, a mapping to tuples. `benches/core.rs` measures it without Python.
 """
 
 from __future__ import annotations

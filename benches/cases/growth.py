@@ -58,7 +58,10 @@ def _bars() -> tuple[Bar, ...]:
     return (
         *(Bar(f"{case}, 10M beside 10,000", 1.2, growth("growth", case, SMALL, LARGE), "x") for case in mapped),
         *(Bar(f"{case}, 1M beside 10,000", 1.2, growth("steps", case, 10_000, MILLION), "x") for case in added),
-        *(Bar(f"{case}, 10M, above the results", 60, above("growth", case, BARE, LARGE), "B an item") for case in mapped),
+        *(
+            Bar(f"{case}, 10M, above the results", 60, above("growth", case, BARE, LARGE), "B an item")
+            for case in mapped
+        ),
         *(Bar(f"{case}, 10M, the whole process", 3, _whole(case), "GB") for case in mapped),
     )
 

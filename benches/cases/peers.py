@@ -1,8 +1,8 @@
 """The same no-op steps on the engines and pools that somebody could take instead; `make bench-peers`.
 
-Those that know a graph come first, since they do the same job: who waits for whom, what became of each. The pools beside
-them know calls and nothing else. How each is used stands in `peers_graphs.py` and `peers_pools.py`. A million steps of
-ours stand beside as many of theirs as take some seconds; costs are told for one step.
+Those that know a graph come first, since they do the same job: who waits for whom, what became of each. The pools
+beside them know calls and nothing else. How each is used stands in `peers_graphs.py` and `peers_pools.py`. A million
+steps of ours stand beside as many of theirs as take some seconds; costs are told for one step.
 """
 
 from __future__ import annotations
@@ -47,7 +47,10 @@ def _bars() -> tuple[Bar, ...]:
         for way in WAYS
         for case in (ours(backend, way),)
     )
-    ray = (Bar(f"1M steps, run, process, {way}, beside ray", 1 / 500, _times(ours("process", way), RAY), "x") for way in WAYS)
+    ray = (
+        Bar(f"1M steps, run, process, {way}, beside ray", 1 / 500, _times(ours("process", way), RAY), "x")
+        for way in WAYS
+    )
     return (*best, *ray)
 
 

@@ -119,7 +119,7 @@ class DaskThreads(Peer):
 class DaskProcesses(DaskThreads):
     """The same on the multiprocessing scheduler, which takes chunks; its pool is made for each run."""
 
-    options = {"scheduler": "processes", "num_workers": WORKERS, "chunksize": 256}
+    options: ClassVar[dict[str, Any]] = {"scheduler": "processes", "num_workers": WORKERS, "chunksize": 256}
 
 
 class Distributed(Peer):

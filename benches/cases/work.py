@@ -140,7 +140,6 @@ def read_all(paths: Sequence[str]) -> list[tuple[int, float]]:
     return [read(path) for path in paths]
 
 
-
 def _names(work: str) -> tuple[str, str]:
     return f"{work}, flowyml", f"{work}, Pool.map by hand"
 
@@ -164,6 +163,8 @@ GROUP = Group(
         for work in (SWEEP, FILES)
         for phases, label in ((SCRIPT, "cold + close"), (("warm",), "warm"))
     ),
-    bars=tuple(Bar(f"{work} beside Pool.map by hand, cold + close", 1.03, _beside(work), "x") for work in (SWEEP, FILES)),
+    bars=tuple(
+        Bar(f"{work} beside Pool.map by hand, cold + close", 1.03, _beside(work), "x") for work in (SWEEP, FILES)
+    ),
     prepare=write_orders,
 )

@@ -4,8 +4,9 @@
 item ──▶ its step's template, row, references ──▶ arguments ──▶ the function, or the fallback of a step that has failed
 ```
 
-`Calls.caller` builds one function for all items with all that it needs at hand, since it is called for each of them. It
-knows neither the scheduler nor what becomes of a value.
+`Calls.caller` builds one function for all items with all that it needs at hand, since it is called for each of them;
+where nothing else is to be done, the core calls steps by itself from what `Calls.for_core` gives it. It knows neither
+the scheduler nor what becomes of a value.
 """
 
 from __future__ import annotations
@@ -20,11 +21,17 @@ from flowyml.templates import there
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import TypeAlias
 
     from flowyml.layout import Layout
     from flowyml.plan import Plan
     from flowyml.store.values import Values
     from flowyml.templates import Template
+
+    # See `Turn.call`.
+    Steps: TypeAlias = tuple[
+        list[Template | None], list[tuple[Any, ...]], dict[int, Any], dict[int, Any], Callable[[int], Any], bool
+    ]
 
 
 class Calls:
@@ -47,7 +54,7 @@ class Calls:
         node_of: Sequence[int],
         values: Values,
         *,
-        tables: Mapping[int, Sequence[Any]],
+        tables: dict[int, Sequence[Any]],
         fallen: Mapping[int, BaseException],
         seed: int | None,
     ) -> None:
@@ -62,6 +69,14 @@ class Calls:
         if fallbacks:
             call = self._falling_back(call)
         return call if self._seed is None else self._seeding(call)
+
+    def for_core(self, call: Callable[[int], Any], *, fallbacks: bool) -> Steps:
+        """Return what the core needs to call steps by itself; `call` is what `caller` has built.
+
+        Only `call` is used where something is to be done before each step.
+        """
+        plan, always = self._plan, fallbacks or self._seed is not None
+        return plan.templates, plan.rows, plan.references, self._tables, call, always
 
     def template_of(self, item: int) -> Template:
         """Return how the step of an item is called: as ever, or with its fallback."""

@@ -85,13 +85,20 @@ class Connections:
     def connect(self, forms: Sequence[Form], reads: Sequence[tuple[str, ...]], waiting: Collection[int]) -> None:
         """Wire all steps; `waiting` are those whose number of items is not known."""
         done: dict[int, Wired] = {}
-        append = self.templates.append
+        append, references, edges = self.templates.append, self.references, self.edges
         mapped: dict[int, Wired] = {}
         for node, (form, own) in enumerate(zip(forms, reads, strict=True), self._first):
             wired, alike = done.get(id(form)), None
             if wired is None:
                 wired = done[id(form)] = self._wired(form, own)
             elif own:
+                link = wired.links.get(own[0]) if wired.links is not None else None
+                if link is not None:  # what a million steps that read one another spend most of their wiring on
+                    append(wired.template)
+                    references[node] = (link,)
+                    edges.dependents.append(node)
+                    edges.dependencies.append(link)
+                    continue
                 alike = wired.with_reads(own)
                 if alike is None:
                     wired = self._wired(form, own)
@@ -103,8 +110,8 @@ class Connections:
                 for asset in wired.undefined:
                     self.undefined.setdefault(asset, []).append(node)
             if wired.waits:
-                self.references[node], producers = alike or (wired.references, wired.producers)
-                self.edges.add(node, producers)
+                references[node], producers = alike or (wired.references, wired.producers)
+                edges.add(node, producers)
                 if wired.followed:
                     mapped[node] = wired
         self._follow(mapped, forms, waiting)

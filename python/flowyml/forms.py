@@ -220,6 +220,12 @@ class Assets:
     def _listed(self) -> list[str]:
         return list(self.names)
 
+    @property
+    def plain(self) -> Mapping[str, int] | None:
+        """The numbers of all steps by name, where an asset is a step and its value that of its only item."""
+        others = self._declared or self.namespaces or self._start
+        return self.names if not others and self.layout.is_plain else None
+
     def number(self, name: str) -> int | None:
         """Return the number of a step."""
         return self.names.get(name)

@@ -159,9 +159,7 @@ class Run:
             plan, self.layout, self.node_of, self.values, tables=self.tables, fallen=self.fallen, seed=seed
         )
         self.call: Callable[[int], Any] = self.calls.caller(fallbacks=self.has_fallbacks)
-        # What the core needs to call steps by itself, where nothing else is to be done for any of them.
-        only_here = self.has_fallbacks or seed is not None
-        self.steps = (plan.templates, plan.rows, plan.references, self.tables, self.call, only_here)
+        self.steps = self.calls.for_core(self.call, fallbacks=self.has_fallbacks)
         self.started_at = datetime.now(UTC)
         self.started = time.monotonic()
         self.ended = self.started

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowyml._coroutines import blocking
 from flowyml.control import Decision
-from flowyml.forms import is_glob
+from flowyml.forms import Assets, is_glob
 from flowyml.item_wiring import ItemWiring
 from flowyml.namespaces import Inside, names_of, reached
 from flowyml.seen import Before
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flowyml.declarations import Inputs
-    from flowyml.forms import Assets, Form
+    from flowyml.forms import Form
     from flowyml.namespaces import Names
     from flowyml.scope import Scope
 
@@ -55,6 +55,8 @@ class Wired:
         undefined: Declared inputs that nothing gives.
         used: Names of run inputs and context values that are taken.
         waits: Whether it waits for anything.
+        plain: The numbers of all steps by name, where each name is one step, and its value its only item; else `None`.
+        links: The same, for steps that read one other step each and nothing else is to be said of; else `None`.
     """
 
     assets: Names
@@ -68,10 +70,15 @@ class Wired:
     undefined: list[str]
     used: set[str]
     waits: bool = field(init=False)
+    plain: Mapping[str, int] | None = field(init=False)
+    links: Mapping[str, int] | None = field(init=False)
 
     def __post_init__(self) -> None:
-        """See whether it stands alone."""
+        """See whether it stands alone, and whether others like it are wired by looking up names."""
         self.waits = bool(self.producers or self.followed)
+        self.plain = self.assets.plain if isinstance(self.assets, Assets) else None
+        one = len(self.references) == len(self.producers) == len(self.slots) == 1 and self.template is not None
+        self.links = self.plain if one and not (self.own_risk or self.followed or self.problems) else None
 
     @property
     def is_all_followed(self) -> bool:
@@ -84,6 +91,8 @@ class Wired:
         assets = self.assets
         if self.template is None or len(self.slots) != len(reads):
             return None
+        if self.plain is not None:
+            return self._looked_up(self.plain, reads)
         references, producers = list(self.references), list(self.producers)
         for position, asset in enumerate(reads):
             found = reached(assets, asset)
@@ -92,6 +101,19 @@ class Wired:
             at, producer = self.slots[position]
             references[at] = assets.reference(found)
             producers[producer] = found[0]
+        return tuple(references), producers
+
+    def _looked_up(
+        self, numbers: Mapping[str, int], reads: tuple[str, ...]
+    ) -> tuple[tuple[Reference, ...], list[int]] | None:
+        """Do the same where a name is a step."""
+        references, producers = list(self.references), list(self.producers)
+        for position, asset in enumerate(reads):
+            node = numbers.get(asset)
+            if node is None:
+                return None
+            at, producer = self.slots[position]
+            references[at] = producers[producer] = node
         return tuple(references), producers
 
 

@@ -93,8 +93,14 @@ pub(super) fn rank(weights: &[u32]) -> Ranks {
 pub(super) fn by_time(durations: &[f64], topological: &[u32], dependents: &Rows) -> Ranks {
     let mut left = vec![0_u128; durations.len()];
     for &node in topological.iter().rev() {
-        let behind = dependents.of(node).iter().map(|other| left[*other as usize]);
-        #[expect(clippy::cast_sign_loss, reason = "less than 0 and what is no number give 0, as they should")]
+        let behind = dependents
+            .of(node)
+            .iter()
+            .map(|other| left[*other as usize]);
+        #[expect(
+            clippy::cast_sign_loss,
+            reason = "less than 0 and what is no number give 0, as they should"
+        )]
         let own = (durations[node as usize] * 1e9) as u64;
         let behind = behind.max().unwrap_or(0);
         left[node as usize] = u128::from(own.max(1)) + behind;

@@ -155,8 +155,13 @@ impl Turn {
         let held = self.lock(py);
         let batch = held.batch.as_ref()?;
         let position = held.ends.len();
-        (position < batch.len())
-            .then(|| (Batch(Arc::clone(batch)), position, held.before + u64::from(position)))
+        (position < batch.len()).then(|| {
+            (
+                Batch(Arc::clone(batch)),
+                position,
+                held.before + u64::from(position),
+            )
+        })
     }
 
     fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {

@@ -72,7 +72,11 @@ pub fn list_schedule(graph: &Graph, durations: &[f64], workers: u16, list: List)
     let mut came = 0.0;
     let mut key = |node: NodeId| {
         came -= 1.0;
-        let key = if list == List::Fifo { came } else { ways[node.index()] };
+        let key = if list == List::Fifo {
+            came
+        } else {
+            ways[node.index()]
+        };
         (Time(key), Reverse(node.0))
     };
     let mut left: Vec<usize> = graph
@@ -150,6 +154,11 @@ pub fn drawn(nodes: u32, most: u32, reach: u32, draw: &mut Draw) -> (Arc<Graph>,
             edges.dependencies.push(before);
         }
     }
-    let durations = (0..nodes).map(|_| 100_f64.powf(draw.unit().powi(2))).collect();
-    (Arc::new(Graph::build(nodes as usize, None, edges).unwrap()), durations)
+    let durations = (0..nodes)
+        .map(|_| 100_f64.powf(draw.unit().powi(2)))
+        .collect();
+    (
+        Arc::new(Graph::build(nodes as usize, None, edges).unwrap()),
+        durations,
+    )
 }

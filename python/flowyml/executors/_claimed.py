@@ -16,8 +16,8 @@ import math
 import threading
 from typing import TYPE_CHECKING, Any
 
-from flowyml._extension import Turn
 from flowyml._endings import ask_to_end
+from flowyml._extension import Turn
 from flowyml.executors._inline import Report, call_items, call_steps, clock
 from flowyml.timeouts import Expired
 

@@ -59,10 +59,7 @@ enum Items<'py> {
 }
 
 impl<'py> Steps<'py> {
-    pub(super) fn new(
-        steps: &Bound<'py, PyTuple>,
-        values: &Bound<'py, PyList>,
-    ) -> PyResult<Self> {
+    pub(super) fn new(steps: &Bound<'py, PyTuple>, values: &Bound<'py, PyList>) -> PyResult<Self> {
         Ok(Self {
             templates: steps.get_item(0)?.cast_into()?,
             rows: steps.get_item(1)?.cast_into()?,
@@ -87,7 +84,11 @@ impl<'py> Steps<'py> {
         let direct = template.getattr("direct")?.is_truthy()?;
         if direct || template.getattr("single")?.is_truthy()? {
             let function = template.getattr("function")?;
-            return Ok(if direct { Way::Row(function) } else { Way::Item(function) });
+            return Ok(if direct {
+                Way::Row(function)
+            } else {
+                Way::Item(function)
+            });
         }
         let parts = template.getattr("parts")?;
         if parts.is_none() {
@@ -126,14 +127,11 @@ impl<'py> Calls<'_, 'py> {
                 return Ok(());
             };
             let (first, last) = ((index + skip) as usize, (index + run.count) as usize);
-            let plain = table.is_exact_instance_of::<PyList>() || table.is_exact_instance_of::<PyRange>();
+            let plain =
+                table.is_exact_instance_of::<PyList>() || table.is_exact_instance_of::<PyRange>();
             self.items = if plain {
-                let part = table.get_item(PySlice::new(
-                    table.py(),
-                    first as isize,
-                    last as isize,
-                    1,
-                ))?;
+                let part =
+                    table.get_item(PySlice::new(table.py(), first as isize, last as isize, 1))?;
                 Items::Iterator(part.try_iter()?)
             } else {
                 Items::Table(table)
@@ -180,8 +178,18 @@ impl<'py> Calls<'_, 'py> {
     }
 
     /// Put the arguments of a step side by side; `None` if one of them is more than the value of another step.
-    fn arguments(&self, node: usize, parts: &[Source<'py>]) -> Option<PyResult<Bound<'py, PyTuple>>> {
-        let row = self.steps.rows.get_item(node).ok()?.cast_into::<PyTuple>().ok()?;
+    fn arguments(
+        &self,
+        node: usize,
+        parts: &[Source<'py>],
+    ) -> Option<PyResult<Bound<'py, PyTuple>>> {
+        let row = self
+            .steps
+            .rows
+            .get_item(node)
+            .ok()?
+            .cast_into::<PyTuple>()
+            .ok()?;
         let mut references: Option<Bound<'py, PyTuple>> = None;
         let mut arguments = Vec::with_capacity(parts.len());
         for part in parts {
@@ -208,7 +216,11 @@ impl<'py> Calls<'_, 'py> {
     /// Find out how the step of a node is called, if it is not called like the one before.
     fn look_at(&mut self, node: u32) -> PyResult<()> {
         let template = self.steps.templates.get_item(node as usize)?;
-        if self.template.as_ref().is_none_or(|known| !known.is(&template)) {
+        if self
+            .template
+            .as_ref()
+            .is_none_or(|known| !known.is(&template))
+        {
             self.way = self.steps.way_of(&template)?;
             self.template = Some(template);
         }
