@@ -145,8 +145,7 @@ class Joblib(PoolChunks):
     def open(self) -> None:
         import joblib
 
-        self.parallel = joblib.Parallel(WORKERS, pre_dispatch="all")
-        self.pool = self.parallel.__enter__()
+        self.parallel = joblib.Parallel(WORKERS, pre_dispatch="all").__enter__()
         self.parallel([joblib.delayed(spin)(1)] * 100)
 
     def run(self) -> None:
@@ -154,6 +153,9 @@ class Joblib(PoolChunks):
 
         call = joblib.delayed(spin)
         self.outputs = self.parallel(call(turns) for turns in self.turns)
+
+    def stop(self) -> None:
+        self.parallel.__exit__(None, None, None)
 
 
 PEERS: dict[str, tuple[type[Ours], int]] = {

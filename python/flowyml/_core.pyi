@@ -125,15 +125,15 @@ class Ends(Sequence[float]):
     def __len__(self) -> int:
         """Return how many have ended."""
     @overload
-    def __getitem__(self, index: int) -> float: ...
-    @overload
-    def __getitem__(self, index: slice) -> Ends: ...
-    def __getitem__(self, index: int | slice) -> float | Ends:
-        """Return one end, or those between two positions as they are now; steps of a slice are not looked at.
+    def __getitem__(self, index: int, /) -> float:
+        """Return one end.
 
         Raises:
             IndexError: If it has not ended.
         """
+    @overload
+    def __getitem__(self, index: slice, /) -> Ends:
+        """Return those between two positions as they are now; the step of the slice is not looked at."""
     def append(self, time: float) -> None:
         """Note that the next one has ended.
 

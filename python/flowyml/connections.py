@@ -106,15 +106,19 @@ class Connections:
                 alike, wired = None, self._wired(form, own, without=node)
             append(wired.template)
             if wired.problems:
-                self._problems.add(node, wired.problems)
-                for asset in wired.undefined:
-                    self.undefined.setdefault(asset, []).append(node)
+                self._refuse(node, wired)
             if wired.waits:
                 references[node], producers = alike or (wired.references, wired.producers)
                 edges.add(node, producers)
                 if wired.followed:
                     mapped[node] = wired
         self._follow(mapped, forms, waiting)
+
+    def _refuse(self, node: int, wired: Wired) -> None:
+        """Note what is wrong with a step."""
+        self._problems.add(node, wired.problems)
+        for asset in wired.undefined:
+            self.undefined.setdefault(asset, []).append(node)
 
     def joins(self, forms: Sequence[Form]) -> bytes | None:
         """Return for each step 1 if it is a join; `None` if none is."""

@@ -27,7 +27,7 @@ impl Ends {
     fn __getitem__<'py>(&self, index: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let (py, count) = (index.py(), self.len());
         if let Ok(slice) = index.cast::<PySlice>() {
-            let found = slice.indices(count as isize)?;
+            let found = slice.indices((count as usize).cast_signed())?;
             let first = u32::try_from(found.start).unwrap_or(0);
             let part = self.part(first, first + found.slicelength as u32);
             return Ok(Bound::new(py, part)?.into_any());

@@ -80,7 +80,7 @@ impl<'py> Steps<'py> {
         }
     }
 
-    fn way_of(&self, template: &Bound<'py, PyAny>) -> PyResult<Way<'py>> {
+    fn way_of(template: &Bound<'py, PyAny>) -> PyResult<Way<'py>> {
         let direct = template.getattr("direct")?.is_truthy()?;
         if direct || template.getattr("single")?.is_truthy()? {
             let function = template.getattr("function")?;
@@ -130,8 +130,12 @@ impl<'py> Calls<'_, 'py> {
             let plain =
                 table.is_exact_instance_of::<PyList>() || table.is_exact_instance_of::<PyRange>();
             self.items = if plain {
-                let part =
-                    table.get_item(PySlice::new(table.py(), first as isize, last as isize, 1))?;
+                let part = table.get_item(PySlice::new(
+                    table.py(),
+                    first.cast_signed(),
+                    last.cast_signed(),
+                    1,
+                ))?;
                 Items::Iterator(part.try_iter()?)
             } else {
                 Items::Table(table)
@@ -221,7 +225,7 @@ impl<'py> Calls<'_, 'py> {
             .as_ref()
             .is_none_or(|known| !known.is(&template))
         {
-            self.way = self.steps.way_of(&template)?;
+            self.way = Steps::way_of(&template)?;
             self.template = Some(template);
         }
         Ok(())
