@@ -19,11 +19,11 @@ export PYO3_PYTHON := $(abspath $(RUN))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test soak lint bench bench-peers bench-faults wheel develop format lock hooks clean rust-tools always
+.PHONY: help demo test soak lint bench bench-peers bench-instructions bench-faults wheel develop format lock hooks clean rust-tools always
 
 help: ## list the verbs
 	@echo "flowyml: make VERB, where VERB is one of"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "PYTHON=... chooses the interpreter (3.11 or newer), ARGS=... is handed on by demo, test and bench."
 
 demo: $(VENV)/.built $(VENV)/.has-demo ## a year of real flights, one step a month, on process workers
@@ -53,6 +53,9 @@ bench: $(VENV)/.built $(VENV)/.has-bench ## measure every backend beside its bas
 
 bench-peers: $(VENV)/.built $(VENV)/.has-bench $(VENV)/.has-peers ## the same steps on the engines that one could use instead
 	$(RUN) benches/run.py --peers $(ARGS)
+
+bench-instructions: rust-tools ## count the instructions of the core's hot paths, compare with the table
+	$(PYTHON) benches/instructions.py $(ARGS)
 
 bench-faults: $(VENV)/.built $(VENV)/.has-peers ## the same faults for every pool that one could use instead; prints a table
 	$(RUN) benches/faults/run.py $(ARGS)

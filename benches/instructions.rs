@@ -35,7 +35,7 @@ const CASES: [Case; 11] = [
     ("drain_random", || drain(build(NODES, random(NODES)), 100)),
     ("drain_chain", || drain(build(NODES, chain(NODES)), 1)),
     ("drain_fan_out", || {
-        drain(build(NODES, Edges::default()), 1000)
+        drain(build(NODES, Edges::default()), 1000);
     }),
     ("drain_fan_out_one_by_one", || {
         drain(build(NODES, Edges::default()), 1);
@@ -76,7 +76,9 @@ fn main() {
         .skip(1)
         .find(|each| !each.starts_with("--"))
     else {
-        CASES.iter().for_each(|(name, _)| println!("{name}"));
+        for (name, _) in &CASES {
+            println!("{name}");
+        }
         return;
     };
     let (_, case) = CASES.iter().find(|(name, _)| *name == wanted).unwrap();

@@ -58,7 +58,7 @@ fn order() {
 }
 
 fn told(ratios: &[f64]) -> String {
-    let mean = ratios.iter().sum::<f64>() / ratios.len() as f64;
+    let mean = ratios.iter().sum::<f64>() / f64::from(ratios.len() as u32);
     let worst = ratios.iter().copied().fold(0.0, f64::max);
     format!("{mean:.3} ({worst:.3})")
 }

@@ -19,6 +19,8 @@ VERBS = {
     "lint",
     "bench",
     "bench-faults",
+    "bench-instructions",
+    "bench-peers",
     "wheel",
     "develop",
     "format",
@@ -62,10 +64,11 @@ def test_every_verb_is_phony(checkout: Path) -> None:
     assert set(phony[1].split()) >= VERBS
 
 
-def test_ci_runs_lint_and_test(checkout: Path) -> None:
+def test_ci_runs_lint_test_and_the_count_of_instructions(checkout: Path) -> None:
     script = checkout / ".ci" / "run"
     assert os.access(script, os.X_OK)
-    assert re.findall(r"^stage (.*)$", script.read_text(), flags=re.MULTILINE) == ["make lint", "make test"]
+    stages = re.findall(r"^stage (.*)$", script.read_text(), flags=re.MULTILINE)
+    assert stages == ["make lint", "make test", "make bench-instructions"]
 
 
 def test_missing_cargo_is_one_line(checkout: Path, bare: Path) -> None:

@@ -12,7 +12,7 @@ use flowyml::scheduler::{Batch, Order, Outcomes, Scheduler};
 
 /// A time that can be put in order; there are no others here.
 #[derive(Clone, Copy, PartialEq)]
-pub struct Time(pub f64);
+pub(crate) struct Time(pub(crate) f64);
 
 impl Eq for Time {}
 
@@ -29,7 +29,7 @@ impl Ord for Time {
 }
 
 /// Run a graph on simulated workers that take one node at a time; return when the last one ends.
-pub fn scheduled(graph: &Arc<Graph>, durations: &[f64], workers: u16) -> f64 {
+pub(crate) fn scheduled(graph: &Arc<Graph>, durations: &[f64], workers: u16) -> f64 {
     let mut scheduler = Scheduler::new(Arc::clone(graph), Order::CriticalPath, None).unwrap();
     let mut idle: Vec<u16> = (0..workers).rev().collect();
     let mut running: BinaryHeap<Reverse<(Time, u16)>> = BinaryHeap::new();
@@ -58,7 +58,7 @@ pub fn scheduled(graph: &Arc<Graph>, durations: &[f64], workers: u16) -> f64 {
 
 /// Which ready node a list schedule takes.
 #[derive(Clone, Copy, PartialEq)]
-pub enum List {
+pub(crate) enum List {
     /// The one that became ready first.
     Fifo,
     /// The one with the longest way to a leaf, by the true durations.
@@ -66,7 +66,7 @@ pub enum List {
 }
 
 /// Return the makespan of a list schedule, done in the plainest way.
-pub fn list_schedule(graph: &Graph, durations: &[f64], workers: u16, list: List) -> f64 {
+pub(crate) fn list_schedule(graph: &Graph, durations: &[f64], workers: u16, list: List) -> f64 {
     let ways = ways(graph, durations);
     // A heap gives the greatest: the longest way, or the least number of those that came before.
     let mut came = 0.0;
@@ -121,31 +121,36 @@ fn ways(graph: &Graph, durations: &[f64]) -> Vec<f64> {
 }
 
 /// Numbers that look drawn and are the same each time.
-pub struct Draw(u64);
+pub(crate) struct Draw(u64);
 
 impl Draw {
     /// Begin anew.
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 
-    /// Return a number from 0 up to 1.
-    pub fn unit(&mut self) -> f64 {
+    /// Return a number of 32 bits.
+    fn next(&mut self) -> u32 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        (self.0 >> 11) as f64 / (1_u64 << 53) as f64
+        (self.0 >> 32) as u32
+    }
+
+    /// Return a number from 0 up to 1.
+    pub(crate) fn unit(&mut self) -> f64 {
+        f64::from(self.next()) / (f64::from(u32::MAX) + 1.0)
     }
 
     /// Return a whole number below a bound.
-    pub fn below(&mut self, bound: u32) -> u32 {
-        (self.unit() * f64::from(bound)) as u32
+    pub(crate) fn below(&mut self, bound: u32) -> u32 {
+        ((u64::from(self.next()) * u64::from(bound)) >> 32) as u32
     }
 }
 
 /// Draw a graph whose nodes wait for up to `most` of the `reach` nodes before them, and skewed durations: most short,
 /// some a hundred times as long.
-pub fn drawn(nodes: u32, most: u32, reach: u32, draw: &mut Draw) -> (Arc<Graph>, Vec<f64>) {
+pub(crate) fn drawn(nodes: u32, most: u32, reach: u32, draw: &mut Draw) -> (Arc<Graph>, Vec<f64>) {
     let mut edges = Edges::default();
     for node in 1..nodes {
         for _ in 0..draw.below(most + 1) {
