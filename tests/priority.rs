@@ -41,7 +41,7 @@ fn it_is_hardly_ever_worse_than_first_come_first_served() {
         let fifo = list_schedule(graph, durations, workers, List::Fifo);
         ratios.push(scheduled(graph, durations, workers) / fifo);
     });
-    let mean = ratios.iter().sum::<f64>() / ratios.len() as f64;
+    let mean = ratios.iter().sum::<f64>() / f64::from(ratios.len() as u32);
     assert!(mean < 1.0, "{mean}");
 }
 
