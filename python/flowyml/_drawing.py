@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowyml._order import add_order, fold
 from flowyml.conditions import Guard
@@ -17,7 +17,7 @@ from flowyml.options import NO_OPTIONS
 from flowyml.report.graph.picture import JOIN, Box, Picture
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from flowyml.forms import Form
     from flowyml.namespaces import Namespace
@@ -28,12 +28,31 @@ if TYPE_CHECKING:
 MOST_ALIKE = 20
 
 
-def picture_of(plan: Plan, dependencies: Sequence[Sequence[int]]) -> Picture:
+class After(NamedTuple):
+    """How the steps of a box have ended.
+
+    Attributes:
+        state: Their state.
+        note: What there is to say of it.
+        items: How many items a mapped step had (each, if there are several).
+    """
+
+    state: str
+    note: str
+    items: int | None
+
+
+def picture_of(
+    plan: Plan,
+    dependencies: Sequence[Sequence[int]],
+    told: Callable[[Sequence[int]], After] | None = None,
+) -> Picture:
     """Describe a plan for drawing.
 
     Args:
         plan: The plan, valid or not.
         dependencies: What each step waits for.
+        told: After a run: says how steps that share a box have ended.
     """
     count = len(plan.names)
     names = [*plan.names, *plan.undefined]
@@ -45,6 +64,11 @@ def picture_of(plan: Plan, dependencies: Sequence[Sequence[int]]) -> Picture:
     shown = [*ordered, *sorted(set(range(len(groups))) - set(ordered))]
     place = {node: position for position, at in enumerate(shown) for node in groups[at]}
     boxes = [_box(plan, names, groups[at], before, place) for at in shown]
+    if told is not None:
+        boxes = [
+            box if box.given else box._replace(**told(groups[at])._asdict())
+            for box, at in zip(boxes, shown, strict=True)
+        ]
     return Picture(plan.name, tuple(boxes), len(ordered))
 
 

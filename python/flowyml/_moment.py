@@ -41,7 +41,7 @@ class Moment(Record):
         """Hold what is known about the item alone."""
         item, state, start, end, worker = ended
         self.plan, self.layout, self.values, self.failures = run.plan, run.layout, run.values, run.failures
-        self._began, self._began_at = run.started, run.started_at
+        self.began, self._began_at = run.started, run.started_at
         self.fallen, self.refused = run.fallen, run.refused
         self._state = ((item, state),)
         self.states, self.attempts = {item: state}, {item: run.trials.made(item, run.failures)}  # type: ignore[assignment]

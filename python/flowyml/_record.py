@@ -71,6 +71,7 @@ class Record:
         run: The run, ended.
 
     Attributes:
+        began: When the run began, on the clock of `starts` and `ends`.
         empty_states: The states of mapped steps without items.
         tasks: The terms of map tasks.
         forgiven: Map tasks that are a success although items failed, and how many did.
@@ -90,7 +91,7 @@ class Record:
         self.workers = memoryview(scheduler.workers()).cast("H")
         self.starts = memoryview(scheduler.starts()).cast("d")
         self.ends = memoryview(scheduler.ends()).cast("d")
-        self._began, self._began_at = run.started, run.started_at
+        self.began, self._began_at = run.started, run.started_at
         self.order = self.plan.in_order()
         self._culprits: dict[int, int] = {}
         self.empty_states = {
@@ -137,7 +138,7 @@ class Record:
 
     def at(self, seconds: float) -> datetime:
         """Return the time of day of a monotonic time."""
-        return self._began_at + timedelta(seconds=seconds - self._began)
+        return self._began_at + timedelta(seconds=seconds - self.began)
 
     def state(self, item: int) -> StepState:
         """Return an item's state."""
@@ -231,7 +232,7 @@ class Record:
             return None
         node, index = self.layout.place_of(item)
         linked = self.plan.linked.get(node, ())
-        ready = self._began
+        ready = self.began
         for before in self.plan.graph.dependencies(node):
             items = self.items_of(before)
             needed = items[index : index + 1] if before in linked and index is not None else items

@@ -18,6 +18,12 @@ from flowyml.report.summary import MOST_LINES, MOST_TROUBLES, summary, summary_b
 from flowyml.step_result import StepResult
 
 if TYPE_CHECKING:
+    from os import PathLike
+
+    import pandas as pd
+
+    from flowyml._reports import Head
+    from flowyml.report.timeline import Timeline
     from flowyml.run import Run
 
 
@@ -150,6 +156,85 @@ class PipelineResult:
             "duration_seconds": self.duration_seconds,
             "steps": {name: each.to_dict() for name, each in self.step_results.items()},
         }
+
+    # -- reports
+
+    def timeline(self) -> Timeline:
+        """Return when each call of the run began and ended, on which worker, how often tried: flat arrays.
+
+        One entry a call, in add order: a step has one, a mapped step one for each item. Times are seconds since the run
+        began, of the last attempt; NaN for what never ran. No object is made for an entry before it is looked at.
+
+        >>> import time
+        >>> from flowyml import Pipeline
+        >>> timeline = Pipeline("naps").map(time.sleep, [0.01, 0.02], name="nap").run().timeline()
+        >>> [call.name for call in timeline], timeline[1].end > timeline[1].start + 0.015
+        (['nap[0]', 'nap[1]'], True)
+        """
+        from flowyml._reports import Places, timeline_of
+
+        return timeline_of(self._record, self._head(), Places(self._record))
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return a pandas DataFrame with a row for each call, in add order.
+
+        Its columns are `step`, `item` (NA for ordinary steps), `state` (categorical), `worker` (NA if it never ran),
+        `attempts`, `start` and `end` of the last attempt (UTC; NaT if it never ran), `duration` (seconds) and `error`
+        (type and message, of calls that failed).
+
+        Raises:
+            ImportError: If pandas is not installed.
+        """
+        from flowyml._reports import Places, errors_of, timeline_of
+        from flowyml.report.frame import dataframe
+
+        with own_frames_hidden:
+            places = Places(self._record)
+            return dataframe(timeline_of(self._record, self._head(), places), errors_of(self._record, places))
+
+    def to_trace(self, path: str | PathLike[str], *, flows: bool = False) -> None:
+        """Write a trace that Perfetto (ui.perfetto.dev) and Chrome (about:tracing) show: a thread for each worker.
+
+        Args:
+            path: The file; what ends in ".gz" is compressed, and the viewers read it all the same. Of a million steps
+                it has about 150 MB, 10 MB compressed.
+            flows: Draw arrows from calls to those that waited for them.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        from flowyml._reports import write_trace
+
+        write_trace(self._record, self._head(), path, flows=flows)
+
+    def to_html(self, path: str | PathLike[str]) -> None:
+        """Write a page about the run: one file that needs nothing else, with no script in it.
+
+        It has the states, the graph, who ran what when, what failed with tracebacks, what took longest. Large runs are
+        folded: a million steps are a page of about a megabyte. Values are not in it.
+
+        Args:
+            path: The file.
+
+        Raises:
+            OSError: If it cannot be written.
+
+        >>> import os, tempfile
+        >>> from flowyml import Pipeline
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Pipeline("one").add_step(max, params={"a": 1, "b": 2}).run().to_html(os.path.join(folder, "run.html"))
+        ...     os.listdir(folder)
+        ['run.html']
+        """
+        from flowyml._reports import write_page
+
+        write_page(self._record, self._head(), self.step_results.values(), path)
+
+    def _head(self) -> Head:
+        from flowyml._reports import Head
+
+        times = self.start_time, self.duration_seconds
+        return Head(self.pipeline_name, self.run_id, self.state, *times, self.resumed)
 
     def __repr__(self) -> str:
         """Show the outcome and the counts."""

@@ -29,6 +29,8 @@ class Box(NamedTuple):
         decides: Whether it is a decision between steps.
         manner: What else decides whether it runs, in a few words: "join", "if large", "conditional".
         answers: Decisions that it waits for, by position, and the answer with which it runs.
+        state: After a run, how it ended; "" before.
+        note: What else there is to say of that.
     """
 
     first: str
@@ -42,6 +44,8 @@ class Box(NamedTuple):
     decides: bool = False
     manner: tuple[str, ...] = ()
     answers: tuple[tuple[int, str], ...] = ()
+    state: str = ""
+    note: str = ""
 
     @property
     def title(self) -> str:

@@ -44,6 +44,15 @@ _STYLES = {  # fill and border of a step, of one that stands for several calls, 
     "decision": 'fill="#f4eefb" stroke="#8257b5"',
     "cycle": 'fill="#fdecec" stroke="#c8433f"',
 }
+_AFTER = {  # fill and border by how a step has ended
+    "success": 'fill="#e6f5ec" stroke="#2f8f5b"',
+    "cached": 'fill="#e3f4f4" stroke="#2b8c8c"',
+    "failed": 'fill="#fde3e1" stroke="#c8332d"',
+    "timed_out": 'fill="#fde8d8" stroke="#c2601a"',
+    "upstream_failed": 'fill="#fdf1dc" stroke="#b98a1d"',
+    "cancelled": 'fill="#f5efe2" stroke="#94835a"',
+    "skipped": 'fill="#f0f1f3" stroke="#8a8f98"',
+}
 
 
 def svg(picture: Picture) -> str:
@@ -155,7 +164,7 @@ class _Drawing:
 
     def _box(self, position: int, box: Box) -> Iterator[str]:
         (x, y), half, width = self._middle(position), self._half(position), self.widths[position]
-        style = _STYLES["cycle" if position >= self.picture.ordered else _kind(box)]
+        style = _AFTER.get(box.state) or _STYLES["cycle" if position >= self.picture.ordered else _kind(box)]
         if box.optional:
             style += ' stroke-dasharray="6 3"'
         yield f"<g><title>{escape(one_line(_whole(box)))}</title>"
@@ -193,7 +202,7 @@ def _second(box: Box) -> str:
 
 
 def _whole(box: Box) -> str:
-    detail = "decision" if box.decides else _second(box)
+    detail = ", ".join(filter(None, ("decision" if box.decides else _second(box), box.note)))
     return f"{box.title}: {detail}" if detail else box.title
 
 
