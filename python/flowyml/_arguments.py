@@ -131,6 +131,19 @@ def checked_resume(resume: Any, run_id: str | None, *, enabled: bool) -> str | b
     return resume
 
 
+def checked_progress(progress: Any) -> Any:
+    """Return who watches a run: `True`, a function, or `None`.
+
+    Raises:
+        TypeError: If it is neither.
+    """
+    if progress is None or isinstance(progress, bool):
+        return progress or None
+    if callable(progress):
+        return progress
+    raise TypeError(f"progress must be True, False or a function, got {type(progress).__name__} {progress!r:.60}")
+
+
 def checked_flag(name: str, value: Any) -> bool:
     """Return what must be true or false.
 

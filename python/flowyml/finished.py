@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from flowyml.call_keys import Made
 from flowyml.state import SKIPPED, SUCCESS
 from flowyml.store.encoding import SIZE, decoded
+from flowyml.store.journal import LOST
 from flowyml.store.values import Outputs
 
 if TYPE_CHECKING:
@@ -54,6 +55,24 @@ class Before(NamedTuple):
 
     made: Made
     contents: bytes | None
+
+
+class Tally(NamedTuple):
+    """What has ended of one step.
+
+    Attributes:
+        mapped: Whether it is a mapped one.
+        ended: How many calls have ended.
+        skipped: How many of them were skipped.
+        lost: How many have a value that could not be stored.
+        size: How many bytes the values have that are stored with the journal's records.
+    """
+
+    mapped: bool
+    ended: int
+    skipped: int
+    lost: int
+    size: int
 
 
 class Finished:
@@ -157,6 +176,20 @@ class Finished:
                 if batch.states is None or batch.states[k] != SKIPPED:
                     yield names[k], mapped, value, at
                 at += _payload_of(value)
+
+    def tallies(self) -> dict[str, Tally]:
+        """Return what has ended of each step, in the order in which the first of it did."""
+        counts: dict[str, list[int]] = {}
+        for batch, _ in self._batches:
+            mapped = isinstance(batch.names, str)
+            names = [batch.names] * len(batch.values) if isinstance(batch.names, str) else batch.names
+            for k, value in enumerate(batch.values):
+                tally = counts.setdefault(names[k], [mapped, 0, 0, 0, 0])
+                tally[1] += 1
+                tally[2] += batch.states is not None and batch.states[k] == SKIPPED
+                tally[3] += value == LOST
+                tally[4] += value[2] if type(value) is tuple else 0
+        return {name: Tally(bool(mapped), *rest) for name, (mapped, *rest) in counts.items()}
 
     def __bool__(self) -> bool:
         """Tell whether there is something left to take."""

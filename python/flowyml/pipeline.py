@@ -16,12 +16,14 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from flowyml import commands
 from flowyml._arguments import (
     as_context,
     checked_cache_store,
     checked_executor,
     checked_journals,
     checked_mode,
+    checked_progress,
     warn_out_of_scope,
 )
 from flowyml._frames import own_frames_hidden
@@ -44,10 +46,13 @@ if TYPE_CHECKING:
     from flowyml.control import If, Switch
     from flowyml.declarations import Named
     from flowyml.executors.contract import Executor
+    from flowyml.progress import Progress
     from flowyml.result import PipelineResult
     from flowyml.steps import Step
     from flowyml.store.cache import CacheStore
     from flowyml.sub_pipelines import SubPipeline
+
+    Watching = Literal[True] | Callable[[Progress], object] | None
 
 _PIPELINE_KEYWORDS = (
     *("name", "context", "executor", "validate_types", "auto_discover"),
@@ -55,7 +60,7 @@ _PIPELINE_KEYWORDS = (
 )
 _RUN_KEYWORDS = (
     *("inputs", "context", "executor", "fail_fast", "raise_on_failure", "keep"),
-    *("run_id", "resume", "seed", "targets", "debug", "dry_run"),
+    *("run_id", "resume", "seed", "targets", "progress", "debug", "dry_run"),
 )
 
 
@@ -192,6 +197,7 @@ class Pipeline(Planning):
         resume: str | bool | None = None,
         seed: int | None = None,
         targets: Named | Iterable[Named] | None = None,
+        progress: bool | Callable[[Progress], object] | None = None,
         debug: bool = False,
         dry_run: bool = False,
         **unknown: object,
@@ -215,6 +221,9 @@ class Pipeline(Planning):
                 that run at the same time share the global generators: there only `get_context().rng` is reproducible.
             targets: Run only these and what they need: steps, sub-pipelines or assets by name, globs, "tag:nightly" or
                 "tag:team=ml". The result holds no other steps; what is left out need not be valid.
+            progress: Show how far the run is, on stderr: a bar in a notebook and on a terminal (with rich where that is
+                installed, else one line), a line now and then elsewhere. Or a function that is called with a `Progress`
+                a few times a second, in another thread. Off by default; a step costs the same either way.
             debug: Log where the arguments of each step come from, before anything runs: one line a step, on the logger
                 `flowyml`.
             dry_run: Check everything and print what would run and what is cached, and run nothing: all steps of the
@@ -230,8 +239,11 @@ class Pipeline(Planning):
             StepError: With `raise_on_failure`.
             RunInterrupted: After Ctrl-C, with the partial result.
         """
+        if commands.current is not None:  # the command `flowyml run` has executed the script that calls this
+            return commands.current.run(self, commands.given(locals()))
         with own_frames_hidden:
             warn_out_of_scope("run()", unknown, _RUN_KEYWORDS)
+            watched = checked_progress(progress)
             executor = checked_executor(executor) or self.executor or LocalExecutor()
             options: dict[str, Any] = {"keep": keep, "fail_fast": fail_fast, "seed": seed}
             options |= {"run_id": run_id, "resume": resume}
@@ -245,7 +257,7 @@ class Pipeline(Planning):
                 print(rehearsal(run.plan, scope, type(executor).__name__, cached))  # noqa: T201  it is what was asked for
                 return run.rehearsed()
             run.listen(self, self.hooks)
-            result = execute(run, executor)
+            result = _executed(run, executor, watched)
             if raise_on_failure:
                 result.raise_for_failure()
             return result
@@ -290,6 +302,7 @@ class Pipeline(Planning):
         resume: str | bool | None = None,
         seed: int | None = None,
         targets: Named | Iterable[Named] | None = None,
+        progress: bool | Callable[[Progress], object] | None = None,
         debug: bool = False,
         **unknown: object,
     ) -> PipelineResult:
@@ -309,6 +322,7 @@ class Pipeline(Planning):
             resume: Which unfinished run to continue.
             seed: Makes random numbers reproducible.
             targets: Which part of the pipeline runs.
+            progress: Whether to show how far it is.
             debug: Log where each argument comes from.
             **unknown: As for `run`.
 
@@ -326,9 +340,12 @@ class Pipeline(Planning):
         >>> asyncio.run(main())["max"]
         2
         """
+        if commands.current is not None:
+            return await commands.current.run_async(self, commands.given(locals()))
         with own_frames_hidden:
             from flowyml._awaitable import in_thread
 
+            watched = checked_progress(progress)
             warn_out_of_scope("run_async()", unknown, _RUN_KEYWORDS[:-1])
             executor = checked_executor(executor) or self.executor or LocalExecutor()
             run, _ = self._prepared(
@@ -344,7 +361,7 @@ class Pipeline(Planning):
                 debug=debug,
             )
             run.listen(self, self.hooks)
-            result = await in_thread(lambda: execute(run, executor), run.interrupts.request)
+            result = await in_thread(lambda: _executed(run, executor, watched), run.interrupts.request)
             if raise_on_failure:
                 result.raise_for_failure()
             return result
@@ -375,12 +392,22 @@ class Pipeline(Planning):
             raise KeyError(f"pipeline {self.name!r} has no step {step!r}{nearest(step, names)}")
         return self._cache.invalidate_steps(names if step is None else [step], before=before)
 
-    def run_quietly(self, executor: Executor, *, fail_fast: bool) -> PipelineResult:
+    def run_quietly(self, executor: Executor, *, fail_fast: bool, progress: Watching = None) -> PipelineResult:
         """Run without inputs, and leave it to the caller to tell what failed."""
         refuse_if_loading()
         plan = self._planned(self._scope({}, {}, complete=True), stacklevel=4)
         run = Run(plan, order=executor.order, capacity=executor.capacity, fail_fast=fail_fast)
-        return execute(run, executor, quiet=True)
+        return _executed(run, executor, progress, quiet=True)
+
+
+def _executed(run: Run, executor: Executor, progress: Watching, *, quiet: bool = False) -> PipelineResult:
+    """Execute a run, and show how far it is if somebody wants to know."""
+    if not progress:
+        return execute(run, executor, quiet=quiet)
+    from flowyml.progress import shown
+
+    with shown(run, progress):
+        return execute(run, executor, quiet=quiet)
 
 
 def _named_only(name: str) -> Pipeline:

@@ -16,6 +16,8 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import struct
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -32,6 +34,7 @@ except ImportError:  # Windows: runs of one process exclude each other, those of
 
 _OURS = {".gitignore", "lock", "objects"}
 _A_WHILE = 60  # seconds in which a run that begins has written its journal
+_FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux: type, whence, start, length, process
 _held: set[str] = set()
 _holding = threading.Lock()
 
@@ -105,6 +108,30 @@ def _locked(descriptor: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def is_held(path: Path) -> bool:
+    """Tell whether some process is at the run of a folder, without touching its lock: a run may be about to take it."""
+    path = path.absolute()
+    if str(path) in _held:
+        return True
+    try:
+        lock = os.open(path / "lock", os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        return _is_locked(lock)
+    finally:
+        os.close(lock)
+
+
+def _is_locked(descriptor: int) -> bool:
+    """Ask who holds a lock; only Linux has the layout of this question written down."""
+    if not sys.platform.startswith("linux"):
+        return False
+    question = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    kind = struct.unpack(_FLOCK, fcntl.fcntl(descriptor, fcntl.F_GETLK, question))[0]
+    return bool(kind != fcntl.F_UNLCK)
 
 
 def folder_of(root: Path, run_id: str) -> RunFolder:

@@ -6,6 +6,7 @@ import contextlib
 import math
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
+from flowyml._arguments import checked_progress
 from flowyml._frames import own_frames_hidden
 from flowyml._words import unknown_keywords
 from flowyml.errors import ValueLoadError
@@ -17,13 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from datetime import timedelta
 
+    from flowyml.progress import Progress
     from flowyml.result import PipelineResult
     from flowyml.step_result import StepResult
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-_KEYWORDS = ("max_workers", "backend", "on_error", "num_workers", "timeout")
+_KEYWORDS = ("max_workers", "backend", "on_error", "num_workers", "timeout", "progress")
 
 
 @overload
@@ -36,6 +38,7 @@ def parallel_map(
     on_error: Literal["raise"] = "raise",
     num_workers: int | None = None,
     timeout: float | timedelta | None = None,
+    progress: bool | Callable[[Progress], object] | None = None,
 ) -> list[R]: ...
 @overload
 def parallel_map(
@@ -47,6 +50,7 @@ def parallel_map(
     on_error: Literal["return"],
     num_workers: int | None = None,
     timeout: float | timedelta | None = None,
+    progress: bool | Callable[[Progress], object] | None = None,
 ) -> list[R | BaseException]: ...
 def parallel_map(
     fn: Callable[[Any], Any],
@@ -57,6 +61,7 @@ def parallel_map(
     on_error: Literal["raise", "return"] = "raise",
     num_workers: int | None = None,
     timeout: float | timedelta | None = None,
+    progress: bool | Callable[[Progress], object] | None = None,
     **unknown: object,
 ) -> list[Any]:
     """Call a function once for each item, in parallel.
@@ -69,6 +74,7 @@ def parallel_map(
         on_error: "raise" the first error (in time) and cancel the rest, or "return" exceptions in the place of results.
         num_workers: Another name of `max_workers`.
         timeout: Seconds (or a `timedelta`) that the call for one item may take; see `Step`.
+        progress: Show how many items are done, as `Pipeline.run` does.
         **unknown: Nothing else is known.
 
     Returns:
@@ -93,7 +99,8 @@ def parallel_map(
         limit = None if timeout is None else checked_seconds("timeout", timeout)
         pipeline = Pipeline("parallel_map").map(fn, _listed(items), name="item", timeout=limit)
         with ParallelExecutor(workers, backend) as executor:
-            return _collect(pipeline.run_quietly(executor, fail_fast=on_error == "raise"), on_error)
+            watched = checked_progress(progress)
+            return _collect(pipeline.run_quietly(executor, fail_fast=on_error == "raise", progress=watched), on_error)
 
 
 def _listed(items: Any) -> Sequence[Any]:

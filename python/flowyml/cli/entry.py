@@ -1,0 +1,95 @@
+"""From words to an exit code: which part of the command it is, and what is said when something is wrong."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING
+
+from flowyml._frames import hide_own_frames, is_own
+from flowyml.cli.loading import UserError
+from flowyml.cli.options import parsed, parser
+from flowyml.cli.terminal import FAILURE, INTERRUPTED, SUCCESS, WRONG_USE, Ended, UsageError, complain, write
+from flowyml.errors import FlowymlError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+_IMPORTLIB = os.path.join("importlib", "__init__.py")  # noqa: PTH118  the ending of a name
+
+
+def called(words: Sequence[str]) -> int:
+    """Do what the words ask for, and return the exit code; nothing is raised for what the user did."""
+    try:
+        code = _called(words)
+        sys.stdout.flush()
+    except (UsageError, FlowymlError) as error:
+        complain(str(error))
+        code = WRONG_USE
+    except UserError as error:
+        _tell(error.error)
+        code = FAILURE
+    except Ended as ended:
+        code = ended.code
+    except KeyboardInterrupt:
+        complain("interrupted")
+        code = INTERRUPTED
+    except BrokenPipeError:  # whoever read the output has seen enough: `flowyml runs | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = SUCCESS
+    return code
+
+
+def _called(words: Sequence[str]) -> int:
+    try:
+        options = parsed(words)
+    except SystemExit as error:  # --help
+        return int(error.code or 0)
+    if options.version:
+        from importlib.metadata import version
+
+        write(f"flowyml {version('flowyml')}")
+        return SUCCESS
+    if options.command is None:
+        write(parser().format_help())
+        return SUCCESS
+    return _part(options)
+
+
+def _part(options: argparse.Namespace) -> int:
+    """Do the part of the command that was asked for; each is loaded when it is."""
+    if options.command == "run":
+        from flowyml.cli.running import run
+
+        return run(options)
+    if options.command == "graph":
+        from flowyml.cli.graphs import graph
+
+        return graph(options)
+    if options.command == "runs":
+        from flowyml.cli.journals import runs
+
+        return runs(options)
+    if options.command == "show":
+        from flowyml.cli.journals import show
+
+        return show(options)
+    from flowyml.cli.cached import cache
+
+    return cache(options)
+
+
+def _tell(error: BaseException) -> None:
+    """Write what the user's file raised as Python would: its frames, none of ours."""
+    hide_own_frames(error)
+    trace = error.__traceback__
+    while trace is not None and _is_machinery(trace.tb_frame.f_code.co_filename):
+        trace = trace.tb_next
+    traceback.print_exception(type(error), error.with_traceback(trace), trace)
+
+
+def _is_machinery(file: str) -> bool:
+    """Tell whether a file is one of ours, or of the import system."""
+    return is_own(file) or file.startswith("<frozen importlib") or file.endswith(_IMPORTLIB)

@@ -1,0 +1,154 @@
+"""From a file or a module to a pipeline.
+
+A file is executed as `python file.py` executes it: as `__main__`, its folder first on `sys.path`, `sys.argv` its own.
+So worker processes get its functions by value, as from any script, and never import it. A file that runs its pipeline
+itself meets the command there (`commands.py`): it decides whether and how that runs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from importlib.machinery import SourceFileLoader
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from flowyml import commands
+from flowyml._words import nearest
+from flowyml.cli.terminal import Ended, UsageError
+from flowyml.pipeline import Pipeline
+from flowyml.registry import pipelines as registered_pipelines
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from flowyml.cli.targets import Target
+    from flowyml.commands import Command
+
+MAIN = "__main__"
+_USUAL = "pipeline"
+
+
+class UserError(Exception):
+    """What the user's file raised.
+
+    Args:
+        error: The exception.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        """Keep the exception."""
+        super().__init__(error)
+        self.error = error
+
+
+def executed(target: Target, arguments: Sequence[str], command: Command) -> Mapping[str, Any]:
+    """Execute a file, or import a module, with a command above the runs in it; return its names.
+
+    Raises:
+        UserError: With what it has raised.
+        Ended: If it exits.
+    """
+    try:
+        with commands.above(command):
+            if target.file is not None:
+                return _execute(target.file, arguments)
+            sys.argv[:] = [target.module, *arguments]
+            return vars(importlib.import_module(target.module))
+    except SystemExit as error:
+        raise Ended(_code(error.code)) from None
+    except (UsageError, Ended, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise UserError(error) from error
+
+
+def _execute(path: Path, arguments: Sequence[str]) -> dict[str, Any]:
+    absolute = path.absolute()
+    module = ModuleType(MAIN)
+    names = vars(module)
+    names["__file__"], names["__builtins__"] = str(absolute), __builtins__
+    names["__loader__"], names["__spec__"] = SourceFileLoader(MAIN, str(absolute)), None
+    names["__annotations__"] = {}
+    sys.modules[MAIN] = module
+    sys.argv[:] = [str(path), *arguments]
+    sys.path[0:0] = [str(absolute.parent)]
+    exec(compile(absolute.read_bytes(), str(absolute), "exec", dont_inherit=True), names)  # noqa: S102  it is asked for
+    return names
+
+
+def _code(code: Any) -> int:
+    """Return an exit code as Python makes it of `sys.exit(code)`."""
+    if code is None:
+        return 0
+    if isinstance(code, int):
+        return code
+    sys.stderr.write(f"{code}\n")
+    return 1
+
+
+def found(target: Target, names: Mapping[str, Any]) -> Pipeline:
+    """Return the pipeline that is meant.
+
+    Raises:
+        UsageError: If there is none, or several and none was named.
+        UserError: If a function that was to return it raised.
+    """
+    pipelines = {name: each for name, each in list(names.items()) if isinstance(each, Pipeline)}
+    if target.name is not None:
+        return _named(target, target.name, names, pipelines)
+    distinct = {id(each): each for each in pipelines.values()}
+    if len(distinct) == 1:
+        return next(iter(distinct.values()))
+    if _USUAL in pipelines:
+        return pipelines[_USUAL]
+    if pipelines:
+        told = ", ".join(f"{target.given}:{name}" for name in list(pipelines)[:10])
+        raise UsageError(f"{target.place} has {len(distinct)} pipelines, say which one: {told}")
+    named = registered_pipelines()
+    if len(named) == 1:
+        return Pipeline(named[0], auto_discover=True)
+    if named:
+        raise UsageError(f"{target.place} has steps for the pipelines {', '.join(named)}; say {target.given}:NAME")
+    makers = [name for name, each in names.items() if _may_make(each)]
+    hint = f"; a function that returns one is named like {target.given}:{makers[0]}" if makers else ""
+    raise UsageError(f"{target.place} has no pipeline among its names, and has run none{hint}")
+
+
+def _named(target: Target, name: str, names: Mapping[str, Any], pipelines: Mapping[str, Pipeline]) -> Pipeline:
+    """Return the pipeline of a name: a variable, a function that returns one, the name of one, steps made for it."""
+    if name in pipelines:
+        return pipelines[name]
+    if name in names and callable(names[name]) and not isinstance(names[name], type):
+        return _made(target, name, names[name])
+    for each in pipelines.values():
+        if each.name == name:
+            return each
+    if name in registered_pipelines():
+        return Pipeline(name, auto_discover=True)
+    if name in names:
+        raise UsageError(f"{name!r} in {target.place} is no pipeline, it is of type {type(names[name]).__name__}")
+    known = [*pipelines, *(each.name for each in pipelines.values()), *registered_pipelines()]
+    hint = nearest(name, known) or (f"; there are {', '.join(dict.fromkeys(known))}" if known else "; it has none")
+    raise UsageError(f"there is no pipeline {name!r} in {target.place}{hint}")
+
+
+def _made(target: Target, name: str, function: Any) -> Pipeline:
+    try:
+        made = function()
+    except TypeError as error:
+        if error.__traceback__ is not None and error.__traceback__.tb_next is None:
+            raise UsageError(f"{name}() in {target.place} cannot be called without arguments: {error}") from error
+        raise UserError(error) from error
+    except Exception as error:
+        raise UserError(error) from error
+    if not isinstance(made, Pipeline):
+        raise UsageError(f"{name}() in {target.place} returned no pipeline, but {type(made).__name__} {made!r:.60}")
+    return made
+
+
+def _may_make(thing: Any) -> bool:
+    """Tell whether a function says that it returns a pipeline."""
+    returns = getattr(thing, "__annotations__", {}).get("return") if callable(thing) else None
+    return returns in {Pipeline, "Pipeline"}

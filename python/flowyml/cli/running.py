@@ -1,0 +1,243 @@
+"""`flowyml run`: a pipeline is run in the way that the command line says, and what came of it is told.
+
+```
+file runs its pipeline itself   ──▶ Running.run ┐
+file has one, and does not run it ──▶           ┴──▶ pipeline.run(**changed) ──▶ summary, report, trace, exit code
+```
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from flowyml import commands
+from flowyml._words import nearest
+from flowyml.cli.loading import UserError, executed, found
+from flowyml.cli.targets import target_of
+from flowyml.cli.telling import Told
+from flowyml.cli.terminal import FAILURE, INTERRUPTED, SUCCESS, Ended, UsageError, is_terminal
+from flowyml.cli.values import assigned
+from flowyml.errors import FlowymlError, RunInterrupted
+from flowyml.executors.local import LocalExecutor
+from flowyml.executors.parallel import ParallelExecutor
+
+if TYPE_CHECKING:
+    import argparse
+
+    from flowyml.cli.targets import Target
+    from flowyml.executors.contract import Executor
+    from flowyml.pipeline import Pipeline
+    from flowyml.result import PipelineResult
+
+_WRONG = (TypeError, ValueError, LookupError, ImportError)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run a pipeline, and return the exit code.
+
+    Raises:
+        UsageError: If the command line is wrong; nothing has run then.
+    """
+    target = target_of(options.pipeline)
+    running = Running(options, target)
+    try:
+        names = executed(target, options.rest, running)
+        if not running.ran:
+            running.run_it(found(target, names), {})
+    except Ended as ended:
+        return ended.code or running.code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except UserError as raised:
+        if raised.error is not running.wrong:
+            raise
+        raise UsageError(_words(raised.error) + running.hint) from raised.error
+    except Exception as error:
+        if error is not running.wrong:
+            raise
+        raise UsageError(_words(error) + running.hint) from error
+    return running.code
+
+
+class Running:
+    """The command above the runs of a script.
+
+    Args:
+        options: What the command line says.
+        target: Which pipeline is meant.
+
+    Attributes:
+        ran: Whether a pipeline that is meant has run.
+        code: The exit code, as far as it is known.
+        wrong: What was raised because the command line, or the pipeline, is wrong: nothing has run.
+        hint: What may have been meant instead.
+    """
+
+    def __init__(self, options: argparse.Namespace, target: Target) -> None:
+        """Check what can be checked before anything runs."""
+        self._options = options
+        self._target = target
+        self._context, self._inputs = assigned("-c", options.context), assigned("-i", options.inputs)
+        self._told = Told(options)
+        if options.fresh and options.resume:
+            raise UsageError("--fresh begins anew and --resume continues; give one of them")
+        _check_workers(options)
+        self._made: dict[int, ParallelExecutor] = {}
+        self.ran = False
+        self.code = SUCCESS
+        self.wrong: Exception | None = None
+        self.hint = ""
+        self._refuse_unused()
+
+    def is_meant(self, pipeline: Pipeline) -> bool:
+        """Tell whether the command line is about this pipeline: the one that it names, or all of a file."""
+        name = self._target.name
+        if name is None or name == pipeline.name:
+            return True
+        main = sys.modules.get("__main__")
+        return getattr(main, name, None) is pipeline
+
+    def run(self, pipeline: Pipeline, arguments: dict[str, Any]) -> PipelineResult:
+        """Run a pipeline of the script; its arguments hold where the command line says nothing."""
+        self._refuse_in_module()
+        if self.is_meant(pipeline):
+            return self.run_it(pipeline, arguments)
+        with commands.above(None):
+            return pipeline.run(**arguments)
+
+    def run_it(self, pipeline: Pipeline, arguments: dict[str, Any]) -> PipelineResult:
+        """Run the pipeline that is meant."""
+        self.ran = True
+        try:
+            with commands.above(None):
+                result = pipeline.run(**self._changed(pipeline, arguments))
+        except BaseException as error:
+            self._note(pipeline, error)
+            raise
+        self._ended(result)
+        return result
+
+    async def run_async(self, pipeline: Pipeline, arguments: dict[str, Any]) -> PipelineResult:
+        """Run a pipeline beside an event loop, likewise."""
+        self._refuse_in_module()
+        if not self.is_meant(pipeline):
+            with commands.above(None):
+                return await pipeline.run_async(**arguments)
+        if self._options.dry_run:
+            return self.run_it(pipeline, arguments)
+        self.ran = True
+        try:
+            with commands.above(None):
+                result = await pipeline.run_async(**self._changed(pipeline, arguments))
+        except BaseException as error:
+            self._note(pipeline, error)
+            raise
+        self._ended(result)
+        return result
+
+    def _refuse_in_module(self) -> None:
+        module = self._target.module
+        if module and not self.ran and _is_being_imported(module):
+            raise UsageError(
+                f"module {module!r} runs a pipeline when it is imported, which workers would do again; put it under "
+                f'if __name__ == "__main__", or give the file'
+            )
+
+    def _refuse_unused(self) -> None:
+        """Let a value that no step takes be an error: it would be a warning, and a default for the right name."""
+        names = "|".join(re.escape(repr(name)) for name in (*self._context, *self._inputs))
+        if names:
+            warnings.filterwarnings("error", rf"({names}) of run\((context|inputs)=\) ", UserWarning)
+
+    def _changed(self, pipeline: Pipeline, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments of a run, with what the command line says in their place."""
+        options, changed = self._options, dict(arguments)
+        if self._context:
+            changed["context"] = {**(changed.get("context") or {}), **self._context}
+        if self._inputs:
+            changed["inputs"] = {**(changed.get("inputs") or {}), **self._inputs}
+        executor = self._executor(changed.get("executor") or pipeline.executor)
+        if executor is not None:
+            changed["executor"] = executor
+        if options.resume or options.fresh:
+            changed["resume"] = options.resume or False
+        for name in ("fail_fast", "dry_run", "targets", "seed", "run_id"):
+            if getattr(options, name):
+                changed[name] = getattr(options, name)
+        if options.progress != "auto" or (not options.quiet and is_terminal(sys.stderr)):
+            changed["progress"] = options.progress != "off"
+        return changed
+
+    def _executor(self, given: Executor | None) -> Executor | None:
+        """Return where it runs, if the command line says so: like the executor that it has, with what was said."""
+        workers, backend = self._options.workers, self._options.backend
+        if workers is None and backend is None:
+            return None
+        if backend == "local":
+            return LocalExecutor()
+        known = self._made.get(id(given))
+        if known is None:
+            known = self._made[id(given)] = _like(given, workers, backend)
+        return known
+
+    def _ended(self, result: PipelineResult) -> None:
+        """Tell what came of a run, and remember how the command is to end."""
+        if result.state == "dry_run":
+            raise Ended(SUCCESS)
+        if not result.success:
+            self.code = FAILURE
+        self._told.end(result)
+
+    def _note(self, pipeline: Pipeline, error: BaseException) -> None:
+        """Remember why a run did not come to its end."""
+        if isinstance(error, RunInterrupted):
+            self.code = INTERRUPTED
+            if error.result is not None:
+                self._told.end(error.result)
+        elif isinstance(error, UserWarning):
+            self.wrong = error
+            self.hint = self._near(pipeline, str(error))
+        elif isinstance(error, FlowymlError) or (isinstance(error, _WRONG) and _is_check(error)):
+            self.wrong = error
+
+    def _near(self, pipeline: Pipeline, told: str) -> str:
+        """Return what may have been meant by a name that no step takes."""
+        name = told.partition("' of run(")[0].removeprefix("'")
+        known = {each for step in pipeline.steps for each in inspect.signature(step.func).parameters}
+        return "" if "did you mean" in told else nearest(name, sorted(known))
+
+
+def _is_check(error: Exception) -> bool:
+    """Tell whether an error is the answer of one of our checks: such a one has no frame but the one that caught it."""
+    return error.__traceback__ is not None and error.__traceback__.tb_next is None
+
+
+def _like(given: Executor | None, workers: int | None, backend: Any) -> ParallelExecutor:
+    """Return an executor that is like the one which a pipeline has, but for what was said."""
+    if not isinstance(given, ParallelExecutor):
+        return ParallelExecutor(workers, "process" if backend is None else backend)
+    kind: Any = backend or given.backend
+    names = ("timeout", "resources", "tag_limits", *(("memory_limit", "max_tasks_per_worker") * (kind == "process")))
+    limits: dict[str, Any] = {name: getattr(given, name) for name in names}
+    return ParallelExecutor(given.max_workers if workers is None else workers, kind, **limits)
+
+
+def _words(error: BaseException) -> str:
+    return str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+
+
+def _is_being_imported(module: str) -> bool:
+    spec = getattr(sys.modules.get(module), "__spec__", None)
+    return bool(getattr(spec, "_initializing", False))
+
+
+def _check_workers(options: argparse.Namespace) -> None:
+    workers, backend = options.workers, options.backend
+    if workers is not None and workers < 1:
+        raise UsageError(f"--workers must be at least 1, got {workers}")
+    if workers is not None and backend == "local":
+        raise UsageError("--backend local runs one step at a time, without workers")

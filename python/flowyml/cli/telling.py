@@ -1,0 +1,117 @@
+"""What came of a run, told: the summary and tracebacks on stderr, a page, a trace and JSON in files."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flowyml.cli.terminal import UsageError, coloured, complain, say, write
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from flowyml.result import PipelineResult
+
+_MOST_TRACEBACKS = 3
+_LONGEST_TRACEBACK = 8_000
+_FILES = ("report", "trace", "json")
+_COLOURS = {"success": "green", "cancelled": "yellow"}
+
+
+class Told:
+    """What is told of the runs of one command.
+
+    Args:
+        options: What the command line says.
+
+    Raises:
+        UsageError: If a file cannot be written: better now than at the end of the run.
+    """
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        """See that the files can be written."""
+        self._quiet = options.quiet
+        self._files = {name: given for name in _FILES if (given := getattr(options, name)) is not None}
+        self._runs = 0
+        for name, given in self._files.items():
+            if given != "-" or name != "json":
+                _check_folder(f"--{name}", Path(given))
+        logging.getLogger("flowyml").addFilter(_is_news)
+
+    def end(self, result: PipelineResult) -> None:
+        """Tell what came of a run."""
+        self._runs += 1
+        if not self._quiet:
+            self._summary(result)
+        if not result.success:
+            self._failures(result)
+        writers: dict[str, Callable[[str], None]] = {
+            "report": result.to_html,
+            "trace": result.to_trace,
+            "json": lambda path: _write_json(result, path),
+        }
+        for name, given in self._files.items():
+            self._write(writers[name], given)
+
+    def _summary(self, result: PipelineResult) -> None:
+        head, status, *rest = result.summary().partition("Status: ")
+        first, _, others = "".join(rest).partition("\n")
+        colour = _COLOURS.get(result.state, "red")
+        say(f"{head}{status}{coloured(first, colour, sys.stderr)}\n{others}")
+
+    def _failures(self, result: PipelineResult) -> None:
+        """Write the tracebacks of what failed first; with --quiet also which run that is."""
+        failed = result.failed
+        if self._quiet:
+            lines = [f"  {each.step_name} ({each.state}): {each.error_line}" for each in failed[:_MOST_TRACEBACKS]]
+            complain("\n".join([f"pipeline {result.pipeline_name!r} {result.state} (run {result.run_id})", *lines]))
+        for each in failed[:_MOST_TRACEBACKS]:
+            text = (each.error or "").partition("\n")[2].rstrip()
+            if len(text) > _LONGEST_TRACEBACK:
+                text = f"[...]\n{text[-_LONGEST_TRACEBACK:]}"
+            say(f"\n{coloured(f'{each.step_name}:', 'bold', sys.stderr)}\n{text}")
+        if len(failed) > _MOST_TRACEBACKS:
+            where = "" if "report" in self._files else "; --report FILE has more of them"
+            say(f"\n... and {len(failed) - _MOST_TRACEBACKS:,} more failures{where}")
+
+    def _write(self, writer: Callable[[str], None], given: str) -> None:
+        """Write a file; of a further run of the same script, beside the first one."""
+        path = Path(given)
+        if self._runs > 1 and given != "-":
+            path = path.with_name(
+                f"{path.name.removesuffix(''.join(path.suffixes))}-{self._runs}{''.join(path.suffixes)}"
+            )
+        try:
+            writer(given if given == "-" else str(path))
+        except OSError as error:
+            complain(f"{path} cannot be written: {error.strerror or error}")
+            return
+        if not self._quiet and given != "-":
+            say(f"Wrote {path}")
+
+
+def _write_json(result: PipelineResult, path: str) -> None:
+    text = json.dumps(result.to_dict(), indent=2, ensure_ascii=False)
+    if path == "-":
+        write(text)
+    else:
+        Path(path).write_text(f"{text}\n", encoding="utf-8")
+
+
+def _check_folder(option: str, path: Path) -> None:
+    if path.is_dir():
+        raise UsageError(f"{option} takes a file, and {str(path)!r} is a folder")
+    if not path.parent.is_dir():
+        raise UsageError(f"{option}: there is no folder {str(path.parent)!r}")
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Keep the record of a failed run from a terminal that gets the summary; who has set up logging gets it."""
+    is_failure = isinstance(record.msg, str) and record.msg.startswith(
+        "pipeline %r: %s failed, result.success is False"
+    )
+    return not is_failure or logging.getLogger("flowyml").hasHandlers()

@@ -1,0 +1,119 @@
+"""What the command says, and how: messages for people on stderr, tables and colours where somebody looks."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+SUCCESS, FAILURE, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
+_COLOURS = {"bold": "1", "faint": "2", "red": "31", "green": "32", "yellow": "33"}
+
+
+class UsageError(Exception):
+    """The command was called in a wrong way; its message says how, and it ends with exit code 2."""
+
+
+class Ended(BaseException):
+    """The command has come to its end early: nothing that a script may catch as an error.
+
+    Args:
+        code: The exit code.
+    """
+
+    def __init__(self, code: int) -> None:
+        """Keep the code."""
+        super().__init__(code)
+        self.code = code
+
+
+def say(text: str = "") -> None:
+    """Write a line for people to stderr."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def write(text: str) -> None:
+    """Write what was asked for to stdout."""
+    sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+
+
+def write_json(value: Any) -> None:
+    """Write data to stdout."""
+    write(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def complain(text: str) -> None:
+    """Write what is wrong to stderr."""
+    say(f"{coloured('flowyml:', 'red', sys.stderr)} {text}")
+
+
+def coloured(text: str, colour: str, stream: Any = None) -> str:
+    """Return a text in a colour where the stream is a terminal and NO_COLOR is not set."""
+    stream = sys.stdout if stream is None else stream
+    return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m" if has_colours(stream) else text
+
+
+def has_colours(stream: Any) -> bool:
+    """Tell whether colours make sense on a stream."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb" and is_terminal(stream)
+
+
+def is_terminal(stream: Any) -> bool:
+    """Tell whether somebody looks at a stream, or types into it."""
+    try:
+        return bool(stream.isatty())
+    except (AttributeError, ValueError):
+        return False
+
+
+def columns(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterable[str]:
+    """Go through the lines of a table; a head that begins with ">" stands at the right, with its column.
+
+    >>> list(columns(["run", ">n"], [["a", 1], ["bcd", 20]]))
+    ['run   n', 'a     1', 'bcd  20']
+    """
+    right = [head[:1] == ">" for head in heads]
+    lines = [[head.removeprefix(">") for head in heads], *([str(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = zip(line, widths, right, strict=True)
+        yield "  ".join(
+            cell.rjust(width) if at_right else cell.ljust(width) for cell, width, at_right in cells
+        ).rstrip()
+
+
+def asked(question: str) -> bool:
+    """Ask somebody at the terminal; no answer is a no."""
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
+def file_size(size: float) -> str:
+    """Return a number of bytes in words.
+
+    >>> file_size(10), file_size(2_500_000)
+    ('10 B', '2.4 MiB')
+    """
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024 or unit == "GiB":  # noqa: PLR2004
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    raise AssertionError
+
+
+def ago(seconds: float) -> str:
+    """Return an age in words.
+
+    >>> ago(3), ago(200), ago(90_000)
+    ('3 seconds ago', '3 minutes ago', '1 day ago')
+    """
+    units = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
+    unit, size = next((each for each in units if seconds >= each[1]), units[-1])
+    count = max(0, int(seconds // size))
+    return f"{count:,} {unit}{'' if count == 1 else 's'} ago"

@@ -1,0 +1,191 @@
+"""`flowyml graph`, `runs`, `show` and `cache`; words that do not exist; pipes."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from calling import DAILY
+
+from flowyml.cli.values import value_of
+
+KEEPS = """
+from flowyml import Pipeline
+
+def load(rows):
+    return list(range(rows))
+
+def square(x):
+    return x * x
+
+def save(square):
+    raise OSError("no space left")
+
+pipeline = Pipeline("nightly", enable_checkpointing=True).add_step(load, params={"rows": 3})
+pipeline.map(square, over="load").add_step(save)
+"""
+
+
+# -- graph
+
+
+@pytest.mark.parametrize(
+    ("file", "begins"), [("g.svg", "<svg"), ("g.dot", "digraph"), ("g.mmd", "flowchart"), ("g.txt", "Pipeline DAG")]
+)
+def test_the_ending_of_the_file_tells_the_format(command, daily, tmp_path, file, begins):
+    assert command("graph", daily, "-o", file) == (0, "", f"Wrote {file}\n")
+    assert (tmp_path / file).read_text().startswith(begins)
+
+
+def test_a_graph_runs_nothing_of_a_script(command, write):
+    done = command("graph", write("own.py", DAILY + "print('not here', pipeline.run())\n"))
+    assert (done.code, "loading" in done.out, "not here" in done.out) == (0, False, False)
+    assert "2. double (depends on: load)" in done.out
+
+
+def test_explain_says_where_arguments_come_from(command, daily):
+    assert "day: context" in command("graph", daily, "--explain", "load").out
+    assert "did you mean 'load'?" in command("graph", daily, "--explain", "laod").err
+
+
+# -- runs and show
+
+
+def test_a_failed_run_is_listed_shown_continued_and_removed(command, write):
+    file = write("nightly.py", KEEPS)
+    assert command("run", file, "--run-id", "r1", "-q").code == 1
+    listed = command("runs").out.splitlines()
+    assert listed[0].split() == ["run", "pipeline", "state", "written", "finished", "size"]
+    assert listed[1].split()[:3] == ["r1", "nightly", "failed"]
+    shown = command("show").out
+    assert "Run ID: r1\nPipeline: nightly\nState: failed\n" in shown
+    assert re.search(r"\n  ✓ load, \d+ B\n  ✓ square \(3 items\)\n", shown)
+    assert "Resuming: takes over what has not changed of 4 calls" in shown
+    assert "Resumed: 1 finished step and 3 finished items taken over" in command("run", file, "--resume").err
+    assert command("run", file, "--resume", "r2").err.startswith("flowyml: there is no unfinished run 'r2'")
+    assert command("runs", "--remove", "r1") == (0, "", "Removed run r1 of pipeline 'nightly'\n")
+    assert command("runs").out.startswith("there are no runs in .flowyml/checkpoints")
+
+
+def test_a_fresh_run_continues_nothing(command, write):
+    file = write("nightly.py", KEEPS)
+    command("run", file, "-q")
+    assert "Resumed" not in command("run", file, "--fresh").err
+    assert len(json.loads(command("runs", "--json").out)) == 2
+    assert command("runs", "--pipeline", "nightyl").out.endswith("did you mean 'nightly'?\n")
+
+
+def test_a_run_that_goes_on_is_said_to(command, write):
+    text = KEEPS.replace("raise OSError", "import flowyml.cli; flowyml.cli.main(['show']); raise OSError")
+    done = command("run", write("nightly.py", text), "-q")
+    assert "State: going on\n" in done.out
+    assert "Resuming: nothing: it is going on\n" in done.out
+
+
+def test_a_lock_of_another_process_is_seen_and_not_taken(command, write, tmp_path):
+    command("run", write("nightly.py", KEEPS), "-q", "--run-id", "r1")
+    holds = "import fcntl, os, sys; fd = os.open(sys.argv[1], os.O_RDWR); fcntl.lockf(fd, fcntl.LOCK_EX)\n"
+    lock = tmp_path / ".flowyml" / "checkpoints" / "r1" / "lock"
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{holds}print(1, flush=True); input()", str(lock)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as holder:
+        holder.stdout.readline()
+        assert "going on" in command("runs").out
+        holder.communicate(b"\n")
+    assert "failed" in command("runs").out
+
+
+# -- cache
+
+
+def test_the_cache_is_told_and_cleared(command, write):
+    text = "from flowyml import Pipeline\np = Pipeline('c').map(abs, [1, 2], name='abs', cache=True)\n"
+    file = write("cached.py", text + "p.add_step(str, 'text', {'object': 3}, cache=True)\n")
+    assert command("run", file, "-q").code == 0
+    told = command("cache", "stats").out
+    assert told.startswith(".flowyml/cache: 3 values, ")
+    assert json.loads(command("cache", "stats", "--json").out)["by_step"]["abs"]["count"] == 2
+    assert "did you mean 'abs'?" in command("cache", "clear", "--step", "asb", "-y").err
+    assert command("cache", "clear", "--step", "abs", "--yes").out == "2 values removed from .flowyml/cache\n"
+    assert command("cache", "clear", "--days", "1", "-y").out == "0 values removed from .flowyml/cache\n"
+    assert command("cache", "clear", "--pipeline", file, "-y").out.startswith("1 value removed from ")
+
+
+def test_clearing_asks_and_without_a_terminal_needs_yes(command, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    done = command("cache", "clear")
+    assert done.code == 2
+    assert "say --yes where nobody can be asked" in done.err
+
+
+# -- words
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["rnu"], "there is no command 'rnu'; did you mean 'run'?"),
+        (["run", "x.py", "--workrs", "3"], "there is no option --workrs; did you mean '--workers'?"),
+        (["run", "x.py", "-b", "thred"], "--backend cannot be 'thred'; did you mean 'thread'?"),
+        (["run"], "PIPELINE is missing"),
+        (["run", "x.py", "y"], "what is 'y' for?"),
+        (["cache", "claer"], "there is no command 'claer'; did you mean 'clear'?"),
+        (["runs", "--", "x"], "`flowyml runs` takes nothing behind --"),
+    ],
+)
+def test_wrong_words_are_code_2_with_the_nearest(command, words, told):
+    done = command(*words)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"flowyml: {told}")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["-w", "0"], "--workers must be at least 1, got 0"),
+        (["-w", "2", "-b", "local"], "--backend local runs one step at a time, without workers"),
+        (["-c", "day"], "-c takes name=value, got 'day'"),
+        (["--resume", "--fresh"], "--fresh begins anew and --resume continues; give one of them"),
+        (["--resume"], "run(resume=) needs a pipeline that keeps a journal"),
+        (["-t", "laod"], "targets: 'laod' is no step or asset; did you mean 'load'?"),
+    ],
+)
+def test_wrong_use_is_code_2_and_nothing_runs(command, daily, words, told):
+    done = command("run", daily, *words)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"flowyml: {told}")
+
+
+def test_help_and_version(command):
+    assert command().out.startswith("usage: flowyml")
+    assert "exit codes: 0 success" in command("run", "--help").out
+    assert command("--version").out.startswith("flowyml 0.")
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(command, daily, tmp_path):
+    shell = f'"{sys.executable}" -m flowyml graph daily.py -f svg | true; echo ${{PIPESTATUS[0]}}'
+    done = subprocess.run(["bash", "-c", shell], cwd=tmp_path, text=True, capture_output=True, timeout=30)
+    assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+# -- values
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *(("3", 3), ("-12", -12), ("0", 0), ("0x1F", 31), ("2.5", 2.5), ("-1e-3", -0.001), (".5", 0.5), ("1e6", 1e6)),
+        *(("true", True), ("False", False), ("NULL", None), ("none", None)),
+        *(("[1, 2]", [1, 2]), ('{"a": true}', {"a": True}), ("(1, 'x')", (1, "x")), ('"3"', "3"), ("'x'", "x")),
+        *(("abc", "abc"), ("007", "007"), ("1_000", "1_000"), ("2026-01-31", "2026-01-31"), ("yes", "yes")),
+        *(("", ""), ("[broken", "[broken"), ("a=b", "a=b"), ("nan", "nan"), ("1,2", "1,2")),
+    ],
+)
+def test_a_text_means_what_the_documentation_says(text, value):
+    assert (value_of(text), type(value_of(text))) == (value, type(value))

@@ -1,0 +1,244 @@
+"""`flowyml run`: what the command line says holds, what is said, how it ends."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from calling import DAILY, called
+
+from flowyml import ParallelExecutor
+
+FAILING = """
+from flowyml import Pipeline
+
+def half(n):
+    if n % 2:
+        raise ValueError(f"{n} is odd")
+    return n // 2
+
+pipeline = Pipeline("halves").map(half, [2, 4, 5], name="half")
+"""
+
+
+def test_a_pipeline_of_a_file_is_run_and_told_on_stderr(command, daily):
+    done = command("run", daily)
+    assert (done.code, done.out) == (0, "loading 1\n")
+    assert "Pipeline: daily\n" in done.err
+    assert "Status: ✓ SUCCESS\n" in done.err
+
+
+def test_quiet_says_nothing_of_a_success(command, daily):
+    assert command("run", daily, "-q") == (0, "loading 1\n", "")
+
+
+@pytest.mark.parametrize("option", ["-c", "--context", "-p", "--param"])
+def test_context_values_are_for_this_run(command, daily, option):
+    done = command("run", daily, option, "day=7", "-q", "--json", "-")
+    assert done.out.startswith("loading 7\n")
+    assert json.loads(done.out.partition("\n")[2])["steps"]["double"]["state"] == "success"
+
+
+def test_a_name_that_no_step_takes_is_an_error(command, daily):
+    """A crontab must not run with the default of a name that was misspelled."""
+    done = command("run", daily, "-c", "dya=7")
+    assert (done.code, done.out) == (2, "")
+    assert "'dya' of run(context=) is used by no step of pipeline 'daily'; did you mean 'day'?" in done.err
+
+
+def test_inputs_are_run_inputs(command, write):
+    file = write("size.py", "from flowyml import Pipeline\np = Pipeline('p').add_step(len, inputs=['rows'])\n")
+    assert command("run", file, "-i", "rows=[1, 2]", "-q").code == 0
+
+
+def test_targets_are_run_alone(command, daily):
+    done = command("run", daily, "-t", "load", "--json", "-", "-q")
+    assert list(json.loads(done.out.partition("\n")[2])["steps"]) == ["load"]
+
+
+def test_a_failed_run_is_code_1_with_the_traceback(command, write):
+    done = command("run", write("halves.py", FAILING))
+    assert done.code == 1
+    assert "Status: ✗ FAILED" in done.err
+    assert "half[2]:\nTraceback (most recent call last):\n" in done.err
+    assert done.err.rstrip().endswith("ValueError: 5 is odd")
+
+
+def test_quiet_tells_which_run_failed_and_why(command, write):
+    done = command("run", write("halves.py", FAILING), "--quiet", "--run-id", "r1")
+    assert "flowyml: pipeline 'halves' failed (run r1)\n  half[2] (failed): ValueError: 5 is odd\n" in done.err
+    assert "Status" not in done.err
+
+
+def test_fail_fast_and_the_seed_reach_the_run(command, write):
+    text = FAILING.replace("[2, 4, 5]", "[5, 2, 4]").replace("return n // 2", "return __import__('random').random()")
+    done = command("run", write("halves.py", text), "--fail-fast", "--seed", "3")
+    assert "2 of 3" not in done.err
+    assert "1 of 3 items failed" in done.err
+
+
+def test_what_is_wrong_with_a_pipeline_is_told_without_a_traceback(command, write):
+    file = write("bad.py", "from flowyml import Pipeline\np = Pipeline('bad').add_step(lambda missing: 1, name='a')\n")
+    done = command("run", file)
+    assert done.code == 2
+    assert done.err.startswith("flowyml: Pipeline validation failed:\n  - ")
+    assert "Traceback" not in done.err
+
+
+def test_what_a_file_raises_has_its_frames_and_none_of_ours(command, write):
+    done = command("run", write("raises.py", "def f():\n    raise KeyError('x')\nf()\n"))
+    assert done.code == 1
+    assert [line for line in done.err.splitlines() if "File" in line and "raises.py" not in line] == []
+    assert done.err.rstrip().endswith("KeyError: 'x'")
+
+
+@pytest.mark.parametrize(("ending", "code"), [("sys.exit(7)", 7), ("sys.exit()", 0), ("sys.exit('no data')", 1)])
+def test_a_file_that_exits_has_its_exit_code(command, write, ending, code):
+    assert command("run", write("exits.py", f"import sys\n{ending}\n")).code == code
+
+
+# -- files that run their pipeline themselves
+
+
+def test_a_file_that_runs_its_pipeline_runs_it_once_with_the_options(command, write):
+    file = write("own.py", DAILY + "result = pipeline.run(context={'day': 2})\nprint('then', result['double'])\n")
+    done = command("run", file, "-c", "day=5")
+    assert (done.code, done.out) == (0, "loading 5\nthen 10\n")
+
+
+def test_the_guard_of_a_script_is_open_and_argv_is_its_own(command, write):
+    file = write("own.py", DAILY + "import sys\nif __name__ == '__main__':\n    print(sys.argv); pipeline.run()\n")
+    assert command("run", file, "--", "-x", "y").out == "['own.py', '-x', 'y']\nloading 1\n"
+
+
+def test_the_arguments_of_the_script_hold_where_nothing_is_said(command, write):
+    file = write("own.py", DAILY + "pipeline.run(context={'day': 2}, targets='load')\n")
+    done = command("run", file, "--json", "-", "-q")
+    assert list(json.loads(done.out.partition("\n")[2])["steps"]) == ["load"]
+
+
+def test_options_are_for_the_pipeline_that_was_named(command, write):
+    file = write(
+        "own.py", DAILY + "other = Pipeline('other', {'day': 0}).add_step(load)\nother.run()\npipeline.run()\n"
+    )
+    assert command("run", file + ":pipeline", "-c", "day=9", "-q").out == "loading 0\nloading 9\n"
+
+
+def test_a_run_inside_a_step_is_a_run_like_any_other(command, write):
+    inner = "def outer(day):\n    return Pipeline('inner', {'day': 3}).add_step(load).run()['load']\n"
+    file = write("own.py", DAILY + inner + "pipeline = Pipeline('o', {'day': 1}).add_step(outer)\npipeline.run()\n")
+    done = command("run", file, "-c", "day=9")
+    assert (done.code, done.out) == (0, "loading 3\n")
+    assert done.err.count("Pipeline: ") == 1
+
+
+def test_a_failure_is_code_1_although_the_script_goes_on(command, write):
+    done = command("run", write("own.py", FAILING + "pipeline.run()\nprint('goes on')\n"))
+    assert (done.code, done.out) == (1, "goes on\n")
+
+
+def test_an_asynchronous_run_is_one_too(command, write):
+    file = write("own.py", DAILY + "import asyncio\nprint(asyncio.run(pipeline.run_async())['double'])\n")
+    done = command("run", file, "-c", "day=4")
+    assert done.out == "loading 4\n8\n"
+    assert "Status: ✓ SUCCESS" in done.err
+
+
+def test_a_dry_run_ends_the_script_where_it_would_run(command, write):
+    done = command("run", write("own.py", DAILY + "print(pipeline.run()['double'])\n"), "--dry-run")
+    assert done.code == 0
+    assert done.out.endswith("Dry run: 2 steps (2 calls) would run on LocalExecutor; nothing was run.\n")
+
+
+# -- where it runs
+
+
+def test_workers_and_backend_choose_the_executor(command, daily, monkeypatch):
+    made = []
+    plain = ParallelExecutor.execute
+    monkeypatch.setattr(
+        ParallelExecutor, "execute", lambda self, run: made.append((self.max_workers, self.backend)) or plain(self, run)
+    )
+    assert command("run", daily, "-w", "3", "-b", "thread", "-q").code == 0
+    assert made == [(3, "thread")]
+
+
+def test_limits_of_the_scripts_executor_stay(command, write, monkeypatch):
+    made = []
+    monkeypatch.setattr(ParallelExecutor, "execute", lambda self, run: made.append(self) or run.cancel())
+    ran = "from flowyml import ParallelExecutor\n"
+    ran += "pipeline.run(executor=ParallelExecutor(8, resources={'api': 2}, timeout=9))\n"
+    command("run", write("own.py", DAILY + ran), "--workers", "2", "-q")
+    assert (made[0].max_workers, made[0].backend, made[0].resources, made[0].timeout) == (2, "process", {"api": 2}, 9)
+
+
+def test_worker_processes_find_the_functions_of_the_file(tmp_path):
+    text = DAILY + "import os\ndef where():\n    return __name__, os.getpid() != parent\nparent = os.getpid()\n"
+    text += "pipeline.add_step(where)\nr = pipeline.run()\nprint(r['where'])\n"
+    (tmp_path / "own.py").write_text(text)
+    done = called(tmp_path, "run", "own.py", "--workers", "1", "-q")
+    assert (done.code, done.out, done.err) == (0, "loading 1\n('__main__', True)\n", "")
+
+
+def test_a_module_goes_by_name(tmp_path):
+    (tmp_path / "shop.py").write_text(DAILY)
+    done = called(tmp_path, "run", "shop:pipeline", "-w", "1", "-q")
+    assert (done.code, done.out, done.err) == (0, "loading 1\n", "")
+
+
+def test_a_module_that_runs_a_pipeline_on_import_is_refused(command, write):
+    write("eager_module.py", DAILY + "pipeline.run()\n")
+    done = command("run", "eager_module:pipeline")
+    assert (done.code, done.out) == (2, "")
+    assert "module 'eager_module' runs a pipeline when it is imported" in done.err
+
+
+# -- files that are written
+
+
+def test_report_trace_and_json_are_written(command, daily, tmp_path):
+    done = command("run", daily, "--report", "r.html", "--trace", "t.json.gz", "--json", "r.json")
+    assert done.code == 0
+    assert (tmp_path / "r.html").read_text().startswith("<!DOCTYPE html>")
+    assert json.loads(gzip.decompress((tmp_path / "t.json.gz").read_bytes()))["otherData"]["pipeline"] == "daily"
+    assert json.loads((tmp_path / "r.json").read_text())["success"] is True
+    assert done.err.endswith("Wrote r.html\nWrote t.json.gz\nWrote r.json\n")
+
+
+def test_a_second_run_of_a_script_does_not_overwrite_the_first(command, write, tmp_path):
+    command("run", write("own.py", DAILY + "pipeline.run()\npipeline.run()\n"), "--report", "r.html", "-q")
+    assert sorted(path.name for path in tmp_path.glob("*.html")) == ["r-2.html", "r.html"]
+
+
+def test_a_folder_that_is_not_there_is_told_before_anything_runs(command, daily):
+    done = command("run", daily, "--report", "nowhere/r.html")
+    assert (done.code, done.out, done.err) == (2, "", "flowyml: --report: there is no folder 'nowhere'\n")
+
+
+# -- interruption
+
+
+def test_ctrl_c_is_code_130_with_what_was_finished(tmp_path):
+    text = "import sys, time\nfrom flowyml import Pipeline\ndef nap(i):\n    print('nap', i, flush=True)\n"
+    text += "    time.sleep(30 * i)\np = Pipeline('naps').map(nap, [0, 1], name='nap')\n"
+    (tmp_path / "naps.py").write_text(text)
+    running = subprocess.Popen(
+        [sys.executable, "-m", "flowyml", "run", "naps.py"],
+        cwd=tmp_path,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    while running.stdout.readline() != "nap 1\n":
+        pass
+    running.send_signal(signal.SIGINT)
+    _, told = running.communicate(timeout=20)
+    assert running.returncode == 130
+    assert "Status: ✗ CANCELLED" in told
+    assert "Traceback" not in told
