@@ -239,6 +239,16 @@ class Planning(Authoring):
 
         return Foresight(plan, self._cache, scope, seed).told()
 
+    def _resumable(self, plan: Plan, seed: int | None, resume: Any) -> str | None:
+        """Say what a run would take over from an earlier attempt."""
+        if not self._journals.kept:
+            return None
+        from flowyml.attempts import Attempts
+        from flowyml.prospects import prospect
+
+        attempts = Attempts(self._journals.folder, self.name, always=self._journals.durable)
+        return prospect(plan, attempts, seed=seed, resume=resume)
+
     def _warn_unused(self, plan: Plan, inputs: Mapping[str, Any], overlay: Mapping[str, Any]) -> None:
         """Warn of names that no step takes: of all given for this run, of pipelines' where they are misspelled."""
         given = {**dict.fromkeys(overlay, "run(context=)"), **dict.fromkeys(inputs, "run(inputs=)")}

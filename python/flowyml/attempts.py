@@ -137,7 +137,18 @@ class Attempts:
     def _give_up(self, error: Exception) -> None:
         _log.warning("journal: %s; the run goes on without one, and cannot be resumed", error)
 
-    def _named(self, run_id: str) -> Attempt:
+    def asked_for(self, *, resume: str | bool | None) -> Iterator[tuple[str, RunFolder]]:
+        """Go through the runs that `resume` may mean, and open none of them.
+
+        Raises:
+            ValueError: If `resume` names a run that is not there, or is of another pipeline.
+        """
+        if isinstance(resume, str) and resume != "last":
+            yield resume, self._folder_named(resume)
+        else:
+            yield from self._mine()
+
+    def _folder_named(self, run_id: str) -> RunFolder:
         folder = folder_of(self._root, run_id)
         if not folder.has_journal:
             known = nearest(run_id, [each for each, _ in self._mine()])
@@ -145,6 +156,10 @@ class Attempts:
         header = _header(folder)
         if header is not None and header[1] != self._pipeline:
             raise ValueError(f"run {run_id!r} is one of pipeline {header[1]!r}, not of {self._pipeline!r}")
+        return folder
+
+    def _named(self, run_id: str) -> Attempt:
+        folder = self._folder_named(run_id)
         if not folder.hold():
             raise _in_use(folder, run_id)
         return self._attempt(folder, run_id)

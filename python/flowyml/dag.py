@@ -309,12 +309,12 @@ class DAG:
                         yield f"Dead output: asset {asset!r} of node {self._plan.names[node]!r} is read by no step"
 
 
-def rehearsal(plan: Plan, scope: Scope, executor: str, cached: str | None = None) -> str:
-    """Return the text of a dry run: what would run, in which order; `cached` says what would come from the cache."""
+def rehearsal(plan: Plan, scope: Scope, executor: str, *more: str | None) -> str:
+    """Return the text of a dry run: what would run, in which order; `more` says what need not."""
     least = "at least " if plan.layout.waiting else ""
     calls = f"{least}{counted(plan.layout.item_count, 'call')}"
     told = f"Dry run: {counted(len(plan.names), 'step')} ({calls}) would run on {executor}; nothing was run."
-    return "\n".join(filter(None, (f"{DAG(plan, scope).visualize()}\n\n{told}", cached)))
+    return "\n".join(filter(None, (f"{DAG(plan, scope).visualize()}\n\n{told}", *more)))
 
 
 def _known(length: int | None) -> int | None:

@@ -226,8 +226,8 @@ class Pipeline(Planning):
                 a few times a second, in another thread. Off by default; a step costs the same either way.
             debug: Log where the arguments of each step come from, before anything runs: one line a step, on the logger
                 `flowyml`.
-            dry_run: Check everything and print what would run and what is cached, and run nothing: all steps of the
-                result are waiting, its state is "dry_run".
+            dry_run: Check everything and print what would run, what is cached and what an unfinished run has finished
+                already, and run nothing: all steps of the result are waiting, its state is "dry_run".
             **unknown: Nothing else is known; keywords of 2.2.1 that are out of scope get one warning.
 
         Returns:
@@ -253,8 +253,8 @@ class Pipeline(Planning):
             if dry_run:
                 from flowyml.dag import rehearsal
 
-                cached = self._foreseen(run.plan, scope, run.seed)
-                print(rehearsal(run.plan, scope, type(executor).__name__, cached))  # noqa: T201  it is what was asked for
+                told = self._foreseen(run.plan, scope, run.seed), self._resumable(run.plan, run.seed, resume)
+                print(rehearsal(run.plan, scope, type(executor).__name__, *told))  # noqa: T201  it is what was asked for
                 return run.rehearsed()
             run.listen(self, self.hooks)
             result = _executed(run, executor, watched)

@@ -108,7 +108,7 @@ def show(options: argparse.Namespace) -> int:
             write(f"Waiting to be tried again: {counted(spent, 'call')}")
     write(f"Resuming: {known.resuming}")
     if known.state != "going on":
-        write(f"          flowyml run PIPELINE --resume {known.run_id}")
+        write(f"          flowyml run PIPELINE --resume {known.run_id}; with --dry-run it tells what would run again")
     return SUCCESS
 
 
