@@ -79,7 +79,7 @@ class Record:
     """
 
     def __init__(self, run: Run) -> None:
-        """Copy the scheduler's arrays, take over values and failures."""
+        """Copy what the scheduler says of states, take over values and failures."""
         self.plan: Plan = run.plan
         self.layout = run.layout
         self.values = run.values
@@ -88,9 +88,9 @@ class Record:
         scheduler = run.scheduler
         self.states = bytes(scheduler.item_count) if run.dry else scheduler.states().translate(_AT_THE_END)
         self.attempts = _without_fallbacks(scheduler.attempts(), self.states, run.fallen)
-        self.workers = memoryview(scheduler.workers()).cast("H")
-        self.starts = memoryview(scheduler.starts()).cast("d")
-        self.ends = memoryview(scheduler.ends()).cast("d")
+        self._scheduler = scheduler
+        if run.interrupted:  # what is still running must not change them
+            self._times = self.workers, self.starts, self.ends
         self.began, self._began_at = run.started, run.started_at
         self.order = self.plan.in_order()
         self._culprits: dict[int, int] = {}
@@ -100,6 +100,23 @@ class Record:
         }
         self.tasks: Mapping[int, Terms] = run.tasks.terms
         self.forgiven: Mapping[int, int] = run.tasks.forgiven(self.states)
+
+    # Copied when somebody asks: a million steps that nobody asks about need them once, and not twice.
+
+    @cached_property
+    def workers(self) -> Sequence[int]:
+        """The worker of each item."""
+        return memoryview(self._scheduler.workers()).cast("H")
+
+    @cached_property
+    def starts(self) -> Sequence[float]:
+        """When each item began last."""
+        return memoryview(self._scheduler.starts()).cast("d")
+
+    @cached_property
+    def ends(self) -> Sequence[float]:
+        """When each item ended."""
+        return memoryview(self._scheduler.ends()).cast("d")
 
     # -- items and steps
 
