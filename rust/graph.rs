@@ -96,13 +96,36 @@ struct Base {
     weights: Vec<u32>,
 }
 
-/// In which order nodes are preferred.
+/// In which order nodes are preferred. Both are empty where that is their order anyway, as in fan-outs and chains.
 #[derive(Debug)]
 struct Ranks {
     /// The rank of each node.
     of: Vec<u32>,
     /// The node of each rank.
     nodes: Vec<u32>,
+}
+
+impl Ranks {
+    /// Keep what tells more than nothing.
+    fn new(of: Vec<u32>, nodes: Vec<u32>) -> Self {
+        let telling = nodes.iter().zip(0..).any(|(node, rank)| *node != rank);
+        if telling {
+            Self { of, nodes }
+        } else {
+            Self {
+                of: Vec::new(),
+                nodes: Vec::new(),
+            }
+        }
+    }
+
+    fn of(&self, node: u32) -> u32 {
+        self.of.get(node as usize).copied().unwrap_or(node)
+    }
+
+    fn at(&self, rank: u32) -> u32 {
+        self.nodes.get(rank as usize).copied().unwrap_or(rank)
+    }
 }
 
 impl Graph {
@@ -315,7 +338,7 @@ impl Graph {
             self.base_count() as usize,
             "one duration for each node"
         );
-        let ranks = weights::by_time(durations, &self.ranks.nodes, &self.base.dependents);
+        let ranks = weights::by_time(durations, self.by_rank().rev(), &self.base.dependents);
         Self {
             ranks: Arc::new(ranks),
             ..self.clone()
@@ -325,13 +348,17 @@ impl Graph {
     /// Return the place of `node` among those that were built by falling weight, then id.
     #[must_use]
     pub fn rank(&self, node: NodeId) -> u32 {
-        self.ranks.of[node.index()]
+        self.ranks.of(node.0)
+    }
+
+    fn by_rank(&self) -> impl DoubleEndedIterator<Item = u32> + '_ {
+        (0..self.base_count()).map(|rank| self.ranks.at(rank))
     }
 
     /// Return the node of a rank.
     #[must_use]
     pub fn at_rank(&self, rank: u32) -> NodeId {
-        NodeId(self.ranks.nodes[rank as usize])
+        NodeId(self.ranks.at(rank))
     }
 
     /// Return a topological order of what was built: the one in which a single worker that prefers the least rank runs it.
@@ -340,6 +367,6 @@ impl Graph {
     /// that has not run is always ready. O(nodes).
     #[must_use]
     pub fn order(&self) -> Vec<NodeId> {
-        self.ranks.nodes.iter().copied().map(NodeId).collect()
+        self.by_rank().map(NodeId).collect()
     }
 }

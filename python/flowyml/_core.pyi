@@ -93,6 +93,17 @@ class Graph:
         """
     def weight(self, node: int) -> int:
         """Return how many nodes are on the longest path from a node to a leaf, itself included."""
+    def weighted(self, durations: Buffer | Sequence[float]) -> Graph:
+        """Return this graph with ranks by the time from the start of a node to the end of the last leaf behind it.
+
+        What may run does not change, nor does `weight`.
+
+        Args:
+            durations: The seconds of each node, as far as known; a list or an `array("d")`.
+
+        Raises:
+            ValueError: If there is not one for each node.
+        """
     def order(self) -> list[int]:
         """Return the order in which one worker runs the nodes: by weight, then add order, dependencies first."""
 

@@ -211,7 +211,7 @@ class Planning(Authoring):
             from flowyml.explain import log_sources
 
             log_sources(plan, scope)
-        options |= {"order": executor.order, "capacity": executor.capacity}
+        options |= {"order": executor.order, "capacity": executor.capacity, "graph": executor.ranked(plan)}
         run = Run(plan, run_id=run_id, seed=checked_seed(seed), **options)
         run.checkpoint_dir = absolute(self._journals.folder)
         if not only_look and (self._journals.kept or (self._cache is not None and plan.has_caching)):

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Literal, Protocol
 
-    from flowyml._core import Batch
+    from flowyml._core import Batch, Graph
     from flowyml.forms import Form
     from flowyml.hooks import Hooks
     from flowyml.layout import Layout
@@ -78,6 +78,7 @@ class Run:
         fail_fast: Start nothing new after the first failure.
         run_id: Name of the run; random by default.
         seed: Seeds the random generators of each step; see `seeding.py`.
+        graph: The graph of the plan with other ranks; see `Executor.ranked`.
 
     Attributes:
         tables: For each mapped step its items; see `expansion.py`.
@@ -113,6 +114,7 @@ class Run:
         run_id: str | None = None,
         seed: int | None = None,
         capacity: Capacity | None = None,
+        graph: Graph | None = None,
     ) -> None:
         """Prepare the run; nothing starts."""
         mask = keep_mask(plan, keep)
@@ -132,7 +134,7 @@ class Run:
         found: list[tuple[int, str]] = []
         limits = self.limits_of(plan.forms, found, special=bool(plan.special))
         plan.refuse(found)
-        self.scheduler = Scheduler(plan.graph, order=order, keep=mask, **limits)
+        self.scheduler = Scheduler(graph or plan.graph, order=order, keep=mask, **limits)
         self.node_of = self.layout.node_of()
         self.trials = Trials(plan, self.layout, self.node_of, self.scheduler, seed)
         self.fallen: dict[int, BaseException] = self.trials.fallen

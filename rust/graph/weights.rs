@@ -81,18 +81,19 @@ pub(super) fn rank(weights: &[u32]) -> Ranks {
         by_rank[*at as usize] = node as u32;
         *at += 1;
     }
-    Ranks {
-        of: ranks,
-        nodes: by_rank,
-    }
+    Ranks::new(ranks, by_rank)
 }
 
-/// Sort nodes by the falling time that is left from their start on, then by id. `topological` has each node after those
+/// Sort nodes by the falling time that is left from their start on, then by id. `backwards` has each node before those
 /// that it depends on. Each node counts for a nanosecond at least, so that none is before what it depends on.
 /// O(nodes log nodes + edges).
-pub(super) fn by_time(durations: &[f64], topological: &[u32], dependents: &Rows) -> Ranks {
+pub(super) fn by_time(
+    durations: &[f64],
+    backwards: impl Iterator<Item = u32>,
+    dependents: &Rows,
+) -> Ranks {
     let mut left = vec![0_u128; durations.len()];
-    for &node in topological.iter().rev() {
+    for node in backwards {
         let behind = dependents
             .of(node)
             .iter()
@@ -111,5 +112,5 @@ pub(super) fn by_time(durations: &[f64], topological: &[u32], dependents: &Rows)
     for (rank, node) in nodes.iter().enumerate() {
         of[*node as usize] = rank as u32;
     }
-    Ranks { of, nodes }
+    Ranks::new(of, nodes)
 }

@@ -10,6 +10,7 @@ use pyo3::types::{PyList, PyMapping, PyString};
 use crate::error::Problem;
 use crate::graph::{self as core, Edges, NodeId};
 
+use super::arguments::times;
 use super::{ids, no_such};
 
 import_exception!(flowyml.errors, GraphError);
@@ -95,6 +96,14 @@ impl Graph {
 
     fn weight(&self, node: u32) -> PyResult<u32> {
         Ok(self.0.weight(self.node(node)?))
+    }
+
+    fn weighted(&self, py: Python<'_>, durations: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let durations = times(durations)?;
+        let nodes = self.0.node_count() as usize;
+        same("durations", Some(durations.len()), "the graph", nodes)?;
+        let weighted = py.detach(|| self.0.weighted(&durations));
+        Ok(Self(Arc::new(weighted)))
     }
 
     fn order(&self, py: Python<'_>) -> Vec<u32> {

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from flowyml._core import Graph
+    from flowyml.plan import Plan
     from flowyml.resources import Capacity
     from flowyml.run import Run
 
@@ -42,6 +44,10 @@ class Executor(ABC):
     def keeps_encoded(self) -> bool:
         """Whether a run that it executes now keeps its values encoded, as worker processes send them."""
         return False
+
+    def ranked(self, plan: Plan) -> Graph:
+        """Return the graph of a plan, with the order in which its steps are preferred."""
+        return plan.graph
 
     @abstractmethod
     def execute(self, run: Run) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from flowyml._frames import leaves_no_frames
 from flowyml._words import nearest, unknown_keywords
 from flowyml.executors._cpus import default_workers
+from flowyml.executors._measured import Measured
 from flowyml.executors._threads import Team, works_for
 from flowyml.executors._totals import detected
 from flowyml.executors.contract import Executor
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import timedelta
 
+    from flowyml._core import Graph
+    from flowyml.plan import Plan
     from flowyml.run import Run
 
 BACKENDS = ("process", "thread", "async")
@@ -96,6 +99,7 @@ class ParallelExecutor(Executor):
         self.resources: dict[str, float | str] | None = None if resources is None else dict(resources)
         self.tag_limits: dict[str, int] | None = checked_tag_limits(tag_limits) or None
         self._totals = checked_totals("resources", resources)
+        self._measured = Measured()
         self._refuse_without_processes()
         self._pid = os.getpid()
         self._turn = threading.RLock()
@@ -113,6 +117,10 @@ class ParallelExecutor(Executor):
         """What its steps may take together: what was given, and what this machine has."""
         return Capacity(self._totals, self.tag_limits or {}, detected)
 
+    def ranked(self, plan: Plan) -> Graph:
+        """Return the graph of a plan: what took long when it last ran here goes first, with all that waits for it."""
+        return self._measured.ranked(plan)
+
     def execute(self, run: Run) -> None:
         """Run all steps of a run on the workers; see `Executor.execute`."""
         self._forget_parent()
@@ -128,6 +136,7 @@ class ParallelExecutor(Executor):
             if self._team is None:
                 self._team = self._new_team()
             self._team.execute(run)
+            self._measured.note(run)
         finally:
             self._runner = None
             closing, self._closing = self._closing, False
