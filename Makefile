@@ -17,6 +17,9 @@ export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 # One interpreter for maturin and clippy, so that neither rebuilds what the other built.
 export PYO3_PYTHON := $(abspath $(RUN))
 
+# Hundreds of processes import the same modules: where the environment forbids bytecode, each would compile them anew.
+COMPILED := env -u PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test soak lint bench bench-peers bench-instructions bench-faults wheel develop format lock hooks clean rust-tools always
@@ -32,7 +35,7 @@ demo: $(VENV)/.built $(VENV)/.has-demo ## a year of real flights, one step a mon
 test: $(VENV)/.built $(VENV)/.has-test $(VENV)/.has-bench ## all tests: the core without Python, then the whole Python suite
 	cargo test
 	@.ci/core-is-pure
-	$(RUN) -m pytest $(ARGS)
+	$(COMPILED) $(RUN) -m pytest $(ARGS)
 
 soak: $(VENV)/.built $(VENV)/.has-test ## drawn runs full of faults for half an hour, then hundreds of killed drivers (ARGS="--minutes 5")
 	$(RUN) tests/faults/soak.py $(ARGS)

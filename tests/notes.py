@@ -1,4 +1,7 @@
-"""Notes that steps leave of having run, in a file, which processes share."""
+"""Notes that steps leave of having run, in a file, which processes share.
+
+A module of its own, without imports, since each worker that runs such a step imports it.
+"""
 
 from __future__ import annotations
 
@@ -19,3 +22,14 @@ def ran(folder: Path) -> list[str]:
     lines = sorted(log.read_text().splitlines()) if log.exists() else []
     log.unlink(missing_ok=True)
     return lines
+
+
+def noted(folder: str, i: int) -> int:
+    """Note a number and return it."""
+    note(folder, i)
+    return i
+
+
+def executions(folder: Path) -> list[int]:
+    """Return the numbers that were noted, in order, once for each execution."""
+    return sorted(map(int, ran(folder)))

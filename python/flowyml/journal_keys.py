@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowyml.call_keys import CallKeys, combined, hashed
 from flowyml.keys.content import SIZE
-from flowyml.store.values import MISSING, Gather, Items, Output, bare
+from flowyml.store.values import MISSING, Gather, Items, Output, bare, parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -172,14 +172,10 @@ class JournalKeys:
 
     def _present(self, reference: Any) -> bytes | None:
         """Return the same for what is there: whether a value is there is part of the key."""
-        if isinstance(reference, Gather):
-            parts: Iterable[bytes | None] = map(self._present, reference.references)
-        elif isinstance(reference, Items):
-            parts = map(self._present, self._run.layout.items_of(reference.node))
-        else:
-            item = reference if isinstance(reference, int) else reference.item
-            return None if self._run.values.raw[item] is MISSING else self._refer(reference)
-        return combined([part or b"-" for part in parts])
+        parts = parts_of(reference, self._run.layout)
+        if parts is None:
+            return self._refer(reference) if self._run.values.has(reference) else None
+        return combined([self._present(part) or b"-" for part in parts])
 
     def _by_type(self, node: int, value: Any, error: Unhashable) -> bytes:
         """Return what stands for a value that cannot be hashed."""

@@ -13,11 +13,9 @@ from flowyml.call_keys import combined
 from flowyml.keys.content import Unhashable, content
 from flowyml.store.arenas import ENCODED
 from flowyml.store.encoding import decoded
-from flowyml.store.values import MISSING, Gather, Items, Output, Outputs, bare
+from flowyml.store.values import Gather, Items, Output, Outputs, bare, parts_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from flowyml.run import Run
     from flowyml.store.values import Reference
 
@@ -83,11 +81,7 @@ class ValueContents:
 
     def _present(self, reference: Any) -> bytes | None:
         """Return the same for what is there: lists go without what is missing."""
-        if isinstance(reference, Gather):
-            parts: Iterable[bytes | None] = map(self._present, reference.references)
-        elif isinstance(reference, Items):
-            parts = map(self._present, self._run.layout.items_of(reference.node))
-        else:
-            item = reference if isinstance(reference, int) else reference.item
-            return None if self._run.values.raw[item] is MISSING else self.of(reference)
-        return combined([part for part in parts if part is not None])
+        parts = parts_of(reference, self._run.layout)
+        if parts is None:
+            return self.of(reference) if self._run.values.has(reference) else None
+        return combined([part for part in map(self._present, parts) if part is not None])

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from plumbing import driver, eventually, marked
+from plumbing import driver, eventually, marked, under_load
 
 from flowyml import LocalExecutor, ParallelExecutor, Pipeline, RunInterrupted, StepNotRunError
 
@@ -37,7 +37,7 @@ def interrupt(driver: int, clock: Path, number: int = signal.SIGINT) -> None:
 def soon(clock: Path) -> Iterator[None]:
     """Out of the block within a second after the signal was sent."""
     yield
-    assert time.monotonic() - float(clock.read_text()) < LATE
+    assert time.monotonic() - float(clock.read_text()) < under_load(LATE)
 
 
 def states(result: Any) -> dict[str, str]:
@@ -73,7 +73,7 @@ def test_what_was_finished_in_the_same_batch_counts(fresh_executor: Any, tmp_pat
     def work(i: int, driver: int, clock: Path, trace: Path) -> int:
         if i == 700:
             assert eventually(lambda: trace.stat().st_size == 700)
-            time.sleep(0.05)  # the last one is about to be delivered
+            time.sleep(under_load(0.05))  # the last one is about to be delivered
             interrupt(driver, clock)
         with trace.open("a") as file:
             file.write(".")

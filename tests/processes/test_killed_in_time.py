@@ -7,10 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
-import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -18,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import plumbing
 import pytest
+import stuck
+from notes import executions, noted
 
 from flowyml import ParallelExecutor, Pipeline, StepTimeoutError, WorkerLostError
 
@@ -37,62 +35,16 @@ def processes(request: pytest.FixtureRequest) -> Iterator[ParallelExecutor]:
         yield executor
 
 
-def note(folder: str, i: int) -> int:
-    """Leave a line for each execution of a step."""
-    with Path(folder, str(os.getpid())).open("a") as file:
-        file.write(f"{i}\n")
-    return i
+# ---- the guilty -----------------------------------------------------------------------------------------------------
 
 
-def executions(folder: Path) -> list[int]:
-    return sorted(int(line) for path in folder.iterdir() for line in path.read_text().split())
-
-
-# ---- ways to be stuck ----------------------------------------------------------------------------------------------
-
-
-def ignores_signals() -> None:
-    for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
-        signal.signal(number, signal.SIG_IGN)
-    time.sleep(LONG)
-
-
-def blocks_signals() -> None:
-    signal.pthread_sigmask(signal.SIG_SETMASK, set(signal.Signals))
-    time.sleep(LONG)
-
-
-def searches_in_c() -> None:
-    """Hold the interpreter: no other thread of the worker runs meanwhile."""
-    re.match(r"(a+)+$", "a" * 64 + "b")
-
-
-def stops_itself() -> None:
-    os.kill(os.getpid(), signal.SIGSTOP)
-
-
-def waits_for_a_child() -> None:
-    subprocess.run([sys.executable, "-c", f"import time; time.sleep({LONG})"], check=False)
-
-
-def swallows_everything() -> None:
-    while True:
-        try:
-            time.sleep(LONG)
-        except BaseException:
-            continue
-
-
-STUCK = [ignores_signals, blocks_signals, searches_in_c, stops_itself, waits_for_a_child, swallows_everything]
-
-
-@pytest.mark.parametrize("stuck", STUCK, ids=lambda each: each.__name__)
-def test_a_step_that_cannot_be_asked_is_ended_in_time(mark: str, stuck: Any) -> None:
+@pytest.mark.parametrize("how", stuck.WAYS, ids=lambda each: each.__name__)
+def test_a_step_that_cannot_be_asked_is_ended_in_time(mark: str, how: Any) -> None:
     with ParallelExecutor(1) as executor:
-        pipeline = Pipeline("stuck").add_step(stuck, "stuck", timeout=SHORT).add_step(lambda: 1, "other")
+        pipeline = Pipeline("stuck").add_step(how, "stuck", timeout=SHORT).add_step(lambda: 1, "other")
         result = pipeline.run(executor=executor)
         assert isinstance(result.step_results["stuck"].exception, StepTimeoutError)
-        assert SHORT <= result.step_results["stuck"].duration_seconds < SHORT + LATE
+        assert SHORT <= result.step_results["stuck"].duration_seconds < SHORT + plumbing.under_load(LATE)
         assert result["other"] == 1
     assert mark
 
@@ -127,7 +79,7 @@ def test_blame_is_exact_in_large_batches(processes: ParallelExecutor, tmp_path: 
     def work(i: int, folder: str) -> int:
         if i in guilty:
             time.sleep(LONG)
-        return note(folder, i) if i % 50 == 0 else i
+        return noted(folder, i) if i % 50 == 0 else i
 
     pipeline = Pipeline("batches").map(work, range(5_000), name="w", params={"folder": str(tmp_path)}, timeout=SHORT)
     result = pipeline.run(executor=processes)
@@ -147,7 +99,7 @@ def test_all_workers_at_once(mark: str, tmp_path: Path) -> None:
             while len(list(Path(folder).glob("here*"))) < 4:
                 time.sleep(0.001)
             time.sleep(LONG)
-        return note(folder, i)
+        return noted(folder, i)
 
     with ParallelExecutor(4) as executor:
         Pipeline("warm").map(abs, range(4), name="abs").run(executor=executor)
@@ -155,10 +107,8 @@ def test_all_workers_at_once(mark: str, tmp_path: Path) -> None:
         result = pipeline.run(executor=executor)
     assert [each.step_name for each in result.failed] == ["w[0]", "w[1]", "w[2]", "w[3]"]
     assert all(isinstance(each.exception, StepTimeoutError) for each in result.failed)
-    assert all(each.duration_seconds < 2.0 + LATE for each in result.failed)
+    assert all(each.duration_seconds < 2.0 + plumbing.under_load(LATE) for each in result.failed)
     assert {each.attempts for each in result.step_results["w"].items} == {1}
-    for path in tmp_path.glob("here*"):
-        path.unlink()
     assert executions(tmp_path) == list(range(4, 500))
     assert mark
 
@@ -173,16 +123,17 @@ def test_random_steps_around_the_limit_are_counted_once(processes: ParallelExecu
     """Whatever the race between result and kill: a step is a success with its value or timed out, never both."""
 
     def work(i: int, folder: str) -> int:
-        note(folder, i)
+        noted(folder, i)
         time.sleep(0.1 + (i % 7 - 3) * 0.004)
         return i
 
-    pipeline = Pipeline("races").map(work, range(28), name="w", params={"folder": str(tmp_path)}, timeout=0.1)
+    count = 7 * processes.max_workers
+    pipeline = Pipeline("races").map(work, range(count), name="w", params={"folder": str(tmp_path)}, timeout=0.1)
     result = pipeline.run(executor=processes)
     for i, item in enumerate(result.step_results["w"].items):
         assert str(item.state) in {"success", "timed_out"}
         assert not item.success or result["w"][i] == i
-    assert executions(tmp_path) == list(range(28))
+    assert executions(tmp_path) == list(range(count))
 
 
 # ---- what counts ---------------------------------------------------------------------------------------------------
@@ -254,7 +205,7 @@ def test_the_loading_of_arguments_does_not_count(tmp_path: Path, monkeypatch: py
         result = pipeline.run(executor=executor)
     assert (result["late"], str(result.step_results["over"].state)) == (3, "timed_out")
     assert result.step_results["late"].duration_seconds > 1.0
-    assert result.step_results["over"].duration_seconds < 0.8 + LATE
+    assert result.step_results["over"].duration_seconds < 0.8 + plumbing.under_load(LATE)
 
 
 def test_time_before_its_turn_does_not_count() -> None:

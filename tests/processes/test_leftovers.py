@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import textwrap
 import threading
 import time
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from plumbing import HELPERS, children, driver, eventually, marked, open_fds
+from plumbing import HELPERS, children, driver, eventually, marked, open_fds, under_load
 
 from flowyml import ParallelExecutor, Pipeline
 
@@ -90,10 +91,11 @@ for _ in range(1000): Pipeline('p').map(large, range(8)).run(executor=executor)
 """,
 }
 SIGNALS = {"SIGINT": signal.SIGINT, "SIGTERM": signal.SIGTERM, "SIGHUP": signal.SIGHUP, "SIGKILL": signal.SIGKILL}
+# Nobody in the driver handles SIGTERM and SIGHUP: they are alike, so one of them is enough at most times.
+AT_ANY_TIME = [(phase, number) for phase in PHASES for number in SIGNALS if number != "SIGHUP" or phase == "waiting"]
 
 
-@pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize(("phase", "number"), AT_ANY_TIME)
 def test_a_signal_at_any_time(mark: str, tmp_path: Path, phase: str, number: str) -> None:
     with script(PHASES[phase], mark, tmp_path) as process:
         is_up(process)
@@ -102,12 +104,13 @@ def test_a_signal_at_any_time(mark: str, tmp_path: Path, phase: str, number: str
         assert process.returncode != 0
 
 
-@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"])
-@pytest.mark.parametrize("helper", HELPERS)
-def test_what_a_busy_step_has_started(mark: str, tmp_path: Path, helper: str, number: str) -> None:
-    text = f"""
-def starts():
-    {HELPERS[helper].strip().replace(chr(10), chr(10) + "    ")}
+# A step that leaves something behind in every way that there is.
+STARTS = "def starts():\n" + textwrap.indent("\n".join(map(str.strip, HELPERS.values())), "    ") + "\n"
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_what_a_busy_step_has_started(mark: str, tmp_path: Path, number: str) -> None:
+    text = f"""{STARTS}
     stay()
 Pipeline("p").add_step(starts).run(executor=executor)
 """
@@ -118,11 +121,8 @@ Pipeline("p").add_step(starts).run(executor=executor)
 
 
 @pytest.mark.parametrize("end", ["", "os._exit(1)", "1 / 0", "executor.shutdown()", "os.kill(os.getpid(), 9)"])
-@pytest.mark.parametrize("helper", HELPERS)
-def test_what_a_finished_step_has_left(mark: str, tmp_path: Path, helper: str, end: str) -> None:
-    text = f"""
-def starts():
-    {HELPERS[helper].strip().replace(chr(10), chr(10) + "    ")}
+def test_what_a_finished_step_has_left(mark: str, tmp_path: Path, end: str) -> None:
+    text = f"""{STARTS}
 assert Pipeline("p").add_step(starts).run(executor=executor).success
 {end}
 """
@@ -205,7 +205,7 @@ def test_the_end_of_the_interpreter_is_quick(mark: str, tmp_path: Path) -> None:
     with script("warm(); say(time.monotonic())", mark, tmp_path) as process:
         begin = float(process.stdout.readline())
         process.wait(20)
-        assert time.monotonic() - begin < SECOND
+        assert time.monotonic() - begin < under_load(SECOND)
 
 
 @pytest.mark.parametrize("backend", ["thread", "process"])
@@ -254,7 +254,7 @@ def test_a_hundred_runs_leak_nothing(mark: str, backend: str) -> None:
 
 @pytest.mark.parametrize("backend", ["thread", "process"])
 @pytest.mark.parametrize("end", ["shutdown", "collected"])
-def test_dozens_of_executors_leak_nothing(mark: str, backend: str, end: str) -> None:
+def test_a_dozen_executors_leak_nothing(mark: str, backend: str, end: str) -> None:
     def once() -> None:
         executor = ParallelExecutor(2, backend)
         assert list(Pipeline("leak").map(abs, range(5), name="abs").run(executor=executor)["abs"]) == [*range(5)]
@@ -264,7 +264,7 @@ def test_dozens_of_executors_leak_nothing(mark: str, backend: str, end: str) -> 
     once()
     assert settled(lambda: len(marked(mark)), 0)
     fds, threads, family = open_fds(), threading.active_count(), len(children(os.getpid()))
-    for _ in range(30):
+    for _ in range(12):
         once()
     assert settled(lambda: len(marked(mark)), 0)
     assert settled(open_fds, fds)
@@ -283,7 +283,7 @@ def test_runs_that_fail_or_die_leak_nothing(mark: str) -> None:
     with ParallelExecutor(2) as executor:
         run(executor)
         fds = open_fds()
-        for _ in range(20):
+        for _ in range(12):
             run(executor)
         assert open_fds() <= fds + 3  # a worker more or less: socket, stdout, stderr
         assert eventually(lambda: len(marked(mark)) <= 4)  # guardian, template, two workers

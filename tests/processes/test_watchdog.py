@@ -26,10 +26,10 @@ PATIENCE = 20
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What lasts for half a second has lasted."""
-    monkeypatch.setattr(watchdog, "_INTERVAL", 0.1)
+    """What lasts for a third of a second has lasted."""
+    monkeypatch.setattr(watchdog, "_INTERVAL", 0.05)
     for name in ("_BROKEN", "_NOT_BEGUN", "_NOT_UP"):
-        monkeypatch.setattr(watchdog, name, 0.5)
+        monkeypatch.setattr(watchdog, name, 0.3)
 
 
 class Mender(logging.Handler):
@@ -78,8 +78,8 @@ def test_a_long_step_is_nothing_wrong() -> None:
     def fails() -> None:
         raise ValueError
 
-    pipeline = Pipeline("long").add_step(long, params={"seconds": 1.5}).add_step(lambda long: long, name="waits")
-    pipeline.add_step(fails, retry=retry(2, backoff=1.5))
+    pipeline = Pipeline("long").add_step(long, params={"seconds": 1.0}).add_step(lambda long: long, name="waits")
+    pipeline.add_step(fails, retry=retry(2, backoff=1.0))
     with ParallelExecutor(3) as executor:
         warmed(executor)
         with mending() as told:
@@ -124,12 +124,12 @@ def test_a_worker_that_was_stopped_between_two_steps() -> None:
     pids: list[int] = []
 
     def leaves_a_stopper() -> int:
-        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGSTOP)).start()
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGSTOP)).start()
         return os.getpid()
 
     with ParallelExecutor(1) as executor:
         pids.append(Pipeline("a").add_step(leaves_a_stopper).run(executor=executor)["leaves_a_stopper"])
-        time.sleep(0.5)
+        time.sleep(0.3)
         with mending(lambda: os.kill(pids[0], signal.SIGCONT)) as told:
             assert Pipeline("b").add_step(abs, params={"x": -1}).run(executor=executor)["abs"] == 1
     assert "worker 0 was stopped by a signal; kill -CONT lets it go on" in told[0]
@@ -137,7 +137,7 @@ def test_a_worker_that_was_stopped_between_two_steps() -> None:
 
 
 def test_a_worker_that_imports_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "slow_to_import.py").write_text("import time\ntime.sleep(1.5)\ndef work(x):\n    return x\n")
+    (tmp_path / "slow_to_import.py").write_text("import time\ntime.sleep(1.0)\ndef work(x):\n    return x\n")
     monkeypatch.syspath_prepend(tmp_path)
     import slow_to_import
 

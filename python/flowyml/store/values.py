@@ -72,6 +72,13 @@ def bare(reference: Any) -> Any:
     return reference
 
 
+def parts_of(reference: Any, layout: Layout) -> Iterable[Any] | None:
+    """Return the references that a list consists of; `None` for a reference to one value."""
+    if isinstance(reference, Gather):
+        return reference.references
+    return layout.items_of(reference.node) if isinstance(reference, Items) else None
+
+
 def nodes_of(references: Iterable[Any], layout: Layout) -> Iterator[int]:
     """Yield the steps that references point at."""
     for reference in references:
@@ -159,6 +166,10 @@ class Values:
         if isinstance(reference, Stream):
             return self._each(reference.reference)
         return [self.argument(part) for part in reference.references]
+
+    def has(self, reference: int | Output) -> bool:
+        """Tell whether the value that a reference points at is there."""
+        return self.raw[reference if isinstance(reference, int) else reference.item] is not MISSING
 
     def load(self, reference: int | Output) -> Any:
         """Return the object of one value, or `MISSING`, loaded anew: it is not kept beside the encoded one.
