@@ -57,6 +57,7 @@ PUBLIC = {
     "FanOutError",
     "FlowymlError",
     "MapTaskError",
+    "MemoryBudgetError",
     "MemoryLimitError",
     "OutputMismatchError",
     "PipelineValidationError",

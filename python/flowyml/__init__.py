@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from flowyml.errors import FanOutError as FanOutError
     from flowyml.errors import FlowymlError as FlowymlError
     from flowyml.errors import MapTaskError as MapTaskError
+    from flowyml.errors import MemoryBudgetError as MemoryBudgetError
     from flowyml.errors import MemoryLimitError as MemoryLimitError
     from flowyml.errors import OutputMismatchError as OutputMismatchError
     from flowyml.errors import PipelineValidationError as PipelineValidationError
@@ -71,6 +72,7 @@ _HOMES = {
         "FanOutError",
         "FlowymlError",
         "MapTaskError",
+        "MemoryBudgetError",
         "MemoryLimitError",
         "OutputMismatchError",
         "PipelineValidationError",

@@ -188,6 +188,28 @@ class MemoryLimitError(FlowymlError, MemoryError):
         return f"step {self.step_name!r} took its worker process to {used} of memory, above the memory_limit of {limit}"
 
 
+class MemoryBudgetError(FlowymlError, MemoryError):
+    """A value found no room: the executor's `memory_budget` is used up, and the disk does not take it.
+
+    Args:
+        size: The bytes of the value.
+        reason: Why the disk does not take it.
+    """
+
+    def __init__(self, size: int, reason: str) -> None:
+        """Keep the size and the reason."""
+        super().__init__(size, reason)
+        self.size = size
+        self.reason = reason
+
+    def __str__(self) -> str:
+        """Say what has no room, and where."""
+        return (
+            f"a value of {in_words(self.size)} has no room: the memory_budget is used up, and the folder for spilled"
+            f" values does not take it ({self.reason}); TMPDIR chooses another, keep= lets values go earlier"
+        )
+
+
 class MapTaskError(FlowymlError):
     """Too few items of a map task succeeded; the first error is the `__cause__`, where there is one.
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flowyml import ParallelExecutor, Pipeline
+from flowyml import ExecutorError, MemoryBudgetError, ParallelExecutor, Pipeline
 from flowyml.executors._processes import lending
 from flowyml.store import arenas
 from flowyml.store.arenas import Arena, Pickled
@@ -50,6 +50,11 @@ def held(executor: ParallelExecutor) -> int:
 
 def zeros(mib: int = 1) -> np.ndarray:
     return np.zeros(mib * MIB, dtype=np.uint8)
+
+
+def unable() -> None:
+    """Stand for a process whose descriptors nobody may open."""
+    raise PermissionError
 
 
 VALUES = {
@@ -203,7 +208,7 @@ def test_an_argument_of_many_steps_lies_in_one_place(two: ParallelExecutor) -> N
         pipeline.add_step(lambda a, k: int(a.sum()), name=f"s{k}", params={"a": table, "k": k})
     result = pipeline.run(executor=two)
     assert {result[f"s{k}"] for k in range(20)} == {4 * MIB}
-    assert two._team.lending._arguments.end <= 3 * 4 * MIB
+    assert two._team.lending._arguments[0].end <= 3 * 4 * MIB
     assert held(two) == 0
 
 
@@ -248,8 +253,8 @@ def test_values_travel_through_sockets_where_there_is_no_room(one: ParallelExecu
 
 
 def test_values_travel_through_sockets_where_descriptors_cannot_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a process that may not be looked at."""
-    monkeypatch.setattr(lending, "may_open_ours", lambda: False)
+    """As in a process that may not be looked at; a budget cannot be kept there."""
+    monkeypatch.setattr(lending, "check_able", unable)
     table = np.ones(MIB, dtype=np.uint8)
     pipeline = Pipeline("sockets").add_step(zeros)
     pipeline.add_step(lambda a, b: int((a + b).sum()), name="sum", inputs={"a": "zeros"}, params={"b": table})
@@ -257,6 +262,8 @@ def test_values_travel_through_sockets_where_descriptors_cannot_be_opened(monkey
         result = pipeline.run(executor=executor)
         assert result["sum"] == MIB
         assert not executor._team.lending._arenas
+    with ParallelExecutor(max_workers=2, memory_budget=MIB) as executor, pytest.raises(ExecutorError, match="budget"):
+        pipeline.run(executor=executor)
 
 
 def test_a_step_may_close_every_descriptor_and_open_others(tmp_path: Path) -> None:
@@ -332,3 +339,99 @@ with ParallelExecutor(max_workers=2) as executor:
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=50)
     assert done.stdout.split() == [str(sum(i % 7 for i in range(2000)))] * 2, done.stderr
+
+
+# -- memory_budget=
+
+
+@pytest.fixture(scope="module")
+def tight() -> Iterator[ParallelExecutor]:
+    """Two warm workers that may hold three MiB."""
+    with ParallelExecutor(max_workers=2, memory_budget="3 MiB") as executor:
+        yield executor
+
+
+def spilled(executor: ParallelExecutor) -> int:
+    """Return the bytes of disk that an executor's values take."""
+    gc.collect()
+    arenas = executor._team.lending._arenas.values()
+    return sum(os.fstat(arena.fd).st_blocks * 512 for arena in arenas if not arena.counts)
+
+
+def test_values_beyond_the_budget_lie_on_disk(tight: ParallelExecutor) -> None:
+    """All of them can be read by steps and by the driver; those in memory stay within the budget, but for one each."""
+    pipeline = Pipeline("spill").map(lambda k: np.full(MIB, k, dtype=np.uint8), range(20), name="made")
+    pipeline.map(lambda a: int(a[0]) + int(a[-1]), over="made", name="read")
+    result = pipeline.run(executor=tight)
+    assert list(result["read"]) == [2 * k for k in range(20)]
+    assert [int(a.sum()) for a in result["made"]] == [k * MIB for k in range(20)]
+    memory = held(tight) - spilled(tight)
+    assert memory <= 5 * (MIB + 4096)
+    assert spilled(tight) >= 15 * MIB
+    del result
+    assert held(tight) == 0
+
+
+def test_room_that_is_free_again_is_used(tight: ParallelExecutor) -> None:
+    """What is let go of makes room in memory."""
+    for _ in range(3):
+        result = Pipeline("room").map(zeros, [1, 1]).run(executor=tight)
+        assert len(result["zeros"]) == 2
+        assert held(tight) >= 2 * MIB
+        assert spilled(tight) == 0
+        del result
+
+
+def test_arguments_count_too(tight: ParallelExecutor) -> None:
+    """A table that is larger than the budget lies on disk as long as the run lasts."""
+    table = np.ones(4 * MIB, dtype=np.uint8)
+    pipeline = Pipeline("table")
+    for k in range(4):
+        pipeline.add_step(lambda a: int(a.sum()), name=f"s{k}", params={"a": table})
+    result = pipeline.run(executor=tight)
+    assert [result[f"s{k}"] for k in range(4)] == [4 * MIB] * 4
+    assert held(tight) == 0
+
+
+def test_a_value_that_finds_no_room_is_the_failure_of_its_step() -> None:
+    """The disk is full: here the worker's files have a limit."""
+
+    def limited() -> bytes:
+        import resource
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (MIB, resource.RLIM_INFINITY))
+        return b"x" * (3 * MIB)
+
+    with ParallelExecutor(max_workers=1, memory_budget=2 * MIB) as executor:
+        result = Pipeline("full").add_step(limited).add_step(zeros).run(executor=executor)
+        assert isinstance(result.step_results["limited"].exception, MemoryBudgetError)
+        assert "a value of 3.0 MiB has no room" in str(result.step_results["limited"].exception)
+        assert len(result["zeros"]) == MIB
+        assert spilled(executor) == 0
+
+
+@pytest.mark.parametrize("backend", ["thread", "async"])
+def test_a_budget_is_for_worker_processes(backend: str) -> None:
+    """Elsewhere values are the objects of their steps."""
+    with pytest.raises(ValueError, match="memory_budget is about worker processes"):
+        ParallelExecutor(backend=backend, memory_budget="1GiB")
+    assert ParallelExecutor(memory_budget="1GiB").memory_budget == 1 << 30
+
+
+# -- files
+
+
+def test_cached_values_are_stored_whole(two: ParallelExecutor, tmp_path: Path) -> None:
+    """Without being loaded in the driver; an array of the cache can be written to like any other."""
+
+    def made() -> dict[str, object]:
+        return {"a": np.arange(MIB), "b": b"x" * MIB, "f": pd.DataFrame({"x": np.arange(MIB)})}
+
+    pipeline = Pipeline("stored", cache_dir=str(tmp_path)).add_step(made, cache=True)
+    first, second = pipeline.run(executor=two), pipeline.run(executor=two)
+    assert second.step_results["made"].cached
+    second["made"]["a"][0] = 7
+    assert second["made"]["b"] == first["made"]["b"]
+    assert second["made"]["f"].equals(first["made"]["f"])
+    assert int(second["made"]["a"].sum()) == int(first["made"]["a"].sum()) + 7

@@ -189,6 +189,11 @@ def test_a_worker_that_closes_its_socket_is_lost(processes: ParallelExecutor) ->
     assert [each.step_name for each in result.failed] == ["work[3]"]
 
 
+def refuse() -> None:
+    """Stand for a process whose descriptors nobody may open."""
+    raise PermissionError
+
+
 def test_a_step_that_forks_does_not_double(processes: ParallelExecutor) -> None:
     """The child that returns from the step ends; the parent's result counts once."""
 
@@ -205,7 +210,7 @@ def test_a_step_that_forks_does_not_double(processes: ParallelExecutor) -> None:
 def test_an_argument_that_is_too_large_costs_its_step_only(monkeypatch: pytest.MonkeyPatch, arenas: bool) -> None:
     """Without arenas the worker dies of it before it begins the step, each time anew."""
     if not arenas:
-        monkeypatch.setattr(lending, "may_open_ours", lambda: False)
+        monkeypatch.setattr(lending, "check_able", refuse)
     none = resource.RLIM_INFINITY
     with ParallelExecutor(1) as executor:
         resource.setrlimit(resource.RLIMIT_AS, (1 << 30, none))

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from flowyml.run import Run
 
 BACKENDS = ("process", "thread", "async")
-_OPTIONS = ("timeout", "resources", "tag_limits", "memory_limit", "max_tasks_per_worker", "preload")
-_OF_PROCESSES = ("memory_limit", "max_tasks_per_worker", "preload")
+_OF_PROCESSES = ("memory_limit", "memory_budget", "max_tasks_per_worker", "preload")
+_OPTIONS = ("timeout", "resources", "tag_limits", *_OF_PROCESSES)
 _KEYWORDS = ("max_workers", "backend", *_OPTIONS)
 # How many coroutines are under way at once by default: as many connections as HTTP clients open by default.
 _COROUTINES = 100
@@ -52,6 +52,8 @@ class ParallelExecutor(Executor):
         tag_limits: How many steps with a tag may run at once, by tag.
         memory_limit: What each worker process may have for itself, in bytes or as a text like "4GiB": the step that
             takes it above that fails with a `MemoryLimitError`.
+        memory_budget: What large values that worker processes return, and arguments, may take of memory together, in
+            bytes or as a text: what is made beyond it lies in unlinked files in `$TMPDIR` or /var/tmp.
         max_tasks_per_worker: After how many steps a worker process is replaced, where steps leak what they use.
         preload: Names of modules that are imported once, before worker processes are forked, so that each has them at
             once and shares their memory; imported and nothing else. numpy, pandas, scipy and scikit-learn need not be
@@ -83,6 +85,7 @@ class ParallelExecutor(Executor):
         resources: Mapping[str, float | str] | None = None,
         tag_limits: Mapping[str, int] | None = None,
         memory_limit: int | str | None = None,
+        memory_budget: int | str | None = None,
         max_tasks_per_worker: int | None = None,
         preload: Sequence[str] | None = None,
         **unknown: object,
@@ -94,6 +97,7 @@ class ParallelExecutor(Executor):
         self.max_workers: int = checked_workers(max_workers, self.backend)
         self.timeout: float | None = None if timeout is None else checked_seconds("timeout", timeout)
         self.memory_limit: int | None = None if memory_limit is None else checked_size("memory_limit", memory_limit)
+        self.memory_budget: int | None = None if memory_budget is None else checked_size("memory_budget", memory_budget)
         self.max_tasks_per_worker: int | None = checked_tasks(max_tasks_per_worker)
         self.preload: tuple[str, ...] | None = None if preload is None else checked_names(preload)
         self.resources: dict[str, float | str] | None = None if resources is None else dict(resources)
@@ -184,6 +188,7 @@ class ParallelExecutor(Executor):
             self.max_workers,
             max_tasks=self.max_tasks_per_worker,
             memory_limit=self.memory_limit,
+            memory_budget=self.memory_budget,
             preload=self.preload or (),
         )
 

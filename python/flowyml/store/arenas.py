@@ -98,6 +98,13 @@ class Stored:
         with memoryview(self.arena.map(self)) as view:  # type: ignore[arg-type]  # a buffer, for types since 3.12
             return pickle.loads(view[:stream], buffers=_buffers(view, stream, sizes))
 
+    def inline(self) -> bytes:
+        """Return a pickle of the value for a file, without loading it; everybody who has flowyml can load that."""
+        _, _, _, stream, sizes = self.block
+        with memoryview(self.arena.map(self)) as view:  # type: ignore[arg-type]
+            buffers = [pickle.PickleBuffer(part) for part in _buffers(view, stream, sizes)]
+            return pickle.dumps(_Inline(bytes(view[:stream]), buffers), 5)
+
     def __del__(self) -> None:
         """Give the block back."""
         self.arena.free(self)
@@ -109,6 +116,21 @@ class Stored:
     def __repr__(self) -> str:
         """Show the size."""
         return f"<a stored value of {self.size} bytes>"
+
+
+class _Inline:
+    """Pickles as a value whose buffers are in the pickle."""
+
+    def __init__(self, stream: bytes, buffers: list[pickle.PickleBuffer]) -> None:
+        self._parts = stream, buffers
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return put_together, self._parts
+
+
+def put_together(stream: bytes, buffers: list[Any]) -> Any:
+    """Load a value from its parts."""
+    return pickle.loads(stream, buffers=buffers)
 
 
 class Borrowers:
@@ -133,31 +155,49 @@ class Arena:
 
     Args:
         fd: The file; closed with the last value in it.
+        freed: Told the bytes of each block that is given back, in whatever thread that happens.
 
     Attributes:
         number: Its own among all arenas of this process.
         end: Where the last block ends that is known.
     """
 
-    __slots__ = ("_owner", "end", "fd", "number")
+    __slots__ = ("_freed", "_owner", "end", "fd", "number")
 
     _numbers = itertools.count()
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, freed: Callable[[int], None] | None = None) -> None:
         """Take the file over."""
         self.fd = fd
+        self._freed = freed
         self.number = next(Arena._numbers)
         self.end = 0
         self._owner = os.getpid()
 
     @classmethod
-    def of_memory(cls) -> Arena:
+    def of_memory(cls, freed: Callable[[int], None] | None = None) -> Arena:
         """Return an arena of memory that no file system knows.
 
         Raises:
             OSError: There is none to be had.
         """
-        return cls(os.memfd_create("flowyml-values", os.MFD_CLOEXEC))
+        return cls(os.memfd_create("flowyml-values", os.MFD_CLOEXEC), freed)
+
+    @classmethod
+    def of_disk(cls, folder: str) -> Arena:
+        """Return an arena of a file that has no name any more, or never had one.
+
+        Raises:
+            OSError: There is none to be had.
+        """
+        try:
+            return cls(os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        except (OSError, AttributeError):  # not every file system has files without a name
+            import tempfile
+
+            fd, name = tempfile.mkstemp(dir=folder)
+            os.unlink(name)  # noqa: PTH108
+            return cls(fd)
 
     def adopt(self, block: Block) -> Stored:
         """Return what stands for a block that another process has written; once for each."""
@@ -178,6 +218,11 @@ class Arena:
             raise
         return self.adopt((self.number, self.fd, self.end, len(value.stream), sizes))
 
+    @property
+    def counts(self) -> bool:
+        """Whether its bytes count as memory of a budget."""
+        return self._freed is not None
+
     def cut(self) -> None:
         """Give back what lies behind the last block that is known: whoever wrote it is dead."""
         self._punch(self.end, _EVERYTHING - self.end)
@@ -188,17 +233,21 @@ class Arena:
 
     def free(self, stored: Stored) -> None:
         """Give a block back."""
-        self._punch(stored.block[2], padded(stored.size))
+        if os.getpid() != self._owner:  # in a forked child the arena is the parent's
+            return
+        size = padded(stored.size)
+        self._punch(stored.block[2], size)
+        if self._freed is not None:
+            self._freed(size)
 
     def reduce(self, stored: Stored) -> tuple[Any, ...]:
         """Let a worker find the block; the run holds it meanwhile."""
         return borrowed, (stored.block,)
 
     def _punch(self, offset: int, length: int) -> None:
-        """Make a hole; in a forked child the arena is the parent's. Some file systems have no holes."""
-        if os.getpid() == self._owner:
-            with contextlib.suppress(OSError):
-                punch_hole(self.fd, offset, length)
+        """Make a hole; some file systems have none."""
+        with contextlib.suppress(OSError):
+            punch_hole(self.fd, offset, length)
 
     def __del__(self) -> None:
         """Close the file: the memory goes with the last map of it."""

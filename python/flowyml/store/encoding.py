@@ -106,9 +106,12 @@ def packed(raw: Any) -> Packed:
     """
     if type(raw) is bytes:
         return Packed(_PICKLE, raw)
+    if type(raw) is Stored:
+        return Packed(_PICKLE, raw.inline())
     if type(raw) is Outputs:
         kind = raw.kind.__name__ if isinstance(raw.kind, type) else tuple(raw.kind)
-        return Packed(PARTS, marshal.dumps((raw.parts, kind, raw.names), _VERSION))
+        parts = tuple(part.inline() if type(part) is Stored else part for part in raw.parts)
+        return Packed(PARTS, marshal.dumps((parts, kind, raw.names), _VERSION))
     return Packed(_PLAIN, marshal.dumps(raw, _VERSION))
 
 

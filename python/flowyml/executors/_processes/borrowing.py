@@ -13,28 +13,105 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from flowyml._core import OpenFiles, PrivateMap, punch_hole
+from flowyml.errors import MemoryBudgetError
 from flowyml.executors._processes.values import Apart, dump_result
 from flowyml.store.arenas import Borrowers, Pickled, Stored, padded, write_block
 
 if TYPE_CHECKING:
-    from flowyml.executors._processes.lending import Key, Terms
+    from collections.abc import Callable
+
+    from flowyml.executors._processes.lending import Key, Place, Terms
     from flowyml.store.arenas import Block
 
+# Bytes that a worker has written to disk and that may not be there yet.
+_MOST_UNSYNCED = 256 << 20
 # Descriptors of other arenas that are kept open.
 _MOST_OPEN = 64
 
 
+class _Writer:
+    """An arena of this worker."""
+
+    def __init__(self, pid: int, place: Place) -> None:
+        self.number, self._driver_fd, self._end = place
+        self._fd = os.open(_path(pid, self._driver_fd), os.O_RDWR | os.O_CLOEXEC)
+        self._intact = OpenFiles([self._fd])
+
+    def go_on(self, end: int) -> None:
+        """Leave what the driver has heard of as it is."""
+        self._end = max(self._end, end)
+
+    def write(self, value: Pickled) -> Block:
+        """Write a block behind all others.
+
+        Raises:
+            OSError: There is no room, or a step has closed the arena.
+        """
+        if not self._intact.unchanged():
+            raise OSError("a step has closed the arena")
+        begin, size = self._end, value.size
+        try:
+            sizes = write_block(self._fd, begin, value)
+        except OSError:
+            with contextlib.suppress(OSError):
+                punch_hole(self._fd, begin, padded(size))
+            raise
+        self._end = padded(begin + size)
+        return self.number, self._driver_fd, begin, len(value.stream), sizes
+
+    def sync(self) -> None:
+        """Wait until all is on the disk."""
+        os.fdatasync(self._fd)
+
+
+class _Spill:
+    """Keeps this worker's values within the budget of all: what has no room in memory goes to disk.
+
+    A worker waits for the disk before it goes on to further steps, so that what is not on it yet stays small.
+    """
+
+    def __init__(self, pid: int, memory: _Writer, disk: _Writer, room: int) -> None:
+        self._memory, self._disk = memory, disk
+        self._room = os.open(_path(pid, room), os.O_RDONLY | os.O_CLOEXEC)
+        self._left = self._since = self._unsynced = 0
+
+    def write(self, value: Pickled) -> Block:
+        """Write a block where there is room.
+
+        Raises:
+            MemoryBudgetError: There is none.
+        """
+        size = padded(value.size)
+        if size <= self._left_now():
+            self._since += size
+            return self._memory.write(value)
+        try:
+            block = self._disk.write(value)
+            self._unsynced += size
+            if self._unsynced >= _MOST_UNSYNCED:
+                self._disk.sync()
+                self._unsynced = 0
+        except OSError as error:
+            raise MemoryBudgetError(size, error.strerror or str(error)) from error
+        return block
+
+    def _left_now(self) -> int:
+        """Return what is left, as the driver last said, without what was written since."""
+        left = int.from_bytes(os.pread(self._room, 8, 0), "little")
+        if left != self._left:
+            self._left, self._since = left, 0
+        return left - self._since
+
+
 class Shelf:
-    """The arena of this worker, and what it has of others."""
+    """The arenas of this worker, and what it has of others."""
 
     def __init__(self) -> None:
         """Have nothing."""
         self._driver = 0
-        self._number = self._fd = self._driver_fd = -1
-        self._end = 0
-        self._writes = False
+        self._own: dict[int, _Writer] = {}
+        self._write: Callable[[Pickled], Block] | None = None
         self._apart = Apart(1)
-        self._intact = OpenFiles([])
         self._sources: dict[int, _Borrowed] = {}
         self._begun: deque[Key] = deque()
         self._ended: deque[Key] = deque()
@@ -43,33 +120,37 @@ class Shelf:
         os.register_at_fork(after_in_parent=self._note_fork)
 
     def set_up(self, terms: Terms | None) -> None:
-        """Take over the arena that the driver has made for this worker; without one values go through the socket."""
-        self._writes = terms is not None
+        """Take over the arenas that the driver has made for this worker; without them values go through the socket."""
+        self._write = None
         if terms is None:
             return
-        self._driver, number, fd, end, large = terms
-        Borrowers.borrow = self.borrow
+        self._driver, large, memory, disk, room = terms
         self._apart = Apart(large)
-        if number == self._number:
-            self._end = max(self._end, end)
-            return
+        Borrowers.borrow = self.borrow
         try:
-            self._fd = os.open(_path(self._driver, fd), os.O_RDWR | os.O_CLOEXEC)
+            writer = self._writer(memory)
+            self._write = writer.write if disk is None else _Spill(self._driver, writer, self._writer(disk), room).write
         except OSError:
-            self._writes = False
-            return
-        self._number, self._driver_fd, self._end = number, fd, end
-        self._intact = OpenFiles([self._fd])
+            if disk is not None:
+                raise
+
+    def _writer(self, place: Place) -> _Writer:
+        if place[0] not in self._own:
+            self._own[place[0]] = _Writer(self._driver, place)
+        self._own[place[0]].go_on(place[2])
+        return self._own[place[0]]
 
     # -- what steps return
 
     def dump(self, value: Any, what: str = "the result") -> Any:
-        """Return a value as it goes to the driver: a pickle, or what stands for it in the arena.
+        """Return a value as it goes to the driver: a pickle, or what stands for it in an arena.
 
         Raises:
             SerializationError: It does not pickle.
+            MemoryBudgetError: It has no room.
         """
-        if not self._writes:
+        write = self._write
+        if write is None:
             return dump_result(value, what)
         apart = self._apart
         if apart.buffers:
@@ -79,28 +160,9 @@ class Shelf:
             return stream
         pickled = Pickled(stream, apart.take())
         try:
-            return self._write(pickled)
+            return write(pickled)
         except OSError:  # no room: the driver may have some
             return dump_result(value, what) if pickled.buffers else stream
-
-    def _write(self, value: Pickled) -> Block:
-        """Write a block behind all others.
-
-        Raises:
-            OSError: There is no room, or a step has closed the arena.
-        """
-        if not self._intact.unchanged():
-            self._writes = False
-            raise OSError("the arena is closed")
-        begin, size = self._end, value.size
-        try:
-            sizes = write_block(self._fd, begin, value)
-        except OSError:
-            with contextlib.suppress(OSError):
-                punch_hole(self._fd, begin, padded(size))
-            raise
-        self._end = padded(begin + size)
-        return self._number, self._driver_fd, begin, len(value.stream), sizes
 
     # -- what steps are given
 

@@ -18,11 +18,16 @@ with the result, and the block is held in its name until it says otherwise or is
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
-from typing import TYPE_CHECKING
+import tempfile
+import threading
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakValueDictionary
 
-from flowyml.store.arenas import Arena, Stored
+from flowyml.errors import ExecutorError
+from flowyml.store.arenas import Arena, Stored, padded
 
 if TYPE_CHECKING:
     from flowyml.executors._processes.member import Member
@@ -32,36 +37,99 @@ LARGE = 1 << 16
 """Encoded values of at least so many bytes lie in arenas (see docs/values.md for how it was measured)."""
 
 Key = tuple[int, int]
-Terms = tuple[int, int, int, int, int]
+Place = tuple[int, int, int]
+"""Number and descriptor of an arena, and where to go on in it."""
+
+
+class Terms(NamedTuple):
+    """What a worker has to know to write large values.
+
+    Attributes:
+        pid: The driver.
+        large: The bytes of a large value.
+        memory: Its arena of memory.
+        disk: Its arena of disk, where there is a budget.
+        room: The descriptor of the file that says how much memory is left of the budget.
+    """
+
+    pid: int
+    large: int
+    memory: Place
+    disk: Place | None
+    room: int
+
+
+class Budget:
+    """How much memory the large values of a team may take, and how much is left; workers read that from a file.
+
+    What workers have written and the driver has not heard of is not in it: so each may go beyond it by a value.
+
+    Args:
+        size: Bytes.
+    """
+
+    def __init__(self, size: int) -> None:
+        """Have all of it."""
+        self.left = size
+        self.folder = spill_folder()
+        self.fd = os.memfd_create("flowyml-budget", os.MFD_CLOEXEC)
+        self._lock = threading.RLock()
+        self.give(0)
+
+    def give(self, size: int) -> None:
+        """Note that so many bytes are free again (taken, if negative); a collector may call this anywhere."""
+        with self._lock:
+            self.left += size
+            with contextlib.suppress(OSError):  # the interpreter ends
+                os.pwrite(self.fd, max(0, self.left).to_bytes(8, "little"), 0)
+
+    def __del__(self) -> None:
+        """Close the file."""
+        os.close(self.fd)
 
 
 class Lending:
-    """The arenas of one team."""
+    """The arenas of one team.
 
-    def __init__(self) -> None:
+    Args:
+        budget: Bytes of memory that all of them may take together; beyond that they lie on disk.
+    """
+
+    def __init__(self, budget: int | None = None) -> None:
         """Make none."""
-        self._able = may_open_ours()
-        self._of_worker: dict[int, Arena | None] = {}
+        self._budget = None if budget is None else Budget(budget)
+        self._of_worker: dict[int, tuple[Arena, Arena | None] | None] = {}
         self._arenas: dict[int, Arena] = {}
-        self._arguments: Arena | None = None
+        self._arguments: tuple[Arena, Arena | None] | None = None
         self._stored: WeakValueDictionary[Key, Stored] = WeakValueDictionary()
 
     def terms(self, worker: int) -> Terms | None:
-        """Return what a worker has to know of its arena: pid, number, descriptor, where to go on, what is large."""
+        """Return what a worker has to know of its arenas; `None` where it has none."""
         if worker not in self._of_worker:
             self._of_worker[worker] = self._new()
-        arena = self._of_worker[worker]
-        return None if arena is None else (os.getpid(), arena.number, arena.fd, arena.end, LARGE)
+        arenas = self._of_worker[worker]
+        if arenas is None:
+            return None
+        memory, disk = (None if each is None else (each.number, each.fd, each.end) for each in arenas)
+        return Terms(os.getpid(), LARGE, memory, disk, -1 if self._budget is None else self._budget.fd)  # type: ignore[arg-type]
 
-    def _new(self) -> Arena | None:
-        if not self._able:
-            return None
+    def _new(self) -> tuple[Arena, Arena | None] | None:
+        """Make an arena of memory, and with a budget one of disk.
+
+        Raises:
+            ExecutorError: There is a budget, and it cannot be kept.
+        """
+        budget = self._budget
         try:
-            arena = Arena.of_memory()
-        except OSError:  # no descriptor is left, or no memory
-            return None
-        self._arenas[arena.number] = arena
-        return arena
+            check_able()
+            memory = Arena.of_memory(None if budget is None else budget.give)
+            disk = None if budget is None else Arena.of_disk(budget.folder)
+        except OSError as error:
+            if budget is None:  # values travel through sockets
+                return None
+            raise ExecutorError(f"memory_budget cannot be kept by this process: {error}") from error
+        self._arenas.update((each.number, each) for each in (memory, disk) if each is not None)
+        return memory, disk
 
     def receive(self, block: Block) -> Stored:
         """Return what stands for a block that a worker has written; once for each."""
@@ -73,12 +141,16 @@ class Lending:
             self._arguments = self._new()
         if self._arguments is None:
             return None
+        memory, disk = self._arguments
+        full = self._budget is not None and self._budget.left < padded(value.size)
         try:
-            return self._know(self._arguments.put(value))
+            return self._know((disk if full and disk is not None else memory).put(value))
         except OSError:
             return None
 
     def _know(self, stored: Stored) -> Stored:
+        if self._budget is not None and stored.arena.counts:  # type: ignore[attr-defined]
+            self._budget.give(-padded(stored.size))
         self._stored[stored.block[0], stored.block[2]] = stored
         return stored
 
@@ -98,14 +170,22 @@ class Lending:
 
     def bury(self, worker: int) -> None:
         """Give back what a worker that is dead had begun to write."""
-        arena = self._of_worker.get(worker)
-        if arena is not None:
-            arena.cut()
+        for arena in self._of_worker.get(worker) or ():
+            if arena is not None:
+                arena.cut()
 
 
-def may_open_ours() -> bool:
-    """Tell whether other processes of this user may open this one's descriptors by their path."""
-    try:
-        return hasattr(os, "memfd_create") and os.stat("/proc/self/fd/").st_uid == os.geteuid()  # noqa: PTH116
-    except OSError:
-        return False
+def spill_folder() -> str:
+    """Return where values go that have no room in memory: not to /tmp unasked, which may be memory itself."""
+    named, usual = os.environ.get("TMPDIR"), "/var/tmp"  # noqa: S108
+    return named or (usual if os.access(usual, os.W_OK) else tempfile.gettempdir())
+
+
+def check_able() -> None:
+    """See whether other processes of this user may open this one's descriptors by their path.
+
+    Raises:
+        OSError: They may not.
+    """
+    if os.stat("/proc/self/fd/").st_uid != os.geteuid():  # noqa: PTH116  as it is without a dump, or with capabilities
+        raise PermissionError(errno.EACCES, "its descriptors are not for others", "/proc/self/fd")

@@ -43,7 +43,7 @@ class Setup:
         frame: RunFrame,
         writer: CallWriter,
         run: tuple[str, str, int | None, bool, str],
-        lending: Lending | None,
+        lending: Lending,
     ) -> None:
         """Keep all of it; `run` is the run's id, its pipeline, seed, if steps have time limits, and checkpoints."""
         self._lending = lending
@@ -62,7 +62,8 @@ class Setup:
         frame = wire.slim(pickle.dumps(self._frame), segments) if new_frame else None
         payload = wire.slim(self._payload.data, segments) if new_payload else None
         run = (*self._run, member.number)
-        arena = None if self._lending is None else self._lending.terms(member.number)
+        terms = self._lending.terms(member.number)
+        arena = None if terms is None else tuple(terms)
         return wire.frame(wire.SETUP, [frame, payload, self._functions, run, self._hashed, arena], segments)
 
 
@@ -80,6 +81,7 @@ class ProcessTeam:
         size: How many workers at most.
         max_tasks: After how many steps a worker is replaced; `None` for never.
         memory_limit: Bytes that a worker may have for itself; `None` for any number.
+        memory_budget: Bytes that large values may have in memory together; `None` for any number.
         preload: Modules that are imported before workers are forked.
     """
 
@@ -89,6 +91,7 @@ class ProcessTeam:
         *,
         max_tasks: int | None = None,
         memory_limit: int | None = None,
+        memory_budget: int | None = None,
         preload: Sequence[str] = (),
     ) -> None:
         """Start nothing."""
@@ -96,7 +99,7 @@ class ProcessTeam:
         self.max_tasks = max_tasks
         self.memory_limit = memory_limit
         self.pool = WorkerPool(size, preload=preload)
-        self.lending = Lending()
+        self.lending = Lending(memory_budget)
         self.members: list[Member] = []
         self._start_variables: dict[str, str] | None = None
         self._modules: dict[str, Fingerprint] = {}
@@ -124,8 +127,7 @@ class ProcessTeam:
             self.shutdown()
         self._start_variables, self._modules = frame.start, modules
         about = (run.run_id, run.plan.name, run.seed, limited, run.checkpoint_dir)
-        # What is written to files anyway comes through the sockets.
-        return Setup(frame, writer, about, self.lending if run.recall is None else None)
+        return Setup(frame, writer, about, self.lending)
 
     def start(self) -> None:
         """Start the guardian, and clear away what died since the last run."""
