@@ -27,7 +27,7 @@ import os
 import pickle
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from flowyml._core import PrivateMap, punch_hole
+from flowyml._extension import PrivateMap, punch_hole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -12,7 +12,7 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from flowyml._core import OpenFiles, PrivateMap, punch_hole
+from flowyml._extension import OpenFiles, PrivateMap, punch_hole
 from flowyml.errors import MemoryBudgetError
 from flowyml.executors._processes.values import Apart, dump_result
 from flowyml.store.arenas import Borrowers, Pickled, Stored, padded, write_block
