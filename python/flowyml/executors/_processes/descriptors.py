@@ -1,8 +1,14 @@
-"""Descriptors that are closed with the last object that holds them, whatever interrupts their owner in between."""
+"""Descriptors that are closed with the last object that holds them, whatever interrupts their owner in between.
+
+How many there may be is a limit of the process, which `raise_limit` raises when it is reached, and not before.
+"""
 
 from __future__ import annotations
 
 import os
+import resource
+
+_MOST = 65_536
 
 
 class Descriptor:
@@ -31,3 +37,18 @@ class Descriptor:
             os.close(fd)
 
     __del__ = close
+
+
+def raise_limit() -> bool:
+    """Let this process open as many files as it may without asking anybody, 65,536 at the most; tell if that is more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST if hard == resource.RLIM_INFINITY else min(hard, _MOST)
+    if soft == resource.RLIM_INFINITY or soft >= most:
+        return False
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return True
+
+
+def open_files_limit() -> int:
+    """Return how many files this process may have open."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

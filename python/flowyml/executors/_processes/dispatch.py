@@ -126,8 +126,10 @@ class Dispatch:
         run, team = self._run, self._team
         wanted = min(team.size, run.scheduler.ready + run.scheduler.running)
         team.renew()
-        while sum(member.retired is None for member in team.members) < wanted:
-            self._register(team.hire())
+        while not team.crowded and sum(member.retired is None for member in team.members) < wanted:
+            member = team.hire()
+            if member is not None:
+                self._register(member)
 
     def _register(self, member: Member) -> None:
         run, team = self._run, self._team

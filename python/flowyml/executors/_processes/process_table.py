@@ -23,12 +23,20 @@ EXEC_LOOKS = 10
 def process_table() -> dict[int, tuple[int, int]]:
     """Read all processes: pid to (parent, session)."""
     table = {}
-    for name in os.listdir("/proc"):  # noqa: PTH208  as in read_proc
+    for name in list_proc():
         if name.isdigit() and (stat := read_proc(name, "stat")):
             # After the name, which may hold anything: state, parent, group, session.
             _, parent, _, session = stat.rpartition(b")")[2].split(maxsplit=4)[:4]
             table[int(name)] = int(parent), int(session)
     return table
+
+
+def list_proc() -> list[str]:
+    """List the processes; nothing where /proc is not there."""
+    try:
+        return os.listdir("/proc")  # noqa: PTH208  as in read_proc
+    except OSError:
+        return []
 
 
 def descendants(table: dict[int, tuple[int, int]], roots: set[int]) -> set[int]:

@@ -6,13 +6,18 @@ The team knows who its members are and what each needs before it can work on a r
 from __future__ import annotations
 
 import contextlib
+import errno
+import logging
 import pickle
 import socket
 import sys
 import time
 from typing import TYPE_CHECKING
 
+from flowyml._words import counted
+from flowyml.errors import ExecutorError
 from flowyml.executors._processes import wire
+from flowyml.executors._processes.descriptors import open_files_limit, raise_limit
 from flowyml.executors._processes.ending import wait_if_ending, watch
 from flowyml.executors._processes.frame import RunFrame, capture
 from flowyml.executors._processes.importable import changed_modules, user_modules
@@ -32,6 +37,7 @@ if TYPE_CHECKING:
 
 _LOOKED_AT = 1000
 
+_log = logging.getLogger("flowyml")
 clock = time.monotonic
 
 
@@ -101,6 +107,7 @@ class ProcessTeam:
         self.pool = WorkerPool(size, preload=preload)
         self.lending = Lending(memory_budget)
         self.members: list[Member] = []
+        self.crowded = False  # no more files may be open, so no more workers
         self._start_variables: dict[str, str] | None = None
         self._modules: dict[str, Fingerprint] = {}
 
@@ -132,18 +139,45 @@ class ProcessTeam:
     def start(self) -> None:
         """Start the guardian, and clear away what died since the last run."""
         self.pool.start()
+        self.crowded = False
         watch()
         self.pool.read_events()
         for member in [each for each in self.members if each.worker.ended or each.worker not in self.pool.workers]:
             self.dismiss(member)
 
-    def hire(self) -> Member:
-        """Start another worker."""
+    def hire(self) -> Member | None:
+        """Start another worker; `None` where no more files may be open: then those that are there do the work.
+
+        Raises:
+            ExecutorError: If there is none.
+        """
         taken = {member.number for member in self.members if member.retired is None}
         number = next(k for k in range(self.size + 1) if k not in taken)
-        member = Member(self.pool.spawn_worker(), number)
+        try:
+            member = Member(self._spawn(), number)
+        except OSError as error:
+            if error.errno not in {errno.EMFILE, errno.ENFILE}:
+                raise
+            self._note_crowd(len(taken), error)
+            return None
         self.members.append(member)
         return member
+
+    def _spawn(self) -> Worker:
+        try:
+            return self.pool.spawn_worker()
+        except OSError as error:
+            if error.errno != errno.EMFILE or not raise_limit():
+                raise
+        return self.pool.spawn_worker()
+
+    def _note_crowd(self, workers: int, error: OSError) -> None:
+        """Do with the workers that there are."""
+        limit = f"the limit of open files ({open_files_limit()}, `ulimit -n`)"
+        if not workers:
+            raise ExecutorError(f"a worker process could not be started: {limit} is reached") from error
+        self.crowded = True
+        _log.warning("%s allows %s, not %d: the run goes on with those", limit, counted(workers, "worker"), self.size)
 
     def room(self, member: Member) -> int:
         """Return how many more steps a worker may be given in its life."""
