@@ -39,13 +39,16 @@ class Descriptor:
     __del__ = close
 
 
-def raise_limit() -> bool:
-    """Let this process open as many files as it may without asking anybody, 65,536 at the most; tell if that is more."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+def raise_limit(pid: int = 0) -> bool:
+    """Let a process, by default this one, open as many files as it may without asking; tell whether that is more.
+
+    65,536 at the most.
+    """
+    soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     most = _MOST if hard == resource.RLIM_INFINITY else min(hard, _MOST)
     if soft == resource.RLIM_INFINITY or soft >= most:
         return False
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, hard))
     return True
 
 

@@ -22,7 +22,7 @@ from flowyml.executors._processes import wire
 from flowyml.executors._processes.calls import CallWriter
 from flowyml.executors._processes.ending import wait_if_ending
 from flowyml.executors._processes.logs import handle_record
-from flowyml.executors._processes.member import Member, Posting
+from flowyml.executors._processes.member import Member, Posting, Verdict
 from flowyml.executors._processes.outcomes import Outcomes
 from flowyml.executors._processes.pool import Exited, GuardianLost, Refused
 from flowyml.executors._processes.watches import watches
@@ -290,10 +290,21 @@ class Dispatch:
             if isinstance(event, GuardianLost):
                 raise ExecutorError(event.reason)
             if isinstance(event, Refused):
-                message = f"a worker process could not be started: {event.error}"
-                raise ExecutorError(message) from event.error
+                self._do_without(self._team.member_of(event.worker), event.error)
             if isinstance(event, Exited):
                 self._bury(self._team.member_of(event.worker))
+
+    def _do_without(self, member: Member | None, error: OSError) -> None:
+        """Go on with the other workers when one could not be started.
+
+        Raises:
+            ExecutorError: If there is none.
+        """
+        if member is None:
+            return
+        member.verdict = Verdict(None, None)
+        self._team.note_refusal(error)
+        self._bury(member)
 
     # -- limits
 

@@ -108,6 +108,7 @@ class ProcessTeam:
         self.lending = Lending(memory_budget)
         self.members: list[Member] = []
         self.crowded = False  # no more files may be open, so no more workers
+        self._refusals, self._can_raise = 0, False
         self._start_variables: dict[str, str] | None = None
         self._modules: dict[str, Fingerprint] = {}
 
@@ -139,7 +140,7 @@ class ProcessTeam:
     def start(self) -> None:
         """Start the guardian, and clear away what died since the last run."""
         self.pool.start()
-        self.crowded = False
+        self.crowded, self._refusals, self._can_raise = False, 0, False
         watch()
         self.pool.read_events()
         for member in [each for each in self.members if each.worker.ended or each.worker not in self.pool.workers]:
@@ -156,9 +157,7 @@ class ProcessTeam:
         try:
             member = Member(self._spawn(), number)
         except OSError as error:
-            if error.errno not in {errno.EMFILE, errno.ENFILE}:
-                raise
-            self._note_crowd(len(taken), error)
+            self.note_crowd(error)
             return None
         self.members.append(member)
         return member
@@ -171,13 +170,34 @@ class ProcessTeam:
                 raise
         return self.pool.spawn_worker()
 
-    def _note_crowd(self, workers: int, error: OSError) -> None:
-        """Do with the workers that there are."""
-        limit = f"the limit of open files ({open_files_limit()}, `ulimit -n`)"
-        if not workers:
-            raise ExecutorError(f"a worker process could not be started: {limit} is reached") from error
-        self.crowded = True
-        _log.warning("%s allows %s, not %d: the run goes on with those", limit, counted(workers, "worker"), self.size)
+    def note_refusal(self, error: OSError) -> None:
+        """Take in that the guardian could not start a worker; where its limit of open files can be raised, others can.
+
+        Raises:
+            ExecutorError: If there is none.
+        """
+        guardian, self._refusals = self.pool.guardian_pid, self._refusals + 1
+        if error.errno == errno.EMFILE and guardian is not None:
+            self._can_raise = raise_limit(guardian) or self._can_raise
+        if not self._can_raise or self._refusals > self.size:
+            self.note_crowd(error)
+
+    def note_crowd(self, error: OSError) -> None:
+        """Take in that this run can have no more workers, and say so.
+
+        Raises:
+            ExecutorError: If it has none.
+        """
+        reason = error.strerror or str(error)
+        if error.errno == errno.EMFILE:
+            reason = f"the limit of open files ({open_files_limit()}, `ulimit -n`) is reached"
+        count = sum(member.serves for member in self.members)
+        if not count:
+            raise ExecutorError(f"a worker process could not be started: {reason}") from error
+        if not self.crowded:
+            self.crowded = True
+            many = f"{counted(count, 'worker')} instead of {self.size}"
+            _log.warning("%s: the run goes on with %s", reason, many)
 
     def room(self, member: Member) -> int:
         """Return how many more steps a worker may be given in its life."""
