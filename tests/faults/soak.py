@@ -14,6 +14,7 @@ import faulthandler
 import os
 import random
 import sys
+import threading
 import time
 import uuid
 from pathlib import Path
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
 
     from flowyml import Executor
 
-# A round takes seconds; one that takes this long hangs, and every thread says where.
-HANGS = 300.0
+# A run in which no attempt begins for so long hangs, and every thread says where; a step takes a second at the most.
+HANGS = 180.0
 BACKENDS = ("process", "process", "process", "thread", "async", "local")
 
 
@@ -46,12 +47,36 @@ def one_round(seed: int) -> tuple[chaos.Tally, str, bool]:
     rate = rng.choice([0.0, 0.001, 0.01, 0.1]) if count > 1_000 else rng.choice([0.01, 0.1, 0.5])
     faults = list(chaos.FAULTS if backend == "process" else chaos.RAISED)
     habits = list(chaos.HABITS) if backend == "process" else ["nothing"]
+    what = f"seed {seed}: {count:,} steps on {backend} x {workers}, {rate:.1%} faults"
     mark = os.environ[plumbing.MARK] = uuid.uuid4().hex
-    with TemporaryDirectory() as folder, executor_of(backend, workers) as executor, quiet():
-        tally = chaos.run(chaos.draw(seed, count, rate=rate, faults=faults, habits=habits), executor, Path(folder))
+    with TemporaryDirectory() as name, executor_of(backend, workers) as executor, watched(Path(name), what), quiet():
+        tally = chaos.run(chaos.draw(seed, count, rate=rate, faults=faults, habits=habits), executor, Path(name))
     left = not plumbing.eventually(lambda: not plumbing.marked(mark), 5.0)
     plumbing.clear(mark)
-    return tally, f"seed {seed}: {count:,} steps on {backend} x {workers}, {rate:.1%} faults", left
+    return tally, what, left
+
+
+@contextlib.contextmanager
+def watched(folder: Path, what: str) -> Iterator[None]:
+    """End this process if nothing is noted in a folder for long."""
+    over = threading.Event()
+
+    def watch() -> None:
+        size, since = -1, time.monotonic()
+        while not over.wait(1.0):
+            now = sum(path.stat().st_size for path in folder.iterdir())
+            if now != size:
+                size, since = now, time.monotonic()
+            elif time.monotonic() - since > HANGS:
+                os.write(2, f"{what}: hangs\n".encode())
+                faulthandler.dump_traceback(2)
+                os._exit(1)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    yield
+    over.set()
+    thread.join()
 
 
 @contextlib.contextmanager
@@ -70,9 +95,7 @@ def rounds_of_faults(seed: int, minutes: float, most: int | None) -> bool:
     """Go on until the time is up; return whether anything was wrong."""
     total, rounds, left, began = chaos.Tally(), 0, 0, time.monotonic()
     while time.monotonic() - began < 60 * minutes and rounds != most:
-        faulthandler.dump_traceback_later(HANGS, exit=True)
         tally, what, dirty = one_round(seed + rounds)
-        faulthandler.cancel_dump_traceback_later()
         total.add(tally)
         rounds, left = rounds + 1, left + dirty
         if tally.trouble or dirty or rounds % 20 == 0:
