@@ -214,6 +214,9 @@ def test_a_fork_bomb_in_a_step(marked):
         with ParallelExecutor(2) as executor:
             result = pipeline.run(executor=executor)
             assert [str(each.state) for each in result.step_results.values()] == ["timed_out", "success"]
+            deadline = time.monotonic() + 1
+            while processes() and time.monotonic() < deadline:
+                time.sleep(0.01)
             assert not processes()
         """
     )
