@@ -54,6 +54,11 @@ def test_nothing_else_is_in_it(wheel: zipfile.ZipFile) -> None:
     }
 
 
+def test_the_command_is_installed(wheel: zipfile.ZipFile) -> None:
+    name = next(name for name in wheel.namelist() if name.endswith(".dist-info/entry_points.txt"))
+    assert wheel.read(name).decode().split() == ["[console_scripts]", "flowyml=flowyml.cli:main"]
+
+
 def test_a_plain_install_needs_cloudpickle_only(wheel: zipfile.ZipFile) -> None:
     name = next(name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
     metadata = message_from_string(wheel.read(name).decode())

@@ -239,11 +239,14 @@ def facts_of(record: Record, head: Head, steps: Iterable[Step]) -> Facts:
 def _kinds(record: Record, timeline: Timeline) -> tuple[Sequence[int], list[Kind]]:
     """Return the steps by function, those that took most time first, and for each step where it belongs."""
     numbers: dict[int, int] = {}
-    labels: list[str] = []
-    by_node = [numbers.setdefault(id(form.step), len(numbers)) for form in record.plan.forms]
-    for node, number in enumerate(by_node):
-        if number == len(labels):
-            labels.append(record.plan.forms[node].step.name or record.plan.names[node])
+    plan = record.plan
+    by_node = [numbers.setdefault(id(form.step), len(numbers)) for form in plan.forms]
+    nodes = dict(zip(reversed(by_node), range(len(by_node) - 1, -1, -1), strict=True))  # the first of each
+    steps = Counter(by_node)
+    labels = [
+        (steps[number] > 1 and plan.forms[nodes[number]].step.name) or plan.names[nodes[number]]
+        for number in range(len(numbers))
+    ]
     ran, total, longest = _times(timeline, by_node, len(numbers))
     states: list[Counter[int]] = [Counter() for _ in numbers]
     for (number, code), count in Counter(

@@ -162,6 +162,12 @@ def test_wrong_use_is_code_2_and_nothing_runs(command, daily, words, told):
     assert done.err.startswith(f"flowyml: {told}")
 
 
+def test_help_loads_no_pipeline():
+    code = "import sys; from flowyml.cli import main; main(['--help']); print('flowyml.pipeline' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
+    assert done.stdout.endswith("\nFalse\n")
+
+
 def test_help_and_version(command):
     assert command().out.startswith("usage: flowyml")
     assert "exit codes: 0 success" in command("run", "--help").out

@@ -8,9 +8,8 @@ import traceback
 from typing import TYPE_CHECKING
 
 from flowyml._frames import hide_own_frames, is_own
-from flowyml.cli.loading import UserError
 from flowyml.cli.options import parsed, parser
-from flowyml.cli.terminal import FAILURE, INTERRUPTED, SUCCESS, WRONG_USE, Ended, UsageError, complain, write
+from flowyml.cli.terminal import FAILURE, INTERRUPTED, SUCCESS, WRONG_USE, Ended, UsageError, UserError, complain, write
 from flowyml.errors import FlowymlError
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ def called(words: Sequence[str]) -> int:
     try:
         code = _called(words)
         sys.stdout.flush()
-    except (UsageError, FlowymlError) as error:
+    except (UsageError, FlowymlError, ImportError) as error:  # ImportError: an extension that does not fit, no SQLite
         complain(str(error))
         code = WRONG_USE
     except UserError as error:

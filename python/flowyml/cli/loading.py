@@ -10,37 +10,24 @@ from __future__ import annotations
 import importlib
 import sys
 from importlib.machinery import SourceFileLoader
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from flowyml import commands
 from flowyml._words import nearest
-from flowyml.cli.terminal import Ended, UsageError
+from flowyml.cli.terminal import Ended, UsageError, UserError
 from flowyml.pipeline import Pipeline
 from flowyml.registry import pipelines as registered_pipelines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from flowyml.cli.targets import Target
     from flowyml.commands import Command
 
 MAIN = "__main__"
 _USUAL = "pipeline"
-
-
-class UserError(Exception):
-    """What the user's file raised.
-
-    Args:
-        error: The exception.
-    """
-
-    def __init__(self, error: BaseException) -> None:
-        """Keep the exception."""
-        super().__init__(error)
-        self.error = error
 
 
 def executed(target: Target, arguments: Sequence[str], command: Command) -> Mapping[str, Any]:
@@ -72,10 +59,16 @@ def _execute(path: Path, arguments: Sequence[str]) -> dict[str, Any]:
     names["__loader__"], names["__spec__"] = SourceFileLoader(MAIN, str(absolute)), None
     names["__annotations__"] = {}
     sys.modules[MAIN] = module
+    if not sys.flags.safe_path:
+        sys.path[0 : int(_has_our_folder())] = [str(absolute.parent)]
     sys.argv[:] = [str(path), *arguments]
-    sys.path[0:0] = [str(absolute.parent)]
     exec(compile(absolute.read_bytes(), str(absolute), "exec", dont_inherit=True), names)  # noqa: S102  it is asked for
     return names
+
+
+def _has_our_folder() -> bool:
+    """Tell whether `sys.path` begins with the folder of the script `flowyml`, which has nothing for a user's file."""
+    return bool(sys.path) and Path(sys.path[0]) == Path(sys.argv[0]).parent and Path(sys.argv[0]).stem == "flowyml"
 
 
 def _code(code: Any) -> int:

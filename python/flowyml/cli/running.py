@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from flowyml import commands
 from flowyml._words import nearest
-from flowyml.cli.loading import UserError, executed, found
+from flowyml.cli.loading import executed, found
 from flowyml.cli.targets import target_of
 from flowyml.cli.telling import Told
-from flowyml.cli.terminal import FAILURE, INTERRUPTED, SUCCESS, Ended, UsageError, is_terminal
+from flowyml.cli.terminal import FAILURE, INTERRUPTED, SUCCESS, Ended, UsageError, UserError, is_terminal
 from flowyml.cli.values import assigned
 from flowyml.errors import FlowymlError, RunInterrupted
 from flowyml.executors.local import LocalExecutor

@@ -18,6 +18,19 @@ class UsageError(Exception):
     """The command was called in a wrong way; its message says how, and it ends with exit code 2."""
 
 
+class UserError(Exception):
+    """What the user's file raised.
+
+    Args:
+        error: The exception.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        """Keep the exception."""
+        super().__init__(error)
+        self.error = error
+
+
 class Ended(BaseException):
     """The command has come to its end early: nothing that a script may catch as an error.
 
