@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import queue
+import sys
 import tempfile
+from pathlib import Path
 from typing import Any, ClassVar
 
 from cases.contract import WORKERS, Case
@@ -228,6 +231,8 @@ class ParslProcesses(ParslThreads):
     def executor(self) -> Any:
         from parsl.executors import HighThroughputExecutor
 
+        # It finds its programs by name; they lie beside the interpreter.
+        os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         return HighThroughputExecutor(address="127.0.0.1", max_workers_per_node=WORKERS, encrypted=False)
 
 
