@@ -231,8 +231,9 @@ class ParslProcesses(ParslThreads):
     def executor(self) -> Any:
         from parsl.executors import HighThroughputExecutor
 
-        # It finds its programs by name; they lie beside the interpreter.
+        # It finds its programs by name, beside the interpreter; its workers find functions by their module.
         os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        os.environ["PYTHONPATH"] = str(Path(__file__).parents[1])
         return HighThroughputExecutor(address="127.0.0.1", max_workers_per_node=WORKERS, encrypted=False)
 
 

@@ -357,7 +357,8 @@ impl<'py> Calling<'_, 'py> {
                     self.failed.call1((position, here.item.0 + at, error))?;
                 }
             }
-            ends.push(self.clock.read(py)?);
+            ends.push(self.clock.read());
+            self.clock.pause(py)?;
             if self.stop && self.special {
                 break;
             }
@@ -403,16 +404,20 @@ impl Clock {
         self.now
     }
 
-    /// Read the time; now and then look for signals and let other threads run, as the interpreter does between steps.
-    fn read(&mut self, py: Python<'_>) -> PyResult<f64> {
-        let now = self.base + self.begun.elapsed().as_secs_f64();
-        self.now = now;
-        if now - self.looked >= SLICE {
-            self.looked = now;
+    /// Read the time.
+    fn read(&mut self) -> f64 {
+        self.now = self.base + self.begun.elapsed().as_secs_f64();
+        self.now
+    }
+
+    /// Now and then look for signals and let other threads run, as the interpreter does between steps.
+    fn pause(&mut self, py: Python<'_>) -> PyResult<()> {
+        if self.now - self.looked >= SLICE {
+            self.looked = self.now;
             py.check_signals()?;
             py.detach(|| ());
         }
-        Ok(now)
+        Ok(())
     }
 }
 
