@@ -85,6 +85,7 @@ class Record:
         self.values = run.values
         self.failures, self.fallen = run.failures, run.fallen
         self.refused = run.refused
+        self.usage = run.usage
         scheduler = run.scheduler
         self.states = bytes(scheduler.item_count) if run.dry else scheduler.states().translate(_AT_THE_END)
         self.attempts = _without_fallbacks(scheduler.attempts(), self.states, run.fallen)

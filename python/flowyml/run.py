@@ -42,6 +42,7 @@ from flowyml.store.values import MISSING, Values
 from flowyml.task_runs import TaskRuns
 from flowyml.timeouts import Expired, Limits
 from flowyml.trials import Trials
+from flowyml.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -93,6 +94,7 @@ class Run:
         events: What happens, for those who asked for it; `None` if nobody did.
         resumed: What was taken over from an earlier attempt and what runs again, in words; `None` if there was none.
         recall: What is known of its items already, for pipelines that ask; `None` if nobody does.
+        usage: What steps have used and written, where that is seen.
         prompt: What has ended is reported soon, since it is written down: a batch may hold a long step.
         checkpoint_dir: Where steps put aside what `PipelineCheckpoint` is given; "" for a run of no pipeline.
         encodes: Whether its values are kept encoded: then those that are known already come so, too.
@@ -149,6 +151,7 @@ class Run:
         self.recall: Recall | None = None
         self.resumed: str | None = None
         self.prompt = False
+        self.usage = Usage()
         self.checkpoint_dir = ""
         self.encodes = False
         self.expansion = Expansion(plan, self.layout, self.values, self.scheduler, self.node_of, tasks=self.tasks)

@@ -179,6 +179,32 @@ class StepResult:
         return self._record.workers[ran[0]] if ran else None
 
     @property
+    def cpu_seconds(self) -> float | None:
+        """CPU time of the (last) attempt, all threads and children that were waited for; of a mapped step, the sum.
+
+        Worker processes measure it for steps that are expected to take a millisecond or more; `None` for all others.
+        """
+        return self._record.usage.cpu_seconds(self._ran())
+
+    @property
+    def max_rss(self) -> int | None:
+        """The most bytes of memory that the worker process had in the (last) attempt; of a mapped step, for any item.
+
+        `None` where `cpu_seconds` is, and where the kernel does not tell.
+        """
+        return self._record.usage.max_rss(self._ran())
+
+    @property
+    def logs(self) -> str | None:
+        """What the step printed and logged, in all its attempts; of a mapped step, that of its items in their order.
+
+        The first and the last 32 KiB of each step, and 64 MiB in a run. `None` for a step that did not run, or not on a
+        worker process: what is written in this process goes where the streams and loggers of the process go.
+        """
+        ran = self._ran()
+        return self._record.usage.logs(ran) if ran else None
+
+    @property
     def items(self) -> Sequence[StepResult]:
         """The results of a mapped step's items; empty for an ordinary step."""
         mapped = self._index is None and self._record.is_mapped(self._node)
@@ -194,6 +220,8 @@ class StepResult:
             "cached": state is StepState.CACHED,
             "attempts": attempts,
             "retries": max(0, attempts - 1),
+            "cpu_seconds": self.cpu_seconds,
+            "max_rss": self.max_rss,
             "fallback_used": self.fallback_used,
             "items": len(self.items) if self._index is None and self._record.is_mapped(self._node) else None,
             "error": None if state.has_value else self.error_line,

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reading import TOKEN, Reading, mark, read
 
-from flowyml.executors._processes.output import KEPT, LONGEST_LINE, OutputReader, StepLog
+from flowyml.executors._processes.output import LONGEST_LINE, OutputReader
+from flowyml.usage import KEPT, StepLog
 
 # ---- the driver: marks and lines ---------------------------------------------------------------------------------
 

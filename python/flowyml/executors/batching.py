@@ -13,6 +13,7 @@ _SHARES = 4
 _GROWTH = 4
 # Weight of the newest batch in the running mean of the step time.
 _NEWEST = 0.3
+_LONG = 0.001
 
 
 class BatchSizer:
@@ -44,6 +45,11 @@ class BatchSizer:
         """Return how many steps to take when `ready` are ready."""
         share = ready // (_SHARES * workers)
         return max(1, min(self._grown, share, self._most))
+
+    @property
+    def is_long(self) -> bool:
+        """Whether steps take a millisecond or more, or nobody knows yet."""
+        return self._mean is None or self._mean >= _LONG
 
     def observe(self, count: int, seconds: float) -> None:
         """Take in how long a batch of `count` steps took."""

@@ -138,7 +138,7 @@ class Dispatch:
             item = member.item_at(slot) if len(team.members) > 1 else None
             return None if item is None else run.item_name(item)
 
-        member.open_pipes(label)
+        member.open_pipes(label, lambda slot, text: self._keep(member, slot, text))
         member.shared.clear()
         member.further = 0
         self._sockets[member.worker.socket.fileno()] = member
@@ -168,7 +168,7 @@ class Dispatch:
         for number in message.shared - member.shared:
             self._send(member, wire.frame(wire.SHARED, number, [self._writer.shared[number]]))
         member.shared |= message.shared
-        eager = len(batch) == 1
+        eager = (wire.MEASURED if self._sizer.is_long else 1) if len(batch) == 1 else 0
         self._send(member, wire.frame(wire.CALLS, [slot, eager, message.groups], message.segments))
         return True
 
@@ -271,7 +271,12 @@ class Dispatch:
             if kind == wire.RESULT:
                 results.append((body, segments))
             elif kind == wire.LOG:
-                handle_record(wire.restore(body, segments))
+                handle_record(wire.restore(body, segments), keep=lambda slot, text: self._keep(member, slot, text))
+            elif kind == wire.USAGE:
+                slot, cpu, memory = body
+                item = member.item_at(slot)
+                if item is not None:
+                    self._run.usage.note(item, cpu, memory, self._run.layout.item_count)
             else:
                 member.ready = True
         if results:
@@ -279,6 +284,12 @@ class Dispatch:
             failed = self._outcomes.commit(member, results, self._sizer)
             if failed and self._run.fail_fast and not self._stopped:
                 self.stop()
+
+    def _keep(self, member: Member, slot: int, text: str) -> None:
+        """Keep what the step in a slot has written."""
+        item = member.item_at(slot)
+        if item is not None:
+            self._run.usage.keep(item, text)
 
     def _on_pipe(self, pipe: int) -> None:
         if not self._pipes[pipe].read_pipe(pipe):

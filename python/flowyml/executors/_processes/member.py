@@ -191,13 +191,13 @@ class Member:
 
     # -- what it prints
 
-    def open_pipes(self, label: Callable[[int], str | None]) -> None:
+    def open_pipes(self, label: Callable[[int], str | None], keep: Callable[[int, str], None] | None = None) -> None:
         """Show its output from now on under these labels; slots of the last run mean nothing any more."""
         self._recent.clear()
         token = self.worker.token.encode()
         self._pipes = {
-            self.worker.stdout: OutputReader(token, "stdout", label=label),
-            self.worker.stderr: OutputReader(token, "stderr", label=label),
+            self.worker.stdout: OutputReader(token, "stdout", label=label, keep=keep),
+            self.worker.stderr: OutputReader(token, "stderr", label=label, keep=keep),
         }
 
     def read_pipe(self, pipe: int) -> bool:

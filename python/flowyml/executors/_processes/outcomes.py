@@ -48,6 +48,7 @@ class Outcomes:
         self._run = run
         self._lending = lending
         run.keep_encoded()
+        run.usage.captures = True
 
     def commit(self, member: Member, results: list[tuple[Body, list[bytes]]], sizer: BatchSizer) -> bool:
         """Take over results that a worker has sent, in slot order; tell whether a step failed."""
@@ -71,6 +72,7 @@ class Outcomes:
         report = _Report(min(start, now))
         report.ends.append(now)
         report.failures.append((0, posting.items[posting.done], error))
+        self._run.usage.forget(posting.items[posting.done])
         position, posting.done = posting.done, posting.done + 1
         return bool(self._run.complete(posting.batch, position, report))
 

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LONGEST_LINE: Final = 64 * 1024  # bytes of an unfinished line that are held back
-KEPT: Final = 32 * 1024  # bytes kept of the beginning of a step's output, and of its end
 
 _SLOT_DIGITS: Final = 10  # a slot is a u32
 _LINES: Final = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
@@ -161,44 +160,6 @@ class OutputReader:
         """Return what stands before a line, or nothing."""
         name = self._label(self._slot) if self._label is not None and self._slot is not None else None
         return "" if name is None else f"[{name}] "
-
-
-class StepLog:
-    r"""What one step wrote: its beginning and its end, bounded.
-
-    At most `KEPT` bytes from the beginning and, in memory, twice that from the end.
-
-    >>> log = StepLog()
-    >>> log.add("spam\n" * 100_000)
-    >>> log.text()[:10], "434464 bytes left out" in log.text(), log.size
-    ('spam\nspam\n', True, 500000)
-    """
-
-    __slots__ = ("_head", "_tail", "size")
-
-    def __init__(self) -> None:
-        """Start empty."""
-        self._head = bytearray()
-        self._tail = bytearray()
-        self.size = 0
-        """Bytes written, kept or not."""
-
-    def add(self, text: str) -> None:
-        """Append text; linear in the text over all calls."""
-        data = text.encode("utf-8", "backslashreplace")
-        room = KEPT - len(self._head)
-        self.size += len(data)
-        self._head += data[:room]
-        self._tail += data[room:][-KEPT:] if room > 0 else data[-KEPT:]
-        if len(self._tail) > 2 * KEPT:
-            del self._tail[:-KEPT]
-
-    def text(self) -> str:
-        """Return what was kept, with a line in the place of what was not."""
-        tail = self._tail[-KEPT:]
-        missing = self.size - len(self._head) - len(tail)
-        gap = f"\n... {missing} bytes left out ...\n".encode() if missing else b""
-        return (self._head + gap + tail).decode("utf-8", "replace")
 
 
 def show(stream_name: str, text: str) -> None:

@@ -42,6 +42,9 @@ ATOMS = frozenset((type(None), bool, int, float, str))
 SETUP, SHARED, CALLS, FUNCTIONS = range(4)
 # ... and from a worker.
 READY, RESULT, LOG = range(4, 7)
+USAGE = 20
+MEASURED = 2
+"""How eager a message of one step is that is to be measured; see `meter.py`."""
 
 # Outcomes of a call: a value, the values of several declared outputs, an exception, a result that does not pickle, an
 # argument that does not load, an argument that did not even pickle in the driver, a condition that did not hold, a

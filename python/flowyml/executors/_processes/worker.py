@@ -35,6 +35,7 @@ from flowyml.executors._processes.failure import pack_exception
 from flowyml.executors._processes.frame import apply, enter, settle
 from flowyml.executors._processes.lifeline import Lifeline, attach
 from flowyml.executors._processes.logs import LogForwarder
+from flowyml.executors._processes.meter import Meter
 from flowyml.executors._processes.payload import LoadFailure, load_payload
 from flowyml.executors._processes.values import dump_result, load_value
 from flowyml.step_context import StepContext, by_name, telling
@@ -86,6 +87,7 @@ class Worker:
         self._run: tuple[str, str, int | None, bool, str, int] = ("", "", None, False, "", 0)
         self._hashed: frozenset[int] = frozenset()  # the functions whose values take part in keys
         self._message: tuple[int, list[Any]] = (0, [])
+        self._meter = Meter()
         self._arguments: Any = None
         self._told: tuple[int, StepContext] | None = None
         self._shared: dict[int, bytes] = {}
@@ -165,6 +167,8 @@ class Worker:
     def _run_calls(self, body: Any, segments: list[bytes]) -> None:
         """Call the steps of one message in order, each if it was not taken back."""
         slot, eager, groups = body
+        if eager == wire.MEASURED:
+            self._meter.begin()
         take, begin, end = self._take, self._capture.begin_step, self._capture.end_step
         loading = wire.LOADING if self._run[3] else 0.0
         self._message = slot, groups
@@ -307,6 +311,8 @@ class Worker:
     # -- sending
 
     def _send_result(self, slot: int, start: float, outcome: int, value: Any) -> None:
+        if self._meter.runs and (usage := self._meter.end()) is not None:
+            self._send(wire.frame(wire.USAGE, [slot, *usage]))
         segments: list[bytes] = []
         slimmed = value if type(value) in wire.ATOMS else wire.slim(value, segments)
         self._send(wire.frame(wire.RESULT, [slot, start, clock(), outcome, slimmed], segments))

@@ -1,0 +1,95 @@
+"""What steps have used and written stands in their results, measured where they ran."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flowyml import ParallelExecutor, Pipeline, usage
+from flowyml.usage import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def one() -> Iterator[ParallelExecutor]:
+    """One worker, so that each step runs where the one before it ran."""
+    with ParallelExecutor(1) as executor:
+        yield executor
+
+
+def take(size: int) -> int:
+    return len(bytearray(b"x") * size)
+
+
+def burn(seconds: float) -> None:
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
+def test_the_memory_of_a_step_is_its_own(one: ParallelExecutor) -> None:
+    """A step that takes much does not show in the one behind it."""
+    pipeline = Pipeline("memory").add_step(take, "much", {"size": 200 * MIB})
+    pipeline.add_step(take, "little", {"size": 20 * MIB}, after=["much"])
+    steps = pipeline.run(executor=one).step_results
+    much, little = steps["much"].max_rss, steps["little"].max_rss
+    assert much is not None
+    assert little is not None
+    assert 150 * MIB < much - little < 220 * MIB
+
+
+def test_cpu_seconds_are_those_of_work(one: ParallelExecutor) -> None:
+    pipeline = Pipeline("cpu").add_step(burn, params={"seconds": 0.1})
+    steps = pipeline.add_step(time.sleep, "wait", {"seconds": 0.1}, after=["burn"]).run(executor=one).step_results
+    assert 0.1 <= (steps["burn"].cpu_seconds or 0) < 0.2
+    assert 0 <= (steps["wait"].cpu_seconds or 0) < 0.05
+    assert steps["wait"].to_dict()["cpu_seconds"] == steps["wait"].cpu_seconds
+
+
+def test_small_steps_are_not_measured(one: ParallelExecutor) -> None:
+    result = Pipeline("small").map(abs, range(5_000), name="abs").run(executor=one).step_results["abs"]
+    assert sum(item.cpu_seconds is not None for item in result.items) < 5
+    assert result.logs == ""
+
+
+def test_what_is_printed_and_logged_stands_with_its_step(one: ParallelExecutor) -> None:
+    """Of items in batches, too, and of all attempts of a step that failed."""
+
+    def talk(k: int) -> None:
+        print("out", k)
+        sys.stderr.write(f"err {k}\n")
+        logging.getLogger("talk").warning("log %d", k)
+
+    def fails() -> None:
+        print("try")
+        raise OSError
+
+    pipeline = Pipeline("talk").map(talk, range(300)).add_step(fails, retry=1).add_step(abs, params={"x": 1})
+    steps = pipeline.run(executor=one).step_results
+    for k, item in enumerate(steps["talk"].items):
+        assert sorted((item.logs or "").splitlines()) == [f"WARNING:talk:log {k}", f"err {k}", f"out {k}"]
+    assert (steps["fails"].logs, steps["abs"].logs) == ("try\ntry\n", "")
+
+
+@pytest.mark.parametrize("backend", ["thread", "async"])
+def test_what_cannot_be_known_is_none(backend: str) -> None:
+    with ParallelExecutor(1, backend=backend) as executor:
+        step = Pipeline("none").add_step(abs, params={"x": 1}).run(executor=executor).step_results["abs"]
+    assert (step.cpu_seconds, step.max_rss, step.logs) == (None, None, None)
+
+
+def test_a_run_keeps_so_much_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(usage, "MOST", 1000)
+    kept = Usage()
+    kept.captures = True
+    for item in range(100):
+        kept.keep(item, "x" * 100)
+    assert len(kept.logs(range(100)) or "") == 1000
