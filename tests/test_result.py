@@ -518,6 +518,8 @@ def test_to_dict_is_json() -> None:
         "cached": False,
         "attempts": 1,
         "retries": 0,
+        "cpu_seconds": None,
+        "max_rss": None,
         "fallback_used": False,
         "items": None,
         "error": "Refused: no luck",
