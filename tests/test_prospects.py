@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flowyml import Pipeline
+from flowyml import Pipeline, dynamic
 
 TROUBLE = {"disk": True}
 
@@ -61,6 +61,30 @@ def test_what_has_changed_would_run_again(nightly, capsys):
     assert line == f"Continues run r1: {nightly(rows=2).run(resume='last').resumed}."
 
 
+def test_explain_says_what_would_run_again_and_why(nightly):
+    """Of each step: whether it is taken over."""
+    pipeline = nightly()
+    assert pipeline.explain("load").resume == "taken over, from run r1"
+    assert "  Resume: runs: it had not ended, from run r1" in str(pipeline.explain("save"))
+
+
+def test_explain_says_nothing_where_run_has_to_give_more(nightly):
+    pipeline = nightly().add_step(lambda unknown: unknown, name="open")
+    assert pipeline.explain("load").resume is None
+
+
+def test_explain_compares_code_and_arguments(tmp_path):
+    def run(made, **params):
+        pipeline = Pipeline("p", enable_checkpointing=True, checkpoint_dir=tmp_path)
+        pipeline.add_step(lambda: 1, name="first").add_step(made, "second", params)
+        return pipeline.add_step(lambda second: 1 / 0, name="third")
+
+    run(lambda n: n, n=1).run()
+    assert run(lambda n: n, n=1).explain("second").resume.startswith("taken over")
+    assert run(lambda n: n, n=2).explain("second").resume.startswith("runs again: argument 'n' has changed, from run")
+    assert run(lambda n: n + 1, n=1).explain("second").resume.startswith("runs again: its code has changed")
+
+
 def test_a_run_that_nobody_asked_for_has_to_have_something_in_common(nightly, capsys):
     assert told(capsys, nightly(rows=2)).startswith("Dry run: ")
 
@@ -79,3 +103,24 @@ def test_a_run_that_is_not_there_is_an_error(nightly):
 def test_a_damaged_journal_is_left_alone(nightly, capsys, tmp_path):
     (tmp_path / "r1" / "journal").write_bytes(b"nothing of the kind, but long enough")
     assert told(capsys, nightly()).startswith("Dry run: ")
+
+
+def test_a_dynamic_step_is_no_reason(tmp_path, folder):
+    """It says once more which steps there are, and those behind it are taken over all the same."""
+
+    @dynamic
+    def grow(first):
+        return Pipeline("inner").add_step(lambda: first + 1, name="inner")
+
+    def run():
+        pipeline = Pipeline("p", enable_checkpointing=True, checkpoint_dir=tmp_path).add_step(lambda: 1, name="first")
+        pipeline.add_step(grow).add_step(lambda grow: grow * 2, name="behind")
+        return pipeline.add_step(lambda behind: 1 / TROUBLE["zero"], name="last")
+
+    TROUBLE["zero"] = 0
+    run().run()
+    assert run().explain("behind").resume.startswith("not known before the dynamic step")
+    TROUBLE["zero"] = 1
+    again = run().run()
+    assert again.resumed == "1 finished step taken over"
+    assert again.step_results["behind"].cached

@@ -120,7 +120,7 @@ class Planning(Authoring):
 
         Also of a pipeline that is not valid. Values of `run(inputs=)` and `run(context=)` are not known yet; what only
         they can give is said to be missing. Of a step that is to be cached it says whether its value is there, and what
-        has changed if it is not.
+        has changed if it is not; where an unfinished run would be continued, the same of what that one has finished.
 
         Args:
             name: A step, or an asset, which stands for its step.
@@ -138,12 +138,24 @@ class Planning(Authoring):
         explanation = self.dag.explain(name)
         scope = self._scope({}, {}, complete=False)
         plan = self._planned(scope, strict=False)
-        if self._cache is None or not plan.has_caching or plan.problems.sentences:
+        if plan.problems.sentences:
             return explanation
-        from flowyml.foresight import Foresight
-
         node = plan.numbers[explanation.step_name]
-        return replace(explanation, cache=Foresight(plan, self._cache, scope).of(node))
+        if self._cache is not None and plan.has_caching:
+            from flowyml.foresight import Foresight
+
+            explanation = replace(explanation, cache=Foresight(plan, self._cache, scope).of(node))
+        return replace(explanation, resume=self._resumable_step(plan, scope, node))
+
+    def _resumable_step(self, plan: Plan, scope: Scope, node: int) -> str | None:
+        """Say what a run would take over of one step; `None` where that is not known before `run` gives more."""
+        if not self._journals.kept:
+            return None
+        from flowyml.attempts import Attempts
+        from flowyml.prospects import prospect_of
+
+        attempts = Attempts(self._journals.folder, self.name, always=self._journals.durable)
+        return prospect_of(plan, attempts, node, scope)
 
     def to_definition(self) -> dict[str, Any]:
         """Return a description of the graph that JSON can hold: steps, functions with their source, options, edges.

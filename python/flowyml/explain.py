@@ -213,6 +213,7 @@ class Explanation:
         mapped: Whether it is a mapped step.
         items: How many items a mapped step has; `None` if only a run tells.
         cache: Whether its value would come from the cache, and why not; `None` for steps that are not to be cached.
+        resume: What would be taken over of it from an earlier attempt, or why it runs again; `None` without one.
     """
 
     step_name: str
@@ -226,6 +227,7 @@ class Explanation:
     mapped: bool
     items: int | None
     cache: str | None = None
+    resume: str | None = None
 
     def __str__(self) -> str:
         """Return the text."""
@@ -249,6 +251,8 @@ class Explanation:
             yield f"  Options: {', '.join(f'{name}={value}' for name, value in self.options.items())}"
         if self.cache:
             yield f"  Cache: {self.cache}"
+        if self.resume:
+            yield f"  Resume: {self.resume}"
         if self.problems:
             yield "  Problems:"
             yield from (f"    {problem}" for problem in self.problems)

@@ -45,6 +45,13 @@ class JournalKeys:
         self._of_lists: dict[int, bytes] = {}
         self._keys = bytearray(SIZE * run.layout.item_count)
         self._known = bytearray(run.layout.item_count)
+        run.grafting.listeners.append(self._grow)
+
+    def _grow(self, nodes: Sequence[int]) -> None:
+        """Take in steps that came during the run: the last of these, which they came from, is called anew now."""
+        item = self._run.layout.firsts[nodes[-1]]
+        if item < len(self._known):
+            self._known[item] = 0
 
     def of(self, items: Sequence[int]) -> list[bytes]:
         """Return the keys of several items that have one template and are named alike: see `stretches`."""

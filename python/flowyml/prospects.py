@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flowyml.errors import StoreError
+from flowyml.explain import Traced
 from flowyml.finished import Finished
 from flowyml.journal_keys import JournalKeys
 from flowyml.recall import Found, Recall
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from flowyml.attempts import Attempts
     from flowyml.plan import Plan
+    from flowyml.scope import Scope
     from flowyml.store.runs import RunFolder
 
 
@@ -82,6 +84,20 @@ class _Look:
         """Nothing was begun."""
 
 
+def prospect_of(plan: Plan, attempts: Attempts, node: int, scope: Scope) -> str | None:
+    """Say what a run would take over of one step.
+
+    `None` if it would begin anew, has nothing to continue, or if steps need what only `run` can give.
+    """
+    for run_id, folder in attempts.asked_for(resume=None):
+        if not scope.complete and any(Traced(plan, each, scope).missing for each in range(len(plan.names))):
+            return None
+        told = _looked_into(plan, folder, None, tentative=True, node=node)
+        if told is not None:
+            return f"{told}, from run {run_id}"
+    return None
+
+
 def prospect(plan: Plan, attempts: Attempts, *, seed: int | None, resume: str | bool | None) -> str | None:
     """Say what a run would take over; `None` if it would begin anew, or has nothing to continue.
 
@@ -103,8 +119,13 @@ def prospect(plan: Plan, attempts: Attempts, *, seed: int | None, resume: str | 
     return None
 
 
-def _looked_into(plan: Plan, folder: RunFolder, seed: int | None, *, tentative: bool) -> str | None:
-    """Say what would be taken over of one run; a run that nobody asked for has to have something in common."""
+def _looked_into(
+    plan: Plan, folder: RunFolder, seed: int | None, *, tentative: bool, node: int | None = None
+) -> str | None:
+    """Say what would be taken over of one run, or of one step of it.
+
+    A run that nobody asked for has to have something in common.
+    """
     try:
         journal = Journal(folder.path, read_only=True, on_trouble=lambda _: None)
     except (OSError, StoreError):
@@ -121,6 +142,7 @@ def _looked_into(plan: Plan, folder: RunFolder, seed: int | None, *, tentative: 
         recall.close(None)
         if tentative and not look.taken:
             return None
-        return Story(run, finished, look.keys, look.taken, look.again).told()
+        story = Story(run, finished, look.keys, look.taken, look.again)
+        return story.told() if node is None else story.of(node)
     finally:
         journal.close()

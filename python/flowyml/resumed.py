@@ -56,6 +56,26 @@ class Story:
             parts.append(f"run{'s' * (len(again) == 1)} again: {' and '.join(filter(None, (named, tail)))}")
         return "; ".join(parts)
 
+    def of(self, node: int) -> str:
+        """Return what becomes of one step: what was taken over of it, or why it runs."""
+        run = self._run
+        items, name = run.layout.items_of(node), run.plan.names[node]
+        taken = sum(item in self._taken for item in items)
+        if run.layout.is_mapped(node) and 0 < taken < len(items):
+            return f"{taken:,} of {counted(len(items), 'item')} taken over"
+        if taken:
+            return "taken over"
+        nodes = {run.layout.node_at(item) for item in self._taken}
+        if run.plan.forms[node].options.dynamic:
+            return "runs: a dynamic step says anew which steps there are"
+        if node in self._behind_dynamic_steps(nodes):
+            return "not known before the dynamic step in front of it has run"
+        before = self._finished.steps().get(name)
+        if before is None:
+            return "runs: it had not ended"
+        reason = self._reason(node, before, nodes)
+        return f"runs again: {reason or 'what it reads runs again'}"
+
     def _how_many(self) -> str:
         layout = self._run.layout
         nodes = [layout.node_at(item) for item in self._taken]
@@ -71,10 +91,24 @@ class Story:
         if not self._finished and not self._unread:
             return
         nodes = {run.layout.node_at(item) for item in self._taken}
+        unknown = self._behind_dynamic_steps(nodes)
         for name, before in self._finished.steps().items():
             node = run.plan.numbers.get(name)
-            if node is not None and node not in nodes:
+            if node is not None and node not in nodes and node not in unknown:
                 yield node, self._reason(node, before, nodes)
+
+    def _behind_dynamic_steps(self, taken: Collection[int]) -> set[int]:
+        """Return the dynamic steps, which say once more what runs, and all steps behind them: nobody knows it yet."""
+        plan = self._run.plan
+        todo = [node for node, form in enumerate(plan.forms) if form.options.dynamic] if plan.is_dynamic else []
+        todo = [node for node in todo if node not in taken]
+        found: set[int] = set()
+        while todo:
+            node = todo.pop()
+            if node not in found:
+                found.add(node)
+                todo += plan.graph.dependents(node)
+        return found
 
     def _reason(self, node: int, before: Before, taken: Collection[int]) -> str | None:
         plan, made = self._run.plan, self._keys.made(node)
