@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -75,7 +76,7 @@ def test_another_choice_is_an_error_in_words(monkeypatch):
 def test_a_free_threaded_build_execs(monkeypatch):
     monkeypatch.delenv(environment.START_VARIABLE, raising=False)
     assert environment.may_fork()
-    monkeypatch.setattr(environment.sysconfig, "get_config_var", lambda _: 1)
+    monkeypatch.setattr(sys, "abiflags", "t")
     assert not environment.may_fork()
 
 

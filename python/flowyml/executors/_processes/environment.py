@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,7 +67,7 @@ def may_fork() -> bool:
     chosen = os.environ.get(START_VARIABLE) or STARTS[0]
     if chosen not in STARTS:
         raise ExecutorError(f"{START_VARIABLE} must be {' or '.join(map(repr, STARTS))}, it is {chosen!r}")
-    return chosen == "fork" and not sysconfig.get_config_var("Py_GIL_DISABLED")
+    return chosen == "fork" and "t" not in sys.abiflags
 
 
 def guardian_command(control: int) -> list[str]:
