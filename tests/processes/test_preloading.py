@@ -31,6 +31,14 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def words_without_pandas() -> Any:
+    """Do the same, as a script does it that has not imported pandas."""
+    text = (
+        "def f():\n line = Path('/proc/self/cmdline').read_text().split('\\0')\n return line[line.index('-c') + 2 : -1]"
+    )
+    return scripted(text, Path=Path)
+
+
 def preloaded(function: Any) -> set[str]:
     """Return the packages of the familiar modules of a function."""
     return {word.partition("=")[0].partition(".")[0] for word in preloading.familiar([function])}
@@ -45,7 +53,8 @@ def ask(executor: ParallelExecutor, function: Any, **params: Any) -> Any:
 
 def words_of_template() -> list[str]:
     """In a worker: what its template was told to import."""
-    return Path("/proc/self/cmdline").read_text().split("\0")[6:]
+    line = Path("/proc/self/cmdline").read_text().rstrip("\0").split("\0")
+    return line[line.index("-c") + 2 :]
 
 
 # ---- which ---------------------------------------------------------------------------------------------------------
@@ -102,6 +111,31 @@ def test_an_object_that_answers_with_errors_is_not_asked():
 def test_familiar_modules_are_there_at_once():
     with ParallelExecutor(2) as executor:
         assert any(word.startswith("pandas=") for word in ask(executor, words_of_template))
+
+
+def test_what_later_runs_use_is_there_for_workers_that_come_later():
+    with ParallelExecutor(1) as executor:
+        os.kill(ask(executor, os.getpid), 9)
+        assert any(word.startswith("pandas=") for word in ask(executor, words_of_template))
+        os.kill(ask(executor, os.getpid), 9)
+        assert any(word.startswith("pandas=") for word in ask(executor, words_of_template))
+
+
+def test_a_variable_that_is_read_at_the_start_means_another_template(monkeypatch):
+    with ParallelExecutor(1) as executor:
+        before = ask(executor, os.getppid)
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        assert any(word.startswith("pandas=") for word in ask(executor, words_of_template))
+        assert ask(executor, os.getppid) != before
+
+
+def test_a_module_that_runs_a_pipeline_is_refused(modules: Path, caplog):
+    text = "from flowyml import *\nPipeline('p').add_step(abs, params={'x': 1}).run(executor=ParallelExecutor(2))"
+    (modules / "running.py").write_text(text)
+    with ParallelExecutor(1, preload=["running"]) as executor, caplog.at_level(logging.WARNING, "flowyml"):
+        assert ask(executor, abs, x=-1) == 1
+        assert eventually(lambda: bool(executor._team.pool.read_events()) or caplog.records)
+    assert "running runs a pipeline when it is imported" in caplog.text.replace("'", "")
 
 
 def test_random_generators_differ(tmp_path):
@@ -174,10 +208,12 @@ def test_what_must_not_be_forked_is_told_and_done_without(modules: Path, caplog,
     assert words in record.getMessage()
 
 
-def test_after_that_workers_are_forked_bare(modules: Path, caplog):
+def test_after_that_workers_are_forked_without_it(modules: Path, caplog):
     (modules / "unfit.py").write_text("raise ValueError")
     with ParallelExecutor(1, preload=["unfit"], max_tasks_per_worker=1) as executor:
-        assert eventually(lambda: len(ask(executor, words_of_template)) == 2)
+        assert eventually(lambda: len(ask(executor, words_without_pandas())) == 2)
+        assert eventually(lambda: any(word.startswith("pandas=") for word in ask(executor, words_of_template)))
+    assert len(caplog.records) == 1
 
 
 def test_a_familiar_module_of_another_file_is_left_out(monkeypatch):

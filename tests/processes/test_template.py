@@ -158,7 +158,7 @@ def test_a_template_that_does_not_answer_is_given_up(forking, monkeypatch):
 
 @pytest.mark.parametrize("text", ["raise SystemExit(1)", "import os; os._exit(0)", "nonsense("])
 def test_without_a_template_workers_are_execed(forking, monkeypatch, text):
-    monkeypatch.setattr(pool_module, "TEMPLATE", text)
+    monkeypatch.setattr(environment, "TEMPLATE", text)
     workers = [forking.spawn_worker() for _ in range(3)]
     assert {ask(worker, "tell(1)") for worker in workers} == {"1"}
     assert not is_forked(forking, workers[0])

@@ -67,7 +67,7 @@ class Dispatch:
         self._pipes: dict[int, Member] = {}
         self._watches = watches(team, run)
         self._false_starts = 0
-        self._stopped = False
+        self._stopped = self._prepared = False
         self._setup = team.setup(self._writer, run)
 
     def run(self) -> None:
@@ -102,7 +102,7 @@ class Dispatch:
     # -- giving out work
 
     def _begin(self) -> None:
-        self._team.start()
+        self._team.start(self._run)
         self._poll.register(self._team.pool.fileno(), select.EPOLLIN)
         for member in self._team.members:
             self._register(member)
@@ -127,6 +127,9 @@ class Dispatch:
         wanted = min(team.size, run.scheduler.ready + run.scheduler.running)
         team.renew()
         while not team.crowded and sum(member.retired is None for member in team.members) < wanted:
+            if not self._prepared:
+                self._prepared = True
+                team.prepare(run)
             member = team.hire()
             if member is not None:
                 self._register(member)

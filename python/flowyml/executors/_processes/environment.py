@@ -7,6 +7,7 @@ numeric libraries capped: `max_workers` processes that each start a thread per c
 
 from __future__ import annotations
 
+import marshal
 import os
 import subprocess
 import sys
@@ -15,10 +16,11 @@ from typing import TYPE_CHECKING
 
 from flowyml.errors import ExecutorError
 from flowyml.executors._cpus import SHARE_VARIABLE, share_of
-from flowyml.executors._processes.starts import TAG
+from flowyml.executors._processes.descriptors import Descriptor
+from flowyml.executors._processes.starts import START_VARIABLE, TAG
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 OPENMP = "OMP_NUM_THREADS"
 FOLLOWS_OPENMP = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -32,8 +34,6 @@ _FLOWYML = "import sys; root = sys.argv[1]; root in sys.path or sys.path.insert(
 WORKER = _FLOWYML + "from flowyml.executors._processes.worker import main; main()"
 TEMPLATE = "import gc; gc.disable(); " + _FLOWYML + "from flowyml.executors._processes.template import main; main()"
 
-START_VARIABLE = "FLOWYML_WORKER_START"
-"""The variable that chooses how workers start."""
 STARTS = ("fork", "exec")
 
 
@@ -94,6 +94,27 @@ def worker_command(program: str, *arguments: object) -> list[bytes]:
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001  as multiprocessing does
     command = [executable(), *flags, "-P", "-c", program, root, *arguments]
     return [os.fsencode(str(argument)) for argument in command]
+
+
+def template_commands(guardian: int, preload: Sequence[str], familiar: Sequence[str]) -> list[list[bytes]]:
+    """Return the command lines of a template, the one that is to be tried first, then those that import less.
+
+    Args:
+        guardian: The guardian's pid.
+        preload: Modules that the user has named.
+        familiar: Those that `preloading.familiar` has found.
+    """
+    path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)  # noqa: PTH100  entries may be no folders
+    choices = dict.fromkeys([(*preload, *familiar), tuple(familiar), ()])
+    return [worker_command(TEMPLATE, guardian, *((path, *choice) if choice else ())) for choice in choices]
+
+
+def write_recipe(commands: list[list[bytes]], environment: dict[bytes, bytes]) -> Descriptor:
+    """Write down what to start (see `starts.Recipe`), in a memfd: an environment may be larger than a message."""
+    recipe = Descriptor(os.memfd_create("flowyml-recipe"))
+    with open(recipe.fd, "wb", closefd=False) as file:
+        file.write(marshal.dumps((commands, environment)))
+    return recipe
 
 
 def worker_environment(max_workers: int, tag: str) -> dict[bytes, bytes]:

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowyml._loading import loading
 from flowyml.executors._cpus import SHARE_VARIABLE
-from flowyml.executors._processes.starts import TAG
+from flowyml.executors._processes.starts import START_VARIABLE, TAG
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,6 +50,7 @@ _START_NAMES = frozenset(
         "LANG",
         "LANGUAGE",
         "GLIBC_TUNABLES",
+        START_VARIABLE,
         "CUDA_VISIBLE_DEVICES",
         "NVIDIA_VISIBLE_DEVICES",
         "HIP_VISIBLE_DEVICES",

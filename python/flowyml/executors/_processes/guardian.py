@@ -193,7 +193,9 @@ class Guardian:
             self.kill(worker)
 
     def prepare(self, fds: list[int]) -> None:
-        """Start a template from its recipe; without one workers are exec'ed."""
+        """Start a template from its recipe, in the place of the one before; without one workers are exec'ed."""
+        if self.template is not None:
+            self._part_with(self.template)
         try:
             self._use_template(Template(*starts.read_recipe(fds[0])))
         except (OSError, IndexError):  # no process, or no descriptor, is left
@@ -230,8 +232,8 @@ class Guardian:
                 else:
                     self._exec(worker, request)
 
-    def _lose_template(self, template: Template) -> None:
-        """Do without a template that is gone or does not answer: what it has not delivered is exec'ed."""
+    def _part_with(self, template: Template) -> None:
+        """End a template: what it has not delivered is exec'ed."""
         self.template = None
         self.poll.unregister(template)
         template.give_up()
@@ -241,6 +243,10 @@ class Guardian:
             template.socket.close()
         for worker, request in template.requests.items():
             self._exec(worker, request)
+
+    def _lose_template(self, template: Template) -> None:
+        """Do without a template that is gone or does not answer; perhaps another one does better."""
+        self._part_with(template)
         self.losses += template.ready
         if not template.ready:
             self._report(UNFIT, 0, template.pid, 0)
@@ -253,10 +259,7 @@ class Guardian:
     def _dismiss_template(self) -> None:
         """End a template that nobody waits for; nobody will ask it any more."""
         if self.template is not None and not self.template.requests:
-            self.poll.unregister(self.template)
-            self.template.give_up()
-            self.template.socket.close()
-            self.template = None
+            self._part_with(self.template)
 
     # -- ending
 

@@ -1,8 +1,8 @@
 """What ties a worker process to its pool: the first thing that runs in a worker.
 
-A worker finds its socket and its claim words at fixed descriptors and all else in `sys.argv`. It inherits nothing
-more: every descriptor of the guardian is closed by the exec. It dies with its guardian, even while user code holds the
-interpreter, because the kernel sees to it.
+A worker finds its socket and its claim words at fixed descriptors and all else in `sys.argv`, whether it was forked or
+exec'ed. It inherits nothing more: a template closes what is its own, an exec what is the guardian's. It dies with its
+guardian, even while user code holds the interpreter, because the kernel sees to it.
 """
 
 from __future__ import annotations

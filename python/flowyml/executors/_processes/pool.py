@@ -17,11 +17,9 @@ A pool belongs to the process that made it. In a forked child it closes what it 
 from __future__ import annotations
 
 import logging
-import marshal
 import os
 import signal
 import socket
-import sys
 import weakref
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -31,7 +29,14 @@ from flowyml.errors import ExecutorError
 from flowyml.executors._processes import guardian, process_table
 from flowyml.executors._processes.claims import ClaimMemory
 from flowyml.executors._processes.descriptors import Descriptor
-from flowyml.executors._processes.environment import TEMPLATE, WORKER, may_fork, worker_command, worker_environment
+from flowyml.executors._processes.environment import (
+    WORKER,
+    may_fork,
+    template_commands,
+    worker_command,
+    worker_environment,
+    write_recipe,
+)
 from flowyml.executors._processes.link import GuardianLink
 from flowyml.executors._processes.starts import TAG
 
@@ -175,6 +180,11 @@ class WorkerPool:
             self._finalizer = weakref.finalize(self, _Session.close, self._session, GRACE)
         return self._session
 
+    def prepare(self, familiar: Sequence[str]) -> None:
+        """Have workers that start from now on find these modules too; see `start`."""
+        if self._session is not None:
+            self._session.prepare(self.max_workers, familiar)
+
     def spawn_worker(self) -> Worker:
         """Ask for a worker; usable at once, it reads its socket when it is up.
 
@@ -229,7 +239,7 @@ class _Session:
     """One life of a pool: from the start of its guardian to its end."""
 
     def __init__(self, max_workers: int, preload: Sequence[str], familiar: Callable[[], Sequence[str]]) -> None:
-        forks = may_fork()
+        self._forks = may_fork()
         self.owner = os.getpid()
         self.link = GuardianLink()
         self.claims = ClaimMemory()
@@ -238,16 +248,20 @@ class _Session:
         self.workers: dict[int, Worker] = {}
         self._next_id = 0
         self._preload = preload
-        if forks:
-            self._prepare(max_workers, [*preload, *familiar()])
+        self._familiar: set[str] | None = None
+        self.prepare(max_workers, familiar() if self._forks else ())
 
-    def _prepare(self, max_workers: int, modules: Sequence[str]) -> None:
-        """Have a template started, which forks the workers; a lost guardian is told by whoever asks for one."""
-        path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)  # noqa: PTH100  entries may be no folders
-        choices = [(path, *modules), ()] if modules else [()]
-        commands = [worker_command(TEMPLATE, self.link.pid, *choice) for choice in choices]
+    def prepare(self, max_workers: int, familiar: Sequence[str]) -> None:
+        """Have a template started, which forks the workers, unless there is one that has these modules.
+
+        A lost guardian, or that no more files may be open, is told by whoever asks for a worker.
+        """
+        if not self._forks or (self._familiar is not None and self._familiar.issuperset(familiar)):
+            return
+        self._familiar = {*familiar, *(self._familiar or ())}
+        commands = template_commands(self.link.pid, self._preload, sorted(self._familiar))
         environment = worker_environment(max_workers, f"{self.tag}:{_TEMPLATE}")
-        with suppress(ExecutorError), closing(_write_recipe(commands, environment)) as recipe:
+        with suppress(ExecutorError, OSError), closing(write_recipe(commands, environment)) as recipe:
             self.link.send(guardian.PREPARE, fds=[recipe.fd])
 
     def spawn_worker(self, program: str, max_workers: int) -> Worker:
@@ -280,7 +294,7 @@ class _Session:
     def _recipe(self, worker: Worker, program: str, max_workers: int) -> Descriptor:
         """Return what to start."""
         command = worker_command(program, worker.id, worker.index, self.link.pid, worker.token)
-        return _write_recipe([command], worker_environment(max_workers, f"{self.tag}:{worker.id:08}"))
+        return write_recipe([command], worker_environment(max_workers, f"{self.tag}:{worker.id:08}"))
 
     def is_alive(self) -> bool:
         return not self.is_lost and self.link.is_alive()
@@ -323,6 +337,7 @@ class _Session:
             names = ", ".join(self._preload)
             reason = words[-1] if words else "the process that was to import them ended"
             logging.getLogger("flowyml").warning("preload: workers start without %s: %s", names, reason)
+            self._preload = ()
 
     def _note_loss(self) -> Event:
         reason = self.link.obituary()
@@ -360,14 +375,6 @@ class _Session:
     def _close_workers(self) -> None:
         for worker in self.workers.values():
             worker.close()
-
-
-def _write_recipe(commands: list[list[bytes]], environment: dict[bytes, bytes]) -> Descriptor:
-    """Write down what to start (see `starts.Recipe`), in a memfd: an environment may be larger than a message."""
-    recipe = Descriptor(os.memfd_create("flowyml-recipe"))
-    with open(recipe.fd, "wb", closefd=False) as file:
-        file.write(marshal.dumps((commands, environment)))
-    return recipe
 
 
 def _pipe() -> tuple[Descriptor, Descriptor]:

@@ -23,6 +23,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import warnings
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -31,6 +32,7 @@ from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, Modul
 from typing import TYPE_CHECKING, Any
 
 from flowyml._installed import INSTALLED, module_file
+from flowyml._loading import loading
 from flowyml.conditions import Guarded
 
 if TYPE_CHECKING:
@@ -146,8 +148,9 @@ def preload(path: str = "", *words: str) -> str | None:
     for word in words:
         name, _, file = word.partition(_SEPARATOR)
         try:
-            if not file or _is_found(name, file):
-                import_module(name)
+            with loading():  # a module that runs a pipeline when it is imported is refused by name
+                if not file or _is_found(name, file):
+                    import_module(name)
         except (Exception, SystemExit) as error:  # noqa: BLE001  a module may raise anything
             if not file:
                 return f"{name} cannot be imported: {type(error).__name__}: {error}"
@@ -173,7 +176,9 @@ def _descriptors() -> set[str]:
 
 def _has_threads() -> bool:
     """Tell whether there are threads that a fork would lose: those of OpenBLAS end by themselves before one."""
-    child = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of threads: that is what is to be found out
+        child = os.fork()
     if child == 0:
         os._exit(0)
     os.waitpid(child, 0)

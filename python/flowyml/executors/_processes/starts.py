@@ -51,6 +51,8 @@ FIRST_FREE_FD = 10
 """The descriptors of guardian and template lie above those that a worker is given."""
 TAG = "FLOWYML_WORKER"
 """The variable that marks a worker and what it starts."""
+START_VARIABLE = "FLOWYML_WORKER_START"
+"""The variable that chooses how workers start: "fork" or "exec"."""
 ARGUMENTS = 5
 """How many arguments follow the program on the command line of a worker."""
 

@@ -73,11 +73,11 @@ class Setup:
         return wire.frame(wire.SETUP, [frame, payload, self._functions, run, self._hashed, arena], segments)
 
 
-def _some_functions(run: Run) -> list[object]:
-    """Return functions of a run: those of its first steps, as looking at a million would take longer than an import."""
+def _familiar(run: Run) -> list[str]:
+    """Return what workers will import for a run, as far as its first steps tell: a million would take too long."""
     templates = run.plan.templates[:_LOOKED_AT]
     nodes = {id(template): node for node, template in enumerate(templates)}
-    return [run.plan.function_of(node) for node in nodes.values()]
+    return familiar(run.plan.function_of(node) for node in nodes.values())
 
 
 class ProcessTeam:
@@ -118,8 +118,7 @@ class ProcessTeam:
             return
         try:
             # First the processes: they start while this one imports and pickles.
-            self.pool.start(lambda: familiar(_some_functions(run)))
-            self.start()
+            self.pool.start(lambda: _familiar(run))
             from flowyml.executors._processes.dispatch import Dispatch
 
             Dispatch(self, run).run()
@@ -137,14 +136,18 @@ class ProcessTeam:
         about = (run.run_id, run.plan.name, run.seed, limited, run.checkpoint_dir)
         return Setup(frame, writer, about, self.lending)
 
-    def start(self) -> None:
+    def start(self, run: Run) -> None:
         """Start the guardian, and clear away what died since the last run."""
-        self.pool.start()
+        self.pool.start(lambda: _familiar(run))
         self.crowded, self._refusals, self._can_raise = False, 0, False
         watch()
         self.pool.read_events()
         for member in [each for each in self.members if each.worker.ended or each.worker not in self.pool.workers]:
             self.dismiss(member)
+
+    def prepare(self, run: Run) -> None:
+        """See that workers which start now find what this run's functions import, if that was not so before."""
+        self.pool.prepare(_familiar(run))
 
     def hire(self) -> Member | None:
         """Start another worker; `None` where no more files may be open: then those that are there do the work.
