@@ -54,13 +54,15 @@ class Watchdog:
         self._run = run
         self._since: dict[Hashable, float] = {}
         self._told: set[Hashable] = set()
-        self._sees = bool(read_proc(os.getpid(), "stat"))
+        self._sees: bool | None = None
         self.next = clock() + _INTERVAL
 
     def begin_look(self) -> None:
         """Note what must not be, and write down what has lasted."""
         now = clock()
         self.next = now + _INTERVAL
+        if self._sees is None:
+            self._sees = bool(read_proc(os.getpid(), "stat"))
         seen: dict[Hashable, float] = {}
         for key, text, patience in self._wrong():
             seen[key] = self._since.get(key, now)
