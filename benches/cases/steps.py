@@ -121,18 +121,37 @@ def _unfinished(figures: Figures) -> float | None:
     return None if measured is None else len(OURS.keys() - measured)
 
 
+# How many times as long as the baseline a run may take, by `map` and by `add_step`.
+_TIMES = {"local": ("bare loop", 6, 10), "thread": ("bare loop", 6, 10), "process": ("Pool.map", 3, 6)}
+# Microseconds a step from the first line to the last value.
+_WHOLE = {"map": 1.5, "add_step": 5.0}
+
+
+def _times(case: str, baseline: str) -> Callable[[Figures], float | None]:
+    return lambda figures: figures.ratio("steps", Pair(case, baseline, ("run",)), MILLION)
+
+
 def _bars() -> tuple[Bar, ...]:
-    unit = "us a step"
     run = [
-        Bar(f"1M steps, run, {backend}, {way}", most, _cost(ours(backend, way), "run"), unit)
-        for backend, most in (("thread", 3.0), ("process", 6.0))
-        for way in WAYS
+        Bar(f"1M steps, run, {backend}, {way}, beside {baseline}", most, _times(ours(backend, way), baseline), "x")
+        for backend, (baseline, mapped, added) in _TIMES.items()
+        for way, most in (("map", mapped), ("add_step", added))
+    ]
+    whole = [
+        Bar(f"1M steps, all, {backend}, {way}", most, _cost(ours(backend, way)), "us a step")
+        for backend in BACKENDS
+        for way, most in _WHOLE.items()
     ]
     define = [
-        Bar(f"1M steps, define + build, {backend}, add_step", 6.0, _cost(ours(backend, "add_step"), *BEFORE), unit)
+        Bar(
+            f"1M steps, define + build, {backend}, add_step",
+            6.0,
+            _cost(ours(backend, "add_step"), *BEFORE),
+            "us a step",
+        )
         for backend in BACKENDS
     ]
-    return (Bar("1M steps, backends and ways that do not complete", 0, _unfinished), *run, *define)
+    return (Bar("1M steps, backends and ways that do not complete", 0, _unfinished), *run, *whole, *define)
 
 
 GROUP = Group(
