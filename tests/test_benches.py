@@ -47,7 +47,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]
 
 
 def figures_of(written: dict[str, Any], case: str) -> dict[str, Any]:
-    (found,) = (each for each in written["figures"] if each["case"] == case)
+    (found,) = (each for each in written["figures"] if (each["group"], each["case"]) == ("steps", case))
     return found
 
 

@@ -183,6 +183,7 @@ class Ray(Peer):
     """Tasks on a local ray, without a dashboard, without retries."""
 
     needs = ("ray",)
+    most = 5_000
 
     def open(self, opened: contextlib.ExitStack) -> None:
         import ray
