@@ -30,7 +30,7 @@ def measure(case: Case) -> dict[str, Any]:
     case.check()
     case.stop()
     peaks = {peak: max(each[peak] for each in phases.values()) for peak in ("peak", "peak_with_workers")}
-    return {"units": case.units, "start": begun, "phases": phases, **peaks}
+    return {"units": case.units, "start": begun, "phases": phases, **peaks, "further": case.further}
 
 
 def timed(call: Callable[[], None]) -> dict[str, float]:

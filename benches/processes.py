@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import resource
+import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 _PROC = Path("/proc")
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -56,6 +57,42 @@ def cpu_of_children() -> float:
     return ended.ru_utime + ended.ru_stime
 
 
+class Peak:
+    """The most memory of all processes together while a block runs: their own, and what is shared, counted once.
+
+    Attributes:
+        most: Bytes above the shared memory that there was before.
+    """
+
+    def __init__(self) -> None:
+        self.most = 0
+        self._over = threading.Event()
+        self._shared = _shared()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._over.wait(0.05):
+            own = sum(_memory_of(pid).anonymous for pid in (os.getpid(), *descendants()))
+            self.most = max(self.most, own + _shared() - self._shared)
+
+
+def _shared() -> int:
+    """Return the bytes of shared memory on this machine."""
+    with suppress(OSError):
+        for line in (_PROC / "meminfo").read_text().splitlines():
+            if line.startswith("Shmem:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
 def _children(task: Path) -> list[int]:
     with suppress(OSError):
         return [int(pid) for pid in (task / "children").read_text().split()]
@@ -72,6 +109,7 @@ def _cpu_of(pid: int) -> float:
 class _Memory(NamedTuple):
     now: int
     peak: int
+    anonymous: int
 
 
 def _memory_of(pid: int) -> _Memory:
@@ -79,6 +117,6 @@ def _memory_of(pid: int) -> _Memory:
     with suppress(OSError):
         for line in (_PROC / str(pid) / "status").read_text().splitlines():
             name, _, value = line.partition(":")
-            if name in {"VmRSS", "VmHWM"}:
+            if name in {"VmRSS", "VmHWM", "RssAnon"}:
                 sizes[name] = int(value.split()[0]) * 1024
-    return _Memory(sizes.get("VmRSS", 0), sizes.get("VmHWM", 0))
+    return _Memory(sizes.get("VmRSS", 0), sizes.get("VmHWM", 0), sizes.get("RssAnon", 0))

@@ -42,6 +42,7 @@ class Case:
         phases: Names of the methods that are timed, in order.
         command: Arguments of the interpreter, for a case that is measured as a whole and from outside.
         needs: Packages that it imports; where one is not installed it is skipped, with a line.
+        further: Figures that only this case has, by name.
     """
 
     phases: ClassVar[tuple[str, ...]] = ("run",)
@@ -51,6 +52,7 @@ class Case:
     def __init__(self, size: int, data: Path) -> None:
         self.size = self.units = size
         self.data = data
+        self.further: dict[str, float] = {}
 
     def start(self) -> None:
         """Make ready what is there before the measurement, such as warm workers."""
