@@ -16,10 +16,11 @@ import pytest
 pytest.importorskip("pytest_benchmark", reason="the extra `bench` is not installed")
 
 
-GROUPS = {"steps", "growth", "memory", "chains", "small", "start", "demo", "work", "core"}
+GROUPS = {"steps", "growth", "memory", "chains", "small", "values", "held", "start", "demo", "work", "core"}
 CHOSEN = """
     (steps: and (flowyml or bare)) or (growth: and local) or (memory: and local) or (chains: and thread)
     or (small: and 400) or (start: and (import or bare or five)) or demo: or (work: and json) or core:
+    or values: or held:
 """
 
 

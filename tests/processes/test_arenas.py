@@ -9,6 +9,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flowyml import ExecutorError, MemoryBudgetError, ParallelExecutor, Pipeline
+from flowyml import ExecutorError, MemoryBudgetError, MemoryLimitError, ParallelExecutor, Pipeline
 from flowyml.executors._processes import lending
 from flowyml.store import arenas
 from flowyml.store.arenas import Arena, Pickled
@@ -339,6 +340,54 @@ with ParallelExecutor(max_workers=2) as executor:
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=50)
     assert done.stdout.split() == [str(sum(i % 7 for i in range(2000)))] * 2, done.stderr
+
+
+def test_pages_that_are_only_read_do_not_count_for_the_memory_limit() -> None:
+    """Those that a step writes to do: they are its own then."""
+
+    def read(a: np.ndarray) -> int:
+        total = int(a.sum())
+        time.sleep(0.2)  # the driver looks twenty times a second
+        return total
+
+    def write(a: np.ndarray) -> None:
+        a += 1
+        time.sleep(10)
+
+    pipeline = Pipeline("limit")
+    table = np.ones(200 * MIB, dtype=np.uint8)
+    for step in (read, write):
+        pipeline.add_step(step, params={"a": table})
+    with ParallelExecutor(max_workers=1, memory_limit="180 MiB") as executor:
+        result = pipeline.run(executor=executor)
+    assert result["read"] == 200 * MIB
+    assert isinstance(result.step_results["write"].exception, MemoryLimitError)
+
+
+def test_nothing_is_left_when_the_driver_is_killed(tmp_path: Path) -> None:
+    """A spilled value has no name."""
+    script = """
+import os, signal
+from flowyml import ParallelExecutor, Pipeline
+with ParallelExecutor(max_workers=2, memory_budget="1 MiB") as executor:
+    result = Pipeline("killed").map(lambda i: bytes(2_000_000), range(4), name="made").run(executor=executor)
+    assert result.success
+    print(os.listdir(os.environ["TMPDIR"]), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, env=environment)
+    assert (done.stdout, done.returncode) == ("[]\n", -signal.SIGKILL), done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_without_nameless_files_will_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The name is gone before anything is written."""
+    monkeypatch.delattr(os, "O_TMPFILE")
+    arena = Arena.of_disk(str(tmp_path))
+    assert not list(tmp_path.iterdir())
+    assert arena.put(Pickled(pickle.dumps("x"), [])).load() == "x"
 
 
 # -- memory_budget=
