@@ -58,16 +58,17 @@ def cpu_of_children() -> float:
 
 
 class Peak:
-    """The most memory of all processes together while a block runs: their own, and what is shared, counted once.
+    """The most memory of all processes together while a block runs: what each has for itself, and what they share.
+
+    Shared are the memory files that this process has open, each counted once.
 
     Attributes:
-        most: Bytes above the shared memory that there was before.
+        most: Bytes.
     """
 
     def __init__(self) -> None:
         self.most = 0
         self._over = threading.Event()
-        self._shared = _shared()
         self._thread = threading.Thread(target=self._look, daemon=True)
 
     def __enter__(self) -> Self:
@@ -81,16 +82,17 @@ class Peak:
     def _look(self) -> None:
         while not self._over.wait(0.05):
             own = sum(_memory_of(pid).anonymous for pid in (os.getpid(), *descendants()))
-            self.most = max(self.most, own + _shared() - self._shared)
+            self.most = max(self.most, own + _shared())
 
 
 def _shared() -> int:
-    """Return the bytes of shared memory on this machine."""
-    with suppress(OSError):
-        for line in (_PROC / "meminfo").read_text().splitlines():
-            if line.startswith("Shmem:"):
-                return int(line.split()[1]) * 1024
-    return 0
+    """Return the bytes of the memory files that this process has open."""
+    size = 0
+    for descriptor in (_PROC / "self/fd").iterdir():
+        with suppress(OSError):  # it is closed by now
+            if str(descriptor.readlink()).startswith("/memfd:"):
+                size += descriptor.stat().st_blocks * 512
+    return size
 
 
 def _children(task: Path) -> list[int]:
