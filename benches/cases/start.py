@@ -255,10 +255,6 @@ def _adds(case: str) -> Callable[[Figures], float | None]:
     return lambda figures: figures.difference("start", case, BARE, 1, PROCESS)
 
 
-def _run(case: str) -> Callable[[Figures], float | None]:
-    return lambda figures: figures.cost("start", case, 1, ("run",))
-
-
 def _heavy(figures: Figures) -> float:
     """How many of the heavy packages an import loads."""
     return len(HEAVY & {*figures.told("start", IMPORT, 1).split(), *figures.told("start", IMPORT_ALL, 1).split()})
@@ -308,8 +304,6 @@ GROUP = Group(
     bars=(
         Bar("import flowyml", 50, _adds(IMPORT), "ms"),
         Bar("from flowyml import *", 80, _adds(IMPORT_ALL), "ms"),
-        Bar("first step of a cold process executor", 120, _run("first step, cold process executor"), "ms"),
-        Bar("five steps on warm processes, all", 1.5, _run("five steps, warm processes"), "ms"),
         Bar("numpy, pandas among what these load", 0, _heavy),
         Bar(COLD, 120, _cost(COLD), "ms"),
         Bar(REPLACED, 100, _cost(REPLACED), "ms"),
