@@ -61,6 +61,17 @@ struct Held {
     sizer: Sizer,
 }
 
+impl Held {
+    /// Let the size of the next batch follow the time that the steps of this one took: where others report and claim,
+    /// nobody else does it.
+    fn observe(&mut self) {
+        let ended = self.ends.len();
+        if let Some(last) = ended.checked_sub(1).and_then(|at| self.ends.at(at)) {
+            self.sizer.observe(ended, last - self.start);
+        }
+    }
+}
+
 /// What is left to do after the steps of a batch were called.
 enum Next {
     /// Another batch was claimed.
@@ -92,7 +103,9 @@ impl Turn {
     fn begin(&self, py: Python<'_>, batch: &Bound<'_, Batch>, now: f64, count: Option<u32>) {
         let batch = Arc::clone(&batch.get().0);
         let count = count.unwrap_or(u32::MAX).min(batch.len());
-        self.install(&mut self.lock(py), batch, now, count);
+        let mut held = self.lock(py);
+        held.observe();
+        self.install(&mut held, batch, now, count);
     }
 
     /// How many steps are claimed and not begun.
