@@ -106,7 +106,8 @@ def test_a_retry_counts_its_attempts_and_has_the_last_one(tmp_path):
 def test_a_dataframe_has_a_row_a_call(result):
     frame = result.to_dataframe()
     assert list(frame.columns) == [
-        *("step", "item", "state", "worker", "attempts", "start", "end", "duration", "error"),
+        *("step", "item", "state", "worker", "attempts"),
+        *("start", "end", "duration", "cpu_seconds", "max_rss", "error"),
     ]
     assert list(frame["step"]) == ["load", "total", *["square"] * 4, "size"]
     assert list(frame["item"].fillna(-1)) == [-1, -1, 0, 1, 2, 3, -1]
@@ -116,6 +117,17 @@ def test_a_dataframe_has_a_row_a_call(result):
     assert frame["worker"].isna().tolist() == [False, True, *[False] * 5]
     assert (frame["end"] - frame["start"]).dt.total_seconds().dropna().ge(0).all()
     assert frame["start"].min() >= result.start_time
+
+
+def test_what_steps_used_is_in_the_dataframe_where_it_is_known():
+    """On worker processes, of steps of a millisecond or more."""
+    made = Pipeline("p").add_step(sum, params={"iterable": range(500_000)})
+    with ParallelExecutor(1) as executor:
+        result = made.run(executor=executor)
+    row = result.to_dataframe().loc[0]
+    one = result.step_results["sum"]
+    assert (row["cpu_seconds"], row["max_rss"]) == (one.cpu_seconds, one.max_rss)
+    assert made.run().to_dataframe()[["cpu_seconds", "max_rss"]].isna().all(axis=None)
 
 
 def test_an_empty_run_is_an_empty_dataframe():

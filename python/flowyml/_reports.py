@@ -166,6 +166,12 @@ def errors_of(record: Record, places: Places) -> dict[int, str]:
     return {places.of(item): error_line(error) for item, error in record.failures.items()}
 
 
+def usage_of(record: Record, places: Places) -> tuple[Any, Any]:
+    """Return the CPU seconds of each call, NaN where they are not known, and its KiB of memory, else 0."""
+    cpu, memory = record.usage.columns(len(record.states))
+    return places.picked(cpu, "f"), places.picked(memory, "I")
+
+
 def arrows_of(record: Record, places: Places) -> Iterator[tuple[int, int]]:
     """Go through the calls that waited for others, as (before, after): of a mapped step the one that ended last."""
     plan = record.plan

@@ -179,18 +179,20 @@ class PipelineResult:
         """Return a pandas DataFrame with a row for each call, in add order.
 
         Its columns are `step`, `item` (NA for ordinary steps), `state` (categorical), `worker` (NA if it never ran),
-        `attempts`, `start` and `end` of the last attempt (UTC; NaT if it never ran), `duration` (seconds) and `error`
+        `attempts`, `start` and `end` of the last attempt (UTC; NaT if it never ran), `duration` (seconds),
+        `cpu_seconds` and `max_rss` (bytes; both as in `StepResult`, NaN and NA where they are not known) and `error`
         (type and message, of calls that failed).
 
         Raises:
             ImportError: If pandas is not installed.
         """
-        from flowyml._reports import Places, errors_of, timeline_of
+        from flowyml._reports import Places, errors_of, timeline_of, usage_of
         from flowyml.report.frame import dataframe
 
         with own_frames_hidden:
             places = Places(self._record)
-            return dataframe(timeline_of(self._record, self._head(), places), errors_of(self._record, places))
+            timeline = timeline_of(self._record, self._head(), places)
+            return dataframe(timeline, errors_of(self._record, places), *usage_of(self._record, places))
 
     def to_trace(self, path: str | PathLike[str], *, flows: bool = False) -> None:
         """Write a trace that Perfetto (ui.perfetto.dev) and Chrome (about:tracing) show: a thread for each worker.

@@ -71,6 +71,11 @@ class Usage:
         most = max((self._memory[item] for item in items if item < len(self._memory)), default=0)
         return most << 10 or None
 
+    def columns(self, count: int) -> tuple[array[float], array[int]]:
+        """Return for each of so many items its CPU seconds, NaN where unknown, and its KiB of memory, else 0."""
+        more = max(0, count - len(self._cpu))
+        return self._cpu + array("f", [math.nan]) * more, self._memory + array("I", [0]) * more
+
     def logs(self, items: Sequence[int]) -> str | None:
         """Return what items have written, one after the other; `None` where that is not seen."""
         return "".join(self._logs[item].text() for item in items if item in self._logs) if self.captures else None

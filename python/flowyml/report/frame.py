@@ -7,19 +7,23 @@ from typing import TYPE_CHECKING, Any
 from flowyml.state import CACHED, STATES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import pandas as pd
 
     from flowyml.report.timeline import Timeline
 
 
-def dataframe(timeline: Timeline, errors: Mapping[int, str]) -> pd.DataFrame:
+def dataframe(
+    timeline: Timeline, errors: Mapping[int, str], cpu: Sequence[float], memory: Sequence[int]
+) -> pd.DataFrame:
     """Return a row for each call; see `PipelineResult.to_dataframe`.
 
     Args:
         timeline: When what ran.
         errors: Type and message of what went wrong, by place.
+        cpu: The CPU seconds of each call, NaN where they are not known.
+        memory: The KiB of memory of each call, 0 where they are not known.
 
     Raises:
         ImportError: If pandas is not installed.
@@ -47,8 +51,11 @@ def dataframe(timeline: Timeline, errors: Mapping[int, str]) -> pd.DataFrame:
         "start": zero + pd.to_timedelta(starts, unit="s"),
         "end": zero + pd.to_timedelta(ends, unit="s"),
         "duration": np.where(ran & (states != CACHED), ends - starts, np.nan),
+        "cpu_seconds": np.asarray(cpu, dtype=float),
+        "max_rss": pd.array(np.asarray(memory, dtype=np.int64) << 10, dtype="Int64"),
         "error": told,
     }
+    columns["max_rss"][np.asarray(memory) == 0] = pd.NA
     columns["worker"][~ran] = pd.NA
     return pd.DataFrame(columns)
 
