@@ -199,6 +199,23 @@ def test_plain_functions_do_not_hold_up_the_loop() -> None:
         assert pipeline.run(executor=executor)["blocks"] is True
 
 
+def test_helper_threads_are_used_again_and_end_with_the_executor() -> None:
+    """Also across runs, and each step sees the context variables of its own task only."""
+    before = set(threading.enumerate())
+
+    def which(x: int) -> tuple[int, str]:
+        seen = asked.get()
+        asked.set(f"step {x}")
+        return threading.get_ident(), seen
+
+    with loop_of(2) as executor:
+        results = [Pipeline("p").map(which, range(50)).run(executor=executor)["which"] for _ in range(2)]
+    found = [each for result in results for each in result]
+    assert len({thread for thread, _ in found}) <= 3  # one may still be on its way back when the next step begins
+    assert {seen for _, seen in found} == {"nobody"}
+    assert set(threading.enumerate()) == before
+
+
 def test_the_loop_stays_between_runs_and_ends_with_the_executor() -> None:
     left: list[Any] = []
     before = set(threading.enumerate())

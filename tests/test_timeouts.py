@@ -314,16 +314,16 @@ def test_what_an_abandoned_thread_returns_reaches_nothing(threaded: Any) -> None
 
 
 def test_what_an_abandoned_thread_raises_reaches_nothing(threaded: Any) -> None:
-    over, threads = threading.Event(), []
+    over, ended = threading.Event(), threading.Event()
 
     def late() -> None:
-        threads.append(threading.current_thread())
         over.wait(PATIENCE)
+        ended.set()
         raise ValueError
 
     result = Pipeline("late").add_step(late, timeout=SHORT).run(executor=threaded)
     over.set()
-    threads[0].join(PATIENCE)
+    assert ended.wait(PATIENCE)
     assert isinstance(result.step_results["late"].exception, StepTimeoutError)
     assert Pipeline("next").add_step(abs, params={"x": -1}).run(executor=threaded)["abs"] == 1
 

@@ -1,7 +1,7 @@
-"""A run that can be awaited: it goes on in a helper thread while the event loop goes on, too.
+"""Functions that can be awaited: they go on in helper threads while the event loop goes on, too.
 
-Cancelling the awaiting task asks the run to end as Ctrl-C does: nothing new starts, worker processes go, a step in a
-thread is left behind. The module knows nothing of pipelines.
+Cancelling the awaiting task asks the function to end (a run as Ctrl-C does: nothing new starts, worker processes go, a
+step in a thread is left behind). The module knows nothing of pipelines.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 import threading
 from contextvars import copy_context
+from functools import partial
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -21,18 +23,78 @@ T = TypeVar("T")
 _PATIENCE = 1.0
 
 
-async def in_thread(function: Callable[[], T], cancel: Callable[[], None], *, patience: float = _PATIENCE) -> T:
+class _Helper(threading.Thread):
+    """A thread that calls one function after the other, each of which says whether there may be more."""
+
+    def __init__(self) -> None:
+        super().__init__(name="flowyml-run", daemon=True)
+        self.inbox: SimpleQueue[Callable[[], bool] | None] = SimpleQueue()
+
+    def run(self) -> None:
+        while True:
+            function = self.inbox.get()
+            if function is None or not function():
+                return
+            del function  # it holds what it was called with, and the next one may be long in coming
+
+
+class HelperThreads:
+    """The helper threads of an event loop: each calls one function at a time, and is kept for the next one.
+
+    All methods are called in the loop's thread.
+    """
+
+    def __init__(self) -> None:
+        """Start none yet."""
+        self._idle: list[_Helper] = []
+        self._busy: set[_Helper] = set()
+
+    def take(self) -> _Helper:
+        """Return a thread that has nothing to do, a new one if need be; it is not asked for again before `release`."""
+        if self._idle:
+            helper = self._idle.pop()
+        else:
+            helper = _Helper()
+            helper.start()
+        self._busy.add(helper)
+        return helper
+
+    def release(self, helper: _Helper) -> None:
+        """Take back a thread whose function has returned."""
+        self._busy.discard(helper)
+        self._idle.append(helper)
+
+    def close(self) -> None:
+        """End them, and wait for those that have nothing to do; the others end when they can."""
+        for helper in (*self._idle, *self._busy):
+            helper.inbox.put(None)
+        for helper in self._idle:
+            helper.join()
+
+
+async def in_thread(
+    function: Callable[[], T],
+    cancel: Callable[[], None],
+    *,
+    patience: float = _PATIENCE,
+    threads: HelperThreads | None = None,
+) -> T:
     """Call a function in a thread of its own, and return what it returns or raise what it raises.
 
     Args:
         function: What is called; it sees the context variables of this task.
         cancel: Called when the task is cancelled; the function should return soon then.
         patience: How long to wait for that, in seconds.
+        threads: Where to take the thread from; by default it is a new one.
     """
+    kept = threads is not None
+    threads = threads or HelperThreads()
+    helper = threads.take()
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
     def settle(result: T | None, error: BaseException | None) -> None:
+        threads.release(helper)
         if future.cancelled():
             return
         if error is None:
@@ -41,7 +103,7 @@ async def in_thread(function: Callable[[], T], cancel: Callable[[], None], *, pa
             future.set_exception(error)
             future.exception()  # it has been seen, also where nobody waits any more
 
-    def work() -> None:
+    def work() -> bool:
         result, caught = None, None
         try:
             result = function()
@@ -49,8 +111,10 @@ async def in_thread(function: Callable[[], T], cancel: Callable[[], None], *, pa
             caught = error
         with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
             loop.call_soon_threadsafe(settle, result, caught)
+            return kept
+        return False
 
-    threading.Thread(target=copy_context().run, args=(work,), name="flowyml-run", daemon=True).start()
+    helper.inbox.put(partial(copy_context().run, work))
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:

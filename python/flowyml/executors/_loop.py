@@ -2,7 +2,7 @@
 
 ```
 caller waits ◀── done ── LoopRun: fill: claim a step for each free slot ──▶ task ──▶ complete ──▶ fill
-                            ▲                                                 └ plain function: a thread of its own
+                            ▲                                                 └ plain function: a helper thread
                             └── timers: the next retry is due, a step may be over its time
 ```
 
@@ -24,10 +24,11 @@ import threading
 import weakref
 from contextvars import copy_context
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flowyml import seeding
-from flowyml._awaitable import in_thread
+from flowyml._awaitable import HelperThreads, in_thread
 from flowyml._coroutines import coroutine_function
 from flowyml._endings import ask_to_end
 from flowyml.conditions import Guarded
@@ -96,16 +97,25 @@ class LoopRun:
         run: The run.
         limit: How many steps may be under way at once.
         loop: The loop; all methods but `wait` and `stop` are called in its thread.
+        threads: Where plain functions are called.
         executors: The executors that wait for this run.
 
     Attributes:
         left_behind: Some step did not end when it was cancelled, and goes on in the loop.
     """
 
-    def __init__(self, run: Run, limit: int, loop: asyncio.AbstractEventLoop, executors: tuple[object, ...]) -> None:
+    def __init__(
+        self,
+        run: Run,
+        limit: int,
+        loop: asyncio.AbstractEventLoop,
+        threads: HelperThreads,
+        executors: tuple[object, ...],
+    ) -> None:
         """Start nothing yet."""
         self._run = run
         self._loop = loop
+        self._helpers = threads
         self._free = list(range(run.useful(limit)))[::-1]
         self._tasks: dict[asyncio.Task[None], _Work] = {}
         self._limits = run.limits
@@ -273,7 +283,8 @@ class LoopRun:
         if template is None:
             async with self._threads:
                 self._begin_time(work)
-                return await in_thread(lambda: self._called(work), lambda: self._give_up(work), patience=0)
+                call, give_up = partial(self._called, work), partial(self._give_up, work)
+                return await in_thread(call, give_up, patience=0, threads=self._helpers)
         self._begin_time(work)
         try:
             return await self._value(template, work.item), None
@@ -332,7 +343,8 @@ class LoopTeam:
 
     def execute(self, run: Run) -> None:
         """Run all steps of a run."""
-        current = LoopRun(run, self._limit, self._started(), (self._owner(), *owners.get()))
+        loop = self._started()
+        current = LoopRun(run, self._limit, loop, self._helpers, (self._owner(), *owners.get()))
         try:
             current.wait()
         except BaseException:
@@ -353,7 +365,8 @@ class LoopTeam:
     def _started(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
             self._loop = loop = asyncio.new_event_loop()
-            self._thread = threading.Thread(target=_serve, args=(loop,), name="flowyml-loop", daemon=True)
+            self._helpers = helpers = HelperThreads()
+            self._thread = threading.Thread(target=_serve, args=(loop, helpers), name="flowyml-loop", daemon=True)
             self._thread.start()
             self._finalizer = weakref.finalize(self, _stop, loop)
             self._finalizer.atexit = False
@@ -371,7 +384,8 @@ def _stop(loop: asyncio.AbstractEventLoop) -> None:
     loop.call_soon_threadsafe(loop.stop)
 
 
-def _serve(loop: asyncio.AbstractEventLoop) -> None:
+def _serve(loop: asyncio.AbstractEventLoop, helpers: HelperThreads) -> None:
     """Run a loop until it is stopped, then end what steps left in it."""
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         runner.get_loop().run_forever()
+    helpers.close()
