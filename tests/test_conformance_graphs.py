@@ -5,6 +5,7 @@ from __future__ import annotations
 import graphlib
 from typing import TYPE_CHECKING, Any
 
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_conformance import facts
@@ -51,7 +52,7 @@ def expected(needed: Mapping[str, list[str]], failing: set[str]) -> list[tuple[s
 
 
 @given(case=graphs())
-@settings(max_examples=60)
+@settings(max_examples=examples(30, 60))
 def test_any_graph_gives_what_the_plainest_interpreter_gives(executor: Executor, case: Any) -> None:
     needed, failing = case
     pipeline = Pipeline("drawn")

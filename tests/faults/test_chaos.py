@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import chaos
 import plumbing
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from flowyml import Executor
 
-ENOUGH = 300
+ENOUGH = examples(120, 300)
 
 
 @pytest.fixture(params=[1, 2, 8])
@@ -57,7 +58,7 @@ def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
 
 
 @given(seed=st.integers(0, 1 << 30), count=st.integers(1, 40), rate=st.sampled_from([0.0, 0.1, 0.5]))
-@settings(max_examples=50)
+@settings(max_examples=examples(30, 50))
 def test_in_this_process(executor: Executor, seed: int, count: int, rate: float) -> None:
     """Failures of every kind, on small graphs of every shape."""
     steps = chaos.draw(seed, count, rate=rate, faults=list(chaos.RAISED), habits=["nothing"])

@@ -19,13 +19,18 @@ class Reading:
     """An `OutputReader` and what came of it: `shown` by the driver, `kept` for each slot."""
 
     def __init__(self, *, labels: bool = False) -> None:
-        self.kept: dict[int, str] = defaultdict(str)
+        self._parts: dict[int, list[str]] = defaultdict(list)
         self.shown = ""
         label = (lambda slot: f"s{slot}") if labels else None
         self.reader = OutputReader(TOKEN, "stdout", label=label, keep=self.keep)
 
     def keep(self, slot: int, text: str) -> None:
-        self.kept[slot] += text
+        self._parts[slot].append(text)
+
+    @property
+    def kept(self) -> dict[int, str]:
+        """What was kept, joined when it is asked for: a text that grew by pieces would cost quadratic time."""
+        return defaultdict(str, {slot: "".join(parts) for slot, parts in self._parts.items()})
 
     def feed(self, *chunks: bytes) -> Reading:
         with contextlib.redirect_stdout(io.StringIO()) as stream:
