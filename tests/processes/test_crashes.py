@@ -11,11 +11,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import plumbing
 import pytest
 from notes import executions, noted
 
-from flowyml import ParallelExecutor, Pipeline, SerializationError, ValueLoadError, WorkerLostError
+from flowyml import ExecutorError, ParallelExecutor, Pipeline, SerializationError, ValueLoadError, WorkerLostError
 from flowyml.executors._processes import lending
+from flowyml.executors._processes.team import ProcessTeam
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -304,3 +306,21 @@ def test_a_silent_step_that_spoils_its_descriptors_spoils_its_own(how: str, tmp_
         result = pipeline.run(executor=executor, raise_on_failure=True)
     assert result["work"][8::100] == [b""] * 10
     assert capfd.readouterr().out.split() == [str(i) for i in range(8, 1_000, 100)]
+
+
+def test_a_guardian_that_dies_between_two_hires(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes its workers along, so the run ends with an error, and no other guardian takes its place unnoticed."""
+    hire = ProcessTeam.hire
+
+    def hire_late(team: ProcessTeam) -> Any:
+        if team.members and team.pool.guardian_pid is not None:
+            os.kill(team.pool.guardian_pid, signal.SIGKILL)
+            assert plumbing.eventually(lambda: not team.pool._session.is_alive())
+        return hire(team)
+
+    with ParallelExecutor(2) as executor:
+        monkeypatch.setattr(ProcessTeam, "hire", hire_late)
+        with pytest.raises(ExecutorError, match="the guardian of the worker processes is lost"):
+            Pipeline("lost").map(abs, range(10), name="abs").run(executor=executor)
+        monkeypatch.setattr(ProcessTeam, "hire", hire)
+        assert Pipeline("again").map(abs, range(10), name="abs").run(executor=executor).success

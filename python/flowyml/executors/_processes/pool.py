@@ -185,13 +185,18 @@ class WorkerPool:
         if self._session is not None:
             self._session.prepare(self.max_workers, familiar)
 
-    def spawn_worker(self) -> Worker:
+    def spawn_worker(self, *, anew: bool = True) -> Worker:
         """Ask for a worker; usable at once, it reads its socket when it is up.
+
+        Args:
+            anew: Start another guardian if the last one is lost. Not in the middle of a run: its other workers are
+                lost, too, and nobody would hear of it.
 
         Raises:
             ExecutorError: The guardian is lost, does not start here, or there are too many workers.
         """
-        return self._start().spawn_worker(self._program, self.max_workers)
+        session = self._start() if anew or self._session is None else self._session
+        return session.spawn_worker(self._program, self.max_workers)
 
     def kill(self, worker: Worker) -> None:
         """Kill a worker with everything it started; `Exited` follows. One that has ended is left alone."""

@@ -167,11 +167,11 @@ class ProcessTeam:
 
     def _spawn(self) -> Worker:
         try:
-            return self.pool.spawn_worker()
+            return self.pool.spawn_worker(anew=False)
         except OSError as error:
             if error.errno != errno.EMFILE or not raise_limit():
                 raise
-        return self.pool.spawn_worker()
+        return self.pool.spawn_worker(anew=False)
 
     def note_refusal(self, error: OSError) -> None:
         """Take in that the guardian could not start a worker; where its limit of open files can be raised, others can.
