@@ -71,6 +71,12 @@ pub enum Refusal {
         /// The position in the batch.
         position: u32,
     },
+    /// The item at this position needs the value of the one before it, which has not ended with one: it must be given
+    /// back.
+    Chained {
+        /// The position in the batch.
+        position: u32,
+    },
     /// The number of outcomes is not the number of end times.
     Lengths {
         /// How many end times were given.
@@ -177,6 +183,10 @@ impl fmt::Display for Refusal {
             Self::NotOut { position } => write!(
                 out,
                 "the item at position {position} of the batch is not running: it was reported before"
+            ),
+            Self::Chained { position } => write!(
+                out,
+                "the item at position {position} is chained to the one before it: first that must end with a value, or both come back"
             ),
             Self::Lengths { ends, outcomes } => write!(
                 out,

@@ -24,6 +24,7 @@ pub mod claims;
 pub mod error;
 pub mod graph;
 pub mod queue;
+pub mod results;
 pub mod scheduler;
 pub mod sizer;
 

@@ -10,13 +10,16 @@
 
 mod arguments;
 mod batch;
+mod calls;
 mod claims;
 mod files;
 mod graph;
 mod private_map;
+mod results;
 mod scheduler;
 mod shared;
 mod turn;
+mod words;
 
 use std::time::Duration;
 
@@ -34,6 +37,8 @@ mod _core {
     #[pymodule_export]
     use super::batch::Batch;
     #[pymodule_export]
+    use super::calls::Caller;
+    #[pymodule_export]
     use super::claims::ClaimWords;
     #[pymodule_export]
     use super::files::OpenFiles;
@@ -41,6 +46,8 @@ mod _core {
     use super::graph::Graph;
     #[pymodule_export]
     use super::private_map::{PrivateMap, punch_hole};
+    #[pymodule_export]
+    use super::results::Results;
     #[pymodule_export]
     use super::scheduler::Scheduler;
     #[pymodule_export]

@@ -11,7 +11,7 @@
 //!    └──▶ upstream_failed, skipped, cancelled      (a dependency ended without a value)
 //! ```
 //!
-//! A running item also waits again after a graft, for the nodes that it brought (`graft`). A ready item may be *parked*,
+//! A running item may stand behind another one in its batch, and begin when that has ended (`chains`). It also waits again after a graft, for the nodes that it brought (`graft`). A ready item may be *parked*,
 //! because others hold what it needs of a limit (`limits`). A node may tolerate failures of its items (`tolerate`).
 //!
 //! *One writer.* An item's state changes in `transition` alone, which keeps the counts and the ready queue with it. What
@@ -33,6 +33,7 @@
 //! is not legal is refused and changes nothing.
 
 mod batch;
+mod chains;
 mod expand;
 mod graft;
 mod invariants;
@@ -109,6 +110,8 @@ pub struct Scheduler {
     /// Ends of which dependents do not know yet; empty between calls.
     ended: Vec<Ended>,
     cancelled: bool,
+    /// For each node whether it may be chained; empty if none may.
+    chainable: Vec<u8>,
     /// Some node without items was skipped or cancelled.
     gapped: bool,
     /// Nodes that were cancelled alone.
@@ -148,6 +151,7 @@ impl Scheduler {
             release,
             ended: Vec::new(),
             cancelled: false,
+            chainable: Vec::new(),
             gapped: false,
             stopped: BTreeSet::new(),
             graph,

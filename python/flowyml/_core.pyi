@@ -17,7 +17,20 @@ from typing import Any, Literal, final, overload
 
 from typing_extensions import Buffer
 
-__all__ = ["Batch", "ClaimWords", "Ends", "Graph", "OpenFiles", "PrivateMap", "Scheduler", "Turn", "punch_hole", "stub"]
+__all__ = [
+    "Batch",
+    "Caller",
+    "ClaimWords",
+    "Ends",
+    "Graph",
+    "OpenFiles",
+    "PrivateMap",
+    "Results",
+    "Scheduler",
+    "Turn",
+    "punch_hole",
+    "stub",
+]
 
 def stub() -> bytes:
     """Return this file as it was when the extension was built: an extension that has another one does not fit."""
@@ -124,6 +137,24 @@ class Batch:
     @property
     def limited(self) -> bool:
         """Whether it holds tokens of limits until nothing of it runs any more: better not claimed ahead."""
+    @property
+    def heads(self) -> int:
+        """How many items could run at the same time: all that are not chained to the one before them."""
+    @property
+    def restless(self) -> bool:
+        """Whether the end of an item before the last may let another run that is not chained to it."""
+    def is_chained(self, position: int) -> bool:
+        """Tell whether an item needs the value of the one before it, which is running, too."""
+    def next_head(self, position: int) -> int:
+        """Return the first position from this one on that is not chained; the length if there is none."""
+    def head_at(self, position: int) -> int:
+        """Return the last position up to this one that is not chained."""
+    def item(self, position: int) -> int:
+        """Return the item at a position.
+
+        Raises:
+            IndexError: There is no such position.
+        """
     def __len__(self) -> int:
         """Return the number of items."""
     def items(self) -> list[int]:
@@ -271,8 +302,18 @@ class Scheduler:
         demands: Buffer | None = None,
         classes: Sequence[Sequence[tuple[int, int]]] | None = None,
     ) -> Scheduler: ...
-    def claim(self, worker: int, limit: int, now: float, timeout: float = 0.0) -> Batch | None:
+    def chain(self, mask: bytes) -> None:
+        """Say which nodes of the graph may be chained to one before them: one byte a node, not 0 where one may.
+
+        Raises:
+            ValueError: A mask of the wrong length.
+        """
+    def claim(self, worker: int, limit: int, now: float, timeout: float = 0.0, most: int = 0) -> Batch | None:
         """Take up to `limit` ready items of one class, the most urgent first.
+
+        An item that waits for nothing but one of these may be *chained* to it (see `chain`): it is running from now
+        on, too. It must begin only after the other has ended with a value. Where that ends in any other way, it is to
+        be given back before that is reported.
 
         Args:
             worker: Who takes them, below 65536.
@@ -280,6 +321,7 @@ class Scheduler:
             now: The time. Retry delays that are over end first.
             timeout: How long to wait for something ready; may be infinite. The wait also ends when the run does, lets
                 other threads run, and sees signals within 0.1 s. Time waited counts on from `now`.
+            most: Nothing more is chained to a batch of so many items.
 
         Returns:
             The batch; `None` if nothing is ready (`finished` says whether anything ever will be).
@@ -570,6 +612,125 @@ class ClaimWords:
 
     def last_claimed(self) -> int | None:
         """Return the greatest slot that was claimed: the one to blame for a death, unless its result is in."""
+
+@final
+class Results:
+    """What a worker's steps returned, in shared memory: the driver's view of what the worker's `Caller` writes.
+
+    Args:
+        buffer: `HEADER` bytes and a power of two of 8-byte words, as for `ClaimWords`.
+
+    Raises:
+        BufferError: It has another size, or cannot hold words.
+
+    >>> memory = bytearray(Results.HEADER + 1024)
+    >>> caller = Caller(ClaimWords(bytearray(ClaimWords.STRIDE), 0), memory, abs, 0)
+    >>> results = Results(memory)
+    >>> caller.put(0, 1.0, 1.5, 42), results.waiting
+    (True, True)
+    """
+
+    HEADER: int
+    """Bytes before the results."""
+
+    def __new__(cls, buffer: Buffer) -> Results: ...
+    def want(self, each: bool) -> None:
+        """Say that the driver is going to sleep, to be woken by each result, or when the worker has nothing to do.
+
+        Look for results after that, and sleep only if there are none.
+        """
+    def awake(self) -> None:
+        """Say that the driver need not be woken."""
+    def committed(self) -> int:
+        """Return the place behind the last result."""
+    @property
+    def waiting(self) -> bool:
+        """Whether there are results that were not taken."""
+    def drain(
+        self, values: list[Any], batch: Batch, position: int, count: int, slot: int, committed: int
+    ) -> tuple[float, bytes] | None:
+        """Move results of the items from `position` on into a list of values, until one is not here.
+
+        Args:
+            values: Gets the value of item k at place k; a pickle as bytes.
+            batch: Whose items they are.
+            position: Position of the first item.
+            count: Of how many items at most.
+            slot: The slot of the first item; those after it follow.
+            committed: Up to which place to look, as `committed()` has told.
+
+        Returns:
+            When the first of them began, and when each ended as packed doubles; `None` if there is none.
+
+        Raises:
+            ValueError: There is something else in the memory than results.
+        """
+
+@final
+class Caller:
+    """Calls the steps of a worker process that take one argument and return something small, and knows which one runs.
+
+    Args:
+        claims: The worker's view of its claim words.
+        buffer: The memory of its results; see `Results`.
+        probe: A built-in function of one number that makes the cheapest system call there is: a step that takes less
+            time than `probe(0)` has made none, so that nothing need be mended after it.
+        line: The descriptor by which the driver is woken. Once it is closed nothing is written any more.
+
+    Attributes:
+        slot: The step that runs, or ran last; `None` before the first.
+        written: Whether something was written to the standard streams since a step ended.
+        forked: Whether this process is one that a step has forked.
+
+    """
+
+    def __new__(cls, claims: ClaimWords, buffer: Buffer, probe: Callable[[int], object], line: int) -> Caller: ...
+    slot: int | None
+    written: bool
+    forked: bool
+    @property
+    def floor(self) -> float:
+        """The shortest time in seconds that the probe took."""
+    def put(self, slot: int, start: float, end: float, value: object) -> bool:
+        """Write a result: a number, a short text, a truth value, `None`, or the bytes of a pickle.
+
+        Returns:
+            Whether it was written; not if it is something else or long, there is no room, or the line is closed.
+
+        """
+    def must_wake(self, at_end: bool) -> bool:
+        """Tell whether the driver is to be woken after a result, or where nothing is left to do: who asks does it."""
+    def run(
+        self,
+        function: Callable[[Any], Any],
+        arguments: Sequence[Any],
+        position: int,
+        slot: int,
+        files: OpenFiles,
+        stdout: object,
+        stderr: object,
+        wake: Callable[[], object],
+        previous: Any,
+    ) -> tuple[int, int, Any, float]:
+        """Claim and call one step after the other, and write their results, as long as there is nothing else to do.
+
+        Args:
+            function: What is called.
+            arguments: One for each step; `...` stands for the value of the step before.
+            position: Position of the first step.
+            slot: Its slot; those after it follow.
+            files: What the standard descriptors ought to be.
+            stdout: What `sys.stdout` ought to be,
+            stderr: and `sys.stderr`.
+            wake: Wakes the driver.
+            previous: The value of the step before the first; `...` if there is none.
+
+        Returns:
+            The position of a step that has to be seen to, with what came of it: 0 for returned, 1 for raised, 2 for not
+            called because there is no value before it; what it returned or raised; and when it began. Once all steps
+            are called: their number, 3, and the value of the last one, `...` if it has none.
+
+        """
 
 @final
 class OpenFiles:

@@ -31,7 +31,20 @@ def _stub_here() -> bytes | None:
 
 
 try:
-    from flowyml._core import Batch, ClaimWords, Ends, Graph, OpenFiles, PrivateMap, Scheduler, Turn, punch_hole, stub
+    from flowyml._core import (
+        Batch,
+        Caller,
+        ClaimWords,
+        Ends,
+        Graph,
+        OpenFiles,
+        PrivateMap,
+        Results,
+        Scheduler,
+        Turn,
+        punch_hole,
+        stub,
+    )
 except ImportError as error:
     python = f"{sys.implementation.name} {sys.version_info.major}.{sys.version_info.minor}"
     raise _unfit(f"is missing, older than the Python files beside it, or not for {python}: {error}") from error
@@ -39,4 +52,16 @@ except ImportError as error:
 if _stub_here() not in {None, stub()}:
     raise _unfit("is older or newer than the Python files beside it")
 
-__all__ = ["Batch", "ClaimWords", "Ends", "Graph", "OpenFiles", "PrivateMap", "Scheduler", "Turn", "punch_hole"]
+__all__ = [
+    "Batch",
+    "Caller",
+    "ClaimWords",
+    "Ends",
+    "Graph",
+    "OpenFiles",
+    "PrivateMap",
+    "Results",
+    "Scheduler",
+    "Turn",
+    "punch_hole",
+]

@@ -6,6 +6,8 @@ use pyo3::prelude::*;
 
 use crate::scheduler as core;
 
+use super::no_such;
+
 /// What one worker claimed at once.
 #[pyclass(frozen, module = "flowyml._core")]
 pub(crate) struct Batch(pub(super) Arc<core::Batch>);
@@ -33,6 +35,33 @@ impl Batch {
 
     fn __len__(&self) -> usize {
         self.0.len() as usize
+    }
+
+    #[getter]
+    fn heads(&self) -> u32 {
+        self.0.heads()
+    }
+
+    #[getter]
+    fn restless(&self) -> bool {
+        self.0.restless()
+    }
+
+    fn is_chained(&self, position: u32) -> bool {
+        self.0.is_chained(position)
+    }
+
+    fn next_head(&self, position: u32) -> u32 {
+        self.0.next_head(position)
+    }
+
+    fn head_at(&self, position: u32) -> u32 {
+        self.0.head_at(position)
+    }
+
+    fn item(&self, position: u32) -> PyResult<u32> {
+        let found = self.0.at(position).map(|(item, _)| item.0);
+        found.ok_or_else(|| no_such("position", position, self.0.len()))
     }
 
     fn items(&self) -> Vec<u32> {

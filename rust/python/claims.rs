@@ -1,17 +1,15 @@
 //! `ClaimWords`: the claim words of one worker over memory that Python owns (a map of a memfd, a bytearray).
 //!
-//! The protocol stands in `crate::claims`; this file turns a buffer into two atomics and back, nothing else. It is the
-//! only place of this subject with unsafe code.
+//! The protocol stands in `crate::claims`; this file hands it the words of a buffer, nothing else.
 
 use std::sync::Mutex;
-use std::sync::atomic::AtomicU64;
 
-use pyo3::buffer::PyBuffer;
-use pyo3::exceptions::{PyBufferError, PyIndexError};
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
 
 use crate::claims::{Claims, Ledger};
+
+use super::words::Words;
 
 /// Bytes of one worker: a cache line, so that two workers never write the same one.
 const STRIDE: usize = 64;
@@ -19,10 +17,7 @@ const STRIDE: usize = 64;
 /// The claim words of worker `index` in `buffer`.
 #[pyclass(frozen, module = "flowyml._core")]
 pub(crate) struct ClaimWords {
-    /// Keeps the memory from being released or resized.
-    buffer: PyBuffer<u8>,
-    /// Where the worker's two words start, in bytes.
-    offset: usize,
+    words: Words,
     /// The driver's memory; a worker's view leaves it alone.
     ledger: Mutex<Ledger>,
 }
@@ -35,12 +30,8 @@ impl ClaimWords {
 
     #[new]
     fn new(buffer: &Bound<'_, PyAny>, index: usize) -> PyResult<Self> {
-        let buffer = PyBuffer::<u8>::get(buffer)?;
-        let offset = place(&buffer, index)?;
-        check(&buffer)?;
         Ok(Self {
-            buffer,
-            offset,
+            words: Words::piece(buffer, index, STRIDE, 2)?,
             ledger: Mutex::default(),
         })
     }
@@ -80,54 +71,11 @@ impl ClaimWords {
         work(&mut ledger)
     }
 
-    fn claims(&self) -> Claims<'_> {
+    pub(super) fn claims(&self) -> Claims<'_> {
+        let words = self.words.get();
         Claims {
-            word: self.atomic(0),
-            time: self.atomic(1),
+            word: &words[0],
+            time: &words[1],
         }
     }
-
-    fn atomic(&self, index: usize) -> &AtomicU64 {
-        let place = self
-            .buffer
-            .buf_ptr()
-            .wrapping_byte_add(self.offset)
-            .cast::<u64>()
-            .wrapping_add(index);
-        // SAFETY: `check` and `place` have seen that the memory is writable, contiguous, aligned to eight bytes and long
-        // enough. It stays where it is while `self.buffer` is held, and flowyml touches these words only through such
-        // atomics, save for zeroing them when no worker has them. Sixteen bytes of plain numbers: any content is valid.
-        unsafe { AtomicU64::from_ptr(place) }
-    }
-}
-
-/// Refuses memory that cannot hold atomics.
-fn check(buffer: &PyBuffer<u8>) -> PyResult<()> {
-    let complaint = if buffer.readonly() {
-        "claim words need a writable buffer"
-    } else if !buffer.is_c_contiguous() {
-        "claim words need a contiguous buffer"
-    } else if buffer.buf_ptr().align_offset(align_of::<AtomicU64>()) != 0 {
-        "claim words need a buffer aligned to 8 bytes"
-    } else {
-        return Ok(());
-    };
-    Err(PyBufferError::new_err(complaint))
-}
-
-/// Where the words of worker `index` start.
-fn place(buffer: &PyBuffer<u8>, index: usize) -> PyResult<usize> {
-    let offset = index.checked_mul(STRIDE);
-    offset
-        .filter(|offset| {
-            offset
-                .checked_add(STRIDE)
-                .is_some_and(|end| end <= buffer.len_bytes())
-        })
-        .ok_or_else(|| {
-            PyIndexError::new_err(format!(
-                "no claim words for worker {index} in a buffer of {} bytes; each takes {STRIDE}",
-                buffer.len_bytes()
-            ))
-        })
 }

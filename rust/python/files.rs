@@ -17,33 +17,56 @@ pub(crate) struct OpenFiles {
 impl OpenFiles {
     #[new]
     fn new(descriptors: Vec<i32>) -> Self {
-        let files = descriptors
-            .into_iter()
-            .map(|descriptor| (descriptor, identity(descriptor)))
-            .collect();
-        Self { files }
+        Self::of(descriptors)
     }
 
-    fn unchanged(&self) -> bool {
+    pub(super) fn unchanged(&self) -> bool {
         self.files
             .iter()
             .all(|(descriptor, was)| identity(*descriptor) == *was)
     }
 }
 
+/// The working directory; `None` where it cannot be looked at.
+#[cfg(unix)]
+pub(super) fn directory() -> Identity {
+    // SAFETY: stat writes a whole `stat` where it returns 0, and nothing otherwise; the name ends with a zero.
+    status(|status| unsafe { libc::stat(c".".as_ptr(), status) })
+}
+
+impl OpenFiles {
+    pub(super) fn of(descriptors: Vec<i32>) -> Self {
+        let files = descriptors
+            .into_iter()
+            .map(|descriptor| (descriptor, identity(descriptor)))
+            .collect();
+        Self { files }
+    }
+}
+
 #[cfg(unix)]
 fn identity(descriptor: i32) -> Identity {
-    let mut status = std::mem::MaybeUninit::<libc::stat>::uninit();
     // SAFETY: fstat writes a whole `stat` where it returns 0, and nothing otherwise; a closed descriptor is an error.
-    let status = unsafe {
-        if libc::fstat(descriptor, status.as_mut_ptr()) != 0 {
-            return None;
-        }
-        status.assume_init()
-    };
+    status(|status| unsafe { libc::fstat(descriptor, status) })
+}
+
+#[cfg(unix)]
+fn status(ask: impl FnOnce(*mut libc::stat) -> libc::c_int) -> Identity {
+    let mut status = std::mem::MaybeUninit::<libc::stat>::uninit();
+    if ask(status.as_mut_ptr()) != 0 {
+        return None;
+    }
+    // SAFETY: both callers above write all of it where they return 0.
+    let status = unsafe { status.assume_init() };
     // The types of both differ from system to system.
     #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss)]
     Some((status.st_dev as u64, status.st_ino as u64))
+}
+
+/// Elsewhere there is no such worker.
+#[cfg(not(unix))]
+pub(super) fn directory() -> Identity {
+    None
 }
 
 /// Elsewhere there is no such worker.

@@ -58,7 +58,11 @@ impl Scheduler {
         Ok(Self(Shared::new(core)))
     }
 
-    #[pyo3(signature = (worker, limit, now, timeout=0.0))]
+    fn chain(&self, py: Python<'_>, mask: &[u8]) -> PyResult<()> {
+        self.0.change(py, |core| core.chain(mask))
+    }
+
+    #[pyo3(signature = (worker, limit, now, timeout=0.0, most=0))]
     fn claim(
         &self,
         py: Python<'_>,
@@ -66,6 +70,7 @@ impl Scheduler {
         limit: u32,
         now: f64,
         timeout: f64,
+        most: u32,
     ) -> PyResult<Option<Batch>> {
         let now = finite("now", now)?;
         let timeout = seconds(timeout)?;
@@ -76,7 +81,10 @@ impl Scheduler {
         let begun = (timeout > 0.0).then(Instant::now);
         loop {
             let claimed = self.0.change(py, |core| {
-                Ok((core.claim(worker, limit, now + waited), core.is_finished()))
+                Ok((
+                    core.claim_chains(worker, limit, most, now + waited),
+                    core.is_finished(),
+                ))
             })?;
             match claimed {
                 (Some(batch), _) => return Ok(Some(Batch(Arc::new(batch)))),

@@ -34,6 +34,10 @@ pub struct Batch {
     pub(super) class: u32,
     length: u32,
     runs: Vec<Run>,
+    /// A bit for each position that is chained to the one before it; empty while none is.
+    chained: Vec<u64>,
+    heads: u32,
+    restless: bool,
 }
 
 impl Batch {
@@ -46,6 +50,9 @@ impl Batch {
             class: 0,
             length: 0,
             runs: Vec::new(),
+            chained: Vec::new(),
+            heads: 0,
+            restless: false,
         }
     }
 
@@ -78,6 +85,59 @@ impl Batch {
         self.length == 0
     }
 
+    /// Return how many items could run at the same time: all that are not chained to the one before them.
+    #[must_use]
+    pub fn heads(&self) -> u32 {
+        self.heads
+    }
+
+    /// Say whether the end of an item may let another run that stands neither behind it nor behind the batch; not known,
+    /// and so false, of a batch in which nothing could have been chained.
+    #[must_use]
+    pub fn restless(&self) -> bool {
+        self.restless
+    }
+
+    /// Say whether the item at a position is chained to the one before it.
+    #[must_use]
+    pub fn is_chained(&self, position: u32) -> bool {
+        let word = self.chained.get(position as usize / 64);
+        word.is_some_and(|word| word >> (position % 64) & 1 == 1)
+    }
+
+    /// Return the first position from `position` on that is not chained; the length if there is none.
+    #[must_use]
+    pub fn next_head(&self, position: u32) -> u32 {
+        let mut positions = position..self.length;
+        positions
+            .find(|at| !self.is_chained(*at))
+            .unwrap_or(self.length)
+    }
+
+    /// Return the last position up to `position` that is not chained.
+    #[must_use]
+    pub fn head_at(&self, position: u32) -> u32 {
+        let mut positions = (0..=position).rev();
+        positions.find(|at| !self.is_chained(*at)).unwrap_or(0)
+    }
+
+    pub(super) fn has_chains(&self) -> bool {
+        !self.chained.is_empty()
+    }
+
+    /// Note that the last item is chained to the one before it.
+    pub(super) fn note_chained(&mut self) {
+        let at = self.length - 1;
+        self.chained
+            .resize(self.chained.len().max(at as usize / 64 + 1), 0);
+        self.chained[at as usize / 64] |= 1 << (at % 64);
+        self.heads -= 1;
+    }
+
+    pub(super) fn note_restless(&mut self) {
+        self.restless = true;
+    }
+
     /// Return the runs.
     #[must_use]
     pub fn runs(&self) -> &[Run] {
@@ -89,6 +149,13 @@ impl Batch {
         self.runs
             .iter()
             .flat_map(|run| (run.item.0..run.item.0 + run.count).map(ItemId))
+    }
+
+    /// Return the items from a position on.
+    pub fn items_from(&self, position: u32) -> impl Iterator<Item = ItemId> + '_ {
+        let count = self.length.saturating_sub(position);
+        self.slices(position.min(self.length), count)
+            .flat_map(|run| run.items().map(ItemId))
     }
 
     /// Return the item and its node at a position.
@@ -115,6 +182,7 @@ impl Batch {
     pub(super) fn push(&mut self, node: NodeId, item: ItemId, count: u32, index: Option<u32>) {
         let position = self.length;
         self.length += count;
+        self.heads += count;
         match self.runs.last_mut() {
             Some(last) if last.goes_on_at(node, item, index) => last.count += count,
             _ => self.runs.push(Run {

@@ -109,6 +109,7 @@ impl Scheduler {
 
     fn graftable(&self, batch: &Batch, position: u32) -> Result<NodeId, Refusal> {
         self.check_out(batch, position, 1)?;
+        self.check_follower(batch, position + 1, 0)?;
         match batch.at(position) {
             Some((_, node)) if self.count(node) == 1 => Ok(node),
             Some((_, node)) => Err(Refusal::NotSingle { node }),

@@ -80,10 +80,12 @@ impl Scheduler {
             format!("{node:?} waits for {pending} nodes")
         })?;
         let begun = |item: u32| matches!(self.timeline.states[item as usize] as u8, 1..=4);
-        ensure(pending == 0 || !items.clone().any(begun), || {
+        let chained = self.is_behind_running(node);
+        ensure(pending == 0 || chained || !items.clone().any(begun), || {
             format!("{node:?} began before its dependencies")
         })?;
-        let allowed = |item: u32| !begun(item) || self.is_allowed(node, item - items.start);
+        let allowed =
+            |item: u32| !begun(item) || chained || self.is_allowed(node, item - items.start);
         ensure(items.clone().all(allowed), || {
             format!("{node:?} began without what it needs")
         })?;
@@ -114,6 +116,17 @@ impl Scheduler {
         ensure(unfinished == map.unfinished as usize, || {
             format!("{node:?} has {unfinished} items to end")
         })
+    }
+
+    /// Say whether a node runs behind the only dependency that is not complete, which runs.
+    fn is_behind_running(&self, node: NodeId) -> bool {
+        let runs = |node: NodeId| {
+            self.maps.get(node).is_none() && self.is(self.first_item(node).0, State::Running)
+        };
+        let all = self.graph.dependencies(node);
+        let mut open = all.filter(|(other, _)| !self.is_complete(*other));
+        let first = open.next();
+        first.is_some_and(|(other, _)| runs(other)) && open.next().is_none() && runs(node)
     }
 
     /// Say whether the dependencies of an item have the values that it needs: all, or for a join any of the `All` ones.

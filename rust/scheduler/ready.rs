@@ -22,10 +22,18 @@ impl Scheduler {
     ///
     /// O(runs * log nodes + items).
     pub fn claim(&mut self, worker: u16, limit: u32, now: f64) -> Option<Batch> {
+        self.claim_chains(worker, limit, 0, now)
+    }
+
+    /// The same with what can be chained to these items (see [`Scheduler::chain`]), as long as the batch has less than
+    /// `most`.
+    pub fn claim_chains(&mut self, worker: u16, limit: u32, most: u32, now: f64) -> Option<Batch> {
         self.advance(now);
         let mut batch = Batch::new(self.id, worker);
         let mut barrier = u32::MAX;
-        while batch.len() < limit {
+        let mut feeds = false; // the last one may let another run
+        let (chaining, most) = (most > 1, most.max(limit));
+        while batch.heads() < limit && batch.len() < most {
             let Some((node, class)) = self.next_node() else {
                 break;
             };
@@ -34,16 +42,29 @@ impl Scheduler {
             } else if batch.class != class {
                 break;
             }
-            let (mut items, index) = self.next_items(node, limit - batch.len());
+            let (mut items, index) =
+                self.next_items(node, (limit - batch.heads()).min(most - batch.len()));
+            let chains = chaining && index.is_none() && class == 0 && self.link(node).is_some();
+            if chains {
+                items.end = items.start + 1;
+            }
             if self.order == Order::Add {
                 items.end = items.start + self.in_turn(node, &items, index.is_some(), &mut barrier);
             }
             if items.is_empty() {
                 break;
             }
+            if feeds {
+                batch.note_restless();
+            }
+            feeds = chaining && self.feeds(node, &items, index.is_some(), &mut batch);
             batch.push(node, ItemId(items.start), items.end - items.start, index);
             self.transition(node, items.clone(), State::Ready, State::Running);
             self.timeline.begin(items, worker, now);
+            if chains {
+                let last = self.follow(&mut batch, node, most, now);
+                feeds = self.graph.dependents(last).next().is_some();
+            }
         }
         if batch.is_empty() {
             return None;
@@ -51,6 +72,22 @@ impl Scheduler {
         self.ledger.open(&mut batch);
         self.take_tokens(&batch);
         Some(batch)
+    }
+
+    /// Say whether the last of these items may let others run; note if one before it may.
+    fn feeds(&self, node: NodeId, items: &Range<u32>, mapped: bool, batch: &mut Batch) -> bool {
+        if batch.restless() {
+            return true;
+        }
+        let nodes = if mapped { 1 } else { items.end - items.start };
+        let feeds = |at: u32| {
+            let node = NodeId(node.0 + at);
+            self.graph.dependents(node).next().is_some()
+        };
+        if items.end - items.start > 1 && (0..nodes).any(feeds) {
+            batch.note_restless();
+        }
+        feeds(nodes - 1)
     }
 
     /// Return the first ready items of a node that has some, and the index of the first if the node is mapped.

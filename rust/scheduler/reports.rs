@@ -40,6 +40,14 @@ impl Outcomes<'_> {
         }
     }
 
+    /// Say whether the item at `at` ended with a value.
+    pub(super) fn has_value(self, at: usize) -> bool {
+        match self {
+            Self::Success => true,
+            Self::Each(numbers) => State::ALL[usize::from(numbers[at])].has_value(),
+        }
+    }
+
     /// Return the end of the item at `at` and how many from there on, at most `limit`, ended like it.
     fn run(self, at: usize, limit: u32) -> (State, u32) {
         let Self::Each(numbers) = self else {
@@ -59,7 +67,8 @@ impl Scheduler {
     ///
     /// # Errors
     ///
-    /// Items that are not out, numbers that are no outcome, one outcome too many or too few.
+    /// Items that are not out, numbers that are no outcome, one outcome too many or too few, chained items before those they
+    /// need, or an end without a value of one to which others are chained.
     ///
     /// O(items + edges that become known to be satisfied or not).
     pub fn complete(
@@ -72,6 +81,10 @@ impl Scheduler {
     ) -> Result<(), Refusal> {
         let count = u32::try_from(ends.len()).unwrap_or(u32::MAX);
         outcomes.check(ends.len())?;
+        if batch.has_chains() {
+            self.check_out(batch, position, count)?;
+            self.check_chains(batch, position, count, outcomes)?;
+        }
         self.take_back(batch, position, count)?;
         let graph = Arc::clone(&self.graph);
         let (mut at, mut start) = (0, start);
@@ -104,6 +117,8 @@ impl Scheduler {
         if !at.is_finite() {
             return Err(Refusal::Time);
         }
+        self.check_out(batch, position, 1)?;
+        self.check_follower(batch, position + 1, 0)?;
         self.take_back(batch, position, 1)?;
         let to = if at > now {
             State::Waiting
@@ -120,16 +135,23 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Report that `count` items from `position` on were not begun. They are ready again and have spent no attempt.
+    /// Report that `count` items from `position` on were not begun. They are ready again and have spent no attempt; what
+    /// is chained to an item that has not ended waits again.
     ///
     /// # Errors
     ///
-    /// Items that are not out.
+    /// Items that are not out, items without what is chained to them.
     pub fn give_back(&mut self, batch: &Batch, position: u32, count: u32) -> Result<(), Refusal> {
+        self.check_out(batch, position, count)?;
+        self.check_follower(batch, position.saturating_add(count), 0)?;
         self.take_back(batch, position, count)?;
         for run in batch.slices(position, count) {
             self.timeline.unbegin(run.items());
-            self.put_back(run, State::Ready);
+            for run in run.by_node(batch.has_chains()) {
+                let waits = run.index.is_none() && self.pending[run.node.index()] > 0;
+                let to = if waits { State::Waiting } else { State::Ready };
+                self.put_back(run, to);
+            }
         }
         Ok(())
     }

@@ -41,6 +41,11 @@ class BatchSizer:
         self._mean: float | None = None
         self._grown = 1
 
+    @property
+    def grown(self) -> int:
+        """How many steps fill a batch."""
+        return min(self._grown, self._most)
+
     def limit(self, ready: int, workers: int) -> int:
         """Return how many steps to take when `ready` are ready."""
         share = ready // (_SHARES * workers)

@@ -203,6 +203,11 @@ class Shelf:
             if not looked_at[key]:
                 del looked_at[key]
 
+    @property
+    def in_use(self) -> bool:
+        """Whether a step may have something to tell: it looks at a block, or does not any more."""
+        return bool(self._begun or self._ended or self._told)
+
     def news(self) -> tuple[list[Key], list[Key]] | None:
         """Return what is still looked at after a step, and what is not any more, where the driver does not know it."""
         if not self._begun and not self._ended:

@@ -21,6 +21,7 @@ from flowyml.errors import FlowymlError, SerializationError, StepNotRunError
 from flowyml.executors._processes import wire
 from flowyml.executors._processes.lending import LARGE
 from flowyml.executors._processes.payload import Payload, build_payload
+from flowyml.executors._processes.stretches import firsts_alike, items_of, stretches
 from flowyml.executors._processes.values import Apart, dump_value
 from flowyml.fallbacks import Fallback
 from flowyml.store.arenas import Pickled
@@ -34,20 +35,14 @@ if TYPE_CHECKING:
 
     from flowyml._core import Batch
     from flowyml.executors._processes.lending import Lending
+    from flowyml.executors._processes.stretches import Stretch
     from flowyml.run import Run
     from flowyml.store.arenas import Stored
     from flowyml.store.values import Reference
     from flowyml.templates import Template
 
-
-class Stretch(NamedTuple):
-    """Consecutive steps of a batch that call alike: `length` steps, or items of one mapped step from `first` on."""
-
-    template: Template
-    node: int
-    first: int | None
-    length: int
-    position: int
+_ONE_ASSET = ((ASSET, 0),)
+_SMALL = wire.ATOMS | {type(...)}
 
 
 class Message(NamedTuple):
@@ -95,9 +90,10 @@ class CallWriter:
         self._seen_large: set[int] = set()
         self._stored: dict[int, Stored] = {}
         self._stored_once: WeakValueDictionary[int, Stored] = WeakValueDictionary()
+        self._before: dict[int, int] = {}
         self._functions: dict[int, int] = {}
         self._held: list[Any] = []  # what is known by its id must live
-        self.payload = self._collect(range(len(self._plan.templates)))
+        self.payload = self._collect(firsts_alike(self._plan.templates))
         self.function_count = len(self._functions)
         self.further: list[tuple[Payload, int]] = []
         run.grafting.listeners.append(self._extend)
@@ -108,10 +104,15 @@ class CallWriter:
         nodes = () if self._run.recall is None else self._run.recall.read
         return list({self._functions[id(self._plan.function_of(node))] for node in nodes})
 
-    def write(self, batch: Batch) -> Message:
-        """Return the message for a batch."""
+    def write(self, batch: Batch, count: int) -> Message:
+        """Return the message for the first steps of a batch."""
         message = Message([], [], set(), {}, [])
-        message.groups.extend(self._group(message, stretch) for stretch in self._stretches(batch))
+        # Where steps are chained, the item of the step before each one that is.
+        self._before = {}
+        if batch.heads < len(batch):
+            items = batch.items()
+            self._before = {k: items[k - 1] for k in range(1, count) if batch.is_chained(k)}
+        message.groups.extend(self._group(message, stretch) for stretch in stretches(self._run, batch, count))
         return message
 
     def _collect(self, nodes: Iterable[int]) -> Payload:
@@ -150,56 +151,25 @@ class CallWriter:
         is_fallback = isinstance(template.function, Fallback)
         return template.function if is_fallback else self._plan.function_of(node)
 
-    def _stretches(self, batch: Batch) -> Iterator[Stretch]:
-        """Split a batch into stretches of steps that call alike."""
-        for stretch in self._alike(batch):
-            yield from self._parted(stretch) if self._run.fallen else (stretch,)
-
-    def _parted(self, stretch: Stretch) -> Iterator[Stretch]:
-        """Part the steps whose fallback is called from the others."""
-        template, node, first, length, position = stretch
-        item, fallen = self._run.layout.firsts[node] + (first or 0), self._run.fallen
-        for falls, part in itertools.groupby(range(length), lambda k: item + k in fallen):
-            k, *more = part
-            at = node + k if first is None else node
-            called = self._run.calls.fallback_of(at) if falls else template
-            yield Stretch(called, at, None if first is None else first + k, 1 + len(more), position + k)
-
-    def _alike(self, batch: Batch) -> Iterator[Stretch]:
-        templates: Sequence[Any] = self._plan.templates
-        position = 0
-        for _, count, node, index in batch.runs:
-            if index is not None:
-                first = None if templates[node].over is None else index  # of a step that came during the run
-                yield Stretch(templates[node], node, first, count, position)
-                position += count
-                continue
-            first, end = node, node + count
-            while first < end:
-                template, last = templates[first], first + 1
-                while last < end and templates[last] is template:
-                    last += 1
-                # A mapped step of one item has an index, too.
-                yield Stretch(template, first, None if template.over is None else 0, last - first, position)
-                position += last - first
-                first = last
-
     def _group(self, message: Message, stretch: Stretch) -> list[Any]:
         template, node = stretch.template, stretch.node
         function = self._functions[id(self._function(template, node))]
         names, attempts = self._names(stretch), self._attempts(stretch)
         flat = self._flat(stretch)
         if flat is not None:
-            return [function, (), None, names, stretch.first, attempts, True, flat]
+            way = wire.SINGLE
+            if type(flat) is range:
+                way, flat = wire.RANGE, [flat.start, flat.stop, flat.step]
+            return [function, (), None, names, stretch.first, attempts, way, flat]
         calls = [self._call(message, stretch, k) for k in range(stretch.length)]
         outputs = template.outputs or None
-        return [function, template.keywords, outputs, names, stretch.first, attempts, False, calls]
+        return [function, template.keywords, outputs, names, stretch.first, attempts, wire.LISTS, calls]
 
     def _names(self, stretch: Stretch) -> str | list[str]:
         """Return the steps' names: as one text where that can be taken apart, which costs next to nothing."""
         if stretch.first is not None:
             return self._plan.names[stretch.node]
-        names = self._plan.names[stretch.node : stretch.node + stretch.length]
+        names = _column(self._plan.names, stretch.nodes)
         joined = wire.SEPARATOR.join(names)
         alone = joined.count(wire.SEPARATOR) == stretch.length - 1
         return joined if alone and not stretch.template.outputs else names
@@ -208,35 +178,46 @@ class CallWriter:
         """Return which attempt of each step this is; `None` where each has only one."""
         if self._plan.forms[stretch.node].options.retry is None:
             return None
-        first = self._run.layout.firsts[stretch.node] + (stretch.first or 0)
-        return [self._run.trials.current(item) for item in range(first, first + stretch.length)]
+        return list(map(self._run.trials.current, items_of(self._run, stretch)))
 
-    def _flat(self, stretch: Stretch) -> list[Any] | None:
+    def _flat(self, stretch: Stretch) -> Any:
         """Return the only arguments of a stretch in one list, if they are numbers and such: the common fan-out."""
         template, first = stretch.template, stretch.first
         if template.outputs:
             return None
         if first is not None and (template.single or template.kept):
-            values = list(self._run.tables[stretch.node][first : first + stretch.length])
-            if template.kept:
-                values = list(map(self._run.values.argument, values))
+            values = self._run.tables[stretch.node][first : first + stretch.length]
+            if type(values) is range and not template.kept:
+                return values
+            values = list(map(self._run.values.argument, values)) if template.kept else list(values)
         elif template.direct and len(template.sources) == 1:
-            values = [row[0] for row in self._plan.rows[stretch.node : stretch.node + stretch.length]]
+            values = [row[0] for row in _column(self._plan.rows, stretch.nodes)]
+        elif template.sources == _ONE_ASSET and not template.keywords:
+            values = [self._only_asset(stretch, k) for k in range(stretch.length)]
+            return values if _SMALL.issuperset(map(type, values)) else None
         else:
             return None
         return values if wire.ATOMS.issuperset(map(type, values)) else None
 
+    def _only_asset(self, stretch: Stretch, k: int) -> Any:
+        """Return the asset that a step reads: its value, or that of the step before it in the batch."""
+        reference = self._plan.references[stretch.nodes[k]][0]
+        if type(reference) is not int:
+            return ()
+        chained = self._before and self._before.get(stretch.position + k) == reference
+        return ... if chained else self._run.values.raw[reference]
+
     def _call(self, message: Message, stretch: Stretch, k: int) -> list[Any] | None:
         """Return the encoded arguments of one step, or `None` if one does not pickle."""
-        mapped = stretch.first is not None
-        node = stretch.node if mapped else stretch.node + k
+        node = stretch.node_at(k)
         try:
-            return self._arguments(message, stretch.template, node, (stretch.first or 0) + k)
+            before = self._before.get(stretch.position + k)
+            return self._arguments(message, stretch.template, node, (stretch.first or 0) + k, before)
         except (SerializationError, StepNotRunError) as error:
             message.refused[stretch.position + k] = error
             return None
 
-    def _arguments(self, message: Message, template: Template, node: int, index: int) -> list[Any]:
+    def _arguments(self, message: Message, template: Template, node: int, index: int, before: int | None) -> list[Any]:
         run, row = self._run, self._plan.rows[node]
         references = self._plan.references.get(node, ())
         item: Any = None if template.over is None else run.tables[node][index]
@@ -250,7 +231,9 @@ class CallWriter:
                 value = there(run.values.argument(item if which is None else item[which]))
                 arguments.append(wire.slim(value, message.segments))
             elif kind == ASSET:
-                arguments.append(self._asset(message, references[which]))
+                reference = references[which]
+                chained = before is not None and reference == before
+                arguments.append(... if chained else self._asset(message, reference))
             elif kind == CHOICE:
                 value = run.values.argument(references[which[0]])
                 given = value is not MISSING
@@ -322,6 +305,11 @@ class CallWriter:
         number = self._shared_numbers[id(value)] = len(self.shared)
         self.shared.append(data)
         return number
+
+
+def _column(values: list[Any], nodes: Sequence[int]) -> list[Any]:
+    """Return what some steps have of a column."""
+    return values[nodes.start : nodes.stop] if isinstance(nodes, range) else [values[node] for node in nodes]
 
 
 def _encoded_results(value: Any) -> Any:

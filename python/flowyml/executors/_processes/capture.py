@@ -43,49 +43,64 @@ _SETTINGS: Final[dict[str, Any]] = {
 _STANDARD: Final = (0, 1, 2)
 
 
-def install(token: bytes) -> Capture:
+class Moment:
+    """Which step runs, and whether it has written something; a worker's `Caller` knows both, too."""
+
+    slot: int | None = None
+    written = False
+
+
+def install(token: bytes, moment: Any = None) -> Capture:
     """Put marked streams over fd 1 and fd 2 into `sys` and return the object that is told which step runs.
 
     Args:
         token: Hex digits, given by the driver, that open a mark.
+        moment: Keeps `slot` and `written`; a `Moment` by default.
     """
-    return Capture(token)
+    return Capture(token, Moment() if moment is None else moment)
 
 
 class Capture:
     """The two pipes of a worker and the slot that writes to them now.
 
     Attributes:
-        slot: The step that runs, or ran last; `None` before the first.
-        written: Something was written since the last step ended (the streams say so).
+        moment: `slot` is the step that runs, or ran last, `None` before the first; `written` tells whether something
+            was written since the last step ended (the streams say so).
+        files: What the standard descriptors ought to be.
+        stdout: What `sys.stdout` ought to be,
+        stderr: and `sys.stderr`.
     """
 
-    __slots__ = ("_eager", "_files", "_pipes", "_stderr", "_stdout", "slot", "token", "written")
+    __slots__ = ("_eager", "_pipes", "files", "moment", "stderr", "stdout", "token")
 
-    def __init__(self, token: bytes) -> None:
+    def __init__(self, token: bytes, moment: Any) -> None:
         """Take over the process's streams."""
         self.token = token
-        self.slot: int | None = None
-        self.written = False
+        self.moment = moment
         self._eager = False  # the pipes may carry the mark of an eager step
         self._pipes = (_Pipe(1, "<stdout>", self), _Pipe(2, "<stderr>", self))
-        self._stdout, self._stderr = (_Text.over(pipe) for pipe in self._pipes)
+        self.stdout, self.stderr = (_Text.over(pipe) for pipe in self._pipes)
         self._put_back()
-        self._files = OpenFiles(_STANDARD)
+        self.files = OpenFiles(_STANDARD)
 
     def begin_step(self, slot: int, *, eager: bool) -> None:
         """What is written from now on belongs to this slot; `eager` marks the pipes at once."""
-        self.slot = slot
+        self.moment.slot = slot
         if eager or self._eager:
             self._begin_marked(slot if eager else None)
+
+    def begin_many(self) -> None:
+        """What is written from now on belongs to the slots that the moment tells; no mark of an eager step is left."""
+        if self._eager:
+            self._begin_marked(None)
 
     def end_step(self) -> None:
         """Send what the step wrote and left unfinished; mend what it did to the streams."""
         if (
-            self.written
-            or sys.stdout is not self._stdout
-            or sys.stderr is not self._stderr
-            or not self._files.unchanged()
+            self.moment.written
+            or sys.stdout is not self.stdout
+            or sys.stderr is not self.stderr
+            or not self.files.unchanged()
         ):
             self._settle()
 
@@ -98,23 +113,23 @@ class Capture:
 
     def _settle(self) -> None:
         """Flush to where the step wrote, mend, flush what that did not take, and mark what follows as nobody's."""
-        _flush((sys.stdout, sys.stderr, self._stdout, self._stderr))
+        _flush((sys.stdout, sys.stderr, self.stdout, self.stderr))
         out, err = self._pipes
         out.restore()
         err.restore()
-        self._stdout, self._stderr = _reset(self._stdout, out), _reset(self._stderr, err)
+        self.stdout, self.stderr = _reset(self.stdout, out), _reset(self.stderr, err)
         self._put_back()
         out.mark(None)
         err.mark(None)
-        self.written = False
-        if not self._files.unchanged():
+        self.moment.written = False
+        if not self.files.unchanged():
             _open_stdin()
-            self._files = OpenFiles(_STANDARD)
+            self.files = OpenFiles(_STANDARD)
 
     def _put_back(self) -> None:
         """Make these streams the process's streams (again)."""
-        sys.stdout, sys.stderr = self._stdout, self._stderr
-        sys.__stdout__, sys.__stderr__ = self._stdout, self._stderr  # type: ignore[misc]  # final for others
+        sys.stdout, sys.stderr = self.stdout, self.stderr
+        sys.__stdout__, sys.__stderr__ = self.stdout, self.stderr  # type: ignore[misc]  # final for others
 
 
 class _Pipe(io.RawIOBase):
@@ -144,9 +159,9 @@ class _Pipe(io.RawIOBase):
 
     def write(self, data: Buffer, /) -> int:
         """Write the mark if another slot wrote last, then what fits of the data."""
-        self._capture.written = True
-        if self._marked != self._capture.slot:
-            self.mark(self._capture.slot)
+        self._capture.moment.written = True
+        if self._marked != self._capture.moment.slot:
+            self.mark(self._capture.moment.slot)
         return self._put(data)
 
     def mark(self, slot: int | None) -> None:
@@ -210,7 +225,7 @@ class _Binary(io.BufferedWriter):
 
     def write(self, data: Buffer, /) -> int:
         """Write, and remember that there is something to flush."""
-        self.raw._capture.written = True  # noqa: SLF001  the layers of one stream
+        self.raw._capture.moment.written = True  # noqa: SLF001  the layers of one stream
         return super().write(data)
 
     def close(self) -> None:
@@ -233,17 +248,17 @@ class _Text(io.TextIOWrapper):
 
     def write(self, text: str, /) -> int:
         """Write, and remember that there is something to flush."""
-        self.capture.written = True
+        self.capture.moment.written = True
         return super().write(text)
 
     def detach(self) -> Any:
         """Remember that the stream is to be mended."""
-        self.capture.written = True
+        self.capture.moment.written = True
         return super().detach()
 
     def reconfigure(self, **settings: Any) -> None:
         """Remember that the stream is to be mended."""
-        self.capture.written = True
+        self.capture.moment.written = True
         super().reconfigure(**settings)
 
     def close(self) -> None:

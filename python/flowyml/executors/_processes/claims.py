@@ -1,7 +1,12 @@
-"""The memory in which all workers of a pool have their claim words.
+"""The memory in which all workers of a pool have their claim words and their results.
 
 One anonymous memfd for the pool: it has no name that could be left behind, it is allocated before it is mapped (a write
 through a map of a full file system is a SIGBUS), and it is sealed so that no process can cut it short.
+
+```
+claim words of all workers │ results of worker 0 │ results of worker 1 │ ...
+        one map            │ allocated with the first worker of an index, mapped by that worker and the driver alone
+```
 """
 
 from __future__ import annotations
@@ -11,41 +16,69 @@ import heapq
 import mmap
 import os
 
-from flowyml._extension import ClaimWords
+from flowyml._extension import ClaimWords, Results
 from flowyml.errors import ExecutorError
 from flowyml.executors._processes.descriptors import Descriptor
 
 MAX_WORKERS = 1024
 """Workers that can live at one time in one pool."""
 
+# Half a megabyte holds sixteen thousand numbers: all that is ever posted to a worker at one time, so that the shortest
+# steps find room even while the driver is kept from its core.
+_RING = Results.HEADER + (1 << 19)
+# Maps begin at multiples of the page size, which is at most this.
+_PAGE = 1 << 16
+_STRIDE = -(-_RING // _PAGE) * _PAGE
+_CLAIMS = -(-MAX_WORKERS * ClaimWords.STRIDE // _PAGE) * _PAGE
+
+
+def map_claims(fd: int) -> mmap.mmap:
+    """Map the claim words of all workers."""
+    return mmap.mmap(fd, _CLAIMS)
+
+
+def map_results(fd: int, index: int) -> mmap.mmap:
+    """Map the results of one worker."""
+    return mmap.mmap(fd, _RING, offset=_CLAIMS + index * _STRIDE)
+
 
 class ClaimMemory:
-    """Claim words for up to `MAX_WORKERS` workers; an index is used again once its worker is gone."""
+    """Words and results of up to `MAX_WORKERS` workers; an index is used again once its worker is gone."""
 
     def __init__(self) -> None:
-        size = MAX_WORKERS * ClaimWords.STRIDE
         self._file = Descriptor(os.memfd_create("flowyml-claims", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
         self.fd = self._file.fd
-        os.posix_fallocate(self.fd, 0, size)
-        fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
-        self._map = mmap.mmap(self.fd, size)
+        os.posix_fallocate(self.fd, 0, _CLAIMS)
+        # It grows with the number of workers: the size of files may be limited.
+        fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
+        self._claims = map_claims(self.fd)
+        self._results: dict[int, mmap.mmap] = {}
         self._free = list(range(MAX_WORKERS))
 
-    def take(self) -> tuple[int, ClaimWords]:
-        """Return the lowest free index, and the driver's view of its words.
+    def take(self) -> tuple[int, ClaimWords, Results]:
+        """Return the lowest free index, and the driver's views of its words and results.
 
         Raises:
-            ExecutorError: There are `MAX_WORKERS` workers.
+            ExecutorError: There are `MAX_WORKERS` workers, or there is no memory for another.
         """
         if not self._free:
             raise ExecutorError(f"a pool has at most {MAX_WORKERS} worker processes at one time")
         index = heapq.heappop(self._free)
-        return index, ClaimWords(self._map, index)
+        if index not in self._results:
+            try:
+                os.posix_fallocate(self.fd, _CLAIMS + index * _STRIDE, _RING)
+                self._results[index] = map_results(self.fd, index)
+            except OSError as error:
+                heapq.heappush(self._free, index)
+                raise ExecutorError(f"no memory for the results of another worker process: {error}") from error
+        return index, ClaimWords(self._claims, index), Results(self._results[index])
 
     def give_back(self, index: int) -> None:
-        """Wipe the words of a worker that is gone, and free its index."""
+        """Wipe the words of a worker that is gone, and free its index; its memory is kept for the next."""
         start = index * ClaimWords.STRIDE
-        self._map[start : start + ClaimWords.STRIDE] = bytes(ClaimWords.STRIDE)
+        self._claims[start : start + ClaimWords.STRIDE] = bytes(ClaimWords.STRIDE)
+        if index in self._results:
+            self._results[index][: Results.HEADER] = bytes(Results.HEADER)
         heapq.heappush(self._free, index)
 
     def close(self) -> None:

@@ -17,9 +17,10 @@ import select
 import time
 from typing import TYPE_CHECKING
 
-from flowyml.errors import ExecutorError, WorkerLostError
+from flowyml.errors import ExecutorError
 from flowyml.executors._processes import wire
 from flowyml.executors._processes.calls import CallWriter
+from flowyml.executors._processes.deaths import Deaths
 from flowyml.executors._processes.ending import wait_if_ending
 from flowyml.executors._processes.logs import handle_record
 from flowyml.executors._processes.member import Member, Posting, Verdict
@@ -27,11 +28,11 @@ from flowyml.executors._processes.outcomes import Outcomes
 from flowyml.executors._processes.pool import Exited, GuardianLost, Refused
 from flowyml.executors._processes.watches import watches
 from flowyml.executors.batching import BatchSizer
+from flowyml.executors.chains import allow_chains, sendable
 
 if TYPE_CHECKING:
     from flowyml.executors._processes.team import ProcessTeam
     from flowyml.executors._processes.watches import Watch
-    from flowyml.executors._processes.wire import Body
     from flowyml.run import Run
 
 # Some milliseconds of work hide the cost of a message; more would only delay what could go elsewhere.
@@ -44,10 +45,6 @@ _PATIENCE = 0.001
 _LONGEST_WAIT = 1.0
 # Portions read from one worker before the others are looked at.
 _MOST_READS = 8
-# Workers that die one after the other without having begun a step: something is wrong with starting, not with a step.
-_MOST_FALSE_STARTS = 3
-# Steps that are blamed for such deaths before the run is given up.
-_MOST_BLAMED = 3
 
 clock = time.monotonic
 
@@ -66,8 +63,9 @@ class Dispatch:
         self._sockets: dict[int, Member] = {}
         self._pipes: dict[int, Member] = {}
         self._watches = watches(team, run)
-        self._false_starts = 0
+        self._deaths = Deaths(run, self._outcomes)
         self._stopped = self._prepared = False
+        self._chains = allow_chains(run)
         self._setup = team.setup(self._writer, run)
 
     def run(self) -> None:
@@ -88,14 +86,14 @@ class Dispatch:
     def _hear_out(self) -> None:
         """What is finished counts: take the results that were on their way."""
         self._run.cancel()
-        for member in self._team.members:
-            self._read_frames(member)
         self._end()
 
     def _end(self) -> None:
         """Show the last output, and let go of the run: workers stay, perhaps for long."""
         self._team.renew()
         for member in self._team.members:
+            while self._read_frames(member):
+                pass
             member.read_pipes(last=True)
             member.open_pipes(lambda _: None)
 
@@ -124,7 +122,8 @@ class Dispatch:
     def _hire(self) -> None:
         """Start as many workers as there are steps for, at most the team's size."""
         run, team = self._run, self._team
-        wanted = min(team.size, run.scheduler.ready + run.scheduler.running)
+        busy = sum(posting.batch.heads for member in team.members for posting in member.postings)
+        wanted = min(team.size, run.scheduler.ready + busy)
         team.renew()
         while not team.crowded and sum(member.retired is None for member in team.members) < wanted:
             if not self._prepared:
@@ -154,24 +153,31 @@ class Dispatch:
     def _assign(self, member: Member) -> bool:
         """Claim a batch for a worker, post it, send it."""
         run = self._run
-        limit = self._sizer.limit(run.scheduler.ready, self._team.size)
-        batch = run.claim(member.number, min(limit, self._team.room(member)), clock())
+        room = self._team.room(member)
+        limit = min(room, self._sizer.limit(run.scheduler.ready, self._team.size))
+        if self._chains:
+            batch = run.claim(member.number, limit, clock(), most=min(room, self._sizer.grown))
+        else:
+            batch = run.claim(member.number, limit, clock())
         if batch is None:
             return False
-        slot = member.worker.claims.post(len(batch))
+        count = sendable(run, batch)
+        slot = member.worker.claims.post(count)
+        if slot is None or count < len(batch):
+            kept = 0 if slot is None else count
+            run.scheduler.give_back(batch, kept, len(batch) - kept)
         if slot is None:
-            run.scheduler.give_back(batch, 0, len(batch))
             return False
-        message = self._writer.write(batch)
-        for payload, count in self._writer.further[member.further :]:
-            self._send(member, wire.frame(wire.FUNCTIONS, [(0,), count], [payload.data]))
+        message = self._writer.write(batch, count)
+        for payload, functions in self._writer.further[member.further :]:
+            self._send(member, wire.frame(wire.FUNCTIONS, [(0,), functions], [payload.data]))
         member.further = len(self._writer.further)
-        member.postings.append(Posting(batch, slot, message.refused, message.stored))
-        member.assigned += len(batch)
+        member.postings.append(Posting(batch, count, slot, message.refused, message.stored))
+        member.assigned += count
         for number in message.shared - member.shared:
             self._send(member, wire.frame(wire.SHARED, number, [self._writer.shared[number]]))
         member.shared |= message.shared
-        eager = (wire.MEASURED if self._sizer.is_long else 1) if len(batch) == 1 else 0
+        eager = (wire.MEASURED if self._sizer.is_long else 1) if count == 1 else 0
         self._send(member, wire.frame(wire.CALLS, [slot, eager, message.groups], message.segments))
         return True
 
@@ -185,8 +191,14 @@ class Dispatch:
             spare = busiest.spare(now, _PATIENCE)
             if not spare:
                 return
-            self._take_from(busiest, keep=busiest.waiting - -(-spare // 2))
+            self._take_half(busiest, spare)
             self._assign(member)
+
+    def _take_half(self, member: Member, spare: int) -> None:
+        """Return half of so many posted steps to the scheduler, not without those that they are chained to."""
+        last = member.postings[-1]
+        end = last.first + last.count
+        self._take_from(member, keep=max(0, member.waiting - (end - member.cut(end - -(-spare // 2)))))
 
     def _take_from(self, member: Member, *, keep: int) -> None:
         """Return posted steps to the scheduler, the last ones first."""
@@ -197,8 +209,10 @@ class Dispatch:
             if start < stop:
                 posting.count = start - posting.first
                 member.assigned -= stop - start
-                self._run.scheduler.give_back(posting.batch, posting.count, stop - start)
-                if posting.done == posting.count:
+                kept = max(posting.count, posting.void)
+                if kept < stop - posting.first:
+                    self._run.scheduler.give_back(posting.batch, kept, stop - posting.first - kept)
+                if posting.done >= posting.count:
                     member.finish(posting)
 
     def stop(self) -> None:
@@ -225,9 +239,14 @@ class Dispatch:
         """Wait for something to happen and handle it."""
         if self._run.finished:
             return
+        timeout = 0.0 if self._ask_to_be_woken() else self._timeout()
+        if self._run.finished:
+            return
         with self._run.interrupts.may_raise():
-            events = self._poll.poll(self._timeout())
+            events = self._poll.poll(timeout)
         wait_if_ending()
+        for member in self._team.members:
+            member.results.awake()
         for fd, _ in events:
             if fd in self._sockets:
                 self._on_socket(self._sockets[fd])
@@ -235,16 +254,41 @@ class Dispatch:
                 self._on_pipe(fd)
             else:
                 self._on_guardian()
+        self._take_results()
         for watch in self._watches:
             if clock() >= watch.next:
                 self._look(watch)
+
+    def _ask_to_be_woken(self) -> bool:
+        """Say that the loop is about to sleep, then look once more: tell whether there is something to do meanwhile.
+
+        Results wait in shared memory until workers have nothing left to do, unless somebody idles who may get something
+        to do by a result.
+        """
+        run, members = self._run, self._team.members
+        depth = 1 if run.one_by_one else _DEPTH
+        idle = sum(len(member.postings) >= depth for member in members) < self._team.size
+        posted = (posting.batch for member in members for posting in member.postings)
+        each = idle and (not self._chains or any(batch.restless for batch in posted))
+        for member in members:
+            member.results.want(each)
+        finished, taken = self._outcomes.finished, self._outcomes.taken
+        self._take_results()
+        return self._outcomes.finished != finished or (each and self._outcomes.taken != taken)
+
+    def _take_results(self) -> None:
+        """Take what workers have put into shared memory since they were last looked at."""
+        for member in self._team.members:
+            if member.results.waiting and not member.torn:
+                self._read_frames(member)
 
     def _timeout(self) -> float:
         """Look again when a delay is over, or soon if somebody idles while somebody else may be stuck."""
         wakeups = [watch.next for watch in self._watches]
         if (wakeup := self._run.scheduler.next_wakeup()) is not None:
             wakeups.append(wakeup)
-        longest = min(_LONGEST_WAIT, max(0.0, min(wakeups) - clock())) if wakeups else _LONGEST_WAIT
+        longest = self._run.patience(_LONGEST_WAIT)
+        longest = min(longest, max(0.0, min(wakeups) - clock())) if wakeups else longest
         members = self._team.members
         idle = any(not member.postings and self._team.has_use_for(member) for member in members)
         return _PATIENCE if idle and any(member.waiting > 1 or member.stuck for member in members) else longest
@@ -260,19 +304,23 @@ class Dispatch:
             if member.retired is None:
                 self._team.pool.kill(member.worker)
 
-    def _read_frames(self, member: Member) -> None:
-        """Take what a worker has sent; not without end, others may have sent something too."""
+    def _read_frames(self, member: Member) -> bool:
+        """Take what a worker has sent; not without end, others may have sent something too: tell whether there is more.
+
+        Where its shared memory ends is looked at first: so whatever a step has logged is handled before its result.
+        """
         full, reads = True, 0
         while full and reads < _MOST_READS:
+            committed = member.results.committed()
             full = member.receiver.read() == wire.RECEIVE
             reads += 1
-            self._handle_frames(member)
+            self._handle_frames(member, committed)
+        return full
 
-    def _handle_frames(self, member: Member) -> None:
-        results: list[tuple[Body, list[bytes]]] = []
+    def _handle_frames(self, member: Member, committed: int) -> None:
         for kind, body, segments in member.receiver.frames():
             if kind == wire.RESULT:
-                results.append((body, segments))
+                member.arrived.append((body, segments))
             elif kind == wire.LOG:
                 handle_record(wire.restore(body, segments), keep=lambda slot, text: self._keep(member, slot, text))
             elif kind == wire.USAGE:
@@ -280,11 +328,16 @@ class Dispatch:
                 item = member.item_at(slot)
                 if item is not None:
                     self._run.usage.note(item, cpu, memory, self._run.layout.item_count)
-            else:
+            elif kind == wire.READY:
                 member.ready = True
-        if results:
-            self._false_starts = 0
-            failed = self._outcomes.commit(member, results, self._sizer)
+        before = self._outcomes.taken
+        try:
+            failed = self._outcomes.commit(member, committed, self._sizer)
+        except ValueError:  # it has written where it must not: whatever it says is not to be believed
+            member.torn, failed = True, False
+            self._team.pool.kill(member.worker)
+        if self._outcomes.taken != before:
+            self._deaths.note_result()
             if failed and self._run.fail_fast and not self._stopped:
                 self.stop()
 
@@ -345,8 +398,9 @@ class Dispatch:
             return
         while member.receiver.read():
             pass
-        self._handle_frames(member)
-        self._blame(member)
+        self._handle_frames(member, member.results.committed())
+        if self._deaths.settle(member) and self._run.fail_fast and not self._stopped:
+            self.stop()
         member.read_pipes(last=True)
         self._forget_socket(member)
         if member.retired is None:  # else another has its number
@@ -355,55 +409,6 @@ class Dispatch:
             if self._pipes.pop(pipe, None):
                 self._poll.unregister(pipe)
         self._team.dismiss(member)
-
-    def _blame(self, member: Member) -> None:
-        guilty = member.worker.claims.last_claimed() if member.begun else None
-        if guilty is None and member.postings and member.verdict is None:
-            guilty = self._count_false_start(member)
-        failed = False
-        for posting in list(member.postings):
-            if guilty is not None and posting.first <= guilty < posting.first + posting.count:
-                error = self._reason(member, guilty, posting.items[posting.done])
-                failed = self._outcomes.fail(posting, error, member.began)
-            left = posting.count - posting.done
-            if left:
-                self._run.scheduler.give_back(posting.batch, posting.done, left)
-        member.postings.clear()
-        if failed and self._run.fail_fast and not self._stopped:
-            self.stop()
-
-    def _reason(self, member: Member, guilty: int, item: int) -> BaseException:
-        """Say why the step in a slot took its worker along."""
-        verdict = member.verdict
-        if verdict is not None and verdict.slot == guilty and verdict.reason is not None:
-            return verdict.reason
-        return WorkerLostError(self._run.item_name(item), member.worker.exitcode)
-
-    def _count_false_start(self, member: Member) -> int | None:
-        """Return the slot to blame when workers die again and again before they begin a step.
-
-        Something that comes before a step may be its own: an argument that takes all memory, a module that crashes when
-        it is imported. So the step that was next is blamed at every third death; and nobody any more when that does
-        not help either.
-        """
-        self._false_starts += 1
-        if self._false_starts >= _MOST_FALSE_STARTS * (_MOST_BLAMED + 1) or not member.ready:
-            self._check_starts(member)
-        first = member.postings[0]
-        return first.first + first.done if member.ready and self._false_starts % _MOST_FALSE_STARTS == 0 else None
-
-    def _check_starts(self, member: Member) -> None:
-        """Give the run up if workers do not even start.
-
-        Raises:
-            ExecutorError: They died one after the other.
-        """
-        if self._false_starts >= _MOST_FALSE_STARTS:
-            how = "before they began a step" if member.ready else "when they started"
-            lost = WorkerLostError(self._run.item_name(member.postings[0].items[0]), member.worker.exitcode)
-            raise ExecutorError(
-                f"{self._false_starts} worker processes died one after the other {how}; the last step was: {lost}"
-            )
 
     def _forget_socket(self, member: Member) -> None:
         fd = member.worker.socket.fileno()

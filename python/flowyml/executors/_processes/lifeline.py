@@ -7,7 +7,6 @@ guardian, even while user code holds the interpreter, because the kernel sees to
 
 from __future__ import annotations
 
-import mmap
 import os
 import signal
 import socket
@@ -15,7 +14,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flowyml._extension import ClaimWords
+from flowyml._extension import Caller, ClaimWords
+from flowyml.executors._processes.claims import map_claims, map_results
 from flowyml.executors._processes.starts import WORKER_CLAIMS, WORKER_SOCKET
 
 if TYPE_CHECKING:
@@ -33,12 +33,14 @@ class Lifeline:
         token: Random text known to this worker and the driver alone.
         socket: Its end of the socket; blocks.
         claims: The worker's view of its claim words (`take`).
+        caller: Calls steps, and has the worker's view of its results.
     """
 
     worker: int
     token: str
     socket: socket.socket
     claims: ClaimWords
+    caller: Caller
 
 
 def attach(arguments: Sequence[str] | None = None) -> Lifeline:
@@ -52,9 +54,10 @@ def attach(arguments: Sequence[str] | None = None) -> Lifeline:
     die_with(int(guardian))
     for fd in (WORKER_SOCKET, WORKER_CLAIMS):
         os.set_inheritable(fd, False)  # noqa: FBT003  positional only
-    claims = ClaimWords(mmap.mmap(WORKER_CLAIMS, 0), int(index))
+    claims = ClaimWords(map_claims(WORKER_CLAIMS), int(index))
+    caller = Caller(claims, map_results(WORKER_CLAIMS, int(index)), os.getpgid, WORKER_SOCKET)
     os.close(WORKER_CLAIMS)
-    return Lifeline(int(worker), token, socket.socket(fileno=WORKER_SOCKET), claims)
+    return Lifeline(int(worker), token, socket.socket(fileno=WORKER_SOCKET), claims, caller)
 
 
 def die_with(parent: int) -> None:

@@ -40,25 +40,33 @@ class Posting:
 
     Attributes:
         batch: What was claimed.
-        items: Its items in order.
         first: Slot of the first item.
+        length: How many items it had at first.
         count: How many items are still here; less than the batch after some were taken back.
+        void: Items before this position that are not done were given back, since the one they are chained to has no
+            value; their slots will be passed over.
         done: How many results are in.
         refused: Errors of arguments that did not pickle, by position.
         stored: Large arguments that lie in an arena for this posting alone.
     """
 
-    __slots__ = ("batch", "count", "done", "first", "items", "refused", "stored")
+    __slots__ = ("batch", "count", "done", "first", "length", "refused", "stored", "void")
 
-    def __init__(self, batch: Batch, first: int, refused: dict[int, FlowymlError], stored: list[Stored]) -> None:
-        """Post a whole batch."""
+    def __init__(
+        self, batch: Batch, count: int, first: int, refused: dict[int, FlowymlError], stored: list[Stored]
+    ) -> None:
+        """Post the first items of a batch."""
         self.batch = batch
-        self.items = batch.items()
         self.first = first
-        self.count = len(self.items)
-        self.done = 0
+        self.count = self.length = count
+        self.done = self.void = 0
         self.refused = refused
         self.stored = stored
+
+    @property
+    def left(self) -> int:
+        """Position of the first item that is neither done nor given back."""
+        return max(self.done, self.void)
 
 
 class Verdict(NamedTuple):
@@ -88,6 +96,8 @@ class Member:
         further: How many payloads it has beside, of steps that came during the run.
         keeps: Blocks of arenas that it looks at beyond the step that was given them.
         failed: It has closed its socket.
+        arrived: Results that came through the socket and are not taken over: others before them are in shared memory.
+        torn: What it has in shared memory is no result.
         verdict: Why it is being killed.
         assigned: How many steps it was given in its life, those taken back not counted.
         retired: When it was told to end, having done its share; `None` if it was not.
@@ -116,6 +126,9 @@ class Member:
         self._recent: deque[Posting] = deque(maxlen=_RECENT)
         self.outbox = wire.Outbox(worker.socket)
         self.receiver = wire.Receiver(worker.socket)
+        self.results = worker.results
+        self.arrived: deque[tuple[wire.Body, list[bytes]]] = deque()
+        self.torn = False
         self._pipes: dict[int, OutputReader] = {}
 
     @property
@@ -170,11 +183,32 @@ class Member:
         """Return how many of its steps another worker may have.
 
         All that wait behind a step that has run for longer than `patience`; of a worker that has not begun, all but
-        one: its next step is about to start, and taking it would only send it around.
+        one: its next step is about to start, and taking it would only send it around. What is chained to either is not
+        among them: nobody else could begin it.
         """
-        if not self.begun:
-            return max(0, self.waiting - 1)
-        return self.waiting if now - self.began > patience else 0
+        waiting, begun = self.waiting, self.begun
+        if begun and now - self.began <= patience:
+            return 0
+        if not waiting:
+            return 0
+        last = self.postings[-1]
+        return max(0, last.first + last.count - self._head(not begun))
+
+    def _head(self, beyond: int) -> int:
+        """Return the first slot that waits and is not chained, but for `beyond` others."""
+        following, end, _ = self.worker.claims.begun()
+        following += beyond
+        for posting in self.postings:
+            if posting.first <= following < posting.first + posting.count:
+                return posting.first + posting.batch.next_head(following - posting.first)
+        return end
+
+    def cut(self, slot: int) -> int:
+        """Return the last slot up to this one that is not chained: from there on steps can be taken back."""
+        for posting in self.postings:
+            if posting.first <= slot < posting.first + posting.count:
+                return posting.first + posting.batch.head_at(slot - posting.first)
+        return slot
 
     def finish(self, posting: Posting) -> None:
         """Let go of a posting whose results are all in."""
@@ -185,8 +219,8 @@ class Member:
     def item_at(self, slot: int) -> int | None:
         """Return the item in a slot, if it is known yet or still."""
         for posting in (*self.postings, *self._recent):
-            if posting.first <= slot < posting.first + len(posting.items):
-                return posting.items[slot - posting.first]
+            if posting.first <= slot < posting.first + posting.length:
+                return posting.batch.item(slot - posting.first)
         return None
 
     # -- what it prints

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from array import array
 from typing import TYPE_CHECKING, Any
 
 from flowyml.conditions import Skipped
@@ -29,9 +30,9 @@ class _Report:
 
     __slots__ = ("ends", "failures", "start")
 
-    def __init__(self, start: float) -> None:
+    def __init__(self, start: float, ends: array[float]) -> None:
         self.start = start
-        self.ends: list[float] = []
+        self.ends = ends
         self.failures: list[tuple[int, int, BaseException]] = []
 
 
@@ -41,65 +42,130 @@ class Outcomes:
     Args:
         run: The run; its values are kept encoded from now on.
         lending: Where large values lie.
+
+    Attributes:
+        taken: How many results were taken over.
+        finished: How many postings came to their end by it.
     """
 
     def __init__(self, run: Run, lending: Lending) -> None:
         """Tell the run's values how to decode."""
         self._run = run
         self._lending = lending
+        self.taken = self.finished = 0
         run.keep_encoded()
         run.usage.captures = True
 
-    def commit(self, member: Member, results: list[tuple[Body, list[bytes]]], sizer: BatchSizer) -> bool:
-        """Take over results that a worker has sent, in slot order; tell whether a step failed."""
+    def commit(self, member: Member, committed: int, sizer: BatchSizer) -> bool:
+        """Take over the results of a worker, in the order of its slots; tell whether a step failed.
+
+        What is small stands in shared memory, all else has come through the socket: whichever has the next slot.
+
+        Args:
+            member: The worker.
+            committed: Up to where its shared memory is looked at: what it sent before that was read from the socket.
+            sizer: Learns how long the steps took.
+
+        Raises:
+            ValueError: If there is something in the shared memory that is no result.
+        """
         failed = False
-        at = 0
-        while at < len(results):
+        while member.postings:
             posting = member.postings[0]
-            report = _Report(results[at][0][1])
-            taken = self._fill(member, results, at, report)
-            sizer.observe(len(report.ends), report.ends[-1] - report.start)
-            position, posting.done = posting.done, posting.done + len(report.ends)
+            if self._pass_over(member, posting):
+                continue
+            report = self._drain(member, posting, committed) or self._receive(member, posting)
+            if report is None:
+                break
+            count = len(report.ends)
+            sizer.observe(count, report.ends[-1] - report.start)
+            position, posting.done = posting.done, posting.done + count
+            self.taken += count
             failed = bool(self._run.complete(posting.batch, position, report)) or failed
             if posting.done == posting.count:
+                self.finished += 1
                 member.finish(posting)
-            at += taken
         return failed
+
+    def _drain(self, member: Member, posting: Posting, committed: int) -> _Report | None:
+        """Take over what stands in shared memory, up to a result that does not."""
+        if member.torn:
+            return None
+        done, raw = posting.done, self._run.values.raw
+        slot, left = posting.first + done, posting.count - done
+        found = member.results.drain(raw, posting.batch, done, left, slot, committed)
+        return None if found is None else _Report(found[0], array("d", found[1]))
+
+    def _receive(self, member: Member, posting: Posting) -> _Report | None:
+        """Take over what has come through the socket, if it is next."""
+        results, slot = member.arrived, posting.first + posting.done
+        report: _Report | None = None
+        for k in range(posting.count - posting.done):
+            if not results or results[0][0][0] != slot + k or results[0][0][3] == wire.UNCHAINED:
+                break
+            result = results.popleft()
+            if report is None:
+                report = _Report(result[0][1], array("d"))
+            self._fill(member, posting, k, result, report)
+            if report.failures:  # before it is told, what is chained to it goes back
+                self._give_back(posting, posting.done + k + 1)
+                break
+        return report
+
+    def _pass_over(self, member: Member, posting: Posting) -> bool:
+        """Pass over a step that was not called, since what it is chained to has no value; tell if it was one."""
+        results = member.arrived
+        slot = posting.first + posting.done
+        if not results or results[0][0][0] != slot or results[0][0][3] != wire.UNCHAINED:
+            return False
+        body, _ = results.popleft()
+        del body
+        self._give_back(posting, posting.done)
+        posting.done += 1
+        if posting.done >= posting.count:
+            member.finish(posting)
+        return True
+
+    def _give_back(self, posting: Posting, position: int) -> None:
+        """Give back the steps from a position on that are chained to the one before it."""
+        end = min(posting.batch.next_head(position), posting.count)
+        start = max(position, posting.void)
+        if start < end:
+            self._run.scheduler.give_back(posting.batch, start, end - start)
+            posting.void = end
 
     def fail(self, posting: Posting, error: BaseException, start: float) -> bool:
         """Report the next item of a posting that has no result: its worker died in it; tell whether it has failed."""
         now = time.monotonic()
-        report = _Report(min(start, now))
-        report.ends.append(now)
-        report.failures.append((0, posting.items[posting.done], error))
-        self._run.usage.forget(posting.items[posting.done])
+        item = posting.batch.item(posting.done)
+        report = _Report(min(start, now), array("d", [now]))
+        report.failures.append((0, item, error))
+        self._run.usage.forget(item)
+        self._give_back(posting, posting.done + 1)
         position, posting.done = posting.done, posting.done + 1
         return bool(self._run.complete(posting.batch, position, report))
 
-    def _fill(self, member: Member, results: list[tuple[Body, list[bytes]]], at: int, report: _Report) -> int:
-        """Take as many results as belong to the first posting."""
-        posting = member.postings[0]
-        raw, ends = self._run.values.raw, report.ends
-        taken = min(len(results) - at, posting.count - posting.done)
-        for k in range(taken):
-            (_, _, end, outcome, value), segments = results[at + k]
-            item = posting.items[posting.done + k]
-            if outcome == wire.LENT:
-                outcome, value, kept, returned = value
-                self._lending.note(member, kept, returned)
-            if outcome == wire.HASHED:
-                outcome, value = self._note_content(item, *value)
-            if outcome == wire.RETURNED:
-                raw[item] = wire.restore(value, segments) if segments else value
-            elif outcome == wire.STORED:
-                raw[item] = self._lending.receive(value)
-            elif outcome == wire.PARTS:
-                raw[item] = self._parts(item, wire.restore(value, segments))
-            else:
-                error = self._error(posting, posting.done + k, outcome, wire.restore(value, segments))  # or a pipeline
-                report.failures.append((k, item, error))
-            ends.append(end)
-        return taken
+    def _fill(
+        self, member: Member, posting: Posting, k: int, result: tuple[Body, list[bytes]], report: _Report
+    ) -> None:
+        """Take over a result that has come through the socket."""
+        (_, _, end, outcome, value), segments = result
+        item, raw = posting.batch.item(posting.done + k), self._run.values.raw
+        if outcome == wire.LENT:
+            outcome, value, kept, returned = value
+            self._lending.note(member, kept, returned)
+        if outcome == wire.HASHED:
+            outcome, value = self._note_content(item, *value)
+        if outcome == wire.RETURNED:
+            raw[item] = wire.restore(value, segments) if segments else value
+        elif outcome == wire.STORED:
+            raw[item] = self._lending.receive(value)
+        elif outcome == wire.PARTS:
+            raw[item] = self._parts(item, wire.restore(value, segments))
+        else:
+            error = self._error(posting, posting.done + k, outcome, wire.restore(value, segments))  # or a pipeline
+            report.failures.append((k, item, error))
+        report.ends.append(end)
 
     def _note_content(self, item: int, outcome: int, value: Any, contents: list[bytes]) -> tuple[int, Any]:
         """Take in the content of a value, which came beside it."""
@@ -117,7 +183,7 @@ class Outcomes:
         return Outputs(tuple(parts), known[kind] if isinstance(kind, str) else tuple(kind), names)
 
     def _error(self, posting: Posting, position: int, outcome: int, value: Any) -> BaseException:
-        item = posting.items[position]
+        item = posting.batch.item(position)
         name = self._run.item_name(item)
         if outcome == wire.RAISED:
             error, info = unpack_exception(value, load_value)

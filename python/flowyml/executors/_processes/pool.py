@@ -43,7 +43,7 @@ from flowyml.executors._processes.starts import TAG
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from flowyml._core import ClaimWords
+    from flowyml._core import ClaimWords, Results
 
 GRACE = 1.0
 """Seconds that idle workers have to end by themselves, so that what they registered with `atexit` still runs."""
@@ -60,6 +60,7 @@ class Worker:
         id: Number of the worker in its pool, never reused.
         index: Place of its claim words.
         claims: The driver's view of its claim words.
+        results: The driver's view of its results.
         socket: The driver's end of its socket; does not block.
         pipes: Reading ends of the pipes that are its descriptors 1 and 2; do not block.
         token: Random text known to this worker alone, for marks in its output.
@@ -71,6 +72,7 @@ class Worker:
     id: int
     index: int
     claims: ClaimWords
+    results: Results
     socket: socket.socket
     pipes: tuple[Descriptor, Descriptor]
     token: str = field(default_factory=lambda: os.urandom(8).hex())
@@ -288,11 +290,11 @@ class _Session:
 
     def _new_worker(self) -> tuple[Worker, tuple[socket.socket, Descriptor, Descriptor]]:
         """Make a worker, and the descriptors of its process."""
-        index, claims = self.claims.take()
+        index, claims, results = self.claims.take()
         ours, theirs = socket.socketpair()
         ours.settimeout(0)
         (stdout, to_stdout), (stderr, to_stderr) = _pipe(), _pipe()
-        worker = Worker(self._next_id, index, claims, ours, (stdout, stderr))
+        worker = Worker(self._next_id, index, claims, results, ours, (stdout, stderr))
         self._next_id += 1
         return worker, (theirs, to_stdout, to_stderr)
 

@@ -10,6 +10,7 @@ How a value stands in a body, told by its type:
 None, bool, int, float, str    themselves: immutable, they always load
 bytes                          a pickle (the bytes of a user are pickled too, so that this is unambiguous)
 list                           a list of such values, for a step that reads many assets
+...                            what the step before returned, which is in the same message
 ([...],)                       the same for a step that takes an iterator: loaded one by one
 (n,)                           the pickle in segment n of the frame
 (n, True)                      shared value n of the run, sent to each worker once
@@ -41,20 +42,25 @@ ATOMS = frozenset((type(None), bool, int, float, str))
 # Kinds of frames: to a worker ...
 SETUP, SHARED, CALLS, FUNCTIONS = range(4)
 # ... and from a worker.
-READY, RESULT, LOG = range(4, 7)
+READY, RESULT, LOG, WAKE = range(4, 8)
 USAGE = 20
 MEASURED = 2
 """How eager a message of one step is that is to be measured; see `meter.py`."""
 
 # Outcomes of a call: a value, the values of several declared outputs, an exception, a result that does not pickle, an
 # argument that does not load, an argument that did not even pickle in the driver, a condition that did not hold, a
-# value with the contents beside it, for the keys of steps that are cached, a pipeline, a value in an arena, and any of
-# these with the blocks that the worker still looks at, and does not any more.
-RETURNED, PARTS, RAISED, UNPICKLABLE, UNLOADABLE, REFUSED, SKIPPED, HASHED, PIPELINE, STORED, LENT = range(11)
+# value with the contents beside it, for the keys of steps that are cached, a pipeline, a value in an arena, any of
+# these with the blocks that the worker still looks at, and does not any more, and nothing, because the step before has
+# no value.
+RETURNED, PARTS, RAISED, UNPICKLABLE, UNLOADABLE, REFUSED, SKIPPED = range(7)
+HASHED, PIPELINE, STORED, LENT, UNCHAINED = range(7, 12)
 
 LOADING = 60.0
 """Seconds that the loading of a step's arguments may take where steps have time limits. A claim that is still loading
 has the time at which that would be over; once its arguments are there, the time at which the step itself began."""
+
+# How the arguments of a group are written: a list for each call; one small value for each; as a range of numbers.
+LISTS, SINGLE, RANGE = range(3)
 
 # Between the names of steps that are written as one text.
 SEPARATOR = "\0"

@@ -1,14 +1,17 @@
-"""What runs in a worker process: take frames from the driver, call the steps, send each result at once.
+"""What runs in a worker process: take frames from the driver, call the steps, deliver each result at once.
 
 ```
 socket ──▶ SETUP: run frame, functions      (only when they changed)
        ──▶ SHARED: a value that many calls read
-       ──▶ CALLS: slot numbers and arguments ──take(slot)──▶ call ──▶ RESULT ──▶ socket
+       ──▶ CALLS: slot numbers and arguments ──take(slot)──▶ call ──▶ small results ──▶ shared memory
+                                                                 └──▶ all others: RESULT ──▶ socket
 ```
 
-A result is sent before the next step begins: bytes in the socket outlive the process, so a step that is delivered never
-runs again, and the step claimed last is the one to blame for a death. Everything a step does wrong (an argument that
-does not load, an exception, a result that does not pickle) is that step's outcome and nothing else's.
+A result is delivered before the next step begins: shared memory and bytes in the socket outlive the process, so a step
+that is delivered never runs again, and the step claimed last is the one to blame for a death. Steps of one small
+argument are called by a loop in Rust (`rust/python/calls.rs`); here is what it leaves: arguments to load, results that
+are large, exceptions, a process to put in order. Everything a step does wrong (an argument that does not load, an
+exception, a result that does not pickle) is that step's outcome and nothing else's.
 """
 
 from __future__ import annotations
@@ -25,11 +28,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from flowyml import seeding
 from flowyml._coroutines import blocking
-from flowyml._loading import loading
-from flowyml._pipelines import AnyPipeline
-from flowyml.conditions import Skipped
-from flowyml.errors import FlowymlError, OutputMismatchError, SerializationError, ValueLoadError
 from flowyml.executors._processes import capture, wire
+from flowyml.executors._processes.arguments import Arguments, NotLoadedError
 from flowyml.executors._processes.borrowing import Shelf
 from flowyml.executors._processes.failure import pack_exception
 from flowyml.executors._processes.frame import apply, enter, settle
@@ -37,14 +37,21 @@ from flowyml.executors._processes.lifeline import Lifeline, attach
 from flowyml.executors._processes.logs import LogForwarder
 from flowyml.executors._processes.meter import Meter
 from flowyml.executors._processes.payload import LoadFailure, load_payload
+from flowyml.executors._processes.returned import encoded, raised, with_content
 from flowyml.executors._processes.values import dump_result, load_value
 from flowyml.step_context import StepContext, by_name, telling
-from flowyml.store.values import Outputs, split_outputs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 clock = time.monotonic
+
+_WAKE = wire.frame(wire.WAKE, None)
+# What a `Caller` says of the step at which it stopped.
+_RETURNED, _RAISED, _, _DONE = range(4)
+_UNCHAINED = wire.UNCHAINED, None
+# Outcomes that are a value as the next step takes it.
+_WHOLE = frozenset([wire.RETURNED, wire.STORED])
 
 
 def main() -> None:
@@ -75,11 +82,12 @@ class Worker:
     def __init__(self, lifeline: Lifeline) -> None:
         """Take over output and log records."""
         self._socket = lifeline.socket
+        self._caller = lifeline.caller
         self._take = lifeline.claims.take
         self._set_time = lifeline.claims.set_time
-        self._capture = capture.install(lifeline.token.encode())
+        self._capture = capture.install(lifeline.token.encode(), self._caller)
         self._lock = threading.Lock()
-        self._logs = LogForwarder(self._send_log, lambda: self._capture.slot)
+        self._logs = LogForwarder(self._send_log, lambda: self._caller.slot)
         self._functions: list[Callable[..., Any]] = []
         self._loaded_functions: list[Callable[..., Any] | LoadFailure] = []
         self._called = self._functions
@@ -90,9 +98,8 @@ class Worker:
         self._meter = Meter()
         self._arguments: Any = None
         self._told: tuple[int, StepContext] | None = None
-        self._shared: dict[int, bytes] = {}
         self._shelf = Shelf()
-        self._forked = False
+        self._loader = Arguments(self._shelf)
         os.register_at_fork(after_in_child=self._note_fork)
 
     def serve(self) -> None:
@@ -116,7 +123,7 @@ class Worker:
         before, self._run = self._run, body[3]
         self._hashed = frozenset(body[4])
         self._shelf.set_up(body[5])
-        self._shared.clear()
+        self._loader.shared.clear()
         try:
             if frame is not None:
                 apply(pickle.loads(frame))
@@ -160,7 +167,7 @@ class Worker:
         return seeded
 
     def _share(self, number: int, segments: list[bytes]) -> None:
-        self._shared[number] = segments[0]
+        self._loader.shared[number] = segments[0]
 
     # -- the calls
 
@@ -169,34 +176,107 @@ class Worker:
         slot, eager, groups = body
         if eager == wire.MEASURED:
             self._meter.begin()
-        take, begin, end = self._take, self._capture.begin_step, self._capture.end_step
-        loading = wire.LOADING if self._run[3] else 0.0
-        self._message = slot, groups
-        for index, keywords, outputs, names, _, _, flat, calls in groups:
-            function = self._called[index]
-            for position, call in enumerate(calls):
-                start = clock()
-                if take(slot, start if flat else start + loading):
-                    begin(slot, eager=eager)
-                    arguments = (call,) if flat else call
-                    outcome, value = self._outcome(function, arguments, keywords, segments, flat=flat)
-                    if self._forked:
-                        _leave()
-                    if outcome == wire.RETURNED:
-                        returned, step = value, names[position] if outputs else ""
-                        outcome, value = _encoded(value, outputs, step, self._shelf.dump)
-                        if index in self._hashed:
-                            outcome, value = _with_content(outcome, value, returned)
-                        del returned
-                    news = self._shelf.news()
-                    if news is not None:
-                        outcome, value = wire.LENT, [outcome, value, *news]
-                    end()
-                    self._send_result(slot, start, outcome, value)
-                slot += 1
-        self._message, self._told = (0, []), None
+        self._message, self._loader.previous = (slot, groups), ...
+        for group in groups:
+            if group[6] == wire.RANGE:
+                group[7] = range(*group[7])
+            if group[6] and not eager and not self._shelf.in_use:
+                self._run_many(group, slot)
+            else:
+                self._run_each(group, slot, segments, eager=eager)
+            slot += len(group[7])
+        self._message, self._told, self._loader.previous = (0, []), None, ...
+        if self._caller.must_wake(True):  # noqa: FBT003  positional only
+            self._wake()
 
-    def _outcome(  # noqa: PLR0911  each outcome has its line
+    def _run_many(self, group: Any, slot: int) -> None:
+        """Call steps of one small argument each; what they do beside returning something small is seen to here."""
+        function, calls, position = self._called[group[0]], group[7], 0
+        self._capture.begin_many()
+        while position < len(calls):
+            if (calls[position] is ... and self._loader.must_load) or not self._enter():
+                self._run_each(group, slot, [], first=position, end=position + 1)
+                position += 1
+                continue
+            position, what, value, start = self._caller.run(
+                function,
+                calls,
+                position,
+                slot + position,
+                self._capture.files,
+                self._capture.stdout,
+                self._capture.stderr,
+                self._wake,
+                self._loader.previous,
+            )
+            if what == _DONE:
+                self._loader.previous = value
+                return
+            if what == _RAISED and self._caller.forked:
+                raise value
+            outcome = (
+                [wire.RETURNED, value] if what == _RETURNED else [*(raised(value) if what == _RAISED else _UNCHAINED)]
+            )
+            del value
+            self._conclude(group, position, slot + position, start, outcome)
+            position += 1
+
+    @staticmethod
+    def _enter() -> bool:
+        """Go to the run's directory; tell whether it is there."""
+        try:
+            enter()
+        except OSError:
+            return False
+        return True
+
+    def _run_each(
+        self,
+        group: Any,
+        slot: int,
+        segments: list[bytes],
+        *,
+        first: int = 0,
+        end: int | None = None,
+        eager: bool = False,
+    ) -> None:
+        """Call steps one by one, from the first to before the end."""
+        index, keywords, _, _, _, _, flat, calls = group
+        function, take, begin = self._called[index], self._take, self._capture.begin_step
+        loading = wire.LOADING if self._run[3] else 0.0
+        for position in range(first, len(calls) if end is None else end):
+            start, call = clock(), calls[position]
+            simple = flat and call is not ...
+            if take(slot + position, start if simple else start + loading):
+                begin(slot + position, eager=eager)
+                arguments = (call,) if flat else call
+                outcome = list(self._outcome(function, arguments, keywords, segments, flat=simple))
+                self._conclude(group, position, slot + position, start, outcome)
+
+    def _conclude(self, group: Any, position: int, slot: int, start: float, outcome: list[Any]) -> None:
+        """Put in order what a step has done to this process, then send what came of it.
+
+        The outcome is taken out of its list: nothing here may hold on to a large value.
+        """
+        if self._caller.forked:
+            _leave()
+        value, what = outcome.pop(), outcome.pop()
+        self._loader.previous = ...
+        if what == wire.RETURNED:
+            outputs, names = group[2:4]
+            what, sent = encoded(value, outputs, names[position] if outputs else "", self._shelf.dump)
+            if what in _WHOLE:
+                self._loader.previous = sent
+            if group[0] in self._hashed:
+                what, sent = with_content(what, sent, value)
+            value = sent
+        news = self._shelf.news()
+        if news is not None:
+            what, value = wire.LENT, [what, value, *news]
+        self._capture.end_step()
+        self._send_result(slot, start, what, value)
+
+    def _outcome(
         self, function: Callable[..., Any], arguments: Any, keywords: Any, segments: list[bytes], *, flat: bool
     ) -> tuple[int, Any]:
         """Load the arguments and call; return what came of it."""
@@ -208,28 +288,28 @@ class Worker:
             return wire.RAISED, pack_exception(error, dump_result, load_value)
         if not flat:
             try:
-                arguments = self._arguments = self._loaded(arguments, segments)
-            except _ArgumentError as error:
-                return wire.UNLOADABLE, [error.position, error.reason]
+                arguments = self._arguments = self._loader.load(arguments, segments)
+                if self._run[3] and self._caller.slot is not None:
+                    self._set_time(self._caller.slot, clock())  # the time of a step begins when they are there
+            except NotLoadedError as error:
+                return error.outcome
         try:
             if not keywords:
                 return wire.RETURNED, function(*arguments)
             count = len(keywords)
             named = dict(zip(keywords, arguments[-count:], strict=True))
             return wire.RETURNED, function(*arguments[:-count], **named)
-        except Skipped:
-            return wire.SKIPPED, None
         except BaseException as error:  # also SystemExit: whatever a step raises is its failure
-            if self._forked:
+            if self._caller.forked:
                 raise  # the child ends as any child that nobody catches
-            return wire.RAISED, pack_exception(error, dump_result, load_value)
+            return raised(error)
         finally:
             if not flat:
                 self._arguments = self._told = None
 
     def step_context(self) -> StepContext | None:
         """Return the step that is running, the same object each time; see `step_context.py`."""
-        slot = self._capture.slot
+        slot = self._caller.slot
         if slot is None or not self._message[1]:
             return None
         if self._told is None or self._told[0] != slot:
@@ -260,62 +340,23 @@ class Worker:
             checkpoint_dir=checkpoint_dir,
         )
 
-    def _loaded(self, arguments: list[Any], segments: list[bytes]) -> list[Any]:
-        """Return the objects of the arguments; the time of a step begins when they are there.
-
-        Raises:
-            _ArgumentError: If one does not load.
-        """
-        plain = all(type(each) in wire.ATOMS for each in arguments)
-        objects = arguments if plain else self._objects(arguments, segments)
-        if self._run[3] and self._capture.slot is not None:
-            self._set_time(self._capture.slot, clock())
-        return objects
-
-    def _stream(self, values: list[Any], segments: list[bytes]) -> Iterator[Any]:
-        """Load values one by one, each when it is asked for, and let go of what it was loaded from.
-
-        Raises:
-            ValueLoadError: If one does not load.
-        """
-        values.reverse()
-        for position in range(len(values)):
-            each = values.pop()
-            encoded = wire.restore(each, segments)
-            if wire.is_segment(each):
-                segments[each[0]] = b""
-            try:
-                with loading():
-                    value = wire.decode(encoded, load_value, self._shared, self._shelf.load)
-            except (Exception, SystemExit, GeneratorExit) as error:
-                reason = f"{type(error).__name__}: {error}"
-                raise ValueLoadError(f"item {position} of a list", reason) from error
-            del each, encoded
-            yield value
-            del value
-
-    def _objects(self, arguments: list[Any], segments: list[bytes]) -> list[Any]:
-        objects = []
-        with loading():
-            for position, each in enumerate(arguments):
-                if wire.is_stream(each):
-                    objects.append(self._stream(each[0], segments))
-                    continue
-                try:
-                    encoded = wire.restore(each, segments)
-                    objects.append(wire.decode(encoded, load_value, self._shared, self._shelf.load))
-                except BaseException as error:
-                    raise _ArgumentError(position, f"{type(error).__name__}: {error}") from error
-        return objects
-
     # -- sending
 
     def _send_result(self, slot: int, start: float, outcome: int, value: Any) -> None:
+        """Put what is small into shared memory; all else, and what finds no room there, goes through the socket."""
         if self._meter.runs and (usage := self._meter.end()) is not None:
             self._send(wire.frame(wire.USAGE, [slot, *usage]))
+        if outcome == wire.RETURNED and self._caller.put(slot, start, clock(), value):
+            if self._caller.must_wake(False):  # noqa: FBT003  positional only
+                self._wake()
+            return
         segments: list[bytes] = []
         slimmed = value if type(value) in wire.ATOMS else wire.slim(value, segments)
         self._send(wire.frame(wire.RESULT, [slot, start, clock(), outcome, slimmed], segments))
+
+    def _wake(self) -> None:
+        """Wake the driver, which sleeps and wants to know that there are results."""
+        self._send(_WAKE)
 
     def _send_log(self, data: bytes) -> None:
         self._send(wire.frame(wire.LOG, data))
@@ -328,7 +369,7 @@ class Worker:
 
     def _note_fork(self) -> None:
         """In a child that a step forked: the socket is not its own, nor is the rest of the batch."""
-        self._forked = True
+        self._caller.forked = True
 
 
 def _leave() -> NoReturn:
@@ -337,15 +378,6 @@ def _leave() -> NoReturn:
         with contextlib.suppress(Exception):  # whatever the step put there
             stream.flush()
     os._exit(0)
-
-
-class _ArgumentError(Exception):
-    """An argument of a call does not load."""
-
-    def __init__(self, position: int, reason: str) -> None:
-        super().__init__(position, reason)
-        self.position = position
-        self.reason = reason
 
 
 def _callable(loaded: Callable[..., Any] | LoadFailure) -> Callable[..., Any]:
@@ -359,45 +391,3 @@ def _raising(error: BaseException) -> Callable[..., Any]:
         raise error
 
     return fail
-
-
-def _encoded(
-    value: Any, outputs: tuple[str, ...] | None, step: str, dump: Callable[[Any], Any] = dump_result
-) -> tuple[int, Any]:
-    """Return a value as it goes to the driver, output by output where several are declared."""
-    try:
-        if not outputs and type(value) in wire.ATOMS:
-            return wire.RETURNED, value
-        if isinstance(value, AnyPipeline):
-            from flowyml.dynamic_steps import packed
-
-            return wire.PIPELINE, dump_result(packed(value), f"the pipeline {value.name!r}")  # type: ignore[attr-defined]
-        if not outputs:
-            data = dump(value)
-            return wire.STORED if type(data) is tuple else wire.RETURNED, data
-        parts: Any = split_outputs(value, tuple(outputs), step)
-        return wire.PARTS, [_kind(parts), [wire.encode(part, dump) for part in parts.parts]]
-    except SerializationError as error:
-        return wire.UNPICKLABLE, error.reason
-    except (OutputMismatchError, FlowymlError) as error:
-        return wire.RAISED, pack_exception(error, dump_result, load_value)
-
-
-def _with_content(outcome: int, value: Any, returned: Any) -> tuple[int, Any]:
-    """Return a value as it goes to the driver with its content beside it, where it has one that is not plain to see."""
-    from flowyml.keys.content import Unhashable, content
-
-    if outcome not in {wire.RETURNED, wire.STORED, wire.PARTS} or type(returned) in wire.ATOMS:
-        return outcome, value
-    parts = [returned]
-    if outcome == wire.PARTS:
-        parts = list(returned.values()) if isinstance(returned, dict) else list(returned)
-    try:
-        return wire.HASHED, [outcome, value, [content(part) for part in parts]]
-    except Unhashable:
-        return outcome, value
-
-
-def _kind(parts: Outputs) -> Any:
-    """Return what kind of thing the step returned, for the wire: "tuple", "list" or the keys of a dict."""
-    return parts.kind.__name__ if isinstance(parts.kind, type) else list(parts.kind)

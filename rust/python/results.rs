@@ -1,0 +1,149 @@
+//! `Results`: the driver's side of a worker's results ring.
+//!
+//! The protocol stands in `crate::results`; this file turns records into values of a run, many in one crossing. What the
+//! payloads of records mean is known here and in `calls.rs`, which writes them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pyo3::exceptions::{PyBufferError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyList, PyString};
+
+use crate::results::{Broken, HEADER, Record, Ring, Wanted};
+
+use super::batch::Batch;
+use super::words::Words;
+
+/// What a payload is. A pickle is bytes here: who keeps the values knows that bytes are one.
+pub(super) const NONE: u8 = 0;
+pub(super) const FALSE: u8 = 1;
+pub(super) const TRUE: u8 = 2;
+pub(super) const INT: u8 = 3;
+pub(super) const FLOAT: u8 = 4;
+pub(super) const TEXT: u8 = 5;
+pub(super) const PICKLE: u8 = 6;
+
+/// Results of one worker, in the order of its slots.
+#[pyclass(frozen, module = "flowyml._core")]
+pub(crate) struct Results {
+    words: Words,
+    /// Up to where they were taken; only the driver's one thread takes some.
+    read: AtomicU64,
+}
+
+#[pymethods]
+impl Results {
+    #[classattr]
+    #[pyo3(name = "HEADER")]
+    const PY_HEADER: usize = HEADER * 8;
+
+    #[new]
+    fn new(buffer: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let words = ring_words(buffer)?;
+        Ok(Self {
+            words,
+            read: AtomicU64::new(0),
+        })
+    }
+
+    /// Say when to be woken: not, with the end of what the worker has to do, or with each result.
+    fn want(&self, each: bool) -> PyResult<()> {
+        let wanted = if each { Wanted::Each } else { Wanted::TheEnd };
+        self.ring()?.want(wanted);
+        Ok(())
+    }
+
+    fn awake(&self) -> PyResult<()> {
+        self.ring()?.want(Wanted::Nothing);
+        Ok(())
+    }
+
+    fn committed(&self) -> PyResult<u64> {
+        Ok(self.ring()?.committed())
+    }
+
+    #[getter]
+    fn waiting(&self) -> PyResult<bool> {
+        Ok(self.ring()?.committed() != self.read.load(Ordering::Relaxed))
+    }
+
+    #[pyo3(signature = (values, batch, position, count, slot, committed))]
+    #[expect(clippy::too_many_arguments, reason = "where from, where to, how many")]
+    fn drain<'py>(
+        &self,
+        py: Python<'py>,
+        values: &Bound<'py, PyList>,
+        batch: &Bound<'py, Batch>,
+        position: u32,
+        count: u32,
+        slot: u64,
+        committed: u64,
+    ) -> PyResult<Option<(f64, Bound<'py, PyBytes>)>> {
+        let ring = self.ring()?;
+        let mut at = self.read.load(Ordering::Relaxed);
+        let mut start = 0.0;
+        let mut ends: Vec<u8> = Vec::new();
+        let items = batch.get().0.items_from(position).take(count as usize);
+        for (slot, item) in (slot..).zip(items) {
+            let record = ring.peek(at, committed).map_err(|Broken| broken())?;
+            let Some(record) = record.filter(|record| record.slot == slot as u32) else {
+                break;
+            };
+            values.set_item(item.index(), value(py, ring, &record)?)?;
+            if ends.is_empty() {
+                start = record.start;
+            }
+            ends.extend(record.end.to_ne_bytes());
+            at = record.next();
+        }
+        self.read.store(at, Ordering::Relaxed);
+        ring.release(at);
+        Ok((!ends.is_empty()).then(|| (start, PyBytes::new(py, &ends))))
+    }
+}
+
+impl Results {
+    fn ring(&self) -> PyResult<Ring<'_>> {
+        Ring::new(self.words.get()).map_err(|Broken| no_ring())
+    }
+}
+
+/// The words of a buffer that holds a ring.
+pub(super) fn ring_words(buffer: &Bound<'_, PyAny>) -> PyResult<Words> {
+    let words = Words::all(buffer)?;
+    Ring::new(words.get()).map_err(|Broken| no_ring())?;
+    Ok(words)
+}
+
+pub(super) fn no_ring() -> PyErr {
+    PyBufferError::new_err(format!(
+        "results need {} bytes and a power of two of words behind them",
+        HEADER * 8
+    ))
+}
+
+fn broken() -> PyErr {
+    PyValueError::new_err("what the worker has written is no result")
+}
+
+fn value<'py>(py: Python<'py>, ring: Ring<'_>, record: &Record) -> PyResult<Bound<'py, PyAny>> {
+    let bits = ring.number(record);
+    Ok(match record.kind {
+        NONE => py.None().into_bound(py),
+        FALSE | TRUE => PyBool::new(py, record.kind == TRUE).to_owned().into_any(),
+        INT => PyInt::new(py, bits.cast_signed()).into_any(),
+        FLOAT => PyFloat::new(py, f64::from_bits(bits)).into_any(),
+        TEXT => {
+            let mut bytes = vec![0; record.length as usize];
+            ring.copy(record, &mut bytes);
+            let text = String::from_utf8(bytes).map_err(|_| broken())?;
+            PyString::new(py, &text).into_any()
+        }
+        PICKLE => PyBytes::new_with(py, record.length as usize, |bytes| {
+            ring.copy(record, bytes);
+            Ok(())
+        })?
+        .into_any(),
+        _ => return Err(broken()),
+    })
+}

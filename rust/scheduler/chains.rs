@@ -1,0 +1,151 @@
+//! Chains: a worker takes a step and the step after it at once, and goes on without asking.
+//!
+//! ```text
+//!   a ──▶ b ──▶ c          claim: a (ready), b and c behind it in the same batch, all three running
+//!                          a ends with a value ──▶ b may end; a ends otherwise ──▶ b, c were given back first: they wait
+//! ```
+//!
+//! A step is *chained* if all that it waits for is complete but the step before it in its batch. So it is running before
+//! what it needs is there; its worker sees to it that it begins after that, with the value, which was delivered before.
+//! Where the step before it has ended without a value nobody has begun what is chained to it: that must be given back
+//! before such an end is reported, and waits again. Every report that would break this is refused.
+//!
+//! What may be chained is said by whoever claims ([`Scheduler::chain`]); nodes with several items, joins and nodes that take of
+//! limits never are. A hop through the driver costs a hundred times what a step costs that does nothing.
+
+use crate::error::Refusal;
+use crate::graph::{Kind, NodeId};
+
+use super::batch::Batch;
+use super::reports::Outcomes;
+use super::state::{State, Verdict};
+use super::{Order, Scheduler};
+
+impl Scheduler {
+    /// Say which nodes may be chained to the one before them: one byte a node, not 0 where one may.
+    ///
+    /// # Errors
+    ///
+    /// A mask of the wrong length.
+    pub fn chain(&mut self, mask: &[u8]) -> Result<(), Refusal> {
+        let nodes = self.graph.base_count() as usize;
+        if mask.len() != nodes {
+            return Err(Refusal::Mask {
+                length: mask.len(),
+                nodes,
+            });
+        }
+        self.chainable = mask.to_vec();
+        Ok(())
+    }
+
+    /// Return the most urgent node that can be chained to `node`.
+    pub(super) fn link(&self, node: NodeId) -> Option<NodeId> {
+        if self.chainable.is_empty()
+            || self.order == Order::Add
+            || node.0 >= self.graph.base_count()
+            || self.maps.get(node).is_some()
+        {
+            return None;
+        }
+        let fits =
+            |&(next, kind): &(NodeId, Kind)| kind == Kind::All && self.can_follow(node, next);
+        let next = self.graph.dependents(node).filter(fits);
+        next.map(|(next, _)| next)
+            .min_by_key(|next| self.rank(*next))
+    }
+
+    fn can_follow(&self, node: NodeId, next: NodeId) -> bool {
+        self.chainable
+            .get(next.index())
+            .is_some_and(|may| *may != 0)
+            && self.pending[next.index()] == 1
+            && self.maps.get(next).is_none()
+            && self.class(next) == 0
+            && !self.graph.is_join(next)
+            && self.timeline.states[self.graph.first_item(next).index()] == State::Waiting
+            && self.others_are_fine(node, next)
+    }
+
+    /// Say whether nothing that `next` waits for was skipped or cancelled, `node` apart.
+    fn others_are_fine(&self, node: NodeId, next: NodeId) -> bool {
+        let gaps = self.count_in(State::Skipped) + self.count_in(State::Cancelled);
+        let fine = |(other, _): (NodeId, Kind)| {
+            other == node || self.is_complete(other) && self.verdict(other) == Verdict::Fine
+        };
+        gaps == 0 && !self.gapped || self.graph.dependencies(next).all(fine)
+    }
+
+    /// Put what can be chained behind `node`, the last of a batch, up to `most` in all; return the last one then.
+    pub(super) fn follow(
+        &mut self,
+        batch: &mut Batch,
+        node: NodeId,
+        most: u32,
+        now: f64,
+    ) -> NodeId {
+        let mut last = node;
+        while batch.len() < most {
+            let Some(next) = self.link(last) else {
+                break;
+            };
+            if self.graph.dependents(last).nth(1).is_some() {
+                batch.note_restless();
+            }
+            let item = self.graph.first_item(next);
+            batch.push(next, item, 1, None);
+            batch.note_chained();
+            let items = item.0..item.0 + 1;
+            self.transition(next, items.clone(), State::Waiting, State::Running);
+            self.timeline.begin(items, batch.worker(), now);
+            last = next;
+        }
+        last
+    }
+
+    /// Refuse a report in which something chained ends before what it needs, or that leaves something chained to nothing.
+    pub(super) fn check_chains(
+        &self,
+        batch: &Batch,
+        position: u32,
+        count: u32,
+        outcomes: Outcomes<'_>,
+    ) -> Result<(), Refusal> {
+        let mut valued = true;
+        let mut at = 0;
+        for run in batch.slices(position, count) {
+            for part in run.by_node(true) {
+                let open = part.index.is_none() && self.pending[part.node.index()] > 0;
+                if open && (at == 0 || !valued) {
+                    return Err(Refusal::Chained {
+                        position: position + at,
+                    });
+                }
+                valued = outcomes.has_value(at as usize + part.count as usize - 1);
+                if !valued {
+                    self.check_follower(batch, position + at + part.count, position + count)?;
+                }
+                at += part.count;
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuse to have the item before `position` end without a value, or come back, while what is chained to it is out.
+    /// What lies before `end` is part of the same report.
+    pub(super) fn check_follower(
+        &self,
+        batch: &Batch,
+        position: u32,
+        end: u32,
+    ) -> Result<(), Refusal> {
+        let chained = batch.is_chained(position)
+            && position >= end
+            && self.ledger.check(batch, position, 1).is_ok();
+        if chained {
+            Err(Refusal::Chained { position })
+        } else {
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,190 @@
+"""Results in shared memory, and the loop that calls steps: what is written arrives, and what is not is said."""
+
+from __future__ import annotations
+
+import os
+import sys
+from array import array
+from typing import Any
+
+import pytest
+
+from flowyml._extension import Caller, ClaimWords, Graph, OpenFiles, Results, Scheduler
+
+FILES = OpenFiles([0, 1, 2])
+
+
+class Pair:
+    """A driver's and a worker's view of the same memory, and a batch that the worker is at."""
+
+    def __init__(self, steps: int, words: int = 1 << 12) -> None:
+        claims = bytearray(ClaimWords.STRIDE)
+        self.memory = bytearray(Results.HEADER + 8 * words)
+        self.claims = ClaimWords(claims, 0)
+        self.results = Results(self.memory)
+        self.line = os.pipe()
+        self.caller = Caller(ClaimWords(claims, 0), self.memory, os.getpgid, self.line[1])
+        self.values: list[Any] = ["nothing"] * steps
+        self.batch = Scheduler(Graph([""] * steps, None, array("I"), array("I"))).claim(0, steps, 0.0)
+        self.wakes: list[None] = []
+        assert self.claims.post(steps) == 0
+
+    def run(self, function: Any, arguments: Any, position: int = 0, previous: Any = ...) -> tuple[int, int, Any, float]:
+        """Call the steps from a position on."""
+        wake = lambda: self.wakes.append(None)  # noqa: E731
+        return self.caller.run(function, arguments, position, position, FILES, sys.stdout, sys.stderr, wake, previous)
+
+    def drain(self, position: int = 0, count: int = 1 << 20) -> int:
+        """Take what there is; return how many."""
+        batch, committed = self.batch, self.results.committed()
+        assert batch is not None
+        found = self.results.drain(self.values, batch, position, count, position, committed)
+        return 0 if found is None else len(found[1]) // 8
+
+
+VALUES = [None, True, False, 0, -1, 2**63 - 1, -(2**63), 0.5, float("inf"), "", "grün", "x" * 500, b"a pickle", b""]
+
+
+def test_small_values_arrive_as_they_are() -> None:
+    pair = Pair(len(VALUES))
+    for slot, value in enumerate(VALUES):
+        assert pair.caller.put(slot, 1.0, 2.0, value)
+    assert pair.drain() == len(VALUES)
+    assert pair.values == VALUES
+    assert list(map(type, pair.values)) == list(map(type, VALUES))
+
+
+@pytest.mark.parametrize("value", [2**63, "x" * 600, "\ud800", b"x" * 10_000, (), [], object(), bytearray(b"x")])
+def test_what_is_not_small_goes_another_way(value: Any) -> None:
+    pair = Pair(1)
+    assert not pair.caller.put(0, 1.0, 2.0, value)
+    assert pair.drain() == 0
+
+
+def test_results_are_taken_up_to_the_first_that_is_not_there() -> None:
+    """One that went another way leaves a gap; what is behind it waits."""
+    pair = Pair(4)
+    for slot in (0, 1, 3):
+        pair.caller.put(slot, float(slot), slot + 0.5, slot)
+    assert pair.drain(count=1) == 1
+    assert pair.drain(1) == 1
+    assert pair.values == [0, 1, "nothing", "nothing"]
+    assert pair.results.waiting
+    assert pair.drain(3) == 1
+    assert not pair.results.waiting
+
+
+def test_times_arrive_with_the_values() -> None:
+    pair = Pair(2)
+    pair.caller.put(0, 1.0, 1.5, None)
+    pair.caller.put(1, 1.5, 2.25, None)
+    assert pair.batch is not None
+    found = pair.results.drain(pair.values, pair.batch, 0, 9, 0, pair.results.committed())
+    assert found == (1.0, array("d", [1.5, 2.25]).tobytes())
+
+
+def test_a_full_ring_says_so_and_goes_on_when_it_was_emptied() -> None:
+    pair = Pair(100, words=16)
+    done, what, value, _ = pair.run(abs, range(100))
+    assert (done, what, value) == (4, 0, 4)
+    assert pair.drain() == 4
+    assert pair.run(abs, range(100), 5)[:3] == (9, 0, 9)
+
+
+def test_the_loop_calls_steps_in_order_and_says_when_it_is_through() -> None:
+    pair = Pair(10)
+    assert pair.run(lambda i: i * i, range(10))[:3] == (10, 3, 81)
+    assert pair.drain() == 10
+    assert pair.values == [i * i for i in range(10)]
+    assert pair.caller.slot == 9
+
+
+def test_the_loop_leaves_what_was_taken_back() -> None:
+    pair = Pair(10)
+    pair.claims.take_back(4)
+    called: list[int] = []
+    assert pair.run(called.append, range(10))[:3] == (10, 3, ...)
+    assert called == [0, 1, 2, 3]
+
+
+def test_the_loop_stops_at_what_a_step_raises() -> None:
+    pair = Pair(3)
+    position, what, error, _ = pair.run(lambda i: 1 // (1 - i), range(3))
+    assert (position, what) == (1, 1)
+    assert isinstance(error, ZeroDivisionError)
+    assert pair.drain() == 1
+
+
+def test_the_value_of_the_step_before_is_handed_on() -> None:
+    pair = Pair(4)
+    assert pair.run(lambda i: i + 1, [5, ..., ..., ...])[:3] == (4, 3, 9)
+    assert Pair(2).run(abs, [..., ...], previous=-3)[:3] == (2, 3, 3)
+    assert Pair(2).run(abs, [..., ...])[:3] == (0, 2, ...)
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["write", "replace", "close", "directory"],
+)
+def test_the_loop_stops_where_something_is_to_be_mended(what: str, tmp_path: Any, monkeypatch: Any) -> None:
+    """A step that touched the streams, the standard descriptors or the working directory."""
+    monkeypatch.chdir(tmp_path)
+    pair = Pair(3)
+    zero, inside = os.dup(0), tmp_path / "inside"
+    inside.mkdir()
+
+    def step(i: int) -> int:
+        if i == 1:
+            if what == "write":
+                pair.caller.written = True
+            elif what == "replace":
+                monkeypatch.setattr(sys, "stdout", None)
+            elif what == "close":
+                os.close(0)
+            else:
+                os.chdir(inside)
+        return i
+
+    try:
+        assert pair.run(step, range(3))[:3] == (1, 0, 1)
+    finally:
+        os.dup2(zero, 0)
+        os.close(zero)
+    assert pair.drain() == 1
+
+
+def test_nothing_is_written_once_the_line_is_closed() -> None:
+    pair = Pair(2)
+    os.close(pair.line[1])
+    assert not pair.caller.put(0, 1.0, 2.0, None)
+    os.close(pair.line[0])
+
+
+@pytest.mark.parametrize("each", [True, False])
+def test_the_driver_is_woken_if_it_sleeps(each: bool) -> None:
+    """By each result, or by the end; once."""
+    pair = Pair(10)
+    pair.run(abs, range(3))
+    assert not pair.wakes
+    pair.results.want(each)
+    pair.run(abs, range(6), 3)
+    assert len(pair.wakes) == int(each)
+    assert pair.caller.must_wake(True) != each
+    pair.results.want(each)
+    pair.results.awake()
+    assert not pair.caller.must_wake(True)
+
+
+@pytest.mark.parametrize("written", [1, 10**6, 2**64 - 1])
+def test_a_stray_write_is_an_error_and_no_more(written: int) -> None:
+    pair = Pair(10, words=16)
+    pair.memory[:8] = written.to_bytes(8, "little")
+    pair.memory[Results.HEADER :] = b"\xff" * 128
+    with pytest.raises(ValueError, match="no result"):
+        pair.drain()
+
+
+def test_memory_that_is_no_ring_is_refused() -> None:
+    for size in (0, 8, Results.HEADER, Results.HEADER + 24):
+        with pytest.raises(BufferError):
+            Results(bytearray(size))
