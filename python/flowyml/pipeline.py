@@ -223,7 +223,7 @@ class Pipeline(Planning):
                 "tag:team=ml". The result holds no other steps; what is left out need not be valid.
             progress: Show how far the run is, on stderr: a bar in a notebook and on a terminal (with rich where that is
                 installed, else one line), a line now and then elsewhere. Or a function that is called with a `Progress`
-                a few times a second, in another thread. Off by default; a step costs the same either way.
+                a few times a second, in another thread. Off by default.
             debug: Log where the arguments of each step come from, before anything runs: one line a step, on the logger
                 `flowyml`.
             dry_run: Check everything and print what would run, what is cached and what an unfinished run has finished

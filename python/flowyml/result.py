@@ -198,8 +198,8 @@ class PipelineResult:
         """Write a trace that Perfetto (ui.perfetto.dev) and Chrome (about:tracing) show: a thread for each worker.
 
         Args:
-            path: The file; what ends in ".gz" is compressed, and the viewers read it all the same. Of a million steps
-                it has about 150 MB, 10 MB compressed.
+            path: The file; what ends in ".gz" is compressed, and the viewers read it all the same. A call takes some
+                150 bytes, compressed about a tenth of that.
             flows: Draw arrows from calls to those that waited for them.
 
         Raises:
@@ -213,7 +213,7 @@ class PipelineResult:
         """Write a page about the run: one file that needs nothing else, with no script in it.
 
         It has the states, the graph, who ran what when, what failed with tracebacks, what took longest. Large runs are
-        folded: a million steps are a page of about a megabyte. Values are not in it.
+        folded: their page stays below two megabytes. Values are not in it.
 
         Args:
             path: The file.
