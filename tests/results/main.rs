@@ -67,7 +67,7 @@ fn a_commit_before_the_record_is_seen_torn() {
 /// the driver sleeps only where it is woken.
 #[test]
 fn threads_agree_on_every_result() {
-    const RESULTS: u64 = 20_000;
+    const RESULTS: u64 = 2_000;
     let words: Vec<_> = (0..HEADER + 64).map(|_| AtomicU64::new(0)).collect();
     let ring = Ring::new(&words).unwrap();
     let (wakes, inbox) = channel::<()>();
