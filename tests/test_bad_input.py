@@ -6,6 +6,7 @@ import asyncio
 import datetime as dt
 import functools
 import math
+import traceback
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from flowyml import (
     step,
     sub_pipeline,
 )
+from flowyml._frames import is_own
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -842,6 +844,8 @@ def test_a_wrong_use_gets_its_error(case: str) -> None:
     with pytest.raises(kind, match=words) as caught:
         use_it()
     assert caught.type is kind or kind is ValueError
+    frames = traceback.extract_tb(caught.value.__traceback__)
+    assert [frame for frame in frames if is_own(frame.filename)] == []
 
 
 def test_a_message_does_not_repeat_a_long_value() -> None:

@@ -226,6 +226,19 @@ def test_after_so_many_failures_nothing_is_called(executor: Any, tmp_path: Path)
     assert isinstance(refused[0].last_error, ConnectionError)
 
 
+def test_what_is_refused_was_not_begun(executor: Any, tmp_path: Path) -> None:
+    again = retry(max_attempts=4, on=[ConnectionError, CircuitOpenError])
+    pipeline = Pipeline("p").map(
+        down, range(5), name="m", params={"folder": str(tmp_path)}, circuit_breaker=CircuitBreaker(3), retry=again
+    )
+    told = []
+    pipeline.hooks.on_step_end(lambda step, result: told.append((result.step_name, result.attempts)))
+    items = pipeline.run(executor=executor).step_results["m"].items
+    assert sum(item.attempts for item in items) == calls(tmp_path)
+    assert min(item.attempts for item in items) == 0
+    assert sorted(told) == [(item.step_name, item.attempts) for item in items]
+
+
 def test_steps_share_a_circuit_by_their_breaker(executor: Any, tmp_path: Path) -> None:
     api = CircuitBreaker(2, timeout=60, name="api")
 

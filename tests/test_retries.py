@@ -37,6 +37,20 @@ def run(executor: Any, folder: Path, fails: int, **options: Any) -> Any:
     return pipeline.run(executor=executor)
 
 
+def test_attempts_are_the_times_that_the_function_was_begun(executor: Any, tmp_path: Path) -> None:
+    pipeline = Pipeline("retries", cache_dir=tmp_path / "cache").add_step(
+        count, "cached", {"folder": str(tmp_path)}, cache=True
+    )
+    pipeline.add_step(count, "skipped", {"folder": str(tmp_path)}, condition=lambda folder: not folder)
+    pipeline.add_step(len, "after", inputs=["skipped"])
+    told = []
+    pipeline.hooks.on_step_end(lambda step, result: told.append((step.name, result.attempts)))
+    results = [pipeline.run(executor=executor).step_results for _ in range(2)]
+    assert [[step.attempts for step in each.values()] for each in results] == [[1, 0, 0], [0, 0, 0]]
+    assert [step.started_at for step in results[1].values()] == [None] * 3
+    assert sorted(told) == [("after", 0)] * 2 + [("cached", 0), ("cached", 1)] + [("skipped", 0)] * 2
+
+
 def test_retry_n_is_n_more_attempts(executor: Any, tmp_path: Path) -> None:
     result = run(executor, tmp_path, 2, retry=2)
     assert result["s"] == 3

@@ -80,6 +80,7 @@ class Circuits:
                 refusal = None if circuit is None else circuit.admit(items[0], now)
                 if refusal is None:
                     return batch
+                self._run.trials.refused.update(items)
                 self._run.complete(batch, 0, Refusal(items, refusal, now))
             return None
 

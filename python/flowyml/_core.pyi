@@ -541,11 +541,11 @@ class Scheduler:
     def states(self) -> bytes:
         """Return the state of each item, one byte each."""
     def attempts(self) -> bytes:
-        """Return how often each item was begun, one byte each, 255 for more."""
+        """Return how often each item was begun, one byte each, 255 for more; ends as cached or skipped do not count."""
     def workers(self) -> bytes:
         """Return who began each item last, as native `H`; meaningless where attempts is 0."""
     def starts(self) -> bytes:
-        """Return when each item began last, as native `d`; 0 if never."""
+        """Return when each item was claimed last, as native `d`; 0 if never."""
     def ends(self) -> bytes:
         """Return when each item ended, as native `d`; 0 if it did not run (for what `cancel` ended: when)."""
     def locate(self, item: int) -> tuple[int, int]:

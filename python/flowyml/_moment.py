@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowyml._record import Record
-from flowyml.state import STATES
+from flowyml.state import CODES, STATES, StepState
 
 if TYPE_CHECKING:
     from flowyml.run import Run
+
+_NOT_BEGUN = {CODES[StepState.SKIPPED], CODES[StepState.CACHED]}
 
 
 class Ended(NamedTuple):
@@ -44,7 +46,8 @@ class Moment(Record):
         self.began, self._began_at = run.started, run.started_at
         self.fallen, self.refused = run.fallen, run.refused
         self._state = ((item, state),)
-        self.states, self.attempts = {item: state}, {item: run.trials.made(item, run.failures)}  # type: ignore[assignment]
+        made = run.trials.failed(item) if state in _NOT_BEGUN else run.trials.made(item, run.failures)
+        self.states, self.attempts = {item: state}, {item: made}  # type: ignore[assignment]
         self.workers, self.starts, self.ends = {item: worker}, {item: start}, {item: end}  # type: ignore[assignment]
         self.empty_states, self.tasks, self.forgiven = {}, {}, {}
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from flowyml.plan import Plan
     from flowyml.run import Run
     from flowyml.tasks import Terms
+    from flowyml.trials import Trials
 
 _UPSTREAM_FAILED = CODES[StepState.UPSTREAM_FAILED]
 _ITEM = re.compile(r"(?P<step>.+)\[(?P<index>0|[1-9][0-9]{0,18})\]", re.DOTALL)
@@ -88,7 +89,7 @@ class Record:
         self.usage = run.usage
         scheduler = run.scheduler
         self.states = bytes(scheduler.item_count) if run.dry else scheduler.states().translate(_AT_THE_END)
-        self.attempts = _without_fallbacks(scheduler.attempts(), self.states, run.fallen)
+        self.attempts = _begun(scheduler.attempts(), self.states, run.trials)
         self._scheduler = scheduler
         if run.interrupted:  # what is still running must not change them
             self._times = self.workers, self.starts, self.ends
@@ -411,12 +412,16 @@ class Record:
         return f"; step {self.plan.names[node]!r} {size}"
 
 
-def _without_fallbacks(attempts: bytes, states: bytes, fallen: Iterable[int]) -> bytes:
-    """Return how often each step was started, the calls of fallbacks taken off."""
+def _begun(attempts: bytes, states: bytes, trials: Trials) -> bytes:
+    """Return how often each step was begun, calls of fallbacks and what a circuit breaker refused taken off."""
+    if not trials.fallen and not trials.refused:
+        return attempts
     own = bytearray(attempts)
-    for item in fallen:
+    for item in trials.fallen:
         if states[item] != CODES[StepState.CANCELLED]:
             own[item] -= 1
+    for item, times in trials.refused.items():
+        own[item] = max(0, own[item] - times)
     return bytes(own)
 
 

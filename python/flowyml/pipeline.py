@@ -26,7 +26,7 @@ from flowyml._arguments import (
     checked_progress,
     warn_out_of_scope,
 )
-from flowyml._frames import own_frames_hidden
+from flowyml._frames import leaves_no_frames, own_frames_hidden
 from flowyml._loading import refuse_if_loading
 from flowyml._planning import Planning
 from flowyml._words import counted, nearest
@@ -116,17 +116,18 @@ class Pipeline(Planning):
         **unknown: object,
     ) -> None:
         """Begin an empty pipeline."""
-        warn_out_of_scope("Pipeline()", unknown, _PIPELINE_KEYWORDS)
-        super().__init__(
-            name,
-            as_context(context),
-            discovers=auto_discover,
-            types=checked_mode(validate_types),
-            cache=checked_cache_store(cache_dir, enabled=enable_cache),
-            journals=checked_journals(enable_checkpointing, checkpoint_dir, durability),
-        )
-        self.executor: Executor | None = checked_executor(executor)
-        self._hooks: Hooks | None = None
+        with own_frames_hidden:
+            warn_out_of_scope("Pipeline()", unknown, _PIPELINE_KEYWORDS)
+            super().__init__(
+                name,
+                as_context(context),
+                discovers=auto_discover,
+                types=checked_mode(validate_types),
+                cache=checked_cache_store(cache_dir, enabled=enable_cache),
+                journals=checked_journals(enable_checkpointing, checkpoint_dir, durability),
+            )
+            self.executor: Executor | None = checked_executor(executor)
+            self._hooks: Hooks | None = None
 
     @property
     def hooks(self) -> Hooks:
@@ -372,6 +373,7 @@ class Pipeline(Planning):
         """Return what is stored, and how often values were found in runs of this pipeline; see `CacheStore.stats`."""
         return {} if self._cache is None else self._cache.stats()
 
+    @leaves_no_frames
     def invalidate_cache(self, step: str | None = None, before: str | date | None = None) -> int:
         """Remove cached values of this pipeline's steps; the next run calls them again.
 

@@ -161,7 +161,10 @@ class StepResult:
 
     @property
     def attempts(self) -> int:
-        """How often the step was started; of a mapped step, the most for one item."""
+        """How often the function was begun; of a mapped step, the most for one item.
+
+        What was cached, skipped or refused by its circuit breaker was not begun, and a fallback is another function.
+        """
         items = self._items
         if len(items) == 1:
             return self._record.attempts[items[0]]

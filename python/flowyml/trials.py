@@ -9,6 +9,7 @@ It counts only where somebody asks for more than one attempt. It knows neither e
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from flowyml import seeding
@@ -35,6 +36,7 @@ class Trials:
 
     Attributes:
         fallen: What the steps raised in whose place their fallback is called, by item.
+        refused: How often items have failed without having been begun: their circuit was open.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Trials:
         self._plan, self._layout, self._node_of = plan, layout, node_of
         self._scheduler, self._seed = scheduler, seed
         self._failed: dict[int, int] = {}
+        self.refused: Counter[int] = Counter()
         self.fallen: dict[int, BaseException] = {}
 
     def delay(self, item: int, error: BaseException) -> float | None:
@@ -70,7 +73,7 @@ class Trials:
 
     def current(self, item: int) -> int:
         """Return which attempt of an item is running, or would be the next: 1 is the first."""
-        failed = self.failed(item)
+        failed = self.failed(item) - self.refused[item]
         return max(1, failed) if item in self.fallen else failed + 1
 
     def made(self, item: int, failures: Container[int]) -> int:
@@ -81,7 +84,8 @@ class Trials:
             failures: The items that have failed for good.
         """
         failed = self.failed(item)
-        return max(1, failed) if item in failures or item in self.fallen else failed + 1
+        ends = max(1, failed) if item in failures or item in self.fallen else failed + 1
+        return ends - self.refused[item]
 
     def spend(self, item: int, attempts: int) -> None:
         """Count attempts that an item has made in an earlier run, which this one continues."""

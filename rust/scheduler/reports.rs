@@ -63,7 +63,7 @@ impl Outcomes<'_> {
 
 impl Scheduler {
     /// Report that the items from `position` on ran one after the other: from `start` to `ends[0]`, from there to
-    /// `ends[1]`, and so on.
+    /// `ends[1]`, and so on. What ends as cached or skipped was not called: it has spent no attempt.
     ///
     /// # Errors
     ///
@@ -92,6 +92,9 @@ impl Scheduler {
             let here = at..at + run.count as usize;
             start = self.timeline.end(run.item.0, start, &ends[here.clone()]);
             for (part, state) in parts(run, here.start, outcomes) {
+                if matches!(state, State::Cached | State::Skipped) {
+                    self.timeline.unspend(part.items());
+                }
                 for part in part.by_node(self.maps.has_singles()) {
                     self.end_items(part.node, part.items(), State::Running, state);
                 }

@@ -68,12 +68,16 @@ impl Timeline {
 
     /// Forget that items were begun.
     pub(super) fn unbegin(&mut self, items: Range<u32>) {
-        let items = items.start as usize..items.end as usize;
-        let spent = self.attempts[items.clone()]
+        self.unspend(items.clone());
+        self.starts[items.start as usize..items.end as usize].fill(0.0);
+    }
+
+    /// Take back the attempt that items were claimed for: they were not called.
+    pub(super) fn unspend(&mut self, items: Range<u32>) {
+        let spent = self.attempts[items.start as usize..items.end as usize]
             .iter_mut()
             .filter(|attempts| **attempts < u8::MAX);
         spent.for_each(|attempts| *attempts -= 1);
-        self.starts[items].fill(0.0);
     }
 
     /// Note `now` as the end of those items that wait or are ready.
