@@ -552,7 +552,7 @@ PIPELINES: dict[str, Wrong] = {
     "a target that is nothing": (
         lambda: ready().run(targets="laod"),
         ValueError,
-        "'laod' is no step or asset; did you",
+        "'laod' is no step, sub-pipeline or asset; did you",
     ),
     "no targets at all": (lambda: ready().run(targets=[]), ValueError, "targets names no step; leave it out"),
     "a tag that nobody has": (lambda: ready().run(targets="tag:x"), ValueError, "no step has the tag 'x'"),

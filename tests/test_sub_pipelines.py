@@ -264,8 +264,39 @@ def test_run_inputs_and_context_values_can_be_given(executor: Executor) -> None:
 def test_a_declared_input_that_nothing_gives_is_missing_from_outside() -> None:
     child = Pipeline("child").add_step(same, inputs=["row"])
     assert "Node 'child.same' requires undefined asset 'row'; did you mean 'raw'?" in problems(around(child))
-    told = problems(around(child, {"row": "rwa"}))
-    assert "Node 'child.same' requires undefined asset 'rwa'; did you mean 'raw'?" in told
+
+
+def test_one_wrong_name_in_inputs_is_one_problem_of_the_sub_pipeline() -> None:
+    reads = "sub-pipeline 'etl' requires undefined asset 'rwa', given as 'raw'; did you mean 'raw'?"
+    for child, given, says in (
+        (etl(), {"raw": "rwa", "scale": "raw"}, reads),
+        (etl().add_step(same, inputs=["raw"]), {"raw": "rwa", "scale": "raw"}, reads),
+        (
+            etl(),
+            {"rwa": "raw", "scale": "raw"},
+            "does not need input 'rwa', none of its steps takes that; did you mean 'raw'",
+        ),
+        (
+            Pipeline("child").add_step(same, inputs=["row"]),
+            {"row": "r*a"},
+            "asset 'r*a', given as 'row': the glob matches",
+        ),
+    ):
+        with pytest.raises(PipelineValidationError) as caught:
+            around(child, given).run()
+        told = caught.value.problems
+        assert len(told) == 1, told
+        assert says in told[0]
+        assert re.search(r"test_sub_pipelines\.py:\d+\)$", told[0])
+
+
+def test_what_a_wrong_name_does_not_explain_is_told_beside_it() -> None:
+    child = Pipeline("child").add_step(lambda a, b: a + b, "sum")
+    with pytest.raises(PipelineValidationError) as caught:
+        around(child, {"aa": "raw"}).run()
+    told = str(caught.value)
+    assert "Missing required parameters: ['a', 'b']" in told
+    assert "does not need input 'aa'" in told
 
 
 def test_a_name_that_it_does_not_need_is_an_error_with_the_nearest() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import cloudpickle
@@ -127,9 +128,9 @@ def test_tags_travel_with_their_step() -> None:
 
 
 WRONG = {
-    "an unknown name": ("maen", ValueError, "'maen' is no step or asset; did you mean 'mean'"),
+    "an unknown name": ("maen", ValueError, "'maen' is no step, sub-pipeline or asset; did you mean 'mean'"),
     "an unknown tag": ("tag:dayly", ValueError, "no step has the tag 'dayly'; did you mean 'daily'"),
-    "a glob that fits nothing": (["mean", "x*"], ValueError, "'x\\*' is no step or asset"),
+    "a glob that fits nothing": (["mean", "x*"], ValueError, "'x\\*' is no step, sub-pipeline or asset"),
     "no target": ([], ValueError, "targets names no step; leave it out"),
     "a number": (3, TypeError, "must be names of steps or assets, got int 3"),
     "a step": ([len], TypeError, "must be names of steps or assets, got builtin_function_or_method"),
@@ -222,3 +223,14 @@ def test_a_part_is_continued_by_the_whole(tmp_path: Any) -> None:
     part, whole = pipeline.run(targets="save"), pipeline.run()
     assert (part.success, whole.success, ran) == (False, True, ["load", "save", "save"])
     assert list(whole.step_results) == ["load", "save", "lone"]
+
+
+def test_a_misspelled_sub_pipeline_is_told_with_the_nearest_also_in_a_glob() -> None:
+    inner = Pipeline("etl").add_step(dict, name="clean")
+    whole = Pipeline("whole").add_sub_pipeline(inner).add_step(list, name="load")
+    assert list(whole.run(targets="etl").outputs) == ["etl.clean"]
+    for target, near in (("elt", "etl"), ("elt.*", "etl.clean"), ("laod", "load")):
+        with pytest.raises(
+            ValueError, match=f"'{re.escape(target)}' is no step, sub-pipeline or asset; did you mean '{near}'"
+        ):
+            whole.run(targets=target)

@@ -6,6 +6,7 @@ It knows nothing of steps or pipelines; everything here takes names and returns 
 from __future__ import annotations
 
 import difflib
+import re
 from heapq import nsmallest
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 # difflib compares pairwise, at some 40 us a pair: among many names only the likeliest are compared.
 _MOST_COMPARED = 1_000
 _MOST_LOOKED_AT = 100_000
+# What a glob has in common with a name is what stands before its first wildcard, if that says anything.
+_WILDCARD = re.compile(r"[*?\[]")
+_SHORTEST_BEGIN = 2
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -35,12 +39,23 @@ def closest(name: str, known: Iterable[str]) -> list[str]:
     ['load']
     >>> closest("X", ["x", "y"])
     ['x']
+    >>> closest("chnk_*", ["chunk_of_the_first_file", "chunk_2"]), closest("etl.*", ["elt.load_everything"])
+    (['chunk_2'], ['elt.load_everything'])
     """
     pool = list(dict.fromkeys(islice(known, _MOST_LOOKED_AT)))
     if len(pool) > _MOST_COMPARED:
         pool = nsmallest(_MOST_COMPARED, pool, key=lambda other: _unlike(name, other))
     same = [other for other in pool if other != name and other.casefold() == name.casefold()]
-    return same[:2] or difflib.get_close_matches(name, pool, n=2, cutoff=0.6)
+    return same[:2] or difflib.get_close_matches(name, pool, n=2, cutoff=0.6) or _like_the_beginning(name, pool)
+
+
+def _like_the_beginning(pattern: str, pool: Sequence[str]) -> list[str]:
+    """Return the first name that begins nearly as a glob does; nothing for what is no glob."""
+    begin = _WILDCARD.split(pattern, maxsplit=1)[0]
+    if len(begin) < _SHORTEST_BEGIN or begin == pattern:
+        return []
+    heads = {other[: len(begin)]: other for other in reversed(pool)}
+    return [heads[head] for head in difflib.get_close_matches(begin, heads, n=1, cutoff=0.6)]
 
 
 def _unlike(name: str, other: str) -> int:

@@ -166,7 +166,7 @@ class Grown:
         assets.layout = self._layout
         wired = Connections(first, assets, plan.scope, problems)
         wired.connect(new.forms, new.reads, plan.layout.waiting | waiting)
-        problems.sentences += unneeded(assets, inner)
+        problems.add_unneeded(unneeded(assets, inner))
         awaited = self._collected(assets, own, wired, problems)
         problems.raise_all(pipeline)
         self._templates = wired.templates

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from flowyml._words import listed, nearest
 from flowyml.forms import Columns, fitting, is_glob
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 
     from flowyml.forms import Assets, Form, Found, Place
     from flowyml.store.values import Reference
@@ -261,7 +261,21 @@ def enter(assets: Assets, namespaces: Sequence[Namespace]) -> Iterator[str]:
                 yield _taken(assets, namespace, name, around + name)
 
 
-def unneeded(assets: Assets, namespaces: Iterable[Namespace]) -> Iterator[str]:
+class Unneeded(NamedTuple):
+    """A name that a sub-pipeline is given and none of its steps has asked for.
+
+    Attributes:
+        sentence: What is wrong.
+        steps: The steps of the sub-pipeline.
+        meant: The names that they lack, if this wrong name explains it.
+    """
+
+    sentence: str
+    steps: range
+    meant: Collection[str]
+
+
+def unneeded(assets: Assets, namespaces: Iterable[Namespace]) -> Iterator[Unneeded]:
     """Say which names sub-pipelines are given that none of their steps has asked for."""
     for namespace in namespaces:
         within = inside(assets, namespace)
@@ -274,7 +288,8 @@ def unneeded(assets: Assets, namespaces: Iterable[Namespace]) -> Iterator[str]:
             for name in strange:
                 why = "it produces that itself" if within.find(name) else "none of its steps takes that"
                 hint = nearest(name, open_names) or f"; it takes {listed(open_names) or 'nothing else'}"
-                yield f"{_called(namespace)} does not need input {name!r}, {why}{hint} ({namespace.place})"
+                sentence = f"{_called(namespace)} does not need input {name!r}, {why}{hint} ({namespace.place})"
+                yield Unneeded(sentence, steps, open_names if len(open_names) <= len(strange) else ())
 
 
 def names_of(assets: Assets, node: int, namespace: Namespace | None) -> list[list[str]]:

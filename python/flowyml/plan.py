@@ -23,14 +23,16 @@ from flowyml.forms import Assets
 from flowyml.layout import UNKNOWN, Layout
 from flowyml.lengths import counts_of
 from flowyml.namespaces import enter, unneeded
+from flowyml.sourcing import OfSubPipeline
 from flowyml.store.values import nodes_of
+from flowyml.wiring import Lacking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from flowyml.connections import Edges
     from flowyml.forms import Columns, Form, Found
-    from flowyml.namespaces import Namespace
+    from flowyml.namespaces import Namespace, Unneeded
     from flowyml.scope import Scope
 
 # A cycle of more steps than this is told by the first few of them.
@@ -100,7 +102,7 @@ class Plan:
         self.past: list[object] = []
         if self.is_dynamic:
             self.scope = scope
-        self.problems.sentences += unneeded(self.assets, self.namespaces)
+        self.problems.add_unneeded(unneeded(self.assets, self.namespaces))
         self.graph = self._build_graph(wired, strict=strict)
 
     def begin_to_grow(self) -> None:
@@ -213,16 +215,33 @@ class Problems:
         self.cycles: list[list[str]] = []
         # By form and problem: where its sentence is, and how many more steps it is about.
         self._alike: dict[tuple[int, str], list[int]] = {}
+        self._lacking: list[tuple[int, int, tuple[str, ...]]] = []
+        self._excused: set[int] = set()
 
     def add(self, node: int, problems: list[str]) -> None:
         """Enter a step's problems; steps that were added in the same way share a line."""
         for problem in problems:
-            key = (id(self.forms[node]), problem)
-            if key in self._alike:
-                self._alike[key][1] += 1
-            else:
+            key = (0 if isinstance(problem, OfSubPipeline) else id(self.forms[node]), problem)
+            if key not in self._alike:
                 self._alike[key] = [len(self.sentences), 0]
-                self.sentences.append(f"Node {self.names[node]!r} {_as_clause(problem)} ({self.forms[node].place})")
+                self.sentences.append(self._sentence(node, problem))
+            elif key[0]:
+                self._alike[key][1] += 1
+            if isinstance(problem, Lacking):
+                self._lacking.append((node, self._alike[key][0], problem.names))
+
+    def _sentence(self, node: int, problem: str) -> str:
+        if isinstance(problem, OfSubPipeline):
+            return problem
+        return f"Node {self.names[node]!r} {_as_clause(problem)} ({self.forms[node].place})"
+
+    def add_unneeded(self, found: Iterable[Unneeded]) -> None:
+        """Enter names that sub-pipelines are given and do not need; what steps lack because of that is no more told."""
+        for sentence, steps, meant in found:
+            self.sentences.append(sentence)
+            for node, at, names in self._lacking:
+                if node in steps and set(names) <= set(meant):
+                    self._excused.add(at)
 
     def add_graph(self, problems: list[tuple[Any, ...]]) -> None:
         """Put the core's findings into words."""
@@ -260,7 +279,7 @@ class Problems:
         for at, others in self._alike.values():
             if others:
                 sentences[at] += f", and {others} other{'s' if others > 1 else ''} like it"
-        return sentences
+        return [sentence for at, sentence in enumerate(sentences) if at not in self._excused]
 
 
 def _as_clause(problem: str) -> str:

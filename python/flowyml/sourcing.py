@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+class OfSubPipeline(str):
+    """A problem of a sub-pipeline and not of the step that met it: a whole sentence, told once."""
+
+    __slots__ = ()
+
+
 class Sourcing:
     """What names stand for, for the step of one form.
 
@@ -94,8 +100,9 @@ class Sourcing:
         found = self.assets.find(asset)
         if found is not None:
             return self._asset(self.assets.reference(found), [found[0]])
+        told = len(self.problems)
         source = self._outside(asset, declared=True)
-        if source is not None:
+        if source is not None or len(self.problems) > told:
             return source
         if asset in self.scope.inputs:
             self.used.add(asset)
@@ -136,7 +143,14 @@ class Sourcing:
         else:
             hint = self.assets.hint(asset, self.scope.inputs)
         self.undefined.append(asset)
-        self.problems.append(f"requires undefined asset {asset!r}{hint}")
+        problem = f"requires undefined asset {asset!r}"
+        if self._asked is None:
+            self.problems.append(f"{problem}{hint}")
+            return
+        namespace, own = self.routes[self._asked][-1]
+        given = "" if own == asset else f", given as {own!r}"
+        sentence = f"sub-pipeline {namespace.name!r} {problem}{given}{hint} ({namespace.place})"
+        self.problems.append(OfSubPipeline(sentence))
 
     def _asset(self, reference: Reference, producers: list[int]) -> tuple[int, Any]:
         self.references.append(Present(reference) if self.joins else reference)

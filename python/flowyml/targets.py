@@ -101,7 +101,8 @@ def _unknown(plan: Plan, target: str) -> str:
     if target.startswith(_TAG):
         tags = dict.fromkeys(tag for form in plan.forms for tag in form.options.tags or ())
         return f"targets: no step has the tag {target.removeprefix(_TAG)!r}{nearest(target.removeprefix(_TAG), tags)}"
-    return f"targets: {target!r} is no step or asset{nearest(target, [*plan.names, *plan.all_assets()])}"
+    known = [*plan.names, *plan.all_assets(), *(each.name for each in plan.namespaces)]
+    return f"targets: {target!r} is no step, sub-pipeline or asset{nearest(target, known)}"
 
 
 def _namespaces(plan: Plan, nodes: list[int], scope: Scope) -> dict[Namespace, Namespace]:

@@ -32,11 +32,25 @@ from flowyml.templates import ASSET, CHOICE, PARAM, SPREAD, VALUE, VIEW, Columns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Self
 
     from flowyml.declarations import Inputs
     from flowyml.forms import Form
     from flowyml.namespaces import Names
     from flowyml.scope import Scope
+
+
+class Lacking(str):
+    """That a step lacks parameters; it may be that its sub-pipeline is given them under wrong names."""
+
+    __slots__ = ("names",)
+    names: tuple[str, ...]
+
+    def __new__(cls, text: str, names: Sequence[str]) -> Self:
+        """Keep the names beside the text."""
+        self = super().__new__(cls, text)
+        self.names = tuple(names)
+        return self
 
 
 @dataclass(slots=True)
@@ -284,7 +298,7 @@ class Wiring(ItemWiring):
 
     def _report_missing(self, missing: list[str]) -> None:
         hint = "".join(map(self._missing_hint, missing)) or f"; give params, {self._inputs_hint(missing)}"
-        self.problems.append(f"Missing required parameters: {missing}{hint}")
+        self.problems.append(Lacking(f"Missing required parameters: {missing}{hint}", missing))
 
     def _inputs_hint(self, missing: list[str]) -> str:
         """Say how a parameter would read what the step before it produces; that it follows there means nothing."""
