@@ -11,8 +11,9 @@ it is put together for many, numbered from wherever they begin.
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flowyml._once import ONCE, given_once, may_return_once
 from flowyml.lengths import item_by_item
 from flowyml.options import NO_OPTIONS
 from flowyml.wiring import Wired, wire
@@ -20,7 +21,7 @@ from flowyml.wiring import Wired, wire
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from flowyml.forms import Assets, Form
+    from flowyml.forms import Assets, Columns, Form
     from flowyml.plan import Problems
     from flowyml.scope import Scope
     from flowyml.store.values import Reference
@@ -68,6 +69,7 @@ class Connections:
         special: The forms whose steps have options, by id.
         linked: The mapped steps whose items wait for the items they are made of, and the steps of those items.
         has_timeouts: Whether some step has a time limit of its own.
+        may_return_once: Whether some step may return what can be read only once.
     """
 
     def __init__(self, first: int, assets: Assets, scope: Scope, problems: Problems) -> None:
@@ -79,11 +81,12 @@ class Connections:
         self.used: set[str] = set()
         self.special: dict[int, Form] = {}
         self.linked: dict[int, Sequence[int]] = {}
-        self.has_timeouts = self._has_joins = False
+        self.has_timeouts = self.may_return_once = self._has_joins = False
         self._first, self._assets, self._scope, self._problems = first, assets, scope, problems
 
-    def connect(self, forms: Sequence[Form], reads: Sequence[tuple[str, ...]], waiting: Collection[int]) -> None:
+    def connect(self, columns: Columns, waiting: Collection[int]) -> None:
         """Wire all steps; `waiting` are those whose number of items is not known."""
+        _, forms, rows, reads, _ = columns
         done: dict[int, Wired] = {}
         append, references, edges = self.templates.append, self.references, self.edges
         mapped: dict[int, Wired] = {}
@@ -91,6 +94,7 @@ class Connections:
             wired, alike = done.get(id(form)), None
             if wired is None:
                 wired = done[id(form)] = self._wired(form, own)
+                self._refuse_once(node, form, rows[node - self._first])
             elif own:
                 link = wired.links.get(own[0]) if wired.links is not None else None
                 if link is not None:  # what a million steps that read one another spend most of their wiring on
@@ -137,10 +141,17 @@ class Connections:
                     node, ['runs over whole lists, which does not go with run_if="any": map item by item']
                 )
 
+    def _refuse_once(self, node: int, form: Form, row: tuple[Any, ...]) -> None:
+        """Say which params can be read only once; looked at for the first step of a form."""
+        for key, value in zip(form.keys, row, strict=False):
+            if type(value) in ONCE:
+                self._problems.add(node, [given_once(key, value, "params")])
+
     def _wired(self, form: Form, own: tuple[str, ...], *, without: int | None = None) -> Wired:
         wired = wire(form, self._assets, self._scope, own, without=without)
         self._has_joins = self._has_joins or form.options.run_if == "any"
         self.has_timeouts = self.has_timeouts or form.options.timeout is not None
+        self.may_return_once = self.may_return_once or may_return_once(form.step.func)
         if form.options is not NO_OPTIONS:
             self.special[id(form)] = form
         self.used |= wired.used

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from flowyml._coroutines import blocking, coroutine_function
 from flowyml._frames import leaves_no_frames
+from flowyml._once import generates
 from flowyml._words import listed
 from flowyml.conditions import Guarded
 from flowyml.retries import as_classes
@@ -128,8 +129,8 @@ def checked_fallback(fallback: Any, step: str) -> Any:
             f"{what} must be a function, got {type(fallback).__name__} {fallback!r:.60}; "
             f"for a fixed value: fallback=lambda: {fallback!r:.60}"
         )
-    if inspect.isgeneratorfunction(fallback) or inspect.isasyncgenfunction(fallback):
-        raise TypeError(f"{what} is a generator function, which has no single result; return list(...) of it")
+    if generates(fallback):
+        raise TypeError(f"{what} is {generates(fallback)}")
     return fallback
 
 

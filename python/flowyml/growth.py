@@ -165,7 +165,7 @@ class Grown:
         self._layout.add(self.counts, mapped)
         assets.layout = self._layout
         wired = Connections(first, assets, plan.scope, problems)
-        wired.connect(new.forms, new.reads, plan.layout.waiting | waiting)
+        wired.connect(new, plan.layout.waiting | waiting)
         problems.add_unneeded(unneeded(assets, inner))
         awaited = self._collected(assets, own, wired, problems)
         problems.raise_all(pipeline)

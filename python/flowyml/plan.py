@@ -75,6 +75,7 @@ class Plan:
         used: Names of run inputs and context values that some step takes.
         is_dynamic: Whether some step may return further steps; see `growth.py`.
         has_timeouts: Whether some step has a time limit of its own.
+        may_return_once: Whether some step may return what can be read only once.
         linked: The mapped steps whose items wait for items of other steps, with those steps.
     """
 
@@ -91,10 +92,11 @@ class Plan:
         self.problems = Problems(self.names, self.forms, clashes)
         self.loose: Edges | None = None
         wired = Connections(0, self.assets, scope, self.problems)
-        wired.connect(self.forms, self.reads, self.layout.waiting)
+        wired.connect(columns, self.layout.waiting)
         self.templates, self.references = wired.templates, wired.references
         self.used, self.undefined = wired.used, wired.undefined
         self.special, self.has_timeouts = wired.special, wired.has_timeouts
+        self.may_return_once = wired.may_return_once
         self.linked = wired.linked
         self.is_dynamic = any(form.options.dynamic for form in self.special.values())
         self.grafts: dict[Namespace, Assets] = {}

@@ -26,6 +26,7 @@ from flowyml._extension import Scheduler
 from flowyml._frames import cut_own_frames
 from flowyml._interrupts import Interrupts
 from flowyml._keeping import keep_mask
+from flowyml._once import ONCE, found_once, let_go, returned_once
 from flowyml._pipelines import AnyPipeline, may_be_returned
 from flowyml.calls import Calls
 from flowyml.conditions import Skipped
@@ -133,6 +134,7 @@ class Run:
         self.default_timeout = math.inf
         self._capacity = capacity
         self._limit_numbers: dict[str, int] = {}
+        self._looks = plan.may_return_once or plan.is_dynamic
         found: list[tuple[int, str]] = []
         limits = self.limits_of(plan.forms, found, special=bool(plan.special))
         plan.refuse(found)
@@ -228,7 +230,8 @@ class Run:
     def complete(self, batch: Batch, position: int, report: Reported) -> int:
         """Take over the report on items `position` and following of a batch; return how many failed for good."""
         failed = 0
-        failures = self._with_pipelines(batch, position, report) if may_be_returned() else report.failures
+        looks = (self._looks or may_be_returned()) and not self.encodes  # a worker process looks itself
+        failures = self._with_returned(batch, position, report) if looks else report.failures
         if failures:
             failed = self._complete_with_failures(batch, position, report, failures)
         else:
@@ -252,12 +255,17 @@ class Run:
         if self.releases:
             self.values.drop(self.scheduler.take_released())
 
-    def _with_pipelines(self, batch: Batch, position: int, report: Reported) -> list[tuple[int, int, BaseException]]:
-        """Return the failures with the items that returned a pipeline of this process among them, as `Returned`."""
-        if self.encodes:  # a worker process says that it is one
-            return report.failures
+    def _with_returned(self, batch: Batch, position: int, report: Reported) -> list[tuple[int, int, BaseException]]:
+        """Return the failures with the items that returned no value of a step: a pipeline, what can be read once."""
         raw, items = self.values.raw, batch.items()[position : position + len(report.ends)]
-        found = [(k, item, Returned(raw[item])) for k, item in enumerate(items) if isinstance(raw[item], AnyPipeline)]
+        if not may_be_returned() and not found_once(map(raw.__getitem__, items)):
+            return report.failures
+        found: list[tuple[int, int, BaseException]] = []
+        for k, item in enumerate(items):
+            if isinstance(raw[item], AnyPipeline):
+                found.append((k, item, Returned(raw[item])))
+            elif type(raw[item]) in ONCE:
+                found.append((k, item, returned_once(self.item_name(item), let_go(raw[item]))))
         for _, item, _ in found:
             raw[item] = MISSING
         return sorted([*report.failures, *found], key=itemgetter(0)) if found else report.failures

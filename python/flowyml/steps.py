@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
 
 from flowyml._frames import own_frames_hidden
+from flowyml._once import generates
 from flowyml.breakers import bare
 from flowyml.conditions import MARK
 from flowyml.declarations import checked_inputs, checked_outputs, checked_text
@@ -359,10 +360,8 @@ def checked_function(func: Any) -> Any:
         raise TypeError(f"a step must be callable, got {type(func).__name__} {func!r:.60}; {hint}")
     inner = func.func if isinstance(func, functools.partial) else func
     called = inner if inspect.isroutine(inner) or inspect.isclass(inner) else type(inner).__call__
-    if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
-        raise TypeError(
-            f"step {default_name(func)!r} is a generator function, which has no single result; return list(...) of it"
-        )
+    if generates(called):
+        raise TypeError(f"step {default_name(func)!r} is {generates(called)}")
     return func
 
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from flowyml._coroutines import blocking
+from flowyml._once import ONCE, given_once
 from flowyml.control import Decision
 from flowyml.forms import Assets, is_glob
 from flowyml.item_wiring import ItemWiring
@@ -174,6 +175,7 @@ class Wiring(ItemWiring):
             self.explicit.update(self.sources)
         self._take_the_rest()
         self._take_after()
+        self._refuse_once()
         return Wired(
             self.assets,
             None if self.problems else self._template(),
@@ -186,6 +188,15 @@ class Wiring(ItemWiring):
             self.undefined,
             self.used,
         )
+
+    def _refuse_once(self) -> None:
+        """Say which values beside the steps can be read only once."""
+        for name, (kind, value) in self.sources.items():
+            if kind == VALUE and type(value) in ONCE:
+                source = "run(inputs=)"
+                if name not in self.declared:
+                    source = self.scope.origin(name).removesuffix(f" has {name!r}")
+                self.problems.append(given_once(name, value, source))
 
     # -- the sources, in order of precedence
 

@@ -676,7 +676,7 @@ def test_a_result_that_does_not_pickle_gets_its_own_advice(make):
     assert isinstance(error, SerializationError)
     assert str(error).startswith("the result of step 'step' cannot be pickled: cannot pickle ")
     assert str(error).endswith(
-        "; return plain data (a list, not a generator; no open file or connection), or use backend='thread'"
+        "; return plain data (no open file or connection, no lock, no iterator), or use backend='thread'"
     )
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
 

@@ -20,13 +20,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from flowyml._once import ONCE, let_go, returned_once
 from flowyml._pipelines import AnyPipeline
 from flowyml._words import counted
 from flowyml.errors import OutputMismatchError
 from flowyml.store.arenas import ENCODED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from flowyml.layout import Layout
 
@@ -257,15 +258,24 @@ def split_outputs(returned: Any, names: tuple[str, ...], step: str) -> Outputs |
 
     Raises:
         OutputMismatchError: If it is not a tuple or list of that length nor a dict with these keys.
+        TypeError: If a part can be read only once.
     """
     if isinstance(returned, dict):
         if set(returned) == set(names):
-            return Outputs(tuple(returned[name] for name in names), tuple(returned), names)
+            return Outputs(_kept([returned[name] for name in names], names, step), tuple(returned), names)
         raise OutputMismatchError(step, names, f"a dict with the keys {list(returned)}")
     if isinstance(returned, (tuple, list)):
         if len(returned) == len(names):
-            return Outputs(tuple(returned), list if isinstance(returned, list) else tuple, names)
+            return Outputs(_kept(returned, names, step), list if isinstance(returned, list) else tuple, names)
         raise OutputMismatchError(step, names, counted(len(returned), "value"))
     if isinstance(returned, AnyPipeline):
         return returned  # the run decides what becomes of it
     raise OutputMismatchError(step, names, f"one value of type {type(returned).__name__}")
+
+
+def _kept(parts: Sequence[Any], names: tuple[str, ...], step: str) -> tuple[Any, ...]:
+    """Return the parts, none of which can be read only once."""
+    for name, part in zip(names, parts, strict=True):
+        if type(part) in ONCE:
+            raise returned_once(step, let_go(part), name)
+    return tuple(parts)

@@ -6,6 +6,7 @@ import time
 from array import array
 from typing import TYPE_CHECKING, Any
 
+from flowyml._once import returned_once
 from flowyml.conditions import Skipped
 from flowyml.dynamic_steps import Returned
 from flowyml.errors import RemoteError, SerializationError, ValueLoadError
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from flowyml.executors.batching import BatchSizer
     from flowyml.run import Run
 
-_RETURN = "return plain data (a list, not a generator; no open file or connection)"
+_RETURN = "return plain data (no open file or connection, no lock, no iterator)"
 
 
 class _Report:
@@ -182,7 +183,9 @@ class Outcomes:
         parts = [self._lending.receive(part) if wire.is_block(part) else part for part in parts]
         return Outputs(tuple(parts), known[kind] if isinstance(kind, str) else tuple(kind), names)
 
-    def _error(self, posting: Posting, position: int, outcome: int, value: Any) -> BaseException:
+    def _error(  # noqa: PLR0911  each outcome has its line
+        self, posting: Posting, position: int, outcome: int, value: Any
+    ) -> BaseException:
         item = posting.batch.item(position)
         name = self._run.item_name(item)
         if outcome == wire.RAISED:
@@ -194,6 +197,8 @@ class Outcomes:
             return Skipped()
         if outcome == wire.PIPELINE:
             return _pipeline(name, value)
+        if outcome == wire.ONCE:
+            return returned_once(name, value)
         if outcome == wire.UNPICKLABLE:
             return SerializationError(f"the result of step {name!r}", value, _RETURN)
         if outcome == wire.REFUSED:

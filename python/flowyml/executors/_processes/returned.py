@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from flowyml._once import ONCE, let_go
 from flowyml._pipelines import AnyPipeline
 from flowyml.conditions import Skipped
-from flowyml.errors import FlowymlError, OutputMismatchError, SerializationError
+from flowyml.errors import FlowymlError, SerializationError
 from flowyml.executors._processes import wire
 from flowyml.executors._processes.failure import pack_exception
 from flowyml.executors._processes.values import dump_result, load_value
@@ -35,13 +36,15 @@ def encoded(
 
             return wire.PIPELINE, dump_result(packed(value), f"the pipeline {value.name!r}")  # type: ignore[attr-defined]
         if not outputs:
+            if type(value) in ONCE:
+                return wire.ONCE, let_go(value)
             data = dump(value)
             return wire.STORED if type(data) is tuple else wire.RETURNED, data
         parts: Any = split_outputs(value, tuple(outputs), step)
         return wire.PARTS, [_kind(parts), [wire.encode(part, dump) for part in parts.parts]]
     except SerializationError as error:
         return wire.UNPICKLABLE, error.reason
-    except (OutputMismatchError, FlowymlError) as error:
+    except (FlowymlError, TypeError) as error:  # of what the declared outputs say
         return wire.RAISED, pack_exception(error, dump_result, load_value)
 
 

@@ -50,10 +50,10 @@ MEASURED = 2
 # Outcomes of a call: a value, the values of several declared outputs, an exception, a result that does not pickle, an
 # argument that does not load, an argument that did not even pickle in the driver, a condition that did not hold, a
 # value with the contents beside it, for the keys of steps that are cached, a pipeline, a value in an arena, any of
-# these with the blocks that the worker still looks at, and does not any more, and nothing, because the step before has
-# no value.
+# these with the blocks that the worker still looks at, and does not any more, nothing, because the step before has no
+# value, and what can be read only once.
 RETURNED, PARTS, RAISED, UNPICKLABLE, UNLOADABLE, REFUSED, SKIPPED = range(7)
-HASHED, PIPELINE, STORED, LENT, UNCHAINED = range(7, 12)
+HASHED, PIPELINE, STORED, LENT, UNCHAINED, ONCE = range(7, 13)
 
 LOADING = 60.0
 """Seconds that the loading of a step's arguments may take where steps have time limits. A claim that is still loading

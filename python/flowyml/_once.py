@@ -1,0 +1,88 @@
+"""Values that can be read only once: generators and their like, which are no result of a step and no argument.
+
+Whoever reads such a value takes it from all others, another attempt finds it empty, and it goes to no other process: so
+it is refused, on every executor alike. In this process somebody has to look at what steps return; at what a function
+returns that calls nothing nobody has to. The module knows neither steps nor runs.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+from opcode import opmap
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_KINDS = (types.GeneratorType, types.AsyncGeneratorType, types.CoroutineType, map, filter, zip, enumerate)
+ONCE = frozenset(_KINDS)
+"""The classes of such values."""
+
+_CALLS = frozenset(op for name, op in opmap.items() if name.startswith("CALL") and "INTRINSIC" not in name)
+
+
+def let_go(value: Any) -> str:
+    """Close such a value, so that nobody warns of it; return the name of its class."""
+    if isinstance(value, (types.CoroutineType, types.GeneratorType)):
+        value.close()
+    return type(value).__name__
+
+
+def returned_once(step: str, kind: str, output: str | None = None) -> TypeError:
+    """Return what is wrong with a step that returned such a value; `kind` is the name of its class."""
+    what = f"step {step!r} returned {_called(kind)}{f' for output {output!r}' if output else ''}"
+    if kind == types.CoroutineType.__name__:
+        return TypeError(f"{what} that nobody has awaited; make the step `async def`, and return what it awaits")
+    return TypeError(f"{what}, which can be read only once; return {_as_list(kind)} of it")
+
+
+def given_once(parameter: str, value: object, source: str) -> str:
+    """Say what is wrong with such a value as an argument."""
+    kind = type(value).__name__
+    what = f"parameter {parameter!r} gets {_called(kind)} from {source}, which can be read only once"
+    return f"{what}; make it {_as_list(kind)}"
+
+
+def _called(kind: str) -> str:
+    words = kind.replace("_", " ")
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}{'' if 'or' in words or 'coroutine' in words else ' object'}"
+
+
+def _as_list(kind: str) -> str:
+    return "[each async for each in ...]" if kind == types.AsyncGeneratorType.__name__ else "list(...)"
+
+
+def may_return_once(function: Any) -> bool:
+    """Tell whether a function may return such a value: it calls something, or is the class of one.
+
+    >>> may_return_once(lambda x: 2 * x), may_return_once(lambda x: (y for y in x)), may_return_once(map)
+    (False, True, True)
+    """
+    while isinstance(function, functools.partial):
+        function = function.func
+    if isinstance(function, type):
+        return function in ONCE
+    code = getattr(function, "__code__", None)
+    if code is None:
+        code = getattr(type(function).__call__, "__code__", None)
+    return code is not None and not _CALLS.isdisjoint(code.co_code[::2])
+
+
+def generates(function: Any) -> str:
+    """Say what is wrong with a generator function; "" for all others.
+
+    >>> generates(len)
+    ''
+    """
+    if inspect.isasyncgenfunction(function):
+        return "an async generator function, which has no single result; return [each async for each in ...] of it"
+    if inspect.isgeneratorfunction(function):
+        return "a generator function, which has no single result; return list(...) of it"
+    return ""
+
+
+def found_once(values: Iterable[object]) -> bool:
+    """Tell whether such a value is among some."""
+    return not ONCE.isdisjoint(map(type, values))
