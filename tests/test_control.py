@@ -69,6 +69,24 @@ def test_f3_a_condition_may_call_its_parameter_as_it_likes(executor: Any) -> Non
     assert states(pipeline.run(executor=executor)) == {"small": "skipped", "large": "success"}
 
 
+def test_a_misspelled_parameter_of_a_condition_is_warned_of() -> None:
+    def process(data: int, quality: int) -> int:
+        return data + quality
+
+    def run(condition: Any) -> Any:
+        pipeline = Pipeline("f3").add_step(process, params={"data": 1, "quality": 5}, condition=condition)
+        return [states(pipeline.run()) for _ in range(2)][1]["process"]
+
+    with pytest.warns(
+        UserWarning, match=r"for 'qualty', which is none of its .* did you mean 'quality'\?.*'data'"
+    ) as told:
+        assert run(lambda qualty: qualty > 1) == "skipped"
+    assert (len(told), told[0].filename) == (1, __file__)
+    assert [run(lambda x: x == 1), run(lambda quality_of_all: quality_of_all == 1)] == [
+        "success"
+    ] * 2  # means the first, and no other
+
+
 def test_f4_no_sentinel_reaches_a_function(executor: Any) -> None:
     @step
     @unless(lambda value: value < 0)

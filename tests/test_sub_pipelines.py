@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import re
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from flowyml import (
     If,
+    LocalExecutor,
     OutputMismatchError,
     Pipeline,
     PipelineResult,
     PipelineValidationError,
     Switch,
+    dynamic,
     get_context,
     step,
     sub_pipeline,
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from flowyml import Executor
 
 
@@ -641,3 +646,31 @@ def test_a_graph_that_is_looked_at_is_new_after_an_empty_sub_pipeline() -> None:
 def test_a_dry_run_has_all_names(capsys: pytest.CaptureFixture[str]) -> None:
     assert states(around(etl()).run(dry_run=True)) == {"raw": "waiting", "etl.clean": "waiting", "etl.size": "waiting"}
     assert "2. etl.clean (depends on: raw)" in capsys.readouterr().out
+
+
+# ---- what a pipeline says of its runs -------------------------------------------------------------------------------
+
+
+def test_a_sub_pipeline_without_a_cache_is_not_cached(tmp_path: Path, executor: Executor) -> None:
+    @dynamic
+    def later() -> Pipeline:
+        return Pipeline("later", enable_cache=False).add_step(same, params={"value": 1}, cache=True)
+
+    inner = Pipeline("inner", enable_cache=False).add_step(same, params={"value": 1}, cache=True)
+    whole = Pipeline("whole", cache_dir=tmp_path).add_sub_pipeline(inner).add_step(later)
+    whole.add_step(same, "own", params={"value": 2}, cache=True)
+    results = [whole.run(executor=executor).step_results for _ in range(2)]
+    assert [str(step.state) for step in results[1].values()] == ["success", "success", "success", "cached"]
+
+
+def test_what_counts_only_where_it_is_run_itself_is_warned_of(tmp_path: Path) -> None:
+    inner = Pipeline("inner", enable_checkpointing=True, cache_dir=tmp_path).add_step(same, cache=True)
+    inner.hooks.on_step_end(lambda step, result: None)
+    with pytest.warns(
+        UserWarning, match="hooks, enable_checkpointing, cache_dir of pipeline 'inner' count only"
+    ) as told:
+        Pipeline("whole").add_sub_pipeline(inner)
+    assert told[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Pipeline("whole", enable_checkpointing=True, cache_dir=tmp_path).add_sub_pipeline(etl(executor=LocalExecutor()))

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flowyml import If, LocalExecutor, Pipeline, PipelineValidationError, context, map_task, step
+from flowyml import If, LocalExecutor, Pipeline, PipelineValidationError, context, dynamic, map_task, step
 from flowyml._hints import assignable, fits, hints_of, part_of
 from flowyml.tasks import MapTaskResult  # noqa: TC001  a hint of a step, resolved at run time
 
@@ -557,3 +557,60 @@ def test_a_fan_in_as_an_iterator_is_compared_by_its_elements() -> None:
     assert pipeline.run()["total"] == 3
     (found,) = problems(pipeline.add_step(join, inputs=["count"]))
     assert "step 'join' expects str" in found
+
+
+# ---- maps, sub-pipelines, steps that come during the run ------------------------------------------------------------
+
+
+def text() -> str:
+    return "a"
+
+
+def number(x: int) -> int:
+    return x
+
+
+def numbers_or_none() -> list[int] | None:
+    return None
+
+
+def anything() -> Any:
+    return None
+
+
+def wrong(**options: Any) -> Pipeline:
+    return Pipeline("wrong", **options).add_step(text).add_step(number, inputs=["text"])
+
+
+@pytest.mark.parametrize(("made", "fits"), [(number, False), (text, False), (numbers_or_none, True), (anything, True)])
+def test_a_map_runs_over_a_list(made: Any, fits: bool) -> None:
+    pipeline = (
+        Pipeline("p", {"x": 1}, validate_types=True).add_step(made, "made").map(lambda y: y, over="made", name="m")
+    )
+    if fits:
+        pipeline.build()
+        return
+    with pytest.raises(PipelineValidationError, match=r"'made' outputs \w+ \(.*'m' runs over it, so it must be a list"):
+        pipeline.build()
+
+
+def test_a_sub_pipeline_says_it_for_its_own_steps() -> None:
+    for inner, outer in ((True, None), (None, True), (True, "warn")):
+        whole = Pipeline("whole", validate_types=outer).add_sub_pipeline(wrong(validate_types=inner))
+        with pytest.raises(PipelineValidationError, match=r"Type mismatch on 'wrong\.text'"):
+            whole.build()
+    Pipeline("whole").add_sub_pipeline(wrong()).build()
+    with pytest.warns(UserWarning, match=r"do not fit:\nType mismatch on 'wrong\.text'") as caught:
+        Pipeline("whole").add_sub_pipeline(wrong(validate_types="warn")).build()
+    assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize(("own", "around"), [(True, None), (None, True), (None, None), (None, "warn")])
+def test_what_a_dynamic_step_returns_is_looked_at(
+    executor: Any, own: Any, around: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    build = dynamic(name="build")(lambda: wrong(validate_types=own))
+    result = Pipeline("p", validate_types=around).add_step(build).run(executor=executor)
+    line = result.step_results["build"].error_line or ""
+    assert ("Type mismatch on 'build.text'" in line) == (own is True or around is True)
+    assert ("types of pipeline 'p' do not fit" in caplog.text) == (around == "warn")

@@ -379,7 +379,8 @@ class Authoring(AnyPipeline):
         return self._added.lend()
 
     def _add_part(self, part: Branching | SubPipeline, place: Place, *rest: Any) -> Self:
-        if isinstance(part, SubPipeline) and part.pipeline is self:
+        inner: object = part.pipeline if isinstance(part, SubPipeline) else None
+        if inner is self:
             raise ValueError(f"pipeline {self.name!r} cannot be a sub-pipeline of itself")
         self._added.part(part, place, *rest)
         return self

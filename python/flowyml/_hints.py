@@ -138,6 +138,25 @@ def element_of(hint: Any) -> Any:
     return Any if _has_unpacked(arguments) else Union[tuple(each for each in arguments if each is not ...)]  # noqa: UP007
 
 
+def may_be_items(hint: Any) -> bool:
+    """Tell whether a map may run over a value of this type, as far as the hint says; in doubt it may.
+
+    >>> may_be_items(list[int]), may_be_items(int), may_be_items(str), may_be_items(list | None)
+    (True, False, False, True)
+    """
+    return any(map(_may_be_items, _members(_plain(hint))))
+
+
+def _may_be_items(hint: Any) -> bool:
+    hint = _plain(hint)
+    cls = get_origin(hint) or hint
+    if cls is Any or not isinstance(cls, type) or _is_protocol(cls):
+        return True
+    if issubclass(cls, (str, bytes, bytearray, abcs.Mapping, abcs.Iterator, abcs.AsyncIterator)):
+        return False
+    return hasattr(cls, "__iter__") or hasattr(cls, "__getitem__")
+
+
 def optional(hint: Any) -> Any:
     """Return a hint of what may be `None`, too; a parameter with the default `None` means that.
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from flowyml.definition import StepGroup
     from flowyml.executors.contract import Executor
     from flowyml.explain import Explanation
+    from flowyml.forms import Columns
     from flowyml.store.cache import CacheStore
 
 
@@ -64,6 +65,10 @@ class Planning(Authoring):
         self._types, self._cache, self._journals = types, cache, journals
         self._warned: set[str] = set()
         self._seen: tuple[tuple[int, int], DAG] | None = None
+
+    def _inner_columns(self) -> Columns:
+        """Return the columns for a pipeline that this one is part of: without a cache of its own, nothing is cached."""
+        return self._columns() if self._cache is not None else self._columns().uncached()
 
     def build(self, inputs: Mapping[str, Any] | None = None, context: Mapping[str, Any] | None = None) -> None:
         """Check the pipeline's structure without running it.
@@ -190,11 +195,17 @@ class Planning(Authoring):
             from flowyml.targets import narrowed
 
             columns = narrowed(Plan(self.name, columns, scope, strict=False), targets, scope)
-        if self._types is None:
+        if self._types is None and all(each.types is None for each in columns.namespaces):
             return Plan(self.name, columns, scope, strict=strict)
         from flowyml.type_checks import checked_plan
 
         return checked_plan(self.name, columns, scope, self._types, strict=strict, stacklevel=stacklevel)
+
+    def _look_at_new_types(self, plan: Plan, scope: Scope) -> None:
+        """Let the types of steps be looked at that come during the run."""
+        from flowyml.type_checks import types_of_new_steps
+
+        plan.look_at_types = types_of_new_steps(scope, self._types)
 
     def _prepared(
         self,
@@ -217,8 +228,11 @@ class Planning(Authoring):
         values, overlay = checked_values("run(inputs=)", inputs), checked_values("run(context=)", context)
         scope = self._scope(values, overlay, complete=True)
         plan = self._planned(scope, targets=targets)
+        self._warn_notes(plan)
         if targets is None:
             self._warn_unused(plan, values, overlay)
+        if plan.is_dynamic:
+            self._look_at_new_types(plan, scope)
         if debug:
             from flowyml.explain import log_sources
 
@@ -260,6 +274,15 @@ class Planning(Authoring):
 
         attempts = Attempts(self._journals.folder, self.name, always=self._journals.durable)
         return prospect(plan, attempts, seed=seed, resume=resume)
+
+    def _warn_notes(self, plan: Plan) -> None:
+        """Warn of what may be meant otherwise, once."""
+        for form, notes in plan.notes:
+            for note in notes:
+                message = f"step {form.step.name!r} of pipeline {self.name!r} {note} ({form.place})"
+                if message not in self._warned:
+                    self._warned.add(message)
+                    warnings.warn(message, UserWarning, stacklevel=4)
 
     def _warn_unused(self, plan: Plan, inputs: Mapping[str, Any], overlay: Mapping[str, Any]) -> None:
         """Warn of names that no step takes: of all given for this run, of pipelines' where they are misspelled."""

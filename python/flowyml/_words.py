@@ -32,7 +32,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
-def closest(name: str, known: Iterable[str]) -> list[str]:
+def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> list[str]:
     """Return the one or two known names that are like a misspelled one, the nearest first.
 
     >>> closest("laod", ["load", "save", "load"])
@@ -46,7 +46,7 @@ def closest(name: str, known: Iterable[str]) -> list[str]:
     if len(pool) > _MOST_COMPARED:
         pool = nsmallest(_MOST_COMPARED, pool, key=lambda other: _unlike(name, other))
     same = [other for other in pool if other != name and other.casefold() == name.casefold()]
-    return same[:2] or difflib.get_close_matches(name, pool, n=2, cutoff=0.6) or _like_the_beginning(name, pool)
+    return same[:2] or difflib.get_close_matches(name, pool, n=2, cutoff=cutoff) or _like_the_beginning(name, pool)
 
 
 def _like_the_beginning(pattern: str, pool: Sequence[str]) -> list[str]:

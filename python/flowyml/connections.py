@@ -66,6 +66,7 @@ class Connections:
         edges: Who waits for whom.
         undefined: Declared inputs that nothing gives, and the steps that declare them.
         used: Names of run inputs and context values that some step takes.
+        notes: What is right with steps, and may be meant otherwise, by the id of their form.
         special: The forms whose steps have options, by id.
         linked: The mapped steps whose items wait for the items they are made of, and the steps of those items.
         has_timeouts: Whether some step has a time limit of its own.
@@ -79,6 +80,7 @@ class Connections:
         self.edges = Edges(array("I"), array("I"), bytearray())
         self.undefined: dict[str, list[int]] = {}
         self.used: set[str] = set()
+        self.notes: dict[int, tuple[Form, list[str]]] = {}
         self.special: dict[int, Form] = {}
         self.linked: dict[int, Sequence[int]] = {}
         self.has_timeouts = self.may_return_once = self._has_joins = False
@@ -155,4 +157,6 @@ class Connections:
         if form.options is not NO_OPTIONS:
             self.special[id(form)] = form
         self.used |= wired.used
+        if wired.notes:
+            self.notes[id(form)] = (form, wired.notes)
         return wired

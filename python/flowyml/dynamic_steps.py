@@ -128,15 +128,19 @@ class Packed:
         name: Its name.
         context: Its context.
         columns: What was added to it.
+        types: What to do where types do not fit.
     """
 
-    def __init__(self, name: str, context: Context, columns: Columns) -> None:
+    def __init__(
+        self, name: str, context: Context, columns: Columns, types: Literal["warn", "error"] | None = None
+    ) -> None:
         """Keep all of it."""
         self.name = name
         self.context = context
         self._added = columns
+        self._types = types
 
-    def _columns(self) -> Columns:
+    def _inner_columns(self) -> Columns:
         return self._added
 
 
@@ -146,7 +150,7 @@ def packed(pipeline: Any) -> Packed:
     Raises:
         FlowymlError: If it has come to this process by its name alone.
     """
-    return Packed(pipeline.name, pipeline.context, pipeline._columns())  # noqa: SLF001  the one who may see them
+    return Packed(pipeline.name, pipeline.context, pipeline._inner_columns(), pipeline._types)  # noqa: SLF001
 
 
 def returned(value: Any) -> Returned | None:

@@ -21,6 +21,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from flowyml._words import closest, listed, nearest
+from flowyml.cache_modes import OFF
 from flowyml.options import NO_OPTIONS, Options
 from flowyml.store.values import Items, Output, Reference
 
@@ -110,6 +111,10 @@ class Form:
             return self.inputs
         return dict(zip(self.inputs, reads, strict=True)) if isinstance(self.inputs, Mapping) else reads
 
+    def uncached(self) -> Form:
+        """Return the same for a step that is not cached."""
+        return replace(self, options=replace(self.options, cache=OFF, cache_ttl=None))
+
     def moved(self, within: Namespace, prefix: str) -> Form:
         """Return this form as part of a sub-pipeline, whose names stand behind a prefix from now on."""
         return replace(self, within=within, outputs=tuple(f"{prefix}{output}" for output in self.outputs))
@@ -131,6 +136,11 @@ class Columns(NamedTuple):
     rows: list[tuple[Any, ...]]
     reads: list[tuple[str, ...]]
     namespaces: Sequence[Namespace] = ()
+
+    def uncached(self) -> Columns:
+        """Return the same, with no step that is cached."""
+        plain = {form: form.uncached() if form.options.caching else form for form in dict.fromkeys(self.forms)}
+        return self._replace(forms=[plain[form] for form in self.forms])
 
 
 def fitting(pattern: str, assets: Iterable[tuple[str, Found]]) -> list[Found]:

@@ -64,12 +64,15 @@ class Grown:
         self._before: Any = plan.templates[node], plan.references.get(node)
         plan.past.append(self)
         first = len(plan.names)
-        columns = pipeline._columns()  # noqa: SLF001  the one who may see them
+        columns = pipeline._inner_columns()  # noqa: SLF001  the one who may see them
         self.steps = range(first, first + len(columns.forms))
         form = plan.forms[node]
         self.name = plan.names[node]
         context = pipeline.context.to_dict()
-        self._whole = Namespace(self.name, self.steps, form.within, None, {}, (), context, form.place, grafted=True)
+        types = pipeline._types  # noqa: SLF001
+        self._whole = Namespace(
+            self.name, self.steps, form.within, None, {}, (), context, form.place, grafted=True, types=types
+        )
         self._columns = inlined(columns, self._whole)
         self._check_names(pipeline.name)
         try:
@@ -180,6 +183,9 @@ class Grown:
             waits.setdefault(after, []).append(before)
         self.edges, self.joins, self.special = wired.edges, wired.joins(new.forms), wired.special
         self.awaited = array("I", sorted(awaited))
+        if plan.look_at_types is not None:
+            problems.sentences += plan.look_at_types(plan, self._layout, self.steps)
+            problems.raise_all(pipeline)
 
     def _lengths(self, assets: Assets, mapped: set[int]) -> array[int]:
         if not mapped:

@@ -116,6 +116,11 @@ class Hooks:
         finally:
             self._functions = before
 
+    @property
+    def any(self) -> bool:
+        """Whether some function is registered."""
+        return bool(sum(map(len, self._functions.values())))
+
     def at(self, moment: str) -> tuple[Callable[..., object], ...]:
         """Return the functions of a moment, as they are registered now."""
         return tuple(self._functions[moment])

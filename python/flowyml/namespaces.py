@@ -21,6 +21,7 @@ from flowyml.forms import Columns, fitting, is_glob
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
+    from typing import Literal
 
     from flowyml.forms import Assets, Form, Found, Place
     from flowyml.store.values import Reference
@@ -46,6 +47,7 @@ class Namespace:
         context: Its own context values.
         place: Where it was added.
         grafted: Whether it is what a dynamic step returned.
+        types: What to do where types of its steps do not fit; `None`: what is done around it.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Namespace:
     context: Mapping[str, Any]
     place: Place
     grafted: bool = False
+    types: Literal["warn", "error"] | None = None
 
     @property
     def prefix(self) -> str:

@@ -14,6 +14,7 @@ the runs.
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from flowyml import commands
@@ -35,22 +36,22 @@ from flowyml.executors.local import LocalExecutor
 from flowyml.forms import Place
 from flowyml.hooks import Hooks
 from flowyml.run import Run
+from flowyml.sub_pipelines import SubPipeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import date
     from os import PathLike
-    from typing import Literal
+    from typing import Literal, Self
 
     from flowyml.contexts import Context
-    from flowyml.control import If, Switch
+    from flowyml.control import Branching, If, Switch
     from flowyml.declarations import Named
     from flowyml.executors.contract import Executor
     from flowyml.progress import Progress
     from flowyml.result import PipelineResult
     from flowyml.steps import Step
     from flowyml.store.cache import CacheStore
-    from flowyml.sub_pipelines import SubPipeline
 
     Watching = Literal[True] | Callable[[Progress], object] | None
 
@@ -176,6 +177,17 @@ class Pipeline(Planning):
             options |= {"enable_checkpointing": enable_checkpointing, "checkpoint_dir": checkpoint_dir}
             pipeline = cls(name, context, executor, validate_types=validate_types, **options)
             return pipeline._add_all(steps, Place(frame.f_code, frame.f_lasti))
+
+    def _add_part(self, part: Branching | SubPipeline, place: Place, *rest: Any) -> Self:
+        """Add it, and say what of a sub-pipeline counts only where it is run itself."""
+        super()._add_part(part, place, *rest)
+        inner = part.pipeline if isinstance(part, SubPipeline) else None
+        unused = _only_of_its_own_runs(inner, self) if isinstance(inner, Pipeline) else []
+        if inner is not None and unused:
+            only = f"{', '.join(unused)} of pipeline {inner.name!r} count only where it is run itself"
+            message = f"{only}; where it is part of pipeline {self.name!r} give them to that"
+            warnings.warn_explicit(message, UserWarning, place.code.co_filename, place.line)
+        return self
 
     def __repr__(self) -> str:
         """Show name and size."""
@@ -417,3 +429,15 @@ def _named_only(name: str) -> Pipeline:
     pipeline = Pipeline(name)
     pipeline._named_only = True  # noqa: SLF001  of this class
     return pipeline
+
+
+def _only_of_its_own_runs(inner: Pipeline, around: Pipeline) -> list[str]:
+    """Return what a pipeline asks for that the one which it becomes part of has not."""
+    stores = [None if each._cache is None else each._cache.cache_dir for each in (inner, around)]  # noqa: SLF001
+    cached = None not in stores and any(form.options.caching for form in set(inner._added.forms))  # noqa: SLF001
+    asked = {
+        "hooks": inner.hooks.any,
+        "enable_checkpointing": inner._journals.kept and not around._journals.kept,  # noqa: SLF001
+        "cache_dir": cached and stores[0] != stores[1],
+    }
+    return [name for name, is_asked in asked.items() if is_asked]

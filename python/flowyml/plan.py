@@ -68,11 +68,13 @@ class Plan:
         problems: What is wrong.
         undefined: Declared inputs that nothing gives, and the steps that declare them.
         special: The forms whose steps have options, by id.
+        look_at_types: Says what is wrong with the types of steps that come during the run.
         grafts: What the steps see that came during the run, by the sub-pipeline that they are.
         grafted_waits: Whom steps wait for since then.
         past: What has held forms and templates; some know these by their ids, so they have to live.
         scope: Values of the run's inputs and the contexts, where steps may come.
         used: Names of run inputs and context values that some step takes.
+        notes: Forms, and what is right with their steps and may be meant otherwise.
         is_dynamic: Whether some step may return further steps; see `growth.py`.
         has_timeouts: Whether some step has a time limit of its own.
         may_return_once: Whether some step may return what can be read only once.
@@ -94,11 +96,12 @@ class Plan:
         wired = Connections(0, self.assets, scope, self.problems)
         wired.connect(columns, self.layout.waiting)
         self.templates, self.references = wired.templates, wired.references
-        self.used, self.undefined = wired.used, wired.undefined
+        self.used, self.undefined, self.notes = wired.used, wired.undefined, wired.notes.values()
         self.special, self.has_timeouts = wired.special, wired.has_timeouts
         self.may_return_once = wired.may_return_once
         self.linked = wired.linked
         self.is_dynamic = any(form.options.dynamic for form in self.special.values())
+        self.look_at_types: Callable[[Plan, Layout, range], list[str]] | None = None
         self.grafts: dict[Namespace, Assets] = {}
         self.grafted_waits: dict[int, list[int]] = {}
         self.past: list[object] = []

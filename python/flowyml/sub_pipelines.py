@@ -21,7 +21,7 @@ from flowyml.namespaces import Namespace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Protocol
+    from typing import Literal, Protocol
 
     from flowyml.contexts import Context
     from flowyml.declarations import Named
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
         name: str
         context: Context
 
-        def _columns(self) -> Columns: ...
+        _types: Literal["warn", "error"] | None
+
+        def _inner_columns(self) -> Columns: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +63,12 @@ class SubPipeline:
 
     def columns(self) -> Columns:
         """Return the steps of the pipeline as they are now."""
-        return self.pipeline._columns()  # noqa: SLF001  the one who may see them
+        return self.pipeline._inner_columns()  # noqa: SLF001  the one who may see them
 
     def namespace(self, steps: range, place: Place) -> Namespace:
         """Return what its steps know of names, once they have numbers."""
-        context = self.pipeline.context.to_dict()
-        return Namespace(self.name, steps, None, self.given, self.exports, self.after, context, place)
+        context, types = self.pipeline.context.to_dict(), self.pipeline._types  # noqa: SLF001
+        return Namespace(self.name, steps, None, self.given, self.exports, self.after, context, place, types=types)
 
 
 @leaves_no_frames

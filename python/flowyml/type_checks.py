@@ -11,11 +11,12 @@ or a context; the items of a map. Steps that were added alike share one sentence
 
 from __future__ import annotations
 
+import logging
 import types
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flowyml._hints import assignable, element_of, fits, hints_of, optional, part_of, told
+from flowyml._hints import assignable, element_of, fits, hints_of, may_be_items, optional, part_of, told
 from flowyml.conditions import Guards
 from flowyml.control import Decision
 from flowyml.plan import Plan
@@ -24,12 +25,16 @@ from flowyml.tasks import MapTaskResult
 from flowyml.templates import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VALUE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Literal
 
     from flowyml.forms import Columns, Form
+    from flowyml.layout import Layout
     from flowyml.scope import Scope
+    from flowyml.templates import Columns as Over
     from flowyml.templates import Template
+
+_log = logging.getLogger("flowyml")
 
 
 class Typed(NamedTuple):
@@ -53,7 +58,13 @@ class Given(NamedTuple):
 
 
 def checked_plan(
-    name: str, columns: Columns, scope: Scope, mode: Literal["warn", "error"], *, strict: bool, stacklevel: int
+    name: str,
+    columns: Columns,
+    scope: Scope,
+    mode: Literal["warn", "error"] | None,
+    *,
+    strict: bool,
+    stacklevel: int,
 ) -> Plan:
     """Return the plan of a pipeline whose types have been looked at; a finding is a problem or a warning.
 
@@ -61,7 +72,8 @@ def checked_plan(
         name: As for `Plan`, like `columns`, `scope` and `strict`.
         columns: What was added.
         scope: The named values.
-        mode: What to do with findings; a plan that is not strict keeps them as problems, or ignores them.
+        mode: What to do with findings; a plan that is not strict keeps them as problems, or ignores them. Sub-pipelines
+            may say something else of their steps.
         strict: Raise what is wrong.
         stacklevel: How far above is the caller that a warning is for.
 
@@ -69,14 +81,29 @@ def checked_plan(
         PipelineValidationError: With everything that is wrong.
     """
     plan = Plan(name, columns, scope, strict=False)
-    found = Mismatches(plan, scope).told()
-    if mode == "error":
-        plan.problems.sentences += found
+    found = Mismatches(plan, scope, plan.layout, range(len(plan.names)), mode)
+    plan.problems.sentences += found.told("error")
     if strict:
         plan.problems.raise_all(name)
-        if mode == "warn" and found:
-            warnings.warn(f"types of pipeline {name!r} do not fit:\n" + "\n".join(found), UserWarning, stacklevel)
+        warned = found.told("warn")
+        if warned:
+            warnings.warn(f"types of pipeline {name!r} do not fit:\n" + "\n".join(warned), UserWarning, stacklevel)
     return plan
+
+
+def types_of_new_steps(
+    scope: Scope, mode: Literal["warn", "error"] | None
+) -> Callable[[Plan, Layout, range], list[str]]:
+    """Return what looks at the steps that come during a run, logs what it is to warn of, and returns what is wrong."""
+
+    def look(plan: Plan, layout: Layout, steps: range) -> list[str]:
+        found = Mismatches(plan, scope, layout, steps, mode)
+        warned = found.told("warn")
+        if warned:  # no warning: who runs in this thread need not be who wrote the pipeline
+            _log.warning("types of pipeline %r do not fit:\n%s", plan.name, "\n".join(warned))
+        return found.told("error")
+
+    return look
 
 
 class Mismatches:
@@ -85,30 +112,45 @@ class Mismatches:
     Args:
         plan: The plan, valid or not.
         scope: Values of the run's inputs and the contexts, to say where a value comes from.
+        layout: Which items each step has.
+        steps: The steps to look at.
+        mode: What is done with findings, where no sub-pipeline says something else; `None`: they are not looked for.
     """
 
-    def __init__(self, plan: Plan, scope: Scope) -> None:
-        """Look at every argument of every step."""
-        self._plan, self._scope = plan, scope
+    def __init__(
+        self, plan: Plan, scope: Scope, layout: Layout, steps: range, mode: Literal["warn", "error"] | None
+    ) -> None:
+        """Look at every argument of the steps."""
+        self._plan, self._scope, self._layout, self._mode = plan, scope, layout, mode
         self._hints: dict[int, dict[str, Any]] = {}
         self._fits: dict[Any, bool] = {}
         self._found: dict[Any, list[Any]] = {}
         arguments: dict[int, list[Typed]] = {}
-        for node, template in enumerate(plan.templates):
-            if template is None:
+        for node in steps:
+            template = plan.templates[node]
+            if template is None or self._mode_of(node) is None:
                 continue
             if id(template) not in arguments:
                 arguments[id(template)] = list(self._arguments(plan.forms[node], template))
                 self._look_at_values(node, template, arguments[id(template)])
+            if template.over is not None:
+                self._look_at_lists(node, template.over)
             for argument in arguments[id(template)]:
                 self._look(node, argument)
 
-    def told(self) -> list[str]:
-        """Return one sentence for each kind of mismatch."""
+    def told(self, mode: Literal["warn", "error"]) -> list[str]:
+        """Return one sentence for each kind of mismatch that is to be an error, or a warning."""
         return [
             f"{sentence}, and {others:,} other{'s' * (others > 1)} like it" if others else sentence
-            for sentence, others in self._found.values()
+            for sentence, others, found in self._found.values()
+            if found == mode
         ]
+
+    def _mode_of(self, node: int) -> Literal["warn", "error"] | None:
+        within = self._plan.forms[node].within
+        while within is not None and within.types is None:
+            within = within.outer
+        return self._mode if within is None else within.types
 
     # -- what there is to compare
 
@@ -147,9 +189,9 @@ class Mismatches:
         elif isinstance(reference, Items):
             yield Given(reference.node, None, 1)
         elif isinstance(reference, Output):
-            yield Given(self._plan.layout.node_at(reference.item), reference.part, 0)
+            yield Given(self._layout.node_at(reference.item), reference.part, 0)
         elif isinstance(reference, int):
-            yield Given(self._plan.layout.node_at(reference), None, 0)
+            yield Given(self._layout.node_at(reference), None, 0)
 
     def _hint(self, given: Given, wrapper: type = list) -> Any:
         """Return what a step says about the value that it gives; what has many items has them in a wrapper."""
@@ -185,6 +227,17 @@ class Mismatches:
         for item in firsts.values():
             if not fits(item, argument.hint):
                 self._add_value(node, argument, "items", item)
+
+    def _look_at_lists(self, node: int, over: Over) -> None:
+        """See whether what a map runs over is a list."""
+        for part in over.parts:
+            for given in self._given(self._plan.references[node][part]) if isinstance(part, int) else ():
+                if given.lists == 0 and not may_be_items(self._hint(given)):
+                    asset, outputs = self._outputs(given)
+                    place = self._plan.forms[node].place
+                    runs = f"step {self._plan.names[node]!r} runs over it, so it must be a list ({place})"
+                    key = id(self._plan.forms[given.node]), given.part, id(self._plan.forms[node])
+                    self._add(node, key, f"Type mismatch on {asset!r}: {outputs} → {runs}")
 
     def _look(self, node: int, argument: Typed) -> None:
         """Compare what differs from step to step."""
@@ -225,25 +278,31 @@ class Mismatches:
     def _add_value(self, node: int, argument: Typed, origin: str, value: Any) -> None:
         gives = "give" if origin in {"params", "items"} else "gives"
         said = f"Type mismatch on {argument.parameter!r}: {origin} {gives} {told(type(value))}"
-        self._add((id(self._plan.forms[node]), argument.parameter, said), f"{said} → {self._expects(node, argument)}")
+        key = id(self._plan.forms[node]), argument.parameter, said
+        self._add(node, key, f"{said} → {self._expects(node, argument)}")
 
     def _add_edge(self, node: int, argument: Typed, given: Given) -> None:
         plan, form = self._plan, self._plan.forms[given.node]
-        asset = plan.assets_of(given.node)[given.part or 0]
+        asset, outputs = self._outputs(given)
         key = id(form), given.part, id(plan.forms[node]), argument.parameter
-        outputs = f"step {plan.names[given.node]!r} outputs {told(self._hint(given))} ({form.place})"
         parameter = (
             f"{'*' * (argument.parameter == plan.forms[node].step.signature.var_positional)}{argument.parameter}"
         )
         expects = self._expects(node, argument, f" as {parameter!r}" * (parameter != asset))
-        self._add(key, f"Type mismatch on {asset!r}: {outputs} → {expects}")
+        self._add(node, key, f"Type mismatch on {asset!r}: {outputs} → {expects}")
+
+    def _outputs(self, given: Given) -> tuple[str, str]:
+        """Return the name of an asset, and in words what its step says that it is."""
+        plan, form = self._plan, self._plan.forms[given.node]
+        outputs = f"step {plan.names[given.node]!r} outputs {told(self._hint(given))} ({form.place})"
+        return plan.assets_of(given.node)[given.part or 0], outputs
 
     def _expects(self, node: int, argument: Typed, where: str = "") -> str:
         name, place = self._plan.names[node], self._plan.forms[node].place
         return f"step {name!r} expects {told(argument.hint)}{where} ({place})"
 
-    def _add(self, key: Any, sentence: str) -> None:
+    def _add(self, node: int, key: Any, sentence: str) -> None:
         if key in self._found:
             self._found[key][1] += 1
         else:
-            self._found[key] = [sentence, 0]
+            self._found[key] = [sentence, 0, self._mode_of(node)]

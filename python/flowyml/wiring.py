@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowyml._coroutines import blocking
 from flowyml._once import ONCE, given_once
+from flowyml._words import closest
 from flowyml.control import Decision
 from flowyml.forms import Assets, is_glob
 from flowyml.item_wiring import ItemWiring
@@ -39,6 +40,10 @@ if TYPE_CHECKING:
     from flowyml.forms import Form
     from flowyml.namespaces import Names
     from flowyml.scope import Scope
+
+
+# How like two names must be for one to be the other, misspelled, where it may well be right: a key of a mapping, say.
+_MISSPELLED = 0.85
 
 
 class Lacking(str):
@@ -69,6 +74,7 @@ class Wired:
         problems: What is wrong.
         undefined: Declared inputs that nothing gives.
         used: Names of run inputs and context values that are taken.
+        notes: What is right, and may be meant otherwise.
         waits: Whether it waits for anything.
         plain: The numbers of all steps by name, where each name is one step, and its value its only item; else `None`.
         links: The same, for steps that read one other step each and nothing else is to be said of; else `None`.
@@ -84,6 +90,7 @@ class Wired:
     problems: list[str]
     undefined: list[str]
     used: set[str]
+    notes: list[str]
     waits: bool = field(init=False)
     plain: Mapping[str, int] | None = field(init=False)
     links: Mapping[str, int] | None = field(init=False)
@@ -160,6 +167,7 @@ class Wiring(ItemWiring):
         self.explicit: set[str] = set()
         self.declared: dict[str, str | Sequence[str]] = {}
         self.slots: dict[int, tuple[int, int]] = {}
+        self.notes: list[str] = []
 
     def wire(self) -> Wired:
         """Go through the sources in order of precedence."""
@@ -187,6 +195,7 @@ class Wiring(ItemWiring):
             self.problems,
             self.undefined,
             self.used,
+            self.notes,
         )
 
     def _refuse_once(self) -> None:
@@ -298,10 +307,20 @@ class Wiring(ItemWiring):
             source = self._implicit(name) or self._from_scope(name)
             if source is not None:
                 self.sources[name] = source
-            elif name not in self.signature.defaults and not self.is_optional(name):
+            elif self.is_optional(name):
+                self._note_first(name)
+            elif name not in self.signature.defaults:
                 self.missing.append(name)
         if self.missing and not self.problems and self.scope.complete:
             self._report_missing(self.missing)
+
+    def _note_first(self, name: str) -> None:
+        """A condition's name that nothing has stands for the first argument, unless it is another one, misspelled."""
+        first, *others = self.own.names or ("",)
+        near = closest(name, others, cutoff=_MISSPELLED)
+        if near and not closest(name, [first], cutoff=_MISSPELLED):
+            means = f"did you mean {near[0]!r}? It gets the step's first argument, {first!r}"
+            self.notes.append(f"asks a condition for {name!r}, which is none of its parameters; {means}")
 
     def is_optional(self, name: str) -> bool:
         """A condition's only parameter needs no source of its own: the first argument stands in."""
