@@ -237,6 +237,18 @@ def test_svg_has_a_box_for_each_and_a_line_for_each_edge():
     assert text.count('fill="none"') == 1
 
 
+def test_svg_wraps_boxes_that_nothing_connects():
+    pipeline = Pipeline("p").add_steps([load_data, preprocess])
+    for k in range(20):
+        pipeline.add_step(dict, name=f"a_step_with_quite_a_name_{k}", tags={"own": k})
+    text = pipeline.visualize("svg")
+    placed = boxes(text)
+    assert float(re.search(r'viewBox="0 0 (\d+)', text)[1]) < 1_100
+    assert len({top for name, _, top, *_ in placed}) > 3
+    loaded = max(bottom for name, *_, bottom in placed if name in {"load_data", "preprocess"})
+    assert all(top > loaded for name, _, top, *_ in placed if name.startswith("a_step"))
+
+
 def test_svg_piles_what_is_folded():
     text = chunks(30).visualize("svg")
     assert [title for title, *_ in boxes(text)] == ["chunk_0 ... chunk_29: 30 x process_chunk"]

@@ -20,6 +20,7 @@ from flowyml._frames import leaves_no_frames, own_frames_hidden
 from flowyml._loading import refuse_if_loading
 from flowyml._words import nearest
 from flowyml.declarations import checked_text
+from flowyml.handles import step_of
 from flowyml.plan import Plan
 from flowyml.run import Run
 from flowyml.scope import Scope
@@ -219,6 +220,7 @@ class Planning(Authoring):
         targets: Any,
         debug: bool,
         only_look: bool = False,
+        anew: Any = None,
         **options: Any,
     ) -> tuple[Run, Scope]:
         """Check the arguments of a run and make it; called by what the user calls."""
@@ -240,6 +242,8 @@ class Planning(Authoring):
         options |= {"order": executor.order, "capacity": executor.capacity, "graph": executor.ranked(plan)}
         run = Run(plan, run_id=run_id, seed=checked_seed(seed), **options)
         run.checkpoint_dir = absolute(self._journals.folder)
+        if anew is not None:
+            run.anew = plan.behind(step_of(anew))
         if not only_look and (self._journals.kept or (self._cache is not None and plan.has_caching)):
             self._remember(run, scope, executor, run_id, resume)
         return run, scope

@@ -31,6 +31,7 @@ from flowyml._frames import leaves_no_frames, own_frames_hidden
 from flowyml._loading import refuse_if_loading
 from flowyml._planning import Planning
 from flowyml._words import counted, nearest
+from flowyml.declarations import checked_text
 from flowyml.execution import execute
 from flowyml.executors.local import LocalExecutor
 from flowyml.forms import Place
@@ -301,6 +302,39 @@ class Pipeline(Planning):
         'dry_run'
         """
         return self.run(inputs, context=context, executor=executor, targets=targets, dry_run=True)
+
+    def rerun(
+        self,
+        run_id: str,
+        from_step: Named | None = None,
+        *,
+        inputs: Mapping[str, Any] | None = None,
+        context: Mapping[str, Any] | None = None,
+        executor: Executor | None = None,
+        raise_on_failure: bool = False,
+    ) -> PipelineResult:
+        """Continue an unfinished run, as `run(resume=run_id)` does; from a step on, if one is named.
+
+        Args:
+            run_id: The run.
+            from_step: This step or sub-pipeline runs again with all that depends on it, whatever of that has finished.
+            inputs: As for `run`, like the other arguments.
+            context: Context values for this run only.
+            executor: Where it runs.
+            raise_on_failure: Raise a `StepError` when the run has ended and a step failed.
+
+        Raises:
+            ValueError: If there is no such step, or no such run that is unfinished, or the pipeline keeps no journal.
+        """
+        with own_frames_hidden:
+            executor = checked_executor(executor) or self.executor or LocalExecutor()
+            named: dict[str, Any] = {"run_id": None, "resume": checked_text("run_id", run_id), "anew": from_step}
+            run, _ = self._prepared(inputs, context, executor, seed=None, targets=None, debug=False, **named)
+            run.listen(self, self.hooks)
+            result = _executed(run, executor, checked_progress(None))
+            if raise_on_failure:
+                result.raise_for_failure()
+            return result
 
     async def run_async(
         self,

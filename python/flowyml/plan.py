@@ -15,6 +15,7 @@ from array import array
 from typing import TYPE_CHECKING, Any
 
 from flowyml._extension import Graph
+from flowyml._words import nearest
 from flowyml.conditions import Guarded
 from flowyml.connections import Connections
 from flowyml.dynamic_steps import Collected
@@ -130,6 +131,23 @@ class Plan:
         """Return the steps that one waits for."""
         before = self.graph.dependencies(node) if node < self.layout.nodes else []
         return before + self.grafted_waits.get(node, [])
+
+    def behind(self, name: Any) -> frozenset[int]:
+        """Return a step, or the steps of a sub-pipeline, and all that depends on them.
+
+        Raises:
+            ValueError: If there is none of that name, with near matches.
+        """
+        steps = self.assets.steps(name) if isinstance(name, str) else None
+        if steps is None:
+            known = [*self.names, *(each.name for each in self.namespaces)]
+            raise ValueError(f"from_step names no step or sub-pipeline: {name!r:.60}{nearest(str(name), known)}")
+        found, waiting = set(steps), list(steps)
+        while waiting:
+            new = [each for each in self.graph.dependents(waiting.pop()) if each not in found]
+            found.update(new)
+            waiting += new
+        return frozenset(found)
 
     def in_order(self) -> Sequence[int]:
         """Return the steps in add order, those that came during the run behind the step that they came from."""

@@ -98,6 +98,7 @@ class Run:
         usage: What steps have used and written, where that is seen.
         prompt: What has ended is reported soon, since it is written down: a batch may hold a long step.
         checkpoint_dir: Where steps put aside what `PipelineCheckpoint` is given; "" for a run of no pipeline.
+        anew: Steps that run again although an earlier attempt has finished them.
         encodes: Whether its values are kept encoded: then those that are known already come so, too.
         default_timeout: The seconds that a step without a `timeout` of its own may take; the executor sets it.
     """
@@ -155,6 +156,7 @@ class Run:
         self.prompt = False
         self.usage = Usage()
         self.checkpoint_dir = ""
+        self.anew: frozenset[int] = frozenset()
         self.encodes = False
         self.expansion = Expansion(plan, self.layout, self.values, self.scheduler, self.node_of, tasks=self.tasks)
         self.tables: dict[int, Sequence[Any]] = self.expansion.tables

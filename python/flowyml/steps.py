@@ -22,9 +22,10 @@ from flowyml.handles import only_asset
 from flowyml.options import NO_OPTIONS, Options
 from flowyml.resources import in_units
 from flowyml.signatures import Signature
+from flowyml.step_config import StepConfig, cache_key_of, config_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import timedelta
 
     from flowyml.breakers import CircuitBreaker
@@ -265,6 +266,27 @@ class Step(Generic[P, R_co]):
         """What the key of its stored value is made of: "code_hash", "input_hash", a function, or `False`."""
         mode = self.options.caching
         return False if mode is None else mode.function or mode.name
+
+    @property
+    def config(self) -> StepConfig:
+        """All that was said of it, in one object, as 2.x has it."""
+        return config_of(self)
+
+    def get_cache_key(self, inputs: Mapping[str, Any] | None = None, context: Mapping[str, Any] | None = None) -> str:
+        """Return a text that is the same for calls that `cache=` takes for the same: for comparing, not for a store.
+
+        Args:
+            inputs: The arguments, by name.
+            context: What a key function gets as the context; for the others values like arguments.
+
+        Raises:
+            TypeError: If something of it cannot be hashed, or a key function returns no text.
+
+        >>> double = Step(lambda x: 2 * x, name="double", cache=True)
+        >>> double.get_cache_key({"x": 1}) == double.get_cache_key({"x": 1}) != double.get_cache_key({"x": 2})
+        True
+        """
+        return cache_key_of(self, inputs or {}, context or {})
 
     def get_code_hash(self) -> str:
         """Return a hash of what its function does, with its closure and defaults; comments do not count.

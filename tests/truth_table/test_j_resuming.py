@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pytest
 
 from flowyml import Pipeline
-
-if TYPE_CHECKING:
-    import pytest
 
 
 def a(folder: str) -> int:
@@ -54,6 +53,27 @@ def test_J3_a_run_is_continued_by_its_id(executor: Any, tmp_path: Path) -> None:
     second = failing(tmp_path).run(executor=executor, resume=first.run_id)
     assert dict(second.outputs) == {"a": 1, "b": 2}
     assert (tmp_path / "ran").read_text() == "abb"
+
+
+def test_J3_rerun_continues_a_run_from_a_step_on(executor: Any, tmp_path: Path) -> None:
+    def pipeline() -> Pipeline:
+        return failing(tmp_path).add_step(len, "beside", {"obj": "abc"})
+
+    first = pipeline().run(executor=executor)
+    with pytest.raises(ValueError, match=r"from_step names no step or sub-pipeline: 'aa'; did you mean 'a'\?"):
+        pipeline().rerun(first.run_id, from_step="aa", executor=executor)
+    (tmp_path / "repaired").touch()
+    second = pipeline().rerun(first.run_id, from_step="a", executor=executor)
+    assert (second.run_id, dict(second.outputs)) == (first.run_id, {"a": 1, "b": 2, "beside": 3})
+    assert [str(step.state) for step in second.step_results.values()] == ["success", "success", "cached"]
+    assert (tmp_path / "ran").read_text() == "abab"
+
+
+def test_J3_rerun_without_a_step_continues_what_is_left(executor: Any, tmp_path: Path) -> None:
+    first = failing(tmp_path).run(executor=executor)
+    (tmp_path / "repaired").touch()
+    second = failing(tmp_path).rerun(first.run_id, executor=executor, raise_on_failure=True)
+    assert (dict(second.outputs), (tmp_path / "ran").read_text()) == ({"a": 1, "b": 2}, "abb")
 
 
 def test_J_row_a_plain_run_keeps_no_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,8 @@ _PLACE_SWEEPS = 13  # the last from top to bottom, so that chains hang straight
 _LARGE = 3_000
 # Bends are held to a straight line more than boxes are to the middle of their neighbours.
 _BEND_WEIGHT = 4.0
+# Boxes that nothing connects go to the next row beyond this width.
+_WIDEST = 1_000.0
 
 
 class Layout(NamedTuple):
@@ -61,6 +63,7 @@ class _Placing:
         self.boxes, self.gap = len(widths), gap
         self.widths = list(widths)
         self.layer = _layers(len(widths), edges)
+        self._wrap(edges)
         self.above: list[list[int]] = [[] for _ in widths]
         self.below: list[list[int]] = [[] for _ in widths]
         self.chains = [self._chain(start, end) for start, end in edges]
@@ -75,6 +78,20 @@ class _Placing:
         bends = self.x[self.boxes :]
         paths = [[self.x[each] for each in chain] for chain in self.chains]
         return Layout(self.x[: self.boxes], self.layer[: self.boxes], paths, min([left, *bends]), max([right, *bends]))
+
+    def _wrap(self, edges: Iterable[tuple[int, int]]) -> None:
+        """Boxes without edges stand in rows under all others, if they are too many for one row."""
+        connected = {box for edge in edges for box in edge}
+        loose = [box for box in range(self.boxes) if box not in connected]
+        if sum(self.widths[box] + self.gap for box in loose) <= _WIDEST:
+            return
+        row = max((self.layer[box] for box in connected), default=-1) + 1
+        width = 0.0
+        for box in loose:
+            width += self.widths[box] + self.gap
+            if width > _WIDEST and width > self.widths[box] + self.gap:
+                row, width = row + 1, self.widths[box] + self.gap
+            self.layer[box] = row
 
     def _chain(self, start: int, end: int) -> list[int]:
         """Lead an edge through every layer between its boxes."""
