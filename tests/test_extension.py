@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,12 @@ UNFIT = {
 
 def test_the_extension_was_built_from_the_stub_that_lies_beside_the_python_files() -> None:
     assert _core.stub() == (PACKAGE / "_core.pyi").read_bytes()
+
+
+def test_all_come_to_the_extension_by_the_module_that_checks_it() -> None:
+    sources = {path: path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")}
+    direct = re.compile(r"^(from|import) flowyml\._core", re.MULTILINE)
+    assert [path.name for path, text in sources.items() if direct.search(text)] == []
 
 
 @pytest.mark.parametrize("case", UNFIT)

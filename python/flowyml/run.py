@@ -12,6 +12,7 @@ The run decides what a failure means and what is kept; it does not know where st
 
 from __future__ import annotations
 
+import abc
 import functools
 import math
 import time
@@ -68,6 +69,14 @@ if TYPE_CHECKING:
 
 # How late hooks may hear of what happens in other threads.
 _TOLD_AFTER = 0.01
+
+
+class NoValue(abc.ABC):  # noqa: B024  there is nothing to implement
+    """What is no value of a step, so that somebody has to look at it: a pipeline, and what can be read only once."""
+
+
+for _each in (AnyPipeline, *ONCE):
+    NoValue.register(_each)
 
 
 class Run:
@@ -135,7 +144,6 @@ class Run:
         self.default_timeout = math.inf
         self._capacity = capacity
         self._limit_numbers: dict[str, int] = {}
-        self._looks = plan.may_return_once or plan.is_dynamic
         found: list[tuple[int, str]] = []
         limits = self.limits_of(plan.forms, found, special=bool(plan.special))
         plan.refuse(found)
@@ -173,6 +181,11 @@ class Run:
         self.started = time.monotonic()
         self.ended = self.started
         self.releases = mask is not None
+
+    @cached_property
+    def special(self) -> type:
+        """The class of what steps of this run may return that is looked at before it counts as a value."""
+        return NoValue if self.plan.may_return_once or self.plan.is_dynamic else AnyPipeline
 
     @property
     def finished(self) -> bool:
@@ -232,7 +245,7 @@ class Run:
     def complete(self, batch: Batch, position: int, report: Reported) -> int:
         """Take over the report on items `position` and following of a batch; return how many failed for good."""
         failed = 0
-        looks = (self._looks or may_be_returned()) and not self.encodes  # a worker process looks itself
+        looks = not self.encodes and (self.special is NoValue or may_be_returned())  # a worker process looks itself
         failures = self._with_returned(batch, position, report) if looks else report.failures
         if failures:
             failed = self._complete_with_failures(batch, position, report, failures)

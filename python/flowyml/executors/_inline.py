@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from flowyml._pipelines import AnyPipeline
 from flowyml.step_context import StepContext, by_name
 from flowyml.store.values import MISSING
 
@@ -124,7 +123,7 @@ def call_steps(run: Run, turn: Turn, failures: Failures, scheduler: Scheduler | 
         raw[item] = MISSING
         failures.append((position, item, error))
 
-    turn.call(run.steps, raw, failed, clock(), AnyPipeline, stop=run.fail_fast, scheduler=scheduler)
+    turn.call(run.steps, raw, failed, clock(), run.special, stop=run.fail_fast, scheduler=scheduler)
 
 
 def call_items(run: Run, turn: Turn, failures: Failures, held: dict[int, Any]) -> None:
