@@ -24,7 +24,7 @@ def raised(error: BaseException) -> tuple[int, Any]:
     return wire.RAISED, pack_exception(error, dump_result, load_value)
 
 
-def encoded(
+def encoded(  # noqa: PLR0911  each kind of value has its line
     value: Any, outputs: tuple[str, ...] | None, step: str, dump: Callable[[Any], Any] = dump_result
 ) -> tuple[int, Any]:
     """Return a value as it goes to the driver, output by output where several are declared."""
