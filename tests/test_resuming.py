@@ -596,3 +596,15 @@ def test_always_durable(tmp_path, folder, executor):
     allow(folder)
     result = chain(tmp_path, folder, durability="always").run(executor=executor)
     assert states(result) == ["cached", "cached", "success", "success"]
+
+
+def test_keys_of_items_that_end_in_another_order_are_their_own(tmp_path):
+    """Steps that read them are taken over, whatever the order in which several workers have ended them."""
+    from flowyml.journal_keys import JournalKeys
+    from flowyml.run import Run
+
+    pipeline = Pipeline("p").map(abs, range(4), name="abs")
+    plan = pipeline._planned(pipeline._scope({}, {}, complete=True))
+    keys, mixed = (JournalKeys(Run(plan), lambda *_: None) for _ in range(2))
+    mixed.of([0, 2, 1, 3])
+    assert [mixed.key(item) for item in range(4)] == keys.of([0, 1, 2, 3])

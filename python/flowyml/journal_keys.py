@@ -105,7 +105,7 @@ class JournalKeys:
         """Keep keys for those who read these items."""
         self._make_room()
         first, last = items[0], items[-1]
-        if last - first + 1 == len(items):
+        if last - first + 1 == len(items) and list(items) == list(range(first, last + 1)):
             self._keys[SIZE * first : SIZE * (last + 1)] = b"".join(keys)
             self._known[first : last + 1] = b"\1" * len(items)
             return

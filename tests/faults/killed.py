@@ -124,7 +124,9 @@ def noting(ended: Any) -> Any:
         now, run = time.monotonic(), self._run
         items = self._items_of(batch)[position : position + count]
         done = [item for k, item in enumerate(items) if states is None or states[k] == SUCCESS]
-        note("had", "\n".join(f"{now} {run.item_name(item)}" for item in done) or f"{now} -")
+        note(
+            "had", "\n".join(f"{now} {os.getpid()} {run.item_name(item)}" for item in done) or f"{now} {os.getpid()} -"
+        )
 
     return noted
 
@@ -132,7 +134,7 @@ def noting(ended: Any) -> Any:
 def beat() -> None:
     """Note that the driver lives, while nothing ends."""
     while True:
-        note("had", f"{time.monotonic()} -")
+        note("had", f"{time.monotonic()} {os.getpid()} -")
         time.sleep(0.02)
 
 

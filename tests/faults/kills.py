@@ -110,9 +110,9 @@ def _must_stay(folder: Path, mode: str) -> set[str]:
     """Return the steps that must not run again, whatever happens."""
     if mode == "hooks":
         return set(_lines(folder / "heard"))
-    had = [line.split(" ", 1) for line in _lines(folder / "had")]
-    newest = max((float(when) for when, _ in had), default=0.0)
-    return {name for when, name in had if mode == "always" or float(when) < newest - WINDOW}
+    had = [line.split(" ", 2) for line in _lines(folder / "had")]
+    newest = {pid: float(when) for when, pid, _ in had}  # when each driver was last seen alive
+    return {name for when, pid, name in had if mode == "always" or float(when) < newest[pid] - WINDOW}
 
 
 def _compare(folder: Path, who: str, done: str, expected: str, tally: Kills) -> None:
