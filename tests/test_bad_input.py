@@ -180,7 +180,11 @@ EXECUTORS: dict[str, Wrong] = {
 
 STEPS: dict[str, Wrong] = {
     "a generator function": (lambda: step(generate), TypeError, r"'generate' is a generator function.*list\(\.\.\.\)"),
-    "an async generator function": (lambda: step(generate_soon), TypeError, "'generate_soon' is a generator function"),
+    "an async generator function": (
+        lambda: step(generate_soon),
+        TypeError,
+        "'generate_soon' is an async generator function",
+    ),
     "a generator in a partial": (lambda: Step(functools.partial(generate)), TypeError, "is a generator function"),
     "an object that generates": (lambda: Step(Generates(), name="g"), TypeError, "is a generator function"),
     "a generator added to a pipeline": (lambda: pipeline().add_step(generate), TypeError, "is a generator function"),

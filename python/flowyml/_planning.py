@@ -63,7 +63,8 @@ class Planning(Authoring):
     ) -> None:
         """Plan nothing yet."""
         super().__init__(name, context, discovers=discovers)
-        self._types, self._cache, self._journals = types, cache, journals
+        self._types: Literal["warn", "error"] | None = types
+        self._cache, self._journals = cache, journals
         self._warned: set[str] = set()
         self._seen: tuple[tuple[int, int], DAG] | None = None
 
