@@ -44,7 +44,7 @@ class Moment(Record):
         item, state, start, end, worker = ended
         self.plan, self.layout, self.values, self.failures = run.plan, run.layout, run.values, run.failures
         self.began, self._began_at = run.started, run.started_at
-        self.fallen, self.refused = run.fallen, run.refused
+        self.fallen, self.refused, self.usage = run.fallen, run.refused, run.usage
         self._state = ((item, state),)
         made = run.trials.failed(item) if state in _NOT_BEGUN else run.trials.made(item, run.failures)
         self.states, self.attempts = {item: state}, {item: made}  # type: ignore[assignment]
