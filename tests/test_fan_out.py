@@ -378,7 +378,7 @@ def test_a_generator_is_no_list(backend: Any) -> None:
     pipeline = Pipeline("no list").add_step(generated, "made").map(double, over="made")
     with ParallelExecutor(2, backend) as executor:
         failed = pipeline.run(executor=executor).failed
-    assert "is a generator, which can be read only once; make it list(...)" in str(failed[0].exception)
+    assert "step 'made' returned a generator, which can be read only once; return list(...)" in str(failed[0].exception)
 
 
 def test_lists_of_different_lengths_fail_the_mapped_step(executor: Executor) -> None:
