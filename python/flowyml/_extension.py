@@ -15,7 +15,7 @@ import os
 import sys
 
 _STUB = os.path.join(os.path.dirname(__file__), "_core.pyi")  # noqa: PTH118, PTH120  a worker needs no `pathlib` else
-_REMEDY = "build it again with `make develop` in a checkout, or `pip install --force-reinstall flowyml`"
+_REMEDY = "build it again with `make develop` in a checkout, or `pip install --force-reinstall .`"
 
 
 def _unfit(reason: str) -> ImportError:

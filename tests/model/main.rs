@@ -181,6 +181,9 @@ impl Pair {
         for (at, item) in items.into_iter().enumerate() {
             self.model.reported.insert(item, state(at));
             self.model.deadlines.remove(&item);
+            if matches!(state(at), State::Cached | State::Skipped) {
+                *self.model.attempts.entry(item).or_default() -= 1; // it was not called
+            }
             let start = if at == 0 {
                 self.now - 0.5
             } else {
