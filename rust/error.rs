@@ -1,6 +1,6 @@
 //! What can be wrong: with a graph ([`Problem`]) and with a report to the scheduler ([`Refusal`]).
 //!
-//! Both are data. Sentences for the user are made where names are known: in `plan.py` for problems, in `Display` here
+//! Both are data. Sentences for the user are made where names are known: in `planning/plan.py` for problems, in `Display` here
 //! for refusals, which only a mistake in an executor can cause.
 
 use std::fmt;

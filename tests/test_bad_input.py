@@ -28,7 +28,7 @@ from flowyml import (
     step,
     sub_pipeline,
 )
-from flowyml._frames import is_own
+from flowyml.messages.frames import is_own
 
 if TYPE_CHECKING:
     from collections.abc import Callable

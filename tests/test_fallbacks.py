@@ -30,7 +30,7 @@ from flowyml import (
     unless,
     when,
 )
-from flowyml.run import Run
+from flowyml.running.run import Run
 
 
 def count(folder: str, name: str = "tries") -> int:

@@ -20,8 +20,8 @@ import pytest
 
 import flowyml
 from flowyml import If, LocalExecutor, ParallelExecutor, Pipeline, StepError, StepNotRunError, parallel_map, step
-from flowyml._frames import called_as, hide_own_frames
-from flowyml._short import LONGEST, short
+from flowyml.messages.frames import called_as, hide_own_frames
+from flowyml.messages.short import LONGEST, short
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -133,7 +133,7 @@ def test_all_frames_are_shown_where_that_is_asked_for(name: str, monkeypatch: py
 
 
 def test_a_mistake_of_ours_keeps_its_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flowyml._planning.Plan", 3)
+    monkeypatch.setattr("flowyml.authoring.preparing.Plan", 3)
     text = printed(raised(lambda: Pipeline("p").add_step(half).run()))
     assert "TypeError: 'int' object is not callable" in text
     assert OURS in text

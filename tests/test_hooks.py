@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from flowyml import ParallelExecutor, Pipeline, RunInterrupted, StepNotRunError, hooks, parallel_map, step
-from flowyml.run import Run
+from flowyml.running.run import Run
 
 
 @pytest.fixture(autouse=True)

@@ -600,8 +600,8 @@ def test_always_durable(tmp_path, folder, executor):
 
 def test_keys_of_items_that_end_in_another_order_are_their_own(tmp_path):
     """Steps that read them are taken over, whatever the order in which several workers have ended them."""
-    from flowyml.journal_keys import JournalKeys
-    from flowyml.run import Run
+    from flowyml.reuse.journal_keys import JournalKeys
+    from flowyml.running.run import Run
 
     pipeline = Pipeline("p").map(abs, range(4), name="abs")
     plan = pipeline._planned(pipeline._scope({}, {}, complete=True))

@@ -13,7 +13,7 @@ import cloudpickle
 import pytest
 
 from flowyml import Pipeline, Step, step
-from flowyml.signatures import Signature
+from flowyml.steps.signatures import Signature
 
 
 @step

@@ -38,8 +38,8 @@ from flowyml import (
     step,
 )
 from flowyml._core import Scheduler
-from flowyml.execution import execute
-from flowyml.run import Run
+from flowyml.running.execution import execute
+from flowyml.running.run import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

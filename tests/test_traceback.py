@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flowyml._traceback import LONGEST_MESSAGE, LONGEST_TRACEBACK, error_text, shortened
 from flowyml.errors import WorkerLostError
+from flowyml.results.traceback import LONGEST_MESSAGE, LONGEST_TRACEBACK, error_text, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -22,8 +22,8 @@ import pandas as pd
 import pytest
 
 from flowyml import If, LocalExecutor, Pipeline, PipelineValidationError, context, dynamic, map_task, step
-from flowyml._hints import assignable, fits, hints_of, part_of
-from flowyml.tasks import MapTaskResult  # noqa: TC001  a hint of a step, resolved at run time
+from flowyml.planning.hints import assignable, fits, hints_of, part_of
+from flowyml.steps.tasks import MapTaskResult  # noqa: TC001  a hint of a step, resolved at run time
 
 if TYPE_CHECKING:
     from nowhere import Unheard
@@ -479,7 +479,7 @@ def test_the_graph_as_an_object_tells_them_too() -> None:
 def test_the_module_is_loaded_for_those_who_ask() -> None:
     code = (
         "import sys; from flowyml import Pipeline; Pipeline('p').add_step(dict).run();"
-        "print([name for name in sys.modules if name in ('flowyml._hints', 'flowyml.type_checks')])"
+        "print([name for name in sys.modules if name in ('flowyml.planning.hints', 'flowyml.planning.type_checks')])"
     )
     done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -9,15 +9,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flowyml.breakers import CircuitBreaker as CircuitBreaker
-    from flowyml.checkpoints import PipelineCheckpoint as PipelineCheckpoint
-    from flowyml.conditions import unless as unless
-    from flowyml.conditions import when as when
-    from flowyml.contexts import Context as Context
-    from flowyml.contexts import context as context
-    from flowyml.control import If as If
-    from flowyml.control import Switch as Switch
-    from flowyml.dynamic_steps import dynamic as dynamic
     from flowyml.errors import CircuitOpenError as CircuitOpenError
     from flowyml.errors import CycleError as CycleError
     from flowyml.errors import ExecutorError as ExecutorError
@@ -40,31 +31,40 @@ if TYPE_CHECKING:
     from flowyml.executors.contract import Executor as Executor
     from flowyml.executors.local import LocalExecutor as LocalExecutor
     from flowyml.executors.parallel import ParallelExecutor as ParallelExecutor
-    from flowyml.fallbacks import on_failure as on_failure
     from flowyml.map_tasks import MapTask as MapTask
     from flowyml.map_tasks import map_task as map_task
     from flowyml.pipeline import Pipeline as Pipeline
-    from flowyml.result import PipelineResult as PipelineResult
-    from flowyml.retries import ExponentialBackoff as ExponentialBackoff
-    from flowyml.retries import RetryConfig as RetryConfig
-    from flowyml.retries import retry as retry
+    from flowyml.planning.sub_pipelines import sub_pipeline as sub_pipeline
+    from flowyml.results.result import PipelineResult as PipelineResult
+    from flowyml.results.step_result import StepResult as StepResult
+    from flowyml.reuse.checkpoints import PipelineCheckpoint as PipelineCheckpoint
     from flowyml.state import StepState as StepState
-    from flowyml.step_context import get_context as get_context
-    from flowyml.step_decorator import step as step
-    from flowyml.step_result import StepResult as StepResult
-    from flowyml.steps import Step as Step
+    from flowyml.steps.breakers import CircuitBreaker as CircuitBreaker
+    from flowyml.steps.conditions import unless as unless
+    from flowyml.steps.conditions import when as when
+    from flowyml.steps.contexts import Context as Context
+    from flowyml.steps.contexts import context as context
+    from flowyml.steps.control import If as If
+    from flowyml.steps.control import Switch as Switch
+    from flowyml.steps.decorator import step as step
+    from flowyml.steps.dynamic import dynamic as dynamic
+    from flowyml.steps.fallbacks import on_failure as on_failure
+    from flowyml.steps.retries import ExponentialBackoff as ExponentialBackoff
+    from flowyml.steps.retries import RetryConfig as RetryConfig
+    from flowyml.steps.retries import retry as retry
+    from flowyml.steps.step import Step as Step
+    from flowyml.steps.step_context import get_context as get_context
+    from flowyml.steps.tasks import MapTaskResult as MapTaskResult
     from flowyml.store.cache import CacheStore as CacheStore
-    from flowyml.sub_pipelines import sub_pipeline as sub_pipeline
-    from flowyml.tasks import MapTaskResult as MapTaskResult
     from flowyml.utils.parallel import parallel_map as parallel_map
 
 _HOMES = {
-    "flowyml.breakers": ("CircuitBreaker",),
-    "flowyml.checkpoints": ("PipelineCheckpoint",),
-    "flowyml.conditions": ("unless", "when"),
-    "flowyml.contexts": ("Context", "context"),
-    "flowyml.control": ("If", "Switch"),
-    "flowyml.dynamic_steps": ("dynamic",),
+    "flowyml.steps.breakers": ("CircuitBreaker",),
+    "flowyml.reuse.checkpoints": ("PipelineCheckpoint",),
+    "flowyml.steps.conditions": ("unless", "when"),
+    "flowyml.steps.contexts": ("Context", "context"),
+    "flowyml.steps.control": ("If", "Switch"),
+    "flowyml.steps.dynamic": ("dynamic",),
     "flowyml.errors": (
         "CircuitOpenError",
         "CycleError",
@@ -89,18 +89,18 @@ _HOMES = {
     "flowyml.executors.contract": ("Executor",),
     "flowyml.executors.local": ("LocalExecutor",),
     "flowyml.executors.parallel": ("ParallelExecutor",),
-    "flowyml.fallbacks": ("on_failure",),
+    "flowyml.steps.fallbacks": ("on_failure",),
     "flowyml.map_tasks": ("MapTask", "map_task"),
     "flowyml.pipeline": ("Pipeline",),
-    "flowyml.result": ("PipelineResult",),
-    "flowyml.retries": ("ExponentialBackoff", "RetryConfig", "retry"),
+    "flowyml.results.result": ("PipelineResult",),
+    "flowyml.steps.retries": ("ExponentialBackoff", "RetryConfig", "retry"),
     "flowyml.state": ("StepState",),
-    "flowyml.step_context": ("get_context",),
-    "flowyml.step_result": ("StepResult",),
-    "flowyml.step_decorator": ("step",),
-    "flowyml.steps": ("Step",),
-    "flowyml.tasks": ("MapTaskResult",),
-    "flowyml.sub_pipelines": ("sub_pipeline",),
+    "flowyml.steps.step_context": ("get_context",),
+    "flowyml.results.step_result": ("StepResult",),
+    "flowyml.steps.decorator": ("step",),
+    "flowyml.steps.step": ("Step",),
+    "flowyml.steps.tasks": ("MapTaskResult",),
+    "flowyml.planning.sub_pipelines": ("sub_pipeline",),
     "flowyml.store.cache": ("CacheStore",),
     "flowyml.utils.parallel": ("parallel_map",),
 }
@@ -115,7 +115,7 @@ def __getattr__(name: str) -> Any:
         return _version()
     module = _HOME_OF.get(name)
     if module is None:
-        from flowyml._words import nearest
+        from flowyml.messages.words import nearest
 
         hint = "" if name.startswith("_") else nearest(name, __all__)
         raise AttributeError(f"module 'flowyml' has no attribute {name!r}{hint}")

@@ -44,7 +44,7 @@ def is_own(name: str) -> bool:
 def is_written_here(name: object) -> bool:
     """Tell whether a module is the user's: a script, a notebook, made by hand, or from a file that is not installed.
 
-    >>> is_written_here("__main__"), is_written_here("json"), is_written_here("flowyml.steps")
+    >>> is_written_here("__main__"), is_written_here("json"), is_written_here("flowyml.steps.step")
     (True, False, False)
     """
     if not isinstance(name, str) or name in _ENTRY:

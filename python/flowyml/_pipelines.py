@@ -1,6 +1,6 @@
 """What pipelines are, for those who must know no more: whether a value is one.
 
-A step that returns a pipeline means something by it (see `dynamic_steps.py`), so somebody looks at what steps return.
+A step that returns a pipeline means something by it (see `steps/dynamic.py`), so somebody looks at what steps return.
 Only a pipeline that lives can be returned: while the one that runs is the only one, nobody has to look.
 """
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from flowyml.pipeline import Pipeline
-    from flowyml.result import PipelineResult
+    from flowyml.results.result import PipelineResult
 
     class Command(Protocol):
         """What takes the runs of a script into its hands."""

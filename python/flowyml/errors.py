@@ -36,8 +36,8 @@ from flowyml.sizes import in_words
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from flowyml.result import PipelineResult
-    from flowyml.tasks import MapTaskResult
+    from flowyml.results.result import PipelineResult
+    from flowyml.steps.tasks import MapTaskResult
 
 
 class FlowymlError(Exception):
@@ -410,7 +410,7 @@ class StoreError(FlowymlError, RuntimeError):
 
 
 class GraphError(FlowymlError, ValueError):
-    """What the core found wrong with a graph, as data; `plan.py` puts it into words.
+    """What the core found wrong with a graph, as data; `planning/plan.py` puts it into words.
 
     Args:
         problems: Tuples such as `("cycle", [0, 2, 0])`; `flowyml._core.Graph` lists them.

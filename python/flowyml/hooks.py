@@ -15,15 +15,15 @@ import contextlib
 import inspect
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flowyml._frames import leaves_no_frames
+from flowyml.messages.frames import leaves_no_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from flowyml.pipeline import Pipeline
-    from flowyml.result import PipelineResult
-    from flowyml.step_result import StepResult
-    from flowyml.steps import Step
+    from flowyml.results.result import PipelineResult
+    from flowyml.results.step_result import StepResult
+    from flowyml.steps.step import Step
 
     StepStart = TypeVar("StepStart", bound=Callable[[Step[..., Any], Mapping[str, Any]], object])
     StepEnd = TypeVar("StepEnd", bound=Callable[[Step[..., Any], StepResult], object])

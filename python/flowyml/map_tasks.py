@@ -1,7 +1,7 @@
 """`@map_task`: a function of one item as a step that runs over a list of them.
 
 In a pipeline it is one mapped step, with the state, attempts and value of each item, under terms that hold for all of
-them; called directly it runs here, on threads. See `tasks.py` for the terms.
+them; called directly it runs here, on threads. See `steps/tasks.py` for the terms.
 """
 
 from __future__ import annotations
@@ -9,23 +9,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from flowyml import registry
-from flowyml._coroutines import coroutine_function
-from flowyml._frames import leaves_no_frames
-from flowyml._words import unknown_keywords
 from flowyml.errors import MapTaskError
 from flowyml.executors.parallel import ParallelExecutor
+from flowyml.messages.frames import leaves_no_frames
+from flowyml.messages.words import unknown_keywords
 from flowyml.pipeline import Pipeline
-from flowyml.steps import Step
-from flowyml.tasks import checked_retries, checked_terms
+from flowyml.steps.coroutines import coroutine_function
+from flowyml.steps.step import Step
+from flowyml.steps.tasks import checked_retries, checked_terms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from datetime import timedelta
     from typing import Literal
 
-    from flowyml.declarations import Reads
-    from flowyml.options import Options
-    from flowyml.tasks import MapTaskResult, Terms
+    from flowyml.steps.declarations import Reads
+    from flowyml.steps.options import Options
+    from flowyml.steps.tasks import MapTaskResult, Terms
 
 R = TypeVar("R")
 

@@ -6,9 +6,9 @@ Authoring ◀── Planning ◀── Pipeline
  map ...       dag ...      run_async ...
 ```
 
-A pipeline is written, planned and run, and each class knows the ones to its left: `_authoring.py` keeps what it was
-told in columns, `_planning.py` makes plans and runs of them, and this module, the door that users come in by, executes
-the runs.
+A pipeline is written, planned and run, and each class knows the ones to its left: `authoring/adding.py` keeps what it
+was told in columns, `authoring/preparing.py` makes plans and runs of them, and this module, the door that users come in
+by, executes the runs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from flowyml import commands
-from flowyml._arguments import (
+from flowyml._loading import refuse_if_loading
+from flowyml.authoring.arguments import (
     as_context,
     checked_cache_store,
     checked_executor,
@@ -27,17 +28,16 @@ from flowyml._arguments import (
     checked_progress,
     warn_out_of_scope,
 )
-from flowyml._frames import leaves_no_frames, own_frames_hidden
-from flowyml._loading import refuse_if_loading
-from flowyml._planning import Planning
-from flowyml._words import counted, nearest
-from flowyml.declarations import checked_text
-from flowyml.execution import execute
+from flowyml.authoring.preparing import Planning
 from flowyml.executors.local import LocalExecutor
-from flowyml.forms import Place
 from flowyml.hooks import Hooks
-from flowyml.run import Run
-from flowyml.sub_pipelines import SubPipeline
+from flowyml.messages.frames import leaves_no_frames, own_frames_hidden
+from flowyml.messages.words import counted, nearest
+from flowyml.planning.forms import Place
+from flowyml.planning.sub_pipelines import SubPipeline
+from flowyml.running.execution import execute
+from flowyml.running.run import Run
+from flowyml.steps.declarations import checked_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -45,13 +45,13 @@ if TYPE_CHECKING:
     from os import PathLike
     from typing import Literal, Self
 
-    from flowyml.contexts import Context
-    from flowyml.control import Branching, If, Switch
-    from flowyml.declarations import Named
     from flowyml.executors.contract import Executor
     from flowyml.progress import Progress
-    from flowyml.result import PipelineResult
-    from flowyml.steps import Step
+    from flowyml.results.result import PipelineResult
+    from flowyml.steps.contexts import Context
+    from flowyml.steps.control import Branching, If, Switch
+    from flowyml.steps.declarations import Named
+    from flowyml.steps.step import Step
     from flowyml.store.cache import CacheStore
 
     Watching = Literal[True] | Callable[[Progress], object] | None
@@ -265,7 +265,7 @@ class Pipeline(Planning):
                 inputs, context, executor, targets=targets, debug=debug, only_look=dry_run, **options
             )
             if dry_run:
-                from flowyml.dag import rehearsal
+                from flowyml.views.dag import rehearsal
 
                 told = self._foreseen(run.plan, scope, run.seed), self._resumable(run.plan, run.seed, resume)
                 print(rehearsal(run.plan, scope, type(executor).__name__, *told))  # noqa: T201  it is what was asked for
@@ -390,7 +390,7 @@ class Pipeline(Planning):
         if commands.current is not None:
             return await commands.current.run_async(self, commands.given(locals()))
         with own_frames_hidden:
-            from flowyml._awaitable import in_thread
+            from flowyml.running.awaitable import in_thread
 
             watched = checked_progress(progress)
             warn_out_of_scope("run_async()", unknown, _RUN_KEYWORDS[:-1])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 if TYPE_CHECKING:
-    from flowyml.steps import Step
+    from flowyml.steps.step import Step
 
 
 class _Registry:

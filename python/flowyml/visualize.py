@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import Literal
 
-    from flowyml.dag import DAG
     from flowyml.pipeline import Pipeline
+    from flowyml.views.dag import DAG
 
 
 def show(pipeline: Pipeline | DAG, format: Literal["text", "mermaid", "dot", "svg"] | None = None) -> None:  # noqa: A002

@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 from flowyml import LocalExecutor, ParallelExecutor, Pipeline, dynamic
-from flowyml.recall import Recall
+from flowyml.reuse.recall import Recall
 from flowyml.state import SUCCESS
 
 TINY = 150

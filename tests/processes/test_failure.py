@@ -29,9 +29,9 @@ from nasty import (
     unpicklable_class,
 )
 
-from flowyml._traceback import LONGEST_MESSAGE, LONGEST_TRACEBACK, error_text
 from flowyml.errors import RemoteError, RemoteTraceback, WorkerLostError
 from flowyml.executors._processes.failure import FailureInfo, pack_exception, unpack_exception, unpack_info
+from flowyml.results.traceback import LONGEST_MESSAGE, LONGEST_TRACEBACK, error_text
 
 
 def thrown(error: BaseException) -> BaseException:

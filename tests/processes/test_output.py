@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from reading import TOKEN, Reading, mark, read
 
 from flowyml.executors._processes.output import LONGEST_LINE, OutputReader
-from flowyml.usage import KEPT, StepLog
+from flowyml.results.usage import KEPT, StepLog
 
 # ---- the driver: marks and lines ---------------------------------------------------------------------------------
 

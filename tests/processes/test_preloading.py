@@ -14,9 +14,9 @@ import pytest
 from plumbing import eventually
 
 from flowyml import ParallelExecutor, Pipeline
-from flowyml.conditions import Guarded
 from flowyml.executors._processes import preloading
 from flowyml.executors._processes.environment import START_VARIABLE
+from flowyml.steps.conditions import Guarded
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flowyml import ParallelExecutor, Pipeline, usage
-from flowyml.usage import Usage
+from flowyml.results.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,7 +1,7 @@
 """The command `flowyml`: run a pipeline, look at its graph, at what a run has left, at the cache.
 
 ```
-argv ──options.py──▶ one of run │ graph │ runs │ show │ cache ──▶ exit code
+argv ──steps/options.py──▶ one of run │ graph │ runs │ show │ cache ──▶ exit code
                       └─ loading.py: a file, a module or a name ──▶ a pipeline
 ```
 

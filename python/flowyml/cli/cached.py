@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowyml._words import counted, nearest
 from flowyml.cli.terminal import (
     FAILURE,
     SUCCESS,
@@ -19,6 +18,7 @@ from flowyml.cli.terminal import (
     write,
     write_json,
 )
+from flowyml.messages.words import counted, nearest
 from flowyml.store.cache import DEFAULT, CacheStore
 
 if TYPE_CHECKING:

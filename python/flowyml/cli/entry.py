@@ -7,10 +7,10 @@ import sys
 import traceback
 from typing import TYPE_CHECKING
 
-from flowyml._frames import hide_own_frames, is_own
 from flowyml.cli.options import parsed, parser
 from flowyml.cli.terminal import FAILURE, INTERRUPTED, SUCCESS, WRONG_USE, Ended, UsageError, UserError, complain, write
 from flowyml.errors import FlowymlError
+from flowyml.messages.frames import hide_own_frames, is_own
 
 if TYPE_CHECKING:
     import argparse

@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flowyml._words import counted, nearest
 from flowyml.cli.terminal import SUCCESS, UsageError, ago, columns, complain, file_size, say, write, write_json
 from flowyml.errors import StoreError
-from flowyml.finished import Finished
-from flowyml.step_context import CHECKPOINTS
+from flowyml.messages.words import counted, nearest
+from flowyml.reuse.finished import Finished
+from flowyml.steps.step_context import CHECKPOINTS
 from flowyml.store.journal import Journal
 from flowyml.store.runs import RunFolder, folder_of, is_held, unfinished
 

@@ -15,8 +15,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from flowyml import commands
-from flowyml._words import nearest
 from flowyml.cli.terminal import Ended, UsageError, UserError
+from flowyml.messages.words import nearest
 from flowyml.pipeline import Pipeline
 from flowyml.registry import pipelines as registered_pipelines
 

@@ -6,8 +6,8 @@ import argparse
 import re
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from flowyml._words import nearest
 from flowyml.cli.terminal import UsageError
+from flowyml.messages.words import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

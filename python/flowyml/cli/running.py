@@ -15,7 +15,6 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from flowyml import commands
-from flowyml._words import nearest
 from flowyml.cli.loading import executed, found
 from flowyml.cli.targets import target_of
 from flowyml.cli.telling import Told
@@ -24,6 +23,7 @@ from flowyml.cli.values import assigned
 from flowyml.errors import FlowymlError, RunInterrupted
 from flowyml.executors.local import LocalExecutor
 from flowyml.executors.parallel import ParallelExecutor
+from flowyml.messages.words import nearest
 
 if TYPE_CHECKING:
     import argparse
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from flowyml.cli.targets import Target
     from flowyml.executors.contract import Executor
     from flowyml.pipeline import Pipeline
-    from flowyml.result import PipelineResult
+    from flowyml.results.result import PipelineResult
 
 _WRONG = (TypeError, ValueError, LookupError, ImportError)
 

@@ -12,8 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from flowyml._words import nearest
 from flowyml.cli.terminal import UsageError
+from flowyml.messages.words import nearest
 
 _GROUP = "flowyml.pipelines"
 

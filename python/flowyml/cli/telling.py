@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
-    from flowyml.result import PipelineResult
+    from flowyml.results.result import PipelineResult
 
 _MOST_TRACEBACKS = 3
 _LONGEST_TRACEBACK = 8_000

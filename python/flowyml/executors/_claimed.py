@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 from flowyml._endings import ask_to_end
 from flowyml._extension import Turn
 from flowyml.executors._inline import Report, call_items, call_steps, clock
-from flowyml.timeouts import Expired
+from flowyml.steps.timeouts import Expired
 
 if TYPE_CHECKING:
     from flowyml._core import Batch, Ends
     from flowyml.executors._inline import Failures
-    from flowyml.run import Run
-    from flowyml.timeouts import Limits
+    from flowyml.running.run import Run
+    from flowyml.steps.timeouts import Limits
 
 # Looking more often than this gains nothing: a limit is kept to some tens of milliseconds.
 _SHORTEST_LOOK = 0.01

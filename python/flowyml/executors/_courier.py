@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from flowyml.executors._claimed import Claimed
-    from flowyml.run import Run
+    from flowyml.running.run import Run
 
 EVERY = 0.05
 """How many seconds pass before it looks again."""

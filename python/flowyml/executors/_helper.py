@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from flowyml.executors._claimed import Claimed, look_in
 from flowyml.executors._inline import Current
-from flowyml.step_context import telling
+from flowyml.steps.step_context import telling
 
 if TYPE_CHECKING:
     from flowyml._core import Batch
-    from flowyml.run import Run
-    from flowyml.timeouts import Limits
+    from flowyml.running.run import Run
+    from flowyml.steps.timeouts import Limits
 
 Inbox: TypeAlias = "queue.SimpleQueue[tuple[Claimed, _Done, Context] | None]"
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from flowyml.step_context import StepContext, by_name
+from flowyml.steps.step_context import StepContext, by_name
 from flowyml.store.values import MISSING
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Protocol, TypeAlias
 
     from flowyml._core import Batch, Scheduler, Turn
-    from flowyml.run import Run
+    from flowyml.running.run import Run
 
     Failures: TypeAlias = list[tuple[int, int, BaseException]]
 
@@ -51,7 +51,7 @@ class Report:
 
 
 class Current:
-    """Tells which step of a batch is running in this process; see `step_context.py`.
+    """Tells which step of a batch is running in this process; see `steps/step_context.py`.
 
     Nothing is noted for it step by step: as many steps of the batch are done as have an end.
 

@@ -27,26 +27,26 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from flowyml import seeding
-from flowyml._awaitable import HelperThreads, in_thread
-from flowyml._coroutines import coroutine_function
 from flowyml._endings import ask_to_end
-from flowyml.conditions import Guarded
 from flowyml.executors._claimed import look_in
 from flowyml.executors._inline import Current, Report, clock
 from flowyml.executors._threads import owners
-from flowyml.fallbacks import Fallback
-from flowyml.step_context import telling
+from flowyml.running import seeding
+from flowyml.running.awaitable import HelperThreads, in_thread
+from flowyml.steps.conditions import Guarded
+from flowyml.steps.coroutines import coroutine_function
+from flowyml.steps.fallbacks import Fallback
+from flowyml.steps.step_context import telling
+from flowyml.steps.timeouts import Expired
 from flowyml.store.values import MISSING, split_outputs
-from flowyml.timeouts import Expired
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flowyml._core import Batch
-    from flowyml.run import Run
-    from flowyml.templates import Template
-    from flowyml.timeouts import Limits
+    from flowyml.planning.templates import Template
+    from flowyml.running.run import Run
+    from flowyml.steps.timeouts import Limits
 
 # More plain functions than this at once gain nothing: they hold the interpreter.
 _MOST_THREADS = 32

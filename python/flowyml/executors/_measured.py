@@ -19,8 +19,8 @@ from flowyml.state import CODES, StepState
 
 if TYPE_CHECKING:
     from flowyml._core import Graph
-    from flowyml.plan import Plan
-    from flowyml.run import Run
+    from flowyml.planning.plan import Plan
+    from flowyml.running.run import Run
 
 # Steps whose seconds are kept for one pipeline, and pipelines.
 _MOST_STEPS = 20_000

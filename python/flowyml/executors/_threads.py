@@ -27,12 +27,12 @@ from flowyml.executors import _cpus
 from flowyml.executors._claimed import Claimed, look_in
 from flowyml.executors._courier import EVERY, PATIENCE
 from flowyml.executors._inline import Current, clock
-from flowyml.step_context import telling
+from flowyml.steps.step_context import telling
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flowyml.run import Run
+    from flowyml.running.run import Run
 
 # Half a millisecond of work in a batch makes the cost of claiming (about a microsecond) vanish.
 _TARGET = 0.0005

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flowyml.templates import ASSET, PARAM, VALUE
+from flowyml.planning.templates import ASSET, PARAM, VALUE
 
 if TYPE_CHECKING:
     from flowyml._extension import Batch
-    from flowyml.run import Run
-    from flowyml.templates import Template
+    from flowyml.planning.templates import Template
+    from flowyml.running.run import Run
 
 # Sources of arguments that a worker can have when the step begins.
 _SIMPLE = frozenset([ASSET, PARAM, VALUE])

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from typing import Self
 
     from flowyml._core import Graph
-    from flowyml.plan import Plan
-    from flowyml.resources import Capacity
-    from flowyml.run import Run
+    from flowyml.planning.plan import Plan
+    from flowyml.running.run import Run
+    from flowyml.steps.resources import Capacity
 
 
 class Executor(ABC):
@@ -25,7 +25,7 @@ class Executor(ABC):
 
     Attributes:
         order: Which of the ready steps goes first: as they were added, or by critical path and then as they were added.
-        capacity: What its steps may take together (see `resources.py`); `None` where one step runs at a time.
+        capacity: What its steps may take together (see `steps/resources.py`); `None` where one step runs at a time.
 
     >>> from flowyml import Executor, LocalExecutor, Pipeline
     >>> class Announced(Executor):

@@ -13,12 +13,12 @@ from flowyml.executors._courier import Courier
 from flowyml.executors._helper import Helper
 from flowyml.executors._inline import Current, clock
 from flowyml.executors.contract import Executor
-from flowyml.step_context import telling
+from flowyml.steps.step_context import telling
 
 if TYPE_CHECKING:
     from flowyml._core import Batch
-    from flowyml.run import Run
-    from flowyml.timeouts import Limits
+    from flowyml.running.run import Run
+    from flowyml.steps.timeouts import Limits
 
 # Reporting a batch costs about as much as ten calls of the loop; past a few hundred steps nothing more is gained.
 _BATCH = 256

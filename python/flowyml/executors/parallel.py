@@ -6,25 +6,25 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any, Literal
 
-from flowyml._frames import leaves_no_frames
-from flowyml._words import nearest, unknown_keywords
 from flowyml.executors._cpus import default_workers
 from flowyml.executors._measured import Measured
 from flowyml.executors._threads import Team, works_for
 from flowyml.executors._totals import detected
 from flowyml.executors.contract import Executor
 from flowyml.executors.local import LocalExecutor
-from flowyml.resources import Capacity, checked_tag_limits, checked_totals
+from flowyml.messages.frames import leaves_no_frames
+from flowyml.messages.words import nearest, unknown_keywords
 from flowyml.sizes import checked_size
-from flowyml.timeouts import checked_seconds
+from flowyml.steps.resources import Capacity, checked_tag_limits, checked_totals
+from flowyml.steps.timeouts import checked_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import timedelta
 
     from flowyml._core import Graph
-    from flowyml.plan import Plan
-    from flowyml.run import Run
+    from flowyml.planning.plan import Plan
+    from flowyml.running.run import Run
 
 BACKENDS = ("process", "thread", "async")
 _OF_PROCESSES = ("memory_limit", "memory_budget", "max_tasks_per_worker", "preload")

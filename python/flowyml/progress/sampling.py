@@ -10,7 +10,7 @@ from flowyml.state import RUNNING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from flowyml.run import Run
+    from flowyml.running.run import Run
 
 # The states of more calls than this are not looked through for those that are running.
 _MOST_LOOKED_AT = 2_000_000

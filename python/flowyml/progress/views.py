@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Literal, Protocol
 
     from flowyml.progress.sampling import Progress
-    from flowyml.run import Run
+    from flowyml.running.run import Run
 
     class View(Protocol):
         """Shows how far a run is."""

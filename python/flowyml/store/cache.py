@@ -5,8 +5,8 @@ key ──▶ index.db (SQLite): small values          ├── cache folder, r
    └──▶ objects/ab/cdef...: values over 64 KiB   ┘
 ```
 
-What is damaged is named, removed, and never served. The store does not know what keys are made of; `caching.py` asks it
-for a run.
+What is damaged is named, removed, and never served. The store does not know what keys are made of; `reuse/caching.py`
+asks it for a run.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from flowyml._frames import leaves_no_frames
 from flowyml.errors import StoreError
+from flowyml.messages.frames import leaves_no_frames
 from flowyml.store.encoding import Packed, unpacked
 from flowyml.store.files import LARGE, Files
 from flowyml.store.folders import check_owner, private_folder

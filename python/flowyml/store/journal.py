@@ -10,8 +10,8 @@ it to the disk at most every 50 ms (or each write waits for the disk), so a powe
 are read up to the first that is not whole; the rest is cut off. Payloads are neither read nor hashed then: each value
 has a checksum, which is compared when it is loaded. Values over 64 KiB are files.
 
-What stands in a body is `resuming.py`'s affair. Written by hand and not with SQLite (3 times the cost for each step) or
-a package for logs (none keeps batches whole by checksums and reads payloads late).
+What stands in a body is `reuse/resuming.py`'s affair. Written by hand and not with SQLite (3 times the cost for each
+step) or a package for logs (none keeps batches whole by checksums and reads payloads late).
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ import shutil
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from flowyml._words import nearest
 from flowyml.errors import StoreError
+from flowyml.messages.words import nearest
 from flowyml.store.encoding import SIZE, Packed, decoded, encoded, packed, unpacked
 from flowyml.store.files import write_whole
 from flowyml.store.folders import check_owner, file_name, private_folder

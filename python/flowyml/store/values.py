@@ -20,16 +20,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from flowyml._once import ONCE, let_go, returned_once
 from flowyml._pipelines import AnyPipeline
-from flowyml._words import counted
 from flowyml.errors import OutputMismatchError
+from flowyml.messages.words import counted
+from flowyml.steps.once import ONCE, let_go, returned_once
 from flowyml.store.arenas import ENCODED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from flowyml.layout import Layout
+    from flowyml.planning.layout import Layout
 
 
 class Output(NamedTuple):

@@ -6,21 +6,21 @@ import contextlib
 import math
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from flowyml._arguments import checked_progress
-from flowyml._frames import own_frames_hidden
-from flowyml._words import unknown_keywords
+from flowyml.authoring.arguments import checked_progress
 from flowyml.errors import ValueLoadError
 from flowyml.executors.parallel import ParallelExecutor, checked_backend, checked_workers
+from flowyml.messages.frames import own_frames_hidden
+from flowyml.messages.words import unknown_keywords
 from flowyml.pipeline import Pipeline
-from flowyml.timeouts import checked_seconds
+from flowyml.steps.timeouts import checked_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from datetime import timedelta
 
     from flowyml.progress import Progress
-    from flowyml.result import PipelineResult
-    from flowyml.step_result import StepResult
+    from flowyml.results.result import PipelineResult
+    from flowyml.results.step_result import StepResult
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -10,7 +10,7 @@ use pyo3::types::{PyDict, PyInt, PyIterator, PyList, PyRange, PySlice, PyTuple};
 
 use crate::scheduler::Run;
 
-/// Kinds of sources, as in `templates.py`.
+/// Kinds of sources, as in `planning/templates.py`.
 const PARAM: u8 = 0;
 const ASSET: u8 = 2;
 

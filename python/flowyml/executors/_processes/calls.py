@@ -23,12 +23,12 @@ from flowyml.executors._processes.lending import LARGE
 from flowyml.executors._processes.payload import Payload, build_payload
 from flowyml.executors._processes.stretches import firsts_alike, items_of, stretches
 from flowyml.executors._processes.values import Apart, dump_value
-from flowyml.fallbacks import Fallback
+from flowyml.planning.templates import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VIEW, there
+from flowyml.steps.fallbacks import Fallback
+from flowyml.steps.tasks import MapTaskResult
 from flowyml.store.arenas import Pickled
 from flowyml.store.encoding import decoded
 from flowyml.store.values import MISSING, Stream
-from flowyml.tasks import MapTaskResult
-from flowyml.templates import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VIEW, there
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     from flowyml._core import Batch
     from flowyml.executors._processes.lending import Lending
     from flowyml.executors._processes.stretches import Stretch
-    from flowyml.run import Run
+    from flowyml.planning.templates import Template
+    from flowyml.running.run import Run
     from flowyml.store.arenas import Stored
     from flowyml.store.values import Reference
-    from flowyml.templates import Template
 
 _ONE_ASSET = ((ASSET, 0),)
 _SMALL = wire.ATOMS | {type(...)}

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 
 from flowyml.executors._processes import wire
 from flowyml.executors._processes.member import Verdict
-from flowyml.timeouts import Expired
+from flowyml.steps.timeouts import Expired
 
 if TYPE_CHECKING:
     from flowyml.executors._processes.member import Member
-    from flowyml.timeouts import Limits
+    from flowyml.steps.timeouts import Limits
 
 # Looking more often than this gains nothing.
 _SHORTEST_LOOK = 0.01

@@ -13,7 +13,7 @@ from flowyml.errors import ExecutorError, WorkerLostError
 if TYPE_CHECKING:
     from flowyml.executors._processes.member import Member
     from flowyml.executors._processes.outcomes import Outcomes
-    from flowyml.run import Run
+    from flowyml.running.run import Run
 
 # Workers that die one after the other without having begun a step: something is wrong with starting, not with a step.
 _MOST_FALSE_STARTS = 3

@@ -33,7 +33,7 @@ from flowyml.executors.chains import allow_chains, sendable
 if TYPE_CHECKING:
     from flowyml.executors._processes.team import ProcessTeam
     from flowyml.executors._processes.watches import Watch
-    from flowyml.run import Run
+    from flowyml.running.run import Run
 
 # Some milliseconds of work hide the cost of a message; more would only delay what could go elsewhere.
 _TARGET = 0.004

@@ -26,9 +26,9 @@ from dataclasses import dataclass
 from types import GetSetDescriptorType, MemberDescriptorType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from flowyml._frames import cut_own_frames
-from flowyml._traceback import fill_source, last_cause, message_text, shortened, traceback_text
 from flowyml.errors import RemoteError, RemoteTraceback
+from flowyml.messages.frames import cut_own_frames
+from flowyml.results.traceback import fill_source, last_cause, message_text, shortened, traceback_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -25,7 +25,7 @@ from flowyml.executors._processes.member import Verdict
 
 if TYPE_CHECKING:
     from flowyml.executors._processes.member import Member
-    from flowyml.run import Run
+    from flowyml.running.run import Run
 
 _INTERVAL = 0.05
 # What a step may take beyond what it found above the limit, as a share of the limit; and how much it may be in all.

@@ -6,22 +6,22 @@ import time
 from array import array
 from typing import TYPE_CHECKING, Any
 
-from flowyml._once import returned_once
-from flowyml.conditions import Skipped
-from flowyml.dynamic_steps import Returned
 from flowyml.errors import RemoteError, SerializationError, ValueLoadError
 from flowyml.executors._processes import wire
 from flowyml.executors._processes.failure import unpack_exception
 from flowyml.executors._processes.values import load_value
+from flowyml.planning.templates import ASSET, CHOICE, KEPT, VALUE
+from flowyml.steps.conditions import Skipped
+from flowyml.steps.dynamic import Returned
+from flowyml.steps.once import returned_once
 from flowyml.store.values import Outputs, bare
-from flowyml.templates import ASSET, CHOICE, KEPT, VALUE
 
 if TYPE_CHECKING:
     from flowyml.executors._processes.lending import Lending
     from flowyml.executors._processes.member import Member, Posting
     from flowyml.executors._processes.wire import Body
     from flowyml.executors.batching import BatchSizer
-    from flowyml.run import Run
+    from flowyml.running.run import Run
 
 _RETURN = "return plain data (no open file or connection, no lock, no iterator)"
 

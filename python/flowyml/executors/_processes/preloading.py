@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowyml._installed import INSTALLED, module_file
 from flowyml._loading import loading
-from flowyml.conditions import Guarded
+from flowyml.steps.conditions import Guarded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flowyml._once import ONCE, let_go
 from flowyml._pipelines import AnyPipeline
-from flowyml.conditions import Skipped
 from flowyml.errors import FlowymlError, SerializationError
 from flowyml.executors._processes import wire
 from flowyml.executors._processes.failure import pack_exception
 from flowyml.executors._processes.values import dump_result, load_value
+from flowyml.steps.conditions import Skipped
+from flowyml.steps.once import ONCE, let_go
 from flowyml.store.values import Outputs, split_outputs
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def encoded(  # noqa: PLR0911  each kind of value has its line
         if not outputs and type(value) in wire.ATOMS:
             return wire.RETURNED, value
         if isinstance(value, AnyPipeline):
-            from flowyml.dynamic_steps import packed
+            from flowyml.steps.dynamic import packed
 
             return wire.PIPELINE, dump_result(packed(value), f"the pipeline {value.name!r}")  # type: ignore[attr-defined]
         if not outputs:

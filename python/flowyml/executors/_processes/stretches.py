@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from flowyml._extension import Batch
-    from flowyml.run import Run
-    from flowyml.templates import Template
+    from flowyml.planning.templates import Template
+    from flowyml.running.run import Run
 
 
 class Stretch(NamedTuple):

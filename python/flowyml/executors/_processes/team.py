@@ -14,7 +14,6 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from flowyml._words import counted
 from flowyml.errors import ExecutorError
 from flowyml.executors._processes import wire
 from flowyml.executors._processes.descriptors import open_files_limit, raise_limit
@@ -25,6 +24,7 @@ from flowyml.executors._processes.lending import Lending
 from flowyml.executors._processes.member import Member
 from flowyml.executors._processes.pool import GRACE, WorkerPool
 from flowyml.executors._processes.preloading import familiar
+from flowyml.messages.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from flowyml.executors._processes.calls import CallWriter
     from flowyml.executors._processes.importable import Fingerprint
     from flowyml.executors._processes.pool import Worker
-    from flowyml.run import Run
+    from flowyml.running.run import Run
 
 
 _LOOKED_AT = 1000

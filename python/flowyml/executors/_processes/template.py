@@ -22,10 +22,10 @@ import time
 from types import ModuleType
 from typing import NamedTuple
 
-from flowyml import seeding
 from flowyml.executors._processes import lifeline, preloading, starts, worker
 from flowyml.executors._processes.process_table import read_proc
 from flowyml.executors._processes.starts import BIRTH, BORN, EXPECTED, FAILED, READY, TAG, WORKER_CLAIMS, WORKER_SOCKET
+from flowyml.running import seeding
 
 __all__ = ["main", "worker"]  # imported so that workers have it
 

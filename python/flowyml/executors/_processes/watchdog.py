@@ -20,15 +20,15 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from flowyml._words import counted
 from flowyml.executors._processes.process_table import read_proc
+from flowyml.messages.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
 
     from flowyml.executors._processes.member import Member, Verdict
     from flowyml.executors._processes.team import ProcessTeam
-    from flowyml.run import Run
+    from flowyml.running.run import Run
 
 _INTERVAL = 1.0
 _BROKEN, _NOT_BEGUN, _NOT_UP = 5.0, 30.0, 60.0

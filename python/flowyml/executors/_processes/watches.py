@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from flowyml.executors._processes.member import Member, Verdict
     from flowyml.executors._processes.team import ProcessTeam
-    from flowyml.run import Run
+    from flowyml.running.run import Run
 
     class Watch(Protocol):
         """Keeps one kind of limit."""

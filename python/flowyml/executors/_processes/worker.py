@@ -26,8 +26,6 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from flowyml import seeding
-from flowyml._coroutines import blocking
 from flowyml.executors._processes import capture, wire
 from flowyml.executors._processes.arguments import Arguments, NotLoadedError
 from flowyml.executors._processes.borrowing import Shelf
@@ -39,7 +37,9 @@ from flowyml.executors._processes.meter import Meter
 from flowyml.executors._processes.payload import LoadFailure, load_payload
 from flowyml.executors._processes.returned import encoded, raised, with_content
 from flowyml.executors._processes.values import dump_result, load_value
-from flowyml.step_context import StepContext, by_name, telling
+from flowyml.running import seeding
+from flowyml.steps.coroutines import blocking
+from flowyml.steps.step_context import StepContext, by_name, telling
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -308,7 +308,7 @@ class Worker:
                 self._arguments = self._told = None
 
     def step_context(self) -> StepContext | None:
-        """Return the step that is running, the same object each time; see `step_context.py`."""
+        """Return the step that is running, the same object each time; see `steps/step_context.py`."""
         slot = self._caller.slot
         if slot is None or not self._message[1]:
             return None

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flowyml._words import listed, nearest
+from flowyml.messages.words import listed, nearest
 from flowyml.report.graph.dot import dot
 from flowyml.report.graph.mermaid import mermaid
 from flowyml.report.graph.svg import svg

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from flowyml._words import counted
-from flowyml.layout import UNKNOWN
+from flowyml.messages.words import counted
+from flowyml.planning.layout import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -9,7 +9,7 @@ import math
 from html import escape
 from typing import TYPE_CHECKING
 
-from flowyml._words import counted
+from flowyml.messages.words import counted
 from flowyml.report.html.lanes import MOST_LANES, running
 from flowyml.report.html.tables import seconds
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
-from flowyml._words import counted, cut
+from flowyml.messages.words import counted, cut
 from flowyml.report.html.gantt import COLOURS, gantt
 from flowyml.report.html.lanes import lanes
 from flowyml.report.html.style import STYLE

@@ -1,0 +1,271 @@
+"""What was added to a pipeline: columns that grow, step by step.
+
+```
+add_step, map, add_control_flow, add_sub_pipeline ──▶ Added: numbers, forms, rows, reads ──lend()──▶ Columns
+```
+
+Steps that are added in the same way share a `Form`. A plan reads the columns as they are, without a copy; the next step
+that is added leaves them to the plan and goes on with a copy. It knows nothing of wiring or runs.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from flowyml.authoring.arguments import checked_params
+from flowyml.errors import PipelineValidationError
+from flowyml.messages.words import listed, nearest
+from flowyml.planning.forms import Columns, Form, Place
+from flowyml.planning.namespaces import inlined
+from flowyml.planning.over import Over, over_of_task
+from flowyml.planning.sub_pipelines import SubPipeline
+from flowyml.registry import pipelines, registered
+from flowyml.steps.declarations import checked_after, checked_inputs, checked_outputs, checked_text
+from flowyml.steps.handles import Handle
+from flowyml.steps.options import OPTION_NAMES
+from flowyml.steps.step import Step, as_step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from flowyml.planning.namespaces import Namespace
+    from flowyml.steps.control import Branching
+
+NOTHING: tuple[Any, ...] = ()
+NO_VALUES = (None,) * len(OPTION_NAMES)
+"""The options of a step for which none was given."""
+
+
+class Added:
+    """The steps of a pipeline, in add order.
+
+    Args:
+        pipeline: Name of the pipeline, for messages.
+
+    Attributes:
+        numbers: Step names with their numbers.
+        forms: How each step was added.
+        rows: The values of each step's `params`.
+        reads: The declared inputs of each step, where they are plain names that differ from step to step.
+        namespaces: The sub-pipelines, inner ones before those that they are in.
+        alike: Forms by all that makes two ways of adding the same.
+    """
+
+    def __init__(self, pipeline: str) -> None:
+        """Begin without steps."""
+        self.pipeline = pipeline
+        self.numbers: dict[str, int] = {}
+        self.forms: list[Form] = []
+        self.rows: list[tuple[Any, ...]] = []
+        self.reads: list[tuple[str, ...]] = []
+        self.namespaces: list[Namespace] = []
+        self.alike: dict[tuple[Any, ...], Form] = {}
+        self._parts: dict[str, Place] = {}  # where each sub-pipeline was added
+        self._lent = False  # a plan reads the columns, so they must not change
+        self._produced: dict[str, int] = {}
+        self._looked_at = 0
+        self._known_steps: dict[int, tuple[object, Step[..., Any]]] = {}
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """How many steps and sub-pipelines there are: what changes when something is added."""
+        return len(self.forms), len(self.namespaces)
+
+    def lend(self) -> Columns:
+        """Return the columns as they are now; they do not change any more."""
+        self._lent = True
+        return Columns(self.numbers, self.forms, self.rows, self.reads, self.namespaces)
+
+    def part(
+        self,
+        part: Branching | SubPipeline,
+        place: Place,
+        name: Any = None,
+        given: Mapping[str, Any] | None = None,
+        options: tuple[Any, ...] = NO_VALUES,
+    ) -> None:
+        """Add what is more than one step."""
+        kind = type(part).__name__
+        if options != NO_VALUES or any(value is not None for value in (given or {}).values()):
+            rest = "sub_pipeline()" if isinstance(part, SubPipeline) else f"{kind} and its steps"
+            raise TypeError(f"add_step({kind}(...)) takes a name only; say the rest in {rest}")
+        if isinstance(part, SubPipeline):
+            self.include(part if name is None else part.called(name), place)
+        else:
+            self._branch(part, place, name)
+
+    def include(self, part: SubPipeline, place: Place) -> None:
+        """Add the steps of another pipeline as they are now, behind a prefix."""
+        child, first = part.columns(), len(self.forms)
+        inner = inlined(child, part.namespace(range(first, first + len(child.forms)), place))
+        self._check_free(part.name, inner.names, place)
+        if self._lent:
+            self._copy_columns()
+        self.numbers.update(inner.names)
+        self.forms.extend(inner.forms)
+        self.rows.extend(inner.rows)
+        self.reads.extend(inner.reads)
+        self.namespaces.extend(inner.namespaces)
+
+    def _check_free(self, sub_pipeline: str, names: Iterable[str], place: Place) -> None:
+        """Raise if another sub-pipeline has that name, or a step has the name of one of the new steps."""
+        other = self._parts.get(sub_pipeline)
+        if other is not None:
+            taken = _name_taken(sub_pipeline, other, place, "sub-pipeline")
+            raise PipelineValidationError([taken], self.pipeline)
+        step = next((name for name in names if name in self.numbers), None)
+        if step is not None:
+            taken = _name_taken(step, self.forms[self.numbers[step]].place, place)
+            raise PipelineValidationError([taken], self.pipeline)
+        self._parts[sub_pipeline] = place
+
+    def _branch(self, control: Branching, place: Place, name: Any) -> None:
+        """Add a decision, then its branches behind its answer."""
+        kind = type(control).__name__
+        decision = control.decision_name(self.numbers, name)
+        branches = list(control.branches(decision))
+        if not branches:
+            raise ValueError(f"{kind} has no branch to choose")
+        step = Step(control.decision, name=decision, run_if="any")
+        after = tuple(self.numbers) if control.after is None else control.after
+        self.append(Form(step, (), place, after=after, options=step.options), decision, NOTHING)
+        for branch, guard in branches:
+            form = self.form(branch, None, place)
+            form.options = form.options.with_guard(guard)
+            self.append(form, None, NOTHING)
+
+    def form(
+        self,
+        step: Any,
+        params: Any,
+        place: Place,
+        *,
+        inputs: Any = None,
+        outputs: Any = None,
+        after: Any = None,
+        options: tuple[Any, ...] = NO_VALUES,
+        mapped: bool = False,
+    ) -> Form:
+        """Make a form; `mapped` says that the caller tells what it runs over, else a map task does."""
+        known = self.known_step(step)
+        own = known.options.but(known.name, dict(zip(OPTION_NAMES, options, strict=True)))
+        if own is not known.options:
+            own.check_fallback(known.signature, known.name)
+        form = Form(
+            step=known,
+            keys=() if params is None else tuple(checked_params(params, known)),
+            place=place,
+            inputs=known.inputs if inputs is None else checked_inputs(inputs, known.name),
+            outputs=known.outputs if outputs is None else checked_outputs(outputs, known.name),
+            after=checked_after(after, known.name),
+            options=own,
+        )
+        if known.terms is not None and not (mapped and (inputs is not None or known.inputs is None)):
+            _spread(form, params or {})
+        return form
+
+    def handle(self, name: Any) -> Handle:
+        """Return a name as a handle.
+
+        Raises:
+            KeyError: If no step or asset has it, with near matches.
+        """
+        found = self.find(name) if isinstance(name, str) else None
+        if found is None:
+            known = [*self.numbers, *self._produced, *self._parts]
+            raise KeyError(f"no step or asset {name!r} in pipeline {self.pipeline!r}{nearest(str(name), known)}")
+        return found
+
+    def find(self, name: str) -> Handle | None:
+        """Return a name as a handle; `None` if no step, asset or sub-pipeline has it."""
+        node = self.numbers.get(name)
+        if node is not None:
+            return Handle(name, name, self.forms[node].outputs or (name,))
+        while self._looked_at < len(self.forms):
+            for asset in self.forms[self._looked_at].outputs:
+                self._produced.setdefault(asset, self._looked_at)
+            self._looked_at += 1
+        if name in self._produced:
+            node = self._produced[name]
+            return Handle(name, next(each for each, number in self.numbers.items() if number == node), (name,))
+        if name in self._parts:
+            return Handle(name, name, ())
+        exported = (each for each in self.namespaces if each.outer is None and name in each.exports.values())
+        return next((Handle(name, each.name, (name,)) for each in exported), None)
+
+    def known_step(self, candidate: Any) -> Step[..., Any]:
+        found = self._known_steps.get(id(candidate))
+        if found is None:
+            found = self._known_steps[id(candidate)] = (candidate, as_step(candidate))
+        return found[1]
+
+    def append(self, form: Form, name: Any, row: tuple[Any, ...], reads: tuple[str, ...] = NOTHING) -> None:
+        if type(name) is not str or not name:
+            name = _name_of(form) if name is None else checked_text("the name of a step", name)
+        if self._lent:
+            self._copy_columns()
+        number = len(self.forms)
+        if self.numbers.setdefault(name, number) != number:
+            taken = _name_taken(name, self.forms[self.numbers[name]].place, form.place)
+            raise PipelineValidationError([taken], self.pipeline)
+        self.forms.append(form)
+        self.rows.append(row)
+        self.reads.append(reads)
+
+    def discover(self) -> None:
+        """Add the steps that were made for this pipeline, each where its function is.
+
+        Warns where there are none.
+        """
+        found = registered(self.pipeline)
+        for step in found:
+            code = getattr(step.func, "__code__", None) or sys._getframe(0).f_code  # noqa: SLF001
+            self.append(self.form(step, None, Place(code, 0)), None, NOTHING)
+        if not found:
+            owners = f"; there are some for {listed(pipelines())}" if pipelines() else ""
+            message = f"auto_discover: @step has made no step for pipeline {self.pipeline!r}{owners}"
+            warnings.warn(message, UserWarning, stacklevel=6)
+
+    def _copy_columns(self) -> None:
+        """Leave the columns to the plan that reads them, so that a step added later does not change a result."""
+        self.numbers, self.forms = dict(self.numbers), list(self.forms)
+        self.rows, self.reads = list(self.rows), list(self.reads)
+        self.namespaces = list(self.namespaces)
+        self._lent = False
+
+
+def _spread(form: Form, params: Mapping[str, Any]) -> None:
+    """Let a map task run over its input, which then is none of the inputs that all items read."""
+    column, form.inputs = over_of_task(form.step.signature.names, form.inputs, params, form.step.name)
+    form.over = Over((column,), terms=form.step.terms)
+    if not isinstance(column.source, str):
+        form.keys = tuple(key for key in form.keys if key != column.parameter)
+    check_mapped(form)
+
+
+def check_mapped(form: Form) -> None:
+    """Check that a step can be mapped.
+
+    Raises:
+        TypeError: If it is dynamic.
+        ValueError: If it has several outputs.
+    """
+    if form.options.dynamic:
+        raise TypeError(f"step {form.step.name!r} is dynamic, so it cannot be mapped; map a step in what it returns")
+    if len(form.outputs) > 1:
+        raise ValueError(f"a mapped step has one output, the list of its results; got outputs={list(form.outputs)}")
+
+
+def _name_of(form: Form) -> str:
+    if form.step.name:
+        return form.step.name
+    raise TypeError(f"{form.step.func!r:.100} has no name of its own; give it one: add_step(..., name=...)")
+
+
+def _name_taken(name: str, first: Place, second: Place, what: str = "step") -> str:
+    message = f"{what} {name!r} was added already at {first}, and again at {second}"
+    if first == second or first.code.co_filename.startswith("<ipython"):
+        return f"{message}; give each its own name=, or in a notebook re-create the Pipeline in the same cell"
+    return f"{message}; give one of them another name="

@@ -1,0 +1,265 @@
+"""Arguments at the door: what a user hands to a pipeline, checked before anything else happens.
+
+Every function returns its argument in the form in which the package keeps it, or raises an error that names what was
+given and what would do. It knows nothing of graphs or runs.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from contextlib import suppress
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flowyml.executors.contract import Executor
+from flowyml.messages.words import unknown_keywords
+from flowyml.planning.forms import is_glob
+from flowyml.steps.contexts import Context
+from flowyml.steps.handles import asset_of
+from flowyml.steps.step import Step
+from flowyml.steps.step_context import CHECKPOINTS
+from flowyml.store.cache import CacheStore
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Literal
+
+# Keywords of the 2.2.1 documentation that concern what this package does not do.
+_OUT_OF_SCOPE = frozenset(
+    [
+        "stack",
+        "project",
+        "project_name",
+        "version",
+        "env",
+        "auto_track",
+        "enable_experiment_tracking",
+        "auto_start_ui",
+        "orchestrator",
+        "docker_config",
+    ]
+)
+# What somebody who names an executor means, by how the name begins.
+_NAMED_EXECUTORS = {
+    "local": "LocalExecutor()",
+    "process": 'ParallelExecutor(backend="process")',
+    "thread": 'ParallelExecutor(backend="thread")',
+}
+
+
+class Journals(NamedTuple):
+    """What a pipeline keeps of its runs.
+
+    Attributes:
+        kept: Whether it keeps a journal of each.
+        folder: Where journals are, and what steps put aside.
+        durable: Whether each write waits for the disk.
+    """
+
+    kept: bool
+    folder: Path
+    durable: bool
+
+
+def warn_out_of_scope(where: str, unknown: Mapping[str, object], known: Sequence[str]) -> None:
+    """Warn once of keywords that 2.2.1 has and this package has not; called by what the user calls.
+
+    Raises:
+        TypeError: For any other unknown keyword, with the nearest known one.
+    """
+    strange = [name for name in unknown if name not in _OUT_OF_SCOPE]
+    if strange:
+        raise TypeError(unknown_keywords(where, strange, known))
+    if unknown:
+        names = ", ".join(sorted(unknown))
+        warnings.warn(f"{where} ignores {names}: out of scope of this package", UserWarning, stacklevel=3)
+
+
+def checked_cache_store(cache_dir: Any, *, enabled: Any) -> CacheStore | None:
+    """Return the store of a pipeline; `None` if it is to have none.
+
+    Raises:
+        TypeError: If it is neither a folder nor a store.
+    """
+    checked_flag("enable_cache", enabled)
+    if cache_dir is None:
+        return CacheStore() if enabled else None
+    if not isinstance(cache_dir, (str, PathLike, CacheStore)):
+        raise TypeError(f"cache_dir must be a folder or a CacheStore, got {type(cache_dir).__name__} {cache_dir!r:.60}")
+    store = cache_dir if isinstance(cache_dir, CacheStore) else CacheStore(Path(cache_dir))
+    return store if enabled else None
+
+
+def checked_journals(enabled: Any, folder: Any, durability: Any) -> Journals:
+    """Return what a pipeline keeps of its runs.
+
+    Raises:
+        TypeError: If `enable_checkpointing` is no truth, or `checkpoint_dir` no folder.
+        ValueError: If `durability` is neither "batch" nor "always".
+    """
+    checked_flag("enable_checkpointing", enabled)
+    if folder is not None and not isinstance(folder, (str, PathLike)):
+        raise TypeError(f"checkpoint_dir must be a folder, got {type(folder).__name__} {folder!r:.60}")
+    if durability not in {"batch", "always"}:
+        raise ValueError(f'durability must be "batch" or "always", got {durability!r:.60}')
+    return Journals(enabled, Path(CHECKPOINTS if folder is None else folder), durability == "always")
+
+
+def absolute(folder: Path) -> str:
+    """Return a folder as it is found from here, wherever a step goes; as it is, where the working directory is gone."""
+    with suppress(OSError):
+        return str(folder.absolute())
+    return str(folder)
+
+
+def checked_resume(resume: Any, run_id: str | None, *, enabled: bool) -> str | bool | None:
+    """Return which run is to be continued.
+
+    Raises:
+        TypeError: If it is neither a name nor `None`, `True` or `False`.
+        ValueError: If the pipeline keeps no journals, or `run_id` names another run.
+    """
+    if resume is not None and not isinstance(resume, (str, bool)):
+        kind = type(resume).__name__
+        raise TypeError(f'resume must be "last", the id of a run, False or None, got {kind} {resume!r:.60}')
+    if resume and not enabled:
+        raise ValueError("run(resume=) needs a pipeline that keeps a journal: Pipeline(..., enable_checkpointing=True)")
+    if resume and run_id is not None and run_id != resume:
+        raise ValueError(f"run(resume={resume!r}, run_id={run_id!r}) names two runs; give one of them")
+    return resume
+
+
+def checked_progress(progress: Any) -> Any:
+    """Return who watches a run: `True`, a function, or `None`.
+
+    Raises:
+        TypeError: If it is neither.
+    """
+    if progress is None or isinstance(progress, bool):
+        return progress or None
+    if callable(progress):
+        return progress
+    raise TypeError(f"progress must be True, False or a function, got {type(progress).__name__} {progress!r:.60}")
+
+
+def checked_flag(name: str, value: Any) -> bool:
+    """Return what must be true or false.
+
+    Raises:
+        TypeError: If it is neither.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {type(value).__name__} {value!r:.60}")
+    return value
+
+
+def checked_seed(seed: Any) -> int | None:
+    """Return a seed as a plain number.
+
+    Raises:
+        TypeError: If it is no whole number.
+    """
+    if seed is None:
+        return None
+    if isinstance(seed, bool) or not hasattr(type(seed), "__index__"):
+        raise TypeError(f"seed must be a whole number or None, got {type(seed).__name__} {seed!r:.60}")
+    return int(seed.__index__())
+
+
+def checked_mode(validate_types: Any) -> Literal["warn", "error"] | None:
+    """Return what to do where types do not fit; `None`: do not look at them.
+
+    Raises:
+        TypeError: If it is neither truth nor a word.
+        ValueError: For another word.
+    """
+    if validate_types is None or isinstance(validate_types, bool):
+        return "error" if validate_types else None
+    if not isinstance(validate_types, str):
+        kind = type(validate_types).__name__
+        raise TypeError(f'validate_types must be True, False, "warn" or "error", got {kind} {validate_types!r:.60}')
+    if validate_types not in {"warn", "error"}:
+        raise ValueError(f'validate_types must be True, False, "warn" or "error", got {validate_types!r:.60}')
+    return "warn" if validate_types == "warn" else "error"
+
+
+def checked_params(params: Any, step: object) -> Mapping[str, Any]:
+    """Return parameter values as a mapping.
+
+    Raises:
+        TypeError: If they are no mapping, or not by name.
+    """
+    name = getattr(step, "name", None) or getattr(step, "__name__", None) or repr(step)
+    if not isinstance(params, Mapping):
+        raise TypeError(f"params of step {name!r} must be a mapping of parameter names to values, got {params!r:.60}")
+    for key in params:
+        if not isinstance(key, str):
+            raise TypeError(f"params of step {name!r} must have parameter names as keys, got {key!r:.60}")
+    return params
+
+
+def checked_values(where: str, values: Any) -> dict[str, Any]:
+    """Return named values as a dict of their own.
+
+    Raises:
+        TypeError: If they are no mapping, or not by name.
+    """
+    if values is None:
+        return {}
+    if not isinstance(values, Mapping):
+        raise TypeError(f"{where} takes a mapping of names to values, got {type(values).__name__} {values!r:.60}")
+    for key in values:
+        if not isinstance(key, str):
+            raise TypeError(f"{where} must have names as keys, got {key!r:.60}")
+    return dict(values)
+
+
+def as_context(values: Any) -> Context:
+    """Return a context as it is, and a mapping as a new one.
+
+    Raises:
+        TypeError: If it is neither.
+    """
+    return values if isinstance(values, Context) else Context(**checked_values("Pipeline(context=)", values))
+
+
+def checked_executor(executor: Any) -> Executor | None:
+    """Return an executor or `None` as it is.
+
+    Raises:
+        TypeError: If it is neither.
+    """
+    if executor is None or isinstance(executor, Executor):
+        return executor
+    got = repr(executor)
+    if isinstance(executor, type):
+        got = f"the class {executor.__name__}; make one: {executor.__name__}()"
+    elif isinstance(executor, str):
+        meant = [made for name, made in _NAMED_EXECUTORS.items() if executor.lower().startswith(name)]
+        got += "".join(f"; use {made}" for made in meant)
+    raise TypeError(f"executor must be a LocalExecutor, a ParallelExecutor or another Executor, got {got}")
+
+
+def shape_of(inputs: Any, step: Step[..., Any]) -> tuple[tuple[Any, ...], tuple[str, ...]] | None:
+    """Return what declared inputs have in common from step to step, and the names that differ.
+
+    Returns:
+        `None` unless every input is one plain name. The shape is the parameters of a mapping; of a list, the
+        inputs that are parameters by name, since those go there.
+    """
+    if isinstance(inputs, (str, Step)):
+        inputs = (inputs,)
+    by_name = type(inputs) is dict
+    reads = tuple(inputs.values()) if by_name else inputs
+    if type(reads) not in {tuple, list}:
+        return None
+    reads = tuple([name if type(name) is str else asset_of(name) for name in reads])
+    for name in reads:
+        if type(name) is not str or is_glob(name):
+            return None
+    if by_name:
+        return tuple(inputs), reads
+    parameters = step.parameters
+    return (None, *[name if name in parameters else None for name in reads]), reads

@@ -1,0 +1,82 @@
+"""A pipeline described for those who keep or draw it elsewhere: JSON-safe, by names; and its groups of steps.
+
+It describes and does not rebuild: functions are named, with their source where there is one. It knows nothing of runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flowyml.steps.step import Step
+    from flowyml.views.dag import DAG
+
+
+@dataclass(frozen=True, slots=True)
+class StepGroup:
+    """Steps with one `execution_group=`.
+
+    Attributes:
+        group_name: The group.
+        steps: Its steps, in the order in which they run.
+        execution_order: Their names in the pipeline.
+    """
+
+    group_name: str
+    steps: list[Step[..., Any]]
+    execution_order: list[str]
+
+
+def groups_of(dag: DAG) -> list[StepGroup]:
+    """Return the groups of a graph, in the order in which they begin."""
+    groups: dict[str, StepGroup] = {}
+    for node in dag.topological_sort():
+        if node.execution_group is not None:
+            group = groups.setdefault(node.execution_group, StepGroup(node.execution_group, [], []))
+            group.steps.append(node.step)
+            group.execution_order.append(node.name)
+    return list(groups.values())
+
+
+def definition_of(dag: DAG) -> dict[str, Any]:
+    """Return the description of a graph; see `Pipeline.to_definition`."""
+    steps = [_step(dag, name) for name in dag.nodes]
+    edges = [{"source": before, "target": name} for name, others in dag.edges.items() for before in others]
+    nodes = [{key: each[key] for key in ("name", "inputs", "outputs")} for each in steps]
+    return {"name": dag.name, "steps": steps, "dag": {"nodes": nodes, "edges": edges}}
+
+
+def _step(dag: DAG, name: str) -> dict[str, Any]:
+    node, options = dag.nodes[name], dag.explain(name).options
+    return {
+        "name": name,
+        "function": _path(node.step.func),
+        "inputs": node.inputs,
+        "outputs": node.outputs,
+        "params": node.params,
+        "mapped": node.mapped,
+        "items": node.items,
+        "source_code": node.step.source_code,
+        "tags": node.tags,
+        "execution_group": node.execution_group,
+        "options": {key: _plain(value) for key, value in options.items() if key not in _OWN_KEYS},
+    }
+
+
+_OWN_KEYS = {"tags", "execution_group"}
+
+
+def _path(func: Any) -> str:
+    module, name = getattr(func, "__module__", None), getattr(func, "__qualname__", None)
+    return f"{module or type(func).__module__}:{name or type(func).__qualname__}"
+
+
+def _plain(value: Any) -> Any:
+    """Return an option as JSON has it: numbers and text as they are, all else as its text."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, (list, tuple)) else repr(value)

@@ -1,0 +1,316 @@
+"""Planning: from what was added to a plan, which is looked at, and from a plan to a run that is ready.
+
+```
+columns ──▶ Plan ──▶ DAG: views, pictures, explanations
+              └──▶ Run, with the cache and the journal that it asks
+```
+
+Nothing runs here. Wiring and validation are the plan's, views the DAG's.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from flowyml._loading import refuse_if_loading
+from flowyml.authoring.adding import Authoring
+from flowyml.authoring.arguments import absolute, checked_resume, checked_seed, checked_values
+from flowyml.messages.frames import leaves_no_frames, own_frames_hidden
+from flowyml.messages.words import nearest
+from flowyml.planning.plan import Plan
+from flowyml.planning.scope import Scope
+from flowyml.running.run import Run
+from flowyml.steps.declarations import checked_text
+from flowyml.steps.handles import step_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Literal
+
+    from flowyml.authoring.arguments import Journals
+    from flowyml.authoring.definition import StepGroup
+    from flowyml.executors.contract import Executor
+    from flowyml.planning.forms import Columns
+    from flowyml.steps.contexts import Context
+    from flowyml.store.cache import CacheStore
+    from flowyml.views.dag import DAG
+    from flowyml.views.explain import Explanation
+
+
+class Planning(Authoring):
+    """A pipeline as far as it can be planned: built, looked at, made ready to run.
+
+    Args:
+        name: Name of the pipeline.
+        context: Named values that any step may take.
+        discovers: Whether it looks for its steps where none was added.
+        types: What to do where types do not fit; `None`: they are not looked at.
+        cache: Where values are stored; `None`: nowhere.
+        journals: Whether and where runs keep a journal.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        context: Context,
+        *,
+        discovers: bool,
+        types: Literal["warn", "error"] | None,
+        cache: CacheStore | None,
+        journals: Journals,
+    ) -> None:
+        """Plan nothing yet."""
+        super().__init__(name, context, discovers=discovers)
+        self._types: Literal["warn", "error"] | None = types
+        self._cache, self._journals = cache, journals
+        self._warned: set[str] = set()
+        self._seen: tuple[tuple[int, int], DAG] | None = None
+
+    def _inner_columns(self) -> Columns:
+        """Return the columns for a pipeline that this one is part of: without a cache of its own, nothing is cached."""
+        return self._columns() if self._cache is not None else self._columns().uncached()
+
+    def build(self, inputs: Mapping[str, Any] | None = None, context: Mapping[str, Any] | None = None) -> None:
+        """Check the pipeline's structure without running it.
+
+        Args:
+            inputs: Values that `run(inputs=)` will get, where steps declare them as inputs.
+            context: Values that `run(context=)` will get.
+
+        Raises:
+            PipelineValidationError: With everything that is wrong. Missing parameters are left to `run()`, which knows
+                all values.
+        """
+        with own_frames_hidden:
+            values, overlay = checked_values("build(inputs=)", inputs), checked_values("build(context=)", context)
+            self._planned(self._scope(values, overlay, complete=False), stacklevel=4)
+
+    @property
+    def dag(self) -> DAG:
+        """The graph as an object: views, queries and pictures; also of a pipeline that is not valid.
+
+        It shows the steps that have been added so far. Inputs that no step produces count as inputs of the run.
+        """
+        size = self._added.size
+        if self._seen is None or self._seen[0] != size:
+            from flowyml.views.dag import DAG
+
+            scope = Scope({}, self.context, complete=False)
+            self._seen = size, DAG(self._planned(scope, strict=False), scope)
+        return self._seen[1]
+
+    @leaves_no_frames
+    def visualize(self, format: Literal["text", "mermaid", "dot", "svg"] = "text") -> str:  # noqa: A002
+        """Return the graph as text; see `DAG.visualize`.
+
+        Args:
+            format: "text" for people, "mermaid" for Markdown, "dot" for graphviz, "svg" for browsers.
+
+        Raises:
+            ValueError: For another format.
+
+        >>> from flowyml import Pipeline
+        >>> print(Pipeline("p").map(len, ["a", "b"], name="sizes").add_step(sum, inputs=["sizes"]).visualize())
+        Pipeline DAG: p
+        <BLANKLINE>
+        Step Execution Order:
+          1. sizes (2 items of len)
+          2. sum (depends on: sizes)
+        """
+        return self.dag.visualize(format)
+
+    @leaves_no_frames
+    def explain(self, name: str) -> Explanation:
+        """Say where each argument of a step would come from, what it waits for and what waits for it.
+
+        Also of a pipeline that is not valid. Values of `run(inputs=)` and `run(context=)` are not known yet; what only
+        they can give is said to be missing. Of a step that is to be cached it says whether its value is there, and what
+        has changed if it is not; where an unfinished run would be continued, the same of what that one has finished.
+
+        Args:
+            name: A step, or an asset, which stands for its step.
+
+        Raises:
+            KeyError: If there is neither, with near matches.
+
+        >>> from flowyml import Pipeline
+        >>> pipeline = Pipeline("p").add_step(dict, name="raw").add_step(lambda raw, n=3: raw, name="clean")
+        >>> for argument in pipeline.explain("clean").arguments:
+        ...     print(f"{argument.parameter}: {argument.source}")
+        raw: output of step 'raw' (implicit: it has the parameter's name)
+        n: default 3
+        """
+        explanation = self.dag.explain(name)
+        scope = self._scope({}, {}, complete=False)
+        plan = self._planned(scope, strict=False)
+        if plan.problems.sentences:
+            return explanation
+        node = plan.numbers[explanation.step_name]
+        if self._cache is not None and plan.has_caching:
+            from flowyml.reuse.foresight import Foresight
+
+            explanation = replace(explanation, cache=Foresight(plan, self._cache, scope).of(node))
+        return replace(explanation, resume=self._resumable_step(plan, scope, node))
+
+    def _resumable_step(self, plan: Plan, scope: Scope, node: int) -> str | None:
+        """Say what a run would take over of one step; `None` where that is not known before `run` gives more."""
+        if not self._journals.kept:
+            return None
+        from flowyml.reuse.attempts import Attempts
+        from flowyml.reuse.prospects import prospect_of
+
+        attempts = Attempts(self._journals.folder, self.name, always=self._journals.durable)
+        return prospect_of(plan, attempts, node, scope)
+
+    def to_definition(self) -> dict[str, Any]:
+        """Return a description of the graph that JSON can hold: steps, functions with their source, options, edges.
+
+        Values (params, context, items) are not in it.
+
+        >>> from flowyml import Pipeline
+        >>> Pipeline("p").add_step(len, name="size", inputs=["rows"]).to_definition()["dag"]["nodes"]
+        [{'name': 'size', 'inputs': ['rows'], 'outputs': ['size']}]
+        """
+        from flowyml.authoring.definition import definition_of
+
+        return definition_of(self.dag)
+
+    @property
+    def step_groups(self) -> list[StepGroup]:
+        """The steps by `@step(execution_group=)`, in the order in which they run; steps without are in none."""
+        from flowyml.authoring.definition import groups_of
+
+        return groups_of(self.dag)
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        """Show a notebook the picture of the graph."""
+        return self.dag._repr_mimebundle_()
+
+    def _scope(self, inputs: Mapping[str, Any], context: Mapping[str, Any], *, complete: bool) -> Scope:
+        return Scope(inputs, self.context.inherit(**context), complete, context.keys())
+
+    def _planned(self, scope: Scope, *, targets: Any = None, strict: bool = True, stacklevel: int = 5) -> Plan:
+        columns = self._columns()
+        if targets is not None:
+            from flowyml.authoring.targets import narrowed
+
+            columns = narrowed(Plan(self.name, columns, scope, strict=False), targets, scope)
+        if self._types is None and all(each.types is None for each in columns.namespaces):
+            return Plan(self.name, columns, scope, strict=strict)
+        from flowyml.planning.type_checks import checked_plan
+
+        return checked_plan(self.name, columns, scope, self._types, strict=strict, stacklevel=stacklevel)
+
+    def _look_at_new_types(self, plan: Plan, scope: Scope) -> None:
+        """Let the types of steps be looked at that come during the run."""
+        from flowyml.planning.type_checks import types_of_new_steps
+
+        plan.look_at_types = types_of_new_steps(scope, self._types)
+
+    def _prepared(
+        self,
+        inputs: Any,
+        context: Any,
+        executor: Executor,
+        *,
+        run_id: Any,
+        resume: Any,
+        seed: Any,
+        targets: Any,
+        debug: bool,
+        only_look: bool = False,
+        anew: Any = None,
+        **options: Any,
+    ) -> tuple[Run, Scope]:
+        """Check the arguments of a run and make it; called by what the user calls."""
+        refuse_if_loading()
+        run_id = None if run_id is None else checked_text("run_id", run_id)
+        resume = checked_resume(resume, run_id, enabled=self._journals.kept)
+        values, overlay = checked_values("run(inputs=)", inputs), checked_values("run(context=)", context)
+        scope = self._scope(values, overlay, complete=True)
+        plan = self._planned(scope, targets=targets)
+        self._warn_notes(plan)
+        if targets is None:
+            self._warn_unused(plan, values, overlay)
+        if plan.is_dynamic:
+            self._look_at_new_types(plan, scope)
+        if debug:
+            from flowyml.views.explain import log_sources
+
+            log_sources(plan, scope)
+        options |= {"order": executor.order, "capacity": executor.capacity, "graph": executor.ranked(plan)}
+        run = Run(plan, run_id=run_id, seed=checked_seed(seed), **options)
+        run.checkpoint_dir = absolute(self._journals.folder)
+        if anew is not None:
+            run.anew = plan.behind(step_of(anew))
+        if not only_look and (self._journals.kept or (self._cache is not None and plan.has_caching)):
+            self._remember(run, scope, executor, run_id, resume)
+        return run, scope
+
+    def _remember(self, run: Run, scope: Scope, executor: Executor, run_id: str | None, resume: Any) -> None:
+        """Let a run ask the cache and the journal of an earlier attempt, and tell them what has run."""
+        from flowyml.reuse.memories import attach
+
+        if executor.keeps_encoded:
+            run.keep_encoded()
+        attempts = None
+        if self._journals.kept:
+            from flowyml.reuse.attempts import Attempts
+
+            attempts = Attempts(self._journals.folder, self.name, always=self._journals.durable)
+        attach(run, self._cache, scope.context, attempts, run_id=run_id, resume=resume)
+
+    def _foreseen(self, plan: Plan, scope: Scope, seed: int | None) -> str | None:
+        """Say what a run would take from the cache."""
+        if self._cache is None or not plan.has_caching:
+            return None
+        from flowyml.reuse.foresight import Foresight
+
+        return Foresight(plan, self._cache, scope, seed).told()
+
+    def _resumable(self, plan: Plan, seed: int | None, resume: Any) -> str | None:
+        """Say what a run would take over from an earlier attempt."""
+        if not self._journals.kept:
+            return None
+        from flowyml.reuse.attempts import Attempts
+        from flowyml.reuse.prospects import prospect
+
+        attempts = Attempts(self._journals.folder, self.name, always=self._journals.durable)
+        return prospect(plan, attempts, seed=seed, resume=resume)
+
+    def _warn_notes(self, plan: Plan) -> None:
+        """Warn of what may be meant otherwise, once."""
+        for form, notes in plan.notes:
+            for note in notes:
+                message = f"step {form.step.name!r} of pipeline {self.name!r} {note} ({form.place})"
+                if message not in self._warned:
+                    self._warned.add(message)
+                    warnings.warn(message, UserWarning, stacklevel=4)
+
+    def _warn_unused(self, plan: Plan, inputs: Mapping[str, Any], overlay: Mapping[str, Any]) -> None:
+        """Warn of names that no step takes: of all given for this run, of pipelines' where they are misspelled."""
+        given = {**dict.fromkeys(overlay, "run(context=)"), **dict.fromkeys(inputs, "run(inputs=)")}
+        inner = {name: each for each in plan.namespaces for name in each.context}
+        known = {**inner, **self.context, **given}
+        unused = [name for name in known if name not in plan.used and name not in self._warned]
+        if not unused or plan.is_dynamic:  # steps that come during the run may take them
+            return
+        forms = set(self._added.forms)
+        if any("context" in form.parameters for form in forms):
+            unused = [name for name in unused if name in inputs]
+        parameters = {name for form in forms for name in form.parameters}
+        for name in unused:
+            near = "" if name in parameters else nearest(name, parameters - plan.used)
+            if near or name in given:
+                self._warned.add(name)
+                where = f"step of pipeline {self.name!r}"
+                reason = f"is used by no {where}{near}"
+                if name in parameters or plan.assets.find(name) is not None:
+                    reason = f"reaches no {where}: params, inputs and outputs of steps come first"
+                source = given.get(name, "Pipeline(context=)")
+                if name not in given and name not in self.context:
+                    source = f"the context of sub-pipeline {inner[name].name!r}"
+                message = f"{name!r} of {source} {reason}"
+                warnings.warn(message, UserWarning, stacklevel=4)

@@ -1,0 +1,145 @@
+"""Targets: a part of a pipeline, the steps that are asked for and all that they need.
+
+```
+Plan of all steps, valid or not ──chosen──▶ steps and what they wait for, near or far ──▶ Columns of these alone
+```
+
+Loaded for runs that ask for it. What is left out need not be valid: a part of a pipeline can run while the rest of it
+still lacks a step or a value.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from bisect import bisect_left
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from flowyml.messages.words import nearest
+from flowyml.planning.forms import Columns
+from flowyml.planning.namespaces import inside
+from flowyml.planning.wiring import wire
+from flowyml.steps.handles import step_of
+from flowyml.steps.tags import has_tag
+from flowyml.views._names import links_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from flowyml.planning.forms import Form, Found
+    from flowyml.planning.namespaces import Namespace
+    from flowyml.planning.plan import Plan
+    from flowyml.planning.scope import Scope
+
+T = TypeVar("T")
+
+_TAG = "tag:"
+
+
+def narrowed(plan: Plan, targets: Any, scope: Scope) -> Columns:
+    """Return what was added of the steps that targets name, and of those that they need.
+
+    Args:
+        plan: All steps.
+        targets: Names of steps, sub-pipelines or assets, globs, "tag:..."; one or several.
+        scope: The named values.
+
+    Raises:
+        TypeError: If they are no names.
+        ValueError: If there are none, or one of them names nothing.
+    """
+    nodes = sorted(_with_dependencies(plan, _chosen(plan, targets)))
+    names = {plan.names[node]: number for number, node in enumerate(nodes)}
+    forms, namespaces = _of(plan.forms, nodes), _namespaces(plan, nodes, scope) if plan.namespaces else {}
+    if namespaces:
+        moved = {form: _moved(form, namespaces) for form in dict.fromkeys(forms)}
+        forms = [moved[form] for form in forms]
+    kept = [namespaces[each] for each in plan.namespaces if each in namespaces]
+    return Columns(names, forms, _of(plan.rows, nodes), _of(plan.reads, nodes), kept)
+
+
+def _of(column: list[T], nodes: list[int]) -> list[T]:
+    return [column[node] for node in nodes]
+
+
+def _chosen(plan: Plan, targets: Any) -> set[int]:
+    if isinstance(step_of(targets), str):
+        targets = [targets]
+    if not isinstance(targets, Iterable):
+        raise TypeError(f"targets must be names of steps or assets, got {type(targets).__name__} {targets!r:.60}")
+    chosen: set[int] = set()
+    for target in map(step_of, targets):
+        if not isinstance(target, str):
+            raise TypeError(f"targets must be names of steps or assets, got {type(target).__name__} {target!r:.60}")
+        found = set(_named(plan, target))
+        if not found:
+            raise ValueError(_unknown(plan, target))
+        chosen |= found
+    if not chosen:
+        raise ValueError("targets names no step; leave it out to run all of them")
+    return chosen
+
+
+def _named(plan: Plan, target: str) -> Iterator[int]:
+    """Go through the steps that one target means; what has that very name goes before everything else."""
+    steps = plan.assets.steps(target)
+    if steps is not None:
+        yield from steps
+    elif (found := plan.assets.find(target)) is not None:
+        yield found[0]
+    elif target.startswith(_TAG):
+        wanted = target.removeprefix(_TAG)
+        yield from (node for node, form in enumerate(plan.forms) if has_tag(form.options.tags or {}, wanted))
+    else:
+        for node in range(len(plan.names)):
+            if any(fnmatch.fnmatchcase(name, target) for name in (plan.names[node], *plan.assets_of(node))):
+                yield node
+
+
+def _unknown(plan: Plan, target: str) -> str:
+    if target.startswith(_TAG):
+        tags = dict.fromkeys(tag for form in plan.forms for tag in form.options.tags or ())
+        return f"targets: no step has the tag {target.removeprefix(_TAG)!r}{nearest(target.removeprefix(_TAG), tags)}"
+    known = [*plan.names, *plan.all_assets(), *(each.name for each in plan.namespaces)]
+    return f"targets: {target!r} is no step, sub-pipeline or asset{nearest(target, known)}"
+
+
+def _namespaces(plan: Plan, nodes: list[int], scope: Scope) -> dict[Namespace, Namespace]:
+    """Return the sub-pipelines that some chosen step is in, with what concerns these steps."""
+    for seen in plan.assets.inner.values():
+        seen.asked.clear()
+    for node in nodes:  # wired once more, to see what they ask the pipeline around them for
+        if plan.forms[node].within is not None:
+            wire(plan.forms[node], plan.assets, scope, plan.reads[node], without=node)
+    kept: dict[Namespace, Namespace] = {}
+    for each in reversed(plan.namespaces):
+        steps = range(bisect_left(nodes, each.steps.start), bisect_left(nodes, each.steps.stop))
+        if steps:
+            within: Any = inside(plan.assets, each)
+            found = {asset: within.find(asset) for asset in each.exports}
+            kept[each] = replace(
+                each,
+                steps=steps,
+                outer=None if each.outer is None else kept[each.outer],
+                given=each.given and {name: wanted for name, wanted in each.given.items() if name in within.asked},
+                exports={asset: name for asset, name in each.exports.items() if _is_of(found[asset], nodes)},
+            )
+    return kept
+
+
+def _is_of(found: Found | None, nodes: list[int]) -> bool:
+    return found is not None and nodes[min(bisect_left(nodes, found[0]), len(nodes) - 1)] == found[0]
+
+
+def _moved(form: Form, namespaces: Mapping[Namespace, Namespace]) -> Form:
+    return form if form.within is None else replace(form, within=namespaces[form.within])
+
+
+def _with_dependencies(plan: Plan, nodes: set[int]) -> set[int]:
+    seen, waiting, links = set(nodes), list(nodes), links_of(plan)
+    while waiting:
+        new = [each for each in links.dependencies(waiting.pop()) if each not in seen]
+        seen.update(new)
+        waiting += new
+    return seen

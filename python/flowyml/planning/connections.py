@@ -1,0 +1,162 @@
+"""Connections: steps wired one after the other, and who waits for whom.
+
+```
+forms, reads ──wiring, one form at a time──▶ templates, references, edges, problems
+```
+
+Steps of one form are wired once and then only differ in what they read. What belongs to one step is the wiring's; here
+it is put together for many, numbered from wherever they begin.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flowyml.planning.lengths import item_by_item
+from flowyml.planning.wiring import Wired, wire
+from flowyml.steps.once import ONCE, given_once, may_return_once
+from flowyml.steps.options import NO_OPTIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from flowyml.planning.forms import Assets, Columns, Form
+    from flowyml.planning.plan import Problems
+    from flowyml.planning.scope import Scope
+    from flowyml.planning.templates import Template
+    from flowyml.store.values import Reference
+
+
+class Edges(NamedTuple):
+    """Who waits for whom; `elementwise` has a 1 for each that waits item by item, up to the last of those."""
+
+    dependents: array[int]
+    dependencies: array[int]
+    elementwise: bytearray
+
+    def kinds(self) -> bytes | None:
+        """Return 1 for each edge that is elementwise, else 0; `None` if none is."""
+        return bytes(self.elementwise.ljust(len(self.dependents), b"\0")) if self.elementwise else None
+
+    def add(self, node: int, producers: list[int], *, elementwise: bool = False) -> None:
+        """Let a step wait for its producers."""
+        if elementwise:
+            self.elementwise.extend(bytes(len(self.dependents) - len(self.elementwise)) + b"\1" * len(producers))
+        if len(producers) == 1:
+            self.dependents.append(node)
+            self.dependencies.append(producers[0])
+        else:
+            self.dependents.extend([node] * len(producers))
+            self.dependencies.extend(producers)
+
+
+class Connections:
+    """Consecutive steps, wired.
+
+    Args:
+        first: The number of the first of them.
+        assets: What they see.
+        scope: Values of the run's inputs and the contexts.
+        problems: Where it is told what is wrong.
+
+    Attributes:
+        templates: How each step calls its function; `None` where something is wrong.
+        references: What the arguments of the steps that read assets refer to.
+        edges: Who waits for whom.
+        undefined: Declared inputs that nothing gives, and the steps that declare them.
+        used: Names of run inputs and context values that some step takes.
+        notes: What is right with steps, and may be meant otherwise, by the id of their form.
+        special: The forms whose steps have options, by id.
+        linked: The mapped steps whose items wait for the items they are made of, and the steps of those items.
+        has_timeouts: Whether some step has a time limit of its own.
+        may_return_once: Whether some step may return what can be read only once.
+    """
+
+    def __init__(self, first: int, assets: Assets, scope: Scope, problems: Problems) -> None:
+        """Connect nothing yet."""
+        self.templates: list[Template | None] = []
+        self.references: dict[int, tuple[Reference, ...]] = {}
+        self.edges = Edges(array("I"), array("I"), bytearray())
+        self.undefined: dict[str, list[int]] = {}
+        self.used: set[str] = set()
+        self.notes: dict[int, tuple[Form, list[str]]] = {}
+        self.special: dict[int, Form] = {}
+        self.linked: dict[int, Sequence[int]] = {}
+        self.has_timeouts = self.may_return_once = self._has_joins = False
+        self._first, self._assets, self._scope, self._problems = first, assets, scope, problems
+
+    def connect(self, columns: Columns, waiting: Collection[int]) -> None:
+        """Wire all steps; `waiting` are those whose number of items is not known."""
+        _, forms, rows, reads, _ = columns
+        done: dict[int, Wired] = {}
+        append, references, edges = self.templates.append, self.references, self.edges
+        mapped: dict[int, Wired] = {}
+        for node, (form, own) in enumerate(zip(forms, reads, strict=True), self._first):
+            wired, alike = done.get(id(form)), None
+            if wired is None:
+                wired = done[id(form)] = self._wired(form, own)
+                self._refuse_once(node, form, rows[node - self._first])
+            elif own:
+                link = wired.links.get(own[0]) if wired.links is not None else None
+                if link is not None:  # what a million steps that read one another spend most of their wiring on
+                    append(wired.template)
+                    references[node] = (link,)
+                    edges.dependents.append(node)
+                    edges.dependencies.append(link)
+                    continue
+                alike = wired.with_reads(own)
+                if alike is None:
+                    wired = self._wired(form, own)
+            if node in wired.own_risk:
+                alike, wired = None, self._wired(form, own, without=node)
+            append(wired.template)
+            if wired.problems:
+                self._refuse(node, wired)
+            if wired.waits:
+                references[node], producers = alike or (wired.references, wired.producers)
+                edges.add(node, producers)
+                if wired.followed:
+                    mapped[node] = wired
+        self._follow(mapped, forms, waiting)
+
+    def _refuse(self, node: int, wired: Wired) -> None:
+        """Note what is wrong with a step."""
+        self._problems.add(node, wired.problems)
+        for asset in wired.undefined:
+            self.undefined.setdefault(asset, []).append(node)
+
+    def joins(self, forms: Sequence[Form]) -> bytes | None:
+        """Return for each step 1 if it is a join; `None` if none is."""
+        return bytes(form.options.run_if == "any" for form in forms) if self._has_joins else None
+
+    def _follow(self, mapped: dict[int, Wired], forms: Sequence[Form], waiting: Collection[int]) -> None:
+        """Let mapped steps wait for those whose items theirs are made of: item by item where that can be."""
+        first = self._first
+        linked = (node for node in item_by_item(mapped, waiting) if not first or min(mapped[node].followed) >= first)
+        # Lists of steps that were there before are read as wholes: what is known of them by now depends on the time.
+        self.linked = {node: mapped[node].followed for node in linked}
+        for node, wired in mapped.items():
+            self.edges.add(node, wired.followed, elementwise=node in self.linked)
+            if node not in self.linked and forms[node - self._first].options.run_if == "any":
+                self._problems.add(
+                    node, ['runs over whole lists, which does not go with run_if="any": map item by item']
+                )
+
+    def _refuse_once(self, node: int, form: Form, row: tuple[Any, ...]) -> None:
+        """Say which params can be read only once; looked at for the first step of a form."""
+        for key, value in zip(form.keys, row, strict=False):
+            if type(value) in ONCE:
+                self._problems.add(node, [given_once(key, value, "params")])
+
+    def _wired(self, form: Form, own: tuple[str, ...], *, without: int | None = None) -> Wired:
+        wired = wire(form, self._assets, self._scope, own, without=without)
+        self._has_joins = self._has_joins or form.options.run_if == "any"
+        self.has_timeouts = self.has_timeouts or form.options.timeout is not None
+        self.may_return_once = self.may_return_once or may_return_once(form.step.func)
+        if form.options is not NO_OPTIONS:
+            self.special[id(form)] = form
+        self.used |= wired.used
+        if wired.notes:
+            self.notes[id(form)] = (form, wired.notes)
+        return wired

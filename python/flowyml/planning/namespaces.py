@@ -1,0 +1,334 @@
+"""Namespaces: where the steps of a sub-pipeline look their names up.
+
+```
+Assets (all names of a pipeline) ◀──"etl."── Inside: the sub-pipeline's own names ──given──▶ those of the one around it
+```
+
+The steps of a sub-pipeline stand in the columns of the pipeline that it was added to, under names with a prefix. They
+go on using the names that they were added with: a form says which namespace it belongs to, and `Inside` puts the prefix
+before each name. What a sub-pipeline does not produce comes from the pipeline around it: under the names that were
+given, or under the same name where nothing was said. Namespaces stand in each other as sub-pipelines do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from flowyml.messages.words import listed, nearest
+from flowyml.planning.forms import Columns, fitting, is_glob
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
+    from typing import Literal
+
+    from flowyml.planning.forms import Assets, Form, Found, Place
+    from flowyml.store.values import Reference
+
+    Names: TypeAlias = "Assets | Inside"
+    """Where names are looked up: all of a pipeline, or inside a sub-pipeline."""
+
+Wanted: TypeAlias = "str | Sequence[str]"
+"""What a sub-pipeline is given under one of its names: an asset of the pipeline around it, a glob, a list of them."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Namespace:
+    """A sub-pipeline in the pipeline that it was added to.
+
+    Attributes:
+        name: Its name there; of one in another, with the other's before it: "etl.load".
+        steps: Its steps by number, those of sub-pipelines in it among them.
+        outer: The sub-pipeline around it, if it is in one.
+        given: By a name of its own, what the pipeline around it gives; `None`: whatever it lacks, by the same name.
+        exports: By an asset of its own, the name that this has in the pipeline around it.
+        after: The steps around it that its first steps wait for.
+        context: Its own context values.
+        place: Where it was added.
+        grafted: Whether it is what a dynamic step returned.
+        types: What to do where types of its steps do not fit; `None`: what is done around it.
+    """
+
+    name: str
+    steps: range
+    outer: Namespace | None
+    given: Mapping[str, Wanted] | None
+    exports: Mapping[str, str]
+    after: tuple[str, ...]
+    context: Mapping[str, Any]
+    place: Place
+    grafted: bool = False
+    types: Literal["warn", "error"] | None = None
+
+    @property
+    def prefix(self) -> str:
+        """What stands before the names of its steps and assets."""
+        return f"{self.name}."
+
+    def moved(self, into: Namespace, first: int) -> Namespace:
+        """Return it as part of a pipeline that has become a sub-pipeline itself; it is in one, or directly in `into`.
+
+        Args:
+            into: The new sub-pipeline, or the one in it that it is in.
+            first: How many steps stand before those of the pipeline it was in.
+        """
+        own = self.name if self.outer is None else self.name.removeprefix(self.outer.prefix)
+        steps = range(self.steps.start + first, self.steps.stop + first)
+        return replace(self, name=f"{into.prefix}{own}", steps=steps, outer=into)
+
+
+def inlined(columns: Columns, whole: Namespace) -> Columns:
+    """Return the columns of a pipeline as part of another one: numbered from there on, behind its prefix."""
+    moved: dict[Namespace | None, Namespace] = {None: whole}
+    for each in reversed(columns.namespaces):  # outer ones first
+        moved[each] = each.moved(moved[each.outer], whole.steps.start)
+    prefix = whole.prefix
+    forms = {form: form.moved(moved[form.within], prefix) for form in dict.fromkeys(columns.forms)}
+    names = dict(zip(map(prefix.__add__, columns.names), whole.steps, strict=True))
+    inner = [*(moved[each] for each in columns.namespaces), whole]
+    return Columns(names, list(map(forms.__getitem__, columns.forms)), columns.rows, columns.reads, inner)
+
+
+class Inside:
+    """What the steps of a sub-pipeline see: its assets by its own names; the methods are those of `Assets`.
+
+    Args:
+        root: All assets.
+        outer: What the pipeline around it sees.
+        namespace: The sub-pipeline.
+
+    Attributes:
+        asked: Those of the given names that some step has asked for.
+    """
+
+    def __init__(self, root: Assets, outer: Names, namespace: Namespace) -> None:
+        """Look nothing up."""
+        self.forms = root.forms
+        self.outer = outer
+        self.namespace = namespace
+        self.asked: set[str] = set()
+        self._root = root
+        self._globs: dict[str, list[Found]] = {}
+
+    def number(self, name: str) -> int | None:
+        """Return the number of a step."""
+        number = self._root.number(self.namespace.prefix + name)
+        return number if number in self.namespace.steps else None
+
+    def steps(self, name: str) -> Sequence[int] | None:
+        """Return the numbers of what has that name: a step, or all steps of a sub-pipeline in it."""
+        return self._root.steps(self.namespace.prefix + name)
+
+    def find(self, asset: str) -> Found | None:
+        """Return who produces an asset."""
+        found = self._root.find(self.namespace.prefix + asset)
+        return found if found is not None and found[0] in self.namespace.steps else None
+
+    def match(self, pattern: str) -> list[Found]:
+        """Return all assets that fit a glob, in add order."""
+        if pattern not in self._globs:
+            self._globs[pattern] = fitting(pattern, self.each())
+        return self._globs[pattern]
+
+    def each(self) -> Iterator[tuple[str, Found]]:
+        """Go through the sub-pipeline's assets, each under all the names that it has there."""
+        prefix = self.namespace.prefix
+        for asset, found in self._root.each(self.namespace.steps):
+            if asset.startswith(prefix):
+                yield asset[len(prefix) :], found
+
+    @property
+    def names(self) -> Iterator[str]:
+        """The names of its steps."""
+        return (name[len(self.namespace.prefix) :] for name in map(self._root.name_of, self.namespace.steps))
+
+    def reference(self, found: Found) -> Reference:
+        """Return the reference to an asset's value."""
+        return self._root.reference(found)
+
+    def wanted(self, name: str, *, declared: bool) -> Wanted | None:
+        """Return what the pipeline around it gives under a name that the sub-pipeline does not produce.
+
+        Args:
+            name: The name of an asset or a parameter, or a glob.
+            declared: Whether it is a declared input; a parameter takes a value of the sub-pipeline's own context first.
+        """
+        given = self.namespace.given
+        if given is not None:
+            if name in given:
+                self.asked.add(name)
+            return given.get(name)
+        if not declared and name in self.namespace.context:
+            return None
+        return name if reaches(self.outer, name, self.namespace.steps, declared=declared) else None
+
+    def handed(self) -> list[str]:
+        """Return the names under which the pipeline around it may give something."""
+        given, steps = self.namespace.given, self.namespace.steps
+        if given is not None:
+            return list(given)
+        forms = dict.fromkeys(self.forms[steps.start : steps.stop])
+        names = dict.fromkeys(chain.from_iterable(map(needs_of, forms)))
+        return [name for name in names if self.find(name) is None and self.wanted(name, declared=False)]
+
+    # -- for messages
+
+    def hint(self, asset: str, more: Iterable[str] = ()) -> str:
+        """Say what could be meant by an asset that does not exist; `more` are other names that would do."""
+        node = self.number(asset)
+        if node is not None:
+            return f"; {asset!r} is a step, its outputs are {listed(self.forms[node].parts)}"
+        return self.near(asset, chain(more, self.known()))
+
+    def known(self) -> Iterator[str]:
+        """Go through the names that a step may read."""
+        given = self.namespace.given
+        yield from (asset for asset, _ in self.each())
+        yield from self.outer.known() if given is None else given
+
+    def near(self, name: str, known: Iterable[str]) -> str:
+        """Return ", did you mean ...?", for the first few names that are asked for."""
+        return self._root.near(name, known)
+
+    def close(self, name: str, more: Iterable[str]) -> list[str]:
+        """Return the assets and other names that are like one, for the first few that are asked for."""
+        return self._root.near_names(name, chain(more, self.known()))
+
+    def origin(self, name: str) -> str | None:
+        """Say where an asset or step of that name is, if there is one."""
+        if self.number(name) is None and self.find(name) is None:
+            return self.outer.origin(name)
+        return self._root.origin(self.namespace.prefix + name)
+
+
+def inside(root: Assets, namespace: Namespace | None) -> Names:
+    """Return what the steps of a sub-pipeline see, the same object each time; of none, all assets."""
+    if namespace is None:
+        return root
+    if namespace not in root.inner:
+        root.inner[namespace] = Inside(root, inside(root, namespace.outer), namespace)
+    found: Inside = root.inner[namespace]
+    return found
+
+
+def reaches(names: Names, name: str, hidden: Container[int], *, declared: bool) -> bool:
+    """Tell whether some step, or a pipeline around, has an asset of that name or one that fits the glob."""
+    found = names.find(name)
+    if found is not None and found[0] not in hidden:
+        return True
+    if is_glob(name) and any(node not in hidden for node, _ in names.match(name)):
+        return True
+    return isinstance(names, Inside) and names.wanted(name, declared=declared) is not None
+
+
+def reached(names: Names, asset: str) -> Found | None:
+    """Return who produces one asset, inside or in a pipeline around whose steps nothing has to wait for."""
+    found = names.find(asset)
+    if found is not None or not isinstance(names, Inside) or names.namespace.after:
+        return found
+    wanted = names.wanted(asset, declared=True)
+    return reached(names.outer, wanted) if isinstance(wanted, str) else None
+
+
+def needs_of(form: Form) -> Iterator[str]:
+    """Go through the names that a step may look up: declared inputs, what it is mapped over, its parameters."""
+    inputs = form.inputs
+    if isinstance(inputs, str):
+        yield inputs
+    elif inputs is not None:
+        for wanted in inputs.values() if hasattr(inputs, "values") else inputs:
+            yield from (wanted,) if isinstance(wanted, str) else wanted
+    if form.over is not None:
+        yield from (column.source for column in form.over.columns if isinstance(column.source, str))
+    yield from form.parameters
+
+
+def enter(assets: Assets, namespaces: Sequence[Namespace]) -> Iterator[str]:
+    """Enter the sub-pipelines, inner ones first, and the names that they export; say which names are taken."""
+    assets.namespaces.update((namespace.name, namespace) for namespace in namespaces)
+    for namespace in namespaces:
+        within = inside(assets, namespace)
+        node = assets.number(namespace.name)
+        if node is not None:
+            step = f"step {namespace.name!r} ({assets.forms[node].place})"
+            yield f"{step} has the name of {_called(namespace)} ({namespace.place}); give one of them another name="
+        around = "" if namespace.outer is None else namespace.outer.prefix
+        for asset, name in namespace.exports.items():
+            found = within.find(asset)
+            if found is None:
+                own = (each for each, _ in within.each()) if isinstance(within, Inside) else ()
+                hint = within.near(asset, own)
+                yield f"{_called(namespace)} produces no asset {asset!r} to export{hint} ({namespace.place})"
+            elif not assets.export(_full_name(assets, found), around + name, found):
+                yield _taken(assets, namespace, name, around + name)
+
+
+class Unneeded(NamedTuple):
+    """A name that a sub-pipeline is given and none of its steps has asked for.
+
+    Attributes:
+        sentence: What is wrong.
+        steps: The steps of the sub-pipeline.
+        meant: The names that they lack, if this wrong name explains it.
+    """
+
+    sentence: str
+    steps: range
+    meant: Collection[str]
+
+
+def unneeded(assets: Assets, namespaces: Iterable[Namespace]) -> Iterator[Unneeded]:
+    """Say which names sub-pipelines are given that none of their steps has asked for."""
+    for namespace in namespaces:
+        within = inside(assets, namespace)
+        strange = [name for name in namespace.given or () if name not in within.asked]  # type: ignore[union-attr]
+        if strange:
+            steps = namespace.steps
+            forms = dict.fromkeys(assets.forms[steps.start : steps.stop])
+            needs = dict.fromkeys(chain.from_iterable(map(needs_of, forms)))
+            open_names = [name for name in needs if within.find(name) is None and name not in (namespace.given or ())]
+            for name in strange:
+                why = "it produces that itself" if within.find(name) else "none of its steps takes that"
+                hint = nearest(name, open_names) or f"; it takes {listed(open_names) or 'nothing else'}"
+                sentence = f"{_called(namespace)} does not need input {name!r}, {why}{hint} ({namespace.place})"
+                yield Unneeded(sentence, steps, open_names if len(open_names) <= len(strange) else ())
+
+
+def names_of(assets: Assets, node: int, namespace: Namespace | None) -> list[list[str]]:
+    """Return for each output of a step the names that it has in a sub-pipeline or the whole, the shortest way first.
+
+    The last one is the name under which the step declares it; it may stand there twice.
+    """
+    prefix = "" if namespace is None else namespace.prefix
+    form = assets.forms[node]
+    own = form.outputs or (assets.name_of(node),)
+    named = []
+    for full, declared in zip(own, form.parts or own, strict=True):
+        visible = [*reversed(assets.exported.get(full, ())), full]
+        names = [name.removeprefix(prefix) for name in visible if name.startswith(prefix)]
+        named.append([*names, declared])
+    return named
+
+
+def _called(namespace: Namespace) -> str:
+    return f"sub-pipeline {namespace.name!r}"
+
+
+def _full_name(assets: Assets, found: Found) -> str:
+    node, output = found
+    outputs = assets.forms[node].outputs
+    return outputs[output or 0] if outputs else assets.name_of(node)
+
+
+def _taken(assets: Assets, namespace: Namespace, name: str, full: str) -> str:
+    node = assets.number(full)
+    if node is None:
+        found = assets.find(full)
+        assert found is not None  # noqa: S101  it is taken
+        node = found[0]
+    other = f"{assets.name_of(node)!r} ({assets.forms[node].place})"
+    return (
+        f"Multiple nodes produce asset {name!r}: {other}, {_called(namespace)} exports it ({namespace.place}); "
+        f"export it under another name: outputs={{..., {name!r}: ...}}"
+    )

@@ -1,0 +1,309 @@
+"""Plan: a pipeline, wired and validated, ready to run.
+
+```
+names, forms, rows, reads (what was added) ──▶ Plan: templates, references ──▶ _core.Graph (validated, immutable)
+```
+
+A plan numbers the steps in add order; the core sees numbers only, and names come back in messages. Everything that is
+wrong with a pipeline is found here, in one pass and one error, before anything runs. A plan holds no value of a run,
+and does not change afterwards, unless steps come during its run (see `running/growth.py`).
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING, Any
+
+from flowyml._extension import Graph
+from flowyml.errors import CycleError, GraphError, PipelineValidationError
+from flowyml.messages.words import nearest
+from flowyml.planning.connections import Connections
+from flowyml.planning.forms import Assets
+from flowyml.planning.layout import UNKNOWN, Layout
+from flowyml.planning.lengths import counts_of
+from flowyml.planning.namespaces import enter, unneeded
+from flowyml.planning.sourcing import OfSubPipeline
+from flowyml.planning.wiring import Lacking
+from flowyml.steps.conditions import Guarded
+from flowyml.steps.dynamic import Collected
+from flowyml.store.values import nodes_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from flowyml.planning.connections import Edges
+    from flowyml.planning.forms import Columns, Form, Found
+    from flowyml.planning.namespaces import Namespace, Unneeded
+    from flowyml.planning.scope import Scope
+
+# A cycle of more steps than this is told by the first few of them.
+_LONG = 20
+_SHOWN = 10
+
+
+class Plan:
+    """A wired and validated pipeline.
+
+    Args:
+        name: The pipeline's name.
+        columns: What was added to it; they must not change any more.
+        scope: Values of the run's inputs and the contexts.
+        strict: Raise what is wrong; otherwise keep it in `problems`, for those who only look.
+
+    Raises:
+        PipelineValidationError: With everything that is wrong.
+
+    Attributes:
+        names: Step names in add order.
+        numbers: Their numbers.
+        forms: How each step was added.
+        rows: The values of each step's `params`.
+        reads: The declared inputs of each step, where they differ from step to step.
+        namespaces: The sub-pipelines.
+        layout: Which items each step has.
+        assets: Who produces what.
+        templates: How each step calls its function.
+        references: What the arguments of the steps that read assets refer to.
+        graph: The validated graph.
+        loose: The edges of a graph that is not valid, which `graph` then does not have.
+        problems: What is wrong.
+        undefined: Declared inputs that nothing gives, and the steps that declare them.
+        special: The forms whose steps have options, by id.
+        look_at_types: Says what is wrong with the types of steps that come during the run.
+        grafts: What the steps see that came during the run, by the sub-pipeline that they are.
+        grafted_waits: Whom steps wait for since then.
+        past: What has held forms and templates; some know these by their ids, so they have to live.
+        scope: Values of the run's inputs and the contexts, where steps may come.
+        used: Names of run inputs and context values that some step takes.
+        notes: Forms, and what is right with their steps and may be meant otherwise.
+        is_dynamic: Whether some step may return further steps; see `running/growth.py`.
+        has_timeouts: Whether some step has a time limit of its own.
+        may_return_once: Whether some step may return what can be read only once.
+        linked: The mapped steps whose items wait for items of other steps, with those steps.
+    """
+
+    def __init__(self, name: str, columns: Columns, scope: Scope, *, strict: bool = True) -> None:
+        """Wire all steps, build the graph, and raise what is wrong."""
+        self.name = name
+        self.numbers, self.forms, self.rows, self.reads, self.namespaces = columns
+        self.names = list(self.numbers)
+        mapped = _mapped(self.forms)
+        self.assets = Assets(self.numbers, self.forms, Layout(len(self.forms), None, mapped))
+        clashes = [*self.assets.problems(), *enter(self.assets, self.namespaces)]
+        self._counts = counts_of(self.forms, self.assets, scope) if mapped else None
+        self.layout = self.assets.layout = Layout(len(self.forms), self._counts, mapped)
+        self.problems = Problems(self.names, self.forms, clashes)
+        self.loose: Edges | None = None
+        wired = Connections(0, self.assets, scope, self.problems)
+        wired.connect(columns, self.layout.waiting)
+        self.templates, self.references = wired.templates, wired.references
+        self.used, self.undefined, self.notes = wired.used, wired.undefined, wired.notes.values()
+        self.special, self.has_timeouts = wired.special, wired.has_timeouts
+        self.may_return_once = wired.may_return_once
+        self.linked = wired.linked
+        self.is_dynamic = any(form.options.dynamic for form in self.special.values())
+        self.look_at_types: Callable[[Plan, Layout, range], list[str]] | None = None
+        self.grafts: dict[Namespace, Assets] = {}
+        self.grafted_waits: dict[int, list[int]] = {}
+        self.past: list[object] = []
+        if self.is_dynamic:
+            self.scope = scope
+        self.problems.add_unneeded(unneeded(self.assets, self.namespaces))
+        self.graph = self._build_graph(wired, strict=strict)
+
+    def begin_to_grow(self) -> None:
+        """Let go of the columns of the pipeline, which others read: steps will be added to these."""
+        self.numbers, self.forms, self.rows, self.reads = (
+            dict(self.numbers),
+            list(self.forms),
+            list(self.rows),
+            list(self.reads),
+        )
+
+    def find(self, asset: str) -> Found | None:
+        """Return who produces an asset, also one that came during the run."""
+        found = self.assets.find(asset)
+        for assets in self.grafts.values() if found is None else ():
+            found = found or assets.find(asset)
+        return found
+
+    def waits_for(self, node: int) -> list[int]:
+        """Return the steps that one waits for."""
+        before = self.graph.dependencies(node) if node < self.layout.nodes else []
+        return before + self.grafted_waits.get(node, [])
+
+    def behind(self, name: Any) -> frozenset[int]:
+        """Return a step, or the steps of a sub-pipeline, and all that depends on them.
+
+        Raises:
+            ValueError: If there is none of that name, with near matches.
+        """
+        steps = self.assets.steps(name) if isinstance(name, str) else None
+        if steps is None:
+            known = [*self.names, *(each.name for each in self.namespaces)]
+            raise ValueError(f"from_step names no step or sub-pipeline: {name!r:.60}{nearest(str(name), known)}")
+        found, waiting = set(steps), list(steps)
+        while waiting:
+            new = [each for each in self.graph.dependents(waiting.pop()) if each not in found]
+            found.update(new)
+            waiting += new
+        return frozenset(found)
+
+    def in_order(self) -> Sequence[int]:
+        """Return the steps in add order, those that came during the run behind the step that they came from."""
+        if not self.grafts:
+            return range(len(self.names))
+        behind = {self.numbers[each.name]: each.steps for each in self.grafts}
+        order: list[int] = []
+        stack = list(range(self.layout.nodes))[::-1]
+        while stack:
+            node = stack.pop()
+            order.append(node)
+            stack += behind.get(node, ())[::-1]
+        return order
+
+    def item_name(self, node: int, index: int | None = None) -> str:
+        """Return the name of a step, or of one item of a mapped step."""
+        return self.names[node] if index is None else f"{self.names[node]}[{index}]"
+
+    def function_of(self, node: int) -> Callable[..., Any]:
+        """Return what is called for a step, as it was given: its function, behind its conditions if it has some."""
+        template = self.templates[node]
+        wrapped = template is not None and isinstance(template.function, (Guarded, Collected))
+        return template.function if wrapped else self.forms[node].step.func  # type: ignore[union-attr]
+
+    def length_of(self, node: int) -> int | None:
+        """Return how many items a mapped step has, or `UNKNOWN`; `None` for an ordinary step."""
+        if not self.layout.is_mapped(node):
+            return None
+        return UNKNOWN if node in self.layout.waiting else len(self.layout.items_of(node))
+
+    @property
+    def has_caching(self) -> bool:
+        """Whether some step is to be cached."""
+        return any(form.options.caching for form in self.special.values())
+
+    def read_nodes(self) -> set[int]:
+        """Return the steps whose values other steps read."""
+        return {node for references in self.references.values() for node in nodes_of(references, self.layout)}
+
+    def assets_of(self, node: int) -> tuple[str, ...]:
+        """Return the assets that a step produces; one that a sub-pipeline exports by that name."""
+        assets, exported = self.forms[node].outputs or (self.names[node],), self.assets.exported
+        return tuple(exported[each][-1] if each in exported else each for each in assets) if exported else assets
+
+    def all_assets(self) -> Iterator[str]:
+        """Go through all assets in add order."""
+        for node in range(len(self.forms)):
+            yield from self.assets_of(node)
+
+    def refuse(self, found: Iterable[tuple[int, str]]) -> None:
+        """Raise what is wrong with steps beside their wiring, if there is anything.
+
+        Args:
+            found: Steps, and what is wrong in words that follow the step's name.
+
+        Raises:
+            PipelineValidationError: With all of it.
+        """
+        for node, problem in found:
+            self.problems.add(node, [problem])
+        self.problems.raise_all(self.name)
+
+    def _build_graph(self, wired: Connections, *, strict: bool) -> Graph:
+        edges, joins = wired.edges, wired.joins(self.forms)
+        try:
+            graph = Graph(self.names, self._counts, edges.dependents, edges.dependencies, edges.kinds(), joins)
+        except GraphError as error:
+            self.problems.add_graph(error.problems)
+            self.loose = edges
+            graph = Graph(self.names, self._counts, array("I"), array("I"), None)
+        if strict:
+            self.problems.raise_all(self.name)
+        return graph
+
+
+def _mapped(forms: Sequence[Form]) -> frozenset[int]:
+    if all(form.over is None for form in set(forms)):
+        return frozenset()
+    return frozenset(node for node, form in enumerate(forms) if form.over is not None)
+
+
+class Problems:
+    """Everything that is wrong with a pipeline, in words."""
+
+    def __init__(self, names: Sequence[str], forms: Sequence[Form], first: list[str]) -> None:
+        self.names, self.forms = names, forms
+        self.sentences = list(first)
+        self.cycles: list[list[str]] = []
+        # By form and problem: where its sentence is, and how many more steps it is about.
+        self._alike: dict[tuple[int, str], list[int]] = {}
+        self._lacking: list[tuple[int, int, tuple[str, ...]]] = []
+        self._excused: set[int] = set()
+
+    def add(self, node: int, problems: list[str]) -> None:
+        """Enter a step's problems; steps that were added in the same way share a line."""
+        for problem in problems:
+            key = (0 if isinstance(problem, OfSubPipeline) else id(self.forms[node]), problem)
+            if key not in self._alike:
+                self._alike[key] = [len(self.sentences), 0]
+                self.sentences.append(self._sentence(node, problem))
+            elif key[0]:
+                self._alike[key][1] += 1
+            if isinstance(problem, Lacking):
+                self._lacking.append((node, self._alike[key][0], problem.names))
+
+    def _sentence(self, node: int, problem: str) -> str:
+        if isinstance(problem, OfSubPipeline):
+            return problem
+        return f"Node {self.names[node]!r} {_as_clause(problem)} ({self.forms[node].place})"
+
+    def add_unneeded(self, found: Iterable[Unneeded]) -> None:
+        """Enter names that sub-pipelines are given and do not need; what steps lack because of that is no more told."""
+        for sentence, steps, meant in found:
+            self.sentences.append(sentence)
+            for node, at, names in self._lacking:
+                if node in steps and set(names) <= set(meant):
+                    self._excused.add(at)
+
+    def add_graph(self, problems: list[tuple[Any, ...]]) -> None:
+        """Put the core's findings into words."""
+        for kind, *data in problems:
+            if kind == "cycle":
+                self._add_cycle(data[0])
+            elif kind == "self":
+                self._add_cycle([data[0], data[0]])
+            else:
+                self.sentences.append(f"the graph is not valid: {kind} {data}")
+
+    def _add_cycle(self, path: list[int]) -> None:
+        names = [self.names[node] for node in path]
+        self.cycles.append(names)
+        shown = names if len(names) <= _LONG else [*names[:_SHOWN], f"({len(names) - _SHOWN - 1} more)", names[-1]]
+        places = ", ".join(f"{self.names[node]!r} ({self.forms[node].place})" for node in path[:-1][:_SHOWN])
+        self.sentences.append(f"Pipeline contains cycles! {' → '.join(shown)}: {places}")
+
+    def cycles_of(self, name: str) -> list[str]:
+        """Say in which cycles a step is."""
+        return [f"is in a cycle: {' → '.join(path)}" for path in self.cycles if name in path]
+
+    def raise_all(self, pipeline: str) -> None:
+        """Raise everything in one error, if there is anything."""
+        if not self.sentences:
+            return
+        sentences = self.told()
+        if len(self.cycles) == len(sentences):
+            raise CycleError(sentences, pipeline, self.cycles[0])
+        raise PipelineValidationError(sentences, pipeline)
+
+    def told(self) -> list[str]:
+        """Return all sentences, each with the number of steps that it is about beside the one it names."""
+        sentences = list(self.sentences)
+        for at, others in self._alike.values():
+            if others:
+                sentences[at] += f", and {others} other{'s' if others > 1 else ''} like it"
+        return [sentence for at, sentence in enumerate(sentences) if at not in self._excused]
+
+
+def _as_clause(problem: str) -> str:
+    return problem if problem.startswith("requires") else f"is not wired: {problem}"

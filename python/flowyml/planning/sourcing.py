@@ -1,0 +1,208 @@
+"""Sourcing: what a name stands for that a step reads.
+
+```
+name, glob, list of names ──▶ an asset of some step ──▶ a reference, and the steps to wait for
+                         └──▶ a value of the run's inputs
+```
+
+Names are looked up where the step stands: in its sub-pipeline first, then in what the pipeline around hands on. The
+module notes what is wrong and who is waited for; which parameter takes what is the wiring's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from flowyml.planning.forms import is_glob
+from flowyml.planning.namespaces import Inside, inside, reaches
+from flowyml.planning.templates import ASSET, VALUE
+from flowyml.steps.conditions import Guards
+from flowyml.store.values import Gather, Items, Output, Present, Reference, bare
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Sequence
+
+    from flowyml.planning.forms import Assets, Form, Found
+    from flowyml.planning.namespaces import Names, Namespace, Wanted
+    from flowyml.planning.scope import Scope
+    from flowyml.steps.signatures import Signature
+
+T = TypeVar("T")
+
+
+class OfSubPipeline(str):
+    """A problem of a sub-pipeline and not of the step that met it: a whole sentence, told once."""
+
+    __slots__ = ()
+
+
+class Sourcing:
+    """What names stand for, for the step of one form.
+
+    Args:
+        form: What `add_step` was told.
+        assets: Who produces what.
+        scope: Values of the run's inputs and the contexts.
+        without: A step that must not be read without being named: the step itself.
+
+    Attributes:
+        assets: Where names are looked up now: inside a sub-pipeline, or among all.
+        scope: The values beside the steps there.
+        hidden: Steps that are not found there without being named.
+        references: What the arguments that are read from assets refer to.
+        origins: For each reference the steps whose values it stands for.
+        routes: By a name that a pipeline around gives: the sub-pipelines on the way, each with its own name for it.
+        producers: The steps to wait for.
+        own_risk: Steps that are read without being named: one that is among them must not read itself.
+        problems: What is wrong.
+        undefined: Declared inputs that nothing gives.
+        used: Names of run inputs and context values that are taken.
+    """
+
+    assets: Names
+    scope: Scope
+    hidden: Container[int | None]
+
+    def __init__(self, form: Form, assets: Assets, scope: Scope, without: int | None) -> None:
+        self.form, self.hidden = form, (without,)
+        self._whole = assets, scope
+        self._look_from(form.within)
+        self.own: Signature = form.step.signature
+        self.guards = Guards(guards, self.own) if (guards := form.options.guards) else None
+        self.signature: Signature = self.guards.signature if self.guards else self.own
+        self.joins = form.options.run_if == "any"
+        self.references: list[Reference] = []
+        self.origins: list[list[int]] = []
+        self.routes: dict[str, list[tuple[Namespace, str]]] = {}
+        self._asked: str | None = None  # the name inside, while a pipeline around is asked
+        self.undefined: list[str] = []
+        self.producers: list[int] = []
+        self.own_risk: set[int] = set()
+        self.problems: list[str] = []
+        self.used: set[str] = set()
+
+    # -- assets
+
+    def _source(self, wanted: str | Sequence[str]) -> tuple[int, Any] | None:
+        """Return the source of a declared input: an asset, a run input, a glob, or a list of them."""
+        if isinstance(wanted, str):
+            return self._several([wanted]) if self._is_pattern(wanted) else self._single(wanted)
+        if wanted and all(self.assets.find(name) is None and name in self.scope.inputs for name in wanted):
+            self.used.update(wanted)
+            return VALUE, [self.scope.inputs[name] for name in wanted]
+        return self._several(wanted)
+
+    def _is_pattern(self, name: str) -> bool:
+        """A step may well be called "chunk[0]": what exists under that very name is no pattern."""
+        return is_glob(name) and self.assets.find(name) is None and name not in self.scope.inputs
+
+    def _single(self, asset: str) -> tuple[int, Any] | None:
+        found = self.assets.find(asset)
+        if found is not None:
+            return self._asset(self.assets.reference(found), [found[0]])
+        told = len(self.problems)
+        source = self._outside(asset, declared=True)
+        if source is not None or len(self.problems) > told:
+            return source
+        if asset in self.scope.inputs:
+            self.used.add(asset)
+            return VALUE, self.scope.inputs[asset]
+        self._report_undefined(asset)
+        return None
+
+    def _several(self, names: Sequence[str]) -> tuple[int, Any]:
+        """Gather the assets of all names and patterns in one list; a mapped step alone is one already."""
+        found = self._found_all(names)
+        references = tuple(self.assets.reference(each) for each in found)
+        if len(references) == 1 and isinstance(references[0], Items):
+            return self._asset(references[0], [found[0][0]])
+        return self._asset(Gather(references), [node for node, _ in found])
+
+    def _found(self, name: str) -> list[Found]:
+        if self._is_pattern(name):
+            found = [each for each in self.assets.match(name) if each[0] not in self.hidden]
+            self.own_risk.update(node for node, _ in found)
+        else:
+            one = self.assets.find(name)
+            found = [one] if one is not None else []
+        if found:
+            return found
+        outside = self._asked_outside(name, self._found_all, declared=True)
+        if outside is None:
+            self._report_undefined(name)
+        return outside or []
+
+    def _found_all(self, wanted: Wanted) -> list[Found]:
+        return [each for name in ((wanted,) if isinstance(wanted, str) else wanted) for each in self._found(name)]
+
+    def _report_undefined(self, asset: str) -> None:
+        if self._is_pattern(asset):
+            hint = f": the glob matches nothing{self.assets.hint(asset, self.scope.inputs)}"
+        elif asset in self.scope.inputs:
+            hint = "; run inputs and outputs of steps do not go into one list, add a step that returns the value"
+        else:
+            hint = self.assets.hint(asset, self.scope.inputs)
+        self.undefined.append(asset)
+        problem = f"requires undefined asset {asset!r}"
+        if self._asked is None:
+            self.problems.append(f"{problem}{hint}")
+            return
+        namespace, own = self.routes[self._asked][-1]
+        given = "" if own == asset else f", given as {own!r}"
+        sentence = f"sub-pipeline {namespace.name!r} {problem}{given}{hint} ({namespace.place})"
+        self.problems.append(OfSubPipeline(sentence))
+
+    def _asset(self, reference: Reference, producers: list[int]) -> tuple[int, Any]:
+        self.references.append(Present(reference) if self.joins else reference)
+        self.origins.append(producers)
+        self.producers.extend(producers)
+        return ASSET, len(self.references) - 1
+
+    def _from_scope(self, name: str) -> tuple[int, Any] | None:
+        source = self.scope.find(name)
+        if source is not None:
+            self.used.add(name)
+        elif name == "context" and name not in self.signature.defaults:
+            source = VALUE, self.scope.context
+        return source
+
+    def _reference(self, place: int) -> Any:
+        return bare(self.references[place])
+
+    def _may_be_missing(self, which: int) -> bool:
+        reference = self.references[which]
+        return isinstance(reference, Present) and isinstance(reference.reference, (int, Output))
+
+    # -- the pipeline around a sub-pipeline
+
+    def _look_from(self, namespace: Namespace | None) -> None:
+        """Look names up inside a sub-pipeline, or among all."""
+        self.assets, self.scope = inside(self._whole[0], namespace), self._whole[1].inside(namespace)
+
+    def _outside(self, name: str, *, declared: bool) -> tuple[int, Any] | None:
+        """Return the source of what the pipeline around gives under a name that is not the sub-pipeline's own."""
+        return self._asked_outside(name, self._handed, declared=declared)
+
+    def _asked_outside(self, name: str, ask: Callable[[Wanted], T], *, declared: bool) -> T | None:
+        if not isinstance(self.assets, Inside):
+            return None
+        wanted = self.assets.wanted(name, declared=declared)
+        if wanted is None:
+            return None
+        namespace, kept = self.assets.namespace, (self.assets, self.scope, self.hidden, self._asked)
+        self.hidden, self._asked = namespace.steps, self._asked or name
+        self.routes.setdefault(self._asked, []).append((namespace, name))
+        self.assets, self.scope = self.assets.outer, self._whole[1].inside(namespace.outer)
+        try:
+            return ask(wanted)
+        finally:
+            self.assets, self.scope, self.hidden, self._asked = kept
+
+    def _handed(self, wanted: Wanted) -> tuple[int, Any] | None:
+        """What is handed on to a sub-pipeline is found like a parameter, so it may be a value beside the steps, too."""
+        if isinstance(wanted, str) and not reaches(self.assets, wanted, (), declared=False):
+            source = self.scope.find(wanted)
+            if source is not None:
+                self.used.add(wanted)
+                return source
+        return self._source(wanted)

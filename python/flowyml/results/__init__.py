@@ -1,0 +1,1 @@
+"""What came of a run: read-only views over its flat arrays."""

@@ -1,0 +1,73 @@
+"""The value of a mapped step: a lazy list over the run's values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from flowyml.messages.frames import hide_own_frames
+from flowyml.messages.words import counted
+from flowyml.store.arenas import ENCODED
+
+if TYPE_CHECKING:
+    from flowyml.results.record import Record
+
+
+class ItemValues(Sequence[Any]):
+    """The values of a mapped step in item order, loaded one by one; reading a failed item raises.
+
+    Compares equal to any sequence of equal values. Read from a `PipelineResult`, never made by hand.
+    """
+
+    __slots__ = ("_items", "_node", "_record")
+
+    def __init__(self, record: Record, node: int) -> None:
+        """Point at the run's values."""
+        self._record = record
+        self._node = node
+        self._items = record.items_of(node)
+
+    def __len__(self) -> int:
+        """Return how many items there are."""
+        return len(self._items)
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return one value, or a list of them for a slice.
+
+        Raises:
+            IndexError: If there is no such item.
+            StepNotRunError: If an item has none, from its exception.
+        """
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        try:
+            item = self._items[index]
+        except IndexError:
+            name = self._record.plan.names[self._node]
+            raise IndexError(f"{name!r} has {counted(len(self), 'item')}, there is no {index}") from None
+        try:
+            return self._record.value(item)
+        except BaseException as error:
+            hide_own_frames(error)
+            raise
+
+    def __iter__(self) -> Iterator[Any]:
+        """Go through the values; the first item that has none raises as `values[i]` does."""
+        raw, has, decodes = self._record.values.raw, self._record.has_value, self._record.values.decode is not None
+        for item in self._items:
+            value = raw[item]
+            if not has[item] or (decodes and type(value) in ENCODED):
+                value = self[item - self._items.start]
+            yield value
+
+    def __eq__(self, other: object) -> bool:
+        """Compare as a list does."""
+        if not isinstance(other, Sequence) or isinstance(other, (str, bytes)):
+            return NotImplemented
+        return len(self) == len(other) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        """Show the size; values are not loaded for it."""
+        return f"<values of {self._record.plan.names[self._node]!r}: {counted(len(self), 'item')}>"

@@ -1,0 +1,338 @@
+"""Results: read-only views over what a run left behind.
+
+A million steps cost no million objects: the run's flat arrays stand in a `Record`, and a `StepResult` is made when
+somebody asks for one (`step_result.py`). A result stays readable after the executor is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import ItemsView, Iterator, Mapping, ValuesView
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from flowyml.errors import StepError
+from flowyml.messages.frames import called_as, own_frames_hidden
+from flowyml.messages.words import counted
+from flowyml.report.summary import MOST_LINES, MOST_TROUBLES, summary, summary_by_function
+from flowyml.results.record import Record
+from flowyml.results.step_result import StepResult
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    import pandas as pd
+
+    from flowyml.report.timeline import Timeline
+    from flowyml.results._reports import Head
+    from flowyml.running.run import Run
+
+
+class PipelineResult:
+    """What came of a run: every step with its state, its value or its error.
+
+    `result["name"]` is an asset, or else the whole return value of a step.
+
+    Args:
+        run: The run, ended.
+
+    Attributes:
+        run_id: Name of the run.
+        resumed: What was taken over from an earlier attempt, and what ran again and why, in words; `None` if there was
+            none.
+        pipeline_name: Name of the pipeline.
+        start_time: When the run began (UTC).
+        end_time: When it ended (UTC).
+        duration_seconds: The time between.
+        outputs: Assets by name, in add order; a mapped step's is the list of its results.
+        step_results: A `StepResult` for each step by name, in add order.
+
+    >>> from flowyml import Pipeline
+    >>> result = Pipeline("one").add_step(max, params={"a": 1, "b": 2}).run()
+    >>> result.success, result["max"], result.step_results["max"].state.value
+    (True, 2, 'success')
+    """
+
+    def __init__(self, run: Run) -> None:
+        """Take over the run's arrays."""
+        self.run_id: str = run.run_id
+        self.pipeline_name: str = run.plan.name
+        self.duration_seconds: float = run.ended - run.started
+        self.start_time: datetime = run.started_at
+        self.end_time: datetime = run.started_at + timedelta(seconds=self.duration_seconds)
+        self.resumed: str | None = run.resumed
+        self._interrupted = run.interrupted
+        self._dry = run.dry
+        self._record = Record(run)
+        self.outputs: Mapping[str, Any] = _Outputs(self._record)
+        self.step_results: Mapping[str, StepResult] = _StepResults(self._record)
+
+    @property
+    def success(self) -> bool:
+        """Whether every step that had to run succeeded."""
+        return not self._interrupted and not self._dry and not self._record.has_trouble()
+
+    @property
+    def state(self) -> str:
+        """The outcome as a word: "success", "failed", "cancelled" or "dry_run"."""
+        if self._dry:
+            return "dry_run"
+        if self._interrupted:
+            return "cancelled"
+        return "success" if self.success else "failed"
+
+    @property
+    def failed(self) -> list[StepResult]:
+        """The steps that failed on their own account, in add order; of a mapped step, the items that did."""
+        return self._first_failed(None)
+
+    def _first_failed(self, most: int | None) -> list[StepResult]:
+        return [StepResult(self._record, *place) for place in self._record.own_failures()[:most]]
+
+    def __getitem__(self, name: str) -> Any:
+        """Return an asset, or else a step's whole return value, or that of one item: `result["name[3]"]`.
+
+        Raises:
+            KeyError: If there is none, with near matches.
+            StepNotRunError: If the step has no value, saying why.
+        """
+        record = self._record
+        with own_frames_hidden:
+            found = record.find(name)
+            if found is not None and record.plan.find(name) is None:
+                return record.value_of(*found)
+            return record.asset(name)
+
+    def has_ended_well(self, name: str) -> bool:
+        """Tell whether there is a step or item of that name that has a value."""
+        found = self._record.find(name)
+        return found is not None and StepResult(self._record, *found).success
+
+    def __contains__(self, name: object) -> bool:
+        """Tell whether there is an asset, step or item of that name, with a value or without."""
+        record = self._record
+        return isinstance(name, str) and (record.find(name) is not None or record.plan.find(name) is not None)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return an asset or a step's value, or the default where there is none."""
+        try:
+            return self[name]
+        except LookupError:
+            return default
+
+    def raise_for_failure(self) -> None:
+        """Raise a `StepError` from the first step that failed, if one did.
+
+        Raises:
+            StepError: Its `__cause__` is the step's own exception.
+        """
+        if self.success or self._dry:
+            return
+        failed = self._first_failed(1)
+        if not failed:
+            raise StepError(self.pipeline_name, self.state, "the run was interrupted")
+        first, others = failed[0], len(self._record.own_failures()) - 1
+        error = StepError(first.step_name, str(first.state), first.error_line, others)
+        called = called_as(first.exception) if first.exception is not None else ""
+        if called:
+            error.add_note(f"it was called as {called}")
+        with own_frames_hidden:
+            raise error from first.exception
+
+    def summary(self) -> str:
+        """Return a few lines for people; steps of one function are put together where there are many."""
+        if len(self.step_results) <= MOST_LINES:
+            return summary(self, self.step_results.values())
+        return summary_by_function(self, self._record.tallies(), self._first_failed(MOST_TROUBLES))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what can be written as JSON: the run and its steps, without their values."""
+        return {
+            "run_id": self.run_id,
+            "pipeline_name": self.pipeline_name,
+            "success": self.success,
+            "state": self.state,
+            "start_time": self.start_time.isoformat(),
+            "end_time": self.end_time.isoformat(),
+            "duration_seconds": self.duration_seconds,
+            "steps": {name: each.to_dict() for name, each in self.step_results.items()},
+        }
+
+    # -- reports
+
+    def timeline(self) -> Timeline:
+        """Return when each call of the run began and ended, on which worker, how often tried: flat arrays.
+
+        One entry a call, in add order: a step has one, a mapped step one for each item. Times are seconds since the run
+        began, of the last attempt; NaN for what never ran. No object is made for an entry before it is looked at.
+
+        >>> import time
+        >>> from flowyml import Pipeline
+        >>> timeline = Pipeline("naps").map(time.sleep, [0.01, 0.02], name="nap").run().timeline()
+        >>> [call.name for call in timeline], timeline[1].end > timeline[1].start + 0.015
+        (['nap[0]', 'nap[1]'], True)
+        """
+        from flowyml.results._reports import Places, timeline_of
+
+        return timeline_of(self._record, self._head(), Places(self._record))
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return a pandas DataFrame with a row for each call, in add order.
+
+        Its columns are `step`, `item` (NA for ordinary steps), `state` (categorical), `worker` (NA if it never ran),
+        `attempts`, `start` and `end` of the last attempt (UTC; NaT if it never ran), `duration` (seconds),
+        `cpu_seconds` and `max_rss` (bytes; both as in `StepResult`, NaN and NA where they are not known) and `error`
+        (type and message, of calls that failed).
+
+        Raises:
+            ImportError: If pandas is not installed.
+        """
+        from flowyml.report.frame import dataframe
+        from flowyml.results._reports import Places, errors_of, timeline_of, usage_of
+
+        with own_frames_hidden:
+            places = Places(self._record)
+            timeline = timeline_of(self._record, self._head(), places)
+            return dataframe(timeline, errors_of(self._record, places), *usage_of(self._record, places))
+
+    def to_trace(self, path: str | PathLike[str], *, flows: bool = False) -> None:
+        """Write a trace that Perfetto (ui.perfetto.dev) and Chrome (about:tracing) show: a thread for each worker.
+
+        Args:
+            path: The file; what ends in ".gz" is compressed, and the viewers read it all the same. A call takes some
+                150 bytes, compressed about a tenth of that.
+            flows: Draw arrows from calls to those that waited for them.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        from flowyml.results._reports import write_trace
+
+        write_trace(self._record, self._head(), path, flows=flows)
+
+    def to_html(self, path: str | PathLike[str]) -> None:
+        """Write a page about the run: one file that needs nothing else, with no script in it.
+
+        It has the states, the graph, who ran what when, what failed with tracebacks, what took longest. Large runs are
+        folded: their page stays below two megabytes. Values are not in it.
+
+        Args:
+            path: The file.
+
+        Raises:
+            OSError: If it cannot be written.
+
+        >>> import os, tempfile
+        >>> from flowyml import Pipeline
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Pipeline("one").add_step(max, params={"a": 1, "b": 2}).run().to_html(os.path.join(folder, "run.html"))
+        ...     os.listdir(folder)
+        ['run.html']
+        """
+        from flowyml.results._reports import write_page
+
+        write_page(self._record, self._head(), self.step_results.values(), path)
+
+    def _head(self) -> Head:
+        from flowyml.results._reports import Head
+
+        times = self.start_time, self.duration_seconds
+        return Head(self.pipeline_name, self.run_id, self.state, *times, self.resumed)
+
+    def __repr__(self) -> str:
+        """Show the outcome and the counts."""
+        counts = ", ".join(f"{count} {state}" for state, count in self._record.counts().items())
+        return f"<PipelineResult {self.pipeline_name!r} {self.state}: {counts or 'no steps'}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as text: a global of a script travels with its functions, its values do not."""
+        return str, (repr(self),)
+
+
+class _Outputs(Mapping[str, Any]):
+    """The assets that have a value, in add order; one that has none says why when it is asked for."""
+
+    __slots__ = ("_record",)
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+
+    def __getitem__(self, asset: str) -> Any:
+        with own_frames_hidden:
+            return self._record.asset(asset)
+
+    def get(self, asset: str, default: Any = None) -> Any:
+        try:
+            return self._record.asset(asset)
+        except LookupError:
+            return default
+
+    def __contains__(self, asset: object) -> bool:
+        found = self._record.plan.find(asset) if isinstance(asset, str) else None
+        return found is not None and self._record.has_any_value(found[0])
+
+    def __iter__(self) -> Iterator[str]:
+        plan = self._record.plan
+        for node in self._record.valued_nodes():
+            yield from plan.assets_of(node)
+
+    def __len__(self) -> int:
+        return sum(len(self._record.plan.forms[node].outputs) or 1 for node in self._record.valued_nodes())
+
+    def values(self) -> ValuesView[Any]:
+        return _Values(self)
+
+    def items(self) -> ItemsView[str, Any]:
+        return _Items(self)
+
+    def each(self) -> Iterator[tuple[str, Any]]:
+        return self._record.valued_assets()
+
+    def __repr__(self) -> str:
+        return f"<outputs of {self._record.plan.name!r}: {counted(len(self), 'asset')}>"
+
+
+class _Values(ValuesView[Any]):
+    """The values of the assets, loaded one by one."""
+
+    _mapping: _Outputs
+
+    def __iter__(self) -> Iterator[Any]:
+        return (value for _, value in self._mapping.each())
+
+
+class _Items(ItemsView[str, Any]):
+    """The assets with their values, loaded one by one."""
+
+    _mapping: _Outputs
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        return self._mapping.each()
+
+
+class _StepResults(Mapping[str, StepResult]):
+    """Step results by name, in add order; items of mapped steps are found by theirs, too."""
+
+    __slots__ = ("_record",)
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+
+    def __getitem__(self, name: str) -> StepResult:
+        record = self._record
+        found = record.find(name)
+        if found is None:
+            with own_frames_hidden:
+                raise KeyError(f"no step {name!r} in this run{record.hint(name, record.plan.names)}")
+        return StepResult(record, *found)
+
+    def __contains__(self, name: object) -> bool:
+        return self._record.find(name) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return map(self._record.plan.names.__getitem__, self._record.order)
+
+    def __len__(self) -> int:
+        return len(self._record.plan.names)
+
+    def __repr__(self) -> str:
+        return f"<step results of {self._record.plan.name!r}: {counted(len(self), 'step')}>"

@@ -1,0 +1,128 @@
+"""Keys of cached calls: what a step's value is stored under.
+
+```
+"code_hash"     its code    + names and contents of its arguments
+"input_hash"    its name    + names and contents of its arguments
+a function      its name    + the text that the function returns
+```
+
+The step's name in the pipeline takes no part in the first: a step that was renamed finds its value. A value of another
+step counts by its content, not by how it came about: a step that ran again and returned the same changes no key.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from hashlib import blake2b
+from types import MethodType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flowyml.keys.content import SIZE, content
+from flowyml.reuse.call_keys import CallKeys, hashed, joined
+from flowyml.running.events import Inputs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flowyml.reuse.value_contents import ValueContents
+    from flowyml.running.run import Run
+    from flowyml.steps.cache_modes import CacheMode
+
+
+class Key(NamedTuple):
+    """The key of a call.
+
+    Attributes:
+        digest: What its value is stored under.
+        recipe: What it was made of: the name of the words for it, and the contents of the arguments.
+    """
+
+    digest: bytes
+    recipe: bytes
+
+
+class CacheKeys:
+    """The keys of one run's cached calls.
+
+    Args:
+        run: The run.
+        contents: The contents of its values.
+        context: Its context, for the user's key functions.
+
+    Attributes:
+        words: What keys are made of, packed, by name; see `call_keys.Made`.
+    """
+
+    def __init__(self, run: Run, contents: ValueContents, context: Mapping[str, Any]) -> None:
+        """Look at nothing yet."""
+        self._run = run
+        self._context = context
+        self._calls = CallKeys(run, contents.of)
+        self._heads: dict[int, tuple[bytes, bytes]] = {}
+        self.words: dict[bytes, bytes] = {}
+
+    def key(self, item: int, mode: CacheMode) -> Key:
+        """Return the key of an item.
+
+        Raises:
+            Unhashable: If an argument has no content.
+            Exception: Whatever the user's function raises.
+        """
+        node = self._run.node_of[item]
+        if mode.function is not None:
+            return self._own(item, node, mode)
+        head, words = self._head(node, mode)
+        contents = joined(self._calls.arguments(item))
+        return Key(blake2b(head + contents, digest_size=SIZE).digest(), words + contents)
+
+    def _head(self, node: int, mode: CacheMode) -> tuple[bytes, bytes]:
+        """Return what all keys of a step have in common, and the name of the words for it."""
+        template = id(self._run.plan.templates[node])
+        found = self._heads.get(template)
+        if found is None:
+            calls = self._calls
+            code = calls.fingerprint(node).digest if mode.name == "code_hash" else self._identity(node)
+            names = "\0".join(calls.made(node).arguments).encode("utf-8", "surrogatepass")
+            head = hashed(mode.name.encode(), code, calls.outputs(node), names)
+            words = calls.made(node).packed()
+            found = self._heads[template] = (head, hashed(words))
+            self.words[found[1]] = words
+        return found
+
+    def _own(self, item: int, node: int, mode: CacheMode) -> Key:
+        """Ask the user's function."""
+        form = self._run.plan.forms[node]
+        step = form.step.as_added(self._run.item_name(item), form.inputs, form.outputs, form.options)
+        text = mode.own_key(step, Inputs(self._run, item, None), self._context)
+        identity, outputs = self._identity(node), self._calls.outputs(node)
+        return Key(hashed(b"own", identity, outputs, text.encode("utf-8", "surrogatepass")), b"")
+
+    def _identity(self, node: int) -> bytes:
+        """Return what stands for a function whose code does not count: its names, and what is bound to it.
+
+        A lambda has no name that tells it from another one, so its code counts after all.
+        """
+        step = self._run.plan.forms[node].step
+        plain, bound = _unbound(step.func)
+        names = [step.name, *(str(getattr(plain, each, "")) for each in ("__module__", "__qualname__"))]
+        parts = ["\0".join(names).encode("utf-8", "surrogatepass"), *map(content, bound)]
+        if getattr(plain, "__name__", "") == "<lambda>":
+            parts.append(self._calls.fingerprint(node).digest)
+        return hashed(*parts)
+
+
+def _unbound(func: Any) -> tuple[Any, list[Any]]:
+    """Return the plain function of a partial, a bound method or a callable object, and what it carries: arguments."""
+    bound: list[Any] = []
+    while True:
+        if isinstance(func, partial):
+            bound += [func.args, func.keywords]
+            func = func.func
+        elif isinstance(func, MethodType):
+            if not isinstance(func.__self__, type):
+                bound.append(func.__self__)
+            return func.__func__, bound
+        else:
+            if not hasattr(func, "__qualname__"):
+                bound.append(func)
+            return func, bound

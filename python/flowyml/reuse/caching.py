@@ -1,0 +1,301 @@
+"""The cache of one run: which items have their values in the store already, and which values go there.
+
+```
+item ──cache_keys.py──▶ key ──▶ CacheStore ──▶ found: its value, and that value's content for the keys of others
+ └── has run ──▶ encoded, packed ──▶ waiting ──some hundred at once, or after half a second──▶ CacheStore
+```
+
+What cannot be hashed or stored is said once for each step. When the store itself fails (a full disk, somebody else's
+folder), it is said once, and the run goes on without it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from flowyml.errors import SerializationError, StoreError
+from flowyml.keys.content import SIZE, Unhashable
+from flowyml.messages.words import cut
+from flowyml.reuse.cache_keys import CacheKeys
+from flowyml.reuse.call_keys import joined, split
+from flowyml.reuse.recall import Found
+from flowyml.reuse.value_contents import ValueContents
+from flowyml.state import SUCCESS
+from flowyml.store.encoding import PARTS, encoded, packed
+from flowyml.store.index import DatabaseErrors, is_damage
+from flowyml.store.values import nodes_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from flowyml.results.result import PipelineResult
+    from flowyml.reuse.cache_keys import Key
+    from flowyml.running.run import Run
+    from flowyml.steps.cache_modes import CacheMode
+    from flowyml.store.cache import CacheStore
+    from flowyml.store.index import Entry
+
+    R = TypeVar("R")
+
+_log = logging.getLogger("flowyml")
+_TROUBLE = (OSError, *DatabaseErrors, StoreError)
+# What is to be stored is written when there is enough of it, or some time after it was written last.
+_MOST_WAITING = 256
+_MOST_BYTES = 4 << 20
+_LONGEST = 0.5
+
+clock = time.monotonic
+
+
+class Caching:
+    """The cache of one run; a memory of `recall.py`.
+
+    Args:
+        run: The run.
+        store: Where values are.
+        context: The context of the run, for the user's key functions.
+        only_look: Nothing is to run, so nothing counts as used.
+
+    Attributes:
+        contents: The contents of the run's values.
+        reasons: Why steps are not cached though they were to be, by number.
+        read: The steps whose values take part in keys: for them, process workers return the content beside the value.
+    """
+
+    def __init__(self, run: Run, store: CacheStore, context: Mapping[str, Any], *, only_look: bool = False) -> None:
+        """Open the store."""
+        self._run = run
+        self._only_look = only_look
+        self._store = store
+        self._modes: list[CacheMode | None] = [form.options.caching for form in run.plan.forms]
+        self.contents = ValueContents(run)
+        self._made = CacheKeys(run, self.contents, context)
+        self._keys: dict[int, Key | None] = {}
+        self.reasons: dict[int, str] = {}
+        self._warned: set[tuple[str, str]] = set()
+        self._lock = threading.RLock()
+        self._waiting: list[Entry] = []
+        self._written = -_LONGEST
+        self._timer: threading.Timer | None = None
+        self._bytes = 0
+        self._used: list[tuple[str, Entry]] = []
+        self._asked = 0
+        self.read = self._read_nodes()
+        run.grafting.listeners.append(self._grow)
+        self._is_open = False
+        self._is_open = bool(self._guarded(self._open))
+
+    def _open(self) -> bool:
+        found = self._store.open(create=not self._only_look) is not None
+        if not found:
+            self._store.close()
+        return found
+
+    def _read_nodes(self) -> frozenset[int]:
+        plan = self._run.plan
+        cached = (node for node, mode in enumerate(self._modes) if mode and mode.function is None)
+        references = (plan.references.get(node, ()) for node in cached)
+        return frozenset(node for some in references for node in nodes_of(some, plan.layout))
+
+    def _grow(self, nodes: Sequence[int]) -> None:
+        """Take in steps that came during the run; the last of these is the step that they came from.
+
+        What that one gives on is made by the others, of things that its key knows nothing of.
+        """
+        *new, origin = nodes
+        self._modes.extend(self._run.plan.forms[node].options.caching for node in new)
+        self._modes[origin] = None
+        self._keys[self._run.layout.firsts[origin]] = None
+
+    # -- keys
+
+    def leave_out(self, nodes: Iterable[int]) -> None:
+        """Treat steps as if they were not cached."""
+        for node in nodes:
+            self._modes[node] = None
+
+    def mode(self, item: int) -> CacheMode | None:
+        """Return how an item is cached."""
+        return self._modes[self._run.node_of[item]]
+
+    def key(self, item: int) -> Key | None:
+        """Return the key of an item; `None` if it has none, which is told."""
+        if item not in self._keys:
+            mode = self.mode(item)
+            self._keys[item] = None if mode is None else self._key(item, mode)
+        return self._keys[item]
+
+    def _key(self, item: int, mode: CacheMode) -> Key | None:
+        try:
+            return self._made.key(item, mode)
+        except Unhashable as error:
+            self._cannot(item, "an argument cannot be hashed", str(error))
+        except Exception as error:  # noqa: BLE001  of the user's function, or of what it looks at
+            self._cannot(item, f"its cache function {mode} failed", f"{type(error).__name__}: {error}")
+        return None
+
+    def _cannot(self, item: int, what: str, why: str) -> None:
+        """Say once for each step why it is not cached."""
+        node = self._run.node_of[item]
+        self.reasons[node] = f"{what}: {why}"
+        step = self._run.plan.forms[node].step.name or self._run.plan.names[node]
+        if (step, what) not in self._warned and not self._only_look:
+            self._warned.add((step, what))
+            _log.warning("cache: step %r is not cached: %s", self._run.item_name(item), cut(f"{what}: {why}"))
+
+    def words(self, key: Key) -> bytes | None:
+        """Return what a key is made of, packed."""
+        return self._made.words.get(key.recipe[:SIZE])
+
+    def used(self, node: int) -> Entry | None:
+        """Return an entry that a step has used."""
+        name = self._run.plan.names[node]
+        return next((entry for step, entry in self._used if step == name), None)
+
+    # -- as a memory
+
+    @property
+    def looks(self) -> bool:
+        """Whether the store can be asked."""
+        return self._is_open
+
+    def prepare(self) -> None:
+        """Nothing has to be prepared."""
+
+    def begun(self) -> None:
+        """Nothing is said of what was taken over."""
+
+    def find(self, items: Sequence[int]) -> dict[int, Found]:
+        """Return what the store has of these items."""
+        with self._lock:
+            if not self._is_open:
+                return {}
+            keys = {item: key.digest for item in items if (key := self.key(item)) is not None}
+            entries = self._guarded(self._store.find, list(dict.fromkeys(keys.values()))) or {}
+            there = {item: entries[key] for item, key in keys.items() if key in entries}
+            self._asked += len(keys)
+            return {item: self._found(item, entry) for item, entry in there.items() if self._is_fresh(item, entry)}
+
+    def _is_fresh(self, item: int, entry: Entry) -> bool:
+        ttl = self._run.plan.forms[self._run.node_of[item]].options.cache_ttl
+        return ttl is None or time.time() - entry.created <= ttl
+
+    def _found(self, item: int, entry: Entry) -> Found:
+        if entry.content is not None:
+            parts = split(entry.content)
+            self.contents.note(item, parts if entry.kind == PARTS else parts[0])
+        self._used.append((self._run.plan.names[self._run.node_of[item]], entry))
+        return Found(lambda: self._load(entry))
+
+    def _load(self, entry: Entry) -> Any:
+        with self._lock:
+            loaded = self._guarded(lambda: (self._store.load(entry),)) if self._is_open else None
+        if loaded is None:
+            raise LookupError(entry.key)
+        return loaded[0]
+
+    def keep(self, items: Sequence[int], states: bytes | None) -> None:
+        """Store the values of items that have run."""
+        with self._lock:
+            for k, item in enumerate(items):
+                if self._is_open and (states is None or states[k] == SUCCESS):
+                    key = self._keys.get(item)
+                    if key is not None and item not in self._run.fallen:
+                        self._store_value(item, key)
+            if self._waiting:
+                much = len(self._waiting) >= _MOST_WAITING or self._bytes >= _MOST_BYTES
+                if much or clock() - self._written > _LONGEST:
+                    self._write()
+                elif self._timer is None:
+                    self._write_later()
+
+    def _write_later(self) -> None:
+        """Write what is waiting after a while, also if nothing else ends until then."""
+        self._timer = threading.Timer(_LONGEST, self._write_now)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _write_now(self) -> None:
+        with self._lock:
+            self._timer = None
+            if self._waiting and self._is_open:
+                self._write()
+
+    def _store_value(self, item: int, key: Key) -> None:
+        raw = self._run.values.raw[item]
+        try:
+            value = packed(raw if self._run.encodes else encoded(raw))
+        except (SerializationError, ValueError) as error:
+            reason = error.reason if isinstance(error, SerializationError) else str(error)
+            self._cannot(item, "its value cannot be stored", reason)
+            return
+        step = self._run.plan.names[self._run.node_of[item]]
+        entry = self._guarded(self._store.entry, key.digest, step, value, self._content(item), key.recipe)
+        if entry is not None:
+            self._bytes += len(value.data)
+            self._waiting.append(entry)
+
+    def _content(self, item: int) -> bytes | None:
+        """Return the content of a value that takes part in keys."""
+        if self._run.node_of[item] not in self.read:
+            return None
+        try:
+            found = self.contents.of_item(item)
+        except Unhashable:
+            return None
+        return joined(found if isinstance(found, list) else [found])
+
+    def retried(self, item: int, attempts: int) -> None:
+        """Nothing is stored of what failed."""
+
+    def close(self, result: PipelineResult | None) -> None:  # noqa: ARG002  a run that was cut off leaves as much
+        """Write the rest, note what was used, and make room."""
+        with self._lock:
+            if self._timer is not None:
+                self._timer.cancel()
+            if self._is_open and not self._only_look:
+                self._store.hits += len(self._used)
+                self._store.misses += self._asked - len(self._used)
+                self._guarded(self._finish)
+            if self._is_open:
+                self._is_open = False
+                self._store.close()
+
+    def _finish(self) -> None:
+        if self._waiting:
+            self._store.add(self._waiting, list(self._made.words.items()))
+        if self._used:
+            self._store.note_use(self._used)
+        self._store.trim()
+
+    def _write(self) -> None:
+        self._guarded(self._store.add, self._waiting, list(self._made.words.items()))
+        self._waiting, self._bytes, self._written = [], 0, clock()
+
+    # -- when the store fails
+
+    def _guarded(self, function: Callable[..., R], *arguments: Any) -> R | None:
+        """Call the store; when it fails, say so and go on without it."""
+        try:
+            return function(*arguments)
+        except _TROUBLE as error:
+            self._give_up(error)
+            return None
+
+    def _give_up(self, error: Exception) -> None:
+        if isinstance(error, DatabaseErrors) and is_damage(error):
+            self._store.begin_anew(error)
+        else:
+            where = "" if str(self._store.cache_dir) in str(error) else f"{self._store.cache_dir}: "
+            _log.warning("cache: %s%s; the run goes on without it", where, error)
+            if self._is_open:
+                with contextlib.suppress(*_TROUBLE):
+                    self._store.forget(self._waiting)
+        self._waiting.clear()
+        if self._is_open:
+            self._is_open = False
+            self._store.close()

@@ -1,0 +1,260 @@
+"""What the calls of a run are recognised by: the function, and the content of each argument.
+
+```
+item ──arguments()──▶ one content for each source of its template ──joined()──▶ part of a key
+                       params, items, context: keys/content.py
+                       values of other steps: what `refer` says, the one thing in which cache and journal differ
+```
+
+What all calls of a template have in common is looked at once, a parameter of a mapped step once for all its items: a
+million calls of one function cost one look at its code. The module knows neither stores nor executors.
+"""
+
+from __future__ import annotations
+
+import marshal
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flowyml.keys.content import ATOMS, SIZE, Unhashable, content, contents_of_atoms
+from flowyml.keys.fingerprint import fingerprint
+from flowyml.planning.templates import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VALUE, VIEW
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from flowyml.keys.content import Known
+    from flowyml.keys.fingerprint import Fingerprint
+    from flowyml.planning.forms import Form
+    from flowyml.planning.templates import Template
+    from flowyml.running.run import Run
+    from flowyml.store.values import Reference
+
+    Refer = Callable[[Reference], bytes | None]
+
+_VERSION = 2
+# Contents of parameters that many steps share are kept; more of them than this are not shared.
+_MOST_KEPT = 10_000
+_LENGTHS = [bytes((length,)) for length in range(256)]
+
+
+class Made(NamedTuple):
+    """What a key is made of, in words and short hashes: by it, a change can be told.
+
+    Attributes:
+        parts: Of the function and its conditions.
+        arguments: Names of the arguments, in the order of their contents.
+    """
+
+    parts: dict[str, bytes]
+    arguments: list[str]
+
+    def packed(self) -> bytes:
+        """Return it as bytes."""
+        return marshal.dumps(tuple(self), _VERSION)
+
+    @classmethod
+    def unpacked(cls, data: bytes) -> Made:
+        """Return it again."""
+        return cls(*marshal.loads(data))  # noqa: S302  it stood in a row with a checksum
+
+
+class CallKeys:
+    """The arguments of a run's calls, by content.
+
+    Args:
+        run: The run.
+        refer: Gives what stands for the value of another step in a key; `None` where there is no value.
+        unhashable: Is told of an argument that has no content, and gives what stands for it; without it such an
+            argument is an error.
+    """
+
+    def __init__(
+        self, run: Run, refer: Refer, unhashable: Callable[[int, Any, Unhashable], bytes] | None = None
+    ) -> None:
+        """Look at nothing yet."""
+        self._unhashable = unhashable
+        self._run = run
+        self._refer = refer
+        self._known: Known = {}
+        self._fingerprints: dict[tuple[int, int], Fingerprint] = {}
+        self._made: dict[int, Made] = {}
+        self._static: dict[int, list[bytes | None]] = {}
+        self._of_mapped: dict[int, list[bytes | None]] = {}
+        self._kept: dict[int, tuple[object, bytes]] = {}
+
+    # -- functions
+
+    def fingerprint(self, node: int) -> Fingerprint:
+        """Return the fingerprint of a step's function and its conditions."""
+        form = self._run.plan.forms[node]
+        key = (id(form.step), id(form.options))
+        if key not in self._fingerprints:
+            self._fingerprints[key] = self._look(form)
+        return self._fingerprints[key]
+
+    def _look(self, form: Form) -> Fingerprint:
+        own = fingerprint(form.step.func, self._known)
+        guards = form.options.guards
+        if not guards:
+            return own
+        state, parts = blake2b(own.digest, digest_size=SIZE), dict(own.parts)
+        for number, guard in enumerate(guards, 1):
+            one = fingerprint(guard.predicate, self._known)
+            state.update(one.digest + bytes([guard.wanted]))
+            parts[f"its condition {number}" if len(guards) > 1 else "its condition"] = one.digest[:8]
+        return own._replace(digest=state.digest(), parts=parts)
+
+    def made(self, node: int) -> Made:
+        """Return what the keys of a step are made of."""
+        template = self._template(node)
+        found = self._made.get(id(template))
+        if found is None:
+            names = argument_names(template, self._run.plan.forms[node])
+            if self._run.seed is not None:
+                names.append("seed")
+            found = self._made[id(template)] = Made(self.fingerprint(node).parts, names)
+        return found
+
+    def outputs(self, node: int) -> bytes:
+        """Return what a step's declared outputs say of its value: they take it apart."""
+        return "\0".join(self._template(node).outputs).encode("utf-8", "surrogatepass")
+
+    # -- arguments
+
+    def arguments(self, item: int) -> list[bytes]:
+        """Return the contents of an item's arguments, in call order.
+
+        Raises:
+            Unhashable: If one has none.
+        """
+        run = self._run
+        node = run.node_of[item]
+        template = self._template(node)
+        before = self._of_mapped.get(node) if node in run.layout.mapped else self._static.get(id(template))
+        found: list[Any] = list(before or self._before(node, template))
+        for position, (kind, which) in enumerate(template.sources):
+            if found[position] is None:
+                if kind == ASSET:  # the most common one, and the one where a call for each counts
+                    found[position] = self._refer(run.plan.references[node][which]) or b"-"
+                else:
+                    found[position] = self._content(kind, which, node, item)
+        if run.seed is not None:
+            found.append(content(run.calls.seed_of(item)))
+        return found
+
+    def joined(self, item: int) -> bytes:
+        """Return the contents of an item's arguments, joined.
+
+        Raises:
+            Unhashable: If one has none.
+        """
+        return joined(self.arguments(item))
+
+    def all_at_once(self, items: Sequence[int]) -> list[bytes] | None:
+        """Return the same of several items that have one template, where numbers and texts are the only argument.
+
+        That is what most large fan-outs are made of; `None` for all others.
+        """
+        run, node = self._run, self._run.node_of[items[0]]
+        template = self._template(node)
+        if run.seed is not None or len(template.sources) != 1:
+            return None
+        if template.single:
+            table, first = run.tables[node], run.layout.firsts[node]
+            values = [table[item - first] for item in items]
+        elif template.direct:
+            rows, node_of = run.plan.rows, run.node_of
+            values = [rows[node_of[item]][0] for item in items]
+        else:
+            return None
+        contents = contents_of_atoms(values)
+        return None if contents is None else [_LENGTHS[len(each)] + each for each in contents]
+
+    def _before(self, node: int, template: Template) -> list[bytes | None]:
+        """Return the contents that are known before it comes to an item."""
+        static = self._static.get(id(template))
+        if static is None:
+            static = [self._param(which, node) if kind == VALUE else None for kind, which in template.sources]
+            self._static[id(template)] = static
+        if not self._run.layout.is_mapped(node):
+            return static
+        row = self._run.plan.rows[node]
+        params = [self._param(row[which], node) if kind == PARAM else None for kind, which in template.sources]
+        self._of_mapped[node] = [one or other for one, other in zip(static, params, strict=True)]
+        return self._of_mapped[node]
+
+    def _content(self, kind: int, which: Any, node: int, item: int) -> bytes:
+        plan = self._run.plan
+        if kind == PARAM:
+            return self._param(plan.rows[node][which], node)
+        if kind in {ITEM, KEPT}:
+            entry = self._run.tables[node][item - self._run.layout.firsts[node]]
+            part = entry if which is None else entry[which]
+            return self._hashed(part, node) if kind == ITEM else self._refer(part) or b"-"
+        references = plan.references[node]
+        if kind == SPREAD:
+            return self._refer(references[which]) or b"-"
+        if kind == CHOICE:
+            return self._refer(references[which[0]]) or self._param(which[1], node)
+        assert kind == VIEW  # noqa: S101  all kinds are above
+        return combined([self._param(which.params, node), *(self._refer(each) or b"-" for each in references)])
+
+    def _param(self, value: Any, node: int) -> bytes:
+        """Return the content of a value that many calls may share."""
+        if type(value) in ATOMS:
+            return content(value)
+        kept = self._kept.get(id(value))
+        if kept is None:
+            if len(self._kept) >= _MOST_KEPT:
+                self._kept.clear()
+            kept = self._kept[id(value)] = (value, self._hashed(value, node))
+        return kept[1]
+
+    def _hashed(self, value: Any, node: int) -> bytes:
+        try:
+            return content(value, self._known)
+        except Unhashable as error:
+            if self._unhashable is None:
+                raise
+            return self._unhashable(node, value, error)
+
+    def _template(self, node: int) -> Template:
+        return self._run.plan.templates[node]  # type: ignore[return-value]  # a plan that runs is wired
+
+
+def argument_names(template: Template, form: Form) -> list[str]:
+    """Return the names of a template's arguments in call order."""
+    signature, count = form.step.signature, len(template.sources) - len(template.keywords)
+    names = list(signature.positional[:count])
+    star = signature.var_positional or "args"
+    return [*names, *(f"*{star}[{k}]" for k in range(count - len(names))), *template.keywords]
+
+
+def joined(contents: Iterable[bytes]) -> bytes:
+    """Return contents in one, so that they can be told apart.
+
+    >>> split(joined([b"a", b"", b"bc"]))
+    [b'a', b'', b'bc']
+    """
+    return b"".join([_LENGTHS[len(each)] + each for each in contents])
+
+
+def split(contents: bytes) -> list[bytes]:
+    """Take apart what `joined` has made."""
+    found, at = [], 0
+    while at < len(contents):
+        end = at + 1 + contents[at]
+        found.append(contents[at + 1 : end])
+        at = end
+    return found
+
+
+def combined(contents: Sequence[bytes]) -> bytes:
+    """Return one content for a list of them."""
+    return b"+" + blake2b(joined(contents), digest_size=SIZE).digest()
+
+
+def hashed(*parts: bytes) -> bytes:
+    """Return a key of these parts."""
+    return blake2b(joined(parts[:-1]) + parts[-1], digest_size=SIZE).digest()

@@ -1,0 +1,198 @@
+"""Keys of journaled calls: by them the next run knows what it has finished already.
+
+```
+key = step's name + its code + contents of params, items, context + keys of the steps that it reads
+```
+
+A value of another step counts by how it came about, not by what it is: the keys of a run can be told without its
+values, and a step that has changed changes the keys of all that depends on it. Of equal items of one mapped step each
+counts once. An argument that cannot be hashed counts by its type, which is told.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+from flowyml.keys.content import SIZE
+from flowyml.reuse.call_keys import CallKeys, combined, hashed
+from flowyml.store.values import MISSING, Gather, Items, Output, bare, parts_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from flowyml.keys.content import Unhashable
+    from flowyml.reuse.call_keys import Made
+    from flowyml.running.run import Run
+    from flowyml.store.values import Reference
+
+
+class JournalKeys:
+    """The keys of one run's calls.
+
+    Args:
+        run: The run.
+        tell: Is told, once for each step, of an argument that cannot be hashed.
+    """
+
+    def __init__(self, run: Run, tell: Callable[[int, Unhashable], None]) -> None:
+        """Look at nothing yet."""
+        self._run = run
+        self._tell = tell
+        self._told: set[int] = set()
+        self._calls = CallKeys(run, self._refer, self._by_type)
+        self._heads: dict[int, bytes] = {}
+        self._of_lists: dict[int, bytes] = {}
+        self._keys = bytearray(SIZE * run.layout.item_count)
+        self._known = bytearray(run.layout.item_count)
+        run.grafting.listeners.append(self._grow)
+
+    def _grow(self, nodes: Sequence[int]) -> None:
+        """Take in steps that came during the run: the last of these, which they came from, is called anew now."""
+        item = self._run.layout.firsts[nodes[-1]]
+        if item < len(self._known):
+            self._known[item] = 0
+
+    def of(self, items: Sequence[int]) -> list[bytes]:
+        """Return the keys of several items that have one template and are named alike: see `stretches`."""
+        return self.with_contents(items)[0]
+
+    def with_contents(self, items: Sequence[int]) -> tuple[list[bytes], list[bytes]]:
+        """Return the keys of such items, and the contents of their arguments; each may read those before it."""
+        contents = self._calls.all_at_once(items)
+        if contents is None:
+            return self._one_by_one(items)
+        run = self._run
+        head, name_of = self._head(run.node_of[items[0]]), self._names(items[0])
+        keys = [
+            blake2b(head + name_of(item) + each, digest_size=SIZE).digest()
+            for item, each in zip(items, contents, strict=True)
+        ]
+        self._note(items, keys)
+        return keys, contents
+
+    def _one_by_one(self, items: Sequence[int]) -> tuple[list[bytes], list[bytes]]:
+        self._make_room()
+        head, name_of = self._head(self._run.node_of[items[0]]), self._names(items[0])
+        contents_of, all_keys, known = self._calls.joined, self._keys, self._known
+        keys, contents = [], []
+        for item in items:
+            each = contents_of(item)
+            key = blake2b(head + name_of(item) + each, digest_size=SIZE).digest()
+            all_keys[SIZE * item : SIZE * (item + 1)] = key
+            known[item] = 1
+            keys.append(key)
+            contents.append(each)
+        return keys, contents
+
+    def _names(self, item: int) -> Callable[[int], bytes]:
+        """Return what tells the name of an item's step, for items like this one."""
+        run = self._run
+        if run.layout.is_mapped(run.node_of[item]):
+            name = _name(run.plan.names[run.node_of[item]])
+            return lambda _: name
+        names, node_of = run.plan.names, run.node_of
+        return lambda item: _name(names[node_of[item]])
+
+    def _make_room(self) -> None:
+        """Have a place for the keys of items that have come during the run."""
+        more = self._run.layout.item_count - len(self._known)
+        if more > 0:
+            self._known.extend(bytes(more))
+            self._keys.extend(bytes(SIZE * more))
+
+    def _note(self, items: Sequence[int], keys: list[bytes]) -> None:
+        """Keep keys for those who read these items."""
+        self._make_room()
+        first, last = items[0], items[-1]
+        if last - first + 1 == len(items) and list(items) == list(range(first, last + 1)):
+            self._keys[SIZE * first : SIZE * (last + 1)] = b"".join(keys)
+            self._known[first : last + 1] = b"\1" * len(items)
+            return
+        for item, key in zip(items, keys, strict=True):
+            self._keys[SIZE * item : SIZE * (item + 1)] = key
+            self._known[item] = 1
+
+    def key(self, item: int) -> bytes:
+        """Return the key of one item."""
+        if item >= len(self._known) or not self._known[item]:
+            return self.of([item])[0]
+        return bytes(self._keys[SIZE * item : SIZE * (item + 1)])
+
+    def made(self, node: int) -> Made:
+        """Return what the keys of a step are made of."""
+        return self._calls.made(node)
+
+    def template(self, node: int) -> int:
+        """Return what steps share whose keys are made of the same."""
+        return id(self._run.plan.templates[node])
+
+    def stretches(self, items: Sequence[int]) -> Iterable[Sequence[int]]:
+        """Split items into such that have one template: ordinary steps, or items of one mapped step."""
+        node_of, templates, mapped = self._run.node_of, self._run.plan.templates, self._run.layout.mapped
+        start = 0
+        while start < len(items):
+            node = node_of[items[start]]
+            template, end = templates[node], start + 1
+            if node in mapped:
+                while end < len(items) and node_of[items[end]] == node:
+                    end += 1
+            else:
+                while end < len(items) and templates[node_of[items[end]]] is template:
+                    end += 1
+            yield items[start:end]
+            start = end
+
+    def _head(self, node: int) -> bytes:
+        template = self.template(node)
+        found = self._heads.get(template)
+        if found is None:
+            calls = self._calls
+            names = "\0".join(calls.made(node).arguments).encode("utf-8", "surrogatepass")
+            code = calls.fingerprint(node).digest
+            found = self._heads[template] = hashed(b"journal", code, hashed(calls.outputs(node)), names)
+        return found
+
+    # -- what stands for the values of other steps
+
+    def _refer(self, reference: Reference) -> bytes | None:
+        if type(reference) is int:
+            known = reference < len(self._known) and self._known[reference]
+            return bytes(self._keys[SIZE * reference : SIZE * (reference + 1)]) if known else self.key(reference)
+        if isinstance(reference, Output):
+            return combined([self.key(reference.item), bytes([reference.part & 0xFF, reference.part >> 8])])
+        if isinstance(reference, Items):
+            return self._of_list(reference.node)
+        if isinstance(reference, Gather):
+            return combined([self._refer(each) or b"-" for each in reference.references])
+        return self._present(bare(reference))
+
+    def _of_list(self, node: int) -> bytes:
+        """Return what stands for all values of a mapped step."""
+        found = self._of_lists.get(node)
+        if found is None:
+            raw, items = self._run.values.raw, self._run.layout.items_of(node)
+            found = self._of_lists[node] = combined(
+                [b"-" if raw[item] is MISSING else self.key(item) for item in items]
+            )
+        return found
+
+    def _present(self, reference: Any) -> bytes | None:
+        """Return the same for what is there: whether a value is there is part of the key."""
+        parts = parts_of(reference, self._run.layout)
+        if parts is None:
+            return self._refer(reference) if self._run.values.has(reference) else None
+        return combined([self._present(part) or b"-" for part in parts])
+
+    def _by_type(self, node: int, value: Any, error: Unhashable) -> bytes:
+        """Return what stands for a value that cannot be hashed."""
+        if node not in self._told:
+            self._told.add(node)
+            self._tell(node, error)
+        kind = type(value)
+        return b"?" + hashed(f"{kind.__module__}.{kind.__qualname__}".encode())
+
+
+def _name(name: str) -> bytes:
+    data = name.encode("utf-8", "surrogatepass")
+    return len(data).to_bytes(4, "big") + data

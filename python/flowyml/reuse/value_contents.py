@@ -1,0 +1,87 @@
+"""The contents of a run's values, for the keys of what reads them.
+
+A content comes with the value where that is possible: a process worker hashes what it returns, a cached value has it in
+its entry. Else it is found here, when the first key needs it. What stands for a list of values is made of their
+contents, so that a list of a million is never put together for it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from flowyml.keys.content import Unhashable, content
+from flowyml.reuse.call_keys import combined
+from flowyml.store.arenas import ENCODED
+from flowyml.store.encoding import decoded
+from flowyml.store.values import Gather, Items, Output, Outputs, bare, parts_of
+
+if TYPE_CHECKING:
+    from flowyml.running.run import Run
+    from flowyml.store.values import Reference
+
+Content: TypeAlias = "bytes | list[bytes]"
+"""Of one value, or of each declared output of a step with several."""
+
+
+class ValueContents:
+    """The contents of the values of one run.
+
+    Args:
+        run: The run.
+    """
+
+    def __init__(self, run: Run) -> None:
+        """Know none."""
+        self._run = run
+        self._known: dict[int, Content] = {}
+
+    def note(self, item: int, found: Content) -> None:
+        """Take in the content of an item's value."""
+        self._known[item] = found
+
+    def of_item(self, item: int) -> Content:
+        """Return the content of an item's value.
+
+        Raises:
+            Unhashable: If it has none.
+        """
+        found = self._known.get(item)
+        if found is None:
+            found = self._known[item] = self._found(self._run.values.raw[item])
+        return found
+
+    def _found(self, raw: Any) -> Content:
+        return [self._of_part(part) for part in raw.parts] if isinstance(raw, Outputs) else self._of_part(raw)
+
+    def _of_part(self, raw: Any) -> bytes:
+        if type(raw) not in ENCODED or not self._run.encodes:
+            return content(raw)
+        try:
+            value = decoded(raw)
+        except (Exception, SystemExit, GeneratorExit) as error:
+            raise Unhashable(f"it does not load: {type(error).__name__}: {error}") from error
+        return content(value)
+
+    def of(self, reference: Reference) -> bytes | None:
+        """Return what stands in a key for what a reference points at; `None` where there is nothing.
+
+        Raises:
+            Unhashable: If a value has no content.
+        """
+        if isinstance(reference, int):
+            found = self.of_item(reference)
+            return combined(found) if isinstance(found, list) else found
+        if isinstance(reference, Output):
+            return self.of_item(reference.item)[reference.part]  # type: ignore[return-value]  # it has several
+        if isinstance(reference, Items):
+            return combined([self._present(item) or b"-" for item in self._run.layout.items_of(reference.node)])
+        if isinstance(reference, Gather):
+            return combined([self.of(each) or b"-" for each in reference.references])
+        return self._present(bare(reference))
+
+    def _present(self, reference: Any) -> bytes | None:
+        """Return the same for what is there: lists go without what is missing."""
+        parts = parts_of(reference, self._run.layout)
+        if parts is None:
+            return self.of(reference) if self._run.values.has(reference) else None
+        return combined([part for part in map(self._present, parts) if part is not None])

@@ -1,0 +1,148 @@
+"""How the steps of one run are called in this process: with which arguments, seed, and in whose place.
+
+```
+item ──▶ its step's template, row, references ──▶ arguments ──▶ the function, or the fallback of a step that has failed
+```
+
+`Calls.caller` builds one function for all items with all that it needs at hand, since it is called for each of them;
+where nothing else is to be done, the core calls steps by itself from what `Calls.for_core` gives it. It knows neither
+the scheduler nor what becomes of a value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from flowyml.planning.templates import there
+from flowyml.running import seeding
+from flowyml.steps.fallbacks import Fallback
+from flowyml.store.values import split_outputs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import TypeAlias
+
+    from flowyml.planning.layout import Layout
+    from flowyml.planning.plan import Plan
+    from flowyml.planning.templates import Template
+    from flowyml.store.values import Values
+
+    # See `Turn.call`.
+    Steps: TypeAlias = tuple[
+        list[Template | None], list[tuple[Any, ...]], dict[int, Any], dict[int, Any], Callable[[int], Any], bool
+    ]
+
+
+class Calls:
+    """How the steps of a run are called.
+
+    Args:
+        plan: The steps.
+        layout: Which items belong to which step.
+        node_of: The step of each item.
+        values: What the steps have returned.
+        tables: For each mapped step its items.
+        fallen: Items in whose place the fallback of their step is called.
+        seed: Seeds the random generators of each step; `None`: they are left alone.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        layout: Layout,
+        node_of: Sequence[int],
+        values: Values,
+        *,
+        tables: dict[int, Sequence[Any]],
+        fallen: Mapping[int, BaseException],
+        seed: int | None,
+    ) -> None:
+        """Build nothing yet."""
+        self._plan, self._layout, self._node_of, self._values = plan, layout, node_of, values
+        self._tables, self._fallen, self._seed = tables, fallen, seed
+        self._fallbacks: dict[int, Template] = {}
+
+    def caller(self, *, fallbacks: bool) -> Callable[[int], Any]:
+        """Build the function that calls an item's step; `fallbacks` says whether there may be some."""
+        call = self._plain()
+        if fallbacks:
+            call = self._falling_back(call)
+        return call if self._seed is None else self._seeding(call)
+
+    def for_core(self, call: Callable[[int], Any], *, fallbacks: bool) -> Steps:
+        """Return what the core needs to call steps by itself; `call` is what `caller` has built.
+
+        Only `call` is used where something is to be done before each step.
+        """
+        plan, always = self._plan, fallbacks or self._seed is not None
+        return plan.templates, plan.rows, plan.references, self._tables, call, always
+
+    def template_of(self, item: int) -> Template:
+        """Return how the step of an item is called: as ever, or with its fallback."""
+        node = self._node_of[item]
+        return self.fallback_of(node) if item in self._fallen else self._plan.templates[node]  # type: ignore[return-value]
+
+    def fallback_of(self, node: int) -> Template:
+        """Return how the fallback of a step is called."""
+        template: Any = self._plan.templates[node]
+        if id(template) not in self._fallbacks:
+            options: Any = self._plan.forms[node].options
+            function = Fallback(options.fallback, self._plan.function_of(node))
+            self._fallbacks[id(template)] = replace(template, function=function)
+        return self._fallbacks[id(template)]
+
+    def arguments(self, item: int, read: Callable[[Any], Any] | None = None) -> list[Any]:
+        """Return the arguments of an item's step in call order; `read` gives the value of a reference."""
+        plan, node = self._plan, self._node_of[item]
+        template: Any = plan.templates[node]
+        value = None if template.over is None else self._tables[node][item - self._layout.firsts[node]]
+        return template.assemble(plan.rows[node], value, plan.references.get(node, ()), read or self._values.argument)  # type: ignore[no-any-return]
+
+    def seed_of(self, item: int) -> int | None:
+        """Return the seed of an item under `run(seed=)`."""
+        if self._seed is None:
+            return None
+        return seeding.derived(self._seed, self._plan.item_name(*self._layout.place_of(item)))
+
+    def _plain(self) -> Callable[[int], Any]:
+        templates, rows, node_of = self._plan.templates, self._plan.rows, self._node_of
+        general, tables, firsts = self._general, self._tables, self._layout.firsts
+
+        def call(item: int) -> Any:
+            template = templates[item]
+            return template.function(*rows[item]) if template.direct else general(template, item, item)  # type: ignore[union-attr,arg-type]
+
+        def call_mapped(item: int) -> Any:
+            node = node_of[item]
+            template = templates[node]
+            if template.single:  # type: ignore[union-attr]
+                return template.function(tables[node][item - firsts[node]])  # type: ignore[union-attr]
+            return general(template, node, item)  # type: ignore[arg-type]
+
+        return call if self._layout.is_plain else call_mapped
+
+    def _falling_back(self, call: Callable[[int], Any]) -> Callable[[int], Any]:
+        def called(item: int) -> Any:
+            return self._general(self.template_of(item), self._node_of[item], item) if item in fallen else call(item)
+
+        fallen = self._fallen
+        return called
+
+    def _seeding(self, call: Callable[[int], Any]) -> Callable[[int], Any]:
+        def seeded(item: int) -> Any:
+            seeding.begin(self.seed_of(item) or 0)
+            return call(item)
+
+        return seeded
+
+    def _general(self, template: Template, node: int, item: int) -> Any:
+        value = None
+        if template.over is not None:
+            value = self._tables[node][item - self._layout.firsts[node]]
+            if template.kept:
+                return template.function(there(self._values.argument(value)))
+        references = self._plan.references.get(node, ())
+        arguments = template.assemble(self._plan.rows[node], value, references, self._values.argument)
+        returned = template.call(arguments)
+        return split_outputs(returned, template.outputs, self._plan.names[node]) if template.outputs else returned

@@ -1,0 +1,196 @@
+"""Expansion: the items of mapped steps in a run, and lengths that only a run tells.
+
+```
+run ──a step is complete──▶ Expansion.go_on() ──▶ which lists are there now: count them, compare them
+                                               ├─▶ layout, values and scheduler get the items
+                                               └─▶ or the step is refused: it fails without items
+```
+
+A list that a step produced is loaded once, here, and taken apart; values of other mapped steps stay as they are kept.
+Any thread may come; one at a time expands. The module does not know who runs the items.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from flowyml.errors import FanOutError
+from flowyml.messages.words import counted
+from flowyml.planning.layout import UNKNOWN
+from flowyml.planning.over import as_items
+from flowyml.state import CODES, FAILED, StepState
+from flowyml.store.values import MISSING, Gather, Items, bare
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from flowyml._core import Scheduler
+    from flowyml.planning.layout import Layout
+    from flowyml.planning.plan import Plan
+    from flowyml.planning.templates import Columns
+    from flowyml.running.task_runs import TaskRuns
+    from flowyml.store.values import Values
+
+
+# Whatever lists do when they are loaded and read is the step's failure.
+_TROUBLE = (Exception, SystemExit, GeneratorExit)
+_NO_FAILURES = {CODES[StepState.SKIPPED], CODES[StepState.CANCELLED]}
+
+
+class Expansion:
+    """The items of the mapped steps of one run.
+
+    Args:
+        plan: What is run.
+        layout: Which items each step has; grows.
+        values: The run's values; grow.
+        scheduler: Says which lengths are due, and is told them.
+        node_of: The step of each item; grows.
+        tasks: Map tasks, which survive some failures.
+
+    Attributes:
+        tables: For each mapped step its items by index, as `Template.sources` speak of them: values, references to
+            values of other steps, or tuples of these.
+        refused: What kept a step from having items.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        layout: Layout,
+        values: Values,
+        scheduler: Scheduler,
+        node_of: Sequence[int],
+        *,
+        tasks: TaskRuns,
+    ) -> None:
+        """Prepare the items of the steps whose length is known."""
+        self._plan, self._layout, self._values, self._scheduler = plan, layout, values, scheduler
+        self._node_of: Any = node_of
+        self._tasks = tasks
+        self._lock = threading.Lock()
+        self._over = False
+        self.tables: dict[int, Sequence[Any]] = {}
+        self.refused: dict[int, BaseException] = {}
+        self._groups: dict[int, Sequence[int]] = {}
+        self.enter(layout.mapped, {})
+
+    def enter(self, nodes: Iterable[int], groups: Mapping[int, Sequence[int]]) -> None:
+        """Prepare the items of mapped steps whose length is known.
+
+        Args:
+            nodes: The steps.
+            groups: By each of those that came during the run, the steps that get their items together with it.
+        """
+        self._groups.update(groups)
+        for node in nodes:
+            if self._layout.is_mapped(node) and node not in self._layout.waiting:
+                self._set_table(node, self._columns(node))
+
+    @contextlib.contextmanager
+    def growing(self) -> Iterator[bool]:
+        """Keep others from growing meanwhile; tells whether the run goes on."""
+        with self._lock:
+            yield not self._over
+
+    def go_on(self) -> int:
+        """Give their items to the steps whose lengths are due; return how many of them failed."""
+        failed = len(self.refused)
+        for node in self._scheduler.take_expandable():
+            with self._lock:
+                if not self._over:
+                    self._expand(node)
+        return len(self.refused) - failed
+
+    def end(self) -> None:
+        """Give nobody items any more: the run is over, whoever is still in a step."""
+        with self._lock:
+            self._over = True
+
+    def _expand(self, node: int) -> None:
+        try:
+            columns = self._columns(node)
+            count = self._count(node, columns)
+        except _NothingThereError as error:
+            self._scheduler.refuse(node, error.state, time.monotonic())
+        except _TROUBLE as error:
+            self.refused[node] = error
+            self._scheduler.refuse(node, FAILED, time.monotonic())
+        else:
+            self._grow(node, columns, count)
+
+    def _grow(self, node: int, columns: list[Sequence[Any]], count: int) -> None:
+        """Make room first: once the scheduler knows the items, other threads may run them."""
+        followers = self._group(node)
+        self._layout.grow(followers, count)
+        for each in followers:
+            self._node_of.extend([each] * count)
+            self._values.raw.extend([MISSING] * count)
+            self._set_table(each, columns if each == node else self._columns(each))
+            self._tasks.allow(each, count)
+        self._scheduler.expand(node, count, time.monotonic())
+
+    def _group(self, node: int) -> Sequence[int]:
+        """Return the steps that get their items together with one."""
+        return self._groups[node] if node in self._groups else self._plan.graph.group(node)
+
+    def _set_table(self, node: int, columns: list[Sequence[Any]]) -> None:
+        self.tables[node] = self._over_of(node).over.table(columns)
+
+    def _over_of(self, node: int) -> Columns:
+        template = self._plan.templates[node]
+        assert template is not None and template.over is not None  # noqa: S101, PT018  a mapped step of a valid plan
+        return template.over
+
+    def _columns(self, node: int) -> list[Sequence[Any]]:
+        over = self._over_of(node)
+        references = self._plan.references.get(node, ())
+        return [
+            self._column(node, at, references[part]) if isinstance(part, int) else part or ()
+            for at, part in enumerate(over.parts)
+        ]
+
+    def _column(self, node: int, at: int, reference: Any) -> Sequence[Any]:
+        reference = bare(reference)
+        if isinstance(reference, Items):
+            return self._layout.items_of(reference.node)
+        if isinstance(reference, Gather):
+            return reference.references
+        item = reference if isinstance(reference, int) else reference.item
+        value = self._values.load(reference)
+        if value is MISSING and self._scheduler.state(item) in _NO_FAILURES:
+            raise _NothingThereError(self._scheduler.state(item))
+        try:
+            if value is not MISSING:
+                return as_items(value)
+            what = "is not there"
+        except TypeError as error:
+            what = f"is {error}"
+        name, producer = self._over_of(node).over.columns[at].source, self._plan.names[self._layout.node_at(item)]
+        raise FanOutError(self._plan.names[node], f"{name!r}, which step {producer!r} has to produce, {what}")
+
+    def _count(self, node: int, columns: list[Sequence[Any]]) -> int:
+        """Return how many items there are.
+
+        Raises:
+            FanOutError: If lengths differ in a zip, or a product is too large.
+        """
+        over, lengths = self._over_of(node).over, [len(column) for column in columns]
+        if not over.product and len(set(lengths)) > 1:
+            told = (f"{over.named(at)} has {counted(length, 'item')}" for at, length in enumerate(lengths))
+            raise FanOutError(self._plan.names[node], f"the lists have different lengths: {', '.join(told)}")
+        count = over.count(lengths)
+        if self._layout.item_count + count * len(self._group(node)) >= UNKNOWN:
+            raise FanOutError(self._plan.names[node], f"{count:,} items are more than a run can have")
+        return count
+
+
+class _NothingThereError(Exception):
+    """A join was to be mapped over a list, and the list is not there because its step was skipped or cancelled."""
+
+    def __init__(self, state: int) -> None:
+        super().__init__(state)
+        self.state = state

@@ -1,0 +1,116 @@
+"""Grafting: what a dynamic step has returned becomes part of the run.
+
+```
+run ──Returned──▶ Grafting ──▶ growth.py: the plan gets the new steps
+                     ├──▶ layout, values, tables, functions of workers: room for them
+                     └──▶ scheduler: they may run; the dynamic step waits for them and runs again
+```
+
+Any thread may come; one at a time changes what all share. Room is made first: once the scheduler knows the new steps,
+other threads may run them. If something is wrong nothing has changed, and the dynamic step fails with the reason.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flowyml.errors import GraphError, PipelineValidationError
+from flowyml.messages.words import listed
+from flowyml.planning.layout import UNKNOWN
+from flowyml.running.growth import Grown
+from flowyml.steps.dynamic import unmarked
+from flowyml.store.values import MISSING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flowyml._core import Batch
+    from flowyml.planning.sub_pipelines import Holder
+    from flowyml.running.run import Run
+
+# Whatever a pipeline does when it is looked at is the step's failure.
+_TROUBLE = (Exception, SystemExit, GeneratorExit)
+
+
+class Grafting:
+    """Lets one run grow.
+
+    Args:
+        run: The run.
+
+    Attributes:
+        listeners: Called with the numbers of the steps that are new or called in another way, before they may run;
+            what they raise is the dynamic step's failure.
+    """
+
+    def __init__(self, run: Run) -> None:
+        """Let the plan be the run's own."""
+        self._run = run
+        self.listeners: list[Callable[[list[int]], None]] = []
+        if run.plan.is_dynamic:
+            run.plan.begin_to_grow()
+
+    def graft(self, batch: Batch, position: int, item: int, pipeline: Holder, now: float) -> BaseException | None:
+        """Expand what the item at a position of a batch has returned; return why the step fails, if it does."""
+        run = self._run
+        node = run.node_of[item]
+        if not run.plan.forms[node].options.dynamic:
+            return unmarked(run.item_name(item), pipeline)
+        try:
+            with run.expansion.growing() as goes_on:
+                if goes_on:
+                    self._graft(batch, position, node, pipeline, now)
+        except _TROUBLE as error:
+            return error
+        if run.circuits is not None:
+            run.circuits.skipped(item)  # it has called nothing yet that could have failed
+        return None
+
+    def _graft(self, batch: Batch, position: int, node: int, pipeline: Holder, now: float) -> None:
+        run = self._run
+        grown = Grown(run.plan, run.layout, node, pipeline)
+        items = len(run.values.raw)
+        try:
+            self._make_room(grown)
+            for listener in self.listeners:
+                listener([*grown.steps, node])
+            run.adopt(grown.steps, grown.special)
+            self._tell_scheduler(batch, position, grown, now)
+        except BaseException:
+            grown.undo()
+            node_of: Any = run.node_of
+            del run.values.raw[items:], node_of[items:]
+            for each in grown.steps:
+                run.tables.pop(each, None)
+            raise
+
+    def _make_room(self, grown: Grown) -> None:
+        run = self._run
+        node_of: Any = run.node_of  # a list, where a run may grow
+        for node, count in zip(grown.steps, grown.counts, strict=True):
+            if count != UNKNOWN:
+                node_of.extend([node] * count)
+        run.values.raw.extend([MISSING] * (run.layout.item_count - len(run.values.raw)))
+        run.expansion.enter(grown.steps, grown.groups())
+
+    def _tell_scheduler(self, batch: Batch, position: int, grown: Grown, now: float) -> None:
+        run, edges = self._run, grown.edges
+        keep = grown.keep_mask() if run.releases else None
+        found: list[tuple[int, str]] = []
+        limits = run.limits_of(grown.forms, found, special=bool(grown.special), first=grown.steps.start)
+        grown.refuse((grown.steps[at], problem) for at, problem in found)
+        new: Any = (grown.counts, edges.dependents, edges.dependencies, edges.kinds(), grown.joins, grown.awaited)
+        try:
+            run.scheduler.graft(batch, position, now, *new, keep=keep, **limits)
+        except GraphError as error:
+            grown.refuse_graph(error.problems)
+        except ValueError as error:
+            raise PipelineValidationError([_gone(run, grown)], grown.name) from error
+
+
+def _gone(run: Run, grown: Grown) -> str:
+    """Say which values the new steps read that are there no more."""
+    read = [node for node in grown.reads() if node < grown.steps.start]
+    dropped = [node for node in read if not run.values.dropped.isdisjoint(run.layout.items_of(node))]
+    names = listed([run.plan.names[node] for node in dropped or read])
+    return f"what {names} produced is gone: keep= let it go after its last reader; name it there, or read it before"

@@ -1,0 +1,257 @@
+"""Growth: the steps of a pipeline that a dynamic step has returned, wired into the plan of a run.
+
+```
+Plan + number of the step + pipeline ──grown──▶ Grown: new steps behind all others, edges, what the step waits for now
+                                       undo() ◀── something is wrong with it: the plan is as it was
+```
+
+The new steps are a sub-pipeline of the name of their step. What they lack is looked for around that step, among what
+was there before the run began or came with the same pipeline: other dynamic steps may or may not have been expanded by
+then, and a run must not depend on that. The plan is the run's own; one thread at a time lets it grow.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING, Any
+
+from flowyml.errors import PipelineValidationError
+from flowyml.planning.connections import Connections
+from flowyml.planning.forms import Assets
+from flowyml.planning.layout import UNKNOWN, Layout
+from flowyml.planning.lengths import counts_of
+from flowyml.planning.namespaces import Inside, Namespace, enter, inlined, inside, unneeded
+from flowyml.planning.plan import Problems
+from flowyml.planning.templates import ASSET, Template
+from flowyml.steps.dynamic import Collected
+from flowyml.store.values import nodes_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from flowyml.planning.forms import Form, Found
+    from flowyml.planning.namespaces import Names
+    from flowyml.planning.plan import Plan
+    from flowyml.planning.sub_pipelines import Holder
+    from flowyml.store.values import Reference
+
+
+class Grown:
+    """New steps of a plan, for one step that returned them.
+
+    Args:
+        plan: The plan; it has them from now on.
+        layout: Which items each step has; it has those of the new steps, too.
+        node: The dynamic step.
+        pipeline: What it returned.
+
+    Raises:
+        PipelineValidationError: With everything that is wrong with the pipeline; the plan is as it was.
+
+    Attributes:
+        name: The name of the dynamic step.
+        steps: The numbers of the new steps.
+        counts: How many items each has, or `UNKNOWN`.
+        edges: Who of them waits for whom.
+        awaited: Those of them that the dynamic step waits for.
+        joins: For each of them 1 if it is a join; `None` if none is.
+        special: Those of their forms whose steps have options, by id.
+    """
+
+    def __init__(self, plan: Plan, layout: Layout, node: int, pipeline: Holder) -> None:
+        """Wire them."""
+        self._plan, self._layout, self._node = plan, layout, node
+        self._before: Any = plan.templates[node], plan.references.get(node)
+        plan.past.append(self)
+        first = len(plan.names)
+        columns = pipeline._inner_columns()  # noqa: SLF001  the one who may see them
+        self.steps = range(first, first + len(columns.forms))
+        form = plan.forms[node]
+        self.name = plan.names[node]
+        context = pipeline.context.to_dict()
+        types = pipeline._types  # noqa: SLF001
+        self._whole = Namespace(
+            self.name, self.steps, form.within, None, {}, (), context, form.place, grafted=True, types=types
+        )
+        self._columns = inlined(columns, self._whole)
+        self._check_names(pipeline.name)
+        try:
+            self._enter()
+            self._wire(pipeline.name)
+        except BaseException:
+            self.undo()
+            raise
+
+    def undo(self) -> None:
+        """Take the new steps out of the plan."""
+        plan, first = self._plan, self.steps.start
+        for name in plan.names[first:]:
+            del plan.numbers[name]
+        del plan.names[first:], plan.forms[first:], plan.rows[first:], plan.reads[first:], plan.templates[first:]
+        for node in self.steps:
+            plan.references.pop(node, None)
+        template, references = self._before
+        plan.templates[self._node] = template
+        plan.references.pop(self._node, None)
+        if references is not None:
+            plan.references[self._node] = references
+        plan.grafts.pop(self._whole, None)
+        for node in (self._node, *self.steps):
+            plan.grafted_waits.pop(node, None)
+        self._layout.cut(first)
+
+    @property
+    def forms(self) -> Sequence[Form]:
+        """How the new steps were added."""
+        return self._columns.forms
+
+    def refuse(self, found: Iterable[tuple[int, str]]) -> None:
+        """Raise what is wrong with new steps beside their wiring, if there is anything."""
+        problems = Problems(self._plan.names, self._plan.forms, [])
+        for node, problem in found:
+            problems.add(node, [problem])
+        problems.raise_all(self.name)
+
+    def refuse_graph(self, found: list[tuple[Any, ...]]) -> None:
+        """Raise what the core has found to be wrong with the graph."""
+        problems = Problems(self._plan.names, self._plan.forms, [])
+        problems.add_graph(found)
+        problems.raise_all(self.name)
+
+    def keep_mask(self) -> bytes:
+        """Return for each new step 1 if nothing reads its value."""
+        read = self.reads()
+        return bytes(node not in read for node in self.steps)
+
+    def reads(self) -> set[int]:
+        """Return the steps whose values the new ones and the dynamic step read."""
+        references = self._plan.references
+        reading = (references[node] for node in (self._node, *self.steps) if node in references)
+        return {node for each in reading for node in nodes_of(each, self._layout)}
+
+    def groups(self) -> dict[int, list[int]]:
+        """Return for each new step whose length is not known the steps that get theirs together with it."""
+        edges = self.edges
+        followers: dict[int, list[int]] = {}
+        for after, before, linked in zip(edges.dependents, edges.dependencies, edges.kinds() or (), strict=False):
+            if linked:
+                followers.setdefault(before, []).append(after)
+        unknown = (node for node, count in zip(self.steps, self.counts, strict=True) if count == UNKNOWN)
+        return {node: _reached(node, followers) for node in unknown}
+
+    # -- the new steps
+
+    def _check_names(self, pipeline: str) -> None:
+        taken = [name for name in self._columns.names if name in self._plan.numbers]
+        if taken:
+            raise PipelineValidationError([f"there is a step {taken[0]!r} already; give one another name"], pipeline)
+
+    def _enter(self) -> None:
+        """Make room in the plan."""
+        plan, new = self._plan, self._columns
+        plan.numbers.update(new.names)
+        plan.names.extend(new.names)
+        plan.forms.extend(new.forms)
+        plan.rows.extend(new.rows)
+        plan.reads.extend(new.reads)
+
+    def _wire(self, pipeline: str) -> None:
+        plan, node, first, new = self._plan, self._node, self.steps.start, self._columns
+        mapped = {node for node, form in zip(self.steps, new.forms, strict=True) if form.over is not None}
+        assets = Assets(new.names, plan.forms, Layout(len(plan.forms), None, {*self._layout.mapped, *mapped}), first)
+        around = seen_around(plan, self._whole.outer)
+        assets.inner[self._whole] = own = Inside(assets, around, self._whole)
+        inner = new.namespaces[:-1]  # all but itself, whose name is that of a step
+        problems = Problems(plan.names, plan.forms, [*assets.problems(), *enter(assets, inner)])
+        self.counts = self._lengths(assets, mapped)
+        waiting = {node for node, count in zip(self.steps, self.counts, strict=True) if count == UNKNOWN}
+        self._layout.add(self.counts, mapped)
+        assets.layout = self._layout
+        wired = Connections(first, assets, plan.scope, problems)
+        wired.connect(new, plan.layout.waiting | waiting)
+        problems.add_unneeded(unneeded(assets, inner))
+        awaited = self._collected(assets, own, wired, problems)
+        problems.raise_all(pipeline)
+        self._templates = wired.templates
+        plan.templates.extend(wired.templates)
+        plan.references.update(wired.references)
+        plan.assets.exported.update(assets.exported)
+        plan.grafts[self._whole] = assets
+        waits = plan.grafted_waits
+        waits[node] = sorted(awaited)
+        for after, before in zip(wired.edges.dependents, wired.edges.dependencies, strict=True):
+            waits.setdefault(after, []).append(before)
+        self.edges, self.joins, self.special = wired.edges, wired.joins(new.forms), wired.special
+        self.awaited = array("I", sorted(awaited))
+        if plan.look_at_types is not None:
+            problems.sentences += plan.look_at_types(plan, self._layout, self.steps)
+            problems.raise_all(pipeline)
+
+    def _lengths(self, assets: Assets, mapped: set[int]) -> array[int]:
+        if not mapped:
+            return array("I", [1]) * len(self.steps)
+        known = {node: self._length(node) for node in self._layout.mapped}
+        counts = counts_of(self._plan.forms, assets, self._plan.scope, self.steps.start, known)
+        for node in mapped:
+            over = self._plan.forms[node].over
+            if over is not None and over.terms is not None and over.terms.min_success_ratio < 1:
+                counts[node - self.steps.start] = UNKNOWN  # how many failures it survives is told with the length
+        return counts
+
+    def _length(self, node: int) -> int:
+        """Return the length of a mapped step as it was known before the run, whatever is known by now."""
+        planned = self._plan.layout
+        layout = planned if node < planned.nodes else self._layout
+        return UNKNOWN if node in layout.waiting else len(layout.items_of(node))
+
+    # -- the value of the dynamic step
+
+    def _collected(self, assets: Assets, own: Inside, wired: Connections, problems: Problems) -> set[int]:
+        """Let the dynamic step read what it gives on; return the steps that it waits for."""
+        plan, node = self._plan, self._node
+        declared = plan.forms[node].parts
+        if len(declared) == 1 and own.find(declared[0]) is None:
+            declared = ()  # so it is what the value is called
+        found = self._outputs(declared, own, problems) if declared else dict(self._last(own, wired))
+        names = None if declared or len(found) == 1 else tuple(found)
+        references: tuple[Reference, ...] = tuple(map(assets.reference, found.values()))
+        sources = tuple((ASSET, which) for which in range(len(references)))
+        outputs = declared if len(declared) > 1 else ()
+        plan.templates[node] = Template(Collected(names), sources, (), outputs, None)
+        plan.references[node] = references
+        return {each for each, _ in found.values()}
+
+    def _outputs(self, declared: Sequence[str], own: Inside, problems: Problems) -> dict[str, Found]:
+        found = {name: own.find(name) for name in declared}
+        name, form = self.name, self._plan.forms[self._node]
+        problems.sentences += [
+            f"dynamic step {name!r} declares output {output!r}, which the pipeline that it returned does not produce"
+            f"{own.near(output, (asset for asset, _ in own.each()))} ({form.place})"
+            for output, producer in found.items()
+            if producer is None
+        ]
+        return {output: producer for output, producer in found.items() if producer is not None}
+
+    def _last(self, own: Inside, wired: Connections) -> Sequence[tuple[str, Found]]:
+        """Return the assets of the steps that no other new step waits for, by their names inside."""
+        waited_for = set(wired.edges.dependencies)
+        names = {found: asset for asset, found in own.each() if found[0] not in waited_for}
+        return [(asset, found) for found, asset in names.items()]  # of several names the exported one
+
+
+def _reached(start: int, followers: dict[int, list[int]]) -> list[int]:
+    seen = {start: None}
+    stack = [start]
+    while stack:
+        new = [each for each in followers.get(stack.pop(), ()) if each not in seen]
+        seen.update(dict.fromkeys(new))
+        stack += new
+    return sorted(seen)
+
+
+def seen_around(plan: Plan, namespace: Namespace | None) -> Names:
+    """Return what the steps of a sub-pipeline see, of one that came during the run, too."""
+    whole = namespace
+    while whole is not None and not whole.grafted:
+        whole = whole.outer
+    return inside(plan.assets if whole is None else plan.grafts[whole], namespace)

@@ -1,0 +1,445 @@
+"""One run: the glue of scheduler, values and failures, the same for every executor.
+
+```
+Plan ──▶ Run ──claim──▶ executor ──complete──▶ Run ──▶ PipelineResult
+          │ scheduler: which item is in which state
+          │ values: what each item returned
+          └ failures: what each failed item raised
+```
+
+The run decides what a failure means and what is kept; it does not know where steps run.
+"""
+
+from __future__ import annotations
+
+import abc
+import functools
+import math
+import time
+import uuid
+from datetime import UTC, datetime
+from functools import cached_property
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+from flowyml._extension import Scheduler
+from flowyml._pipelines import AnyPipeline, may_be_returned
+from flowyml.errors import StepTimeoutError, ValueLoadError
+from flowyml.messages.frames import cut_own_frames
+from flowyml.results.result import PipelineResult
+from flowyml.results.usage import Usage
+from flowyml.running.calls import Calls
+from flowyml.running.circuits import Circuits
+from flowyml.running.events import Events
+from flowyml.running.expansion import Expansion
+from flowyml.running.grafting import Grafting
+from flowyml.running.interrupts import Interrupts
+from flowyml.running.keeping import keep_mask
+from flowyml.running.task_runs import TaskRuns
+from flowyml.running.trials import Trials
+from flowyml.state import FAILED, SKIPPED, SUCCESS, TIMED_OUT
+from flowyml.steps.conditions import Skipped
+from flowyml.steps.dynamic import Returned
+from flowyml.steps.once import ONCE, found_once, let_go, returned_once
+from flowyml.steps.resources import budget
+from flowyml.steps.timeouts import Expired, Limits
+from flowyml.store.encoding import decoded
+from flowyml.store.values import MISSING, Values
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import Literal, Protocol
+
+    from flowyml._core import Batch, Graph
+    from flowyml.hooks import Hooks
+    from flowyml.pipeline import Pipeline
+    from flowyml.planning.forms import Form
+    from flowyml.planning.layout import Layout
+    from flowyml.planning.plan import Plan
+    from flowyml.reuse.recall import Recall
+    from flowyml.steps.resources import Capacity
+
+    class Reported(Protocol):
+        """What an executor reports of a batch; see `executors/_inline.py`."""
+
+        start: float
+        ends: Any  # a sequence of times
+        failures: list[tuple[int, int, BaseException]]
+
+
+# How late hooks may hear of what happens in other threads.
+_TOLD_AFTER = 0.01
+
+
+class NoValue(abc.ABC):  # noqa: B024  there is nothing to implement
+    """What is no value of a step, so that somebody has to look at it: a pipeline, and what can be read only once."""
+
+
+for _each in (AnyPipeline, *ONCE):
+    NoValue.register(_each)
+
+
+class Run:
+    """One run of a plan.
+
+    Args:
+        plan: What is run.
+        order: Which ready step goes first; see `Executor.order`.
+        keep: Which values stay; see `Pipeline.run`.
+        fail_fast: Start nothing new after the first failure.
+        run_id: Name of the run; random by default.
+        seed: Seeds the random generators of each step; see `seeding.py`.
+        graph: The graph of the plan with other ranks; see `Executor.ranked`.
+
+    Attributes:
+        tables: For each mapped step its items; see `expansion.py`.
+        refused: Mapped steps that failed without items, with the reason.
+        trials: How often items were tried; see `trials.py`.
+        calls: How steps are called in this process; see `calls.py`.
+        call: Calls the step of an item in this process and returns its value.
+        steps: What the core needs to do the same: see `rust/python/turn/steps.rs`.
+        claim: Takes up to `limit` ready items for a worker, as `Scheduler.claim` does.
+        fallen: What the steps raised in whose place their fallback is called, by item.
+        one_by_one: Items are claimed one at a time, so a worker should not have any beyond the one it is at.
+        events: What happens, for those who asked for it; `None` if nobody did.
+        resumed: What was taken over from an earlier attempt and what runs again, in words; `None` if there was none.
+        recall: What is known of its items already, for pipelines that ask; `None` if nobody does.
+        usage: What steps have used and written, where that is seen.
+        prompt: What has ended is reported soon, since it is written down: a batch may hold a long step.
+        checkpoint_dir: Where steps put aside what `PipelineCheckpoint` is given; "" for a run of no pipeline.
+        anew: Steps that run again although an earlier attempt has finished them.
+        encodes: Whether its values are kept encoded: then those that are known already come so, too.
+        default_timeout: The seconds that a step without a `timeout` of its own may take; the executor sets it.
+    """
+
+    scheduler: Scheduler
+    started_at: datetime
+    started: float
+    ended: float
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        order: Literal["critical_path", "add"] = "critical_path",
+        keep: str | Sequence[str] = "all",
+        fail_fast: bool = False,
+        run_id: str | None = None,
+        seed: int | None = None,
+        capacity: Capacity | None = None,
+        graph: Graph | None = None,
+    ) -> None:
+        """Prepare the run; nothing starts."""
+        mask = keep_mask(plan, keep)
+        self.plan = plan
+        self.fail_fast = fail_fast
+        self.run_id = run_id or uuid.uuid4().hex[:12]
+        self.seed = seed
+        self.layout = plan.layout.of_run(grows=plan.is_dynamic)
+        self.values = Values(self.layout)
+        self.failures: dict[int, BaseException] = {}
+        self.interrupts = Interrupts()
+        self.interrupted = False
+        self.dry = False
+        self.default_timeout = math.inf
+        self._capacity = capacity
+        self._limit_numbers: dict[str, int] = {}
+        found: list[tuple[int, str]] = []
+        limits = self.limits_of(plan.forms, found, special=bool(plan.special))
+        plan.refuse(found)
+        self.scheduler = Scheduler(graph or plan.graph, order=order, keep=mask, **limits)
+        self.node_of = self.layout.node_of()
+        self.trials = Trials(plan, self.layout, self.node_of, self.scheduler, seed)
+        self.fallen: dict[int, BaseException] = self.trials.fallen
+        self.tasks: TaskRuns = TaskRuns(plan, self.layout, self.scheduler, self.failures)
+        self.values.tasks = self.tasks.values
+        self.claim: Callable[..., Batch | None] = self._claiming(self.scheduler.claim)
+        options = [form.options for form in plan.special.values()]
+        self.has_fallbacks = plan.is_dynamic or any(each.fallback for each in options)
+        self.circuits = self._new_circuits() if any(each.circuit_breaker for each in options) else None
+        self.one_by_one = self.circuits is not None or self.tasks.any_fail_fast
+        self.events: Events | None = None
+        self.recall: Recall | None = None
+        self.resumed: str | None = None
+        self.prompt = False
+        self.usage = Usage()
+        self.checkpoint_dir = ""
+        self.anew: frozenset[int] = frozenset()
+        self.encodes = False
+        self.expansion = Expansion(plan, self.layout, self.values, self.scheduler, self.node_of, tasks=self.tasks)
+        self.tables: dict[int, Sequence[Any]] = self.expansion.tables
+        self.refused: dict[int, BaseException] = self.expansion.refused
+        self.grafting = Grafting(self)
+        if self.layout.waiting:
+            self.expansion.go_on()
+        self.calls = Calls(
+            plan, self.layout, self.node_of, self.values, tables=self.tables, fallen=self.fallen, seed=seed
+        )
+        self.call: Callable[[int], Any] = self.calls.caller(fallbacks=self.has_fallbacks)
+        self.steps = self.calls.for_core(self.call, fallbacks=self.has_fallbacks)
+        self.started_at = datetime.now(UTC)
+        self.started = time.monotonic()
+        self.ended = self.started
+        self.releases = mask is not None
+
+    @cached_property
+    def special(self) -> type:
+        """The class of what steps of this run may return that is looked at before it counts as a value."""
+        return NoValue if self.plan.may_return_once or self.plan.is_dynamic else AnyPipeline
+
+    @property
+    def finished(self) -> bool:
+        """Whether no step is left to run and none is running."""
+        return self.scheduler.finished
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a report without failures means nothing but itself, so that workers can give it to the scheduler."""
+        asked = self.events is not None or self.recall is not None or self.prompt or self.limits is not None
+        changes = self.releases or self.layout.waiting or self.layout.grows
+        return not (asked or changes) and self.claim == self.scheduler.claim
+
+    def useful(self, workers: int) -> int:
+        """Return how many of so many workers can have something to do."""
+        return workers if self.layout.waiting or self.layout.grows else max(1, min(workers, self.layout.item_count))
+
+    def listen(self, pipeline: Pipeline, hooks: Hooks) -> None:
+        """Tell hooks what happens in this run of a pipeline."""
+        events = Events(self, pipeline, hooks)
+        if events:
+            self.events = events
+        if events.one_by_one:
+            self.one_by_one = True
+            self.claim = events.claiming(self.claim)
+
+    def _claiming(self, claim: Callable[..., Batch | None]) -> Callable[..., Batch | None]:
+        """Return a way to claim: one item at a time where the first failure of a step ends all that has not begun."""
+        if not self.tasks.any_fail_fast:
+            return claim
+        return lambda worker, _limit, now, timeout=0.0: claim(worker, 1, now, timeout)
+
+    def remember(self, recall: Recall) -> None:
+        """Ask for what is known already before anything runs, and tell what has run."""
+        self.recall, self.prompt = recall, True
+        claim = self._claiming(recall.claiming(self.scheduler.claim))
+        self.claim = claim if self.circuits is None else self.circuits.claiming(claim)
+
+    def keep_encoded(self) -> None:
+        """Keep values as they come from worker processes, those that are known already like all others."""
+        if not self.encodes:
+            self.encodes = True
+            # The decoder outlives the run in its result: it holds no run, so that no cycle keeps large values.
+            self.values.decode = functools.partial(_decode, self.plan, self.layout)
+            if self.recall is not None:
+                self.recall.encode()
+
+    def tell(self) -> None:
+        """Tell hooks what has happened; called by the thread that waits for the run, where nothing is half done."""
+        if self.events is not None:
+            self.events.deliver()
+
+    def patience(self, most: float) -> float:
+        """Return how long, up to `most` seconds, the waiting thread may wait before it looks what there is to tell."""
+        return most if self.events is None else min(most, _TOLD_AFTER)
+
+    def complete(self, batch: Batch, position: int, report: Reported) -> int:
+        """Take over the report on items `position` and following of a batch; return how many failed for good."""
+        failed = 0
+        looks = not self.encodes and (self.special is NoValue or may_be_returned())  # a worker process looks itself
+        failures = self._with_returned(batch, position, report) if looks else report.failures
+        if failures:
+            failed = self._complete_with_failures(batch, position, report, failures)
+        else:
+            if self.circuits is not None:
+                self.circuits.passed(batch)
+            self._end(batch, position, report.start, report.ends, None)
+        if self.layout.waiting and not (failed and self.fail_fast):
+            failed += self.expansion.go_on()
+        if failed and self.fail_fast:
+            self.cancel()
+        if self.releases:
+            self.values.drop(self.scheduler.take_released())
+        return failed
+
+    def take_over(self, batch: Batch, position: int, states: bytes) -> None:
+        """Let items of a batch end in these states without having run."""
+        now = time.monotonic()
+        self._end(batch, position, now, [now] * len(states), states)
+        if self.layout.waiting and self.expansion.go_on() and self.fail_fast:
+            self.cancel()
+        if self.releases:
+            self.values.drop(self.scheduler.take_released())
+
+    def _with_returned(self, batch: Batch, position: int, report: Reported) -> list[tuple[int, int, BaseException]]:
+        """Return the failures with the items that returned no value of a step: a pipeline, what can be read once."""
+        raw, items = self.values.raw, batch.items()[position : position + len(report.ends)]
+        if not may_be_returned() and not found_once(map(raw.__getitem__, items)):
+            return report.failures
+        found: list[tuple[int, int, BaseException]] = []
+        for k, item in enumerate(items):
+            if isinstance(raw[item], AnyPipeline):
+                found.append((k, item, Returned(raw[item])))
+            elif type(raw[item]) in ONCE:
+                found.append((k, item, returned_once(self.item_name(item), let_go(raw[item]))))
+        for _, item, _ in found:
+            raw[item] = MISSING
+        return sorted([*report.failures, *found], key=itemgetter(0)) if found else report.failures
+
+    def _complete_with_failures(
+        self, batch: Batch, position: int, report: Reported, failures: list[tuple[int, int, BaseException]]
+    ) -> int:
+        """Report what has ended, and hold back what is to be tried again; return how many steps failed for good.
+
+        A step whose condition did not hold stands among the failures with `Skipped`, one that took too long with
+        `Expired`, one that returned a pipeline with `Returned`.
+        """
+        failed = 0
+        outcomes = bytearray([SUCCESS]) * len(report.ends)
+        first = 0
+        for offset, item, error in failures:
+            if isinstance(error, Returned):
+                self._complete_part(batch, position, report, outcomes, slice(first, offset))
+                refusal = self.grafting.graft(batch, position + offset, item, error.pipeline, report.ends[offset])
+                first = offset + (refusal is None)
+                if refusal is None:
+                    continue
+                error = refusal  # noqa: PLW2901  that is what the step fails with
+            if isinstance(error, Skipped):
+                outcomes[offset] = SKIPPED
+                if self.circuits is not None:
+                    self.circuits.skipped(item)
+                continue
+            outcome, reason = self._failure(item, error, report.ends[offset])
+            delay = self.trials.delay(item, reason)
+            if delay is None:
+                outcomes[offset] = outcome
+                cut_own_frames(reason)
+                self.failures[item] = reason
+                failed += 1
+                continue
+            self._complete_part(batch, position, report, outcomes, slice(first, offset))
+            now = report.ends[offset]
+            if self.recall is not None:
+                self.recall.retried(item, self.trials.failed(item))
+            self.scheduler.retry(batch, position + offset, now + delay, now)
+            first = offset + 1
+        self._complete_part(batch, position, report, outcomes, slice(first, len(outcomes)))
+        if failed and self.tasks.terms:
+            self.tasks.note_failures({self.node_of[item] for _, item, _ in failures if item in self.failures})
+        return failed
+
+    def _complete_part(self, batch: Batch, position: int, report: Reported, outcomes: bytearray, part: slice) -> None:
+        if part.start < part.stop:
+            start = report.ends[part.start - 1] if part.start else report.start
+            outcome = bytes(outcomes[part])
+            self._end(batch, position + part.start, start, report.ends[part], outcome)
+
+    def _end(self, batch: Batch, position: int, start: float, ends: Sequence[float], outcomes: bytes | None) -> None:
+        if self.events is not None:
+            self.events.ended(batch, position, start, ends, outcomes)
+        if self.recall is not None:
+            self.recall.ended(batch, position, len(ends), outcomes)
+        self.scheduler.complete(batch, position, start, ends, outcomes)
+
+    def _failure(self, item: int, error: BaseException, now: float) -> tuple[int, BaseException]:
+        """Return the state of an item that failed, and the exception that is the reason; tell its circuit."""
+        outcome, reason = FAILED, error
+        if isinstance(error, Expired):
+            outcome, reason = TIMED_OUT, StepTimeoutError(self.item_name(item), error.limit)
+        if self.circuits is not None:
+            self.circuits.record(item, reason, now)
+        return outcome, reason
+
+    @cached_property
+    def limits(self) -> Limits | None:
+        """The time limits of the steps; `None` where no step has one."""
+        if not self.plan.has_timeouts and not self.plan.is_dynamic and self.default_timeout == math.inf:
+            return None
+        forms = self.plan.forms
+        options = (form.options for form in set(forms))
+        return Limits(options, lambda item: forms[self.node_of[item]].options, self.default_timeout)
+
+    def cancel(self) -> None:
+        """Start nothing new: what is not running is cancelled."""
+        self.scheduler.cancel(time.monotonic())
+
+    def item_name(self, item: int) -> str:
+        """Return the name of an item's step, with the index in a mapped step."""
+        return self.plan.item_name(*self.layout.place_of(item))
+
+    def result(self) -> PipelineResult:
+        """Return what came of the run."""
+        self.ended = time.monotonic()
+        return PipelineResult(self)
+
+    def rehearsed(self) -> PipelineResult:
+        """Return the result of running nothing: every step waits."""
+        self.dry = True
+        return PipelineResult(self)
+
+    def partial_result(self) -> PipelineResult:
+        """Return what came of a run that was interrupted; threads that are still in a step no longer reach it."""
+        self.interrupted = True
+        self.cancel()
+        self.expansion.end()
+        self.values.raw = list(self.values.raw)
+        result = self.result()
+        self.failures = {}
+        return result
+
+    def limits_of(
+        self, forms: Sequence[Form], problems: list[tuple[int, str]], *, special: bool, first: int = 0
+    ) -> dict[str, Any]:
+        """Return what running steps may take together, as the core takes it.
+
+        Args:
+            forms: How the steps were added: all that there are, or further ones.
+            problems: Gets those that need more than there is.
+            special: Whether some of them have options.
+            first: The number of the first of them.
+        """
+        alone = {} if self._capacity is None else self._alone(forms, first)
+        if not special and not alone:
+            return {}
+        options = [form.options for form in forms]
+        limits = budget(options, self._capacity, alone, problems, numbers=self._limit_numbers, first=first)
+        return {} if limits is None else limits._asdict()
+
+    def _alone(self, forms: Sequence[Form], first: int) -> dict[int, int]:
+        """Return for map tasks among these how many of their items may run at once, where they say so."""
+        overs = ((node - first, forms[node - first].over) for node in self.layout.mapped if node >= first)
+        terms = ((at, over.terms) for at, over in overs if over is not None and over.terms is not None)
+        return {at: each.concurrency for at, each in terms if each.concurrency is not None}
+
+    def adopt(self, nodes: Iterable[int], forms: Mapping[int, Form]) -> None:
+        """Be ready for steps that come during the run; `forms` are those of them that have options."""
+        self.plan.special.update(forms)
+        if self.tasks.extend(self.plan, nodes) and not self.one_by_one:
+            self.claim, self.one_by_one = self._claiming(self.claim), True
+        self.values.tasks = self.tasks.values
+        options = [form.options for form in forms.values()]
+        if self.limits is not None:
+            self.limits.extend(options)
+        breakers = [form for form in forms.values() if form.options.circuit_breaker]
+        if breakers and self.circuits is None:
+            self.circuits, self.one_by_one = self._new_circuits(), True
+        elif breakers and self.circuits is not None:
+            self.circuits.extend(breakers)
+
+    def _new_circuits(self) -> Circuits:
+        circuits = Circuits(self, (form for form in self.plan.special.values() if form.options.circuit_breaker))
+        self.claim = circuits.claiming(self.claim)
+        return circuits
+
+
+def _decode(plan: Plan, layout: Layout, raw: Any, item: int) -> Any:
+    """Load the value of an item.
+
+    Raises:
+        ValueLoadError: If it does not load; names the step.
+    """
+    try:
+        return decoded(raw)
+    except (Exception, SystemExit, GeneratorExit) as error:
+        producer = f"step {plan.item_name(*layout.place_of(item))!r}"
+        raise ValueLoadError(producer, f"{type(error).__name__}: {error}") from error

@@ -1,0 +1,188 @@
+"""Dynamic steps: a step whose result is more steps.
+
+```
+@dynamic step returns a Pipeline ──▶ Returned ──▶ run: its steps join the graph, behind the prefix of the step's name
+                                                  └─▶ when they are done the step runs again: Collected gives its value
+```
+
+What such a step returns decides: a pipeline is expanded, anything else is its value. A pipeline comes back from a
+worker process as a `Packed` one, with everything in it; everywhere else pipelines pickle by name alone. How the steps
+are wired is told in `running/growth.py`, where they run and how is told where that is told of all steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, Unpack, overload
+
+from flowyml._pipelines import AnyPipeline
+from flowyml.messages.frames import leaves_no_frames
+from flowyml.steps.decorator import step
+from flowyml.steps.step import Step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from datetime import timedelta
+    from typing import Literal
+
+    from flowyml.planning.forms import Columns
+    from flowyml.planning.sub_pipelines import Holder
+    from flowyml.steps.breakers import CircuitBreaker
+    from flowyml.steps.contexts import Context
+    from flowyml.steps.declarations import Reads
+    from flowyml.steps.retries import RetryConfig
+    from flowyml.steps.tags import Tags
+
+    class StepOptions(TypedDict, total=False):
+        """The options of `step`."""
+
+        name: str | None
+        inputs: Reads | None
+        outputs: str | Sequence[str] | None
+        retry: int | RetryConfig | None
+        condition: Callable[..., Any] | None
+        skip_if: Callable[..., Any] | None
+        run_if: Literal["all", "any"]
+        timeout: float | timedelta | None
+        fallback: Callable[..., Any] | None
+        fallback_on: Iterable[type[BaseException]] | type[BaseException] | None
+        on_failure: Callable[..., Any] | None
+        circuit_breaker: CircuitBreaker | None
+        tags: Tags | None
+        execution_group: str | None
+        pipeline: str | None
+        register: bool
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@overload
+def dynamic(func: Callable[P, R], /) -> Step[P, R]: ...
+@overload
+def dynamic(**options: Unpack[StepOptions]) -> Callable[[Callable[P, R]], Step[P, R]]: ...
+@leaves_no_frames
+def dynamic(func: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Make a step that may return a pipeline, whose steps then run in its place.
+
+    They stand in the result under the name of the step: step `train` of what `search` returns is `search.train`. What
+    they lack is looked for around the dynamic step, as in a sub-pipeline without `inputs=`. The value of the step is
+    what comes out: of one last asset its value, of several a mapping of names to values; or the declared `outputs`,
+    which are assets of the pipeline (a single one may also be just the name of that value). If a step fails that it
+    needs for that, the dynamic step has not run. Whatever else than a pipeline it returns is its value.
+
+    Args:
+        func: A function, or a step; where the decorator is used bare.
+        **options: As for `step`.
+
+    Returns:
+        A `Step`, or a decorator that makes one.
+
+    Raises:
+        TypeError: As `step` does.
+
+    >>> from flowyml import Pipeline, dynamic
+    >>> def score(rate):
+    ...     return rate * (1 - rate)
+    >>> @dynamic
+    ... def search(rates):
+    ...     tries = Pipeline("tries")
+    ...     for rate in rates:
+    ...         tries.add_step(score, name=f"at_{rate}", params={"rate": rate})
+    ...     return tries
+    >>> result = Pipeline("tune").add_step(search, params={"rates": [0.25, 0.5]}).add_step(max, inputs=["search"]).run()
+    >>> result["search"], result["search.at_0.5"], result["max"]
+    ({'at_0.25': 0.1875, 'at_0.5': 0.25}, 0.25, 'at_0.5')
+    """
+    if func is None:
+        decorate: Callable[..., Step[..., Any]] = step(**options)
+        return leaves_no_frames(lambda func: _marked(decorate(func)))
+    if isinstance(func, Step):
+        return _marked(func.as_added(func.name, func.inputs, func.outputs, func.options))
+    return _marked(step(func))
+
+
+def _marked(made: Step[..., Any]) -> Step[..., Any]:
+    made.options = replace(made.options, dynamic=True)
+    return made
+
+
+class Returned(BaseException):
+    """A step has returned a pipeline; reported in the place of an exception, as `Skipped` is.
+
+    Args:
+        pipeline: The pipeline.
+    """
+
+    def __init__(self, pipeline: Holder) -> None:
+        """Keep it."""
+        super().__init__()
+        self.pipeline = pipeline
+
+
+class Packed:
+    """A pipeline on its way from a worker, with everything in it.
+
+    Args:
+        name: Its name.
+        context: Its context.
+        columns: What was added to it.
+        types: What to do where types do not fit.
+    """
+
+    def __init__(
+        self, name: str, context: Context, columns: Columns, types: Literal["warn", "error"] | None = None
+    ) -> None:
+        """Keep all of it."""
+        self.name = name
+        self.context = context
+        self._added = columns
+        self._types = types
+
+    def _inner_columns(self) -> Columns:
+        return self._added
+
+
+def packed(pipeline: Any) -> Packed:
+    """Return a pipeline in a form that travels with its steps.
+
+    Raises:
+        FlowymlError: If it has come to this process by its name alone.
+    """
+    return Packed(pipeline.name, pipeline.context, pipeline._inner_columns(), pipeline._types)  # noqa: SLF001
+
+
+def returned(value: Any) -> Returned | None:
+    """Return what is to be reported of a step's value; `None` if it is no pipeline."""
+    return Returned(value) if isinstance(value, AnyPipeline) else None  # type: ignore[arg-type]
+
+
+class Collected:
+    """Gives the value of a dynamic step, once what it waits for is there.
+
+    Args:
+        names: The names of several values; `None` if there is one, or if they are the declared outputs.
+    """
+
+    def __init__(self, names: Sequence[str] | None) -> None:
+        """Keep the names."""
+        self.names = names
+
+    def __call__(self, *values: Any) -> Any:
+        """Put the values together."""
+        if self.names is not None:
+            return dict(zip(self.names, values, strict=True))
+        return values[0] if len(values) == 1 else values
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel by parts."""
+        return Collected, (self.names,)
+
+
+def unmarked(name: str, pipeline: Holder) -> TypeError:
+    """Return what is wrong with a step that returns a pipeline and is not dynamic."""
+    return TypeError(
+        f"step {name!r} returned the pipeline {pipeline.name!r}: with @dynamic in the place of @step its steps would "
+        "run in the place of this one; to run it here call its run() and return a value"
+    )

@@ -1,0 +1,233 @@
+"""Resources and limits: what running steps may take together, and what each of them takes.
+
+```
+resources= of a step ─┐                        ┌─ limits: tokens of each        ┐
+tags of a step        ├─▶ Budget (one a run) ──┼─ classes: what a step may take ├─▶ _core.Scheduler
+totals of an executor ┘                        └─ demands: the class of a step  ┘
+```
+
+The scheduler never lets more tokens out than there are, takes all or nothing for a batch, and so cannot deadlock. What
+an executor of this size could never serve is a build error. A run whose steps take nothing has no budget and pays
+nothing.
+
+Amounts are whole tokens: thousandths of a CPU, GPU or other unit, mebibytes of memory.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from array import array
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from flowyml.messages.words import nearest
+from flowyml.sizes import checked_size, in_words
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Protocol
+
+    class Demanding(Protocol):
+        """The options of a step; see `options.py`."""
+
+        @property
+        def resources(self) -> Tokens:
+            """What it takes."""
+
+        @property
+        def tags(self) -> Mapping[str, Any] | None:
+            """Its tags."""
+
+
+Tokens: TypeAlias = tuple[tuple[str, int], ...]
+"""Names of resources with tokens of each."""
+Resources: TypeAlias = "Mapping[str, float | str]"
+"""Names of resources with amounts; of "memory" bytes, or a text like "4GiB"."""
+
+MEMORY = "memory"
+_TAG = "tag "  # no resource has a blank in its name
+_FRACTION = 1000
+_MIB = 1 << 20
+# The core counts tokens in 32 bits.
+_MOST = (1 << 32) - 1
+_NAME = re.compile(r"[^\s=]+")
+
+
+def checked_resources(value: Any, step: str) -> Tokens:
+    """Return what a step takes.
+
+    Raises:
+        TypeError: If it is no mapping of names to amounts.
+        ValueError: For an amount that is not above 0.
+
+    >>> checked_resources({"cpu": 0.5, "memory": "4GiB"}, "train")
+    (('cpu', 500), ('memory', 4096))
+    """
+    return tuple(sorted(_tokens(value, f"resources of step {step!r}", least=1).items()))
+
+
+def in_units(tokens: Tokens) -> dict[str, float]:
+    """Return amounts as they were given, of memory in bytes.
+
+    >>> in_units((("cpu", 500), ("memory", 4096)))
+    {'cpu': 0.5, 'memory': 4294967296}
+    """
+    return {name: amount * _MIB if name == MEMORY else amount / _FRACTION for name, amount in tokens}
+
+
+def checked_totals(where: str, value: Any) -> dict[str, int]:
+    """Return the tokens of an executor.
+
+    Raises:
+        TypeError: If it is no mapping of names to amounts.
+        ValueError: For a negative amount.
+    """
+    return {} if value is None else _tokens(value, where, least=0)
+
+
+def _tokens(value: Any, where: str, *, least: int) -> dict[str, int]:
+    if not isinstance(value, Mapping):
+        raise TypeError(f'{where} must be a mapping, like {{"cpu": 2, "memory": "4GiB"}}, got {value!r:.60}')
+    tokens = {}
+    for name, amount in value.items():
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise TypeError(f"{where} must have names without blanks as keys, got {name!r:.60}")
+        tokens[name] = _amount(f"{where}: {name}", name, amount)
+        if tokens[name] < least:
+            raise ValueError(f"{where}: {name} must be above 0, got {amount!r}")
+    return tokens
+
+
+def _amount(where: str, name: str, amount: Any) -> int:
+    if name == MEMORY:
+        return math.ceil(checked_size(where, amount) / _MIB)
+    if isinstance(amount, bool) or not isinstance(amount, (int, float)):
+        raise TypeError(f"{where} must be a number, got {amount!r:.60}")
+    if not 0 <= amount * _FRACTION <= _MOST:
+        raise ValueError(f"{where} must be from 0 to {_MOST // _FRACTION:,}, got {amount!r}")
+    return math.ceil(amount * _FRACTION)
+
+
+def checked_tag_limits(value: Any) -> dict[str, int]:
+    """Return how many steps with a tag may run at once.
+
+    Raises:
+        TypeError: If it is no mapping of tags to whole numbers.
+        ValueError: For a number below 1.
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise TypeError(f'tag_limits must be a mapping, like {{"db": 3}}, got {value!r:.60}')
+    for tag, most in value.items():
+        if not isinstance(tag, str) or isinstance(most, bool) or not isinstance(most, int):
+            raise TypeError(f"tag_limits must map tags to whole numbers, got {tag!r:.40}: {most!r:.40}")
+        if not 1 <= most <= _MOST:
+            raise ValueError(f"tag_limits: {tag!r} must be at least 1, got {most}")
+    return dict(value)
+
+
+class Capacity:
+    """What an executor has.
+
+    Args:
+        given: Tokens of each resource, as far as they were given.
+        tag_limits: How many steps with a tag may run at once.
+        detect: Returns amounts of what there is beside that. Asked only where a step takes something: looking costs
+            more than a small pipeline.
+    """
+
+    def __init__(
+        self, given: Mapping[str, int], tag_limits: Mapping[str, int], detect: Callable[[], Mapping[str, float]] = dict
+    ) -> None:
+        """Look at nothing yet."""
+        self.tag_limits = tag_limits
+        self._given = given
+        self._detect = detect
+
+    def totals(self) -> dict[str, int]:
+        """Return the tokens of each resource, and those of each limited tag."""
+        tags = {_TAG + tag: most for tag, most in self.tag_limits.items()}
+        return {**checked_totals("detected", self._detect()), **self._given, **tags}
+
+
+class Budget(NamedTuple):
+    """The limits of one run as the core takes them; see `Scheduler`."""
+
+    limits: array[int]
+    demands: array[int]
+    classes: list[list[tuple[int, int]]]
+
+
+def budget(
+    options: Sequence[Demanding],
+    capacity: Capacity | None,
+    alone: Mapping[int, int],
+    problems: list[tuple[int, str]],
+    *,
+    numbers: dict[str, int] | None = None,
+    first: int = 0,
+) -> Budget | None:
+    """Return the limits of a run, or those beside the ones that it has; `None` if there are none.
+
+    Args:
+        options: Of each step.
+        capacity: What the executor has; `None` where one step runs at a time.
+        alone: For some steps, how many of their items may run at once.
+        problems: Gets the steps that can never run, and why.
+        numbers: The numbers of the limits that the run has; gets those of new ones.
+        first: The number of the first step.
+    """
+    if capacity is None:
+        capacity = Capacity({}, {})
+        known: dict[int, Tokens] = {}
+    else:
+        distinct = {id(each): each for each in options}
+        known = {key: wants for key, each in distinct.items() if (wants := _wanted(each, capacity))}
+    if not known and not alone:
+        return None
+    totals = capacity.totals()
+    numbers = {} if numbers is None else numbers
+    classes: dict[Tokens, int] = {(): 0}
+    limits, demands = array("I"), array("I", bytes(4 * len(options)))
+    for node, each in enumerate(options):
+        wants = known.get(id(each), ())
+        complaint = next(filter(None, (_impossible(name, amount, totals) for name, amount in wants)), None)
+        if complaint:
+            problems.append((node, complaint))
+            continue
+        if node in alone:
+            own = f" {first + node}"
+            totals[own] = alone[node]
+            wants = (*wants, (own, 1))
+        for name, _ in wants:
+            if name not in numbers:
+                numbers[name] = len(numbers)
+                limits.append(totals[name])
+        demands[node] = classes.setdefault(wants, len(classes))
+    return Budget(limits, demands, [[(numbers[name], amount) for name, amount in wants] for wants in classes])
+
+
+def _wanted(options: Demanding, capacity: Capacity) -> Tokens:
+    """Return what a step takes, a token of each limited tag included."""
+    tags = ((_TAG + tag, 1) for tag in capacity.tag_limits if tag in (options.tags or ()))
+    return (*options.resources, *tags)
+
+
+def _impossible(name: str, amount: int, totals: Mapping[str, int]) -> str | None:
+    """Say why so much of a resource can never be had."""
+    if name not in totals:
+        hint = nearest(name, totals) or "; give one: ParallelExecutor(resources={...})"
+        return f"requires {_told(name, amount)}, of which the executor has no total{hint}"
+    if amount > totals[name]:
+        return f"requires {_told(name, amount)}, the executor has {_told(name, totals[name])} in all"
+    return None
+
+
+def _told(name: str, amount: int) -> str:
+    if name == MEMORY:
+        return f"{in_words(amount * _MIB)} of memory"
+    if name.startswith(_TAG):
+        return f"{amount} of {name}"
+    return f"{amount / _FRACTION:g} {name}"

@@ -1,0 +1,200 @@
+"""What a decision sees of the steps before it: `ctx.steps[name].outputs[asset]`, `ctx.params`, `ctx[name]`.
+
+```
+values as they are kept ──▶ Seen ──▶ loaded, one by one, when they are looked at
+```
+
+Asking for what is not there is an error that names what is. It knows nothing of branches, pipelines or workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flowyml.errors import StepNotRunError
+from flowyml.messages.words import listed, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+class Before(NamedTuple):
+    """A step that a decision may look at.
+
+    Attributes:
+        name: Its name.
+        outputs: Its assets.
+        also: Further names of its assets, with their positions; of a step in a sub-pipeline.
+        declared: Its assets as the step declares them, where these are other names.
+    """
+
+    name: str
+    outputs: tuple[str, ...]
+    also: tuple[tuple[str, int], ...] = ()
+    declared: tuple[str, ...] = ()
+
+    def position(self, asset: str) -> int | None:
+        """Return which of its assets that is."""
+        return self.outputs.index(asset) if asset in self.outputs else dict(self.also).get(asset)
+
+    def own_position(self, asset: str) -> int | None:
+        """Return which of its assets that is, also by the name that the step itself has for it."""
+        position = self.position(asset)
+        return self.declared.index(asset) if position is None and asset in self.declared else position
+
+
+class Seen:
+    """What a decision sees: `ctx.steps[name].outputs[asset]`, `ctx.params`, and `ctx[name]` for either.
+
+    Args:
+        before: The steps that are finished.
+        values: By step, the values of its outputs as they are kept; a step without a value is left out.
+        params: The context and the run's inputs.
+        decode: Turns a kept value into the object; `None` if it is the object.
+        given: What the pipeline around a sub-pipeline gives it, as it is kept; goes before `params`.
+    """
+
+    def __init__(
+        self,
+        before: Sequence[Before],
+        values: Mapping[str, Sequence[Any]],
+        params: Mapping[str, Any],
+        decode: Callable[[Any], Any] | None,
+        given: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Load nothing."""
+        self.params: Mapping[str, Any] = _Params(self, params, given) if given else params
+        self._before = {each.name: each for each in before}
+        self._values = values
+        self._decode = decode
+
+    @property
+    def steps(self) -> Mapping[str, SeenStep]:
+        """The steps before the decision by name."""
+        return _Steps(self)
+
+    def __getitem__(self, name: str) -> Any:
+        """Return an asset of the steps before, a value of the context, or a key of what such a step returned.
+
+        Raises:
+            LookupError: If there is none; names it.
+            StepNotRunError: If its step was skipped or failed.
+        """
+        for each in self._before.values():
+            position = each.position(name)
+            if position is not None:
+                return self.value(each.name, position)
+        if name in self.params:
+            return self.params[name]
+        known = [asset for each in self._before.values() for asset in each.outputs]
+        raise LookupError(
+            f"{name!r} is no output of the steps before this decision ({listed(known) or 'there are none'}), and no "
+            f"context value; add its step before, or name it in after={nearest(name, [*known, *self.params])}"
+        )
+
+    def value(self, step: str, index: int) -> Any:
+        """Return one output of a step, loaded."""
+        if step not in self._values:
+            raise StepNotRunError(step, "it was skipped or failed")
+        return self.loaded(self._values[step][index])
+
+    def loaded(self, kept: Any) -> Any:
+        """Return the object of a kept value."""
+        return [self._loaded(each) for each in kept.items] if isinstance(kept, Kept) else self._loaded(kept)
+
+    def _loaded(self, kept: Any) -> Any:
+        return kept if self._decode is None else self._decode(kept)
+
+
+class Kept(NamedTuple):
+    """The values of a mapped step as they are kept."""
+
+    items: list[Any]
+
+
+class _Params(Mapping[str, Any]):
+    """The context, the run's inputs, and what the pipeline around gives, loaded when it is looked at."""
+
+    def __init__(self, seen: Seen, params: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+        self._seen = seen
+        self._params = params
+        self._given = given
+
+    def __getitem__(self, name: str) -> Any:
+        return self._seen.loaded(self._given[name]) if name in self._given else self._params[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**self._params, **self._given})
+
+    def __len__(self) -> int:
+        return len({**self._params, **self._given})
+
+
+class _Steps(Mapping[str, "SeenStep"]):
+    """The steps that a decision may look at."""
+
+    def __init__(self, seen: Seen) -> None:
+        self._seen = seen
+
+    def __getitem__(self, name: str) -> SeenStep:
+        before = self._seen._before  # noqa: SLF001  a view of it
+        if name not in before:
+            raise LookupError(
+                f"step {name!r} is not before this decision (before it: {listed(before) or 'nothing'})"
+                f"; add it before, or name it in after={nearest(name, before)}"
+            )
+        return SeenStep(self._seen, before[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._seen._before)  # noqa: SLF001
+
+    def __len__(self) -> int:
+        return len(self._seen._before)  # noqa: SLF001
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._seen._before  # noqa: SLF001
+
+
+@dataclass(frozen=True, slots=True)
+class SeenStep:
+    """A step as a decision sees it.
+
+    Attributes:
+        seen: What the decision sees.
+        before: The step.
+    """
+
+    seen: Seen
+    before: Before
+
+    @property
+    def outputs(self) -> Mapping[str, Any]:
+        """Its outputs by asset; of a step whose one output is a mapping, also that one's keys."""
+        return _Outputs(self.seen, self.before)
+
+
+class _Outputs(Mapping[str, Any]):
+    """The outputs of a step, loaded when they are looked at."""
+
+    def __init__(self, seen: Seen, before: Before) -> None:
+        self._seen = seen
+        self._step = before
+
+    def __getitem__(self, name: str) -> Any:
+        position = self._step.own_position(name)
+        if position is not None:
+            return self._seen.value(self._step.name, position)
+        whole = self._seen.value(self._step.name, 0) if len(self._step.outputs) == 1 else None
+        if isinstance(whole, Mapping) and name in whole:
+            return whole[name]
+        raise LookupError(
+            f"step {self._step.name!r} has no output {name!r}, its outputs are {listed(self._step.outputs)}"
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._step.outputs)
+
+    def __len__(self) -> int:
+        return len(self._step.outputs)

@@ -1,0 +1,395 @@
+"""Steps: plain functions with a name, declared inputs and declared outputs.
+
+A `Step` is a description. It holds the function and what the decorator (`decorator.py`) said about it; it knows
+nothing of pipelines, graphs or workers. Calling a step calls the function, so steps are tested like functions.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
+
+from flowyml.messages.frames import own_frames_hidden
+from flowyml.steps.breakers import bare
+from flowyml.steps.conditions import MARK
+from flowyml.steps.config import StepConfig, cache_key_of, config_of
+from flowyml.steps.declarations import checked_inputs, checked_outputs, checked_text
+from flowyml.steps.fallbacks import MARK as FALLBACK
+from flowyml.steps.handles import only_asset
+from flowyml.steps.once import generates
+from flowyml.steps.options import NO_OPTIONS, Options
+from flowyml.steps.resources import in_units
+from flowyml.steps.signatures import Signature
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from datetime import timedelta
+
+    from flowyml.steps.breakers import CircuitBreaker
+    from flowyml.steps.conditions import Guard
+    from flowyml.steps.declarations import Inputs, Reads
+    from flowyml.steps.resources import Resources
+    from flowyml.steps.retries import RetryConfig
+    from flowyml.steps.tags import Tags
+    from flowyml.steps.tasks import Terms
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
+S = TypeVar("S")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Step(Generic[P, R_co]):
+    """A function as a step of a pipeline; made by `step`.
+
+    Args:
+        func: The function. Anything callable but a generator function.
+        name: Name of the step; the function's own name by default.
+        inputs: Assets that the step reads: names that equal a parameter go there, the others fill the remaining
+            parameters left to right; a mapping says it parameter by parameter. A name with `*`, `?` or `[` is a glob.
+        outputs: Assets that the step produces. None declared: one asset of the step's own name. Two or more: the
+            function returns a tuple or list of that length, or a dict with these keys.
+        retry: How many more attempts after a failure, or a `RetryConfig`; waiting for one occupies no worker.
+        condition: A function of the step's arguments: where it says no, the step is skipped (see `when`).
+        skip_if: Likewise: where it says yes.
+        run_if: "all": it needs a value of everything that it depends on. "any": it is a join, which waits for all of
+            it and runs if any has a value. Lists then hold the values that are there, and a parameter whose asset is
+            not there has its Python default.
+        timeout: Seconds (or a `timedelta`) that it may take, counted from its own start; then it has ended as timed
+            out, whatever it does. Infinite: no limit, whatever the executor's default is.
+        fallback: A function that is called, where the step would run, when it has failed for good; its value becomes
+            the step's. It takes those of the step's arguments that it has parameters for.
+        fallback_on: Exception classes for which it is called; all by default.
+        on_failure: A function that is called with the exception, or with it and the `StepResult`, in the thread that
+            called `run()`, when the step has failed for good, also if a fallback stands in.
+        circuit_breaker: A `CircuitBreaker`: the step fails at once while what it calls keeps failing.
+        resources: What it takes while it runs of what a `ParallelExecutor` has: {"cpu": 2, "memory": "4GiB", "api": 1}.
+        tags: Words by which `run(targets=["tag:..."])` chooses steps; a mapping gives them values.
+        cache: `True` or "code_hash": its value is stored, and taken from there as long as its code and all that it
+            reads are the same; "input_hash": whatever its code is; a function `(step, inputs, context) -> str`: as long
+            as that returns the same text. Off by default.
+        cache_ttl: Seconds (or a `timedelta`) that a stored value may be used; alone it means `cache=True`, too.
+
+    Raises:
+        TypeError: If `func` cannot be a step, or an argument is not what it should be.
+
+    >>> from flowyml import step
+    >>> @step
+    ... def double(x: int) -> int:
+    ...     return 2 * x
+    >>> double(21), double.name
+    (42, 'double')
+    """
+
+    func: Callable[P, R_co]
+    name: str
+    inputs: Inputs | None
+    outputs: tuple[str, ...]
+    options: Options
+    terms: Terms | None = None  # of a map task
+
+    def __init__(
+        self,
+        func: Callable[P, R_co],
+        *,
+        name: str | None = None,
+        inputs: Reads | None = None,
+        outputs: str | Sequence[str] | None = None,
+        retry: int | RetryConfig | None = None,
+        condition: Callable[..., Any] | None = None,
+        skip_if: Callable[..., Any] | None = None,
+        run_if: Literal["all", "any"] = "all",
+        timeout: float | timedelta | None = None,
+        fallback: Callable[..., Any] | None = None,
+        fallback_on: Iterable[type[BaseException]] | type[BaseException] | None = None,
+        on_failure: Callable[..., Any] | None = None,
+        circuit_breaker: CircuitBreaker | None = None,
+        tags: Tags | None = None,
+        cache: bool | str | Callable[..., str] | None = None,
+        cache_ttl: float | timedelta | None = None,
+        resources: Resources | None = None,
+    ) -> None:
+        """Check the function and keep what was said about it."""
+        with own_frames_hidden:
+            func = checked_function(func)
+            behind = fallback, fallback_on, on_failure, circuit_breaker, tags, cache, cache_ttl, resources
+            given = (retry, condition, skip_if, timeout, *behind)
+            options, marked = NO_OPTIONS, bool(getattr(func, "__dict__", None))
+            if marked or run_if != "all" or given != _NONE_GIVEN:
+                options = _options_of(func, name, given, run_if)
+                func, _ = bare(func)
+            _wear(self, func)
+            self.func = func
+            self.name = default_name(func) if name is None else checked_text("the name of a step", name)
+            self.inputs = checked_inputs(inputs, self.name)
+            self.outputs = checked_outputs(outputs, self.name)
+            self.options = options
+            self._signature: Signature | None = None
+            if options.fallback is not None:
+                options.check_fallback(self.signature, self.name)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Run the plain function."""
+        return self.func(*args, **kwargs)
+
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> Step[P, R_co]: ...
+    @overload
+    def __get__(self: Step[Concatenate[S, Q], R], instance: S, owner: type | None = None) -> Step[Q, R]: ...
+    def __get__(self, instance: object, owner: type | None = None) -> Step[Any, Any]:
+        """Bind as a method does: `obj.step` is a step without `self`."""
+        if instance is None:
+            return self
+        binds = getattr(self.func, "__get__", None)
+        func = binds(instance, owner) if binds else self.func
+        return self._remade(func, self.options)
+
+    def _remade(self, func: Callable[..., Any], options: Options) -> Step[Any, Any]:
+        """Return the same of another function, or with other options."""
+        return _rebuild(func, self.name, self.inputs, self.outputs, options)
+
+    def _parts(self) -> tuple[Any, ...]:
+        """Return what makes it again, and with which arguments."""
+        return _rebuild, (self.func, self.name, self.inputs, self.outputs, self.options)
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """Pickle by module and qualified name where a worker can import it, else by its parts."""
+        if self._is_importable():
+            return str(self.__dict__["__qualname__"])
+        return self._parts()
+
+    def _with_guard(self, guard: Guard) -> Step[..., Any]:
+        """Return this step with one more condition; `@when` and `@unless` above `@step` ask for it."""
+        return self._remade(self.func, self.options.with_guard(guard))
+
+    def _with_options(self, **given: Any) -> Step[..., Any]:
+        """Return this step with other options; decorators above `@step` ask for it."""
+        options = self.options.but(self.name, given)
+        options.check_fallback(self.signature, self.name)
+        return self._remade(self.func, options)
+
+    def as_added(self, name: str, inputs: Inputs | None, outputs: tuple[str, ...], options: Options) -> Step[P, R_co]:
+        """Return this step as it stands in a pipeline, with what was said there."""
+        copy: Step[P, R_co] = object.__new__(type(self))
+        copy.__dict__.update(self.__dict__, name=name, inputs=inputs, outputs=outputs, options=options)
+        return copy
+
+    def _is_importable(self) -> bool:
+        module, qualname = self.__dict__.get("__module__"), self.__dict__.get("__qualname__", "")
+        if module in {None, "__main__"} or module in _modules_by_value():
+            return False
+        found: object = sys.modules.get(str(module))
+        try:
+            return functools.reduce(getattr, qualname.split("."), found) is self
+        except AttributeError:
+            return False
+
+    def _as_asset(self) -> str:
+        """As an input it is the asset that it produces; see `handles.py`."""
+        return only_asset(self.name, self.outputs or (self.name,))
+
+    def _as_step(self) -> str:
+        return self.name
+
+    @property
+    def retry(self) -> RetryConfig | None:
+        """When a failed attempt is followed by another."""
+        return self.options.retry
+
+    @property
+    def condition(self) -> Callable[..., Any] | None:
+        """What must hold for the step to run, as `condition=` says it."""
+        guard = self.options.condition
+        return None if guard is None else guard.predicate
+
+    @property
+    def skip_if(self) -> Callable[..., Any] | None:
+        """What must not hold for the step to run, as `skip_if=` says it."""
+        guard = self.options.skip_if
+        return None if guard is None else guard.predicate
+
+    @property
+    def run_if(self) -> str:
+        """Which of its dependencies the step needs."""
+        return self.options.run_if
+
+    @property
+    def timeout(self) -> float | None:
+        """How many seconds it may take; `None` where that is left to the executor."""
+        return self.options.timeout
+
+    @property
+    def fallback(self) -> Callable[..., Any] | None:
+        """What stands in for it when it has failed for good."""
+        return self.options.fallback
+
+    @property
+    def on_failure(self) -> Callable[..., object] | None:
+        """What is told of its failure."""
+        return self.options.on_failure
+
+    @property
+    def circuit_breaker(self) -> CircuitBreaker | None:
+        """What refuses it while it keeps failing."""
+        return self.options.circuit_breaker
+
+    @property
+    def tags(self) -> dict[str, Any]:
+        """Words by which it can be chosen, each with its value or ""."""
+        return dict(self.options.tags or {})
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """What it takes of an executor's resources while it runs: numbers by name, of "memory" bytes."""
+        return in_units(self.options.resources)
+
+    @property
+    def execution_group(self) -> str | None:
+        """The group that it was said to be in."""
+        return self.options.execution_group
+
+    @property
+    def source_code(self) -> str:
+        """The source of its function; "" where there is none to read."""
+        func = self.func.func if isinstance(self.func, functools.partial) else self.func
+        try:
+            return inspect.getsource(func)
+        except (TypeError, OSError):
+            return ""
+
+    @property
+    def cache(self) -> bool | str | Callable[..., str]:
+        """What the key of its stored value is made of: "code_hash", "input_hash", a function, or `False`."""
+        mode = self.options.caching
+        return False if mode is None else mode.function or mode.name
+
+    @property
+    def config(self) -> StepConfig:
+        """All that was said of it, in one object, as 2.x has it."""
+        return config_of(self)
+
+    def get_cache_key(self, inputs: Mapping[str, Any] | None = None, context: Mapping[str, Any] | None = None) -> str:
+        """Return a text that is the same for calls that `cache=` takes for the same: for comparing, not for a store.
+
+        Args:
+            inputs: The arguments, by name.
+            context: What a key function gets as the context; for the others values like arguments.
+
+        Raises:
+            TypeError: If something of it cannot be hashed, or a key function returns no text.
+
+        >>> double = Step(lambda x: 2 * x, name="double", cache=True)
+        >>> double.get_cache_key({"x": 1}) == double.get_cache_key({"x": 1}) != double.get_cache_key({"x": 2})
+        True
+        """
+        return cache_key_of(self, inputs or {}, context or {})
+
+    def get_code_hash(self) -> str:
+        """Return a hash of what its function does, with its closure and defaults; comments do not count.
+
+        Raises:
+            TypeError: If something that belongs to it cannot be hashed.
+        """
+        from flowyml.keys.content import code_digest
+
+        return code_digest(self.func).hex()
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of all that the step can take: its function's parameters, and what its conditions want beyond them."""
+        return self.options.parameters(self.signature)
+
+    @property
+    def signature(self) -> Signature:
+        """What wiring needs to know of the function's signature."""
+        if self._signature is None:
+            self._signature = Signature.of(self.func)
+        return self._signature
+
+    def __repr__(self) -> str:
+        """Name the step and where its function comes from."""
+        return f"<Step {self.name!r} of {getattr(self.func, '__qualname__', self.func)!s}>"
+
+
+_GIVEN = (
+    *("retry", "condition", "skip_if", "timeout", "fallback", "fallback_on", "on_failure", "circuit_breaker"),
+    *("tags", "cache", "cache_ttl", "resources"),
+)
+_NONE_GIVEN = (None,) * len(_GIVEN)
+
+
+def _options_of(func: Any, name: Any, given: tuple[Any, ...], run_if: Any) -> Options:
+    """Return the options of a step: those that were given, else those that decorators have left with its function."""
+    named = dict(zip(_GIVEN, given, strict=True))
+    _, breaker = bare(func)
+    marks = {"retry": getattr(func, "__flowyml_retry__", None), "fallback": getattr(func, FALLBACK, None)}
+    for option, mark in (marks | {"circuit_breaker": breaker}).items():
+        if named[option] is None:
+            named[option] = mark
+    if run_if != "all":
+        named["run_if"] = run_if
+    step = default_name(func) if name is None else str(name)
+    options, decorated = NO_OPTIONS.but(step, named), getattr(func, MARK, ())
+    return replace(options, decorated=decorated) if decorated else options
+
+
+def _wear(step: Step[..., Any], func: Any) -> None:
+    """Give a step name, doc and signature of its function, and a plain function's attributes."""
+    functools.update_wrapper(step, func, updated=("__dict__",) if inspect.isfunction(func) else ())
+
+
+def _rebuild(
+    func: Callable[..., Any], name: str, inputs: Inputs | None, outputs: tuple[str, ...], options: Options
+) -> Step[..., Any]:
+    step = Step(func, name=name, inputs=inputs, outputs=outputs or None)
+    step.options = options
+    return step
+
+
+def _modules_by_value() -> set[str]:
+    """Return the modules that are being pickled by value, without importing cloudpickle for it."""
+    cloudpickle = sys.modules.get("cloudpickle")
+    return cloudpickle.list_registry_pickle_by_value() if cloudpickle else set()
+
+
+def as_step(candidate: object) -> Step[..., Any]:
+    """Return a step as it is, and anything else callable as a new step.
+
+    Raises:
+        TypeError: If it cannot be a step.
+    """
+    return candidate if isinstance(candidate, Step) else Step(candidate)  # type: ignore[arg-type]
+
+
+def checked_function(func: Any) -> Any:
+    """Return what can be called as a step, or say why it cannot.
+
+    Raises:
+        TypeError: For what is not callable, a generator function, or a step inside a step.
+    """
+    if isinstance(func, Step):
+        raise TypeError(f"{func!r} is a step already")
+    if not callable(func):
+        hint = "pass the function, not its result"
+        if callable(getattr(func, "add_sub_pipeline", None)):
+            hint = "a pipeline becomes part of another by add_sub_pipeline(pipeline)"
+        if isinstance(func, classmethod):
+            hint = "put @classmethod above @step"
+        raise TypeError(f"a step must be callable, got {type(func).__name__} {func!r:.60}; {hint}")
+    inner = func.func if isinstance(func, functools.partial) else func
+    called = inner if inspect.isroutine(inner) or inspect.isclass(inner) else type(inner).__call__
+    if generates(called):
+        raise TypeError(f"step {default_name(func)!r} is {generates(called)}")
+    return func
+
+
+def default_name(func: Any) -> str:
+    """Return the function's own name; a lambda's is "lambda"; "" where there is none."""
+    name = getattr(func, "__name__", "")
+    if not isinstance(name, str):
+        return ""
+    return "lambda" if name == "<lambda>" else name

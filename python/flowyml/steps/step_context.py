@@ -1,0 +1,155 @@
+"""What a step may know about itself: `get_context()`.
+
+```
+worker of any kind ──telling(self)──▶ context variable ◀── get_context() ──▶ teller.step_context() ──▶ StepContext
+```
+
+Whoever calls steps says so once for a run, not once for a step: the *teller* finds out which step is running, from what
+it keeps anyway, when a step asks. So a step that does not ask pays nothing. The module knows no kind of worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from contextvars import ContextVar
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from flowyml.errors import FlowymlError
+from flowyml.messages.frames import leaves_no_frames
+from flowyml.steps.conditions import Guarded
+from flowyml.steps.fallbacks import Fallback
+from flowyml.steps.signatures import Signature
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+CHECKPOINTS = ".flowyml/checkpoints"
+"""Where journals and what steps put aside are, unless a pipeline says where."""
+
+_logger = logging.getLogger("flowyml.step")
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """The step that is running, as `get_context()` tells it.
+
+    Attributes:
+        run_id: Name of the run.
+        pipeline_name: Name of the pipeline.
+        step_name: Name of the step; of an item of a mapped step, "name[index]".
+        index: Which item of a mapped step this is; `None` for a step.
+        attempt: 1 for the first attempt, 2 for the first retry, ...
+        params: The arguments that the step was called with, by parameter name, read-only; those of `*args` as a tuple.
+            What is left to its Python default is not among them.
+        worker: Number of the worker that runs it, as in `StepResult.worker`.
+        seed: Under `run(seed=)` a number of 64 bits that belongs to this step or item, the same for each attempt;
+            `None` without. `numpy.random.default_rng(seed)` takes either.
+        checkpoint_dir: Where `PipelineCheckpoint` puts what this step saves.
+    """
+
+    run_id: str
+    pipeline_name: str
+    step_name: str
+    index: int | None
+    attempt: int
+    params: Mapping[str, Any] = field(hash=False)
+    worker: int
+    seed: int | None
+    checkpoint_dir: str = ""
+
+    @cached_property
+    def rng(self) -> random.Random:
+        """A random generator of this step's own, seeded with `seed`."""
+        import random
+
+        return random.Random(self.seed)  # noqa: S311  steps that want secrets do not ask for a seed
+
+    @property
+    def logger(self) -> logging.LoggerAdapter[logging.Logger]:
+        """The logger `flowyml.step`; its records have `step_name`, `run_id` and `attempt` as attributes."""
+        extra = {"step_name": self.step_name, "run_id": self.run_id, "attempt": self.attempt}
+        return logging.LoggerAdapter(_logger, extra)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle with a copy of the parameters."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return _rebuild, (values | {"params": dict(self.params)},)
+
+
+def _rebuild(values: dict[str, Any]) -> StepContext:
+    return StepContext(**values | {"params": MappingProxyType(values["params"])})
+
+
+class Teller(Protocol):
+    """Knows which step is running."""
+
+    def step_context(self) -> StepContext | None:
+        """Return the step that is running, or `None` between steps."""
+
+
+_teller: ContextVar[Teller] = ContextVar("flowyml_step")
+
+
+@contextlib.contextmanager
+def telling(teller: Teller) -> Iterator[None]:
+    """Let a teller answer `get_context()` in this thread and what it begins, inside the block."""
+    token = _teller.set(teller)
+    try:
+        yield
+    finally:
+        _teller.reset(token)
+
+
+@leaves_no_frames
+def get_context() -> StepContext:
+    """Return what is known about the step that calls this: run, step, attempt, parameters, a logger.
+
+    Works on every backend, also in coroutines and in `asyncio.to_thread`; a thread that the step starts by itself does
+    not belong to a step.
+
+    Raises:
+        FlowymlError: If no step is running here.
+
+    >>> from flowyml import Pipeline, get_context
+    >>> def who(x):
+    ...     here = get_context()
+    ...     return here.step_name, here.attempt, dict(here.params)
+    >>> Pipeline("whoami").add_step(who, params={"x": 1}).run()["who"]
+    ('who', 1, {'x': 1})
+    """
+    teller = _teller.get(None)
+    found = None if teller is None else teller.step_context()
+    if found is None:
+        raise FlowymlError(
+            "get_context() was called outside a step: it works in the function of a step while a run calls it, not in "
+            "the script around it, in a step called as a plain function, or in a thread that a step started"
+        )
+    return found
+
+
+def by_name(function: Callable[..., Any], keywords: Sequence[str], arguments: Sequence[Any]) -> Mapping[str, Any]:
+    """Return the arguments of a call by parameter name, read-only.
+
+    Args:
+        function: What is called.
+        keywords: Names of the last arguments.
+        arguments: The arguments in call order.
+    """
+    private: frozenset[str] = frozenset()
+    if isinstance(function, Fallback):
+        function = function.instead
+    if isinstance(function, Guarded):
+        private, function = function.private, function.func
+    signature, count = Signature.of(function), len(arguments) - len(keywords)
+    named = dict(zip(signature.positional, arguments[:count], strict=False))
+    rest = tuple(arguments[len(signature.positional) : count])
+    if rest:
+        named[signature.var_positional or "args"] = rest
+    by_keyword = zip(keywords, arguments[count:], strict=True)
+    named.update((name, value) for name, value in by_keyword if name not in private)
+    return MappingProxyType(named)
