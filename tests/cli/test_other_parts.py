@@ -153,7 +153,7 @@ def test_wrong_words_are_code_2_with_the_nearest(command, words, told):
         (["-c", "day"], "-c takes name=value, got 'day'"),
         (["--resume", "--fresh"], "--fresh begins anew and --resume continues; give one of them"),
         (["--resume"], "run(resume=) needs a pipeline that keeps a journal"),
-        (["-t", "laod"], "targets: 'laod' is no step or asset; did you mean 'load'?"),
+        (["-t", "laod"], "targets: 'laod' is no step, sub-pipeline or asset; did you mean 'load'?"),
     ],
 )
 def test_wrong_use_is_code_2_and_nothing_runs(command, daily, words, told):
@@ -166,6 +166,13 @@ def test_help_loads_no_pipeline():
     code = "import sys; from flowyml.cli import main; main(['--help']); print('flowyml.pipeline' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
     assert done.stdout.endswith("\nFalse\n")
+
+
+def test_what_a_step_costs_is_a_table_by_backend(command):
+    done = command("bench", "--steps", "50", "--backend", "local", "--backend", "thread", "--workers", "1")
+    rows = [line.split()[:2] for line in done.out.splitlines()[-4:]]
+    assert rows == [[backend, way] for backend in ("local", "thread") for way in ("add_step", "map")]
+    assert command("bench", "--steps", "0").code == 2
 
 
 def test_help_and_version(command):

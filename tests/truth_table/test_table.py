@@ -19,4 +19,4 @@ def names_in(files: list[Path]) -> set[str]:
 
 
 def test_every_test_that_the_table_names_exists() -> None:
-    assert NAMED - names_in([*HERE.glob("test_*.py"), *HERE.parent.glob("test_*.py")]) == set()
+    assert NAMED - names_in([*HERE.parent.rglob("test_*.py")]) == set()

@@ -1,12 +1,12 @@
 """The command `flowyml`: run a pipeline, look at its graph, at what a run has left, at the cache.
 
 ```
-argv ──steps/options.py──▶ one of run │ graph │ runs │ show │ cache ──▶ exit code
+argv ──options.py──▶ one of run │ graph │ runs │ show │ cache │ bench ──▶ exit code
                       └─ loading.py: a file, a module or a name ──▶ a pipeline
 ```
 
 It is made with argparse of the standard library and needs no extra, so that the line in a crontab or a container works
-with the plain install; `pip install "flowyml[cli]"` adds rich, for the bar of `flowyml run`. What it says of a run goes
+with the plain install; the extra `cli` adds rich, for the bar of `flowyml run`. What it says of a run goes
 to stderr: stdout belongs to what steps print. Exit codes: 0 success, 1 a step has failed or the script has raised, 2 it
 was called in a wrong way and nothing has run, 130 Ctrl-C.
 """

@@ -75,6 +75,10 @@ def _part(options: argparse.Namespace) -> int:
         from flowyml.cli.journals import show
 
         return show(options)
+    if options.command == "bench":
+        from flowyml.cli.benching import bench
+
+        return bench(options)
     from flowyml.cli.cached import cache
 
     return cache(options)

@@ -89,6 +89,7 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     _runs(commands)
     _show(commands)
     _cache(commands)
+    _bench(commands)
     return whole, dict(commands.choices)
 
 
@@ -205,3 +206,12 @@ def _cache(commands: Any) -> None:
     clear.add_argument("--step", metavar="NAME", help="of one step")
     clear.add_argument("--days", type=float, metavar="N", help="what was stored more than N days ago")
     clear.add_argument("-y", "--yes", action="store_true", help="do not ask")
+
+
+def _bench(commands: Any) -> None:
+    bench = _add(commands, "bench", "measure what a step costs on this machine that does nothing")
+    bench.add_argument("-n", "--steps", type=int, default=100_000, metavar="N", help="how many steps; default: 100000")
+    bench.add_argument("-w", "--workers", type=int, metavar="N", help="how many workers")
+    bench.add_argument(
+        "-b", "--backend", action="append", choices=BACKENDS, metavar="KIND", help="only this one; may be repeated"
+    )
