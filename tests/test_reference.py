@@ -220,7 +220,7 @@ class Reference:
     @staticmethod
     def call(step: Drawn, own: int, arguments: list[Any]) -> Outcome:
         if step.sieve and own >= SMALL:
-            return "skipped", None, 1
+            return "skipped", None, 0
         if own in step.bad or step.flaky > step.retries:
             saved = "success", stand_in(own, step.outputs), step.retries + 1
             return saved if step.saved else ("failed", "Unlucky", step.retries + 1)
