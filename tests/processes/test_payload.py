@@ -666,10 +666,10 @@ def test_a_stream_of_sys_goes_by_name(name, tmp_path, monkeypatch):
         assert load_value(dump_value([stream])) == [stream]
 
 
-@pytest.mark.parametrize("make", ["(x for x in 'ab')", "open(os.devnull)"])
+@pytest.mark.parametrize("make", ["threading.Lock()", "open(os.devnull)"])
 def test_a_result_that_does_not_pickle_gets_its_own_advice(make):
     def step():
-        return eval(make, {"os": os})
+        return eval(make, {"os": os, "threading": threading})
 
     with ParallelExecutor(1) as executor:
         error = Pipeline("p").add_step(step).run(executor=executor).step_results["step"].exception

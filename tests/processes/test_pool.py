@@ -207,6 +207,7 @@ def test_too_many_workers_are_refused_in_words(pool, monkeypatch):
         pool.spawn_worker()
 
 
+@pytest.mark.parametrize("start", ["exec"], indirect=True)  # a template that is there needs no interpreter to fork
 def test_a_worker_that_cannot_start_is_refused(pool, monkeypatch):
     monkeypatch.setattr(pool_module, "worker_command", lambda *_: [b"/no/such/python"])
     worker = pool.spawn_worker()

@@ -7,10 +7,12 @@ always reads, so that one ends by itself, or after `SEND_LIMIT` with the guardia
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import socket
 import subprocess
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from flowyml.errors import ExecutorError, describe_exit
@@ -47,15 +49,17 @@ class GuardianLink:
                 raise ExecutorError(f"the guardian process did not start: {error}") from error
 
     def _start(self, control: int) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            guardian_command(control),
-            env=guardian_environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=self._errors.fd,
-            pass_fds=[control],
-            start_new_session=True,
-        )
+        # In a driver without its first three descriptors the socket is one of them, which the guardian has itself.
+        with closing(Descriptor(fcntl.fcntl(control, fcntl.F_DUPFD_CLOEXEC, 3))) as above:
+            return subprocess.Popen(
+                guardian_command(above.fd),
+                env=guardian_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._errors.fd,
+                pass_fds=[above.fd],
+                start_new_session=True,
+            )
 
     @property
     def pid(self) -> int:
