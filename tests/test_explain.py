@@ -154,6 +154,13 @@ def test_options_of_add_step_are_told():
     assert isinstance(made.explain("load").options["retry"], flowyml.RetryConfig)
 
 
+def test_a_condition_is_told_by_its_name_and_place():
+    made = Pipeline("p").add_step(len, name="some", params={"obj": ""}, condition=lambda obj: obj)
+    made.add_step(len, name="none", params={"obj": ""}, skip_if=bool)
+    assert "Options: condition=<lambda> (test_explain.py:" in str(made.explain("some"))
+    assert "Options: skip_if=not bool" in str(made.explain("none"))
+
+
 def test_what_a_condition_reads_is_told():
     made = Pipeline("p", context={"limit": 3}).add_step(dict, name="rows")
     made.add_step(lambda rows: rows, name="big", condition=lambda rows, limit: len(rows) > limit)

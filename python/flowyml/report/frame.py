@@ -39,7 +39,7 @@ def dataframe(
     ran = attempts > 0
     starts, ends = np.asarray(timeline.starts, dtype=float), np.asarray(timeline.ends, dtype=float)
     zero = pd.Timestamp(timeline.began)
-    told = np.full(len(timeline), None, dtype=object)
+    told: Any = np.full(len(timeline), None, dtype=object)
     for at, line in errors.items():
         told[at] = line
     columns: dict[str, Any] = {
@@ -70,7 +70,7 @@ def _indices(timeline: Timeline, steps: Any) -> Any:
     import pandas as pd
 
     firsts = np.asarray(timeline.firsts, dtype=np.int64)
-    mapped = np.zeros(len(timeline.names), dtype=bool)
+    mapped: Any = np.zeros(len(timeline.names), dtype=bool)
     mapped[list(timeline.mapped)] = True
     items = pd.array(np.arange(len(steps)) - (firsts[steps] if len(firsts) else 0), dtype="Int64")
     items[~mapped[steps] if len(mapped) else []] = pd.NA

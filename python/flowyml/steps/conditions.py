@@ -17,9 +17,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from os.path import basename
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flowyml.messages.frames import leaves_no_frames
+from flowyml.messages.short import short
 from flowyml.steps.coroutines import blocking, coroutine_function
 from flowyml.steps.signatures import Signature
 
@@ -46,6 +48,12 @@ class Guard:
 
     predicate: Callable[..., Any]
     wanted: bool
+
+    def __str__(self) -> str:
+        """Return it in words: which function is asked, and where it stands."""
+        code = getattr(self.predicate, "__code__", None)
+        place = f" ({basename(code.co_filename)}:{code.co_firstlineno})" if code else ""
+        return f"{'' if self.wanted else 'not '}{getattr(self.predicate, '__name__', short(self.predicate))}{place}"
 
 
 @leaves_no_frames
