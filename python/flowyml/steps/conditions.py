@@ -17,7 +17,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from os.path import basename
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flowyml.messages.frames import leaves_no_frames
@@ -52,7 +52,7 @@ class Guard:
     def __str__(self) -> str:
         """Return it in words: which function is asked, and where it stands."""
         code = getattr(self.predicate, "__code__", None)
-        place = f" ({basename(code.co_filename)}:{code.co_firstlineno})" if code else ""
+        place = f" ({Path(code.co_filename).name}:{code.co_firstlineno})" if code else ""
         return f"{'' if self.wanted else 'not '}{getattr(self.predicate, '__name__', short(self.predicate))}{place}"
 
 
