@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flowyml import ParallelExecutor, Pipeline, usage
+from flowyml import ParallelExecutor, Pipeline
+from flowyml.results import usage
 from flowyml.results.usage import Usage
 
 if TYPE_CHECKING:
