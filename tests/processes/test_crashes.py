@@ -209,17 +209,17 @@ def test_a_step_that_forks_does_not_double(processes: ParallelExecutor) -> None:
 
 
 @pytest.mark.parametrize("arenas", [True, False])
-def test_an_argument_that_is_too_large_costs_its_step_only(monkeypatch: pytest.MonkeyPatch, arenas: bool) -> None:
+def test_an_argument_that_is_too_large_costs_its_step_only(
+    monkeypatch: pytest.MonkeyPatch, mark: str, arenas: bool
+) -> None:
     """Without arenas the worker dies of it before it begins the step, each time anew."""
     if not arenas:
         monkeypatch.setattr(lending, "check_able", refuse)
-    none = resource.RLIM_INFINITY
+    limit = (1 << 30, resource.RLIM_INFINITY)
     with ParallelExecutor(1) as executor:
-        resource.setrlimit(resource.RLIMIT_AS, (1 << 30, none))
-        try:
-            Pipeline("start").add_step(lambda: 1, name="one").run(executor=executor)  # workers live under the limit
-        finally:
-            resource.setrlimit(resource.RLIMIT_AS, (none, none))
+        Pipeline("start").add_step(abs, name="one", params={"x": 1}).run(executor=executor)
+        for pid in plumbing.marked(mark):  # so that workers to come live under the limit, and this process does not
+            resource.prlimit(pid, resource.RLIMIT_AS, limit)
         pipeline = Pipeline("memory").map(abs, range(100), name="small")
         pipeline.add_step(len, name="big", params={"obj": bytes(900 << 20)}, after=["small"])
         pipeline.add_step(lambda: 2, name="other", after=["small"])
