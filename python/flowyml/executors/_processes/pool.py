@@ -248,8 +248,8 @@ class _Session:
     def __init__(self, max_workers: int, preload: Sequence[str], familiar: Callable[[], Sequence[str]]) -> None:
         self._forks = may_fork()
         self.owner = os.getpid()
+        self.claims = ClaimMemory()  # first: where there is no memory for it no guardian is left behind
         self.link = GuardianLink()
-        self.claims = ClaimMemory()
         self.tag = os.urandom(8).hex()
         self.is_lost = False
         self.workers: dict[int, Worker] = {}
