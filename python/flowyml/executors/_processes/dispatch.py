@@ -43,6 +43,8 @@ _DEPTH = 2
 # Steps behind one that runs longer than this are taken back for a worker that has nothing to do.
 _PATIENCE = 0.001
 _LONGEST_WAIT = 1.0
+# How long a result may lie in shared memory, behind which its worker is in a long step, if it is to be written down.
+_GLANCE = 0.01
 # Portions read from one worker before the others are looked at.
 _MOST_READS = 8
 
@@ -288,6 +290,8 @@ class Dispatch:
         if (wakeup := self._run.scheduler.next_wakeup()) is not None:
             wakeups.append(wakeup)
         longest = self._run.patience(_LONGEST_WAIT)
+        if self._run.prompt and any(member.open > 1 for member in self._team.members):
+            longest = min(longest, _GLANCE)
         longest = min(longest, max(0.0, min(wakeups) - clock())) if wakeups else longest
         members = self._team.members
         idle = any(not member.postings and self._team.has_use_for(member) for member in members)

@@ -143,6 +143,11 @@ class Member:
         return bool(self.postings) and slot is not None and slot >= self.postings[0].first + self.postings[0].done
 
     @property
+    def open(self) -> int:
+        """How many posted steps have no result that was taken."""
+        return sum(posting.count - posting.done for posting in self.postings)
+
+    @property
     def waiting(self) -> int:
         """How many posted steps are not begun."""
         following, end, _ = self.worker.claims.begun()
