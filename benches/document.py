@@ -32,7 +32,7 @@ def circumstances(raw: dict[str, Any], load: float) -> dict[str, Any]:
             "cpu": machine.get("cpu", {}).get("brand_raw", "unknown"),
             "cpus": os.cpu_count(),
             "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-            "system": f"{machine['system']} {machine['release']} {machine['machine']}",
+            "system": f"{machine['system']} {'.'.join(machine['release'].split('.')[:2])} {machine['machine']}",
             "load_before": round(load, 2),
         },
         "python": f"{machine['python_implementation']} {machine['python_version']}",

@@ -84,3 +84,11 @@ def test_figures_name_no_machine(quick: tuple[str, dict[str, Any]]) -> None:
     """The kind of machine is told, its name is not."""
     assert set(quick[1]["machine"]) == {"cpu", "cpus", "memory", "system", "load_before"}
     assert {"python", "command", "commit", "date"} <= set(quick[1])
+
+
+def test_the_tables_of_the_documents_are_those_of_the_results() -> None:
+    tables = Path(__file__).parent.parent / "benches" / "tables.py"
+    if not tables.exists():
+        pytest.skip("the tests run away from the checkout")
+    done = subprocess.run([sys.executable, str(tables), "--check"], text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
