@@ -99,7 +99,7 @@ EXECUTORS: dict[str, Wrong] = {
         ValueError,
         "step 'use': cpu must be above 0, got 0",
     ),
-    "a resource as text": (lambda: Step(use, resources={"cpu": "2"}), TypeError, "cpu must be a number, got '2'"),
+    "a resource as text": (lambda: Step(use, resources={"cpu": "two"}), TypeError, "cpu must be a number, got 'two'"),
     "a resource with a blank": (
         lambda: Step(use, resources={"a b": 1}),
         TypeError,

@@ -110,7 +110,54 @@ def test_f5_skip_if_is_the_opposite_of_condition(executor: Any) -> None:
     }
 
 
+def test_f5_a_condition_may_ask_for_ctx_as_a_decision_does(executor: Any) -> None:
+    pipeline = Pipeline("upload", context=context(dry_run=True)).add_step(lambda: [1, 2], name="data")
+    pipeline.add_step(sum, "upload", inputs=["data"], skip_if=lambda ctx: ctx.params["dry_run"] is True)
+    assert states(pipeline.run(executor=executor)) == {"data": "success", "upload": "skipped"}
+    assert pipeline.run(context={"dry_run": False}, executor=executor)["upload"] == 3
+
+
 # ---- what a predicate is asked with ----------------------------------------------------------------------------------
+
+
+def test_ctx_shows_the_steps_that_the_step_waits_for(executor: Any) -> None:
+    pipeline = Pipeline("seen", context=context(limit=0.5)).add_step(lambda: 0.8, "rate", outputs=["accuracy"])
+    pipeline.add_step(lambda: "model", name="train")
+
+    def good_enough(ctx: Any, limit: float) -> bool:
+        return bool(ctx.steps["rate"].outputs["accuracy"] == ctx["accuracy"] > limit)
+
+    pipeline.add_step(str.upper, "ship", inputs=["train"], after="rate", condition=good_enough)
+    pipeline.add_step(str.upper, "alone", inputs=["train"], condition=lambda ctx: ctx.steps["rate"])
+    result = pipeline.run(executor=executor)
+    assert result["ship"] == "MODEL"
+    assert "step 'rate' is not before this decision (before it: 'train')" in str(result.step_results["alone"].error)
+    assert result.step_results["ship"].state == "success"
+
+
+def test_ctx_of_steps_added_alike_is_each_ones_own(executor: Any) -> None:
+    def odd(ctx: Any) -> bool:
+        (seen,) = ctx.steps
+        return bool(ctx[seen] % 2)
+
+    pipeline = Pipeline("alike").map(abs, range(4), name="many", skip_if=lambda ctx, x: ctx.params["off"] and x > 1)
+    for i in range(4):
+        pipeline.add_step(abs, f"a{i}", {"x": i}).add_step(abs, f"b{i}", inputs=[f"a{i}"], condition=odd)
+    result = pipeline.run({"off": True}, executor=executor)
+    assert [str(result.step_results[f"b{i}"].state) for i in range(4)] == ["skipped", "success"] * 2
+    assert [str(item.state) for item in result.step_results["many"].items] == [
+        "success",
+        "success",
+        "skipped",
+        "skipped",
+    ]
+
+
+def test_ctx_is_the_steps_own_parameter_or_a_value_of_that_name_first() -> None:
+    pipeline = Pipeline("own", context=context(ctx=7)).add_step(lambda ctx: ctx, "own", {"ctx": 3})
+    pipeline.add_step(lambda: 1, "named", condition=lambda ctx: ctx == 7)
+    pipeline.add_step(lambda ctx: ctx, "same", {"ctx": 3}, condition=lambda ctx: ctx == 3)
+    assert dict(pipeline.run().outputs) == {"own": 3, "named": 1, "same": 3}
 
 
 def test_predicates_take_parameters_of_the_step_by_name_in_any_order(executor: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -122,3 +123,31 @@ def test_the_types_ship() -> None:
     package = Path(flowyml.__file__).parent
     assert (package / "py.typed").exists()
     assert (package / "_core.pyi").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "names"),
+    [
+        ("flowyml.core", "Pipeline Step step context If Switch when retry ParallelExecutor map_task dynamic"),
+        ("flowyml.core.cache", "CacheStore"),
+        ("flowyml.core.checkpoint", "PipelineCheckpoint"),
+        ("flowyml.core.conditional", "If Switch unless when"),
+        ("flowyml.core.context", "Context context"),
+        ("flowyml.core.dynamic", "dynamic"),
+        ("flowyml.core.error_handling", "CircuitBreaker ExponentialBackoff RetryConfig on_failure retry"),
+        ("flowyml.core.executor", "Executor LocalExecutor"),
+        ("flowyml.core.map_task", "MapTaskResult map_task"),
+        ("flowyml.core.parallel", "ParallelExecutor parallel_map"),
+        ("flowyml.core.pipeline", "Pipeline PipelineResult"),
+        ("flowyml.core.step", "Step step"),
+        ("flowyml.core.subpipeline", "sub_pipeline"),
+    ],
+)
+def test_the_paths_of_2_x_have_the_same_objects(path: str, names: str) -> None:
+    module = importlib.import_module(path)
+    assert [getattr(module, name) for name in names.split()] == [getattr(flowyml, name) for name in names.split()]
+
+
+def test_a_name_that_is_its_modules_name_too_is_the_function_whatever_was_imported_first() -> None:
+    script = "from flowyml.core.step import step; from flowyml.core import step as other; assert step is other"
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)

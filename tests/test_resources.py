@@ -13,7 +13,7 @@ from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowyml import LocalExecutor, ParallelExecutor, Pipeline, PipelineValidationError, step
+from flowyml import LocalExecutor, ParallelExecutor, Pipeline, PipelineValidationError, Step, step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -200,3 +200,13 @@ def test_no_mix_of_demands_deadlocks(threads: ParallelExecutor, steps: list[tupl
     assert {name: each.state for name, each in got.step_results.items()} == {
         name: each.state for name, each in wanted.step_results.items()
     }
+
+
+def test_amounts_are_read_as_the_pages_of_2_x_write_them() -> None:
+    def took(**resources: Any) -> dict[str, float]:
+        return Step(abs, resources=resources).resources
+
+    assert took(cpu="500m", memory="16Gi") == {"cpu": 0.5, "memory": 16 << 30}
+    assert took(gpu="nvidia-tesla-v100", gpu_count=2) == took(gpu={"gpu_type": "v100", "count": 2}) == {"gpu": 2}
+    assert took(gpu="nvidia-tesla-v100", cpu="4") == {"cpu": 4, "gpu": 1}
+    assert took(gpu="2", gpu_count=3) == {"gpu": 2, "gpu_count": 3}  # a number is a number, and any name a resource

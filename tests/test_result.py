@@ -103,7 +103,7 @@ def test_one_of_a_kind_is_told_as_one() -> None:
     over = result.step_results["over"]
     assert [repr(each) for each in (pipeline, result.outputs, result.step_results, result["over"], over.items)] == [
         "<Pipeline 'one' of 1 step>",
-        "<outputs of 'one': 1 asset>",
+        "{'over': <values of 'over': 1 item>}",
         "<step results of 'one': 1 step>",
         "<values of 'over': 1 item>",
         "<results of 'over': 1 item>",
@@ -173,6 +173,21 @@ def test_outputs_are_a_mapping_of_assets_in_add_order() -> None:
     assert isinstance(outputs, Mapping)
     assert (list(outputs.items()), list(outputs.values()), len(outputs)) == ([("one", 1), ("second", 2)], [1, 2], 2)
     assert dict(outputs) == {"one": 1, "second": 2}
+
+
+def test_outputs_are_shown_in_short_form_and_counted_where_they_are_many() -> None:
+    few = (
+        Pipeline("few")
+        .add_step(lambda x: {"x": x}, "a", {"x": 1})
+        .add_step(lambda: 1 // 0, "b")
+        .add_step(ArithmeticError, "c")
+        .run()
+    )
+    assert repr(few.outputs) == "{'a': {'x': 1}, 'c': <ArithmeticError>}"
+    many = Pipeline("many")
+    for i in range(21):
+        many.add_step(dict, f"s{i}")
+    assert repr(many.run().outputs) == "<outputs of 'many': 21 assets>"
 
 
 def test_several_outputs_each_have_their_value() -> None:

@@ -1,6 +1,7 @@
 """Amounts of memory: as numbers of bytes, and in words.
 
-Decimal units (kB, MB, GB, TB) are powers of 1,000, binary ones (KiB, MiB, GiB, TiB) powers of 1,024.
+Decimal units (kB, MB, GB, TB) are powers of 1,000, binary ones (KiB, MiB, GiB, TiB) powers of 1,024. Without the B they
+are those of Kubernetes ("16Gi", "500M"), which the pages of 2.x use.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ _UNITS = {
     **{f"{prefix}iB": 1024**power for power, prefix in enumerate("KMGT", 1)},
 }
 _BY_NAME = {name.casefold(): size for name, size in _UNITS.items()}
+_BY_NAME |= {name.removesuffix("b"): size for name, size in _BY_NAME.items() if name != "b"}
 _TEXT = re.compile(r"\s*(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[a-zA-Z]+)\s*")
 
 
@@ -24,8 +26,12 @@ def checked_size(what: str, size: Any) -> int:
         TypeError: If it is neither.
         ValueError: If the text cannot be read, or the amount is not above 0.
 
-    >>> checked_size("memory_limit", "1.5 GiB"), checked_size("memory_limit", 1_000)
-    (1610612736, 1000)
+    >>> (
+    ...     checked_size("memory_limit", "1.5 GiB"),
+    ...     checked_size("memory_limit", "2Ki"),
+    ...     checked_size("memory_limit", 1_000),
+    ... )
+    (1610612736, 2048, 1000)
     """
     if isinstance(size, str):
         return _of_text(what, size)

@@ -212,6 +212,7 @@ def test_I5_a_result_has_the_documented_attributes(executor: Any) -> None:
     assert result.duration_seconds >= 0
     assert result.failed == []
     keys = {"run_id", "pipeline_name", "success", "state", "start_time", "end_time", "duration_seconds", "steps"}
+    keys |= {"snapshot_hash", "metadata"}
     told = json.loads(json.dumps(result.to_dict()))
     assert keys <= set(told)
     assert {"success", "duration", "cached", "retries", "error"} <= set(told["steps"]["preprocess"])
@@ -223,7 +224,8 @@ def test_I5_what_came_of_a_step_has_the_documented_attributes(executor: Any) -> 
     assert (done.cached, done.skipped, done.retries, done.attempts) == (False, False, 0, 1)
     assert (done.state, done.exception) == (StepState.SUCCESS, None)
     assert done.duration_seconds >= 0
-    assert done.started_at is not None
+    assert done.started_at == done.timestamp is not None
+    assert done.artifact_uri is None
 
 
 def test_I6_the_summary_has_the_documented_headings(executor: Any) -> None:

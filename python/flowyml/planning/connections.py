@@ -14,7 +14,7 @@ from array import array
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowyml.planning.lengths import item_by_item
-from flowyml.planning.wiring import Wired, wire
+from flowyml.planning.wiring import wire
 from flowyml.steps.once import ONCE, given_once, may_return_once
 from flowyml.steps.options import NO_OPTIONS
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from flowyml.planning.plan import Problems
     from flowyml.planning.scope import Scope
     from flowyml.planning.templates import Template
+    from flowyml.planning.wired import Wired
     from flowyml.store.values import Reference
 
 

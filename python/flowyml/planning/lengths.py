@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from flowyml.planning.forms import Assets, Form
     from flowyml.planning.over import Column
     from flowyml.planning.scope import Scope
-    from flowyml.planning.wiring import Wired
+    from flowyml.planning.wired import Wired
 
 
 def counts_of(

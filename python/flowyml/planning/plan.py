@@ -23,7 +23,7 @@ from flowyml.planning.layout import UNKNOWN, Layout
 from flowyml.planning.lengths import counts_of
 from flowyml.planning.namespaces import enter, unneeded
 from flowyml.planning.sourcing import OfSubPipeline
-from flowyml.planning.wiring import Lacking
+from flowyml.planning.wired import Lacking
 from flowyml.steps.conditions import Guarded
 from flowyml.steps.dynamic import Collected
 from flowyml.store.values import nodes_of

@@ -120,22 +120,24 @@ def there(value: Any) -> Any:
 
 
 class View(NamedTuple):
-    """What a decision may look at.
+    """What a decision, or a condition, may look at.
 
     Attributes:
         before: The steps, in the order of the references to their values.
         params: The context and the run's inputs.
         given: What the pipeline around a sub-pipeline gives: names with the places of their references.
+        first: The place of the first of those references.
     """
 
     before: tuple[Before, ...]
     params: dict[str, Any]
     given: tuple[tuple[str, int], ...] = ()
+    first: int = 0
 
     def seen(self, references: Sequence[Any], read: Any, decode: Callable[[bytes], Any] | None = None) -> Seen:
         """Return it with the values of a run; `decode` loads what `read` gives."""
         values: dict[str, Sequence[Any]] = {}
-        for before, reference in zip(self.before, references, strict=False):
+        for before, reference in zip(self.before, references[self.first :], strict=False):
             kept = read(reference)
             if isinstance(kept, Outputs):
                 values[before.name] = kept.parts

@@ -17,126 +17,29 @@ The module decides about one step at a time and knows nothing of graphs, runs or
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from flowyml.messages.words import closest
-from flowyml.planning.forms import Assets, is_glob
-from flowyml.planning.item_wiring import ItemWiring
-from flowyml.planning.namespaces import Inside, names_of, reached
-from flowyml.planning.templates import ASSET, CHOICE, PARAM, SPREAD, VALUE, VIEW, Columns, Template, View
+from flowyml.planning.forms import is_glob
+from flowyml.planning.looking import SEEN_AS, Looking
+from flowyml.planning.templates import ASSET, CHOICE, PARAM, SPREAD, VALUE, Columns, Template
+from flowyml.planning.wired import Lacking, Wired
 from flowyml.steps.control import Decision
 from flowyml.steps.coroutines import blocking
 from flowyml.steps.once import ONCE, given_once
-from flowyml.steps.seen import Before
 from flowyml.steps.signatures import asks_for_iterator
-from flowyml.store.values import Gather, Items, Output, Present, Reference, Stream
+from flowyml.store.values import Gather, Items, Output, Present, Stream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Self
 
-    from flowyml.planning.forms import Form
-    from flowyml.planning.namespaces import Names
+    from flowyml.planning.forms import Assets, Form
     from flowyml.planning.scope import Scope
     from flowyml.steps.declarations import Inputs
 
 
 # How like two names must be for one to be the other, misspelled, where it may well be right: a key of a mapping, say.
 _MISSPELLED = 0.85
-
-
-class Lacking(str):
-    """That a step lacks parameters; it may be that its sub-pipeline is given them under wrong names."""
-
-    __slots__ = ("names",)
-    names: tuple[str, ...]
-
-    def __new__(cls, text: str, names: Sequence[str]) -> Self:
-        """Keep the names beside the text."""
-        self = super().__new__(cls, text)
-        self.names = tuple(names)
-        return self
-
-
-@dataclass(slots=True)
-class Wired:
-    """The outcome of wiring one form.
-
-    Attributes:
-        assets: Where its names are looked up.
-        template: How the function is called; `None` if something is wrong.
-        references: What the arguments that are read from assets refer to.
-        producers: The steps to wait for.
-        followed: Mapped steps whose items those of this one are made of, if nothing else is read of them.
-        own_risk: Steps that this wiring reads without naming them: one that is among them must not read itself.
-        slots: For each declared input that is one asset, where it stands in `references` and in `producers`.
-        problems: What is wrong.
-        undefined: Declared inputs that nothing gives.
-        used: Names of run inputs and context values that are taken.
-        notes: What is right, and may be meant otherwise.
-        waits: Whether it waits for anything.
-        plain: The numbers of all steps by name, where each name is one step, and its value its only item; else `None`.
-        links: The same, for steps that read one other step each and nothing else is to be said of; else `None`.
-    """
-
-    assets: Names
-    template: Template | None
-    references: tuple[Reference, ...]
-    producers: list[int]
-    followed: list[int]
-    own_risk: frozenset[int]
-    slots: dict[int, tuple[int, int]]
-    problems: list[str]
-    undefined: list[str]
-    used: set[str]
-    notes: list[str]
-    waits: bool = field(init=False)
-    plain: Mapping[str, int] | None = field(init=False)
-    links: Mapping[str, int] | None = field(init=False)
-
-    def __post_init__(self) -> None:
-        """See whether it stands alone, and whether others like it are wired by looking up names."""
-        self.waits = bool(self.producers or self.followed)
-        self.plain = self.assets.plain if isinstance(self.assets, Assets) else None
-        one = len(self.references) == len(self.producers) == len(self.slots) == 1 and self.template is not None
-        self.links = self.plain if one and not (self.own_risk or self.followed or self.problems) else None
-
-    @property
-    def is_all_followed(self) -> bool:
-        """Whether all that the items are made of are items of other steps."""
-        over = None if self.template is None else self.template.over
-        return over is not None and len(over.parts) == len(self.followed)
-
-    def with_reads(self, reads: tuple[str, ...]) -> tuple[tuple[Reference, ...], list[int]] | None:
-        """Return references and producers of a step that has these inputs instead; `None` if it differs in more."""
-        assets = self.assets
-        if self.template is None or len(self.slots) != len(reads):
-            return None
-        if self.plain is not None:
-            return self._looked_up(self.plain, reads)
-        references, producers = list(self.references), list(self.producers)
-        for position, asset in enumerate(reads):
-            found = reached(assets, asset)
-            if found is None or assets.forms[found[0]].over is not None:
-                return None
-            at, producer = self.slots[position]
-            references[at] = assets.reference(found)
-            producers[producer] = found[0]
-        return tuple(references), producers
-
-    def _looked_up(
-        self, numbers: Mapping[str, int], reads: tuple[str, ...]
-    ) -> tuple[tuple[Reference, ...], list[int]] | None:
-        """Do the same where a name is a step."""
-        references, producers = list(self.references), list(self.producers)
-        for position, asset in enumerate(reads):
-            node = numbers.get(asset)
-            if node is None:
-                return None
-            at, producer = self.slots[position]
-            references[at] = producers[producer] = node
-        return tuple(references), producers
 
 
 def wire(form: Form, assets: Assets, scope: Scope, reads: tuple[str, ...] = (), *, without: int | None = None) -> Wired:
@@ -152,7 +55,7 @@ def wire(form: Form, assets: Assets, scope: Scope, reads: tuple[str, ...] = (), 
     return Wiring(form, assets, scope, form.inputs_of(reads), without).wire()
 
 
-class Wiring(ItemWiring):
+class Wiring(Looking):
     """The wiring of one form, source by source.
 
     Beside what a plan needs (`Wired`) it knows, for those who ask, how each source came about.
@@ -181,8 +84,10 @@ class Wiring(ItemWiring):
             self._take_by_position()
         if self.guards:
             self.explicit.update(self.sources)
-        self._take_the_rest()
+        looks = self._take_the_rest()
         self._take_after()
+        if looks:
+            self._take_view_of_condition()
         self._refuse_once()
         return Wired(
             self.assets,
@@ -191,7 +96,7 @@ class Wiring(ItemWiring):
             self.producers,
             self.followed,
             frozenset(self.own_risk),
-            self.slots,
+            {} if looks else self.slots,  # what is seen is another's in each step
             self.problems,
             self.undefined,
             self.used,
@@ -216,39 +121,6 @@ class Wiring(ItemWiring):
                 self.sources[key] = (PARAM, index)
             else:
                 self.problems.append(f"unknown parameter {key!r} in params{self._takes(key)}")
-
-    def _take_view(self) -> None:
-        """A decision looks at the steps that it waits for, the reason why it names them."""
-        before = []
-        for name in self.form.after:
-            for node in self.assets.steps(name) or ():
-                before.append(self._before(node))
-                self.references.append(Present(self._whole[0].whole(node)))
-                self.origins.append([node])
-        params = {**self.scope.context, **self.scope.inputs}
-        given = self._given_to_view(self.assets, params) if isinstance(self.assets, Inside) else ()
-        self.sources["context"] = (VIEW, View(tuple(before), params, given))
-
-    def _before(self, node: int) -> Before:
-        assets, within = self._whole[0], self.form.within
-        name, form = assets.name_of(node), self.assets.forms[node]
-        if form.within is None:
-            return Before(name, form.outputs or (name,))
-        named = names_of(assets, node, within)
-        also = tuple((other, index) for index, names in enumerate(named) for other in names[1:-1])
-        seen_as = name if within is None else name.removeprefix(within.prefix)
-        return Before(seen_as, tuple(names[0] for names in named), also, tuple(names[-1] for names in named))
-
-    def _given_to_view(self, within: Inside, params: dict[str, Any]) -> tuple[tuple[str, int], ...]:
-        """What the pipeline around gives to the sub-pipeline of a decision is for the decision, too."""
-        given = []
-        for name in within.handed():
-            source = self._outside(name, declared=False)
-            if source is not None and source[0] == ASSET:
-                given.append((name, source[1]))
-            elif source is not None:
-                params[name] = source[1]
-        return tuple(given)
 
     def _take_inputs(self) -> None:
         inputs = self.inputs
@@ -300,19 +172,24 @@ class Wiring(ItemWiring):
         many = kind == ASSET and not isinstance(self.references[which], (int, Output))
         self.spread.append((SPREAD if many else kind, which))
 
-    def _take_the_rest(self) -> None:
+    def _take_the_rest(self) -> bool:
+        """Fill what nobody has spoken of; return whether a condition asks to see more than arguments."""
+        looks = False
         for name in self.signature.names:
             if name in self.sources:
                 continue
             source = self._implicit(name) or self._from_scope(name)
             if source is not None:
                 self.sources[name] = source
+            elif name == SEEN_AS and self.guards is not None and name not in self.own.names:
+                looks = True
             elif self.is_optional(name):
                 self._note_first(name)
             elif name not in self.signature.defaults:
                 self.missing.append(name)
         if self.missing and not self.problems and self.scope.complete:
             self._report_missing(self.missing)
+        return looks
 
     def _note_first(self, name: str) -> None:
         """A condition's name that nothing has stands for the first argument, unless it is another one, misspelled."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowyml.errors import StepError
 from flowyml.messages.frames import called_as, own_frames_hidden
+from flowyml.messages.short import short
 from flowyml.messages.words import counted
 from flowyml.report.summary import MOST_LINES, MOST_TROUBLES, summary, summary_by_function
 from flowyml.results.record import Record
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from flowyml.report.timeline import Timeline
     from flowyml.results._reports import Head
     from flowyml.running.run import Run
+
+
+# More outputs than these are counted and not shown where somebody prints them all.
+_MOST_SHOWN = 20
 
 
 class PipelineResult:
@@ -145,7 +150,10 @@ class PipelineResult:
         return summary_by_function(self, self._record.tallies(), self._first_failed(MOST_TROUBLES))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what can be written as JSON: the run and its steps, without their values."""
+        """Return what can be written as JSON: the run and its steps, without their values.
+
+        "snapshot_hash" and "metadata" are keys of 2.x, of versions and stacks, and hold nothing.
+        """
         return {
             "run_id": self.run_id,
             "pipeline_name": self.pipeline_name,
@@ -154,6 +162,8 @@ class PipelineResult:
             "start_time": self.start_time.isoformat(),
             "end_time": self.end_time.isoformat(),
             "duration_seconds": self.duration_seconds,
+            "snapshot_hash": None,
+            "metadata": {},
             "steps": {name: each.to_dict() for name, each in self.step_results.items()},
         }
 
@@ -288,7 +298,17 @@ class _Outputs(Mapping[str, Any]):
         return self._record.valued_assets()
 
     def __repr__(self) -> str:
-        return f"<outputs of {self._record.plan.name!r}: {counted(len(self), 'asset')}>"
+        count = len(self)
+        if count > _MOST_SHOWN:
+            return f"<outputs of {self._record.plan.name!r}: {counted(count, 'asset')}>"
+        return f"{{{', '.join(f'{asset!r}: {self._shown(asset)}' for asset in self)}}}"
+
+    def _shown(self, asset: str) -> str:
+        try:
+            value = self._record.asset(asset)
+            return repr(value) if type(value).__module__.startswith("flowyml.") else short(value)
+        except Exception as error:  # noqa: BLE001  whatever loading it calls
+            return f"<{type(error).__name__}>"
 
 
 class _Values(ValuesView[Any]):

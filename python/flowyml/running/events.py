@@ -241,7 +241,7 @@ class Inputs(Mapping[str, Any]):
         run, item = self._run, self._item
         node = run.layout.node_at(item)
         template: Any = run.plan.templates[node]
-        if any(kind == VIEW for kind, _ in template.sources):  # a decision: what it looks at is no argument of a user's
+        if template.sources and template.sources[0][0] == VIEW:  # a decision: what it looks at is no argument
             return {}
         arguments = self._arguments
         if arguments is None:

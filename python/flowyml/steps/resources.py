@@ -10,7 +10,8 @@ The scheduler never lets more tokens out than there are, takes all or nothing fo
 an executor of this size could never serve is a build error. A run whose steps take nothing has no budget and pays
 nothing.
 
-Amounts are whole tokens: thousandths of a CPU, GPU or other unit, mebibytes of memory.
+Amounts are whole tokens: thousandths of a CPU, GPU or other unit, mebibytes of memory. The spellings of 2.x, which are
+those of Kubernetes, are read, too: `{"cpu": "500m", "memory": "16Gi", "gpu": "nvidia-tesla-v100", "gpu_count": 2}`.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ if TYPE_CHECKING:
 
 Tokens: TypeAlias = tuple[tuple[str, int], ...]
 """Names of resources with tokens of each."""
-Resources: TypeAlias = "Mapping[str, float | str]"
-"""Names of resources with amounts; of "memory" bytes, or a text like "4GiB"."""
+Resources: TypeAlias = "Mapping[str, float | str | Mapping[str, Any]]"
+"""Names of resources with amounts; of "memory" bytes, or a text like "4GiB"; of "gpu" also a type, see `_of_gpu`."""
 
 MEMORY = "memory"
 _TAG = "tag "  # no resource has a blank in its name
@@ -52,6 +53,7 @@ _MIB = 1 << 20
 # The core counts tokens in 32 bits.
 _MOST = (1 << 32) - 1
 _NAME = re.compile(r"[^\s=]+")
+_NUMBER = re.compile(r"(\d+(?:\.\d+)?)(m?)")
 
 
 def checked_resources(value: Any, step: str) -> Tokens:
@@ -63,6 +65,8 @@ def checked_resources(value: Any, step: str) -> Tokens:
 
     >>> checked_resources({"cpu": 0.5, "memory": "4GiB"}, "train")
     (('cpu', 500), ('memory', 4096))
+    >>> checked_resources({"cpu": "500m", "memory": "4Gi", "gpu": "nvidia-tesla-v100", "gpu_count": 2}, "train")
+    (('cpu', 500), ('gpu', 2000), ('memory', 4096))
     """
     return tuple(sorted(_tokens(value, f"resources of step {step!r}", least=1).items()))
 
@@ -90,7 +94,7 @@ def _tokens(value: Any, where: str, *, least: int) -> dict[str, int]:
     if not isinstance(value, Mapping):
         raise TypeError(f'{where} must be a mapping, like {{"cpu": 2, "memory": "4GiB"}}, got {value!r:.60}')
     tokens = {}
-    for name, amount in value.items():
+    for name, amount in _of_gpu(value).items():
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise TypeError(f"{where} must have names without blanks as keys, got {name!r:.60}")
         tokens[name] = _amount(f"{where}: {name}", name, amount)
@@ -99,9 +103,23 @@ def _tokens(value: Any, where: str, *, least: int) -> dict[str, int]:
     return tokens
 
 
+def _of_gpu(value: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    """Return how many devices are wanted where 2.x names their type, which nothing follows from here."""
+    gpu = value.get("gpu")
+    if isinstance(gpu, Mapping):
+        return {**value, "gpu": gpu.get("count", 1)}
+    if isinstance(gpu, str) and not _NUMBER.fullmatch(gpu):
+        others = {name: amount for name, amount in value.items() if name != "gpu_count"}
+        return {**others, "gpu": value.get("gpu_count", 1)}
+    return value
+
+
 def _amount(where: str, name: str, amount: Any) -> int:
     if name == MEMORY:
         return math.ceil(checked_size(where, amount) / _MIB)
+    found = _NUMBER.fullmatch(amount) if isinstance(amount, str) else None
+    if found is not None:
+        amount = float(found[1]) / (_FRACTION if found[2] else 1)
     if isinstance(amount, bool) or not isinstance(amount, (int, float)):
         raise TypeError(f"{where} must be a number, got {amount!r:.60}")
     if not 0 <= amount * _FRACTION <= _MOST:

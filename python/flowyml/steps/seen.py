@@ -1,4 +1,6 @@
-"""What a decision sees of the steps before it: `ctx.steps[name].outputs[asset]`, `ctx.params`, `ctx[name]`.
+"""What a decision sees of the steps before it, or a condition of those its step waits for.
+
+`ctx.steps[name].outputs[asset]`, `ctx.params`, `ctx[name]`: values are loaded when they are looked at.
 
 ```
 values as they are kept ──▶ Seen ──▶ loaded, one by one, when they are looked at
@@ -89,9 +91,10 @@ class Seen:
         if name in self.params:
             return self.params[name]
         known = [asset for each in self._before.values() for asset in each.outputs]
+        near = nearest(name, [*known, *self.params])
         raise LookupError(
             f"{name!r} is no output of the steps before this decision ({listed(known) or 'there are none'}), and no "
-            f"context value; add its step before, or name it in after={nearest(name, [*known, *self.params])}"
+            f"context value; name its step in after=, or let it be added before the decision{near}"
         )
 
     def value(self, step: str, index: int) -> Any:
@@ -143,7 +146,7 @@ class _Steps(Mapping[str, "SeenStep"]):
         if name not in before:
             raise LookupError(
                 f"step {name!r} is not before this decision (before it: {listed(before) or 'nothing'})"
-                f"; add it before, or name it in after={nearest(name, before)}"
+                f"; name it in after=, or let it be added before the decision{nearest(name, before)}"
             )
         return SeenStep(self._seen, before[name])
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowyml.messages.words import listed
 from flowyml.planning.layout import UNKNOWN
+from flowyml.planning.looking import SEEN_AS
 from flowyml.planning.templates import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VIEW
 from flowyml.planning.wiring import Wiring
 from flowyml.steps.options import NO_OPTIONS
@@ -106,7 +107,8 @@ class Traced:
             chosen = self._argument(name, ASSET, which[0])
             return chosen._replace(source=f"{chosen.source}, else its default {which[1]!r:.40}")
         if kind == VIEW:
-            return Argument(name, "what the steps before it produced, and the context")
+            seen = "what it waits for" if name == SEEN_AS else "what the steps before it produced"
+            return Argument(name, f"{seen}, and the context")
         if kind in {ASSET, SPREAD}:
             implicit = name in wiring.implicit
             rule = "implicit: it has the parameter's name" if implicit else self._declaration(name)
