@@ -18,13 +18,16 @@ from flowyml import (
     CircuitBreaker,
     Context,
     CycleError,
+    If,
     LocalExecutor,
     ParallelExecutor,
     Pipeline,
     PipelineValidationError,
     Step,
+    dynamic,
     on_failure,
     parallel_map,
+    retry,
     step,
     sub_pipeline,
 )
@@ -348,6 +351,36 @@ ADDING: dict[str, Wrong] = {
         lambda: pipeline().add_step(load, param={}),
         TypeError,
         r"add_step\(\) got an unknown keyword 'param'; did you mean 'params'",
+    ),
+    "nothing to add": (
+        lambda: pipeline().add_step(),  # type: ignore[call-arg]
+        TypeError,
+        r"^Pipeline.add_step\(\) missing 1 required positional argument: 'step'",
+    ),
+    "a step to map that is not there": (
+        lambda: pipeline().map(),  # type: ignore[call-arg]
+        TypeError,
+        r"^Pipeline.map\(\) missing 1 required positional argument: 'step'",
+    ),
+    "a picture of nobody knows what": (
+        lambda: pipeline().visualize("text", 1),  # type: ignore[call-arg]
+        TypeError,
+        r"^Pipeline.visualize\(\) takes from 1 to 2 positional arguments but 3 were given",
+    ),
+    "a decision without a question": (
+        If,  # called without it
+        TypeError,
+        r"^If\(\) missing 1 required positional argument: 'condition'",
+    ),
+    "an unknown keyword of retry": (
+        lambda: retry(max_attempt=2),  # type: ignore[call-arg]
+        TypeError,
+        r"^RetryConfig\(\) got an unexpected keyword argument 'max_attempt'; did you mean 'max_attempts'",
+    ),
+    "an unknown keyword of dynamic": (
+        lambda: dynamic(output=["a"]),  # type: ignore[call-overload]
+        TypeError,
+        r"^dynamic\(\) got an unknown keyword 'output'; did you mean 'outputs'",
     ),
     "params that are no mapping": (
         lambda: pipeline().add_step(use, params=[1]),

@@ -6,6 +6,7 @@ import asyncio
 import collections
 import datetime as dt
 import enum
+import math
 import os
 import pathlib
 import subprocess
@@ -206,6 +207,18 @@ def test_an_error_text_tells_the_arguments_on_every_executor(executor: Executor)
         "where row = {'price': 'three'}",
     ]
     assert OURS not in result.step_results["clean"].error
+
+
+def test_a_step_that_is_a_builtin_fails_with_the_same_text_on_every_executor(executor: Executor) -> None:
+    pipeline = Pipeline("b").map(math.sqrt, [-1], name="many").add_step(math.sqrt, "one", {"x": -1})
+    pipeline.add_step(math.sqrt, "asked", {"x": -1}, condition=lambda: True)
+    pipeline.add_step(int, "none", {"x": "a"}, fallback=math.sqrt)
+    results = pipeline.run(executor=executor).step_results
+    for name in ("many[0]", "one", "asked"):
+        text = (results[name].error or "").lower()  # "expected a nonnegative input" since 3.14
+        assert text.startswith(("math domain error\nvalueerror: math", "expected a nonnegative input"))
+        assert "file " not in text
+    assert ".py" not in (results["none"].error or "")
 
 
 def test_errors_that_ours_raise_in_a_step_end_at_the_users_line(executor: Executor) -> None:

@@ -115,10 +115,12 @@ def __getattr__(name: str) -> Any:
         return _version()
     module = _HOME_OF.get(name)
     if module is None:
+        from flowyml.messages.frames import own_frames_hidden
         from flowyml.messages.words import nearest
 
         hint = "" if name.startswith("_") else nearest(name, __all__)
-        raise AttributeError(f"module 'flowyml' has no attribute {name!r}{hint}")
+        with own_frames_hidden:
+            raise AttributeError(f"module 'flowyml' has no attribute {name!r}{hint}")
     value = globals()[name] = getattr(importlib.import_module(module), name)
     return value
 

@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import sys
 import warnings
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from flowyml import commands
 from flowyml._loading import refuse_if_loading
+from flowyml.authoring.adding import Authoring
 from flowyml.authoring.arguments import (
     as_context,
     checked_cache_store,
@@ -446,6 +448,17 @@ class Pipeline(Planning):
         plan = self._planned(self._scope({}, {}, complete=True), stacklevel=4)
         run = Run(plan, order=executor.order, capacity=executor.capacity, fail_fast=fail_fast)
         return _executed(run, executor, progress, quiet=True)
+
+
+def _of_pipeline(*kinds: type) -> None:
+    """Let Python's own errors about arguments name methods by the class that users know."""
+    for name, method in [pair for kind in kinds for pair in vars(kind).items()]:
+        for each in (method, getattr(method, "__wrapped__", None)):
+            if isinstance(each, FunctionType):
+                each.__module__, each.__qualname__ = __name__, f"Pipeline.{name}"
+
+
+_of_pipeline(Authoring, Planning)
 
 
 def _executed(run: Run, executor: Executor, progress: Watching, *, quiet: bool = False) -> PipelineResult:

@@ -20,20 +20,24 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from flowyml.messages.short import short
+from flowyml.messages.words import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import FrameType, TracebackType
+    from types import CodeType, FrameType, TracebackType
 
 P = ParamSpec("P")
 R = TypeVar("R")
+F = TypeVar("F", bound="Callable[..., Any]")
 
 _HOME: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep  # noqa: PTH100, PTH120  a prefix of co_filename
 _LIBRARY: Final = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120
 _INSTALLED: Final = re.compile(r"[/\\](site|dist)-packages[/\\]|^<frozen ")
 _SECRET: Final = re.compile(r"passw|secret|token|credential|api_?key", re.IGNORECASE)
+_UNEXPECTED: Final = re.compile(r"unexpected keyword argument '(\w+)'$")
 _MOST_LINKED: Final = 100
 _HIDDEN: Final = "__flowyml_hidden__"
+_CALLERS: Final[set[CodeType]] = set()
 
 
 # ---- whose frames --------------------------------------------------------------------------------------------------
@@ -42,6 +46,12 @@ _HIDDEN: Final = "__flowyml_hidden__"
 def is_own(filename: str) -> bool:
     """Tell whether a file is one of flowyml's."""
     return filename.startswith(_HOME)
+
+
+def calls_steps(func: F) -> F:
+    """Mark a function of ours that calls that of a step: what it seems to raise, C code of the user has raised."""
+    _CALLERS.add(func.__code__)
+    return func
 
 
 def without_own_frames(trace: TracebackType | None) -> TracebackType | None:
@@ -54,7 +64,8 @@ def without_own_frames(trace: TracebackType | None) -> TracebackType | None:
 def cut_own_frames(error: BaseException) -> None:
     """Take flowyml's frames off an exception: those that led to the function of the user, and those that it led to.
 
-    Where there are only ours the last one stays: it may tell of a mistake of ours. A `raise` statement is none.
+    Where there are only ours the last one stays: it may tell of a mistake of ours. A `raise` statement is none, and the
+    call of a step that is a builtin is none.
     """
     with suppress(Exception):  # whatever the exception's class does to attributes
         trace = error.__traceback__
@@ -62,8 +73,8 @@ def cut_own_frames(error: BaseException) -> None:
             return
         deliberate = _is_deliberate(trace)
         kept = without_own_frames(trace)
-        if kept is None and not deliberate:
-            kept = _last(trace)
+        if kept is None and not deliberate and (last := _last(trace)).tb_frame.f_code not in _CALLERS:
+            kept = last
         _set_traceback(error, _without_own_end(kept) if deliberate else kept)
 
 
@@ -114,10 +125,28 @@ def leaves_no_frames(func: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(func)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        with own_frames_hidden:
-            return func(*args, **kwargs)
+        try:
+            with own_frames_hidden:
+                return func(*args, **kwargs)
+        except TypeError as error:
+            _tell_of_call(error, func)
+            raise
 
     return call
+
+
+def _tell_of_call(error: TypeError, func: Callable[..., Any]) -> None:
+    """Where Python has found that arguments do not fit, say it of the class, not of its method, with a near match."""
+    trace = error.__traceback__
+    if trace is None or trace.tb_next is not None or trace.tb_frame.f_code.co_filename != __file__:
+        return
+    text, code = str(error).replace(".__init__()", "()"), getattr(func, "__code__", None)
+    unknown = _UNEXPECTED.search(text)
+    if unknown is not None and code is not None:
+        text += nearest(unknown[1], code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
+    error.args = (text,)
+    if not _everything_asked_for():
+        _set_traceback(error, None)
 
 
 def _everything_asked_for() -> bool:

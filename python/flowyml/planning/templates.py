@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowyml.errors import StepNotRunError
+from flowyml.messages.frames import calls_steps
 from flowyml.steps.seen import Before, Kept, Seen
 from flowyml.store.values import MISSING, Gather, Items, Outputs, Reference
 
@@ -100,6 +101,7 @@ class Template:
                 arguments.extend(read(references[which]))
         return arguments
 
+    @calls_steps
     def call(self, arguments: Sequence[Any]) -> Any:
         """Call the function with assembled arguments."""
         count = len(self.keywords)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from flowyml.messages.frames import calls_steps
 from flowyml.planning.templates import there
 from flowyml.running import seeding
 from flowyml.steps.fallbacks import Fallback
@@ -109,10 +110,12 @@ class Calls:
         templates, rows, node_of = self._plan.templates, self._plan.rows, self._node_of
         general, tables, firsts = self._general, self._tables, self._layout.firsts
 
+        @calls_steps
         def call(item: int) -> Any:
             template = templates[item]
             return template.function(*rows[item]) if template.direct else general(template, item, item)  # type: ignore[union-attr,arg-type]
 
+        @calls_steps
         def call_mapped(item: int) -> Any:
             node = node_of[item]
             template = templates[node]
@@ -136,6 +139,7 @@ class Calls:
 
         return seeded
 
+    @calls_steps
     def _general(self, template: Template, node: int, item: int) -> Any:
         value = None
         if template.over is not None:

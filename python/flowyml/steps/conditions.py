@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flowyml.messages.frames import leaves_no_frames
+from flowyml.messages.frames import calls_steps, leaves_no_frames
 from flowyml.messages.short import short
 from flowyml.steps.coroutines import blocking, coroutine_function
 from flowyml.steps.signatures import Signature
@@ -237,6 +237,7 @@ class Guarded:
         """Make a coroutine function one that waits."""
         self._call = blocking(self.func)
 
+    @calls_steps
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Ask the predicates, then call the function.
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from flowyml.steps.retries import RetryConfig
     from flowyml.steps.tags import Tags
 
-_KEYWORDS = ("name", "inputs", "outputs", *OPTION_NAMES, "execution_group", "pipeline", "register")
+KEYWORDS = ("name", "inputs", "outputs", *OPTION_NAMES, "execution_group", "pipeline", "register")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -133,7 +133,7 @@ def step(
 
     with own_frames_hidden:
         if unknown:
-            raise TypeError(unknown_keywords("step()", unknown, _KEYWORDS))
+            raise TypeError(unknown_keywords("step()", unknown, KEYWORDS))
         if isinstance(func, str):
             raise TypeError(f"@step takes a function, not {func!r}; use @step(name={func!r})")
 

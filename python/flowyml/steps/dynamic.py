@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, Unpack, ov
 
 from flowyml._pipelines import AnyPipeline
 from flowyml.messages.frames import leaves_no_frames
-from flowyml.steps.decorator import step
+from flowyml.messages.words import unknown_keywords
+from flowyml.steps.decorator import KEYWORDS, step
 from flowyml.steps.step import Step
 
 if TYPE_CHECKING:
@@ -95,6 +96,9 @@ def dynamic(func: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     >>> result["search"], result["search.at_0.5"], result["max"]
     ({'at_0.25': 0.1875, 'at_0.5': 0.25}, 0.25, 'at_0.5')
     """
+    unknown = [name for name in options if name not in KEYWORDS]
+    if unknown:
+        raise TypeError(unknown_keywords("dynamic()", unknown, KEYWORDS))
     if func is None:
         decorate: Callable[..., Step[..., Any]] = step(**options)
         return leaves_no_frames(lambda func: _marked(decorate(func)))

@@ -17,7 +17,7 @@ import logging
 import warnings
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from flowyml.messages.frames import leaves_no_frames
+from flowyml.messages.frames import calls_steps, leaves_no_frames
 from flowyml.messages.words import listed
 from flowyml.steps.conditions import Guarded
 from flowyml.steps.coroutines import blocking, coroutine_function
@@ -57,6 +57,7 @@ class Fallback:
         self._own = Signature.of(func)
         self._by_name = _fit(self._own, self._step) == "names"
 
+    @calls_steps
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call it with the arguments of the step."""
         given, named = self._arguments(args, {name: kwargs[name] for name in kwargs if name not in self._private})

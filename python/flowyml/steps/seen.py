@@ -94,7 +94,7 @@ class Seen:
         near = nearest(name, [*known, *self.params])
         raise LookupError(
             f"{name!r} is no output of the steps before this decision ({listed(known) or 'there are none'}), and no "
-            f"context value; name its step in after=, or let it be added before the decision{near}"
+            f"context value; add its step before, or name it in after={near}"
         )
 
     def value(self, step: str, index: int) -> Any:
@@ -146,7 +146,7 @@ class _Steps(Mapping[str, "SeenStep"]):
         if name not in before:
             raise LookupError(
                 f"step {name!r} is not before this decision (before it: {listed(before) or 'nothing'})"
-                f"; name it in after=, or let it be added before the decision{nearest(name, before)}"
+                f"; add it before, or name it in after={nearest(name, before)}"
             )
         return SeenStep(self._seen, before[name])
 

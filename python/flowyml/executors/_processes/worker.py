@@ -37,6 +37,7 @@ from flowyml.executors._processes.meter import Meter
 from flowyml.executors._processes.payload import LoadFailure, load_payload
 from flowyml.executors._processes.returned import encoded, raised, with_content
 from flowyml.executors._processes.values import dump_result, load_value
+from flowyml.messages.frames import calls_steps
 from flowyml.running import seeding
 from flowyml.steps.coroutines import blocking
 from flowyml.steps.step_context import StepContext, by_name, telling
@@ -159,6 +160,7 @@ class Worker:
             seeding.end()
 
     def _seeding(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @calls_steps
         def seeded(*args: Any, **kwargs: Any) -> Any:
             here = self.step_context()
             seeding.begin(here.seed or 0 if here else 0)
@@ -276,6 +278,7 @@ class Worker:
         self._capture.end_step()
         self._send_result(slot, start, what, value)
 
+    @calls_steps
     def _outcome(
         self, function: Callable[..., Any], arguments: Any, keywords: Any, segments: list[bytes], *, flat: bool
     ) -> tuple[int, Any]:
