@@ -15,14 +15,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flowyml.executors._processes.pool import Exited, Started
 from flowyml.executors._processes.process_table import process_table, read_environment, read_proc
 from flowyml.executors._processes.starts import TAG
+from flowyml.executors._processes.workers import Exited, Started
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from flowyml.executors._processes.pool import Event, Worker, WorkerPool
+    from flowyml.executors._processes.pool import WorkerPool
+    from flowyml.executors._processes.workers import Event, Worker
 
 MARK = "FLOWYML_TEST_MARK"
 LIMIT = 20.0

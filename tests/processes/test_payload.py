@@ -21,14 +21,10 @@ from remote import HERE, Worker, run_script
 
 from flowyml import ParallelExecutor, Pipeline
 from flowyml.errors import FlowymlError, SerializationError
-from flowyml.executors._processes.payload import (
-    build_payload,
-    dump_result,
-    dump_value,
-    load_value,
-    user_modules,
-)
+from flowyml.executors._processes.importable import user_modules
+from flowyml.executors._processes.payload import build_payload
 from flowyml.executors._processes.reducers import find_imported_submodules
+from flowyml.executors._processes.values import dump_result, dump_value, load_value
 
 CLASSES = """
     import dataclasses, enum, typing

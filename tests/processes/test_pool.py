@@ -32,9 +32,9 @@ from plumbing import (
 )
 
 from flowyml.errors import ExecutorError
-from flowyml.executors._processes import claims, environment, link
-from flowyml.executors._processes import pool as pool_module
-from flowyml.executors._processes.pool import Exited, GuardianLost, Refused, Started, WorkerPool
+from flowyml.executors._processes import claims, environment, link, session
+from flowyml.executors._processes.pool import WorkerPool
+from flowyml.executors._processes.workers import Exited, GuardianLost, Refused, Started
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -209,7 +209,7 @@ def test_too_many_workers_are_refused_in_words(pool, monkeypatch):
 
 @pytest.mark.parametrize("start", ["exec"], indirect=True)  # a template that is there needs no interpreter to fork
 def test_a_worker_that_cannot_start_is_refused(pool, monkeypatch):
-    monkeypatch.setattr(pool_module, "worker_command", lambda *_: [b"/no/such/python"])
+    monkeypatch.setattr(session, "worker_command", lambda *_: [b"/no/such/python"])
     worker = pool.spawn_worker()
     (event,) = next_events(pool)
     assert isinstance(event, Refused)

@@ -25,8 +25,8 @@ from plumbing import (
 
 from flowyml import ExecutorError, ParallelExecutor, Pipeline
 from flowyml.executors._processes import environment
-from flowyml.executors._processes import pool as pool_module
-from flowyml.executors._processes.pool import Exited, Started, WorkerPool
+from flowyml.executors._processes.pool import WorkerPool
+from flowyml.executors._processes.workers import Exited, Started, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,12 +43,18 @@ def forking(mark: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkerPool]:
 
 
 def template(pool: WorkerPool) -> int:
-    """Return the pid of a pool's template once it is the only one."""
-    assert eventually(lambda: len(templates(pool.guardian_pid)) == 1)
-    return templates(pool.guardian_pid).pop()
+    """Return the pid of a pool's template once it is the only one: a worker looks like it until it has its own tag."""
+    looks: list[set[int]] = []
+
+    def is_alone() -> bool:
+        looks.append(set(templates(pool.guardian_pid)))
+        return len(looks[-1]) == 1
+
+    assert eventually(is_alone)
+    return looks[-1].pop()
 
 
-def is_forked(pool: WorkerPool, worker: pool_module.Worker) -> bool:
+def is_forked(pool: WorkerPool, worker: Worker) -> bool:
     """Tell whether a worker runs what its template runs: a fork does not change the command line."""
     line = ask(worker, "tell('_processes.template' in open('/proc/self/cmdline').read())")
     return line == "True"

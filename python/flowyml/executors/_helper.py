@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from flowyml.executors._claimed import Claimed, look_in
 from flowyml.executors._inline import Current
-from flowyml.steps.step_context import telling
+from flowyml.steps.tellers import telling
 
 if TYPE_CHECKING:
     from flowyml._core import Batch

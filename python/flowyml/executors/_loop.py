@@ -36,7 +36,7 @@ from flowyml.running.awaitable import HelperThreads, in_thread
 from flowyml.steps.conditions import Guarded
 from flowyml.steps.coroutines import coroutine_function
 from flowyml.steps.fallbacks import Fallback
-from flowyml.steps.step_context import telling
+from flowyml.steps.tellers import telling
 from flowyml.steps.timeouts import Expired
 from flowyml.store.values import MISSING, split_outputs
 

@@ -27,7 +27,7 @@ from flowyml.executors import _cpus
 from flowyml.executors._claimed import Claimed, look_in
 from flowyml.executors._courier import EVERY, PATIENCE
 from flowyml.executors._inline import Current, clock
-from flowyml.steps.step_context import telling
+from flowyml.steps.tellers import telling
 
 if TYPE_CHECKING:
     from collections.abc import Callable

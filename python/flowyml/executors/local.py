@@ -13,7 +13,7 @@ from flowyml.executors._courier import Courier
 from flowyml.executors._helper import Helper
 from flowyml.executors._inline import Current, clock
 from flowyml.executors.contract import Executor
-from flowyml.steps.step_context import telling
+from flowyml.steps.tellers import telling
 
 if TYPE_CHECKING:
     from flowyml._core import Batch

@@ -138,7 +138,7 @@ class ParallelExecutor(Executor):
         try:
             self._runner = threading.get_ident()
             if self._team is None:
-                self._team = self._new_team()
+                self._team = self._new_team(run)
             self._team.execute(run)
             self._measured.note(run)
         finally:
@@ -175,21 +175,29 @@ class ParallelExecutor(Executor):
             self._pid, self._turn, self._team = os.getpid(), threading.RLock(), None
             self._runner = None
 
-    def _new_team(self) -> Any:
+    def _new_team(self, run: Run) -> Any:
         if self.backend == "thread":
             return Team(self.max_workers, self)
         if self.backend == "async":
             from flowyml.executors._loop import LoopTeam
 
             return LoopTeam(self.max_workers, self)
+        return self._new_processes(run)
+
+    def _new_processes(self, run: Run) -> Any:
+        """Make a team of worker processes; the first of them start while this process imports what it needs of it."""
+        from flowyml.executors._processes.pool import WorkerPool
+
+        pool = WorkerPool(self.max_workers, preload=self.preload or ())
+        if not run.finished:
+            pool.start(lambda: _imports_of(run))
         from flowyml.executors._processes.team import ProcessTeam
 
         return ProcessTeam(
-            self.max_workers,
+            pool,
             max_tasks=self.max_tasks_per_worker,
             memory_limit=self.memory_limit,
             memory_budget=self.memory_budget,
-            preload=self.preload or (),
         )
 
     def _refuse_without_processes(self) -> None:
@@ -210,6 +218,13 @@ class ParallelExecutor(Executor):
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by the arguments: a copy arrives without workers."""
         return _rebuild, (self.max_workers, self.backend, self._options())
+
+
+def _imports_of(run: Run) -> Sequence[str]:
+    """Return what the first workers will import for a run; asked for when the guardian has been started."""
+    from flowyml.executors._processes.familiar import first_imports
+
+    return first_imports(run)
 
 
 def _rebuild(max_workers: int, backend: Any, options: dict[str, Any]) -> ParallelExecutor:

@@ -5,7 +5,6 @@ It knows nothing of steps or pipelines; everything here takes names and returns 
 
 from __future__ import annotations
 
-import difflib
 import re
 from heapq import nsmallest
 from itertools import islice
@@ -45,8 +44,10 @@ def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> list[str]:
     pool = list(dict.fromkeys(islice(known, _MOST_LOOKED_AT)))
     if len(pool) > _MOST_COMPARED:
         pool = nsmallest(_MOST_COMPARED, pool, key=lambda other: _unlike(name, other))
+    from difflib import get_close_matches  # only where something is misspelled
+
     same = [other for other in pool if other != name and other.casefold() == name.casefold()]
-    return same[:2] or difflib.get_close_matches(name, pool, n=2, cutoff=cutoff) or _like_the_beginning(name, pool)
+    return same[:2] or get_close_matches(name, pool, n=2, cutoff=cutoff) or _like_the_beginning(name, pool)
 
 
 def _like_the_beginning(pattern: str, pool: Sequence[str]) -> list[str]:
@@ -54,8 +55,10 @@ def _like_the_beginning(pattern: str, pool: Sequence[str]) -> list[str]:
     begin = _WILDCARD.split(pattern, maxsplit=1)[0]
     if len(begin) < _SHORTEST_BEGIN or begin == pattern:
         return []
+    from difflib import get_close_matches
+
     heads = {other[: len(begin)]: other for other in reversed(pool)}
-    return [heads[head] for head in difflib.get_close_matches(begin, heads, n=1, cutoff=0.6)]
+    return [heads[head] for head in get_close_matches(begin, heads, n=1, cutoff=0.6)]
 
 
 def _unlike(name: str, other: str) -> int:

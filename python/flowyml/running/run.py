@@ -38,10 +38,10 @@ from flowyml.running.keeping import keep_mask
 from flowyml.running.task_runs import TaskRuns
 from flowyml.running.trials import Trials
 from flowyml.state import FAILED, SKIPPED, SUCCESS, TIMED_OUT
-from flowyml.steps.conditions import Skipped
 from flowyml.steps.dynamic import Returned
 from flowyml.steps.once import ONCE, found_once, let_go, returned_once
 from flowyml.steps.resources import budget
+from flowyml.steps.skips import Skipped
 from flowyml.steps.timeouts import Expired, Limits
 from flowyml.store.encoding import decoded
 from flowyml.store.values import MISSING, Values

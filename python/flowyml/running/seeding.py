@@ -12,7 +12,6 @@ The module knows nothing of steps or runs.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +30,8 @@ def derived(seed: int, *names: object) -> int:
     >>> derived(1, "fit") == derived(1, "fit"), derived(1, "fit") == derived(2, "fit")
     (True, False)
     """
+    import hashlib  # takes milliseconds; workers whose runs have no seed have no use for it
+
     text = "\0".join(map(str, (seed, *names)))
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
 
@@ -51,9 +52,8 @@ def begin(seed: int) -> None:
 
 def end() -> None:
     """Go back to random numbers that nobody can foresee."""
-    import random
-
-    random.seed()
+    if (random := sys.modules.get("random")) is not None:  # else it will begin with numbers of its own
+        random.seed()
     _stop_watching()
     numpy = _loaded_numpy()
     if numpy is not None:

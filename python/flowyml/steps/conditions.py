@@ -24,6 +24,7 @@ from flowyml.messages.frames import calls_steps, leaves_no_frames
 from flowyml.messages.short import short
 from flowyml.steps.coroutines import blocking, coroutine_function
 from flowyml.steps.signatures import Signature
+from flowyml.steps.skips import Skipped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -31,10 +32,6 @@ if TYPE_CHECKING:
 F = TypeVar("F")
 
 MARK = "__flowyml_guards__"
-
-
-class Skipped(BaseException):
-    """A step is not to run; raised by `Guarded` and caught by every executor."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import inspect
+from types import BuiltinFunctionType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 from flowyml._endings import ends_when_asked
@@ -12,6 +12,10 @@ from flowyml._endings import ends_when_asked
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
     from collections.abc import Callable
+
+
+_CO_COROUTINE = 0x80  # as `inspect` has it
+_MARK = "_is_coroutine_mark"  # of `inspect.markcoroutinefunction`
 
 
 def blocking(func: Callable[..., Any]) -> Callable[..., Any]:
@@ -22,9 +26,20 @@ def blocking(func: Callable[..., Any]) -> Callable[..., Any]:
     >>> blocking(one)(), blocking(len) is len
     (1, True)
     """
+    if _is_plain(func):
+        return func
+    import inspect  # takes milliseconds: most workers never need it
+
     inner = func.func if isinstance(func, functools.partial) else func
     called = inner if inspect.isroutine(inner) else type(inner).__call__
     return functools.partial(_run, func) if inspect.iscoroutinefunction(called) else func
+
+
+def _is_plain(func: Callable[..., Any]) -> bool:
+    """Tell whether a function is known to be none of coroutines, at one look."""
+    if type(func) is FunctionType:
+        return not func.__code__.co_flags & _CO_COROUTINE and _MARK not in func.__dict__
+    return type(func) is BuiltinFunctionType
 
 
 def coroutine_function(function: Callable[..., Any]) -> Callable[..., Any] | None:

@@ -8,9 +8,7 @@ returns that calls nothing nobody has to. The module knows neither steps nor run
 from __future__ import annotations
 
 import functools
-import inspect
 import types
-from opcode import opmap
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,7 +18,13 @@ _KINDS = (types.GeneratorType, types.AsyncGeneratorType, types.CoroutineType, ma
 ONCE = frozenset(_KINDS)
 """The classes of such values."""
 
-_CALLS = frozenset(op for name, op in opmap.items() if name.startswith("CALL") and "INTRINSIC" not in name)
+
+@functools.cache
+def _calls() -> frozenset[int]:
+    """Return the opcodes that call something."""
+    from opcode import opmap
+
+    return frozenset(op for name, op in opmap.items() if name.startswith("CALL") and "INTRINSIC" not in name)
 
 
 def let_go(value: Any) -> str:
@@ -67,7 +71,7 @@ def may_return_once(function: Any) -> bool:
     code = getattr(function, "__code__", None)
     if code is None:
         code = getattr(type(function).__call__, "__code__", None)
-    return code is not None and not _CALLS.isdisjoint(code.co_code[::2])
+    return code is not None and not _calls().isdisjoint(code.co_code[::2])
 
 
 def generates(function: Any) -> str:
@@ -76,6 +80,8 @@ def generates(function: Any) -> str:
     >>> generates(len)
     ''
     """
+    import inspect  # takes milliseconds, and workers have no use for it
+
     if inspect.isasyncgenfunction(function):
         return "an async generator function, which has no single result; return [each async for each in ...] of it"
     if inspect.isgeneratorfunction(function):

@@ -10,23 +10,22 @@ it keeps anyway, when a step asks. So a step that does not ask pays nothing. The
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from contextvars import ContextVar
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from flowyml.errors import FlowymlError
 from flowyml.messages.frames import leaves_no_frames
 from flowyml.steps.conditions import Guarded
 from flowyml.steps.fallbacks import Fallback
 from flowyml.steps.signatures import Signature
+from flowyml.steps.tellers import current_teller
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 CHECKPOINTS = ".flowyml/checkpoints"
 """Where journals and what steps put aside are, unless a pipeline says where."""
@@ -85,26 +84,6 @@ def _rebuild(values: dict[str, Any]) -> StepContext:
     return StepContext(**values | {"params": MappingProxyType(values["params"])})
 
 
-class Teller(Protocol):
-    """Knows which step is running."""
-
-    def step_context(self) -> StepContext | None:
-        """Return the step that is running, or `None` between steps."""
-
-
-_teller: ContextVar[Teller] = ContextVar("flowyml_step")
-
-
-@contextlib.contextmanager
-def telling(teller: Teller) -> Iterator[None]:
-    """Let a teller answer `get_context()` in this thread and what it begins, inside the block."""
-    token = _teller.set(teller)
-    try:
-        yield
-    finally:
-        _teller.reset(token)
-
-
 @leaves_no_frames
 def get_context() -> StepContext:
     """Return what is known about the step that calls this: run, step, attempt, parameters, a logger.
@@ -122,7 +101,7 @@ def get_context() -> StepContext:
     >>> Pipeline("whoami").add_step(who, params={"x": 1}).run()["who"]
     ('who', 1, {'x': 1})
     """
-    teller = _teller.get(None)
+    teller = current_teller()
     found = None if teller is None else teller.step_context()
     if found is None:
         raise FlowymlError(

@@ -25,8 +25,8 @@ from flowyml.executors._processes.ending import wait_if_ending
 from flowyml.executors._processes.logs import handle_record
 from flowyml.executors._processes.member import Member, Posting, Verdict
 from flowyml.executors._processes.outcomes import Outcomes
-from flowyml.executors._processes.pool import Exited, GuardianLost, Refused
 from flowyml.executors._processes.watches import watches
+from flowyml.executors._processes.workers import Exited, GuardianLost, Refused
 from flowyml.executors.batching import BatchSizer
 from flowyml.executors.chains import allow_chains, sendable
 

@@ -102,7 +102,7 @@ def template_commands(guardian: int, preload: Sequence[str], familiar: Sequence[
     Args:
         guardian: The guardian's pid.
         preload: Modules that the user has named.
-        familiar: Those that `preloading.familiar` has found.
+        familiar: Words of `familiar.py`.
     """
     path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)  # noqa: PTH100  entries may be no folders
     choices = dict.fromkeys([(*preload, *familiar), tuple(familiar), ()])

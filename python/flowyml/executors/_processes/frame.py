@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import importlib
 import logging
 import os
@@ -24,8 +23,7 @@ import pickle
 import sys
 import time
 import warnings
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowyml._loading import loading
 from flowyml.executors._cpus import SHARE_VARIABLE
@@ -59,8 +57,7 @@ _START_NAMES = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class RunFrame:
+class RunFrame(NamedTuple):
     """What a worker is to see of the driver.
 
     Attributes:
@@ -88,7 +85,7 @@ class RunFrame:
     recursion_limit: int
     umask: int | None
     start_method: str | None
-    start: dict[str, str] = field(compare=False)
+    start: dict[str, str]
     digest: bytes
 
 
@@ -98,6 +95,8 @@ def capture() -> RunFrame:
     >>> capture() == capture(), capture().recursion_limit == sys.getrecursionlimit()
     (True, True)
     """
+    import hashlib  # takes milliseconds, and workers have no use for it
+
     environment = dict(os.environ)
     start = start_variables(environment)
     for name in (*start, *_OWN):

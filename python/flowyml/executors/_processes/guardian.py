@@ -27,16 +27,21 @@ from __future__ import annotations
 
 import os
 import select
-import signal
-import socket
 import struct
 import sys
-from collections import deque
 from time import monotonic
 
 from . import starts
 from .process_table import carries, descendants, kill_all, process_table, send_signal
 from .starts import Request, Template, close_all, move_up, receive
+
+TYPE_CHECKING = False  # as type checkers know it, without the cost of `typing`
+if TYPE_CHECKING:
+    import signal
+    import socket
+else:
+    import _signal as signal  # see `starts.py`
+    import _socket as socket
 
 COMMAND = struct.Struct("<cQd")
 """Verb, worker id, number (the grace of END in seconds)."""
@@ -74,7 +79,7 @@ class Guardian:
     """
 
     def __init__(self, control: socket.socket, driver: int) -> None:
-        """Become a subreaper and start to watch the driver."""
+        """Start to watch the driver."""
         self.pid = os.getpid()
         self.driver = driver
         self.pids: dict[int, int] = {}
@@ -82,11 +87,10 @@ class Guardian:
         self.ids: dict[int, int] = {}
         self.template: Template | None = None
         self.losses = 0
-        self.outbox: deque[bytes] = deque()
+        self.outbox: list[bytes] = []
         self.deadline: float | None = None
         self.control = move_up(control)
         self.control.settimeout(0)
-        become_subreaper()
         self.driver_fd = open_pidfd(driver)
         self.wakeup = wake_on_signals()
         self.poll = self._register()
@@ -100,7 +104,13 @@ class Guardian:
         return poll
 
     def serve(self) -> None:
-        """Work until the driver is gone, or has said `end` and the workers had their grace."""
+        """Work until the driver is gone, or has said `end` and the workers had their grace.
+
+        Once the first command, which starts the template, has been heard, it becomes a subreaper: that takes as long as
+        all imports here, and it will be one long before the interpreter that it started can have a child.
+        """
+        self._hear_driver()
+        become_subreaper()
         while not self._is_over():
             ready = {fd for fd, _ in self.poll.poll(self._timeout())}
             if self.driver_fd in ready or os.getppid() != self.driver:
@@ -331,7 +341,7 @@ class Guardian:
         try:
             while self.outbox:
                 self.control.send(self.outbox[0])
-                self.outbox.popleft()
+                del self.outbox[0]
         except BlockingIOError:
             pass
         except ConnectionError:

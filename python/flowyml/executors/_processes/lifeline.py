@@ -8,24 +8,25 @@ guardian, even while user code holds the interpreter, because the kernel sees to
 from __future__ import annotations
 
 import os
-import signal
-import socket
 import sys
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from flowyml._extension import Caller, ClaimWords
 from flowyml.executors._processes.claims import map_claims, map_results
 from flowyml.executors._processes.starts import WORKER_CLAIMS, WORKER_SOCKET
 
 if TYPE_CHECKING:
+    import signal
+    import socket
     from collections.abc import Sequence
+else:
+    import _signal as signal  # see `starts.py`
+    import _socket as socket
 
 PR_SET_PDEATHSIG = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Lifeline:
+class Lifeline(NamedTuple):
     """What a worker has from its pool.
 
     Attributes:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from flowyml._core import Batch
     from flowyml.errors import FlowymlError
-    from flowyml.executors._processes.pool import Worker
+    from flowyml.executors._processes.workers import Worker
     from flowyml.store.arenas import Stored
 
 clock = time.monotonic

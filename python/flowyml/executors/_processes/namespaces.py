@@ -23,8 +23,6 @@ from types import CodeType, ModuleType
 from typing import Any
 from weakref import WeakSet, WeakValueDictionary
 
-from cloudpickle import cloudpickle
-
 MAIN = "__main__"
 
 
@@ -118,6 +116,8 @@ def fill_class(cls: type, state: Any) -> None:
         return
     _filled.add(cls)
     _arrived.add(cls)
+    from cloudpickle import cloudpickle  # it wrote the class, and whoever reads it has it
+
     cloudpickle._class_setstate(cls, state)  # noqa: SLF001  the other half of what cloudpickle wrote
 
 

@@ -11,9 +11,9 @@ from flowyml.executors._processes import wire
 from flowyml.executors._processes.failure import unpack_exception
 from flowyml.executors._processes.values import load_value
 from flowyml.planning.templates import ASSET, CHOICE, KEPT, VALUE
-from flowyml.steps.conditions import Skipped
 from flowyml.steps.dynamic import Returned
 from flowyml.steps.once import returned_once
+from flowyml.steps.skips import Skipped
 from flowyml.store.values import Outputs, bare
 
 if TYPE_CHECKING:

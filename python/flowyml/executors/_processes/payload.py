@@ -1,4 +1,4 @@
-"""The functions of a run as one payload, and the way back in a worker.
+"""The functions of a run as one payload; `functions.py` has the way back in a worker.
 
     functions ──build_payload──▶ Payload(data, digest) ──wire──▶ load_payload ──▶ functions, or a LoadFailure each
 
@@ -13,31 +13,15 @@ from __future__ import annotations
 
 import hashlib
 import io
-import linecache
 import pickle
-import sys
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from flowyml._loading import loading
 from flowyml.errors import SerializationError
-from flowyml.executors._processes import namespaces, pickler
-from flowyml.executors._processes.importable import by_value_modules, importable, user_modules
+from flowyml.executors._processes import pickler
+from flowyml.executors._processes.importable import by_value_modules, importable
 from flowyml.executors._processes.reducers import is_found_by_name
-from flowyml.executors._processes.values import dump_result, dump_value, load_value
-
-__all__ = [
-    "LoadFailure",
-    "Payload",
-    "build_payload",
-    "dump_result",
-    "dump_value",
-    "load_payload",
-    "load_value",
-    "user_modules",
-]
 
 Function = Callable[..., object]
 Reference = tuple[str, str]
@@ -47,8 +31,7 @@ LARGE = 10 * 2**20
 _warned: set[bytes] = set()
 
 
-@dataclass(frozen=True, slots=True)
-class Payload:
+class Payload(NamedTuple):
     """The functions of one run.
 
     Attributes:
@@ -58,17 +41,6 @@ class Payload:
 
     data: bytes
     digest: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class LoadFailure:
-    """Stands for a function that did not load in a worker.
-
-    Attributes:
-        exception: What was raised.
-    """
-
-    exception: BaseException
 
 
 def build_payload(functions: Sequence[Function], names: Sequence[str]) -> Payload:
@@ -160,73 +132,3 @@ def _warn_large(payload: Payload, carried: list[Function]) -> None:
         UserWarning,
         stacklevel=3,
     )
-
-
-def load_payload(data: bytes, *, further: bool = False) -> list[Function | LoadFailure]:
-    """Load the functions of a run in a worker, under a fresh `__main__`.
-
-    Args:
-        data: `Payload.data`.
-        further: They come to those that are here, and share their globals.
-
-    Returns:
-        The functions, in the order of `build_payload`; a `LoadFailure` for each that does not load.
-    """
-    if not further:
-        pickler.forget_definitions()
-        namespaces.begin()
-        prefer_fork()
-    file = io.BytesIO(data)
-    places: list[int | Reference] = pickle.load(file)
-    with loading():
-        carried = _load_carried(file)
-        return [_load_reference(place) if isinstance(place, tuple) else _pick(carried, place) for place in places]
-
-
-def _load_carried(file: io.BytesIO) -> list[Function] | LoadFailure:
-    """Load what came by value."""
-    try:
-        carried, exports, sources = pickle.load(file)
-    except (Exception, SystemExit) as error:  # noqa: BLE001  the error belongs to the steps
-        return LoadFailure(error)
-    for module, names in exports.items():
-        for name, thing in names.items():
-            namespaces.namespace(module, {}).setdefault(name, thing)
-    linecache.cache.update(sources)
-    functions: list[Function] = carried
-    return functions
-
-
-def _pick(carried: list[Function] | LoadFailure, place: int) -> Function | LoadFailure:
-    """Return a function that came by value; they load, or fail, together."""
-    return carried if isinstance(carried, LoadFailure) else carried[place]
-
-
-def _load_reference(reference: Reference) -> Function | LoadFailure:
-    """Import a function; what that raises belongs to its step alone."""
-    import importlib
-
-    module, way = reference
-    try:
-        found: Any = importlib.import_module(module)
-        for part in way.split("."):
-            found = getattr(found, part)
-    except (Exception, SystemExit) as error:  # noqa: BLE001  the error belongs to the step
-        return LoadFailure(error)
-    function: Function = found
-    return function
-
-
-def prefer_fork() -> None:
-    """Make fork the default start method of `multiprocessing` in a worker, unless the user has set one.
-
-    `__main__` of a worker exists only there: a child that is spawned could not find its functions. Python 3.14 made
-    forkserver the default on Linux; there is no public way to change a default and leave it changeable.
-    """
-    if sys.platform != "linux":
-        return
-    if sys.version_info >= (3, 14):
-        import multiprocessing
-        from multiprocessing import context
-
-        context._default_context._default_context = multiprocessing.get_context("fork")  # noqa: SLF001

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 
 TYPE_CHECKING = False  # as type checkers know it, without the cost of `typing`
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Callable
+else:
+    import _signal as signal  # what lies beneath, without its enums; see `starts.py`
 
 MOST_ROUNDS = 100
 """Looks at a tree that keeps growing because it may not be stopped (it has become another user's); two are usual."""

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 from flowyml._pipelines import AnyPipeline
 from flowyml.errors import FlowymlError, SerializationError
 from flowyml.executors._processes import wire
-from flowyml.executors._processes.failure import pack_exception
 from flowyml.executors._processes.values import dump_result, load_value
-from flowyml.steps.conditions import Skipped
 from flowyml.steps.once import ONCE, let_go
+from flowyml.steps.skips import Skipped
 from flowyml.store.values import Outputs, split_outputs
 
 if TYPE_CHECKING:
@@ -21,6 +20,12 @@ def raised(error: BaseException) -> tuple[int, Any]:
     """Return what came of a step that raised."""
     if isinstance(error, Skipped):
         return wire.SKIPPED, None
+    return _packed(error)
+
+
+def _packed(error: BaseException) -> tuple[int, Any]:
+    from flowyml.executors._processes.failure import pack_exception  # takes milliseconds; most workers never need it
+
     return wire.RAISED, pack_exception(error, dump_result, load_value)
 
 
@@ -45,7 +50,7 @@ def encoded(  # noqa: PLR0911  each kind of value has its line
     except SerializationError as error:
         return wire.UNPICKLABLE, error.reason
     except (FlowymlError, TypeError) as error:  # of what the declared outputs say
-        return wire.RAISED, pack_exception(error, dump_result, load_value)
+        return _packed(error)
 
 
 def with_content(outcome: int, value: Any, returned: Any) -> tuple[int, Any]:

@@ -18,24 +18,21 @@ from flowyml.errors import ExecutorError
 from flowyml.executors._processes import wire
 from flowyml.executors._processes.descriptors import open_files_limit, raise_limit
 from flowyml.executors._processes.ending import wait_if_ending, watch
+from flowyml.executors._processes.familiar import familiar, first_imports, functions_of
 from flowyml.executors._processes.frame import RunFrame, capture
 from flowyml.executors._processes.importable import changed_modules, user_modules
 from flowyml.executors._processes.lending import Lending
 from flowyml.executors._processes.member import Member
-from flowyml.executors._processes.pool import GRACE, WorkerPool
-from flowyml.executors._processes.preloading import familiar
+from flowyml.executors._processes.pool import GRACE
 from flowyml.messages.words import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from flowyml.executors._processes.calls import CallWriter
     from flowyml.executors._processes.importable import Fingerprint
-    from flowyml.executors._processes.pool import Worker
+    from flowyml.executors._processes.pool import WorkerPool
+    from flowyml.executors._processes.workers import Worker
     from flowyml.running.run import Run
 
-
-_LOOKED_AT = 1000
 
 _log = logging.getLogger("flowyml")
 clock = time.monotonic
@@ -73,38 +70,29 @@ class Setup:
         return wire.frame(wire.SETUP, [frame, payload, self._functions, run, self._hashed, arena], segments)
 
 
-def _familiar(run: Run) -> list[str]:
-    """Return what workers will import for a run, as far as its first steps tell: a million would take too long."""
-    templates = run.plan.templates[:_LOOKED_AT]
-    nodes = {id(template): node for node, template in enumerate(templates)}
-    return familiar(run.plan.function_of(node) for node in nodes.values())
-
-
 class ProcessTeam:
     """Worker processes under one guardian.
 
     Args:
-        size: How many workers at most.
+        pool: Where its workers come from; how many at most, it knows.
         max_tasks: After how many steps a worker is replaced; `None` for never.
         memory_limit: Bytes that a worker may have for itself; `None` for any number.
         memory_budget: Bytes that large values may have in memory together; `None` for any number.
-        preload: Modules that are imported before workers are forked.
     """
 
     def __init__(
         self,
-        size: int,
+        pool: WorkerPool,
         *,
         max_tasks: int | None = None,
         memory_limit: int | None = None,
         memory_budget: int | None = None,
-        preload: Sequence[str] = (),
     ) -> None:
         """Start nothing."""
-        self.size = size
+        self.size = pool.max_workers
         self.max_tasks = max_tasks
         self.memory_limit = memory_limit
-        self.pool = WorkerPool(size, preload=preload)
+        self.pool = pool
         self.lending = Lending(memory_budget)
         self.members: list[Member] = []
         self.crowded = False  # no more files may be open, so no more workers
@@ -118,7 +106,7 @@ class ProcessTeam:
             return
         try:
             # First the processes: they start while this one imports and pickles.
-            self.pool.start(lambda: _familiar(run))
+            self.pool.start(lambda: first_imports(run))
             from flowyml.executors._processes.dispatch import Dispatch
 
             Dispatch(self, run).run()
@@ -138,7 +126,7 @@ class ProcessTeam:
 
     def start(self, run: Run) -> None:
         """Start the guardian, and clear away what died since the last run."""
-        self.pool.start(lambda: _familiar(run))
+        self.pool.start(lambda: first_imports(run))
         self.crowded, self._refusals, self._can_raise = False, 0, False
         watch()
         self.pool.read_events()
@@ -147,7 +135,7 @@ class ProcessTeam:
 
     def prepare(self, run: Run) -> None:
         """See that workers which start now find what this run's functions import, if that was not so before."""
-        self.pool.prepare(_familiar(run))
+        self.pool.prepare(familiar(functions_of(run)))
 
     def hire(self) -> Member | None:
         """Start another worker; `None` where no more files may be open: then those that are there do the work.

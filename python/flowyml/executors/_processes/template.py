@@ -16,20 +16,27 @@ import contextlib
 import errno
 import gc
 import os
-import socket
+import select
 import sys
 import time
 from types import ModuleType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from flowyml.executors._processes import lifeline, preloading, starts, worker
 from flowyml.executors._processes.process_table import read_proc
 from flowyml.executors._processes.starts import BIRTH, BORN, EXPECTED, FAILED, READY, TAG, WORKER_CLAIMS, WORKER_SOCKET
 from flowyml.running import seeding
 
+if TYPE_CHECKING:
+    import socket
+else:
+    import _socket as socket  # see `starts.py`
+
 __all__ = ["main", "worker"]  # imported so that workers have it
 
 _GLANCE = 0.00005
+# Milliseconds without a request after which there is time for what the first workers did not wait for.
+_PAUSE = 50
 # Fields of `stat`, from the state on: threads, and where in memory the environment is that a process started with.
 _THREADS, _ENV_START = 17, 47
 
@@ -60,7 +67,14 @@ def main() -> None:
 
 def serve(control: socket.socket) -> Birth | None:
     """Fork workers until the guardian is gone; returns in each of them with what it is for."""
+    poll = select.poll()
+    poll.register(control, select.POLLIN)
+    has_all = False
     while True:
+        if not has_all and not poll.poll(_PAUSE):
+            preloading.import_rest()
+            gc.freeze()
+            has_all = True
         message, fds = starts.receive(control, starts.REQUEST.size)
         if not message or not _is_alone():
             return None

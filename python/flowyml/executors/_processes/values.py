@@ -14,7 +14,6 @@ import pickle
 import sys
 
 from flowyml.errors import SerializationError
-from flowyml.executors._processes.importable import by_value_modules
 
 _GLOBAL = b"\x93"  # opcode STACK_GLOBAL: without it no class or function is named in the bytes
 _ATOMS = frozenset([bytes, bytearray, str, int, float, complex, bool, type(None)])
@@ -123,6 +122,8 @@ def _names_by_value(data: bytes) -> bool:
     """Tell whether the bytes may name something of a module that a worker cannot import."""
     if b"__main__" in data or ("__mp_main__" in sys.modules and b"__mp_main__" in data):
         return True
+    from flowyml.executors._processes.importable import by_value_modules  # workers have no use for it
+
     return any(name.encode() in data for name in by_value_modules())
 
 

@@ -29,21 +29,21 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from flowyml.executors._processes import capture, wire
 from flowyml.executors._processes.arguments import Arguments, NotLoadedError
 from flowyml.executors._processes.borrowing import Shelf
-from flowyml.executors._processes.failure import pack_exception
 from flowyml.executors._processes.frame import apply, enter, settle
+from flowyml.executors._processes.functions import LoadFailure, load_payload
 from flowyml.executors._processes.lifeline import Lifeline, attach
 from flowyml.executors._processes.logs import LogForwarder
 from flowyml.executors._processes.meter import Meter
-from flowyml.executors._processes.payload import LoadFailure, load_payload
 from flowyml.executors._processes.returned import encoded, raised, with_content
-from flowyml.executors._processes.values import dump_result, load_value
 from flowyml.messages.frames import calls_steps
 from flowyml.running import seeding
 from flowyml.steps.coroutines import blocking
-from flowyml.steps.step_context import StepContext, by_name, telling
+from flowyml.steps.tellers import telling
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from flowyml.steps.step_context import StepContext
 
 clock = time.monotonic
 
@@ -288,7 +288,7 @@ class Worker:
         try:
             enter()
         except OSError as error:  # the run's directory is gone
-            return wire.RAISED, pack_exception(error, dump_result, load_value)
+            return raised(error)
         if not flat:
             try:
                 arguments = self._arguments = self._loader.load(arguments, segments)
@@ -320,6 +320,8 @@ class Worker:
         return self._told[1]
 
     def _describe(self, slot: int) -> StepContext:
+        from flowyml.steps.step_context import StepContext, by_name
+
         position = slot - self._message[0]
         for group in self._message[1]:
             if position < len(group[-1]):

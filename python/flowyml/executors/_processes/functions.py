@@ -1,0 +1,101 @@
+"""The functions of a run in a worker, made of the payload that `payload.py` has built.
+
+What comes by name is imported; what comes by value is made under a fresh `__main__`, see `namespaces.py`.
+"""
+
+from __future__ import annotations
+
+import io
+import linecache
+import pickle
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flowyml._loading import loading
+from flowyml.executors._processes import namespaces
+
+if TYPE_CHECKING:
+    from flowyml.executors._processes.payload import Function, Reference
+
+_PICKLER = "flowyml.executors._processes.pickler"
+
+
+class LoadFailure(NamedTuple):
+    """Stands for a function that did not load in a worker.
+
+    Attributes:
+        exception: What was raised.
+    """
+
+    exception: BaseException
+
+
+def load_payload(data: bytes, *, further: bool = False) -> list[Function | LoadFailure]:
+    """Load the functions of a run in a worker, under a fresh `__main__`.
+
+    Args:
+        data: `Payload.data`.
+        further: They come to those that are here, and share their globals.
+
+    Returns:
+        The functions, in the order of `build_payload`; a `LoadFailure` for each that does not load.
+    """
+    if not further:
+        if (pickler := sys.modules.get(_PICKLER)) is not None:  # where nothing was pickled by value there is nothing
+            pickler.forget_definitions()
+        namespaces.begin()
+        prefer_fork()
+    file = io.BytesIO(data)
+    places: list[Any] = pickle.load(file)
+    with loading():
+        carried = _load_carried(file)
+        return [_load_reference(place) if isinstance(place, tuple) else _pick(carried, place) for place in places]
+
+
+def _load_carried(file: io.BytesIO) -> list[Function] | LoadFailure:
+    """Load what came by value."""
+    try:
+        carried, exports, sources = pickle.load(file)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  the error belongs to the steps
+        return LoadFailure(error)
+    for module, names in exports.items():
+        for name, thing in names.items():
+            namespaces.namespace(module, {}).setdefault(name, thing)
+    linecache.cache.update(sources)
+    functions: list[Function] = carried
+    return functions
+
+
+def _pick(carried: list[Function] | LoadFailure, place: int) -> Function | LoadFailure:
+    """Return a function that came by value; they load, or fail, together."""
+    return carried if isinstance(carried, LoadFailure) else carried[place]
+
+
+def _load_reference(reference: Reference) -> Function | LoadFailure:
+    """Import a function; what that raises belongs to its step alone."""
+    import importlib
+
+    module, way = reference
+    try:
+        found: Any = importlib.import_module(module)
+        for part in way.split("."):
+            found = getattr(found, part)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  the error belongs to the step
+        return LoadFailure(error)
+    function: Function = found
+    return function
+
+
+def prefer_fork() -> None:
+    """Make fork the default start method of `multiprocessing` in a worker, unless the user has set one.
+
+    `__main__` of a worker exists only there: a child that is spawned could not find its functions. Python 3.14 made
+    forkserver the default on Linux; there is no public way to change a default and leave it changeable.
+    """
+    if sys.platform != "linux":
+        return
+    if sys.version_info >= (3, 14):
+        import multiprocessing
+        from multiprocessing import context
+
+        context._default_context._default_context = multiprocessing.get_context("fork")  # noqa: SLF001
