@@ -175,7 +175,7 @@ class ParallelExecutor(Executor):
             self._pid, self._turn, self._team = os.getpid(), threading.RLock(), None
             self._runner = None
 
-    def _new_team(self, run: Run) -> Any:
+    def _new_team(self, run: Run | None = None) -> Any:
         if self.backend == "thread":
             return Team(self.max_workers, self)
         if self.backend == "async":
@@ -184,12 +184,12 @@ class ParallelExecutor(Executor):
             return LoopTeam(self.max_workers, self)
         return self._new_processes(run)
 
-    def _new_processes(self, run: Run) -> Any:
-        """Make a team of worker processes; the first of them start while this process imports what it needs of it."""
+    def _new_processes(self, run: Run | None) -> Any:
+        """Make a team of worker processes; for a run they begin to start while this process imports the rest."""
         from flowyml.executors._processes.pool import WorkerPool
 
         pool = WorkerPool(self.max_workers, preload=self.preload or ())
-        if not run.finished:
+        if run is not None and not run.finished:
             pool.start(lambda: _imports_of(run))
         from flowyml.executors._processes.team import ProcessTeam
 

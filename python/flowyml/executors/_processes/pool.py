@@ -74,7 +74,7 @@ class WorkerPool:
         """Start the guardian unless there is one that lives; workers of one that died are closed.
 
         Args:
-            familiar: Asked when it is started: what workers will import anyway, as `preloading.familiar` tells it.
+            familiar: Asked when it is started: what workers will import anyway, see `familiar.py`.
         """
         self._start(familiar)
 
