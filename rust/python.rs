@@ -15,6 +15,7 @@ mod claims;
 mod files;
 mod graph;
 mod private_map;
+mod records;
 mod results;
 mod scheduler;
 mod shared;

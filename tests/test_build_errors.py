@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from flowyml import CycleError, FlowymlError, Pipeline, PipelineValidationError, step
+from flowyml import Context, CycleError, FlowymlError, Pipeline, PipelineValidationError, step
 
 HERE = Path(__file__)
 
@@ -376,3 +376,39 @@ def test_a_refused_step_leaves_the_pipeline_as_it_was() -> None:
     with pytest.raises(ValueError, match="already"):
         pipeline.add_step(load)
     assert (len(pipeline), pipeline.run()["load"]) == (1, 1)
+
+
+# -- what `build()` has made is used by the run that follows, unless something may have changed
+
+
+def test_a_run_after_build_sees_what_was_added_since() -> None:
+    pipeline = Pipeline("p").add_step(load)
+    pipeline.build()
+    result = pipeline.add_step(use, name="later", inputs=["load"]).run()
+    assert result.outputs == {"load": 1, "later": 1}
+    assert pipeline.run().outputs == result.outputs
+
+
+def test_build_leaves_missing_parameters_to_the_run() -> None:
+    pipeline = Pipeline("p").add_step(use)
+    pipeline.build()
+    assert "Missing required parameters: ['data']" in problems(pipeline)[0]
+    pipeline.build()
+    assert pipeline.run(context={"data": 3}).outputs == {"use": 3}
+    pipeline.build()
+    assert pipeline.run(inputs={"data": 4}).outputs == {"use": 4}
+
+
+def test_a_run_after_build_reads_the_context_as_it_is_then() -> None:
+    pipeline = Pipeline("p", context={"data": 1}).add_step(use)
+    pipeline.build()
+    pipeline.context = Context(data=2)
+    assert pipeline.run()["use"] == 2
+
+
+def test_runs_after_one_build_share_nothing() -> None:
+    pipeline = Pipeline("p").add_step(load).add_step(use, inputs=["load"])
+    pipeline.build()
+    first, second = pipeline.run(), pipeline.run()
+    assert first.outputs == second.outputs == {"load": 1, "use": 1}
+    assert first.run_id != second.run_id

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import os
+import pickle
 import sys
 from array import array
 from typing import Any
@@ -29,10 +31,20 @@ class Pair:
         self.wakes: list[None] = []
         assert self.claims.post(steps) == 0
 
-    def run(self, function: Any, arguments: Any, position: int = 0, previous: Any = ...) -> tuple[int, int, Any, float]:
+    def run(
+        self,
+        function: Any,
+        arguments: Any,
+        position: int = 0,
+        previous: Any = ...,
+        *,
+        directory: int | None = None,
+        encode: Any = None,
+    ) -> tuple[int, int, Any, float]:
         """Call the steps from a position on."""
         wake = lambda: self.wakes.append(None)  # noqa: E731
-        return self.caller.run(function, arguments, position, position, FILES, sys.stdout, sys.stderr, wake, previous)
+        streams = FILES, directory, sys.stdout, sys.stderr
+        return self.caller.run(function, arguments, position, position, *streams, wake, encode, previous)
 
     def drain(self, position: int = 0, count: int = 1 << 20) -> int:
         """Take what there is; return how many."""
@@ -122,35 +134,114 @@ def test_the_value_of_the_step_before_is_handed_on() -> None:
     assert Pair(2).run(abs, [..., ...])[:3] == (0, 2, ...)
 
 
-@pytest.mark.parametrize(
-    "what",
-    ["write", "replace", "close", "directory"],
-)
-def test_the_loop_stops_where_something_is_to_be_mended(what: str, tmp_path: Any, monkeypatch: Any) -> None:
-    """A step that touched the streams, the standard descriptors or the working directory."""
-    monkeypatch.chdir(tmp_path)
-    pair = Pair(3)
-    zero, inside = os.dup(0), tmp_path / "inside"
-    inside.mkdir()
+CONTAINERS = [(), [], {}, (1, "abc", None), [0.5, (True, [b"x"])], {"a": [1, {2: (3,)}]}, b"bytes"]
+MEANT_FOR_OTHERS = [
+    {1, 2},
+    1j,
+    [object],
+    (2**70,),
+    ["x" * 600],
+    [0] * 1000,
+    b"x" * 5000,
+    bytearray(b"x"),
+    collections.Counter(),
+]
 
-    def step(i: int) -> int:
+
+def _holds_itself() -> list[Any]:
+    value: list[Any] = []
+    value.append(value)
+    return value
+
+
+def test_small_containers_arrive_as_pickles() -> None:
+    pair = Pair(len(CONTAINERS))
+    assert pair.run(lambda i: CONTAINERS[i], range(len(CONTAINERS)), encode=pytest.fail)[:2] == (len(CONTAINERS), 3)
+    assert pair.drain() == len(CONTAINERS)
+    assert [pickle.loads(value) for value in pair.values] == CONTAINERS
+    assert pair.values == [pickle.dumps(value, 5) for value in CONTAINERS]
+
+
+@pytest.mark.parametrize("value", [*MEANT_FOR_OTHERS, _holds_itself()])
+def test_other_values_are_encoded_by_who_knows_more(value: Any) -> None:
+    """What it makes a pickle of goes into the ring, what it makes something else of goes back."""
+    pair, seen = Pair(2), []
+    assert pair.run(lambda _: value, range(2), encode=lambda it: seen.append(it) or b"of it")[:2] == (2, 3)
+    assert pair.drain() == 2
+    assert pair.values == [b"of it"] * 2
+    assert seen[0] is seen[1] is value
+    assert Pair(2).run(lambda _: value, range(2), encode=lambda _: (3, "no"))[:3] == (0, 4, (3, "no"))
+    assert Pair(2).run(lambda _: value, range(2), encode=lambda _: b"x" * 9000)[:3] == (0, 4, b"x" * 9000)
+
+
+def test_without_an_encoder_nothing_is_encoded() -> None:
+    assert Pair(2).run(lambda i: i or (i,), range(2))[:3] == (0, 0, (0,))
+
+
+def test_a_container_is_handed_on_as_a_new_object() -> None:
+    pair, made = Pair(3), [[1]]
+
+    def step(before: Any) -> Any:
+        made.append(before)
+        return made[0]
+
+    assert pair.run(step, [None, ..., ...], encode=pytest.fail)[:3] == (3, 3, pickle.dumps([1], 5))
+    assert made == [[1], None, [1], [1]]
+    assert made[0] is not made[2] is not made[3]
+
+
+def test_a_value_that_is_not_loaded_here_ends_the_loop_before_the_step_that_needs_it() -> None:
+    pair = Pair(3)
+    assert pair.run(lambda _: {1}, [None, ..., ...], encode=lambda _: b"a set")[:3] == (1, 3, b"a set")
+    assert pair.caller.slot == 0
+    assert Pair(2).run(abs, [..., ...], previous=b"a set")[:3] == (0, 3, b"a set")
+    assert Pair(2).run(abs, [-1, ...], previous=b"a set")[:3] == (2, 3, 1)
+
+
+@pytest.mark.parametrize("container", [False, True])
+@pytest.mark.parametrize("what", ["write", "replace", "close"])
+def test_the_loop_stops_where_something_is_to_be_mended(what: str, container: bool, monkeypatch: Any) -> None:
+    """A step that touched the streams or the standard descriptors."""
+    pair = Pair(3)
+    zero = os.dup(0)
+
+    def step(i: int) -> Any:
         if i == 1:
             if what == "write":
                 pair.caller.written = True
             elif what == "replace":
                 monkeypatch.setattr(sys, "stdout", None)
-            elif what == "close":
-                os.close(0)
             else:
-                os.chdir(inside)
-        return i
+                os.close(0)
+        return [i] if container else i
 
     try:
-        assert pair.run(step, range(3))[:3] == (1, 0, 1)
+        expected = (1, 4, pickle.dumps([1], 5)) if container else (1, 0, 1)
+        assert pair.run(step, range(3), encode=pytest.fail)[:3] == expected
     finally:
         os.dup2(zero, 0)
         os.close(zero)
     assert pair.drain() == 1
+
+
+def test_the_loop_goes_back_to_the_directory_of_the_run(tmp_path: Any, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "inside").mkdir()
+    here = os.open(tmp_path, os.O_RDONLY)
+
+    def step(_: int) -> str:
+        where = os.getcwd()  # noqa: PTH109
+        os.chdir("inside")
+        return where
+
+    pair = Pair(3)
+    try:
+        assert pair.run(step, range(3), directory=here)[:2] == (3, 3)
+        assert pair.drain() == 3
+        assert pair.values == [str(tmp_path)] * 3
+        assert Pair(2).run(os.close, [here, 0], directory=here)[:3] == (0, 0, None)
+    finally:
+        os.chdir(tmp_path)
 
 
 def test_nothing_is_written_once_the_line_is_closed() -> None:

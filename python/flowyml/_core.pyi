@@ -159,6 +159,27 @@ class Batch:
         """Return the number of items."""
     def items(self) -> list[int]:
         """Return all items by position."""
+    def handed_on(self, references: dict[int, tuple[Any, ...]]) -> int:
+        """Return how many items, from the first one on, read the item before them where they are chained to it.
+
+        Args:
+            references: What nodes read: items by their number, or other objects.
+        """
+    def first_read(
+        self, position: int, count: int, references: dict[int, tuple[Any, ...]], values: list[Any]
+    ) -> list[Any] | None:
+        """Return the first value that each item reads, `...` for that of the item before it, which it is chained to.
+
+        Args:
+            position: Position of the first item.
+            count: How many items.
+            references: What nodes read: items by their number, or other objects.
+            values: Values by item.
+
+        Returns:
+            The values, or `None` if one reads another object first, or a value that is no number, text, `bool` or
+            `None`.
+        """
 
 @final
 class Ends(Sequence[float]):
@@ -707,9 +728,11 @@ class Caller:
         position: int,
         slot: int,
         files: OpenFiles,
+        directory: int | None,
         stdout: object,
         stderr: object,
         wake: Callable[[], object],
+        encode: Callable[[Any], Any] | None,
         previous: Any,
     ) -> tuple[int, int, Any, float]:
         """Claim and call one step after the other, and write their results, as long as there is nothing else to do.
@@ -720,15 +743,20 @@ class Caller:
             position: Position of the first step.
             slot: Its slot; those after it follow.
             files: What the standard descriptors ought to be.
+            directory: The descriptor of the directory that steps run in, to go back to; `None` if it may be any.
             stdout: What `sys.stdout` ought to be,
             stderr: and `sys.stderr`.
             wake: Wakes the driver.
-            previous: The value of the step before the first; `...` if there is none.
+            encode: Makes a pickle of what is neither a number or the like nor a small container of such, or whatever is
+                to be sent in its place; without it only numbers and the like are written.
+            previous: The value of the step before the first, or its pickle; `...` if there is none.
 
         Returns:
             The position of a step that has to be seen to, with what came of it: 0 for returned, 1 for raised, 2 for not
-            called because there is no value before it; what it returned or raised; and when it began. Once all steps
-            are called: their number, 3, and the value of the last one, `...` if it has none.
+            called because there is no value before it, 4 for returned and encoded; what it returned or raised, or what
+            it was encoded to; and when it began. Where the loop has called all it can: the position of the next step,
+            which is the number of steps or needs a value that is to be loaded, 3, and the value of the last one or its
+            pickle, `...` if it has none.
 
         """
 

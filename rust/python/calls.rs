@@ -1,28 +1,33 @@
 //! `Caller`: the innermost loop of a worker process, for steps of one argument that return something small.
 //!
 //! ```text
-//!   take(slot) ──▶ function(argument) ──▶ end ──▶ put(result) ──▶ take(next slot)
+//!   take(slot) ──▶ function(argument) ──▶ encode ──▶ put(result) ──▶ take(next slot)
 //!                        │ raised, returned something large, or did something to the process
 //!                        └──▶ back to `worker.py`, which sees to it and goes on behind it
 //! ```
 //!
 //! A step that does nothing costs its worker 0.15 us here; the same in Python, with a send for each result, took 2.3 us.
+//! What is no atom is a pickle before it is written (see `records.rs`): that it went back to Python for it made a step that
+//! returns a small tuple cost 12 us more.
 //! After each step whatever it has done to the process is mended before the next one begins: that takes system calls to
 //! find out (the files behind fd 0 to 2, the working directory), which take longer than the shortest steps. A step that was
 //! over sooner than a built-in function takes that makes the cheapest system call cannot have made one, so nobody asks
-//! ([`Caller::probe`]).
+//! ([`Caller::probe`]). Both are timed alike, with the clock read right before the call: what lies between two steps made
+//! every one of a map over a `range` look as if it might have, which cost five system calls a step.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use pyo3::exceptions::PyIndexError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyEllipsis, PyFloat, PyInt, PyString};
+use pyo3::types::{PyBytes, PyDict, PyEllipsis, PyIterator, PyList, PySlice, PyString};
 
 use crate::results::{Broken, Ring};
 
 use super::claims::ClaimWords;
 use super::files::{self, OpenFiles};
-use super::results::{FALSE, FLOAT, INT, NONE, PICKLE, TEXT, TRUE, no_ring, ring_words};
+use super::records::{Atom, Encoder, Previous, put_pickle};
+use super::results::{no_ring, ring_words};
 use super::words::Words;
 
 /// No slot: numbers are never used again and do not come so far.
@@ -31,8 +36,6 @@ const NO_SLOT: u64 = u64::MAX;
 const TRIALS: usize = 8;
 /// Seconds after which it is timed anew: machines get faster and slower.
 const LATELY: f64 = 0.001;
-/// Longer texts go the long way, where they cost no copy more.
-const LONGEST_TEXT: usize = 512;
 
 /// Calls steps, and knows which one runs.
 #[pyclass(frozen, module = "flowyml._core")]
@@ -60,8 +63,11 @@ const RETURNED: u8 = 0;
 const RAISED: u8 = 1;
 /// It needs the value of the one before it, and there is none.
 const UNCHAINED: u8 = 2;
-/// There is none: all were called. What it would have returned is what the last one has.
+/// None was called: there is no other, or it needs a value that is not loaded here. What it would have returned is what
+/// the one before it has.
 const DONE: u8 = 3;
+/// It returned something that was encoded and did not go into the ring: what the encoder has made of it.
+const ENCODED: u8 = 4;
 
 /// Where the loop was left: position, what came of the step, what it returned or raised, when it began.
 type Left<'py> = (usize, u8, Bound<'py, PyAny>, f64);
@@ -134,8 +140,8 @@ impl Caller {
             return Ok(false);
         }
         Ok(match value.cast_exact::<PyBytes>() {
-            Ok(pickle) => ring.put(slot, PICKLE, times, pickle.as_bytes()),
-            Err(_) => put_atom(ring, slot, times, value),
+            Ok(pickle) => put_pickle(ring, slot, times, pickle),
+            Err(_) => Atom::of(value).is_some_and(|atom| atom.put(ring, slot, times)),
         })
     }
 
@@ -156,34 +162,44 @@ impl Caller {
         position: usize,
         slot: u64,
         files: &Bound<'py, OpenFiles>,
+        directory: Option<i32>,
         stdout: &Bound<'py, PyAny>,
         stderr: &Bound<'py, PyAny>,
         wake: &Bound<'py, PyAny>,
+        encode: Option<&Bound<'py, PyAny>>,
         previous: Bound<'py, PyAny>,
     ) -> PyResult<Left<'py>> {
-        let (claims, ring, files) = (self.claims.get().claims(), self.ring()?, files.get());
-        let streams = Streams::new(py, stdout, stderr)?;
-        let directory = files::directory();
-        self.measure_floor(py)?;
-        let chain = PyEllipsis::get(py);
-        // `None` is a value like any other, so who has none gives the ellipsis.
-        let mut previous = Some(previous).filter(|previous| !previous.is(chain));
-        let floor = f64::from_bits(self.floor.load(Ordering::Relaxed));
+        let (claims, ring) = (self.claims.get().claims(), self.ring()?);
+        let process = Process {
+            caller: self,
+            files: files.get(),
+            directory,
+            streams: Streams::new(py, stdout, stderr)?,
+            floor: self.measure_floor(py)?,
+        };
+        let encoder = Encoder::new(py, encode)?;
+        let mut previous = Previous::given(previous);
+        let mut calls = Arguments::from(arguments, position)?;
         let count = arguments.len()?;
-        let mut start = now();
         for at in position..count {
             let slot = slot + (at - position) as u64;
+            let mut argument = calls.next(at)?;
+            let chained = argument.is(PyEllipsis::get(py));
+            if chained && previous.is_opaque() {
+                return Ok((at, DONE, previous.into_value(py), now()));
+            }
+            let start = now();
             if !claims.take(slot, start) {
-                previous = None;
+                previous = Previous::None;
                 continue;
             }
             self.slot.store(slot, Ordering::Relaxed);
-            let mut argument = arguments.get_item(at)?;
-            if argument.is(chain) {
-                let Some(value) = previous else {
-                    return Ok((at, UNCHAINED, argument, start));
+            if chained {
+                argument = match previous {
+                    Previous::Atom(value) => value,
+                    Previous::Small(pickle) => encoder.load(pickle)?,
+                    _ => return Ok((at, UNCHAINED, argument, start)),
                 };
-                argument = value;
             }
             let returned = match function.call1((argument,)) {
                 Ok(returned) => returned,
@@ -192,27 +208,15 @@ impl Caller {
                     return Ok((at, RAISED, raised, start));
                 }
             };
-            let end = now();
-            let in_doubt = end - start >= floor;
-            let clean = !self.written.load(Ordering::Relaxed)
-                && streams.are_ours()?
-                && (!in_doubt
-                    || files.unchanged()
-                        && self.line.unchanged()
-                        && files::directory() == directory)
-                && !self.forked.load(Ordering::Relaxed);
-            if !clean || !put_atom(ring, slot, (start, end), &returned) {
-                return Ok((at, RETURNED, returned, start));
+            match process.deliver(ring, &encoder, slot, start, returned)? {
+                Ok(value) => previous = value,
+                Err((what, value)) => return Ok((at, what, value, start)),
             }
             if ring.must_wake(false) {
                 wake.call0()?;
             }
-            previous = Some(returned);
-            // To look took time, which is not the next step's: else that would be in doubt, too, and all after it.
-            start = if in_doubt { now() } else { end };
         }
-        let last = previous.unwrap_or_else(|| chain.to_owned().into_any());
-        Ok((count, DONE, last, start))
+        Ok((count, DONE, previous.into_value(py), now()))
     }
 }
 
@@ -223,10 +227,10 @@ impl Caller {
 
     /// Time the probe as a step is timed, unless that was done lately. It is called without a function around it and does
     /// nothing besides, so a step that makes any system call takes longer, by half as a rule.
-    fn measure_floor(&self, py: Python<'_>) -> PyResult<()> {
+    fn measure_floor(&self, py: Python<'_>) -> PyResult<f64> {
         let begun = now();
         if begun - f64::from_bits(self.measured.load(Ordering::Relaxed)) < LATELY {
-            return Ok(());
+            return Ok(self.floor());
         }
         let (mut floor, mut start) = (f64::INFINITY, begun);
         for _ in 0..TRIALS {
@@ -237,32 +241,98 @@ impl Caller {
         }
         self.floor.store(floor.to_bits(), Ordering::Relaxed);
         self.measured.store(start.to_bits(), Ordering::Relaxed);
-        Ok(())
+        Ok(floor)
     }
 }
 
-/// Write a result that is an atom; false if it is none, or too long, or there is no room.
-fn put_atom(ring: Ring<'_>, slot: u64, times: (f64, f64), value: &Bound<'_, PyAny>) -> bool {
-    if let Ok(number) = value.cast_exact::<PyInt>() {
-        let number = number.extract::<i64>();
-        return number.is_ok_and(|number| ring.put(slot, INT, times, &number.to_le_bytes()));
+/// What a step may have done something to.
+struct Process<'a, 'py> {
+    caller: &'a Caller,
+    files: &'a OpenFiles,
+    /// The descriptor of the directory that steps run in, if they do in one.
+    directory: Option<i32>,
+    streams: Streams<'a, 'py>,
+    /// No step that took less time has made a system call.
+    floor: f64,
+}
+
+impl<'py> Process<'_, 'py> {
+    /// Write what a step has returned; give it as the next step takes it, or as it was when something came up.
+    fn deliver(
+        &self,
+        ring: Ring<'_>,
+        encoder: &Encoder<'_, 'py>,
+        slot: u64,
+        start: f64,
+        returned: Bound<'py, PyAny>,
+    ) -> PyResult<Result<Previous<'py>, (u8, Bound<'py, PyAny>)>> {
+        let end = now();
+        if let Some(atom) = Atom::of(&returned) {
+            let times = (start, end);
+            if self.is_clean(times)? && atom.put(ring, slot, times) {
+                return Ok(Ok(Previous::Atom(returned)));
+            }
+            return Ok(Err((RETURNED, returned)));
+        }
+        // What a child of the step would do here is no business of this process.
+        let sent = if self.caller.forked() {
+            None
+        } else {
+            encoder.encode(&returned)?
+        };
+        let Some(sent) = sent else {
+            return Ok(Err((RETURNED, returned)));
+        };
+        drop(returned);
+        let times = (start, now());
+        // To pickle what is small calls nobody: it is no part of what may have done something.
+        let in_doubt = if sent.is_small() { (start, end) } else { times };
+        if self.is_clean(in_doubt)? && sent.put(ring, slot, times) {
+            return Ok(Ok(sent.into()));
+        }
+        Ok(Err((ENCODED, sent.into_value())))
     }
-    if value.is_none() {
-        return ring.put(slot, NONE, times, &[]);
+
+    /// Say whether nothing need be mended after a step; go back to the directory.
+    fn is_clean(&self, (start, end): (f64, f64)) -> PyResult<bool> {
+        Ok(!self.caller.written.load(Ordering::Relaxed)
+            && self.streams.are_ours()?
+            && (end - start < self.floor
+                || self.files.unchanged()
+                    && self.caller.line.unchanged()
+                    && self.directory.is_none_or(files::enter))
+            && !self.caller.forked.load(Ordering::Relaxed))
     }
-    if let Ok(truth) = value.cast_exact::<PyBool>() {
-        let kind = if truth.is_true() { TRUE } else { FALSE };
-        return ring.put(slot, kind, times, &[]);
+}
+
+/// The arguments of the steps, one after the other.
+enum Arguments<'a, 'py> {
+    List(&'a Bound<'py, PyList>),
+    /// Of a range: an item of it by its number takes longer than the shortest steps.
+    Others(Bound<'py, PyIterator>),
+}
+
+impl<'a, 'py> Arguments<'a, 'py> {
+    fn from(arguments: &'a Bound<'py, PyAny>, position: usize) -> PyResult<Self> {
+        if let Ok(list) = arguments.cast_exact::<PyList>() {
+            return Ok(Self::List(list));
+        }
+        let from = position.cast_signed();
+        let rest = PySlice::new(arguments.py(), from, isize::MAX, 1);
+        Ok(Self::Others(arguments.get_item(rest)?.try_iter()?))
     }
-    if let Ok(number) = value.cast_exact::<PyFloat>() {
-        return ring.put(slot, FLOAT, times, &number.value().to_le_bytes());
+
+    /// The argument at a position: each is asked for in its turn.
+    fn next(&mut self, at: usize) -> PyResult<Bound<'py, PyAny>> {
+        match self {
+            Self::List(list) => list.get_item(at),
+            Self::Others(iterator) => iterator.next().unwrap_or_else(|| Err(too_few())),
+        }
     }
-    let Ok(text) = value.cast_exact::<PyString>() else {
-        return false;
-    };
-    text.to_cow().is_ok_and(|text| {
-        text.len() <= LONGEST_TEXT && ring.put(slot, TEXT, times, text.as_bytes())
-    })
+}
+
+fn too_few() -> PyErr {
+    PyIndexError::new_err("there are fewer arguments than steps")
 }
 
 /// `sys.stdout` and `sys.stderr` as they ought to be.

@@ -27,11 +27,17 @@ impl OpenFiles {
     }
 }
 
-/// The working directory; `None` where it cannot be looked at.
+/// Go to the directory of a descriptor; false if it is none.
 #[cfg(unix)]
-pub(super) fn directory() -> Identity {
-    // SAFETY: stat writes a whole `stat` where it returns 0, and nothing otherwise; the name ends with a zero.
-    status(|status| unsafe { libc::stat(c".".as_ptr(), status) })
+pub(super) fn enter(descriptor: i32) -> bool {
+    // SAFETY: fchdir takes any number, and tells which are no directories.
+    unsafe { libc::fchdir(descriptor) == 0 }
+}
+
+/// Elsewhere there is no such worker.
+#[cfg(not(unix))]
+pub(super) fn enter(_: i32) -> bool {
+    false
 }
 
 impl OpenFiles {
@@ -44,7 +50,15 @@ impl OpenFiles {
     }
 }
 
-#[cfg(unix)]
+/// What `fstat` tells, by the system call of that name: what the C library makes of it takes half as long again.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn identity(descriptor: i32) -> Identity {
+    // SAFETY: fstat writes a whole `stat` where it returns 0, and nothing otherwise; a closed descriptor is an error. On
+    // this system the kernel's `stat` and that of the C library are the same.
+    status(|status| unsafe { libc::syscall(libc::SYS_fstat, descriptor, status) } as libc::c_int)
+}
+
+#[cfg(all(unix, not(all(target_os = "linux", target_arch = "x86_64"))))]
 fn identity(descriptor: i32) -> Identity {
     // SAFETY: fstat writes a whole `stat` where it returns 0, and nothing otherwise; a closed descriptor is an error.
     status(|status| unsafe { libc::fstat(descriptor, status) })
@@ -61,12 +75,6 @@ fn status(ask: impl FnOnce(*mut libc::stat) -> libc::c_int) -> Identity {
     // The types of both differ from system to system.
     #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss)]
     Some((status.st_dev as u64, status.st_ino as u64))
-}
-
-/// Elsewhere there is no such worker.
-#[cfg(not(unix))]
-pub(super) fn directory() -> Identity {
-    None
 }
 
 /// Elsewhere there is no such worker.

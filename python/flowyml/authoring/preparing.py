@@ -67,6 +67,7 @@ class Planning(Authoring):
         self._cache, self._journals = cache, journals
         self._warned: set[str] = set()
         self._seen: tuple[tuple[int, int], DAG] | None = None
+        self._built: Plan | None = None  # what `build()` has made, for the run that follows
 
     def _inner_columns(self) -> Columns:
         """Return the columns for a pipeline that this one is part of: without a cache of its own, nothing is cached."""
@@ -85,7 +86,8 @@ class Planning(Authoring):
         """
         with own_frames_hidden:
             values, overlay = checked_values("build(inputs=)", inputs), checked_values("build(context=)", context)
-            self._planned(self._scope(values, overlay, complete=False), stacklevel=4)
+            self._built = None
+            self._built = self._planned(self._scope(values, overlay, complete=False), stacklevel=4)
 
     @property
     def dag(self) -> DAG:
@@ -198,6 +200,11 @@ class Planning(Authoring):
 
             columns = narrowed(Plan(self.name, columns, scope, strict=False), targets, scope)
         if self._types is None and all(each.types is None for each in columns.namespaces):
+            built = None
+            if strict:
+                built, self._built = self._built, None  # each run has a plan of its own
+            if built is not None and built.is_that_of(columns, scope):
+                return built
             return Plan(self.name, columns, scope, strict=strict)
         from flowyml.planning.type_checks import checked_plan
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flowyml.planning.templates import ASSET, PARAM, VALUE
+from flowyml.planning.templates import ASSET, PARAM, VALUE, rows_alike
 
 if TYPE_CHECKING:
     from flowyml._extension import Batch
@@ -30,15 +30,12 @@ def allow_chains(run: Run) -> bool:
     """Let the scheduler of a run on worker processes chain steps, if there are some; tell whether it may."""
     if not run.plan.references or run.one_by_one or run.claim != run.scheduler.claim:
         return False
-    templates = run.plan.templates
+    templates, references = run.plan.templates, run.plan.references
     mask = bytearray(run.layout.nodes)
-    known: dict[int, bool] = {}
-    for node in run.plan.references:
-        template = templates[node]
-        simple = known.get(id(template))
-        if simple is None:
-            simple = known[id(template)] = template is not None and _is_simple(template)
-        mask[node] = simple
+    for first, end in rows_alike(templates):
+        # Steps that call alike read assets, or none of them does: who only waits for another step is not chained.
+        if first in references and (template := templates[first]) is not None and _is_simple(template):
+            mask[first:end] = b"\1" * (end - first)
     run.scheduler.chain(bytes(mask))
     return True
 
@@ -51,9 +48,4 @@ def sendable(run: Run, batch: Batch) -> int:
     """Return how many steps of a batch can go to another process: up to one that needs a part of the value before."""
     if batch.heads == len(batch):
         return len(batch)
-    references, items = run.plan.references, batch.items()
-    node_of = run.node_of
-    for position, item in enumerate(items):
-        if batch.is_chained(position) and items[position - 1] not in references.get(node_of[item], ()):
-            return position
-    return len(items)
+    return batch.handed_on(run.plan.references)

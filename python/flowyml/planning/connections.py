@@ -4,8 +4,9 @@
 forms, reads ──wiring, one form at a time──▶ templates, references, edges, problems
 ```
 
-Steps of one form are wired once and then only differ in what they read. What belongs to one step is the wiring's; here
-it is put together for many, numbered from wherever they begin.
+Steps of one form are wired once and then only differ in what they read; where many of one form stand in a row, the row
+is wired in one go. What belongs to one step is the wiring's; here it is put together for many, numbered from wherever
+they begin.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from flowyml.planning.templates import Template
     from flowyml.planning.wired import Wired
     from flowyml.store.values import Reference
+
+# How many steps are wired in one go: twice as many each time, as long as they are alike.
+_LEAST, _MOST = 8, 1 << 14
 
 
 class Edges(NamedTuple):
@@ -72,6 +76,7 @@ class Connections:
         linked: The mapped steps whose items wait for the items they are made of, and the steps of those items.
         has_timeouts: Whether some step has a time limit of its own.
         may_return_once: Whether some step may return what can be read only once.
+        lacks: Whether some step has parameters without a value.
     """
 
     def __init__(self, first: int, assets: Assets, scope: Scope, problems: Problems) -> None:
@@ -84,42 +89,93 @@ class Connections:
         self.notes: dict[int, tuple[Form, list[str]]] = {}
         self.special: dict[int, Form] = {}
         self.linked: dict[int, Sequence[int]] = {}
-        self.has_timeouts = self.may_return_once = self._has_joins = False
+        self.has_timeouts = self.may_return_once = self.lacks = self._has_joins = False
+        self._mapped: dict[int, Wired] = {}  # the steps whose items are made of those of others
         self._first, self._assets, self._scope, self._problems = first, assets, scope, problems
 
     def connect(self, columns: Columns, waiting: Collection[int]) -> None:
         """Wire all steps; `waiting` are those whose number of items is not known."""
         _, forms, rows, reads, _ = columns
         done: dict[int, Wired] = {}
-        append, references, edges = self.templates.append, self.references, self.edges
-        mapped: dict[int, Wired] = {}
-        for node, (form, own) in enumerate(zip(forms, reads, strict=True), self._first):
-            wired, alike = done.get(id(form)), None
+        at, end, piece = 0, len(forms), _LEAST
+        while at < end:
+            form, node = forms[at], self._first + at
+            wired = done.get(id(form))
             if wired is None:
-                wired = done[id(form)] = self._wired(form, own)
-                self._refuse_once(node, form, rows[node - self._first])
-            elif own:
-                link = wired.links.get(own[0]) if wired.links is not None else None
-                if link is not None:  # what a million steps that read one another spend most of their wiring on
-                    append(wired.template)
-                    references[node] = (link,)
-                    edges.dependents.append(node)
-                    edges.dependencies.append(link)
-                    continue
-                alike = wired.with_reads(own)
-                if alike is None:
-                    wired = self._wired(form, own)
-            if node in wired.own_risk:
-                alike, wired = None, self._wired(form, own, without=node)
-            append(wired.template)
-            if wired.problems:
-                self._refuse(node, wired)
-            if wired.waits:
-                references[node], producers = alike or (wired.references, wired.producers)
-                edges.add(node, producers)
-                if wired.followed:
-                    mapped[node] = wired
-        self._follow(mapped, forms, waiting)
+                wired = done[id(form)] = self._wired(form, reads[at])
+                self._refuse_once(node, form, rows[at])
+                self._connect(node, form, reads[at], wired)
+            elif forms[at - 1] is form and (taken := self._connect_alike(wired, forms, reads, at, piece)):
+                at, piece = at + taken, min(2 * piece, _MOST) if taken == piece else _LEAST
+                continue
+            else:
+                self._connect_another(node, form, reads[at], wired)
+            at += 1
+        self._follow(self._mapped, forms, waiting)
+
+    def _connect_another(self, node: int, form: Form, own: tuple[str, ...], wired: Wired) -> None:
+        """Wire a step whose form is known."""
+        if not own:
+            self._connect(node, form, own, wired)
+            return
+        link = wired.links.get(own[0]) if wired.links is not None else None
+        if link is not None:
+            self.templates.append(wired.template)
+            self.references[node] = (link,)
+            self.edges.dependents.append(node)
+            self.edges.dependencies.append(link)
+            return
+        alike = wired.with_reads(own)
+        self._connect(node, form, own, self._wired(form, own) if alike is None else wired, alike)
+
+    def _connect(
+        self,
+        node: int,
+        form: Form,
+        own: tuple[str, ...],
+        wired: Wired,
+        alike: tuple[tuple[Reference, ...], list[int]] | None = None,
+    ) -> None:
+        """Put a step behind the others; `alike` is what it reads and waits for, where that is not what `wired` says."""
+        if node in wired.own_risk:
+            alike, wired = None, self._wired(form, own, without=node)
+        self.templates.append(wired.template)
+        if wired.problems:
+            self._refuse(node, wired)
+        if wired.waits:
+            self.references[node], producers = alike or (wired.references, wired.producers)
+            self.edges.add(node, producers)
+            if wired.followed:
+                self._mapped[node] = wired
+
+    def _connect_alike(
+        self, wired: Wired, forms: Sequence[Form], reads: Sequence[tuple[str, ...]], at: int, most: int
+    ) -> int:
+        """Wire the steps from one on, at most so many, if they are of its form and simple; tell how many were wired.
+
+        Either each stands alone, or each reads one other step: what a million steps would else spend most of their
+        wiring on.
+        """
+        links = wired.links
+        if links is None and (wired.waits or wired.problems or wired.own_risk):
+            return 0
+        found, own = forms[at : at + most], reads[at : at + most]
+        if found.count(found[0]) < len(found):
+            own = own[: next(k for k, form in enumerate(found) if form is not found[0])]
+        node, count = self._first + at, len(own)
+        if links is not None:
+            producers = [links.get(names[0]) if names else None for names in own]
+            if None in producers:
+                count = producers.index(None)
+                del producers[count:]
+            nodes = range(node, node + count)
+            self.references.update(zip(nodes, zip(producers, strict=True), strict=True))  # type: ignore[arg-type]
+            self.edges.dependents.extend(nodes)
+            self.edges.dependencies.extend(producers)  # type: ignore[arg-type]
+        elif any(own):
+            count = next(k for k, names in enumerate(own) if names)
+        self.templates.extend([wired.template] * count)
+        return count
 
     def _refuse(self, node: int, wired: Wired) -> None:
         """Note what is wrong with a step."""
@@ -155,6 +211,7 @@ class Connections:
         self._has_joins = self._has_joins or form.options.run_if == "any"
         self.has_timeouts = self.has_timeouts or form.options.timeout is not None
         self.may_return_once = self.may_return_once or may_return_once(form.step.func)
+        self.lacks = self.lacks or wired.lacks
         if form.options is not NO_OPTIONS:
             self.special[id(form)] = form
         self.used |= wired.used

@@ -101,6 +101,7 @@ class Plan:
         self.special, self.has_timeouts = wired.special, wired.has_timeouts
         self.may_return_once = wired.may_return_once
         self.linked = wired.linked
+        self._stands_alone = not (mapped or self.namespaces or wired.lacks or scope.inputs or scope.context)
         self.is_dynamic = any(form.options.dynamic for form in self.special.values())
         self.look_at_types: Callable[[Plan, Layout, range], list[str]] | None = None
         self.grafts: dict[Namespace, Assets] = {}
@@ -110,6 +111,14 @@ class Plan:
             self.scope = scope
         self.problems.add_unneeded(unneeded(self.assets, self.namespaces))
         self.graph = self._build_graph(wired, strict=strict)
+
+    def is_that_of(self, columns: Columns, scope: Scope) -> bool:
+        """Tell whether another plan of these columns would be the same: nothing that it is made of can have changed.
+
+        That is known where all that steps are given stands in the columns, and the lists of none are counted.
+        """
+        alone = self._stands_alone and not (self.is_dynamic or columns.namespaces or scope.inputs or scope.context)
+        return alone and self.forms is columns.forms and self.rows is columns.rows and self.reads is columns.reads
 
     def begin_to_grow(self) -> None:
         """Let go of the columns of the pipeline, which others read: steps will be added to these."""

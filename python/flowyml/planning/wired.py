@@ -49,6 +49,7 @@ class Wired:
         undefined: Declared inputs that nothing gives.
         used: Names of run inputs and context values that are taken.
         notes: What is right, and may be meant otherwise.
+        lacks: Whether parameters have no value, be it that this counts as a problem or not.
         waits: Whether it waits for anything.
         plain: The numbers of all steps by name, where each name is one step, and its value its only item; else `None`.
         links: The same, for steps that read one other step each and nothing else is to be said of; else `None`.
@@ -65,6 +66,7 @@ class Wired:
     undefined: list[str]
     used: set[str]
     notes: list[str]
+    lacks: bool
     waits: bool = field(init=False)
     plain: Mapping[str, int] | None = field(init=False)
     links: Mapping[str, int] | None = field(init=False)

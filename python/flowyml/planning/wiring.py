@@ -101,6 +101,7 @@ class Wiring(Looking):
             self.undefined,
             self.used,
             self.notes,
+            bool(self.missing),
         )
 
     def _refuse_once(self) -> None:

@@ -21,9 +21,9 @@ from flowyml.errors import FlowymlError, SerializationError, StepNotRunError
 from flowyml.executors._processes import wire
 from flowyml.executors._processes.lending import LARGE
 from flowyml.executors._processes.payload import Payload, build_payload
-from flowyml.executors._processes.stretches import firsts_alike, items_of, stretches
+from flowyml.executors._processes.stretches import items_of, stretches
 from flowyml.executors._processes.values import Apart, dump_value
-from flowyml.planning.templates import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VIEW, there
+from flowyml.planning.templates import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VIEW, rows_alike, there
 from flowyml.steps.fallbacks import Fallback
 from flowyml.steps.tasks import MapTaskResult
 from flowyml.store.arenas import Pickled
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from flowyml.store.values import Reference
 
 _ONE_ASSET = ((ASSET, 0),)
-_SMALL = wire.ATOMS | {type(...)}
 
 
 class Message(NamedTuple):
@@ -90,10 +89,11 @@ class CallWriter:
         self._seen_large: set[int] = set()
         self._stored: dict[int, Stored] = {}
         self._stored_once: WeakValueDictionary[int, Stored] = WeakValueDictionary()
-        self._before: dict[int, int] = {}
+        self._batch: Batch | None = None  # what is being written
+        self._has_chains = False
         self._functions: dict[int, int] = {}
         self._held: list[Any] = []  # what is known by its id must live
-        self.payload = self._collect(firsts_alike(self._plan.templates))
+        self.payload = self._collect(first for first, _ in rows_alike(self._plan.templates))
         self.function_count = len(self._functions)
         self.further: list[tuple[Payload, int]] = []
         run.grafting.listeners.append(self._extend)
@@ -107,11 +107,7 @@ class CallWriter:
     def write(self, batch: Batch, count: int) -> Message:
         """Return the message for the first steps of a batch."""
         message = Message([], [], set(), {}, [])
-        # Where steps are chained, the item of the step before each one that is.
-        self._before = {}
-        if batch.heads < len(batch):
-            items = batch.items()
-            self._before = {k: items[k - 1] for k in range(1, count) if batch.is_chained(k)}
+        self._batch, self._has_chains = batch, batch.heads < len(batch)
         message.groups.extend(self._group(message, stretch) for stretch in stretches(self._run, batch, count))
         return message
 
@@ -193,29 +189,27 @@ class CallWriter:
         elif template.direct and len(template.sources) == 1:
             values = [row[0] for row in _column(self._plan.rows, stretch.nodes)]
         elif template.sources == _ONE_ASSET and not template.keywords:
-            values = [self._only_asset(stretch, k) for k in range(stretch.length)]
-            return values if _SMALL.issuperset(map(type, values)) else None
+            run, batch = self._run, self._batch
+            references, raw = self._plan.references, run.values.raw
+            return None if batch is None else batch.first_read(stretch.position, stretch.length, references, raw)
         else:
             return None
         return values if wire.ATOMS.issuperset(map(type, values)) else None
-
-    def _only_asset(self, stretch: Stretch, k: int) -> Any:
-        """Return the asset that a step reads: its value, or that of the step before it in the batch."""
-        reference = self._plan.references[stretch.nodes[k]][0]
-        if type(reference) is not int:
-            return ()
-        chained = self._before and self._before.get(stretch.position + k) == reference
-        return ... if chained else self._run.values.raw[reference]
 
     def _call(self, message: Message, stretch: Stretch, k: int) -> list[Any] | None:
         """Return the encoded arguments of one step, or `None` if one does not pickle."""
         node = stretch.node_at(k)
         try:
-            before = self._before.get(stretch.position + k)
+            before = self._before(stretch.position + k) if self._has_chains else None
             return self._arguments(message, stretch.template, node, (stretch.first or 0) + k, before)
         except (SerializationError, StepNotRunError) as error:
             message.refused[stretch.position + k] = error
             return None
+
+    def _before(self, position: int) -> int | None:
+        """Return the item before a step of the batch, if it is chained to that."""
+        batch = self._batch
+        return batch.item(position - 1) if batch is not None and batch.is_chained(position) else None
 
     def _arguments(self, message: Message, template: Template, node: int, index: int, before: int | None) -> list[Any]:
         run, row = self._run, self._plan.rows[node]

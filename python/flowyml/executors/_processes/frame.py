@@ -244,6 +244,11 @@ def enter() -> None:
         os.fchdir(_Here.directory)
 
 
+def directory() -> int | None:
+    """Return the descriptor of the run's working directory; `None` where there is none to go to."""
+    return None if _Here.frame is None or _Here.frame.directory is None else _Here.directory
+
+
 def settle() -> None:
     """Set levels and filters once more: called after functions were loaded, because modules set their own on import."""
     frame = _Here.frame

@@ -14,6 +14,8 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flowyml.planning.templates import last_alike
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -86,36 +88,11 @@ def _of_runs(run: Run, batch: Batch) -> Iterator[Stretch]:
         first, end = node, node + count
         while first < end:
             template = templates[first]
-            last = _last_alike(templates, first, end)
+            last = last_alike(templates, first, end)
             # A mapped step of one item has an index, too.
             yield Stretch(template, range(first, last), None if template.over is None else 0, last - first, position)
             position += last - first
             first = last
-
-
-def firsts_alike(templates: Sequence[Any]) -> Iterator[int]:
-    """Yield the first step of each row of steps that have the same template."""
-    node = 0
-    while node < len(templates):
-        yield node
-        node = _last_alike(templates, node, len(templates))
-
-
-def _last_alike(templates: Sequence[Any], first: int, end: int) -> int:
-    """Return the end of the steps from the first on that have the same template.
-
-    Compares piece by piece, each twice as long as the one before: a tenth of the cost of a loop where many are alike.
-    """
-    template, last, piece = templates[first], first + 1, 1
-    while last < end:
-        found = templates[last : min(end, last + piece)]
-        if found.count(template) < len(found):
-            if piece == 1:
-                break
-            piece = 1
-            continue
-        last, piece = last + len(found), 2 * piece
-    return last
 
 
 def _merged(found: Iterator[Stretch]) -> Iterator[Stretch]:

@@ -9,9 +9,10 @@ socket ──▶ SETUP: run frame, functions      (only when they changed)
 
 A result is delivered before the next step begins: shared memory and bytes in the socket outlive the process, so a step
 that is delivered never runs again, and the step claimed last is the one to blame for a death. Steps of one small
-argument are called by a loop in Rust (`rust/python/calls.rs`); here is what it leaves: arguments to load, results that
-are large, exceptions, a process to put in order. Everything a step does wrong (an argument that does not load, an
-exception, a result that does not pickle) is that step's outcome and nothing else's.
+argument are called by a loop in Rust (`rust/python/calls.rs`), which also delivers what pickles to little; here is what
+it leaves: arguments to load, results that are large, exceptions, a process to put in order. Everything a step does
+wrong (an argument that does not load, an exception, a result that does not pickle) is that step's outcome and nothing
+else's.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from flowyml.executors._processes import capture, wire
 from flowyml.executors._processes.arguments import Arguments, NotLoadedError
 from flowyml.executors._processes.borrowing import Shelf
-from flowyml.executors._processes.frame import apply, enter, settle
+from flowyml.executors._processes.frame import apply, directory, enter, settle
 from flowyml.executors._processes.functions import LoadFailure, load_payload
 from flowyml.executors._processes.lifeline import Lifeline, attach
 from flowyml.executors._processes.logs import LogForwarder
@@ -47,10 +48,10 @@ if TYPE_CHECKING:
 
 clock = time.monotonic
 
+_NOT_HASHED = object()
 _WAKE = wire.frame(wire.WAKE, None)
 # What a `Caller` says of the step at which it stopped.
-_RETURNED, _RAISED, _, _DONE = range(4)
-_UNCHAINED = wire.UNCHAINED, None
+_RETURNED, _RAISED, _UNCHAINED, _DONE, _ENCODED = range(5)
 # Outcomes that are a value as the next step takes it.
 _WHOLE = frozenset([wire.RETURNED, wire.STORED])
 
@@ -194,6 +195,7 @@ class Worker:
     def _run_many(self, group: Any, slot: int) -> None:
         """Call steps of one small argument each; what they do beside returning something small is seen to here."""
         function, calls, position = self._called[group[0]], group[7], 0
+        encode = None if group[0] in self._hashed else self._encode
         self._capture.begin_many()
         while position < len(calls):
             if (calls[position] is ... and self._loader.must_load) or not self._enter():
@@ -206,22 +208,35 @@ class Worker:
                 position,
                 slot + position,
                 self._capture.files,
+                directory(),
                 self._capture.stdout,
                 self._capture.stderr,
                 self._wake,
+                encode,
                 self._loader.previous,
             )
             if what == _DONE:
                 self._loader.previous = value
-                return
+                continue
+            if what == _ENCODED:
+                self._deliver(slot + position, start, *(value if type(value) is tuple else (wire.RETURNED, value)))
+                del value
+                position += 1
+                continue
             if what == _RAISED and self._caller.forked:
                 raise value
-            outcome = (
-                [wire.RETURNED, value] if what == _RETURNED else [*(raised(value) if what == _RAISED else _UNCHAINED)]
-            )
+            if what == _RETURNED:
+                outcome = [wire.RETURNED, value]
+            else:
+                outcome = [*raised(value)] if what == _RAISED else [wire.UNCHAINED, None]
             del value
             self._conclude(group, position, slot + position, start, outcome)
             position += 1
+
+    def _encode(self, value: Any) -> Any:
+        """Encode what a step has returned; return its pickle if that is all there is to send, else the outcome, too."""
+        what, sent = encoded(value, None, "", self._shelf.dump)
+        return sent if what == wire.RETURNED and not self._shelf.in_use else (what, sent)
 
     @staticmethod
     def _enter() -> bool:
@@ -263,15 +278,20 @@ class Worker:
         if self._caller.forked:
             _leave()
         value, what = outcome.pop(), outcome.pop()
-        self._loader.previous = ...
+        returned: Any = _NOT_HASHED
         if what == wire.RETURNED:
             outputs, names = group[2:4]
-            what, sent = encoded(value, outputs, names[position] if outputs else "", self._shelf.dump)
-            if what in _WHOLE:
-                self._loader.previous = sent
             if group[0] in self._hashed:
-                what, sent = with_content(what, sent, value)
-            value = sent
+                returned = value
+            what, value = encoded(value, outputs, names[position] if outputs else "", self._shelf.dump)
+        self._deliver(slot, start, what, value, returned)
+
+    def _deliver(self, slot: int, start: float, what: int, value: Any, returned: Any = _NOT_HASHED) -> None:
+        """Send what came of a step, and what of it the next one needs; `returned` is what is to be hashed beside it."""
+        self._loader.previous = value if what in _WHOLE else ...
+        if returned is not _NOT_HASHED:
+            what, value = with_content(what, value, returned)
+            del returned
         news = self._shelf.news()
         if news is not None:
             what, value = wire.LENT, [what, value, *news]
