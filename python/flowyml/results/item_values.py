@@ -53,11 +53,18 @@ class ItemValues(Sequence[Any]):
 
     def __iter__(self) -> Iterator[Any]:
         """Go through the values; the first item that has none raises as `values[i]` does."""
-        raw, has, decodes = self._record.values.raw, self._record.has_value, self._record.values.decode is not None
+        values, has = self._record.values, self._record.has_value
+        raw, read, decodes = values.raw, values.read, values.decode is not None
         for item in self._items:
             value = raw[item]
-            if not has[item] or (decodes and type(value) in ENCODED):
+            if not has[item]:
                 value = self[item - self._items.start]
+            elif decodes and type(value) in ENCODED:
+                try:
+                    value = read(item)
+                except BaseException as error:
+                    hide_own_frames(error)
+                    raise
             yield value
 
     def __eq__(self, other: object) -> bool:

@@ -245,9 +245,10 @@ class Values:
     def _once(self, key: Any, raw: Any, item: int) -> Any:
         if self.decode is None or type(raw) not in ENCODED:
             return raw
-        if key not in self._decoded:
-            self._decoded[key] = self.decode(raw, item)
-        return self._decoded[key]
+        decoded = self._decoded.get(key, MISSING)
+        if decoded is MISSING:
+            decoded = self._decoded[key] = self.decode(raw, item)
+        return decoded
 
     def _decode(self, raw: Any, item: int) -> Any:
         return raw if self.decode is None or type(raw) not in ENCODED else self.decode(raw, item)

@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowyml._loading import loading
 from flowyml.executors._processes import namespaces
+from flowyml.steps.coroutines import blocking
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flowyml.executors._processes.payload import Function, Reference
 
 _PICKLER = "flowyml.executors._processes.pickler"
@@ -99,3 +102,17 @@ def prefer_fork() -> None:
         from multiprocessing import context
 
         context._default_context._default_context = multiprocessing.get_context("fork")  # noqa: SLF001
+
+
+def callable_of(loaded: Callable[..., Any] | LoadFailure) -> Callable[..., Any]:
+    """Return what is called for a function of the run."""
+    return raising(loaded.exception) if isinstance(loaded, LoadFailure) else blocking(loaded)
+
+
+def raising(error: BaseException) -> Callable[..., Any]:
+    """Stand for a function that did not load: its step fails with the reason."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    return fail

@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flowyml.planning.templates import last_alike
+from flowyml.planning.templates import last_alike, rows_alike
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -59,8 +59,12 @@ class Stretch(NamedTuple):
 
 def stretches(run: Run, batch: Batch, count: int) -> Iterator[Stretch]:
     """Cut the first steps of a batch into stretches."""
-    found = _of_runs(run, batch)
-    for each in found if batch.heads == len(batch) else _merged(found):
+    chained = batch.heads < len(batch)
+    if chained and not run.layout.grows and isinstance(run.node_of, range):
+        found = _of_chains(run, batch)
+    else:
+        found = _merged(_of_runs(run, batch)) if chained else _of_runs(run, batch)
+    for each in found:
         if each.position >= count:
             return
         stretch = each if each.position + each.length <= count else each.part(0, count - each.position)
@@ -93,6 +97,15 @@ def _of_runs(run: Run, batch: Batch) -> Iterator[Stretch]:
             yield Stretch(template, range(first, last), None if template.over is None else 0, last - first, position)
             position += last - first
             first = last
+
+
+def _of_chains(run: Run, batch: Batch) -> Iterator[Stretch]:
+    """Cut a batch whose steps may stand anywhere in the plan, where none is mapped: each item has its step's number."""
+    nodes = batch.items()
+    templates = list(map(run.plan.templates.__getitem__, nodes))
+    for first, end in rows_alike(templates):
+        template: Any = templates[first]
+        yield Stretch(template, nodes[first:end], None, end - first, first)
 
 
 def _merged(found: Iterator[Stretch]) -> Iterator[Stretch]:

@@ -31,14 +31,13 @@ from flowyml.executors._processes import capture, wire
 from flowyml.executors._processes.arguments import Arguments, NotLoadedError
 from flowyml.executors._processes.borrowing import Shelf
 from flowyml.executors._processes.frame import apply, directory, enter, settle
-from flowyml.executors._processes.functions import LoadFailure, load_payload
+from flowyml.executors._processes.functions import LoadFailure, callable_of, load_payload, raising
 from flowyml.executors._processes.lifeline import Lifeline, attach
 from flowyml.executors._processes.logs import LogForwarder
 from flowyml.executors._processes.meter import Meter
 from flowyml.executors._processes.returned import encoded, raised, with_content
 from flowyml.messages.frames import calls_steps
 from flowyml.running import seeding
-from flowyml.steps.coroutines import blocking
 from flowyml.steps.tellers import telling
 
 if TYPE_CHECKING:
@@ -131,9 +130,9 @@ class Worker:
                 apply(pickle.loads(frame))
             if payload is not None:
                 self._loaded_functions = load_payload(payload)
-                self._functions = [_callable(each) for each in self._loaded_functions]
+                self._functions = [callable_of(each) for each in self._loaded_functions]
         except Exception as error:  # noqa: BLE001  the steps fail with it, the worker serves on
-            self._functions = [_raising(error)] * count
+            self._functions = [raising(error)] * count
         del self._loaded_functions[count:], self._functions[count:]  # what came during the run before
         self._seed(before[2])
         settle()
@@ -149,7 +148,7 @@ class Worker:
         except Exception as error:  # noqa: BLE001  the steps fail with it, the worker serves on
             loaded = [LoadFailure(error)] * count
         self._loaded_functions += loaded
-        self._functions += map(_callable, loaded)
+        self._functions += map(callable_of, loaded)
         self._seed(None)
 
     def _seed(self, before: int | None) -> None:
@@ -403,16 +402,3 @@ def _leave() -> NoReturn:
         with contextlib.suppress(Exception):  # whatever the step put there
             stream.flush()
     os._exit(0)
-
-
-def _callable(loaded: Callable[..., Any] | LoadFailure) -> Callable[..., Any]:
-    return _raising(loaded.exception) if isinstance(loaded, LoadFailure) else blocking(loaded)
-
-
-def _raising(error: BaseException) -> Callable[..., Any]:
-    """Stand for a function that did not load: its step fails with the reason."""
-
-    def fail(*_: object, **__: object) -> None:
-        raise error
-
-    return fail
