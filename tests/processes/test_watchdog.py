@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import signal
+import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,10 +18,10 @@ import pytest
 from flowyml import ParallelExecutor, Pipeline, WorkerLostError
 from flowyml.executors._processes import watchdog
 from flowyml.executors._processes.dispatch import Dispatch
+from flowyml.executors._processes.stacks import stack_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 PATIENCE = 20
 """Seconds after which a test goes on without the record."""
@@ -136,9 +139,15 @@ def test_a_worker_that_was_stopped_between_two_steps() -> None:
     assert f"process {pids[0]} (state T), in no step" in told[0]
 
 
-def test_a_worker_that_imports_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "slow_to_import.py").write_text("import time\ntime.sleep(1.0)\ndef work(x):\n    return x\n")
+SLOW = {"in Python": "end = time.monotonic() + 1\nwhile time.monotonic() < end: pass", "in C": "time.sleep(1.0)"}
+
+
+@pytest.mark.parametrize("slow", SLOW.values(), ids=SLOW)
+def test_a_worker_that_imports_for_long(slow: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The record names the step that needs the module, and the line at which the worker is; the import goes on."""
+    (tmp_path / "slow_to_import.py").write_text(f"import time\n{slow}\ndef work(x):\n    return x\n")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "slow_to_import", raising=False)
     import slow_to_import
 
     with ParallelExecutor(1) as executor:
@@ -146,7 +155,80 @@ def test_a_worker_that_imports_for_long(tmp_path: Path, monkeypatch: pytest.Monk
         with mending() as told:
             result = Pipeline("slow").add_step(slow_to_import.work, params={"x": 1}).run(executor=executor)
     assert result["work"] == 1
-    assert "worker 0 has not begun the steps that it was given" in told[0]
+    assert "worker 0 is still at what 'work' needs: its module, or its arguments" in told[0]
+    assert re.search(
+        r"worker 0 is at \(most recent call first\):\n +File .*slow_to_import.py\", line [23] in <module>", told[0]
+    )
+
+
+# ---- where a worker is ---------------------------------------------------------------------------------------------
+
+STUCK = {
+    "python": "end = time.monotonic() + 0.8\nwhile time.monotonic() < end: pass",
+    "sleeping": "time.sleep(0.8)",
+    "one long call in C": "end = time.monotonic() + 0.8\nwhile time.monotonic() < end: pow(3, 10 ** 6)",
+    "waiting": "import threading\nthreading.Lock().acquire() and threading.Event().wait(0.8)",
+    "reading": "import threading\nr, w = os.pipe()\nthreading.Timer(0.8, os.write, (w, b'x')).start()\nos.read(r, 1)",
+}
+
+
+@pytest.mark.parametrize("text", STUCK.values(), ids=STUCK)
+def test_a_worker_tells_where_it_is_and_its_step_goes_on(text: str, tmp_path: Path) -> None:
+    def is_in_the_middle(text: str, folder: str) -> float:
+        begun = time.monotonic()
+        Path(folder, "here").symlink_to(str(os.getpid()))
+        exec(compile(text, "<stuck>", "exec"))
+        return time.monotonic() - begun
+
+    with ParallelExecutor(1) as executor:
+        warmed(executor)
+        asked: list[list[str]] = []
+        thread = threading.Thread(target=lambda: asked.extend(stack_of(pid_in(tmp_path)) for _ in range(5)))
+        thread.start()
+        pipeline = Pipeline("p").add_step(is_in_the_middle, params={"text": text, "folder": str(tmp_path)})
+        result = pipeline.run(executor=executor, raise_on_failure=True)
+        thread.join()
+    assert result["is_in_the_middle"] > 0.7
+    assert any(line.endswith("in is_in_the_middle") for stack in asked for line in stack), asked
+    assert any('"<stuck>"' in line for stack in asked for line in stack), asked
+
+
+def pid_in(folder: Path) -> int:
+    """Wait for a step to tell its process."""
+    while not (folder / "here").is_symlink():
+        time.sleep(0.005)
+    return int((folder / "here").readlink().name)
+
+
+def test_a_step_that_has_put_something_else_in_its_place_is_left_alone(tmp_path: Path) -> None:
+    """Neither its file nor its handler is ours; a signal that nobody handles would end it."""
+
+    def takes(what: str, folder: str) -> str:
+        if what == "file":
+            os.closerange(4, 10)
+            while os.open(folder + "/own", os.O_RDWR | os.O_CREAT) < 4:
+                pass
+        else:
+            signal.signal(signal.SIGRTMAX - 5, signal.SIG_DFL)
+        Path(folder, "here").symlink_to(str(os.getpid()))
+        while not Path(folder, "asked").exists():
+            time.sleep(0.005)
+        return what
+
+    for what in ("file", "handler"):
+        folder = tmp_path / what
+        folder.mkdir()
+        with ParallelExecutor(1) as executor:
+            asked: list[list[str]] = []
+            thread = threading.Thread(
+                target=lambda: (asked.append(stack_of(pid_in(folder))), (folder / "asked").touch())  # noqa: B023
+            )
+            thread.start()
+            pipeline = Pipeline("p").add_step(takes, params={"what": what, "folder": str(folder)})
+            assert pipeline.run(executor=executor, raise_on_failure=True)["takes"] == what
+            thread.join()
+        assert asked == [[]]
+    assert (tmp_path / "file" / "own").read_bytes() == b""
 
 
 def test_ready_steps_that_nobody_is_given(monkeypatch: pytest.MonkeyPatch) -> None:

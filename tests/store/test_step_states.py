@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import pickle
 from typing import TYPE_CHECKING
 
 import pytest
 
 from flowyml import StoreError
-from flowyml.store.step_states import States, of_step
+from flowyml.store.step_states import FORMAT, States, of_step
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,8 +38,26 @@ def test_whichever_bit_flips_it_is_never_served(states: States) -> None:
         flipped = bytearray(whole)
         flipped[bit // 8] ^= 1 << bit % 8
         path.write_bytes(flipped)
-        with pytest.raises(StoreError, match="is damaged"):
+        with pytest.raises(StoreError, match=r"is damaged|has format"):
             states.load("model")
+
+
+@pytest.mark.parametrize("newer", [FORMAT + 1, 0xFFFF])
+def test_a_file_of_a_newer_format_is_named_and_left_alone(states: States, newer: int) -> None:
+    path = states._path("model")
+    written = b"flowyml state\n" + newer.to_bytes(2, "little") + b"whatever comes then"
+    path.write_bytes(written)
+    with pytest.raises(StoreError, match=f"model has format {newer}; this version of flowyml knows up to {FORMAT}"):
+        states.load("model")
+    assert path.read_bytes() == written
+
+
+def test_something_else_is_never_served(states: States) -> None:
+    """Not even a pickle: it would be run."""
+    path = states._path("model")
+    path.write_bytes(pickle.dumps([1, 2, 3]))
+    with pytest.raises(StoreError, match="is damaged"):
+        states.load("model")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")

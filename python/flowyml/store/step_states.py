@@ -1,7 +1,7 @@
 """What steps have put aside while they ran, until they end well: one folder a step, one file a name.
 
 ```
-checkpoints/steps/<pipeline>/<step>/<name>      a checksum, a byte that says how, the value
+checkpoints/steps/<pipeline>/<step>/<name>      magic, format │ a checksum, a byte that says how, the value
 ```
 
 A step that was killed finds its states again when it runs the next time, in whatever run that is. The driver removes
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import struct
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+FORMAT = 1
+_START = struct.Struct("<14sH")
+_MAGIC = b"flowyml state\n"
 _STEPS = "steps"
 
 
@@ -63,19 +67,20 @@ class States:
         """
         whole = packed(encoded(value))
         private_folder(self._folder)
-        write_whole(self._path(name), whole.checksum + whole.kind + whole.data, durable=True)
+        start = _START.pack(_MAGIC, FORMAT)
+        write_whole(self._path(name), start + whole.checksum + whole.kind + whole.data, durable=True)
 
     def load(self, name: str) -> Any:
         """Return what is saved under a name.
 
         Raises:
             KeyError: If there is nothing, with near matches.
-            StoreError: If it is damaged or another user's.
+            StoreError: If it is damaged, was written by a newer version, or is another user's.
         """
         path = self._path(name)
         try:
             check_owner(path)
-            data = path.read_bytes()
+            data = _content(path)
         except FileNotFoundError:
             raise KeyError(f"{self._what} has saved nothing under {name!r}{nearest(name, self.names())}") from None
         value = Packed(data[SIZE : SIZE + 1], data[SIZE + 1 :])
@@ -89,6 +94,19 @@ class States:
 
     def _path(self, name: str) -> Path:
         return self._folder / file_name(name)
+
+
+def _content(path: Path) -> bytes:
+    """Read what stands behind the format; nothing of a file that is none of these.
+
+    Raises:
+        StoreError: If its format is newer than what is known here.
+    """
+    data = path.read_bytes()
+    magic, version = _START.unpack_from(data) if len(data) >= _START.size else (b"", 0)
+    if magic == _MAGIC and version > FORMAT:
+        raise StoreError(str(path), f"has format {version}; this version of flowyml knows up to {FORMAT}")
+    return data[_START.size :] if (magic, version) == (_MAGIC, FORMAT) else b""
 
 
 def of_step(root: Path, pipeline: str, step: str) -> States:

@@ -33,33 +33,75 @@ class LoadFailure(NamedTuple):
     exception: BaseException
 
 
-def load_payload(data: bytes, *, further: bool = False) -> list[Function | LoadFailure]:
+def load_payload(data: bytes) -> list[Function | LoadFailure]:
     """Load the functions of a run in a worker, under a fresh `__main__`.
 
     Args:
         data: `Payload.data`.
-        further: They come to those that are here, and share their globals.
 
     Returns:
         The functions, in the order of `build_payload`; a `LoadFailure` for each that does not load.
     """
-    if not further:
-        if (pickler := sys.modules.get(_PICKLER)) is not None:  # where nothing was pickled by value there is nothing
-            pickler.forget_definitions()
-        namespaces.begin()
-        prefer_fork()
-    file = io.BytesIO(data)
-    places: list[Any] = pickle.load(file)
-    with loading():
-        carried = _load_carried(file)
-        return [_load_reference(place) if isinstance(place, tuple) else _pick(carried, place) for place in places]
+    opened = Opened(data)
+    return [opened.load(place) for place in range(len(opened))]
+
+
+class Opened:
+    """A payload in a worker: nothing of it has run yet.
+
+    Args:
+        data: `Payload.data`.
+        further: They come to those that are here, and share their globals; else under a fresh `__main__`.
+    """
+
+    def __init__(self, data: bytes, *, further: bool = False) -> None:
+        """Read where each function is found."""
+        if not further:
+            if (pickler := sys.modules.get(_PICKLER)) is not None:  # where nothing was pickled by value there is nothing
+                pickler.forget_definitions()
+            namespaces.begin()
+            prefer_fork()
+        self._file = io.BytesIO(data)
+        self._places: list[int | Reference] = pickle.load(self._file)
+        self._carried: list[Function] | LoadFailure | None = None
+
+    def __len__(self) -> int:
+        """Return how many functions it has."""
+        return len(self._places)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether there is nothing that came by value, or it is loaded."""
+        return self._carried is not None or all(isinstance(place, tuple) for place in self._places)
+
+    def is_near(self, position: int) -> bool:
+        """Tell whether a function can be had without running anything, now that what came by value is loaded."""
+        place = self._places[position]
+        return not isinstance(place, tuple) or place[0] in sys.modules
+
+    def load_carried(self) -> None:
+        """Load what came by value, all together: the values of steps may be made of it."""
+        if not self.is_complete:
+            with loading():
+                self._carried = _load_carried(self._file)
+            self._file = io.BytesIO()
+
+    def load(self, position: int) -> Function | LoadFailure:
+        """Load a function."""
+        place = self._places[position]
+        if isinstance(place, tuple):
+            with loading():
+                return _load_reference(place)
+        self.load_carried()
+        carried: Any = self._carried
+        return carried if isinstance(carried, LoadFailure) else carried[place]
 
 
 def _load_carried(file: io.BytesIO) -> list[Function] | LoadFailure:
     """Load what came by value."""
     try:
         carried, exports, sources = pickle.load(file)
-    except (Exception, SystemExit) as error:  # noqa: BLE001  the error belongs to the steps
+    except BaseException as error:  # noqa: BLE001  the error belongs to the steps
         return LoadFailure(error)
     for module, names in exports.items():
         for name, thing in names.items():
@@ -67,11 +109,6 @@ def _load_carried(file: io.BytesIO) -> list[Function] | LoadFailure:
     linecache.cache.update(sources)
     functions: list[Function] = carried
     return functions
-
-
-def _pick(carried: list[Function] | LoadFailure, place: int) -> Function | LoadFailure:
-    """Return a function that came by value; they load, or fail, together."""
-    return carried if isinstance(carried, LoadFailure) else carried[place]
 
 
 def _load_reference(reference: Reference) -> Function | LoadFailure:
@@ -83,7 +120,7 @@ def _load_reference(reference: Reference) -> Function | LoadFailure:
         found: Any = importlib.import_module(module)
         for part in way.split("."):
             found = getattr(found, part)
-    except (Exception, SystemExit) as error:  # noqa: BLE001  the error belongs to the step
+    except BaseException as error:  # noqa: BLE001  the error belongs to the step
         return LoadFailure(error)
     function: Function = found
     return function

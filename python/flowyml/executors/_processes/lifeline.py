@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from flowyml._extension import Caller, ClaimWords
 from flowyml.executors._processes.claims import map_claims, map_results
+from flowyml.executors._processes.stacks import show_on_request
 from flowyml.executors._processes.starts import WORKER_CLAIMS, WORKER_SOCKET
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def attach(arguments: Sequence[str] | None = None) -> Lifeline:
     claims = ClaimWords(map_claims(WORKER_CLAIMS), int(index))
     caller = Caller(claims, map_results(WORKER_CLAIMS, int(index)), os.getpgid, WORKER_SOCKET)
     os.close(WORKER_CLAIMS)
+    show_on_request()
     return Lifeline(int(worker), token, socket.socket(fileno=WORKER_SOCKET), claims, caller)
 
 

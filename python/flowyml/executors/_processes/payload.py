@@ -1,6 +1,6 @@
 """The functions of a run as one payload; `functions.py` has the way back in a worker.
 
-    functions ──build_payload──▶ Payload(data, digest) ──wire──▶ load_payload ──▶ functions, or a LoadFailure each
+    functions ──build_payload──▶ Payload(data, digest) ──wire──▶ Opened ──load──▶ functions, or a LoadFailure each
 
 A function of an importable module goes by name; all others go by value, in one pickle, so that they share their
 globals as they do in the driver. The payload is built again at each run (a notebook may have changed a global) and its
@@ -35,7 +35,7 @@ class Payload(NamedTuple):
     """The functions of one run.
 
     Attributes:
-        data: The bytes for `load_payload`.
+        data: The bytes for `Opened`.
         digest: Equal for equal data.
     """
 

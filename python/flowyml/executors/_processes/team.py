@@ -45,10 +45,10 @@ class Setup:
         self,
         frame: RunFrame,
         writer: CallWriter,
-        run: tuple[str, str, int | None, bool, str],
+        run: tuple[str, str, int | None, float, str],
         lending: Lending,
     ) -> None:
-        """Keep all of it; `run` is the run's id, its pipeline, seed, if steps have time limits, and checkpoints."""
+        """Keep all of it; `run` is as a worker keeps it, without its number."""
         self._lending = lending
         self._run = run
         self._frame = frame
@@ -117,11 +117,11 @@ class ProcessTeam:
 
     def setup(self, writer: CallWriter, run: Run) -> Setup:
         """Look at the driver as it is now; what only a new process can see means new workers."""
-        frame, modules, limited = capture(), user_modules(), run.limits is not None
+        frame, modules, loading = capture(), user_modules(), 0.0 if run.limits is None else wire.LOADING
         if changed_modules(self._modules, modules) or self._start_variables not in (None, frame.start):
             self.shutdown()
         self._start_variables, self._modules = frame.start, modules
-        about = (run.run_id, run.plan.name, run.seed, limited, run.checkpoint_dir)
+        about = (run.run_id, run.plan.name, run.seed, loading, run.checkpoint_dir)
         return Setup(frame, writer, about, self.lending)
 
     def start(self, run: Run) -> None:

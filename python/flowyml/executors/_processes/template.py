@@ -22,7 +22,7 @@ import time
 from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
-from flowyml.executors._processes import lifeline, preloading, starts, worker
+from flowyml.executors._processes import lifeline, preloading, starts, traces, worker
 from flowyml.executors._processes.process_table import read_proc
 from flowyml.executors._processes.starts import BIRTH, BORN, EXPECTED, FAILED, READY, TAG, WORKER_CLAIMS, WORKER_SOCKET
 from flowyml.running import seeding
@@ -55,6 +55,7 @@ def main() -> None:
     lifeline.die_with(guardian)
     control = starts.move_up(socket.socket(fileno=WORKER_SOCKET))
     place = _place_of_tag()
+    traces.watch()
     if (reason := preloading.preload(*sys.argv[3:])) is not None:
         sys.exit(reason)
     gc.freeze()  # what is here stays: no pass of a collector writes into pages that are shared

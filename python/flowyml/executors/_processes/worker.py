@@ -30,12 +30,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from flowyml.executors._processes import capture, wire
 from flowyml.executors._processes.arguments import Arguments, NotLoadedError
 from flowyml.executors._processes.borrowing import Shelf
+from flowyml.executors._processes.called import Functions
 from flowyml.executors._processes.frame import apply, directory, enter, settle
-from flowyml.executors._processes.functions import LoadFailure, callable_of, load_payload, raising
 from flowyml.executors._processes.lifeline import Lifeline, attach
 from flowyml.executors._processes.logs import LogForwarder
 from flowyml.executors._processes.meter import Meter
 from flowyml.executors._processes.returned import encoded, raised, with_content
+from flowyml.executors._processes.traces import Traces
 from flowyml.messages.frames import calls_steps
 from flowyml.running import seeding
 from flowyml.steps.tellers import telling
@@ -87,13 +88,13 @@ class Worker:
         self._take = lifeline.claims.take
         self._set_time = lifeline.claims.set_time
         self._capture = capture.install(lifeline.token.encode(), self._caller)
+        self._traces = Traces(self._caller)
         self._lock = threading.Lock()
         self._logs = LogForwarder(self._send_log, lambda: self._caller.slot)
-        self._functions: list[Callable[..., Any]] = []
-        self._loaded_functions: list[Callable[..., Any] | LoadFailure] = []
-        self._called = self._functions
-        # Id, pipeline, seed, whether steps have time limits, where checkpoints are, number of this worker.
-        self._run: tuple[str, str, int | None, bool, str, int] = ("", "", None, False, "", 0)
+        self._functions = Functions()
+        # Id, pipeline, seed, seconds for arguments to load where steps have time limits, where checkpoints are, number
+        # of this worker.
+        self._run: tuple[str, str, int | None, float, str, int] = ("", "", None, 0.0, "", 0)
         self._hashed: frozenset[int] = frozenset()  # the functions whose values take part in keys
         self._message: tuple[int, list[Any]] = (0, [])
         self._meter = Meter()
@@ -125,41 +126,30 @@ class Worker:
         self._hashed = frozenset(body[4])
         self._shelf.set_up(body[5])
         self._loader.shared.clear()
+        trouble = None
         try:
+            if payload is not None:
+                self._functions.set_up(payload)
             if frame is not None:
                 apply(pickle.loads(frame))
-            if payload is not None:
-                self._loaded_functions = load_payload(payload)
-                self._functions = [callable_of(each) for each in self._loaded_functions]
         except Exception as error:  # noqa: BLE001  the steps fail with it, the worker serves on
-            self._functions = [raising(error)] * count
-        del self._loaded_functions[count:], self._functions[count:]  # what came during the run before
-        self._seed(before[2])
+            trouble = error
+        if self._run[2] is None and before[2] is not None:  # after a seeded run nobody can foresee random numbers
+            seeding.end()
+        self._functions.begin(count, None if self._run[2] is None else self._seeding, trouble)
         settle()
+        self._traces.left.clear()  # what the frame has set is to stay
         self._logs.install()
         # What was imported until now stays: the collector need not look at it again.
         gc.freeze()
 
     def _add_functions(self, body: Any, segments: list[bytes]) -> None:
         """Take over functions of steps that came during the run."""
-        payload, count = wire.restore(body[0], segments), body[1]
-        try:
-            loaded = load_payload(payload, further=True)
-        except Exception as error:  # noqa: BLE001  the steps fail with it, the worker serves on
-            loaded = [LoadFailure(error)] * count
-        self._loaded_functions += loaded
-        self._functions += map(callable_of, loaded)
-        self._seed(None)
-
-    def _seed(self, before: int | None) -> None:
-        """Let each step of a seeded run begin with its own random numbers; after such a run nobody can foresee them."""
-        self._called = self._functions
-        if self._run[2] is not None:
-            self._called = [self._seeding(each) for each in self._functions]
-        elif before is not None:
-            seeding.end()
+        self._functions.add(wire.restore(body[0], segments), body[1])
 
     def _seeding(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Let each step begin with its own random numbers."""
+
         @calls_steps
         def seeded(*args: Any, **kwargs: Any) -> Any:
             here = self.step_context()
@@ -193,11 +183,12 @@ class Worker:
 
     def _run_many(self, group: Any, slot: int) -> None:
         """Call steps of one small argument each; what they do beside returning something small is seen to here."""
-        function, calls, position = self._called[group[0]], group[7], 0
+        calls, position = group[7], 0
         encode = None if group[0] in self._hashed else self._encode
         self._capture.begin_many()
         while position < len(calls):
-            if (calls[position] is ... and self._loader.must_load) or not self._enter():
+            function = self._functions.called[group[0]]
+            if function is None or (calls[position] is ... and self._loader.must_load) or not self._enter():
                 self._run_each(group, slot, [], first=position, end=position + 1)
                 position += 1
                 continue
@@ -258,16 +249,28 @@ class Worker:
     ) -> None:
         """Call steps one by one, from the first to before the end."""
         index, keywords, _, _, _, _, flat, calls = group
-        function, take, begin = self._called[index], self._take, self._capture.begin_step
-        loading = wire.LOADING if self._run[3] else 0.0
+        function, take, begin = self._functions.called[index], self._take, self._capture.begin_step
         for position in range(first, len(calls) if end is None else end):
             start, call = clock(), calls[position]
             simple = flat and call is not ...
-            if take(slot + position, start if simple else start + loading):
+            until = start if simple else start + self._run[3]
+            if take(slot + position, until if function is not None else start + (self._run[3] or wire.LOADING)):
                 begin(slot + position, eager=eager)
+                if function is None:
+                    function, start = self._load(index), clock()
+                    self._set_time(slot + position, start if simple else start + self._run[3])
                 arguments = (call,) if flat else call
                 outcome = list(self._outcome(function, arguments, keywords, segments, flat=simple))
                 self._conclude(group, position, slot + position, start, outcome)
+
+    def _load(self, index: int) -> Callable[..., Any]:
+        """Load the function of the step that has begun; its own time begins when it is there."""
+        function: Callable[..., Any] = self._functions.load(index)
+        if self._caller.forked:
+            _leave()
+        if self._meter.runs:
+            self._meter.begin()
+        return function
 
     def _conclude(self, group: Any, position: int, slot: int, start: float, outcome: list[Any]) -> None:
         """Put in order what a step has done to this process, then send what came of it.
@@ -295,7 +298,10 @@ class Worker:
         if news is not None:
             what, value = wire.LENT, [what, value, *news]
         self._capture.end_step()
+        is_fit = not self._traces.left or self._traces.put_back()
         self._send_result(slot, start, what, value)
+        if not is_fit:  # for another step; the driver starts another worker
+            _leave()
 
     @calls_steps
     def _outcome(
@@ -358,7 +364,7 @@ class Worker:
             step_name=step,
             index=None if first is None else first + position,
             attempt=attempts[position] if attempts else 1,
-            params=by_name(self._loaded_functions[function], keywords, arguments),
+            params=by_name(self._functions.original(function), keywords, arguments),
             worker=worker,
             seed=None if seed is None else seeding.derived(seed, step),
             checkpoint_dir=checkpoint_dir,

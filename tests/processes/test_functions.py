@@ -1,0 +1,161 @@
+"""A worker loads a function when the first step that calls it has begun: what goes wrong there is that step's alone."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import plumbing
+import pytest
+from notes import executions, noted
+
+from flowyml import ParallelExecutor, Pipeline, StepTimeoutError, WorkerLostError
+from flowyml.executors._processes import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+LATE = 0.5
+"""Seconds after its deadline by which a step must have ended."""
+
+IN_A_WORKER = "import os, sys, threading, time\nif int(os.environ['DRIVER']) != os.getpid():\n    "
+WORK = "\ndef work(x=1):\n    return x\n"
+ENDLESS = {
+    "in Python": "while True: pass",
+    "in C": "time.sleep(600)",
+    "in a lock": "(lock := threading.Lock()).acquire(); lock.acquire()",
+}
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], Any]]:
+    """Write a module that does something when a worker imports it; return its function."""
+    monkeypatch.setenv("DRIVER", str(os.getpid()))
+    monkeypatch.syspath_prepend(tmp_path)
+    names = []
+
+    def write(name: str, does: str) -> Any:
+        (tmp_path / f"{name}.py").write_text(IN_A_WORKER + does + WORK)
+        names.append(name)
+        return importlib.import_module(name).work
+
+    yield write
+    for name in names:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize(("workers", "does"), [(1, "os._exit(7)"), (2, "os.abort()"), (8, "os._exit(7)")])
+def test_a_module_that_crashes_when_it_is_imported(module: Any, workers: int, does: str, tmp_path: Path) -> None:
+    """The step that calls its function is to blame, and nobody else: not those that come first, nor those beside it."""
+    crashes = module("crashes", does)
+    pipeline = Pipeline("p").map(now_and_then, range(300), name="small", params={"folder": str(tmp_path)})
+    pipeline.add_step(crashes, "guilty").add_step(lambda: 5, "other")
+    with ParallelExecutor(workers) as executor:
+        result = pipeline.run(executor=executor)
+    assert [each.step_name for each in result.failed] == ["guilty"]
+    assert isinstance(result.failed[0].exception, WorkerLostError)
+    assert result["other"] == 5
+    assert executions(tmp_path) == list(range(0, 300, 20))
+
+
+def kept(i: int, folder: str) -> int:
+    return noted(folder, i)
+
+
+def now_and_then(i: int, folder: str) -> int:
+    return i if i % 20 else noted(folder, i)
+
+
+@pytest.mark.parametrize("does", ENDLESS.values(), ids=ENDLESS)
+def test_an_import_that_never_ends_is_ended_with_its_step(
+    module: Any, does: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its time is that for loading and the step's own; whatever else was posted to its worker runs elsewhere, once."""
+    monkeypatch.setattr(wire, "LOADING", 0.6)
+    endless = module("endless", does)
+    pipeline = Pipeline("p").add_step(endless, "guilty", timeout=0.3)
+    pipeline.map(now_and_then, range(300), name="small", params={"folder": str(tmp_path)})
+    with ParallelExecutor(1) as executor:
+        Pipeline("warm").add_step(abs, params={"x": 1}).run(executor=executor)
+        begun = time.monotonic()
+        result = pipeline.run(executor=executor)
+        assert time.monotonic() - begun < 0.9 + plumbing.under_load(LATE + 1)
+    guilty = result.step_results["guilty"]
+    assert (str(guilty.state), isinstance(guilty.exception, StepTimeoutError)) == ("timed_out", True)
+    assert guilty.duration_seconds < 0.3 + plumbing.under_load(LATE)
+    assert [each.step_name for each in result.failed] == ["guilty"]
+    assert executions(tmp_path) == list(range(0, 300, 20))
+
+
+def test_an_import_that_never_ends_in_every_worker_at_once(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "LOADING", 0.4)
+    endless = module("endless_too", "while True: pass")
+    with ParallelExecutor(2) as executor:
+        result = (
+            Pipeline("p")
+            .map(endless, [1, 2, 3], name="m", timeout=0.2)
+            .add_step(abs, params={"x": -1})
+            .run(executor=executor)
+        )
+    assert [each.step_name for each in result.failed] == ["m[0]", "m[1]", "m[2]"]
+    assert {str(each.state) for each in result.failed} == {"timed_out"}
+    assert result["abs"] == 1
+
+
+def test_an_import_that_never_ends_spends_an_attempt(
+    module: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(wire, "LOADING", 0.3)
+    mark = tmp_path / "tried"
+    ends = module(
+        "ends_at_last",
+        f"\n    if not os.path.exists({str(mark)!r}):\n        open({str(mark)!r}, 'x')\n        time.sleep(600)",
+    )
+    with ParallelExecutor(1) as executor:
+        result = Pipeline("p").add_step(ends, "step", timeout=0.2, retry=1).run(executor=executor)
+    assert (result["step"], result.step_results["step"].attempts) == (1, 2)
+
+
+def test_a_module_is_imported_when_a_step_needs_it(module: Any, tmp_path: Path) -> None:
+    """Not for steps that do not run: their dependency has failed."""
+    slow = module("unneeded", f"open({str(tmp_path / 'imported')!r}, 'x')")
+    pipeline = (
+        Pipeline("p")
+        .add_step(lambda: 1 / 0, "fails")
+        .add_step(slow, "never", after=["fails"])
+        .add_step(abs, params={"x": -1})
+    )
+    with ParallelExecutor(1) as executor:
+        assert pipeline.run(executor=executor)["abs"] == 1
+    assert not (tmp_path / "imported").exists()
+
+
+def test_an_import_is_no_part_of_the_time_of_a_step(module: Any) -> None:
+    """Neither as it is told, nor as batches are sized by it."""
+    slow = module("slow_one", "time.sleep(0.5)")
+    with ParallelExecutor(1) as executor:
+        result = Pipeline("p").add_step(slow, "step").run(executor=executor)
+    assert result.step_results["step"].duration_seconds < 0.25
+
+
+@pytest.mark.parametrize("error", ["KeyboardInterrupt", "SystemExit(3)", "GeneratorExit", "ValueError('no')"])
+def test_an_import_that_raises_is_the_failure_of_its_steps(module: Any, error: str) -> None:
+    raises = module("raises", f"raise {error}")
+    with ParallelExecutor(2) as executor:
+        result = Pipeline("p").map(raises, [1, 2], name="m").add_step(abs, params={"x": -1}).run(executor=executor)
+    assert [each.step_name for each in result.failed] == ["m[0]", "m[1]"]
+    assert {type(each.exception).__name__ for each in result.failed} == {error.partition("(")[0]}
+    assert result["abs"] == 1
+
+
+def test_a_child_forked_by_an_import_does_no_step(module: Any, tmp_path: Path) -> None:
+    forks = module("forks", "os.fork()")
+    pipeline = Pipeline("p").add_step(forks, "forks").map(kept, range(50), params={"folder": str(tmp_path)})
+    with ParallelExecutor(1) as executor:
+        result = pipeline.run(executor=executor)
+        assert result["forks"] == 1
+    assert executions(tmp_path) == list(range(50))
