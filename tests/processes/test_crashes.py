@@ -31,7 +31,7 @@ DEATHS = {
 }
 
 
-@pytest.fixture(scope="module", params=[1, 2, 4])
+@pytest.fixture(scope="module", params=[1, 2, 8])
 def processes(request: pytest.FixtureRequest) -> Iterator[ParallelExecutor]:
     """Process executors of several sizes."""
     with ParallelExecutor(request.param, "process") as executor:

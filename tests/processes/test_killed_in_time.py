@@ -28,7 +28,7 @@ SHORT = 0.3
 LONG = 60
 
 
-@pytest.fixture(scope="module", params=[1, 2, 4])
+@pytest.fixture(scope="module", params=[1, 2, 8])
 def processes(request: pytest.FixtureRequest) -> Iterator[ParallelExecutor]:
     """Process executors of several sizes."""
     with ParallelExecutor(request.param) as executor:
