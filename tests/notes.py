@@ -30,6 +30,11 @@ def noted(folder: str, i: int) -> int:
     return i
 
 
+def kept(i: int, folder: str) -> int:
+    """Note a number and return it, as the function of a mapped step."""
+    return noted(folder, i)
+
+
 def executions(folder: Path) -> list[int]:
     """Return the numbers that were noted, in order, once for each execution."""
     return sorted(map(int, ran(folder)))
