@@ -57,7 +57,7 @@ class Opened:
     def __init__(self, data: bytes, *, further: bool = False) -> None:
         """Read where each function is found."""
         if not further:
-            if (pickler := sys.modules.get(_PICKLER)) is not None:  # where nothing was pickled by value there is nothing
+            if (pickler := sys.modules.get(_PICKLER)) is not None:  # else nothing was pickled
                 pickler.forget_definitions()
             namespaces.begin()
             prefer_fork()

@@ -265,6 +265,7 @@ class Worker:
 
     def _load(self, index: int) -> Callable[..., Any]:
         """Load the function of the step that has begun; its own time begins when it is there."""
+        self._enter()
         function: Callable[..., Any] = self._functions.load(index)
         if self._caller.forked:
             _leave()
