@@ -114,6 +114,8 @@ def __getattr__(name: str) -> Any:
     if name == "__version__":
         return _version()
     module = _HOME_OF.get(name)
+    if module is None and _is_module(name):
+        raise AttributeError(name)  # `from flowyml import module` asks here before it imports; nobody sees this
     if module is None:
         from flowyml.messages.frames import own_frames_hidden
         from flowyml.messages.words import nearest
@@ -123,6 +125,13 @@ def __getattr__(name: str) -> Any:
             raise AttributeError(f"module 'flowyml' has no attribute {name!r}{hint}")
     value = globals()[name] = getattr(importlib.import_module(module), name)
     return value
+
+
+def _is_module(name: str) -> bool:
+    """Tell whether this package has a module of this name, which is not imported yet."""
+    from importlib.machinery import PathFinder
+
+    return PathFinder.find_spec(f"{__name__}.{name}", __path__) is not None
 
 
 def _version() -> str:

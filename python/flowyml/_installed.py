@@ -5,26 +5,26 @@ What is installed is known by its name; what the user wrote may change at any ti
 
 from __future__ import annotations
 
+import functools
 import os
 import site
 import sys
-import sysconfig
 from types import ModuleType
 from typing import Any
 
 _ENTRY = ("__main__", "__mp_main__")
 
 
+@functools.cache
 def installed_folders() -> tuple[str, ...]:
     """Return the folders of the standard library and of installed packages, each with its last separator."""
+    import sysconfig  # takes milliseconds, and many processes never ask
+
     paths = sysconfig.get_paths()
     folders = {paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")}
     folders.update(site.getsitepackages(), [site.getusersitepackages()])
     folders.update([os.path.realpath(folder) for folder in folders])
     return tuple(sorted(folder.rstrip(os.sep) + os.sep for folder in folders))
-
-
-INSTALLED = installed_folders()
 
 
 def module_file(module: object) -> str | None:
@@ -54,5 +54,5 @@ def is_written_here(name: object) -> bool:
     module = sys.modules.get(name)
     file = module_file(module)
     if file is not None:
-        return not file.startswith(INSTALLED)
+        return not file.startswith(installed_folders())
     return getattr(module, "__spec__", None) is None

@@ -16,7 +16,7 @@ _UNITS = {
 }
 _BY_NAME = {name.casefold(): size for name, size in _UNITS.items()}
 _BY_NAME |= {name.removesuffix("b"): size for name, size in _BY_NAME.items() if name != "b"}
-_TEXT = re.compile(r"\s*(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[a-zA-Z]+)\s*")
+_TEXT = r"\s*(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[a-zA-Z]+)\s*"
 
 
 def checked_size(what: str, size: Any) -> int:
@@ -45,7 +45,7 @@ def checked_size(what: str, size: Any) -> int:
 
 
 def _of_text(what: str, text: str) -> int:
-    found = _TEXT.fullmatch(text)
+    found = re.fullmatch(_TEXT, text)
     unit = _BY_NAME.get(found["unit"].casefold()) if found else None
     size = int(float(found["number"]) * unit) if found and unit else 0
     if size <= 0:

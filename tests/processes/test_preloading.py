@@ -92,6 +92,15 @@ def test_what_stands_behind_a_step():
     assert preloaded(np.linalg.norm) == {"numpy"}
 
 
+def test_what_a_function_imports_when_it_is_called():
+    """Or one that it calls; what this process has not loaded is left to the step, which may never come to it."""
+    inner = scripted("def f():\n from numpy.linalg import norm\n return norm")
+    assert preloaded(scripted("def f(): return g()", g=inner)) == {"numpy"}
+    assert familiar.familiar([inner])[0].startswith("numpy.linalg=")
+    assert preloaded(scripted("def f(x): return x.pandas")) == set()
+    assert preloaded(scripted("def f():\n import sklearn.nowhere")) == set()
+
+
 def test_nothing_where_modules_are_patched_first(monkeypatch):
     monkeypatch.setitem(sys.modules, "gevent", os)
     assert preloaded(words_of_template) == set()

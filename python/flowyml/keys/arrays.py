@@ -7,8 +7,9 @@ what is here is asked for a type that has come up, so its package is loaded.
 from __future__ import annotations
 
 import sys
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+from flowyml._digests import blake2b
 
 if TYPE_CHECKING:
     from collections.abc import Callable

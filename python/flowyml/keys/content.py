@@ -19,11 +19,11 @@ import pickle
 from collections import OrderedDict
 from enum import EnumType
 from functools import partial
-from hashlib import blake2b
 from types import CodeType, FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
 
+from flowyml._digests import blake2b
 from flowyml._installed import is_written_here
 from flowyml.keys import arrays, bytecode, code
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flowyml._digests import blake2b
 from flowyml.keys.code import labelled
 from flowyml.keys.content import SIZE, code_digest
 

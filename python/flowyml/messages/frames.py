@@ -32,9 +32,10 @@ F = TypeVar("F", bound="Callable[..., Any]")
 
 _HOME: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep  # noqa: PTH100, PTH120  a prefix of co_filename
 _LIBRARY: Final = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120
-_INSTALLED: Final = re.compile(r"[/\\](site|dist)-packages[/\\]|^<frozen ")
-_SECRET: Final = re.compile(r"passw|secret|token|credential|api_?key", re.IGNORECASE)
-_UNEXPECTED: Final = re.compile(r"unexpected keyword argument '(\w+)'$")
+# Patterns are compiled where they are used: each takes a part of a millisecond, and few processes see a failure.
+_INSTALLED: Final = r"[/\\](site|dist)-packages[/\\]|^<frozen "
+_UNSHOWN: Final = r"passw|secret|token|credential|api_?key"
+_UNEXPECTED: Final = r"unexpected keyword argument '(\w+)'$"
 _MOST_LINKED: Final = 100
 _HIDDEN: Final = "__flowyml_hidden__"
 _CALLERS: Final[set[CodeType]] = set()
@@ -141,7 +142,7 @@ def _tell_of_call(error: TypeError, func: Callable[..., Any]) -> None:
     if trace is None or trace.tb_next is not None or trace.tb_frame.f_code.co_filename != __file__:
         return
     text, code = str(error).replace(".__init__()", "()"), getattr(func, "__code__", None)
-    unknown = _UNEXPECTED.search(text)
+    unknown = re.search(_UNEXPECTED, text)
     if unknown is not None and code is not None:
         text += nearest(unknown[1], code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
     error.args = (text,)
@@ -201,7 +202,7 @@ def arguments_of(frame: FrameType) -> dict[str, str]:
     They are what the parameters hold now: of a name that was bound anew, the later value.
     """
     code = frame.f_code
-    if is_own(code.co_filename) or code.co_filename.startswith(_LIBRARY) or _INSTALLED.search(code.co_filename):
+    if is_own(code.co_filename) or code.co_filename.startswith(_LIBRARY) or re.search(_INSTALLED, code.co_filename):
         return {}
     count = code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & 4) + bool(code.co_flags & 8)
     names = [name for name in code.co_varnames[:count] if name not in {"self", "cls"} and not name.startswith(".")]
@@ -224,4 +225,4 @@ def _is_ours(value: object) -> bool:
 
 
 def _argument(name: str, value: Any) -> str:
-    return "(not shown)" if _SECRET.search(name) and value is not None else short(value)
+    return "(not shown)" if re.search(_UNSHOWN, name, re.IGNORECASE) and value is not None else short(value)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _MOST_COMPARED = 1_000
 _MOST_LOOKED_AT = 100_000
 # What a glob has in common with a name is what stands before its first wildcard, if that says anything.
-_WILDCARD = re.compile(r"[*?\[]")
+_WILDCARD = r"[*?\[]"
 _SHORTEST_BEGIN = 2
 
 
@@ -52,7 +52,7 @@ def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> list[str]:
 
 def _like_the_beginning(pattern: str, pool: Sequence[str]) -> list[str]:
     """Return the first name that begins nearly as a glob does; nothing for what is no glob."""
-    begin = _WILDCARD.split(pattern, maxsplit=1)[0]
+    begin = re.split(_WILDCARD, pattern, maxsplit=1)[0]
     if len(begin) < _SHORTEST_BEGIN or begin == pattern:
         return []
     from difflib import get_close_matches

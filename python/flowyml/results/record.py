@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from flowyml.steps.tasks import Terms
 
 _UPSTREAM_FAILED = CODES[StepState.UPSTREAM_FAILED]
-_ITEM = re.compile(r"(?P<step>.+)\[(?P<index>0|[1-9][0-9]{0,18})\]", re.DOTALL)
+_ITEM = r"(?P<step>.+)\[(?P<index>0|[1-9][0-9]{0,18})\]"
 _OWN_FAILURES = {CODES[StepState.FAILED], CODES[StepState.TIMED_OUT]}
 # What an interrupt cut off is cancelled.
 _AT_THE_END = bytes(code if code >= CODES[StepState.SUCCESS] else CODES[StepState.CANCELLED] for code in range(256))
@@ -146,7 +146,7 @@ class Record:
 
     def _item_called(self, name: str) -> tuple[int | None, int]:
         """Return the step and the index that the name of an item tells, whether there is that item or not."""
-        parts = _ITEM.fullmatch(name)
+        parts = re.fullmatch(_ITEM, name, re.DOTALL)
         return (self.plan.numbers.get(parts["step"]), int(parts["index"])) if parts else (None, 0)
 
     def is_mapped(self, node: int) -> bool:

@@ -31,7 +31,7 @@ MOST_FRAMES: Final = 2000  # of each exception, the innermost
 
 _WHERE: Final = "where "  # no line of Python begins like "where x = 1"
 _MOST_DESCRIBED: Final = 8  # frames whose arguments are told, at either end
-_FRAME: Final = re.compile(r'(?P<indent>[ |+-]*)File "(?P<file>[^"]+)", line (?P<line>\d+), in ')
+_FRAME: Final = r'(?P<indent>[ |+-]*)File "(?P<file>[^"]+)", line (?P<line>\d+), in '
 
 
 def error_text(exception: BaseException) -> str:
@@ -172,7 +172,7 @@ def _with_source(lines: list[str]) -> Iterator[str]:
     """Walk the lines of a traceback, with the source line after each frame that has none."""
     for line, following in zip(lines, [*lines[1:], ""], strict=True):
         yield line
-        frame = _FRAME.match(line)
+        frame = re.match(_FRAME, line)
         if frame is not None and not _is_source(following, frame["indent"]):
             source = linecache.getline(frame["file"], int(frame["line"])).strip()
             if source:

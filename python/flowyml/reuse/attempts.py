@@ -15,8 +15,8 @@ done with them is `resuming.py`'s.
 from __future__ import annotations
 
 import logging
+import os
 import time
-import uuid
 from typing import TYPE_CHECKING, Any
 
 from flowyml.errors import StoreError
@@ -124,7 +124,7 @@ class Attempts:
 
     def new(self, run_id: str | None = None) -> Attempt | None:
         """Open a new run; `None`, and a warning, where the disk does not allow it."""
-        run_id = run_id or uuid.uuid4().hex[:12]
+        run_id = run_id or os.urandom(6).hex()
         folder = folder_of(self._root, run_id)
         try:
             if folder.hold():

@@ -13,10 +13,10 @@ step counts by its content, not by how it came about: a step that ran again and 
 from __future__ import annotations
 
 from functools import partial
-from hashlib import blake2b
 from types import MethodType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flowyml._digests import blake2b
 from flowyml.keys.content import SIZE, content
 from flowyml.reuse.call_keys import CallKeys, hashed, joined
 from flowyml.running.events import Inputs

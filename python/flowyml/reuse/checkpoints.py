@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from flowyml.errors import FlowymlError, StoreError
 from flowyml.messages.frames import leaves_no_frames
 from flowyml.messages.words import nearest
-from flowyml.reuse.finished import Finished
 from flowyml.steps.step_context import CHECKPOINTS, get_context
 from flowyml.store.journal import Journal
 from flowyml.store.runs import folder_of
@@ -25,6 +24,8 @@ from flowyml.store.step_states import States, of_step
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from os import PathLike
+
+    from flowyml.reuse.finished import Finished
 
 _DATA, _METADATA = "data", "metadata"
 
@@ -189,6 +190,8 @@ class PipelineCheckpoint:
         if not self._folder.has_journal:
             yield None
             return
+        from flowyml.reuse.finished import Finished  # with all that makes keys of values
+
         journal = Journal(self._folder.path, read_only=True, on_trouble=lambda _: None)
         try:
             yield Finished(journal)

@@ -11,9 +11,9 @@ counts once. An argument that cannot be hashed counts by its type, which is told
 
 from __future__ import annotations
 
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
+from flowyml._digests import blake2b
 from flowyml.keys.content import SIZE
 from flowyml.reuse.call_keys import CallKeys, combined, hashed
 from flowyml.store.values import MISSING, Gather, Items, Output, bare, parts_of

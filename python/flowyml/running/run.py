@@ -15,8 +15,8 @@ from __future__ import annotations
 import abc
 import functools
 import math
+import os
 import time
-import uuid
 from datetime import UTC, datetime
 from functools import cached_property
 from operator import itemgetter
@@ -133,7 +133,7 @@ class Run:
         mask = keep_mask(plan, keep)
         self.plan = plan
         self.fail_fast = fail_fast
-        self.run_id = run_id or uuid.uuid4().hex[:12]
+        self.run_id = run_id or os.urandom(6).hex()
         self.seed = seed
         self.layout = plan.layout.of_run(grows=plan.is_dynamic)
         self.values = Values(self.layout)

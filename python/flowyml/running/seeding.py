@@ -15,6 +15,8 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
+from flowyml._digests import blake2b
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from importlib.machinery import ModuleSpec
@@ -30,10 +32,8 @@ def derived(seed: int, *names: object) -> int:
     >>> derived(1, "fit") == derived(1, "fit"), derived(1, "fit") == derived(2, "fit")
     (True, False)
     """
-    import hashlib  # takes milliseconds; workers whose runs have no seed have no use for it
-
     text = "\0".join(map(str, (seed, *names)))
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+    return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
 
 
 def begin(seed: int) -> None:

@@ -52,8 +52,8 @@ _FRACTION = 1000
 _MIB = 1 << 20
 # The core counts tokens in 32 bits.
 _MOST = (1 << 32) - 1
-_NAME = re.compile(r"[^\s=]+")
-_NUMBER = re.compile(r"(\d+(?:\.\d+)?)(m?)")
+_NAME = r"[^\s=]+"
+_NUMBER = r"(\d+(?:\.\d+)?)(m?)"
 
 
 def checked_resources(value: Any, step: str) -> Tokens:
@@ -95,7 +95,7 @@ def _tokens(value: Any, where: str, *, least: int) -> dict[str, int]:
         raise TypeError(f'{where} must be a mapping, like {{"cpu": 2, "memory": "4GiB"}}, got {value!r:.60}')
     tokens = {}
     for name, amount in _of_gpu(value).items():
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
+        if not isinstance(name, str) or not re.fullmatch(_NAME, name):
             raise TypeError(f"{where} must have names without blanks as keys, got {name!r:.60}")
         tokens[name] = _amount(f"{where}: {name}", name, amount)
         if tokens[name] < least:
@@ -108,7 +108,7 @@ def _of_gpu(value: Mapping[Any, Any]) -> Mapping[Any, Any]:
     gpu = value.get("gpu")
     if isinstance(gpu, Mapping):
         return {**value, "gpu": gpu.get("count", 1)}
-    if isinstance(gpu, str) and not _NUMBER.fullmatch(gpu):
+    if isinstance(gpu, str) and not re.fullmatch(_NUMBER, gpu):
         others = {name: amount for name, amount in value.items() if name != "gpu_count"}
         return {**others, "gpu": value.get("gpu_count", 1)}
     return value
@@ -117,7 +117,7 @@ def _of_gpu(value: Mapping[Any, Any]) -> Mapping[Any, Any]:
 def _amount(where: str, name: str, amount: Any) -> int:
     if name == MEMORY:
         return math.ceil(checked_size(where, amount) / _MIB)
-    found = _NUMBER.fullmatch(amount) if isinstance(amount, str) else None
+    found = re.fullmatch(_NUMBER, amount) if isinstance(amount, str) else None
     if found is not None:
         amount = float(found[1]) / (_FRACTION if found[2] else 1)
     if isinstance(amount, bool) or not isinstance(amount, (int, float)):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 # A hint that is still text: its names may exist for type checkers only.
-_ITERATOR = re.compile(r"""["']?(\w+\.)*Iterator(\[|["']?$)""")
+_ITERATOR = r"""["']?(\w+\.)*Iterator(\[|["']?$)"""
 
 
 def asks_for_iterator(func: Callable[..., Any], parameter: str) -> bool:
@@ -36,7 +36,7 @@ def asks_for_iterator(func: Callable[..., Any], parameter: str) -> bool:
     hint = _annotations(func).get(parameter)
     hint = getattr(hint, "__forward_arg__", hint)
     if isinstance(hint, str):
-        return _ITERATOR.match(hint) is not None
+        return re.match(_ITERATOR, hint) is not None
     return collections.abc.Iterator in {hint, typing.get_origin(hint)} if hint is not None else False
 
 

@@ -14,9 +14,9 @@ import marshal
 import pickle
 from collections import ChainMap
 from functools import cache
-from hashlib import blake2b
 from typing import Any, ClassVar, NamedTuple
 
+from flowyml._digests import blake2b
 from flowyml.errors import SerializationError
 from flowyml.store.arenas import Stored
 from flowyml.store.values import Outputs

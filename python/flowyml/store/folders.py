@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-from hashlib import blake2b
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from flowyml._digests import blake2b
 from flowyml.errors import StoreError
 
 if TYPE_CHECKING:
@@ -64,3 +64,10 @@ def check_owner(path: Path) -> None:
         )
     if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
         raise StoreError(str(path), "can be written by everybody, and what stands in it would be run: chmod o-w it")
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder with all that it holds, as far as that is possible."""
+    import shutil  # takes milliseconds: with all the compressors that it knows
+
+    shutil.rmtree(path, ignore_errors=True)

@@ -21,9 +21,9 @@ import sqlite3
 import threading
 import time
 from contextlib import contextmanager, suppress
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flowyml._digests import blake2b
 from flowyml.errors import StoreError
 from flowyml.store.encoding import SIZE
 

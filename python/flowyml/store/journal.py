@@ -22,9 +22,9 @@ import os
 import struct
 import threading
 import time
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flowyml._digests import blake2b
 from flowyml.errors import StoreError
 from flowyml.store.encoding import Packed, unpacked
 from flowyml.store.files import LARGE, Files, sync_folder

@@ -15,14 +15,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import struct
 import sys
 import threading
 import time
 from typing import TYPE_CHECKING
 
-from flowyml.store.folders import file_name, private_folder
+from flowyml.store.folders import file_name, private_folder, remove_tree
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,12 +91,12 @@ class RunFolder:
     def remove(self) -> None:
         """Remove it, the journal first: what is left without one is nothing to continue."""
         (self.path / "journal").unlink(missing_ok=True)
-        shutil.rmtree(self.path, ignore_errors=True)
+        remove_tree(self.path)
 
     def empty(self) -> None:
         """Remove all that it holds but the lock."""
         (self.path / "journal").unlink(missing_ok=True)
-        shutil.rmtree(self.path / "objects", ignore_errors=True)
+        remove_tree(self.path / "objects")
 
 
 def _locked(descriptor: int) -> bool:

@@ -11,7 +11,6 @@ them at the end of a run in which the step has ended well.
 from __future__ import annotations
 
 import contextlib
-import shutil
 import struct
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -20,7 +19,7 @@ from flowyml.errors import StoreError
 from flowyml.messages.words import nearest
 from flowyml.store.encoding import SIZE, Packed, decoded, encoded, packed, unpacked
 from flowyml.store.files import write_whole
-from flowyml.store.folders import check_owner, file_name, private_folder
+from flowyml.store.folders import check_owner, file_name, private_folder, remove_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,7 +89,7 @@ class States:
 
     def clear(self) -> None:
         """Remove all of them."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        remove_tree(self._folder)
 
     def _path(self, name: str) -> Path:
         return self._folder / file_name(name)
@@ -121,4 +120,4 @@ def remove_ended(root: Path, pipeline: str, has_ended: Callable[[str], bool]) ->
         steps = [path for path in folder.iterdir() if path.is_dir()]
         ended = [path for path in steps if has_ended(unquote(path.name))]
         for path in ended if len(ended) < len(steps) else [folder]:
-            shutil.rmtree(path, ignore_errors=True)
+            remove_tree(path)

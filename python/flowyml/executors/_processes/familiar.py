@@ -7,11 +7,12 @@ becomes of it, and why these modules and no others.
 from __future__ import annotations
 
 import sys
+from dis import get_instructions
 from functools import partial
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-from flowyml._installed import INSTALLED, module_file
+from flowyml._installed import installed_folders, module_file
 from flowyml.executors._processes.importable import importable
 from flowyml.executors._processes.preloading import BY_VALUE, SEPARATOR
 from flowyml.steps.conditions import Guarded
@@ -47,27 +48,56 @@ def functions_of(run: Run) -> list[Callable[..., Any]]:
 def familiar(functions: Iterable[object]) -> list[str]:
     """Return the familiar modules that workers will import for these functions, as words for `preload`.
 
-    A function that goes by name brings all that its module has imported; one that goes by value what it names.
+    A function that goes by name brings all that its module has imported; one that goes by value what it names; either
+    brings what it, or a function that it calls, imports when it is called, if this process has that already.
 
     >>> familiar([len, familiar])
     []
     """
     if any(name in sys.modules for name in _PATCHING):
         return []
-    found = {name for name in _modules_of(functions) if name.partition(".")[0] in FAMILIAR}
+    plain = [_plain(function) for function in functions]
+    found = {name for name in (*_modules_of(plain), *_imported_within(plain)) if name.partition(".")[0] in FAMILIAR}
     return [word for name in sorted(found) if (word := _word(name)) is not None]
 
 
 def _word(name: str) -> str | None:
     """Return a module with the file of its package, so that no other is taken for it."""
     file = module_file(sys.modules.get(name.partition(".")[0]))
-    known = name in sys.modules and file is not None and file.startswith(INSTALLED)
+    known = name in sys.modules and file is not None and file.startswith(installed_folders())
     return f"{name}{SEPARATOR}{file}" if known else None
+
+
+def _imported_within(functions: Iterable[object]) -> Iterator[str]:
+    """Go through what functions import when they are called, and the functions of the user's that they name."""
+    todo = [function for function in functions if isinstance(function, FunctionType)]
+    seen: set[int] = set()
+    while todo and len(seen) < _MOST:
+        function = todo.pop()
+        if id(function) in seen or _is_installed(function.__module__):
+            continue
+        seen.add(id(function))
+        yield from _imports(function.__code__)
+        named = [function.__globals__.get(name) for name in _names(function.__code__)]
+        todo += [each for each in map(_plain, named) if isinstance(each, FunctionType)]
+
+
+def _imports(code: CodeType) -> Iterator[str]:
+    """Go through the names after `import` and `from` in code, that of functions within it included."""
+    if any(name.partition(".")[0] in FAMILIAR for name in code.co_names):
+        yield from (str(each.argval) for each in get_instructions(code) if each.opname == "IMPORT_NAME")
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _imports(constant)
+
+
+def _is_installed(name: str) -> bool:
+    return (module_file(sys.modules.get(name)) or "").startswith(installed_folders())
 
 
 def _modules_of(functions: Iterable[object]) -> Iterator[str]:
     """Go through the modules that some functions and their modules refer to."""
-    todo = [_plain(function) for function in functions]
+    todo = list(functions)
     seen: set[int] = set()
     while todo and len(seen) < _MOST:
         thing = todo.pop()
@@ -77,7 +107,7 @@ def _modules_of(functions: Iterable[object]) -> Iterator[str]:
         name = _home(thing)
         module = sys.modules.get(name)
         yield name
-        if name == _MAIN or not (module_file(module) or "").startswith(INSTALLED):
+        if name == _MAIN or not _is_installed(name):
             todo += _named_by(thing, module)
 
 

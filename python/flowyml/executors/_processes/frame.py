@@ -25,6 +25,7 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flowyml._digests import blake2b
 from flowyml._loading import loading
 from flowyml.executors._cpus import SHARE_VARIABLE
 from flowyml.executors._processes.starts import START_VARIABLE, TAG
@@ -95,8 +96,6 @@ def capture() -> RunFrame:
     >>> capture() == capture(), capture().recursion_limit == sys.getrecursionlimit()
     (True, True)
     """
-    import hashlib  # takes milliseconds, and workers have no use for it
-
     environment = dict(os.environ)
     start = start_variables(environment)
     for name in (*start, *_OWN):
@@ -114,7 +113,7 @@ def capture() -> RunFrame:
         _umask(),
         _start_method(),
     )
-    digest = hashlib.blake2b(pickle.dumps(seen, _PROTOCOL), digest_size=16).digest()
+    digest = blake2b(pickle.dumps(seen, _PROTOCOL), digest_size=16).digest()
     return RunFrame(*seen, start=start, digest=digest)
 
 

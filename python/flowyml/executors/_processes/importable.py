@@ -19,7 +19,7 @@ from importlib.machinery import PathFinder
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from flowyml._installed import INSTALLED, is_own, module_file
+from flowyml._installed import installed_folders, is_own, module_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +69,7 @@ def _is_user(name: str, module: object) -> bool:
         return False
     file = module_file(module)
     if file is not None:
-        return not file.startswith(INSTALLED)
+        return not file.startswith(installed_folders())
     root = name.partition(".")[0]
     by_hand = isinstance(module, ModuleType) and not _has_origin(module) and not name.startswith(_CYTHON)
     return by_hand and (root == name or not importable(root))
@@ -100,7 +100,7 @@ def importable(name: str) -> bool:
 def _is_found(name: str, module: ModuleType) -> bool:
     """Look a module up as the import system of a worker will."""
     file = module_file(module)
-    if file is not None and file.startswith(INSTALLED):
+    if file is not None and file.startswith(installed_folders()):
         return True
     if file is None and not hasattr(module, "__path__"):
         return _is_made_by_another(name, module)

@@ -11,13 +11,13 @@ The module knows nothing of steps: whatever has a `func` or `__wrapped__` that i
 
 from __future__ import annotations
 
-import hashlib
 import io
 import pickle
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from flowyml._digests import blake2b
 from flowyml.errors import SerializationError
 from flowyml.executors._processes import pickler
 from flowyml.executors._processes.importable import by_value_modules, importable
@@ -74,7 +74,7 @@ def build_payload(functions: Sequence[Function], names: Sequence[str]) -> Payloa
             carried.append(function)
         places.append(reference or index[id(function)])
     data = _dump(places, carried, owners)
-    payload = Payload(data, hashlib.blake2b(data, digest_size=16).digest())
+    payload = Payload(data, blake2b(data, digest_size=16).digest())
     if len(data) > LARGE and payload.digest not in _warned:
         _warn_large(payload, carried)
     return payload

@@ -16,7 +16,6 @@ It leans on private names of cloudpickle, `Pickler._function_getnewargs`, `_clas
 
 from __future__ import annotations
 
-import hashlib
 import io
 import linecache
 import sys
@@ -29,6 +28,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import cloudpickle
 from cloudpickle import cloudpickle as internals
 
+from flowyml._digests import blake2b
 from flowyml.executors._processes import namespaces
 from flowyml.executors._processes.importable import by_value_modules
 from flowyml.executors._processes.reducers import REDUCERS, find_imported_submodules
@@ -145,7 +145,7 @@ def _define(obj: Any) -> tuple[bytes, bytes, str, str]:
     file = io.BytesIO()
     DefinitionPickler(file).dump(obj)
     data = file.getvalue()
-    digest = hashlib.blake2b(data, digest_size=16).digest()
+    digest = blake2b(data, digest_size=16).digest()
     placed = has_place(obj)
     definition = (digest, data, obj.__module__ or "", obj.__qualname__ if placed else "")
     if placed:  # the others are made anew at each call, and would pile up
