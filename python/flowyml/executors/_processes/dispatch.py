@@ -64,6 +64,7 @@ class Dispatch:
         self._poll = select.epoll()
         self._sockets: dict[int, Member] = {}
         self._pipes: dict[int, Member] = {}
+        self._bare: set[Member] = set()  # workers that have not been set up for this run
         self._watches = watches(team, run)
         self._deaths = Deaths(run, self._outcomes)
         self._stopped = self._prepared = False
@@ -150,7 +151,7 @@ class Dispatch:
         for pipe in (member.worker.stdout, member.worker.stderr):
             self._pipes[pipe] = member
             self._poll.register(pipe, select.EPOLLIN)
-        self._send(member, self._setup.frames_for(member))
+        self._bare.add(member)
 
     def _assign(self, member: Member) -> bool:
         """Claim a batch for a worker, post it, send it."""
@@ -171,17 +172,30 @@ class Dispatch:
         if slot is None:
             return False
         message = self._writer.write(batch, count)
-        for payload, functions in self._writer.further[member.further :]:
-            self._send(member, wire.frame(wire.FUNCTIONS, [(0,), functions], [payload.data]))
-        member.further = len(self._writer.further)
+        frames = self._frames_before(member, message.shared)
         member.postings.append(Posting(batch, count, slot, message.refused, message.stored))
         member.assigned += count
-        for number in message.shared - member.shared:
-            self._send(member, wire.frame(wire.SHARED, number, [self._writer.shared[number]]))
-        member.shared |= message.shared
         eager = (wire.MEASURED if self._sizer.is_long else 1) if count == 1 else 0
-        self._send(member, wire.frame(wire.CALLS, [slot, eager, message.groups], message.segments))
+        frames += wire.frame(wire.CALLS, [slot, eager, message.groups], message.segments)
+        self._send(member, frames)
         return True
+
+    def _frames_before(self, member: Member, shared: set[int]) -> list[bytes]:
+        """Return what a worker must have before a message that reads these shared values, and has not got yet.
+
+        One send with the calls, and none to a worker that gets no step: a send wakes it, which costs more than it.
+        """
+        frames: list[bytes] = []
+        if member in self._bare:
+            self._bare.discard(member)
+            frames += self._setup.frames_for(member)
+        for payload, functions in self._writer.further[member.further :]:
+            frames += wire.frame(wire.FUNCTIONS, [(0,), functions], [payload.data])
+        member.further = len(self._writer.further)
+        for number in shared - member.shared:
+            frames += wire.frame(wire.SHARED, number, [self._writer.shared[number]])
+        member.shared |= shared
+        return frames
 
     def _take_back(self) -> None:
         """Give steps that wait behind a long one to workers that have nothing to do."""

@@ -96,10 +96,7 @@ def capture() -> RunFrame:
     >>> capture() == capture(), capture().recursion_limit == sys.getrecursionlimit()
     (True, True)
     """
-    environment = dict(os.environ)
-    start = start_variables(environment)
-    for name in (*start, *_OWN):
-        environment.pop(name, None)
+    environment, start = _environment()
     directory = _directory()
     seen = (
         directory,
@@ -113,8 +110,24 @@ def capture() -> RunFrame:
         _umask(),
         _start_method(),
     )
+    last = _Last.frame
+    if last is not None and last.start == start and last[: len(seen)] == seen:
+        return last
     digest = blake2b(pickle.dumps(seen, _PROTOCOL), digest_size=16).digest()
-    return RunFrame(*seen, start=start, digest=digest)
+    _Last.frame = RunFrame(*seen, start=start, digest=digest)
+    return _Last.frame
+
+
+def _environment() -> tuple[dict[str, str], dict[str, str]]:
+    """Return the variables that steps see, and those that are read only at a start; nobody changes the two."""
+    raw = dict(getattr(os, "environb", os.environ))  # in bytes, as they are: to decode them all takes longer
+    if raw != _Last.raw:
+        environment = dict(os.environ)
+        start = start_variables(environment)
+        for name in (*start, *_OWN):
+            environment.pop(name, None)
+        _Last.raw, _Last.environment = raw, (environment, start)
+    return _Last.environment
 
 
 def start_variables(environment: Mapping[str, str]) -> dict[str, str]:
@@ -138,6 +151,14 @@ def _directory() -> str | None:
         return os.getcwd()  # noqa: PTH109  on the way of every run
     except OSError:
         return None
+
+
+class _Last:
+    """What was captured last: it hardly ever changes, and is pickled once."""
+
+    frame: RunFrame | None = None
+    raw: Mapping[Any, Any] | None = None
+    environment: tuple[dict[str, str], dict[str, str]] = ({}, {})
 
 
 class _Filters:

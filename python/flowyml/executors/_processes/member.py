@@ -253,6 +253,8 @@ class Member:
             if not data:
                 return False
             reader.feed(data)
+            if len(data) < _READ:  # it was empty then
+                return True
         return True
 
     def read_pipes(self, *, last: bool = False) -> None:

@@ -18,6 +18,7 @@ The module knows no files, steps or runs: bytes come in by `feed`, names and log
 from __future__ import annotations
 
 import codecs
+import functools
 import re
 import sys
 from typing import TYPE_CHECKING, Final, Literal
@@ -29,6 +30,12 @@ LONGEST_LINE: Final = 64 * 1024  # bytes of an unfinished line that are held bac
 
 _SLOT_DIGITS: Final = 10  # a slot is a u32
 _LINES: Final = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+
+
+@functools.lru_cache(maxsize=1024)
+def _marks(opening: bytes) -> re.Pattern[bytes]:
+    """Return what finds the marks of a worker; it has four readers in each run."""
+    return re.compile(re.escape(opening) + rb"([0-9]{0,%d})\0" % _SLOT_DIGITS)
 
 
 class OutputReader:
@@ -60,7 +67,7 @@ class OutputReader:
         self._label = label
         self._keep = keep
         self._opening = b"\0" + token + b":"
-        self._marks = re.compile(re.escape(self._opening) + rb"([0-9]{0,%d})\0" % _SLOT_DIGITS)
+        self._marks = _marks(self._opening)
         self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
         self._held = b""  # may be the beginning of a mark
         self._pending: list[bytes] = []  # the unfinished line
