@@ -25,6 +25,7 @@ from flowyml.executors._processes.ending import wait_if_ending
 from flowyml.executors._processes.logs import handle_record
 from flowyml.executors._processes.member import Member, Posting, Verdict
 from flowyml.executors._processes.outcomes import Outcomes
+from flowyml.executors._processes.taking_back import take_from, take_half
 from flowyml.executors._processes.watches import watches
 from flowyml.executors._processes.workers import Exited, GuardianLost, Refused
 from flowyml.executors.batching import BatchSizer
@@ -64,7 +65,6 @@ class Dispatch:
         self._poll = select.epoll()
         self._sockets: dict[int, Member] = {}
         self._pipes: dict[int, Member] = {}
-        self._bare: set[Member] = set()  # workers that have not been set up for this run
         self._watches = watches(team, run)
         self._deaths = Deaths(run, self._outcomes)
         self._stopped = self._prepared = False
@@ -144,14 +144,12 @@ class Dispatch:
             return None if item is None else run.item_name(item)
 
         member.open_pipes(label, lambda slot, text: self._keep(member, slot, text))
-        member.shared.clear()
-        member.further = 0
         self._sockets[member.worker.socket.fileno()] = member
         self._poll.register(member.worker.socket, select.EPOLLIN)
         for pipe in (member.worker.stdout, member.worker.stderr):
             self._pipes[pipe] = member
             self._poll.register(pipe, select.EPOLLIN)
-        self._bare.add(member)
+        self._setup.register(member)
 
     def _assign(self, member: Member) -> bool:
         """Claim a batch for a worker, post it, send it."""
@@ -172,30 +170,13 @@ class Dispatch:
         if slot is None:
             return False
         message = self._writer.write(batch, count)
-        frames = self._frames_before(member, message.shared)
+        frames = self._setup.frames_for(member, message.shared)
         member.postings.append(Posting(batch, count, slot, message.refused, message.stored))
         member.assigned += count
         eager = (wire.MEASURED if self._sizer.is_long else 1) if count == 1 else 0
         frames += wire.frame(wire.CALLS, [slot, eager, message.groups], message.segments)
         self._send(member, frames)
         return True
-
-    def _frames_before(self, member: Member, shared: set[int]) -> list[bytes]:
-        """Return what a worker must have before a message that reads these shared values, and has not got yet.
-
-        One send with the calls, and none to a worker that gets no step: a send wakes it, which costs more than it.
-        """
-        frames: list[bytes] = []
-        if member in self._bare:
-            self._bare.discard(member)
-            frames += self._setup.frames_for(member)
-        for payload, functions in self._writer.further[member.further :]:
-            frames += wire.frame(wire.FUNCTIONS, [(0,), functions], [payload.data])
-        member.further = len(self._writer.further)
-        for number in shared - member.shared:
-            frames += wire.frame(wire.SHARED, number, [self._writer.shared[number]])
-        member.shared |= shared
-        return frames
 
     def _take_back(self) -> None:
         """Give steps that wait behind a long one to workers that have nothing to do."""
@@ -207,36 +188,15 @@ class Dispatch:
             spare = busiest.spare(now, _PATIENCE)
             if not spare:
                 return
-            self._take_half(busiest, spare)
+            take_half(self._run, busiest, spare)
             self._assign(member)
-
-    def _take_half(self, member: Member, spare: int) -> None:
-        """Return half of so many posted steps to the scheduler, not without those that they are chained to."""
-        last = member.postings[-1]
-        end = last.first + last.count
-        self._take_from(member, keep=max(0, member.waiting - (end - member.cut(end - -(-spare // 2)))))
-
-    def _take_from(self, member: Member, *, keep: int) -> None:
-        """Return posted steps to the scheduler, the last ones first."""
-        first, count = member.worker.claims.take_back(keep)
-        end = first + count
-        for posting in list(member.postings):
-            start, stop = max(first, posting.first), min(end, posting.first + posting.count)
-            if start < stop:
-                posting.count = start - posting.first
-                member.assigned -= stop - start
-                kept = max(posting.count, posting.void)
-                if kept < stop - posting.first:
-                    self._run.scheduler.give_back(posting.batch, kept, stop - posting.first - kept)
-                if posting.done >= posting.count:
-                    member.finish(posting)
 
     def stop(self) -> None:
         """Begin nothing new: whatever is not begun is cancelled."""
         self._stopped = True
         self._run.cancel()
         for member in self._team.members:
-            self._take_from(member, keep=0)
+            take_from(self._run, member, keep=0)
 
     def _send(self, member: Member, buffers: list[bytes]) -> None:
         waited = bool(member.outbox)
@@ -403,7 +363,7 @@ class Dispatch:
         for member in self._team.members:
             if watch.suspects(member):
                 self._read_frames(member)
-                self._take_from(member, keep=0)
+                take_from(self._run, member, keep=0)
                 member.verdict = watch.verdict(member)
                 if member.verdict is not None:
                     self._team.pool.kill(member.worker)

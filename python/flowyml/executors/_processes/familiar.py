@@ -92,7 +92,7 @@ def _imports(code: CodeType) -> Iterator[str]:
 
 
 def _is_installed(name: str) -> bool:
-    return (module_file(sys.modules.get(name)) or "").startswith(installed_folders())
+    return name != _MAIN and (module_file(sys.modules.get(name)) or "").startswith(installed_folders())
 
 
 def _modules_of(functions: Iterable[object]) -> Iterator[str]:
@@ -107,7 +107,7 @@ def _modules_of(functions: Iterable[object]) -> Iterator[str]:
         name = _home(thing)
         module = sys.modules.get(name)
         yield name
-        if name == _MAIN or not _is_installed(name):
+        if not _is_installed(name):
             todo += _named_by(thing, module)
 
 

@@ -50,14 +50,39 @@ class Setup:
     ) -> None:
         """Keep all of it; `run` is as a worker keeps it, without its number."""
         self._lending = lending
+        self._writer = writer
+        self._bare: set[Member] = set()
         self._run = run
         self._frame = frame
         self._payload = writer.payload
         self._functions = writer.function_count
         self._hashed = writer.hashed
 
-    def frames_for(self, member: Member) -> list[bytes]:
-        """Return the frame that brings a worker up to date; nothing if it is."""
+    def register(self, member: Member) -> None:
+        """Note a worker that has nothing of this run."""
+        self._bare.add(member)
+        member.shared.clear()
+        member.further = 0
+
+    def frames_for(self, member: Member, shared: set[int]) -> list[bytes]:
+        """Return what a worker must have before calls that read these shared values, and has not got yet.
+
+        One send with the calls, and none to a worker that gets no step: a send wakes it, which costs more than it.
+        """
+        frames: list[bytes] = []
+        if member in self._bare:
+            self._bare.discard(member)
+            frames += self._first(member)
+        for payload, functions in self._writer.further[member.further :]:
+            frames += wire.frame(wire.FUNCTIONS, [(0,), functions], [payload.data])
+        member.further = len(self._writer.further)
+        for number in shared - member.shared:
+            frames += wire.frame(wire.SHARED, number, [self._writer.shared[number]])
+        member.shared |= shared
+        return frames
+
+    def _first(self, member: Member) -> list[bytes]:
+        """Return the frame that brings a worker up to date."""
         new_frame = member.frame != self._frame.digest
         new_payload = member.payload != self._payload.digest
         member.frame, member.payload = self._frame.digest, self._payload.digest

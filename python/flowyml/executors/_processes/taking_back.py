@@ -1,0 +1,35 @@
+"""Steps that were posted to a worker and that it has not begun, returned to the scheduler for others.
+
+Slots are never used again, so a worker that comes to one that was taken back passes it over; see `rust/claims.rs`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flowyml.executors._processes.member import Member
+    from flowyml.running.run import Run
+
+
+def take_half(run: Run, member: Member, spare: int) -> None:
+    """Return half of so many posted steps to the scheduler, not without those that they are chained to."""
+    last = member.postings[-1]
+    end = last.first + last.count
+    take_from(run, member, keep=max(0, member.waiting - (end - member.cut(end - -(-spare // 2)))))
+
+
+def take_from(run: Run, member: Member, *, keep: int) -> None:
+    """Return posted steps to the scheduler, the last ones first."""
+    first, count = member.worker.claims.take_back(keep)
+    end = first + count
+    for posting in list(member.postings):
+        start, stop = max(first, posting.first), min(end, posting.first + posting.count)
+        if start < stop:
+            posting.count = start - posting.first
+            member.assigned -= stop - start
+            kept = max(posting.count, posting.void)
+            if kept < stop - posting.first:
+                run.scheduler.give_back(posting.batch, kept, stop - posting.first - kept)
+            if posting.done >= posting.count:
+                member.finish(posting)
