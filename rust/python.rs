@@ -10,6 +10,7 @@
 
 mod arguments;
 mod batch;
+mod call_one;
 mod calls;
 mod claims;
 mod files;

@@ -24,6 +24,7 @@ use pyo3::types::{PyBytes, PyDict, PyEllipsis, PyIterator, PyList, PySlice, PySt
 
 use crate::results::{Broken, Ring};
 
+use super::call_one::call_one;
 use super::claims::ClaimWords;
 use super::files::{self, OpenFiles};
 use super::records::{Atom, Encoder, Previous, put_pickle};
@@ -201,7 +202,7 @@ impl Caller {
                     _ => return Ok((at, UNCHAINED, argument, start)),
                 };
             }
-            let returned = match function.call1((argument,)) {
+            let returned = match call_one(function, &argument) {
                 Ok(returned) => returned,
                 Err(error) => {
                     let raised = error.into_value(py).into_bound(py).into_any();
