@@ -79,7 +79,7 @@ def _imported_within(functions: Iterable[object]) -> Iterator[str]:
         seen.add(id(function))
         yield from _imports(function.__code__)
         named = [function.__globals__.get(name) for name in _names(function.__code__)]
-        todo += [each for each in map(_plain, named) if isinstance(each, FunctionType)]
+        todo += [each for each in named if type(each) is FunctionType]  # `isinstance` would ask the others
 
 
 def _imports(code: CodeType) -> Iterator[str]:
