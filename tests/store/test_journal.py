@@ -178,6 +178,26 @@ def test_a_disk_that_does_not_sync_is_trouble(tmp_path, monkeypatch):
     assert [str(each) for each in told] == ["[Errno 5] Input/output error"]
 
 
+@pytest.mark.parametrize("durability", ["batch", "always"])
+def test_a_journal_that_is_removed_while_its_run_goes_on_is_one_warning(tmp_path, caplog, durability, monkeypatch):
+    """The run goes on; that it cannot be continued is said, not found out at the next run."""
+    monkeypatch.chdir(tmp_path)
+
+    def work(i):
+        if i == 2:
+            shutil.rmtree(".flowyml")
+        time.sleep(0.03)
+        return 1 / (i != 11)
+
+    pipeline = Pipeline("p", enable_checkpointing=True, durability=durability).map(work, range(12))
+    result = pipeline.run()
+    assert [each.step_name for each in result.failed] == ["work[11]"]
+    told = [record.getMessage() for record in caplog.records if "journal" in record.getMessage()]
+    assert len(told) == 1
+    assert "it was removed while its run goes on, with all that it held" in told[0]
+    assert "runs again when it is resumed" in told[0]
+
+
 # -- folders of runs
 
 

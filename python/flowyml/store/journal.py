@@ -17,6 +17,7 @@ step) or a package for logs (none keeps batches whole by checksums and reads pay
 from __future__ import annotations
 
 import contextlib
+import errno
 import marshal
 import os
 import struct
@@ -202,7 +203,7 @@ class Journal:
             try:
                 _write_all(self._fd, b"".join((head, data, *payload)), self._end)
                 if self._always:
-                    os.fdatasync(self._fd)
+                    self._sync()
             except OSError:
                 with contextlib.suppress(OSError):
                     os.ftruncate(self._fd, self._end)
@@ -225,12 +226,22 @@ class Journal:
             self._dirty.clear()
             begun = time.monotonic()
             try:
-                os.fdatasync(self._fd)
+                self._sync()
             except OSError as error:
                 if not self._ended.is_set():
                     self._on_trouble(error)
                 return
             self._ended.wait(max(0.0, begun + _SYNC_EVERY - time.monotonic()))
+
+    def _sync(self) -> None:
+        """Bring it to the disk.
+
+        Raises:
+            OSError: If that is not possible, or nobody will find it there.
+        """
+        os.fdatasync(self._fd)
+        if not os.fstat(self._fd).st_nlink:
+            raise FileNotFoundError(errno.ENOENT, "it was removed while its run goes on, with all that it held")
 
     def close(self) -> None:
         """Bring it to the disk and close it; a second time does nothing."""
