@@ -594,3 +594,28 @@ def test_a_mapped_step_reads_assets_and_context() -> None:
 def test_a_mapped_step_may_name_its_output() -> None:
     result = Pipeline("p").map(same, [1], name="m", outputs=["values"]).add_step(same, "it", inputs=["values"]).run()
     assert (result["it"], list(result["values"]), list(result["m"])) == ([1], [1], [1])
+
+
+# -- rows of steps that were added alike are wired in one go
+
+
+@pytest.mark.parametrize("odd", [0, 1, 7, 8, 9, 30, 49])
+def test_one_of_a_row_that_reads_something_else_is_wired_by_itself(odd: int) -> None:
+    """A list among single values, wherever it stands in the row."""
+    pipeline = Pipeline("p").map(str, range(2), name="many")
+    for k in range(50):
+        pipeline.add_step(same, name=f"one_{k}", params={"value": str(k)})
+    for k in range(50):
+        pipeline.add_step(same, name=f"seen_{k}", inputs=["many" if k == odd else f"one_{k}"])
+    outputs = pipeline.run().outputs
+    expected = [["0", "1"] if k == odd else str(k) for k in range(50)]
+    assert [outputs[f"seen_{k}"] for k in range(50)] == expected
+
+
+@pytest.mark.parametrize("odd", [0, 1, 8, 30, 49])
+def test_one_of_a_row_that_reads_nothing_known_is_named(odd: int) -> None:
+    pipeline = Pipeline("p").add_step(one, name="first")
+    for k in range(50):
+        pipeline.add_step(same, name=f"seen_{k}", inputs=["missing" if k == odd else f"seen_{k - 1}" if k else "first"])
+    with pytest.raises(PipelineValidationError, match=f"Node 'seen_{odd}' requires undefined asset 'missing'"):
+        pipeline.build()

@@ -108,8 +108,10 @@ class Connections:
             elif forms[at - 1] is form and (taken := self._connect_alike(wired, forms, reads, at, piece)):
                 at, piece = at + taken, min(2 * piece, _MOST) if taken == piece else _LEAST
                 continue
-            else:
+            elif reads[at] or wired.waits or wired.problems or wired.own_risk:
                 self._connect_another(node, form, reads[at], wired)
+            else:
+                self.templates.append(wired.template)
             at += 1
         self._follow(self._mapped, forms, waiting)
 
