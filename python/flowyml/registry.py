@@ -6,6 +6,7 @@ a notebook's cell may be run again. It knows nothing of pipelines.
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -16,26 +17,32 @@ if TYPE_CHECKING:
 class _Registry:
     """Steps by pipeline (`None`: for all) and name; those that are gone are cleared away now and then."""
 
-    __slots__ = ("_most", "_steps")
+    __slots__ = ("_lock", "_most", "_steps")
 
     def __init__(self) -> None:
         self._steps: dict[tuple[str | None, str], ref[Step[..., Any]]] = {}
         self._most = 1_000
+        self._lock = threading.Lock()  # dynamic steps define theirs in any thread
 
     def add(self, step: Step[..., Any], pipeline: str | None) -> None:
-        self._steps[pipeline, step.name] = ref(step)  # no callback: every `@step` of a program comes by here
-        if len(self._steps) > self._most:
-            self._steps = {key: found for key, found in self._steps.items() if found() is not None}
-            self._most = max(self._most, 2 * len(self._steps))
+        with self._lock:
+            self._steps[pipeline, step.name] = ref(step)  # no callback: every `@step` of a program comes by here
+            if len(self._steps) > self._most:
+                self._steps = {key: found for key, found in self._steps.items() if found() is not None}
+                self._most = max(self._most, 2 * len(self._steps))
 
     def of(self, pipeline: str) -> list[Step[..., Any]]:
-        alive = [(owner, step) for (owner, _), found in self._steps.items() if (step := found()) is not None]
+        alive = [(owner, step) for (owner, _), found in self._entries() if (step := found()) is not None]
         own = {step.name for owner, step in alive if owner == pipeline}
         return [step for owner, step in alive if owner == pipeline or (owner is None and step.name not in own)]
 
     def pipelines(self) -> list[str]:
-        alive = [owner for (owner, _), found in self._steps.items() if owner is not None and found() is not None]
+        alive = [owner for (owner, _), found in self._entries() if owner is not None and found() is not None]
         return list(dict.fromkeys(alive))
+
+    def _entries(self) -> list[tuple[tuple[str | None, str], ref[Step[..., Any]]]]:
+        with self._lock:
+            return list(self._steps.items())
 
 
 _made = _Registry()

@@ -142,8 +142,9 @@ impl Turn {
         (taken > 0).then(|| (Batch(Arc::clone(batch)), position, taken))
     }
 
-    /// Begin nothing any more.
-    fn clear(&self) {
+    /// Begin nothing any more. Under the lock, as `install` is: else each could miss what the other writes.
+    fn clear(&self, py: Python<'_>) {
+        let _held = self.lock(py);
         self.closed.store(true, Ordering::Release);
         self.lower(u32::MAX);
     }

@@ -74,9 +74,10 @@ class Current:
         if at is None:
             return None
         batch, position, number = at
-        if self._told is None or self._told[0] != number:
-            self._told = (number, describe(self._run, batch, position))
-        return self._told[1]
+        told = self._told  # threads that the step has started may ask, too
+        if told is None or told[0] != number:
+            told = self._told = (number, describe(self._run, batch, position))
+        return told[1]
 
 
 def describe(run: Run, batch: Batch, position: int) -> StepContext:

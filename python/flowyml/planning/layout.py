@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from itertools import accumulate
+from functools import partial
+from itertools import accumulate, repeat
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -71,10 +72,12 @@ class Layout:
         """Return the layout for one run: a copy if it is to grow."""
         if not grows and (self._counts is None or not self.waiting):
             return self
+        # A list may get longer while other threads read it, also where they run without a lock; an array may not.
+        kind: Any = list if grows else partial(array, "I")
         copy = Layout(self.nodes, None, set(self.mapped) if grows else self.mapped)
-        copy._counts = array("I", [1]) * self.nodes if self._counts is None else self._counts[:]
+        copy._counts = kind(repeat(1, self.nodes) if self._counts is None else self._counts)
         copy._bounds = array("I", range(self.nodes + 1)) if self._counts is None else self._bounds
-        copy.firsts, copy.item_count, copy.waiting = array("I", copy._bounds), self.item_count, set(self.waiting)
+        copy.firsts, copy.item_count, copy.waiting = kind(copy._bounds), self.item_count, set(self.waiting)
         copy.firsts.pop()  # where a step that is added would begin
         copy.grows = grows
         return copy

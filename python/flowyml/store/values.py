@@ -247,7 +247,7 @@ class Values:
             return raw
         decoded = self._decoded.get(key, MISSING)
         if decoded is MISSING:
-            decoded = self._decoded[key] = self.decode(raw, item)
+            decoded = self._decoded.setdefault(key, self.decode(raw, item))  # of two threads that look, one is first
         return decoded
 
     def _decode(self, raw: Any, item: int) -> Any:
