@@ -27,7 +27,8 @@ COMPILED := env -u PYTHONDONTWRITEBYTECODE
 help: ## list the verbs
 	@echo "flowyml: make VERB, where VERB is one of"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "PYTHON=... chooses the interpreter (3.11 or newer), ARGS=... is handed on by demo, test and bench."
+	@echo "PYTHON=... chooses the interpreter (3.11 or newer) of a new environment, VENV=... says where that is (.venv),"
+	@echo "ARGS=... is handed on by demo, test and bench."
 
 demo: $(VENV)/.built $(VENV)/.has-demo ## a year of real flights, one step a month, on process workers
 	@$(RUN) examples/flights.py $(ARGS)
@@ -97,7 +98,7 @@ $(VENV)/.ready: requirements.lock
 
 $(VENV)/.built: $(VENV)/.ready pyproject.toml $(RUST) $(if $(EXTENSION),,always) | rust-tools
 	@echo "flowyml: building the extension in release mode"
-	@PIP_QUIET=1 $(VENV)/bin/maturin develop --release --quiet
+	@VIRTUAL_ENV=$(abspath $(VENV)) PIP_QUIET=1 $(VENV)/bin/maturin develop --release --quiet
 	@touch $@
 
 $(VENV)/.has-%: $(VENV)/.ready pyproject.toml

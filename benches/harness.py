@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cases import catalogue
-from cases.contract import PROCESS
+from cases.contract import FREE_THREADED, PROCESS
 from processes import cpu_of_children, cpu_of_machine
 
 if TYPE_CHECKING:
@@ -67,9 +67,12 @@ def _turns(cases: list[str], number: int) -> list[str]:
 
 
 def lacking(job: Job) -> str | None:
-    """Return the package that a case needs and that is not installed, if there is one."""
-    needed = catalogue.group(job.group).cases[job.case].needs
-    return next((package for package in needed if find_spec(package) is None), None)
+    """Return what a case needs and does not find here, as a sentence; `None` if it can be measured."""
+    case = catalogue.group(job.group).cases[job.case]
+    if case.needs_free_threads and not FREE_THREADED:
+        return "this Python has a global lock"
+    missing = next((package for package in case.needs if find_spec(package) is None), None)
+    return missing and f"{missing} is not installed"
 
 
 def calmest(job: Job, data: Path, tries: int) -> dict[str, Any]:

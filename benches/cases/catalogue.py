@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cases.contract import Group
 
-NAMES = ("steps", "growth", "memory", "chains", "small", "values", "held", "start", "demo", "work", "core", "costs")
+NAMES = (
+    *("steps", "growth", "memory", "chains", "small", "free", "values"),
+    *("held", "start", "demo", "work", "core", "costs"),
+)
 PEERS = ("peers",)
 
 

@@ -14,6 +14,7 @@ processes are started or figures kept.
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 WORKERS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 """As many workers as there are usable CPUs, here and in every baseline."""
+
+FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
+"""Whether threads of this interpreter run Python code at the same time."""
 
 PROCESS = "process"
 """The phase that the harness adds: the whole process, from its start to its end."""
@@ -42,12 +46,14 @@ class Case:
         phases: Names of the methods that are timed, in order.
         command: Arguments of the interpreter, for a case that is measured as a whole and from outside.
         needs: Packages that it imports; where one is not installed it is skipped, with a line.
+        needs_free_threads: Skipped, with a line, where Python has a global lock.
         further: Figures that only this case has, by name.
     """
 
     phases: ClassVar[tuple[str, ...]] = ("run",)
     command: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[tuple[str, ...]] = ()
+    needs_free_threads: ClassVar[bool] = False
 
     def __init__(self, size: int, data: Path) -> None:
         self.size = self.units = size
