@@ -77,8 +77,9 @@ class Layout:
         copy = Layout(self.nodes, None, set(self.mapped) if grows else self.mapped)
         copy._counts = kind(repeat(1, self.nodes) if self._counts is None else self._counts)
         copy._bounds = array("I", range(self.nodes + 1)) if self._counts is None else self._bounds
-        copy.firsts, copy.item_count, copy.waiting = kind(copy._bounds), self.item_count, set(self.waiting)
-        copy.firsts.pop()  # where a step that is added would begin
+        firsts = kind(copy._bounds)
+        firsts.pop()  # where a step that is added would begin
+        copy.firsts, copy.item_count, copy.waiting = firsts, self.item_count, set(self.waiting)
         copy.grows = grows
         return copy
 
