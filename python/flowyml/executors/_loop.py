@@ -56,6 +56,8 @@ _SLICE = 0.1
 _GRACE = 0.5
 # ... and those that were cancelled because they are over their time.
 _LAST_GRACE = 0.1
+# Stands for a thread that is to call the function, and will, however long it takes to start.
+_COMING = -1
 # A loop takes no infinite delay.
 _LONGEST_LOOK = 3600.0
 
@@ -283,6 +285,7 @@ class LoopRun:
         if template is None:
             async with self._threads:
                 self._begin_time(work)
+                work.thread = _COMING
                 call, give_up = partial(self._called, work), partial(self._give_up, work)
                 return await in_thread(call, give_up, patience=0, threads=self._helpers)
         self._begin_time(work)
