@@ -22,7 +22,7 @@ class _Registry:
     def __init__(self) -> None:
         self._steps: dict[tuple[str | None, str], ref[Step[..., Any]]] = {}
         self._most = 1_000
-        self._lock = threading.Lock()  # dynamic steps define theirs in any thread
+        self._lock = threading.RLock()  # dynamic steps define theirs in any thread, finalizers anywhere
 
     def add(self, step: Step[..., Any], pipeline: str | None) -> None:
         with self._lock:
