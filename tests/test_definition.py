@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -116,3 +117,19 @@ def test_to_networkx_says_what_is_missing(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, text=True, capture_output=True, check=True)
     assert done.stdout.strip() == "to_networkx() needs networkx: pip install networkx"
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_copy_has_the_same_steps_and_goes_its_own_way(copied: Any) -> None:
+    told: list[str] = []
+    first = Pipeline("p", context={"x": 2}).add_step(abs, "a", {"x": -1}).map(lambda y, x: x * y, [1, 2], name="m")
+    first.hooks.on_pipeline_end(lambda pipeline, result: told.append(pipeline.name))
+    second = copied(first)
+    second.add_step(sum, "s", inputs=["m"])
+    second.context.update({"x": 5})
+    second.hooks.on_pipeline_start(lambda pipeline: told.append("second"))
+    assert (dict(first.run().outputs).keys(), list(first.run()["m"])) == ({"a", "m"}, [2, 4])
+    assert second.run()["s"] == 15
+    assert told == ["p", "p", "second", "p"]
+    assert first.dag.edges["m"] == set()
+    assert second.dag.edges["s"] == {"m"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -107,9 +108,16 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 def test_the_version_is_that_of_the_distribution() -> None:
-    from importlib.metadata import version
+    assert flowyml.__version__ == metadata.version("flowyml")
 
-    assert flowyml.__version__ == version("flowyml")
+
+def test_a_checkout_that_is_not_built_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", unknown)
+    with pytest.raises(ImportError, match=r"is not installed here, .* `make develop`"):
+        _ = flowyml.__version__
 
 
 def test_import_loads_nothing_heavy() -> None:

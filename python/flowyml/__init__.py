@@ -136,9 +136,13 @@ def _is_module(name: str) -> bool:
 
 def _version() -> str:
     """Return the version of the distribution, which has it from Cargo.toml."""
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError, version
 
-    return version("flowyml")
+    try:
+        return version("flowyml")
+    except PackageNotFoundError:
+        remedy = "`make develop` in a checkout, or `pip install .`"
+        raise ImportError(f"flowyml is not installed here, so nothing knows its version: {remedy}") from None
 
 
 def __dir__() -> list[str]:

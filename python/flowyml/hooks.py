@@ -116,6 +116,12 @@ class Hooks:
         finally:
             self._functions = before
 
+    def __copy__(self) -> Hooks:
+        """Return hooks with the same functions."""
+        other = Hooks()
+        other._functions = {moment: list(functions) for moment, functions in self._functions.items()}
+        return other
+
     @property
     def any(self) -> bool:
         """Whether some function is registered."""

@@ -13,6 +13,7 @@ by, executes the runs.
 
 from __future__ import annotations
 
+import copy
 import sys
 import warnings
 from types import FunctionType
@@ -195,6 +196,12 @@ class Pipeline(Planning):
     def __repr__(self) -> str:
         """Show name and size."""
         return f"<Pipeline {self.name!r} of {counted(len(self), 'step')}>"
+
+    def __copy__(self) -> Self:
+        """Return a pipeline with the same steps, options and hooks; what is added to one is not in the other."""
+        other = super().__copy__()
+        other._hooks = copy.copy(self._hooks)  # noqa: SLF001  it is one of these
+        return other
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by name alone: a global of a script travels with its functions, its steps do not."""

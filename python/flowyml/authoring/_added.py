@@ -73,6 +73,14 @@ class Added:
         """How many steps and sub-pipelines there are: what changes when something is added."""
         return len(self.forms), len(self.namespaces)
 
+    def copied(self) -> Added:
+        """Return the same steps, to which others may be added."""
+        other = Added(self.pipeline)
+        vars(other).update(vars(self), alike=dict(self.alike), _parts=dict(self._parts), _known_steps={})
+        other._produced, other._looked_at = {}, 0
+        other._copy_columns()
+        return other
+
     def lend(self) -> Columns:
         """Return the columns as they are now; they do not change any more."""
         self._lent = True

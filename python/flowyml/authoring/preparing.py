@@ -22,18 +22,18 @@ from flowyml.messages.words import nearest
 from flowyml.planning.plan import Plan
 from flowyml.planning.scope import Scope
 from flowyml.running.run import Run
+from flowyml.steps.contexts import Context
 from flowyml.steps.declarations import checked_text
 from flowyml.steps.handles import step_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Literal
+    from typing import Literal, Self
 
     from flowyml.authoring.arguments import Journals
     from flowyml.authoring.definition import StepGroup
     from flowyml.executors.contract import Executor
     from flowyml.planning.forms import Columns
-    from flowyml.steps.contexts import Context
     from flowyml.store.cache import CacheStore
     from flowyml.views.dag import DAG
     from flowyml.views.explain import Explanation
@@ -68,6 +68,17 @@ class Planning(Authoring):
         self._warned: set[str] = set()
         self._seen: tuple[tuple[int, int], DAG] | None = None
         self._built: Plan | None = None  # what `build()` has made, for the run that follows
+
+    def __copy__(self) -> Self:
+        """Return a pipeline with the same steps and options."""
+        other = object.__new__(type(self))
+        vars(other).update(vars(self), context=Context(**self.context), _added=self._added.copied())
+        other._warned, other._seen = set(), None
+        return other
+
+    def __deepcopy__(self, _: object) -> Self:
+        """Return the same as `copy.copy`: steps do not change."""
+        return self.__copy__()
 
     def _inner_columns(self) -> Columns:
         """Return the columns for a pipeline that this one is part of: without a cache of its own, nothing is cached."""

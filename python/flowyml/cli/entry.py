@@ -47,9 +47,9 @@ def _called(words: Sequence[str]) -> int:
     except SystemExit as error:  # --help
         return int(error.code or 0)
     if options.version:
-        from importlib.metadata import version
+        import flowyml
 
-        write(f"flowyml {version('flowyml')}")
+        write(f"flowyml {flowyml.__version__}")
         return SUCCESS
     if options.command is None:
         write(parser().format_help())

@@ -10,7 +10,7 @@ from flowyml.cli.terminal import UsageError
 from flowyml.messages.words import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 BACKENDS = ("process", "thread", "async", "local")
 FORMATS = ("text", "mermaid", "dot", "svg")
@@ -48,7 +48,8 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise what is wrong, with the nearest word."""
-        raise UsageError(f"{_clear(message)}\nTry `{self.prog} --help`.")
+        words = {"/".join(action.option_strings): action.metavar for action in self._actions}
+        raise UsageError(f"{_clear(message, words)}\nTry `{self.prog} --help`.")
 
     def refuse(self, words: Sequence[str]) -> NoReturn:
         """Raise that there are no such options or arguments."""
@@ -58,8 +59,8 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{told}\nTry `{self.prog} --help`.")
 
 
-def _clear(message: str) -> str:
-    """Return a message of argparse in our words."""
+def _clear(message: str, wanted: Mapping[str, Any]) -> str:
+    """Return a message of argparse in our words; `wanted` says what each option takes."""
     choice = re.match(r"argument (.*?): invalid choice: '(.*?)' \(choose from (.*)\)", message, re.DOTALL)
     if choice:
         words = [word.strip(" '") for word in choice[3].split(",")]
@@ -70,6 +71,13 @@ def _clear(message: str) -> str:
     lacking = re.match(r"the following arguments are required: (.*)", message)
     if lacking:
         return f"{lacking[1]} is missing"
+    number = re.match(r"argument (.*?): invalid (int|float) value: (.*)", message)
+    if number:
+        kind = "a whole number" if number[2] == "int" else "a number"
+        return f"{number[1].rpartition('/')[2]} takes {kind}, got {number[3]}"
+    alone = re.match(r"argument (.*?): expected one argument", message)
+    if alone:
+        return f"{alone[1].rpartition('/')[2]} takes {wanted.get(alone[1]) or 'a value'}, got nothing"
     wrong = re.match(r"argument (.*?): (.*)", message)
     return f"{wrong[1].rpartition('/')[2]}: {wrong[2]}" if wrong else message
 
