@@ -412,3 +412,15 @@ def test_runs_after_one_build_share_nothing() -> None:
     first, second = pipeline.run(), pipeline.run()
     assert first.outputs == second.outputs == {"load": 1, "use": 1}
     assert first.run_id != second.run_id
+
+
+@pytest.mark.parametrize(
+    "file", ["<ipython-input-3-abc>", "/tmp/ipykernel_4711/123.py", "C:\\Temp\\ipykernel_4711\\123.py"]
+)
+def test_two_cells_of_a_notebook_are_told_what_to_do_there(file: str) -> None:
+    cell = {"pipeline": Pipeline("cells")}
+    code = compile("pipeline.add_step(abs, params={'x': 1})", file, "exec")
+    again = compile("\npipeline.add_step(abs, params={'x': 1})", file, "exec")
+    exec(code, cell)
+    with pytest.raises(PipelineValidationError, match="in a notebook re-create the Pipeline in the same cell"):
+        exec(again, cell)

@@ -10,6 +10,7 @@ that is added leaves them to the plan and goes on with a copy. It knows nothing 
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
 NOTHING: tuple[Any, ...] = ()
 NO_VALUES = (None,) * len(OPTION_NAMES)
 """The options of a step for which none was given."""
+
+
+# What IPython calls the file of a cell, alone and in a notebook.
+_CELL = re.compile(r"^<ipython|[/\\]ipykernel_\d+[/\\]")
 
 
 class Added:
@@ -274,6 +279,6 @@ def _name_of(form: Form) -> str:
 
 def _name_taken(name: str, first: Place, second: Place, what: str = "step") -> str:
     message = f"{what} {name!r} was added already at {first}, and again at {second}"
-    if first == second or first.code.co_filename.startswith("<ipython"):
+    if first == second or _CELL.search(first.code.co_filename):
         return f"{message}; give each its own name=, or in a notebook re-create the Pipeline in the same cell"
     return f"{message}; give one of them another name="
