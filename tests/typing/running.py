@@ -27,6 +27,7 @@ from flowyml import (
     get_context,
     hooks,
     map_task,
+    on_failure,
     retry,
     step,
     unless,
@@ -118,6 +119,12 @@ def check_control_flow() -> None:
     pipeline = Pipeline("p").add_control_flow(If(lambda ctx: ctx["a"] > 1).then(load).else_(ship))
     pipeline.add_control_flow(Switch(lambda ctx: ctx["a"]).case("x", load).default(ship))
     assert_type(pipeline, Pipeline)
+    If(lambda ctx: ctx.stps["a"], load)  # type: ignore[attr-defined]
+    If(lambda ctx: bool(ctx.steps["a"].outputs["b"]) and "limit" in ctx.params, load)
+    told = on_failure("log", recipients=["#alerts"])
+    result: StepResult = pipeline.run().step_results["a"]
+    told(ValueError(), result)
+    told(ValueError(), "a")  # type: ignore[arg-type]
 
 
 def check_running() -> None:

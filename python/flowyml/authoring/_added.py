@@ -72,6 +72,7 @@ class Added:
         self._produced: dict[str, int] = {}
         self._looked_at = 0
         self._known_steps: dict[int, tuple[object, Step[..., Any]]] = {}
+        self._parameters: dict[int, frozenset[str]] = {}
 
     @property
     def size(self) -> tuple[int, int]:
@@ -81,7 +82,8 @@ class Added:
     def copied(self) -> Added:
         """Return the same steps, to which others may be added."""
         other = Added(self.pipeline)
-        vars(other).update(vars(self), alike=dict(self.alike), _parts=dict(self._parts), _known_steps={})
+        vars(other).update(vars(self), alike=dict(self.alike), _parts=dict(self._parts))
+        other._known_steps, other._parameters = {}, {}
         other._produced, other._looked_at = {}, 0
         other._copy_columns()
         return other
@@ -213,6 +215,14 @@ class Added:
         if found is None:
             found = self._known_steps[id(candidate)] = (candidate, as_step(candidate))
         return found[1]
+
+    def parameters_of(self, candidate: Any) -> frozenset[str]:
+        """Return the names of all that a step can take."""
+        found = self._parameters.get(id(candidate))
+        if found is None:
+            step = self.known_step(candidate)  # which keeps it, so that its id stays its own
+            found = self._parameters[id(candidate)] = frozenset(step.parameters)
+        return found
 
     def append(self, form: Form, name: Any, row: tuple[Any, ...], reads: tuple[str, ...] = NOTHING) -> None:
         if type(name) is not str or not name:

@@ -133,7 +133,7 @@ class Authoring(AnyPipeline):
             options = retry, condition, skip_if, run_if, *behind
             alike = outputs is None and after is None and options == NO_VALUES
             if inputs is not None:
-                shaped = shape_of(inputs, self._added.known_step(step)) if alike else None
+                shaped = shape_of(inputs, self._added.parameters_of(step)) if alike else None
                 shape, reads = shaped or (NOTHING, NOTHING)
                 alike = shaped is not None
             key = (id(step), keys, id(frame.f_code), frame.f_lasti, shape)

@@ -23,7 +23,7 @@ from flowyml.steps.step_context import CHECKPOINTS
 from flowyml.store.cache import CacheStore
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
     from typing import Literal
 
 # Keywords of the 2.2.1 documentation that concern what this package does not do.
@@ -242,13 +242,19 @@ def checked_executor(executor: Any) -> Executor | None:
     raise TypeError(f"executor must be a LocalExecutor, a ParallelExecutor or another Executor, got {got}")
 
 
-def shape_of(inputs: Any, step: Step[..., Any]) -> tuple[tuple[Any, ...], tuple[str, ...]] | None:
+def shape_of(inputs: Any, parameters: Container[str]) -> tuple[tuple[Any, ...], tuple[str, ...]] | None:
     """Return what declared inputs have in common from step to step, and the names that differ.
+
+    Args:
+        inputs: As they were given.
+        parameters: Names of all that the step can take.
 
     Returns:
         `None` unless every input is one plain name. The shape is the parameters of a mapping; of a list, the
         inputs that are parameters by name, since those go there.
     """
+    if type(inputs) is list and len(inputs) == 1 and type(name := inputs[0]) is str and not is_glob(name):
+        return (None, name if name in parameters else None), (name,)  # the most common one: a chain
     if isinstance(inputs, (str, Step)):
         inputs = (inputs,)
     by_name = type(inputs) is dict
@@ -261,5 +267,4 @@ def shape_of(inputs: Any, step: Step[..., Any]) -> tuple[tuple[Any, ...], tuple[
             return None
     if by_name:
         return tuple(inputs), reads
-    parameters = step.parameters
     return (None, *[name if name in parameters else None for name in reads]), reads

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator, Sequence
 
     from flowyml.steps.declarations import Named
+    from flowyml.steps.seen import Seen
 
 
 class Decision:
@@ -141,7 +142,7 @@ class If(Branching):
     @leaves_no_frames
     def __init__(
         self,
-        condition: Callable[[Any], Any],
+        condition: Callable[[Seen], object],
         then_step: Callable[..., Any] | None = None,
         else_step: Callable[..., Any] | None = None,
         *,
@@ -202,7 +203,11 @@ class Switch(Branching):
 
     @leaves_no_frames
     def __init__(
-        self, selector: Callable[[Any], Any], *, after: Named | Sequence[Named] | None = None, name: str | None = None
+        self,
+        selector: Callable[[Seen], object],
+        *,
+        after: Named | Sequence[Named] | None = None,
+        name: str | None = None,
     ) -> None:
         """Check the arguments."""
         super().__init__(selector, after, name)

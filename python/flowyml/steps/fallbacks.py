@@ -28,6 +28,8 @@ from flowyml.steps.signatures import Signature
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from flowyml.results.step_result import StepResult
+
 F = TypeVar("F")
 
 MARK = "__flowyml_fallback__"
@@ -211,9 +213,9 @@ class OnFailure:
 @overload
 def on_failure(action: Callable[..., Any]) -> OnFailure: ...
 @overload
-def on_failure(action: str = "log", **notification: Any) -> Callable[[BaseException, Any], None]: ...
+def on_failure(action: str = "log", **notification: object) -> Callable[[BaseException, StepResult], None]: ...
 @leaves_no_frames
-def on_failure(action: Callable[..., Any] | str = "log", **notification: Any) -> Any:
+def on_failure(action: Callable[..., Any] | str = "log", **notification: object) -> Any:
     """Say what happens when a step has failed for good.
 
     `@on_failure(function)` below `@step`: the function's value stands in for the step's, as with `fallback=`.
@@ -253,6 +255,6 @@ def on_failure(action: Callable[..., Any] | str = "log", **notification: Any) ->
     return log_failure
 
 
-def log_failure(error: BaseException, result: Any) -> None:
+def log_failure(error: BaseException, result: StepResult) -> None:
     """Log that a step failed; what `on_failure("log")` stands for."""
     _log.error("step %r failed: %s: %s", result.step_name, type(error).__name__, error)
