@@ -726,6 +726,16 @@ RUNS: dict[str, Wrong] = {
 }
 
 PARALLEL_MAPS: dict[str, Wrong] = {
+    "a chunk of nothing": (
+        lambda: parallel_map(abs, [1], chunksize=0),
+        ValueError,
+        'chunksize must be at least 1, got 0; "auto"',
+    ),
+    "a chunk in words": (
+        lambda: parallel_map(abs, [1], chunksize="many"),
+        TypeError,
+        'chunksize must be a whole number or "auto", got str',
+    ),
     "no items": (
         lambda: parallel_map(use, None),
         TypeError,

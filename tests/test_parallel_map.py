@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import flowyml.executors._threads
 import flowyml.utils.parallel
 from flowyml import ParallelExecutor, Pipeline, parallel_map, step
 from flowyml.errors import RemoteTraceback
@@ -247,3 +248,22 @@ def test_threads_are_gone_afterwards() -> None:
     before = set(threading.enumerate())
     parallel_map(square, range(100), max_workers=8)
     assert not set(threading.enumerate()) - before
+
+
+@pytest.mark.parametrize("backend", ["thread", "process", "async"])
+@pytest.mark.parametrize("chunksize", [1, 7, "auto"])
+def test_a_chunk_is_the_most_that_a_worker_takes_at_once(backend: Any, chunksize: Any) -> None:
+    assert parallel_map(abs, range(-50, 50), 2, backend, chunksize=chunksize) == list(map(abs, range(-50, 50)))
+
+
+def test_no_worker_takes_more_than_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def turn(**limits: Any) -> Any:
+        asked.append(limits["most"])
+        return made(**limits)
+
+    made = flowyml.executors._threads.Turn
+    monkeypatch.setattr(flowyml.executors._threads, "Turn", turn)
+    parallel_map(abs, range(10), 2, chunksize=3)
+    assert set(asked) == {3}

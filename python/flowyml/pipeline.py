@@ -248,7 +248,7 @@ class Pipeline(Planning):
                 installed, else one line), a line now and then elsewhere. Or a function that is called with a `Progress`
                 a few times a second, in another thread. Off by default.
             debug: Log where the arguments of each step come from, before anything runs: one line a step, on the logger
-                `flowyml`.
+                `flowyml`. Where steps share their arguments (not on worker processes), name those that change them.
             dry_run: Check everything and print what would run, what is cached and what an unfinished run has finished
                 already, and run nothing: all steps of the result are waiting, its state is "dry_run".
             **unknown: Nothing else is known; keywords of 2.2.1 that are out of scope get one warning.
@@ -449,11 +449,13 @@ class Pipeline(Planning):
             raise KeyError(f"pipeline {self.name!r} has no step {step!r}{nearest(step, names)}")
         return self._cache.invalidate_steps(names if step is None else [step], before=before)
 
-    def run_quietly(self, executor: Executor, *, fail_fast: bool, progress: Watching = None) -> PipelineResult:
+    def run_quietly(
+        self, executor: Executor, *, fail_fast: bool, progress: Watching = None, at_once: int | None = None
+    ) -> PipelineResult:
         """Run without inputs, and leave it to the caller to tell what failed."""
         refuse_if_loading()
         plan = self._planned(self._scope({}, {}, complete=True), stacklevel=4)
-        run = Run(plan, order=executor.order, capacity=executor.capacity, fail_fast=fail_fast)
+        run = Run(plan, order=executor.order, capacity=executor.capacity, fail_fast=fail_fast, at_once=at_once)
         return _executed(run, executor, progress, quiet=True)
 
 

@@ -73,7 +73,7 @@ class Planning(Authoring):
         """Return a pipeline with the same steps and options."""
         other = object.__new__(type(self))
         vars(other).update(vars(self), context=Context(**self.context), _added=self._added.copied())
-        other._warned, other._seen = set(), None
+        other._warned, other._seen, other._built = set(), None, None
         return other
 
     def __deepcopy__(self, _: object) -> Self:
@@ -258,6 +258,10 @@ class Planning(Authoring):
             from flowyml.views.explain import log_sources
 
             log_sources(plan, scope)
+            if not executor.keeps_encoded:
+                from flowyml.running.watching import Watch
+
+                options["watch"] = Watch()
         options |= {"order": executor.order, "capacity": executor.capacity, "graph": executor.ranked(plan)}
         run = Run(plan, run_id=run_id, seed=checked_seed(seed), **options)
         run.checkpoint_dir = absolute(self._journals.folder)

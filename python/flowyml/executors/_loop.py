@@ -312,7 +312,8 @@ class LoopRun:
         run = self._run
         if run.seed is not None:
             seeding.begin(run.calls.seed_of(item) or 0)
-        returned = await template.call(run.calls.arguments(item))
+        with run.calls.watched(item):
+            returned = await template.call(run.calls.arguments(item))
         step = run.plan.names[run.node_of[item]]
         return split_outputs(returned, template.outputs, step) if template.outputs else returned
 

@@ -75,7 +75,7 @@ class ThreadRun:
         self._left = threading.Semaphore(0)
 
     def _claimed(self) -> Claimed:
-        return Claimed(self.limits, Turn(target=_TARGET, most=_MOST, workers=self.workers))
+        return Claimed(self.limits, Turn(target=_TARGET, most=min(_MOST, self.run.at_once), workers=self.workers))
 
     def work(self, worker: int) -> None:
         """Be a worker until the run is finished, or until this thread is given up."""

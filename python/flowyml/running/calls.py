@@ -11,6 +11,7 @@ the scheduler nor what becomes of a value.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +19,18 @@ from flowyml.messages.frames import calls_steps
 from flowyml.planning.templates import there
 from flowyml.running import seeding
 from flowyml.steps.fallbacks import Fallback
+from flowyml.steps.step_context import by_name
 from flowyml.store.values import split_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from typing import TypeAlias
 
     from flowyml.planning.layout import Layout
     from flowyml.planning.plan import Plan
     from flowyml.planning.templates import Template
+    from flowyml.running.watching import Watch
     from flowyml.store.values import Values
 
     # See `Turn.call`.
@@ -46,6 +50,7 @@ class Calls:
         tables: For each mapped step its items.
         fallen: Items in whose place the fallback of their step is called.
         seed: Seeds the random generators of each step; `None`: they are left alone.
+        watch: Tells which steps change their arguments; `None`: nobody looks.
     """
 
     def __init__(
@@ -58,10 +63,12 @@ class Calls:
         tables: dict[int, Sequence[Any]],
         fallen: Mapping[int, BaseException],
         seed: int | None,
+        watch: Watch | None = None,
     ) -> None:
         """Build nothing yet."""
         self._plan, self._layout, self._node_of, self._values = plan, layout, node_of, values
         self._tables, self._fallen, self._seed = tables, fallen, seed
+        self._watch = watch
         self._fallbacks: dict[int, Template] = {}
 
     def caller(self, *, fallbacks: bool) -> Callable[[int], Any]:
@@ -69,14 +76,15 @@ class Calls:
         call = self._plain()
         if fallbacks:
             call = self._falling_back(call)
-        return call if self._seed is None else self._seeding(call)
+        call = call if self._seed is None else self._seeding(call)
+        return call if self._watch is None else self._watching(call)
 
     def for_core(self, call: Callable[[int], Any], *, fallbacks: bool) -> Steps:
         """Return what the core needs to call steps by itself; `call` is what `caller` has built.
 
         Only `call` is used where something is to be done before each step.
         """
-        plan, always = self._plan, fallbacks or self._seed is not None
+        plan, always = self._plan, fallbacks or self._seed is not None or self._watch is not None
         return plan.templates, plan.rows, plan.references, self._tables, call, always
 
     def template_of(self, item: int) -> Template:
@@ -106,6 +114,16 @@ class Calls:
             return None
         return seeding.derived(self._seed, self._plan.item_name(*self._layout.place_of(item)))
 
+    def watched(self, item: int) -> AbstractContextManager[None]:
+        """Tell in this block whether an item's step changes its arguments, if somebody wants to know."""
+        if self._watch is None:
+            return contextlib.nullcontext()
+        node, index = self._layout.place_of(item)
+        template = self.template_of(item)
+        function = template.function if item in self._fallen else self._plan.function_of(node)
+        named = by_name(function, template.keywords, self.arguments(item))
+        return self._watch.over(self._plan.item_name(node, index), node, named)
+
     def _plain(self) -> Callable[[int], Any]:
         templates, rows, node_of = self._plan.templates, self._plan.rows, self._node_of
         general, tables, firsts = self._general, self._tables, self._layout.firsts
@@ -131,6 +149,13 @@ class Calls:
 
         fallen = self._fallen
         return called
+
+    def _watching(self, call: Callable[[int], Any]) -> Callable[[int], Any]:
+        def watching(item: int) -> Any:
+            with self.watched(item):
+                return call(item)
+
+        return watching
 
     def _seeding(self, call: Callable[[int], Any]) -> Callable[[int], Any]:
         def seeded(item: int) -> Any:

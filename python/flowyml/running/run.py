@@ -16,6 +16,7 @@ import abc
 import functools
 import math
 import os
+import sys
 import time
 from datetime import UTC, datetime
 from functools import cached_property
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from flowyml.planning.layout import Layout
     from flowyml.planning.plan import Plan
     from flowyml.reuse.recall import Recall
+    from flowyml.running.watching import Watch
     from flowyml.steps.resources import Capacity
 
     class Reported(Protocol):
@@ -90,6 +92,8 @@ class Run:
         run_id: Name of the run; random by default.
         seed: Seeds the random generators of each step; see `seeding.py`.
         graph: The graph of the plan with other ranks; see `Executor.ranked`.
+        watch: Tells which steps change their arguments; see `watching.py`.
+        at_once: The most steps that one worker takes at once; `None`: what the executor thinks right.
 
     Attributes:
         tables: For each mapped step its items; see `expansion.py`.
@@ -128,13 +132,15 @@ class Run:
         seed: int | None = None,
         capacity: Capacity | None = None,
         graph: Graph | None = None,
+        watch: Watch | None = None,
+        at_once: int | None = None,
     ) -> None:
         """Prepare the run; nothing starts."""
         mask = keep_mask(plan, keep)
         self.plan = plan
         self.fail_fast = fail_fast
         self.run_id = run_id or os.urandom(6).hex()
-        self.seed = seed
+        self.seed, self.at_once = seed, sys.maxsize if at_once is None else at_once
         self.layout = plan.layout.of_run(grows=plan.is_dynamic)
         self.values = Values(self.layout)
         self.failures: dict[int, BaseException] = {}
@@ -173,7 +179,7 @@ class Run:
         if self.layout.waiting:
             self.expansion.go_on()
         self.calls = Calls(
-            plan, self.layout, self.node_of, self.values, tables=self.tables, fallen=self.fallen, seed=seed
+            plan, self.layout, self.node_of, self.values, tables=self.tables, fallen=self.fallen, seed=seed, watch=watch
         )
         self.call: Callable[[int], Any] = self.calls.caller(fallbacks=self.has_fallbacks)
         self.steps = self.calls.for_core(self.call, fallbacks=self.has_fallbacks)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-_KEYWORDS = ("max_workers", "backend", "on_error", "num_workers", "timeout", "progress")
+_KEYWORDS = ("max_workers", "backend", "on_error", "num_workers", "chunksize", "timeout", "progress")
 
 
 @overload
@@ -37,6 +37,7 @@ def parallel_map(
     *,
     on_error: Literal["raise"] = "raise",
     num_workers: int | None = None,
+    chunksize: int | Literal["auto"] = "auto",
     timeout: float | timedelta | None = None,
     progress: bool | Callable[[Progress], object] | None = None,
 ) -> list[R]: ...
@@ -49,6 +50,7 @@ def parallel_map(
     *,
     on_error: Literal["return"],
     num_workers: int | None = None,
+    chunksize: int | Literal["auto"] = "auto",
     timeout: float | timedelta | None = None,
     progress: bool | Callable[[Progress], object] | None = None,
 ) -> list[R | BaseException]: ...
@@ -60,6 +62,7 @@ def parallel_map(
     *,
     on_error: Literal["raise", "return"] = "raise",
     num_workers: int | None = None,
+    chunksize: int | Literal["auto"] = "auto",
     timeout: float | timedelta | None = None,
     progress: bool | Callable[[Progress], object] | None = None,
     **unknown: object,
@@ -73,6 +76,8 @@ def parallel_map(
         backend: "thread", "process" or "async"; see `ParallelExecutor`.
         on_error: "raise" the first error (in time) and cancel the rest, or "return" exceptions in the place of results.
         num_workers: Another name of `max_workers`.
+        chunksize: The most items that a worker takes at once. "auto": as many as are worth a message, by the time that
+            they are measured to take; more than a few only where they take microseconds.
         timeout: Seconds (or a `timedelta`) that the call for one item may take; see `Step`.
         progress: Show how many items are done, as `Pipeline.run` does.
         **unknown: Nothing else is known.
@@ -97,10 +102,23 @@ def parallel_map(
             raise ValueError(f'on_error must be "raise" or "return", got {on_error!r}')
         workers = checked_workers(num_workers if max_workers is None else max_workers, checked_backend(backend))
         limit = None if timeout is None else checked_seconds("timeout", timeout)
+        at_once = _checked_chunksize(chunksize)
         pipeline = Pipeline("parallel_map").map(fn, _listed(items), name="item", timeout=limit)
         with ParallelExecutor(workers, backend) as executor:
             watched = checked_progress(progress)
-            return _collect(pipeline.run_quietly(executor, fail_fast=on_error == "raise", progress=watched), on_error)
+            fail_fast = on_error == "raise"
+            result = pipeline.run_quietly(executor, fail_fast=fail_fast, progress=watched, at_once=at_once)
+            return _collect(result, on_error)
+
+
+def _checked_chunksize(chunksize: Any) -> int | None:
+    if chunksize == "auto":
+        return None
+    if isinstance(chunksize, bool) or not isinstance(chunksize, int):
+        raise TypeError(f'chunksize must be a whole number or "auto", got {type(chunksize).__name__} {chunksize!r:.60}')
+    if chunksize < 1:
+        raise ValueError(f'chunksize must be at least 1, got {chunksize}; "auto" takes what is worth a message')
+    return chunksize
 
 
 def _listed(items: Any) -> Sequence[Any]:

@@ -61,7 +61,7 @@ class Dispatch:
         self._run = run
         self._writer = CallWriter(run, team.lending)
         self._outcomes = Outcomes(run, team.lending)
-        self._sizer = BatchSizer(_TARGET, _MOST)
+        self._sizer = BatchSizer(_TARGET, min(_MOST, run.at_once))
         self._poll = select.epoll()
         self._sockets: dict[int, Member] = {}
         self._pipes: dict[int, Member] = {}

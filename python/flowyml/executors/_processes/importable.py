@@ -48,10 +48,10 @@ class _Knowledge:
             self.path = list(sys.path)
             self.importable.clear()
             self.seen = None
-        now = (len(sys.modules), next(reversed(sys.modules)))
+        modules = sys.modules.copy()  # another thread may be importing
+        now = (len(modules), next(reversed(modules)))
         if now != self.seen:
-            loaded = list(sys.modules.items())
-            self.user = tuple(name for name, module in loaded if self._user(name, module))
+            self.user = tuple(name for name, module in modules.items() if self._user(name, module))
             self.by_value = tuple(name for name in self.user if not importable(name))
             self.seen = now
 
