@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import flowyml
-from flowyml import Pipeline, retry, step
+from flowyml import If, Pipeline, retry, step
 
 
 @step(outputs=["raw", "labels"])
@@ -168,3 +168,9 @@ def test_what_a_condition_reads_is_told():
     assert sources(made, "big")["limit"] == "context"
     assert list(sources(made, "any")) == ["rows"]
     assert list(made.explain("any").options) == ["condition"]
+
+
+def test_a_branch_names_the_decision_that_chooses_it():
+    pipeline = Pipeline("gate").add_step(lambda: 1, name="load").add_control_flow(If(lambda ctx: True, abs))
+    (argument,) = [each for each in pipeline.explain("abs").arguments if each.parameter == "if_1"]
+    assert argument.source == "output of step 'if_1' (the decision that chooses this branch)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,5 +52,5 @@ def test_items_are_looked_at_too_and_told_once(caplog: pytest.LogCaptureFixture)
 def test_nothing_is_told_without_debug_or_of_what_cannot_be_compared(caplog: pytest.LogCaptureFixture) -> None:
     pipeline = Pipeline("p").add_step(lambda: [1], name="rows").add_step(grow)
     pipeline.run()
-    pipeline.add_step(lambda file: file.write(b"x"), "log", {"file": open("/dev/null", "wb")}).run(debug=True)  # noqa: PTH123, SIM115
+    pipeline.add_step(lambda lock: lock.acquire(), "lock", {"lock": threading.Lock()}).run(debug=True)
     assert told(caplog) == ["step 'grow' has changed what it was given as 'rows'"]

@@ -34,8 +34,8 @@ from flowyml.authoring.arguments import (
 from flowyml.authoring.preparing import Planning
 from flowyml.executors.local import LocalExecutor
 from flowyml.hooks import Hooks
-from flowyml.messages.frames import leaves_no_frames, own_frames_hidden
-from flowyml.messages.words import counted, nearest
+from flowyml.messages.frames import own_frames_hidden
+from flowyml.messages.words import counted
 from flowyml.planning.forms import Place
 from flowyml.planning.sub_pipelines import SubPipeline
 from flowyml.running.execution import execute
@@ -44,7 +44,6 @@ from flowyml.steps.declarations import checked_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from datetime import date
     from os import PathLike
     from typing import Literal, Self
 
@@ -421,33 +420,6 @@ class Pipeline(Planning):
             if raise_on_failure:
                 result.raise_for_failure()
             return result
-
-    # -- cached values
-
-    def cache_stats(self) -> dict[str, Any]:
-        """Return what is stored, and how often values were found in runs of this pipeline; see `CacheStore.stats`."""
-        return {} if self._cache is None else self._cache.stats()
-
-    @leaves_no_frames
-    def invalidate_cache(self, step: str | None = None, before: str | date | None = None) -> int:
-        """Remove cached values of this pipeline's steps; the next run calls them again.
-
-        Args:
-            step: Of this step only.
-            before: What was stored before a day or time only: a `date`, a `datetime`, or as ISO text.
-
-        Returns:
-            How many values were removed.
-
-        Raises:
-            KeyError: If there is no step of that name, with near matches.
-        """
-        if self._cache is None:
-            return 0
-        names = self._added.numbers
-        if step is not None and step not in names:
-            raise KeyError(f"pipeline {self.name!r} has no step {step!r}{nearest(step, names)}")
-        return self._cache.invalidate_steps(names if step is None else [step], before=before)
 
     def run_quietly(
         self, executor: Executor, *, fail_fast: bool, progress: Watching = None, at_once: int | None = None

@@ -28,6 +28,7 @@ from flowyml.steps.handles import step_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import date
     from typing import Literal, Self
 
     from flowyml.authoring.arguments import Journals
@@ -196,6 +197,31 @@ class Planning(Authoring):
         from flowyml.authoring.definition import groups_of
 
         return groups_of(self.dag)
+
+    def cache_stats(self) -> dict[str, Any]:
+        """Return what is stored, and how often values were found in runs of this pipeline; see `CacheStore.stats`."""
+        return {} if self._cache is None else self._cache.stats()
+
+    @leaves_no_frames
+    def invalidate_cache(self, step: str | None = None, before: str | date | None = None) -> int:
+        """Remove cached values of this pipeline's steps; the next run calls them again.
+
+        Args:
+            step: Of this step only.
+            before: What was stored before a day or time only: a `date`, a `datetime`, or as ISO text.
+
+        Returns:
+            How many values were removed.
+
+        Raises:
+            KeyError: If there is no step of that name, with near matches.
+        """
+        if self._cache is None:
+            return 0
+        names = self._added.numbers
+        if step is not None and step not in names:
+            raise KeyError(f"pipeline {self.name!r} has no step {step!r}{nearest(step, names)}")
+        return self._cache.invalidate_steps(names if step is None else [step], before=before)
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         """Show a notebook the picture of the graph."""

@@ -20,6 +20,7 @@ from flowyml.planning.layout import UNKNOWN
 from flowyml.planning.looking import SEEN_AS
 from flowyml.planning.templates import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VIEW
 from flowyml.planning.wiring import Wiring
+from flowyml.steps.control import Chosen
 from flowyml.steps.options import NO_OPTIONS
 from flowyml.store.values import Gather, Items, Output, Stream, bare
 
@@ -112,9 +113,16 @@ class Traced:
         if kind in {ASSET, SPREAD}:
             implicit = name in wiring.implicit
             rule = "implicit: it has the parameter's name" if implicit else self._declaration(name)
+            if self._is_branch_of(name):
+                rule = "the decision that chooses this branch"
             assets = self._assets(which)
             return Argument(name, f"{self._told(which, assets)} ({rule})", assets, implicit)
         return Argument(name, self._value(name))
+
+    def _is_branch_of(self, name: str) -> bool:
+        """Tell whether a name is that of the decision that lets the step run."""
+        predicates = [guard.predicate for guard in self._form.options.guards]
+        return any(isinstance(each, Chosen) and each.decision == name for each in predicates)
 
     def _route(self, name: str) -> str | None:
         """Say by which sub-pipelines a value has come in that the pipeline around gives; `None` for one from inside."""
