@@ -135,6 +135,8 @@ def test_i_row_keywords_out_of_scope_are_one_warning_and_unknown_ones_an_error()
     assert len(caught) == 1
     with pytest.warns(UserWarning, match=r"run\(\) ignores auto_start_ui, docker_config"):
         pipeline().run(auto_start_ui=True, docker_config=None)
+    with pytest.warns(UserWarning, match=r"run\(\) ignores resources: .* in ParallelExecutor\(resources=\)"):
+        pipeline().run(resources={"cpu": 2})
     with pytest.raises(TypeError, match="'contxt'; did you mean 'context'"):
         Pipeline("p", contxt={})
 

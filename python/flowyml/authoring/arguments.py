@@ -38,6 +38,7 @@ _OUT_OF_SCOPE = frozenset(
         "enable_experiment_tracking",
         "auto_start_ui",
         "orchestrator",
+        "resources",
         "docker_config",
     ]
 )
@@ -74,7 +75,8 @@ def warn_out_of_scope(where: str, unknown: Mapping[str, object], known: Sequence
         raise TypeError(unknown_keywords(where, strange, known))
     if unknown:
         names = ", ".join(sorted(unknown))
-        warnings.warn(f"{where} ignores {names}: out of scope of this package", UserWarning, stacklevel=3)
+        hint = "; what there is in all is said in ParallelExecutor(resources=)" if "resources" in unknown else ""
+        warnings.warn(f"{where} ignores {names}: out of scope of this package{hint}", UserWarning, stacklevel=3)
 
 
 def checked_cache_store(cache_dir: Any, *, enabled: Any) -> CacheStore | None:
