@@ -312,8 +312,11 @@ class LoopRun:
         run = self._run
         if run.seed is not None:
             seeding.begin(run.calls.seed_of(item) or 0)
-        with run.calls.watched(item):
+        if run.calls.watch is None:
             returned = await template.call(run.calls.arguments(item))
+        else:
+            with run.calls.watched(item):
+                returned = await template.call(run.calls.arguments(item))
         step = run.plan.names[run.node_of[item]]
         return split_outputs(returned, template.outputs, step) if template.outputs else returned
 

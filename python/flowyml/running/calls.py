@@ -68,7 +68,7 @@ class Calls:
         """Build nothing yet."""
         self._plan, self._layout, self._node_of, self._values = plan, layout, node_of, values
         self._tables, self._fallen, self._seed = tables, fallen, seed
-        self._watch = watch
+        self.watch = watch
         self._fallbacks: dict[int, Template] = {}
 
     def caller(self, *, fallbacks: bool) -> Callable[[int], Any]:
@@ -77,14 +77,14 @@ class Calls:
         if fallbacks:
             call = self._falling_back(call)
         call = call if self._seed is None else self._seeding(call)
-        return call if self._watch is None else self._watching(call)
+        return call if self.watch is None else self._watching(call)
 
     def for_core(self, call: Callable[[int], Any], *, fallbacks: bool) -> Steps:
         """Return what the core needs to call steps by itself; `call` is what `caller` has built.
 
         Only `call` is used where something is to be done before each step.
         """
-        plan, always = self._plan, fallbacks or self._seed is not None or self._watch is not None
+        plan, always = self._plan, fallbacks or self._seed is not None or self.watch is not None
         return plan.templates, plan.rows, plan.references, self._tables, call, always
 
     def template_of(self, item: int) -> Template:
@@ -116,13 +116,13 @@ class Calls:
 
     def watched(self, item: int) -> AbstractContextManager[None]:
         """Tell in this block whether an item's step changes its arguments, if somebody wants to know."""
-        if self._watch is None:
+        if self.watch is None:
             return contextlib.nullcontext()
         node, index = self._layout.place_of(item)
         template = self.template_of(item)
         function = template.function if item in self._fallen else self._plan.function_of(node)
         named = by_name(function, template.keywords, self.arguments(item))
-        return self._watch.over(self._plan.item_name(node, index), node, named)
+        return self.watch.over(self._plan.item_name(node, index), node, named)
 
     def _plain(self) -> Callable[[int], Any]:
         templates, rows, node_of = self._plan.templates, self._plan.rows, self._node_of
