@@ -3,6 +3,8 @@
 //! Everything here is a counting sort of some kind: count, sum the counts up to where each row begins, fill. It knows nodes
 //! only as numbers.
 
+use std::ops::Range;
+
 use super::{Edges, Kind, NodeId};
 
 /// Edges in one direction, in compressed rows.
@@ -20,7 +22,7 @@ impl Rows {
     }
 
     /// Return the edges of a node; none of one that came later.
-    pub(super) fn range(&self, node: u32) -> std::ops::Range<usize> {
+    pub(super) fn range(&self, node: u32) -> Range<usize> {
         match self.offsets.get(node as usize..=node as usize + 1) {
             Some(&[start, end]) => start as usize..end as usize,
             _ => 0..0,
@@ -83,33 +85,19 @@ fn offsets(nodes: usize, ids: impl Iterator<Item = u32>) -> Vec<u32> {
 /// Keep one edge for each pair; `All` wins. O(nodes + edges).
 pub(super) fn unique(mut rows: Rows) -> Rows {
     let nodes = rows.offsets.len() - 1;
-    if (0..nodes as u32).all(|node| rows.of(node).len() < 2 || !repeats(rows.of(node))) {
+    let Some(first) = (0..nodes as u32).find(|node| repeats(rows.of(*node))) else {
         return rows;
-    }
-    // Where in the row of the node at hand a dependency was kept; an older entry lies before the row.
-    let mut kept_at = vec![0_u32; nodes];
-    let mut kept = 0;
-    for node in 0..nodes {
-        let row = rows.range(node as u32);
-        rows.offsets[node] = kept as u32;
-        let begin = kept;
-        for edge in row {
-            let dependency = rows.targets[edge] as usize;
-            let before = kept_at[dependency] as usize;
-            let seen =
-                (begin..kept).contains(&before) && rows.targets[before] as usize == dependency;
-            let at = if seen { before } else { kept };
-            if let Some(&kind) = rows.elementwise.get(edge) {
-                rows.elementwise[at] = if seen {
-                    rows.elementwise[at] & kind
-                } else {
-                    kind
-                };
-            }
-            rows.targets[at] = dependency as u32;
-            kept_at[dependency] = at as u32;
-            kept += usize::from(!seen);
-        }
+    };
+    let mut places = Vec::new();
+    let mut kept = rows.offsets[first as usize] as usize;
+    for node in first..nodes as u32 {
+        let row = rows.range(node);
+        rows.offsets[node as usize] = kept as u32;
+        kept += if repeats(&rows.targets[row.clone()]) {
+            rows.keep_once(row, kept, &mut places)
+        } else {
+            rows.move_up(row, kept)
+        };
     }
     rows.offsets[nodes] = kept as u32;
     rows.targets.truncate(kept);
@@ -117,10 +105,59 @@ pub(super) fn unique(mut rows: Rows) -> Rows {
     rows
 }
 
+impl Rows {
+    /// Move a row to `begin`, with each dependency once; return how many they are.
+    ///
+    /// Those of a short row are searched where they lie. For a long one `places` has where each was kept, an older entry
+    /// lies before the row: that costs a look somewhere in memory for each edge.
+    fn keep_once(&mut self, row: Range<usize>, begin: usize, places: &mut Vec<u32>) -> usize {
+        let short = row.len() <= SHORT;
+        if !short {
+            places.resize(self.offsets.len() - 1, 0);
+        }
+        let mut kept = begin;
+        for edge in row {
+            let dependency = self.targets[edge];
+            let before = if short {
+                let others = &self.targets[begin..kept];
+                let found = others.iter().position(|other| *other == dependency);
+                found.map(|at| begin + at)
+            } else {
+                let at = places[dependency as usize] as usize;
+                ((begin..kept).contains(&at) && self.targets[at] == dependency).then_some(at)
+            };
+            let at = before.unwrap_or(kept);
+            if let Some(&kind) = self.elementwise.get(edge) {
+                let known = before.map_or(1, |at| self.elementwise[at]);
+                self.elementwise[at] = known & kind;
+            }
+            self.targets[at] = dependency;
+            if !short {
+                places[dependency as usize] = at as u32;
+            }
+            kept += usize::from(before.is_none());
+        }
+        kept - begin
+    }
+
+    /// Move a row to `begin` as it is; return how many they are.
+    fn move_up(&mut self, row: Range<usize>, begin: usize) -> usize {
+        let count = row.len();
+        if !self.elementwise.is_empty() {
+            self.elementwise.copy_within(row.clone(), begin);
+        }
+        self.targets.copy_within(row, begin);
+        count
+    }
+}
+
+/// Rows of up to so many edges are searched as they lie.
+const SHORT: usize = 16;
+
 /// Say whether a row may name a dependency twice: exactly for short rows, on suspicion for long ones.
 fn repeats(row: &[u32]) -> bool {
-    row.len() > 16 && !row.is_sorted_by(|a, b| a < b)
-        || row.len() <= 16 && (1..row.len()).any(|at| row[..at].contains(&row[at]))
+    row.len() > SHORT && !row.is_sorted_by(|a, b| a < b)
+        || row.len() <= SHORT && (1..row.len()).any(|at| row[..at].contains(&row[at]))
 }
 
 /// Turn rows by dependent into rows by dependency; each row is in id order. O(nodes + edges).
