@@ -67,6 +67,11 @@ class Trials:
             return 0.0
         return None
 
+    @property
+    def some_failed(self) -> bool:
+        """Whether some attempt was counted as failed: until then each item is in its first."""
+        return bool(self._failed)
+
     def failed(self, item: int) -> int:
         """Return how many attempts of an item have failed, where that is counted."""
         return self._failed.get(item, 0)

@@ -171,8 +171,8 @@ class CallWriter:
         return joined if alone and not stretch.template.outputs else names
 
     def _attempts(self, stretch: Stretch) -> list[int] | None:
-        """Return which attempt of each step this is; `None` where each has only one."""
-        if self._plan.forms[stretch.node].options.retry is None:
+        """Return which attempt of each step this is; `None` where it is the first of all."""
+        if self._plan.forms[stretch.node].options.retry is None or not self._run.trials.some_failed:
             return None
         return list(map(self._run.trials.current, items_of(self._run, stretch)))
 
