@@ -608,3 +608,32 @@ def test_keys_of_items_that_end_in_another_order_are_their_own(tmp_path):
     keys, mixed = (JournalKeys(Run(plan), lambda *_: None) for _ in range(2))
     mixed.of([0, 2, 1, 3])
     assert [mixed.key(item) for item in range(4)] == keys.of([0, 1, 2, 3])
+
+
+@pytest.mark.parametrize("sharing", [LocalExecutor, lambda: ParallelExecutor(2, "thread")])
+def test_what_a_step_returned_is_written_before_another_changes_it(tmp_path, folder, sharing):
+    """Numbers may wait to be written with others; a list may not, since the steps behind it share it."""
+
+    def number() -> int:
+        return 1
+
+    def rows(number: int) -> list[int]:
+        return [number]
+
+    def spoil(rows: list[int]) -> int:
+        rows.append(2)
+        return len(rows)
+
+    def fragile(spoil: int, rows: list[int], folder: str) -> list[int]:
+        if not is_allowed(folder):
+            raise ValueError(spoil)
+        return rows
+
+    def pipeline() -> Pipeline:
+        made = Pipeline("p", context={"folder": str(folder)}, enable_checkpointing=True, checkpoint_dir=tmp_path)
+        return made.add_step(number).add_step(rows).add_step(spoil).add_step(fragile)
+
+    with sharing() as executor:
+        assert not pipeline().run(executor=executor).success
+        allow(folder)
+        assert pipeline().run(executor=executor)["fragile"] == [1]

@@ -168,3 +168,69 @@ def test_two_turns_share_what_there_is_and_call_each_step_once():
     for thread in threads:
         thread.join()
     assert sorted(calls) == values == list(range(count))
+
+
+def test_values_that_are_held_come_with_the_report():
+    turn, _ = begun(3, holds=True)
+    values: list[Any] = [None] * 3
+    turn.call(steps_of(abs, [(-1,), (2,), (3,)]), values, None, 1.0, Special)
+    assert values == [None] * 3
+    turn.report(most=2, into=values)
+    assert values == [1, 2, None]
+    turn.report(into=values)
+    assert values == [1, 2, 3]
+
+
+def test_held_values_are_there_for_the_next_batch():
+    names = range(2)
+    scheduler = Scheduler(Graph(names, None, array("I", [1]), array("I", [0])))
+    turn, values = Turn(holds=True), [None] * 2
+    template = SimpleNamespace(direct=False, single=False, function=abs, parts=((2, 0),))
+    first = SimpleNamespace(direct=True, single=False, function=abs, parts=None)
+    turn.begin(scheduler.claim(0, 1, 1.0), 1.0)
+    turn.call(
+        ([first, template], [(-7,), ()], {1: (0,)}, {}, None, False), values, None, 1.0, Special, scheduler=scheduler
+    )
+    assert (values, scheduler.finished) == ([7, 7], True)
+
+
+def test_only_the_step_that_runs_can_be_what_a_thread_is_given_up_for():
+    turn, _ = begun(3, holds=True)
+    assert turn.running()[1:] == (0, 0, 1.0)
+    next(turn)
+    assert turn.take_back(3)[1:] == (1, 2)
+    turn.ends.append(2.0)
+    assert turn.running() is None
+    assert not turn.abandon(0)
+    assert not turn.abandon(1)
+
+
+def test_nothing_is_reported_of_a_thread_that_was_given_up():
+    scheduler, turn, values = scheduler_of(2), Turn(holds=True), [None] * 2
+
+    def give_up(i: int) -> int:
+        assert turn.abandon(turn.running()[2])
+        return i
+
+    turn.begin(scheduler.claim(0, 1, 1.0), 1.0)
+    turn.call(steps_of(give_up, [(1,), (2,)]), values, None, 1.0, Special, scheduler=scheduler)
+    assert (values, scheduler.running, scheduler.ready) == ([None] * 2, 1, 1)
+
+
+def test_what_a_turn_reports_is_noted_in_order_and_ends_its_call_when_it_is_much():
+    scheduler, turn, values = scheduler_of(10), Turn(most=2), [None] * 10
+    scheduler.note(4, 100.0, 100.0)
+    turn.begin(scheduler.claim(0, 2, 1.0), 1.0)
+    turn.call(steps_of(abs, [(i,) for i in range(10)]), values, None, 1.0, Special, scheduler=scheduler)
+    assert values == [0, 1, 2, 3, *[None] * 6]
+    assert scheduler.take_noted() == [0, 1, 2, 3]
+    assert scheduler.take_noted() == []
+
+
+@pytest.mark.parametrize(("window", "tiny"), [(0.0, 100.0), (100.0, 0.0)])
+def test_notes_do_not_wait_long_and_no_longer_than_a_step_that_takes_long(window, tiny):
+    scheduler, turn, values = scheduler_of(3), Turn(most=1), [None] * 3
+    scheduler.note(100, window, tiny)
+    turn.begin(scheduler.claim(0, 1, 1.0), 1.0)
+    turn.call(steps_of(abs, [(i,) for i in range(3)]), values, None, 1.0, Special, scheduler=scheduler)
+    assert (values, scheduler.take_noted()) == ([0, None, None], [0])

@@ -214,13 +214,14 @@ class Turn:
         target: Seconds of work that a batch should hold.
         most: The most steps of a batch.
         workers: How many turns share what is ready; 0 if there is only this one, whose batches always have `most`.
+        holds: Hold values until they are reported, see `report`: the thread may be given up.
 
     >>> turn = Turn(target=0.001, most=8)
     >>> turn.limit(100), turn.left
     (8, 0)
     """
 
-    def __new__(cls, *, target: float = 0.0, most: int = 1, workers: int = 0) -> Turn: ...
+    def __new__(cls, *, target: float = 0.0, most: int = 1, workers: int = 0, holds: bool = False) -> Turn: ...
     @property
     def left(self) -> int:
         """How many steps of the batch are not begun."""
@@ -248,7 +249,9 @@ class Turn:
         """
     def clear(self) -> None:
         """Begin nothing any more, now or later."""
-    def report(self, before: float = ..., most: int = ...) -> tuple[Batch, int, float, Ends] | None:
+    def report(
+        self, before: float = ..., most: int = ..., *, into: list[Any] | None = None
+    ) -> tuple[Batch, int, float, Ends] | None:
         """Return what has ended and was not reported: the batch, the first position, when it began, and the ends.
 
         It counts as reported from now on. `None` if there is nothing, or if the last one ended after `before`.
@@ -256,34 +259,44 @@ class Turn:
         Args:
             before: A time.
             most: Only steps at positions below this one.
+            into: The values of the run: gets those of what is reported, by item, where they are held.
         """
     def at(self) -> tuple[Batch, int, int] | None:
         """Return the batch, the position of the step that runs, and a number that no other step of this turn has.
 
         `None` if all steps of the batch have ended.
         """
+    def running(self) -> tuple[Batch, int, int, float] | None:
+        """Return the same of a step that runs or may begin at any moment, and when the one before it ended."""
+    def abandon(self, number: int | None = None) -> bool:
+        """Give the thread up if the step that runs has this number: nothing it does is reported any more.
+
+        Nothing else is begun then; what is claimed and not begun is to be taken back before. Without a number the
+        thread is given up whatever it does. Return whether it is given up.
+        """
     def call(
         self,
         steps: tuple[list[Any], list[tuple[Any, ...]], dict[int, Any], dict[int, Any], Callable[[int], Any], bool],
         values: list[Any],
-        failed: Callable[[int, int, BaseException], None],
+        failed: Callable[[int, int, BaseException], Any],
         now: float,
         special: type,
         *,
         stop: bool = False,
         scheduler: Scheduler | None = None,
     ) -> None:
-        """Call the steps of the batch one after the other; what they return goes into `values`, by item.
+        """Call the steps of the batch one after the other; what they return goes into `values`, by item, or is held.
 
-        Given a scheduler it reports the batch to it and claims the next one, until nothing is ready. It leaves that to
-        the caller, for the batch in which it happens, where a step raises or returns something special.
+        Given a scheduler it reports the batch to it and claims the next one, until nothing is ready or notes are to be
+        written (see `Scheduler.note`). It leaves that to the caller, for the batch in which it happens, where a step
+        raises or returns something special.
 
         Args:
             steps: What the plan has, by number of the step: templates, parameters, references to values, items of
                 mapped steps; a function that calls the step of an item; and whether that one is to be used for all.
             values: The values of the run.
-            failed: Is told of what a step raised: its position in the batch, its item, the exception. What it raises
-                itself ends the call; then that step has not ended.
+            failed: Is told of what a step raised: its position in the batch, its item, the exception; it returns what
+                stands for the value. What it raises itself ends the call; then that step has not ended.
             now: The time now, on the clock of which all times are.
             special: A class; a value of it is special.
             stop: Begin nothing behind a step that has raised.
@@ -329,6 +342,16 @@ class Scheduler:
         Raises:
             ValueError: A mask of the wrong length.
         """
+    def note(self, most: int, window: float, tiny: float) -> None:
+        """Note what turns report by themselves (see `Turn.call`), which then end their call to have it written.
+
+        Args:
+            most: When so many are noted.
+            window: When the first was noted so many seconds ago.
+            tiny: When what was reported last has taken so many seconds.
+        """
+    def take_noted(self) -> list[int]:
+        """Return the items that were noted, in the order in which they ended, and forget them."""
     def claim(self, worker: int, limit: int, now: float, timeout: float = 0.0, most: int = 0) -> Batch | None:
         """Take up to `limit` ready items of one class, the most urgent first.
 

@@ -142,6 +142,15 @@ impl Scheduler {
             .change(py, |core| core.give_back(batch, position, count))
     }
 
+    fn note(&self, py: Python<'_>, most: u32, window: f64, tiny: f64) -> PyResult<()> {
+        let (window, tiny) = (seconds(window)?, seconds(tiny)?);
+        self.0.note(py, most, window, tiny)
+    }
+
+    fn take_noted(&self, py: Python<'_>) -> PyResult<Vec<u32>> {
+        self.0.take_noted(py)
+    }
+
     fn keep_tokens(&self, py: Python<'_>, batch: &Bound<'_, Batch>) -> PyResult<()> {
         let batch = &batch.get().0;
         self.0.change(py, |core| core.keep_tokens(batch))

@@ -2,6 +2,9 @@
 //!
 //! Threads are woken by number: as many of those that wait for work as there are ready items. A wake-up that is lost
 //! because its thread was just leaving costs the others at most a slice.
+//!
+//! Threads that report by themselves (`end_and_claim`) note what has ended, in this order, where somebody writes it down:
+//! a record for many costs a fraction of one for each.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,7 +14,7 @@ use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
 
 use crate::error::Refusal;
-use crate::scheduler::Scheduler;
+use crate::scheduler::{Batch, Outcomes, Scheduler};
 
 use super::{SLICE, refused};
 
@@ -24,8 +27,50 @@ pub(super) struct Shared {
     end: Condvar,
 }
 
+/// What came of some items of a batch: all of them have a value.
+pub(super) struct Part<'a> {
+    pub(super) batch: &'a Batch,
+    pub(super) position: u32,
+    /// When the first of them began.
+    pub(super) start: f64,
+    pub(super) ends: &'a [f64],
+}
+
+/// What has ended and is to be written down.
+struct Notes {
+    items: Vec<u32>,
+    /// When the first of them was noted.
+    since: f64,
+    /// So many are enough.
+    most: usize,
+    /// So long they may wait.
+    window: f64,
+    /// What takes this long is worth a look of its own.
+    tiny: f64,
+}
+
+impl Notes {
+    fn add(&mut self, part: &Part<'_>, now: f64) {
+        if self.items.is_empty() {
+            self.since = now;
+        }
+        let items = part.batch.items_from(part.position);
+        self.items
+            .extend(items.take(part.ends.len()).map(|item| item.0));
+    }
+
+    /// Say whether they are to be written now, after a part that has taken a while.
+    fn are_due(&self, start: f64, now: f64) -> bool {
+        !self.items.is_empty()
+            && (self.items.len() >= self.most
+                || now - self.since >= self.window
+                || now - start >= self.tiny)
+    }
+}
+
 struct Guarded {
     core: Scheduler,
+    notes: Option<Notes>,
     /// Threads that wait for `work`.
     claimers: u32,
     /// Threads that wait for `end`.
@@ -36,6 +81,7 @@ impl Shared {
     pub(super) fn new(core: Scheduler) -> Self {
         let guarded = Mutex::new(Guarded {
             core,
+            notes: None,
             claimers: 0,
             watchers: 0,
         });
@@ -68,13 +114,53 @@ impl Shared {
     ) -> PyResult<Result<T, E>> {
         let mut guarded = self.lock(py)?;
         let result = act(&mut guarded.core);
+        self.wake(guarded);
+        Ok(result)
+    }
+
+    /// Let go of the lock, and wake those who have something to do.
+    fn wake(&self, guarded: MutexGuard<'_, Guarded>) {
         let (claimers, watchers) = guarded.to_wake();
         drop(guarded);
         (0..claimers).for_each(|_| self.work.notify_one());
         if watchers {
             self.end.notify_all();
         }
-        Ok(result)
+    }
+
+    /// Report items that have ended and claim others: as many as `limit` says, given how many are ready, if it wants some,
+    /// and nothing while there are notes to write.
+    pub(super) fn end_and_claim(
+        &self,
+        py: Python<'_>,
+        part: &Part<'_>,
+        now: f64,
+        limit: impl FnOnce(u32) -> Option<u32>,
+    ) -> PyResult<Option<Batch>> {
+        let mut guarded = self.lock(py)?;
+        let result = guarded.end_and_claim(part, now, limit);
+        self.wake(guarded);
+        result.map_err(refused)
+    }
+
+    /// Note what is ended by `end_and_claim`: see [`Notes`].
+    pub(super) fn note(&self, py: Python<'_>, most: u32, window: f64, tiny: f64) -> PyResult<()> {
+        let notes = Notes {
+            items: Vec::new(),
+            since: 0.0,
+            most: most as usize,
+            window,
+            tiny,
+        };
+        self.lock(py)?.notes = Some(notes);
+        Ok(())
+    }
+
+    /// Take what was noted.
+    pub(super) fn take_noted(&self, py: Python<'_>) -> PyResult<Vec<u32>> {
+        let notes = &mut self.lock(py)?.notes;
+        let taken = notes.as_mut().map(|notes| std::mem::take(&mut notes.items));
+        Ok(taken.unwrap_or_default())
     }
 
     /// Have a thread that waits for work look when the next delay is over.
@@ -127,6 +213,36 @@ impl Shared {
 }
 
 impl Guarded {
+    fn end_and_claim(
+        &mut self,
+        part: &Part<'_>,
+        now: f64,
+        limit: impl FnOnce(u32) -> Option<u32>,
+    ) -> Result<Option<Batch>, Refusal> {
+        let Part {
+            batch,
+            position,
+            start,
+            ends,
+        } = *part;
+        if !ends.is_empty() {
+            self.core
+                .complete(batch, position, start, ends, Outcomes::Success)?;
+            if let Some(notes) = &mut self.notes {
+                notes.add(part, now);
+            }
+        }
+        if self
+            .notes
+            .as_ref()
+            .is_some_and(|notes| notes.are_due(start, now))
+        {
+            return Ok(None);
+        }
+        let limit = limit(self.core.ready());
+        Ok(limit.and_then(|limit| self.core.claim(batch.worker(), limit, now)))
+    }
+
     /// Return how many claimers have something to do, and whether watchers have.
     fn to_wake(&self) -> (u32, bool) {
         let finished = self.core.is_finished();

@@ -168,7 +168,7 @@ impl Batch {
     }
 
     /// Return the parts of the runs that lie in `count` positions from `position`.
-    pub(super) fn slices(&self, position: u32, count: u32) -> impl Iterator<Item = Run> + '_ {
+    pub fn slices(&self, position: u32, count: u32) -> impl Iterator<Item = Run> + '_ {
         let end = position + count;
         let from = self
             .runs

@@ -6,19 +6,19 @@ begin(batch) ──▶ turn: left ──the thread takes them in order──▶ 
 ```
 
 The thread itself needs no lock for a step: that a step has ended shows in the number of `turn.ends`, and when it began
-in the end of the one before. All others look from outside, under the lock. Where steps have time limits, values
-are *held* here until they are delivered, so that a thread that was given up writes into nothing but what nobody reads.
+in the end of the one before. All others look from outside, under the lock. Where steps have time limits, the turn
+*holds* values until they are reported, so that a thread that was given up writes into nothing but what nobody reads.
 """
 
 from __future__ import annotations
 
 import math
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flowyml._endings import ask_to_end
 from flowyml._extension import Turn
-from flowyml.executors._inline import Report, call_items, call_steps, clock
+from flowyml.executors._inline import Report, call_steps, clock
 from flowyml.steps.timeouts import Expired
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Claimed:
 
     Args:
         limits: The time limits of the run's steps, if there are any.
-        turn: What counts the steps; by default one that takes one batch after the other.
+        turn: What counts the steps; by default one that takes one batch after the other. With limits it holds values.
 
     Attributes:
         abandoned: The thread was given up; nothing of it reaches the run any more.
@@ -45,7 +45,7 @@ class Claimed:
     """
 
     __slots__ = (
-        *("_batch", "_held", "_items", "_keeps", "_limits", "_lock", "_thread"),
+        *("_kept", "_limits", "_lock", "_thread"),
         *("abandoned", "at", "failures", "turn"),
     )
 
@@ -54,12 +54,9 @@ class Claimed:
         self._lock = threading.Lock()
         self._limits = limits
         self._thread = 0
-        self._keeps = False
-        self._batch: Batch | None = None  # this and its items only where there are limits
-        self._items: list[int] = []
-        self._held: dict[int, Any] | None = None if limits is None else {}
+        self._kept: Batch | None = None  # what keeps its tokens, since a step of it goes on
         self.abandoned = False
-        self.turn = Turn() if turn is None else turn
+        self.turn = Turn(holds=limits is not None) if turn is None else turn
         self.at = self.turn.at
         self.failures: Failures = []
 
@@ -67,29 +64,29 @@ class Claimed:
         """Take over a batch, or the first `count` items of it."""
         with self._lock:
             self.failures = []
-            if self._limits is not None:
-                self._batch, self._items = batch, batch.items()
             self.turn.begin(batch, clock(), count)
 
-    def call(self, run: Run) -> None:
+    def call(self, run: Run, *, goes_on: bool = True) -> None:
         """Call the steps in this thread, until nothing is left here.
 
         Where a report means nothing but itself, batch after batch, until nothing is ready; `deliver` then has the rest.
+
+        Args:
+            run: The run.
+            goes_on: This thread may call whatever is ready.
         """
-        if self._held is None:
-            call_steps(run, self.turn, self.failures, run.scheduler if run.is_plain else None)
-            return
         self._thread = threading.get_ident()
         try:
-            call_items(run, self.turn, self.failures, self._held)
+            call_steps(run, self.turn, self.failures, run.scheduler if goes_on and run.is_plain else None)
         finally:
-            self._return_tokens(run)
+            if self._limits is not None:
+                self._return_tokens(run)
 
     def _return_tokens(self, run: Run) -> None:
         """What a step that was given up has taken of the run's limits comes back now that it has ended."""
         with self._lock:
-            if self._keeps and self._batch is not None:
-                run.scheduler.return_tokens(self._batch)
+            if self._kept is not None:
+                run.scheduler.return_tokens(self._kept)
 
     def deliver(self, run: Run, *, patience: float = 0.0) -> tuple[int, bool]:
         """Report to the run what is done and was not reported; return how many steps that were, and if one failed.
@@ -101,22 +98,15 @@ class Claimed:
         with self._lock:
             if self.abandoned:
                 return 0, False
-            found = self.turn.report(clock() - patience) if patience else self.turn.report()
+            before = clock() - patience if patience else math.inf
+            found = self.turn.report(before, into=run.values.raw)
             return (0, False) if found is None else self._deliver(run, *found)
 
     def _deliver(self, run: Run, batch: Batch, position: int, start: float, ends: Ends) -> tuple[int, bool]:
         end = position + len(ends)
-        if self._held is not None:
-            self._hand_over(run, self._items[position:end], self._held)
         failures = [(at - position, item, error) for at, item, error in self.failures if position <= at < end]
         failed = run.complete(batch, position, Report(start, ends, failures))
         return len(ends), failed > 0
-
-    @staticmethod
-    def _hand_over(run: Run, items: list[int], held: dict[int, Any]) -> None:
-        raw = run.values.raw
-        for item in items:
-            raw[item] = held.pop(item)
 
     def take_back(self, run: Run, *, everything: bool = False) -> bool:
         """Give half (or all) of what is not begun back to the scheduler; tell whether there was something."""
@@ -135,41 +125,37 @@ class Claimed:
     def due(self) -> float:
         """Return when the step that runs is over its time; `inf` if none runs, or if it has no limit."""
         with self._lock:
-            return self._due()
+            return self._due(self.turn.running())
 
-    def _due(self) -> float:
-        turn = self.turn
-        ends = turn.ends
-        position = len(ends)
-        if self._limits is None or position >= turn.end:
+    def _due(self, running: tuple[Batch, int, int, float] | None) -> float:
+        if running is None or self._limits is None:
             return math.inf
-        start = ends[position - 1] if position else turn.start
-        return start + self._limits.of(self._items[position])
+        batch, position, _, start = running
+        return start + self._limits.of(batch.item(position))
 
     def expire(self, run: Run) -> bool:
         """Report the step that runs as timed out if it is over its time, and give the thread up; tell whether it was.
 
-        Costs next to nothing if it is not. Else what has ended before is reported, and what is not begun goes back to
-        the scheduler: then the thread can begin nothing any more, and what it is in is what is looked at.
+        Costs next to nothing if it is not. Else what is not begun goes back to the scheduler: then the thread can begin
+        nothing of this batch, and if it is in the same step after that, the step is what is over its time.
         """
         with self._lock:
-            if self.abandoned or self._limits is None or clock() < self._due():
+            running = self.turn.running()
+            if self.abandoned or self._limits is None or running is None or clock() < self._due(running):
                 return False
             self._take_back(run, everything=True)
-            at, now = self.turn.at(), clock()
-            if at is None or now < self._due():
+            batch, position, number, start = running
+            if not self.turn.abandon(number):
                 return False
-            batch, position, _ = at
-            done = self.turn.report(most=position)
+            done = self.turn.report(most=position, into=run.values.raw)
             if done is not None:
                 self._deliver(run, *done)
             self.abandoned = True
-            self._keeps = batch.limited
-            if self._keeps:
+            if batch.limited:
+                self._kept = batch
                 run.scheduler.keep_tokens(batch)
-            item, ends = self._items[position], self.turn.ends
-            start = ends[position - 1] if position else self.turn.start
-            run.complete(batch, position, Report(start, [now], [(0, item, Expired(self._limits.of(item)))]))
+            item = batch.item(position)
+            run.complete(batch, position, Report(start, [clock()], [(0, item, Expired(self._limits.of(item)))]))
         if not ask_to_end(self._thread):
             self._limits.warn_left_behind(run.item_name(item), self._limits.of(item))
         return True
@@ -178,6 +164,7 @@ class Claimed:
         """Give the thread up, whatever it is in: nothing of it reaches the run any more."""
         with self._lock:
             self.abandoned = True
+            self.turn.abandon()
 
 
 def look_in(due: float, limits: Limits) -> float:

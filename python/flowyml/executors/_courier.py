@@ -1,6 +1,7 @@
 """A thread that reports for one that is in a step: what has ended before counts, however long the step takes.
 
-Only for runs that write down what has ended. Else a report may wait for the end of its batch.
+Only for runs that write down what has ended. Else a report may wait for the end of its batch. It also has that written
+which the loop has reported by itself and noted.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from flowyml.executors._claimed import Claimed
     from flowyml.running.run import Run
 
-EVERY = 0.05
+EVERY = 0.02
 """How many seconds pass before it looks again."""
 
 PATIENCE = 0.005
@@ -41,6 +42,7 @@ class Courier:
             _, failed = self._claimed.deliver(self._run, patience=PATIENCE)
             if failed and self._run.fail_fast:
                 self._claimed.take_back(self._run, everything=True)
+            self._run.write()
 
     def __enter__(self) -> Self:
         """Begin."""

@@ -1,8 +1,7 @@
 """Calling steps in this process: what the local executor and thread workers share.
 
 The loop itself is the core's (`Turn.call`, see `rust/python/turn.rs`): it reads the clock once a step, since a step
-starts when the one before it ended. Here stands what it asks when a step has raised, and the loop for steps that have a
-time limit, whose values must not reach the run before somebody has looked at the clock.
+starts when the one before it ended. Here stands what it asks when a step has raised.
 """
 
 from __future__ import annotations
@@ -108,7 +107,7 @@ def _item_at(batch: Batch, position: int) -> int:
 
 
 def call_steps(run: Run, turn: Turn, failures: Failures, scheduler: Scheduler | None) -> None:
-    """Call the steps of a turn one after the other; failures are added, values go into the run.
+    """Call the steps of a turn one after the other; failures are added, values go into the run, or are held.
 
     Args:
         run: The run.
@@ -118,29 +117,10 @@ def call_steps(run: Run, turn: Turn, failures: Failures, scheduler: Scheduler | 
     """
     raw, interrupts = run.values.raw, run.interrupts
 
-    def failed(position: int, item: int, error: BaseException) -> None:
+    def failed(position: int, item: int, error: BaseException) -> Any:
         if interrupts.requested and isinstance(error, KeyboardInterrupt):
             raise error
-        raw[item] = MISSING
         failures.append((position, item, error))
+        return MISSING
 
-    turn.call(run.steps, raw, failed, clock(), run.special, stop=run.fail_fast, scheduler=scheduler)
-
-
-def call_items(run: Run, turn: Turn, failures: Failures, held: dict[int, Any]) -> None:
-    """Do the same for steps that have a time limit.
-
-    Values go into `held`: the thread may be given up, and then nothing of its steps must reach the run.
-    """
-    call, ends = run.call, turn.ends
-    for item in turn:
-        try:
-            held[item] = call(item)
-        except BaseException as error:
-            if run.interrupts.requested and isinstance(error, KeyboardInterrupt):
-                raise
-            held[item] = MISSING
-            failures.append((len(ends), item, error))
-        ends.append(clock())
-        if failures and run.fail_fast:
-            return
+    turn.call(run.steps, raw, failed, clock(), run.looked_at, stop=run.fail_fast, scheduler=scheduler)

@@ -75,7 +75,8 @@ class ThreadRun:
         self._left = threading.Semaphore(0)
 
     def _claimed(self) -> Claimed:
-        return Claimed(self.limits, Turn(target=_TARGET, most=min(_MOST, self.run.at_once), workers=self.workers))
+        most, holds = min(_MOST, self.run.at_once), self.limits is not None
+        return Claimed(self.limits, Turn(target=_TARGET, most=most, workers=self.workers, holds=holds))
 
     def work(self, worker: int) -> None:
         """Be a worker until the run is finished, or until this thread is given up."""
@@ -123,6 +124,7 @@ class ThreadRun:
             longest = min(longest, EVERY)
             for claimed in self.claims:
                 self._deliver(claimed, patience=PATIENCE)
+            self.run.write()
         if self.limits is None:
             return longest
         for worker, claimed in enumerate(self.claims):
@@ -163,6 +165,7 @@ class ThreadRun:
             claimed.take_back(run, everything=True)
         if not claimed.abandoned:
             self._deliver(claimed)
+            run.write()
 
     def _deliver(self, claimed: Claimed, *, patience: float = 0.0) -> int:
         count, failed = claimed.deliver(self.run, patience=patience)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -54,44 +53,51 @@ class LocalExecutor(Executor):
 
 
 def _one_batch(run: Run, claimed: Claimed, batch: Batch | None, count: int | None = None) -> None:
-    """Call the first steps of a batch; what was finished before a Ctrl-C counts."""
+    """Call a batch, or only its first steps; what was finished before a Ctrl-C counts."""
     if batch is None:
         return
     run.tell()
     claimed.begin(batch, count)
     try:
         with run.interrupts.may_raise(claimed.turn):
-            claimed.call(run)
+            claimed.call(run, goes_on=count is None)
     finally:
         claimed.deliver(run)
+        run.write()
     run.tell()
 
 
 def _run_with_limits(run: Run, claimed: Claimed, limits: Limits) -> None:
     """Run all steps, those with a time limit in a helper thread; what is called elsewhere goes back first."""
-    helper, size = Helper(run, limits), 1
+    most = 1 if run.fail_fast else _BATCH
+    helper, size = Helper(run, limits, most), 1
     try:
         while not run.finished:
             batch = run.claim(0, 1 if run.fail_fast else size, clock(), 0.1)
             if batch is None:
                 continue
-            items = _alike(batch.items(), limits)
-            if len(items) < len(batch):
-                run.scheduler.give_back(batch, len(items), len(batch) - len(items))
-            size = 1 if run.prompt else min(_BATCH, 2 * len(items))
-            if limits.of(items[0]) < math.inf:
+            count = _alike(batch, limits)
+            if count < len(batch):
+                run.scheduler.give_back(batch, count, len(batch) - count)
+            size = 1 if run.prompt and not limits.everywhere else min(_BATCH, 2 * count)
+            if limits.of(batch.item(0)) < math.inf:
                 run.tell()
-                helper.call(batch, items)
+                helper.call(batch, count, goes_on=limits.everywhere)
                 run.tell()
             else:
-                _one_batch(run, claimed, batch, len(items))
+                _one_batch(run, claimed, batch, count)
     finally:
         helper.close()
 
 
-def _alike(items: list[int], limits: Limits) -> list[int]:
-    """Return the first items: those with a time limit, or those without one."""
+def _alike(batch: Batch, limits: Limits) -> int:
+    """Return how many of the first items are alike: all have a time limit, or none has one."""
     if limits.everywhere:
-        return items
-    limited = limits.of(items[0]) < math.inf
-    return list(itertools.takewhile(lambda item: (limits.of(item) < math.inf) is limited, items))
+        return len(batch)
+    limited, count = limits.of(batch.item(0)) < math.inf, 0
+    for first, length, _, index in batch.runs:
+        for item in range(first, first + (length if index is None else 1)):
+            if (limits.of(item) < math.inf) is not limited:
+                return count
+            count += 1 if index is None else length
+    return count

@@ -2,7 +2,7 @@
 
 ```
 run() ─ _prepared() ─ Plan() ─ raise        ──▶ nothing of it is shown: the user's line, then the message
-call_items() ─ call() ─ step() ─ helper()   ──▶ step() and helper(), with their arguments in short form
+call_steps() ─ call() ─ step() ─ helper()   ──▶ step() and helper(), with their arguments in short form
 ```
 
 A public function that raises leaves no frame behind: its body stands in `with own_frames_hidden:`. That works because

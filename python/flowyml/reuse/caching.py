@@ -198,7 +198,7 @@ class Caching:
             raise LookupError(entry.key)
         return loaded[0]
 
-    def keep(self, items: Sequence[int], states: bytes | None) -> None:
+    def keep(self, items: Sequence[int], states: bytes | None, *, late: bool = False) -> None:  # noqa: ARG002
         """Store the values of items that have run."""
         with self._lock:
             for k, item in enumerate(items):
@@ -248,6 +248,11 @@ class Caching:
         except Unhashable:
             return None
         return joined(found if isinstance(found, list) else [found])
+
+    @property
+    def may_wait(self) -> bool:
+        """What is stored is encoded at once."""
+        return False
 
     def retried(self, item: int, attempts: int) -> None:
         """Nothing is stored of what failed."""

@@ -171,6 +171,13 @@ class CallKeys:
         contents = contents_of_atoms(values)
         return None if contents is None else [_LENGTHS[len(each)] + each for each in contents]
 
+    def link(self, item: int) -> int | None:
+        """Return which reference is the only argument of an item's step; `None` if it has others, or another one."""
+        run = self._run
+        template = self._template(run.node_of[item])
+        ((kind, which), *others) = template.sources or ((None, None),)
+        return which if kind == ASSET and not others and run.seed is None else None
+
     def _before(self, node: int, template: Template) -> list[bytes | None]:
         """Return the contents that are known before it comes to an item."""
         static = self._static.get(id(template))

@@ -6,8 +6,9 @@ keep ──the last one ended just now──▶ held ──as many as a batch, o
 ```
 
 So what is held was finished within some milliseconds, each longer step is written when it ends, and nothing waits
-longer than `WINDOW` (and what holds the interpreter's lock without a break delays this thread like all others). The
-module knows neither keys nor records.
+longer than `WINDOW` (and what holds the interpreter's lock without a break delays this thread like all others). What
+the loops of this process report by themselves has waited already, noted by the core within the same bounds
+(`Scheduler.note`). The module knows neither keys nor records.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ WINDOW = 0.02
 MOST = 512
 """Items that are held at the most; so many together cost about as little as it gets."""
 
+TINY = 0.001
+"""Seconds between the ends of two steps that are worth waiting for each other."""
+
 _FEW = 32  # so many that end together are a batch of their own
-_TINY = 0.001  # seconds between the ends of two steps that are worth waiting for each other
 _LARGE = 1 << 14  # bytes of a value that is worth a write of its own
 
 clock = time.monotonic
@@ -60,7 +63,7 @@ class Held:
         self._items += items
         self._values += values
         self._states += states
-        if self._last - before < _TINY and len(items) < _FEW and not any(map(_is_large, values)):
+        if self._last - before < TINY and len(items) < _FEW and not any(map(_is_large, values)):
             if len(self._items) == len(items):
                 self._wait()
             if len(self._items) < MOST and self._last - self._since < WINDOW:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from flowyml.running.run import Run
     from flowyml.store.values import Reference
 
+_LENGTH = bytes((SIZE,))  # before a key among joined contents
+
 
 class JournalKeys:
     """The keys of one run's calls.
@@ -61,7 +63,8 @@ class JournalKeys:
         """Return the keys of such items, and the contents of their arguments; each may read those before it."""
         contents = self._calls.all_at_once(items)
         if contents is None:
-            return self._one_by_one(items)
+            self._make_room()
+            return self._of_links(items) or self._one_by_one(items)
         run = self._run
         head, name_of = self._head(run.node_of[items[0]]), self._names(items[0])
         keys = [
@@ -71,8 +74,33 @@ class JournalKeys:
         self._note(items, keys)
         return keys, contents
 
+    def _of_links(self, items: Sequence[int]) -> tuple[list[bytes], list[bytes]] | None:
+        """Return the same of steps whose only argument is the value of another step, as in chains; else `None`.
+
+        What `_one_by_one` does, without a call of ours for each item.
+        """
+        which = self._calls.link(items[0])
+        if which is None:
+            return None
+        plan, node_of = self._run.plan, self._run.node_of
+        names, references = plan.names, plan.references
+        head, all_keys, known = self._head(node_of[items[0]]), self._keys, self._known
+        keys, contents = [], []
+        for item in items:
+            node = node_of[item]
+            reference = references[node][which]
+            if type(reference) is not int or not known[reference]:
+                return None
+            each = _LENGTH + all_keys[SIZE * reference : SIZE * reference + SIZE]
+            name = names[node].encode("utf-8", "surrogatepass")
+            key = blake2b(head + len(name).to_bytes(4, "big") + name + each, digest_size=SIZE).digest()
+            all_keys[SIZE * item : SIZE * item + SIZE] = key
+            known[item] = 1
+            keys.append(key)
+            contents.append(each)
+        return keys, contents
+
     def _one_by_one(self, items: Sequence[int]) -> tuple[list[bytes], list[bytes]]:
-        self._make_room()
         head, name_of = self._head(self._run.node_of[items[0]]), self._names(items[0])
         contents_of, all_keys, known = self._calls.joined, self._keys, self._known
         keys, contents = [], []

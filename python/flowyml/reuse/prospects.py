@@ -68,7 +68,11 @@ class _Look:
             self.again[item] = "its value is damaged, or could not be stored"
             raise
 
-    def keep(self, items: Sequence[int], states: bytes | None) -> None:
+    @property
+    def may_wait(self) -> bool:
+        return True
+
+    def keep(self, items: Sequence[int], states: bytes | None, *, late: bool = False) -> None:
         """Nothing has run."""
 
     def retried(self, item: int, attempts: int) -> None:

@@ -4,6 +4,7 @@
 claim ──▶ items not asked for yet? ──▶ memories: find ──▶ found: taken over, in the state `cached`
                                                      └──▶ others: given back, claimed again, run as ever
 end   ──▶ memories: keep
+          └─ what workers of this process report by themselves: noted by the core, kept some hundred at a time (write)
 ```
 
 It stands between a run and its scheduler, so no executor knows of it, and a run without memories has none of it. Items
@@ -14,9 +15,11 @@ which the executor keeps them: encoded for processes, which then load nothing in
 from __future__ import annotations
 
 import math
+import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flowyml.reuse.held import MOST, TINY, WINDOW
 from flowyml.state import CACHED, RUNNING
 from flowyml.store.encoding import decoded, encoded
 from flowyml.store.values import MISSING
@@ -42,8 +45,15 @@ if TYPE_CHECKING:
         def find(self, items: Sequence[int]) -> dict[int, Found]:
             """Return what is there of these items, which are about to run."""
 
-        def keep(self, items: Sequence[int], states: bytes | None) -> None:
-            """Take in that items have ended; their values are in the run. `None`: all have succeeded."""
+        def keep(self, items: Sequence[int], states: bytes | None, *, late: bool = False) -> None:
+            """Take in that items have ended; their values are in the run. `None`: all have succeeded.
+
+            `late`: that was a moment ago, nothing is to wait any longer.
+            """
+
+        @property
+        def may_wait(self) -> bool:
+            """Whether `keep` may be called some time after an item has ended, if nothing can change its value."""
 
         def retried(self, item: int, attempts: int) -> None:
             """Take in that an item is to be tried again, after so many attempts."""
@@ -85,6 +95,7 @@ class Recall:
         patience: How many seconds may be spent on asking before workers start.
 
     Attributes:
+        notes: Workers of this process may report by themselves: what has ended so is noted, and told a moment later.
         contents: Who takes the contents of values; `None` if nobody does.
         read: The steps whose values take part in keys: process workers return their contents beside them.
     """
@@ -100,6 +111,8 @@ class Recall:
         self._asked = bytearray(run.layout.item_count)
         self._taken: list[int] = []
         self._items: dict[int, tuple[Batch, list[int]]] = {}
+        self._writing = threading.RLock()
+        self.notes = False
         self.contents: ValueContents | None = None
         self.read: frozenset[int] = frozenset()
 
@@ -134,6 +147,9 @@ class Recall:
             self._give_back(batch)
         for memory in self._memories:
             memory.begun()
+        if all(memory.may_wait for memory in self._memories):
+            self.notes = True
+            scheduler.note(MOST, WINDOW, TINY)
 
     def _all_asked(self, items: list[int]) -> bool:
         asked = self._asked
@@ -215,8 +231,20 @@ class Recall:
     def ended(self, batch: Batch, position: int, count: int, states: bytes | None) -> None:
         """Tell the memories that items of a batch have ended, before what depends on them can begin."""
         items = self._items_of(batch)[position : position + count]
-        for memory in self._memories:
-            memory.keep(items, states)
+        with self._writing:
+            self.write()
+            for memory in self._memories:
+                memory.keep(items, states)
+
+    def write(self) -> None:
+        """Tell them of what was noted: in the order in which it ended, and before what depends on it."""
+        if not self.notes:
+            return
+        with self._writing:
+            noted = self._run.scheduler.take_noted()
+            if noted:
+                for memory in self._memories:
+                    memory.keep(noted, None, late=True)
 
     def _items_of(self, batch: Batch) -> list[int]:
         """Return the items of a batch; they are asked for part by part."""
@@ -227,12 +255,16 @@ class Recall:
 
     def retried(self, item: int, attempts: int) -> None:
         """Tell the memories that an item is to be tried again."""
-        for memory in self._memories:
-            memory.retried(item, attempts)
+        with self._writing:
+            self.write()
+            for memory in self._memories:
+                memory.retried(item, attempts)
 
     def close(self, result: PipelineResult | None) -> None:
         """Tell the memories that the run is over."""
         self._items.clear()
+        if result is None or not result.success:
+            self.write()
         for memory in self._memories:
             memory.close(result)
 

@@ -25,7 +25,7 @@ from flowyml.reuse.journal_keys import JournalKeys
 from flowyml.reuse.recall import Found
 from flowyml.reuse.resumed import Story
 from flowyml.state import CACHED, FAILED, SKIPPED, SUCCESS, TIMED_OUT
-from flowyml.store.encoding import encoded, packed
+from flowyml.store.encoding import ATOMS, encoded, packed
 from flowyml.store.journal import LOST, is_atom
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger("flowyml")
 _TROUBLE = (OSError, StoreError)
 _AT_ONCE = 4096
-_ATOMS = frozenset([type(None), bool, int, float, str])
 _WELL = bytes([SUCCESS])
 
 
@@ -175,7 +174,13 @@ class Resuming:
 
     # -- writing down
 
-    def keep(self, items: Sequence[int], states: bytes | None) -> None:
+    @property
+    def may_wait(self) -> bool:
+        """Whether what has ended may be told later: not where each end is to be on the disk, or somebody is told."""
+        events = self._run.events
+        return not self._attempt.always and (events is None or not events.tells_of_ends)
+
+    def keep(self, items: Sequence[int], states: bytes | None, *, late: bool = False) -> None:
         """Write down items that have ended, before the run counts them as done; tiny ones together, soon after."""
         with self._lock:
             if self._off:
@@ -188,22 +193,18 @@ class Resuming:
                 items, states = [items[k] for k in chosen], bytes([states[k] for k in chosen])
             raw = self._run.values.raw
             values: list[Any] = [raw[item] for item in items]
-            if not _ATOMS.issuperset(map(type, values)):
+            if not ATOMS.issuperset(map(type, values)):
                 values = [self._encoded(item, values[k], states[k]) for k, item in enumerate(items)]
             self._held.add(items, values, states)
-            if not self._may_wait(items):
+            if late or not self._may_hold(items):
                 self._held.flush()
             if self._attempt.trouble is not None:
                 self._give_up(self._attempt.trouble)
 
-    def _may_wait(self, items: Sequence[int]) -> bool:
-        """Tell whether items may be written later.
-
-        Not where each is to be on the disk, nor where somebody is told that they have ended; and not where values take
-        part in their keys that the run may let go.
-        """
+    def _may_hold(self, items: Sequence[int]) -> bool:
+        """Tell whether items may be written later: not where values take part in their keys that the run may let go."""
         run = self._run
-        if self._attempt.always or (run.events is not None and run.events.tells_of_ends):
+        if not self.may_wait:
             return False
         return not run.releases or all(
             type(each) is int for item in items for each in run.plan.references.get(run.node_of[item], ())
@@ -239,7 +240,7 @@ class Resuming:
 
     def _write(self, items: Sequence[int], values: Sequence[Any], states: bytes) -> None:
         payload: list[bytes] = []
-        if not _ATOMS.issuperset(map(type, values)):
+        if not ATOMS.issuperset(map(type, values)):
             values, payload = self._prepared(items, values)
         run = self._run
         node = run.node_of[items[0]]

@@ -12,7 +12,6 @@ The run decides what a failure means and what is kept; it does not know where st
 
 from __future__ import annotations
 
-import abc
 import functools
 import math
 import os
@@ -36,6 +35,7 @@ from flowyml.running.expansion import Expansion
 from flowyml.running.grafting import Grafting
 from flowyml.running.interrupts import Interrupts
 from flowyml.running.keeping import keep_mask
+from flowyml.running.noticed import Changeable, NoValue
 from flowyml.running.task_runs import TaskRuns
 from flowyml.running.trials import Trials
 from flowyml.state import FAILED, SKIPPED, SUCCESS, TIMED_OUT
@@ -71,14 +71,6 @@ if TYPE_CHECKING:
 
 # How late hooks may hear of what happens in other threads.
 _TOLD_AFTER = 0.01
-
-
-class NoValue(abc.ABC):  # noqa: B024  there is nothing to implement
-    """What is no value of a step, so that somebody has to look at it: a pipeline, and what can be read only once."""
-
-
-for _each in (AnyPipeline, *ONCE):
-    NoValue.register(_each)
 
 
 class Run:
@@ -201,9 +193,15 @@ class Run:
     @property
     def is_plain(self) -> bool:
         """Whether a report without failures means nothing but itself, so that workers can give it to the scheduler."""
-        asked = self.events is not None or self.recall is not None or self.prompt or self.limits is not None
+        notes = self.recall is not None and self.recall.notes
+        asked = self.events is not None or ((self.recall is not None or self.prompt) and not notes)
         changes = self.releases or self.layout.waiting or self.layout.grows
         return not (asked or changes) and self.claim == self.scheduler.claim
+
+    @cached_property
+    def looked_at(self) -> type:
+        """The class of what a worker of this process reports by itself: `special`, and where ends are noted more."""
+        return Changeable if self.recall is not None and self.recall.notes else self.special
 
     def useful(self, workers: int) -> int:
         """Return how many of so many workers can have something to do."""
@@ -247,6 +245,11 @@ class Run:
     def patience(self, most: float) -> float:
         """Return how long, up to `most` seconds, the waiting thread may wait before it looks what there is to tell."""
         return most if self.events is None else min(most, _TOLD_AFTER)
+
+    def write(self) -> None:
+        """Write down what workers of this process have ended and noted."""
+        if self.recall is not None:
+            self.recall.write()
 
     def complete(self, batch: Batch, position: int, report: Reported) -> int:
         """Take over the report on items `position` and following of a batch; return how many failed for good."""
@@ -341,10 +344,10 @@ class Run:
             self._end(batch, position + part.start, start, report.ends[part], outcome)
 
     def _end(self, batch: Batch, position: int, start: float, ends: Sequence[float], outcomes: bytes | None) -> None:
+        if self.recall is not None:  # first: who hears of an end, in another thread, may rely on its being written
+            self.recall.ended(batch, position, len(ends), outcomes)
         if self.events is not None:
             self.events.ended(batch, position, start, ends, outcomes)
-        if self.recall is not None:
-            self.recall.ended(batch, position, len(ends), outcomes)
         self.scheduler.complete(batch, position, start, ends, outcomes)
 
     def _failure(self, item: int, error: BaseException, now: float) -> tuple[int, BaseException]:

@@ -24,7 +24,7 @@ from flowyml.store.values import Outputs
 SIZE = 16
 """Bytes of a checksum."""
 
-_ATOMS = frozenset([type(None), bool, int, float, str])
+ATOMS = frozenset([type(None), bool, int, float, str])
 _TROUBLE = (Exception, SystemExit, GeneratorExit)
 _PLAIN, _PICKLE = b"m", b"p"
 PARTS = b"o"
@@ -60,7 +60,7 @@ def encoded(value: Any) -> Any:
     >>> encoded(3), pickle.loads(encoded([1]))
     (3, [1])
     """
-    if type(value) in _ATOMS:
+    if type(value) in ATOMS:
         return value
     if type(value) is Outputs:
         return Outputs(tuple(map(encoded, value.parts)), value.kind, value.names)

@@ -1,0 +1,134 @@
+//! `Calling`: the steps of a batch, called one after the other, with all that this takes at hand.
+
+use std::time::Instant;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyType};
+
+use crate::scheduler::Run;
+
+use super::Turn;
+use super::claim::Claim;
+use super::steps::Calls;
+
+/// Seconds after which the loop looks for signals and lets other threads run, where steps do not do so themselves.
+const SLICE: f64 = 0.005;
+
+/// What the loop has at hand.
+pub(super) struct Calling<'a, 'py> {
+    pub(super) turn: &'a Turn,
+    pub(super) values: &'a Bound<'py, PyList>,
+    pub(super) failed: &'a Bound<'py, PyAny>,
+    /// Begin nothing behind a failure.
+    pub(super) stop: bool,
+    /// The class whose values are special.
+    pub(super) kind: &'a Bound<'py, PyType>,
+    /// The type of the last value that was not.
+    pub(super) plain: Option<Bound<'py, PyType>>,
+    pub(super) clock: Clock,
+    /// Something has come up that the loop does not decide.
+    pub(super) special: bool,
+}
+
+impl<'py> Calling<'_, 'py> {
+    /// Call what is left of a batch.
+    pub(super) fn call_batch(
+        &mut self,
+        py: Python<'py>,
+        calls: &mut Calls<'_, 'py>,
+        claim: &Claim,
+    ) -> PyResult<()> {
+        let mut runs = claim.batch.runs().iter();
+        let mut run: Option<Run> = None;
+        let held = claim.held.as_ref().map(|held| held.bind(py));
+        while let Some(position) = self.turn.take() {
+            let here = match run {
+                Some(run) if position < run.position + run.count => run,
+                _ => {
+                    let Some(next) = runs.find(|run| position < run.position + run.count) else {
+                        return Ok(());
+                    };
+                    calls.enter(*next, position - next.position)?;
+                    run = Some(*next);
+                    *next
+                }
+            };
+            let at = position - here.position;
+            let item = here.item.0 + at;
+            let value = match calls.call(here, at) {
+                Ok(value) => value,
+                Err(error) => {
+                    self.special = true;
+                    let error = error.into_value(py);
+                    self.failed.call1((position, item, error))?
+                }
+            };
+            self.look_at(&value)?;
+            match held {
+                Some(held) => held.set_item(position as usize, value)?,
+                None => self.values.set_item(item as usize, value)?,
+            }
+            claim.ends.push(self.clock.read());
+            self.clock.pause(py)?;
+            if self.stop && self.special {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Find out whether a value is special; most are of the type of the one before.
+    fn look_at(&mut self, value: &Bound<'py, PyAny>) -> PyResult<()> {
+        let kind = value.get_type();
+        if self.plain.as_ref().is_none_or(|plain| !plain.is(&kind)) {
+            if kind.is_subclass(self.kind)? {
+                self.special = true;
+            } else {
+                self.plain = Some(kind);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The monotonic clock of Python, read without Python.
+pub(super) struct Clock {
+    /// What Python's clock showed, and what ours did.
+    base: f64,
+    begun: Instant,
+    /// When signals were last looked for.
+    looked: f64,
+    now: f64,
+}
+
+impl Clock {
+    pub(super) fn new(now: f64) -> Self {
+        Self {
+            base: now,
+            begun: Instant::now(),
+            looked: now,
+            now,
+        }
+    }
+
+    /// Return the time that was read last.
+    pub(super) fn now(&self) -> f64 {
+        self.now
+    }
+
+    /// Read the time.
+    fn read(&mut self) -> f64 {
+        self.now = self.base + self.begun.elapsed().as_secs_f64();
+        self.now
+    }
+
+    /// Now and then look for signals and let other threads run, as the interpreter does between steps.
+    fn pause(&mut self, py: Python<'_>) -> PyResult<()> {
+        if self.now - self.looked >= SLICE {
+            self.looked = self.now;
+            py.check_signals()?;
+            py.detach(|| ());
+        }
+        Ok(())
+    }
+}
