@@ -112,7 +112,7 @@ class Recall:
         self._taken: list[int] = []
         self._items: dict[int, tuple[Batch, list[int]]] = {}
         self._writing = threading.RLock()
-        self.notes = False
+        self.notes = self._may_note = False
         self.contents: ValueContents | None = None
         self.read: frozenset[int] = frozenset()
 
@@ -147,8 +147,8 @@ class Recall:
             self._give_back(batch)
         for memory in self._memories:
             memory.begun()
-        if all(memory.may_wait for memory in self._memories):
-            self.notes = True
+        self._may_note = all(memory.may_wait for memory in self._memories)
+        if self._may_note:
             scheduler.note(MOST, WINDOW, TINY)
 
     def _all_asked(self, items: list[int]) -> bool:
@@ -235,6 +235,7 @@ class Recall:
             self.write()
             for memory in self._memories:
                 memory.keep(items, states)
+        self.notes = self._may_note  # what ends first of all has nothing to wait for
 
     def write(self) -> None:
         """Tell them of what was noted: in the order in which it ended, and before what depends on it."""

@@ -198,7 +198,7 @@ class Run:
         changes = self.releases or self.layout.waiting or self.layout.grows
         return not (asked or changes) and self.claim == self.scheduler.claim
 
-    @cached_property
+    @property
     def looked_at(self) -> type:
         """The class of what a worker of this process reports by itself: `special`, and where ends are noted more."""
         return Changeable if self.recall is not None and self.recall.notes else self.special
