@@ -28,6 +28,8 @@ from flowyml.executors._processes import environment
 from flowyml.executors._processes.pool import WorkerPool
 from flowyml.executors._processes.workers import Exited, Started, Worker
 
+pytestmark = pytest.mark.skipif("t" in sys.abiflags, reason="without a global lock workers are exec'ed, not forked")
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
