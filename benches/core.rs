@@ -13,6 +13,9 @@ use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use flowyml::graph::{Edges, Graph};
 use flowyml::scheduler::{Limits, Order, Outcomes, Scheduler};
+use shapes::pairs;
+
+mod shapes;
 
 const SIZES: [u32; 2] = [1_000_000, 10_000_000];
 const LIMIT: u32 = 1000;
@@ -25,7 +28,7 @@ fn main() {
 #[derive(Clone, Copy)]
 struct Shape(fn(u32) -> Edges);
 
-const CHAIN: Shape = Shape(|nodes| pairs((1..nodes).map(|node| (node, node - 1))));
+const CHAIN: Shape = Shape(shapes::chain);
 const FAN_OUT: Shape = Shape(|nodes| pairs((1..nodes).map(|node| (node, 0))));
 const LATTICE: Shape = Shape(|nodes| {
     let width = 1000;
@@ -39,25 +42,7 @@ const LATTICE: Shape = Shape(|nodes| {
         [(node, above), (node, beside)]
     }))
 });
-const RANDOM: Shape = Shape(|nodes| {
-    let mut random = 88_172_645_463_325_252_u64;
-    let mut below = move |bound: u32| {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        (random % u64::from(bound)) as u32
-    };
-    pairs((1..nodes).flat_map(|node| [(node, below(node)), (node, below(node))]))
-});
-
-fn pairs(edges: impl Iterator<Item = (u32, u32)>) -> Edges {
-    let (dependents, dependencies) = edges.unzip();
-    Edges {
-        dependents,
-        dependencies,
-        elementwise: Vec::new(),
-    }
-}
+const RANDOM: Shape = Shape(shapes::random);
 
 fn build(bencher: Bencher, nodes: u32, shape: Shape) {
     let edges = shape.0(nodes);

@@ -10,6 +10,9 @@ use std::sync::Arc;
 
 use flowyml::graph::{Edges, Graph};
 use flowyml::scheduler::{Limits, Order, Outcomes, Scheduler};
+use shapes::{chain, random};
+
+mod shapes;
 
 const NODES: u32 = 20_000;
 
@@ -110,29 +113,4 @@ fn run(mut scheduler: Scheduler, limit: u32) -> Scheduler {
     }
     assert!(scheduler.is_finished());
     scheduler
-}
-
-fn chain(nodes: u32) -> Edges {
-    pairs((1..nodes).map(|node| (node, node - 1)))
-}
-
-/// Each node waits for two drawn ones before it.
-fn random(nodes: u32) -> Edges {
-    let mut state = 88_172_645_463_325_252_u64;
-    let mut below = move |bound: u32| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state % u64::from(bound)) as u32
-    };
-    pairs((1..nodes).flat_map(|node| [(node, below(node)), (node, below(node))]))
-}
-
-fn pairs(edges: impl Iterator<Item = (u32, u32)>) -> Edges {
-    let (dependents, dependencies) = edges.unzip();
-    Edges {
-        dependents,
-        dependencies,
-        elementwise: Vec::new(),
-    }
 }
