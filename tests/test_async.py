@@ -179,7 +179,7 @@ def test_ten_thousand_steps_that_sleep_take_as_long_as_the_limit_makes_them() ->
         result = Pipeline("naps").map(nap, range(10_000)).run(executor=executor)
         seconds = time.monotonic() - started
     assert list(result["nap"]) == list(range(10_000))
-    assert 0.4 <= seconds < 8  # 0.4 s of sleep; the rest is the machine's
+    assert 0.4 <= seconds < 40  # 0.4 s of sleep, the rest is the machine's; one after the other would be 1,000
 
 
 def test_the_default_limit_is_a_hundred() -> None:
@@ -313,7 +313,7 @@ try:
     Pipeline("i").add_step(quick).add_step(long, after="quick").run(executor=executor)
 except RunInterrupted as error:
     print({{name: str(each.state) for name, each in error.result.step_results.items()}})
-assert time.monotonic() - started < 3
+assert time.monotonic() - started < 10
 print(Pipeline("next").add_step(quick).run(executor=executor)["quick"])
 """
     done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, timeout=30)

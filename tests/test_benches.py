@@ -16,6 +16,8 @@ import pytest
 pytest.importorskip("pytest_benchmark", reason="the extra `bench` is not installed")
 
 
+pytestmark = pytest.mark.timeout(240)  # the first of them has all measured
+
 GROUPS = {"steps", "growth", "memory", "chains", "small", "values", "held", "start", "demo", "work", "core"}
 CHOSEN = """
     (steps: and (flowyml or bare)) or (growth: and local) or (memory: and local) or (chains: and thread)
@@ -52,7 +54,6 @@ def figures_of(written: dict[str, Any], case: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.timeout(240)
 def test_all_groups_are_measured(quick: tuple[str, dict[str, Any]]) -> None:
     _, written = quick
     assert {each["group"] for each in written["figures"]} == GROUPS

@@ -171,7 +171,7 @@ def test_a_clock_that_jumps_at_each_look(marked, tmp_path):
                 began = time.monotonic()
                 result = whole.run(executor=executor)
                 assert time.monotonic() - began < 5
-                assert 0.3 <= result.step_results["hang"].duration_seconds < 1
+                assert 0.3 <= result.step_results["hang"].duration_seconds < 5
                 assert result.step_results["fails"].attempts == 3
                 assert 0.3 <= result.duration_seconds < 5
                 again = pipeline().run(executor=executor, resume="last")

@@ -197,9 +197,9 @@ def test_N4_steps_are_found_by_the_name_of_their_pipeline() -> None:
 
 def test_P1_a_step_costs_little() -> None:
     made = Pipeline("p").map(abs, range(2_000))
-    began = time.perf_counter()
+    began = time.process_time()
     assert made.run(executor=LocalExecutor()).success
-    assert (time.perf_counter() - began) / 2_000 < 1e-3  # 2.2.1: 10 ms
+    assert (time.process_time() - began) / 2_000 < 1e-3  # 2.2.1: 10 ms
 
 
 # ---- results -------------------------------------------------------------------------------------------------------
