@@ -20,9 +20,14 @@ export PYO3_PYTHON := $(abspath $(RUN))
 # Hundreds of processes import the same modules: where the environment forbids bytecode, each would compile them anew.
 COMPILED := env -u PYTHONDONTWRITEBYTECODE
 
+# How many processes run the tests, 0 is this one; tests/side_by_side.py tells which tests run alone.
+WORKERS ?= 0
+SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test soak lint bench bench-peers bench-instructions bench-faults wheel develop format lock hooks clean rust-tools always
+.PHONY: lint-rust lint-types lint-use lint-forms
 
 help: ## list the verbs
 	@echo "flowyml: make VERB, where VERB is one of"
@@ -33,24 +38,38 @@ help: ## list the verbs
 demo: $(VENV)/.built $(VENV)/.has-demo ## a year of real flights, one step a month, on process workers
 	@$(RUN) examples/flights.py $(ARGS)
 
-test: $(VENV)/.built $(VENV)/.has-test $(VENV)/.has-bench ## all tests: the core without Python, then the whole Python suite
+test: $(VENV)/.built $(VENV)/.has-test $(VENV)/.has-bench ## all tests: the core without Python, then the whole Python suite (WORKERS=2 for two processes)
 	cargo test
 	@.ci/core-is-pure
-	$(COMPILED) $(RUN) -m pytest $(ARGS)
+	$(COMPILED) $(RUN) -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
-soak: $(VENV)/.built $(VENV)/.has-test ## drawn runs full of faults for half an hour, then hundreds of killed drivers (ARGS="--minutes 5")
+soak: $(VENV)/.built $(VENV)/.has-test ## all that is drawn, at length; runs full of faults for half an hour; hundreds of killed drivers (ARGS="--minutes 5")
+	FLOWYML_SLOW=1 $(COMPILED) $(RUN) -m pytest $(SIDE_BY_SIDE) -m hypothesis -o timeout=900
 	$(RUN) tests/faults/soak.py $(ARGS)
 
 lint: $(VENV)/.built $(VENV)/.has-lint ## formats, ruff, types, the layers, the stub of the extension, clippy
-	$(RUN) -m ruff format --check .
-	$(RUN) -m ruff check .
-	$(RUN) -m mypy
-	$(RUN) -m pyright --warnings
-	$(VENV)/bin/lint-imports --no-logo
-	$(RUN) -m mypy.stubtest flowyml._core
+	@$(MAKE) --no-print-directory --keep-going --jobs=$(words $(LINTERS)) $(TOGETHER) $(LINTERS)
+
+# Side by side, each one's output in one piece where this make can do that (from 4.0 on).
+LINTERS := lint-rust lint-types lint-use lint-forms
+TOGETHER := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
+
+lint-rust:
 	cargo fmt --check
 	cargo clippy --quiet --all-targets -- -D warnings
 	cargo clippy --quiet --all-targets --features python -- -D warnings
+
+lint-types:
+	$(RUN) -m mypy
+	$(RUN) -m mypy.stubtest flowyml._core
+
+lint-use:
+	$(RUN) -m pyright --warnings
+
+lint-forms:
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+	$(VENV)/bin/lint-imports --no-logo
 
 bench: $(VENV)/.built $(VENV)/.has-bench ## measure every backend beside its baselines; prints a table, writes JSON
 	$(RUN) benches/run.py $(ARGS)

@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+from effort import examples
 
 import flowyml
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
+
+pytest_plugins = ["side_by_side"]
 
 EXECUTORS: dict[str, Callable[[], Any]] = {
     "local": lambda: flowyml.LocalExecutor(),  # noqa: PLW0108  names are looked up when a test asks
@@ -27,7 +30,8 @@ EXECUTORS: dict[str, Callable[[], Any]] = {
 }
 
 # Time limits are pytest-timeout's. In CI every run draws the same examples.
-hypothesis.settings.register_profile("flowyml", deadline=None, derandomize=bool(os.environ.get("CI")))
+DRAWN = {"max_examples": examples(30, 200), "derandomize": bool(os.environ.get("CI"))}
+hypothesis.settings.register_profile("flowyml", deadline=None, **DRAWN)
 hypothesis.settings.load_profile("flowyml")
 
 # Beside the tests stand examples/, README.md and pyproject.toml; in a checkout everything else, too.

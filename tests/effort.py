@@ -1,4 +1,4 @@
-"""How many examples are drawn: enough for each run of the suite, more where FLOWYML_SLOW=1 asks for the long form."""
+"""How many examples are drawn: few in each run of the suite, more where FLOWYML_SLOW=1 asks for it (`make soak`)."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def expected(needed: Mapping[str, list[str]], failing: set[str]) -> list[tuple[s
 
 
 @given(case=graphs())
-@settings(max_examples=examples(30, 60))
+@settings(max_examples=examples(20, 60))
 def test_any_graph_gives_what_the_plainest_interpreter_gives(executor: Executor, case: Any) -> None:
     needed, failing = case
     pipeline = Pipeline("drawn")

@@ -211,14 +211,14 @@ def good_or_survived(step: Mapped) -> list[bool]:
     return [state == GOOD or step.ratio is not None for state, _ in step.items or []]
 
 
-@settings(max_examples=examples(80, 200))
+@settings(max_examples=examples(40, 200))
 @given(st.data())
 def test_drawn_fan_outs_locally(data: Any) -> None:
     steps = data.draw(drawn())
     check(steps, data.draw(st.permutations(steps)), LocalExecutor())
 
 
-@settings(max_examples=examples(25, 40))
+@settings(max_examples=examples(15, 40))
 @given(drawn())
 def test_drawn_fan_outs_on_every_executor(executor: Executor, steps: list[Source | Mapped]) -> None:
     check(steps, steps, executor)

@@ -384,7 +384,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:'own' of run")  # where no step 
 
 
 @given(nest=pipelines(), fixed=OVERLAYS)
-@settings(max_examples=examples(60, 200))
+@settings(max_examples=examples(30, 200))
 def test_the_local_executor_is_the_reference(nest: Nest, fixed: int | None) -> None:
     check(nest, fixed, LocalExecutor())
 
@@ -396,13 +396,13 @@ def threads() -> Iterator[Executor]:
 
 
 @given(nest=pipelines(), fixed=OVERLAYS)
-@settings(max_examples=examples(60, 200))
+@settings(max_examples=examples(30, 200))
 def test_threads_are_the_reference(threads: Executor, nest: Nest, fixed: int | None) -> None:
     check(nest, fixed, threads)
 
 
 @given(nest=pipelines(), fixed=OVERLAYS)
-@settings(max_examples=examples(40, 100))
+@settings(max_examples=examples(20, 100))
 def test_what_a_dynamic_step_returns_is_the_reference_too(threads: Executor, nest: Nest, fixed: int | None) -> None:
     check_dynamic(nest, fixed, threads)
 
@@ -414,7 +414,7 @@ def loop() -> Iterator[Executor]:
 
 
 @given(nest=pipelines(), fixed=OVERLAYS)
-@settings(max_examples=examples(30, 50))
+@settings(max_examples=examples(20, 100))
 def test_the_event_loop_is_the_reference(loop: Executor, nest: Nest, fixed: int | None) -> None:
     check(nest, fixed, loop)
 
@@ -426,12 +426,12 @@ def processes() -> Iterator[Executor]:
 
 
 @given(nest=pipelines(), fixed=OVERLAYS)
-@settings(max_examples=15)
+@settings(max_examples=examples(12, 50))
 def test_processes_are_the_reference(processes: Executor, nest: Nest, fixed: int | None) -> None:
     check(nest, fixed, processes)
 
 
 @given(nest=pipelines(), fixed=OVERLAYS)
-@settings(max_examples=15)
+@settings(max_examples=examples(12, 50))
 def test_what_a_dynamic_step_returns_in_a_process_is_too(processes: Executor, nest: Nest, fixed: int | None) -> None:
     check_dynamic(nest, fixed, processes)

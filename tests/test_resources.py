@@ -186,7 +186,7 @@ def threads() -> Iterator[ParallelExecutor]:
         max_size=25,
     )
 )
-@settings(max_examples=examples(30, 60))
+@settings(max_examples=examples(20, 60))
 def test_no_mix_of_demands_deadlocks(threads: ParallelExecutor, steps: list[tuple[int, int, bool, int, bool]]) -> None:
     """Whatever each takes, whatever waits for what, whatever fails: the run ends, with the states of any other."""
     pipeline = Pipeline("p")

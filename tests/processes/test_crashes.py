@@ -208,6 +208,7 @@ def test_a_step_that_forks_does_not_double(processes: ParallelExecutor) -> None:
     assert list(result["work"]) == list(range(20))
 
 
+@pytest.mark.alone  # of the memory, most of three gigabytes
 @pytest.mark.parametrize("arenas", [True, False])
 def test_an_argument_that_is_too_large_costs_its_step_only(
     monkeypatch: pytest.MonkeyPatch, mark: str, arenas: bool

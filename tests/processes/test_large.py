@@ -14,6 +14,8 @@ from flowyml import ParallelExecutor, Pipeline
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.alone  # gigabytes
+
 MIB = 1 << 20
 WANTED = bool(os.environ.get("FLOWYML_SLOW"))
 
