@@ -460,6 +460,23 @@ def test_a_value_that_finds_no_room_is_the_failure_of_its_step() -> None:
         assert spilled(executor) == 0
 
 
+def test_a_worker_without_an_arena_reads_those_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when files are few: what it returns goes through its socket, what it is given lies where it lies."""
+    new, made = lending.Lending._new, []
+
+    def only_the_first(self: lending.Lending) -> tuple[Arena, Arena | None] | None:
+        made.append(None if made else new(self))
+        return made[-1]
+
+    monkeypatch.setattr(lending.Lending, "_new", only_the_first)
+    with ParallelExecutor(max_workers=2) as executor:
+        pipeline = Pipeline("unequal").map(lambda k: time.sleep(0.01) or bytes([k]) * MIB, range(20), name="big")
+        pipeline.map(lambda big: time.sleep(0.01) or (os.getpid(), len(big)), over="big", name="size")
+        sizes = pipeline.run(executor=executor, raise_on_failure=True)["size"]
+    assert len({pid for pid, _ in sizes}) == len(made) == 2
+    assert [size for _, size in sizes] == [MIB] * 20
+
+
 @pytest.mark.parametrize("backend", ["thread", "async"])
 def test_a_budget_is_for_worker_processes(backend: str) -> None:
     """Elsewhere values are the objects of their steps."""

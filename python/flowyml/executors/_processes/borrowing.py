@@ -119,14 +119,14 @@ class Shelf:
         self._told: set[Key] = set()
         os.register_at_fork(after_in_parent=self._note_fork)
 
-    def set_up(self, terms: Terms | None) -> None:
+    def set_up(self, terms: Terms) -> None:
         """Take over the arenas that the driver has made for this worker; without them values go through the socket."""
         self._write = None
-        if terms is None:
-            return
         self._driver, large, memory, disk, room = terms
         self._apart = Apart(large)
         Borrowers.borrow = self.borrow
+        if memory is None:
+            return
         try:
             writer = self._writer(memory)
             self._write = writer.write if disk is None else _Spill(self._driver, writer, self._writer(disk), room).write
@@ -223,6 +223,8 @@ class Shelf:
 class _Borrowed:
     """An arena of another process, open for reading."""
 
+    _intact: OpenFiles | None = None
+
     def __init__(self, shelf: Shelf, path: str) -> None:
         self._shelf = shelf
         self._path = path
@@ -233,7 +235,9 @@ class _Borrowed:
         self._intact = OpenFiles([self._fd])
 
     def map(self, stored: Stored) -> PrivateMap:
-        if not self._intact.unchanged():  # a step has closed it, and the number may be another file's by now
+        if (
+            self._intact is None or not self._intact.unchanged()
+        ):  # a step has closed it, and the number may be another file's by now
             self._open()
         mapped = PrivateMap(self._fd, stored.block[2], stored.size)
         self._shelf.watch(stored, mapped)
@@ -247,7 +251,7 @@ class _Borrowed:
         return bytes, (dump_result(stored.load()),)
 
     def __del__(self) -> None:
-        if self._intact.unchanged():
+        if self._intact is not None and self._intact.unchanged():  # else it was never open, or is no more
             os.close(self._fd)
 
 

@@ -47,14 +47,14 @@ class Terms(NamedTuple):
     Attributes:
         pid: The driver.
         large: The bytes of a large value.
-        memory: Its arena of memory.
+        memory: Its arena of memory; `None` if there is none, and what it writes goes through its socket.
         disk: Its arena of disk, where there is a budget.
         room: The descriptor of the file that says how much memory is left of the budget.
     """
 
     pid: int
     large: int
-    memory: Place
+    memory: Place | None
     disk: Place | None
     room: int
 
@@ -103,15 +103,13 @@ class Lending:
         self._arguments: tuple[Arena, Arena | None] | None = None
         self._stored: WeakValueDictionary[Key, Stored] = WeakValueDictionary()
 
-    def terms(self, worker: int) -> Terms | None:
-        """Return what a worker has to know of its arenas; `None` where it has none."""
+    def terms(self, worker: int) -> Terms:
+        """Return what a worker has to know of arenas, its own and, to read them, those of others."""
         if worker not in self._of_worker:
             self._of_worker[worker] = self._new()
-        arenas = self._of_worker[worker]
-        if arenas is None:
-            return None
+        arenas = self._of_worker[worker] or (None, None)
         memory, disk = (None if each is None else (each.number, each.fd, each.end) for each in arenas)
-        return Terms(os.getpid(), LARGE, memory, disk, -1 if self._budget is None else self._budget.fd)  # type: ignore[arg-type]
+        return Terms(os.getpid(), LARGE, memory, disk, -1 if self._budget is None else self._budget.fd)
 
     def _new(self) -> tuple[Arena, Arena | None] | None:
         """Make an arena of memory, and with a budget one of disk.

@@ -90,9 +90,8 @@ class Setup:
         frame = wire.slim(pickle.dumps(self._frame), segments) if new_frame else None
         payload = wire.slim(self._payload.data, segments) if new_payload else None
         run = (*self._run, member.number)
-        terms = self._lending.terms(member.number)
-        arena = None if terms is None else tuple(terms)
-        return wire.frame(wire.SETUP, [frame, payload, self._functions, run, self._hashed, arena], segments)
+        arenas = tuple(self._lending.terms(member.number))
+        return wire.frame(wire.SETUP, [frame, payload, self._functions, run, self._hashed, arenas], segments)
 
 
 class ProcessTeam:
