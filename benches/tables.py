@@ -1,11 +1,11 @@
-"""The tables of figures in the documents, written from `benches/results/latest.json` where a document has a place.
+"""The tables of figures in the documents, written from `benches/results/*.json` where a document has a place.
 
 ```text
 <!-- figures: bars -->  ──▶ whatever stands here is replaced ──▶  <!-- end of figures -->
 ```
 
-`make bench` writes the JSON, `python benches/tables.py` the documents; so no figure in a table is typed. The module
-knows what the documents show, not how anything is measured.
+`make bench` and `make bench-peers` write the JSON, `python benches/tables.py` the documents; so no figure in a table is
+typed. The module knows what the documents show, not how anything is measured.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Document = dict[str, Any]
 
 ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "benches" / "results" / "latest.json"
+RESULTS = ROOT / "benches" / "results"
 DOCUMENTS = [ROOT / "README.md", ROOT / "docs" / "performance.md"]
 
 _PLACE = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end of figures -->)", re.DOTALL)
@@ -94,14 +94,18 @@ def start(results: Document) -> Iterator[str]:
 def bars(results: Document) -> Iterator[str]:
     """All bars, met or not."""
     yield from _head(["", "at most", "measured", ""])
-    for bar in results["bars"]:
+    for bar in _all_bars(results):
         yield _row([*_bar(bar), "met" if bar["verdict"] == "met" else f"**{bar['verdict'].lower()}**"])
 
 
 def missed(results: Document) -> Iterator[str]:
     """The bars that are not met."""
     yield from _head(["", "at most", "measured"])
-    yield from (_row(_bar(bar)) for bar in results["bars"] if bar["verdict"] != "met")
+    yield from (_row(_bar(bar)) for bar in _all_bars(results) if bar["verdict"] != "met")
+
+
+def _all_bars(results: Document) -> list[dict[str, Any]]:
+    return [*results["bars"], *results["peers"]["bars"]]
 
 
 def _bar(bar: dict[str, Any]) -> list[str]:
@@ -111,13 +115,30 @@ def _bar(bar: dict[str, Any]) -> list[str]:
 def circumstances(results: Document) -> Iterator[str]:
     """Where, when and by which command it was measured."""
     machine, rounds = results["machine"], max(len(each["others"]) for each in results["figures"])
-    how = f"`{results['command']}`: median of {rounds} rounds, {results['python']}"
+    how = f"`{results['command']}`: {f'median of {rounds} rounds' if rounds > 1 else 'one round'}, {results['python']}"
     where = f"{machine['cpus']} x {machine['cpu']}, {machine['memory'] / 1e9:.0f} GB, {machine['system']}"
     yield from textwrap.wrap(f"{how}, {where}, {results['date'][:10]}.", 120, break_on_hyphens=False)
 
 
+def peers(results: Document) -> Iterator[str]:
+    """The same steps on the engines and pools that one could use instead."""
+    yield from _head(["", "us a step", "beside ours", "measured at"])
+    peers = results["peers"]
+    ours = {kind: _run(_figure(peers, "peers", _MILLION, f"flowyml {kind} add_step")) for kind in ("thread", "process")}
+    for each in peers["figures"]:
+        kind = each["case"].removeprefix("flowyml ").split()[0]
+        beside = "" if each["case"].startswith("flowyml") else f"{number(_run(each) / ours[kind])}x"
+        yield _row([each["case"], number(_run(each) * 1e6), beside, f"{each['units']:,}"])
+    yield ""
+    yield from circumstances(peers)
+
+
+def _run(figure: dict[str, Any]) -> float:
+    return _cost(figure, ["run"])
+
+
 TABLES: dict[str, Callable[[Document], Iterator[str]]] = {
-    each.__name__: each for each in (steps, start, bars, missed, circumstances)
+    each.__name__: each for each in (steps, start, bars, missed, peers, circumstances)
 }
 
 
@@ -156,17 +177,21 @@ def _with_unit(value: float | None, unit: str) -> str:
     return "not measured" if value is None else f"{number(value)} {unit}".strip()
 
 
+def _read(name: str) -> Document:
+    return dict(json.loads((RESULTS / f"{name}.json").read_text()))
+
+
 def main() -> None:
     """Write all documents, or with `--check` say which are not as they would be written."""
     parser = argparse.ArgumentParser(description="Write the tables of figures into the documents.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail where a table is another one")
     check = parser.parse_args().check
-    results = json.loads(RESULTS.read_text())
+    results = _read("latest") | {"peers": _read("peers")}
     for document in DOCUMENTS:
         before = document.read_text()
         after = written(before, results)
         if check and before != after:
-            sys.exit(f"{document.name} has other tables than {RESULTS.name}: python benches/tables.py writes them")
+            sys.exit(f"{document.name} has other tables than benches/results: python benches/tables.py writes them")
         if before != after:
             document.write_text(after)
 

@@ -10,14 +10,19 @@ driver had; else (`window`, `cache`) what it had for longer than the time that t
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import plumbing
 
 MODES = ("window", "hooks", "always", "cache")
 KINDS = ("local 1", "thread 3", "process 1", "process 3", "process 8", "async 3")
@@ -83,8 +88,9 @@ def _undisturbed(folder: Path, kind: str, mode: str) -> str:
 def _one_driver(folder: Path, kind: str, mode: str, rng: random.Random | None) -> tuple[str | None, bool]:
     """Run a driver, and kill it if chance is given; return what it printed if it ended, and whether it was killed."""
     command = [sys.executable, str(Path(__file__).with_name("killed.py")), *kind.split(), mode]
-    process = subprocess.Popen(command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    with process:
+    environment = os.environ | {plumbing.MARK: (mark := uuid.uuid4().hex)}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=folder, text=True, env=environment, **pipes) as process:
         if rng is not None:
             _wait_for_progress(process, folder / "log")
             time.sleep(rng.uniform(0, 0.3))
@@ -96,6 +102,8 @@ def _one_driver(folder: Path, kind: str, mode: str, rng: random.Random | None) -
             raise
     killed = process.returncode == -signal.SIGKILL
     assert killed or process.returncode == 0, told
+    # What a worker of a dead driver still does, until it is ended, is no second run of it.
+    assert plumbing.eventually(lambda: not plumbing.marked(mark), LIMIT)
     return (None if killed else done), killed
 
 
