@@ -1,8 +1,10 @@
 """CPU time and memory of a process and all that it has started, read from `/proc`.
 
 Sums count every process that lives when they are read, and what ended children left to their parents. Peak memory of
-several processes is the sum of their peaks: an upper bound, since they need not come at the same moment, and pages that
-forked processes share count once for each. Where there is no `/proc` only this process is seen.
+several processes is the sum of their peaks: an upper bound, since they need not come at the same moment. This process
+counts whole; of its workers a page that several processes have counts in equal parts, as the kernel does it (`Pss`):
+forked processes share most of what they have, and a sum of what each sees has it as often as there are processes.
+Where there is no `/proc` only this process is seen.
 """
 
 from __future__ import annotations
@@ -34,12 +36,12 @@ def cpu_of_workers() -> float:
 def memory() -> dict[str, int]:
     """Return the bytes in use now and at the peak: of this process, and with its workers."""
     own = _memory_of(os.getpid())
-    workers = [_memory_of(pid) for pid in descendants()]
+    workers = [(_memory_of(pid), _counted_elsewhere(pid)) for pid in descendants()]
     return {
         "rss": own.now,
         "peak": own.peak,
-        "rss_with_workers": own.now + sum(each.now for each in workers),
-        "peak_with_workers": own.peak + sum(each.peak for each in workers),
+        "rss_with_workers": own.now + sum(each.now - elsewhere for each, elsewhere in workers),
+        "peak_with_workers": own.peak + sum(each.peak - elsewhere for each, elsewhere in workers),
     }
 
 
@@ -93,6 +95,17 @@ def _shared() -> int:
             if str(descriptor.readlink()).startswith("/memfd:"):
                 size += descriptor.stat().st_blocks * 512
     return size
+
+
+def _counted_elsewhere(pid: int) -> int:
+    """Return how much of what a process has in memory is the part of others: of pages that they have, too."""
+    sizes = {"Rss": 0, "Pss": 0}
+    with suppress(OSError):
+        for line in (_PROC / str(pid) / "smaps_rollup").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name in sizes:
+                sizes[name] = int(value.split()[0]) * 1024
+    return sizes["Rss"] - sizes["Pss"]
 
 
 def _children(task: Path) -> list[int]:
