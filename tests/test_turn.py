@@ -31,7 +31,7 @@ def begun(count: int, **options: Any) -> tuple[Turn, Scheduler]:
 
 def steps_of(function: Any, rows: list[tuple[Any, ...]]) -> tuple[Any, ...]:
     """Steps that all take their row."""
-    template = SimpleNamespace(direct=True, single=False, function=function, parts=None)
+    template = SimpleNamespace(direct=True, single=False, lone=False, function=function, parts=None)
     return ([template] * len(rows), rows, {}, {}, None, False)
 
 
@@ -141,6 +141,29 @@ def test_a_special_value_is_left_to_the_caller():
     assert len(turn.report()[3]) == 1
 
 
+def test_a_lone_parameter_is_the_argument_itself():
+    """Also where it stands beside the value of another step."""
+    pair = (1, 2)
+    for template in (
+        SimpleNamespace(direct=True, single=False, lone=True, function=len, parts=None),
+        SimpleNamespace(direct=False, single=False, lone=True, function=len, parts=((0, 0),)),
+    ):
+        turn, _ = begun(1)
+        values = [None]
+        turn.call(([template], [pair], {}, {}, None, False), values, None, 1.0, Special)
+        assert values == [2]
+
+
+def test_a_closed_scheduler_takes_nothing_from_turns():
+    """So what a thread does that was left behind does not change what came of the run."""
+    scheduler, turn = scheduler_of(2), Turn(most=1)
+    turn.begin(scheduler.claim(0, 1, 1.0), 1.0)
+    scheduler.close()
+    before = scheduler.states(), scheduler.ends()
+    turn.call(steps_of(abs, [(-1,), (-2,)]), [None, None], None, 1.0, Special, scheduler=scheduler)
+    assert (scheduler.states(), scheduler.ends(), scheduler.ready) == (*before, 1)
+
+
 def test_two_turns_share_what_there_is_and_call_each_step_once():
     count, calls, lock = 20_000, [], threading.Lock()
     scheduler, values = scheduler_of(count), [None] * count
@@ -185,8 +208,8 @@ def test_held_values_are_there_for_the_next_batch():
     names = range(2)
     scheduler = Scheduler(Graph(names, None, array("I", [1]), array("I", [0])))
     turn, values = Turn(holds=True), [None] * 2
-    template = SimpleNamespace(direct=False, single=False, function=abs, parts=((2, 0),))
-    first = SimpleNamespace(direct=True, single=False, function=abs, parts=None)
+    template = SimpleNamespace(direct=False, single=False, lone=False, function=abs, parts=((2, 0),))
+    first = SimpleNamespace(direct=True, single=False, lone=False, function=abs, parts=None)
     turn.begin(scheduler.claim(0, 1, 1.0), 1.0)
     turn.call(
         ([first, template], [(-7,), ()], {1: (0,)}, {}, None, False), values, None, 1.0, Special, scheduler=scheduler

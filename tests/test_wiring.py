@@ -619,3 +619,55 @@ def test_one_of_a_row_that_reads_nothing_known_is_named(odd: int) -> None:
         pipeline.add_step(same, name=f"seen_{k}", inputs=["missing" if k == odd else f"seen_{k - 1}" if k else "first"])
     with pytest.raises(PipelineValidationError, match=f"Node 'seen_{odd}' requires undefined asset 'missing'"):
         pipeline.build()
+
+
+def test_what_one_line_adds_may_differ_from_step_to_step():
+    """Steps that a loop adds share what they have in common, and nothing else."""
+    given: list[dict[str, Any]] = [
+        {"params": {"a": 1, "b": 2}},
+        {"params": {"a": 3, "b": 4}},
+        {"params": {"b": 5, "a": 6}},
+        {"params": {"a": 7}, "inputs": {"b": "0"}},
+        {"params": {"a": 8}, "inputs": {"b": "1"}},
+        {"params": {"a": 9}, "inputs": ["1"]},
+        {"inputs": ["0", "1"]},
+        {"inputs": ["1", "0"]},
+        {"params": {"a": 1, "b": 2}, "tags": "kept"},
+        {"params": {"a": 0, "b": 0}},
+    ]
+    pipeline = Pipeline("p")
+    for number, each in enumerate(given):
+        pipeline.add_step(_pair, name=str(number), **each)
+    wanted = [(1, 2), (3, 4), (6, 5), (7, (1, 2)), (8, (3, 4)), (9, (3, 4))]
+    wanted += [((1, 2), (3, 4)), ((3, 4), (1, 2)), (1, 2), (0, 0)]
+    result = pipeline.run()
+    assert [result[str(number)] for number in range(len(given))] == wanted
+
+
+def test_what_one_line_adds_after_a_run_does_not_change_its_result():
+    pipeline, results = Pipeline("p"), []
+    for number in range(4):
+        pipeline.add_step(_pair, name=str(number), params={"a": number, "b": (number,)})
+        results.append(pipeline.run())
+    assert [list(each.outputs) for each in results] == [["0"], ["0", "1"], ["0", "1", "2"], ["0", "1", "2", "3"]]
+    assert results[-1]["3"] == (3, (3,))
+
+
+def test_what_one_line_adds_twice_is_an_error_that_names_it():
+    pipeline = Pipeline("p")
+
+    def add(name: Any) -> None:
+        pipeline.add_step(_pair, name=name, params={"a": 1, "b": 2})
+
+    add("0")
+    add("1")
+    with pytest.raises(ValueError, match=r"'1' was added already at .*, and again at"):
+        add("1")
+    for name in ("", 7):
+        with pytest.raises((TypeError, ValueError), match="the name of a step"):
+            add(name)
+    assert len(pipeline) == 2
+
+
+def _pair(a: Any, b: Any) -> Any:
+    return a, b

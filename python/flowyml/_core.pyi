@@ -350,6 +350,8 @@ class Scheduler:
             window: When the first was noted so many seconds ago.
             tiny: When what was reported last has taken so many seconds.
         """
+    def close(self) -> None:
+        """Take no more reports from turns: what their threads are still in does not change what came of the run."""
     def take_noted(self) -> list[int]:
         """Return the items that were noted, in the order in which they ended, and forget them."""
     def claim(self, worker: int, limit: int, now: float, timeout: float = 0.0, most: int = 0) -> Batch | None:

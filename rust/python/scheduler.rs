@@ -147,6 +147,10 @@ impl Scheduler {
         self.0.note(py, most, window, tiny)
     }
 
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.0.close(py)
+    }
+
     fn take_noted(&self, py: Python<'_>) -> PyResult<Vec<u32>> {
         self.0.take_noted(py)
     }

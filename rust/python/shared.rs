@@ -75,6 +75,8 @@ struct Guarded {
     claimers: u32,
     /// Threads that wait for `end`.
     watchers: u32,
+    /// Nothing is taken from turns any more.
+    closed: bool,
 }
 
 impl Shared {
@@ -84,6 +86,7 @@ impl Shared {
             notes: None,
             claimers: 0,
             watchers: 0,
+            closed: false,
         });
         Self {
             guarded,
@@ -141,6 +144,12 @@ impl Shared {
         let result = guarded.end_and_claim(part, now, limit);
         self.wake(guarded);
         result.map_err(refused)
+    }
+
+    /// Take nothing more from `end_and_claim`.
+    pub(super) fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.lock(py)?.closed = true;
+        Ok(())
     }
 
     /// Note what is ended by `end_and_claim`: see [`Notes`].
@@ -225,6 +234,9 @@ impl Guarded {
             start,
             ends,
         } = *part;
+        if self.closed {
+            return Ok(None);
+        }
         if !ends.is_empty() {
             self.core
                 .complete(batch, position, start, ends, Outcomes::Success)?;

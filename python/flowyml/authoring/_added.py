@@ -4,7 +4,8 @@
 add_step, map, add_control_flow, add_sub_pipeline ──▶ Added: numbers, forms, rows, reads ──lend()──▶ Columns
 ```
 
-Steps that are added in the same way share a `Form`. A plan reads the columns as they are, without a copy; the next step
+Steps that are added in the same way share a `Form`; where a loop adds them, each is like the one before it, which is
+seen without asking for the form (`again`). A plan reads the columns as they are, without a copy; the next step
 that is added leaves them to the plan and goes on with a copy. It knows nothing of wiring or runs.
 """
 
@@ -15,7 +16,7 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from flowyml.authoring.arguments import checked_params
+from flowyml.authoring.arguments import checked_params, shape_of
 from flowyml.errors import PipelineValidationError
 from flowyml.messages.words import listed, nearest
 from flowyml.planning.forms import Columns, Form, Place
@@ -30,6 +31,7 @@ from flowyml.steps.step import Step, as_step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from types import CodeType, FrameType
 
     from flowyml.planning.namespaces import Namespace
     from flowyml.steps.control import Branching
@@ -52,7 +54,7 @@ class Added:
     Attributes:
         numbers: Step names with their numbers.
         forms: How each step was added.
-        rows: The values of each step's `params`.
+        rows: The values of each step's `params`, as in `Columns`.
         reads: The declared inputs of each step, where they are plain names that differ from step to step.
         namespaces: The sub-pipelines, inner ones before those that they are in.
         alike: Forms by all that makes two ways of adding the same.
@@ -63,10 +65,12 @@ class Added:
         self.pipeline = pipeline
         self.numbers: dict[str, int] = {}
         self.forms: list[Form] = []
-        self.rows: list[tuple[Any, ...]] = []
+        self.rows: list[Any] = []
         self.reads: list[tuple[str, ...]] = []
         self.namespaces: list[Namespace] = []
         self.alike: dict[tuple[Any, ...], Form] = {}
+        # By the instruction that added a step: the step, the code, its parameters, the shape of its inputs, its form.
+        self._last: dict[int, tuple[Any, CodeType, tuple[str, ...], tuple[Any, ...], Form]] = {}
         self._parts: dict[str, Place] = {}  # where each sub-pipeline was added
         self._lent = False  # a plan reads the columns, so they must not change
         self._produced: dict[str, int] = {}
@@ -83,7 +87,7 @@ class Added:
         """Return the same steps, to which others may be added."""
         other = Added(self.pipeline)
         vars(other).update(vars(self), alike=dict(self.alike), _parts=dict(self._parts))
-        other._known_steps, other._parameters = {}, {}
+        other._known_steps, other._parameters, other._last = {}, {}, {}
         other._produced, other._looked_at = {}, 0
         other._copy_columns()
         return other
@@ -224,7 +228,80 @@ class Added:
             found = self._parameters[id(candidate)] = frozenset(step.parameters)
         return found
 
-    def append(self, form: Form, name: Any, row: tuple[Any, ...], reads: tuple[str, ...] = NOTHING) -> None:
+    def step(self, step: Any, name: Any, params: Any, place: Place, *, alike: bool, inputs: Any, **given: Any) -> None:
+        """Append a step.
+
+        Args:
+            step: What is called.
+            name: Its name; its own if it is `None`.
+            params: Values of parameters.
+            place: Where it is added.
+            alike: It was given a name, `params` and inputs alone: then it shares the form of others.
+            inputs: Assets to read.
+            **given: All else, as for `form`.
+        """
+        keys = row = reads = shape = NOTHING
+        if params is not None:
+            params = params if type(params) is dict else checked_params(params, step)
+            keys, row = tuple(params), tuple(params.values())
+        if inputs is not None:
+            shaped = shape_of(inputs, self.parameters_of(step)) if alike else None
+            shape, reads = shaped or (NOTHING, NOTHING)
+            alike = shaped is not None
+        key = (id(step), keys, id(place.code), place.instruction, shape)
+        form = self.alike.get(key) if alike else None
+        if form is None:
+            form = self.form(step, params, place, inputs=inputs, **given)
+            if form.over is not None:
+                row, reads, alike = tuple([params[key] for key in form.keys] if params else ()), NOTHING, False
+            if alike:
+                self.alike[key] = form
+        if alike:
+            self._last[place.instruction] = (step, place.code, keys, shape, form)
+        self.append(form, name, form.kept(row), reads)
+
+    def again(self, step: Any, name: Any, params: Any, inputs: Any, frame: FrameType) -> bool:
+        """Append a step if it is like the last one that the same line added; tell whether it is.
+
+        It was given a name, `params` and inputs alone. A million steps come this way: what stands here costs each.
+        """
+        last = self._last.get(frame.f_lasti)
+        if last is None or last[0] is not step or last[1] is not frame.f_code or self._lent or type(name) is not str:
+            return False
+        _, _, keys, shape, form = last
+        row: Any = NOTHING
+        reads = NOTHING
+        if type(params) is dict and tuple(params) == keys:
+            if len(keys) == 1:
+                (row,) = params.values()
+            else:
+                row = tuple(params.values())
+        elif params is not None or keys:
+            return False
+        if inputs is not None:
+            found, reads = shape_of(inputs, self.parameters_of(step)) or (None, NOTHING)
+            if found != shape:
+                return False
+        elif shape:
+            return False
+        forms = self.forms
+        number = len(forms)
+        if not name or self.numbers.setdefault(name, number) != number:
+            return False  # `append` tells what is wrong
+        forms.append(form)
+        self.rows.append(row)
+        self.reads.append(reads)
+        return True
+
+    def append(self, form: Form, name: Any, row: Any, reads: tuple[str, ...] = NOTHING) -> None:
+        """Append a step.
+
+        Args:
+            form: How it was added.
+            name: Its name; its function's if it is `None`.
+            row: The values of its `params`, as in `Columns`.
+            reads: Its inputs, where they differ from step to step.
+        """
         if type(name) is not str or not name:
             name = _name_of(form) if name is None else checked_text("the name of a step", name)
         if self._lent:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from flowyml._pipelines import AnyPipeline
 from flowyml.authoring._added import NO_VALUES, NOTHING, Added, check_mapped
-from flowyml.authoring.arguments import checked_params, shape_of
 from flowyml.errors import FlowymlError
 from flowyml.messages.frames import hide_own_frames, leaves_no_frames, own_frames_hidden
 from flowyml.messages.words import unknown_keywords
@@ -45,6 +44,8 @@ if TYPE_CHECKING:
     from flowyml.steps.tags import Tags
 
 _STEP_KEYWORDS = ("name", "params", "inputs", "outputs", "after", *OPTION_NAMES)
+# The options of a step for which none was given, in two parts.
+_NO_FIRST, _NO_BEHIND = NO_VALUES[:6], NO_VALUES[6:]
 _SUB_PIPELINE_KEYWORDS = ("inputs", "outputs", "name", "input_mapping", "output_mapping", "after")
 
 
@@ -125,32 +126,16 @@ class Authoring(AnyPipeline):
             if unknown:
                 raise TypeError(unknown_keywords("add_step()", unknown, _STEP_KEYWORDS))  # noqa: TRY301  no frame of it
             frame = sys._getframe(1)  # noqa: SLF001  the place is part of the messages
-            keys = row = reads = shape = NOTHING
-            if params is not None:
-                params = params if type(params) is dict else checked_params(params, step)
-                keys, row = tuple(params), tuple(params.values())
-            behind = timeout, fallback, fallback_on, on_failure, circuit_breaker, tags, cache, cache_ttl, resources
-            options = retry, condition, skip_if, run_if, *behind
-            alike = outputs is None and after is None and options == NO_VALUES
-            if inputs is not None:
-                shaped = shape_of(inputs, self._added.parameters_of(step)) if alike else None
-                shape, reads = shaped or (NOTHING, NOTHING)
-                alike = shaped is not None
-            key = (id(step), keys, id(frame.f_code), frame.f_lasti, shape)
-            form = self._added.alike.get(key) if alike else None
-            if form is None and isinstance(step, (Branching, SubPipeline)):
-                given = {"params": params, "inputs": inputs, "outputs": outputs, "after": after}
-                return self._add_part(step, Place(frame.f_code, frame.f_lasti), name, given, options)
-            if form is None:
-                place = Place(frame.f_code, frame.f_lasti)
-                form = self._added.form(
-                    step, params, place, inputs=inputs, outputs=outputs, after=after, options=options
-                )
-                if form.over is not None:
-                    row, reads = tuple([params[key] for key in form.keys] if params else ()), NOTHING
-                elif alike:
-                    self._added.alike[key] = form
-            self._added.append(form, name, row, reads)
+            first = retry, condition, skip_if, run_if, timeout, fallback
+            behind = fallback_on, on_failure, circuit_breaker, tags, cache, cache_ttl, resources
+            alike = outputs is None and after is None and first == _NO_FIRST and behind == _NO_BEHIND
+            if alike and self._added.again(step, name, params, inputs, frame):
+                return self
+            options, place = first + behind, Place(frame.f_code, frame.f_lasti)
+            given: dict[str, Any] = {"inputs": inputs, "outputs": outputs, "after": after}
+            if isinstance(step, (Branching, SubPipeline)):
+                return self._add_part(step, place, name, {**given, "params": params}, options)
+            self._added.step(step, name, params, place, alike=alike, options=options, **given)
         except BaseException as error:  # `with own_frames_hidden` costs a little where nothing is raised
             hide_own_frames(error)
             raise
@@ -241,7 +226,8 @@ class Authoring(AnyPipeline):
             form = self._added.form(step, params, place, **given, mapped=True)
             check_mapped(form)
             form.over = checked_over(items, over, combine, form.step.name)._replace(terms=form.step.terms)
-            self._added.append(form, name, tuple((params or {}).values()))
+            values = params or {}
+            self._added.append(form, name, form.kept(tuple([values[key] for key in form.keys])))
         return self
 
     def add_control_flow(self, control: If | Switch) -> Self:

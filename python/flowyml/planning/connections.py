@@ -103,7 +103,7 @@ class Connections:
             wired = done.get(id(form))
             if wired is None:
                 wired = done[id(form)] = self._wired(form, reads[at])
-                self._refuse_once(node, form, rows[at])
+                self._refuse_once(node, form, form.row(rows[at]))
                 self._connect(node, form, reads[at], wired)
             elif forms[at - 1] is form and (taken := self._connect_alike(wired, forms, reads, at, piece)):
                 at, piece = at + taken, min(2 * piece, _MOST) if taken == piece else _LEAST

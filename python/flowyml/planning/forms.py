@@ -6,7 +6,7 @@ Assets: name of an asset ──▶ (step, which of its outputs)
 ```
 
 Steps that were added in the same way share one `Form`: a fan-out of a million has one. What differs from step to step
-stands in columns beside the forms: the values of `params` (its row) and, where every input is a plain name, those
+stands in columns beside the forms: the values of `params` (its row), and, where every input is a plain name, those
 names (its reads). The module decides nothing about parameters; that is the wiring's.
 """
 
@@ -94,6 +94,19 @@ class Form:
     within: Namespace | None = None
 
     @property
+    def lone(self) -> bool:
+        """Whether `params` gives one value; it stands in the rows as it is, see `Columns`."""
+        return len(self.keys) == 1
+
+    def kept(self, values: tuple[Any, ...]) -> Any:
+        """Return the values of `params` as they stand in the rows."""
+        return values[0] if len(self.keys) == 1 else values
+
+    def row(self, kept: Any) -> tuple[Any, ...]:
+        """Return the values of `params` side by side, from what stands in the rows."""
+        return (kept,) if len(self.keys) == 1 else kept
+
+    @property
     def parts(self) -> tuple[str, ...]:
         """The declared outputs as the step declares them."""
         if self.within is None:
@@ -126,14 +139,15 @@ class Columns(NamedTuple):
     Attributes:
         names: Step names with their numbers.
         forms: How each step was added.
-        rows: The values of each step's `params`, in the order of its form's keys.
+        rows: The values of each step's `params`, in the order of its form's keys: a tuple, or the only value by itself.
+            A tuple around it would take 64 bytes and be one more object that the garbage collector looks at.
         reads: The declared inputs of each step, where they are plain names that differ from step to step.
         namespaces: The sub-pipelines, inner ones before those that they are in.
     """
 
     names: dict[str, int]
     forms: list[Form]
-    rows: list[tuple[Any, ...]]
+    rows: list[Any]
     reads: list[tuple[str, ...]]
     namespaces: Sequence[Namespace] = ()
 

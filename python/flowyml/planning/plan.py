@@ -57,7 +57,7 @@ class Plan:
         names: Step names in add order.
         numbers: Their numbers.
         forms: How each step was added.
-        rows: The values of each step's `params`.
+        rows: The values of each step's `params`, as in `Columns`; `row` gives those of one step.
         reads: The declared inputs of each step, where they differ from step to step.
         namespaces: The sub-pipelines.
         layout: Which items each step has.
@@ -170,6 +170,10 @@ class Plan:
             order.append(node)
             stack += behind.get(node, ())[::-1]
         return order
+
+    def row(self, node: int) -> tuple[Any, ...]:
+        """Return the values of a step's `params`, in the order of its form's keys."""
+        return self.forms[node].row(self.rows[node])
 
     def item_name(self, node: int, index: int | None = None) -> str:
         """Return the name of a step, or of one item of a mapped step."""

@@ -52,6 +52,7 @@ class Template:
         keywords: Names of the arguments that are passed by keyword.
         outputs: Declared outputs, if there are two or more.
         over: What the items of a mapped step are made of.
+        lone: What stands in the rows is the only parameter itself; see `Form.lone`.
         direct: The parameters, as given, are the positional arguments: nothing has to be assembled.
         single: The item of a mapped step is the only argument,
         kept: or the value of another step, which the item points at.
@@ -64,6 +65,7 @@ class Template:
     keywords: tuple[str, ...]
     outputs: tuple[str, ...]
     over: Columns | None
+    lone: bool
     direct: bool = field(init=False)
     single: bool = field(init=False)
     kept: bool = field(init=False)

@@ -242,7 +242,7 @@ class Mismatches:
     def _look(self, node: int, argument: Typed) -> None:
         """Compare what differs from step to step."""
         if argument.kind == PARAM:
-            value = self._plan.rows[node][argument.which]
+            value = self._plan.row(node)[argument.which]
             if not fits(value, argument.hint):
                 self._add_value(node, argument, "params", value)
             return

@@ -315,7 +315,7 @@ class Wiring(Looking):
         func = self.form.step.func
         function = self.guards.guarded(func, self.explicit) if self.guards else blocking(func)
         over = Columns(self.form.over, tuple(self.parts)) if self.form.over else None
-        return Template(function, sources, keywords, self._several_outputs(), over)
+        return Template(function, sources, keywords, self._several_outputs(), over, self.form.lone)
 
     def _several_outputs(self) -> tuple[str, ...]:
         return self.form.parts if len(self.form.outputs) > 1 else ()

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from flowyml._list_like import ListLike
 from flowyml.messages.frames import hide_own_frames
 from flowyml.messages.words import counted
 from flowyml.store.arenas import ENCODED
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from flowyml.results.record import Record
 
 
-class ItemValues(Sequence[Any]):
+class ItemValues(ListLike[Any]):
     """The values of a mapped step in item order, loaded one by one; reading a failed item raises.
 
     Compares equal to any sequence of equal values. Read from a `PipelineResult`, never made by hand.
@@ -66,14 +68,6 @@ class ItemValues(Sequence[Any]):
                     hide_own_frames(error)
                     raise
             yield value
-
-    def __eq__(self, other: object) -> bool:
-        """Compare as a list does."""
-        if not isinstance(other, Sequence) or isinstance(other, (str, bytes)):
-            return NotImplemented
-        return len(self) == len(other) and list(self) == list(other)
-
-    __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         """Show the size; values are not loaded for it."""

@@ -1,47 +1,32 @@
-"""The record of a run: its flat arrays after the end, and what is read from them.
+"""The record of a run: the values that there are, read one by one, and why the others are not there.
 
 ```
-scheduler ──▶ states, attempts, workers, starts, ends (one entry an item) ┐
-run       ──▶ values, failures                                            ├──▶ Record ──▶ result.py makes objects of it
-plan      ──▶ names, forms, assets                                        ┘
+Ended ◀── Reasons ◀── Record ──▶ result.py makes objects of it
+ arrays    culprits    values
 ```
 
-Items are calls: a step has one, a mapped step one for each of its items. The record answers by step number and item
-number; it makes no object for a step. A value is loaded when it is read.
+Each class knows the ones to its left. A value is loaded when it is read.
 """
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from datetime import timedelta
 from functools import cached_property
 from itertools import compress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from flowyml.errors import MapTaskError, StepNotRunError
-from flowyml.messages.words import counted, cut, nearest
+from flowyml.messages.words import cut
+from flowyml.results._reasons import Reasons
 from flowyml.results.item_values import ItemValues
 from flowyml.results.traceback import error_line
-from flowyml.state import CODES, STATES, StepState
+from flowyml.state import STATES, StepState
 from flowyml.steps.tasks import NOT_RUN, MapTaskResult
 from flowyml.store.arenas import ENCODED
 from flowyml.store.values import MISSING, Outputs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from datetime import datetime
+    from collections.abc import Iterator, Sequence
 
-    from flowyml.planning.plan import Plan
-    from flowyml.running.run import Run
-    from flowyml.running.trials import Trials
-    from flowyml.steps.tasks import Terms
-
-_UPSTREAM_FAILED = CODES[StepState.UPSTREAM_FAILED]
-_ITEM = r"(?P<step>.+)\[(?P<index>0|[1-9][0-9]{0,18})\]"
-_OWN_FAILURES = {CODES[StepState.FAILED], CODES[StepState.TIMED_OUT]}
-# What an interrupt cut off is cancelled.
-_AT_THE_END = bytes(code if code >= CODES[StepState.SUCCESS] else CODES[StepState.CANCELLED] for code in range(256))
 _WHY_NOT = {
     StepState.CANCELLED: "it was cancelled before it was finished",
     StepState.SKIPPED: "it was skipped: its condition, or that of a step before it, did not hold",
@@ -51,214 +36,8 @@ _WHY_NOT = {
 _HAS_VALUE = bytes(code < len(STATES) and STATES[code].has_value for code in range(256))
 
 
-class Tally(NamedTuple):
-    """How the steps of one function ended.
-
-    Attributes:
-        label: Name of the step as it was declared.
-        size: How many there are, each item of a mapped step counted.
-        states: How many of them are in each state.
-    """
-
-    label: str
-    size: int
-    states: dict[str, int]
-
-
-class Record:
-    """The arrays of one run, and what is read from them.
-
-    Args:
-        run: The run, ended.
-
-    Attributes:
-        began: When the run began, on the clock of `starts` and `ends`.
-        empty_states: The states of mapped steps without items.
-        tasks: The terms of map tasks.
-        forgiven: Map tasks that are a success although items failed, and how many did.
-        order: The steps in add order.
-    """
-
-    def __init__(self, run: Run) -> None:
-        """Copy what the scheduler says of states, take over values and failures."""
-        self.plan: Plan = run.plan
-        self.layout = run.layout
-        self.values = run.values
-        self.failures, self.fallen = run.failures, run.fallen
-        self.refused = run.refused
-        self.usage = run.usage
-        scheduler = run.scheduler
-        self.states = bytes(scheduler.item_count) if run.dry else scheduler.states().translate(_AT_THE_END)
-        self.attempts = _begun(scheduler.attempts(), self.states, run.trials)
-        self._scheduler = scheduler
-        if run.interrupted:  # what is still running must not change them
-            self._times = self.workers, self.starts, self.ends
-        self.began, self._began_at = run.started, run.started_at
-        self.order = self.plan.in_order()
-        self._culprits: dict[int, int] = {}
-        self.empty_states = {
-            node: StepState.WAITING if run.dry else STATES[scheduler.node_state(node)]
-            for node in self.layout.empty_nodes()
-        }
-        self.tasks: Mapping[int, Terms] = run.tasks.terms
-        self.forgiven: Mapping[int, int] = run.tasks.forgiven(self.states)
-
-    # Copied when somebody asks: a million steps that nobody asks about need them once, and not twice.
-
-    @cached_property
-    def workers(self) -> Sequence[int]:
-        """The worker of each item."""
-        return memoryview(self._scheduler.workers()).cast("H")
-
-    @cached_property
-    def starts(self) -> Sequence[float]:
-        """When each item began last."""
-        return memoryview(self._scheduler.starts()).cast("d")
-
-    @cached_property
-    def ends(self) -> Sequence[float]:
-        """When each item ended."""
-        return memoryview(self._scheduler.ends()).cast("d")
-
-    # -- items and steps
-
-    def items_of(self, node: int) -> range:
-        """Return the items of a step."""
-        return self.layout.items_of(node)
-
-    def node_of(self, item: int) -> int:
-        """Return the step of an item."""
-        return self.layout.node_at(item)
-
-    def item_name(self, item: int) -> str:
-        """Return the name of an item's step, with the index in a mapped step."""
-        return self.plan.item_name(*self.layout.place_of(item))
-
-    def find(self, name: object) -> tuple[int, int | None] | None:
-        """Return step and index by the name that messages use: "load" is a step, "load[3]" an item of a mapped one."""
-        if not isinstance(name, str):
-            return None
-        node = self.plan.numbers.get(name)
-        if node is not None:
-            return node, None
-        node, index = self._item_called(name)
-        return None if node is None or index >= len(self.items_of(node)) or not self.is_mapped(node) else (node, index)
-
-    def _item_called(self, name: str) -> tuple[int | None, int]:
-        """Return the step and the index that the name of an item tells, whether there is that item or not."""
-        parts = re.fullmatch(_ITEM, name, re.DOTALL)
-        return (self.plan.numbers.get(parts["step"]), int(parts["index"])) if parts else (None, 0)
-
-    def is_mapped(self, node: int) -> bool:
-        """Tell whether a step is a mapped one."""
-        return self.layout.is_mapped(node)
-
-    # -- states and times
-
-    def at(self, seconds: float) -> datetime:
-        """Return the time of day of a monotonic time."""
-        return self._began_at + timedelta(seconds=seconds - self.began)
-
-    def state(self, item: int) -> StepState:
-        """Return an item's state."""
-        return STATES[self.states[item]]
-
-    def has_trouble(self) -> bool:
-        """Tell whether some item ended in another state than success, cached or skipped."""
-        fine = (StepState.SUCCESS, StepState.CACHED, StepState.SKIPPED)
-        good = sum(self.states.count(state.code) for state in fine) + sum(self.forgiven.values())
-        return good != len(self.states) or bool(self.refused)
-
-    def counts(self) -> dict[str, int]:
-        """Return how many items are in each state that occurs; a step that failed without items counts as one."""
-        return _by_name(Counter(self.states) + Counter({CODES[StepState.FAILED]: len(self.refused)}))
-
-    def tallies(self) -> list[Tally]:
-        """Return how the steps ended, function by function, in the order in which each was added first."""
-        plan, states = self.plan, self.states
-        groups: dict[int, tuple[str, Counter[int]]] = {}
-        for node, form in enumerate(plan.forms):
-            _, counter = groups.setdefault(id(form.step), (form.step.name or plan.names[node], Counter()))
-            items = self.items_of(node)
-            if len(items) == 1:
-                counter[states[items.start]] += 1
-            else:
-                counter.update(states[items.start : items.stop])
-                counter[CODES[StepState.FAILED]] += node in self.refused
-        return [Tally(label, counter.total(), _by_name(counter)) for label, counter in groups.values()]
-
-    def own_failures(self) -> list[tuple[int, int | None]]:
-        """Return step and index of all that failed on its own account, in add order; an index of `None`: the step."""
-        places = list(map(self.layout.place_of, self.failures))
-        items = [place for place in places if place[0] not in self.forgiven]
-        if not items and not self.refused and self.has_trouble():
-            items = places  # what was forgiven has cost items that were made of it
-        rank = range(len(self.order)) if isinstance(self.order, range) else _places(self.order)
-        found = [*items, *((node, None) for node in self.refused)]
-        return sorted(found, key=lambda place: (rank[place[0]], place[1] or 0))
-
-    def first_failure(self, items: range) -> int | None:
-        """Return the first of these items that failed on its own account."""
-        return min((item for item in self.failures if item in items), default=None)
-
-    def failure_line(self, node: int) -> str | None:
-        """Say how many items of a mapped step failed, and the first of them; `None` for other steps."""
-        items = self.items_of(node)
-        first = self.first_failure(items) if self.is_mapped(node) else None
-        if first is None:
-            return None
-        failed = sum(self.states.count(code, items.start, items.stop) for code in _OWN_FAILURES)
-        line = error_line(self.failures[first])
-        return f"{failed:,} of {counted(len(items), 'item')} failed, first: {self.item_name(first)}: {line}"
-
-    def reason(self, node: int, state: StepState) -> str | None:
-        """Say why a step without an exception has no value."""
-        if state is StepState.UPSTREAM_FAILED:
-            culprit = self._culprit(node)
-            return f"did not run: {'a step before it' if culprit is None else self._called(culprit)} failed"
-        return "cancelled before it was finished" if state is StepState.CANCELLED else None
-
-    def _called(self, node: int) -> str:
-        return f"step {self.plan.names[node]!r}"
-
-    def _culprit(self, node: int) -> int | None:
-        """Return a failed step that this one depends on, near or far; each step is passed once for all questions."""
-        path, at = [], node
-        while at not in self._culprits:
-            path.append(at)
-            before = self.plan.waits_for(at)
-            failed = [each for each in before if self._ended(each, _OWN_FAILURES)]
-            own = min(failed, key=self.forgiven.__contains__, default=None)
-            if own is not None:
-                self._culprits[at] = own
-                break
-            further = next((each for each in before if self._ended(each, {_UPSTREAM_FAILED})), None)
-            if further is None:
-                return None
-            at = further
-        self._culprits.update(dict.fromkeys(path, self._culprits[at]))
-        return self._culprits[at]
-
-    def _ended(self, node: int, codes: set[int]) -> bool:
-        items = self.items_of(node)
-        if not items:
-            return self.empty_states[node].code in codes
-        return any(self.states.find(code, items.start, items.stop) >= 0 for code in codes)
-
-    def queue_seconds(self, item: int) -> float | None:
-        """Return how long an item was ready before it began; `None` if it never did, or if it was tried again."""
-        if self.attempts[item] != 1 or item in self.fallen:
-            return None
-        node, index = self.layout.place_of(item)
-        linked = self.plan.linked.get(node, ())
-        ready = self.began
-        for before in self.plan.graph.dependencies(node):
-            items = self.items_of(before)
-            needed = items[index : index + 1] if before in linked and index is not None else items
-            ready = max(ready, max(self.ends[needed.start : needed.stop], default=0.0))
-        return max(0.0, self.starts[item] - ready)
-
-    # -- values
+class Record(Reasons):
+    """What a run left behind: states, values, reasons."""
 
     @cached_property
     def has_value(self) -> bytes:
@@ -382,8 +161,48 @@ class Record:
             return self.empty_states[node].has_value
         return self.has_value.find(1, items.start, items.stop) >= 0
 
+    @cached_property
+    def whole(self) -> list[Any] | None:
+        """The values of all steps, in add order, where each has one and none of them has to be loaded or taken apart.
+
+        That is what most large fan-outs leave behind; `None` for all others.
+        """
+        raw, decodes = self.values.raw, self.values.decode is not None
+        if not self.layout.is_plain or 0 in self.has_value:
+            return None
+        kinds = set(map(type, raw))
+        return None if Outputs in kinds or (decodes and not kinds.isdisjoint(ENCODED)) else raw
+
+    @cached_property
+    def asset_names(self) -> Sequence[str] | None:
+        """The names of all assets, where each step has one of its own name; `None` otherwise."""
+        plain = not self.plan.assets.exported and not any(form.outputs for form in set(self.plan.forms))
+        return self.plan.names if plain else None
+
+    def valued_names(self) -> Iterator[str]:
+        """Go through the names of the assets that have a value, in add order."""
+        if self.whole is not None and self.asset_names is not None:
+            return iter(self.asset_names)
+        return (asset for node in self.valued_nodes() for asset in self.plan.assets_of(node))
+
+    def valued_count(self) -> int:
+        """Return how many assets have a value."""
+        if self.whole is not None and self.asset_names is not None:
+            return len(self.whole)
+        forms = self.plan.forms
+        return sum(len(forms[node].outputs) or 1 for node in self.valued_nodes())
+
     def valued_assets(self) -> Iterator[tuple[str, Any]]:
         """Go through the assets that have a value, in add order, with it."""
+        if self.whole is not None and self.asset_names is not None:
+            return zip(self.asset_names, self.whole, strict=True)
+        return self._valued_assets()
+
+    def asset_values(self) -> Iterator[Any]:
+        """Go through the values of the assets that have one, in add order."""
+        return (value for _, value in self._valued_assets()) if self.whole is None else iter(self.whole)
+
+    def _valued_assets(self) -> Iterator[tuple[str, Any]]:
         plan, raw, decodes = self.plan, self.values.raw, self.values.decode is not None
         names, forms, firsts, mapped = plan.names, plan.forms, self.layout.firsts, self.layout.mapped
         exported = plan.assets.exported
@@ -398,36 +217,3 @@ class Record:
                     value = self.value_of(node)
                 asset = form.outputs[0] if form.outputs else names[node]
                 yield exported[asset][-1] if asset in exported else asset, value
-
-    def no_such(self, name: object) -> str:
-        """Return the text of the `KeyError` for a name that is neither asset nor step."""
-        return f"no asset or step {name!r} in this run{self.hint(name, [*self.plan.names, *self.plan.all_assets()])}"
-
-    def hint(self, name: object, known: Iterable[str]) -> str:
-        """Say what could be meant by a name that does not exist: another name, or an item among those there are."""
-        node, _ = self._item_called(str(name))
-        if node is None:
-            return nearest(str(name), known)
-        size = f"has {counted(len(self.items_of(node)), 'item')}" if self.is_mapped(node) else "is no mapped step"
-        return f"; step {self.plan.names[node]!r} {size}"
-
-
-def _begun(attempts: bytes, states: bytes, trials: Trials) -> bytes:
-    """Return how often each step was begun, calls of fallbacks and what a circuit breaker refused taken off."""
-    if not trials.fallen and not trials.refused:
-        return attempts
-    own = bytearray(attempts)
-    for item in trials.fallen:
-        if states[item] != CODES[StepState.CANCELLED]:
-            own[item] -= 1
-    for item, times in trials.refused.items():
-        own[item] = max(0, own[item] - times)
-    return bytes(own)
-
-
-def _places(order: Sequence[int]) -> dict[int, int]:
-    return {node: place for place, node in enumerate(order)}
-
-
-def _by_name(counter: Counter[int]) -> dict[str, int]:
-    return {str(state): counter[code] for code, state in enumerate(STATES) if counter[code]}

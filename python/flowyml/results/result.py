@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from flowyml.errors import StepError
-from flowyml.messages.frames import called_as, own_frames_hidden
+from flowyml.messages.frames import called_as, hide_own_frames, own_frames_hidden
 from flowyml.messages.short import short
 from flowyml.messages.words import counted
 from flowyml.report.summary import MOST_LINES, MOST_TROUBLES, summary, summary_by_function
@@ -267,8 +267,11 @@ class _Outputs(Mapping[str, Any]):
         self._record = record
 
     def __getitem__(self, asset: str) -> Any:
-        with own_frames_hidden:
+        try:
             return self._record.asset(asset)
+        except BaseException as error:  # `with own_frames_hidden` costs a little where nothing is raised
+            hide_own_frames(error)
+            raise
 
     def get(self, asset: str, default: Any = None) -> Any:
         try:
@@ -281,12 +284,10 @@ class _Outputs(Mapping[str, Any]):
         return found is not None and self._record.has_any_value(found[0])
 
     def __iter__(self) -> Iterator[str]:
-        plan = self._record.plan
-        for node in self._record.valued_nodes():
-            yield from plan.assets_of(node)
+        return self._record.valued_names()
 
     def __len__(self) -> int:
-        return sum(len(self._record.plan.forms[node].outputs) or 1 for node in self._record.valued_nodes())
+        return self._record.valued_count()
 
     def values(self) -> ValuesView[Any]:
         return _Values(self)
@@ -296,6 +297,9 @@ class _Outputs(Mapping[str, Any]):
 
     def each(self) -> Iterator[tuple[str, Any]]:
         return self._record.valued_assets()
+
+    def each_value(self) -> Iterator[Any]:
+        return self._record.asset_values()
 
     def __repr__(self) -> str:
         count = len(self)
@@ -317,7 +321,7 @@ class _Values(ValuesView[Any]):
     _mapping: _Outputs
 
     def __iter__(self) -> Iterator[Any]:
-        return (value for _, value in self._mapping.each())
+        return self._mapping.each_value()
 
 
 class _Items(ItemsView[str, Any]):

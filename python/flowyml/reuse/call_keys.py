@@ -163,9 +163,9 @@ class CallKeys:
         if template.single:
             table, first = run.tables[node], run.layout.firsts[node]
             values = [table[item - first] for item in items]
-        elif template.direct:
+        elif template.direct and template.lone:
             rows, node_of = run.plan.rows, run.node_of
-            values = [rows[node_of[item]][0] for item in items]
+            values = [rows[node_of[item]] for item in items]
         else:
             return None
         contents = contents_of_atoms(values)
@@ -186,7 +186,7 @@ class CallKeys:
             self._static[id(template)] = static
         if not self._run.layout.is_mapped(node):
             return static
-        row = self._run.plan.rows[node]
+        row = self._run.plan.row(node)
         params = [self._param(row[which], node) if kind == PARAM else None for kind, which in template.sources]
         self._of_mapped[node] = [one or other for one, other in zip(static, params, strict=True)]
         return self._of_mapped[node]
@@ -194,7 +194,7 @@ class CallKeys:
     def _content(self, kind: int, which: Any, node: int, item: int) -> bytes:
         plan = self._run.plan
         if kind == PARAM:
-            return self._param(plan.rows[node][which], node)
+            return self._param(plan.row(node)[which], node)
         if kind in {ITEM, KEPT}:
             entry = self._run.tables[node][item - self._run.layout.firsts[node]]
             part = entry if which is None else entry[which]

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     # See `Turn.call`.
     Steps: TypeAlias = tuple[
-        list[Template | None], list[tuple[Any, ...]], dict[int, Any], dict[int, Any], Callable[[int], Any], bool
+        list[Template | None], list[Any], dict[int, Any], dict[int, Any], Callable[[int], Any], bool
     ]
 
 
@@ -106,7 +106,7 @@ class Calls:
         plan, node = self._plan, self._node_of[item]
         template: Any = plan.templates[node]
         value = None if template.over is None else self._tables[node][item - self._layout.firsts[node]]
-        return template.assemble(plan.rows[node], value, plan.references.get(node, ()), read or self._values.argument)  # type: ignore[no-any-return]
+        return template.assemble(plan.row(node), value, plan.references.get(node, ()), read or self._values.argument)  # type: ignore[no-any-return]
 
     def seed_of(self, item: int) -> int | None:
         """Return the seed of an item under `run(seed=)`."""
@@ -130,8 +130,10 @@ class Calls:
 
         @calls_steps
         def call(item: int) -> Any:
-            template = templates[item]
-            return template.function(*rows[item]) if template.direct else general(template, item, item)  # type: ignore[union-attr,arg-type]
+            template: Any = templates[item]
+            if not template.direct:
+                return general(template, item, item)
+            return template.function(rows[item]) if template.lone else template.function(*rows[item])
 
         @calls_steps
         def call_mapped(item: int) -> Any:
@@ -172,6 +174,6 @@ class Calls:
             if template.kept:
                 return template.function(there(self._values.argument(value)))
         references = self._plan.references.get(node, ())
-        arguments = template.assemble(self._plan.rows[node], value, references, self._values.argument)
+        arguments = template.assemble(self._plan.row(node), value, references, self._values.argument)
         returned = template.call(arguments)
         return split_outputs(returned, template.outputs, self._plan.names[node]) if template.outputs else returned

@@ -217,7 +217,7 @@ class Grown:
         references: tuple[Reference, ...] = tuple(map(assets.reference, found.values()))
         sources = tuple((ASSET, which) for which in range(len(references)))
         outputs = declared if len(declared) > 1 else ()
-        plan.templates[node] = Template(Collected(names), sources, (), outputs, None)
+        plan.templates[node] = Template(Collected(names), sources, (), outputs, None, lone=False)
         plan.references[node] = references
         return {each for each, _ in found.values()}
 

@@ -11,13 +11,13 @@ The module knows neither pipelines nor runs; `map_tasks.py` makes steps of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
+from flowyml._list_like import ListLike
 from flowyml.steps.retries import ExponentialBackoff, RetryConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -55,7 +55,7 @@ class Terms(NamedTuple):
         return total - math.ceil(total * self.min_success_ratio - _ROUNDING)
 
 
-class MapTaskResult(Sequence[R_co]):
+class MapTaskResult(ListLike[R_co]):
     """What came of a map task: a sequence of the values of the items that succeeded, in item order.
 
     Values are loaded when they are looked at. It compares equal to any sequence of equal values.
@@ -162,14 +162,6 @@ class MapTaskResult(Sequence[R_co]):
 
     def _loaded(self, value: Any) -> Any:
         return value if self._load is None else self._load(value)
-
-    def __eq__(self, other: object) -> bool:
-        """Compare as a list does."""
-        if not isinstance(other, Sequence) or isinstance(other, (str, bytes)):
-            return NotImplemented
-        return len(self) == len(other) and list(self) == list(other)
-
-    __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         """Show how many succeeded; values are not loaded for it."""

@@ -29,8 +29,10 @@ pub(super) struct Steps<'py> {
 /// How the steps of one template are called.
 enum Way<'py> {
     General,
-    /// The row is the tuple of arguments.
+    /// The row is the tuple of arguments,
     Row(Bound<'py, PyAny>),
+    /// or the only argument itself.
+    Lone(Bound<'py, PyAny>),
     /// The only argument is an item of the table.
     Item(Bound<'py, PyAny>),
     /// Arguments from several sources.
@@ -39,6 +41,8 @@ enum Way<'py> {
 
 enum Source<'py> {
     Param(usize),
+    /// The row is the only parameter itself.
+    Lone,
     Asset(usize),
     Value(Bound<'py, PyAny>),
 }
@@ -84,26 +88,30 @@ impl<'py> Steps<'py> {
         let direct = template.getattr("direct")?.is_truthy()?;
         if direct || template.getattr("single")?.is_truthy()? {
             let function = template.getattr("function")?;
-            return Ok(if direct {
-                Way::Row(function)
-            } else {
+            return Ok(if !direct {
                 Way::Item(function)
+            } else if template.getattr("lone")?.is_truthy()? {
+                Way::Lone(function)
+            } else {
+                Way::Row(function)
             });
         }
         let parts = template.getattr("parts")?;
         if parts.is_none() {
             return Ok(Way::General);
         }
+        let lone = template.getattr("lone")?.is_truthy()?;
         let parts = parts
             .try_iter()?
-            .map(|part| Self::source(&part?))
+            .map(|part| Self::source(&part?, lone))
             .collect::<PyResult<_>>()?;
         Ok(Way::Parts(template.getattr("function")?, parts))
     }
 
-    fn source(part: &Bound<'py, PyAny>) -> PyResult<Source<'py>> {
+    fn source(part: &Bound<'py, PyAny>, lone: bool) -> PyResult<Source<'py>> {
         let (kind, which): (u8, Bound<'py, PyAny>) = part.extract()?;
         Ok(match kind {
+            PARAM if lone => Source::Lone,
             PARAM => Source::Param(which.extract()?),
             ASSET => Source::Asset(which.extract()?),
             _ => Source::Value(which),
@@ -165,6 +173,10 @@ impl<'py> Calls<'_, 'py> {
                 let row = self.steps.rows.get_item(node).ok()?.cast_into().ok()?;
                 Some(function.call(row, None))
             }
+            (Way::Lone(function), None) => {
+                let row = self.steps.rows.get_item(node).ok()?;
+                Some(function.call1((row,)))
+            }
             (Way::Parts(function, parts), None) => {
                 let arguments = self.arguments(node, parts)?;
                 Some(arguments.and_then(|arguments| function.call(arguments, None)))
@@ -187,18 +199,13 @@ impl<'py> Calls<'_, 'py> {
         node: usize,
         parts: &[Source<'py>],
     ) -> Option<PyResult<Bound<'py, PyTuple>>> {
-        let row = self
-            .steps
-            .rows
-            .get_item(node)
-            .ok()?
-            .cast_into::<PyTuple>()
-            .ok()?;
+        let row = self.steps.rows.get_item(node).ok()?;
         let mut references: Option<Bound<'py, PyTuple>> = None;
         let mut arguments = Vec::with_capacity(parts.len());
         for part in parts {
             arguments.push(match part {
-                Source::Param(which) => row.get_item(*which).ok()?,
+                Source::Param(which) => row.cast::<PyTuple>().ok()?.get_item(*which).ok()?,
+                Source::Lone => row.clone(),
                 Source::Value(value) => value.clone(),
                 Source::Asset(which) => {
                     if references.is_none() {

@@ -186,8 +186,8 @@ class CallWriter:
             if type(values) is range and not template.kept:
                 return values
             values = list(map(self._run.values.argument, values)) if template.kept else list(values)
-        elif template.direct and len(template.sources) == 1:
-            values = [row[0] for row in _column(self._plan.rows, stretch.nodes)]
+        elif template.direct and template.lone:
+            values = _column(self._plan.rows, stretch.nodes)
         elif template.sources == _ONE_ASSET and not template.keywords:
             run, batch = self._run, self._batch
             references, raw = self._plan.references, run.values.raw
@@ -212,7 +212,7 @@ class CallWriter:
         return batch.item(position - 1) if batch is not None and batch.is_chained(position) else None
 
     def _arguments(self, message: Message, template: Template, node: int, index: int, before: int | None) -> list[Any]:
-        run, row = self._run, self._plan.rows[node]
+        run, row = self._run, self._plan.row(node)
         references = self._plan.references.get(node, ())
         item: Any = None if template.over is None else run.tables[node][index]
         arguments: list[Any] = []

@@ -1,0 +1,327 @@
+"""Runnable: a pipeline that runs, here and now, or in a helper thread while an event loop goes on.
+
+```
+arguments of run() ──▶ Planning: a Run that is ready ──▶ execute, with whoever watches ──▶ PipelineResult
+```
+
+Each way to run checks what it was given, has the run prepared, tells the hooks of it and executes it. Where the command
+`flowyml run` has executed the script that calls this, the command decides what becomes of the call.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any, cast
+
+from flowyml import commands
+from flowyml._loading import refuse_if_loading
+from flowyml.authoring.arguments import checked_executor, checked_progress, warn_out_of_scope
+from flowyml.authoring.preparing import Planning
+from flowyml.executors.local import LocalExecutor
+from flowyml.hooks import Hooks
+from flowyml.messages.frames import own_frames_hidden
+from flowyml.running.execution import execute
+from flowyml.running.run import Run
+from flowyml.steps.declarations import checked_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import Literal, Self
+
+    from flowyml.authoring.arguments import Journals
+    from flowyml.executors.contract import Executor
+    from flowyml.pipeline import Pipeline
+    from flowyml.progress import Progress
+    from flowyml.results.result import PipelineResult
+    from flowyml.steps.contexts import Context
+    from flowyml.steps.declarations import Named
+    from flowyml.store.cache import CacheStore
+
+    Watching = Literal[True] | Callable[[Progress], object] | None
+
+_RUN_KEYWORDS = (
+    *("inputs", "context", "executor", "fail_fast", "raise_on_failure", "keep"),
+    *("run_id", "resume", "seed", "targets", "progress", "debug", "dry_run"),
+)
+
+
+class Runnable(Planning):
+    """A pipeline as far as it runs.
+
+    Args:
+        name: Name of the pipeline.
+        context: Named values that any step may take.
+        executor: Where it runs by default.
+        discovers: Whether it looks for its steps where none was added.
+        types: What to do where types do not fit; `None`: they are not looked at.
+        cache: Where values are stored; `None`: nowhere.
+        journals: Whether and where runs keep a journal.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        context: Context,
+        *,
+        executor: Executor | None,
+        discovers: bool,
+        types: Literal["warn", "error"] | None,
+        cache: CacheStore | None,
+        journals: Journals,
+    ) -> None:
+        """Run nothing yet."""
+        super().__init__(name, context, discovers=discovers, types=types, cache=cache, journals=journals)
+        self.executor: Executor | None = executor
+        self._hooks: Hooks | None = None
+
+    @property
+    def _pipeline(self) -> Pipeline:
+        """This, as the class that it is always one of: what others are told of is a `Pipeline`."""
+        return cast("Pipeline", self)
+
+    @property
+    def hooks(self) -> Hooks:
+        """Functions that are told how runs of this pipeline go: `@pipeline.hooks.on_step_end`; see `Hooks`."""
+        if self._hooks is None:
+            self._hooks = Hooks()
+        return self._hooks
+
+    def __copy__(self) -> Self:
+        """Return a pipeline with the same steps, options and hooks; what is added to one is not in the other."""
+        other = super().__copy__()
+        other._hooks = copy.copy(self._hooks)  # noqa: SLF001  it is one of these
+        return other
+
+    def run(
+        self,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        context: Mapping[str, Any] | None = None,
+        executor: Executor | None = None,
+        fail_fast: bool = False,
+        raise_on_failure: bool = False,
+        keep: str | Sequence[str] = "all",
+        run_id: str | None = None,
+        resume: str | bool | None = None,
+        seed: int | None = None,
+        targets: Named | Iterable[Named] | None = None,
+        progress: bool | Callable[[Progress], object] | None = None,
+        debug: bool = False,
+        dry_run: bool = False,
+        **unknown: object,
+    ) -> PipelineResult:
+        """Run all steps and return the result, whether steps failed or not.
+
+        Args:
+            inputs: Values by parameter or asset name, for this run.
+            context: Context values for this run only; they go before the pipeline's own.
+            executor: Where it runs, instead of the pipeline's executor.
+            fail_fast: Start nothing new after the first failure; what is left is cancelled.
+            raise_on_failure: Raise a `StepError` when the run has ended and a step failed.
+            keep: "all" values stay readable; "leaves": values that other steps read go after their last reader; or the
+                names of those to keep beside the leaves.
+            run_id: Name of the run; a random one by default.
+            resume: With `enable_checkpointing`: which unfinished run to continue. By default the last one of this
+                pipeline, if it has finished something that is part of this run; "last": that one in any case; the id of
+                a run; `False`: none, this is a new run.
+            seed: Makes `random`, numpy's global generator and `get_context().rng` reproducible: each step, and each
+                item of a mapped step, begins with states that follow from this number and its name. On threads, steps
+                that run at the same time share the global generators: there only `get_context().rng` is reproducible.
+            targets: Run only these and what they need: steps, sub-pipelines or assets by name, globs, "tag:nightly" or
+                "tag:team=ml". The result holds no other steps; what is left out need not be valid.
+            progress: Show how far the run is, on stderr: a bar in a notebook and on a terminal (with rich where that is
+                installed, else one line), a line now and then elsewhere. Or a function that is called with a `Progress`
+                a few times a second, in another thread. Off by default.
+            debug: Log where the arguments of each step come from, before anything runs: one line a step, on the logger
+                `flowyml`. Where steps share their arguments (not on worker processes), name those that change them.
+            dry_run: Check everything and print what would run, what is cached and what an unfinished run has finished
+                already, and run nothing: all steps of the result are waiting, its state is "dry_run".
+            **unknown: Nothing else is known; keywords of 2.2.1 that are out of scope get one warning.
+
+        Returns:
+            The result: each step with its state, value or error.
+
+        Raises:
+            PipelineValidationError: If the pipeline is not valid; nothing has run.
+            SerializationError: If a function of a step does not pickle, with process workers; nothing has run.
+            StepError: With `raise_on_failure`.
+            RunInterrupted: After Ctrl-C, with the partial result.
+        """
+        if commands.current is not None:  # the command `flowyml run` has executed the script that calls this
+            return commands.current.run(self._pipeline, commands.given(locals()))
+        with own_frames_hidden:
+            warn_out_of_scope("run()", unknown, _RUN_KEYWORDS)
+            watched = checked_progress(progress)
+            executor = checked_executor(executor) or self.executor or LocalExecutor()
+            options: dict[str, Any] = {"keep": keep, "fail_fast": fail_fast, "seed": seed}
+            options |= {"run_id": run_id, "resume": resume}
+            run, scope = self._prepared(
+                inputs, context, executor, targets=targets, debug=debug, only_look=dry_run, **options
+            )
+            if dry_run:
+                from flowyml.views.dag import rehearsal
+
+                told = self._foreseen(run.plan, scope, run.seed), self._resumable(run.plan, run.seed, resume)
+                print(rehearsal(run.plan, scope, type(executor).__name__, *told))  # noqa: T201  it is what was asked for
+                return run.rehearsed()
+            run.listen(self._pipeline, self.hooks)
+            result = _executed(run, executor, watched)
+            if raise_on_failure:
+                result.raise_for_failure()
+            return result
+
+    def dry_run(
+        self,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        context: Mapping[str, Any] | None = None,
+        executor: Executor | None = None,
+        targets: Named | Iterable[Named] | None = None,
+    ) -> PipelineResult:
+        """Check everything and print what would run, and run nothing: `run(dry_run=True)`.
+
+        Args:
+            inputs: As for `run`, like the other arguments.
+            context: Context values for this run only.
+            executor: Where it would run.
+            targets: Which part of the pipeline would run.
+
+        >>> Pipeline("p").add_step(dict, name="raw").dry_run().state
+        Pipeline DAG: p
+        <BLANKLINE>
+        Step Execution Order:
+          1. raw
+        <BLANKLINE>
+        Dry run: 1 step (1 call) would run on LocalExecutor; nothing was run.
+        'dry_run'
+        """
+        return self.run(inputs, context=context, executor=executor, targets=targets, dry_run=True)
+
+    def rerun(
+        self,
+        run_id: str,
+        from_step: Named | None = None,
+        *,
+        inputs: Mapping[str, Any] | None = None,
+        context: Mapping[str, Any] | None = None,
+        executor: Executor | None = None,
+        raise_on_failure: bool = False,
+    ) -> PipelineResult:
+        """Continue an unfinished run, as `run(resume=run_id)` does; from a step on, if one is named.
+
+        Args:
+            run_id: The run.
+            from_step: This step or sub-pipeline runs again with all that depends on it, whatever of that has finished.
+            inputs: As for `run`, like the other arguments.
+            context: Context values for this run only.
+            executor: Where it runs.
+            raise_on_failure: Raise a `StepError` when the run has ended and a step failed.
+
+        Raises:
+            ValueError: If there is no such step, or no such run that is unfinished, or the pipeline keeps no journal.
+        """
+        with own_frames_hidden:
+            executor = checked_executor(executor) or self.executor or LocalExecutor()
+            named: dict[str, Any] = {"run_id": None, "resume": checked_text("run_id", run_id), "anew": from_step}
+            run, _ = self._prepared(inputs, context, executor, seed=None, targets=None, debug=False, **named)
+            run.listen(self._pipeline, self.hooks)
+            result = _executed(run, executor, checked_progress(None))
+            if raise_on_failure:
+                result.raise_for_failure()
+            return result
+
+    async def run_async(
+        self,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        context: Mapping[str, Any] | None = None,
+        executor: Executor | None = None,
+        fail_fast: bool = False,
+        raise_on_failure: bool = False,
+        keep: str | Sequence[str] = "all",
+        run_id: str | None = None,
+        resume: str | bool | None = None,
+        seed: int | None = None,
+        targets: Named | Iterable[Named] | None = None,
+        progress: bool | Callable[[Progress], object] | None = None,
+        debug: bool = False,
+        **unknown: object,
+    ) -> PipelineResult:
+        """Run all steps in a helper thread while the event loop goes on: in a notebook, in a web server.
+
+        Cancelling the task that awaits it cancels the run, as Ctrl-C does: nothing new starts, worker processes are
+        ended; a step that runs in this process is left behind after a second, since no thread can be stopped.
+
+        Args:
+            inputs: As for `run`, like all the other arguments.
+            context: Context values for this run only.
+            executor: Where it runs.
+            fail_fast: Start nothing new after the first failure.
+            raise_on_failure: Raise a `StepError` when the run has ended and a step failed.
+            keep: Which values stay.
+            run_id: Name of the run.
+            resume: Which unfinished run to continue.
+            seed: Makes random numbers reproducible.
+            targets: Which part of the pipeline runs.
+            progress: Whether to show how far it is.
+            debug: Log where each argument comes from.
+            **unknown: As for `run`.
+
+        Returns:
+            The result, as `run` does.
+
+        Raises:
+            PipelineValidationError: If the pipeline is not valid; nothing has run.
+            StepError: With `raise_on_failure`.
+
+        >>> import asyncio
+        >>> from flowyml import Pipeline
+        >>> async def main():
+        ...     return await Pipeline("one").add_step(max, params={"a": 1, "b": 2}).run_async()
+        >>> asyncio.run(main())["max"]
+        2
+        """
+        if commands.current is not None:
+            return await commands.current.run_async(self._pipeline, commands.given(locals()))
+        with own_frames_hidden:
+            from flowyml.running.awaitable import in_thread
+
+            watched = checked_progress(progress)
+            warn_out_of_scope("run_async()", unknown, _RUN_KEYWORDS[:-1])
+            executor = checked_executor(executor) or self.executor or LocalExecutor()
+            run, _ = self._prepared(
+                inputs,
+                context,
+                executor,
+                keep=keep,
+                fail_fast=fail_fast,
+                run_id=run_id,
+                resume=resume,
+                seed=seed,
+                targets=targets,
+                debug=debug,
+            )
+            run.listen(self._pipeline, self.hooks)
+            result = await in_thread(lambda: _executed(run, executor, watched), run.interrupts.request)
+            if raise_on_failure:
+                result.raise_for_failure()
+            return result
+
+    def run_quietly(
+        self, executor: Executor, *, fail_fast: bool, progress: Watching = None, at_once: int | None = None
+    ) -> PipelineResult:
+        """Run without inputs, and leave it to the caller to tell what failed."""
+        refuse_if_loading()
+        plan = self._planned(self._scope({}, {}, complete=True), stacklevel=4)
+        run = Run(plan, order=executor.order, capacity=executor.capacity, fail_fast=fail_fast, at_once=at_once)
+        return _executed(run, executor, progress, quiet=True)
+
+
+def _executed(run: Run, executor: Executor, progress: Watching, *, quiet: bool = False) -> PipelineResult:
+    """Execute a run, and show how far it is if somebody wants to know."""
+    if not progress:
+        return execute(run, executor, quiet=quiet)
+    from flowyml.progress import shown
+
+    with shown(run, progress):
+        return execute(run, executor, quiet=quiet)
