@@ -28,14 +28,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Literal, Self
 
-    from flowyml.authoring.arguments import Journals
     from flowyml.executors.contract import Executor
     from flowyml.pipeline import Pipeline
     from flowyml.progress import Progress
     from flowyml.results.result import PipelineResult
-    from flowyml.steps.contexts import Context
     from flowyml.steps.declarations import Named
-    from flowyml.store.cache import CacheStore
 
     Watching = Literal[True] | Callable[[Progress], object] | None
 
@@ -48,31 +45,12 @@ _RUN_KEYWORDS = (
 class Runnable(Planning):
     """A pipeline as far as it runs.
 
-    Args:
-        name: Name of the pipeline.
-        context: Named values that any step may take.
-        executor: Where it runs by default.
-        discovers: Whether it looks for its steps where none was added.
-        types: What to do where types do not fit; `None`: they are not looked at.
-        cache: Where values are stored; `None`: nowhere.
-        journals: Whether and where runs keep a journal.
+    Attributes:
+        executor: Where it runs by default; a `LocalExecutor` if there is none.
     """
 
-    def __init__(
-        self,
-        name: str,
-        context: Context,
-        *,
-        executor: Executor | None,
-        discovers: bool,
-        types: Literal["warn", "error"] | None,
-        cache: CacheStore | None,
-        journals: Journals,
-    ) -> None:
-        """Run nothing yet."""
-        super().__init__(name, context, discovers=discovers, types=types, cache=cache, journals=journals)
-        self.executor: Executor | None = executor
-        self._hooks: Hooks | None = None
+    executor: Executor | None = None
+    _hooks: Hooks | None = None
 
     @property
     def _pipeline(self) -> Pipeline:
@@ -152,7 +130,7 @@ class Runnable(Planning):
         with own_frames_hidden:
             warn_out_of_scope("run()", unknown, _RUN_KEYWORDS)
             watched = checked_progress(progress)
-            executor = checked_executor(executor) or self.executor or LocalExecutor()
+            executor = self._chosen(executor)
             options: dict[str, Any] = {"keep": keep, "fail_fast": fail_fast, "seed": seed}
             options |= {"run_id": run_id, "resume": resume}
             run, scope = self._prepared(
@@ -221,7 +199,7 @@ class Runnable(Planning):
             ValueError: If there is no such step, or no such run that is unfinished, or the pipeline keeps no journal.
         """
         with own_frames_hidden:
-            executor = checked_executor(executor) or self.executor or LocalExecutor()
+            executor = self._chosen(executor)
             named: dict[str, Any] = {"run_id": None, "resume": checked_text("run_id", run_id), "anew": from_step}
             run, _ = self._prepared(inputs, context, executor, seed=None, targets=None, debug=False, **named)
             run.listen(self._pipeline, self.hooks)
@@ -288,7 +266,7 @@ class Runnable(Planning):
 
             watched = checked_progress(progress)
             warn_out_of_scope("run_async()", unknown, _RUN_KEYWORDS[:-1])
-            executor = checked_executor(executor) or self.executor or LocalExecutor()
+            executor = self._chosen(executor)
             run, _ = self._prepared(
                 inputs,
                 context,
@@ -306,6 +284,10 @@ class Runnable(Planning):
             if raise_on_failure:
                 result.raise_for_failure()
             return result
+
+    def _chosen(self, executor: Any) -> Executor:
+        """Return where a run is executed: where its caller says, or the pipeline."""
+        return checked_executor(executor) or self.executor or LocalExecutor()
 
     def run_quietly(
         self, executor: Executor, *, fail_fast: bool, progress: Watching = None, at_once: int | None = None

@@ -108,12 +108,12 @@ class Pipeline(Runnable):
             super().__init__(
                 name,
                 as_context(context),
-                executor=checked_executor(executor),
                 discovers=auto_discover,
                 types=checked_mode(validate_types),
                 cache=checked_cache_store(cache_dir, enabled=enable_cache),
                 journals=checked_journals(enable_checkpointing, checkpoint_dir, durability),
             )
+            self.executor = checked_executor(executor)
 
     @classmethod
     def from_steps(

@@ -87,6 +87,22 @@ def test_what_was_finished_in_the_same_batch_counts(fresh_executor: Any, tmp_pat
     assert [str(item.state) for item in result.step_results["work"].items] == ["success"] * 700 + ["cancelled"]
 
 
+def test_a_run_of_millions_of_items_ends_as_soon(executor: Any, tmp_path: Path) -> None:
+    """What its result is made of is not copied, whatever its length."""
+    driver, clock = os.getpid(), tmp_path / "clock"
+
+    def work(i: int) -> int:
+        if i == 500:
+            interrupt(driver, clock)
+        return i
+
+    with pytest.raises(RunInterrupted) as caught, soon(clock):
+        Pipeline("long").map(work, range(5_000_000), name="work").run(executor=executor)
+    result = caught.value.result
+    assert (result.state, str(result.step_results["work"].items[-1].state)) == ("cancelled", "cancelled")
+    assert result["work"][0] == 0
+
+
 @pytest.mark.parametrize("divisor", [0, 1])
 def test_what_an_abandoned_thread_does_later_does_not_reach_the_result(divisor: int) -> None:
     """The result was handed out: it does not change any more."""
