@@ -134,7 +134,7 @@ def test_all_frames_are_shown_where_that_is_asked_for(name: str, monkeypatch: py
 
 
 def test_a_mistake_of_ours_keeps_its_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flowyml.authoring.preparing.Plan", 3)
+    monkeypatch.setattr("flowyml.planning.plan.Plan", 3)
     text = printed(raised(lambda: Pipeline("p").add_step(half).run()))
     assert "TypeError: 'int' object is not callable" in text
     assert OURS in text

@@ -127,6 +127,15 @@ def test_import_loads_nothing_heavy() -> None:
     assert HEAVY & {name.partition(".")[0] for name in done.stdout.split()} == set()
 
 
+def test_all_names_come_without_what_runs_pipelines() -> None:
+    """It is loaded when a pipeline is made: the half of the package, and the larger modules that it stands on."""
+    code = "import sys; before = set(sys.modules); from flowyml import *; print(*(set(sys.modules) - before))"
+    loaded = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True).stdout
+    assert "flowyml.pipeline" in loaded.split()
+    later = {"flowyml._core", "flowyml.running.run", "flowyml.planning.plan", "logging", "pathlib", "pickle"}
+    assert later & set(loaded.split()) == set()
+
+
 def test_the_types_ship() -> None:
     package = Path(flowyml.__file__).parent
     assert (package / "py.typed").exists()

@@ -18,10 +18,7 @@ from flowyml._loading import refuse_if_loading
 from flowyml.authoring.arguments import checked_executor, checked_progress, warn_out_of_scope
 from flowyml.authoring.preparing import Planning
 from flowyml.executors.local import LocalExecutor
-from flowyml.hooks import Hooks
 from flowyml.messages.frames import own_frames_hidden
-from flowyml.running.execution import execute
-from flowyml.running.run import Run
 from flowyml.steps.declarations import checked_text
 
 if TYPE_CHECKING:
@@ -29,9 +26,11 @@ if TYPE_CHECKING:
     from typing import Literal, Self
 
     from flowyml.executors.contract import Executor
+    from flowyml.hooks import Hooks
     from flowyml.pipeline import Pipeline
     from flowyml.progress import Progress
     from flowyml.results.result import PipelineResult
+    from flowyml.running.run import Run
     from flowyml.steps.declarations import Named
 
     Watching = Literal[True] | Callable[[Progress], object] | None
@@ -61,6 +60,8 @@ class Runnable(Planning):
     def hooks(self) -> Hooks:
         """Functions that are told how runs of this pipeline go: `@pipeline.hooks.on_step_end`; see `Hooks`."""
         if self._hooks is None:
+            from flowyml.hooks import Hooks
+
             self._hooks = Hooks()
         return self._hooks
 
@@ -293,6 +294,8 @@ class Runnable(Planning):
         self, executor: Executor, *, fail_fast: bool, progress: Watching = None, at_once: int | None = None
     ) -> PipelineResult:
         """Run without inputs, and leave it to the caller to tell what failed."""
+        from flowyml.running.run import Run
+
         refuse_if_loading()
         plan = self._planned(self._scope({}, {}, complete=True), stacklevel=4)
         run = Run(plan, order=executor.order, capacity=executor.capacity, fail_fast=fail_fast, at_once=at_once)
@@ -301,6 +304,8 @@ class Runnable(Planning):
 
 def _executed(run: Run, executor: Executor, progress: Watching, *, quiet: bool = False) -> PipelineResult:
     """Execute a run, and show how far it is if somebody wants to know."""
+    from flowyml.running.execution import execute
+
     if not progress:
         return execute(run, executor, quiet=quiet)
     from flowyml.progress import shown

@@ -37,6 +37,29 @@ def test_a_stream_fed_byte_by_byte_reads_the_same() -> None:
     assert reading.shown == "[s1] grün\n[s1] two\nnobody\n[s42] \0c0ffe\\xff\n[s1] x\n"
 
 
+@pytest.mark.parametrize(
+    ("data", "talked"),
+    [(mark(1), False), (mark(1) + mark(None) + mark(2), False), (mark(1) + b"a", True), (b"a", True), (b"", False)],
+)
+def test_a_reader_tells_text_from_marks(data: bytes, *, talked: bool) -> None:
+    """Steps that write nothing leave marks; the driver need not listen closely to them."""
+    reader = OutputReader(TOKEN, "stdout")
+    with contextlib.redirect_stdout(io.StringIO()):
+        reader.feed(data)
+
+    assert reader.talked is talked
+
+
+def test_after_marks_alone_the_last_one_counts() -> None:
+    """What follows belongs to the step that was named last."""
+    assert read(mark(1) + mark(2), b"of two").kept == {2: "of two"}
+
+
+def test_an_unfinished_line_ends_where_only_marks_follow() -> None:
+    """The line of one step does not go on with that of the next."""
+    assert read(mark(1) + b"one", mark(2) + mark(3), b"three", labels=True).shown == "[s1] one\n[s3] three\n"
+
+
 pieces = st.binary(max_size=12) | st.sampled_from(
     [b"\0", b"\0c0ffee", b"c0ffee:12", b":", b"\r", b"\n", b"\r\n", b"\xe2"]
 )

@@ -9,6 +9,7 @@ import math
 import operator
 import os
 import pickle
+import subprocess
 import sys
 import threading
 import types
@@ -731,6 +732,14 @@ def test_an_array_with_a_name_in_its_contents_is_plainly_pickled():
             return bytes, (pickle.PickleBuffer(b"__main__"),)
 
     assert dump_value(Array()) == pickle.dumps(Array(), 5)
+
+
+def test_functions_of_modules_go_without_cloudpickle():
+    """It takes long to import, and what goes by name does not need it."""
+    code = "import json, sys; from flowyml.executors._processes.payload import build_payload as build\n"
+    code += "build([json.dumps, json.loads], ['a', 'b']); assert 'cloudpickle' not in sys.modules\n"
+    code += "build([lambda: 1], ['c']); assert 'cloudpickle' in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 # ---- fingerprints of modules ------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ NO_VALUES = (None,) * len(OPTION_NAMES)
 
 
 # What IPython calls the file of a cell, alone and in a notebook.
-_CELL = re.compile(r"^<ipython|[/\\]ipykernel_\d+[/\\]")
+_CELL = r"^<ipython|[/\\]ipykernel_\d+[/\\]"
 
 
 class Added:
@@ -366,6 +366,6 @@ def _name_of(form: Form) -> str:
 
 def _name_taken(name: str, first: Place, second: Place, what: str = "step") -> str:
     message = f"{what} {name!r} was added already at {first}, and again at {second}"
-    if first == second or _CELL.search(first.code.co_filename):
+    if first == second or re.search(_CELL, first.code.co_filename):
         return f"{message}; give each its own name=, or in a notebook re-create the Pipeline in the same cell"
     return f"{message}; give one of them another name="

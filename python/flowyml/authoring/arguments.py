@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowyml.executors.contract import Executor
@@ -24,6 +23,7 @@ from flowyml.store.cache import CacheStore
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
+    from pathlib import Path
     from typing import Literal
 
 # Keywords of the 2.2.1 documentation that concern what this package does not do.
@@ -90,7 +90,7 @@ def checked_cache_store(cache_dir: Any, *, enabled: Any) -> CacheStore | None:
         return CacheStore() if enabled else None
     if not isinstance(cache_dir, (str, PathLike, CacheStore)):
         raise TypeError(f"cache_dir must be a folder or a CacheStore, got {type(cache_dir).__name__} {cache_dir!r:.60}")
-    store = cache_dir if isinstance(cache_dir, CacheStore) else CacheStore(Path(cache_dir))
+    store = cache_dir if isinstance(cache_dir, CacheStore) else CacheStore(cache_dir)
     return store if enabled else None
 
 
@@ -106,6 +106,8 @@ def checked_journals(enabled: Any, folder: Any, durability: Any) -> Journals:
         raise TypeError(f"checkpoint_dir must be a folder, got {type(folder).__name__} {folder!r:.60}")
     if durability not in {"batch", "always"}:
         raise ValueError(f'durability must be "batch" or "always", got {durability!r:.60}')
+    from pathlib import Path
+
     return Journals(enabled, Path(CHECKPOINTS if folder is None else folder), durability == "always")
 
 

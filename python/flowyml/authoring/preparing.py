@@ -19,9 +19,6 @@ from flowyml.authoring.adding import Authoring
 from flowyml.authoring.arguments import absolute, checked_resume, checked_seed, checked_values
 from flowyml.messages.frames import leaves_no_frames, own_frames_hidden
 from flowyml.messages.words import nearest
-from flowyml.planning.plan import Plan
-from flowyml.planning.scope import Scope
-from flowyml.running.run import Run
 from flowyml.steps.contexts import Context
 from flowyml.steps.declarations import checked_text
 from flowyml.steps.handles import step_of
@@ -35,6 +32,9 @@ if TYPE_CHECKING:
     from flowyml.authoring.definition import StepGroup
     from flowyml.executors.contract import Executor
     from flowyml.planning.forms import Columns
+    from flowyml.planning.plan import Plan
+    from flowyml.planning.scope import Scope
+    from flowyml.running.run import Run
     from flowyml.store.cache import CacheStore
     from flowyml.views.dag import DAG
     from flowyml.views.explain import Explanation
@@ -63,6 +63,11 @@ class Planning(Authoring):
         journals: Journals,
     ) -> None:
         """Plan nothing yet."""
+        # All that `run` needs: now, while nobody waits for the first step.
+        import flowyml.planning.scope
+        import flowyml.running.execution
+        import flowyml.running.run  # noqa: F401
+
         super().__init__(name, context, discovers=discovers)
         self._types: Literal["warn", "error"] | None = types
         self._cache, self._journals = cache, journals
@@ -109,6 +114,7 @@ class Planning(Authoring):
         """
         size = self._added.size
         if self._seen is None or self._seen[0] != size:
+            from flowyml.planning.scope import Scope
             from flowyml.views.dag import DAG
 
             scope = Scope({}, self.context, complete=False)
@@ -228,9 +234,13 @@ class Planning(Authoring):
         return self.dag._repr_mimebundle_()
 
     def _scope(self, inputs: Mapping[str, Any], context: Mapping[str, Any], *, complete: bool) -> Scope:
+        from flowyml.planning.scope import Scope
+
         return Scope(inputs, self.context.inherit(**context), complete, context.keys())
 
     def _planned(self, scope: Scope, *, targets: Any = None, strict: bool = True, stacklevel: int = 5) -> Plan:
+        from flowyml.planning.plan import Plan
+
         columns = self._columns()
         if targets is not None:
             from flowyml.authoring.targets import narrowed
@@ -269,6 +279,8 @@ class Planning(Authoring):
         **options: Any,
     ) -> tuple[Run, Scope]:
         """Check the arguments of a run and make it; called by what the user calls."""
+        from flowyml.running.run import Run
+
         refuse_if_loading()
         run_id = None if run_id is None else checked_text("run_id", run_id)
         resume = checked_resume(resume, run_id, enabled=self._journals.kept)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from flowyml.executors._cpus import usable_cpus
 
-_GPUS = Path("/proc/driver/nvidia/gpus")
-_MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+_GPUS = "/proc/driver/nvidia/gpus"
+_MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def detected() -> dict[str, float]:
@@ -25,7 +24,7 @@ def _gpus() -> int:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return 0 if visible.strip() in {"", "-1"} else len(visible.split(","))
-    return len(list(_GPUS.iterdir())) if _GPUS.is_dir() else 0
+    return len(os.listdir(_GPUS)) if os.path.isdir(_GPUS) else 0  # noqa: PTH112, PTH208  pathlib takes ms to import
 
 
 def _memory() -> int:
@@ -33,7 +32,8 @@ def _memory() -> int:
     most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for path in _MEMORY_LIMITS:
         try:
-            return min(most, int(path.read_text()))
+            with open(path, encoding="ascii") as file:  # noqa: PTH123
+                return min(most, int(file.read()))
         except (OSError, ValueError):  # there is none, or it says "max"
             continue
     return most

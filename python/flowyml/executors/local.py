@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
+import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from flowyml._extension import Turn
-from flowyml.executors._claimed import Claimed
-from flowyml.executors._courier import Courier
-from flowyml.executors._helper import Helper
-from flowyml.executors._inline import Current, clock
 from flowyml.executors.contract import Executor
-from flowyml.steps.tellers import telling
 
 if TYPE_CHECKING:
     from flowyml._core import Batch
+    from flowyml.executors._claimed import Claimed
     from flowyml.running.run import Run
     from flowyml.steps.timeouts import Limits
+
+clock = time.monotonic
 
 # Reporting a batch costs about as much as ten calls of the loop; past a few hundred steps nothing more is gained.
 _BATCH = 256
@@ -41,6 +39,12 @@ class LocalExecutor(Executor):
 
     def execute(self, run: Run) -> None:
         """Run all steps, here and now."""
+        from flowyml._extension import Turn
+        from flowyml.executors._claimed import Claimed
+        from flowyml.executors._courier import Courier
+        from flowyml.executors._inline import Current
+        from flowyml.steps.tellers import telling
+
         limits, turn = run.limits, Turn(most=1 if run.fail_fast else _BATCH)
         claimed = Claimed(turn=turn)
         with telling(Current(run, claimed)):
@@ -69,6 +73,8 @@ def _one_batch(run: Run, claimed: Claimed, batch: Batch | None, count: int | Non
 
 def _run_with_limits(run: Run, claimed: Claimed, limits: Limits) -> None:
     """Run all steps, those with a time limit in a helper thread; what is called elsewhere goes back first."""
+    from flowyml.executors._helper import Helper
+
     most = 1 if run.fail_fast else _BATCH
     helper, size = Helper(run, limits, most), 1
     try:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from typing import TYPE_CHECKING, Any, Literal
 
 from flowyml.executors._cpus import default_workers
 from flowyml.executors._measured import Measured
-from flowyml.executors._threads import Team, works_for
 from flowyml.executors._totals import detected
 from flowyml.executors.contract import Executor
 from flowyml.executors.local import LocalExecutor
@@ -167,7 +167,8 @@ class ParallelExecutor(Executor):
 
         That thread may run code of the user's while it waits: a signal handler, a logging handler, a finalizer.
         """
-        return works_for(self) or self._runner == threading.get_ident()
+        threads = sys.modules.get("flowyml.executors._threads")  # without it there is no such thread
+        return bool(threads and threads.works_for(self)) or self._runner == threading.get_ident()
 
     def _forget_parent(self) -> None:
         """In a forked child: the workers are the parent's, and a turn that its thread had never ends here."""
@@ -177,6 +178,8 @@ class ParallelExecutor(Executor):
 
     def _new_team(self, run: Run | None = None) -> Any:
         if self.backend == "thread":
+            from flowyml.executors._threads import Team
+
             return Team(self.max_workers, self)
         if self.backend == "async":
             from flowyml.executors._loop import LoopTeam

@@ -6,7 +6,6 @@ It knows nothing of steps or pipelines; everything here takes names and returns 
 from __future__ import annotations
 
 import re
-from heapq import nsmallest
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -43,6 +42,8 @@ def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> list[str]:
     """
     pool = list(dict.fromkeys(islice(known, _MOST_LOOKED_AT)))
     if len(pool) > _MOST_COMPARED:
+        from heapq import nsmallest
+
         pool = nsmallest(_MOST_COMPARED, pool, key=lambda other: _unlike(name, other))
     from difflib import get_close_matches  # only where something is misspelled
 

@@ -12,7 +12,6 @@ names (its reads). The module decides nothing about parameters; that is the wiri
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -159,6 +158,8 @@ class Columns(NamedTuple):
 
 def fitting(pattern: str, assets: Iterable[tuple[str, Found]]) -> list[Found]:
     """Return what fits a glob, in the order of the assets and each once."""
+    import fnmatch
+
     fits = re.compile(fnmatch.translate(pattern)).match
     return list(dict.fromkeys(found for asset, found in assets if fits(asset)))
 

@@ -7,24 +7,23 @@ somebody asks for one (`step_result.py`). A result stays readable after the exec
 from __future__ import annotations
 
 from collections.abc import ItemsView, Iterator, Mapping, ValuesView
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from flowyml.errors import StepError
 from flowyml.messages.frames import called_as, hide_own_frames, own_frames_hidden
 from flowyml.messages.short import short
 from flowyml.messages.words import counted
-from flowyml.report.summary import MOST_LINES, MOST_TROUBLES, summary, summary_by_function
-from flowyml.results.record import Record
 from flowyml.results.step_result import StepResult
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from os import PathLike
 
     import pandas as pd
 
     from flowyml.report.timeline import Timeline
     from flowyml.results._reports import Head
+    from flowyml.results.record import Record
     from flowyml.running.run import Run
 
 
@@ -59,6 +58,10 @@ class PipelineResult:
 
     def __init__(self, run: Run) -> None:
         """Take over the run's arrays."""
+        from datetime import timedelta
+
+        from flowyml.results.record import Record
+
         self.run_id: str = run.run_id
         self.pipeline_name: str = run.plan.name
         self.duration_seconds: float = run.ended - run.started
@@ -145,6 +148,8 @@ class PipelineResult:
 
     def summary(self) -> str:
         """Return a few lines for people; steps of one function are put together where there are many."""
+        from flowyml.report.summary import MOST_LINES, MOST_TROUBLES, summary, summary_by_function
+
         if len(self.step_results) <= MOST_LINES:
             return summary(self, self.step_results.values())
         return summary_by_function(self, self._record.tallies(), self._first_failed(MOST_TROUBLES))

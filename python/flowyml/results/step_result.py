@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from flowyml.messages.frames import own_frames_hidden
 from flowyml.messages.words import counted
-from flowyml.results.traceback import error_line, error_text
 from flowyml.state import StepState
 
 if TYPE_CHECKING:
@@ -118,12 +117,16 @@ class StepResult:
     @property
     def error(self) -> str | None:
         """The exception's message and traceback as text, or why the step did not run; `None` for a success."""
+        from flowyml.results.traceback import error_text
+
         exception = self.exception
         return error_text(exception) if exception is not None else self._record.reason(self._node, self.state)
 
     @property
     def error_line(self) -> str | None:
         """Type and message of the exception in one line, or why the step did not run."""
+        from flowyml.results.traceback import error_line
+
         exception = self.exception
         return self._record.reason(self._node, self.state) if exception is None else error_line(exception)
 

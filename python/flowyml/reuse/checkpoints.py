@@ -9,17 +9,12 @@ PipelineCheckpoint(run_id=)     anywhere: states of a run by step, and what its 
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowyml.errors import FlowymlError, StoreError
 from flowyml.messages.frames import leaves_no_frames
 from flowyml.messages.words import nearest
 from flowyml.steps.step_context import CHECKPOINTS, get_context
-from flowyml.store.journal import Journal
-from flowyml.store.runs import folder_of
-from flowyml.store.step_states import States, of_step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,6 +58,11 @@ class PipelineCheckpoint:
     @leaves_no_frames
     def __init__(self, run_id: str | None = None, checkpoint_dir: str | PathLike[str] | None = None) -> None:
         """Find out whose it is; nothing is read yet."""
+        from pathlib import Path
+
+        from flowyml.store.runs import folder_of
+        from flowyml.store.step_states import States, of_step
+
         self.run_id: str | None = run_id
         if run_id is None:
             here = _step()
@@ -150,6 +150,8 @@ class PipelineCheckpoint:
         """
         self._of_run("save_step_state()")
         self._states.save(step_name, outputs)
+        import datetime as dt
+
         when = {"timestamp": dt.datetime.now(dt.UTC).isoformat()}
         self._about.save(_METADATA, when | ({"metadata": metadata} if metadata else {}))
 
@@ -191,6 +193,7 @@ class PipelineCheckpoint:
             yield None
             return
         from flowyml.reuse.finished import Finished  # with all that makes keys of values
+        from flowyml.store.journal import Journal
 
         journal = Journal(self._folder.path, read_only=True, on_trouble=lambda _: None)
         try:

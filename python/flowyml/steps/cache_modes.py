@@ -11,10 +11,8 @@ The module knows neither stores nor runs.
 
 from __future__ import annotations
 
-import datetime as dt
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowyml.messages.words import nearest
 from flowyml.steps.signatures import Signature
@@ -26,8 +24,7 @@ _NAMES = ("code_hash", "input_hash")
 _OF_TWO, _OF_THREE = 2, 3
 
 
-@dataclass(frozen=True, slots=True)
-class CacheMode:
+class CacheMode(NamedTuple):
     """What a step's key is made of; false if the step is not cached.
 
     Attributes:
@@ -106,7 +103,9 @@ def checked_ttl(ttl: Any, step: str) -> float:
         TypeError: If it is neither a number nor a `timedelta`.
         ValueError: If it is not above 0.
     """
-    seconds = ttl.total_seconds() if isinstance(ttl, dt.timedelta) else ttl
+    from datetime import timedelta
+
+    seconds = ttl.total_seconds() if isinstance(ttl, timedelta) else ttl
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
         raise TypeError(
             f"cache_ttl of step {step!r} must be seconds or a timedelta, got {type(ttl).__name__} {ttl!r:.60}"

@@ -15,10 +15,10 @@ beyond the step's own parameters and hands them over by keyword.
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from flowyml.messages.frames import calls_steps, leaves_no_frames
 from flowyml.messages.short import short
@@ -34,8 +34,7 @@ F = TypeVar("F")
 MARK = "__flowyml_guards__"
 
 
-@dataclass(frozen=True, slots=True)
-class Guard:
+class Guard(NamedTuple):
     """A predicate, and the answer with which the step runs.
 
     Attributes:
@@ -49,7 +48,7 @@ class Guard:
     def __str__(self) -> str:
         """Return it in words: which function is asked, and where it stands."""
         code = getattr(self.predicate, "__code__", None)
-        place = f" ({Path(code.co_filename).name}:{code.co_firstlineno})" if code else ""
+        place = f" ({os.path.basename(code.co_filename)}:{code.co_firstlineno})" if code else ""  # noqa: PTH119
         return f"{'' if self.wanted else 'not '}{getattr(self.predicate, '__name__', short(self.predicate))}{place}"
 
 
@@ -155,8 +154,7 @@ def checked_run_if(run_if: Any, step: str) -> str:
     return str(run_if)
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(NamedTuple):
     """A guard, and what its predicate is asked with.
 
     Attributes:
@@ -304,7 +302,7 @@ class Guards:
         defaults = {name: value for check in self.checks for name, value in check.defaults.items()}
         found = {name: defaults[name] for name in self._extras if name in defaults and name not in self._needed(())}
         own = self._own
-        return replace(own, keyword_only=(*own.keyword_only, *self._extras), defaults={**own.defaults, **found})
+        return own._replace(keyword_only=(*own.keyword_only, *self._extras), defaults={**own.defaults, **found})
 
     def _needed(self, alone: Collection[str | None]) -> Iterator[str]:
         """Go through the names that some predicate cannot do without."""

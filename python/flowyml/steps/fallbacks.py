@@ -13,7 +13,6 @@ the run's decision.
 from __future__ import annotations
 
 import inspect
-import logging
 import warnings
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
 F = TypeVar("F")
 
 MARK = "__flowyml_fallback__"
-
-_log = logging.getLogger("flowyml")
 
 
 class Fallback:
@@ -257,4 +254,6 @@ def on_failure(action: Callable[..., Any] | str = "log", **notification: object)
 
 def log_failure(error: BaseException, result: StepResult) -> None:
     """Log that a step failed; what `on_failure("log")` stands for."""
-    _log.error("step %r failed: %s: %s", result.step_name, type(error).__name__, error)
+    import logging
+
+    logging.getLogger("flowyml").error("step %r failed: %s: %s", result.step_name, type(error).__name__, error)

@@ -12,16 +12,15 @@ import inspect
 import re
 import sys
 import typing
-from dataclasses import dataclass, field
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowyml.messages.words import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-
+_NOTHING: Mapping[str, Any] = {}
 # A hint that is still text: its names may exist for type checkers only.
 _ITERATOR = r"""["']?(\w+\.)*Iterator(\[|["']?$)"""
 
@@ -56,8 +55,7 @@ def _annotations(func: Any) -> Mapping[str, Any]:
     return getattr(func, "__annotations__", {})
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(NamedTuple):
     """What wiring needs of a function's signature.
 
     Attributes:
@@ -73,7 +71,7 @@ class Signature:
     positional: tuple[str, ...] = ()
     keyword_only: tuple[str, ...] = ()
     positional_only: int = 0
-    defaults: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = _NOTHING
     var_positional: str | None = None
     var_keyword: bool = False
     readable: bool = True

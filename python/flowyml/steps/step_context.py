@@ -10,7 +10,6 @@ it keeps anyway, when a step asks. So a step that does not ask pays nothing. The
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from types import MappingProxyType
@@ -24,13 +23,12 @@ from flowyml.steps.signatures import Signature
 from flowyml.steps.tellers import current_teller
 
 if TYPE_CHECKING:
+    import logging
     import random
     from collections.abc import Callable, Mapping, Sequence
 
 CHECKPOINTS = ".flowyml/checkpoints"
 """Where journals and what steps put aside are, unless a pipeline says where."""
-
-_logger = logging.getLogger("flowyml.step")
 
 
 @dataclass(frozen=True)
@@ -71,8 +69,10 @@ class StepContext:
     @property
     def logger(self) -> logging.LoggerAdapter[logging.Logger]:
         """The logger `flowyml.step`; its records have `step_name`, `run_id` and `attempt` as attributes."""
+        import logging
+
         extra = {"step_name": self.step_name, "run_id": self.run_id, "attempt": self.attempt}
-        return logging.LoggerAdapter(_logger, extra)
+        return logging.LoggerAdapter(logging.getLogger("flowyml.step"), extra)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle with a copy of the parameters."""

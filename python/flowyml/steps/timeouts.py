@@ -12,9 +12,7 @@ clocks nor threads nor processes. A run without a limit has no `Limits`, so it p
 
 from __future__ import annotations
 
-import logging
 import math
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,9 +25,6 @@ if TYPE_CHECKING:
         @property
         def timeout(self) -> float | None:
             """Its own limit."""
-
-
-_log = logging.getLogger("flowyml")
 
 
 class Expired(BaseException):
@@ -84,7 +79,9 @@ class Limits:
         """Log, once a run, that a step goes on in a thread although its time is over."""
         if not self._warned:
             self._warned = True
-            _log.warning(
+            import logging
+
+            logging.getLogger("flowyml").warning(
                 "step %r is over its timeout of %g s; a thread cannot be stopped, so it goes on in the background "
                 "until it ends by itself, and what it returns is ignored (a worker process is stopped: use "
                 'ParallelExecutor(backend="process")); this is said once a run',
@@ -110,9 +107,12 @@ def checked_seconds(what: str, timeout: Any) -> float:
         TypeError: If it is neither.
         ValueError: If it is not above 0, or not a number.
 
+    >>> from datetime import timedelta
     >>> checked_seconds("timeout", timedelta(minutes=1.5))
     90.0
     """
+    from datetime import timedelta
+
     if isinstance(timeout, timedelta):
         timeout = timeout.total_seconds()
     number = isinstance(timeout, float) or hasattr(type(timeout), "__index__")

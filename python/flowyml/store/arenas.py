@@ -24,14 +24,14 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import pickle
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from flowyml._extension import PrivateMap, punch_hole
-
 if TYPE_CHECKING:
+    import pickle
     from collections.abc import Callable, Sequence
     from typing import Protocol
+
+    from flowyml._core import PrivateMap
 
     class Holds(Protocol):
         """What holds blocks, as a `Stored` sees it: an arena of this process, or one of another."""
@@ -94,12 +94,16 @@ class Stored:
 
     def load(self) -> Any:
         """Return a new object of the value; what it holds of the block is its own to change."""
+        import pickle
+
         _, _, _, stream, sizes = self.block
         with memoryview(self.arena.map(self)) as view:  # type: ignore[arg-type]  # a buffer, for types since 3.12
             return pickle.loads(view[:stream], buffers=_buffers(view, stream, sizes))
 
     def inline(self) -> bytes:
         """Return a pickle of the value for a file, without loading it; everybody who has flowyml can load that."""
+        import pickle
+
         _, _, _, stream, sizes = self.block
         with memoryview(self.arena.map(self)) as view:  # type: ignore[arg-type]
             buffers = [pickle.PickleBuffer(part) for part in _buffers(view, stream, sizes)]
@@ -130,6 +134,8 @@ class _Inline:
 
 def put_together(stream: bytes, buffers: list[Any]) -> Any:
     """Load a value from its parts."""
+    import pickle
+
     return pickle.loads(stream, buffers=buffers)
 
 
@@ -162,12 +168,15 @@ class Arena:
         end: Where the last block ends that is known.
     """
 
-    __slots__ = ("_freed", "_owner", "end", "fd", "number")
+    __slots__ = ("_freed", "_owner", "_punch_hole", "end", "fd", "number")
 
     _numbers = itertools.count()
 
     def __init__(self, fd: int, freed: Callable[[int], None] | None = None) -> None:
         """Take the file over."""
+        from flowyml._extension import punch_hole
+
+        self._punch_hole = punch_hole  # the last blocks are given back when nothing can be imported any more
         self.fd = fd
         self._freed = freed
         self.number = next(Arena._numbers)
@@ -229,6 +238,8 @@ class Arena:
 
     def map(self, stored: Stored) -> PrivateMap:
         """Return the memory of a block; whoever looks at it holds the block."""
+        from flowyml._extension import PrivateMap
+
         return PrivateMap(self.fd, stored.block[2], stored.size, stored)
 
     def free(self, stored: Stored) -> None:
@@ -247,7 +258,7 @@ class Arena:
     def _punch(self, offset: int, length: int) -> None:
         """Make a hole; some file systems have none."""
         with contextlib.suppress(OSError):
-            punch_hole(self.fd, offset, length)
+            self._punch_hole(self.fd, offset, length)
 
     def __del__(self) -> None:
         """Close the file: the memory goes with the last map of it."""

@@ -12,25 +12,22 @@ asks it for a run.
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
-import logging
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from flowyml.errors import StoreError
 from flowyml.messages.frames import leaves_no_frames
-from flowyml.store.encoding import Packed, unpacked
-from flowyml.store.files import LARGE, Files
-from flowyml.store.folders import check_owner, private_folder
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Iterable, Iterator, Sequence
+    from os import PathLike
+    from pathlib import Path
     from types import TracebackType
 
+    from flowyml.store.encoding import Packed
     from flowyml.store.index import Entry, Index
 
-_log = logging.getLogger("flowyml")
 DEFAULT = ".flowyml/cache"
 GIB = 1 << 30
 # Entries that were used within this time are not noted again.
@@ -68,8 +65,12 @@ class CacheStore:
     """
 
     @leaves_no_frames
-    def __init__(self, cache_dir: str | Path = DEFAULT, *, max_bytes: int | None = 10 * GIB) -> None:
+    def __init__(self, cache_dir: str | PathLike[str] = DEFAULT, *, max_bytes: int | None = 10 * GIB) -> None:
         """Touch nothing yet."""
+        from pathlib import Path
+
+        from flowyml.store.files import Files
+
         self.cache_dir: Path = Path(cache_dir)
         self.max_bytes: int | None = _checked_size(max_bytes)
         self.hits = self.misses = 0
@@ -166,6 +167,9 @@ class CacheStore:
         self._uses += 1
         if self._index is not None:
             return self._index
+        from flowyml.store.files import Files
+        from flowyml.store.folders import private_folder
+
         try:
             folder = self.cache_dir.absolute()
             if create or folder.exists():
@@ -207,10 +211,11 @@ class CacheStore:
         self.close()
 
     def _opened(self, path: Path) -> Index:
-        if path.exists():
-            check_owner(path)
+        from flowyml.store.folders import check_owner
         from flowyml.store.index import DatabaseErrors, Index, is_damage  # SQLite is imported by who needs it
 
+        if path.exists():
+            check_owner(path)
         try:
             return Index(path)
         except DatabaseErrors as error:
@@ -230,7 +235,7 @@ class CacheStore:
     def _put_aside(self, path: Path, error: Exception) -> None:
         """Leave a damaged index to whoever wants to look at it."""
         aside = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
-        _log.warning("cache: %s is damaged (%s); it is now %s, and the cache begins anew", path, error, aside.name)
+        _warn("cache: %s is damaged (%s); it is now %s, and the cache begins anew", path, error, aside.name)
         path.replace(aside)
         for ending in ("-wal", "-shm"):
             path.with_name(path.name + ending).unlink(missing_ok=True)
@@ -255,6 +260,8 @@ class CacheStore:
         Raises:
             LookupError: If it is not there any more, or damaged: then it was named, and is gone.
         """
+        from flowyml.store.encoding import Packed, unpacked
+
         if entry.value is not None:
             return unpacked(Packed(entry.kind, entry.value))
         try:
@@ -268,7 +275,7 @@ class CacheStore:
 
     def _drop(self, entry: Entry, reason: str | None) -> None:
         if reason is not None:
-            _log.warning("cache: %s; it is removed, its step runs", reason)
+            _warn("cache: %s; it is removed, its step runs", reason)
         self._opened_index().remove("key = ?", [entry.key])
 
     def entry(self, key: bytes, step: str, value: Packed, content: bytes | None, recipe: bytes) -> Entry:
@@ -277,13 +284,14 @@ class CacheStore:
         Raises:
             OSError: If that cannot be written.
         """
+        from flowyml.store.files import LARGE
+        from flowyml.store.index import Entry
+
         data: bytes | None = value.data
         file, size = None, len(value.data)
         if size > LARGE:
             data, file = None, value.checksum
             self._files.put(value, file)
-        from flowyml.store.index import Entry
-
         now = time.time()
         made = Entry(key, step, now, size + _OVERHEAD, value.kind, data, file, content, recipe, used=now)
         return made.sealed()
@@ -347,6 +355,12 @@ def _checked_size(max_bytes: Any) -> int | None:
     return max_bytes
 
 
+def _warn(message: str, *arguments: object) -> None:
+    import logging
+
+    logging.getLogger("flowyml").warning(message, *arguments)
+
+
 def _key(text: str) -> bytes:
     try:
         return bytes.fromhex(text)
@@ -356,6 +370,8 @@ def _key(text: str) -> bytes:
 
 def _seconds(before: Any) -> float:
     """Return a day or time as seconds since 1970; without a time zone it is meant here."""
+    import datetime as dt
+
     given = before
     try:
         if isinstance(given, str):

@@ -2,7 +2,7 @@
 
 ```
             ┌── fill: idle workers get batches, then everybody a second one (prefetch); nothing ready: take back
-  run() ──▶ │── wait: epoll on sockets, output pipes, the guardian
+  run() ──▶ │── wait: for sockets, the guardian, output pipes
             ├── handle: results ─▶ run.complete   output ─▶ sys.stdout   deaths ─▶ blame, give back, replace
             └── look, when a step may be over its time: the guardian kills its worker
 ```
@@ -13,7 +13,6 @@ its result is in, and everything else that was posted to it becomes ready again 
 
 from __future__ import annotations
 
-import select
 import time
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ from flowyml.executors._processes import wire
 from flowyml.executors._processes.calls import CallWriter
 from flowyml.executors._processes.deaths import Deaths
 from flowyml.executors._processes.ending import wait_if_ending
+from flowyml.executors._processes.listening import Ears
 from flowyml.executors._processes.logs import handle_record
 from flowyml.executors._processes.member import Member, Posting, Verdict
 from flowyml.executors._processes.outcomes import Outcomes
@@ -62,7 +62,7 @@ class Dispatch:
         self._writer = CallWriter(run, team.lending)
         self._outcomes = Outcomes(run, team.lending)
         self._sizer = BatchSizer(_TARGET, min(_MOST, run.at_once))
-        self._poll = select.epoll()
+        self._ears = Ears()
         self._sockets: dict[int, Member] = {}
         self._pipes: dict[int, Member] = {}
         self._watches = watches(team, run)
@@ -84,7 +84,7 @@ class Dispatch:
             self._hear_out()
             raise
         finally:
-            self._poll.close()
+            self._ears.close()
 
     def _hear_out(self) -> None:
         """What is finished counts: take the results that were on their way."""
@@ -104,7 +104,7 @@ class Dispatch:
 
     def _begin(self) -> None:
         self._team.start(self._run)
-        self._poll.register(self._team.pool.fileno(), select.EPOLLIN)
+        self._ears.add(self._team.pool.fileno())
         for member in self._team.members:
             self._register(member)
 
@@ -145,10 +145,10 @@ class Dispatch:
 
         member.open_pipes(label, lambda slot, text: self._keep(member, slot, text))
         self._sockets[member.worker.socket.fileno()] = member
-        self._poll.register(member.worker.socket, select.EPOLLIN)
+        self._ears.add(member.worker.socket.fileno())
         for pipe in (member.worker.stdout, member.worker.stderr):
             self._pipes[pipe] = member
-            self._poll.register(pipe, select.EPOLLIN)
+            self._ears.add_pipe(pipe)
         self._setup.register(member)
 
     def _assign(self, member: Member) -> bool:
@@ -206,8 +206,7 @@ class Dispatch:
 
     def _watch(self, member: Member) -> None:
         """Ask to be told when the socket takes more, while something waits."""
-        events = select.EPOLLIN | (select.EPOLLOUT if member.outbox else 0)
-        self._poll.modify(member.worker.socket, events)
+        self._ears.change(member.worker.socket.fileno(), writable=bool(member.outbox))
 
     # -- hearing from workers
 
@@ -219,11 +218,11 @@ class Dispatch:
         if self._run.finished:
             return
         with self._run.interrupts.may_raise():
-            events = self._poll.poll(timeout)
+            heard = self._ears.hear(timeout)
         wait_if_ending()
         for member in self._team.members:
             member.results.awake()
-        for fd, _ in events:
+        for fd in heard:
             if fd in self._sockets:
                 self._on_socket(self._sockets[fd])
             elif fd in self._pipes:
@@ -326,9 +325,11 @@ class Dispatch:
             self._run.usage.keep(item, text)
 
     def _on_pipe(self, pipe: int) -> None:
-        if not self._pipes[pipe].read_pipe(pipe):
-            self._poll.unregister(pipe)
+        member = self._pipes[pipe]
+        if not member.read_pipe(pipe):
+            self._ears.remove_pipe(pipe)
             del self._pipes[pipe]
+        self._ears.talking |= member.talked
 
     def _on_guardian(self) -> None:
         for event in self._team.pool.read_events():
@@ -385,10 +386,10 @@ class Dispatch:
             self._team.lending.bury(member.number)
         for pipe in (member.worker.stdout, member.worker.stderr):
             if self._pipes.pop(pipe, None):
-                self._poll.unregister(pipe)
+                self._ears.remove_pipe(pipe)
         self._team.dismiss(member)
 
     def _forget_socket(self, member: Member) -> None:
         fd = member.worker.socket.fileno()
         if self._sockets.pop(fd, None):
-            self._poll.unregister(fd)
+            self._ears.remove(fd)

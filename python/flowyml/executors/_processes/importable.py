@@ -154,6 +154,14 @@ def by_value_modules() -> tuple[str, ...]:
     return _known.by_value
 
 
+def goes_by_value(module: str) -> bool:
+    """Tell whether the functions of a loaded module must go by value."""
+    if module in ("__main__", "__mp_main__") or module in by_value_modules():
+        return True
+    registered = getattr(sys.modules.get("cloudpickle"), "list_registry_pickle_by_value", None)
+    return registered is not None and module in registered()
+
+
 def user_modules() -> dict[str, Fingerprint]:
     """Return a fingerprint of each loaded user module; a change between two runs means new workers.
 

@@ -21,7 +21,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import tempfile
 import threading
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakValueDictionary
@@ -176,7 +175,11 @@ class Lending:
 def spill_folder() -> str:
     """Return where values go that have no room in memory: not to /tmp unasked, which may be memory itself."""
     named, usual = os.environ.get("TMPDIR"), "/var/tmp"  # noqa: S108
-    return named or (usual if os.access(usual, os.W_OK) else tempfile.gettempdir())
+    if named or os.access(usual, os.W_OK):
+        return named or usual
+    import tempfile
+
+    return tempfile.gettempdir()
 
 
 def check_able() -> None:

@@ -97,6 +97,7 @@ class Member:
         keeps: Blocks of arenas that it looks at beyond the step that was given them.
         failed: It has closed its socket.
         arrived: Results that came through the socket and are not taken over: others before them are in shared memory.
+        talked: Whether there was text in the pipe that was read last.
         torn: What it has in shared memory is no result.
         verdict: Why it is being killed.
         assigned: How many steps it was given in its life, those taken back not counted.
@@ -128,8 +129,13 @@ class Member:
         self.receiver = wire.Receiver(worker.socket)
         self.results = worker.results
         self.arrived: deque[tuple[wire.Body, list[bytes]]] = deque()
-        self.torn = False
-        self._pipes: dict[int, OutputReader] = {}
+        self.torn = self.talked = False
+        self._unread = 0
+        token = worker.token.encode()
+        self._pipes = {
+            worker.stdout: OutputReader(token, "stdout"),
+            worker.stderr: OutputReader(token, "stderr"),
+        }
 
     @property
     def serves(self) -> bool:
@@ -220,6 +226,9 @@ class Member:
         self.postings.remove(posting)
         posting.stored.clear()
         self._recent.append(posting)
+        self._unread += 1
+        if self._unread == _RECENT:  # what of it is in the pipes must be read before it is forgotten
+            self.read_pipes()
 
     def item_at(self, slot: int) -> int | None:
         """Return the item in a slot, if it is known yet or still."""
@@ -233,11 +242,8 @@ class Member:
     def open_pipes(self, label: Callable[[int], str | None], keep: Callable[[int, str], None] | None = None) -> None:
         """Show its output from now on under these labels; slots of the last run mean nothing any more."""
         self._recent.clear()
-        token = self.worker.token.encode()
-        self._pipes = {
-            self.worker.stdout: OutputReader(token, "stdout", label=label, keep=keep),
-            self.worker.stderr: OutputReader(token, "stderr", label=label, keep=keep),
-        }
+        for reader in self._pipes.values():
+            reader.attend(label, keep)
 
     def read_pipe(self, pipe: int) -> bool:
         """Show what one of its pipes holds; tell whether the pipe is still open.
@@ -253,12 +259,14 @@ class Member:
             if not data:
                 return False
             reader.feed(data)
+            self.talked = reader.talked
             if len(data) < _READ:  # it was empty then
                 return True
         return True
 
     def read_pipes(self, *, last: bool = False) -> None:
         """Show what all of its pipes hold; with `last` also unfinished lines."""
+        self._unread = 0
         for pipe, reader in self._pipes.items():
             self.read_pipe(pipe)
             if last:

@@ -33,9 +33,10 @@ _LINES: Final = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 
 
 @functools.lru_cache(maxsize=1024)
-def _marks(opening: bytes) -> re.Pattern[bytes]:
-    """Return what finds the marks of a worker; it has four readers in each run."""
-    return re.compile(re.escape(opening) + rb"([0-9]{0,%d})\0" % _SLOT_DIGITS)
+def _marks(opening: bytes) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+    """Return what finds the marks of a worker, which has two readers; and what matches nothing but marks."""
+    mark = re.escape(opening) + rb"([0-9]{0,%d})\0" % _SLOT_DIGITS
+    return re.compile(mark), re.compile(rb"(?:%b)+" % mark)
 
 
 class OutputReader:
@@ -46,6 +47,9 @@ class OutputReader:
         stream_name: Where to show it: an attribute of `sys`.
         label: Name of the step in a slot, to be shown before each line; `None` shows the bytes as they are.
         keep: Called with slot and text (without labels) of what a step wrote.
+
+    Attributes:
+        talked: Whether what was fed last had text in it, beside marks.
 
     >>> reader = OutputReader(b"f00d", "stdout", label=lambda slot: f"step {slot}")
     >>> reader.feed(b"\0f00d:7\0one\ntw")
@@ -66,8 +70,9 @@ class OutputReader:
         self._stream_name = stream_name
         self._label = label
         self._keep = keep
+        self.talked = False
         self._opening = b"\0" + token + b":"
-        self._marks = _marks(self._opening)
+        self._marks, self._only_marks = _marks(self._opening)
         self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
         self._held = b""  # may be the beginning of a mark
         self._pending: list[bytes] = []  # the unfinished line
@@ -76,11 +81,20 @@ class OutputReader:
         self._shown: list[str] = []  # goes to the stream at the end of `feed`
         self._last = "\n"  # last character shown: are we at the beginning of a line?
 
+    def attend(self, label: Callable[[int], str | None] | None, keep: Callable[[int, str], None] | None = None) -> None:
+        """Begin a run, with other callbacks: slots of the last one mean nothing any more."""
+        self._label, self._keep, self._slot = label, keep, None
+
     def feed(self, data: bytes) -> None:
         """Take what was read from the pipe, cut anywhere.
 
         Linear in the data, however it is cut.
         """
+        if not self._held and (only := self._only_marks.fullmatch(data)) is not None:  # steps that write nothing
+            self._change_owner(int(only[1]) if only[1] else None)
+            self.talked = False
+            self._write()
+            return
         parts = self._marks.split(self._held + data)
         cut = self._mark_begins(parts[-1])
         parts[-1], self._held = parts[-1][:cut], parts[-1][cut:]
@@ -88,6 +102,7 @@ class OutputReader:
         for slot, text in zip(parts[1::2], parts[2::2], strict=True):
             self._change_owner(int(slot) if slot else None)
             self._take(text)
+        self.talked = any(parts[::2])
         self._write()
 
     def flush(self) -> None:

@@ -13,20 +13,24 @@ from __future__ import annotations
 
 import io
 import pickle
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from flowyml._digests import blake2b
 from flowyml.errors import SerializationError
-from flowyml.executors._processes import pickler
-from flowyml.executors._processes.importable import by_value_modules, importable
+from flowyml.executors._processes.importable import by_value_modules, goes_by_value, importable
 from flowyml.executors._processes.reducers import is_found_by_name
 
 Function = Callable[..., object]
 Reference = tuple[str, str]
 """Module, and the way from it to the function ("load", "load.func")."""
 
+_PICKLER = "flowyml.executors._processes.pickler"
+"""Who needs it imports it: cloudpickle takes as long to import as all else that a run of such functions does."""
+
+_PROTOCOL = 5
 LARGE = 10 * 2**20
 _warned: set[bytes] = set()
 
@@ -60,7 +64,8 @@ def build_payload(functions: Sequence[Function], names: Sequence[str]) -> Payloa
     >>> build_payload([json.dumps], ["write"]) == build_payload([json.dumps], ["other"])
     True
     """
-    pickler.forget_definitions()
+    if (pickler := sys.modules.get(_PICKLER)) is not None:  # else nothing has gone by value
+        pickler.forget_definitions()
     by_value_modules()  # looks at sys.path and sys.modules once; what follows asks what was found
     places: list[int | Reference] = []
     index: dict[int, int] = {}
@@ -85,7 +90,7 @@ def _reference(function: Any) -> Reference | None:
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     if not isinstance(module, str) or not isinstance(name, str) or not importable(module):
         return None
-    if pickler.goes_by_value(module):
+    if goes_by_value(module):
         return None
     if is_found_by_name(function, name):
         return module, name
@@ -96,9 +101,13 @@ def _reference(function: Any) -> Reference | None:
 
 
 def _dump(places: list[int | Reference], carried: list[Function], owners: dict[int, str]) -> bytes:
-    """Write the places, then everything by value in one pickle."""
+    """Write the places, then everything by value in one pickle, if there is something."""
     file = io.BytesIO()
-    pickle.dump(places, file, pickler.PROTOCOL)
+    pickle.dump(places, file, _PROTOCOL)
+    if not carried:
+        return file.getvalue()
+    from flowyml.executors._processes import pickler
+
     writer = pickler.Pickler(file)
     try:
         with pickler.by_value():
@@ -111,7 +120,7 @@ def _dump(places: list[int | Reference], carried: list[Function], owners: dict[i
 
 def _explained(carried: list[Function], owners: dict[int, str], error: Exception) -> SerializationError:
     """Find the function that does not pickle, and why."""
-    from flowyml.executors._processes import blame
+    from flowyml.executors._processes import blame, pickler
 
     for place, function in enumerate(carried):
         try:

@@ -30,7 +30,7 @@ from cloudpickle import cloudpickle as internals
 
 from flowyml._digests import blake2b
 from flowyml.executors._processes import namespaces
-from flowyml.executors._processes.importable import by_value_modules
+from flowyml.executors._processes.importable import by_value_modules, goes_by_value
 from flowyml.executors._processes.reducers import REDUCERS, find_imported_submodules
 
 if TYPE_CHECKING:
@@ -169,15 +169,6 @@ def _is_reachable(module: str) -> bool:
     """Tell whether plain pickle finds a loaded module by name: it asks for the packages above it too."""
     parent = module.rpartition(".")[0]
     return not parent or (parent in sys.modules and _is_reachable(parent))
-
-
-def goes_by_value(module: str) -> bool:
-    """Tell whether the functions of a loaded module must go by value."""
-    return (
-        module in ("__main__", "__mp_main__")
-        or module in by_value_modules()
-        or module in cloudpickle.list_registry_pickle_by_value()
-    )
 
 
 @contextmanager

@@ -1,0 +1,94 @@
+"""What the dispatch loop waits for: workers' sockets and the guardian at once, workers' output a little later.
+
+```
+sockets, guardian ─▶ near ─┬────────────────────▶ hear()      nothing for 5 ms: near and pipes together
+output pipes ──────────────┴─▶ all, made when it is first needed
+```
+
+A step that comes alone marks both pipes of its worker before it begins (`capture.py`), so that whatever it writes is
+its own. Each mark would wake a loop that waits for the pipes: twice a step, and for nothing where steps write nothing.
+So pipes are looked at once nothing else has been heard for some milliseconds; while text comes, at once. It knows
+descriptors, and nothing of what they are for.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+
+# A line shows that much later than it was written, at most, if it is the first for a while.
+_PAUSE = 0.005
+
+clock = time.monotonic
+
+
+class Ears:
+    """The descriptors of one run.
+
+    Attributes:
+        talking: Whether there was text in a pipe when they were last listened to; whoever reads them says so.
+    """
+
+    def __init__(self) -> None:
+        """Wait for nothing yet."""
+        self.talking = False
+        self._near = select.epoll()
+        self._all: select.epoll | None = None
+        self._pipes: set[int] = set()
+        self._heard = clock()
+
+    def add(self, fd: int, *, writable: bool = False) -> None:
+        """Wait for something to read from a descriptor, and for room to write."""
+        self._near.register(fd, _events(writable=writable))
+
+    def change(self, fd: int, *, writable: bool) -> None:
+        """Wait for room to write, too, or not any more."""
+        self._near.modify(fd, _events(writable=writable))
+
+    def remove(self, fd: int) -> None:
+        """Forget a descriptor."""
+        self._near.unregister(fd)
+
+    def add_pipe(self, fd: int) -> None:
+        """Wait for output, with less hurry."""
+        self._pipes.add(fd)
+        if self._all is not None:
+            self._all.register(fd, select.EPOLLIN)
+
+    def remove_pipe(self, fd: int) -> None:
+        """Forget a pipe, if it is known."""
+        if fd in self._pipes:
+            self._pipes.discard(fd)
+            if self._all is not None:
+                self._all.unregister(fd)
+
+    def hear(self, timeout: float) -> list[int]:
+        """Wait until something can be read or written, at most so many seconds; return the descriptors."""
+        rest = self._heard + _PAUSE - clock()
+        if rest > 0 and not self.talking:
+            found = self._near.poll(min(timeout, rest))
+            if found or timeout <= rest:
+                return [fd for fd, _ in found]
+            timeout -= rest
+        self._heard, self.talking = clock(), False
+        return self._hear_all(timeout)
+
+    def _hear_all(self, timeout: float) -> list[int]:
+        if self._all is None:
+            self._all = select.epoll()
+            for fd in (self._near.fileno(), *self._pipes):
+                self._all.register(fd, select.EPOLLIN)
+        found, near = [fd for fd, _ in self._all.poll(timeout)], self._near.fileno()
+        if near not in found:
+            return found
+        return [*(fd for fd, _ in self._near.poll(0)), *(fd for fd in found if fd != near)]
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._near.close()
+        if self._all is not None:
+            self._all.close()
+
+
+def _events(*, writable: bool) -> int:
+    return select.EPOLLIN | (select.EPOLLOUT if writable else 0)
