@@ -1,7 +1,9 @@
 """What was measured, by group, case and size: medians, ratios and differences.
 
 Ratios and differences are taken within a round and then the median of those: a machine that slows down for a minute
-slows down both sides. A figure that was not measured is `None`.
+slows down both sides. Where the baseline is the fastest of several, the other rounds say which one that is: chosen by
+the round in which it is compared it would have the luck of several tries, against one. A figure that was not measured
+is `None`.
 """
 
 from __future__ import annotations
@@ -79,16 +81,19 @@ class Figures:
     def ratios(self, group: str, pair: Pair, size: int) -> Ratio | None:
         """Return the ratios of a case and its (fastest) baseline, round by round."""
         ours = self.costs(group, pair.case, size, pair.phases)
-        baseline = self.fastest(group, pair, size)
-        theirs = self.costs(group, baseline, size, pair.phases) if baseline else []
-        each = [our / their for our, their in zip(ours, theirs, strict=False)]
+        theirs = [self.costs(group, case, size, pair.phases) for case in self._named(group, pair, size)]
+        each = [our / _at(theirs, k) for k, our in enumerate(ours) if any(len(costs) > k for costs in theirs)]
         return _middle(each) if each else None
 
     def fastest(self, group: str, pair: Pair, size: int) -> str | None:
         """Return the fastest of the cases that a pair names as its baseline."""
-        exact = [case for case in self.rounds.get((group, size), {}) if case == pair.baseline]
-        named = exact or list(self._starting(group, pair.baseline, size))
+        named = self._named(group, pair, size)
         return min(named, key=lambda case: median(self.costs(group, case, size, pair.phases)), default=None)
+
+    def _named(self, group: str, pair: Pair, size: int) -> list[str]:
+        """Return the cases that a pair names as its baseline."""
+        exact = [case for case in self.rounds.get((group, size), {}) if case == pair.baseline]
+        return exact or list(self._starting(group, pair.baseline, size))
 
     def difference(self, group: str, case: str, baseline: str, size: int, phase: str) -> float | None:
         """Return how much longer a phase took than that of the baseline."""
@@ -98,6 +103,16 @@ class Figures:
 
     def _starting(self, group: str, name: str, size: int) -> Iterator[str]:
         return (case for case in self.rounds.get((group, size), {}) if case.startswith(name))
+
+
+def _at(cases: list[list[float]], k: int) -> float:
+    """Return what the case costs in round k that is the fastest by all other rounds, where there are some.
+
+    >>> _at([[1.0, 3.0, 3.0], [2.0, 2.0, 2.0]], 0)
+    2.0
+    """
+    there = [costs for costs in cases if len(costs) > k]
+    return min(there, key=lambda costs: median(costs[:k] + costs[k + 1 :] or costs))[k]
 
 
 def _middle(ratios: list[float]) -> Ratio:

@@ -181,6 +181,12 @@ impl Claims<'_> {
         self.change(|word| word.taken(slot)).is_some()
     }
 
+    /// How many slots are posted and not begun.
+    #[must_use]
+    pub fn waiting(&self) -> u32 {
+        self.load().waiting()
+    }
+
     /// Sets the time of `slot`, which the worker has claimed and is still in, anew.
     pub fn set_time(&self, slot: u64, now: f64) {
         self.time.store(stamp(low(slot), now), Ordering::Release);

@@ -14,6 +14,7 @@ mod call_one;
 mod calls;
 mod claims;
 mod files;
+mod flat;
 mod graph;
 mod private_map;
 mod records;

@@ -216,6 +216,22 @@ impl<'a> Ring<'a> {
         self.word(record.at).load(Ordering::Relaxed)
     }
 
+    /// The record without the first `words` words of its payload, and what they are as numbers; `None` if it is shorter.
+    #[must_use]
+    pub fn behind<const WORDS: usize>(&self, record: &Record) -> Option<([u64; WORDS], Record)> {
+        let length = record.length.checked_sub(8 * WORDS as u32)?;
+        let mut numbers = [0; WORDS];
+        for (k, number) in (0..).zip(&mut numbers) {
+            *number = self.word(record.at + k).load(Ordering::Relaxed);
+        }
+        let rest = Record {
+            length,
+            at: record.at + WORDS as u64,
+            ..record.clone()
+        };
+        Some((numbers, rest))
+    }
+
     /// Copy the payload of a record, which `peek` has shown, into as many bytes.
     pub fn copy(&self, record: &Record, to: &mut [u8]) {
         for (k, part) in (0..).zip(to.chunks_mut(8)) {

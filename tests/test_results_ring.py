@@ -92,7 +92,27 @@ def test_times_arrive_with_the_values() -> None:
     pair.caller.put(1, 1.5, 2.25, None)
     assert pair.batch is not None
     found = pair.results.drain(pair.values, pair.batch, 0, 9, 0, pair.results.committed())
-    assert found == (1.0, array("d", [1.5, 2.25]).tobytes())
+    assert found == (1.0, array("d", [1.5, 2.25]).tobytes(), [])
+
+
+@pytest.mark.parametrize("value", [7, "a text", None, b"a pickle", "x" * 500])
+def test_what_a_step_has_used_arrives_with_its_value(value: Any) -> None:
+    """Only that of steps that were measured; memory that is not known is `None`."""
+    pair = Pair(3)
+    assert pair.caller.put(0, 1.0, 1.5, value, (0.25, 1 << 40))
+    assert pair.caller.put(1, 1.5, 2.0, 8)
+    assert pair.caller.put(2, 2.0, 2.5, 9, (0.5, None))
+    assert pair.batch is not None
+    found = pair.results.drain(pair.values, pair.batch, 0, 3, 0, pair.results.committed())
+    assert found is not None
+    assert found[2] == [(0, 0.25, 1 << 40), (2, 0.5, None)]
+    assert pair.values == [value, 8, 9]
+
+
+def test_what_is_too_long_with_what_it_has_used_is_not_written() -> None:
+    pair = Pair(1)
+    assert not pair.caller.put(0, 1.0, 1.5, bytes(8180), (0.25, 1))
+    assert not pair.results.waiting
 
 
 def test_a_full_ring_says_so_and_goes_on_when_it_was_emptied() -> None:
@@ -160,6 +180,32 @@ def test_small_containers_arrive_as_pickles() -> None:
     assert pair.drain() == len(CONTAINERS)
     assert [pickle.loads(value) for value in pair.values] == CONTAINERS
     assert pair.values == [pickle.dumps(value, 5) for value in CONTAINERS]
+
+
+NUMBERS = [0, 1, 255, 256, 65535, 65536, 2**31 - 1, 2**31, 2**63 - 1, -1, -(2**31), -(2**63), 0.1, -0.0, 1e300]
+TEXTS = ["", "a", "grün", "x" * 255, "x" * 256]
+TWICE = "twice"
+
+
+@pytest.mark.parametrize("kind", [tuple, list])
+@pytest.mark.parametrize(
+    "items",
+    [
+        *([value] for value in (*NUMBERS, *TEXTS)),
+        NUMBERS,
+        TEXTS,
+        [TWICE, TWICE],
+        [True, False, None],
+        list("abcdefghij"),
+    ]
+    + [[k] * k for k in range(6)],
+)
+def test_a_small_container_is_pickled_as_pickle_does_it(kind: type, items: list[Any]) -> None:
+    """Byte by byte: what is known by its bytes is known whoever wrote it."""
+    pair = Pair(1)
+    assert pair.run(lambda _: kind(items), [None], encode=pytest.fail)[:2] == (1, 3)
+    assert pair.drain() == 1
+    assert pair.values == [pickle.dumps(kind(items), 5)]
 
 
 @pytest.mark.parametrize("value", [*MEANT_FOR_OTHERS, _holds_itself()])

@@ -629,8 +629,8 @@ class ClaimWords:
     (2, 1)
     >>> worker.take(1, 13.0), worker.take(2, 13.5)
     (True, False)
-    >>> driver.begun(), driver.last_claimed()
-    ((2, 2, 13.0), 1)
+    >>> driver.begun(), driver.last_claimed(), driver.waiting
+    ((2, 2, 13.0), 1, 0)
     """
 
     STRIDE: int
@@ -648,6 +648,10 @@ class ClaimWords:
 
     def take_back(self, keep: int) -> tuple[int, int]:
         """Take back all slots not begun but the next `keep`; return the first slot taken and how many (perhaps 0)."""
+
+    @property
+    def waiting(self) -> int:
+        """How many slots are posted and not begun; for both sides."""
 
     def begun(self) -> tuple[int, int, float]:
         """Return (next, end, time): slots below next are begun, those from next to end are posted and not begun.
@@ -694,7 +698,7 @@ class Results:
         """Whether there are results that were not taken."""
     def drain(
         self, values: list[Any], batch: Batch, position: int, count: int, slot: int, committed: int
-    ) -> tuple[float, bytes] | None:
+    ) -> tuple[float, bytes, list[tuple[int, float, int | None]]] | None:
         """Move results of the items from `position` on into a list of values, until one is not here.
 
         Args:
@@ -706,7 +710,8 @@ class Results:
             committed: Up to which place to look, as `committed()` has told.
 
         Returns:
-            When the first of them began, and when each ended as packed doubles; `None` if there is none.
+            When the first of them began, when each ended as packed doubles, and of those that were measured item, CPU
+            seconds and bytes of memory (`None` if not known); `None` if there is no result.
 
         Raises:
             ValueError: There is something else in the memory than results.
@@ -737,8 +742,12 @@ class Caller:
     @property
     def floor(self) -> float:
         """The shortest time in seconds that the probe took."""
-    def put(self, slot: int, start: float, end: float, value: object) -> bool:
+    def put(
+        self, slot: int, start: float, end: float, value: object, usage: tuple[float, int | None] | None = None
+    ) -> bool:
         """Write a result: a number, a short text, a truth value, `None`, or the bytes of a pickle.
+
+        With the CPU seconds and the bytes of memory that the step has used, if it was measured.
 
         Returns:
             Whether it was written; not if it is something else or long, there is no room, or the line is closed.

@@ -27,7 +27,7 @@ use crate::results::{Broken, Ring};
 use super::call_one::call_one;
 use super::claims::ClaimWords;
 use super::files::{self, OpenFiles};
-use super::records::{Atom, Encoder, Previous, put_pickle};
+use super::records::{Atom, Encoder, Previous, put_measured, put_pickle};
 use super::results::{no_ring, ring_words};
 use super::words::Words;
 
@@ -134,11 +134,23 @@ impl Caller {
     }
 
     /// Write one result; false if it is not small, there is no room, or the line to the driver is gone.
-    fn put(&self, slot: u64, start: f64, end: f64, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    #[pyo3(signature = (slot, start, end, value, usage=None))]
+    fn put(
+        &self,
+        slot: u64,
+        start: f64,
+        end: f64,
+        value: &Bound<'_, PyAny>,
+        usage: Option<(f64, Option<u64>)>,
+    ) -> PyResult<bool> {
         let times = (start, end);
         let ring = self.ring()?;
         if !self.line.unchanged() {
             return Ok(false);
+        }
+        if let Some((cpu, memory)) = usage {
+            let used = (cpu, memory.unwrap_or(0));
+            return Ok(put_measured(ring, slot, times, value, used));
         }
         Ok(match value.cast_exact::<PyBytes>() {
             Ok(pickle) => put_pickle(ring, slot, times, pickle),

@@ -52,6 +52,11 @@ impl ClaimWords {
         self.with_ledger(py, |ledger| self.claims().take_back(ledger, keep))
     }
 
+    #[getter]
+    fn waiting(&self) -> u32 {
+        self.claims().waiting()
+    }
+
     fn begun(&self, py: Python<'_>) -> (u64, u64, f64) {
         let begun = self.with_ledger(py, |ledger| self.claims().begun(ledger));
         (begun.next, begun.end, begun.time.unwrap_or(f64::INFINITY))

@@ -13,7 +13,8 @@ use pyo3::types::{PyBool, PyBytes, PyDict, PyEllipsis, PyFloat, PyInt, PyList, P
 
 use crate::results::Ring;
 
-use super::results::{FALSE, FLOAT, INT, NONE, PICKLE, TEXT, TRUE};
+use super::flat::flat_pickle;
+use super::results::{FALSE, FLOAT, INT, MEASURED, NONE, PICKLE, TEXT, TRUE};
 
 /// Longer texts go the long way, where they cost no copy more.
 const LONGEST_TEXT: usize = 512;
@@ -24,7 +25,7 @@ const SMALL: usize = 4096;
 /// How many containers may stand in each other, so that one that holds itself comes to an end.
 const DEPTH: usize = 8;
 /// About what a value takes in a pickle beside its text.
-const ITEM: usize = 10;
+pub(super) const ITEM: usize = 10;
 
 /// A value that is immutable and always loads.
 pub(super) enum Atom<'a> {
@@ -65,11 +66,39 @@ impl<'a> Atom<'a> {
 
     /// Write it; false if it is too long, or there is no room.
     pub(super) fn put(&self, ring: Ring<'_>, slot: u64, times: (f64, f64)) -> bool {
+        self.payload()
+            .is_some_and(|(kind, bytes)| ring.put(slot, kind, times, bytes))
+    }
+
+    /// What it is in a record: kind and bytes; `None` if it is too long.
+    fn payload(&self) -> Option<(u8, &[u8])> {
         match self {
-            Self::Short(kind, bytes, length) => ring.put(slot, *kind, times, &bytes[..*length]),
-            Self::Text(text) => ring.put(slot, TEXT, times, text.as_bytes()),
-            Self::Long => false,
+            Self::Short(kind, bytes, length) => Some((*kind, &bytes[..*length])),
+            Self::Text(text) => Some((TEXT, text.as_bytes())),
+            Self::Long => None,
         }
+    }
+}
+
+/// Write an atom or the bytes of a pickle, with the CPU seconds and the bytes of memory that its step has used; false if it
+/// is neither, is too long, or there is no room.
+pub(super) fn put_measured(
+    ring: Ring<'_>,
+    slot: u64,
+    times: (f64, f64),
+    value: &Bound<'_, PyAny>,
+    (cpu, memory): (f64, u64),
+) -> bool {
+    let write = |kind: u8, bytes: &[u8]| {
+        let numbers = [cpu.to_bits(), memory, u64::from(kind)];
+        let mut payload: Vec<u8> = numbers.iter().flat_map(|it| it.to_le_bytes()).collect();
+        payload.extend(bytes);
+        ring.put(slot, MEASURED, times, &payload)
+    };
+    match value.cast_exact::<PyBytes>() {
+        Ok(pickle) => write(PICKLE, pickle.as_bytes()),
+        Err(_) => Atom::of(value)
+            .is_some_and(|atom| atom.payload().is_some_and(|(kind, it)| write(kind, it))),
     }
 }
 
@@ -137,6 +166,10 @@ impl<'a, 'py> Encoder<'a, 'py> {
         let Some(others) = self.others else {
             return Ok(None);
         };
+        if let Some(pickle) = flat_pickle(value, SMALL) {
+            let pickle = PyBytes::new(value.py(), &pickle);
+            return Ok(Some(Encoded::Small(pickle)));
+        }
         if is_small(value) {
             let pickle = self.dumps.call1((value, PROTOCOL))?;
             return Ok(Some(Encoded::Small(pickle.cast_into()?)));

@@ -22,6 +22,13 @@ pub(super) const INT: u8 = 3;
 pub(super) const FLOAT: u8 = 4;
 pub(super) const TEXT: u8 = 5;
 pub(super) const PICKLE: u8 = 6;
+/// A value of any of these kinds behind what its step has used: CPU seconds, bytes of memory (0 if not known), kind.
+pub(super) const MEASURED: u8 = 7;
+
+/// What one step has used: its item, CPU seconds, bytes of memory if known.
+type Used = (u32, f64, Option<u64>);
+/// When the first step began, when each ended, what those have used that were measured.
+type Drained<'py> = (f64, Bound<'py, PyBytes>, Vec<Used>);
 
 /// Results of one worker, in the order of its slots.
 #[pyclass(frozen, module = "flowyml._core")]
@@ -78,27 +85,35 @@ impl Results {
         count: u32,
         slot: u64,
         committed: u64,
-    ) -> PyResult<Option<(f64, Bound<'py, PyBytes>)>> {
+    ) -> PyResult<Option<Drained<'py>>> {
         let ring = self.ring()?;
         let mut at = self.read.load(Ordering::Relaxed);
         let mut start = 0.0;
-        let mut ends: Vec<u8> = Vec::new();
+        let (mut ends, mut used) = (Vec::<u8>::new(), Vec::new());
         let items = batch.get().0.items_from(position).take(count as usize);
         for (slot, item) in (slot..).zip(items) {
             let record = ring.peek(at, committed).map_err(|Broken| broken())?;
-            let Some(record) = record.filter(|record| record.slot == slot as u32) else {
+            let Some(mut record) = record.filter(|record| record.slot == slot as u32) else {
                 break;
             };
+            let next = record.next();
+            if record.kind == MEASURED {
+                let ([cpu, memory, kind], behind) = ring.behind(&record).ok_or_else(broken)?;
+                let memory = (memory > 0).then_some(memory);
+                used.push((item.0, f64::from_bits(cpu), memory));
+                record = behind;
+                record.kind = u8::try_from(kind).map_err(|_| broken())?;
+            }
             values.set_item(item.index(), value(py, ring, &record)?)?;
             if ends.is_empty() {
                 start = record.start;
             }
             ends.extend(record.end.to_ne_bytes());
-            at = record.next();
+            at = next;
         }
         self.read.store(at, Ordering::Relaxed);
         ring.release(at);
-        Ok((!ends.is_empty()).then(|| (start, PyBytes::new(py, &ends))))
+        Ok((!ends.is_empty()).then(|| (start, PyBytes::new(py, &ends), used)))
     }
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -94,3 +95,18 @@ def test_a_run_keeps_so_much_and_no_more(monkeypatch: pytest.MonkeyPatch) -> Non
     for item in range(100):
         kept.keep(item, "x" * 100)
     assert len(kept.logs(range(100)) or "") == 1000
+
+
+def write_and_burn(i: int) -> int:
+    """Write around Python's streams, which only marks that came before tell whose it is."""
+    os.write(1 + i % 2, b"%d\n" % i)
+    burn(0.0015)
+    return i
+
+
+def test_what_hundreds_of_short_steps_write_is_told_apart_and_each_is_measured() -> None:
+    """Pipes are not read at each mark, and workers have several steps in line."""
+    with ParallelExecutor(2) as executor:
+        steps = Pipeline("many").map(write_and_burn, range(300)).run(executor=executor).step_results["write_and_burn"]
+    assert [item.logs for item in steps.items] == [f"{i}\n" for i in range(300)]
+    assert sum(item.cpu_seconds is not None for item in steps.items) > 250

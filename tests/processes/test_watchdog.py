@@ -235,7 +235,7 @@ def test_ready_steps_that_nobody_is_given(monkeypatch: pytest.MonkeyPatch) -> No
     """An error of the loop itself: it is told once, and the run goes on when it can."""
     broken = [True]
     assign = Dispatch._assign
-    monkeypatch.setattr(Dispatch, "_assign", lambda self, member: not broken and assign(self, member))
+    monkeypatch.setattr(Dispatch, "_assign", lambda self, member, **more: not broken and assign(self, member, **more))
     with ParallelExecutor(2) as executor:
         broken.clear()
         warmed(executor)

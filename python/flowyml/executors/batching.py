@@ -2,15 +2,21 @@
 
 One step a message is right for steps of a millisecond and hopeless for steps of a microsecond, so the size follows
 the measured time of a step: as many as fill the target time, never more than a fair share of what is ready (so that
-the last ones spread over all workers), and growing at most fourfold at a time, since the first steps may not be like
-the rest. What was measured first is the mean to begin with.
+the last ones spread over all workers), and growing at most sixteenfold at a time, since the first steps may not be like
+the rest: those of a batch that was cut too large are taken back. What was measured first is the mean to begin with.
+
+Where no step waits for another a share is not cut smaller than what a message is worth: the last of 20,000 steps of
+20 us went one by one, each with two wake-ups that took longer than the step. In a graph few are ready at one time, and
+each may let many others begin. Steps of a millisecond and more go one by one, since each is measured.
 """
 
 from __future__ import annotations
 
-# A fair share is 1/_SHARES of what each worker would get: small enough that workers end together.
-_SHARES = 4
-_GROWTH = 4
+# A fair share is this part of what each worker would get: small enough that workers end together.
+_SHARES, _SHARES_OF_LOOSE = 4, 2
+_GROWTH = 16
+# Seconds of work that are worth a message.
+_LEAST = 0.0005
 # Weight of the newest batch in the running mean of the step time.
 _NEWEST = 0.3
 _LONG = 0.001
@@ -22,24 +28,26 @@ class BatchSizer:
     Args:
         target: Seconds of work that one batch should hold.
         most: The most steps of a batch.
+        loose: No step waits for another.
 
     >>> sizer = BatchSizer(target=0.001, most=1000)
     >>> sizer.limit(ready=10_000, workers=2)
     1
-    >>> for _ in range(5):
+    >>> for _ in range(3):
     ...     sizer.observe(count=1, seconds=1e-6)
     >>> sizer.limit(ready=10_000, workers=2), sizer.limit(ready=12, workers=2)
     (1000, 1)
     """
 
-    __slots__ = ("_grown", "_mean", "_most", "_target")
+    __slots__ = ("_grown", "_least", "_mean", "_most", "_shares", "_target", "_worth")
 
-    def __init__(self, target: float, most: int) -> None:
+    def __init__(self, target: float, most: int, *, loose: bool = False) -> None:
         """Start with one step at a time."""
+        self._shares, self._worth = (_SHARES_OF_LOOSE, _LEAST) if loose else (_SHARES, 0.0)
         self._target = target
         self._most = most
         self._mean: float | None = None
-        self._grown = 1
+        self._grown = self._least = 1
 
     @property
     def grown(self) -> int:
@@ -48,17 +56,31 @@ class BatchSizer:
 
     def limit(self, ready: int, workers: int) -> int:
         """Return how many steps to take when `ready` are ready."""
-        share = ready // (_SHARES * workers)
-        return max(1, min(self._grown, share, self._most))
+        share = max(ready // (self._shares * workers), self._least)
+        return max(1, min(self._grown, share, ready, self._most))
 
     @property
     def is_long(self) -> bool:
         """Whether steps take a millisecond or more, or nobody knows yet."""
         return self._mean is None or self._mean >= _LONG
 
+    def seconds(self, count: int) -> float:
+        """Return how long so many steps take, as far as is known."""
+        return 0.0 if self._mean is None else count * self._mean
+
+    def count(self, seconds: float, least: int, most: int) -> int:
+        """Return how many steps that go one by one take so long together; `least` of all others."""
+        if not self._mean or self._mean < _LONG:
+            return least
+        return max(least, min(most, int(seconds / self._mean)))
+
     def observe(self, count: int, seconds: float) -> None:
         """Take in how long a batch of `count` steps took."""
         time = seconds / count
         self._mean = time if self._mean is None else self._mean + _NEWEST * (time - self._mean)
-        fitting = int(self._target / self._mean) if self._mean > 0 else self._most
+        fitting = 1 if self.is_long else self._fitting(self._target)
         self._grown = max(1, min(fitting, _GROWTH * self._grown))
+        self._least = self._fitting(self._worth) if self._worth else 1
+
+    def _fitting(self, seconds: float) -> int:
+        return max(1, int(seconds / self._mean)) if self._mean else self._most

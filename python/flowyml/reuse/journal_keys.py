@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from flowyml.store.values import Reference
 
 _LENGTH = bytes((SIZE,))  # before a key among joined contents
+_SHORT = 64
+_LENGTHS = [length.to_bytes(4, "big") for length in range(_SHORT)]  # before names
 
 
 class JournalKeys:
@@ -82,23 +84,31 @@ class JournalKeys:
         which = self._calls.link(items[0])
         if which is None:
             return None
-        plan, node_of = self._run.plan, self._run.node_of
-        names, references = plan.names, plan.references
-        head, all_keys, known = self._head(node_of[items[0]]), self._keys, self._known
-        keys, contents = [], []
-        for item in items:
-            node = node_of[item]
+        names, references = self._run.plan.names, self._run.plan.references
+        head, all_keys, known = self._head(self._run.node_of[items[0]]), self._keys, self._known
+        keys: dict[int, bytes] = {}  # of these items: they are written to their places together
+        contents: list[bytes] = []
+        before, key = -1, b""
+        for item, node in zip(items, map(self._run.node_of.__getitem__, items), strict=True):
             reference = references[node][which]
-            if type(reference) is not int or not known[reference]:
+            if type(reference) is not int:
                 return None
-            each = _LENGTH + all_keys[SIZE * reference : SIZE * reference + SIZE]
+            if reference == before:
+                each = _LENGTH + key
+            elif reference in keys:
+                each = _LENGTH + keys[reference]
+            elif known[reference]:
+                each = _LENGTH + all_keys[SIZE * reference : SIZE * reference + SIZE]
+            else:
+                return None
             name = names[node].encode("utf-8", "surrogatepass")
-            key = blake2b(head + len(name).to_bytes(4, "big") + name + each, digest_size=SIZE).digest()
-            all_keys[SIZE * item : SIZE * item + SIZE] = key
-            known[item] = 1
-            keys.append(key)
+            length = _LENGTHS[len(name)] if len(name) < _SHORT else len(name).to_bytes(4, "big")
+            key = keys[item] = blake2b(b"".join((head, length, name, each)), digest_size=SIZE).digest()
+            before = item
             contents.append(each)
-        return keys, contents
+        found = list(keys.values())
+        self._note(items, found)
+        return found, contents
 
     def _one_by_one(self, items: Sequence[int]) -> tuple[list[bytes], list[bytes]]:
         head, name_of = self._head(self._run.node_of[items[0]]), self._names(items[0])
@@ -158,6 +168,10 @@ class JournalKeys:
     def stretches(self, items: Sequence[int]) -> Iterable[Sequence[int]]:
         """Split items into such that have one template: ordinary steps, or items of one mapped step."""
         node_of, templates, mapped = self._run.node_of, self._run.plan.templates, self._run.layout.mapped
+        alike = list(map(templates.__getitem__, map(node_of.__getitem__, items)))
+        if alike and alike.count(alike[0]) == len(items) and node_of[items[0]] not in mapped:
+            yield items
+            return
         start = 0
         while start < len(items):
             node = node_of[items[start]]

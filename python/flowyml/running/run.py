@@ -44,7 +44,7 @@ from flowyml.steps.once import ONCE, found_once, let_go, returned_once
 from flowyml.steps.resources import budget
 from flowyml.steps.skips import Skipped
 from flowyml.steps.timeouts import Expired, Limits
-from flowyml.store.encoding import decoded
+from flowyml.store.encoding import decoded, decoded_all
 from flowyml.store.values import MISSING, Values
 
 if TYPE_CHECKING:
@@ -234,6 +234,7 @@ class Run:
             self.encodes = True
             # The decoder outlives the run in its result: it holds no run, so that no cycle keeps large values.
             self.values.decode = functools.partial(_decode, self.plan, self.layout)
+            self.values.decode_all = decoded_all
             if self.recall is not None:
                 self.recall.encode()
 

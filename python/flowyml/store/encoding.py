@@ -127,6 +127,15 @@ def unpacked(value: Packed) -> Any:
     return raw
 
 
+def decoded_all(raws: list[Any]) -> list[Any]:
+    """Return the objects of encoded values in a list, at once; whatever loading raises.
+
+    >>> decoded_all([3, encoded([1])])
+    [3, [1]]
+    """
+    return [pickle.loads(raw) if type(raw) is bytes else decoded(raw) for raw in raws]
+
+
 def decoded(raw: Any) -> Any:
     """Return the object of an encoded value, parts one by one; whatever loading raises."""
     if type(raw) is bytes:

@@ -131,6 +131,9 @@ class Outputs:
         return {key: by_name[key] for key in self.kind}
 
 
+_PICKLES = frozenset([bytes])
+
+
 class Values:
     """The values of one run.
 
@@ -140,16 +143,18 @@ class Values:
     Attributes:
         raw: One entry for each item, as it came; `MISSING` where there is none.
         decode: Turns an entry into the object; `None` while entries are the objects.
+        decode_all: Turns many pickles into objects; whatever loading one raises.
         tasks: What map tasks have for a value, by step.
     """
 
-    __slots__ = ("_decoded", "_layout", "decode", "dropped", "raw", "tasks")
+    __slots__ = ("_decoded", "_layout", "decode", "decode_all", "dropped", "raw", "tasks")
 
     def __init__(self, layout: Layout) -> None:
         """Start without values."""
         self._layout = layout
         self.raw: list[Any] = [MISSING] * layout.item_count
         self.decode: Callable[[Any, int], Any] | None = None
+        self.decode_all: Callable[[list[Any]], list[Any]] = list
         self.tasks: Mapping[int, Callable[[Values], Any]] = {}
         self.dropped: set[int] = set()
         self._decoded: dict[int | tuple[int, int], Any] = {}
@@ -227,6 +232,23 @@ class Values:
         if isinstance(raw, Outputs):
             return raw.whole(lambda part: self._decode(part, item))
         return self._once(item, raw, item)
+
+    def read_all(self, items: range) -> list[Any] | None:
+        """Return the objects that some items produced, all of which have one, as `read` does; much faster.
+
+        `None` where that cannot be done at once: they lie in arenas, or one does not load.
+        """
+        found = self.raw[items.start : items.stop]
+        kinds = set() if self.decode is None else ENCODED.intersection(map(type, found))
+        if not kinds:
+            return None if Outputs in map(type, found) else found
+        if kinds != _PICKLES or not self._decoded.keys().isdisjoint(items):
+            return None
+        try:
+            loaded = self.decode_all(found)
+        except (Exception, SystemExit, GeneratorExit):  # noqa: BLE001  whoever reads it alone is told
+            return None
+        return list(map(self._decoded.setdefault, items, loaded))
 
     def read_output(self, item: int, index: int) -> Any:
         """Return one of several declared outputs of an item, as `read` does."""

@@ -25,7 +25,7 @@ from flowyml.executors._processes.listening import Ears
 from flowyml.executors._processes.logs import handle_record
 from flowyml.executors._processes.member import Member, Posting, Verdict
 from flowyml.executors._processes.outcomes import Outcomes
-from flowyml.executors._processes.taking_back import take_from, take_half
+from flowyml.executors._processes.taking_back import PATIENCE, most_spare, take_from, take_half
 from flowyml.executors._processes.watches import watches
 from flowyml.executors._processes.workers import Exited, GuardianLost, Refused
 from flowyml.executors.batching import BatchSizer
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
     from flowyml.executors._processes.watches import Watch
     from flowyml.running.run import Run
 
-# Some milliseconds of work hide the cost of a message; more would only delay what could go elsewhere.
-_TARGET = 0.004
+# Each batch wakes the driver, which takes a core from a worker where all are busy: 0.2 ms with cold caches. What waits
+# in a batch is taken back when somebody has nothing to do. Where other steps wait for results batches are shorter.
+_TARGET, _TARGET_OF_LOOSE = 0.016, 0.05
 _MOST = 4096
-# One batch running and one on its way, so that a worker never waits for the driver.
-_DEPTH = 2
-# Steps behind one that runs longer than this are taken back for a worker that has nothing to do.
-_PATIENCE = 0.001
+# One batch running and one on its way, so that a worker never waits for the driver; of steps that come alone more, up
+# to so many seconds of work, where nothing waits for their results.
+_DEPTH, _DEEPEST, _DEEP = 2, 8, 0.02
 _LONGEST_WAIT = 1.0
 # How long a result may lie in shared memory, behind which its worker is in a long step, if it is to be written down.
 _GLANCE = 0.01
@@ -61,7 +61,6 @@ class Dispatch:
         self._run = run
         self._writer = CallWriter(run, team.lending)
         self._outcomes = Outcomes(run, team.lending)
-        self._sizer = BatchSizer(_TARGET, min(_MOST, run.at_once))
         self._ears = Ears()
         self._sockets: dict[int, Member] = {}
         self._pipes: dict[int, Member] = {}
@@ -69,6 +68,10 @@ class Dispatch:
         self._deaths = Deaths(run, self._outcomes)
         self._stopped = self._prepared = False
         self._chains = allow_chains(run)
+        # Whether the end of one step may let another begin that is not in its batch.
+        self._releases = run.one_by_one or run.plan.is_dynamic or run.plan.graph.edge_count > 0
+        target, most = _TARGET if self._releases else _TARGET_OF_LOOSE, min(_MOST, run.at_once)
+        self._sizer = BatchSizer(target, most, loose=not self._releases)
         self._setup = team.setup(self._writer, run)
 
     def run(self) -> None:
@@ -113,7 +116,7 @@ class Dispatch:
         scheduler = self._run.scheduler
         scheduler.advance(clock())
         self._hire()
-        for depth in range(1, (1 if self._run.one_by_one else _DEPTH) + 1):
+        for depth in range(1, self._depth + 1):
             for member in self._team.members:
                 if not scheduler.ready:
                     break
@@ -121,6 +124,13 @@ class Dispatch:
                     self._assign(member)
         if not scheduler.ready:
             self._take_back()
+
+    @property
+    def _depth(self) -> int:
+        """How many batches a worker has at most."""
+        if self._run.one_by_one:
+            return 1
+        return _DEPTH if self._releases else self._sizer.count(_DEEP, _DEPTH, _DEEPEST)
 
     def _hire(self) -> None:
         """Start as many workers as there are steps for, at most the team's size."""
@@ -151,11 +161,11 @@ class Dispatch:
             self._ears.add_pipe(pipe)
         self._setup.register(member)
 
-    def _assign(self, member: Member) -> bool:
-        """Claim a batch for a worker, post it, send it."""
+    def _assign(self, member: Member, least: int = 1) -> bool:
+        """Claim a batch for a worker, post it, send it; at least so many steps, if there are."""
         run = self._run
         room = self._team.room(member)
-        limit = min(room, self._sizer.limit(run.scheduler.ready, self._team.size))
+        limit = min(room, max(least, self._sizer.limit(run.scheduler.ready, self._team.size)))
         if self._chains:
             batch = run.claim(member.number, limit, clock(), most=min(room, self._sizer.grown))
         else:
@@ -184,12 +194,11 @@ class Dispatch:
         for member in self._team.members:
             if member.postings or not self._team.has_use_for(member):
                 continue
-            busiest = max(self._team.members, key=lambda each: each.spare(now, _PATIENCE))
-            spare = busiest.spare(now, _PATIENCE)
+            busiest, spare = most_spare(self._team.members, self._sizer, now)
             if not spare:
                 return
             take_half(self._run, busiest, spare)
-            self._assign(member)
+            self._assign(member, least=1 if self._sizer.is_long else self._run.scheduler.ready)
 
     def stop(self) -> None:
         """Begin nothing new: whatever is not begun is cancelled."""
@@ -240,11 +249,11 @@ class Dispatch:
         Results wait in shared memory until workers have nothing left to do, unless somebody idles who may get something
         to do by a result.
         """
-        run, members = self._run, self._team.members
-        depth = 1 if run.one_by_one else _DEPTH
+        members = self._team.members
+        depth = min(self._depth, _DEPTH)
         idle = sum(len(member.postings) >= depth for member in members) < self._team.size
         posted = (posting.batch for member in members for posting in member.postings)
-        each = idle and (not self._chains or any(batch.restless for batch in posted))
+        each = idle and self._releases and (not self._chains or any(batch.restless for batch in posted))
         for member in members:
             member.results.want(each)
         finished, taken = self._outcomes.finished, self._outcomes.taken
@@ -268,7 +277,7 @@ class Dispatch:
         longest = min(longest, max(0.0, min(wakeups) - clock())) if wakeups else longest
         members = self._team.members
         idle = any(not member.postings and self._team.has_use_for(member) for member in members)
-        return _PATIENCE if idle and any(member.waiting > 1 or member.stuck for member in members) else longest
+        return PATIENCE if idle and any(member.waiting > 1 or member.stuck for member in members) else longest
 
     def _on_socket(self, member: Member) -> None:
         if member.outbox:

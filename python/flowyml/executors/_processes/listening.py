@@ -1,7 +1,7 @@
 """What the dispatch loop waits for: workers' sockets and the guardian at once, workers' output a little later.
 
 ```
-sockets, guardian ─▶ near ─┬────────────────────▶ hear()      nothing for 5 ms: near and pipes together
+sockets, guardian ─▶ near ─┬────────────────────▶ hear()      nothing for 20 ms: near and pipes together
 output pipes ──────────────┴─▶ all, made when it is first needed
 ```
 
@@ -20,7 +20,7 @@ import select
 import time
 
 # A line shows that much later than it was written, at most, if it is the first for a while.
-_PAUSE = 0.005
+_PAUSE = 0.02
 
 clock = time.monotonic
 

@@ -32,7 +32,7 @@ clock = time.monotonic
 _READ = 1 << 16
 # More than the largest pipe that a user may ask for.
 _MOST_READS = 32
-_RECENT = 4
+_RECENT = 16
 
 
 class Posting:
@@ -156,8 +156,7 @@ class Member:
     @property
     def waiting(self) -> int:
         """How many posted steps are not begun."""
-        following, end, _ = self.worker.claims.begun()
-        return max(0, end - following)
+        return self.worker.claims.waiting
 
     @property
     def stuck(self) -> bool:
@@ -190,20 +189,18 @@ class Member:
                 return min(slot, posting.first + posting.count) - 1
         return -1
 
-    def spare(self, now: float, patience: float) -> int:
-        """Return how many of its steps another worker may have.
+    @property
+    def spare(self) -> int:
+        """How many of its steps another worker may have.
 
-        All that wait behind a step that has run for longer than `patience`; of a worker that has not begun, all but
-        one: its next step is about to start, and taking it would only send it around. What is chained to either is not
-        among them: nobody else could begin it.
+        All that wait behind one that has begun; of a worker that has not begun, all but one: its next step is about to
+        start, and taking it would only send it around. What is chained to either is not among them: nobody else could
+        begin it.
         """
-        waiting, begun = self.waiting, self.begun
-        if begun and now - self.began <= patience:
-            return 0
-        if not waiting:
+        if not self.waiting:
             return 0
         last = self.postings[-1]
-        return max(0, last.first + last.count - self._head(not begun))
+        return max(0, last.first + last.count - self._head(not self.begun))
 
     def _head(self, beyond: int) -> int:
         """Return the first slot that waits and is not chained, but for `beyond` others."""

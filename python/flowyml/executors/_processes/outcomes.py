@@ -95,7 +95,11 @@ class Outcomes:
         done, raw = posting.done, self._run.values.raw
         slot, left = posting.first + done, posting.count - done
         found = member.results.drain(raw, posting.batch, done, left, slot, committed)
-        return None if found is None else _Report(found[0], array("d", found[1]))
+        if found is None:
+            return None
+        for item, cpu, memory in found[2]:
+            self._run.usage.note(item, cpu, memory, self._run.layout.item_count)
+        return _Report(found[0], array("d", found[1]))
 
     def _receive(self, member: Member, posting: Posting) -> _Report | None:
         """Take over what has come through the socket, if it is next."""

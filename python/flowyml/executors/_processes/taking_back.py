@@ -5,11 +5,28 @@ Slots are never used again, so a worker that comes to one that was taken back pa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from flowyml.executors._processes.member import Member
+    from flowyml.executors.batching import BatchSizer
     from flowyml.running.run import Run
+
+PATIENCE: Final = 0.001
+"""Seconds: steps behind one that runs longer, or that take longer together, go to who has nothing to do."""
+
+
+def most_spare(members: Sequence[Member], sizer: BatchSizer, now: float) -> tuple[Member, int]:
+    """Return who has the most steps that another worker may have, and how many they are."""
+    return max(((member, _spare(member, sizer, now)) for member in members), key=lambda found: found[1])
+
+
+def _spare(member: Member, sizer: BatchSizer, now: float) -> int:
+    spare = member.spare
+    soon = spare and member.begun and now - member.began <= PATIENCE
+    return 0 if soon and sizer.seconds(spare) <= PATIENCE else spare
 
 
 def take_half(run: Run, member: Member, spare: int) -> None:

@@ -85,6 +85,7 @@ class Worker:
         """Take over output and log records."""
         self._socket = lifeline.socket
         self._caller = lifeline.caller
+        self._claims = lifeline.claims
         self._take = lifeline.claims.take
         self._set_time = lifeline.claims.set_time
         self._capture = capture.install(lifeline.token.encode(), self._caller)
@@ -178,6 +179,8 @@ class Worker:
                 self._run_each(group, slot, segments, eager=eager)
             slot += len(group[7])
         self._message, self._told, self._loader.previous = (0, []), None, ...
+        if eager and self._claims.waiting > 1:  # of steps that come alone others are there, and another wake-up comes
+            return
         if self._caller.must_wake(True):  # noqa: FBT003  positional only
             self._wake()
 
@@ -375,12 +378,13 @@ class Worker:
 
     def _send_result(self, slot: int, start: float, outcome: int, value: Any) -> None:
         """Put what is small into shared memory; all else, and what finds no room there, goes through the socket."""
-        if self._meter.runs and (usage := self._meter.end()) is not None:
-            self._send(wire.frame(wire.USAGE, [slot, *usage]))
-        if outcome == wire.RETURNED and self._caller.put(slot, start, clock(), value):
+        usage = self._meter.end() if self._meter.runs else None
+        if outcome == wire.RETURNED and self._caller.put(slot, start, clock(), value, usage):
             if self._caller.must_wake(False):  # noqa: FBT003  positional only
                 self._wake()
             return
+        if usage is not None:
+            self._send(wire.frame(wire.USAGE, [slot, *usage]))
         segments: list[bytes] = []
         slimmed = value if type(value) in wire.ATOMS else wire.slim(value, segments)
         self._send(wire.frame(wire.RESULT, [slot, start, clock(), outcome, slimmed], segments))

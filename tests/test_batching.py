@@ -1,0 +1,47 @@
+"""How many steps a worker takes at once: the size follows the time that steps have taken."""
+
+from __future__ import annotations
+
+from flowyml.executors.batching import BatchSizer
+
+
+def sizer(seconds: float, *, target: float = 0.01, reports: int = 5, loose: bool = True) -> BatchSizer:
+    """Return one that has seen steps of so many seconds."""
+    found = BatchSizer(target=target, most=1000, loose=loose)
+    for _ in range(reports):
+        found.observe(1, seconds)
+    return found
+
+
+def test_a_batch_holds_as_much_work_as_it_should() -> None:
+    assert sizer(1e-4).limit(ready=100_000, workers=2) == 100
+
+
+def test_batches_grow_in_leaps_since_the_first_steps_may_not_be_like_the_rest() -> None:
+    assert [sizer(1e-6, reports=count).limit(ready=100_000, workers=2) for count in range(4)] == [1, 16, 256, 1000]
+
+
+def test_steps_of_a_millisecond_go_one_by_one() -> None:
+    assert [sizer(seconds, target=1.0).limit(ready=100_000, workers=2) for seconds in (0.001, 0.002, 5.0)] == [1, 1, 1]
+
+
+def test_the_last_steps_are_shared() -> None:
+    assert [sizer(1e-4).limit(ready, workers=2) for ready in (400, 100, 40, 20)] == [100, 25, 10, 5]
+
+
+def test_a_share_is_worth_its_message() -> None:
+    """Half a millisecond of work, if there is so much."""
+    assert [sizer(2e-5).limit(ready, workers=2) for ready in (90, 30, 7)] == [25, 25, 7]
+
+
+def test_where_steps_wait_for_others_the_last_ones_go_one_by_one() -> None:
+    assert [sizer(2e-5, loose=False).limit(ready, workers=2) for ready in (80, 16, 7)] == [10, 2, 1]
+
+
+def test_long_steps_wait_in_line_as_long_as_that_is_not_long() -> None:
+    assert [sizer(seconds).count(0.02, 2, 8) for seconds in (1e-4, 0.001, 0.005, 0.02, 60.0)] == [2, 8, 4, 2, 2]
+
+
+def test_before_anything_is_known_one_step_goes_and_two_may_wait() -> None:
+    new = BatchSizer(target=0.01, most=1000)
+    assert (new.limit(ready=100_000, workers=2), new.count(0.02, 2, 8), new.seconds(7)) == (1, 2, 0.0)
