@@ -142,6 +142,7 @@ fn drain_with_limit(bencher: Bencher, nodes: u32) {
         totals: vec![1],
         demands: Some(vec![1; nodes as usize]),
         classes: vec![Vec::new(), vec![(0, 1)]],
+        divided: None,
     };
     drain_limited(bencher, graph, nodes, &limits);
 }

@@ -54,6 +54,7 @@ const CASES: [Case; 11] = [
             totals: vec![1],
             demands: Some(vec![1; NODES as usize]),
             classes: vec![Vec::new(), vec![(0, 1)]],
+            divided: None,
         };
         let graph = Arc::new(build(NODES, Edges::default()));
         let scheduler = Scheduler::new(graph, Order::CriticalPath, None).unwrap();

@@ -134,6 +134,20 @@ pub enum Refusal {
         /// The limit.
         limit: u32,
     },
+    /// A limit that is not among the new ones is divided, or into devices without tokens; or another one was before.
+    Divided {
+        /// The limit.
+        limit: u32,
+        /// Tokens of a device.
+        unit: u32,
+    },
+    /// A device is chosen that is not there, or twice.
+    Device {
+        /// The device.
+        device: u32,
+        /// How many there are.
+        count: u32,
+    },
     /// A node needs more tokens than there are.
     Demand {
         /// The node.
@@ -232,6 +246,14 @@ impl fmt::Display for Refusal {
             Self::Limit { class, limit } => {
                 write!(out, "class {class} needs limit {limit}, which is not there")
             }
+            Self::Divided { limit, unit } => write!(
+                out,
+                "limit {limit} cannot be divided into devices of {unit} tokens: it is no new one, or there is another"
+            ),
+            Self::Device { device, count } => write!(
+                out,
+                "device {device} was chosen twice, or is none of the {count} that there are"
+            ),
             Self::Demand {
                 node,
                 limit,

@@ -34,6 +34,7 @@
 
 mod batch;
 mod chains;
+mod devices;
 mod expand;
 mod graft;
 mod invariants;
@@ -66,6 +67,7 @@ use release::Release;
 use timers::Timers;
 
 pub use batch::{Batch, Run};
+pub use devices::Choice;
 pub use graft::Graft;
 pub use limits::Limits;
 pub use reports::Outcomes;

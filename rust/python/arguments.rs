@@ -18,11 +18,13 @@ pub(super) fn bounds(
     limits: Option<&Bound<'_, PyAny>>,
     demands: Option<&Bound<'_, PyAny>>,
     classes: Option<Classes>,
+    divided: Option<(u32, u32)>,
 ) -> PyResult<Limits> {
     Ok(Limits {
         totals: limits.map_or_else(|| Ok(Vec::new()), ids)?,
         demands: demands.map(ids).transpose()?,
         classes: classes.unwrap_or_default(),
+        divided,
     })
 }
 

@@ -35,6 +35,11 @@ impl Batch {
         self.0.limited()
     }
 
+    #[getter]
+    fn devices(&self) -> Vec<u32> {
+        self.0.devices().collect()
+    }
+
     fn __len__(&self) -> usize {
         self.0.len() as usize
     }

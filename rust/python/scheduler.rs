@@ -9,7 +9,7 @@ use pyo3::types::{PyBytes, PyDict};
 
 use crate::error::Rejection;
 use crate::graph::{Addition, ItemId, NodeId};
-use crate::scheduler::{self as core, Graft, Order, Outcomes, State, Timeline};
+use crate::scheduler::{self as core, Choice, Graft, Order, Outcomes, State, Timeline};
 
 use super::arguments::{Classes, bounds, seconds, times};
 use super::batch::Batch;
@@ -24,7 +24,8 @@ pub(crate) struct Scheduler(Shared);
 #[pymethods]
 impl Scheduler {
     #[new]
-    #[pyo3(signature = (graph, *, order="critical_path", keep=None, limits=None, demands=None, classes=None))]
+    #[pyo3(signature = (graph, *, order="critical_path", keep=None, limits=None, demands=None, classes=None, divided=None))]
+    #[expect(clippy::too_many_arguments, reason = "one array each")]
     fn new(
         py: Python<'_>,
         graph: &Bound<'_, Graph>,
@@ -33,6 +34,7 @@ impl Scheduler {
         limits: Option<&Bound<'_, PyAny>>,
         demands: Option<&Bound<'_, PyAny>>,
         classes: Option<Classes>,
+        divided: Option<(u32, u32)>,
     ) -> PyResult<Self> {
         let order = match order {
             "critical_path" => Order::CriticalPath,
@@ -44,7 +46,7 @@ impl Scheduler {
             }
         };
         let graph = Arc::clone(&graph.get().0);
-        let limits = bounds(limits, demands, classes)?;
+        let limits = bounds(limits, demands, classes, divided)?;
         let core = py
             .detach(|| {
                 let core = core::Scheduler::new(graph, order, keep)?;
@@ -165,6 +167,20 @@ impl Scheduler {
         self.0.change(py, |core| core.return_tokens(batch))
     }
 
+    #[pyo3(signature = (choice))]
+    fn choose(&self, py: Python<'_>, choice: Option<(u32, Vec<u32>)>) -> PyResult<()> {
+        let choice = choice.map(|(amount, devices)| Choice { amount, devices });
+        self.0.change(py, |core| core.choose(choice))
+    }
+
+    fn device_needs(&self, py: Python<'_>) -> PyResult<Vec<(u32, u32)>> {
+        self.0.look(py, core::Scheduler::device_needs)
+    }
+
+    fn free_on_devices(&self, py: Python<'_>) -> PyResult<Vec<u32>> {
+        self.0.look(py, core::Scheduler::free_on_devices)
+    }
+
     fn set_deadline(&self, py: Python<'_>, item: u32, at: f64) -> PyResult<()> {
         self.0
             .change(py, |core| core.set_deadline(ItemId(item), at))
@@ -235,7 +251,7 @@ impl Scheduler {
 
     #[pyo3(signature = (
         batch, position, now, counts, dependents, dependencies,
-        elementwise=None, joins=None, awaited=None, *, keep=None, limits=None, demands=None, classes=None
+        elementwise=None, joins=None, awaited=None, *, keep=None, limits=None, demands=None, classes=None, divided=None
     ))]
     #[expect(clippy::too_many_arguments, reason = "one array each")]
     fn graft(
@@ -254,6 +270,7 @@ impl Scheduler {
         limits: Option<&Bound<'_, PyAny>>,
         demands: Option<&Bound<'_, PyAny>>,
         classes: Option<Classes>,
+        divided: Option<(u32, u32)>,
     ) -> PyResult<u32> {
         let now = finite("now", now)?;
         let counts = ids(counts)?;
@@ -266,7 +283,7 @@ impl Scheduler {
                 awaited: awaited.map_or_else(|| Ok(Vec::new()), ids)?,
             },
             keep: keep.map(<[u8]>::to_vec),
-            limits: bounds(limits, demands, classes)?,
+            limits: bounds(limits, demands, classes, divided)?,
         };
         let batch = &batch.get().0;
         let grafted = self.0.try_change(py, |core| {

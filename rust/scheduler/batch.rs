@@ -8,6 +8,8 @@ use std::ops::Range;
 use crate::error::Refusal;
 use crate::graph::{ItemId, NodeId};
 
+use super::devices::Placed;
+
 /// Items that stand next to each other: items of one mapped node, or nodes of one item each that follow each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
@@ -32,6 +34,8 @@ pub struct Batch {
     worker: u16,
     /// What its items need; 0 for nothing.
     pub(super) class: u32,
+    /// On which devices.
+    pub(super) placed: Placed,
     length: u32,
     runs: Vec<Run>,
     /// A bit for each position that is chained to the one before it; empty while none is.
@@ -48,6 +52,7 @@ impl Batch {
             generation: 0,
             worker,
             class: 0,
+            placed: Vec::new(),
             length: 0,
             runs: Vec::new(),
             chained: Vec::new(),
@@ -66,6 +71,11 @@ impl Batch {
     #[must_use]
     pub fn limited(&self) -> bool {
         self.class != 0
+    }
+
+    /// Return the devices that its items have, in order.
+    pub fn devices(&self) -> impl Iterator<Item = u32> + '_ {
+        self.placed.iter().map(|(device, _)| *device)
     }
 
     /// Return what tells it from all other batches of its scheduler.

@@ -18,6 +18,7 @@ use std::collections::BTreeSet;
 use crate::error::Refusal;
 use crate::graph::NodeId;
 
+use super::devices::{Choice, Devices, Placed};
 use super::invariants::ensure;
 use super::limits::Limits;
 
@@ -38,6 +39,10 @@ pub(super) struct Lanes {
     pub(super) parked: u32,
     /// Batches whose tokens stay out when their items have ended.
     pub(super) kept: BTreeSet<(u32, u32)>,
+    /// The limit whose tokens are those of devices.
+    pub(super) devices: Option<Devices>,
+    /// What may be claimed; `None`: anything.
+    pub(super) choice: Option<Choice>,
 }
 
 /// The ready nodes of a class.
@@ -52,6 +57,8 @@ pub(super) struct Lane {
     open: bool,
     /// Batches that hold what it needs.
     holders: u32,
+    /// What it needs of the devices.
+    on_devices: u32,
 }
 
 impl Lanes {
@@ -75,6 +82,8 @@ impl Lanes {
         let totals = [&self.totals[..], &limits.totals].concat();
         let lanes = limits.lanes(&totals)?;
         limits.check(&lanes, &totals, first, count)?;
+        let devices = limits.devices(&totals, self.devices.is_some())?;
+        self.devices = self.devices.take().or(devices);
         self.users.resize(totals.len(), Vec::new());
         self.free.extend(&limits.totals);
         self.totals = totals;
@@ -94,11 +103,22 @@ impl Lanes {
             self.users[limit as usize].push(id);
         }
         lane.open = lane.needs.iter().all(|need| self.is_free(*need));
+        let of_devices = |need: &&(u32, u32)| self.of_devices(need.0).is_some();
+        let on_devices = lane.needs.iter().find(of_devices);
+        lane.on_devices = on_devices.map_or(0, |need| need.1);
         self.all.push(lane);
+    }
+
+    /// Return the devices, if this is their limit.
+    fn of_devices(&self, limit: u32) -> Option<&Devices> {
+        self.devices.as_ref().filter(|all| all.limit == limit)
     }
 
     fn is_free(&self, need: (u32, u32)) -> bool {
         need.1 <= self.free[need.0 as usize]
+            && self
+                .of_devices(need.0)
+                .is_none_or(|all| all.place(need.1).is_some())
     }
 
     /// Return the class of a node.
@@ -108,7 +128,42 @@ impl Lanes {
 
     /// Return the most urgent key that can be claimed from a lane, and the class.
     pub(super) fn first(&self) -> Option<(u64, u32)> {
-        self.heads.first().copied()
+        match &self.choice {
+            None => self.heads.first().copied(),
+            Some(choice) => {
+                let fits = |head: &&(u64, u32)| self.fits(head.1, choice);
+                self.heads.iter().find(fits).copied()
+            }
+        }
+    }
+
+    /// Say whether nodes of class 0 may be claimed.
+    pub(super) fn gives_plain(&self) -> bool {
+        self.choice.as_ref().is_none_or(|choice| choice.amount == 0)
+    }
+
+    /// Say whether what an open lane needs of devices is what was chosen.
+    fn fits(&self, class: u32, choice: &Choice) -> bool {
+        let amount = self.all[class as usize].on_devices;
+        amount == choice.amount && (amount == 0 || self.place(class).is_some())
+    }
+
+    /// Return where a class gets what it needs of devices; `None` if it needs none, or it cannot be had now.
+    fn place(&self, class: u32) -> Option<Placed> {
+        let (devices, amount) = (self.devices.as_ref()?, self.all[class as usize].on_devices);
+        match &self.choice {
+            _ if amount == 0 => None,
+            None => devices.place(amount),
+            Some(choice) => devices.place_on(amount, &choice.devices),
+        }
+    }
+
+    /// Return of each open lane that is not empty the most urgent key, what it needs of devices, and its ready items.
+    pub(super) fn open(&self) -> impl Iterator<Item = (u64, u32, u32)> + '_ {
+        self.heads.iter().map(|&(key, class)| {
+            let lane = &self.all[class as usize];
+            (key, lane.on_devices, lane.ready)
+        })
     }
 
     /// Put the node of a key into a lane, unless it is there.
@@ -147,14 +202,22 @@ impl Lanes {
         }
     }
 
-    /// Take what a class needs. Its lane is open.
-    pub(super) fn take(&mut self, class: u32) {
+    /// Take what a class needs; return on which devices. Its lane is open.
+    pub(super) fn take(&mut self, class: u32) -> Placed {
+        let placed = self.place(class).unwrap_or_default();
+        if let Some(devices) = &mut self.devices {
+            devices.take(&placed);
+        }
         self.all[class as usize].holders += 1;
         self.each_need(class, |free, amount| free - amount);
+        placed
     }
 
-    /// Give back what a class needs.
-    pub(super) fn give(&mut self, class: u32) {
+    /// Give back what a class needs, on the devices where it was taken.
+    pub(super) fn give(&mut self, class: u32, placed: &Placed) {
+        if let Some(devices) = &mut self.devices {
+            devices.give(placed);
+        }
         self.all[class as usize].holders -= 1;
         self.each_need(class, |free, amount| free + amount);
     }
@@ -209,6 +272,9 @@ impl Lanes {
         ensure(free == self.free, || {
             format!("{free:?} tokens are free, not {:?}", self.free)
         })?;
+        if let Some(devices) = &self.devices {
+            devices.check(&self.free)?;
+        }
         let (mut parked, mut heads) = (0, BTreeSet::new());
         for (class, lane) in (0..).zip(&self.all) {
             let open = lane.needs.iter().all(|need| self.is_free(*need));

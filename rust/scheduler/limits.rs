@@ -10,6 +10,7 @@ use crate::graph::NodeId;
 
 use super::Scheduler;
 use super::batch::Batch;
+use super::devices::Devices;
 use super::lanes::{Lane, Lanes};
 use super::state::State;
 
@@ -22,9 +23,25 @@ pub struct Limits {
     pub demands: Option<Vec<u32>>,
     /// What each class needs: limit and number of tokens. Class 0 needs nothing.
     pub classes: Vec<Vec<(u32, u32)>>,
+    /// The limit whose tokens are those of devices, and the tokens of one device (see `devices`).
+    pub divided: Option<(u32, u32)>,
 }
 
 impl Limits {
+    /// Return the devices of the limit that is divided; one is, at most.
+    pub(super) fn devices(&self, totals: &[u32], known: bool) -> Result<Option<Devices>, Refusal> {
+        let Some((limit, unit)) = self.divided else {
+            return Ok(None);
+        };
+        let first = totals.len() - self.totals.len();
+        match totals.get(limit as usize) {
+            Some(total) if unit > 0 && !known && limit as usize >= first => {
+                Ok(Some(Devices::new(limit, unit, *total)))
+            }
+            _ => Err(Refusal::Divided { limit, unit }),
+        }
+    }
+
     /// Return a lane for each class, at least for class 0.
     pub(super) fn lanes(&self, totals: &[u32]) -> Result<Vec<Lane>, Refusal> {
         let mut lanes = Vec::new();
@@ -78,7 +95,10 @@ impl Limits {
     /// Say whether nothing is limited and nobody needs anything.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.totals.is_empty() && self.demands.is_none() && self.classes.is_empty()
+        self.totals.is_empty()
+            && self.demands.is_none()
+            && self.classes.is_empty()
+            && self.divided.is_none()
     }
 }
 
@@ -134,9 +154,9 @@ impl Scheduler {
     }
 
     /// Take the tokens of a new batch.
-    pub(super) fn take_tokens(&mut self, batch: &Batch) {
+    pub(super) fn take_tokens(&mut self, batch: &mut Batch) {
         if let Some(lanes) = self.lanes.as_mut().filter(|_| batch.limited()) {
-            lanes.take(batch.class);
+            batch.placed = lanes.take(batch.class);
         }
     }
 
@@ -145,7 +165,7 @@ impl Scheduler {
         if let Some(lanes) = self.lanes.as_mut().filter(|_| batch.limited())
             && !lanes.kept.contains(&batch.key())
         {
-            lanes.give(batch.class);
+            lanes.give(batch.class, &batch.placed);
         }
     }
 
@@ -181,7 +201,7 @@ impl Scheduler {
             return Err(Refusal::NoTokens);
         }
         if !out {
-            lanes.give(batch.class);
+            lanes.give(batch.class, &batch.placed);
         }
         Ok(())
     }

@@ -70,7 +70,7 @@ impl Scheduler {
             return None;
         }
         self.ledger.open(&mut batch);
-        self.take_tokens(&batch);
+        self.take_tokens(&mut batch);
         Some(batch)
     }
 
@@ -109,7 +109,11 @@ impl Scheduler {
     /// Return the most urgent node that can be claimed from, and its class.
     fn next_node(&self) -> Option<(NodeId, u32)> {
         let plain = self.ready_nodes.first().map(|rank| self.at_rank(rank));
-        match self.lanes.as_ref().and_then(|lanes| lanes.first()) {
+        let Some(lanes) = &self.lanes else {
+            return plain.map(|node| (node, 0));
+        };
+        let plain = plain.filter(|_| lanes.gives_plain());
+        match lanes.first() {
             Some((key, class)) if plain.is_none_or(|node| key < self.key(node)) => {
                 Some((NodeId(key as u32), class))
             }
@@ -254,7 +258,7 @@ impl Scheduler {
         }
     }
 
-    fn at_rank(&self, rank: u32) -> NodeId {
+    pub(super) fn at_rank(&self, rank: u32) -> NodeId {
         if self.order == Order::Add {
             NodeId(rank)
         } else {

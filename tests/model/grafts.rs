@@ -160,6 +160,7 @@ impl Pair {
         }
         let class = |_| dice.below(CLASSES.len() as u32);
         Limits {
+            divided: (!totals.is_empty()).then_some((0, 1)),
             totals,
             demands: Some((0..new).map(class).collect()),
             classes: CLASSES.map(<[_]>::to_vec).to_vec(),

@@ -31,6 +31,7 @@ impl Bounds {
             totals: self.totals.clone(),
             demands: Some(self.demands[..nodes].to_vec()),
             classes: CLASSES.map(<[_]>::to_vec).to_vec(),
+            divided: Some((0, 1)), // whole devices are counted like any tokens
         })
     }
 

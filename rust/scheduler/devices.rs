@@ -1,0 +1,232 @@
+//! Devices: a limit whose tokens belong to things that are told apart, so that who takes some has to be told of which.
+//!
+//! ```text
+//!   devices of 1000 tokens:   0 [■■■■■■■■■■]   1 [■■■■■     ]   2 [          ]
+//!   1000: one that is free whole (2)   500: the fullest that has so much (1)   1500: one whole, and a part of another
+//! ```
+//!
+//! A part never lies on two devices: of tokens that are free in all, each device may have too few. Who claims may say on
+//! which devices (a process that has taken some for its life), with a [`Choice`]; else the parts of many lie together, so
+//! that others are free whole.
+
+use crate::error::Refusal;
+
+use super::Scheduler;
+use super::invariants::ensure;
+use super::lanes::Lanes;
+
+/// Devices that a batch has, with the tokens of each, by device.
+pub(super) type Placed = Vec<(u32, u32)>;
+
+/// The devices of one limit, and what is free of each.
+#[derive(Debug)]
+pub(super) struct Devices {
+    /// The limit.
+    pub(super) limit: u32,
+    /// The tokens of one device.
+    unit: u32,
+    /// Tokens of each device; the last one may have fewer.
+    totals: Vec<u32>,
+    free: Vec<u32>,
+}
+
+/// What may be claimed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// Nodes that need so many tokens of the devices; 0: those that need none.
+    pub amount: u32,
+    /// The devices that they get.
+    pub devices: Vec<u32>,
+}
+
+impl Devices {
+    /// Divide a limit.
+    pub(super) fn new(limit: u32, unit: u32, total: u32) -> Self {
+        let count = total.div_ceil(unit);
+        let totals: Vec<u32> = (0..count)
+            .map(|at| unit.min(total - at * unit))
+            .collect();
+        Self {
+            limit,
+            unit,
+            free: totals.clone(),
+            totals,
+        }
+    }
+
+    fn is_whole(&self, device: u32) -> bool {
+        self.free[device as usize] == self.unit
+    }
+
+    /// Return where so many tokens can be had; `None` if that is not so now. O(devices).
+    pub(super) fn place(&self, amount: u32) -> Option<Placed> {
+        let (whole, part) = (amount / self.unit, amount % self.unit);
+        let all = 0..self.free.len() as u32;
+        let fits = |device: &u32| part > 0 && self.free[*device as usize] >= part;
+        let shared = all.clone().filter(fits);
+        let shared = shared.min_by_key(|device| self.free[*device as usize]);
+        if part > 0 && shared.is_none() {
+            return None;
+        }
+        let wholes = all.filter(|device| self.is_whole(*device) && shared != Some(*device));
+        let mut placed: Placed = wholes
+            .take(whole as usize)
+            .map(|device| (device, self.unit))
+            .collect();
+        if placed.len() < whole as usize {
+            return None;
+        }
+        placed.extend(shared.map(|device| (device, part)));
+        placed.sort_unstable();
+        Some(placed)
+    }
+
+    /// Return how so many tokens lie on these devices and no others; `None` if they cannot be had there now.
+    pub(super) fn place_on(&self, amount: u32, devices: &[u32]) -> Option<Placed> {
+        let part = amount % self.unit;
+        if devices.len() != amount.div_ceil(self.unit) as usize {
+            return None;
+        }
+        let shared = (part > 0)
+            .then(|| devices.iter().min_by_key(|at| self.free[**at as usize]))
+            .flatten();
+        let mut placed = Placed::with_capacity(devices.len());
+        for device in devices {
+            let amount = if Some(device) == shared { part } else { self.unit };
+            if self.free[*device as usize] < amount {
+                return None;
+            }
+            placed.push((*device, amount));
+        }
+        placed.sort_unstable();
+        Some(placed)
+    }
+
+    pub(super) fn take(&mut self, placed: &Placed) {
+        for &(device, amount) in placed {
+            self.free[device as usize] -= amount;
+        }
+    }
+
+    pub(super) fn give(&mut self, placed: &Placed) {
+        for &(device, amount) in placed {
+            self.free[device as usize] += amount;
+        }
+    }
+
+    /// Compare what is free of each with what is free of all.
+    pub(super) fn check(&self, free: &[u32]) -> Result<(), String> {
+        let sum: u32 = self.free.iter().sum();
+        ensure(sum == free[self.limit as usize], || {
+            format!("{:?} are free of the devices, {sum} in all", self.free)
+        })?;
+        let fits = self.free.iter().zip(&self.totals).all(|(a, b)| a <= b);
+        ensure(fits, || format!("{:?} are free of the devices", self.free))
+    }
+}
+
+impl Lanes {
+    /// Check a choice.
+    fn check_choice(&self, choice: &Choice) -> Result<(), Refusal> {
+        let count = self.devices.as_ref().map_or(0, |all| all.free.len() as u32);
+        let seen = |at: usize| choice.devices[..at].contains(&choice.devices[at]);
+        let wrong = (0..choice.devices.len()).find(|at| choice.devices[*at] >= count || seen(*at));
+        match wrong {
+            Some(at) => Err(Refusal::Device {
+                device: choice.devices[at],
+                count,
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Scheduler {
+    /// Have claims from now on take only what fits a choice; `None`: whatever is ready, on any devices. Does nothing in a
+    /// run without limits.
+    ///
+    /// # Errors
+    ///
+    /// A device that is not there, or the same one twice.
+    pub fn choose(&mut self, choice: Option<Choice>) -> Result<(), Refusal> {
+        let Some(lanes) = &mut self.lanes else {
+            return Ok(());
+        };
+        if let Some(choice) = &choice {
+            lanes.check_choice(choice)?;
+        }
+        lanes.choice = choice;
+        Ok(())
+    }
+
+    /// Return how many tokens of the devices what can be claimed needs, each number once, that of the most urgent first,
+    /// with the number of items. O(classes).
+    #[must_use]
+    pub fn device_needs(&self) -> Vec<(u32, u32)> {
+        let mut needs: Vec<(u64, u32, u32)> = Vec::new();
+        let plain = self.ready_nodes.first().map(|rank| self.at_rank(rank));
+        let mut in_lanes = 0;
+        for (key, amount, ready) in self.lanes.iter().flat_map(|lanes| lanes.open()) {
+            in_lanes += ready;
+            match needs.iter_mut().find(|need| need.1 == amount) {
+                Some(need) => need.2 += ready,
+                None => needs.push((key, amount, ready)),
+            }
+        }
+        if let Some(node) = plain {
+            let (key, ready) = (self.key(node), self.ready() - in_lanes);
+            match needs.iter_mut().find(|need| need.1 == 0) {
+                Some(need) => *need = (need.0.min(key), 0, need.2 + ready),
+                None => needs.push((key, 0, ready)),
+            }
+        }
+        needs.sort_unstable();
+        needs
+            .into_iter()
+            .map(|(_, amount, ready)| (amount, ready))
+            .collect()
+    }
+
+    /// Return the tokens of each device that nobody has.
+    #[must_use]
+    pub fn free_on_devices(&self) -> Vec<u32> {
+        let devices = self.lanes.as_ref().and_then(|lanes| lanes.devices.as_ref());
+        devices.map_or_else(Vec::new, |devices| devices.free.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn devices(total: u32) -> Devices {
+        Devices::new(0, 10, total)
+    }
+
+    #[test]
+    fn parts_lie_together_and_never_on_two() {
+        let mut devices = devices(30);
+        devices.take(&devices.place(6).unwrap());
+        devices.take(&devices.place(6).unwrap());
+        assert_eq!(devices.free, [4, 4, 10]);
+        assert_eq!(devices.place(4), Some(vec![(0, 4)]));
+        assert_eq!(devices.place(7), Some(vec![(2, 7)]));
+        assert_eq!(devices.place(14), Some(vec![(0, 4), (2, 10)]));
+        assert_eq!(devices.place(20), None);
+        assert_eq!(devices.place(16), None);
+    }
+
+    #[test]
+    fn those_that_were_chosen_or_none() {
+        let mut devices = devices(25);
+        assert_eq!(devices.totals, [10, 10, 5]);
+        assert_eq!(devices.place_on(15, &[2, 1]), Some(vec![(1, 10), (2, 5)]));
+        assert_eq!(devices.place_on(20, &[1, 2]), None);
+        assert_eq!(devices.place_on(10, &[0, 1]), None);
+        devices.take(&vec![(0, 10)]);
+        assert_eq!(devices.place_on(10, &[0]), None);
+        assert_eq!(devices.place_on(10, &[1]), Some(vec![(1, 10)]));
+        devices.give(&vec![(0, 10)]);
+        assert_eq!(devices.place(25), Some(vec![(0, 10), (1, 10), (2, 5)]));
+    }
+}
