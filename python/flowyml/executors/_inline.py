@@ -85,6 +85,7 @@ def describe(run: Run, batch: Batch, position: int) -> StepContext:
     node, index = run.layout.place_of(item)
     template = plan.templates[node]
     assert template is not None  # noqa: S101  a plan that runs is wired
+    gpus = run.devices.of(batch, plan.forms[node].options)
     return StepContext(
         run_id=run.run_id,
         pipeline_name=plan.name,
@@ -95,6 +96,8 @@ def describe(run: Run, batch: Batch, position: int) -> StepContext:
         worker=batch.worker,
         seed=run.calls.seed_of(item),
         checkpoint_dir=run.checkpoint_dir,
+        gpus=gpus,
+        devices=tuple(map(run.devices.names.__getitem__, gpus)),
     )
 
 

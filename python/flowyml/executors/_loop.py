@@ -351,6 +351,7 @@ class LoopTeam:
     def execute(self, run: Run) -> None:
         """Run all steps of a run."""
         loop = self._started()
+        run.devices.share()
         current = LoopRun(run, self._limit, loop, self._helpers, (self._owner(), *owners.get()))
         try:
             current.wait()

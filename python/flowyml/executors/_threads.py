@@ -203,6 +203,7 @@ class Team:
     def execute(self, run: Run) -> None:
         """Run all steps of a run."""
         workers = run.useful(self.size)
+        run.devices.share()
         shared = ThreadRun(run, workers, (self._owner(), *owners.get()))
         while len(self._threads) < workers:
             self._start_thread(len(self._threads))

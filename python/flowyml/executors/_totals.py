@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from flowyml.executors._cpus import usable_cpus
+from flowyml.steps import devices
 
-_GPUS = "/proc/driver/nvidia/gpus"
 _MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -16,15 +16,7 @@ def detected() -> dict[str, float]:
     >>> sorted(detected())
     ['cpu', 'gpu', 'memory']
     """
-    return {"cpu": usable_cpus(), "gpu": _gpus(), "memory": _memory()}
-
-
-def _gpus() -> int:
-    """Return the number of CUDA devices that are visible, without asking a driver."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return 0 if visible.strip() in {"", "-1"} else len(visible.split(","))
-    return len(os.listdir(_GPUS)) if os.path.isdir(_GPUS) else 0  # noqa: PTH112, PTH208  pathlib takes ms to import
+    return {"cpu": usable_cpus(), "gpu": devices.present(), "memory": _memory()}
 
 
 def _memory() -> int:

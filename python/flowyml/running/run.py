@@ -30,6 +30,7 @@ from flowyml.results.result import PipelineResult
 from flowyml.results.usage import Usage
 from flowyml.running.calls import Calls
 from flowyml.running.circuits import Circuits
+from flowyml.running.devices import Devices
 from flowyml.running.events import Events
 from flowyml.running.expansion import Expansion
 from flowyml.running.grafting import Grafting
@@ -100,6 +101,7 @@ class Run:
         events: What happens, for those who asked for it; `None` if nobody did.
         resumed: What was taken over from an earlier attempt and what runs again, in words; `None` if there was none.
         recall: What is known of its items already, for pipelines that ask; `None` if nobody does.
+        devices: Which devices its steps have, where they take some.
         usage: What steps have used and written, where that is seen.
         prompt: What has ended is reported soon, since it is written down: a batch may hold a long step.
         checkpoint_dir: Where steps put aside what `PipelineCheckpoint` is given; "" for a run of no pipeline.
@@ -142,6 +144,7 @@ class Run:
         self.default_timeout = math.inf
         self._capacity = capacity
         self._limit_numbers: dict[str, int] = {}
+        self.devices = Devices(counted=capacity is not None)
         found: list[tuple[int, str]] = []
         limits = self.limits_of(plan.forms, found, special=bool(plan.special))
         plan.refuse(found)
@@ -412,8 +415,12 @@ class Run:
         if not special and not alone:
             return {}
         options = [form.options for form in forms]
+        before = len(self._limit_numbers)
         limits = budget(options, self._capacity, alone, problems, numbers=self._limit_numbers, first=first)
-        return {} if limits is None else limits._asdict()
+        if limits is None:
+            return {}
+        self.devices.enter(limits, before)
+        return limits._asdict()
 
     def _alone(self, forms: Sequence[Form], first: int) -> dict[int, int]:
         """Return for map tasks among these how many of their items may run at once, where they say so."""

@@ -10,6 +10,8 @@ The scheduler never lets more tokens out than there are, takes all or nothing fo
 an executor of this size could never serve is a build error. A run whose steps take nothing has no budget and pays
 nothing.
 
+The tokens of "gpu" are those of devices (see `devices.py`): a step gets devices of its own, or a part of one.
+
 Amounts are whole tokens: thousandths of a CPU, GPU or other unit, mebibytes of memory. The spellings of 2.x, which are
 those of Kubernetes, are read, too: `{"cpu": "500m", "memory": "16Gi", "gpu": "nvidia-tesla-v100", "gpu_count": 2}`.
 """
@@ -24,6 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from flowyml.messages.words import nearest
 from flowyml.sizes import checked_size, in_words
+from flowyml.steps import devices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,6 +50,7 @@ Resources: TypeAlias = "Mapping[str, float | str | Mapping[str, Any]]"
 """Names of resources with amounts; of "memory" bytes, or a text like "4GiB"; of "gpu" also a type, see `_of_gpu`."""
 
 MEMORY = "memory"
+GPU = "gpu"
 _TAG = "tag "  # no resource has a blank in its name
 _FRACTION = 1000
 _MIB = 1 << 20
@@ -167,7 +171,10 @@ class Capacity:
     def totals(self) -> dict[str, int]:
         """Return the tokens of each resource, and those of each limited tag."""
         tags = {_TAG + tag: most for tag, most in self.tag_limits.items()}
-        return {**checked_totals("detected", self._detect()), **self._given, **tags}
+        totals = {**checked_totals("detected", self._detect()), **self._given, **tags}
+        if GPU in totals and (named := devices.visible()) is not None:
+            totals[GPU] = min(totals[GPU], len(named) * _FRACTION)
+        return totals
 
 
 class Budget(NamedTuple):
@@ -176,6 +183,7 @@ class Budget(NamedTuple):
     limits: array[int]
     demands: array[int]
     classes: list[list[tuple[int, int]]]
+    divided: tuple[int, int] | None
 
 
 def budget(
@@ -207,6 +215,7 @@ def budget(
         return None
     totals = capacity.totals()
     numbers = {} if numbers is None else numbers
+    before = len(numbers)
     classes: dict[Tokens, int] = {(): 0}
     limits, demands = array("I"), array("I", bytes(4 * len(options)))
     for node, each in enumerate(options):
@@ -224,7 +233,27 @@ def budget(
                 numbers[name] = len(numbers)
                 limits.append(totals[name])
         demands[node] = classes.setdefault(wants, len(classes))
-    return Budget(limits, demands, [[(numbers[name], amount) for name, amount in wants] for wants in classes])
+    divided = (numbers[GPU], _FRACTION) if numbers.get(GPU, -1) >= before else None
+    needs = [[(numbers[name], amount) for name, amount in wants] for wants in classes]
+    return Budget(limits, demands, needs, divided)
+
+
+def device_count(amount: int) -> int:
+    """Return on how many devices so many tokens of "gpu" lie.
+
+    >>> device_count(1000), device_count(500), device_count(1500)
+    (1, 1, 2)
+    """
+    return -(-amount // _FRACTION)
+
+
+def split_devices(amount: int) -> tuple[int, int]:
+    """Return how many devices so many tokens of "gpu" take whole, and the tokens of one more.
+
+    >>> split_devices(1500)
+    (1, 500)
+    """
+    return divmod(amount, _FRACTION)
 
 
 def _wanted(options: Demanding, capacity: Capacity) -> Tokens:
@@ -239,7 +268,9 @@ def _impossible(name: str, amount: int, totals: Mapping[str, int]) -> str | None
         hint = nearest(name, totals) or "; give one: ParallelExecutor(resources={...})"
         return f"requires {_told(name, amount)}, of which the executor has no total{hint}"
     if amount > totals[name]:
-        return f"requires {_told(name, amount)}, the executor has {_told(name, totals[name])} in all"
+        named = devices.visible() if name == GPU else None
+        why = "" if named is None else f" ({devices.variable()} names {len(named)})"
+        return f"requires {_told(name, amount)}, the executor has {_told(name, totals[name])} in all{why}"
     return None
 
 

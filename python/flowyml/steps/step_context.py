@@ -47,6 +47,11 @@ class StepContext:
         seed: Under `run(seed=)` a number of 64 bits that belongs to this step or item, the same for each attempt;
             `None` without. `numpy.random.default_rng(seed)` takes either.
         checkpoint_dir: Where `PipelineCheckpoint` puts what this step saves.
+        gpus: Under which numbers libraries find, in this process, the devices that the step has taken by
+            `resources={"gpu": ...}`. A worker process sees no others, so they begin with 0 there; steps in threads and
+            of the local executor share a process, which sees all.
+        devices: What the same devices are called in `CUDA_VISIBLE_DEVICES` of the process that began the run: numbers
+            as texts, or names like "GPU-8f3e...".
     """
 
     run_id: str
@@ -58,6 +63,13 @@ class StepContext:
     worker: int
     seed: int | None
     checkpoint_dir: str = ""
+    gpus: tuple[int, ...] = ()
+    devices: tuple[str, ...] = ()
+
+    @property
+    def gpu(self) -> int | None:
+        """The first of `gpus`, as in `torch.device("cuda", get_context().gpu)`; `None` for a step that has none."""
+        return self.gpus[0] if self.gpus else None
 
     @cached_property
     def rng(self) -> random.Random:

@@ -32,6 +32,7 @@ from flowyml.executors.batching import BatchSizer
 from flowyml.executors.chains import allow_chains, sendable
 
 if TYPE_CHECKING:
+    from flowyml.executors._processes.placing import Placing
     from flowyml.executors._processes.team import ProcessTeam
     from flowyml.executors._processes.watches import Watch
     from flowyml.running.run import Run
@@ -69,9 +70,11 @@ class Dispatch:
         self._stopped = self._prepared = False
         self._chains = allow_chains(run)
         # Whether the end of one step may let another begin that is not in its batch.
-        self._releases = run.one_by_one or run.plan.is_dynamic or run.plan.graph.edge_count > 0
+        edges, devices = run.plan.graph.edge_count, run.devices.names
+        self._releases = bool(run.one_by_one or run.plan.is_dynamic or edges or devices)
         target, most = _TARGET if self._releases else _TARGET_OF_LOOSE, min(_MOST, run.at_once)
         self._sizer = BatchSizer(target, most, loose=not self._releases)
+        self._placing: Placing | None = None
         self._setup = team.setup(self._writer, run)
 
     def run(self) -> None:
@@ -115,7 +118,10 @@ class Dispatch:
         """Give everybody one batch before anybody gets a second."""
         scheduler = self._run.scheduler
         scheduler.advance(clock())
-        self._hire()
+        if self._run.devices.names:
+            self._place()
+            return
+        self._hire(scheduler.ready)
         for depth in range(1, self._depth + 1):
             for member in self._team.members:
                 if not scheduler.ready:
@@ -132,19 +138,36 @@ class Dispatch:
             return 1
         return _DEPTH if self._releases else self._sizer.count(_DEEP, _DEPTH, _DEEPEST)
 
-    def _hire(self) -> None:
+    def _place(self) -> None:
+        """Give out the steps of a run in which some take devices."""
+        if self._placing is None:
+            from flowyml.executors._processes.placing import Placing
+
+            self._placing = Placing(self._team, self._run, self._assign, self._hire_one)
+        self._hire(self._placing.useful)
+        self._placing.fill()
+        self._take_back()
+
+    def _hire(self, ready: int) -> None:
         """Start as many workers as there are steps for, at most the team's size."""
-        run, team = self._run, self._team
+        team = self._team
         busy = sum(posting.batch.heads for member in team.members for posting in member.postings)
-        wanted = min(team.size, run.scheduler.ready + busy)
+        wanted = min(team.size, ready + busy)
         team.renew()
-        while not team.crowded and sum(member.retired is None for member in team.members) < wanted:
-            if not self._prepared:
-                self._prepared = True
-                team.prepare(run)
-            member = team.hire()
-            if member is not None:
-                self._register(member)
+        while sum(member.retired is None for member in team.members) < wanted and self._hire_one():
+            pass
+
+    def _hire_one(self) -> Member | None:
+        """Start another worker, if there may be one."""
+        if self._team.is_complete:
+            return None
+        if not self._prepared:
+            self._prepared = True
+            self._team.prepare(self._run)
+        member = self._team.hire()
+        if member is not None:
+            self._register(member)
+        return member
 
     def _register(self, member: Member) -> None:
         run, team = self._run, self._team
@@ -184,7 +207,8 @@ class Dispatch:
         member.postings.append(Posting(batch, count, slot, message.refused, message.stored))
         member.assigned += count
         eager = (wire.MEASURED if self._sizer.is_long else 1) if count == 1 else 0
-        frames += wire.frame(wire.CALLS, [slot, eager, message.groups], message.segments)
+        devices = [] if self._placing is None or not batch.devices else [member.devices]
+        frames += wire.frame(wire.CALLS, [slot, eager, message.groups, *devices], message.segments)
         self._send(member, frames)
         return True
 
@@ -198,7 +222,10 @@ class Dispatch:
             if not spare:
                 return
             take_half(self._run, busiest, spare)
-            self._assign(member, least=1 if self._sizer.is_long else self._run.scheduler.ready)
+            if self._placing is None:
+                self._assign(member, least=1 if self._sizer.is_long else self._run.scheduler.ready)
+            else:
+                self._placing.fill()
 
     def stop(self) -> None:
         """Begin nothing new: whatever is not begun is cancelled."""

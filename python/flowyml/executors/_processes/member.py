@@ -104,6 +104,8 @@ class Member:
         retired: When it was told to end, having done its share; `None` if it was not.
         full: It has more memory than it may.
         calm: The slot claimed last when its memory was last seen within the limit; see `memory.py`.
+        devices: The devices that it has for its life, by name; none if it has none of its own.
+        setting: The variable that shows it these alone, and its value.
         found: A step that may not be the one that took the memory, and how much there was when it was first seen.
     """
 
@@ -119,6 +121,8 @@ class Member:
         self.full = False
         self.calm: int | None = None
         self.found: tuple[int, int] | None = None
+        self.devices: tuple[str, ...] = ()
+        self.setting: tuple[str, str] | None = None
         self.payload = self.frame = b""
         self.shared: set[int] = set()
         self.further = 0
@@ -141,6 +145,11 @@ class Member:
     def serves(self) -> bool:
         """Whether it can be given steps."""
         return not self.failed and self.verdict is None and self.retired is None and not self.full
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it was told nothing yet, so that whatever it will look for is as it will be told."""
+        return not self.frame
 
     @property
     def begun(self) -> bool:

@@ -91,7 +91,8 @@ class Setup:
         payload = wire.slim(self._payload.data, segments) if new_payload else None
         run = (*self._run, member.number)
         arenas = tuple(self._lending.terms(member.number))
-        return wire.frame(wire.SETUP, [frame, payload, self._functions, run, self._hashed, arenas], segments)
+        body = [frame, payload, self._functions, run, self._hashed, arenas, member.setting]
+        return wire.frame(wire.SETUP, body, segments)
 
 
 class ProcessTeam:
@@ -121,6 +122,7 @@ class ProcessTeam:
         self.members: list[Member] = []
         self.crowded = False  # no more files may be open, so no more workers
         self._refusals, self._can_raise = 0, False
+        self._retires = False  # some worker was told to end
         self._start_variables: dict[str, str] | None = None
         self._modules: dict[str, Fingerprint] = {}
 
@@ -224,20 +226,31 @@ class ProcessTeam:
 
     def renew(self) -> None:
         """Let workers end that have done their share: by themselves, so that what is registered with `atexit` runs."""
-        if self.max_tasks is None:
+        if self.max_tasks is None and not self._retires:
             return
         for member in self.members:
             if member.retired is not None:
                 if clock() > member.retired + GRACE:
                     self.pool.kill(member.worker)
             elif not member.postings and self.room(member) <= 0:
-                member.retired = clock()
-                with contextlib.suppress(OSError):  # it has ended already
-                    member.worker.socket.shutdown(socket.SHUT_WR)
+                self.retire(member)
+
+    def retire(self, member: Member) -> None:
+        """Let a worker that has nothing to do end; until it has, it is a member that serves no more."""
+        self._retires = True
+        member.retired = clock()
+        with contextlib.suppress(OSError):  # it has ended already
+            member.worker.socket.shutdown(socket.SHUT_WR)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether there may be no more workers."""
+        return self.crowded or sum(member.retired is None for member in self.members) >= self.size
 
     def dismiss(self, member: Member) -> None:
         """Let go of a worker that has ended."""
         self.members.remove(member)
+        self._retires = any(each.retired is not None for each in self.members)
         if member.worker.ended:
             self.pool.release(member.worker)
 

@@ -86,7 +86,7 @@ class Watchdog:
     def _wrong(self) -> Iterator[tuple[Hashable, str, float, Member | None]]:
         """Go through what must not be: a key to know it by again, words, how long it may last, whose stack to show."""
         scheduler = self._run.scheduler
-        progress = (scheduler.ready, scheduler.unfinished)
+        progress = (self._ready(), scheduler.unfinished)
         for member in self._team.members:
             who, number = f"worker {member.number}", id(member)
             if member.verdict is not None:
@@ -105,6 +105,13 @@ class Watchdog:
                 yield ("loads", number, step[0]), what, _NOT_BEGUN, member
             elif progress[0] and not member.postings and self._team.has_use_for(member):
                 yield ("idle", progress), f"steps are ready and {who} has nothing to do", _BROKEN, None
+
+    def _ready(self) -> int:
+        """Return how many steps an idle worker could be given; a device may have to be waited for while others work."""
+        scheduler = self._run.scheduler
+        if not self._run.devices.names or not any(member.postings for member in self._team.members):
+            return scheduler.ready
+        return dict(scheduler.device_needs()).get(0, 0)
 
     def _loads(self, member: Member) -> tuple[int, str] | None:
         """Return slot and name of the step for which a worker is still loading something."""

@@ -98,6 +98,8 @@ class Worker:
         self._run: tuple[str, str, int | None, float, str, int] = ("", "", None, 0.0, "", 0)
         self._hashed: frozenset[int] = frozenset()  # the functions whose values take part in keys
         self._message: tuple[int, list[Any]] = (0, [])
+        self._setting: tuple[str, str] | None = None  # the variable that shows it its devices alone
+        self._devices: tuple[str, ...] = ()  # of the steps of the message
         self._meter = Meter()
         self._arguments: Any = None
         self._told: tuple[int, StepContext] | None = None
@@ -124,6 +126,9 @@ class Worker:
         """Take over the run frame and the functions, where they changed."""
         frame, payload, count = (wire.restore(part, segments) for part in body[:3])
         before, self._run = self._run, body[3]
+        if body[6] is not None:  # before anything is imported that may look for devices
+            os.environ[body[6][0]] = body[6][1]
+        self._setting = body[6]
         self._hashed = frozenset(body[4])
         self._shelf.set_up(body[5])
         self._loader.shared.clear()
@@ -166,7 +171,8 @@ class Worker:
 
     def _run_calls(self, body: Any, segments: list[bytes]) -> None:
         """Call the steps of one message in order, each if it was not taken back."""
-        slot, eager, groups = body
+        slot, eager, groups = body[:3]
+        self._devices = self._shown(*body[3:])
         if eager == wire.MEASURED:
             self._meter.begin()
         self._message, self._loader.previous = (slot, groups), ...
@@ -183,6 +189,13 @@ class Worker:
             return
         if self._caller.must_wake(True):  # noqa: FBT003  positional only
             self._wake()
+
+    def _shown(self, devices: tuple[str, ...] = ()) -> tuple[str, ...]:
+        """Return the devices that the next steps have; a step before them may have set the variable otherwise."""
+        if devices and self._setting is not None:
+            name, value = self._setting
+            os.environ[name] = value
+        return devices
 
     def _run_many(self, group: Any, slot: int) -> None:
         """Call steps of one small argument each; what they do beside returning something small is seen to here."""
@@ -372,6 +385,8 @@ class Worker:
             worker=worker,
             seed=None if seed is None else seeding.derived(seed, step),
             checkpoint_dir=checkpoint_dir,
+            gpus=tuple(range(len(self._devices))),
+            devices=self._devices,
         )
 
     # -- sending
