@@ -42,7 +42,12 @@ fn end(scheduler: &mut Scheduler, batch: &Batch) {
 }
 
 /// Claim what fits a choice, and see that it got what was chosen.
-fn claim(scheduler: &mut Scheduler, choice: Option<Choice>, limit: u32, demands: &[u32]) -> Option<Batch> {
+fn claim(
+    scheduler: &mut Scheduler,
+    choice: Option<Choice>,
+    limit: u32,
+    demands: &[u32],
+) -> Option<Batch> {
     scheduler.choose(choice.clone()).unwrap();
     let batch = scheduler.claim(0, limit, 0.0)?;
     let need = NEEDS[demands[batch.items().next().unwrap().0 as usize] as usize];
@@ -108,7 +113,11 @@ proptest! {
 fn what_is_wrong_is_refused() {
     let mut scheduler = scheduler(8, &[3]);
     for devices in [vec![2], vec![0, 0]] {
-        assert!(scheduler.choose(Some(Choice { amount: 4, devices })).is_err());
+        assert!(
+            scheduler
+                .choose(Some(Choice { amount: 4, devices }))
+                .is_err()
+        );
     }
     assert_eq!(scheduler.device_needs(), [(4, 1)]);
 }

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import logging
 import os
 import random
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from effort import examples
+from holding import QUARTERS, act, both, crash, hold, meet, pid, seen, wrong
 
 from flowyml import LocalExecutor, ParallelExecutor, Pipeline, PipelineValidationError, dynamic, get_context
 from flowyml.steps import devices
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
 BACKENDS = ["process", "thread", "async"]
-QUARTERS = 4
 
 
 @pytest.fixture(params=BACKENDS)
@@ -33,25 +29,6 @@ def backend(request: pytest.FixtureRequest) -> str:
 def _no_devices_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in devices.VARIABLES:
         monkeypatch.delenv(name, raising=False)
-
-
-def seen(_: Any = None) -> tuple[str | None, int | None, tuple[str, ...]]:
-    here = get_context()
-    return os.environ.get("CUDA_VISIBLE_DEVICES"), here.gpu, here.devices
-
-
-def pid(_: Any = None) -> int:
-    return os.getpid()
-
-
-def meet(name: str, others: list[str], folder: str) -> str:
-    """Return once all others have begun, too, and where."""
-    Path(folder, name).touch()
-    until = time.monotonic() + 20
-    while not all(Path(folder, other).exists() for other in others):
-        assert time.monotonic() < until
-        time.sleep(0.001)
-    return ",".join(get_context().devices)
 
 
 def meeting(folder: Path, **demands: float) -> Pipeline:
@@ -104,7 +81,14 @@ def test_steps_that_take_none_have_none(backend: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "names"),
-    [("2,3", ("2", "3")), ("GPU-8f3e, 1", ("GPU-8f3e", "1")), ("", ()), ("-1", ()), ("1,-1,2", ("1",)), ("1,1", ("1",))],
+    [
+        ("2,3", ("2", "3")),
+        ("GPU-8f3e, 1", ("GPU-8f3e", "1")),
+        ("", ()),
+        ("-1", ()),
+        ("1,-1,2", ("1",)),
+        ("1,1", ("1",)),
+    ],
 )
 def test_the_drivers_variable_names_the_devices(
     text: str, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
@@ -177,16 +161,6 @@ def test_devices_stay_with_their_workers_from_run_to_run() -> None:
     assert len(dict(found)) == len(found) <= 2
 
 
-def both(_: int) -> tuple[str, int]:
-    return os.environ["CUDA_VISIBLE_DEVICES"], os.getpid()
-
-
-def crash(i: int) -> str:
-    if i % 3 == 0 and get_context().attempt == 1:
-        os._exit(1)
-    return os.environ["CUDA_VISIBLE_DEVICES"]
-
-
 def test_a_crash_gives_the_device_back() -> None:
     with ParallelExecutor(2, resources={"gpu": 2}) as executor:
         result = Pipeline("p").map(crash, range(9), resources={"gpu": 1}, retry=1).run(executor=executor)
@@ -204,13 +178,6 @@ def test_a_step_over_its_time_gives_the_device_back(backend: str, folder: Path) 
         result = pipeline.run(executor=executor)
     assert str(result.step_results["slow"].state) == "timed_out"
     assert result["next"] == ("0",)
-
-
-def wrong(i: int) -> str:
-    """Set the variable otherwise, and leave it so."""
-    found = os.environ["CUDA_VISIBLE_DEVICES"]
-    os.environ["CUDA_VISIBLE_DEVICES"] = f"9{i}"
-    return found
 
 
 def test_what_a_step_does_to_the_variable_is_gone_for_the_next_batch() -> None:
@@ -259,42 +226,6 @@ def test_threads_are_told_that_they_share_devices(
 
 
 # -- nobody has what another has
-
-
-def hold(_: int, folder: str, quarters: int, seconds: float = 0.003) -> tuple[str, ...]:
-    """Lock quarters of the devices while it runs, whatever becomes of the process; fail if another has them."""
-    with locked(folder, get_context().devices, quarters):
-        time.sleep(seconds)
-        return get_context().devices
-
-
-@contextlib.contextmanager
-def locked(folder: str, names: tuple[str, ...], quarters: int) -> Iterator[None]:
-    with contextlib.ExitStack() as files:
-        for name in names:
-            free = 0
-            for quarter in range(QUARTERS):
-                file = files.enter_context(Path(folder, f"{name}-{quarter}").open("w"))
-                with contextlib.suppress(BlockingIOError):
-                    if free < quarters:
-                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                        free += 1
-            if free < quarters:
-                Path(folder, "trouble").touch()
-                raise AssertionError(f"another has device {name}")
-        yield
-
-
-def act(folder: str, quarters: int, deed: str, crashes: bool) -> None:  # noqa: FBT001  params are by name
-    """Have the devices for a moment, then do it."""
-    with locked(folder, get_context().devices, quarters):
-        time.sleep(0.001)
-        if deed == "slow":
-            time.sleep(60 if crashes else 1)
-        if deed == "crash" and crashes:
-            os._exit(1)
-        if deed in {"raise", "crash"} or (deed == "once" and get_context().attempt == 1):
-            raise ValueError(deed)
 
 
 DEMANDS = [0, 0, 0.25, 0.5, 1, 1, 2]

@@ -138,6 +138,9 @@ class Batch:
     def limited(self) -> bool:
         """Whether it holds tokens of limits until nothing of it runs any more: better not claimed ahead."""
     @property
+    def devices(self) -> list[int]:
+        """The devices on which it has tokens, in order; see `Scheduler`."""
+    @property
     def heads(self) -> int:
         """How many items could run at the same time: all that are not chained to the one before them."""
     @property
@@ -319,10 +322,12 @@ class Scheduler:
             A batch holds items of one class. It takes what the class needs once, all or nothing, when it is claimed,
             and gives it back when nothing of it runs any more, because all was reported, retried or given back. Items
             that are ready but for tokens are `parked`; they keep their place in the order.
+        divided: A limit, and how many tokens one device has: the tokens of the limit are those of devices, of which the
+            last may have fewer. What a batch takes of it lies on as few devices as can be, all but one of them whole.
 
     Raises:
         ValueError: An unknown order, a mask of the wrong length, demands of the wrong length, a class or limit that is
-            not there, a node that needs more tokens than there are.
+            not there, a node that needs more tokens than there are, devices of a limit that is not there.
 
     """
 
@@ -335,6 +340,7 @@ class Scheduler:
         limits: Buffer | None = None,
         demands: Buffer | None = None,
         classes: Sequence[Sequence[tuple[int, int]]] | None = None,
+        divided: tuple[int, int] | None = None,
     ) -> Scheduler: ...
     def chain(self, mask: bytes) -> None:
         """Say which nodes of the graph may be chained to one before them: one byte a node, not 0 where one may.
@@ -425,6 +431,24 @@ class Scheduler:
             ValueError: The tokens of the batch are not kept.
 
         """
+    def choose(self, choice: tuple[int, Sequence[int]] | None) -> None:
+        """Have claims from now on take only some of what is ready, whoever claims.
+
+        Args:
+            choice: What needs so many tokens of the devices, on these devices; with 0 and none, what needs no device.
+                `None`: anything, on any device.
+
+        Raises:
+            ValueError: A device that is not there, or twice.
+
+        """
+    def device_needs(self) -> list[tuple[int, int]]:
+        """Return of what can be claimed how many tokens of the devices it needs, with the number of such items.
+
+        Each number once, that of the most urgent item first; 0 for those that need none.
+        """
+    def free_on_devices(self) -> list[int]:
+        """Return the tokens of each device that nobody has; none where no limit is divided."""
     def set_deadline(self, item: int, at: float) -> None:
         """Have a running item reported by `expired` at `at`, unless it ends before. A later call replaces the time.
 
@@ -498,6 +522,7 @@ class Scheduler:
         limits: Buffer | None = None,
         demands: Buffer | None = None,
         classes: Sequence[Sequence[tuple[int, int]]] | None = None,
+        divided: tuple[int, int] | None = None,
     ) -> int:
         """Add nodes for an item that runs, and let it run once more when those that it awaits are complete.
 
@@ -524,6 +549,7 @@ class Scheduler:
             limits: Tokens of further limits, numbered on from those that are there.
             demands: The class of each new node. `None`: they need nothing.
             classes: What classes need, those of this graft alone, `[]` first.
+            divided: As for `Scheduler`; one of the further limits.
 
         Returns:
             The id of the first new node.

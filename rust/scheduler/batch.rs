@@ -35,7 +35,7 @@ pub struct Batch {
     /// What its items need; 0 for nothing.
     pub(super) class: u32,
     /// On which devices.
-    pub(super) placed: Placed,
+    pub(super) placed: Option<Box<Placed>>,
     length: u32,
     runs: Vec<Run>,
     /// A bit for each position that is chained to the one before it; empty while none is.
@@ -52,7 +52,7 @@ impl Batch {
             generation: 0,
             worker,
             class: 0,
-            placed: Vec::new(),
+            placed: None,
             length: 0,
             runs: Vec::new(),
             chained: Vec::new(),
@@ -75,7 +75,8 @@ impl Batch {
 
     /// Return the devices that its items have, in order.
     pub fn devices(&self) -> impl Iterator<Item = u32> + '_ {
-        self.placed.iter().map(|(device, _)| *device)
+        let placed = self.placed.iter().flat_map(|placed| placed.iter());
+        placed.map(|(device, _)| *device)
     }
 
     /// Return what tells it from all other batches of its scheduler.

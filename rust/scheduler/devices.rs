@@ -43,9 +43,7 @@ impl Devices {
     /// Divide a limit.
     pub(super) fn new(limit: u32, unit: u32, total: u32) -> Self {
         let count = total.div_ceil(unit);
-        let totals: Vec<u32> = (0..count)
-            .map(|at| unit.min(total - at * unit))
-            .collect();
+        let totals: Vec<u32> = (0..count).map(|at| unit.min(total - at * unit)).collect();
         Self {
             limit,
             unit,
@@ -92,7 +90,11 @@ impl Devices {
             .flatten();
         let mut placed = Placed::with_capacity(devices.len());
         for device in devices {
-            let amount = if Some(device) == shared { part } else { self.unit };
+            let amount = if Some(device) == shared {
+                part
+            } else {
+                self.unit
+            };
             if self.free[*device as usize] < amount {
                 return None;
             }

@@ -115,10 +115,14 @@ impl Lanes {
     }
 
     fn is_free(&self, need: (u32, u32)) -> bool {
-        need.1 <= self.free[need.0 as usize]
-            && self
-                .of_devices(need.0)
-                .is_none_or(|all| all.place(need.1).is_some())
+        need.1 <= self.free[need.0 as usize] && (self.devices.is_none() || self.has_place(need))
+    }
+
+    /// Say whether no devices are needed, or there are some.
+    #[cold]
+    fn has_place(&self, need: (u32, u32)) -> bool {
+        self.of_devices(need.0)
+            .is_none_or(|all| all.place(need.1).is_some())
     }
 
     /// Return the class of a node.
@@ -128,13 +132,16 @@ impl Lanes {
 
     /// Return the most urgent key that can be claimed from a lane, and the class.
     pub(super) fn first(&self) -> Option<(u64, u32)> {
-        match &self.choice {
-            None => self.heads.first().copied(),
-            Some(choice) => {
-                let fits = |head: &&(u64, u32)| self.fits(head.1, choice);
-                self.heads.iter().find(fits).copied()
-            }
+        if let Some(choice) = &self.choice {
+            return self.first_of(choice);
         }
+        self.heads.first().copied()
+    }
+
+    #[cold]
+    fn first_of(&self, choice: &Choice) -> Option<(u64, u32)> {
+        let fits = |head: &&(u64, u32)| self.fits(head.1, choice);
+        self.heads.iter().find(fits).copied()
     }
 
     /// Say whether nodes of class 0 may be claimed.
@@ -203,19 +210,27 @@ impl Lanes {
     }
 
     /// Take what a class needs; return on which devices. Its lane is open.
-    pub(super) fn take(&mut self, class: u32) -> Placed {
-        let placed = self.place(class).unwrap_or_default();
+    #[inline]
+    pub(super) fn take(&mut self, class: u32) -> Option<Box<Placed>> {
+        let placed = self.devices.is_some().then(|| self.take_devices(class));
+        self.all[class as usize].holders += 1;
+        self.each_need(class, |free, amount| free - amount);
+        placed.flatten()
+    }
+
+    #[cold]
+    fn take_devices(&mut self, class: u32) -> Option<Box<Placed>> {
+        let placed = self.place(class)?;
         if let Some(devices) = &mut self.devices {
             devices.take(&placed);
         }
-        self.all[class as usize].holders += 1;
-        self.each_need(class, |free, amount| free - amount);
-        placed
+        Some(Box::new(placed))
     }
 
     /// Give back what a class needs, on the devices where it was taken.
-    pub(super) fn give(&mut self, class: u32, placed: &Placed) {
-        if let Some(devices) = &mut self.devices {
+    #[inline]
+    pub(super) fn give(&mut self, class: u32, placed: Option<&Placed>) {
+        if let (Some(devices), Some(placed)) = (&mut self.devices, placed) {
             devices.give(placed);
         }
         self.all[class as usize].holders -= 1;

@@ -165,7 +165,7 @@ impl Scheduler {
         if let Some(lanes) = self.lanes.as_mut().filter(|_| batch.limited())
             && !lanes.kept.contains(&batch.key())
         {
-            lanes.give(batch.class, &batch.placed);
+            lanes.give(batch.class, batch.placed.as_deref());
         }
     }
 
@@ -201,7 +201,7 @@ impl Scheduler {
             return Err(Refusal::NoTokens);
         }
         if !out {
-            lanes.give(batch.class, &batch.placed);
+            lanes.give(batch.class, batch.placed.as_deref());
         }
         Ok(())
     }

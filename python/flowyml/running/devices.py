@@ -80,8 +80,8 @@ class Devices:
         if self._some_are_left and not self._warned:
             self._warned = True
             _log.warning(
-                "steps take some of %d devices and run in one process, where libraries see all of them: a step finds its "
-                "own by get_context().gpu (in a worker process it sees no others: use "
+                "steps take some of %d devices and run in one process, where libraries see all of them: a step finds "
+                "its own by get_context().gpu (in a worker process it sees no others: use "
                 'ParallelExecutor(backend="process")); this is said once a run',
                 len(self.names),
             )

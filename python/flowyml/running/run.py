@@ -142,9 +142,8 @@ class Run:
         self.interrupted = False
         self.dry = False
         self.default_timeout = math.inf
-        self._capacity = capacity
+        self._capacity, self.devices = capacity, Devices(counted=capacity is not None)
         self._limit_numbers: dict[str, int] = {}
-        self.devices = Devices(counted=capacity is not None)
         found: list[tuple[int, str]] = []
         limits = self.limits_of(plan.forms, found, special=bool(plan.special))
         plan.refuse(found)

@@ -7,9 +7,9 @@ any other step            ──▶ a worker without devices, else a new one, el
 ```
 
 A library looks for devices once, so a worker has the same ones for its life, and gets them before its first step: one
-that has run other steps ends for it when there may be no more workers. The core says what can be had (tokens); here is
-seen to it that a device that a step takes whole is no other worker's: whoever has it and idles ends first, whoever is in
-a step that takes none is waited for. Parts of a device are shared, by workers that have it each.
+that has run other steps ends for it when there may be no more workers. The core says what can be had (tokens); here it
+is seen to that a device that a step takes whole is no other worker's: whoever has it and idles ends first, whoever is
+in a step that takes none is waited for. Parts of a device are shared, by workers that have it each.
 
 Nothing of this is asked in a run whose steps take no device.
 """
