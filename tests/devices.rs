@@ -100,7 +100,9 @@ proptest! {
             let needs = scheduler.device_needs();
             prop_assert_eq!(needs.iter().map(|need| need.1).sum::<u32>(), scheduler.ready());
         }
-        out.iter().for_each(|batch| end(&mut scheduler, batch));
+        for batch in &out {
+            end(&mut scheduler, batch);
+        }
         while let Some(batch) = claim(&mut scheduler, None, 3, &demands) {
             end(&mut scheduler, &batch);
         }

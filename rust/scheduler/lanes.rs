@@ -103,9 +103,8 @@ impl Lanes {
             self.users[limit as usize].push(id);
         }
         lane.open = lane.needs.iter().all(|need| self.is_free(*need));
-        let of_devices = |need: &&(u32, u32)| self.of_devices(need.0).is_some();
-        let on_devices = lane.needs.iter().find(of_devices);
-        lane.on_devices = on_devices.map_or(0, |need| need.1);
+        let divided = |need: &&(u32, u32)| self.of_devices(need.0).is_some();
+        lane.on_devices = lane.needs.iter().find(divided).map_or(0, |need| need.1);
         self.all.push(lane);
     }
 
