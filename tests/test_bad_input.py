@@ -616,6 +616,7 @@ PIPELINES: dict[str, Wrong] = {
         TypeError,
         "cache_dir must be a folder or a CacheStore, got int 3",
     ),
+    "a cache in no folder": (lambda: CacheStore(3), TypeError, "cache_dir must be a folder, got int 3"),
     "a cache of no size": (lambda: CacheStore(max_bytes=0), ValueError, "max_bytes must be at least 1, got 0"),
     "a cache of a size in words": (
         lambda: CacheStore(max_bytes="1GB"),
@@ -700,6 +701,16 @@ RUNS: dict[str, Wrong] = {
     "run inputs by number": (lambda: ready().run(inputs={1: 1}), TypeError, r"run\(inputs=\) must have names as keys"),
     "a run context that is text": (lambda: ready().run(context="x"), TypeError, r"run\(context=\) takes a mapping"),
     "build inputs in a list": (lambda: ready().build(inputs=[1]), TypeError, r"build\(inputs=\) takes a mapping"),
+    "fail_fast in words": (
+        lambda: ready().run(fail_fast="no"),
+        TypeError,
+        "fail_fast must be True or False, got str 'no'",
+    ),
+    "a dry run by number": (
+        lambda: ready().run(dry_run=1),
+        TypeError,
+        "dry_run must be True or False, got int 1",
+    ),
     "an unknown keyword of run": (
         lambda: ready().run(failfast=True),
         TypeError,

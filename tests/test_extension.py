@@ -45,7 +45,7 @@ def test_all_come_to_the_extension_by_the_module_that_checks_it() -> None:
 @pytest.mark.parametrize("case", UNFIT)
 def test_an_extension_that_does_not_fit_is_one_error_that_says_what_to_do(case: str) -> None:
     before, says = UNFIT[case]
-    code = f"import flowyml, sys, types\n{before}\nfrom flowyml import Pipeline"
+    code = f"import flowyml, sys, types\n{before}\nfrom flowyml import Pipeline\nPipeline('p')"
     run = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert run.returncode == 1
     last = run.stderr.splitlines()[-1]

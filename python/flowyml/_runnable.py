@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from flowyml import commands
 from flowyml._loading import refuse_if_loading
-from flowyml.authoring.arguments import checked_executor, checked_progress, warn_out_of_scope
+from flowyml.authoring.arguments import checked_executor, checked_flags, checked_progress, warn_out_of_scope
 from flowyml.authoring.preparing import Planning
 from flowyml.executors.local import LocalExecutor
 from flowyml.messages.frames import own_frames_hidden
@@ -121,6 +121,7 @@ class Runnable(Planning):
             The result: each step with its state, value or error.
 
         Raises:
+            TypeError: For an argument of another kind.
             PipelineValidationError: If the pipeline is not valid; nothing has run.
             SerializationError: If a function of a step does not pickle, with process workers; nothing has run.
             StepError: With `raise_on_failure`.
@@ -130,6 +131,7 @@ class Runnable(Planning):
             return commands.current.run(self._pipeline, commands.given(locals()))
         with own_frames_hidden:
             warn_out_of_scope("run()", unknown, _RUN_KEYWORDS)
+            checked_flags(fail_fast=fail_fast, raise_on_failure=raise_on_failure, debug=debug, dry_run=dry_run)
             watched = checked_progress(progress)
             executor = self._chosen(executor)
             options: dict[str, Any] = {"keep": keep, "fail_fast": fail_fast, "seed": seed}
@@ -267,6 +269,7 @@ class Runnable(Planning):
 
             watched = checked_progress(progress)
             warn_out_of_scope("run_async()", unknown, _RUN_KEYWORDS[:-1])
+            checked_flags(fail_fast=fail_fast, raise_on_failure=raise_on_failure, debug=debug)
             executor = self._chosen(executor)
             run, _ = self._prepared(
                 inputs,

@@ -159,6 +159,16 @@ def checked_flag(name: str, value: Any) -> bool:
     return value
 
 
+def checked_flags(**values: Any) -> None:
+    """Check each of several that must be true or false.
+
+    Raises:
+        TypeError: If one is neither.
+    """
+    for name, value in values.items():
+        checked_flag(name, value)
+
+
 def checked_seed(seed: Any) -> int | None:
     """Return a seed as a plain number.
 

@@ -12,6 +12,7 @@ asks it for a run.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from typing import TYPE_CHECKING, Any, Self
 
@@ -46,8 +47,8 @@ class CacheStore:
         max_bytes: How large it may grow; `None`: without limit.
 
     Raises:
-        TypeError: If `max_bytes` is no whole number.
-        ValueError: If it is below 1.
+        TypeError: If `cache_dir` is no path, or `max_bytes` no whole number.
+        ValueError: If `max_bytes` is below 1.
         StoreError: On use, if the folder is another user's, or was written by a newer version.
 
     Attributes:
@@ -71,6 +72,8 @@ class CacheStore:
 
         from flowyml.store.files import Files
 
+        if not isinstance(cache_dir, (str, os.PathLike)):
+            raise TypeError(f"cache_dir must be a folder, got {type(cache_dir).__name__} {cache_dir!r:.60}")
         self.cache_dir: Path = Path(cache_dir)
         self.max_bytes: int | None = _checked_size(max_bytes)
         self.hits = self.misses = 0
