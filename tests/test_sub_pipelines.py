@@ -295,6 +295,12 @@ def test_one_wrong_name_in_inputs_is_one_problem_of_the_sub_pipeline() -> None:
         assert re.search(r"test_sub_pipelines\.py:\d+\)$", told[0])
 
 
+def test_a_name_in_the_place_of_inputs_is_told_where_names_go() -> None:
+    pipeline = Pipeline("p").add_sub_pipeline(Pipeline("child").add_step(lambda: 1, "one"), "first")
+    assert "does not need input 'first', none of its steps takes that" in problems(pipeline)
+    assert "to call it so write name='first'" in problems(pipeline)
+
+
 def test_what_a_wrong_name_does_not_explain_is_told_beside_it() -> None:
     child = Pipeline("child").add_step(lambda a, b: a + b, "sum")
     with pytest.raises(PipelineValidationError) as caught:

@@ -30,6 +30,19 @@ def _stub_here() -> bytes | None:
         return None
 
 
+def _is_for_the_lock() -> bool:
+    """Tell whether a Python without the global lock would load what was built for one that has it, and crash."""
+    if "t" not in getattr(sys, "abiflags", ""):
+        return False
+    from importlib.util import find_spec
+
+    found = find_spec("flowyml._core")
+    return found is not None and (found.origin or "").endswith(".abi3.so")
+
+
+if _is_for_the_lock():
+    raise _unfit("was built for Pythons that have the global lock, and this one has none")
+
 try:
     from flowyml._core import (
         Batch,

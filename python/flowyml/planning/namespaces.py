@@ -291,6 +291,8 @@ def unneeded(assets: Assets, namespaces: Iterable[Namespace]) -> Iterator[Unneed
             for name in strange:
                 why = "it produces that itself" if within.find(name) else "none of its steps takes that"
                 hint = nearest(name, open_names) or f"; it takes {listed(open_names) or 'nothing else'}"
+                if len(namespace.given or ()) == 1 and not open_names:  # it may have been meant as its name
+                    hint += f"; to call it so write name={name!r}"
                 sentence = f"{_called(namespace)} does not need input {name!r}, {why}{hint} ({namespace.place})"
                 yield Unneeded(sentence, steps, open_names if len(open_names) <= len(strange) else ())
 
