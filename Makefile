@@ -14,15 +14,15 @@ EXTENSION := $(wildcard python/flowyml/_core*.so python/flowyml/_core*.dylib)
 
 # rustup may have put cargo where a non-login shell does not look.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
-# One interpreter for maturin and clippy, so that neither rebuilds what the other built.
+# One interpreter and one profile for maturin and clippy, so that neither rebuilds what the other built.
 export PYO3_PYTHON := $(abspath $(RUN))
 
 # Hundreds of processes import the same modules: where the environment forbids bytecode, each would compile them anew.
 COMPILED := env -u PYTHONDONTWRITEBYTECODE
 
 # How many processes run the tests, 0 is this one; tests/side_by_side.py tells which tests run alone.
-WORKERS ?= 0
-SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile
+WORKERS ?= 2
+SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile -o console_output_style=classic
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -38,10 +38,10 @@ help: ## list the verbs
 demo: $(VENV)/.built $(VENV)/.has-demo ## a year of real flights, one step a month, on process workers
 	@$(RUN) examples/flights.py $(ARGS)
 
-test: $(VENV)/.built $(VENV)/.has-test $(VENV)/.has-bench ## all tests: the core without Python, then the whole Python suite (WORKERS=2 for two processes)
+test: $(VENV)/.built $(VENV)/.has-test $(VENV)/.has-bench ## all tests: the core without Python, then the whole Python suite (WORKERS=0 for one process)
 	cargo test
 	@.ci/core-is-pure
-	$(COMPILED) $(RUN) -m pytest $(SIDE_BY_SIDE) $(ARGS)
+	$(COMPILED) $(RUN) -m pytest $(SIDE_BY_SIDE) --durations=25 $(ARGS)
 
 soak: $(VENV)/.built $(VENV)/.has-test ## all that is drawn, at length; runs full of faults for half an hour; hundreds of killed drivers (ARGS="--minutes 5")
 	FLOWYML_SLOW=1 $(COMPILED) $(RUN) -m pytest $(SIDE_BY_SIDE) -m hypothesis -o timeout=900
@@ -56,8 +56,8 @@ TOGETHER := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
 lint-rust:
 	cargo fmt --check
-	cargo clippy --quiet --all-targets -- -D warnings
-	cargo clippy --quiet --all-targets --features python -- -D warnings
+	cargo clippy --quiet --all-targets --features instructions -- -D warnings
+	cargo clippy --quiet --release --lib --features python -- -D warnings
 
 lint-types:
 	$(RUN) -m mypy
