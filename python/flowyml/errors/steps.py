@@ -1,82 +1,16 @@
-"""Every exception that flowyml raises, in one tree with one base.
-
-```
-FlowymlError
-├── PipelineValidationError (ValueError)   a pipeline that cannot run: all problems in one message
-│   └── CycleError                         ... and the only problem is a cycle
-├── StepError                              a step failed: raised by raise_for_failure()
-├── OutputMismatchError                    a step returned something else than its declared outputs
-├── StepTimeoutError (TimeoutError)        a step was over its time
-├── FanOutError                            what a mapped step was to run over is no list, or no two alike
-├── MemoryLimitError (MemoryError)          a step took more memory than its worker may have
-├── MapTaskError                           too few items of a map task succeeded
-├── WorkerLostError                        the process that ran a step died in it
-├── CircuitOpenError                       a step was not started: its circuit breaker is open
-├── RemoteError                            stands for an exception of a worker that cannot be rebuilt here
-├── SerializationError                     a function, argument or result does not pickle
-├── ValueLoadError                         a value arrived and does not load
-├── StepNotRunError (LookupError)          a value is asked for and there is none
-├── ExecutorError (RuntimeError)           an executor cannot do its work
-├── StoreError (RuntimeError)              a folder of cached values or journals cannot be used
-└── GraphError (ValueError)                what the core found wrong; the plan puts it into words
-RemoteTraceback (Exception)                never raised: the `__cause__` of what was raised in a worker, as text
-RunInterrupted (KeyboardInterrupt)         Ctrl-C ended a run; carries the partial result
-```
-
-The module knows nothing of pipelines or workers. Each class takes its data as arguments, keeps it as attributes and
-builds its message from it, so that it pickles and a message is written in one place.
-"""
+"""How a step fails, beside what it raises itself."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from flowyml.errors.root import FlowymlError
 from flowyml.sizes import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from flowyml.results.result import PipelineResult
     from flowyml.steps.tasks import MapTaskResult
-
-
-class FlowymlError(Exception):
-    """Base of all errors of this package."""
-
-
-class PipelineValidationError(FlowymlError, ValueError):
-    """A pipeline is not valid; nothing of it has run.
-
-    Args:
-        problems: One sentence for each problem, in the order in which the steps were added.
-        pipeline: Name of the pipeline, if there is one.
-    """
-
-    def __init__(self, problems: Sequence[str], pipeline: str | None = None) -> None:
-        """Keep the problems and say them all in the message."""
-        super().__init__(problems, pipeline)
-        self.problems: list[str] = list(problems)
-        self.pipeline = pipeline
-
-    def __str__(self) -> str:
-        """Return the headline and one line for each problem."""
-        return "\n".join(["Pipeline validation failed:", *(f"  - {problem}" for problem in self.problems)])
-
-
-class CycleError(PipelineValidationError):
-    """A pipeline's only problem is a cycle.
-
-    Args:
-        problems: One sentence for each cycle.
-        pipeline: Name of the pipeline, if there is one.
-        cycle: Step names along the first cycle, the first repeated last (as in `graphlib.CycleError`).
-    """
-
-    def __init__(self, problems: Sequence[str], pipeline: str | None = None, cycle: Sequence[str] = ()) -> None:
-        """Keep the path beside the problems."""
-        super().__init__(problems, pipeline)
-        self.args = (problems, pipeline, cycle)
-        self.cycle: list[str] = list(cycle)
 
 
 class StepError(FlowymlError):
@@ -186,28 +120,6 @@ class MemoryLimitError(FlowymlError, MemoryError):
         """Name the step and both amounts."""
         used, limit = in_words(self.used), in_words(self.limit)
         return f"step {self.step_name!r} took its worker process to {used} of memory, above the memory_limit of {limit}"
-
-
-class MemoryBudgetError(FlowymlError, MemoryError):
-    """A value found no room: the executor's `memory_budget` is used up, and the disk does not take it.
-
-    Args:
-        size: The bytes of the value.
-        reason: Why the disk does not take it.
-    """
-
-    def __init__(self, size: int, reason: str) -> None:
-        """Keep the size and the reason."""
-        super().__init__(size, reason)
-        self.size = size
-        self.reason = reason
-
-    def __str__(self) -> str:
-        """Say what has no room, and where."""
-        return (
-            f"a value of {in_words(self.size)} has no room: the memory_budget is used up, and the folder for spilled"
-            f" values does not take it ({self.reason}); TMPDIR chooses another, keep= lets values go earlier"
-        )
 
 
 class MapTaskError(FlowymlError):
@@ -321,107 +233,6 @@ class RemoteError(FlowymlError):
         return f"{self.type_name}: {self.text}" if self.text else self.type_name
 
 
-class SerializationError(FlowymlError):
-    """A function, argument or result cannot be pickled, so it cannot go to or come from a worker process.
-
-    Args:
-        what: What was to be pickled ("the result of step 'a'").
-        reason: The pickler's own words, with the name of the variable where it is known.
-        advice: What to do, beside going to threads.
-    """
-
-    def __init__(self, what: str, reason: str, advice: str = "create it inside the step") -> None:
-        """Keep the parts of the message."""
-        super().__init__(what, reason, advice)
-        self.what = what
-        self.reason = reason
-        self.advice = advice
-
-    def __str__(self) -> str:
-        """Say what does not pickle, why, and what to do."""
-        return f"{self.what} cannot be pickled: {self.reason}; {self.advice}, or use backend='thread'"
-
-
-class ValueLoadError(FlowymlError):
-    """A value was delivered and cannot be loaded; the loader's own error is the `__cause__` where it is known.
-
-    Args:
-        producer: Name of the step (or "argument 'x' of step 'a'") that the value comes from.
-        reason: The loader's own words.
-    """
-
-    def __init__(self, producer: str, reason: str) -> None:
-        """Keep where the value comes from."""
-        super().__init__(producer, reason)
-        self.producer = producer
-        self.reason = reason
-
-    def __str__(self) -> str:
-        """Name the producer."""
-        return f"the value of {self.producer} does not load: {self.reason}"
-
-
-class StepNotRunError(FlowymlError, LookupError):
-    """A value is asked for that the run does not have.
-
-    Args:
-        name: The step, item or asset.
-        reason: Its state, or why the value is gone.
-    """
-
-    def __init__(self, name: str, reason: str) -> None:
-        """Keep the name and the reason."""
-        super().__init__(name, reason)
-        self.name = name
-        self.reason = reason
-
-    def __str__(self) -> str:
-        """Say which value is missing, and why."""
-        return f"{self.name} has no value: {self.reason}"
-
-
-class ExecutorError(FlowymlError, RuntimeError):
-    """An executor cannot do its work (no worker starts, its helper process was killed, it is shut down).
-
-    Attributes:
-        result: Where that ended a run: its partial result, as `RunInterrupted` has it.
-    """
-
-    result: PipelineResult | None = None
-
-
-class StoreError(FlowymlError, RuntimeError):
-    """A folder of cached values or of journals cannot be used.
-
-    Args:
-        path: The folder or file.
-        reason: Why, and what to do.
-    """
-
-    def __init__(self, path: str, reason: str) -> None:
-        """Keep both."""
-        super().__init__(path, reason)
-        self.path = path
-        self.reason = reason
-
-    def __str__(self) -> str:
-        """Name the folder or file."""
-        return f"{self.path} {self.reason}"
-
-
-class GraphError(FlowymlError, ValueError):
-    """What the core found wrong with a graph, as data; `planning/plan.py` puts it into words.
-
-    Args:
-        problems: Tuples such as `("cycle", [0, 2, 0])`; `flowyml._core.Graph` lists them.
-    """
-
-    def __init__(self, problems: Sequence[tuple[Any, ...]]) -> None:
-        """Keep the problems."""
-        super().__init__(problems)
-        self.problems: list[tuple[Any, ...]] = list(problems)
-
-
 class RemoteTraceback(Exception):  # noqa: N818  it is no error, it tells where one was raised
     """The traceback of an exception that was raised in a worker process.
 
@@ -437,19 +248,6 @@ class RemoteTraceback(Exception):  # noqa: N818  it is no error, it tells where 
     def __str__(self) -> str:
         """Return the text, set off from the traceback that it is printed in."""
         return f'\n"""\n{self.text.rstrip()}\n"""'
-
-
-class RunInterrupted(KeyboardInterrupt):
-    """Ctrl-C ended a run; workers are gone, what was finished is kept.
-
-    Args:
-        result: The partial result: finished steps with their values, all others cancelled.
-    """
-
-    def __init__(self, result: PipelineResult | None = None) -> None:
-        """Keep the partial result."""
-        super().__init__("the run was interrupted; .result holds what was finished")
-        self.result = result
 
 
 def describe_exit(exitcode: int | None) -> str:
