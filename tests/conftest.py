@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import gc
 import os
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hypothesis
+import plumbing
 import pytest
 from effort import examples
 
@@ -57,6 +59,17 @@ def folder(tmp_path: Path) -> Path:
     """A folder for what steps write, beside the others of the test."""
     (tmp_path / "data").mkdir()
     return tmp_path / "data"
+
+
+@pytest.fixture
+def mark(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A mark that all processes of this test carry; at the end of the test none may be left."""
+    mark = uuid.uuid4().hex
+    monkeypatch.setenv(plumbing.MARK, mark)
+    yield mark
+    gone = plumbing.eventually(lambda: not plumbing.marked(mark), 2.0)
+    plumbing.clear(mark)
+    assert gone, "processes were left"
 
 
 @pytest.fixture

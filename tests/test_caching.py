@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from notes import note, ran
+from outcomes import states_in_order as states
 
 from flowyml import CacheStore, If, LocalExecutor, ParallelExecutor, Pipeline, StepState, step
 
@@ -44,10 +45,6 @@ def chain(store: CacheStore, folder: Path, n: int = 4, **options: Any) -> Pipeli
     pipeline = Pipeline("p", context={"folder": str(folder)}, cache_dir=store)
     pipeline.add_step(load, params={"n": n}, cache=True)
     return pipeline.add_step(total, cache=True, **options).add_step(shown, cache=True)
-
-
-def states(result: Any) -> list[str]:
-    return [str(each.state) for each in result.step_results.values()]
 
 
 # -- what is taken over

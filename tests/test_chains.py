@@ -11,6 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from outcomes import states_in_order as states
 
 from flowyml import ParallelExecutor, Pipeline, WorkerLostError, get_context
 
@@ -18,11 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LONG = 400
-
-
-def states(result: Any) -> list[str]:
-    """Return the state of each step, in add order."""
-    return [str(each.state) for each in result.step_results.values()]
 
 
 def chain(function: Callable[[Any], Any], first: Any, length: int = LONG, **options: Any) -> Pipeline:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from notes import LOG, note, ran
+from outcomes import states_in_order as states
 
 from flowyml import If, LocalExecutor, ParallelExecutor, Pipeline, RunInterrupted, StoreError, dynamic, retry, step
 
@@ -50,10 +51,6 @@ def chain(tmp_path: Path, folder: Path, n: int = 4, **options: Any) -> Pipeline:
         .add_step(fragile)
         .add_step(str, "shown", inputs=["fragile"])
     )
-
-
-def states(result: Any) -> list[str]:
-    return [str(each.state) for each in result.step_results.values()]
 
 
 def journals(tmp_path: Path) -> list[str]:

@@ -7,13 +7,13 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from outcomes import states
 
 from flowyml import (
     If,
     LocalExecutor,
     OutputMismatchError,
     Pipeline,
-    PipelineResult,
     PipelineValidationError,
     Switch,
     dynamic,
@@ -69,10 +69,6 @@ def values(pipeline: Pipeline, *arguments: Any, **keywords: Any) -> dict[str, An
     result = pipeline.run(*arguments, **keywords)
     result.raise_for_failure()
     return dict(result.outputs)
-
-
-def states(result: PipelineResult) -> dict[str, str]:
-    return {name: str(done.state) for name, done in result.step_results.items()}
 
 
 def problems(pipeline: Pipeline) -> str:

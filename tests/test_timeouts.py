@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from outcomes import states
 
 from flowyml import (
     LocalExecutor,
@@ -82,10 +83,6 @@ def hang_at_first(folder: str, times: int) -> int:
     if tries <= times:
         time.sleep(LONG)
     return tries
-
-
-def states(result: Any) -> dict[str, str]:
-    return {name: str(each.state) for name, each in result.step_results.items()}
 
 
 def eventually(condition: Callable[[], object]) -> bool:

@@ -7,21 +7,13 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from nasty import raised
 
 from flowyml.errors import WorkerLostError
 from flowyml.results.traceback import LONGEST_MESSAGE, LONGEST_TRACEBACK, error_text, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-def raised(function: Callable[[], Any]) -> BaseException:
-    """Call a function that raises and return the exception with its traceback."""
-    try:
-        function()
-    except BaseException as error:
-        return error
-    raise AssertionError("nothing was raised")
 
 
 def missing_attribute() -> Any:

@@ -13,10 +13,8 @@ import signal
 import subprocess
 import sys
 import textwrap
-import uuid
 from typing import TYPE_CHECKING, Any
 
-import plumbing
 import pytest
 
 if TYPE_CHECKING:
@@ -51,16 +49,6 @@ def marked(mark: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     """The script runs in a folder of its own and leaves no process behind."""
     monkeypatch.chdir(tmp_path)
     return mark
-
-
-@pytest.fixture
-def mark(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    mark = uuid.uuid4().hex
-    monkeypatch.setenv(plumbing.MARK, mark)
-    yield mark
-    gone = plumbing.eventually(lambda: not plumbing.marked(mark), 2.0)
-    plumbing.clear(mark)
-    assert gone, "processes were left"
 
 
 def run(script: str, *before: str, workers: int = 2, **options: Any) -> str:

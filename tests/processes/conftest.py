@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import uuid
+import sys
+import types
 from typing import TYPE_CHECKING
 
 import plumbing
@@ -12,18 +13,7 @@ from flowyml.executors._processes.environment import START_VARIABLE, STARTS
 from flowyml.executors._processes.pool import WorkerPool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture
-def mark(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A mark that all processes of this test carry; at the end of the test none may be left."""
-    mark = uuid.uuid4().hex
-    monkeypatch.setenv(plumbing.MARK, mark)
-    yield mark
-    gone = plumbing.eventually(lambda: not plumbing.marked(mark), 2.0)
-    plumbing.clear(mark)
-    assert gone, "processes were left"
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture(params=STARTS)
@@ -39,3 +29,23 @@ def pool(mark: str, start: str) -> Iterator[WorkerPool]:
     pool = WorkerPool(2, program=plumbing.PROGRAM)
     yield pool
     pool.shutdown(0)
+
+
+@pytest.fixture
+def by_hand() -> Iterator[Callable[..., types.ModuleType]]:
+    """Modules made by hand, as notebooks and --import-mode=importlib make them: loaded, found by no finder."""
+    made: list[str] = []
+
+    def make(name: str, text: str, parents: tuple[str, ...] = ()) -> types.ModuleType:
+        module = types.ModuleType(name)
+        sys.modules[name] = module
+        made.append(name)
+        for parent in parents:
+            sys.modules[parent] = types.ModuleType(parent)
+            made.append(parent)
+        exec(compile(text, f"<{name}>", "exec"), module.__dict__)
+        return module
+
+    yield make
+    for name in made:
+        sys.modules.pop(name, None)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from outcomes import states
 from plumbing import driver, eventually, marked, under_load
 
 from flowyml import LocalExecutor, ParallelExecutor, Pipeline, RunInterrupted, StepNotRunError
@@ -38,10 +39,6 @@ def soon(clock: Path) -> Iterator[None]:
     """Out of the block within a second after the signal was sent."""
     yield
     assert time.monotonic() - float(clock.read_text()) < under_load(LATE)
-
-
-def states(result: Any) -> dict[str, str]:
-    return {name: str(each.state) for name, each in result.step_results.items()}
 
 
 def interrupted(tmp_path: Path, before: int = 3) -> Pipeline:

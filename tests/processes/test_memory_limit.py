@@ -7,9 +7,10 @@ import os
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+from outcomes import states
 
 from flowyml import MemoryLimitError, ParallelExecutor, Pipeline, retry
 from flowyml.executors._processes.memory import used
@@ -41,10 +42,6 @@ def grow(mib: int) -> None:
     while True:
         held.append(b"x" * (mib * MIB))
         time.sleep(0.01)
-
-
-def states(result: Any) -> dict[str, str]:
-    return {name: str(each.state) for name, each in result.step_results.items()}
 
 
 def test_the_step_that_passes_it_fails_by_name(limited: ParallelExecutor) -> None:

@@ -1,0 +1,100 @@
+"""What does not pickle is named: a global, a closure, a value, a result; what is large is warned of."""
+
+import functools
+import os
+import pickle
+import sys
+import threading
+import warnings
+
+import pytest
+
+from flowyml import ParallelExecutor, Pipeline
+from flowyml.errors import SerializationError
+from flowyml.executors._processes.payload import build_payload
+from flowyml.executors._processes.values import dump_result, dump_value, load_value
+
+LOCK = threading.Lock()
+
+
+def test_a_global_that_does_not_pickle_is_named_with_its_step(by_hand):
+    module = by_hand(
+        "made_with_lock",
+        "import threading\nLOCK = threading.Lock()\ndef helper():\n    with LOCK: pass\ndef step(): helper()\n",
+    )
+    with pytest.raises(SerializationError) as caught:
+        build_payload([len, module.helper, module.step], ["a", "b", "c"])
+    message = str(caught.value)
+    assert "step 'b'" in message
+    assert "global variable 'LOCK' of helper()" in message
+    assert "_thread.lock" in message
+
+
+def test_a_global_reached_through_a_helper_is_named(by_hand):
+    text = "import socket\nCONF = {'s': [socket.socket()]}\ndef helper(): return CONF\ndef step(): helper()\n"
+    module = by_hand("made_with_socket", text)
+    try:
+        with pytest.raises(
+            SerializationError, match=r"'helper' of step\(\) > .*'CONF' of helper\(\) > \['s'\] > \[0\]"
+        ):
+            build_payload([module.step], ["a"])
+    finally:
+        module.CONF["s"][0].close()
+
+
+def test_a_closure_variable_that_does_not_pickle_is_named():
+    lock = threading.Lock()
+    with pytest.raises(SerializationError, match="closure variable 'lock'"):
+        build_payload([lambda: lock], ["a"])
+
+
+def test_a_part_of_a_partial_that_does_not_pickle_is_named():
+    with pytest.raises(SerializationError, match="argument 'key'"):
+        build_payload([functools.partial(sorted, key=threading.Lock())], ["a"])
+
+
+def test_a_value_that_does_not_pickle_is_named():
+    with pytest.raises(SerializationError, match=r"argument 'x' of step 'a' cannot be pickled: \['b'\]: .*lock"):
+        dump_value({"b": threading.Lock()}, "argument 'x' of step 'a'")
+
+
+@pytest.mark.parametrize("mode", ["r", "w", "r+"])
+def test_an_open_file_is_refused_as_a_value_and_in_a_function(tmp_path, mode):
+    file = tmp_path / "file.txt"
+    file.write_text("line\n")
+    with file.open(mode) as opened:
+        for dump in (dump_value, dump_result, lambda value: build_payload([lambda: value], ["a"])):
+            with pytest.raises(SerializationError, match=r"cannot pickle an open file \('.*file.txt'\)"):
+                dump([opened])
+
+
+@pytest.mark.parametrize("name", ["stdin", "stdout", "stderr", "__stdout__"])
+def test_a_stream_of_sys_goes_by_name(name, tmp_path, monkeypatch):
+    with (tmp_path / "stream").open("w") as stream:
+        monkeypatch.setattr(sys, name, stream)
+        assert load_value(dump_value([stream])) == [stream]
+
+
+@pytest.mark.parametrize("make", ["threading.Lock()", "open(os.devnull)"])
+def test_a_result_that_does_not_pickle_gets_its_own_advice(make):
+    def step():
+        return eval(make, {"os": os, "threading": threading})
+
+    with ParallelExecutor(1) as executor:
+        error = Pipeline("p").add_step(step).run(executor=executor).step_results["step"].exception
+    assert isinstance(error, SerializationError)
+    assert str(error).startswith("the result of step 'step' cannot be pickled: cannot pickle ")
+    assert str(error).endswith(
+        "; return plain data (no open file or connection, no lock, no iterator), or use backend='thread'"
+    )
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_a_large_global_is_warned_of_once_and_by_name(by_hand):
+    module = by_hand("made_large", "TABLE = bytes(11 * 2**20)\nSMALL = b'1'\ndef step(): return TABLE, SMALL\n")
+    with pytest.warns(UserWarning, match=r"11\.0 MiB.*'TABLE' of step\(\) \(11\.0 MiB\)") as caught:
+        build_payload([module.step], ["a"])
+    assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        build_payload([module.step], ["a"])

@@ -1,0 +1,220 @@
+"""The kinds of steps that a dynamic step may bring, on every executor: maps, parts, decisions, options."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from growing import add, error, making, numbers, refuse, same, total
+from outcomes import states
+
+from flowyml import (
+    CircuitBreaker,
+    If,
+    LocalExecutor,
+    Pipeline,
+    RetryConfig,
+    Switch,
+    dynamic,
+    get_context,
+    map_task,
+    step,
+    when,
+)
+
+if TYPE_CHECKING:
+    from flowyml import Executor
+
+
+def test_maps_whose_lengths_only_the_run_tells(executor: Executor) -> None:
+    def build() -> Pipeline:
+        made = Pipeline("p").add_step(lambda: [1, 2, 3], "raw").map(add, over="raw", name="plus", params={"right": 1})
+        made.map(add, over="plus", name="again", params={"right": 1}).map(
+            add, over="outer", name="far", params={"right": 1}
+        )
+        made.map(add, over="mapped", name="items", params={"right": 1})
+        return made.add_step(lambda again, far, items: (list(again), list(far), list(items)), "all")
+
+    whole = making(build).add_step(lambda: [7, 8], "outer").map(abs, over="outer", name="mapped")
+    whole.map(abs, over="made", name="back")
+    result = whole.run(executor=executor)
+    assert result["made"] == ([3, 4, 5], [8, 9], [8, 9])
+    assert states(result)["back"] == "failed"
+
+
+def test_items_inside_fail_one_by_one(executor: Executor) -> None:
+    def build() -> Pipeline:
+        made = Pipeline("p").map(lambda n: 1 // n, [1, 0], name="halves", retry=RetryConfig(2, backoff=0))
+        return made.map(same, over="halves", name="again")
+
+    result = making(build).run(executor=executor)
+    assert [str(item.state) for item in result.step_results["made.again"].items] == ["success", "upstream_failed"]
+    assert result.step_results["made.halves[1]"].attempts == 2
+    assert states(result)["made"] == "upstream_failed"
+
+
+def test_map_tasks_inside(executor: Executor) -> None:
+    @map_task(min_success_ratio=0.5)
+    def halves(n: int) -> int:
+        return 12 // n
+
+    @map_task(fail_fast=True, concurrency=1)
+    def strict(n: int) -> int:
+        return 12 // n
+
+    def build() -> Pipeline:
+        made = Pipeline("p").map(halves, [1, 0, 3]).add_step(total, inputs={"numbers": "halves"})
+        return made.map(strict, [1, 0, *range(1, 30)])
+
+    result = making(build, outputs=["total"]).run(executor=executor)
+    assert (result["total"], list(result["made.halves"])) == (16, [12, 4])
+    assert states(result)["made.strict"] == "failed"
+    assert str(result.step_results["made.strict"].items[-1].state) == "cancelled"
+
+
+def test_sub_pipelines_inside(executor: Executor) -> None:
+    def build() -> Pipeline:
+        child = Pipeline("child").add_step(lambda raw: raw + 1, "next")
+        return (
+            Pipeline("p")
+            .add_sub_pipeline(child, outputs=["next"])
+            .add_sub_pipeline(child, {"raw": "next"}, name="more", after="child")
+        )
+
+    result = making(build).add_step(same, "raw", {"value": 1}).run(executor=executor)
+    assert (result["made"], result["made.child.next"], result["made.next"], result["made.more.next"]) == (3, 2, 2, 3)
+
+
+def test_decisions_inside_see_what_is_inside(executor: Executor) -> None:
+    def build() -> Pipeline:
+        made = Pipeline("p", context={"limit": 2}).add_step(same, "size", {"value": 3})
+        made.add_control_flow(
+            If(
+                lambda ctx: ctx["size"] > ctx.params["limit"],
+                step(lambda: "yes", name="yes"),
+                step(lambda: "no", name="no"),
+            )
+        )
+        made.add_control_flow(
+            Switch(lambda ctx: ctx.steps["size"].outputs["size"], after="size").case(3, step(lambda: 3, name="three"))
+        )
+        return made.add_step(lambda yes=None, no=None: yes or no, "join", run_if="any").add_step(
+            same, "three_again", inputs=["three"]
+        )
+
+    result = making(build).run(executor=executor)
+    assert result["made"] == {"join": "yes", "three_again": 3}
+    assert states(result)["made.no"] == "skipped"
+
+
+def test_a_decision_may_choose_a_dynamic_step(executor: Executor) -> None:
+    whole = Pipeline("whole").add_step(same, "size", {"value": 3})
+    whole.add_control_flow(
+        If(lambda ctx: ctx["size"] > 2, dynamic(name="many")(numbers_of), step(lambda: 0, name="none"))
+    )
+    result = whole.run({"count": 2}, executor=executor)
+    assert result["many"] == {"n0": 0, "n1": 1}
+
+
+def numbers_of(count: int) -> Pipeline:
+    return numbers(count)
+
+
+def test_a_skipped_step_at_the_end_skips_it_unless_it_is_joined(executor: Executor) -> None:
+    def build() -> Pipeline:
+        return (
+            Pipeline("p")
+            .add_step(same, "a", {"value": 1}, condition=lambda value: value > 1)
+            .add_step(same, "b", {"value": 1})
+        )
+
+    result = making(build).run(executor=executor)
+    assert states(result) == {"made": "skipped", "made.a": "skipped", "made.b": "success"}
+    result = making(lambda: build().add_step(lambda a=0, b=0: a + b, "join", run_if="any")).run(executor=executor)
+    assert result["made"] == 1
+
+
+def test_a_dynamic_step_may_be_skipped(executor: Executor) -> None:
+    whole = Pipeline("whole").add_step(
+        dynamic(when(lambda count: count > 5)(lambda count: count), name="lambda"), params={"count": 1}
+    )
+    assert states(whole.run(executor=executor)) == {"lambda": "skipped"}
+
+
+def test_a_failure_inside_costs_what_depends_on_it(executor: Executor) -> None:
+    def build() -> Pipeline:
+        return (
+            Pipeline("p")
+            .add_step(refuse, "bad")
+            .add_step(same, "behind", inputs=["bad"])
+            .add_step(same, "fine", {"value": 1})
+        )
+
+    whole = making(build).add_step(same, "after", inputs=["made"]).add_step(same, "beside", {"value": 2})
+    result = whole.run(executor=executor)
+    assert states(result) == {
+        "made": "upstream_failed",
+        "made.bad": "failed",
+        "made.behind": "upstream_failed",
+        "made.fine": "success",
+        "after": "upstream_failed",
+        "beside": "success",
+    }
+    assert [failed.step_name for failed in result.failed] == ["made.bad"]
+    assert "step 'made.behind' failed" not in str(result.step_results["after"].error_line)
+    assert "'made.bad'" in str(result.step_results["after"].error_line)
+    result = making(build, outputs=["fine"]).run(executor=executor)
+    assert (result["fine"], result.success) == (1, False)
+
+
+def test_retries_of_the_step_and_inside(executor: Executor) -> None:
+    def second_time() -> int:
+        if get_context().attempt < 2:
+            raise ValueError("not yet")
+        return get_context().attempt
+
+    @dynamic(retry=RetryConfig(3, backoff=0))
+    def build() -> Pipeline:
+        second_time()
+        return Pipeline("p").add_step(second_time, retry=RetryConfig(2, backoff=0))
+
+    result = Pipeline("whole").add_step(build).run(executor=executor)
+    assert result["build"] == 2
+    assert [result.step_results[name].attempts for name in ("build", "build.second_time")] == [2, 2]
+
+
+def test_fallbacks_inside_and_of_the_step(executor: Executor) -> None:
+    result = making(lambda: Pipeline("p").add_step(refuse, fallback=lambda: 5)).run(executor=executor)
+    assert result["made"] == 5
+    assert making(refuse, fallback=lambda: 6).run(executor=executor)["made"] == 6
+    wrong = making(lambda: Pipeline("p").add_step(same), fallback=lambda: 7)
+    assert wrong.run(executor=executor)["made"] == 7
+
+
+def test_circuit_breakers_inside(executor: Executor) -> None:
+    def build() -> Pipeline:
+        breaker = CircuitBreaker(failure_threshold=2, timeout=60)
+        made = Pipeline("p")
+        for number in range(4):
+            made.add_step(refuse, f"n{number}", circuit_breaker=breaker, after=[f"m{number - 1}"] if number else None)
+            made.add_step(same, f"m{number}", {"value": 1}, run_if="any", after=[f"n{number}", "root"])
+        return made.add_step(same, "root", {"value": 0})
+
+    result = making(build).run(executor=executor)
+    kinds = [type(error(result, f"made.n{number}")).__name__ for number in range(4)]
+    assert kinds == ["ValueError", "ValueError", "CircuitOpenError", "CircuitOpenError"]
+
+
+def test_time_limits_inside(executor: Executor) -> None:
+    def build() -> Pipeline:
+        return Pipeline("p").add_step(sleep_long, "long", timeout=0.1).add_step(same, "short", {"value": 1})
+
+    result = making(build).run(executor=executor)
+    if isinstance(executor, LocalExecutor):
+        assert states(result)["made.long"] in {"timed_out", "success"}
+    else:
+        assert states(result) == {"made": "upstream_failed", "made.long": "timed_out", "made.short": "success"}
+
+
+def sleep_long() -> None:
+    time.sleep(0.6)
