@@ -10,12 +10,12 @@
 
 mod arguments;
 mod batch;
-mod call_one;
 mod calls;
 mod claims;
 mod files;
 mod flat;
 mod graph;
+mod held_call;
 mod private_map;
 mod records;
 mod results;

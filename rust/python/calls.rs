@@ -24,9 +24,9 @@ use pyo3::types::{PyBytes, PyDict, PyEllipsis, PyIterator, PyList, PySlice, PySt
 
 use crate::results::{Broken, Ring};
 
-use super::call_one::call_one;
 use super::claims::ClaimWords;
 use super::files::{self, OpenFiles};
+use super::held_call::held_call_one;
 use super::records::{Atom, Encoder, Previous, put_measured, put_pickle};
 use super::results::{no_ring, ring_words};
 use super::words::Words;
@@ -214,7 +214,7 @@ impl Caller {
                     _ => return Ok((at, UNCHAINED, argument, start)),
                 };
             }
-            let returned = match call_one(function, &argument) {
+            let returned = match held_call_one(function, &argument) {
                 Ok(returned) => returned,
                 Err(error) => {
                     let raised = error.into_value(py).into_bound(py).into_any();

@@ -7,6 +7,7 @@ use pyo3::types::{PyList, PyType};
 
 use crate::scheduler::Run;
 
+use super::super::held_call::held_call;
 use super::Turn;
 use super::claim::Claim;
 use super::steps::Calls;
@@ -60,7 +61,7 @@ impl<'py> Calling<'_, 'py> {
                 Err(error) => {
                     self.special = true;
                     let error = error.into_value(py);
-                    self.failed.call1((position, item, error))?
+                    held_call(self.failed, &(position, item, error).into_pyobject(py)?)?
                 }
             };
             self.look_at(&value)?;

@@ -8,6 +8,7 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyIterator, PyList, PyRange, PySlice, PyTuple};
 
+use super::super::held_call::{held_call, held_call_one};
 use crate::scheduler::Run;
 
 /// Kinds of sources, as in `planning/templates.py`.
@@ -162,7 +163,8 @@ impl<'py> Calls<'_, 'py> {
                 return called;
             }
         }
-        self.steps.general.call1((run.item.0 + at,))
+        let general = &self.steps.general;
+        held_call(general, &(run.item.0 + at,).into_pyobject(general.py())?)
     }
 
     /// Call it if this is one of the ways that are known here.
@@ -171,15 +173,15 @@ impl<'py> Calls<'_, 'py> {
         match (&self.way, run.index) {
             (Way::Row(function), None) => {
                 let row = self.steps.rows.get_item(node).ok()?.cast_into().ok()?;
-                Some(function.call(row, None))
+                Some(held_call(function, &row))
             }
             (Way::Lone(function), None) => {
                 let row = self.steps.rows.get_item(node).ok()?;
-                Some(function.call1((row,)))
+                Some(held_call_one(function, &row))
             }
             (Way::Parts(function, parts), None) => {
                 let arguments = self.arguments(node, parts)?;
-                Some(arguments.and_then(|arguments| function.call(arguments, None)))
+                Some(arguments.and_then(|arguments| held_call(function, &arguments)))
             }
             (Way::Item(function), Some(index)) => {
                 let item = match &mut self.items {
@@ -187,7 +189,7 @@ impl<'py> Calls<'_, 'py> {
                     Items::Iterator(items) => items.next()?,
                     Items::Table(table) => table.get_item(index + at),
                 };
-                Some(item.and_then(|item| function.call1((item,))))
+                Some(item.and_then(|item| held_call_one(function, &item)))
             }
             _ => None,
         }

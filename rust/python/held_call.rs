@@ -1,0 +1,70 @@
+//! A call of Python from a thread that the end of the interpreter may find in it: the only place with unsafe code for it.
+//!
+//! Threads of executors are daemons, so that a step that never ends keeps no program alive. Before Python 3.14 such a thread
+//! ends in `pthread_exit` once it wants the global lock of an interpreter that is being taken down, and that unwinds its
+//! stack. Rust has nothing to catch it in the functions that call the step: they abort the whole program, with SIGABRT
+//! where it should have ended well. So the thread stays here for good, as it does from Python 3.14 on.
+
+use std::mem;
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+unsafe extern "C-unwind" {
+    /// The one of `ffi` may not unwind. Nothing else here may call this function: one declaration holds for all of a program
+    /// that is optimised as a whole.
+    fn PyObject_CallObject(
+        callable: *mut ffi::PyObject,
+        arguments: *mut ffi::PyObject,
+    ) -> *mut ffi::PyObject;
+
+    /// The same holds for this one.
+    fn PyObject_CallFunctionObjArgs(callable: *mut ffi::PyObject, ...) -> *mut ffi::PyObject;
+}
+
+/// Dropped only where a call neither returns nor raises.
+struct Hold;
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+/// Call a function.
+pub(super) fn held_call<'py>(
+    function: &Bound<'py, PyAny>,
+    arguments: &Bound<'py, PyTuple>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = function.py();
+    let hold = Hold;
+    // SAFETY: both are live objects, the second is a tuple, the interpreter is attached.
+    // What comes back is a new reference, or null with an exception set, which is what `from_owned_ptr_or_err` takes.
+    // Nothing of Rust unwinds through it, since what Python calls of ours catches panics.
+    let returned = unsafe { PyObject_CallObject(function.as_ptr(), arguments.as_ptr()) };
+    mem::forget(hold);
+    // SAFETY: see above.
+    unsafe { Bound::from_owned_ptr_or_err(py, returned) }
+}
+
+/// Call a function with one argument, without a tuple around it.
+///
+/// The stable interface has no vectorcall before Python 3.12. `PyObject_CallFunctionObjArgs` is in it, and makes one.
+pub(super) fn held_call_one<'py>(
+    function: &Bound<'py, PyAny>,
+    argument: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = function.py();
+    let hold = Hold;
+    // SAFETY: as above, and the list of arguments ends with a null pointer.
+    let returned = unsafe {
+        let end = std::ptr::null_mut::<ffi::PyObject>();
+        PyObject_CallFunctionObjArgs(function.as_ptr(), argument.as_ptr(), end)
+    };
+    mem::forget(hold);
+    // SAFETY: as above.
+    unsafe { Bound::from_owned_ptr_or_err(py, returned) }
+}
