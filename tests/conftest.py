@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +36,10 @@ EXECUTORS: dict[str, Callable[[], Any]] = {
 DRAWN = {"max_examples": examples(30, 200), "derandomize": bool(os.environ.get("CI"))}
 hypothesis.settings.register_profile("flowyml", deadline=None, **DRAWN)
 hypothesis.settings.load_profile("flowyml")
+
+# A shell without job control starts what runs in the background with Ctrl-C ignored; what tests start would be alike.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Beside the tests stand examples/, README.md and pyproject.toml; in a checkout everything else, too.
 ROOT = Path(__file__).parent.parent
