@@ -2,7 +2,7 @@
 
 ```
 sockets, guardian ─▶ near ─┬────────────────────▶ hear()      nothing for 20 ms: near and pipes together
-output pipes ──────────────┴─▶ all, made when it is first needed
+output pipes ──────────────┴─▶ all, a poll, which needs no descriptor where there are few
 ```
 
 A step that comes alone marks both pipes of its worker before it begins (`capture.py`), so that whatever it writes is
@@ -36,7 +36,8 @@ class Ears:
         """Wait for nothing yet."""
         self.talking = False
         self._near = select.epoll()
-        self._all: select.epoll | None = None
+        self._all = select.poll()
+        self._all.register(self._near.fileno(), select.POLLIN)
         self._pipes: set[int] = set()
         self._heard = clock()
 
@@ -55,15 +56,13 @@ class Ears:
     def add_pipe(self, fd: int) -> None:
         """Wait for output, with less hurry."""
         self._pipes.add(fd)
-        if self._all is not None:
-            self._all.register(fd, select.EPOLLIN)
+        self._all.register(fd, select.POLLIN)
 
     def remove_pipe(self, fd: int) -> None:
         """Forget a pipe, if it is known."""
         if fd in self._pipes:
             self._pipes.discard(fd)
-            if self._all is not None:
-                self._all.unregister(fd)
+            self._all.unregister(fd)
 
     def hear(self, timeout: float) -> list[int]:
         """Wait until something can be read or written, at most so many seconds; return the descriptors."""
@@ -77,11 +76,7 @@ class Ears:
         return self._hear_all(timeout)
 
     def _hear_all(self, timeout: float) -> list[int]:
-        if self._all is None:
-            self._all = select.epoll()
-            for fd in (self._near.fileno(), *self._pipes):
-                self._all.register(fd, select.EPOLLIN)
-        found, near = [fd for fd, _ in self._all.poll(timeout)], self._near.fileno()
+        found, near = [fd for fd, _ in self._all.poll(timeout * 1000)], self._near.fileno()
         if near not in found:
             return found
         return [*(fd for fd, _ in self._near.poll(0)), *(fd for fd in found if fd != near)]
@@ -89,8 +84,6 @@ class Ears:
     def close(self) -> None:
         """Let go of everything."""
         self._near.close()
-        if self._all is not None:
-            self._all.close()
 
 
 def _events(*, writable: bool) -> int:
