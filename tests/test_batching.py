@@ -25,6 +25,10 @@ def test_steps_of_a_millisecond_go_one_by_one() -> None:
     assert [sizer(seconds, target=1.0).limit(ready=100_000, workers=2) for seconds in (0.001, 0.002, 5.0)] == [1, 1, 1]
 
 
+def test_a_chain_of_long_steps_goes_in_one_piece_as_far_as_it_fills_a_batch() -> None:
+    assert [sizer(seconds, target=0.016, loose=False).grown for seconds in (0.002, 0.005, 5.0)] == [8, 3, 1]
+
+
 def test_the_last_steps_are_shared() -> None:
     assert [sizer(1e-4).limit(ready, workers=2) for ready in (400, 100, 40, 20)] == [100, 25, 10, 5]
 

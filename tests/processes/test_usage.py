@@ -56,6 +56,22 @@ def test_cpu_seconds_are_those_of_work(one: ParallelExecutor) -> None:
     assert steps["wait"].to_dict()["cpu_seconds"] == steps["wait"].cpu_seconds
 
 
+def test_each_step_of_a_chain_is_measured(one: ParallelExecutor) -> None:
+    """Also those that travel together, and what each of them writes is its own."""
+
+    def hop(n: int) -> int:
+        burn(0.003)
+        print("hop", n)
+        return n + 1
+
+    pipeline = Pipeline("chain").add_step(hop, "hop_0", {"n": 0})
+    for i in range(1, 40):
+        pipeline.add_step(hop, f"hop_{i}", inputs={"n": f"hop_{i - 1}"})
+    steps = pipeline.run(executor=one).step_results
+    assert [steps[f"hop_{i}"].logs for i in range(40)] == [f"hop {i}\n" for i in range(40)]
+    assert all(0.003 <= (step.cpu_seconds or 0) < 0.03 for step in steps.values())
+
+
 def test_small_steps_are_not_measured(one: ParallelExecutor) -> None:
     result = Pipeline("small").map(abs, range(5_000), name="abs").run(executor=one).step_results["abs"]
     assert sum(item.cpu_seconds is not None for item in result.items) < 5

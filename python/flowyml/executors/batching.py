@@ -7,7 +7,8 @@ the rest: those of a batch that was cut too large are taken back. What was measu
 
 Where no step waits for another a share is not cut smaller than what a message is worth: the last of 20,000 steps of
 20 us went one by one, each with two wake-ups that took longer than the step. In a graph few are ready at one time, and
-each may let many others begin. Steps of a millisecond and more go one by one, since each is measured.
+each may let many others begin. Steps of a millisecond and more go one by one; a chain of them goes in one piece, as
+far as it fills the target time, since each of its steps waits only for the one before it.
 """
 
 from __future__ import annotations
@@ -51,13 +52,13 @@ class BatchSizer:
 
     @property
     def grown(self) -> int:
-        """How many steps fill a batch."""
+        """How many steps fill a batch, whatever waits beside them: as many a chain may have."""
         return min(self._grown, self._most)
 
     def limit(self, ready: int, workers: int) -> int:
         """Return how many steps to take when `ready` are ready."""
         share = max(ready // (self._shares * workers), self._least)
-        return max(1, min(self._grown, share, ready, self._most))
+        return 1 if self.is_long else max(1, min(self._grown, share, ready, self._most))
 
     @property
     def is_long(self) -> bool:
@@ -78,8 +79,7 @@ class BatchSizer:
         """Take in how long a batch of `count` steps took."""
         time = seconds / count
         self._mean = time if self._mean is None else self._mean + _NEWEST * (time - self._mean)
-        fitting = 1 if self.is_long else self._fitting(self._target)
-        self._grown = max(1, min(fitting, _GROWTH * self._grown))
+        self._grown = max(1, min(self._fitting(self._target), _GROWTH * self._grown))
         self._least = self._fitting(self._worth) if self._worth else 1
 
     def _fitting(self, seconds: float) -> int:

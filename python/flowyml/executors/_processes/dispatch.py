@@ -206,7 +206,7 @@ class Dispatch:
         frames = self._setup.frames_for(member, message.shared)
         member.postings.append(Posting(batch, count, slot, message.refused, message.stored))
         member.assigned += count
-        eager = (wire.MEASURED if self._sizer.is_long else 1) if count == 1 else 0
+        eager = wire.MEASURED if self._sizer.is_long else int(count == 1)
         devices = [] if self._placing is None or not batch.devices else [member.devices]
         frames += wire.frame(wire.CALLS, [slot, eager, message.groups, *devices], message.segments)
         self._send(member, frames)

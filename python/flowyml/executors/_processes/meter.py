@@ -1,6 +1,6 @@
 """What a step uses, measured in its worker: the side of the worker of `results/usage.py`.
 
-Only for a step that comes alone and is expected to take a millisecond or more: a few microseconds before and after it.
+Only for a step that is expected to take a millisecond or more: a few microseconds before and after it.
 CPU seconds are those of the whole process, of all of its threads, and of children that were waited for. The highest
 resident size, which the kernel keeps, is set back before the step, so that it is not that of one before it.
 """

@@ -45,7 +45,7 @@ SETUP, SHARED, CALLS, FUNCTIONS = range(4)
 READY, RESULT, LOG, WAKE = range(4, 8)
 USAGE = 20
 MEASURED = 2
-"""How eager a message of one step is that is to be measured; see `meter.py`."""
+"""How eager a message is of which each step is to be measured; see `meter.py`."""
 
 # Outcomes of a call: a value, the values of several declared outputs, an exception, a result that does not pickle, an
 # argument that does not load, an argument that did not even pickle in the driver, a condition that did not hold, a

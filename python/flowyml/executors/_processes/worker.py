@@ -173,9 +173,7 @@ class Worker:
         """Call the steps of one message in order, each if it was not taken back."""
         slot, eager, groups = body[:3]
         self._devices = self._shown(*body[3:])
-        if eager == wire.MEASURED:
-            self._meter.begin()
-        self._message, self._loader.previous = (slot, groups), ...
+        self._message, self._loader.previous, first = (slot, groups), ..., slot
         for group in groups:
             if group[6] == wire.RANGE:
                 group[7] = range(*group[7])
@@ -185,7 +183,7 @@ class Worker:
                 self._run_each(group, slot, segments, eager=eager)
             slot += len(group[7])
         self._message, self._told, self._loader.previous = (0, []), None, ...
-        if eager and self._claims.waiting > 1:  # of steps that come alone others are there, and another wake-up comes
+        if eager and slot - first == 1 and self._claims.waiting > 1:  # others that come alone are there, and will wake
             return
         if self._caller.must_wake(True):  # noqa: FBT003  positional only
             self._wake()
@@ -261,7 +259,7 @@ class Worker:
         *,
         first: int = 0,
         end: int | None = None,
-        eager: bool = False,
+        eager: int = 0,
     ) -> None:
         """Call steps one by one, from the first to before the end."""
         index, keywords, _, _, _, _, flat, calls = group
@@ -271,7 +269,9 @@ class Worker:
             simple = flat and call is not ...
             until = start if simple else start + self._run[3]
             if take(slot + position, until if function is not None else start + (self._run[3] or wire.LOADING)):
-                begin(slot + position, eager=eager)
+                begin(slot + position, eager=eager > 0)
+                if eager == wire.MEASURED:
+                    self._meter.begin()
                 if function is None:
                     function, start = self._load(index), clock()
                     self._set_time(slot + position, start if simple else start + self._run[3])
