@@ -114,7 +114,7 @@ def _bar(bar: dict[str, Any]) -> list[str]:
 
 def circumstances(results: Document) -> Iterator[str]:
     """Where, when and by which command it was measured."""
-    machine, rounds = results["machine"], max(len(each["others"]) for each in results["figures"])
+    machine, rounds = results["machine"], len(results["figures"][0]["others"])
     how = f"`{results['command']}`: {f'median of {rounds} rounds' if rounds > 1 else 'one round'}, {results['python']}"
     where = f"{machine['cpus']} x {machine['cpu']}, {machine['memory'] / 1e9:.0f} GB, {machine['system']}"
     yield from textwrap.wrap(f"{how}, {where}, {results['date'][:10]}.", 120, break_on_hyphens=False)
