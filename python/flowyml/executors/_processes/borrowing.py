@@ -235,9 +235,7 @@ class _Borrowed:
         self._intact = OpenFiles([self._fd])
 
     def map(self, stored: Stored) -> PrivateMap:
-        if (
-            self._intact is None or not self._intact.unchanged()
-        ):  # a step has closed it, and the number may be another file's by now
+        if not self._is_intact():  # a step has closed it, and the number may be another file's by now
             self._open()
         mapped = PrivateMap(self._fd, stored.block[2], stored.size)
         self._shelf.watch(stored, mapped)
@@ -251,8 +249,11 @@ class _Borrowed:
         return bytes, (dump_result(stored.load()),)
 
     def __del__(self) -> None:
-        if self._intact is not None and self._intact.unchanged():  # else it was never open, or is no more
+        if self._is_intact():  # else it was never open, or is no more
             os.close(self._fd)
+
+    def _is_intact(self) -> bool:
+        return self._intact is not None and self._intact.unchanged()
 
 
 def _path(pid: int, fd: int) -> str:
