@@ -147,6 +147,18 @@ def test_builtins_and_bound_methods_may_be_predicates(executor: Any) -> None:
     assert states(pipeline.run(executor=executor)) == {"s": "skipped", "t": "success", "u": "success"}
 
 
+def test_a_parameter_without_a_name_for_callers_gets_the_first_argument(executor: Any) -> None:
+    """As newer Pythons tell the signature of `bool`; a name by keyword would not reach it."""
+
+    def positive(x: int = 0, /) -> bool:
+        return x > 0
+
+    pipeline = Pipeline("unnamed")
+    for a in (0, 1):
+        pipeline.add_step(add, f"s{a}", {"a": a}, condition=positive)
+    assert states(pipeline.run(executor=executor)) == {"s0": "skipped", "s1": "success"}
+
+
 def test_coroutine_functions_may_have_conditions(executor: Any) -> None:
     async def wait(x: int) -> int:
         return x

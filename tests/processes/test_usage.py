@@ -27,6 +27,10 @@ def one() -> Iterator[ParallelExecutor]:
         yield executor
 
 
+def wait(seconds: float) -> None:
+    time.sleep(seconds)
+
+
 def take(size: int) -> int:
     return len(bytearray(b"x") * size)
 
@@ -50,7 +54,7 @@ def test_the_memory_of_a_step_is_its_own(one: ParallelExecutor) -> None:
 
 def test_cpu_seconds_are_those_of_work(one: ParallelExecutor) -> None:
     pipeline = Pipeline("cpu").add_step(burn, params={"seconds": 0.1})
-    steps = pipeline.add_step(time.sleep, "wait", {"seconds": 0.1}, after=["burn"]).run(executor=one).step_results
+    steps = pipeline.add_step(wait, params={"seconds": 0.1}, after=["burn"]).run(executor=one).step_results
     assert 0.1 <= (steps["burn"].cpu_seconds or 0) < 0.2
     assert 0 <= (steps["wait"].cpu_seconds or 0) < 0.05
     assert steps["wait"].to_dict()["cpu_seconds"] == steps["wait"].cpu_seconds

@@ -35,7 +35,7 @@ _LIBRARY: Final = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120
 # Patterns are compiled where they are used: each takes a part of a millisecond, and few processes see a failure.
 _INSTALLED: Final = r"[/\\](site|dist)-packages[/\\]|^<frozen "
 _UNSHOWN: Final = r"passw|secret|token|credential|api_?key"
-_UNEXPECTED: Final = r"unexpected keyword argument '(\w+)'$"
+_UNEXPECTED: Final = r"(.*unexpected keyword argument '(\w+)')(\. Did you mean '\w+'\?)?$"  # from 3.13 on with a guess
 _MOST_LINKED: Final = 100
 _HIDDEN: Final = "__flowyml_hidden__"
 _CALLERS: Final[set[CodeType]] = set()
@@ -142,9 +142,9 @@ def _tell_of_call(error: TypeError, func: Callable[..., Any]) -> None:
     if trace is None or trace.tb_next is not None or trace.tb_frame.f_code.co_filename != __file__:
         return
     text, code = str(error).replace(".__init__()", "()"), getattr(func, "__code__", None)
-    unknown = re.search(_UNEXPECTED, text)
+    unknown = re.match(_UNEXPECTED, text)
     if unknown is not None and code is not None:
-        text += nearest(unknown[1], code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
+        text = unknown[1] + nearest(unknown[2], code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
     error.args = (text,)
     if not _everything_asked_for():
         _set_traceback(error, None)

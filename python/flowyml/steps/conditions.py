@@ -176,7 +176,8 @@ class Check(NamedTuple):
         """Read the predicate's signature."""
         signature = Signature.of(guard.predicate)
         required = [name for name in signature.names if name not in signature.defaults]
-        if not signature.readable or (not signature.names and signature.var_positional):
+        takes_any = signature.positional_only or (signature.var_positional and not signature.names)
+        if not signature.readable or (takes_any and not required):  # `bool(object=False, /)`, as newer Pythons tell it
             return cls(guard, ("",), (), {}, "")
         alone = required[0] if len(required) == 1 else None
         return cls(guard, signature.positional, signature.keyword_only, signature.defaults, alone)
