@@ -38,8 +38,14 @@ def test_a_share_is_worth_its_message() -> None:
     assert [sizer(2e-5).limit(ready, workers=2) for ready in (90, 30, 7)] == [25, 25, 7]
 
 
-def test_where_steps_wait_for_others_the_last_ones_go_one_by_one() -> None:
-    assert [sizer(2e-5, loose=False).limit(ready, workers=2) for ready in (80, 16, 7)] == [10, 2, 1]
+def test_where_steps_wait_for_others_a_share_is_worth_the_wake_ups() -> None:
+    """A tenth of a millisecond of work, if there is so much: others may wait for each of them."""
+    assert [sizer(2e-5, loose=False).limit(ready, workers=2) for ready in (80, 16, 7, 3)] == [10, 5, 5, 3]
+    assert [sizer(2e-4, loose=False).limit(ready, workers=2) for ready in (80, 16, 7, 3)] == [10, 2, 1, 1]
+
+
+def test_steps_are_brief_that_take_no_longer_together_than_a_message() -> None:
+    assert [sizer(2e-5, loose=False).are_brief(count) for count in (1, 5, 6)] == [True, True, False]
 
 
 def test_long_steps_wait_in_line_as_long_as_that_is_not_long() -> None:
@@ -49,3 +55,4 @@ def test_long_steps_wait_in_line_as_long_as_that_is_not_long() -> None:
 def test_before_anything_is_known_one_step_goes_and_two_may_wait() -> None:
     new = BatchSizer(target=0.01, most=1000)
     assert (new.limit(ready=100_000, workers=2), new.count(0.02, 2, 8), new.seconds(7)) == (1, 2, 0.0)
+    assert not new.are_brief(1)

@@ -5,10 +5,11 @@ the measured time of a step: as many as fill the target time, never more than a 
 the last ones spread over all workers), and growing at most sixteenfold at a time, since the first steps may not be like
 the rest: those of a batch that was cut too large are taken back. What was measured first is the mean to begin with.
 
-Where no step waits for another a share is not cut smaller than what a message is worth: the last of 20,000 steps of
-20 us went one by one, each with two wake-ups that took longer than the step. In a graph few are ready at one time, and
-each may let many others begin. Steps of a millisecond and more go one by one; a chain of them goes in one piece, as
-far as it fills the target time, since each of its steps waits only for the one before it.
+A share is not cut smaller than what a message is worth: the last of 20,000 steps of 20 us went one by one, each with
+two wake-ups that took longer than the step. Where steps wait for others that is less, what the wake-ups themselves
+take: few are ready at one time, and each may let many others begin. Steps of a millisecond and more go one by one; a
+chain of them goes in one piece, as far as it fills the target time, since each of its steps waits only for the one
+before it.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from __future__ import annotations
 # A fair share is this part of what each worker would get: small enough that workers end together.
 _SHARES, _SHARES_OF_LOOSE = 4, 2
 _GROWTH = 16
-# Seconds of work that are worth a message.
-_LEAST = 0.0005
+# Seconds of work that are worth a message, where no step waits for another, and where some do.
+_LEAST_OF_LOOSE, _LEAST = 0.0005, 0.0001
 # Weight of the newest batch in the running mean of the step time.
 _NEWEST = 0.3
 _LONG = 0.001
@@ -44,7 +45,7 @@ class BatchSizer:
 
     def __init__(self, target: float, most: int, *, loose: bool = False) -> None:
         """Start with one step at a time."""
-        self._shares, self._worth = (_SHARES_OF_LOOSE, _LEAST) if loose else (_SHARES, 0.0)
+        self._shares, self._worth = (_SHARES_OF_LOOSE, _LEAST_OF_LOOSE) if loose else (_SHARES, _LEAST)
         self._target = target
         self._most = most
         self._mean: float | None = None
@@ -65,6 +66,10 @@ class BatchSizer:
         """Whether steps take a millisecond or more, or nobody knows yet."""
         return self._mean is None or self._mean >= _LONG
 
+    def are_brief(self, count: int) -> bool:
+        """Tell whether so many steps take no longer together than the message that brings them."""
+        return self._mean is not None and count * self._mean <= _LEAST
+
     def seconds(self, count: int) -> float:
         """Return how long so many steps take, as far as is known."""
         return 0.0 if self._mean is None else count * self._mean
@@ -80,7 +85,7 @@ class BatchSizer:
         time = seconds / count
         self._mean = time if self._mean is None else self._mean + _NEWEST * (time - self._mean)
         self._grown = max(1, min(self._fitting(self._target), _GROWTH * self._grown))
-        self._least = self._fitting(self._worth) if self._worth else 1
+        self._least = self._fitting(self._worth)
 
     def _fitting(self, seconds: float) -> int:
         return max(1, int(seconds / self._mean)) if self._mean else self._most

@@ -71,7 +71,7 @@ class Capture:
         stderr: and `sys.stderr`.
     """
 
-    __slots__ = ("_eager", "_pipes", "files", "moment", "stderr", "stdout", "token")
+    __slots__ = ("_eager", "_ends", "_pipes", "files", "moment", "stderr", "stdout", "token")
 
     def __init__(self, token: bytes, moment: Any) -> None:
         """Take over the process's streams."""
@@ -82,6 +82,7 @@ class Capture:
         self.stdout, self.stderr = (_Text.over(pipe) for pipe in self._pipes)
         self._put_back()
         self.files = OpenFiles(_STANDARD)
+        self._ends = self._pipes_now()
 
     def begin_step(self, slot: int, *, eager: bool) -> None:
         """What is written from now on belongs to this slot; `eager` marks the pipes at once."""
@@ -107,9 +108,19 @@ class Capture:
     def _begin_marked(self, slot: int | None) -> None:
         """Mend the pipes and mark both: with the eager step, or as nobody's after one."""
         self._eager = slot is not None
+        if self._ends.unchanged():
+            for pipe in self._pipes:
+                pipe.begin(slot)
+            return
         for pipe in self._pipes:
             pipe.restore()
             pipe.mark(slot)
+        if all(pipe.is_whole for pipe in self._pipes):
+            self._ends = self._pipes_now()
+
+    def _pipes_now(self) -> OpenFiles:
+        """Return what the descriptors of both pipes are, where they are what they ought to be."""
+        return OpenFiles([end for pipe in self._pipes for end in pipe.ends])
 
     def _settle(self) -> None:
         """Flush to where the step wrote, mend, flush what that did not take, and mark what follows as nobody's."""
@@ -164,12 +175,32 @@ class _Pipe(io.RawIOBase):
             self.mark(self._capture.moment.slot)
         return self._put(data)
 
+    @property
+    def ends(self) -> tuple[int, int]:
+        """The two descriptors of the pipe."""
+        return self._number, self._home
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether both are the pipe."""
+        return self._is_pipe(self._number) and self._is_pipe(self._home)
+
+    def begin(self, slot: int | None) -> None:
+        """Mark for a step where both descriptors are the pipe: it may not block, where a child has made it so."""
+        os.set_blocking(self._home, True)
+        if self._marked != slot:
+            self._write_mark(slot)
+
     def mark(self, slot: int | None) -> None:
-        """Write whose bytes follow, if that is not known; marks are shorter than PIPE_BUF and never torn."""
+        """Write whose bytes follow, if that is not known."""
         if self._marked == slot:
             return
         if not self._is_pipe(self._home):
             self.restore()
+        self._write_mark(slot)
+
+    def _write_mark(self, slot: int | None) -> None:
+        """Write whose bytes follow; marks are shorter than PIPE_BUF and never torn."""
         number = b"" if slot is None else b"%d" % slot
         try:
             _write(self._home, b"\0%b:%b\0" % (self._capture.token, number))

@@ -189,10 +189,11 @@ class Dispatch:
         run = self._run
         room = self._team.room(member)
         limit = min(room, max(least, self._sizer.limit(run.scheduler.ready, self._team.size)))
+        now = clock()
         if self._chains:
-            batch = run.claim(member.number, limit, clock(), most=min(room, self._sizer.grown))
+            batch = run.claim(member.number, limit, now, most=min(room, self._sizer.grown))
         else:
-            batch = run.claim(member.number, limit, clock())
+            batch = run.claim(member.number, limit, now)
         if batch is None:
             return False
         count = sendable(run, batch)
@@ -205,7 +206,7 @@ class Dispatch:
         message = self._writer.write(batch, count)
         frames = self._setup.frames_for(member, message.shared)
         member.postings.append(Posting(batch, count, slot, message.refused, message.stored))
-        member.assigned += count
+        member.assigned, member.posted = member.assigned + count, now
         eager = wire.MEASURED if self._sizer.is_long else int(count == 1)
         devices = [] if self._placing is None or not batch.devices else [member.devices]
         frames += wire.frame(wire.CALLS, [slot, eager, message.groups, *devices], message.segments)
@@ -281,11 +282,17 @@ class Dispatch:
         idle = sum(len(member.postings) >= depth for member in members) < self._team.size
         posted = (posting.batch for member in members for posting in member.postings)
         each = idle and self._releases and (not self._chains or any(batch.restless for batch in posted))
+        each = each and not self._are_brief()
         for member in members:
             member.results.want(each)
         finished, taken = self._outcomes.finished, self._outcomes.taken
         self._take_results()
         return self._outcomes.finished != finished or (each and self._outcomes.taken != taken)
+
+    def _are_brief(self) -> bool:
+        """Tell whether all that is posted is about to end: sooner than whoever is woken by the first of it could do."""
+        busy, lately = [member for member in self._team.members if member.postings], clock() - PATIENCE
+        return bool(busy) and all(each.posted > lately and self._sizer.are_brief(each.open) for each in busy)
 
     def _take_results(self) -> None:
         """Take what workers have put into shared memory since they were last looked at."""
@@ -304,7 +311,8 @@ class Dispatch:
         longest = min(longest, max(0.0, min(wakeups) - clock())) if wakeups else longest
         members = self._team.members
         idle = any(not member.postings and self._team.has_use_for(member) for member in members)
-        return PATIENCE if idle and any(member.waiting > 1 or member.stuck for member in members) else longest
+        waits = idle and any(member.waiting > 1 or member.stuck for member in members)
+        return min(longest, PATIENCE) if waits or (self._releases and self._are_brief()) else longest
 
     def _on_socket(self, member: Member) -> None:
         if member.outbox:

@@ -23,7 +23,7 @@ import pickle
 import sys
 import time
 import warnings
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from flowyml._digests import blake2b
 from flowyml._loading import loading
@@ -38,6 +38,7 @@ Level = tuple[int, bool]
 
 ROOT = ""
 _PROTOCOL = 5
+_MOST_FILTERS = 256
 _STATUS_BYTES = 256  # the umask stands in the second line of the status
 
 _OWN = (TAG, SHARE_VARIABLE)  # what the pool gives each worker
@@ -225,6 +226,7 @@ class _Here:
 
     frame: RunFrame | None = None
     directory: int = -1  # a descriptor; -1 where there is none
+    filters: ClassVar[dict[bytes, Any]] = {}  # those that were loaded, by their pickles
 
 
 def apply(frame: RunFrame) -> None:
@@ -337,10 +339,21 @@ def _reset_levels(before: RunFrame | None) -> None:
 
 def _apply_filters(filters: tuple[bytes, ...]) -> None:
     """Make the driver's warning filters this process's; a filter that does not load is left out."""
-    entries = [entry for entry in map(_loaded, filters) if entry is not None]
+    entries = [entry for entry in map(_filter, filters) if entry is not None]
     if entries != warnings.filters:
         warnings.resetwarnings()  # in place, and tells the C part that something changed
         warnings.filters.extend(entries)  # type: ignore[attr-defined]
+
+
+def _filter(data: bytes) -> Any:
+    """Return a filter; each run asks for all of them, and most have a category that is always the same class."""
+    known = _Here.filters
+    found = known.get(data)
+    if found is None:
+        found = _loaded(data)
+        if type(found) is tuple and getattr(found[2], "__module__", None) == "builtins" and len(known) < _MOST_FILTERS:
+            known[data] = found
+    return found
 
 
 def _loaded(entry: bytes) -> Any:

@@ -101,6 +101,7 @@ class Member:
         torn: What it has in shared memory is no result.
         verdict: Why it is being killed.
         assigned: How many steps it was given in its life, those taken back not counted.
+        posted: When it was given the last of them.
         retired: When it was told to end, having done its share; `None` if it was not.
         full: It has more memory than it may.
         calm: The slot claimed last when its memory was last seen within the limit; see `memory.py`.
@@ -116,7 +117,7 @@ class Member:
         self.ready = False
         self.failed = False
         self.verdict: Verdict | None = None
-        self.assigned = 0
+        self.assigned, self.posted = 0, 0.0
         self.retired: float | None = None
         self.full = False
         self.calm: int | None = None

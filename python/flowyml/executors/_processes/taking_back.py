@@ -25,7 +25,7 @@ def most_spare(members: Sequence[Member], sizer: BatchSizer, now: float) -> tupl
 
 def _spare(member: Member, sizer: BatchSizer, now: float) -> int:
     spare = member.spare
-    soon = spare and member.begun and now - member.began <= PATIENCE
+    soon = spare and now - (member.began if member.begun else member.posted) <= PATIENCE
     return 0 if soon and sizer.seconds(spare) <= PATIENCE else spare
 
 

@@ -269,9 +269,13 @@ class Worker:
             simple = flat and call is not ...
             until = start if simple else start + self._run[3]
             if take(slot + position, until if function is not None else start + (self._run[3] or wire.LOADING)):
-                begin(slot + position, eager=eager > 0)
-                if eager == wire.MEASURED:
-                    self._meter.begin()
+                if eager:  # its own time begins when the pipes are marked
+                    begin(slot + position, eager=True)
+                    if eager == wire.MEASURED:
+                        self._meter.begin()
+                    start = clock()
+                else:
+                    begin(slot + position, eager=False)
                 if function is None:
                     function, start = self._load(index), clock()
                     self._set_time(slot + position, start if simple else start + self._run[3])
