@@ -6,6 +6,7 @@ given and what would do. It knows nothing of graphs or runs.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
@@ -19,7 +20,7 @@ from flowyml.steps.contexts import Context
 from flowyml.steps.handles import asset_of
 from flowyml.steps.step import Step
 from flowyml.steps.step_context import CHECKPOINTS
-from flowyml.store.cache import CacheStore
+from flowyml.store.cache import CacheStore, usual_folder
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
@@ -108,14 +109,16 @@ def checked_journals(enabled: Any, folder: Any, durability: Any) -> Journals:
         raise ValueError(f'durability must be "batch" or "always", got {durability!r:.60}')
     from pathlib import Path
 
-    return Journals(enabled, Path(CHECKPOINTS if folder is None else folder), durability == "always")
+    found = usual_folder(CHECKPOINTS) if folder is None else Path(folder)
+    return Journals(enabled, found, durability == "always")
 
 
 def absolute(folder: Path) -> str:
     """Return a folder as it is found from here, wherever a step goes; as it is, where the working directory is gone."""
+    text = str(folder)
     with suppress(OSError):
-        return str(folder.absolute())
-    return str(folder)
+        return os.path.join(os.getcwd(), text)  # noqa: PTH109, PTH118  each run asks
+    return text
 
 
 def checked_resume(resume: Any, run_id: str | None, *, enabled: bool) -> str | bool | None:

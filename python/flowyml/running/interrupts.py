@@ -11,8 +11,8 @@ both.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # `signal` makes enums of handlers, which takes longer than the call
 import contextlib
-import signal
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -45,10 +45,10 @@ class Interrupts:
     def __enter__(self) -> Self:
         """Install the handler, where that is ours to do."""
         if threading.current_thread() is threading.main_thread():
-            handler = signal.getsignal(signal.SIGINT)
-            if handler is signal.default_int_handler or _run_of(handler) is not None:
+            handler = _signal.getsignal(_signal.SIGINT)
+            if handler is _signal.default_int_handler or _run_of(handler) is not None:
                 self._before = handler
-                signal.signal(signal.SIGINT, self._note)
+                _signal.signal(_signal.SIGINT, self._note)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -80,7 +80,7 @@ class Interrupts:
 
     def _bring_back(self) -> None:
         if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
+            _signal.signal(_signal.SIGINT, self._before)
             self._before = None
 
     def _note(self, _signal: int, _frame: FrameType | None) -> None:

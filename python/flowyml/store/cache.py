@@ -12,6 +12,7 @@ asks it for a run.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import time
 from typing import TYPE_CHECKING, Any, Self
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from flowyml.store.encoding import Packed
+    from flowyml.store.files import Files
     from flowyml.store.index import Entry, Index
 
 DEFAULT = ".flowyml/cache"
@@ -34,6 +36,14 @@ GIB = 1 << 30
 # Entries that were used within this time are not noted again.
 _FRESH = 3600
 _OVERHEAD = 200  # bytes of an entry beside its value, roughly
+
+
+@functools.cache
+def usual_folder(name: str) -> Path:
+    """Return one of the few folders that are used where none is given: to make a `Path` takes longer than to look."""
+    from pathlib import Path
+
+    return Path(name)
 
 
 class CacheStore:
@@ -70,15 +80,13 @@ class CacheStore:
         """Touch nothing yet."""
         from pathlib import Path
 
-        from flowyml.store.files import Files
-
         if not isinstance(cache_dir, (str, os.PathLike)):
             raise TypeError(f"cache_dir must be a folder, got {type(cache_dir).__name__} {cache_dir!r:.60}")
-        self.cache_dir: Path = Path(cache_dir)
+        self.cache_dir: Path = usual_folder(cache_dir) if cache_dir is DEFAULT else Path(cache_dir)
         self.max_bytes: int | None = _checked_size(max_bytes)
         self.hits = self.misses = 0
         self._index: Index | None = None
-        self._files = Files(self.cache_dir / "objects")
+        self._files: Files  # beside the index, once that is opened
         self._uses = 0
         self._added = False
 
