@@ -15,15 +15,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flowyml.executors._processes.process_table import process_table, read_environment, read_proc
-from flowyml.executors._processes.starts import TAG
-from flowyml.executors._processes.workers import Exited, Started
+from flowyml.executors._processes.guarding.process_table import process_table, read_environment, read_proc
+from flowyml.executors._processes.guarding.starts import TAG
+from flowyml.executors._processes.pooling.workers import Exited, Started
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from flowyml.executors._processes.pool import WorkerPool
-    from flowyml.executors._processes.workers import Event, Worker
+    from flowyml.executors._processes.pooling.pool import WorkerPool
+    from flowyml.executors._processes.pooling.workers import Event, Worker
 
 MARK = "FLOWYML_TEST_MARK"
 LIMIT = 20.0
@@ -33,7 +33,7 @@ PROGRAM = """
 import os, signal, subprocess, sys, time
 root = sys.argv[1]
 root in sys.path or sys.path.insert(0, root)
-from flowyml.executors._processes.lifeline import attach
+from flowyml.executors._processes.working.lifeline import attach
 line = attach()
 def tell(value): line.socket.sendall(repr(value).encode() + b"\\n")
 while text := line.socket.recv(1 << 16):

@@ -9,8 +9,8 @@ import sys
 import textwrap
 from pathlib import Path
 
-from flowyml.executors._processes.payload import build_payload
-from flowyml.executors._processes.values import dump_value, load_value
+from flowyml.executors._processes.crossing.payload import build_payload
+from flowyml.executors._processes.crossing.values import dump_value, load_value
 
 HERE = Path(__file__).parent
 
@@ -18,9 +18,9 @@ CHILD = """
 import os, pickle, sys
 asks, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
 sys.path[:] = pickle.load(asks)
-from flowyml.executors._processes import frame
-from flowyml.executors._processes.functions import LoadFailure, load_payload
-from flowyml.executors._processes.values import dump_result, load_value
+from flowyml.executors._processes.crossing import frame
+from flowyml.executors._processes.working.functions import LoadFailure, load_payload
+from flowyml.executors._processes.crossing.values import dump_result, load_value
 from flowyml._loading import loading
 
 def load(data):

@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 
 from flowyml import ExecutorError, MemoryBudgetError, MemoryLimitError, ParallelExecutor, Pipeline
-from flowyml.executors._processes import lending
+from flowyml.executors._processes.dispatching import lending
 from flowyml.store import arenas
 from flowyml.store.arenas import Arena, Pickled
 

@@ -16,8 +16,8 @@ import pytest
 from notes import executions, noted
 
 from flowyml import ExecutorError, ParallelExecutor, Pipeline, SerializationError, ValueLoadError, WorkerLostError
-from flowyml.executors._processes import lending
-from flowyml.executors._processes.team import ProcessTeam
+from flowyml.executors._processes.dispatching import lending
+from flowyml.executors._processes.dispatching.team import ProcessTeam
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,7 @@ from plumbing import HELPERS, clear, driver, eventually, marked, under_load
 DRIVER = """
 import os, signal, sys, time
 from plumbing import *
-from flowyml.executors._processes.pool import WorkerPool
+from flowyml.executors._processes.pooling.pool import WorkerPool
 pool = WorkerPool(2, program=PROGRAM)
 workers = [started(pool), started(pool)]
 for worker in workers:
@@ -162,7 +162,7 @@ def test_kill_9_of_a_stopped_driver_leaves_nothing(mark):
 
 
 NESTED = """
-from flowyml.executors._processes.pool import WorkerPool
+from flowyml.executors._processes.pooling.pool import WorkerPool
 import plumbing
 inner = WorkerPool(2, program=plumbing.PROGRAM)
 plumbing.ask(inner.spawn_worker(), plumbing.HELPERS['own session'] + '\\\\ntell(1)')

@@ -104,7 +104,7 @@ def test_the_guardian_is_killed_in_the_middle(mark: str, tmp_path: Path, helper:
 
 def test_the_guardian_is_stopped(mark: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It does nothing any more; runs go on, and the end kills it, after a while that is shorter here."""
-    monkeypatch.setattr("flowyml.executors._processes.link.END_LIMIT", 0.5)
+    monkeypatch.setattr("flowyml.executors._processes.pooling.link.END_LIMIT", 0.5)
     executor = ParallelExecutor(2)
     use(executor)
     os.kill(guardian(executor), signal.SIGSTOP)

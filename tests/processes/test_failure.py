@@ -30,7 +30,7 @@ from nasty import (
 )
 
 from flowyml.errors import RemoteError, RemoteTraceback, WorkerLostError
-from flowyml.executors._processes.failure import FailureInfo, pack_exception, unpack_exception, unpack_info
+from flowyml.executors._processes.crossing.failure import FailureInfo, pack_exception, unpack_exception, unpack_info
 from flowyml.results.traceback import LONGEST_MESSAGE, LONGEST_TRACEBACK, error_text
 
 
@@ -331,7 +331,7 @@ def test_source_lines_that_only_the_driver_knows_are_filled_in() -> None:
     source = "def fail():\n    raise ValueError('in a cell')\n"
     script = f"""
 import pickle, sys
-from flowyml.executors._processes.failure import pack_exception
+from flowyml.executors._processes.crossing.failure import pack_exception
 names = {{}}
 exec(compile({source!r}, "<cell 1>", "exec"), names)
 try:

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from plumbing import MARK, eventually, marked
 
-from flowyml.executors._processes import guardian, process_table
-from flowyml.executors._processes.environment import guardian_command
-from flowyml.executors._processes.guardian import COMMAND, END, REFUSED, REPORT, SPAWN
+from flowyml.executors._processes.guarding import guardian, process_table
+from flowyml.executors._processes.guarding.guardian import COMMAND, END, REFUSED, REPORT, SPAWN
+from flowyml.executors._processes.pooling.environment import guardian_command
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_it_has_a_session_of_its_own_and_nothing_open(served):
 
 def test_it_imports_next_to_nothing():
     folder = Path(guardian.__file__).parent.parent
-    text = f"import sys; sys.path.append({str(folder)!r}); import _processes.guardian; print(*sys.modules)"
+    text = f"import sys; sys.path.append({str(folder)!r}); import guarding.guardian; print(*sys.modules)"
     output = subprocess.run([sys.executable, "-S", "-s", "-P", "-c", text], check=True, capture_output=True, text=True)
     heavy = {"site", "typing", "pathlib", "contextlib", "re", "subprocess", "dataclasses", "threading", "flowyml"}
     assert not heavy & set(output.stdout.split())
@@ -148,7 +148,7 @@ def test_everything_is_killed_and_reaped(mark):
     text = f"""
 import os, signal, subprocess, sys
 sys.path.insert(0, {str(Path(guardian.__file__).parent.parent)!r})
-from _processes import guardian
+from guarding import guardian
 guardian.become_subreaper()
 for _ in range(3): subprocess.Popen(["sh", "-c", "setsid sleep 1000 & sleep 1000"])
 class Quiet(guardian.Guardian):
@@ -167,7 +167,7 @@ def test_without_pidfds_the_parents_number_is_watched(mark):
 import os, socket, subprocess, sys
 control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 program = ("import os, sys; del os.pidfd_open; os.pidfd_open = lambda pid: os.close(-1); "
-    "sys.path.append(sys.argv[3]); from _processes.guardian import main; main()")
+    "sys.path.append(sys.argv[3]); from guarding.guardian import main; main()")
 holder = subprocess.Popen(["sleep", "1000"], pass_fds=[control.fileno()])
 folder = {str(Path(guardian.__file__).parent.parent)!r}
 command = [sys.executable, "-S", "-c", program, str(theirs.fileno()), str(os.getpid()), folder]

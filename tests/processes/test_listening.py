@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flowyml.executors._processes import listening
-from flowyml.executors._processes.listening import Ears
+from flowyml.executors._processes.dispatching import listening
+from flowyml.executors._processes.dispatching.listening import Ears
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

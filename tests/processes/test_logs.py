@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from flowyml.executors._processes import logs
-from flowyml.executors._processes.logs import LogForwarder, handle_record
+from flowyml.executors._processes.crossing import logs
+from flowyml.executors._processes.crossing.logs import LogForwarder, handle_record
 
 
 class Unpicklable:
@@ -137,7 +137,7 @@ def test_records_of_all_threads_are_sent(worker: logging.Logger) -> None:
 
 WORKER = """
 import logging, os, sys
-from flowyml.executors._processes.logs import LogForwarder
+from flowyml.executors._processes.crossing.logs import LogForwarder
 import pickle
 sent = []
 forwarder = LogForwarder(sent.append)
@@ -146,7 +146,7 @@ logging.getLogger().setLevel(logging.INFO)
 """
 DRIVER = """
 import logging, pickle, sys
-from flowyml.executors._processes.logs import handle_record
+from flowyml.executors._processes.crossing.logs import handle_record
 """
 HANDLE = """
 for data in pickle.loads(sys.stdin.buffer.read()): handle_record(data)

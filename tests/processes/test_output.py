@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reading import TOKEN, Reading, mark, read
 
-from flowyml.executors._processes.output import LONGEST_LINE, OutputReader
+from flowyml.executors._processes.dispatching.output import LONGEST_LINE, OutputReader
 from flowyml.results.usage import KEPT, StepLog
 
 # ---- the driver: marks and lines ---------------------------------------------------------------------------------

@@ -15,9 +15,9 @@ import pytest
 from remote import HERE, Worker
 
 from flowyml.errors import FlowymlError
-from flowyml.executors._processes.importable import user_modules
-from flowyml.executors._processes.payload import build_payload
-from flowyml.executors._processes.values import dump_result, dump_value, load_value
+from flowyml.executors._processes.crossing.importable import user_modules
+from flowyml.executors._processes.crossing.payload import build_payload
+from flowyml.executors._processes.crossing.values import dump_result, dump_value, load_value
 
 
 @pytest.fixture
@@ -260,7 +260,7 @@ def test_an_array_with_a_name_in_its_contents_is_plainly_pickled():
 
 def test_functions_of_modules_go_without_cloudpickle():
     """It takes long to import, and what goes by name does not need it."""
-    code = "import json, sys; from flowyml.executors._processes.payload import build_payload as build\n"
+    code = "import json, sys; from flowyml.executors._processes.crossing.payload import build_payload as build\n"
     code += "build([json.dumps, json.loads], ['a', 'b']); assert 'cloudpickle' not in sys.modules\n"
     code += "build([lambda: 1], ['c']); assert 'cloudpickle' in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -32,9 +32,10 @@ from plumbing import (
 )
 
 from flowyml.errors import ExecutorError
-from flowyml.executors._processes import claims, environment, link, session
-from flowyml.executors._processes.pool import WorkerPool
-from flowyml.executors._processes.workers import Exited, GuardianLost, Refused, Started
+from flowyml.executors._processes.crossing import claims
+from flowyml.executors._processes.pooling import environment, link, session
+from flowyml.executors._processes.pooling.pool import WorkerPool
+from flowyml.executors._processes.pooling.workers import Exited, GuardianLost, Refused, Started
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -242,7 +243,7 @@ def test_interpreter_flags_are_handed_on(mark):
         "-W",
         "ignore",
         "-c",
-        "from flowyml.executors._processes import environment as e\n",
+        "from flowyml.executors._processes.pooling import environment as e\n",
     ]
     command[-1] += "import sys\nprint(e.worker_command('', 1))"
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout

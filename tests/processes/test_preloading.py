@@ -14,8 +14,9 @@ import pytest
 from plumbing import eventually
 
 from flowyml import ParallelExecutor, Pipeline
-from flowyml.executors._processes import familiar, preloading
-from flowyml.executors._processes.environment import START_VARIABLE
+from flowyml.executors._processes.dispatching import familiar
+from flowyml.executors._processes.pooling.environment import START_VARIABLE
+from flowyml.executors._processes.working import preloading
 from flowyml.steps.conditions import Guarded
 
 

@@ -24,9 +24,9 @@ from plumbing import (
 )
 
 from flowyml import ExecutorError, ParallelExecutor, Pipeline
-from flowyml.executors._processes import environment
-from flowyml.executors._processes.pool import WorkerPool
-from flowyml.executors._processes.workers import Exited, Started, Worker
+from flowyml.executors._processes.pooling import environment
+from flowyml.executors._processes.pooling.pool import WorkerPool
+from flowyml.executors._processes.pooling.workers import Exited, Started, Worker
 
 pytestmark = pytest.mark.skipif("t" in sys.abiflags, reason="without a global lock workers are exec'ed, not forked")
 
@@ -58,7 +58,7 @@ def template(pool: WorkerPool) -> int:
 
 def is_forked(pool: WorkerPool, worker: Worker) -> bool:
     """Tell whether a worker runs what its template runs: a fork does not change the command line."""
-    line = ask(worker, "tell('_processes.template' in open('/proc/self/cmdline').read())")
+    line = ask(worker, "tell('working.template' in open('/proc/self/cmdline').read())")
     return line == "True"
 
 
@@ -153,10 +153,8 @@ def test_every_worker_comes_once_whenever_the_template_is_lost(forking, mark, mo
 
 
 def test_a_template_that_does_not_answer_is_given_up(forking, monkeypatch):
-    text = environment.GUARDIAN.replace(
-        "from _processes.guardian", "import _processes.starts as s; s.PATIENCE = 2.0; {}"
-    )
-    monkeypatch.setattr(environment, "GUARDIAN", text.format("from _processes.guardian"))
+    text = environment.GUARDIAN.replace("from guarding.guardian", "import guarding.starts as s; s.PATIENCE = 2.0; {}")
+    monkeypatch.setattr(environment, "GUARDIAN", text.format("from guarding.guardian"))
     started(forking)
     os.kill(template(forking), signal.SIGSTOP)
     worker = forking.spawn_worker()

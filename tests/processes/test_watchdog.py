@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flowyml import ParallelExecutor, Pipeline, WorkerLostError
-from flowyml.executors._processes import watchdog
-from flowyml.executors._processes.dispatch import Dispatch
-from flowyml.executors._processes.stacks import stack_of
+from flowyml.executors._processes.crossing.stacks import stack_of
+from flowyml.executors._processes.dispatching import watchdog
+from flowyml.executors._processes.dispatching.dispatch import Dispatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

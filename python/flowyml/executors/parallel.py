@@ -189,12 +189,12 @@ class ParallelExecutor(Executor):
 
     def _new_processes(self, run: Run | None) -> Any:
         """Make a team of worker processes; for a run they begin to start while this process imports the rest."""
-        from flowyml.executors._processes.pool import WorkerPool
+        from flowyml.executors._processes.pooling.pool import WorkerPool
 
         pool = WorkerPool(self.max_workers, preload=self.preload or ())
         if run is not None and not run.finished:
             pool.start(lambda: _imports_of(run))
-        from flowyml.executors._processes.team import ProcessTeam
+        from flowyml.executors._processes.dispatching.team import ProcessTeam
 
         return ProcessTeam(
             pool,
@@ -225,7 +225,7 @@ class ParallelExecutor(Executor):
 
 def _imports_of(run: Run) -> Sequence[str]:
     """Return what the first workers will import for a run; asked for when the guardian has been started."""
-    from flowyml.executors._processes.familiar import first_imports
+    from flowyml.executors._processes.dispatching.familiar import first_imports
 
     return first_imports(run)
 

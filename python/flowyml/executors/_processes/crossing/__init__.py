@@ -1,0 +1,1 @@
+"""What goes between driver and workers, and both ends of it: frames, values, functions, exceptions, shared memory."""

@@ -1,0 +1,141 @@
+"""Arguments and results as bytes: plain pickle where it does, by value where it does not.
+
+    driver ── dump_value ──▶ worker        a class of `__main__` carries its definition, in case the worker lacks it
+    driver ◀── dump_result ── worker       it goes by name: the driver has the class itself
+
+Small plain objects cost what plain pickle costs. Bytes are searched for the names of modules that a worker cannot
+import; a name that stands there by chance (in a string) costs time and changes nothing. The contents of arrays are not
+searched: that would take longer than to copy them.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+
+from flowyml.errors import SerializationError
+
+_GLOBAL = b"\x93"  # opcode STACK_GLOBAL: without it no class or function is named in the bytes
+_ATOMS = frozenset([bytes, bytearray, str, int, float, complex, bool, type(None)])
+
+_PLAIN_BYTES = frozenset([bytes, bytearray])
+
+_TROUBLE = (Exception, SystemExit, GeneratorExit)  # what a reducer may raise without being Ctrl-C
+
+load_value = pickle.loads
+"""Load what `dump_value` or `dump_result` made; a worker does it under `flowyml._loading.loading()`."""
+
+
+class Apart:
+    """Takes large buffers out of a pickle, for one value after the other.
+
+    Args:
+        least: The bytes of a large one.
+
+    Attributes:
+        buffers: What was taken out of the pickle that is being made.
+    """
+
+    __slots__ = ("buffers", "least")
+
+    def __init__(self, least: int) -> None:
+        """Have taken nothing."""
+        self.least = least
+        self.buffers: list[memoryview] = []
+
+    def __call__(self, buffer: pickle.PickleBuffer) -> bool:
+        """Tell whether a buffer stays in the pickle."""
+        try:
+            view = buffer.raw()
+        except BufferError:  # not contiguous: the pickler knows what to do
+            return True
+        if len(view) < self.least:
+            return True
+        self.buffers.append(view)
+        return False
+
+    def take(self) -> list[memoryview]:
+        """Return what was taken out, and forget it."""
+        taken, self.buffers = self.buffers, []
+        return taken
+
+    def shown(self, obj: object) -> object:
+        """Return what to pickle for an object: pickle itself never takes `bytes` apart."""
+        return _Shown(obj) if type(obj) in _PLAIN_BYTES and len(obj) >= self.least else obj  # type: ignore[arg-type]
+
+
+class _Shown:
+    """Pickles as the bytes that it was made of, with their contents as a buffer."""
+
+    __slots__ = ("_obj",)
+
+    def __init__(self, obj: object) -> None:
+        self._obj = obj
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self._obj), (pickle.PickleBuffer(self._obj),)  # type: ignore[arg-type]
+
+
+def dump_value(obj: object, what: str = "the value", apart: Apart | None = None) -> bytes:
+    """Pickle a value for a worker, which has the functions of the run and whatever it can import.
+
+    Args:
+        obj: The value.
+        what: What it is, for the message of an error ("argument 'x' of step 'a'").
+        apart: Takes large buffers; without it they are in the pickle.
+
+    Raises:
+        SerializationError: The value cannot be pickled; names the part that cannot.
+
+    >>> load_value(dump_value({"a": [1, 2]}))
+    {'a': [1, 2]}
+    """
+    buffers: list[pickle.PickleBuffer] = []
+    try:
+        shown = obj if apart is None else apart.shown(obj)
+        data = pickle.dumps(shown, 5, buffer_callback=buffers.append if apart is None else apart)
+    except _TROUBLE:  # a reducer of somebody else: whatever it raises, cloudpickle is asked next
+        return _dump_by_value(obj, what, apart)
+    if _GLOBAL in data and type(obj) not in _ATOMS and _names_by_value(data):
+        return _dump_by_value(obj, what, apart)
+    return pickle.dumps(obj, 5) if buffers else data
+
+
+def dump_result(obj: object, what: str = "the result", apart: Apart | None = None) -> bytes:
+    """Pickle a value in a worker for the driver, which has every class that the worker got from it.
+
+    Args:
+        obj: The value.
+        what: What it is, for the message of an error ("the result of step 'a'").
+        apart: Takes large buffers; without it they are in the pickle.
+
+    Raises:
+        SerializationError: The value cannot be pickled; names the part that cannot.
+    """
+    try:
+        return pickle.dumps(obj if apart is None else apart.shown(obj), 5, buffer_callback=apart)
+    except (*_TROUBLE, KeyboardInterrupt):  # a worker sees no Ctrl-C: it is the reducer's own
+        return _dump_by_value(obj, what, apart)
+
+
+def _names_by_value(data: bytes) -> bool:
+    """Tell whether the bytes may name something of a module that a worker cannot import."""
+    if b"__main__" in data or ("__mp_main__" in sys.modules and b"__mp_main__" in data):
+        return True
+    from flowyml.executors._processes.crossing.importable import by_value_modules  # workers have no use for it
+
+    return any(name.encode() in data for name in by_value_modules())
+
+
+def _dump_by_value(obj: object, what: str, apart: Apart | None = None) -> bytes:
+    """Pickle by value; say what and why where that fails too."""
+    from flowyml.executors._processes.crossing import blame, pickler
+
+    if apart is not None:
+        apart.take()
+    try:
+        return pickler.dump_by_value(obj, apart)
+    except Exception as error:
+        raise SerializationError(what, blame.explain(obj, error)) from error
+    except (SystemExit, GeneratorExit, KeyboardInterrupt) as error:
+        raise SerializationError(what, f"pickling it raises {type(error).__name__}") from error

@@ -1,0 +1,313 @@
+"""Batches as frames: which function each step of a batch calls, with which arguments.
+
+```
+batch ──▶ groups of steps that call alike ──▶ [function, keywords, outputs, names, index, attempts, flat, calls]
+          all groups ──▶ CALLS frame
+```
+
+Values of steps before are kept encoded and go on as they are: the driver never unpickles what it only passes on. All
+else is pickled here, value by value, so that steps share no object. A large value is written to an arena: for the one
+message that needs it, or for the whole run when it is seen a second time. Where there are no arenas it becomes a shared
+value then, sent to each worker once.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakValueDictionary
+
+from flowyml.errors import FlowymlError, SerializationError, StepNotRunError
+from flowyml.executors._processes.crossing import wire
+from flowyml.executors._processes.crossing.payload import Payload, build_payload
+from flowyml.executors._processes.crossing.values import Apart, dump_value
+from flowyml.executors._processes.dispatching.lending import LARGE
+from flowyml.executors._processes.dispatching.stretches import items_of, stretches
+from flowyml.planning.templates import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VIEW, rows_alike, there
+from flowyml.steps.fallbacks import Fallback
+from flowyml.steps.tasks import MapTaskResult
+from flowyml.store.arenas import Pickled
+from flowyml.store.encoding import decoded
+from flowyml.store.values import MISSING, Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from flowyml._core import Batch
+    from flowyml.executors._processes.dispatching.lending import Lending
+    from flowyml.executors._processes.dispatching.stretches import Stretch
+    from flowyml.planning.templates import Template
+    from flowyml.running.run import Run
+    from flowyml.store.arenas import Stored
+    from flowyml.store.values import Reference
+
+_ONE_ASSET = ((ASSET, 0),)
+
+
+class Message(NamedTuple):
+    """What goes to a worker for one batch.
+
+    Attributes:
+        groups: The body, without the slot.
+        segments: Large values beside it.
+        shared: Numbers of the shared values that it refers to.
+        refused: Arguments that do not pickle or are not there, by position in the batch.
+        stored: Large arguments that lie in an arena for this message alone.
+    """
+
+    groups: list[Any]
+    segments: list[bytes]
+    shared: set[int]
+    refused: dict[int, FlowymlError]
+    stored: list[Stored]
+
+
+class CallWriter:
+    """Writes the messages of one run.
+
+    Args:
+        run: The run.
+        lending: Where large arguments lie.
+
+    Raises:
+        SerializationError: If a function of the run does not pickle.
+
+    Attributes:
+        payload: The functions of the run.
+        shared: The large values that several steps read, by number.
+        further: The functions of steps that came during the run, and how many they are.
+    """
+
+    def __init__(self, run: Run, lending: Lending) -> None:
+        """Collect the functions."""
+        self._run = run
+        self._lending = lending
+        self._apart = Apart(LARGE)
+        self._plan = run.plan
+        self.shared: list[bytes] = []
+        self._shared_numbers: dict[int, int] = {}
+        self._seen_large: set[int] = set()
+        self._stored: dict[int, Stored] = {}
+        self._stored_once: WeakValueDictionary[int, Stored] = WeakValueDictionary()
+        self._batch: Batch | None = None  # what is being written
+        self._has_chains = False
+        self._functions: dict[int, int] = {}
+        self._held: list[Any] = []  # what is known by its id must live
+        self.payload = self._collect(first for first, _ in rows_alike(self._plan.templates))
+        self.function_count = len(self._functions)
+        self.further: list[tuple[Payload, int]] = []
+        run.grafting.listeners.append(self._extend)
+
+    @property
+    def hashed(self) -> list[int]:
+        """The functions whose values take part in keys, so that workers return the contents beside them."""
+        nodes = () if self._run.recall is None else self._run.recall.read
+        return list({self._functions[id(self._plan.function_of(node))] for node in nodes})
+
+    def write(self, batch: Batch, count: int) -> Message:
+        """Return the message for the first steps of a batch."""
+        message = Message([], [], set(), {}, [])
+        self._batch, self._has_chains = batch, batch.heads < len(batch)
+        message.groups.extend(self._group(message, stretch) for stretch in stretches(self._run, batch, count))
+        return message
+
+    def _collect(self, nodes: Iterable[int]) -> Payload:
+        """Number the functions of some steps that have no number yet, and pickle them."""
+        functions: dict[int, Any] = {}
+        names: list[str] = []
+        seen: set[int] = set()
+        for node in nodes:
+            template = self._plan.templates[node]
+            if id(template) in seen:
+                continue
+            seen.add(id(template))
+            for function in self._callables(node):
+                if id(function) not in self._functions and id(function) not in functions:
+                    functions[id(function)] = function
+                    names.append(self._plan.names[node])
+        payload = build_payload(list(functions.values()), names)
+        self._functions.update(zip(functions, itertools.count(len(self._functions)), strict=False))
+        self._held.extend(functions.values())
+        return payload
+
+    def _extend(self, nodes: list[int]) -> None:
+        """Send workers the functions of steps that came during the run, before they get such steps."""
+        known = len(self._functions)
+        payload = self._collect(nodes)
+        if len(self._functions) > known:
+            self.further.append((payload, len(self._functions) - known))
+
+    def _callables(self, node: int) -> Iterator[Any]:
+        """Go through all that workers may call for a step."""
+        yield self._plan.function_of(node)
+        if self._plan.forms[node].options.fallback is not None:
+            yield self._run.calls.fallback_of(node).function
+
+    def _function(self, template: Template, node: int) -> Any:
+        is_fallback = isinstance(template.function, Fallback)
+        return template.function if is_fallback else self._plan.function_of(node)
+
+    def _group(self, message: Message, stretch: Stretch) -> list[Any]:
+        template, node = stretch.template, stretch.node
+        function = self._functions[id(self._function(template, node))]
+        names, attempts = self._names(stretch), self._attempts(stretch)
+        flat = self._flat(stretch)
+        if flat is not None:
+            way = wire.SINGLE
+            if type(flat) is range:
+                way, flat = wire.RANGE, [flat.start, flat.stop, flat.step]
+            return [function, (), None, names, stretch.first, attempts, way, flat]
+        calls = [self._call(message, stretch, k) for k in range(stretch.length)]
+        outputs = template.outputs or None
+        return [function, template.keywords, outputs, names, stretch.first, attempts, wire.LISTS, calls]
+
+    def _names(self, stretch: Stretch) -> str | list[str]:
+        """Return the steps' names: as one text where that can be taken apart, which costs next to nothing."""
+        if stretch.first is not None:
+            return self._plan.names[stretch.node]
+        names = _column(self._plan.names, stretch.nodes)
+        joined = wire.SEPARATOR.join(names)
+        alone = joined.count(wire.SEPARATOR) == stretch.length - 1
+        return joined if alone and not stretch.template.outputs else names
+
+    def _attempts(self, stretch: Stretch) -> list[int] | None:
+        """Return which attempt of each step this is; `None` where it is the first of all."""
+        if self._plan.forms[stretch.node].options.retry is None or not self._run.trials.some_failed:
+            return None
+        return list(map(self._run.trials.current, items_of(self._run, stretch)))
+
+    def _flat(self, stretch: Stretch) -> Any:
+        """Return the only arguments of a stretch in one list, if they are numbers and such: the common fan-out."""
+        template, first = stretch.template, stretch.first
+        if template.outputs:
+            return None
+        if first is not None and (template.single or template.kept):
+            values = self._run.tables[stretch.node][first : first + stretch.length]
+            if type(values) is range and not template.kept:
+                return values
+            values = list(map(self._run.values.argument, values)) if template.kept else list(values)
+        elif template.direct and template.lone:
+            values = _column(self._plan.rows, stretch.nodes)
+        elif template.sources == _ONE_ASSET and not template.keywords:
+            run, batch = self._run, self._batch
+            references, raw = self._plan.references, run.values.raw
+            return None if batch is None else batch.first_read(stretch.position, stretch.length, references, raw)
+        else:
+            return None
+        return values if wire.ATOMS.issuperset(map(type, values)) else None
+
+    def _call(self, message: Message, stretch: Stretch, k: int) -> list[Any] | None:
+        """Return the encoded arguments of one step, or `None` if one does not pickle."""
+        node = stretch.node_at(k)
+        try:
+            before = self._before(stretch.position + k) if self._has_chains else None
+            return self._arguments(message, stretch.template, node, (stretch.first or 0) + k, before)
+        except (SerializationError, StepNotRunError) as error:
+            message.refused[stretch.position + k] = error
+            return None
+
+    def _before(self, position: int) -> int | None:
+        """Return the item before a step of the batch, if it is chained to that."""
+        batch = self._batch
+        return batch.item(position - 1) if batch is not None and batch.is_chained(position) else None
+
+    def _arguments(self, message: Message, template: Template, node: int, index: int, before: int | None) -> list[Any]:
+        run, row = self._run, self._plan.row(node)
+        references = self._plan.references.get(node, ())
+        item: Any = None if template.over is None else run.tables[node][index]
+        arguments: list[Any] = []
+        for kind, which in template.sources:
+            if kind == PARAM:
+                arguments.append(self._encoded(message, row[which], node))
+            elif kind == ITEM:
+                arguments.append(self._encoded(message, item if which is None else item[which], node))
+            elif kind == KEPT:
+                value = there(run.values.argument(item if which is None else item[which]))
+                arguments.append(wire.slim(value, message.segments))
+            elif kind == ASSET:
+                reference = references[which]
+                chained = before is not None and reference == before
+                arguments.append(... if chained else self._asset(message, reference))
+            elif kind == CHOICE:
+                value = run.values.argument(references[which[0]])
+                given = value is not MISSING
+                arguments.append(
+                    wire.slim(value, message.segments) if given else self._encoded(message, which[1], node)
+                )
+            elif kind == VIEW:
+                seen = which.seen(references, run.values.argument, decoded)
+                data = dump_value(seen, f"what step {self._plan.names[node]!r} looks at")
+                arguments.append(wire.slim(data, message.segments))
+            elif kind == SPREAD:
+                values = run.values.argument(references[which])
+                values = list(values.kept()) if isinstance(values, MapTaskResult) else values
+                arguments.extend(wire.slim(values, message.segments))
+            else:
+                arguments.append(self._encoded(message, which, node))
+        return arguments
+
+    def _asset(self, message: Message, reference: Reference) -> Any:
+        value = self._run.values.argument(reference)
+        if isinstance(reference, Stream):
+            return (wire.slim(list(value), message.segments),)
+        if self._run.tasks.terms:
+            value = _encoded_results(value)
+        return wire.slim(value, message.segments)
+
+    def _encoded(self, message: Message, value: Any, node: int) -> Any:
+        if type(value) in wire.ATOMS:
+            return value
+        stored = self._stored.get(id(value))
+        if stored is not None:
+            return stored.block
+        number = self._shared_numbers.get(id(value))
+        if number is None:
+            what, apart = f"an argument of step {self._plan.names[node]!r}", self._apart
+            apart.take()
+            data = dump_value(value, what, apart)
+            if len(data) < LARGE and not apart.buffers:
+                return data
+            again = id(value) in self._seen_large
+            self._seen_large.add(id(value))
+            stored = self._store(message, value, Pickled(data, apart.take()), again=again)
+            if stored is not None:
+                return stored.block
+            data = dump_value(value, what)
+            if not again:
+                return wire.slim(data, message.segments)
+            number = self._share(value, data)
+        message.shared.add(number)
+        return (number, True)
+
+    def _store(self, message: Message, value: Any, pickled: Pickled, *, again: bool) -> Stored | None:
+        """Write a large argument to an arena: for a message, or for the run once it is seen again.
+
+        The plan holds the value as long as the run lasts, so its id stays its own.
+        """
+        stored = self._stored_once.get(id(value)) or self._lending.put(pickled)
+        if stored is None:
+            return None
+        if again:
+            self._stored[id(value)] = stored
+        else:
+            self._stored_once[id(value)] = stored
+            message.stored.append(stored)
+        return stored
+
+    def _share(self, value: Any, data: bytes) -> int:
+        """Have a value sent to each worker once, where there are no arenas."""
+        number = self._shared_numbers[id(value)] = len(self.shared)
+        self.shared.append(data)
+        return number
+
+
+def _column(values: list[Any], nodes: Sequence[int]) -> list[Any]:
+    """Return what some steps have of a column."""
+    return values[nodes.start : nodes.stop] if isinstance(nodes, range) else [values[node] for node in nodes]
+
+
+def _encoded_results(value: Any) -> Any:
+    """Encode what map tasks have for a value, also in a list of several; the values in it are encoded already."""
+    if type(value) is list:
+        return list(map(_encoded_results, value))
+    return dump_value(value, "the result of a map task") if isinstance(value, MapTaskResult) else value

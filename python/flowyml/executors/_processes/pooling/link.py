@@ -1,0 +1,149 @@
+"""The driver's end of a guardian: starts it, sends commands, receives reports, and knows when it is lost.
+
+It knows nothing of workers but their numbers. Commands and reports are small records over a `SOCK_SEQPACKET` socket
+(whole records, with descriptors where needed). The driver's side never blocks, save for a full socket: the guardian
+always reads, so that one ends by itself, or after `SEND_LIMIT` with the guardian given up.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import socket
+import subprocess
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from flowyml.errors import ExecutorError, describe_exit
+from flowyml.executors._processes.descriptors import Descriptor
+from flowyml.executors._processes.guarding.guardian import COMMAND, END, REPORT
+from flowyml.executors._processes.pooling.environment import check_platform, guardian_command, guardian_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+SEND_LIMIT = 10.0
+"""Seconds that a guardian may take to make room for a command."""
+END_LIMIT = 5.0
+"""Seconds, beyond the grace of the workers, that a guardian may take to end."""
+
+
+class GuardianLink:
+    """A running guardian.
+
+    Raises:
+        ExecutorError: This platform cannot have one, or it did not start.
+    """
+
+    def __init__(self) -> None:
+        check_platform()
+        self._errors = Descriptor(os.memfd_create("flowyml-guardian-errors"))
+        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self.control.settimeout(0)
+            try:
+                self._process = self._start(theirs.fileno())
+            except OSError as error:
+                self._close()
+                raise ExecutorError(f"the guardian process did not start: {error}") from error
+
+    def _start(self, control: int) -> subprocess.Popen[bytes]:
+        # In a driver without its first three descriptors the socket is one of them, which the guardian has itself.
+        with closing(Descriptor(fcntl.fcntl(control, fcntl.F_DUPFD_CLOEXEC, 3))) as above:
+            return subprocess.Popen(
+                guardian_command(above.fd),
+                env=guardian_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._errors.fd,
+                pass_fds=[above.fd],
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        """Its pid."""
+        return self._process.pid
+
+    def is_alive(self) -> bool:
+        """Tell whether it runs."""
+        return self._process.poll() is None
+
+    def send(self, verb: bytes, worker: int = 0, number: float = 0.0, fds: Sequence[int] = ()) -> None:
+        """Send a command.
+
+        Raises:
+            ExecutorError: The guardian is lost.
+        """
+        message = COMMAND.pack(verb, worker, number)
+        try:
+            while not self._try_send(message, fds):
+                self._wait(select.POLLOUT, SEND_LIMIT)
+        except (ConnectionError, TimeoutError) as error:
+            raise ExecutorError(self.obituary()) from error
+
+    def _try_send(self, message: bytes, fds: Sequence[int]) -> bool:
+        try:
+            socket.send_fds(self.control, [message], fds)
+        except BlockingIOError:
+            return False
+        return True
+
+    def receive(self) -> Iterator[tuple[bytes, int, int, int] | None]:
+        """Yield the reports that are there: kind, worker, pid, status; `None` at the end: the guardian is lost."""
+        while True:
+            try:
+                message = self.control.recv(REPORT.size)
+            except BlockingIOError:
+                return
+            except ConnectionError:
+                message = b""
+            yield REPORT.unpack(message) if message else None
+            if not message:
+                return
+
+    def obituary(self) -> str:
+        """Make sure that it is dead, and say how it died."""
+        try:
+            how = describe_exit(self._process.wait(1.0))
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            how = f"it does not answer, and was {describe_exit(self._process.wait())}"
+        words = self.words()
+        return f"the guardian of the worker processes is lost: {how}" + (f"; it said:\n{words}" if words else "")
+
+    def words(self) -> str:
+        """Return what it, and what imports for its workers, has said."""
+        return os.pread(self._errors.fd, 1 << 16, 0).decode(errors="replace").strip()
+
+    def end(self, grace: float) -> None:
+        """Ask it to end after at most `grace` seconds for its workers, wait for that, and close.
+
+        Whatever happens here, no process stays: workers die with their guardian.
+        """
+        try:
+            self.send(END, number=grace)
+            while list(self.receive())[-1:] != [None]:
+                self._wait(select.POLLIN, grace + END_LIMIT)
+        except (ExecutorError, TimeoutError):
+            pass
+        finally:
+            self._process.kill()
+            self._process.wait()
+            self._close()
+
+    def abandon(self) -> None:
+        """Let go in a forked child: close the descriptors, leave the parent's guardian alone."""
+        self._process.returncode = 0  # it is the parent's to wait for
+        self._close()
+
+    def _wait(self, event: int, limit: float) -> None:
+        poll = select.poll()
+        poll.register(self.control, event)
+        if not poll.poll(limit * 1000):
+            raise TimeoutError
+
+    def _close(self) -> None:
+        self.control.close()
+        self._errors.close()

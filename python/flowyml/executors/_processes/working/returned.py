@@ -1,0 +1,75 @@
+"""What a step has returned or raised, as it goes to the driver; see `wire.py` for the outcomes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flowyml._pipelines import AnyPipeline
+from flowyml.errors import FlowymlError, SerializationError
+from flowyml.executors._processes.crossing import wire
+from flowyml.executors._processes.crossing.values import dump_result, load_value
+from flowyml.steps.once import ONCE, let_go
+from flowyml.steps.skips import Skipped
+from flowyml.store.values import Outputs, split_outputs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def raised(error: BaseException) -> tuple[int, Any]:
+    """Return what came of a step that raised."""
+    if isinstance(error, Skipped):
+        return wire.SKIPPED, None
+    return _packed(error)
+
+
+def _packed(error: BaseException) -> tuple[int, Any]:
+    from flowyml.executors._processes.crossing.failure import (
+        pack_exception,  # takes milliseconds; most workers never need it
+    )
+
+    return wire.RAISED, pack_exception(error, dump_result, load_value)
+
+
+def encoded(  # noqa: PLR0911  each kind of value has its line
+    value: Any, outputs: tuple[str, ...] | None, step: str, dump: Callable[[Any], Any] = dump_result
+) -> tuple[int, Any]:
+    """Return a value as it goes to the driver, output by output where several are declared."""
+    try:
+        if not outputs and type(value) in wire.ATOMS:
+            return wire.RETURNED, value
+        if isinstance(value, AnyPipeline):
+            from flowyml.steps.dynamic import packed
+
+            return wire.PIPELINE, dump_result(packed(value), f"the pipeline {value.name!r}")  # type: ignore[attr-defined]
+        if not outputs:
+            if type(value) in ONCE:
+                return wire.ONCE, let_go(value)
+            data = dump(value)
+            return wire.STORED if type(data) is tuple else wire.RETURNED, data
+        parts: Any = split_outputs(value, tuple(outputs), step)
+        return wire.PARTS, [_kind(parts), [wire.encode(part, dump) for part in parts.parts]]
+    except SerializationError as error:
+        return wire.UNPICKLABLE, error.reason
+    except (FlowymlError, TypeError) as error:  # of what the declared outputs say
+        return _packed(error)
+
+
+def with_content(outcome: int, value: Any, returned: Any) -> tuple[int, Any]:
+    """Return a value as it goes to the driver with its content beside it, where it has one that is not plain to see."""
+    from flowyml.keys.content import Unhashable, content
+
+    if outcome not in {wire.RETURNED, wire.STORED, wire.PARTS} or type(returned) in wire.ATOMS:
+        return outcome, value
+    parts = [returned]
+    if outcome == wire.PARTS:
+        parts = list(returned.values()) if isinstance(returned, dict) else list(returned)
+    try:
+        return wire.HASHED, [outcome, value, [content(part) for part in parts]]
+    except Unhashable:
+        return outcome, value
+
+
+def _kind(parts: Outputs) -> Any:
+    """Return what kind of thing the step returned, for the wire: "tuple", "list" or the keys of a dict."""
+    return parts.kind.__name__ if isinstance(parts.kind, type) else list(parts.kind)
