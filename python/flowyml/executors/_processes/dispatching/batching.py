@@ -38,7 +38,7 @@ class BatchSizer:
     >>> for _ in range(3):
     ...     sizer.observe(count=1, seconds=1e-6)
     >>> sizer.limit(ready=10_000, workers=2), sizer.limit(ready=12, workers=2)
-    (1000, 1)
+    (1000, 12)
     """
 
     __slots__ = ("_grown", "_least", "_mean", "_most", "_shares", "_target", "_worth")
