@@ -220,6 +220,19 @@ def test_other_values_are_encoded_by_who_knows_more(value: Any) -> None:
     assert Pair(2).run(lambda _: value, range(2), encode=lambda _: b"x" * 9000)[:3] == (0, 4, b"x" * 9000)
 
 
+def test_a_container_that_pickle_does_not_bear_is_left_to_who_knows_more(monkeypatch: Any) -> None:
+    """Without a global lock a thread of the step may change it while it is pickled, which is no error of the loop."""
+
+    def dumps(*_: object) -> bytes:
+        raise RuntimeError("dictionary changed size during iteration")
+
+    monkeypatch.setattr(pickle, "dumps", dumps)
+    pair = Pair(1)
+    assert pair.run(lambda _: {"a": 1}, range(1), encode=lambda it: repr(it).encode())[:2] == (1, 3)
+    assert pair.drain() == 1
+    assert pair.values == [b"{'a': 1}"]
+
+
 def test_without_an_encoder_nothing_is_encoded() -> None:
     assert Pair(2).run(lambda i: i or (i,), range(2))[:3] == (0, 0, (0,))
 

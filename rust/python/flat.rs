@@ -84,7 +84,8 @@ impl Writer {
 
     fn list(&mut self, list: &Bound<'_, PyList>) -> Option<()> {
         self.pickle.extend([EMPTY_LIST, MEMOIZE]);
-        let end = match list.len() {
+        let (count, mut written) = (list.len(), 0);
+        let end = match count {
             0 => return Some(()),
             1 => APPEND,
             2..=MOST => {
@@ -93,9 +94,13 @@ impl Writer {
             }
             _ => return None,
         };
-        list.iter().try_for_each(|item| self.atom(&item))?;
+        for item in list.iter() {
+            self.atom(&item)?;
+            written += 1;
+        }
         self.pickle.push(end);
-        Some(())
+        // Without a global lock another thread of the step may have changed it meanwhile.
+        (written == count).then_some(())
     }
 
     fn atom(&mut self, value: &Bound<'_, PyAny>) -> Option<()> {

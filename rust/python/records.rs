@@ -170,8 +170,11 @@ impl<'a, 'py> Encoder<'a, 'py> {
             let pickle = PyBytes::new(value.py(), &pickle);
             return Ok(Some(Encoded::Small(pickle)));
         }
-        if is_small(value) {
-            let pickle = self.dumps.call1((value, PROTOCOL))?;
+        // Another thread of the step may change it meanwhile, which to pickle it may not bear: then it goes the long way,
+        // where that is an error of the step.
+        if is_small(value)
+            && let Ok(pickle) = self.dumps.call1((value, PROTOCOL))
+        {
             return Ok(Some(Encoded::Small(pickle.cast_into()?)));
         }
         others.call1((value,)).map(|it| Some(Encoded::Other(it)))

@@ -53,6 +53,19 @@ def test_a_part_of_a_partial_that_does_not_pickle_is_named():
         build_payload([functools.partial(sorted, key=threading.Lock())], ["a"])
 
 
+class Shy:
+    """Does not want to be looked at."""
+
+    def __repr__(self) -> str:
+        raise ValueError("not now")
+
+
+def test_a_value_that_cannot_be_looked_at_is_an_error_without_a_name():
+    """A result may be changed by another thread meanwhile, or raise by itself: what does not pickle is told all the same."""
+    with pytest.raises(SerializationError, match="the result cannot be pickled: .*lock"):
+        dump_result({Shy(): threading.Lock()})
+
+
 def test_a_value_that_does_not_pickle_is_named():
     with pytest.raises(SerializationError, match=r"argument 'x' of step 'a' cannot be pickled: \['b'\]: .*lock"):
         dump_value({"b": threading.Lock()}, "argument 'x' of step 'a'")

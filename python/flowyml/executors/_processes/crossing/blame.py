@@ -31,7 +31,10 @@ def explain(obj: object, error: BaseException) -> str:
     Returns:
         For example "global variable 'LOCK' of load(): cannot pickle '_thread.lock' object".
     """
-    way = _way_to_culprit(obj, set(), 0)
+    try:
+        way = _way_to_culprit(obj, set(), 0)
+    except Exception:  # noqa: BLE001  what is looked at may raise, or be changed by another thread meanwhile
+        way = []
     reason = f"{error}" if str(error) else type(error).__name__
     return f"{' > '.join(way)}: {reason}" if way else reason
 
