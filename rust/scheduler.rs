@@ -49,6 +49,7 @@ mod state;
 mod timeline;
 mod timers;
 mod tolerate;
+mod withheld;
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -73,6 +74,7 @@ pub use limits::Limits;
 pub use reports::Outcomes;
 pub use state::State;
 pub use timeline::Timeline;
+pub use withheld::Tokens;
 
 /// Which of several ready nodes runs first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

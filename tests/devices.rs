@@ -65,10 +65,11 @@ proptest! {
     fn no_device_is_given_out_twice(
         total in 8_u32..20,
         demands in prop::collection::vec(0_u32..6, 1..40),
-        events in prop::collection::vec((0_u32..6, 0_u32..64, 1_u32..4), 0..80),
+        events in prop::collection::vec((0_u32..8, 0_u32..64, 1_u32..4), 0..80),
     ) {
         let mut scheduler = scheduler(total, &demands);
         let mut out: Vec<Batch> = Vec::new();
+        let mut withheld: Vec<(u32, u32)> = Vec::new();
         for (kind, dice, limit) in events {
             let count = scheduler.free_on_devices().len() as u32;
             match kind {
@@ -78,6 +79,18 @@ proptest! {
                     let devices = (0..amount.div_ceil(UNIT)).map(|at| (dice + at) % count).collect();
                     let choice = Choice { amount, devices };
                     out.extend(claim(&mut scheduler, Some(choice), limit, &demands));
+                }
+                6 => {
+                    let (device, amount) = (dice % count, dice / 8);
+                    let further = Limits { totals: vec![1; (dice % 2) as usize], ..Limits::default() };
+                    let needs = [(0, dice), (1, amount)];
+                    let number = scheduler.withhold(&needs, &[(device, amount)], &further).unwrap();
+                    withheld.push((number, device));
+                }
+                7 if !withheld.is_empty() => {
+                    let (number, _) = withheld.swap_remove(dice as usize % withheld.len());
+                    scheduler.restore(number).unwrap();
+                    prop_assert!(scheduler.restore(number).is_err());
                 }
                 4 if !out.is_empty() => {
                     let batch = out.swap_remove(dice as usize % out.len());
@@ -94,6 +107,9 @@ proptest! {
             for batch in &out {
                 batch.devices().for_each(|device| *held.entry(device).or_default() += 1);
             }
+            for (_, device) in &withheld {
+                *held.entry(*device).or_default() += 1;
+            }
             for (device, free) in (0..).zip(scheduler.free_on_devices()) {
                 prop_assert!(free == UNIT.min(total - device * UNIT) || held.contains_key(&device));
             }
@@ -102,6 +118,9 @@ proptest! {
         }
         for batch in &out {
             end(&mut scheduler, batch);
+        }
+        for (number, _) in withheld {
+            scheduler.restore(number).unwrap();
         }
         while let Some(batch) = claim(&mut scheduler, None, 3, &demands) {
             end(&mut scheduler, &batch);
@@ -121,5 +140,9 @@ fn what_is_wrong_is_refused() {
                 .is_err()
         );
     }
+    let further = Limits::default();
+    assert!(scheduler.withhold(&[(2, 1)], &[], &further).is_err());
+    assert!(scheduler.withhold(&[(0, 1)], &[(2, 1)], &further).is_err());
+    assert_eq!(scheduler.free_on_devices(), [4, 4]);
     assert_eq!(scheduler.device_needs(), [(4, 1)]);
 }

@@ -87,10 +87,3 @@ def act(folder: str, quarters: int, deed: str, *, crashes: bool) -> None:
             os._exit(1)
         if deed in {"raise", "crash"} or (deed == "once" and get_context().attempt == 1):
             raise ValueError(deed)
-
-
-def wait_until_free(folder: Path) -> None:
-    """Wait until nobody has anything locked."""
-    for path in folder.glob("*-*"):
-        with path.open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)

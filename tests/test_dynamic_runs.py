@@ -21,6 +21,7 @@ from flowyml import (
     SerializationError,
     dynamic,
     get_context,
+    map_task,
 )
 
 if TYPE_CHECKING:
@@ -150,6 +151,31 @@ def test_resources_hold_for_steps_inside(backend: Any, tmp_path: Path) -> None:
         )
         assert isinstance(error(result), PipelineValidationError)
         assert "api" in str(error(result))
+
+
+@pytest.mark.parametrize("backend", ["thread", "process", "async"])
+def test_steps_that_were_refused_leave_nothing_behind(backend: Any) -> None:
+    """What they take, and what holds for their items, is nothing to those that come after them."""
+
+    @dynamic
+    def refused() -> Pipeline:
+        made = Pipeline("refused").map(map_task(concurrency=1)(same), [1, 2], name="m")
+        made.add_step(same, "fits", {"value": 1}, resources={"db": 1})
+        return made.add_step(same, "does not", {"value": 1}, resources={"api": 2})
+
+    @dynamic
+    def fine() -> Pipeline:
+        made = Pipeline("fine").map(same, [1, 2], name="m")
+        return made.add_step(same, "fits", {"value": 3}, resources={"db": 1})
+
+    with ParallelExecutor(2, backend=backend, resources={"api": 1, "db": 1}) as limited:
+        whole = Pipeline("whole").add_step(refused).add_step(fine)
+        whole.add_step(fine, "later", after=["fine"])
+        result = whole.run(executor=limited)
+    assert "requires 2 api" in str(error(result, "refused"))
+    for name in ("fine", "later"):
+        assert result.step_results[name].success, error(result, name)
+        assert (list(result[name]["m"]), result[name]["fits"]) == ([1, 2], 3)
 
 
 def test_fail_fast_cancels_what_is_left(executor: Executor) -> None:

@@ -9,7 +9,7 @@ use pyo3::types::{PyBytes, PyDict};
 
 use crate::error::Rejection;
 use crate::graph::{Addition, ItemId, NodeId};
-use crate::scheduler::{self as core, Choice, Graft, Order, Outcomes, State, Timeline};
+use crate::scheduler::{self as core, Choice, Graft, Order, Outcomes, State, Timeline, Tokens};
 
 use super::arguments::{Classes, bounds, seconds, times};
 use super::batch::Batch;
@@ -165,6 +165,29 @@ impl Scheduler {
     fn return_tokens(&self, py: Python<'_>, batch: &Bound<'_, Batch>) -> PyResult<()> {
         let batch = &batch.get().0;
         self.0.change(py, |core| core.return_tokens(batch))
+    }
+
+    fn tokens(&self, py: Python<'_>, batch: &Bound<'_, Batch>) -> PyResult<(Tokens, Tokens)> {
+        let batch = &batch.get().0;
+        self.0.change(py, |core| core.tokens(batch))
+    }
+
+    #[pyo3(signature = (needs, devices, *, limits=None, divided=None))]
+    fn withhold(
+        &self,
+        py: Python<'_>,
+        needs: Tokens,
+        devices: Tokens,
+        limits: Option<&Bound<'_, PyAny>>,
+        divided: Option<(u32, u32)>,
+    ) -> PyResult<u32> {
+        let further = bounds(limits, None, None, divided)?;
+        self.0
+            .change(py, |core| core.withhold(&needs, &devices, &further))
+    }
+
+    fn restore(&self, py: Python<'_>, number: u32) -> PyResult<()> {
+        self.0.change(py, |core| core.restore(number))
     }
 
     #[pyo3(signature = (choice))]

@@ -104,6 +104,18 @@ impl Devices {
         Some(placed)
     }
 
+    /// Take so many tokens of one device, or as many as are free; return how many.
+    pub(super) fn take_some(&mut self, device: u32, amount: u32) -> u32 {
+        let free = &mut self.free[device as usize];
+        let taken = amount.min(*free);
+        *free -= taken;
+        taken
+    }
+
+    pub(super) fn count(&self) -> u32 {
+        self.free.len() as u32
+    }
+
     pub(super) fn take(&mut self, placed: &Placed) {
         for &(device, amount) in placed {
             self.free[device as usize] -= amount;
@@ -130,7 +142,7 @@ impl Devices {
 impl Lanes {
     /// Check a choice.
     fn check_choice(&self, choice: &Choice) -> Result<(), Refusal> {
-        let count = self.devices.as_ref().map_or(0, |all| all.free.len() as u32);
+        let count = self.devices.as_ref().map_or(0, Devices::count);
         let seen = |at: usize| choice.devices[..at].contains(&choice.devices[at]);
         let wrong = (0..choice.devices.len()).find(|at| choice.devices[*at] >= count || seen(*at));
         match wrong {

@@ -21,6 +21,7 @@ use crate::graph::NodeId;
 use super::devices::{Choice, Devices, Placed};
 use super::invariants::ensure;
 use super::limits::Limits;
+use super::withheld::Withheld;
 
 /// Lanes and tokens.
 #[derive(Debug, Default)]
@@ -43,6 +44,8 @@ pub(super) struct Lanes {
     pub(super) devices: Option<Devices>,
     /// What may be claimed; `None`: anything.
     pub(super) choice: Option<Choice>,
+    /// What something outside of the run holds.
+    pub(super) withheld: Withheld,
 }
 
 /// The ready nodes of a class.
@@ -88,7 +91,9 @@ impl Lanes {
         self.free.extend(&limits.totals);
         self.totals = totals;
         let offset = self.all.len() as u32;
-        lanes.into_iter().skip(1).for_each(|lane| self.add(lane));
+        lanes.into_iter().skip(1).for_each(|lane| {
+            self.add(lane);
+        });
         self.demands.resize(first.index() + count, 0);
         let demands = limits.demands.iter().flatten();
         for (to, class) in self.demands[first.index()..].iter_mut().zip(demands) {
@@ -97,7 +102,7 @@ impl Lanes {
         Ok(())
     }
 
-    fn add(&mut self, mut lane: Lane) {
+    pub(super) fn add(&mut self, mut lane: Lane) -> u32 {
         let id = self.all.len() as u32;
         for &(limit, _) in &lane.needs {
             self.users[limit as usize].push(id);
@@ -106,10 +111,24 @@ impl Lanes {
         let divided = |need: &&(u32, u32)| self.of_devices(need.0).is_some();
         lane.on_devices = lane.needs.iter().find(divided).map_or(0, |need| need.1);
         self.all.push(lane);
+        id
+    }
+
+    /// Return what a class needs.
+    pub(super) fn needs(&self, class: u32) -> &[(u32, u32)] {
+        &self.all[class as usize].needs
+    }
+
+    pub(super) fn count_classes(&self) -> u32 {
+        self.all.len() as u32
+    }
+
+    pub(super) fn free(&self, limit: u32) -> Option<u32> {
+        self.free.get(limit as usize).copied()
     }
 
     /// Return the devices, if this is their limit.
-    fn of_devices(&self, limit: u32) -> Option<&Devices> {
+    pub(super) fn of_devices(&self, limit: u32) -> Option<&Devices> {
         self.devices.as_ref().filter(|all| all.limit == limit)
     }
 
@@ -212,9 +231,15 @@ impl Lanes {
     #[inline]
     pub(super) fn take(&mut self, class: u32) -> Option<Box<Placed>> {
         let placed = self.devices.is_some().then(|| self.take_devices(class));
+        self.hold(class);
+        placed.flatten()
+    }
+
+    /// Take what a class needs, beside devices.
+    #[inline]
+    pub(super) fn hold(&mut self, class: u32) {
         self.all[class as usize].holders += 1;
         self.each_need(class, |free, amount| free - amount);
-        placed.flatten()
     }
 
     #[cold]

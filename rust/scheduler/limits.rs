@@ -207,7 +207,7 @@ impl Scheduler {
     }
 
     /// Say whether something of a batch still runs.
-    fn holds(&self, batch: &Batch) -> Result<bool, Refusal> {
+    pub(super) fn holds(&self, batch: &Batch) -> Result<bool, Refusal> {
         if batch.scheduler == self.id {
             Ok(self.ledger.has(batch))
         } else {

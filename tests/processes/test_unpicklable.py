@@ -61,8 +61,8 @@ class Shy:
 
 
 def test_a_value_that_cannot_be_looked_at_is_an_error_without_a_name():
-    """A result may be changed by another thread meanwhile, or raise by itself: what does not pickle is told all the same."""
-    with pytest.raises(SerializationError, match="the result cannot be pickled: .*lock"):
+    """Its parts may raise, or another thread may change it meanwhile: that it does not pickle is told all the same."""
+    with pytest.raises(SerializationError, match=r"the result cannot be pickled: .*lock"):
         dump_result({Shy(): threading.Lock()})
 
 

@@ -24,6 +24,7 @@ from flowyml.steps.timeouts import Expired
 if TYPE_CHECKING:
     from flowyml._core import Batch, Ends
     from flowyml.executors._inline import Failures
+    from flowyml.running.left_behind import Left
     from flowyml.running.run import Run
     from flowyml.steps.timeouts import Limits
 
@@ -45,7 +46,7 @@ class Claimed:
     """
 
     __slots__ = (
-        *("_kept", "_limits", "_lock", "_thread"),
+        *("_left", "_limits", "_lock", "_thread"),
         *("abandoned", "at", "failures", "turn"),
     )
 
@@ -54,7 +55,7 @@ class Claimed:
         self._lock = threading.Lock()
         self._limits = limits
         self._thread = 0
-        self._kept: Batch | None = None  # what keeps its tokens, since a step of it goes on
+        self._left: Left | None = None  # the step that this thread goes on with, where it keeps what it has taken
         self.abandoned = False
         self.turn = Turn(holds=limits is not None) if turn is None else turn
         self.at = self.turn.at
@@ -79,14 +80,15 @@ class Claimed:
         try:
             call_steps(run, self.turn, self.failures, run.scheduler if goes_on and run.is_plain else None)
         finally:
-            if self._limits is not None:
-                self._return_tokens(run)
+            if self._limits is not None or run.sharing.is_used:
+                self._end_left()
 
-    def _return_tokens(self, run: Run) -> None:
-        """What a step that was given up has taken of the run's limits comes back now that it has ended."""
+    def _end_left(self) -> None:
+        """What a step that was given up has taken comes back now that it has ended."""
         with self._lock:
-            if self._kept is not None:
-                run.scheduler.return_tokens(self._kept)
+            left, self._left = self._left, None
+            if left is not None:
+                left.end()
 
     def deliver(self, run: Run, *, patience: float = 0.0) -> tuple[int, bool]:
         """Report to the run what is done and was not reported; return how many steps that were, and if one failed.
@@ -151,20 +153,23 @@ class Claimed:
             if done is not None:
                 self._deliver(run, *done)
             self.abandoned = True
-            if batch.limited:
-                self._kept = batch
-                run.scheduler.keep_tokens(batch)
             item = batch.item(position)
+            if batch.limited:
+                self._left = run.sharing.left_behind.add(run, batch, item)
             run.complete(batch, position, Report(start, [clock()], [(0, item, Expired(self._limits.of(item)))]))
         if not ask_to_end(self._thread):
             self._limits.warn_left_behind(run.item_name(item), self._limits.of(item))
         return True
 
-    def leave(self) -> None:
-        """Give the thread up, whatever it is in: nothing of it reaches the run any more."""
+    def leave(self, run: Run) -> None:
+        """Give the thread up, whatever it is in: the run is over, and nothing of it reaches the run any more."""
         with self._lock:
             self.abandoned = True
             self.turn.abandon()
+            running = self.turn.running() if run.sharing.is_used and self._left is None else None
+            if running is not None and running[0].limited:
+                batch, position, *_ = running
+                self._left = run.sharing.left_behind.add(run, batch, batch.item(position), is_over=True)
 
 
 def look_in(due: float, limits: Limits) -> float:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
     from flowyml._core import Batch
     from flowyml.planning.templates import Template
+    from flowyml.running.left_behind import Left
     from flowyml.running.run import Run
     from flowyml.steps.timeouts import Limits
 
@@ -69,12 +70,11 @@ class _Work:
         due: When it is over its time, once it has begun.
         expired: It is.
         left: It did not end then: it is left behind.
-        ended: Its thread has ended, or its coroutine.
-        keeps: What it has taken of the run's limits stays taken until then.
+        reported: The run has heard of it.
     """
 
     __slots__ = (
-        *("claimed", "due", "ended", "expired", "item", "keeps"),
+        *("_ended", "_lock", "_noted", "claimed", "due", "expired", "item"),
         *("left", "reported", "start", "thread", "worker"),
     )
 
@@ -85,7 +85,26 @@ class _Work:
         self.start = clock()
         self.thread = 0
         self.due = math.inf
-        self.expired = self.left = self.ended = self.keeps = self.reported = False
+        self.expired = self.left = self.reported = self._ended = False
+        self._lock = threading.Lock() if claimed.limited else None
+        self._noted: Left | None = None
+
+    def go_on(self, run: Run, *, is_over: bool) -> None:
+        """Note that it goes on although it was given up, unless it has ended or takes nothing that others may need."""
+        if self._lock is None:
+            return
+        with self._lock:
+            if not self._ended and self._noted is None:
+                self._noted = run.sharing.left_behind.add(run, self.claimed, self.item, is_over=is_over)
+
+    def end(self) -> None:
+        """Its thread has ended, or its coroutine: what it has taken comes back if it had been given up."""
+        if self._lock is None:
+            return
+        with self._lock:
+            self._ended, noted, self._noted = True, self._noted, None
+        if noted is not None:
+            noted.end()
 
     def at(self) -> tuple[Batch, int, int] | None:
         """Return the step, for `Current`; `None` once it has ended."""
@@ -131,6 +150,7 @@ class LoopRun:
         self._trouble: BaseException | None = None
         self._context = copy_context()
         self._context.run(owners.set, executors)
+        run.sharing.tokens_are_back = self._tokens_are_back
 
     def wait(self) -> None:
         """Run everything and wait for the end, in the caller's thread."""
@@ -147,7 +167,10 @@ class LoopRun:
         self._stopped = True
         self._run.cancel()
         self._loop.call_soon_threadsafe(self._cancel)
-        return self._done.wait(_GRACE)
+        ended = self._done.wait(_GRACE)
+        for work in [] if ended else list(self._tasks.values()):
+            work.go_on(self._run, is_over=True)
+        return ended
 
     def _cancel(self) -> None:
         for task in list(self._tasks):
@@ -242,12 +265,10 @@ class LoopRun:
         if not ask_to_end(work.thread) and work.expired and self._limits is not None:
             self._limits.warn_left_behind(self._run.item_name(work.item), self._limits.of(work.item))
 
-    def _ended(self, work: _Work) -> None:
-        """What a step that was given up has taken comes back now that it has ended."""
-        work.ended = True
-        if work.keeps:
-            self._run.scheduler.return_tokens(work.claimed)
-            self._fill()
+    def _tokens_are_back(self) -> None:
+        """Begin what waited for them; called by whatever thread."""
+        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._fill)
 
     # -- steps
 
@@ -257,22 +278,24 @@ class LoopRun:
             with telling(Current(self._run, work)):
                 value, error = await self._outcome(work)
         except asyncio.CancelledError:
+            if self._stopped and work.thread:
+                work.go_on(self._run, is_over=True)
             if self._stopped or not work.expired:
                 raise
             value, error = MISSING, None
+        finally:
+            if not work.thread:
+                work.end()
         if not work.left:
             self._report(work, value, error)
-        elif not work.thread:
-            self._ended(work)
 
     def _report(self, work: _Work, value: Any, error: BaseException | None) -> None:
         self._free.append(work.worker)
         if self._stopped:
             return
         if work.expired and self._limits is not None:
-            work.keeps = work.claimed.limited and (work.left or bool(work.thread)) and not work.ended
-            if work.keeps:
-                self._run.scheduler.keep_tokens(work.claimed)
+            if work.left or work.thread:
+                work.go_on(self._run, is_over=False)
             value, error = MISSING, Expired(self._limits.of(work.item))
         self._run.values.raw[work.item] = value
         work.reported = True
@@ -304,9 +327,7 @@ class LoopRun:
         except BaseException as error:  # noqa: BLE001  whatever a step raises is its failure
             return MISSING, error
         finally:
-            if work.claimed.limited:
-                with contextlib.suppress(RuntimeError):  # the loop was closed: nobody needs it any more
-                    self._loop.call_soon_threadsafe(self._ended, work)
+            work.end()
 
     async def _value(self, template: Template, item: int) -> Any:
         run = self._run

@@ -147,7 +147,7 @@ class ThreadRun:
         """Stop, and let nothing that is still running reach the run."""
         self.stop()
         for claimed in self.claims:
-            claimed.leave()
+            claimed.leave(self.run)
 
     def _one_batch(self, worker: int, claimed: Claimed) -> None:
         run = self.run

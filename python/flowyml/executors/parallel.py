@@ -14,12 +14,14 @@ from flowyml.executors.contract import Executor
 from flowyml.executors.local import LocalExecutor
 from flowyml.messages.frames import leaves_no_frames
 from flowyml.messages.words import nearest, unknown_keywords
+from flowyml.running.left_behind import LeftBehind
 from flowyml.sizes import checked_size
 from flowyml.steps.resources import Capacity, checked_tag_limits, checked_totals
 from flowyml.steps.timeouts import checked_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
     from datetime import timedelta
 
     from flowyml._core import Graph
@@ -104,6 +106,7 @@ class ParallelExecutor(Executor):
         self.tag_limits: dict[str, int] | None = checked_tag_limits(tag_limits) or None
         self._totals = checked_totals("resources", resources)
         self._measured = Measured()
+        self._left_behind = LeftBehind()
         self._refuse_without_processes()
         self._pid = os.getpid()
         self._turn = threading.RLock()
@@ -131,7 +134,8 @@ class ParallelExecutor(Executor):
         if self.timeout is not None:
             run.default_timeout = self.timeout
         if self._is_mine():
-            LocalExecutor().execute(run)
+            with self._lending_to(run):
+                LocalExecutor().execute(run)
             return
         while not self._turn.acquire(timeout=_SLICE):
             run.interrupts.check()
@@ -139,7 +143,8 @@ class ParallelExecutor(Executor):
             self._runner = threading.get_ident()
             if self._team is None:
                 self._team = self._new_team(run)
-            self._team.execute(run)
+            with self._lending_to(run):
+                self._team.execute(run)
             self._measured.note(run)
         finally:
             self._runner = None
@@ -147,6 +152,11 @@ class ParallelExecutor(Executor):
             if closing:
                 self.shutdown()
             self._turn.release()
+
+    def _lending_to(self, run: Run) -> AbstractContextManager[None]:
+        """Let a run have what steps of earlier runs do not hold any more."""
+        run.sharing.left_behind = self._left_behind
+        return self._left_behind.withheld_from(run)
 
     def shutdown(self) -> None:
         """End the workers; the executor can be used again and starts new ones.
@@ -174,7 +184,7 @@ class ParallelExecutor(Executor):
         """In a forked child: the workers are the parent's, and a turn that its thread had never ends here."""
         if self._pid != os.getpid():
             self._pid, self._turn, self._team = os.getpid(), threading.RLock(), None
-            self._runner = None
+            self._runner, self._left_behind = None, LeftBehind()
 
     def _new_team(self, run: Run | None = None) -> Any:
         if self.backend == "thread":

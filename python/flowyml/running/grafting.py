@@ -82,6 +82,7 @@ class Grafting:
             del run.values.raw[items:], node_of[items:]
             for each in grown.steps:
                 run.tables.pop(each, None)
+            run.forget(grown.steps)
             raise
 
     def _make_room(self, grown: Grown) -> None:
@@ -97,15 +98,16 @@ class Grafting:
         run, edges = self._run, grown.edges
         keep = grown.keep_mask() if run.releases else None
         found: list[tuple[int, str]] = []
-        limits = run.limits_of(grown.forms, found, special=bool(grown.special), first=grown.steps.start)
-        grown.refuse((grown.steps[at], problem) for at, problem in found)
         new: Any = (grown.counts, edges.dependents, edges.dependencies, edges.kinds(), grown.joins, grown.awaited)
-        try:
-            run.scheduler.graft(batch, position, now, *new, keep=keep, **limits)
-        except GraphError as error:
-            grown.refuse_graph(error.problems)
-        except ValueError as error:
-            raise PipelineValidationError([_gone(run, grown)], grown.name) from error
+        with run.sharing.growing():
+            limits = run.sharing.limits_of(grown.forms, found, special=bool(grown.special), first=grown.steps.start)
+            grown.refuse((grown.steps[at], problem) for at, problem in found)
+            try:
+                run.scheduler.graft(batch, position, now, *new, keep=keep, **limits)
+            except GraphError as error:
+                grown.refuse_graph(error.problems)
+            except ValueError as error:
+                raise PipelineValidationError([_gone(run, grown)], grown.name) from error
 
 
 def _gone(run: Run, grown: Grown) -> str:

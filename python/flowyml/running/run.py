@@ -30,19 +30,18 @@ from flowyml.results.result import PipelineResult
 from flowyml.results.usage import Usage
 from flowyml.running.calls import Calls
 from flowyml.running.circuits import Circuits
-from flowyml.running.devices import Devices
 from flowyml.running.events import Events
 from flowyml.running.expansion import Expansion
 from flowyml.running.grafting import Grafting
 from flowyml.running.interrupts import Interrupts
 from flowyml.running.keeping import keep_mask
 from flowyml.running.noticed import Changeable, NoValue
+from flowyml.running.sharing import Sharing
 from flowyml.running.task_runs import TaskRuns
 from flowyml.running.trials import Trials
 from flowyml.state import FAILED, SKIPPED, SUCCESS, TIMED_OUT
 from flowyml.steps.dynamic import Returned
 from flowyml.steps.once import ONCE, found_once, let_go, returned_once
-from flowyml.steps.resources import budget
 from flowyml.steps.skips import Skipped
 from flowyml.steps.timeouts import Expired, Limits
 from flowyml.store.encoding import decoded, decoded_all
@@ -101,6 +100,7 @@ class Run:
         events: What happens, for those who asked for it; `None` if nobody did.
         resumed: What was taken over from an earlier attempt and what runs again, in words; `None` if there was none.
         recall: What is known of its items already, for pipelines that ask; `None` if nobody does.
+        sharing: What its steps may take together.
         devices: Which devices its steps have, where they take some.
         usage: What steps have used and written, where that is seen.
         prompt: What has ended is reported soon, since it is written down: a batch may hold a long step.
@@ -142,10 +142,10 @@ class Run:
         self.interrupted = False
         self.dry = False
         self.default_timeout = math.inf
-        self._capacity, self.devices = capacity, Devices(counted=capacity is not None)
-        self._limit_numbers: dict[str, int] = {}
+        self.sharing = Sharing(capacity, self.layout)
+        self.devices = self.sharing.devices
         found: list[tuple[int, str]] = []
-        limits = self.limits_of(plan.forms, found, special=bool(plan.special))
+        limits = self.sharing.limits_of(plan.forms, found, special=bool(plan.special))
         plan.refuse(found)
         self.scheduler = Scheduler(graph or plan.graph, order=order, keep=mask, **limits)
         self.node_of = self.layout.node_of()
@@ -399,34 +399,6 @@ class Run:
         self.failures = {}
         return result
 
-    def limits_of(
-        self, forms: Sequence[Form], problems: list[tuple[int, str]], *, special: bool, first: int = 0
-    ) -> dict[str, Any]:
-        """Return what running steps may take together, as the core takes it.
-
-        Args:
-            forms: How the steps were added: all that there are, or further ones.
-            problems: Gets those that need more than there is.
-            special: Whether some of them have options.
-            first: The number of the first of them.
-        """
-        alone = {} if self._capacity is None else self._alone(forms, first)
-        if not special and not alone:
-            return {}
-        options = [form.options for form in forms]
-        before = len(self._limit_numbers)
-        limits = budget(options, self._capacity, alone, problems, numbers=self._limit_numbers, first=first)
-        if limits is None:
-            return {}
-        self.devices.enter(limits, before)
-        return limits._asdict()
-
-    def _alone(self, forms: Sequence[Form], first: int) -> dict[int, int]:
-        """Return for map tasks among these how many of their items may run at once, where they say so."""
-        overs = ((node - first, forms[node - first].over) for node in self.layout.mapped if node >= first)
-        terms = ((at, over.terms) for at, over in overs if over is not None and over.terms is not None)
-        return {at: each.concurrency for at, each in terms if each.concurrency is not None}
-
     def adopt(self, nodes: Iterable[int], forms: Mapping[int, Form]) -> None:
         """Be ready for steps that come during the run; `forms` are those of them that have options."""
         self.plan.special.update(forms)
@@ -441,6 +413,11 @@ class Run:
             self.circuits, self.one_by_one = self._new_circuits(), True
         elif breakers and self.circuits is not None:
             self.circuits.extend(breakers)
+
+    def forget(self, nodes: Iterable[int]) -> None:
+        """Forget such steps again: they were refused, and others will have their numbers."""
+        self.tasks.forget(nodes)
+        self.values.tasks = self.tasks.values
 
     def _new_circuits(self) -> Circuits:
         circuits = Circuits(self, (form for form in self.plan.special.values() if form.options.circuit_breaker))

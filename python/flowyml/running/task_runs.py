@@ -59,6 +59,11 @@ class TaskRuns:
         self.terms.update(new)
         return any(terms.fail_fast for terms in new.values())
 
+    def forget(self, nodes: Iterable[int]) -> None:
+        """Forget steps of which nothing has run."""
+        for node in nodes:
+            self.terms.pop(node, None)
+
     @property
     def any_fail_fast(self) -> bool:
         """Whether the first failure ends one of them."""

@@ -51,7 +51,9 @@ Resources: TypeAlias = "Mapping[str, float | str | Mapping[str, Any]]"
 
 MEMORY = "memory"
 GPU = "gpu"
-_TAG = "tag "  # no resource has a blank in its name
+# No resource has a blank in its name.
+_TAG = "tag "
+_OWN = " "  # of one step alone
 _FRACTION = 1000
 _MIB = 1 << 20
 # The core counts tokens in 32 bits.
@@ -225,7 +227,7 @@ def budget(
             problems.append((node, complaint))
             continue
         if node in alone:
-            own = f" {first + node}"
+            own = f"{_OWN}{first + node}"
             totals[own] = alone[node]
             wants = (*wants, (own, 1))
         for name, _ in wants:
@@ -233,9 +235,19 @@ def budget(
                 numbers[name] = len(numbers)
                 limits.append(totals[name])
         demands[node] = classes.setdefault(wants, len(classes))
-    divided = (numbers[GPU], _FRACTION) if numbers.get(GPU, -1) >= before else None
+    divided = divided_of(GPU, numbers[GPU]) if numbers.get(GPU, -1) >= before else None
     needs = [[(numbers[name], amount) for name, amount in wants] for wants in classes]
     return Budget(limits, demands, needs, divided)
+
+
+def divided_of(name: str, number: int) -> tuple[int, int] | None:
+    """Return how the tokens of a limit are divided into devices, if they are, as the core takes it."""
+    return (number, _FRACTION) if name == GPU else None
+
+
+def is_shared(name: str) -> bool:
+    """Tell whether a limit is one of the executor, and not of one step of a run."""
+    return not name.startswith(_OWN)
 
 
 def device_count(amount: int) -> int:
