@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import subprocess
+import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +17,9 @@ from notes import LOG, note, ran
 from outcomes import states_in_order as states
 
 from flowyml import If, LocalExecutor, ParallelExecutor, Pipeline, RunInterrupted, StoreError, dynamic, retry, step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def allow(folder: Path) -> None:
@@ -554,6 +560,52 @@ def test_a_run_that_is_going_on_is_not_resumed(tmp_path, folder):
     assert second.run_id != "one"
     assert second.resumed is None
     assert results[0].run_id == "one"
+
+
+BEGINS = """
+import pathlib, sys
+from flowyml.reuse.attempts import Attempts
+attempt = Attempts(pathlib.Path(sys.argv[1]), "p", always=False).open("blank", resume=None)
+if sys.argv[2] == "told":
+    attempt.begin()
+print("held", flush=True)
+sys.stdin.read(1)
+"""
+
+
+@contextlib.contextmanager
+def begun_elsewhere(tmp_path: Path, told: str) -> Iterator[subprocess.Popen[str]]:
+    """Have another process begin a run; it is killed in the end, before a step has ended."""
+    command = [sys.executable, "-c", BEGINS, str(tmp_path / "runs"), told]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+@pytest.mark.parametrize("resume", [None, "last", False])
+@pytest.mark.parametrize("told", ["told", "not told"])
+def test_a_run_that_was_killed_before_anything_had_ended_leaves_nothing(tmp_path, folder, told, resume):
+    """Its journal says which run it is, or not even that: the next run removes it, unless it is going on."""
+    allow(folder)
+    with begun_elsewhere(tmp_path, told):
+        assert chain(tmp_path, folder).run(resume=resume).success
+        assert journals(tmp_path) == ["blank"]
+    result = chain(tmp_path, folder).run(resume=resume)
+    assert (result.success, result.resumed) == (True, None)
+    assert journals(tmp_path) == (["blank"] if (told, resume) == ("told", False) else [])
+
+
+@pytest.mark.parametrize("resume", [None, "last"])
+def test_the_run_before_one_that_had_finished_nothing_is_continued(tmp_path, folder, resume):
+    first = chain(tmp_path, folder).run(run_id="one")
+    assert not first.success
+    with begun_elsewhere(tmp_path, "told"):
+        pass
+    allow(folder)
+    assert chain(tmp_path, folder).run(resume=resume).run_id == "one"
+    assert journals(tmp_path) == []
 
 
 def test_dry_run_leaves_the_journal_alone(tmp_path, folder, capsys):

@@ -183,7 +183,7 @@ impl Scheduler {
     ) -> PyResult<u32> {
         let further = bounds(limits, None, None, divided)?;
         self.0
-            .change(py, |core| core.withhold(&needs, &devices, &further))
+            .change(py, move |core| core.withhold(&needs, &devices, &further))
     }
 
     fn restore(&self, py: Python<'_>, number: u32) -> PyResult<()> {

@@ -28,8 +28,6 @@ MODES = ("window", "hooks", "always", "cache")
 KINDS = ("local 1", "thread 3", "process 1", "process 3", "process 8", "async 3")
 WINDOW = 0.1
 """Seconds: twice what is promised, since the thread that writes may not get its turn at once."""
-HEADER = 128
-"""Bytes: a journal that is not longer tells which run it is of, and nothing else."""
 LIMIT = 60.0
 """Seconds in which a driver has to end that nobody kills."""
 
@@ -139,9 +137,7 @@ def _has_ended(folder: Path, counts: Counter[str]) -> bool:
 
 
 def _journals(folder: Path) -> list[bytes]:
-    """Return what journals say; not those of drivers killed before a step had ended, which nobody continues."""
-    journals = [path.read_bytes() for path in (folder / "runs").glob("*/journal")]
-    return [each for each in journals if len(each) > HEADER]
+    return [path.read_bytes() for path in (folder / "runs").glob("*/journal")]
 
 
 def _forget(folder: Path) -> None:

@@ -23,7 +23,7 @@ from flowyml.errors import StoreError
 from flowyml.messages.words import counted, nearest
 from flowyml.reuse.finished import RUN, Finished
 from flowyml.store.journal import Journal, first_body
-from flowyml.store.runs import RunFolder, folder_of, remove_leftovers, unfinished
+from flowyml.store.runs import RunFolder, folder_of, locks_tell, remove_leftovers, unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -207,7 +207,10 @@ class Attempts:
         return self.new()
 
     def _tried(self, folder: RunFolder, run_id: str) -> Attempt | None:
-        """Open a run if nobody is at it and there is something to continue."""
+        """Open a run if nobody is at it and there is something to continue; else remove what is left of it.
+
+        One that was killed before anything had ended has nothing, nor has one that was killed when all had.
+        """
         try:
             if not folder.hold():
                 return None
@@ -215,10 +218,13 @@ class Attempts:
         except _TROUBLE as error:
             _log.warning("journal: %s; it is left alone, and its run is not continued", error)
             return None
-        if attempt.finished.ended == "success":
+        if attempt.finished.ended != "success" and not attempt.finished.is_blank:
+            return attempt
+        if locks_tell:
             attempt.remove()
-            return None
-        return attempt
+        else:
+            attempt.leave()
+        return None
 
     def _attempt(self, folder: RunFolder, run_id: str) -> Attempt:
         try:

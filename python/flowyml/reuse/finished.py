@@ -149,6 +149,11 @@ class Finished:
         """Tell whether an item of this key had ended, or failed and was to be tried again."""
         return key in self._places or key in self.attempts
 
+    @property
+    def is_blank(self) -> bool:
+        """Whether there never was anything to take, or to know of: what runs next begins as if there was no journal."""
+        return not (self.count or self.attempts)
+
     def names(self) -> list[str]:
         """Return the steps that had ended with a value, or had items that had, in the order in which they did."""
         return list(dict.fromkeys(name for name, *_ in self._values()))

@@ -129,8 +129,8 @@ class LeftBehind:
 
 def _warn(run: Run, lacking: list[Left]) -> None:
     _log.warning(
-        "pipeline %r: not all that its executor has is there: %s of an earlier run goes on in its thread and keeps what it "
-        "has taken until it ends; steps that need it wait (on another executor they do not)",
+        "pipeline %r: not all that its executor has is there: %s of an earlier run goes on in its thread and keeps "
+        "what it has taken until it ends; steps that need it wait (on another executor they do not)",
         run.plan.name,
         listed([left.name for left in lacking], _MOST),
     )

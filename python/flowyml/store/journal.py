@@ -267,6 +267,14 @@ def _write_all(fd: int, data: bytes, offset: int) -> None:
         view = view[written:]
 
 
+def says_nothing(folder: Path) -> bool:
+    """Tell whether a folder has a journal without any record, not even of which run it is."""
+    try:
+        return (folder / "journal").stat().st_size <= _START.size
+    except OSError:
+        return False
+
+
 def first_body(path: Path) -> Any:
     """Return the body of the first record of a journal; `None` if there is none that is whole."""
     try:

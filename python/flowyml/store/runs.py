@@ -22,6 +22,7 @@ import time
 from typing import TYPE_CHECKING
 
 from flowyml.store.folders import file_name, private_folder, remove_tree
+from flowyml.store.journal import says_nothing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +32,8 @@ try:
 except ImportError:  # Windows: runs of one process exclude each other, those of several do not
     fcntl = None  # type: ignore[assignment]
 
+locks_tell = fcntl is not None
+"""Whether a lock that is free says that no other process is at a run."""
 _OURS = {".gitignore", "lock", "objects"}
 _A_WHILE = 60  # seconds in which a run that begins has written its journal
 _FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux: type, whence, start, length, process
@@ -144,14 +147,25 @@ def folder_of(root: Path, run_id: str) -> RunFolder:
 
 
 def remove_leftovers(root: Path) -> None:
-    """Remove what is left of runs that were being removed when their processes were killed."""
+    """Remove what is left of runs that were about to begin, or being removed, when their processes were killed."""
     with contextlib.suppress(OSError):
         for path in root.iterdir():
-            if path.is_dir() and time.time() - path.stat().st_mtime > _A_WHILE:
-                folder = RunFolder(path)
-                if {each.name for each in path.iterdir()} <= _OURS and folder.hold():
-                    folder.remove()
+            if _is_left(path) and (folder := RunFolder(path)).hold():
+                try:
+                    if _is_left(path):  # nobody has begun meanwhile
+                        folder.remove()
+                finally:
                     folder.let_go()
+
+
+def _is_left(path: Path) -> bool:
+    """Tell whether a folder is one of a run without a journal, or has one that tells nothing."""
+    with contextlib.suppress(OSError):
+        if says_nothing(path):  # whoever wrote it had locked the folder: no need to wait
+            return locks_tell
+        is_old = path.is_dir() and time.time() - path.stat().st_mtime > _A_WHILE
+        return is_old and {each.name for each in path.iterdir()} <= _OURS
+    return False
 
 
 def unfinished(root: Path) -> list[RunFolder]:
