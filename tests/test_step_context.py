@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import pickle
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -120,6 +121,7 @@ async def _name_soon() -> str:
     return get_context().step_name
 
 
+@pytest.mark.skipif(getattr(sys.flags, "thread_inherit_context", 0), reason="Python hands the context on to threads")
 def test_a_thread_of_its_own_belongs_to_no_step(executor: Any) -> None:
     def starts() -> Any:
         found: list[str] = []

@@ -160,8 +160,8 @@ def _may_be_items(hint: Any) -> bool:
 def optional(hint: Any) -> Any:
     """Return a hint of what may be `None`, too; a parameter with the default `None` means that.
 
-    >>> optional(int)
-    typing.Optional[int]
+    >>> optional(int) == (int | None)
+    True
     """
     try:
         return Union[hint, None]  # noqa: UP007

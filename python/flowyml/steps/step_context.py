@@ -100,8 +100,9 @@ def _rebuild(values: dict[str, Any]) -> StepContext:
 def get_context() -> StepContext:
     """Return what is known about the step that calls this: run, step, attempt, parameters, a logger.
 
-    Works on every backend, also in coroutines and in `asyncio.to_thread`; a thread that the step starts by itself does
-    not belong to a step.
+    Works on every backend, also in coroutines and in `asyncio.to_thread`. A thread that the step starts by itself does
+    not belong to a step, unless Python hands context variables on to threads (`-X thread_inherit_context`, which is
+    what free-threaded builds do).
 
     Raises:
         FlowymlError: If no step is running here.

@@ -85,7 +85,10 @@ class GuardianLink:
 
     def _try_send(self, message: bytes, fds: Sequence[int]) -> bool:
         try:
-            socket.send_fds(self.control, [message], fds)
+            if fds:
+                socket.send_fds(self.control, [message], fds)
+            else:  # which imports nothing: the end may come when nothing can be imported any more
+                self.control.send(message)
         except BlockingIOError:
             return False
         return True
