@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import importlib.util
 import io
@@ -197,8 +196,11 @@ def downloaded(server: Any) -> dict[str, bytes]:
     contents = {}
     for name, content in server.files.items():
         while contents.get(name) != content:
-            with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(f"{server.url}/{name}") as answer:
-                contents[name] = answer.read()
+            try:
+                with urllib.request.urlopen(f"{server.url}/{name}") as answer:
+                    contents[name] = answer.read()
+            except urllib.error.HTTPError as error:
+                error.close()
     return contents
 
 

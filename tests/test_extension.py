@@ -17,7 +17,7 @@ PACKAGE = Path(flowyml.__file__).parent
 # What stands where the extension is looked for: as it would be with an older, a newer and no extension.
 UNFIT = {
     "older than the stamp": (
-        "sys.modules['flowyml._core'] = types.ModuleType('_core')",
+        "sys.modules['flowyml._core'] = other = types.ModuleType('_core')\nother.__spec__ = flowyml.__spec__",
         "is missing, older than the Python files beside it, or not for ",
     ),
     "built from another stub": (

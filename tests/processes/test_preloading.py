@@ -19,6 +19,8 @@ from flowyml.executors._processes.pooling.environment import START_VARIABLE
 from flowyml.executors._processes.working import preloading
 from flowyml.steps.conditions import Guarded
 
+forked = pytest.mark.skipif("t" in sys.abiflags, reason="without a global lock workers are exec'ed, not forked")
+
 
 @pytest.fixture(autouse=True)
 def _forking(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,11 +120,13 @@ def test_an_object_that_answers_with_errors_is_not_asked():
 # ---- what workers have of it ---------------------------------------------------------------------------------------
 
 
+@forked
 def test_familiar_modules_are_there_at_once():
     with ParallelExecutor(2) as executor:
         assert any(word.startswith("pandas=") for word in ask(executor, words_of_template))
 
 
+@forked
 def test_what_later_runs_use_is_there_for_workers_that_come_later():
     with ParallelExecutor(1) as executor:
         os.kill(ask(executor, os.getpid), 9)
@@ -131,6 +135,7 @@ def test_what_later_runs_use_is_there_for_workers_that_come_later():
         assert any(word.startswith("pandas=") for word in ask(executor, words_of_template))
 
 
+@forked
 def test_a_variable_that_is_read_at_the_start_means_another_template(monkeypatch):
     with ParallelExecutor(1) as executor:
         before = ask(executor, os.getppid)
@@ -139,6 +144,7 @@ def test_a_variable_that_is_read_at_the_start_means_another_template(monkeypatch
         assert ask(executor, os.getppid) != before
 
 
+@forked
 def test_a_module_that_runs_a_pipeline_is_refused(modules: Path, caplog):
     text = "from flowyml import *\nPipeline('p').add_step(abs, params={'x': 1}).run(executor=ParallelExecutor(2))"
     (modules / "running.py").write_text(text)
@@ -163,6 +169,7 @@ def test_random_generators_differ(tmp_path):
     assert a != b
 
 
+@forked
 def test_algebra_has_its_threads(monkeypatch):
     """OpenBLAS ends its threads before a fork, and starts them again when it needs them."""
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
@@ -179,6 +186,7 @@ def test_algebra_has_its_threads(monkeypatch):
     assert threads <= 2
 
 
+@forked
 def test_a_module_by_name(modules: Path, monkeypatch):
     (modules / "slow_to_import.py").write_text("import os\nimported_by = os.getpid()\n")
 
@@ -205,6 +213,7 @@ UNFIT = {
 }
 
 
+@forked
 @pytest.mark.parametrize("words", UNFIT)
 def test_what_must_not_be_forked_is_told_and_done_without(modules: Path, caplog, words):
     """Steps run all the same, in workers of a template that has imported nothing."""
@@ -218,6 +227,7 @@ def test_what_must_not_be_forked_is_told_and_done_without(modules: Path, caplog,
     assert words in record.getMessage()
 
 
+@forked
 def test_after_that_workers_are_forked_without_it(modules: Path, caplog):
     (modules / "unfit.py").write_text("raise ValueError")
     with ParallelExecutor(1, preload=["unfit"], max_tasks_per_worker=1) as executor:

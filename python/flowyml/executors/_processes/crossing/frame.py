@@ -31,7 +31,7 @@ from flowyml.executors._cpus import SHARE_VARIABLE
 from flowyml.executors._processes.guarding.starts import START_VARIABLE, TAG
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 Level = tuple[int, bool]
 """Level and `disabled` of a logger."""
@@ -172,11 +172,17 @@ class _Filters:
 
 def _filters() -> tuple[bytes, ...]:
     """Return the warning filters, each pickled."""
-    entries = tuple(warnings.filters)
+    entries = tuple(_filters_here())
     if entries != _Filters.entries:
         _Filters.pickles = tuple(filter(None, map(_pickled, entries)))
         _Filters.entries = entries
     return _Filters.pickles
+
+
+def _filters_here() -> Sequence[object]:
+    """Return the filters of this context: `-X context_aware_warnings` and free-threaded builds give it its own."""
+    here = getattr(warnings, "_get_filters", None)  # from Python 3.14 on
+    return warnings.filters if here is None else here()
 
 
 def _pickled(entry: object) -> bytes | None:
