@@ -113,6 +113,27 @@ def test_a_map_task_over_a_map_task(executor: Executor) -> None:
     assert result["rounded"].errors == {1: "did not run: a step before it failed"}
 
 
+@pytest.mark.parametrize("declared", [["numbers", "ten"], {"x": "numbers", "factor": "ten"}, None])
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ({"items": [5, 6]}, [50, 60]),
+        ({"over": "others"}, [70, 80]),
+        ({"over": "numbers"}, [10, 20, 30]),
+        ({"items": [5], "inputs": ["two"]}, [10]),
+        ({"items": [5], "inputs": {"factor": "two"}}, [10]),
+        ({"over": {"factor": "numbers"}, "inputs": {"x": "two"}}, [2, 4, 6]),
+    ],
+)
+def test_map_says_what_a_map_task_runs_over(declared: Any, given: dict[str, Any], wanted: list[int]) -> None:
+    """In the place of the first of its declared inputs; the others stay, unless `map` says what all items read."""
+    task = map_task(inputs=declared, name="task")(lambda x, factor: x * factor)
+    pipeline = Pipeline("map").add_step(numbers).add_step(lambda: [7, 8], "others").add_step(lambda: 2, "two")
+    pipeline.add_step(lambda: 10, "ten").map(task, **given)
+    context = {} if declared or "inputs" in given else {"factor": 10}
+    assert list(pipeline.run(context=context)["task"]) == wanted
+
+
 def test_map_takes_a_map_task(executor: Executor) -> None:
     pipeline = Pipeline("map").map(reciprocal, [1, 0], name="given").add_step(mixed).map(reciprocal, over="mixed")
     result = pipeline.run(executor=executor)
