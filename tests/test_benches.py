@@ -20,9 +20,9 @@ pytestmark = pytest.mark.timeout(240)  # the first of them has all measured
 
 GROUPS = {"steps", "growth", "memory", "chains", "small", "values", "held", "start", "demo", "work", "core"}
 CHOSEN = """
-    (steps: and (flowyml or bare)) or (growth: and local) or (memory: and local) or (chains: and thread)
-    or (small: and 400) or (start: and (import or bare or five)) or demo: or (work: and json) or core:
-    or values: or held:
+    (steps: and (flowyml or bare)) or (growth: and local) or (memory: and local) or (chains: and thousand and thread)
+    or (small: and 400 and (flowyml or hand)) or (start: and (import or bare or processes)) or demo: or (work: and json)
+    or (core: and flowyml) or (values: and processes) or (held: and budget)
 """
 
 

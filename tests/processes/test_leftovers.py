@@ -254,7 +254,7 @@ def test_a_hundred_runs_leak_nothing(mark: str, backend: str) -> None:
 
 @pytest.mark.parametrize("backend", ["thread", "process"])
 @pytest.mark.parametrize("end", ["shutdown", "collected"])
-def test_a_dozen_executors_leak_nothing(mark: str, backend: str, end: str) -> None:
+def test_executors_leak_nothing(mark: str, backend: str, end: str) -> None:
     def once() -> None:
         executor = ParallelExecutor(2, backend)
         assert list(Pipeline("leak").map(abs, range(5), name="abs").run(executor=executor)["abs"]) == [*range(5)]
@@ -264,7 +264,7 @@ def test_a_dozen_executors_leak_nothing(mark: str, backend: str, end: str) -> No
     once()
     assert settled(lambda: len(marked(mark)), 0)
     fds, threads, family = open_fds(), threading.active_count(), len(children(os.getpid()))
-    for _ in range(12):
+    for _ in range(3):  # what one leaks shows at once: all is counted exactly
         once()
     assert settled(lambda: len(marked(mark)), 0)
     assert settled(open_fds, fds)
