@@ -202,8 +202,21 @@ class Outbox:
 
     def send(self, buffers: list[bytes]) -> None:
         """Send as much as the socket takes and keep the rest."""
-        self._buffers.extend(memoryview(each) for each in buffers if each)
-        self.flush()
+        sent = self._send_at_once(buffers) if not self._buffers else 0
+        if sent is not None:
+            self._buffers.extend(memoryview(each) for each in buffers if each)
+            self._drop(sent)
+            self.flush()
+
+    def _send_at_once(self, buffers: list[bytes]) -> int | None:
+        """Send, where nothing waits; return `None` if that was all, as it nearly always is, else how much it was."""
+        if len(buffers) > _MOST_BUFFERS:
+            return 0
+        try:
+            sent = self._socket.sendmsg(buffers)
+        except OSError:  # told apart by who sends the rest
+            return 0
+        return None if sent == sum(map(len, buffers)) else sent
 
     def flush(self) -> None:
         """Go on sending; a closed socket takes nothing and is noticed by who reads it."""

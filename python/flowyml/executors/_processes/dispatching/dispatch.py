@@ -151,9 +151,11 @@ class Dispatch:
     def _hire(self, ready: int) -> None:
         """Start as many workers as there are steps for, at most the team's size."""
         team = self._team
+        team.renew()
+        if team.is_complete:
+            return
         busy = sum(posting.batch.heads for member in team.members for posting in member.postings)
         wanted = min(team.size, ready + busy)
-        team.renew()
         while sum(member.retired is None for member in team.members) < wanted and self._hire_one():
             pass
 
@@ -251,7 +253,8 @@ class Dispatch:
         """Wait for something to happen and handle it."""
         if self._run.finished:
             return
-        timeout = 0.0 if self._ask_to_be_woken() else self._timeout()
+        brief = self._releases and self._are_brief()
+        timeout = 0.0 if self._ask_to_be_woken(brief=brief) else PATIENCE if brief else self._timeout()
         if self._run.finished:
             return
         with self._run.interrupts.may_raise():
@@ -271,23 +274,26 @@ class Dispatch:
             if clock() >= watch.next:
                 self._look(watch)
 
-    def _ask_to_be_woken(self) -> bool:
+    def _ask_to_be_woken(self, *, brief: bool) -> bool:
         """Say that the loop is about to sleep, then look once more: tell whether there is something to do meanwhile.
 
         Results wait in shared memory until workers have nothing left to do, unless somebody idles who may get something
-        to do by a result.
+        to do by a result, and that is not brief.
         """
         members = self._team.members
-        depth = min(self._depth, _DEPTH)
-        idle = sum(len(member.postings) >= depth for member in members) < self._team.size
-        posted = (posting.batch for member in members for posting in member.postings)
-        each = idle and self._releases and (not self._chains or any(batch.restless for batch in posted))
-        each = each and not self._are_brief()
+        each = self._releases and not brief and self._is_keen()
         for member in members:
             member.results.want(each)
         finished, taken = self._outcomes.finished, self._outcomes.taken
         self._take_results()
         return self._outcomes.finished != finished or (each and self._outcomes.taken != taken)
+
+    def _is_keen(self) -> bool:
+        """Tell whether somebody idles who may get something to do by a single result."""
+        members, depth = self._team.members, min(self._depth, _DEPTH)
+        idle = sum(len(member.postings) >= depth for member in members) < self._team.size
+        posted = (posting.batch for member in members for posting in member.postings)
+        return idle and (not self._chains or any(batch.restless for batch in posted))
 
     def _are_brief(self) -> bool:
         """Tell whether all that is posted is about to end: sooner than whoever is woken by the first of it could do."""
@@ -311,8 +317,7 @@ class Dispatch:
         longest = min(longest, max(0.0, min(wakeups) - clock())) if wakeups else longest
         members = self._team.members
         idle = any(not member.postings and self._team.has_use_for(member) for member in members)
-        waits = idle and any(member.waiting > 1 or member.stuck for member in members)
-        return min(longest, PATIENCE) if waits or (self._releases and self._are_brief()) else longest
+        return PATIENCE if idle and any(member.waiting > 1 or member.stuck for member in members) else longest
 
     def _on_socket(self, member: Member) -> None:
         if member.outbox:

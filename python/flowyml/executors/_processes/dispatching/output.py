@@ -148,6 +148,8 @@ class OutputReader:
 
     def _finish_line(self) -> None:
         """Show the unfinished line; a labelled one is ended, so that the next label begins a line."""
+        if not self._pending and self._last == "\n":
+            return
         self._show(self._take_pending(), final=True)
         if self._last not in "\r\n" and self._label_text():
             self._shown.append("\n")
