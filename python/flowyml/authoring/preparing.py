@@ -351,6 +351,8 @@ class Planning(Authoring):
 
     def _warn_unused(self, plan: Plan, inputs: Mapping[str, Any], overlay: Mapping[str, Any]) -> None:
         """Warn of names that no step takes: of all given for this run, of pipelines' where they are misspelled."""
+        if not (inputs or overlay or self.context or plan.namespaces):
+            return
         given = {**dict.fromkeys(overlay, "run(context=)"), **dict.fromkeys(inputs, "run(inputs=)")}
         inner = {name: each for each in plan.namespaces for name in each.context}
         known = {**inner, **self.context, **given}

@@ -51,7 +51,9 @@ class ItemWiring(Sourcing):
 
     def _take_items(self) -> None:
         """The values of the items go to their parameters: those named, then one of an asset's name, then any free."""
-        columns = self.form.over.columns if self.form.over else ()
+        if self.form.over is None:
+            return
+        columns = self.form.over.columns
         sources = list(map(self.column, columns))
         self._compare_lengths()
         wanted = [column.parameter or self._named_like(column.source) for column in columns]

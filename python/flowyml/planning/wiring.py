@@ -261,7 +261,8 @@ class Wiring(Looking):
                 for name in within.after:
                     self._wait_for(name)
             within = within.outer
-        self._look_from(self.form.within)
+        if self.form.within is not None:
+            self._look_from(self.form.within)
 
     def _wait_for(self, name: str) -> None:
         steps = self.assets.steps(name)
@@ -335,6 +336,6 @@ class Wiring(Looking):
     def _goes_by_position(self, index: int) -> bool:
         """A parameter goes by position if it is filled, or if something after it can go in no other way."""
         signature = self.signature
-        later = signature.positional[index + 1 : signature.positional_only]
-        forced = bool(self.spread) or any(name in self.sources for name in later)
-        return signature.positional[index] in self.sources or forced
+        if signature.positional[index] in self.sources or self.spread:
+            return True
+        return any(name in self.sources for name in signature.positional[index + 1 : signature.positional_only])

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from flowyml._extension import Scheduler
 from flowyml._pipelines import AnyPipeline, may_be_returned
 from flowyml.errors import StepTimeoutError, ValueLoadError
+from flowyml.hooks import everywhere
 from flowyml.messages.frames import cut_own_frames
 from flowyml.results.result import PipelineResult
 from flowyml.results.usage import Usage
@@ -92,8 +93,6 @@ class Run:
         refused: Mapped steps that failed without items, with the reason.
         trials: How often items were tried; see `trials.py`.
         calls: How steps are called in this process; see `calls.py`.
-        call: Calls the step of an item in this process and returns its value.
-        steps: What the core needs to do the same: see `rust/python/turn/steps.rs`.
         claim: Takes up to `limit` ready items for a worker, as `Scheduler.claim` does.
         fallen: What the steps raised in whose place their fallback is called, by item.
         one_by_one: Items are claimed one at a time, so a worker should not have any beyond the one it is at.
@@ -175,12 +174,20 @@ class Run:
         self.calls = Calls(
             plan, self.layout, self.node_of, self.values, tables=self.tables, fallen=self.fallen, seed=seed, watch=watch
         )
-        self.call: Callable[[int], Any] = self.calls.caller(fallbacks=self.has_fallbacks)
-        self.steps = self.calls.for_core(self.call, fallbacks=self.has_fallbacks)
         self.started_at = datetime.now(UTC)
         self.started = time.monotonic()
         self.ended = self.started
         self.releases = mask is not None
+
+    @cached_property
+    def call(self) -> Callable[[int], Any]:
+        """Calls the step of an item in this process and returns its value."""
+        return self.calls.caller(fallbacks=self.has_fallbacks)
+
+    @cached_property
+    def steps(self) -> Steps:
+        """What the core needs to do the same: see `rust/python/turn/steps.rs`."""
+        return self.calls.for_core(self.call, fallbacks=self.has_fallbacks)
 
     @cached_property
     def special(self) -> type:
@@ -211,6 +218,8 @@ class Run:
 
     def listen(self, pipeline: Pipeline, hooks: Hooks) -> None:
         """Tell hooks what happens in this run of a pipeline."""
+        if not (hooks.any or everywhere.any or self.plan.special or self.plan.is_dynamic):
+            return
         events = Events(self, pipeline, hooks)
         if events:
             self.events = events

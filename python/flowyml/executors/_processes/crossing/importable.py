@@ -48,9 +48,9 @@ class _Knowledge:
             self.path = list(sys.path)
             self.importable.clear()
             self.seen = None
-        modules = sys.modules.copy()  # another thread may be importing
-        now = (len(modules), next(reversed(modules)))
-        if now != self.seen:
+        if self.seen is None or self.seen != _newest():
+            modules = sys.modules.copy()  # another thread may be importing
+            now = (len(modules), next(reversed(modules)))
             self.user = tuple(name for name, module in modules.items() if self._user(name, module))
             self.by_value = tuple(name for name in self.user if not importable(name))
             self.seen = now
@@ -61,6 +61,14 @@ class _Knowledge:
         if known is None or known[0] != id(module):
             known = self.is_user[name] = (id(module), _is_user(name, module))
         return known[1]
+
+
+def _newest() -> tuple[int, str] | None:
+    """Return how many modules are loaded, and which came last; `None` where another thread is importing."""
+    try:
+        return len(sys.modules), next(reversed(sys.modules))
+    except RuntimeError:
+        return None
 
 
 def _is_user(name: str, module: object) -> bool:

@@ -65,6 +65,10 @@ class Dispatch:
         self._ears = Ears()
         self._sockets: dict[int, Member] = {}
         self._pipes: dict[int, Member] = {}
+        # Workers that nobody listens to yet, those that have just got their first steps, and those that got theirs.
+        self._unheard: list[Member] = []
+        self._new: list[Member] = []
+        self._used: list[Member] = []
         self._watches = watches(team, run)
         self._deaths = Deaths(run, self._outcomes)
         self._stopped = self._prepared = False
@@ -83,6 +87,7 @@ class Dispatch:
             self._begin()
             while not self._run.finished:
                 self._fill()
+                self._listen()
                 self._run.tell()
                 self._wait()
             self._end()
@@ -104,13 +109,13 @@ class Dispatch:
             while self._read_frames(member):
                 pass
             member.read_pipes(last=True)
+        for member in self._used:
             member.open_pipes(lambda _: None)
 
     # -- giving out work
 
     def _begin(self) -> None:
         self._team.start(self._run)
-        self._ears.add(self._team.pool.fileno())
         for member in self._team.members:
             self._register(member)
 
@@ -172,6 +177,27 @@ class Dispatch:
         return member
 
     def _register(self, member: Member) -> None:
+        self._setup.register(member)
+        self._unheard.append(member)
+
+    def _listen(self) -> None:
+        """Get ready to hear from workers, while those that have got their first steps are at them."""
+        if not self._ears.hears:
+            self._ears.add(self._team.pool.fileno())
+        for member in self._unheard:
+            self._sockets[member.worker.socket.fileno()] = member
+            self._ears.add(member.worker.socket.fileno(), writable=bool(member.outbox))
+            for pipe in (member.worker.stdout, member.worker.stderr):
+                self._pipes[pipe] = member
+                self._ears.add_pipe(pipe)
+        self._unheard.clear()
+        for member in self._new:
+            self._open_pipes(member)
+        self._used += self._new
+        self._new.clear()
+
+    def _open_pipes(self, member: Member) -> None:
+        """Show what a worker writes as that of its steps; of one that gets none it is nobody's."""
         run, team = self._run, self._team
 
         def label(slot: int) -> str | None:
@@ -179,12 +205,6 @@ class Dispatch:
             return None if item is None else run.item_name(item)
 
         member.open_pipes(label, lambda slot, text: self._keep(member, slot, text))
-        self._sockets[member.worker.socket.fileno()] = member
-        self._ears.add(member.worker.socket.fileno())
-        for pipe in (member.worker.stdout, member.worker.stderr):
-            self._pipes[pipe] = member
-            self._ears.add_pipe(pipe)
-        self._setup.register(member)
 
     def _assign(self, member: Member, least: int = 1) -> bool:
         """Claim a batch for a worker, post it, send it; at least so many steps, if there are."""
@@ -205,6 +225,8 @@ class Dispatch:
             run.scheduler.give_back(batch, kept, len(batch) - kept)
         if slot is None:
             return False
+        if self._setup.is_new_to(member):
+            self._new.append(member)
         message = self._writer.write(batch, count)
         frames = self._setup.frames_for(member, message.shared)
         member.postings.append(Posting(batch, count, slot, message.refused, message.stored))
@@ -245,7 +267,9 @@ class Dispatch:
 
     def _watch(self, member: Member) -> None:
         """Ask to be told when the socket takes more, while something waits."""
-        self._ears.change(member.worker.socket.fileno(), writable=bool(member.outbox))
+        fd = member.worker.socket.fileno()
+        if fd in self._sockets:
+            self._ears.change(fd, writable=bool(member.outbox))
 
     # -- hearing from workers
 

@@ -30,11 +30,12 @@ class Ears:
 
     Attributes:
         talking: Whether there was text in a pipe when they were last listened to; whoever reads them says so.
+        hears: Whether there is a descriptor that is waited for.
     """
 
     def __init__(self) -> None:
         """Wait for nothing yet."""
-        self.talking = False
+        self.talking = self.hears = False
         self._near = select.epoll()
         self._all = select.poll()
         self._all.register(self._near.fileno(), select.POLLIN)
@@ -44,6 +45,7 @@ class Ears:
     def add(self, fd: int, *, writable: bool = False) -> None:
         """Wait for something to read from a descriptor, and for room to write."""
         self._near.register(fd, _events(writable=writable))
+        self.hears = True
 
     def change(self, fd: int, *, writable: bool) -> None:
         """Wait for room to write, too, or not any more."""

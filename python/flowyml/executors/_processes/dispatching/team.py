@@ -64,6 +64,10 @@ class Setup:
         member.shared.clear()
         member.further = 0
 
+    def is_new_to(self, member: Member) -> bool:
+        """Tell whether a worker has nothing of this run yet."""
+        return member in self._bare
+
     def frames_for(self, member: Member, shared: set[int]) -> list[bytes]:
         """Return what a worker must have before calls that read these shared values, and has not got yet.
 
@@ -152,7 +156,8 @@ class ProcessTeam:
 
     def start(self, run: Run) -> None:
         """Start the guardian, and clear away what died since the last run."""
-        self.pool.start(lambda: first_imports(run))
+        if self.pool.guardian_pid is None:  # it was looked after, and has been ended since
+            self.pool.start(lambda: first_imports(run))
         self.crowded, self._refusals, self._can_raise = False, 0, False
         watch()
         self.pool.read_events()
