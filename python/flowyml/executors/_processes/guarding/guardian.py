@@ -58,10 +58,12 @@ PARENT_CHECK = 0.25
 MOST_LOSSES = 3
 """Templates that may be lost after they were ready; then workers are exec'ed."""
 PR_SET_CHILD_SUBREAPER = 36
+_ALL = 1 << 30
 
 
 def main() -> None:
     """Serve the driver whose socket and pid stand on the command line; return when it is gone and all is clean."""
+    os.closerange(int(sys.argv[1]) + 1, _ALL)  # nothing of the driver's stays open here, whatever its libraries do
     control = socket.socket(fileno=int(sys.argv[1]))
     guardian = Guardian(control, int(sys.argv[2]))
     try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import marshal
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +33,9 @@ _FLOWYML = "import sys; root = sys.argv[1]; root in sys.path or sys.path.insert(
 _WORKING = _FLOWYML + "from flowyml.executors._processes.working"
 WORKER = _WORKING + ".worker import main; main()"
 TEMPLATE = "import gc; gc.disable(); " + _WORKING + ".template import main; main()"
+
+CONTROL = 3
+"""Where a guardian finds its socket."""
 
 STARTS = ("fork", "exec")
 
@@ -71,12 +73,12 @@ def may_fork() -> bool:
     return chosen == "fork" and "t" not in sys.abiflags
 
 
-def guardian_command(control: int) -> list[str]:
-    """Return the command line of a guardian that serves this process over descriptor `control`."""
+def guardian_command() -> list[str]:
+    """Return the command line of a guardian that serves this process over descriptor `CONTROL`."""
     folder = str(Path(__file__).resolve().parent.parent)
     # This process has compiled the guardian or must not: the guardian itself never writes.
     flags = ["-S", "-s", "-P", "-B", *(["-X", f"pycache_prefix={sys.pycache_prefix}"] if sys.pycache_prefix else [])]
-    return [executable(), *flags, "-c", GUARDIAN, str(control), str(os.getpid()), folder]
+    return [executable(), *flags, "-c", GUARDIAN, str(CONTROL), str(os.getpid()), folder]
 
 
 def guardian_environment() -> dict[str, str]:
@@ -92,6 +94,8 @@ def worker_command(program: str, *arguments: object) -> list[bytes]:
         arguments: What follows in its `sys.argv`, behind the folder where this package is found.
     """
     root = Path(sys.modules["flowyml"].__file__ or "").resolve().parent.parent
+    import subprocess  # takes milliseconds, in which the guardian starts
+
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001  as multiprocessing does
     command = [executable(), *flags, "-P", "-c", program, root, *arguments]
     return [os.fsencode(str(argument)) for argument in command]

@@ -3,25 +3,37 @@
 It knows nothing of workers but their numbers. Commands and reports are small records over a `SOCK_SEQPACKET` socket
 (whole records, with descriptors where needed). The driver's side never blocks, save for a full socket: the guardian
 always reads, so that one ends by itself, or after `SEND_LIMIT` with the guardian given up.
+
+The guardian is started before anything is imported that is not needed for that: `socket` and `subprocess`, with all
+that they bring, take 8 ms, in which it could have begun.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import select
-import socket
-import subprocess
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 from flowyml.errors import ExecutorError, describe_exit
 from flowyml.executors._processes.descriptors import Descriptor
 from flowyml.executors._processes.guarding.guardian import COMMAND, END, REPORT
-from flowyml.executors._processes.pooling.environment import check_platform, guardian_command, guardian_environment
+from flowyml.executors._processes.guarding.starts import FIRST_FREE_FD
+from flowyml.executors._processes.pooling.child import Child
+from flowyml.executors._processes.pooling.environment import (
+    CONTROL,
+    check_platform,
+    guardian_command,
+    guardian_environment,
+)
 
 if TYPE_CHECKING:
+    import socket as _socket
     from collections.abc import Iterator, Sequence
+else:
+    import _socket  # see above
 
 SEND_LIMIT = 10.0
 """Seconds that a guardian may take to make room for a command."""
@@ -39,27 +51,27 @@ class GuardianLink:
     def __init__(self) -> None:
         check_platform()
         self._errors = Descriptor(os.memfd_create("flowyml-guardian-errors"))
-        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            self.control.settimeout(0)
-            try:
-                self._process = self._start(theirs.fileno())
-            except OSError as error:
-                self._close()
-                raise ExecutorError(f"the guardian process did not start: {error}") from error
+        ours, theirs = map(Descriptor, _pair())
+        try:
+            with closing(theirs):
+                self._process = self._start(theirs.fd)
+        except OSError as error:
+            ours.close()
+            self._errors.close()
+            raise ExecutorError(f"the guardian process did not start: {error}") from error
+        import socket
 
-    def _start(self, control: int) -> subprocess.Popen[bytes]:
-        # In a driver without its first three descriptors the socket is one of them, which the guardian has itself.
-        with closing(Descriptor(fcntl.fcntl(control, fcntl.F_DUPFD_CLOEXEC, 3))) as above:
-            return subprocess.Popen(
-                guardian_command(above.fd),
-                env=guardian_environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=self._errors.fd,
-                pass_fds=[above.fd],
-                start_new_session=True,
-            )
+        ours.fd, number = -1, ours.fd
+        self.control = socket.socket(fileno=number)
+        self.control.settimeout(0)
+
+    def _start(self, control: int) -> Child:
+        # In a driver without its first three descriptors these may be among them, which the guardian has itself.
+        null = Descriptor(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
+        with closing(null), contextlib.ExitStack() as stack:
+            ends = [stack.enter_context(closing(_above(fd))) for fd in (null.fd, self._errors.fd, control)]
+            moves = dict(zip([end.fd for end in ends], (1, 2, CONTROL), strict=True))
+            return Child(guardian_command(), guardian_environment(), moves)
 
     @property
     def pid(self) -> int:
@@ -84,6 +96,8 @@ class GuardianLink:
             raise ExecutorError(self.obituary()) from error
 
     def _try_send(self, message: bytes, fds: Sequence[int]) -> bool:
+        import socket
+
         try:
             if fds:
                 socket.send_fds(self.control, [message], fds)
@@ -110,7 +124,7 @@ class GuardianLink:
         """Make sure that it is dead, and say how it died."""
         try:
             how = describe_exit(self._process.wait(1.0))
-        except subprocess.TimeoutExpired:
+        except TimeoutError:
             self._process.kill()
             how = f"it does not answer, and was {describe_exit(self._process.wait())}"
         words = self.words()
@@ -138,7 +152,7 @@ class GuardianLink:
 
     def abandon(self) -> None:
         """Let go in a forked child: close the descriptors, leave the parent's guardian alone."""
-        self._process.returncode = 0  # it is the parent's to wait for
+        self._process.forget()
         self._close()
 
     def _wait(self, event: int, limit: float) -> None:
@@ -150,3 +164,14 @@ class GuardianLink:
     def _close(self) -> None:
         self.control.close()
         self._errors.close()
+
+
+def _pair() -> tuple[int, int]:
+    """Return the descriptors of two sockets that are connected."""
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    return ours.detach(), theirs.detach()
+
+
+def _above(fd: int) -> Descriptor:
+    """Return another descriptor of the same, above those that a new process is given."""
+    return Descriptor(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE_FD))

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
-import socket
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
@@ -28,9 +26,14 @@ from flowyml.executors._processes.pooling.link import GuardianLink
 from flowyml.executors._processes.pooling.workers import Exited, GuardianLost, Refused, Started, Worker
 
 if TYPE_CHECKING:
+    import signal
+    import socket
     from collections.abc import Callable, Sequence
 
     from flowyml.executors._processes.pooling.workers import Event
+
+else:
+    import _signal as signal  # as in `link.py`
 
 # In the place of a worker's number, and as long: a worker overwrites it with its own.
 _TEMPLATE = "template"
@@ -84,6 +87,8 @@ class Session:
 
     def _new_worker(self) -> tuple[Worker, tuple[socket.socket, Descriptor, Descriptor]]:
         """Make a worker, and the descriptors of its process."""
+        import socket
+
         index, claims, results = self.claims.take()
         ours, theirs = socket.socketpair()
         ours.settimeout(0)
