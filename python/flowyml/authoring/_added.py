@@ -20,7 +20,6 @@ from flowyml.authoring.arguments import checked_params, shape_of
 from flowyml.errors import PipelineValidationError
 from flowyml.messages.words import listed, nearest
 from flowyml.planning.forms import Columns, Form, Place
-from flowyml.planning.namespaces import inlined
 from flowyml.planning.over import Over, over_of_task
 from flowyml.planning.sub_pipelines import SubPipeline
 from flowyml.registry import pipelines, registered
@@ -117,6 +116,8 @@ class Added:
 
     def include(self, part: SubPipeline, place: Place) -> None:
         """Add the steps of another pipeline as they are now, behind a prefix."""
+        from flowyml.planning.namespaces import inlined  # most pipelines have no other in them
+
         child, first = part.columns(), len(self.forms)
         inner = inlined(child, part.namespace(range(first, first + len(child.forms)), place))
         self._check_free(part.name, inner.names, place)

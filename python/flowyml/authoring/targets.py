@@ -133,7 +133,7 @@ def _is_of(found: Found | None, nodes: list[int]) -> bool:
 
 
 def _moved(form: Form, namespaces: Mapping[Namespace, Namespace]) -> Form:
-    return form if form.within is None else replace(form, within=namespaces[form.within])
+    return form if form.within is None else form.but(within=namespaces[form.within])
 
 
 def _with_dependencies(plan: Plan, nodes: set[int]) -> set[int]:

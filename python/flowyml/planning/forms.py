@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -66,9 +66,10 @@ class Place(NamedTuple):
         return str, (str(self),)
 
 
-@dataclass(slots=True, eq=False)
 class Form:
     """What one way of adding a step says.
+
+    A plain class, as `sub_pipelines.SubPipeline` is.
 
     Attributes:
         step: The step.
@@ -82,15 +83,31 @@ class Form:
         within: The sub-pipeline that it is part of, where its names are looked up.
     """
 
-    step: Step[..., Any]
-    keys: tuple[str, ...]
-    place: Place
-    inputs: Inputs | None = None
-    outputs: tuple[str, ...] = ()
-    after: tuple[str, ...] = ()
-    over: Over | None = None
-    options: Options = NO_OPTIONS
-    within: Namespace | None = None
+    __slots__ = ("after", "inputs", "keys", "options", "outputs", "over", "place", "step", "within")
+
+    def __init__(
+        self,
+        step: Step[..., Any],
+        keys: tuple[str, ...],
+        place: Place,
+        *,
+        inputs: Inputs | None = None,
+        outputs: tuple[str, ...] = (),
+        after: tuple[str, ...] = (),
+        over: Over | None = None,
+        options: Options = NO_OPTIONS,
+        within: Namespace | None = None,
+    ) -> None:
+        self.step, self.keys, self.place = step, keys, place
+        self.inputs, self.outputs, self.after = inputs, outputs, after
+        self.over, self.options, self.within = over, options, within
+
+    def but(self, **changes: Any) -> Form:
+        """Return the same with other attributes."""
+        made = object.__new__(Form)
+        for name in self.__slots__:
+            setattr(made, name, changes[name] if name in changes else getattr(self, name))
+        return made
 
     @property
     def lone(self) -> bool:
@@ -125,11 +142,11 @@ class Form:
 
     def uncached(self) -> Form:
         """Return the same for a step that is not cached."""
-        return replace(self, options=replace(self.options, cache=OFF, cache_ttl=None))
+        return self.but(options=replace(self.options, cache=OFF, cache_ttl=None))
 
     def moved(self, within: Namespace, prefix: str) -> Form:
         """Return this form as part of a sub-pipeline, whose names stand behind a prefix from now on."""
-        return replace(self, within=within, outputs=tuple(f"{prefix}{output}" for output in self.outputs))
+        return self.but(within=within, outputs=tuple(f"{prefix}{output}" for output in self.outputs))
 
 
 class Columns(NamedTuple):

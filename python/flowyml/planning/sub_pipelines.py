@@ -12,11 +12,9 @@ is built, together with everything else.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from flowyml.messages.frames import leaves_no_frames
-from flowyml.planning.namespaces import Namespace
 from flowyml.steps.declarations import checked_after, checked_inputs, checked_names, checked_text
 
 if TYPE_CHECKING:
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Literal, Protocol
 
     from flowyml.planning.forms import Columns, Place
-    from flowyml.planning.namespaces import Wanted
+    from flowyml.planning.namespaces import Namespace, Wanted
     from flowyml.steps.contexts import Context
     from flowyml.steps.declarations import Named
 
@@ -39,9 +37,10 @@ if TYPE_CHECKING:
         def _inner_columns(self) -> Columns: ...
 
 
-@dataclass(frozen=True, slots=True)
 class SubPipeline:
     """A pipeline that is to become part of another; made by `sub_pipeline`.
+
+    A plain class: it is imported with the package, and a dataclass takes a millisecond to make.
 
     Attributes:
         pipeline: The pipeline.
@@ -51,15 +50,22 @@ class SubPipeline:
         after: Steps around it that its first steps wait for.
     """
 
-    pipeline: Holder
-    name: str
-    given: Mapping[str, Wanted] | None
-    exports: Mapping[str, str]
-    after: tuple[str, ...]
+    __slots__ = ("after", "exports", "given", "name", "pipeline")
+
+    def __init__(
+        self,
+        pipeline: Holder,
+        name: str,
+        given: Mapping[str, Wanted] | None,
+        exports: Mapping[str, str],
+        after: tuple[str, ...],
+    ) -> None:
+        self.pipeline, self.name, self.given, self.exports, self.after = pipeline, name, given, exports, after
 
     def called(self, name: Any) -> SubPipeline:
         """Return it under another name."""
-        return replace(self, name=checked_text("the name of a sub-pipeline", name))
+        own = checked_text("the name of a sub-pipeline", name)
+        return SubPipeline(self.pipeline, own, self.given, self.exports, self.after)
 
     def columns(self) -> Columns:
         """Return the steps of the pipeline as they are now."""
@@ -67,6 +73,8 @@ class SubPipeline:
 
     def namespace(self, steps: range, place: Place) -> Namespace:
         """Return what its steps know of names, once they have numbers."""
+        from flowyml.planning.namespaces import Namespace
+
         context, types = self.pipeline.context.to_dict(), self.pipeline._types  # noqa: SLF001
         return Namespace(self.name, steps, None, self.given, self.exports, self.after, context, place, types=types)
 

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from flowyml.planning.layout import Layout
     from flowyml.planning.plan import Plan
     from flowyml.reuse.recall import Recall
+    from flowyml.running.calls import Steps
     from flowyml.running.watching import Watch
     from flowyml.steps.resources import Capacity
 

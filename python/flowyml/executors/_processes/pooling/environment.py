@@ -34,9 +34,6 @@ _WORKING = _FLOWYML + "from flowyml.executors._processes.working"
 WORKER = _WORKING + ".worker import main; main()"
 TEMPLATE = "import gc; gc.disable(); " + _WORKING + ".template import main; main()"
 
-CONTROL = 3
-"""Where a guardian finds its socket."""
-
 STARTS = ("fork", "exec")
 
 
@@ -73,12 +70,12 @@ def may_fork() -> bool:
     return chosen == "fork" and "t" not in sys.abiflags
 
 
-def guardian_command() -> list[str]:
-    """Return the command line of a guardian that serves this process over descriptor `CONTROL`."""
+def guardian_command(control: int) -> list[str]:
+    """Return the command line of a guardian that serves this process over descriptor `control`, its last one."""
     folder = str(Path(__file__).resolve().parent.parent)
     # This process has compiled the guardian or must not: the guardian itself never writes.
     flags = ["-S", "-s", "-P", "-B", *(["-X", f"pycache_prefix={sys.pycache_prefix}"] if sys.pycache_prefix else [])]
-    return [executable(), *flags, "-c", GUARDIAN, str(CONTROL), str(os.getpid()), folder]
+    return [executable(), *flags, "-c", GUARDIAN, str(control), str(os.getpid()), folder]
 
 
 def guardian_environment() -> dict[str, str]:

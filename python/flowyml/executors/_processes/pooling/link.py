@@ -22,12 +22,7 @@ from flowyml.executors._processes.descriptors import Descriptor
 from flowyml.executors._processes.guarding.guardian import COMMAND, END, REPORT
 from flowyml.executors._processes.guarding.starts import FIRST_FREE_FD
 from flowyml.executors._processes.pooling.child import Child
-from flowyml.executors._processes.pooling.environment import (
-    CONTROL,
-    check_platform,
-    guardian_command,
-    guardian_environment,
-)
+from flowyml.executors._processes.pooling.environment import check_platform, guardian_command, guardian_environment
 
 if TYPE_CHECKING:
     import socket as _socket
@@ -39,6 +34,8 @@ SEND_LIMIT = 10.0
 """Seconds that a guardian may take to make room for a command."""
 END_LIMIT = 5.0
 """Seconds, beyond the grace of the workers, that a guardian may take to end."""
+# Where a guardian finds its socket.
+_CONTROL = 3
 
 
 class GuardianLink:
@@ -70,8 +67,8 @@ class GuardianLink:
         null = Descriptor(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
         with closing(null), contextlib.ExitStack() as stack:
             ends = [stack.enter_context(closing(_above(fd))) for fd in (null.fd, self._errors.fd, control)]
-            moves = dict(zip([end.fd for end in ends], (1, 2, CONTROL), strict=True))
-            return Child(guardian_command(), guardian_environment(), moves)
+            moves = dict(zip([end.fd for end in ends], (1, 2, _CONTROL), strict=True))
+            return Child(guardian_command(_CONTROL), guardian_environment(), moves)
 
     @property
     def pid(self) -> int:
