@@ -13,7 +13,6 @@ runs whose steps take nothing, all of this is one look at an empty set.
 
 from __future__ import annotations
 
-import logging
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from flowyml._core import Batch
     from flowyml.running.run import Run
 
-_log = logging.getLogger("flowyml")
 # Steps that are named in a warning.
 _MOST = 3
 
@@ -128,7 +126,9 @@ class LeftBehind:
 
 
 def _warn(run: Run, lacking: list[Left]) -> None:
-    _log.warning(
+    import logging  # it comes with the package, and logging takes milliseconds
+
+    logging.getLogger("flowyml").warning(
         "pipeline %r: not all that its executor has is there: %s of an earlier run goes on in its thread and keeps "
         "what it has taken until it ends; steps that need it wait (on another executor they do not)",
         run.plan.name,

@@ -93,10 +93,10 @@ class GuardianLink:
             raise ExecutorError(self.obituary()) from error
 
     def _try_send(self, message: bytes, fds: Sequence[int]) -> bool:
-        import socket
-
         try:
             if fds:
+                import socket
+
                 socket.send_fds(self.control, [message], fds)
             else:  # which imports nothing: the end may come when nothing can be imported any more
                 self.control.send(message)
