@@ -11,8 +11,9 @@ import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from os import PathLike
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from flowyml._tuples import NamedTuple
 from flowyml.executors.contract import Executor
 from flowyml.messages.words import unknown_keywords
 from flowyml.planning.forms import is_glob

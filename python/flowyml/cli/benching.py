@@ -7,8 +7,9 @@ other tools. Workers are started before the clock, so what is left is the cost o
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from flowyml._tuples import NamedTuple
 from flowyml.cli.options import BACKENDS
 from flowyml.cli.terminal import SUCCESS, UsageError, write
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from flowyml._tuples import NamedTuple
 from flowyml.cli.terminal import SUCCESS, UsageError, ago, columns, complain, file_size, say, write, write_json
 from flowyml.errors import StoreError
 from flowyml.messages.words import counted, nearest

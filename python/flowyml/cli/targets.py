@@ -10,8 +10,8 @@ from __future__ import annotations
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
 
+from flowyml._tuples import NamedTuple
 from flowyml.cli.terminal import UsageError
 from flowyml.messages.words import nearest
 

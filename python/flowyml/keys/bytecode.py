@@ -15,7 +15,9 @@ import dis
 import inspect
 from functools import lru_cache
 from types import CodeType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from flowyml._tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

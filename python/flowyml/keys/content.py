@@ -20,11 +20,12 @@ from collections import OrderedDict
 from enum import EnumType
 from functools import partial
 from types import CodeType, FunctionType, MappingProxyType, MethodType, ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 from flowyml._digests import blake2b
 from flowyml._installed import is_written_here
+from flowyml._tuples import NamedTuple
 from flowyml.keys import arrays, bytecode, code
 
 if TYPE_CHECKING:

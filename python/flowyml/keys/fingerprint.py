@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from flowyml._digests import blake2b
+from flowyml._tuples import NamedTuple
 from flowyml.keys.code import labelled
 from flowyml.keys.content import SIZE, code_digest
 

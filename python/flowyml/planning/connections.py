@@ -12,8 +12,9 @@ they begin.
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from flowyml._tuples import NamedTuple
 from flowyml.planning.lengths import item_by_item
 from flowyml.planning.wiring import wire
 from flowyml.steps.once import ONCE, given_once, may_return_once

@@ -17,8 +17,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from flowyml._tuples import NamedTuple
 from flowyml.messages.words import closest, listed, nearest
 from flowyml.steps.cache_modes import OFF
 from flowyml.steps.options import NO_OPTIONS, Options

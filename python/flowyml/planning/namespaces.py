@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from flowyml._tuples import NamedTuple
 from flowyml.messages.words import listed, nearest
 from flowyml.planning.forms import Columns, fitting, is_glob
 

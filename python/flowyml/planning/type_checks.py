@@ -14,8 +14,9 @@ from __future__ import annotations
 import logging
 import types
 import warnings
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from flowyml._tuples import NamedTuple
 from flowyml.planning.hints import assignable, element_of, fits, hints_of, may_be_items, optional, part_of, told
 from flowyml.planning.plan import Plan
 from flowyml.planning.templates import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VALUE

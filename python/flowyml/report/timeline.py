@@ -17,8 +17,9 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import compress
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, overload
 
+from flowyml._tuples import NamedTuple
 from flowyml.state import CACHED, STATES, StepState
 
 if TYPE_CHECKING:

@@ -16,8 +16,9 @@ import re
 from collections import Counter
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from flowyml._tuples import NamedTuple
 from flowyml.messages.words import counted, nearest
 from flowyml.state import CODES, STATES, StepState
 

@@ -19,8 +19,9 @@ from html import escape
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from flowyml._tuples import NamedTuple
 from flowyml.report.graph import drawing
 from flowyml.report.html import Facts, Failure, Kind, Row, page
 from flowyml.report.timeline import Timeline, relative

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 from functools import partial
 from types import MethodType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from flowyml._digests import blake2b
+from flowyml._tuples import NamedTuple
 from flowyml.keys.content import SIZE, content
 from flowyml.reuse.call_keys import CallKeys, hashed, joined
 from flowyml.running.events import Inputs

@@ -13,9 +13,10 @@ million calls of one function cost one look at its code. The module knows neithe
 from __future__ import annotations
 
 import marshal
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from flowyml._digests import blake2b
+from flowyml._tuples import NamedTuple
 from flowyml.keys.content import ATOMS, SIZE, Unhashable, content, contents_of_atoms
 from flowyml.keys.fingerprint import fingerprint
 from flowyml.planning.templates import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VALUE, VIEW

@@ -6,8 +6,9 @@ what stands in payloads nothing is read before it is taken. The module knows rec
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from flowyml._tuples import NamedTuple
 from flowyml.reuse.call_keys import Made
 from flowyml.state import SKIPPED, SUCCESS
 from flowyml.store.encoding import SIZE, decoded

@@ -17,8 +17,9 @@ from __future__ import annotations
 import math
 import threading
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from flowyml._tuples import NamedTuple
 from flowyml.reuse.held import MOST, TINY, WINDOW
 from flowyml.state import CACHED, RUNNING
 from flowyml.store.encoding import decoded, encoded

@@ -12,8 +12,9 @@ The module knows neither stores nor runs.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from flowyml._tuples import NamedTuple
 from flowyml.messages.words import nearest
 from flowyml.steps.signatures import Signature
 

@@ -5,8 +5,9 @@ The module reads a step; it knows neither pipelines nor stores.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from flowyml._tuples import NamedTuple
 from flowyml.steps.cache_modes import INPUT
 
 if TYPE_CHECKING:

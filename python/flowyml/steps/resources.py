@@ -22,8 +22,9 @@ import math
 import re
 from array import array
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from flowyml._tuples import NamedTuple
 from flowyml.messages.words import nearest
 from flowyml.sizes import checked_size, in_words
 from flowyml.steps import devices

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from flowyml._tuples import NamedTuple
 from flowyml.errors import StepNotRunError
 from flowyml.messages.words import listed, nearest
 

@@ -13,8 +13,9 @@ import re
 import sys
 import typing
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from flowyml._tuples import NamedTuple
 from flowyml.messages.words import nearest
 
 if TYPE_CHECKING:

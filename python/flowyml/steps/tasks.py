@@ -11,9 +11,10 @@ The module knows neither pipelines nor runs; `map_tasks.py` makes steps of it.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from flowyml._list_like import ListLike
+from flowyml._tuples import NamedTuple
 from flowyml.steps.retries import ExponentialBackoff, RetryConfig
 
 if TYPE_CHECKING:

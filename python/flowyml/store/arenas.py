@@ -24,7 +24,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from flowyml._tuples import NamedTuple
 
 if TYPE_CHECKING:
     import pickle

@@ -14,9 +14,10 @@ import marshal
 import pickle
 from collections import ChainMap
 from functools import cache
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from flowyml._digests import blake2b
+from flowyml._tuples import NamedTuple
 from flowyml.errors import SerializationError
 from flowyml.store.arenas import Stored
 from flowyml.store.values import Outputs

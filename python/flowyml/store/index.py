@@ -21,9 +21,10 @@ import sqlite3
 import threading
 import time
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from flowyml._digests import blake2b
+from flowyml._tuples import NamedTuple
 from flowyml.errors import StoreError
 from flowyml.store.encoding import SIZE
 

@@ -23,9 +23,10 @@ import os
 import struct
 import threading
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from flowyml._digests import blake2b
+from flowyml._tuples import NamedTuple
 from flowyml.errors import StoreError
 from flowyml.store.encoding import Packed, unpacked
 from flowyml.store.files import LARGE, Files, sync_folder

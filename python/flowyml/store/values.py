@@ -18,9 +18,10 @@ Stream(...)            an iterator over one of these lists, which reads one valu
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from flowyml._pipelines import AnyPipeline
+from flowyml._tuples import NamedTuple
 from flowyml.errors import OutputMismatchError
 from flowyml.messages.words import counted
 from flowyml.steps.once import ONCE, let_go, returned_once

@@ -12,7 +12,9 @@ adjacent violators, so no two boxes ever overlap. Time grows with boxes and bend
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from flowyml._tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -7,8 +7,9 @@ seen is lost. One pass over the calls of each worker in the order in which they 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from flowyml._tuples import NamedTuple
 from flowyml.state import FAILURES
 
 if TYPE_CHECKING:

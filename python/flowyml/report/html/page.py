@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from flowyml._tuples import NamedTuple
 from flowyml.messages.words import counted, cut
 from flowyml.report.html.gantt import COLOURS, gantt
 from flowyml.report.html.lanes import lanes

@@ -14,9 +14,10 @@ value then, sent to each worker once.
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
+from flowyml._tuples import NamedTuple
 from flowyml.errors import FlowymlError, SerializationError, StepNotRunError
 from flowyml.executors._processes.crossing import wire
 from flowyml.executors._processes.crossing.payload import Payload, build_payload

@@ -22,9 +22,10 @@ import contextlib
 import errno
 import os
 import threading
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
+from flowyml._tuples import NamedTuple
 from flowyml.errors import ExecutorError
 from flowyml.store.arenas import Arena, Stored, padded
 

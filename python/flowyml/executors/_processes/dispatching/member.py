@@ -14,8 +14,9 @@ import math
 import os
 import time
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from flowyml._tuples import NamedTuple
 from flowyml.executors._processes.crossing import wire
 from flowyml.executors._processes.dispatching.output import OutputReader
 

@@ -12,8 +12,9 @@ The module knows what steps are called with, not what a message looks like.
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from flowyml._tuples import NamedTuple
 from flowyml.planning.templates import last_alike, rows_alike
 
 if TYPE_CHECKING:

@@ -7,7 +7,9 @@ millisecond to make.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from flowyml._tuples import NamedTuple
 
 if TYPE_CHECKING:
     import socket

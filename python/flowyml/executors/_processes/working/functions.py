@@ -9,9 +9,10 @@ import io
 import linecache
 import pickle
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from flowyml._loading import loading
+from flowyml._tuples import NamedTuple
 from flowyml.executors._processes.crossing import namespaces
 from flowyml.steps.coroutines import blocking
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from flowyml._extension import Caller, ClaimWords
+from flowyml._tuples import NamedTuple
 from flowyml.executors._processes.crossing.claims import map_claims, map_results
 from flowyml.executors._processes.crossing.stacks import show_on_request
 from flowyml.executors._processes.guarding.starts import WORKER_CLAIMS, WORKER_SOCKET

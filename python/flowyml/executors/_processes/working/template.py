@@ -20,8 +20,9 @@ import select
 import sys
 import time
 from types import ModuleType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from flowyml._tuples import NamedTuple
 from flowyml.executors._processes.guarding import starts
 from flowyml.executors._processes.guarding.process_table import read_proc
 from flowyml.executors._processes.guarding.starts import (

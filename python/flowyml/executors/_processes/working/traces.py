@@ -17,7 +17,9 @@ import functools
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from flowyml._tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
