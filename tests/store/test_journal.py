@@ -245,6 +245,24 @@ def test_what_is_left_of_a_run_that_was_being_removed_goes(tmp_path):
     assert remove_leftovers(tmp_path / "nowhere") is None
 
 
+def test_what_is_left_of_a_run_that_was_about_to_begin_goes(tmp_path):
+    """At once, but for what somebody is at, or what looks alike and is not ours."""
+    for name in ("begun", "held", "empty", "mine", "other", "told"):
+        folder = RunFolder(tmp_path / name)
+        assert folder.hold()
+        journal = opened(folder.path)
+        if name == "told":
+            journal.write(["which"])
+        journal.close()
+        if name != "held":
+            folder.let_go()
+    (tmp_path / "empty" / "journal").write_bytes(b"")
+    (tmp_path / "mine" / "notes").touch()
+    (tmp_path / "other" / "journal").write_bytes(b"dear diary")
+    remove_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["held", "mine", "other", "told"]
+
+
 # -- what a pipeline makes of spoilt journals
 
 

@@ -271,9 +271,11 @@ def _write_all(fd: int, data: bytes, offset: int) -> None:
 def says_nothing(folder: Path) -> bool:
     """Tell whether a folder has a journal without any record, not even of which run it is."""
     try:
-        return (folder / "journal").stat().st_size <= _START.size
+        with (folder / "journal").open("rb") as file:
+            found = file.read(_START.size + 1)
     except OSError:
         return False
+    return len(found) <= _START.size and _MAGIC.startswith(found[: len(_MAGIC)])
 
 
 def first_body(path: Path) -> Any:

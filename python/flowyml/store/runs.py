@@ -162,7 +162,7 @@ def _is_left(path: Path) -> bool:
     """Tell whether a folder is one of a run without a journal, or has one that tells nothing."""
     with contextlib.suppress(OSError):
         if says_nothing(path):  # whoever wrote it had locked the folder: no need to wait
-            return locks_tell
+            return locks_tell and {each.name for each in path.iterdir()} <= _OURS | {"journal"}
         is_old = path.is_dir() and time.time() - path.stat().st_mtime > _A_WHILE
         return is_old and {each.name for each in path.iterdir()} <= _OURS
     return False
