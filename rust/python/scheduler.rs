@@ -1,21 +1,27 @@
 //! `Scheduler`: the methods that Python sees. Each checks its arguments, calls the core once and converts the answer.
+//!
+//! What takes more than that stands beside it: how a scheduler is made and grows (`building`), calls that may wait
+//! (`waiting`), arrays and ids (`reading`).
+
+mod building;
+mod reading;
+mod waiting;
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
 use crate::error::Rejection;
-use crate::graph::{Addition, ItemId, NodeId};
-use crate::scheduler::{self as core, Choice, Graft, Order, Outcomes, State, Timeline, Tokens};
+use crate::graph::ItemId;
+use crate::scheduler::{self as core, Choice, Graft, Outcomes, State, Tokens};
 
 use super::arguments::{Classes, bounds, seconds, times};
 use super::batch::Batch;
-use super::graph::{Graph, edges, graph_error, same};
+use super::graph::{Graph, edges, graph_error};
 use super::shared::Shared;
-use super::{finite, ids, no_such, refused};
+use super::{finite, no_such, refused};
 
 /// The state machine of one run, for any number of threads.
 #[pyclass(frozen, module = "flowyml._core")]
@@ -36,26 +42,11 @@ impl Scheduler {
         classes: Option<Classes>,
         divided: Option<(u32, u32)>,
     ) -> PyResult<Self> {
-        let order = match order {
-            "critical_path" => Order::CriticalPath,
-            "add" => Order::Add,
-            _ => {
-                return Err(PyValueError::new_err(format!(
-                    "order is {order:?}: expected 'critical_path' or 'add'"
-                )));
-            }
-        };
+        let order = building::order(order)?;
         let graph = Arc::clone(&graph.get().0);
         let limits = bounds(limits, demands, classes, divided)?;
         let core = py
-            .detach(|| {
-                let core = core::Scheduler::new(graph, order, keep)?;
-                if limits.is_empty() {
-                    Ok(core)
-                } else {
-                    core.with_limits(&limits)
-                }
-            })
+            .detach(|| building::scheduler(graph, order, keep, &limits))
             .map_err(refused)?;
         Ok(Self(Shared::new(core)))
     }
@@ -79,23 +70,8 @@ impl Scheduler {
         if limit == 0 {
             return Err(PyValueError::new_err("limit is 0: expected at least 1"));
         }
-        let mut waited = 0.0;
-        let begun = (timeout > 0.0).then(Instant::now);
-        loop {
-            let claimed = self.0.change(py, |core| {
-                Ok((
-                    core.claim_chains(worker, limit, most, now + waited),
-                    core.is_finished(),
-                ))
-            })?;
-            match claimed {
-                (Some(batch), _) => return Ok(Some(Batch(Arc::new(batch)))),
-                (None, true) => return Ok(None),
-                (None, false) if waited >= timeout => return Ok(None),
-                (None, false) => self.0.wait_for_work(py, now + waited, timeout - waited)?,
-            }
-            waited = begun.map_or(0.0, |begun| begun.elapsed().as_secs_f64());
-        }
+        let claimed = waiting::claim(&self.0, py, worker, limit, most, now, timeout)?;
+        Ok(claimed.map(|batch| Batch(Arc::new(batch))))
     }
 
     #[pyo3(signature = (batch, position, start, ends, outcomes=None))]
@@ -296,15 +272,9 @@ impl Scheduler {
         divided: Option<(u32, u32)>,
     ) -> PyResult<u32> {
         let now = finite("now", now)?;
-        let counts = ids(counts)?;
-        same("joins", joins.map(<[u8]>::len), "counts", counts.len())?;
+        let edges = edges(dependents, dependencies, elementwise)?;
         let graft = Graft {
-            nodes: Addition {
-                counts,
-                edges: edges(dependents, dependencies, elementwise)?,
-                joins: joins.unwrap_or_default().to_vec(),
-                awaited: awaited.map_or_else(|| Ok(Vec::new()), ids)?,
-            },
+            nodes: building::addition(counts, edges, joins, awaited)?,
             keep: keep.map(<[u8]>::to_vec),
             limits: bounds(limits, demands, classes, divided)?,
         };
@@ -326,15 +296,7 @@ impl Scheduler {
     }
 
     fn wait(&self, py: Python<'_>, timeout: f64) -> PyResult<bool> {
-        let timeout = seconds(timeout)?;
-        let begun = Instant::now();
-        loop {
-            let left = timeout - begun.elapsed().as_secs_f64();
-            if self.finished(py)? || left <= 0.0 {
-                return self.finished(py);
-            }
-            self.0.wait_for_end(py, left)?;
-        }
+        waiting::wait_for_end(&self.0, py, seconds(timeout)?)
     }
 
     #[getter]
@@ -379,18 +341,14 @@ impl Scheduler {
 
     fn dependencies(&self, py: Python<'_>, node: u32) -> PyResult<Vec<u32>> {
         let node = self.node(py, node)?;
-        self.0.look(py, |core| {
-            let ends = core.graph().dependencies(node);
-            ends.map(|(other, _)| other.0).collect()
-        })
+        self.0
+            .look(py, |core| reading::ends(core.graph().dependencies(node)))
     }
 
     fn dependents(&self, py: Python<'_>, node: u32) -> PyResult<Vec<u32>> {
         let node = self.node(py, node)?;
-        self.0.look(py, |core| {
-            let ends = core.graph().dependents(node);
-            ends.map(|(other, _)| other.0).collect()
-        })
+        self.0
+            .look(py, |core| reading::ends(core.graph().dependents(node)))
     }
 
     fn group(&self, py: Python<'_>, node: u32) -> PyResult<Vec<u32>> {
@@ -399,12 +357,7 @@ impl Scheduler {
     }
 
     fn counts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let counts = self.0.look(py, core::Scheduler::counts)?;
-        let named = PyDict::new(py);
-        for (state, count) in State::ALL.into_iter().zip(counts) {
-            named.set_item(state.name(), count)?;
-        }
-        Ok(named)
+        self.named_counts(py)
     }
 
     fn state(&self, py: Python<'_>, item: u32) -> PyResult<u8> {
@@ -468,31 +421,5 @@ impl Scheduler {
 impl Scheduler {
     pub(super) fn shared(&self) -> &Shared {
         &self.0
-    }
-
-    /// Copy one array of the timeline. The object is made first and filled under the lock.
-    fn export<'py, T, const N: usize>(
-        &self,
-        py: Python<'py>,
-        array: impl Fn(&Timeline) -> &Vec<T>,
-        bytes: impl Fn(&T) -> [u8; N],
-    ) -> PyResult<Bound<'py, PyBytes>> {
-        let items = self.0.look(py, |core| core.item_count() as usize)?;
-        PyBytes::new_with(py, items * N, |out| {
-            self.0.look(py, |core| {
-                for (to, from) in out.chunks_exact_mut(N).zip(array(core.timeline())) {
-                    to.copy_from_slice(&bytes(from));
-                }
-            })
-        })
-    }
-
-    fn node(&self, py: Python<'_>, node: u32) -> PyResult<NodeId> {
-        let count = self.0.look(py, |core| core.graph().node_count())?;
-        if node < count {
-            Ok(NodeId(node))
-        } else {
-            Err(no_such("node", node, count))
-        }
     }
 }
