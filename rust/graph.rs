@@ -367,6 +367,12 @@ impl Graph {
     /// that has not run is always ready. O(nodes).
     #[must_use]
     pub fn order(&self) -> Vec<NodeId> {
-        self.by_rank().map(NodeId).collect()
+        self.in_order().collect()
+    }
+
+    /// Go through the nodes in [`Graph::order`].
+    #[must_use]
+    pub fn in_order(&self) -> impl ExactSizeIterator<Item = NodeId> + '_ {
+        (0..self.base_count()).map(|rank| self.at_rank(rank))
     }
 }

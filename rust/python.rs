@@ -16,6 +16,7 @@ mod files;
 mod flat;
 mod graph;
 mod held_call;
+mod names;
 mod private_map;
 mod records;
 mod results;
@@ -47,6 +48,8 @@ mod _core {
     use super::files::OpenFiles;
     #[pymodule_export]
     use super::graph::Graph;
+    #[pymodule_export]
+    use super::names::Names;
     #[pymodule_export]
     use super::private_map::{PrivateMap, punch_hole};
     #[pymodule_export]

@@ -2,10 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "how a test fails")]
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use flowyml::error::Problem;
-use flowyml::graph::{Edges, Graph, NodeId};
+use flowyml::graph::{Edges, Graph, Kind, NodeId};
 use flowyml::scheduler::{Order, Outcomes, Scheduler, State};
 
 const MILLION: u32 = 1_000_000;
@@ -39,6 +40,49 @@ fn drain(scheduler: &mut Scheduler, limit: u32) -> u32 {
         batches += 1;
     }
     batches
+}
+
+/// Two threads build a graph of so many edges. Mirrored, with dependencies behind their dependents, weights are found after
+/// the rows were turned around.
+#[test]
+fn many_edges_give_the_neighbours_weights_and_order_that_few_give() {
+    let nodes = 100_000;
+    for mirrored in [false, true] {
+        let id = |node: u32| if mirrored { nodes - 1 - node } else { node };
+        let mut edges = Edges::default();
+        let mut weights = vec![1; nodes as usize];
+        let mut dependents = vec![Vec::new(); nodes as usize];
+        for node in (2..nodes).rev() {
+            for dependency in [node / 2, node / 3] {
+                edges.push(NodeId(id(node)), NodeId(id(dependency)), Kind::All);
+                dependents[id(dependency) as usize].push(id(node));
+                let above = weights[id(node) as usize] + 1;
+                let weight = &mut weights[id(dependency) as usize];
+                *weight = above.max(*weight);
+            }
+        }
+        let graph = Graph::build(nodes as usize, None, edges).unwrap();
+        for node in graph.nodes() {
+            assert_eq!(graph.weight(node), weights[node.index()]);
+            let found: Vec<u32> = graph.dependents(node).map(|(other, _)| other.0).collect();
+            dependents[node.index()].sort_unstable();
+            dependents[node.index()].dedup();
+            assert_eq!(found, dependents[node.index()]);
+        }
+        let mut order: Vec<NodeId> = graph.nodes().collect();
+        order.sort_by_key(|node| Reverse(weights[node.index()]));
+        assert_eq!(graph.order(), order);
+    }
+}
+
+#[test]
+fn a_cycle_among_many_edges_is_found() {
+    let nodes = 200_000;
+    let mut edges = chain(nodes);
+    edges.push(NodeId(7), NodeId(9), Kind::All);
+    let problems = Graph::build(nodes as usize, None, edges).unwrap_err();
+    let path = [7, 8, 9, 7].map(NodeId).to_vec();
+    assert_eq!(problems, [Problem::Cycle { path }]);
 }
 
 #[test]

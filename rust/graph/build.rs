@@ -7,12 +7,18 @@
 //! ```
 //!
 //! Each stage is linear and iterative. Problems are gathered through all stages, so that one call shows all of them.
+//!
+//! Where there are many edges, a second thread finds the weights and ranks while this one turns the rows around: both only
+//! read the rows by dependent, and each waits for memory most of its time. Ten
+//! million nodes with twenty million random edges take 0.55 s instead of 0.8 where the second thread has a core.
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::thread;
 
-use super::rows::{Rows, by_dependent, transpose, unique};
-use super::weights::{peel, rank, sweep};
-use super::{Base, Graph, Kind, Lengths, NodeId, UNKNOWN, cycles};
+use super::rows::{Rows, by_dependent_of, transpose_into, unique};
+use super::weights::{Peeled, peel, rank, sweep};
+use super::{Base, Graph, Kind, Lengths, NodeId, Ranks, UNKNOWN, cycles};
 use crate::error::Problem;
 
 /// Edges as parallel arrays: `dependents[k]` waits for `dependencies[k]`.
@@ -39,10 +45,6 @@ impl Edges {
 
     pub(super) fn len(&self) -> usize {
         self.dependents.len()
-    }
-
-    pub(super) fn are_sorted(&self) -> bool {
-        self.dependents.is_sorted()
     }
 
     /// Keep the edges for which `keep` holds.
@@ -102,9 +104,19 @@ impl Graph {
                 dependent != dependency && dependent.max(dependency) < nodes as u32
             });
         }
-        let mut dependencies = unique(by_dependent(nodes, edges));
-        let mut dependents = transpose(&dependencies);
-        let peeled = sweep(&dependencies).unwrap_or_else(|| peel(&dependencies, &dependents));
+        let Edges {
+            dependents: room,
+            dependencies,
+            elementwise,
+        } = edges;
+        let rows = by_dependent_of(nodes, &room, dependencies, elementwise);
+        let mut dependencies = unique(rows);
+        let (mut dependents, swept) = side_by_side(
+            dependencies.targets.len() >= MANY,
+            || transpose_into(&dependencies, room),
+            || sweep(&dependencies).map(ranked),
+        );
+        let (peeled, ranks) = swept.unwrap_or_else(|| ranked(peel(&dependencies, &dependents)));
         problems.extend(cycles::find(&dependencies, &dependents, &peeled.order));
         let acyclic = peeled.order.len() == nodes;
         let lengths =
@@ -116,7 +128,6 @@ impl Graph {
         forget_kinds(&mut dependencies);
         forget_kinds(&mut dependents);
         let weights = peeled.weights;
-        let ranks = Arc::new(rank(&weights));
         let base = Base {
             dependencies,
             dependents,
@@ -125,11 +136,41 @@ impl Graph {
         };
         Ok(Self {
             base: Arc::new(base),
-            ranks,
+            ranks: Arc::new(ranks),
             joins: Arc::new([]),
             growth: None,
         })
     }
+}
+
+/// So many edges are worth a thread: what is shared takes several times as long as starting one.
+const MANY: usize = 1 << 17;
+
+/// Do both, the second one in a thread of its own if asked for and there is one to be had.
+fn side_by_side<A, B: Send>(
+    apart: bool,
+    first: impl FnOnce() -> A,
+    second: impl Fn() -> B + Sync,
+) -> (A, B) {
+    if !apart {
+        return (first(), second());
+    }
+    thread::scope(|scope| {
+        let other = thread::Builder::new().spawn_scoped(scope, &second);
+        let first = first();
+        match other {
+            Ok(other) => (
+                first,
+                other.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            ),
+            Err(_) => (first, second()),
+        }
+    })
+}
+
+fn ranked(peeled: Peeled) -> (Peeled, Ranks) {
+    let ranks = rank(&peeled.weights);
+    (peeled, ranks)
 }
 
 /// Say whether nodes, edges and items of known number fit 32 bits, with [`UNKNOWN`] left over.

@@ -5,13 +5,14 @@
 
 use std::collections::VecDeque;
 
+use super::weights::Backwards;
 use super::{NodeId, Rows};
 use crate::error::Problem;
 
 const NONE: u32 = u32::MAX;
 
 /// Return a cycle through the lowest id of each component, a shortest one. O(nodes + edges); O(1) if `peeled` has all nodes.
-pub(super) fn find(dependencies: &Rows, dependents: &Rows, peeled: &[u32]) -> Vec<Problem> {
+pub(super) fn find(dependencies: &Rows, dependents: &Rows, peeled: &Backwards) -> Vec<Problem> {
     let nodes = dependencies.offsets.len() - 1;
     if peeled.len() == nodes {
         return Vec::new();
@@ -71,9 +72,9 @@ fn trace(came_from: &[u32], start: u32, last: u32) -> Vec<NodeId> {
 }
 
 /// Number the strongly connected components of the nodes that are not in `peeled` (Tarjan's algorithm with its own stack).
-fn components(dependencies: &Rows, peeled: &[u32]) -> Vec<u32> {
+fn components(dependencies: &Rows, peeled: &Backwards) -> Vec<u32> {
     let mut search = Tarjan::new(dependencies.offsets.len() - 1);
-    for &node in peeled {
+    for node in peeled.iter() {
         search.index[node as usize] = Tarjan::GONE;
     }
     for node in 0..search.index.len() as u32 {

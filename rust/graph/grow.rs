@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use super::growth::{End, Further, Grown, Node};
 use super::rows::{Rows, by_dependent, transpose};
-use super::weights::{Peeled, peel, sweep};
+use super::weights::{Backwards, Peeled, peel, sweep};
 use super::{Edges, Graph, Kind, NodeId, UNKNOWN, cycles};
 use crate::error::Problem;
 
@@ -305,11 +305,11 @@ impl Part {
         &self,
         graph: &Graph,
         nodes: &mut [Node],
-        order: &[u32],
+        order: &Backwards,
         known: &impl Known,
     ) -> Vec<u32> {
         let mut unknown = Vec::new();
-        for place in order.iter().rev().map(|place| *place as usize) {
+        for place in order.iter().rev().map(|place| place as usize) {
             let Some(row) = self.rows.get(place) else {
                 continue;
             };
@@ -353,8 +353,8 @@ impl Part {
     }
 
     /// Set the weight of each new node: one more than that of its heaviest dependent, new or grafted upon.
-    fn weigh(&self, graph: &Graph, nodes: &mut [Node], dependencies: &Rows, order: &[u32]) {
-        for &place in order {
+    fn weigh(&self, graph: &Graph, nodes: &mut [Node], dependencies: &Rows, order: &Backwards) {
+        for place in order.iter() {
             let above = match nodes.get(place as usize) {
                 Some(node) => node.weight + 1,
                 None => graph.weight(self.at) + 1,

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::weights::Backwards;
 use super::{Kind, NodeId, Rows, UNKNOWN};
 use crate::error::Problem;
 
@@ -30,7 +31,7 @@ impl Lengths {
     pub(super) fn resolve(
         counts: Option<&[u32]>,
         dependencies: &Rows,
-        order: Option<&Vec<u32>>,
+        order: Option<&Backwards>,
     ) -> Result<Self, Vec<Problem>> {
         let Some(declared) = counts else {
             return Ok(Self::default());
@@ -50,7 +51,7 @@ impl Lengths {
         let mut counts = declared.to_vec();
         let mut roots = BTreeMap::new();
         let mut groups = BTreeMap::<u32, Vec<u32>>::new();
-        for &node in order.iter().rev() {
+        for node in order.iter().rev() {
             adopt(&mut counts, &mut roots, dependencies, node);
             if counts[node as usize] == UNKNOWN {
                 let root = *roots.entry(node).or_insert(node);

@@ -45,29 +45,60 @@ impl Rows {
 
 /// Sort edges by dependent, keeping the order of each one's dependencies. O(nodes + edges).
 pub(super) fn by_dependent(nodes: usize, edges: Edges) -> Rows {
-    let offsets = offsets(nodes, edges.dependents.iter().copied());
-    if edges.are_sorted() {
+    by_dependent_of(
+        nodes,
+        &edges.dependents,
+        edges.dependencies,
+        edges.elementwise,
+    )
+}
+
+/// The same for the parts of edges, of which the dependents are only read.
+pub(super) fn by_dependent_of(
+    nodes: usize,
+    dependents: &[u32],
+    dependencies: Vec<u32>,
+    elementwise: Vec<u8>,
+) -> Rows {
+    if let Some(offsets) = offsets_of_sorted(nodes, dependents) {
         return Rows {
             offsets,
-            targets: edges.dependencies,
-            elementwise: edges.elementwise,
+            targets: dependencies,
+            elementwise,
         };
     }
     let mut rows = Rows {
-        offsets,
-        targets: vec![0; edges.len()],
-        elementwise: vec![0; edges.elementwise.len()],
+        offsets: offsets(nodes, dependents.iter().copied()),
+        targets: vec![0; dependents.len()],
+        elementwise: vec![0; elementwise.len()],
     };
     let mut place = rows.offsets.clone();
-    for (edge, &dependent) in edges.dependents.iter().enumerate() {
+    for (edge, &dependent) in dependents.iter().enumerate() {
         let at = &mut place[dependent as usize];
-        rows.targets[*at as usize] = edges.dependencies[edge];
-        if let Some(&kind) = edges.elementwise.get(edge) {
+        rows.targets[*at as usize] = dependencies[edge];
+        if let Some(&kind) = elementwise.get(edge) {
             rows.elementwise[*at as usize] = kind;
         }
         *at += 1;
     }
     rows
+}
+
+/// Find where each node's row begins among ids that rise, as they do where steps are added one after the other; `None`
+/// for others. One pass, where counting takes three.
+fn offsets_of_sorted(nodes: usize, ids: &[u32]) -> Option<Vec<u32>> {
+    let mut offsets = Vec::with_capacity(nodes + 1);
+    for (edge, &id) in ids.iter().enumerate() {
+        let rows = id as usize + 1;
+        if rows < offsets.len() {
+            return None;
+        }
+        while offsets.len() < rows {
+            offsets.push(edge as u32);
+        }
+    }
+    offsets.resize(nodes + 1, ids.len() as u32);
+    Some(offsets)
 }
 
 /// Count how often each node occurs in `ids`, and sum the counts up to where each node's row begins.
@@ -156,8 +187,12 @@ const SHORT: usize = 16;
 
 /// Say whether a row may name a dependency twice: exactly for short rows, on suspicion for long ones.
 fn repeats(row: &[u32]) -> bool {
-    row.len() > SHORT && !row.is_sorted_by(|a, b| a < b)
-        || row.len() <= SHORT && (1..row.len()).any(|at| row[..at].contains(&row[at]))
+    match row {
+        [] | [_] => false,
+        [first, second] => first == second,
+        _ if row.len() <= SHORT => (1..row.len()).any(|at| row[..at].contains(&row[at])),
+        _ => !row.is_sorted_by(|a, b| a < b),
+    }
 }
 
 /// Turn rows by dependent into rows by dependency; each row is in id order. O(nodes + edges).
@@ -165,11 +200,17 @@ fn repeats(row: &[u32]) -> bool {
 /// Edges are first dealt to blocks of neighbouring dependencies, so that each block is counted and filled in the cache: for
 /// ten million nodes with random edges this is twice as fast as filling all rows at once.
 pub(super) fn transpose(rows: &Rows) -> Rows {
+    transpose_into(rows, Vec::new())
+}
+
+/// The same in memory that was used for something else: to get a page from the kernel costs as much as to fill it.
+pub(super) fn transpose_into(rows: &Rows, mut room: Vec<u32>) -> Rows {
+    room.resize(rows.targets.len(), 0);
     let nodes = rows.offsets.len() - 1;
     let blocks = Blocks::deal(rows);
     let mut turned = Rows {
         offsets: vec![0; nodes + 1],
-        targets: vec![0; rows.targets.len()],
+        targets: room,
         elementwise: vec![0; rows.elementwise.len()],
     };
     for block in 0..blocks.starts.len() - 1 {

@@ -8,9 +8,33 @@ use super::rows::Rows;
 /// What is left when leaves are taken off one after the other.
 pub(super) struct Peeled {
     /// Nodes in the order in which they came off: each after all its dependents.
-    pub(super) order: Vec<u32>,
+    pub(super) order: Backwards,
     /// The weight of each node that came off.
     pub(super) weights: Vec<u32>,
+}
+
+/// Nodes, each after all its dependents.
+pub(super) enum Backwards {
+    /// So many, all of them, by falling id: nothing to keep.
+    Falling(u32),
+    /// These, in this order.
+    Listed(Vec<u32>),
+}
+
+impl Backwards {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Falling(count) => *count as usize,
+            Self::Listed(nodes) => nodes.len(),
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = u32> + '_ {
+        (0..self.len()).map(|place| match self {
+            Self::Falling(count) => count - 1 - place as u32,
+            Self::Listed(nodes) => nodes[place],
+        })
+    }
 }
 
 /// Do what [`peel`] does for edges that all go from a lower id to a higher one, as they do where a step is added after its
@@ -29,7 +53,7 @@ pub(super) fn sweep(dependencies: &Rows) -> Option<Peeled> {
         }
     }
     Some(Peeled {
-        order: (0..nodes).rev().collect(),
+        order: Backwards::Falling(nodes),
         weights,
     })
 }
@@ -61,7 +85,10 @@ pub(super) fn peel(dependencies: &Rows, dependents: &Rows) -> Peeled {
             }
         }
     }
-    Peeled { order, weights }
+    Peeled {
+        order: Backwards::Listed(order),
+        weights,
+    }
 }
 
 /// Sort nodes by falling weight, then id: rank of each node and node of each rank. O(nodes), a counting sort.

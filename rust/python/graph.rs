@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::import_exception;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyMapping, PyString};
+use pyo3::types::{PyBytes, PyList, PyMapping, PyString};
 
 use crate::error::Problem;
 use crate::graph::{self as core, Edges, NodeId};
@@ -106,8 +106,15 @@ impl Graph {
         Ok(Self(Arc::new(weighted)))
     }
 
-    fn order(&self, py: Python<'_>) -> Vec<u32> {
-        py.detach(|| self.0.order().into_iter().map(|node| node.0).collect())
+    fn order<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let order = self.0.in_order();
+        let bytes = PyBytes::new_with(py, order.len() * size_of::<u32>(), |out| {
+            for (to, node) in out.chunks_exact_mut(size_of::<u32>()).zip(order) {
+                to.copy_from_slice(&node.0.to_ne_bytes());
+            }
+            Ok(())
+        })?;
+        py.import("array")?.getattr("array")?.call1(("I", bytes))
     }
 }
 

@@ -61,8 +61,10 @@ class Added:
 
     def __init__(self, pipeline: str) -> None:
         """Begin without steps."""
+        from flowyml._extension import Names  # `import flowyml` does not come there
+
         self.pipeline = pipeline
-        self.numbers: dict[str, int] = {}
+        self.numbers = Names()
         self.forms: list[Form] = []
         self.rows: list[Any] = []
         self.reads: list[tuple[str, ...]] = []
@@ -123,7 +125,8 @@ class Added:
         self._check_free(part.name, inner.names, place)
         if self._lent:
             self._copy_columns()
-        self.numbers.update(inner.names)
+        for name in inner.names:
+            self.numbers.add(name)
         self.forms.extend(inner.forms)
         self.rows.extend(inner.rows)
         self.reads.extend(inner.reads)
@@ -285,11 +288,9 @@ class Added:
                 return False
         elif shape:
             return False
-        forms = self.forms
-        number = len(forms)
-        if not name or self.numbers.setdefault(name, number) != number:
+        if not name or not self.numbers.add(name):
             return False  # `append` tells what is wrong
-        forms.append(form)
+        self.forms.append(form)
         self.rows.append(row)
         self.reads.append(reads)
         return True
@@ -307,8 +308,7 @@ class Added:
             name = _name_of(form) if name is None else checked_text("the name of a step", name)
         if self._lent:
             self._copy_columns()
-        number = len(self.forms)
-        if self.numbers.setdefault(name, number) != number:
+        if not self.numbers.add(name):
             taken = _name_taken(name, self.forms[self.numbers[name]].place, form.place)
             raise PipelineValidationError([taken], self.pipeline)
         self.forms.append(form)
@@ -331,7 +331,7 @@ class Added:
 
     def _copy_columns(self) -> None:
         """Leave the columns to the plan that reads them, so that a step added later does not change a result."""
-        self.numbers, self.forms = dict(self.numbers), list(self.forms)
+        self.numbers, self.forms = self.numbers.copy(), list(self.forms)
         self.rows, self.reads = list(self.rows), list(self.reads)
         self.namespaces = list(self.namespaces)
         self._lent = False

@@ -162,7 +162,7 @@ class Columns(NamedTuple):
         namespaces: The sub-pipelines, inner ones before those that they are in.
     """
 
-    names: dict[str, int]
+    names: Mapping[str, int]
     forms: list[Form]
     rows: list[Any]
     reads: list[tuple[str, ...]]
@@ -172,6 +172,12 @@ class Columns(NamedTuple):
         """Return the same, with no step that is cached."""
         plain = {form: form.uncached() if form.options.caching else form for form in dict.fromkeys(self.forms)}
         return self._replace(forms=[plain[form] for form in self.forms])
+
+
+def listed_names(names: Mapping[str, int]) -> list[str]:
+    """Return names in order, as a list that must not be changed: where there is one already, it is that."""
+    found: list[str] | None = getattr(names, "listed", None)
+    return list(names) if found is None else found
 
 
 def fitting(pattern: str, assets: Iterable[tuple[str, Found]]) -> list[Found]:
@@ -261,7 +267,7 @@ class Assets:
 
     @cached_property
     def _listed(self) -> list[str]:
-        return list(self.names)
+        return listed_names(self.names)
 
     @property
     def plain(self) -> Mapping[str, int] | None:

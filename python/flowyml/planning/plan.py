@@ -12,13 +12,14 @@ and does not change afterwards, unless steps come during its run (see `running/g
 from __future__ import annotations
 
 from array import array
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from flowyml._extension import Graph
 from flowyml.errors import CycleError, GraphError, PipelineValidationError
 from flowyml.messages.words import nearest
 from flowyml.planning.connections import Connections
-from flowyml.planning.forms import Assets
+from flowyml.planning.forms import Assets, listed_names
 from flowyml.planning.layout import UNKNOWN, Layout
 from flowyml.planning.lengths import counts_of
 from flowyml.planning.namespaces import enter, unneeded
@@ -29,7 +30,7 @@ from flowyml.steps.dynamic import Collected
 from flowyml.store.values import nodes_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from flowyml.planning.connections import Edges
     from flowyml.planning.forms import Columns, Form, Found
@@ -56,6 +57,7 @@ class Plan:
     Attributes:
         names: Step names in add order.
         numbers: Their numbers.
+        own_numbers: The same, of a plan that grows.
         forms: How each step was added.
         rows: The values of each step's `params`, as in `Columns`; `row` gives those of one step.
         reads: The declared inputs of each step, where they differ from step to step.
@@ -85,8 +87,9 @@ class Plan:
     def __init__(self, name: str, columns: Columns, scope: Scope, *, strict: bool = True) -> None:
         """Wire all steps, build the graph, and raise what is wrong."""
         self.name = name
+        self.numbers: Mapping[str, int]
         self.numbers, self.forms, self.rows, self.reads, self.namespaces = columns
-        self.names = list(self.numbers)
+        self.names = listed_names(self.numbers)
         mapped = _mapped(self.forms)
         self.assets = Assets(self.numbers, self.forms, Layout(len(self.forms), None, mapped))
         clashes = [*self.assets.problems(), *enter(self.assets, self.namespaces)]
@@ -108,7 +111,7 @@ class Plan:
         self.grafted_waits: dict[int, list[int]] = {}
         self.past: list[object] = []
         if self.is_dynamic:
-            self.scope = scope
+            self.scope, self.names = scope, list(self.names)
         self.problems.add_unneeded(unneeded(self.assets, self.namespaces))
         self.graph = self._build_graph(wired, strict=strict)
 
@@ -122,12 +125,8 @@ class Plan:
 
     def begin_to_grow(self) -> None:
         """Let go of the columns of the pipeline, which others read: steps will be added to these."""
-        self.numbers, self.forms, self.rows, self.reads = (
-            dict(self.numbers),
-            list(self.forms),
-            list(self.rows),
-            list(self.reads),
-        )
+        self.numbers = self.own_numbers = dict(zip(self.names, count(), strict=False))
+        self.forms, self.rows, self.reads = list(self.forms), list(self.rows), list(self.reads)
 
     def find(self, asset: str) -> Found | None:
         """Return who produces an asset, also one that came during the run."""

@@ -86,7 +86,7 @@ class Grown:
         """Take the new steps out of the plan."""
         plan, first = self._plan, self.steps.start
         for name in plan.names[first:]:
-            del plan.numbers[name]
+            del plan.own_numbers[name]
         del plan.names[first:], plan.forms[first:], plan.rows[first:], plan.reads[first:], plan.templates[first:]
         for node in self.steps:
             plan.references.pop(node, None)
@@ -149,7 +149,7 @@ class Grown:
     def _enter(self) -> None:
         """Make room in the plan."""
         plan, new = self._plan, self._columns
-        plan.numbers.update(new.names)
+        plan.own_numbers.update(new.names)
         plan.names.extend(new.names)
         plan.forms.extend(new.forms)
         plan.rows.extend(new.rows)
