@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use flowyml::graph::{Edges, Graph};
 use flowyml::scheduler::{Limits, Order, Outcomes, Scheduler};
+use flowyml::table::Table;
 use shapes::{chain, random};
 
 mod shapes;
@@ -18,7 +19,7 @@ const NODES: u32 = 20_000;
 
 type Case = (&'static str, fn());
 
-const CASES: [Case; 11] = [
+const CASES: [Case; 12] = [
     ("build_random", || {
         let edges = random(NODES);
         measured(|| build(NODES, edges));
@@ -26,6 +27,14 @@ const CASES: [Case; 11] = [
     ("build_chain", || {
         let edges = chain(NODES);
         measured(|| build(NODES, edges));
+    }),
+    ("add_names", || {
+        let hashes = (1..=u64::from(NODES)).map(|k| k.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        measured(|| {
+            let mut table = Table::new();
+            hashes.for_each(|hash| table.add(hash, &[]).unwrap());
+            table
+        });
     }),
     ("order_random", || {
         let graph = build(NODES, random(NODES));

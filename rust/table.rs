@@ -13,6 +13,8 @@
 //!
 //! A name costs 0.08 us among the first ten thousand and 0.26 in a million, in a dict 0.09 and 0.52 (`add` and `setdefault` in
 //! a loop over names that are there). Pages of 2 MB for the lines make no difference.
+//! Define, build, run and read a million steps, added one by one: 1.96 us a step on the local executor, with a dict 2.34; ten
+//! thousand: 1.73, with a dict 1.83 (the best of several on a busy machine; `benches/run.py -k "steps: and local"`).
 //!
 //! It does not know what the hashes are of: whoever asks compares candidates, and says which were others.
 
