@@ -162,10 +162,10 @@ def test_it_is_said_what_is_waited_for(
     caplog.clear()
     for needs in ({"gpu": 1}, {"api": 1}, None):
         Pipeline("next").add_step(abs, params={"x": 1}, resources=needs).run(executor=executor)
-    told = [record.getMessage() for record in caplog.records if "is there" in record.getMessage()]
-    assert [text.partition(" of an earlier run")[0] for text in told] == [
-        "pipeline 'next': not all that its executor has is there: 'stubborn'"
-    ]
+    told = [record.getMessage() for record in caplog.records if "still taken" in record.getMessage()]
+    assert len(told) == 1
+    assert told[0].startswith("pipeline 'next': some of what its executor has is still taken")
+    assert "until they end: 'stubborn';" in told[0]
 
 
 def test_another_executor_has_all(stubborn: Stubborn, executor: ParallelExecutor) -> None:

@@ -129,8 +129,8 @@ def _warn(run: Run, lacking: list[Left]) -> None:
     import logging  # it comes with the package, and logging takes milliseconds
 
     logging.getLogger("flowyml").warning(
-        "pipeline %r: not all that its executor has is there: %s of an earlier run goes on in its thread and keeps "
-        "what it has taken until it ends; steps that need it wait (on another executor they do not)",
+        "pipeline %r: some of what its executor has is still taken, by steps of earlier runs that go on in their "
+        "threads until they end: %s; what needs it waits (on another executor it does not)",
         run.plan.name,
         listed([left.name for left in lacking], _MOST),
     )
