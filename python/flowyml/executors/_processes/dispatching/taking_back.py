@@ -25,8 +25,11 @@ def most_spare(members: Sequence[Member], sizer: BatchSizer, now: float) -> tupl
 
 def _spare(member: Member, sizer: BatchSizer, now: float) -> int:
     spare = member.spare
-    soon = spare and now - (member.began if member.begun else member.posted) <= PATIENCE
-    return 0 if soon and sizer.seconds(spare) <= PATIENCE else spare
+    if member.begun:
+        stays = now - member.began <= PATIENCE and sizer.seconds(spare) <= PATIENCE
+    else:
+        stays = now - member.posted <= PATIENCE and sizer.are_brief(spare)
+    return 0 if stays else spare
 
 
 def take_half(run: Run, member: Member, spare: int) -> None:
