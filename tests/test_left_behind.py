@@ -71,12 +71,18 @@ def give_up(stubborn: Callable[[], Any], executor: ParallelExecutor, **options: 
     assert str(result.step_results["stubborn"].state) == "timed_out"
 
 
-def ends_first(stubborn: Stubborn, pipeline: Pipeline, executor: ParallelExecutor) -> bool:
+def ends_first(
+    stubborn: Stubborn, pipeline: Pipeline, executor: ParallelExecutor, when: Callable[[float], Any] = bool
+) -> bool:
     """Run the steps of a pipeline; tell whether those that are called "needs" began when the stubborn one had ended."""
     seen: list[bool] = []
-    pipeline.add_step(lambda: seen.append(stubborn.ended.is_set()), "free", resources={"cpu": 0.1})
-    threading.Timer(3 * SHORT, stubborn.over.set).start()
-    result = pipeline.run(executor=executor, raise_on_failure=True)
+
+    def free() -> None:
+        when(PATIENCE)
+        seen.append(stubborn.ended.is_set())
+        stubborn.over.set()
+
+    result = pipeline.add_step(free, resources={"cpu": 0.1}).run(executor=executor, raise_on_failure=True)
     assert seen == [False]  # what does not need it does not wait
     return bool(result["needs"])
 
@@ -100,15 +106,17 @@ def test_what_it_holds_is_not_there_in_the_next_run(
 
 def test_what_comes_during_the_run_waits_for_it_too(stubborn: Stubborn, executor: ParallelExecutor) -> None:
     give_up(stubborn, executor, resources={"api": 1, "gpu": 1.5})
+    grown = threading.Event()
 
     @dynamic
     def needs() -> Pipeline:
+        grown.set()
         made = Pipeline("made").add_step(stubborn.ended.is_set, "one", resources={"api": 1})
         return made.add_step(stubborn.ended.is_set, "two", resources={"gpu": 1}).add_step(
             lambda one, two: one and two, "both"
         )
 
-    assert ends_first(stubborn, Pipeline("second").add_step(needs), executor)
+    assert ends_first(stubborn, Pipeline("second").add_step(needs), executor, when=grown.wait)
 
 
 def test_all_later_runs_do_without_it(stubborn: Stubborn, executor: ParallelExecutor) -> None:
