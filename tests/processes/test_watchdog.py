@@ -18,7 +18,7 @@ import pytest
 from flowyml import ParallelExecutor, Pipeline, WorkerLostError
 from flowyml.executors._processes.crossing.stacks import stack_of
 from flowyml.executors._processes.dispatching import watchdog
-from flowyml.executors._processes.dispatching.dispatch import Dispatch
+from flowyml.executors._processes.dispatching.giving import Giving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -234,8 +234,8 @@ def test_a_step_that_has_put_something_else_in_its_place_is_left_alone(tmp_path:
 def test_ready_steps_that_nobody_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     """An error of the loop itself: it is told once, and the run goes on when it can."""
     broken = [True]
-    assign = Dispatch._assign
-    monkeypatch.setattr(Dispatch, "_assign", lambda self, member, **more: not broken and assign(self, member, **more))
+    assign = Giving._assign
+    monkeypatch.setattr(Giving, "_assign", lambda self, member, **more: not broken and assign(self, member, **more))
     with ParallelExecutor(2) as executor:
         broken.clear()
         warmed(executor)

@@ -204,9 +204,9 @@ class ParallelExecutor(Executor):
         pool = WorkerPool(self.max_workers, preload=self.preload or ())
         if run is not None and not run.finished:
             pool.start(lambda: _imports_of(run))
-        from flowyml.executors._processes.dispatching.team import ProcessTeam
+        from flowyml.executors._processes.dispatching.backend import Backend
 
-        return ProcessTeam(
+        return Backend(
             pool,
             max_tasks=self.max_tasks_per_worker,
             memory_limit=self.memory_limit,

@@ -25,38 +25,17 @@ import threading
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-from flowyml._tuples import NamedTuple
 from flowyml.errors import ExecutorError
+from flowyml.executors._processes.crossing.terms import Terms
 from flowyml.store.arenas import Arena, Stored, padded
 
 if TYPE_CHECKING:
+    from flowyml.executors._processes.crossing.terms import Key
     from flowyml.executors._processes.dispatching.member import Member
     from flowyml.store.arenas import Block, Pickled
 
 LARGE = 1 << 16
 """Encoded values of at least so many bytes lie in arenas; at half of it a socket costs as much, at 1 MiB twice."""
-
-Key = tuple[int, int]
-Place = tuple[int, int, int]
-"""Number and descriptor of an arena, and where to go on in it."""
-
-
-class Terms(NamedTuple):
-    """What a worker has to know to write large values.
-
-    Attributes:
-        pid: The driver.
-        large: The bytes of a large value.
-        memory: Its arena of memory; `None` if there is none, and what it writes goes through its socket.
-        disk: Its arena of disk, where there is a budget.
-        room: The descriptor of the file that says how much memory is left of the budget.
-    """
-
-    pid: int
-    large: int
-    memory: Place | None
-    disk: Place | None
-    room: int
 
 
 class Budget:

@@ -1,6 +1,6 @@
 """The worker processes of one executor, kept warm between runs.
 
-The team knows who its members are and what each needs before it can work on a run; the dispatch loop does the rest.
+The team knows who its members are and who may be one; who gets which steps it leaves to the dispatch loop.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-import pickle
 import socket
 import sys
 import time
@@ -16,13 +15,14 @@ from typing import TYPE_CHECKING
 
 from flowyml.errors import ExecutorError
 from flowyml.executors._processes.crossing import wire
-from flowyml.executors._processes.crossing.frame import RunFrame, capture
+from flowyml.executors._processes.crossing.frame import capture
 from flowyml.executors._processes.crossing.importable import changed_modules, user_modules
 from flowyml.executors._processes.descriptors import open_files_limit, raise_limit
-from flowyml.executors._processes.dispatching.ending import wait_if_ending, watch
+from flowyml.executors._processes.dispatching.ending import watch
 from flowyml.executors._processes.dispatching.familiar import familiar, first_imports, functions_of
 from flowyml.executors._processes.dispatching.lending import Lending
 from flowyml.executors._processes.dispatching.member import Member
+from flowyml.executors._processes.dispatching.setting_up import Setup
 from flowyml.executors._processes.pooling.pool import GRACE
 from flowyml.messages.words import counted
 
@@ -33,70 +33,8 @@ if TYPE_CHECKING:
     from flowyml.executors._processes.pooling.workers import Worker
     from flowyml.running.run import Run
 
-
 _log = logging.getLogger("flowyml")
 clock = time.monotonic
-
-
-class Setup:
-    """What workers need before the calls of a run: the run frame and the functions, where they are new to them."""
-
-    def __init__(
-        self,
-        frame: RunFrame,
-        writer: CallWriter,
-        run: tuple[str, str, int | None, float, str],
-        lending: Lending,
-    ) -> None:
-        """Keep all of it; `run` is as a worker keeps it, without its number."""
-        self._lending = lending
-        self._writer = writer
-        self._bare: set[Member] = set()
-        self._run = run
-        self._frame = frame
-        self._payload = writer.payload
-        self._functions = writer.function_count
-        self._hashed = writer.hashed
-
-    def register(self, member: Member) -> None:
-        """Note a worker that has nothing of this run."""
-        self._bare.add(member)
-        member.shared.clear()
-        member.further = 0
-
-    def is_new_to(self, member: Member) -> bool:
-        """Tell whether a worker has nothing of this run yet."""
-        return member in self._bare
-
-    def frames_for(self, member: Member, shared: set[int]) -> list[bytes]:
-        """Return what a worker must have before calls that read these shared values, and has not got yet.
-
-        One send with the calls, and none to a worker that gets no step: a send wakes it, which costs more than it.
-        """
-        frames: list[bytes] = []
-        if member in self._bare:
-            self._bare.discard(member)
-            frames += self._first(member)
-        for payload, functions in self._writer.further[member.further :]:
-            frames += wire.frame(wire.FUNCTIONS, [(0,), functions], [payload.data])
-        member.further = len(self._writer.further)
-        for number in shared - member.shared:
-            frames += wire.frame(wire.SHARED, number, [self._writer.shared[number]])
-        member.shared |= shared
-        return frames
-
-    def _first(self, member: Member) -> list[bytes]:
-        """Return the frame that brings a worker up to date."""
-        new_frame = member.frame != self._frame.digest
-        new_payload = member.payload != self._payload.digest
-        member.frame, member.payload = self._frame.digest, self._payload.digest
-        segments: list[bytes] = []
-        frame = wire.slim(pickle.dumps(self._frame), segments) if new_frame else None
-        payload = wire.slim(self._payload.data, segments) if new_payload else None
-        run = (*self._run, member.number)
-        arenas = tuple(self._lending.terms(member.number))
-        body = [frame, payload, self._functions, run, self._hashed, arenas, member.setting]
-        return wire.frame(wire.SETUP, body, segments)
 
 
 class ProcessTeam:
@@ -129,21 +67,6 @@ class ProcessTeam:
         self._retires = False  # some worker was told to end
         self._start_variables: dict[str, str] | None = None
         self._modules: dict[str, Fingerprint] = {}
-
-    def execute(self, run: Run) -> None:
-        """Run all steps of a run; whatever goes wrong beyond a step ends all workers."""
-        if run.finished:
-            return
-        try:
-            # First the processes: they start while this one imports and pickles.
-            self.pool.start(lambda: first_imports(run))
-            from flowyml.executors._processes.dispatching.dispatch import Dispatch
-
-            Dispatch(self, run).run()
-        except BaseException:
-            wait_if_ending()
-            self.shutdown(grace=0)
-            raise
 
     def setup(self, writer: CallWriter, run: Run) -> Setup:
         """Look at the driver as it is now; what only a new process can see means new workers."""

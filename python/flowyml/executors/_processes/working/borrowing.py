@@ -20,7 +20,7 @@ from flowyml.store.arenas import Borrowers, Pickled, Stored, padded, write_block
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flowyml.executors._processes.dispatching.lending import Key, Place, Terms
+    from flowyml.executors._processes.crossing.terms import Key, Place, Terms
     from flowyml.store.arenas import Block
 
 # Bytes that a worker has written to disk and that may not be there yet.
