@@ -37,6 +37,8 @@ from flowyml.executors._processes.working.called import Functions
 from flowyml.executors._processes.working.lifeline import Lifeline, attach
 from flowyml.executors._processes.working.meter import Meter
 from flowyml.executors._processes.working.returned import encoded, raised, with_content
+from flowyml.executors._processes.working.sending import Sender
+from flowyml.executors._processes.working.telling import StepTeller
 from flowyml.executors._processes.working.traces import Traces
 from flowyml.messages.frames import calls_steps
 from flowyml.running import seeding
@@ -45,12 +47,10 @@ from flowyml.steps.tellers import telling
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flowyml.steps.step_context import StepContext
 
 clock = time.monotonic
 
 _NOT_HASHED = object()
-_WAKE = wire.frame(wire.WAKE, None)
 # What a `Caller` says of the step at which it stopped.
 _RETURNED, _RAISED, _UNCHAINED, _DONE, _ENCODED = range(5)
 # Outcomes that are a value as the next step takes it.
@@ -85,36 +85,31 @@ class Worker:
     def __init__(self, lifeline: Lifeline) -> None:
         """Take over output and log records."""
         self._socket = lifeline.socket
+        self._sender = Sender(lifeline)
         self._caller = lifeline.caller
         self._claims = lifeline.claims
         self._take = lifeline.claims.take
         self._set_time = lifeline.claims.set_time
         self._capture = capture.install(lifeline.token.encode(), self._caller)
         self._traces = Traces(self._caller)
-        self._lock = threading.Lock()
-        self._logs = LogForwarder(self._send_log, lambda: self._caller.slot)
+        self._logs = LogForwarder(self._sender.log, lambda: self._caller.slot)
         self._functions = Functions()
-        # Id, pipeline, seed, seconds for arguments to load where steps have time limits, where checkpoints are, number
-        # of this worker.
-        self._run: tuple[str, str, int | None, float, str, int] = ("", "", None, 0.0, "", 0)
+        self._teller = StepTeller(self._caller, self._functions)
+        self._loading = 0.0  # seconds for arguments to load where steps have time limits
         self._hashed: frozenset[int] = frozenset()  # the functions whose values take part in keys
-        self._message: tuple[int, list[Any]] = (0, [])
         self._setting: tuple[str, str] | None = None  # the variable that shows it its devices alone
-        self._devices: tuple[str, ...] = ()  # of the steps of the message
         self._meter = Meter()
-        self._arguments: Any = None
-        self._told: tuple[int, StepContext] | None = None
         self._shelf = Shelf()
         self._loader = Arguments(self._shelf)
         os.register_at_fork(after_in_child=self._note_fork)
 
     def serve(self) -> None:
         """Handle frames until the end of the socket."""
-        self._send(wire.frame(wire.READY, None))
+        self._sender.send(wire.frame(wire.READY, None))
         receiver = wire.Receiver(self._socket)
         handlers = {wire.SETUP: self._set_up, wire.SHARED: self._share, wire.CALLS: self._run_calls}
         handlers[wire.FUNCTIONS] = self._add_functions
-        with telling(self):
+        with telling(self._teller):
             while not receiver.ended:
                 receiver.read()
                 for kind, body, segments in receiver.frames():
@@ -126,7 +121,8 @@ class Worker:
     def _set_up(self, body: Any, segments: list[bytes]) -> None:
         """Take over the run frame and the functions, where they changed."""
         frame, payload, count = (wire.restore(part, segments) for part in body[:3])
-        before, self._run = self._run, body[3]
+        before, self._teller.run = self._teller.run[2], body[3]
+        seed, self._loading = body[3][2:4]
         if body[6] is not None:  # before anything is imported that may look for devices
             os.environ[body[6][0]] = body[6][1]
         self._setting = body[6]
@@ -141,9 +137,9 @@ class Worker:
                 apply(pickle.loads(frame))
         except Exception as error:  # noqa: BLE001  the steps fail with it, the worker serves on
             trouble = error
-        if self._run[2] is None and before[2] is not None:  # after a seeded run nobody can foresee random numbers
+        if seed is None and before is not None:  # after a seeded run nobody can foresee random numbers
             seeding.end()
-        self._functions.begin(count, None if self._run[2] is None else self._seeding, trouble)
+        self._functions.begin(count, None if seed is None else self._seeding, trouble)
         settle()
         self._traces.left.clear()  # what the frame has set is to stay
         self._logs.install()
@@ -159,7 +155,7 @@ class Worker:
 
         @calls_steps
         def seeded(*args: Any, **kwargs: Any) -> Any:
-            here = self.step_context()
+            here = self._teller.step_context()
             seeding.begin(here.seed or 0 if here else 0)
             return function(*args, **kwargs)
 
@@ -173,8 +169,8 @@ class Worker:
     def _run_calls(self, body: Any, segments: list[bytes]) -> None:
         """Call the steps of one message in order, each if it was not taken back."""
         slot, eager, groups = body[:3]
-        self._devices = self._shown(*body[3:])
-        self._message, self._loader.previous, first = (slot, groups), ..., slot
+        self._teller.devices = self._shown(*body[3:])
+        self._teller.message, self._loader.previous, first = (slot, groups), ..., slot
         for group in groups:
             if group[6] == wire.RANGE:
                 group[7] = range(*group[7])
@@ -183,11 +179,12 @@ class Worker:
             else:
                 self._run_each(group, slot, segments, eager=eager)
             slot += len(group[7])
-        self._message, self._told, self._loader.previous = (0, []), None, ...
+        self._teller.end_message()
+        self._loader.previous = ...
         if eager and slot - first == 1 and self._claims.waiting > 1:  # others that come alone are there, and will wake
             return
         if self._caller.must_wake(True):  # noqa: FBT003  positional only
-            self._wake()
+            self._sender.wake()
 
     def _shown(self, devices: tuple[str, ...] = ()) -> tuple[str, ...]:
         """Return the devices that the next steps have; a step before them may have set the variable otherwise."""
@@ -216,7 +213,7 @@ class Worker:
                 directory(),
                 self._capture.stdout,
                 self._capture.stderr,
-                self._wake,
+                self._sender.wake,
                 encode,
                 self._loader.previous,
             )
@@ -268,8 +265,8 @@ class Worker:
         for position in range(first, len(calls) if end is None else end):
             start, call = clock(), calls[position]
             simple = flat and call is not ...
-            until = start if simple else start + self._run[3]
-            if take(slot + position, until if function is not None else start + (self._run[3] or wire.LOADING)):
+            until = start if simple else start + self._loading
+            if take(slot + position, until if function is not None else start + (self._loading or wire.LOADING)):
                 if eager:  # its own time begins when the pipes are marked
                     begin(slot + position, eager=True)
                     if eager == wire.MEASURED:
@@ -279,7 +276,7 @@ class Worker:
                     begin(slot + position, eager=False)
                 if function is None:
                     function, start = self._load(index), clock()
-                    self._set_time(slot + position, start if simple else start + self._run[3])
+                    self._set_time(slot + position, start if simple else start + self._loading)
                 arguments = (call,) if flat else call
                 outcome = list(self._outcome(function, arguments, keywords, segments, flat=simple))
                 self._conclude(group, position, slot + position, start, outcome)
@@ -321,7 +318,7 @@ class Worker:
             what, value = wire.LENT, [what, value, *news]
         self._capture.end_step()
         is_fit = not self._traces.left or self._traces.put_back()
-        self._send_result(slot, start, what, value)
+        self._sender.result(slot, start, what, value, self._meter.end() if self._meter.runs else None)
         if not is_fit:  # for another step; the driver starts another worker
             _leave()
 
@@ -338,8 +335,8 @@ class Worker:
             return raised(error)
         if not flat:
             try:
-                arguments = self._arguments = self._loader.load(arguments, segments)
-                if self._run[3] and self._caller.slot is not None:
+                arguments = self._teller.arguments = self._loader.load(arguments, segments)
+                if self._loading and self._caller.slot is not None:
                     self._set_time(self._caller.slot, clock())  # the time of a step begins when they are there
             except NotLoadedError as error:
                 return error.outcome
@@ -355,72 +352,7 @@ class Worker:
             return raised(error)
         finally:
             if not flat:
-                self._arguments = self._told = None
-
-    def step_context(self) -> StepContext | None:
-        """Return the step that is running, the same object each time; see `steps/step_context.py`."""
-        slot = self._caller.slot
-        if slot is None or not self._message[1]:
-            return None
-        if self._told is None or self._told[0] != slot:
-            self._told = (slot, self._describe(slot))
-        return self._told[1]
-
-    def _describe(self, slot: int) -> StepContext:
-        from flowyml.steps.step_context import StepContext, by_name
-
-        position = slot - self._message[0]
-        for group in self._message[1]:
-            if position < len(group[-1]):
-                break
-            position -= len(group[-1])
-        function, keywords, _, names, first, attempts, flat, calls = group
-        if isinstance(names, str) and first is None:
-            names = names.split(wire.SEPARATOR)
-        run_id, pipeline, seed, _, checkpoint_dir, worker = self._run
-        step = names[position] if first is None else f"{names}[{first + position}]"
-        arguments = (calls[position],) if flat else self._arguments
-        return StepContext(
-            run_id=run_id,
-            pipeline_name=pipeline,
-            step_name=step,
-            index=None if first is None else first + position,
-            attempt=attempts[position] if attempts else 1,
-            params=by_name(self._functions.original(function), keywords, arguments),
-            worker=worker,
-            seed=None if seed is None else seeding.derived(seed, step),
-            checkpoint_dir=checkpoint_dir,
-            gpus=tuple(range(len(self._devices))),
-            devices=self._devices,
-        )
-
-    # -- sending
-
-    def _send_result(self, slot: int, start: float, outcome: int, value: Any) -> None:
-        """Put what is small into shared memory; all else, and what finds no room there, goes through the socket."""
-        usage = self._meter.end() if self._meter.runs else None
-        if outcome == wire.RETURNED and self._caller.put(slot, start, clock(), value, usage):
-            if self._caller.must_wake(False):  # noqa: FBT003  positional only
-                self._wake()
-            return
-        if usage is not None:
-            self._send(wire.frame(wire.USAGE, [slot, *usage]))
-        segments: list[bytes] = []
-        slimmed = value if type(value) in wire.ATOMS else wire.slim(value, segments)
-        self._send(wire.frame(wire.RESULT, [slot, start, clock(), outcome, slimmed], segments))
-
-    def _wake(self) -> None:
-        """Wake the driver, which sleeps and wants to know that there are results."""
-        self._send(_WAKE)
-
-    def _send_log(self, data: bytes) -> None:
-        self._send(wire.frame(wire.LOG, data))
-
-    def _send(self, buffers: list[bytes]) -> None:
-        """Send a whole frame; threads of steps log through the same socket."""
-        with self._lock:
-            for buffer in buffers:
-                self._socket.sendall(buffer)
+                self._teller.forget()
 
     def _note_fork(self) -> None:
         """In a child that a step forked: the socket is not its own, nor is the rest of the batch."""

@@ -1,0 +1,59 @@
+"""A worker's way to its driver: small results through shared memory, all else through its socket.
+
+Whole frames, one at a time: threads of steps log through the same socket. The module does not know what steps are.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from flowyml.executors._processes.crossing import wire
+
+if TYPE_CHECKING:
+    from flowyml.executors._processes.working.lifeline import Lifeline
+
+clock = time.monotonic
+
+_WAKE = wire.frame(wire.WAKE, None)
+
+
+class Sender:
+    """Sends to the driver.
+
+    Args:
+        lifeline: The socket, and the worker's view of its results.
+    """
+
+    def __init__(self, lifeline: Lifeline) -> None:
+        """Send nothing yet."""
+        self._socket = lifeline.socket
+        self._caller = lifeline.caller
+        self._lock = threading.Lock()
+
+    def result(self, slot: int, start: float, outcome: int, value: Any, usage: tuple[float, int | None] | None) -> None:
+        """Put what is small into shared memory; all else, and what finds no room there, goes through the socket."""
+        if outcome == wire.RETURNED and self._caller.put(slot, start, clock(), value, usage):
+            if self._caller.must_wake(False):  # noqa: FBT003  positional only
+                self.wake()
+            return
+        if usage is not None:
+            self.send(wire.frame(wire.USAGE, [slot, *usage]))
+        segments: list[bytes] = []
+        slimmed = value if type(value) in wire.ATOMS else wire.slim(value, segments)
+        self.send(wire.frame(wire.RESULT, [slot, start, clock(), outcome, slimmed], segments))
+
+    def wake(self) -> None:
+        """Wake the driver, which sleeps and wants to know that there are results."""
+        self.send(_WAKE)
+
+    def log(self, data: bytes) -> None:
+        """Send a log record."""
+        self.send(wire.frame(wire.LOG, data))
+
+    def send(self, buffers: list[bytes]) -> None:
+        """Send a whole frame."""
+        with self._lock:
+            for buffer in buffers:
+                self._socket.sendall(buffer)
