@@ -6,10 +6,16 @@ The loops that call steps in this process ask once for each change of type (`Tur
 from __future__ import annotations
 
 import abc
+from typing import TYPE_CHECKING, Any
 
-from flowyml._pipelines import AnyPipeline
-from flowyml.steps.once import ONCE
+from flowyml._pipelines import AnyPipeline, may_be_returned
+from flowyml.steps.dynamic import Returned
+from flowyml.steps.once import ONCE, found_once, let_go, returned_once
 from flowyml.store.encoding import ATOMS
+from flowyml.store.values import MISSING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 
 class NoValue(abc.ABC):  # noqa: B024  there is nothing to implement
@@ -30,3 +36,18 @@ class _Changeables(type):
 
 class Changeable(metaclass=_Changeables):
     """What is to be written down before another step may change it; what is no value is among it."""
+
+
+def no_values(raw: list[Any], items: Sequence[int], name: Callable[[int], str]) -> list[tuple[int, int, BaseException]]:
+    """Take out of the values of some items what is none; return position, item and what stands for it as a failure."""
+    if not may_be_returned() and not found_once(map(raw.__getitem__, items)):
+        return []
+    found: list[tuple[int, int, BaseException]] = []
+    for k, item in enumerate(items):
+        if isinstance(raw[item], AnyPipeline):
+            found.append((k, item, Returned(raw[item])))
+        elif type(raw[item]) in ONCE:
+            found.append((k, item, returned_once(name(item), let_go(raw[item]))))
+    for _, item, _ in found:
+        raw[item] = MISSING
+    return found

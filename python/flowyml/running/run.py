@@ -12,7 +12,6 @@ The run decides what a failure means and what is kept; it does not know where st
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 import sys
@@ -24,29 +23,29 @@ from typing import TYPE_CHECKING, Any
 
 from flowyml._extension import Scheduler
 from flowyml._pipelines import AnyPipeline, may_be_returned
-from flowyml.errors import StepTimeoutError, ValueLoadError
+from flowyml.errors import StepTimeoutError
 from flowyml.hooks import everywhere
 from flowyml.messages.frames import cut_own_frames
 from flowyml.results.result import PipelineResult
 from flowyml.results.usage import Usage
 from flowyml.running.calls import Calls
 from flowyml.running.circuits import Circuits
+from flowyml.running.encoded import decoder
 from flowyml.running.events import Events
 from flowyml.running.expansion import Expansion
 from flowyml.running.grafting import Grafting
 from flowyml.running.interrupts import Interrupts
 from flowyml.running.keeping import keep_mask
-from flowyml.running.noticed import Changeable, NoValue
+from flowyml.running.noticed import Changeable, NoValue, no_values
 from flowyml.running.sharing import Sharing
 from flowyml.running.task_runs import TaskRuns
 from flowyml.running.trials import Trials
 from flowyml.state import FAILED, SKIPPED, SUCCESS, TIMED_OUT
 from flowyml.steps.dynamic import Returned
-from flowyml.steps.once import ONCE, found_once, let_go, returned_once
 from flowyml.steps.skips import Skipped
 from flowyml.steps.timeouts import Expired, Limits
-from flowyml.store.encoding import decoded, decoded_all
-from flowyml.store.values import MISSING, Values
+from flowyml.store.encoding import decoded_all
+from flowyml.store.values import Values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -56,7 +55,6 @@ if TYPE_CHECKING:
     from flowyml.hooks import Hooks
     from flowyml.pipeline import Pipeline
     from flowyml.planning.forms import Form
-    from flowyml.planning.layout import Layout
     from flowyml.planning.plan import Plan
     from flowyml.reuse.recall import Recall
     from flowyml.running.calls import Steps
@@ -244,8 +242,7 @@ class Run:
         """Keep values as they come from worker processes, those that are known already like all others."""
         if not self.encodes:
             self.encodes = True
-            # The decoder outlives the run in its result: it holds no run, so that no cycle keeps large values.
-            self.values.decode = functools.partial(_decode, self.plan, self.layout)
+            self.values.decode = decoder(self.plan, self.layout)
             self.values.decode_all = decoded_all
             if self.recall is not None:
                 self.recall.encode()
@@ -294,17 +291,8 @@ class Run:
 
     def _with_returned(self, batch: Batch, position: int, report: Reported) -> list[tuple[int, int, BaseException]]:
         """Return the failures with the items that returned no value of a step: a pipeline, what can be read once."""
-        raw, items = self.values.raw, batch.items()[position : position + len(report.ends)]
-        if not may_be_returned() and not found_once(map(raw.__getitem__, items)):
-            return report.failures
-        found: list[tuple[int, int, BaseException]] = []
-        for k, item in enumerate(items):
-            if isinstance(raw[item], AnyPipeline):
-                found.append((k, item, Returned(raw[item])))
-            elif type(raw[item]) in ONCE:
-                found.append((k, item, returned_once(self.item_name(item), let_go(raw[item]))))
-        for _, item, _ in found:
-            raw[item] = MISSING
+        items = batch.items()[position : position + len(report.ends)]
+        found = no_values(self.values.raw, items, self.item_name)
         return sorted([*report.failures, *found], key=itemgetter(0)) if found else report.failures
 
     def _complete_with_failures(
@@ -433,16 +421,3 @@ class Run:
         circuits = Circuits(self, (form for form in self.plan.special.values() if form.options.circuit_breaker))
         self.claim = circuits.claiming(self.claim)
         return circuits
-
-
-def _decode(plan: Plan, layout: Layout, raw: Any, item: int) -> Any:
-    """Load the value of an item.
-
-    Raises:
-        ValueLoadError: If it does not load; names the step.
-    """
-    try:
-        return decoded(raw)
-    except (Exception, SystemExit, GeneratorExit) as error:
-        producer = f"step {plan.item_name(*layout.place_of(item))!r}"
-        raise ValueLoadError(producer, f"{type(error).__name__}: {error}") from error

@@ -204,7 +204,7 @@ class Giving:
         return bool(busy) and all(each.posted > lately and self.sizer.are_brief(each.open) for each in busy)
 
     def show_output(self) -> None:
-        """Show what a worker writes as that of its steps, once it has got some; of one that gets none it is nobody's."""
+        """Show what workers write as that of their steps, once they have some; else it is nobody's."""
         for member in self._new:
             show(self._run, self._team, member)
         self._used += self._new
