@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from cases import catalogue
-from cases.contract import PROCESS
+from cases.pair import PROCESS
 from figures import cost
 from report import reading, verdict
 

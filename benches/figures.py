@@ -11,13 +11,12 @@ from __future__ import annotations
 from statistics import median, quantiles
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cases import catalogue
-from cases.contract import PROCESS
+from cases.pair import PROCESS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from cases.contract import Pair
+    from cases.pair import Pair
 
 Measurement = dict[str, Any]
 
@@ -35,9 +34,13 @@ class Figures:
 
     Args:
         measurements: The jobs with their figures, in any order.
+        scale: Tells how many of the unit in which a group's costs are told are a second.
     """
 
-    def __init__(self, measurements: Iterable[tuple[dict[str, Any], Measurement]]) -> None:
+    def __init__(
+        self, measurements: Iterable[tuple[dict[str, Any], Measurement]], scale: Callable[[str], float]
+    ) -> None:
+        self._scale = scale
         self.rounds: dict[tuple[str, int], dict[str, list[Measurement]]] = {}
         for job, figures in sorted(measurements, key=lambda each: each[0]["round"]):
             self.rounds.setdefault((job["group"], job["size"]), {}).setdefault(job["case"], []).append(figures)
@@ -58,7 +61,7 @@ class Figures:
 
     def costs(self, group: str, case: str, size: int, phases: Sequence[str] = ()) -> list[float]:
         """Return what some phases took in each round, in the group's unit; all phases if none is named."""
-        scale = catalogue.group(group).unit[1]
+        scale = self._scale(group)
         return [scale * cost(each, phases) for each in self.of(group, case, size)]
 
     def cost(self, group: str, case: str, size: int, phases: Sequence[str] = ()) -> float | None:

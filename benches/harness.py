@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cases import catalogue
-from cases.contract import FREE_THREADED, PROCESS
+from cases.contract import FREE_THREADED
+from cases.pair import PROCESS
 from processes import cpu_of_children, cpu_of_machine
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from cases import catalogue
-from cases.contract import PROCESS
+from cases.pair import PROCESS
 from figures import cost
 from harness import CALM
 

@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from cases import catalogue
 from document import circumstances, document, headline
 from figures import Figures
 from report import report
@@ -30,7 +31,8 @@ def main() -> int:
     options = _options()
     load = os.getloadavg()[0]
     raw, code = _measure(options)
-    figures = Figures((each["extra_info"]["job"], each["extra_info"]["figures"]) for each in raw["benchmarks"])
+    measured = ((each["extra_info"]["job"], each["extra_info"]["figures"]) for each in raw["benchmarks"])
+    figures = Figures(measured, scale=lambda group: catalogue.group(group).unit[1])
     about = circumstances(raw, load)
     print(f"\n{headline(about)}\n\n{report(figures)}")
     options.json.parent.mkdir(parents=True, exist_ok=True)

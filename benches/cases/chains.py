@@ -10,7 +10,8 @@ import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import flowyml
-from cases.contract import Bar, Case, Group, Pair
+from cases.contract import Bar, Case, Group
+from cases.pair import Pair
 from cases.steps import BACKENDS, executor_of
 
 if TYPE_CHECKING:

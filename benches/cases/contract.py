@@ -24,14 +24,13 @@ if TYPE_CHECKING:
 
     from figures import Figures
 
+    from cases.pair import Pair
+
 WORKERS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 """As many workers as there are usable CPUs, here and in every baseline."""
 
 FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
 """Whether threads of this interpreter run Python code at the same time."""
-
-PROCESS = "process"
-"""The phase that the harness adds: the whole process, from its start to its end."""
 
 
 class Case:
@@ -68,22 +67,6 @@ class Case:
 
     def stop(self) -> None:
         """Let go of what `start` made."""
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A case and the baseline beside it; the ratio is of the sums of these phases, round by round.
-
-    Attributes:
-        baseline: Name of a case, or the start of several names: the fastest of them is taken.
-        phases: Phases of the case; all it has by default.
-        label: What the sum is called in the table.
-    """
-
-    case: str
-    baseline: str
-    phases: tuple[str, ...] = ()
-    label: str = "all"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from cases.contract import Bar, Case, Group, Pair
+from cases.contract import Bar, Case, Group
+from cases.pair import Pair
 
 if TYPE_CHECKING:
     from collections.abc import Callable

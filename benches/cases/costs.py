@@ -10,7 +10,8 @@ import tempfile
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import flowyml
-from cases.contract import Bar, Case, Group, Pair
+from cases.contract import Bar, Case, Group
+from cases.pair import Pair
 from cases.steps import executor_of
 from cases.steps_by_hand import noop
 

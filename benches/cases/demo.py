@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cases import flights_by_hand
-from cases.contract import PROCESS, WORKERS, Bar, Case, Group, Pair
+from cases.contract import WORKERS, Bar, Case, Group
+from cases.pair import PROCESS, Pair
 
 if TYPE_CHECKING:
     from figures import Figures

@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 import flowyml
-from cases.contract import Bar, Case, Group, Pair
+from cases.contract import Bar, Case, Group
+from cases.pair import Pair
 from cases.small import TURNS, spin
 
 THREADS = 2

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cases.contract import Bar, Case, Group, Pair
+from cases.contract import Bar, Case, Group
+from cases.pair import Pair
 from cases.steps import BACKENDS, MILLION, OURS, ours
 from cases.steps_by_hand import Loop
 

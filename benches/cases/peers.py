@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cases.contract import Bar, Group, Pair
+from cases.contract import Bar, Group
+from cases.pair import Pair
 from cases.peers_graphs import GRAPHS
 from cases.peers_pools import POOLS
 from cases.steps import MILLION, OURS, WAYS, ours

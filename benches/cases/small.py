@@ -15,7 +15,8 @@ import random
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import flowyml
-from cases.contract import WORKERS, Bar, Case, Group, Pair
+from cases.contract import WORKERS, Bar, Case, Group
+from cases.pair import Pair
 from cases.steps import executor_of
 from cases.steps_by_hand import CHUNKS, fastest_context
 

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from cases.contract import PROCESS, WORKERS, Bar, Case, Group, Pair
+from cases.contract import WORKERS, Bar, Case, Group
+from cases.pair import PROCESS, Pair
 from cases.steps_by_hand import fastest_context, noop
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import flowyml
-from cases.contract import WORKERS, Bar, Case, Group, Pair
+from cases.contract import WORKERS, Bar, Case, Group
+from cases.pair import Pair
 from cases.steps_by_hand import LOOP, PROCESSES, THREADS, noop
 
 if TYPE_CHECKING:

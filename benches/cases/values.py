@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 import flowyml
-from cases.contract import WORKERS, Bar, Case, Group, Pair
+from cases.contract import WORKERS, Bar, Case, Group
+from cases.pair import Pair
 
 if TYPE_CHECKING:
     from figures import Figures

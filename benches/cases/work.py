@@ -11,7 +11,8 @@ import json
 import random
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from cases.contract import WORKERS, Bar, Case, Group, Pair
+from cases.contract import WORKERS, Bar, Case, Group
+from cases.pair import Pair
 from cases.steps_by_hand import fastest_context
 
 if TYPE_CHECKING:
