@@ -23,6 +23,7 @@ from flowyml import (
     StepResult,
     StepState,
 )
+from flowyml.store.values import Values
 
 
 class Refused(Exception):  # noqa: N818
@@ -571,6 +572,22 @@ def test_a_result_holds_its_arrays_and_no_objects(large: PipelineResult) -> None
 
     gc.collect()
     assert sum(isinstance(each, StepResult) for each in gc.get_objects()) < 100
+
+
+def test_the_values_of_a_run_go_with_its_result(executor: Executor, uncollected: None) -> None:
+    """A plain run is in no cycle, so large values do not wait for the garbage collector."""
+    import gc
+
+    def values() -> int:
+        return sum(type(each) is Values for each in gc.get_objects())
+
+    gc.collect()
+    before = values()
+    pipeline = Pipeline("p").map(same, range(9), name="m").add_step(one)
+    result = pipeline.run(executor=executor)
+    assert (result.success, values()) == (True, before + 1)
+    del pipeline, result
+    assert values() == before
 
 
 def test_a_million_items_make_no_objects() -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flowyml._core import Batch
+    from flowyml.planning.plan import Plan
     from flowyml.planning.sub_pipelines import Holder
     from flowyml.running.run import Run
 
@@ -33,49 +34,48 @@ _TROUBLE = (Exception, SystemExit, GeneratorExit)
 
 
 class Grafting:
-    """Lets one run grow.
+    """Lets one run grow; it does not hold the run, which holds it: what large values belong to must be in no cycle.
 
     Args:
-        run: The run.
+        plan: The plan of the run; from now on the run's own, if it may grow.
 
     Attributes:
         listeners: Called with the numbers of the steps that are new or called in another way, before they may run;
-            what they raise is the dynamic step's failure.
+            what they raise is the dynamic step's failure. They are let go of with the end of the run.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, plan: Plan) -> None:
         """Let the plan be the run's own."""
-        self._run = run
         self.listeners: list[Callable[[list[int]], None]] = []
-        if run.plan.is_dynamic:
-            run.plan.begin_to_grow()
+        if plan.is_dynamic:
+            plan.begin_to_grow()
 
-    def graft(self, batch: Batch, position: int, item: int, pipeline: Holder, now: float) -> BaseException | None:
+    def graft(
+        self, run: Run, batch: Batch, position: int, item: int, pipeline: Holder, *, now: float
+    ) -> BaseException | None:
         """Expand what the item at a position of a batch has returned; return why the step fails, if it does."""
-        run = self._run
         node = run.node_of[item]
         if not run.plan.forms[node].options.dynamic:
             return unmarked(run.item_name(item), pipeline)
         try:
             with run.expansion.growing() as goes_on:
                 if goes_on:
-                    self._graft(batch, position, node, pipeline, now)
+                    self._graft(run, batch, position, node, pipeline, now=now)
         except _TROUBLE as error:
             return error
         if run.circuits is not None:
             run.circuits.skipped(item)  # it has called nothing yet that could have failed
         return None
 
-    def _graft(self, batch: Batch, position: int, node: int, pipeline: Holder, now: float) -> None:
-        run = self._run
+    def _graft(self, run: Run, batch: Batch, position: int, node: int, pipeline: Holder, *, now: float) -> None:
         grown = Grown(run.plan, run.layout, node, pipeline)
         items = len(run.values.raw)
         try:
-            self._make_room(grown)
+            _make_room(run, grown)
             for listener in self.listeners:
                 listener([*grown.steps, node])
             run.adopt(grown.steps, grown.special)
-            self._tell_scheduler(batch, position, grown, now)
+            _tell_scheduler(run, batch, position, grown, now)
         except BaseException:
             grown.undo()
             node_of: Any = run.node_of
@@ -85,29 +85,30 @@ class Grafting:
             run.forget(grown.steps)
             raise
 
-    def _make_room(self, grown: Grown) -> None:
-        run = self._run
-        node_of: Any = run.node_of  # a list, where a run may grow
-        for node, count in zip(grown.steps, grown.counts, strict=True):
-            if count != UNKNOWN:
-                node_of.extend([node] * count)
-        run.values.raw.extend([MISSING] * (run.layout.item_count - len(run.values.raw)))
-        run.expansion.enter(grown.steps, grown.groups())
 
-    def _tell_scheduler(self, batch: Batch, position: int, grown: Grown, now: float) -> None:
-        run, edges = self._run, grown.edges
-        keep = grown.keep_mask() if run.releases else None
-        found: list[tuple[int, str]] = []
-        new: Any = (grown.counts, edges.dependents, edges.dependencies, edges.kinds(), grown.joins, grown.awaited)
-        with run.sharing.growing():
-            limits = run.sharing.limits_of(grown.forms, found, special=bool(grown.special), first=grown.steps.start)
-            grown.refuse((grown.steps[at], problem) for at, problem in found)
-            try:
-                run.scheduler.graft(batch, position, now, *new, keep=keep, **limits)
-            except GraphError as error:
-                grown.refuse_graph(error.problems)
-            except ValueError as error:
-                raise PipelineValidationError([_gone(run, grown)], grown.name) from error
+def _make_room(run: Run, grown: Grown) -> None:
+    node_of: Any = run.node_of  # a list, where a run may grow
+    for node, count in zip(grown.steps, grown.counts, strict=True):
+        if count != UNKNOWN:
+            node_of.extend([node] * count)
+    run.values.raw.extend([MISSING] * (run.layout.item_count - len(run.values.raw)))
+    run.expansion.enter(grown.steps, grown.groups())
+
+
+def _tell_scheduler(run: Run, batch: Batch, position: int, grown: Grown, now: float) -> None:
+    edges = grown.edges
+    keep = grown.keep_mask() if run.releases else None
+    found: list[tuple[int, str]] = []
+    new: Any = (grown.counts, edges.dependents, edges.dependencies, edges.kinds(), grown.joins, grown.awaited)
+    with run.sharing.growing():
+        limits = run.sharing.limits_of(grown.forms, found, special=bool(grown.special), first=grown.steps.start)
+        grown.refuse((grown.steps[at], problem) for at, problem in found)
+        try:
+            run.scheduler.graft(batch, position, now, *new, keep=keep, **limits)
+        except GraphError as error:
+            grown.refuse_graph(error.problems)
+        except ValueError as error:
+            raise PipelineValidationError([_gone(run, grown)], grown.name) from error
 
 
 def _gone(run: Run, grown: Grown) -> str:

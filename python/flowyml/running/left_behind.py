@@ -98,8 +98,9 @@ class LeftBehind:
         if left.kept is not None:
             runs.append(left.kept[0])
         for run in runs:
-            if run.sharing.tokens_are_back is not None:
-                run.sharing.tokens_are_back()
+            tell = run.sharing.tokens_are_back  # none any more once the run has ended
+            if tell is not None:
+                tell()
 
     @contextmanager
     def withheld_from(self, run: Run) -> Iterator[None]:

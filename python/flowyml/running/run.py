@@ -167,7 +167,7 @@ class Run:
         self.expansion = Expansion(plan, self.layout, self.values, self.scheduler, self.node_of, tasks=self.tasks)
         self.tables: dict[int, Sequence[Any]] = self.expansion.tables
         self.refused: dict[int, BaseException] = self.expansion.refused
-        self.grafting = Grafting(self)
+        self.grafting = Grafting(plan)
         if self.layout.waiting:
             self.expansion.go_on()
         self.calls = Calls(
@@ -309,7 +309,9 @@ class Run:
         for offset, item, error in failures:
             if isinstance(error, Returned):
                 self._complete_part(batch, position, report, outcomes, slice(first, offset))
-                refusal = self.grafting.graft(batch, position + offset, item, error.pipeline, report.ends[offset])
+                refusal = self.grafting.graft(
+                    self, batch, position + offset, item, error.pipeline, now=report.ends[offset]
+                )
                 first = offset + (refusal is None)
                 if refusal is None:
                     continue
@@ -380,6 +382,9 @@ class Run:
     def result(self) -> PipelineResult:
         """Return what came of the run."""
         self.ended = time.monotonic()
+        # What is called back from here on would hold the run in a cycle, and with it large values.
+        self.grafting.listeners.clear()
+        self.sharing.tokens_are_back = None
         return PipelineResult(self)
 
     def rehearsed(self) -> PipelineResult:
