@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 import json
 import logging
+import pickle
 import sys
 import tracemalloc
 from collections.abc import Mapping, Sequence
@@ -213,6 +215,38 @@ def test_a_name_that_is_no_string_is_a_key_error() -> None:
         good()[3]
 
 
+def test_a_result_is_not_iterable_and_says_what_is() -> None:
+    with pytest.raises(TypeError, match=r"go through result\.outputs \(values by name\) or result\.step_results"):
+        list(Pipeline("p").add_step(one).run())  # type: ignore[call-overload]
+
+
+def test_a_copy_of_a_result_is_the_result() -> None:
+    result = Pipeline("p").add_step(one).run()
+    assert copy.copy(result) is result
+    assert copy.deepcopy(result) is result
+
+
+def test_values_pickle_as_what_they_compare_to() -> None:
+    result = Pipeline("p").map(abs, [-1, 2], name="m").run()
+    assert pickle.loads(pickle.dumps([result["m"], result.outputs])) == [[1, 2], {"m": [1, 2]}]
+
+
+def test_what_is_left_of_a_result_in_another_process_says_where_its_values_are() -> None:
+    """It is not taken for a value by mistake, whatever is asked of it."""
+
+    def nested() -> Any:
+        return Pipeline("inner").add_step(one).run()
+
+    with ParallelExecutor(1) as executor:
+        elsewhere = Pipeline("outer").add_step(nested).run(executor=executor)["nested"]
+    assert repr(elsewhere) == repr(copy.copy(elsewhere)) == "<PipelineResult 'inner' success: 1 success>"
+    for ask in (lambda: elsewhere["one"], lambda: len(elsewhere), lambda: list(elsewhere), lambda: "one" in elsewhere):
+        with pytest.raises(TypeError, match=r"its values stayed in the process of its run: .* dict\(result\.outputs\)"):
+            ask()
+    with pytest.raises(AttributeError, match="its values stayed in the process of its run"):
+        _ = elsewhere.outputs
+
+
 def test_get_has_a_default() -> None:
     result = bad()
     assert (result.get("one"), result.get("nothing"), result.get("refuse", 7)) == (1, None, 7)
@@ -392,6 +426,11 @@ def test_values_compare_as_a_list_does() -> None:
 def test_an_index_out_of_range_is_an_index_error_that_names_the_step() -> None:
     with pytest.raises(IndexError, match="'over' has 2 items, there is no 2"):
         mapped(1, 2)["over"][2]
+
+
+def test_an_index_that_is_no_number_is_a_type_error_that_names_the_step() -> None:
+    with pytest.raises(TypeError, match=r"items of 'abs' are asked for by number or slice, not by 'a'"):
+        Pipeline("p").map(abs, [1]).run()["abs"]["a"]
 
 
 def test_a_failed_item_raises_where_it_is_read() -> None:

@@ -49,8 +49,9 @@ class ItemValues(ListLike[Any]):
         try:
             item = self._items[index]
         except IndexError:
-            name = self._record.plan.names[self._node]
-            raise IndexError(f"{name!r} has {counted(len(self), 'item')}, there is no {index}") from None
+            raise IndexError(f"{self._name!r} has {counted(len(self), 'item')}, there is no {index}") from None
+        except TypeError:
+            raise TypeError(f"items of {self._name!r} are asked for by number or slice, not by {index!r:.60}") from None
         try:
             return self._record.value(item)
         except BaseException as error:
@@ -76,6 +77,14 @@ class ItemValues(ListLike[Any]):
     def _each(self, items: range) -> Iterator[Any]:
         return (self[item - self._items.start] for item in items)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as a list of all values."""
+        return list, (list(self),)
+
     def __repr__(self) -> str:
         """Show the size; values are not loaded for it."""
-        return f"<values of {self._record.plan.names[self._node]!r}: {counted(len(self), 'item')}>"
+        return f"<values of {self._name!r}: {counted(len(self), 'item')}>"
+
+    @property
+    def _name(self) -> str:
+        return self._record.plan.names[self._node]

@@ -144,7 +144,14 @@ class Record(Reasons):
         found = self.plan.find(name)
         if found is None:
             raise KeyError(self.no_such(name))
-        node, output = found
+        return self.asset_of(*found)
+
+    def asset_of(self, node: int, output: int | None) -> Any:
+        """Return the value of a step, or of one of its declared outputs.
+
+        Raises:
+            StepNotRunError: The step has no value.
+        """
         return self.value_of(node) if output is None else self.value(self.layout.firsts[node], output)
 
     def valued_nodes(self) -> Iterator[int]:

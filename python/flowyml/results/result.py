@@ -7,7 +7,7 @@ somebody asks for one (`step_result.py`). A result stays readable after the exec
 from __future__ import annotations
 
 from collections.abc import ItemsView, Iterator, Mapping, ValuesView
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from flowyml.errors import StepError
 from flowyml.messages.frames import called_as, hide_own_frames, own_frames_hidden
@@ -104,11 +104,21 @@ class PipelineResult:
             StepNotRunError: If the step has no value, saying why.
         """
         record = self._record
-        with own_frames_hidden:
+        try:
+            if (asset := record.plan.find(name)) is not None:
+                return record.asset_of(*asset)
             found = record.find(name)
-            if found is not None and record.plan.find(name) is None:
-                return record.value_of(*found)
-            return record.asset(name)
+            return record.asset(name) if found is None else record.value_of(*found)
+        except BaseException as error:  # `with own_frames_hidden` costs a little where nothing is raised
+            hide_own_frames(error)
+            raise
+
+    def __iter__(self) -> NoReturn:
+        """Refuse: whether names, values or steps are meant must be said."""
+        with own_frames_hidden:
+            raise TypeError(
+                "a PipelineResult is not iterable: go through result.outputs (values by name) or result.step_results"
+            )
 
     def has_ended_well(self, name: str) -> bool:
         """Tell whether there is a step or item of that name that has a value."""
@@ -258,9 +268,19 @@ class PipelineResult:
         counts = ", ".join(f"{count} {state}" for state, count in self._record.counts().items())
         return f"<PipelineResult {self.pipeline_name!r} {self.state}: {counts or 'no steps'}>"
 
+    def __copy__(self) -> Self:
+        """Return itself: a result does not change."""
+        return self
+
+    def __deepcopy__(self, _: object) -> Self:
+        """Return itself: a result does not change."""
+        return self
+
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as text: a global of a script travels with its functions, its values do not."""
-        return str, (repr(self),)
+        """Pickle without the values: a global of a script travels with its functions, they do not."""
+        from flowyml.results.elsewhere import ResultElsewhere
+
+        return ResultElsewhere, (repr(self),)
 
 
 class _Outputs(Mapping[str, Any]):
@@ -283,6 +303,10 @@ class _Outputs(Mapping[str, Any]):
             return self._record.asset(asset)
         except LookupError:
             return default
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as a dict."""
+        return dict, (dict(self),)
 
     def __contains__(self, asset: object) -> bool:
         found = self._record.plan.find(asset) if isinstance(asset, str) else None
