@@ -176,6 +176,19 @@ def test_it_is_said_what_is_waited_for(
     assert "until they end: 'stubborn';" in told[0]
 
 
+def test_what_it_runs_itself_takes_what_it_needs(stubborn: Stubborn, executor: ParallelExecutor) -> None:
+    """It would wait for itself, and all others for it."""
+    inner = Pipeline("inner").add_step(abs, "a", {"x": -1}, resources={"api": 1})
+
+    def runs_another() -> None:
+        stubborn()
+        assert inner.run(executor=executor)["a"] == 1
+
+    Pipeline("first").add_step(runs_another, resources={"api": 1}, timeout=SHORT).run(executor=executor)
+    stubborn.over.set()
+    assert Pipeline("second").add_step(abs, "a", {"x": -2}, resources={"api": 1}).run(executor=executor)["a"] == 2
+
+
 def test_another_executor_has_all(stubborn: Stubborn, executor: ParallelExecutor) -> None:
     give_up(stubborn, executor, resources={"api": 1})
     with ParallelExecutor(1, executor.backend, resources={"api": 1}) as other:

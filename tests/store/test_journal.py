@@ -263,6 +263,31 @@ def test_what_is_left_of_a_run_that_was_about_to_begin_goes(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["held", "mine", "other", "told"]
 
 
+def test_what_somebody_else_keeps_there_stays(tmp_path):
+    """Whatever it is called, and however old it is; a folder with it is not even touched."""
+    theirs = ["out/.gitignore", "game/objects/hero.obj", "game/objects/aa/hero.obj", "x/journal", "x/objects/x"]
+    for name in [*theirs, "y/lock"]:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text({"out/.gitignore": "*\n", "y/lock": "theirs"}.get(name, ""))
+    (tmp_path / "nothing").mkdir()
+    for folder in tmp_path.iterdir():
+        os.utime(folder, (time.time() - 100,) * 2)
+    before = sorted(tmp_path.rglob("*"))
+    remove_leftovers(tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_run_that_is_called_like_somebody_elses_folder_takes_only_its_own_away(tmp_path):
+    theirs = [tmp_path / "src" / name for name in ("code.py", "objects/hero.obj", "objects/aa/hero.obj")]
+    for path in theirs:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    pipeline = Pipeline("p", enable_checkpointing=True, checkpoint_dir=tmp_path)
+    assert pipeline.map(bytes, [100_000] * 3, name="large").run(run_id="src").success
+    assert [path for path in sorted((tmp_path / "src").rglob("*")) if path.is_file()] == sorted(theirs)
+
+
 # -- what a pipeline makes of spoilt journals
 
 

@@ -133,9 +133,9 @@ class ParallelExecutor(Executor):
         self._forget_parent()
         if self.timeout is not None:
             run.default_timeout = self.timeout
-        if self._is_mine():
-            with self._lending_to(run):
-                LocalExecutor().execute(run)
+        if self._is_mine():  # nothing is withheld: it would wait for what the step that runs it holds itself
+            run.sharing.left_behind = self._left_behind
+            LocalExecutor().execute(run)
             return
         while not self._turn.acquire(timeout=_SLICE):
             run.interrupts.check()

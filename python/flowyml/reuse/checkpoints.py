@@ -60,7 +60,7 @@ class PipelineCheckpoint:
         """Find out whose it is; nothing is read yet."""
         from pathlib import Path
 
-        from flowyml.store.runs import folder_of
+        from flowyml.store.runs import ABOUT, STATES, folder_of
         from flowyml.store.step_states import States, of_step
 
         self.run_id: str | None = run_id
@@ -71,8 +71,8 @@ class PipelineCheckpoint:
             return
         self.checkpoint_dir = Path(CHECKPOINTS if checkpoint_dir is None else checkpoint_dir)
         self._folder = folder_of(self.checkpoint_dir, run_id)
-        self._states = States(self._folder.path / "states", f"run {run_id!r}")
-        self._about = States(self._folder.path / "about", f"run {run_id!r}")
+        self._states = States(self._folder.path / STATES, f"run {run_id!r}")
+        self._about = States(self._folder.path / ABOUT, f"run {run_id!r}")
 
     # -- by name
 

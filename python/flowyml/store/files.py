@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from flowyml.errors import StoreError
-from flowyml.store.encoding import Packed
+from flowyml.store.encoding import SIZE, Packed
 from flowyml.store.folders import check_owner
 
 if TYPE_CHECKING:
@@ -85,6 +85,15 @@ class Files:
                 if not path.name.endswith(_UNFINISHED) or _is_old(path, _FORGOTTEN):
                     path.unlink()
 
+    def clear(self) -> None:
+        """Remove all of it, and the folders that hold nothing else."""
+        for path in self._all():
+            with contextlib.suppress(OSError):
+                path.unlink()
+                path.parent.rmdir()
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
+
     def sweep(self, named: Callable[[], set[str]]) -> None:
         """Once a day, remove old files that nobody names."""
         mark = self.folder.with_name("swept")
@@ -98,10 +107,11 @@ class Files:
                     path.unlink()
 
     def _all(self) -> Iterator[Path]:
+        """Go through the files that have such names: others in the folder are somebody else's."""
         with contextlib.suppress(FileNotFoundError):
             for folder in list(self.folder.iterdir()):
                 if folder.is_dir():
-                    yield from list(folder.iterdir())
+                    yield from [path for path in folder.iterdir() if _is_one(path)]
 
     @staticmethod
     def _has(path: Path, size: int) -> bool:
@@ -109,6 +119,14 @@ class Files:
             return path.stat().st_size == size
         except OSError:
             return False
+
+
+def _is_one(path: Path) -> bool:
+    """Tell whether a file has the name of a content, or that of one which is being written."""
+    name, _, rest = path.name.partition(".")
+    name = path.parent.name + name
+    is_name = len(name) == 2 * SIZE and not name.strip("0123456789abcdef")
+    return is_name and (not rest or rest.endswith(_UNFINISHED[1:]))
 
 
 def _is_old(path: Path, seconds: float) -> bool:

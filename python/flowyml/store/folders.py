@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 _PRIVATE = 0o700
 _LONGEST = 150
+_IGNORED, _ALL = ".gitignore", "*\n"
 
 
 def private_folder(folder: Path) -> Path:
@@ -32,8 +34,17 @@ def private_folder(folder: Path) -> Path:
     except FileExistsError:
         check_owner(folder)
     else:
-        (folder / ".gitignore").write_text("*\n")
+        (folder / _IGNORED).write_text(_ALL)
     return folder
+
+
+def remove_emptied(folder: Path) -> None:
+    """Remove a folder that `private_folder` has made, if nothing is in it any more."""
+    with contextlib.suppress(OSError):
+        ignored = folder / _IGNORED
+        if list(folder.iterdir()) == [ignored] and ignored.read_text() == _ALL:
+            ignored.unlink()
+        folder.rmdir()
 
 
 def file_name(text: str) -> str:
@@ -64,10 +75,3 @@ def check_owner(path: Path) -> None:
         )
     if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
         raise StoreError(str(path), "can be written by everybody, and what stands in it would be run: chmod o-w it")
-
-
-def remove_tree(path: Path) -> None:
-    """Remove a folder with all that it holds, as far as that is possible."""
-    import shutil  # takes milliseconds: with all the compressors that it knows
-
-    shutil.rmtree(path, ignore_errors=True)

@@ -21,7 +21,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from flowyml.store.folders import file_name, private_folder, remove_tree
+from flowyml.store.files import Files
+from flowyml.store.folders import file_name, private_folder, remove_emptied
 from flowyml.store.journal import says_nothing
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ except ImportError:  # Windows: runs of one process exclude each other, those of
 
 locks_tell = fcntl is not None
 """Whether a lock that is free says that no other process is at a run."""
-_OURS = {".gitignore", "lock", "objects"}
+STATES, ABOUT = "states", "about"
+"""Folders of a run for what a `PipelineCheckpoint` puts aside: what steps have returned, what is to be known."""
+_OURS = {".gitignore", "journal", "lock", "objects"}
 _A_WHILE = 60  # seconds in which a run that begins has written its journal
 _FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux: type, whence, start, length, process
 _held: set[str] = set()
@@ -76,7 +79,7 @@ class RunFolder:
             private_folder(self.path.parent)
             private_folder(self.path)
             lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-            if not _locked(lock):
+            if not _locked(lock) or _is_gone(self.path / "lock", lock):
                 os.close(lock)
                 return False
             _held.add(str(self.path))
@@ -92,14 +95,36 @@ class RunFolder:
                 _held.discard(str(self.path))
 
     def remove(self) -> None:
-        """Remove it, the journal first: what is left without one is nothing to continue."""
-        (self.path / "journal").unlink(missing_ok=True)
-        remove_tree(self.path)
+        """Remove it, the journal first: what is left without one is nothing to continue.
+
+        Whatever else somebody keeps there stays, and the folder with it.
+        """
+        self.empty()
+        for folder in (self.path / STATES, self.path / ABOUT):
+            if folder.exists():
+                _clear_states(folder)
+        with contextlib.suppress(OSError):
+            (self.path / "lock").unlink(missing_ok=True)
+        remove_emptied(self.path)
 
     def empty(self) -> None:
-        """Remove all that it holds but the lock."""
+        """Remove all that it holds of a run, but the lock."""
         (self.path / "journal").unlink(missing_ok=True)
-        remove_tree(self.path / "objects")
+        Files(self.path / "objects").clear()
+
+
+def _clear_states(folder: Path) -> None:
+    from flowyml.store.step_states import States  # few runs have any
+
+    States(folder, "").clear()
+
+
+def _is_gone(path: Path, descriptor: int) -> bool:
+    """Tell whether somebody has removed a lock while it was taken: he was at the end of this very run."""
+    try:
+        return not os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return True
 
 
 def _locked(descriptor: int) -> bool:
@@ -159,12 +184,13 @@ def remove_leftovers(root: Path) -> None:
 
 
 def _is_left(path: Path) -> bool:
-    """Tell whether a folder is one of a run without a journal, or has one that tells nothing."""
+    """Tell whether a folder is one of a run, by its lock, and has no journal, or one that tells nothing."""
     with contextlib.suppress(OSError):
+        if (path / "lock").stat().st_size or not {each.name for each in path.iterdir()} <= _OURS:
+            return False
         if says_nothing(path):  # whoever wrote it had locked the folder: no need to wait
-            return locks_tell and {each.name for each in path.iterdir()} <= _OURS | {"journal"}
-        is_old = path.is_dir() and time.time() - path.stat().st_mtime > _A_WHILE
-        return is_old and {each.name for each in path.iterdir()} <= _OURS
+            return locks_tell
+        return not (path / "journal").exists() and time.time() - path.stat().st_mtime > _A_WHILE
     return False
 
 

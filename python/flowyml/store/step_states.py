@@ -19,7 +19,7 @@ from flowyml.errors import StoreError
 from flowyml.messages.words import nearest
 from flowyml.store.encoding import SIZE, Packed, decoded, encoded, packed, unpacked
 from flowyml.store.files import write_whole
-from flowyml.store.folders import check_owner, file_name, private_folder, remove_tree
+from flowyml.store.folders import check_owner, file_name, private_folder, remove_emptied
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,11 +88,20 @@ class States:
         return decoded(unpacked(value))
 
     def clear(self) -> None:
-        """Remove all of them."""
-        remove_tree(self._folder)
+        """Remove all of them, and the folder if nothing else is in it."""
+        for path in self._folder.iterdir() if self._folder.is_dir() else ():
+            with contextlib.suppress(OSError):
+                if _is_state(path):
+                    path.unlink()
+        remove_emptied(self._folder)
 
     def _path(self, name: str) -> Path:
         return self._folder / file_name(name)
+
+
+def _is_state(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_MAGIC)) == _MAGIC
 
 
 def _content(path: Path) -> bytes:
@@ -119,5 +128,6 @@ def remove_ended(root: Path, pipeline: str, has_ended: Callable[[str], bool]) ->
     with contextlib.suppress(OSError):
         steps = [path for path in folder.iterdir() if path.is_dir()]
         ended = [path for path in steps if has_ended(unquote(path.name))]
-        for path in ended if len(ended) < len(steps) else [folder]:
-            remove_tree(path)
+        for path in ended:
+            States(path, "").clear()
+        remove_emptied(folder)
