@@ -20,6 +20,11 @@ class AnyPipeline:
         self._alive.add(self)
 
 
+def is_pipeline(value: object) -> bool:
+    """Tell whether a value is a pipeline; the value itself, which may be anything, is not asked."""
+    return issubclass(type(value), AnyPipeline)
+
+
 def may_be_returned() -> bool:
     """Tell whether a step that runs can have a pipeline at hand to return."""
     return len(AnyPipeline._alive) > 1  # noqa: SLF001  its own

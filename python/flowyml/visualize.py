@@ -29,7 +29,8 @@ def show(pipeline: Pipeline | DAG, format: Literal["text", "mermaid", "dot", "sv
     Step Execution Order:
       1. raw
     """
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    shell = None if get_ipython is None else get_ipython()
     if format is None and shell is not None and hasattr(shell, "kernel"):
         sys.modules["IPython"].display.display(pipeline)
     else:

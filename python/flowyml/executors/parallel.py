@@ -177,8 +177,11 @@ class ParallelExecutor(Executor):
 
         That thread may run code of the user's while it waits: a signal handler, a logging handler, a finalizer.
         """
-        threads = sys.modules.get("flowyml.executors._threads")  # without it there is no such thread
-        return bool(threads and threads.works_for(self)) or self._runner == threading.get_ident()
+        if self._runner == threading.get_ident():
+            return True
+        # Without it there is no such thread; another thread may be importing it, and it has not all of its names yet.
+        works_for = getattr(sys.modules.get("flowyml.executors._threads"), "works_for", None)
+        return works_for is not None and works_for(self)
 
     def _forget_parent(self) -> None:
         """In a forked child: the workers are the parent's, and a turn that its thread had never ends here."""

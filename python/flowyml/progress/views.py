@@ -123,7 +123,8 @@ def _is_terminal(stream: Any) -> bool:
 
 def in_notebook() -> bool:
     """Tell whether this is a notebook: an IPython with a kernel."""
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    shell = None if get_ipython is None else get_ipython()
     return shell is not None and hasattr(shell, "kernel")
 
 

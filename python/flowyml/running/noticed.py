@@ -8,7 +8,7 @@ from __future__ import annotations
 import abc
 from typing import TYPE_CHECKING, Any
 
-from flowyml._pipelines import AnyPipeline, may_be_returned
+from flowyml._pipelines import AnyPipeline, is_pipeline, may_be_returned
 from flowyml.steps.dynamic import Returned
 from flowyml.steps.once import ONCE, found_once, let_go, returned_once
 from flowyml.store.encoding import ATOMS
@@ -44,7 +44,7 @@ def no_values(raw: list[Any], items: Sequence[int], name: Callable[[int], str]) 
         return []
     found: list[tuple[int, int, BaseException]] = []
     for k, item in enumerate(items):
-        if isinstance(raw[item], AnyPipeline):
+        if is_pipeline(raw[item]):
             found.append((k, item, Returned(raw[item])))
         elif type(raw[item]) in ONCE:
             found.append((k, item, returned_once(name(item), let_go(raw[item]))))

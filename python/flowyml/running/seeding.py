@@ -52,8 +52,9 @@ def begin(seed: int) -> None:
 
 def end() -> None:
     """Go back to random numbers that nobody can foresee."""
-    if (random := sys.modules.get("random")) is not None:  # else it will begin with numbers of its own
-        random.seed()
+    seed = getattr(sys.modules.get("random"), "seed", None)
+    if seed is not None:  # else it will begin with numbers of its own
+        seed()
     _stop_watching()
     numpy = _loaded_numpy()
     if numpy is not None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, Unpack, overload
 
-from flowyml._pipelines import AnyPipeline
+from flowyml._pipelines import is_pipeline
 from flowyml.messages.frames import leaves_no_frames
 from flowyml.messages.words import unknown_keywords
 from flowyml.steps.decorator import KEYWORDS, step
@@ -159,7 +159,7 @@ def packed(pipeline: Any) -> Packed:
 
 def returned(value: Any) -> Returned | None:
     """Return what is to be reported of a step's value; `None` if it is no pipeline."""
-    return Returned(value) if isinstance(value, AnyPipeline) else None  # type: ignore[arg-type]
+    return Returned(value) if is_pipeline(value) else None
 
 
 class Collected:

@@ -352,8 +352,8 @@ def _rebuild(
 
 def _modules_by_value() -> set[str]:
     """Return the modules that are being pickled by value, without importing cloudpickle for it."""
-    cloudpickle = sys.modules.get("cloudpickle")
-    return cloudpickle.list_registry_pickle_by_value() if cloudpickle else set()
+    registry = getattr(sys.modules.get("cloudpickle"), "list_registry_pickle_by_value", None)
+    return registry() if registry else set()
 
 
 def as_step(candidate: object) -> Step[..., Any]:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from flowyml._pipelines import AnyPipeline
+from flowyml._pipelines import AnyPipeline, is_pipeline
 from flowyml._tuples import NamedTuple
 from flowyml.errors import OutputMismatchError
 from flowyml.messages.words import counted
@@ -284,17 +284,26 @@ def split_outputs(returned: Any, names: tuple[str, ...], step: str) -> Outputs |
         OutputMismatchError: If it is not a tuple or list of that length nor a dict with these keys.
         TypeError: If a part can be read only once.
     """
-    if isinstance(returned, dict):
+    if _is(returned, dict):
         if set(returned) == set(names):
             return Outputs(_kept([returned[name] for name in names], names, step), tuple(returned), names)
         raise OutputMismatchError(step, names, f"a dict with the keys {list(returned)}")
-    if isinstance(returned, (tuple, list)):
+    if _is(returned, (tuple, list)):
         if len(returned) == len(names):
             return Outputs(_kept(returned, names, step), list if isinstance(returned, list) else tuple, names)
         raise OutputMismatchError(step, names, counted(len(returned), "value"))
-    if isinstance(returned, AnyPipeline):
-        return returned  # the run decides what becomes of it
+    if is_pipeline(returned):
+        pipeline: AnyPipeline = returned
+        return pipeline  # the run decides what becomes of it
     raise OutputMismatchError(step, names, f"one value of type {type(returned).__name__}")
+
+
+def _is(returned: Any, kinds: type | tuple[type, ...]) -> bool:
+    """Tell whether a value is one of these; one that raises when it is asked is none."""
+    try:
+        return isinstance(returned, kinds)
+    except (Exception, SystemExit, GeneratorExit):  # noqa: BLE001  code of the value's class
+        return False
 
 
 def _kept(parts: Sequence[Any], names: tuple[str, ...], step: str) -> tuple[Any, ...]:

@@ -48,7 +48,7 @@ class _Knowledge:
             self.path = list(sys.path)
             self.importable.clear()
             self.seen = None
-        if self.seen is None or self.seen != _newest():
+        if self.seen is None or self.seen != newest_module():
             modules = sys.modules.copy()  # another thread may be importing
             now = (len(modules), next(reversed(modules)))
             self.user = tuple(name for name, module in modules.items() if self._user(name, module))
@@ -63,7 +63,7 @@ class _Knowledge:
         return known[1]
 
 
-def _newest() -> tuple[int, str] | None:
+def newest_module() -> tuple[int, str] | None:
     """Return how many modules are loaded, and which came last; `None` where another thread is importing."""
     try:
         return len(sys.modules), next(reversed(sys.modules))

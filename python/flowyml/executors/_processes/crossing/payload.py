@@ -65,8 +65,9 @@ def build_payload(functions: Sequence[Function], names: Sequence[str]) -> Payloa
     >>> build_payload([json.dumps], ["write"]) == build_payload([json.dumps], ["other"])
     True
     """
-    if (pickler := sys.modules.get(_PICKLER)) is not None:  # else nothing has gone by value
-        pickler.forget_definitions()
+    # Else nothing has gone by value; another thread may be importing it.
+    if (forget := getattr(sys.modules.get(_PICKLER), "forget_definitions", None)) is not None:
+        forget()
     by_value_modules()  # looks at sys.path and sys.modules once; what follows asks what was found
     places: list[int | Reference] = []
     index: dict[int, int] = {}

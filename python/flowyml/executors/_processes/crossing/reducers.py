@@ -23,7 +23,7 @@ from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from flowyml.executors._processes.crossing.importable import importable
+from flowyml.executors._processes.crossing.importable import importable, newest_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -154,8 +154,8 @@ def find_imported_submodules(code: CodeType, dependencies: Iterable[object]) -> 
 
 def _submodules_of(package: str) -> dict[str, list[tuple[str, frozenset[str]]]]:
     """Return the loaded submodules of a package by the first name below it."""
-    loaded = (len(sys.modules), next(reversed(sys.modules)))
-    if loaded != _Submodules.loaded:
+    loaded = newest_module()
+    if loaded is None or loaded != _Submodules.loaded:
         _Submodules.below.clear()
         _Submodules.loaded = loaded
     below = _Submodules.below.get(package)

@@ -58,8 +58,9 @@ class Opened:
     def __init__(self, data: bytes, *, further: bool = False) -> None:
         """Read where each function is found."""
         if not further:
-            if (pickler := sys.modules.get(_PICKLER)) is not None:  # else nothing was pickled
-                pickler.forget_definitions()
+            # Else nothing was pickled; a thread that a step has left may be importing it.
+            if (forget := getattr(sys.modules.get(_PICKLER), "forget_definitions", None)) is not None:
+                forget()
             namespaces.begin()
             prefer_fork()
         self._file = io.BytesIO(data)

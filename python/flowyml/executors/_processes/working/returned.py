@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flowyml._pipelines import AnyPipeline
+from flowyml._pipelines import is_pipeline
 from flowyml.errors import FlowymlError, SerializationError
 from flowyml.executors._processes.crossing import wire
 from flowyml.executors._processes.crossing.values import dump_result, load_value
@@ -38,10 +38,10 @@ def encoded(  # noqa: PLR0911  each kind of value has its line
     try:
         if not outputs and type(value) in wire.ATOMS:
             return wire.RETURNED, value
-        if isinstance(value, AnyPipeline):
+        if is_pipeline(value):
             from flowyml.steps.dynamic import packed
 
-            return wire.PIPELINE, dump_result(packed(value), f"the pipeline {value.name!r}")  # type: ignore[attr-defined]
+            return wire.PIPELINE, dump_result(packed(value), f"the pipeline {value.name!r}")
         if not outputs:
             if type(value) in ONCE:
                 return wire.ONCE, let_go(value)

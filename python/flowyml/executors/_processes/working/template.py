@@ -198,8 +198,8 @@ def _show_tag(tag: bytes, place: int) -> None:
 def _reseed() -> None:
     """Give generators that were seeded before the fork numbers of their own."""
     seeding.end()
-    if (torch := sys.modules.get("torch")) is not None and hasattr(torch, "seed"):
-        torch.seed()
+    if (seed := getattr(sys.modules.get("torch"), "seed", None)) is not None:
+        seed()
 
 
 def _is_alone() -> bool:
