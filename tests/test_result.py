@@ -98,6 +98,7 @@ def test_a_run_with_a_failure_is_none() -> None:
 def test_the_repr_counts_states() -> None:
     assert repr(bad()) == "<PipelineResult 'bad' failed: 1 success, 1 failed, 1 upstream_failed>"
     assert repr(Pipeline("empty").run()) == "<PipelineResult 'empty' success: no steps>"
+    assert repr(Pipeline("p").map(abs, []).run()) == "<PipelineResult 'p' success: no items>"
 
 
 def test_one_of_a_kind_is_told_as_one() -> None:

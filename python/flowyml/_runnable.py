@@ -142,8 +142,8 @@ class Runnable(Planning):
             if dry_run:
                 from flowyml.views.dag import rehearsal
 
-                told = self._foreseen(run.plan, scope, run.seed), self._resumable(run.plan, run.seed, resume)
-                print(rehearsal(run.plan, scope, type(executor).__name__, *told))  # noqa: T201  it is what was asked for
+                more = self._foreseen(run.plan, scope, run.seed), self._resumable(run.plan, run.seed, resume)
+                print(rehearsal(run.plan, scope, type(executor).__name__, *more))  # noqa: T201  it is what was asked for
                 return run.rehearsed()
             run.listen(self._pipeline, self.hooks)
             result = _executed(run, executor, watched)

@@ -76,3 +76,67 @@ def test_a_name_of_pyproject(command, write, tmp_path, monkeypatch):
 
 def test_a_bare_name_is_a_file_of_that_name(command, daily):
     assert "DAG: daily" in command("graph", "daily").out
+
+
+# -- a name that is not there, and a file that runs its pipeline itself
+
+RUNS = """
+from flowyml import Pipeline, step
+print("the file runs")
+etl = Pipeline("by day").add_step(len, params={"obj": "abc"}, name="size")
+etl.run()
+"""
+
+UNKNOWABLE = {
+    "an import of everything": "from shop import *\n",
+    "a module beside it": "import shop\n",
+    "a function of one": "from shop import made\nmade()\n",
+    "exec": "exec('nope = 3')\n",
+    "globals": "globals().update({'no' + 'pe': 3})\n",
+    "a name that is made": "for word in ['no']:\n    Pipeline(word + 'pe')\n",
+    "a name of a variable": "word = 'no' + str('pe')\nPipeline(name=word)\n",
+    "steps for a name that is made": "@step(pipeline=str('no') + 'pes')\ndef one(): return 1\n",
+    "another word for the class": "from flowyml import Pipeline as P\nP(str('no') + 'pe')\n",
+    "the class in a variable": "kind = Pipeline\nkind(str('no') + 'pe')\n",
+    "arguments from elsewhere": "def f(**words): pass\nf(**{})\n",
+}
+
+
+@pytest.mark.parametrize("verb", ["run", "graph"])
+@pytest.mark.parametrize(("name", "hint"), [("elt", "did you mean 'etl'?"), ("nope", "there are etl, by day")])
+def test_a_name_that_a_file_cannot_have_is_refused_before_it_runs(command, write, verb, name, hint):
+    done = command(verb, f"{write('own.py', RUNS)}:{name}")
+    assert done == (2, "", f"flowyml: there is no pipeline {name!r} in own.py; {hint}\n")
+
+
+@pytest.mark.parametrize("more", UNKNOWABLE.values(), ids=UNKNOWABLE)
+def test_a_name_that_may_come_from_elsewhere_is_looked_for_afterwards(command, write, more):
+    write("shop.py", "from flowyml import Pipeline\ndef made(): return Pipeline('made')\n")
+    done = command("run", f"{write('own.py', RUNS + more)}:nope", "-q")
+    assert (done.code, done.out) == (2, "the file runs\n")
+    assert "'nope' in own.py" in done.err
+    assert done.err.endswith("; the file itself has run 'by day'\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from flowyml import Pipeline\nPipeline('there').add_step(dict, name='a').run()\n",
+        "from flowyml import Pipeline\ndef there(): return Pipeline('x').add_step(dict, name='a')\n",
+        "from flowyml import Pipeline\ndef f():\n    global there\n    there = Pipeline('x').map(abs, [1])\nf()\n",
+        "from flowyml import Pipeline\nwords = {'no': 'there'}\nPipeline(words['no']).add_step(dict, name='a').run()\n",
+    ],
+)
+def test_a_name_that_a_file_has_is_never_refused(command, write, text):
+    assert command("run", f"{write('own.py', text)}:there", "-q") == (0, "", "")
+
+
+def test_what_is_no_python_is_said_to_be_none(command, write):
+    done = command("run", write("README.md", "# Pipelines\n\nThis runs daily.\n"))
+    assert done == (2, "", "flowyml: README.md is no Python file: invalid syntax in line 3\n")
+
+
+def test_a_python_file_without_its_ending_runs_and_a_wrong_one_keeps_its_error(command, write):
+    assert command("run", write("daily", DAILY), "-q").code == 0
+    done = command("run", write("wrong.py", "x = 1\ny = = 2\n"))
+    assert (done.code, "SyntaxError" in done.err, "line 2" in done.err) == (1, True, True)

@@ -71,6 +71,27 @@ def test_a_failed_run_is_listed_shown_continued_and_removed(command, write):
     assert command("runs").out.startswith("there are no runs in .flowyml/checkpoints")
 
 
+def test_a_map_that_was_cut_off_is_told_as_unfinished(command, write):
+    text = KEEPS.replace("    return x * x", "    return 1 // (2 - x)")
+    file = write("nightly.py", text)
+    command("run", file, "--run-id", "r1", "-q")
+    shown = command("show").out
+    assert re.search(r"\n  ✓ load, \d+ B\n  … square \(2 of 3 items\)\n", shown)
+    told = json.loads(command("show", "--json").out)["steps"]
+    assert [(told[name]["ended"], told[name]["items"]) for name in ("load", "square")] == [(1, None), (2, 3)]
+    rehearsed = command("run", file, "--dry-run", "--resume").out
+    assert "Dry run: 2 steps (2 calls) would run on LocalExecutor; nothing was run.\n" in rehearsed
+    assert "Continues run r1: 1 finished step and 2 finished items taken over." in rehearsed
+    assert "3 steps (at least 2 calls) would run" in command("run", file, "--dry-run", "--fresh").out
+
+
+def test_a_map_that_has_more_items_now_is_told_with_them(command, write):
+    command("run", write("nightly.py", KEEPS), "--run-id", "r1", "-q")
+    text = KEEPS.replace('"rows": 3', '"rows": 5').replace("    return x * x", "    return x * x // (4 - x)")
+    command("run", write("nightly.py", text), "--resume", "r1", "-q")
+    assert re.search(r"\n  … square \(4 of 5 items\)\n", command("show", "r1").out)
+
+
 def test_a_fresh_run_continues_nothing(command, write):
     file = write("nightly.py", KEEPS)
     command("run", file, "-q")

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +63,18 @@ def test_finished_steps_have_values_and_the_others_are_cancelled(fresh_executor:
     assert states(result) == {**quick, "long": "cancelled", "never": "cancelled"}
     assert [result[f"quick{i}"] for i in range(3)] == [0, 1, 2]
     assert (result.success, result.state, result.failed) == (False, "cancelled", [])
+
+
+def test_the_traceback_shows_frames_of_the_user_only(fresh_executor: Any, tmp_path: Path) -> None:
+    """Whatever the caller's thread waited in: none of it is the user's."""
+    with pytest.raises(RunInterrupted) as caught:
+        interrupted(tmp_path, before=0).run(executor=fresh_executor)
+    frames = [
+        frame
+        for error in (caught.value, caught.value.__cause__)
+        for frame in traceback.extract_tb(error.__traceback__ if error else None)
+    ]
+    assert {frame.filename for frame in frames} == {__file__}
 
 
 def test_what_was_finished_in_the_same_batch_counts(fresh_executor: Any, tmp_path: Path) -> None:

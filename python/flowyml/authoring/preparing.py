@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from flowyml.planning.forms import Columns
     from flowyml.planning.plan import Plan
     from flowyml.planning.scope import Scope
+    from flowyml.reuse.prospects import Prospect
     from flowyml.running.run import Run
     from flowyml.store.cache import CacheStore
     from flowyml.views.dag import DAG
@@ -330,8 +331,8 @@ class Planning(Authoring):
 
         return Foresight(plan, self._cache, scope, seed).told()
 
-    def _resumable(self, plan: Plan, seed: int | None, resume: Any) -> str | None:
-        """Say what a run would take over from an earlier attempt."""
+    def _resumable(self, plan: Plan, seed: int | None, resume: Any) -> Prospect | None:
+        """Say what a run would take over from an earlier attempt, and what is left."""
         if not self._journals.kept:
             return None
         from flowyml.reuse.attempts import Attempts

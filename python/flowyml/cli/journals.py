@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
+    from flowyml.reuse.finished import Tally
+
 _MOST_STEPS = 200
 
 
@@ -119,13 +121,20 @@ def _steps(known: Known) -> Iterator[str]:
         yield "  nothing"
         return
     for name, tally in list(tallies.items())[:_MOST_STEPS]:
-        items = f" ({counted(tally.ended, 'item')})" if tally.mapped else ""
+        items = f" ({_items(tally)})" if tally.mapped else ""
         notes = [(tally.skipped, "skipped"), (tally.lost, "not stored: runs again")]
         told = ", ".join(word if not tally.mapped else f"{count:,} {word}" for count, word in notes if count)
         size = f", {file_size(tally.size)}" if tally.size else ""
-        yield f"  {'-' if tally.skipped == tally.ended else '✓'} {name}{items}{f': {told}' if told else ''}{size}"
+        sign = "…" if tally.left else "-" if tally.skipped == tally.ended else "✓"
+        yield f"  {sign} {name}{items}{f': {told}' if told else ''}{size}"
     if len(tallies) > _MOST_STEPS:
         yield f"  and {counted(len(tallies) - _MOST_STEPS, 'more step')}"
+
+
+def _items(tally: Tally) -> str:
+    if tally.items is not None and tally.left:
+        return f"{tally.items - tally.left:,} of {counted(tally.items, 'item')}"
+    return counted(tally.ended, "item")
 
 
 def _data(known: Known) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import importlib
 import sys
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from flowyml import commands
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 MAIN = "__main__"
 _USUAL = "pipeline"
+_ENDINGS = {".py", ".pyw"}
 
 
 def executed(target: Target, arguments: Sequence[str], command: Command) -> Mapping[str, Any]:
@@ -40,7 +41,7 @@ def executed(target: Target, arguments: Sequence[str], command: Command) -> Mapp
     try:
         with commands.above(command):
             if target.file is not None:
-                return _execute(target.file, arguments)
+                return _execute(target.file, _compiled(target.file, target), arguments)
             sys.argv[:] = [target.module, *arguments]
             return vars(importlib.import_module(target.module))
     except SystemExit as error:
@@ -51,7 +52,37 @@ def executed(target: Target, arguments: Sequence[str], command: Command) -> Mapp
         raise UserError(error) from error
 
 
-def _execute(path: Path, arguments: Sequence[str]) -> dict[str, Any]:
+def _compiled(path: Path, target: Target) -> CodeType:
+    """Compile a file.
+
+    Raises:
+        UsageError: If it is none of Python, or can be seen to have no pipeline of the name that is asked for.
+        SyntaxError: If it is one, and wrong.
+    """
+    source = path.read_bytes()
+    try:
+        code: CodeType = compile(source, str(path.absolute()), "exec", dont_inherit=True)
+    except (SyntaxError, ValueError) as error:
+        if path.suffix in _ENDINGS:
+            raise
+        raise UsageError(f"{path} is no Python file{_place(error)}") from None
+    if target.name is not None:
+        import ast
+
+        from flowyml.cli.foreseen import cannot_have, likely
+
+        tree = ast.parse(source)
+        if cannot_have(target.name, tree, code):
+            raise _unknown(target, target.name, likely(tree))
+    return code
+
+
+def _place(error: Exception) -> str:
+    line = getattr(error, "lineno", None)
+    return f": {getattr(error, 'msg', error)}" + (f" in line {line}" if line else "")
+
+
+def _execute(path: Path, code: CodeType, arguments: Sequence[str]) -> dict[str, Any]:
     absolute = path.absolute()
     module = ModuleType(MAIN)
     names = vars(module)
@@ -62,7 +93,7 @@ def _execute(path: Path, arguments: Sequence[str]) -> dict[str, Any]:
     if not sys.flags.safe_path:
         sys.path[0 : int(_has_our_folder())] = [str(absolute.parent)]
     sys.argv[:] = [str(path), *arguments]
-    exec(compile(absolute.read_bytes(), str(absolute), "exec", dont_inherit=True), names)  # noqa: S102  it is asked for
+    exec(code, names)  # noqa: S102  it is asked for
     return names
 
 
@@ -123,8 +154,12 @@ def _named(target: Target, name: str, names: Mapping[str, Any], pipelines: Mappi
     if name in names:
         raise UsageError(f"{name!r} in {target.place} is no pipeline, it is of type {type(names[name]).__name__}")
     known = [*pipelines, *(each.name for each in pipelines.values()), *registered_pipelines()]
+    raise _unknown(target, name, known)
+
+
+def _unknown(target: Target, name: str, known: Sequence[str]) -> UsageError:
     hint = nearest(name, known) or (f"; there are {', '.join(dict.fromkeys(known))}" if known else "; it has none")
-    raise UsageError(f"there is no pipeline {name!r} in {target.place}{hint}")
+    return UsageError(f"there is no pipeline {name!r} in {target.place}{hint}")
 
 
 def _made(target: Target, name: str, function: Any) -> Pipeline:

@@ -26,6 +26,7 @@ not, its pipeline is run when the file has been executed. What stands behind -- 
 values (-c, -i): numbers, true/false/null, JSON and Python literals; everything else is text
 
 exit codes: 0 success, 1 a step failed or the file raised, 2 wrong use and nothing has run, 130 Ctrl-C
+(2 also for a name that turns out to be none of a file which runs its pipelines itself: the message says what has run)
 
 examples:
   flowyml run daily.py -c date=2026-01-31 --workers 4

@@ -23,10 +23,11 @@ from flowyml.cli.values import assigned
 from flowyml.errors import FlowymlError, RunInterrupted
 from flowyml.executors.local import LocalExecutor
 from flowyml.executors.parallel import ParallelExecutor
-from flowyml.messages.words import nearest
+from flowyml.messages.words import listed, nearest
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Mapping
 
     from flowyml.cli.targets import Target
     from flowyml.executors.contract import Executor
@@ -40,14 +41,14 @@ def run(options: argparse.Namespace) -> int:
     """Run a pipeline, and return the exit code.
 
     Raises:
-        UsageError: If the command line is wrong; nothing has run then.
+        UsageError: If the command line is wrong; nothing has run then, or it says what has.
     """
     target = target_of(options.pipeline)
     running = Running(options, target)
     try:
         names = executed(target, options.rest, running)
         if not running.ran:
-            running.run_it(found(target, names), {})
+            running.run_it(running.meant(names), {})
     except Ended as ended:
         return ended.code or running.code
     except KeyboardInterrupt:
@@ -88,6 +89,7 @@ class Running:
         _check_workers(options)
         self._made: dict[int, ParallelExecutor] = {}
         self.ran = False
+        self._others: list[str] = []
         self.code = SUCCESS
         self.wrong: Exception | None = None
         self.hint = ""
@@ -101,11 +103,25 @@ class Running:
         main = sys.modules.get("__main__")
         return getattr(main, name, None) is pipeline
 
+    def meant(self, names: Mapping[str, Any]) -> Pipeline:
+        """Return the pipeline that is meant, of a file that has not run it.
+
+        Raises:
+            UsageError: As `found` does; it says what the file has run itself.
+        """
+        try:
+            return found(self._target, names)
+        except UsageError as error:
+            if not self._others:
+                raise
+            raise UsageError(f"{error}; the file itself has run {listed(dict.fromkeys(self._others))}") from None
+
     def run(self, pipeline: Pipeline, arguments: dict[str, Any]) -> PipelineResult:
         """Run a pipeline of the script; its arguments hold where the command line says nothing."""
         self._refuse_in_module()
         if self.is_meant(pipeline):
             return self.run_it(pipeline, arguments)
+        self._others.append(pipeline.name)
         with commands.above(None):
             return pipeline.run(**arguments)
 
@@ -125,6 +141,7 @@ class Running:
         """Run a pipeline beside an event loop, likewise."""
         self._refuse_in_module()
         if not self.is_meant(pipeline):
+            self._others.append(pipeline.name)
             with commands.above(None):
                 return await pipeline.run_async(**arguments)
         if self._options.dry_run:

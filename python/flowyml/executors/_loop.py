@@ -145,7 +145,9 @@ class LoopRun:
         self._threads = asyncio.Semaphore(_MOST_THREADS)
         self._timer: asyncio.TimerHandle | None = None
         self._next_look: asyncio.TimerHandle | None = None
-        self._done = threading.Event()
+        # An event would leave frames of `threading` in the traceback of Ctrl-C.
+        self._over, self._until_over = False, threading.Lock()
+        self._until_over.acquire()
         self._stopped = False
         self._trouble: BaseException | None = None
         self._context = copy_context()
@@ -156,7 +158,7 @@ class LoopRun:
         """Run everything and wait for the end, in the caller's thread."""
         with self._run.interrupts.may_raise():
             self._loop.call_soon_threadsafe(self._begin)
-            while not self._done.wait(self._run.patience(_SLICE)):
+            while not (self._over or self._until_over.acquire(timeout=self._run.patience(_SLICE))):
                 self._run.interrupts.check()
                 self._run.tell()
         if self._trouble is not None:
@@ -167,7 +169,7 @@ class LoopRun:
         self._stopped = True
         self._run.cancel()
         self._loop.call_soon_threadsafe(self._cancel)
-        ended = self._done.wait(_GRACE)
+        ended = self._over or self._until_over.acquire(timeout=_GRACE)
         for work in [] if ended else list(self._tasks.values()):
             work.go_on(self._run, is_over=True)
         return ended
@@ -189,8 +191,10 @@ class LoopRun:
         except BaseException as error:  # noqa: BLE001  an error of ours must reach the caller
             self._trouble = self._trouble or error
             self._run.cancel()
-        if not self._tasks and (self._stopped or self._trouble or self._run.finished):
-            self._done.set()
+        is_over = self._stopped or self._trouble or self._run.finished
+        if is_over and not (self._tasks or self._over):
+            self._over = True
+            self._until_over.release()
 
     def _begin_steps(self) -> None:
         scheduler = self._run.scheduler
@@ -226,7 +230,7 @@ class LoopRun:
 
     def _look(self, limits: Limits) -> None:
         """Cancel the steps that are over their time, and look again when the next one may be."""
-        if self._done.is_set() or self._stopped:
+        if self._over or self._stopped:
             return
         now, soonest = clock(), math.inf
         for task, work in list(self._tasks.items()):

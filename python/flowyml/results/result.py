@@ -266,7 +266,8 @@ class PipelineResult:
     def __repr__(self) -> str:
         """Show the outcome and the counts."""
         counts = ", ".join(f"{count} {state}" for state, count in self._record.counts().items())
-        return f"<PipelineResult {self.pipeline_name!r} {self.state}: {counts or 'no steps'}>"
+        none = "no items" if self.step_results else "no steps"
+        return f"<PipelineResult {self.pipeline_name!r} {self.state}: {counts or none}>"
 
     def __copy__(self) -> Self:
         """Return itself: a result does not change."""

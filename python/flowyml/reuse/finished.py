@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
     from flowyml.store.journal import Journal
 
-RUN, FORM, DONE, RETRY, END = range(5)
-"""The kinds of records: the run, what keys are made of, items that have ended, an attempt that failed, the end."""
+RUN, FORM, DONE, RETRY, END, ITEMS = range(6)
+"""The kinds of records: the run, what keys are made of, items that have ended, an attempt that failed, the end, how
+many items a mapped step has."""
 
 _PLACE = 32  # a place is the number of a batch, shifted by so many bits, and the position in it
 
@@ -67,6 +68,8 @@ class Tally(NamedTuple):
         skipped: How many of them were skipped.
         lost: How many have a value that could not be stored.
         size: How many bytes the values have that are stored with the journal's records.
+        items: How many items a mapped step has; `None` for another step, or where the journal does not tell.
+        left: How many of them have not ended, as far as the journal tells.
     """
 
     mapped: bool
@@ -74,6 +77,8 @@ class Tally(NamedTuple):
     skipped: int
     lost: int
     size: int
+    items: int | None
+    left: int
 
 
 class Finished:
@@ -97,6 +102,7 @@ class Finished:
         self.ended: str | None = None
         self.attempts: dict[bytes, int] = {}
         self.count = 0
+        self._items: dict[str, int] = {}
         self._made: dict[int, bytes] = {}
         self._batches: list[tuple[Batch, int]] = []
         self._places: dict[bytes, int] = {}
@@ -109,6 +115,8 @@ class Finished:
                 self._made[rest[0]] = rest[1]
             elif kind == RETRY:
                 self.attempts[rest[0]] = rest[1]
+            elif kind == ITEMS:
+                self._items[rest[0]] = rest[1]
             elif kind == RUN:
                 self.run = rest[0], rest[1], rest[2]
             self.ended = rest[0] if kind == END else None
@@ -186,16 +194,27 @@ class Finished:
     def tallies(self) -> dict[str, Tally]:
         """Return what has ended of each step, in the order in which the first of it did."""
         counts: dict[str, list[int]] = {}
+        made: dict[str, bytes | None] = {}
+        now: dict[str, int] = {}
         for batch, _ in self._batches:
             mapped = isinstance(batch.names, str)
             names = [batch.names] * len(batch.values) if isinstance(batch.names, str) else batch.names
+            if isinstance(batch.names, str):
+                if made.get(batch.names) != self._made.get(batch.form):
+                    now[batch.names], made[batch.names] = 0, self._made.get(batch.form)
+                now[batch.names] += len(batch.values)
             for k, value in enumerate(batch.values):
                 tally = counts.setdefault(names[k], [mapped, 0, 0, 0, 0])
                 tally[1] += 1
                 tally[2] += batch.states is not None and batch.states[k] == SKIPPED
                 tally[3] += value == LOST
                 tally[4] += value[2] if type(value) is tuple else 0
-        return {name: Tally(bool(mapped), *rest) for name, (mapped, *rest) in counts.items()}
+        items = self._items
+        left = {name: max(0, items.get(name, 0) - count) for name, count in now.items()}
+        return {
+            name: Tally(bool(mapped), ended, skipped, lost, size, items.get(name), left.get(name, 0))
+            for name, (mapped, ended, skipped, lost, size) in counts.items()
+        }
 
     def __bool__(self) -> bool:
         """Tell whether there is something left to take."""

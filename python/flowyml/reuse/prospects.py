@@ -11,9 +11,11 @@ then the answer is what would be so if it ended now.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from flowyml._tuples import NamedTuple
 from flowyml.errors import StoreError
 from flowyml.reuse.finished import Finished
 from flowyml.reuse.journal_keys import JournalKeys
@@ -25,12 +27,28 @@ from flowyml.store.journal import Journal
 from flowyml.views.explain import Traced
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from flowyml.planning.plan import Plan
     from flowyml.planning.scope import Scope
     from flowyml.reuse.attempts import Attempts
     from flowyml.store.runs import RunFolder
+
+
+class Prospect(NamedTuple):
+    """What a run would do that continues another.
+
+    Attributes:
+        told: What it would take over, and what runs again and why, in words.
+        steps: How many steps would run.
+        calls: How many calls would run.
+        at_least: Whether there may be more of them: how many items some step has is known only by the run.
+    """
+
+    told: str
+    steps: int
+    calls: int
+    at_least: bool
 
 
 class _Look:
@@ -88,6 +106,13 @@ class _Look:
         """Nothing was begun."""
 
 
+def _left(run: Run, taken: Collection[int]) -> tuple[int, int]:
+    """Return how many steps and calls are left to run."""
+    layout = run.layout
+    whole = sum(count == len(layout.items_of(node)) for node, count in Counter(map(layout.node_at, taken)).items())
+    return len(run.plan.names) - whole, layout.item_count - len(taken)
+
+
 def prospect_of(plan: Plan, attempts: Attempts, node: int, scope: Scope) -> str | None:
     """Say what a run would take over of one step.
 
@@ -96,14 +121,14 @@ def prospect_of(plan: Plan, attempts: Attempts, node: int, scope: Scope) -> str 
     for run_id, folder in attempts.asked_for(resume=None):
         if not scope.complete and any(Traced(plan, each, scope).missing for each in range(len(plan.names))):
             return None
-        told = _looked_into(plan, folder, None, tentative=True, node=node)
-        if told is not None:
-            return f"{told}, from run {run_id}"
+        seen = _looked_into(plan, folder, None, tentative=True, node=node)
+        if seen is not None:
+            return f"{seen.told}, from run {run_id}"
     return None
 
 
-def prospect(plan: Plan, attempts: Attempts, *, seed: int | None, resume: str | bool | None) -> str | None:
-    """Say what a run would take over; `None` if it would begin anew, or has nothing to continue.
+def prospect(plan: Plan, attempts: Attempts, *, seed: int | None, resume: str | bool | None) -> Prospect | None:
+    """Say what a run would take over, and what is left; `None` if it would begin anew, or has nothing to continue.
 
     Args:
         plan: The plan; it is valid.
@@ -117,16 +142,16 @@ def prospect(plan: Plan, attempts: Attempts, *, seed: int | None, resume: str | 
     if resume is False:
         return None
     for run_id, folder in attempts.asked_for(resume=resume):
-        told = _looked_into(plan, folder, seed, tentative=resume is None)
-        if told is not None:
-            return f"Continues run {run_id}: {told}."
+        seen = _looked_into(plan, folder, seed, tentative=resume is None)
+        if seen is not None:
+            return Prospect(f"Continues run {run_id}: {seen.told}.", seen.steps, seen.calls, at_least=seen.at_least)
     return None
 
 
 def _looked_into(
     plan: Plan, folder: RunFolder, seed: int | None, *, tentative: bool, node: int | None = None
-) -> str | None:
-    """Say what would be taken over of one run, or of one step of it.
+) -> Prospect | None:
+    """Say what would be taken over of one run, or of one step of it, and what is left of the whole run.
 
     A run that nobody asked for has to have something in common.
     """
@@ -147,6 +172,7 @@ def _looked_into(
         if tentative and not look.taken:
             return None
         story = Story(run, finished, look.keys, look.taken, look.again)
-        return story.told() if node is None else story.of(node)
+        told = story.told() if node is None else story.of(node)
+        return Prospect(told, *_left(run, look.taken), at_least=bool(run.layout.waiting))
     finally:
         journal.close()

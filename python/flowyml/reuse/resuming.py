@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowyml.errors import SerializationError, StoreError
 from flowyml.messages.words import cut
-from flowyml.reuse.finished import DONE, END, FORM, RETRY
+from flowyml.reuse.finished import DONE, END, FORM, ITEMS, RETRY
 from flowyml.reuse.held import Held
 from flowyml.reuse.journal_keys import JournalKeys
 from flowyml.reuse.recall import Found
@@ -67,6 +67,7 @@ class Resuming:
         self._taken: set[int] = set()
         self._again: dict[int, str] = {}
         self._forms: dict[int, int] = {}
+        self._counted: set[int] = set()
         self._next_form = attempt.finished.forms
         self._warned: set[int] = set()
         self._written = 0
@@ -246,6 +247,9 @@ class Resuming:
         node = run.node_of[items[0]]
         keys, contents = self.keys.with_contents(items)
         mapped = run.layout.is_mapped(node)
+        if mapped and node not in self._counted:
+            self._counted.add(node)
+            self._attempt.journal.write([ITEMS, run.plan.names[node], len(run.layout.items_of(node))])
         names: Any = run.plan.names[node] if mapped else [run.plan.names[run.node_of[item]] for item in items]
         well = states.count(SUCCESS) + states.count(CACHED) == len(states)
         told = None if well else states

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from flowyml.planning.plan import Plan
     from flowyml.planning.scope import Scope
     from flowyml.report.graph.picture import Picture
+    from flowyml.reuse.prospects import Prospect
     from flowyml.steps.step import Step
 
 # A notebook shows a picture of at most this many boxes, and lines of text beyond.
@@ -309,11 +310,22 @@ class DAG:
                         yield f"Dead output: asset {asset!r} of node {self._plan.names[node]!r} is read by no step"
 
 
-def rehearsal(plan: Plan, scope: Scope, executor: str, *more: str | None) -> str:
-    """Return the text of a dry run: what would run, in which order; `more` says what need not."""
-    least = "at least " if plan.layout.waiting else ""
-    calls = f"{least}{counted(plan.layout.item_count, 'call')}"
-    told = f"Dry run: {counted(len(plan.names), 'step')} ({calls}) would run on {executor}; nothing was run."
+def rehearsal(plan: Plan, scope: Scope, executor: str, cached: str | None, resumed: Prospect | None) -> str:
+    """Return the text of a dry run: what would run, in which order.
+
+    Args:
+        plan: The plan.
+        scope: Where values come from.
+        executor: Where it would run.
+        cached: What is in the cache, in words.
+        resumed: What would be taken over from an earlier attempt, and what is left then; `None` without one.
+    """
+    steps, calls, at_least = len(plan.names), plan.layout.item_count, bool(plan.layout.waiting)
+    if resumed is not None:
+        steps, calls, at_least = resumed.steps, resumed.calls, resumed.at_least
+    how_many = f"{counted(steps, 'step')} ({'at least ' * at_least}{counted(calls, 'call')})"
+    told = f"Dry run: {how_many} would run on {executor}; nothing was run."
+    more = cached, resumed and resumed.told
     return "\n".join(filter(None, (f"{DAG(plan, scope).visualize()}\n\n{told}", *more)))
 
 
