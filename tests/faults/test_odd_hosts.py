@@ -103,6 +103,43 @@ def test_no_open_file_for_a_worker(marked):
         run(SCRIPT, preexec_fn=files(13))
 
 
+NOWHERE = """
+import json, os
+from flowyml import *
+
+def imports():
+    import colorsys  # nothing has imported it yet
+    return colorsys.__name__
+
+with ParallelExecutor(WORKERS) as executor:
+    pipeline = Pipeline("nowhere").add_step(imports).add_step(int, "fails", {"x": "none"})
+    result = pipeline.run(executor=executor)
+    assert result["imports"] == "colorsys", result.summary()
+    assert type(result.step_results["fails"].exception) is ValueError
+print("done")
+"""
+
+
+@pytest.mark.parametrize("start", ["fork", "exec"])
+def test_a_working_directory_that_is_gone(marked, tmp_path, start):
+    """A program from the command line has it in its `sys.path`."""
+    gone = ("sh", "-c", 'mkdir gone && cd gone && rmdir ../gone && exec "$@"', "sh")
+    assert "done" in run(NOWHERE, *gone, env={**os.environ, "FLOWYML_WORKER_START": start})
+
+
+@pytest.mark.parametrize("most", [6, 10, 12, 14])
+def test_hardly_any_open_files(marked, most):
+    """Whoever has no file left says so: the driver, the guardian, or who starts a worker."""
+    script = """
+        from flowyml import *
+        try:
+            Pipeline("p").add_step(dict).run(executor=ParallelExecutor(WORKERS))
+        except ExecutorError as error:
+            print(error)
+        """
+    assert f"the limit of open files ({most}, `ulimit -n`) is reached" in run(script, preexec_fn=files(most))
+
+
 JUMPS = """
 #define _GNU_SOURCE
 #include <dlfcn.h>

@@ -5,6 +5,7 @@ How many there may be is a limit of the process, which `raise_limit` raises when
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 
@@ -52,6 +53,12 @@ def raise_limit(pid: int = 0) -> bool:
     return True
 
 
-def open_files_limit() -> int:
-    """Return how many files this process may have open."""
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+def reason_of(error: OSError) -> str:
+    """Return why something could not be had; where no more files may be open, what their limit is."""
+    return limit_reached() if error.errno == errno.EMFILE else error.strerror or str(error)
+
+
+def limit_reached() -> str:
+    """Say that no more files may be open."""
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return f"the limit of open files ({most}, `ulimit -n`) is reached"

@@ -11,6 +11,7 @@ claim words of all workers │ results of worker 0 │ results of worker 1 │ .
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import heapq
 import mmap
@@ -60,6 +61,7 @@ class ClaimMemory:
 
         Raises:
             ExecutorError: There are `MAX_WORKERS` workers, or there is no memory for another.
+            OSError: No more files may be open.
         """
         if not self._free:
             raise ExecutorError(f"a pool has at most {MAX_WORKERS} worker processes at one time")
@@ -70,6 +72,8 @@ class ClaimMemory:
                 self._results[index] = map_results(self.fd, index)
             except OSError as error:
                 heapq.heappush(self._free, index)
+                if error.errno == errno.EMFILE:  # which may be raised
+                    raise
                 raise ExecutorError(f"no memory for the results of another worker process: {error}") from error
         return index, ClaimWords(self._claims, index), Results(self._results[index])
 

@@ -65,7 +65,7 @@ class RunFrame(NamedTuple):
 
     Attributes:
         directory: Working directory, `None` where it is gone.
-        path: `sys.path`, the empty entry made absolute.
+        path: `sys.path`, the empty entry made absolute if there is a working directory.
         argv: `sys.argv`.
         environment: The variables, without those of `start` and without a worker's own.
         filters: `warnings.filters`, each entry pickled; those that do not pickle are left out.
@@ -102,7 +102,7 @@ def capture() -> RunFrame:
     directory = _directory()
     seen = (
         directory,
-        tuple([entry or directory or "." for entry in sys.path]),
+        tuple([entry or directory or "" for entry in sys.path]),
         tuple(sys.argv),
         environment,
         _filters(),

@@ -17,7 +17,7 @@ from flowyml.errors import ExecutorError
 from flowyml.executors._processes.crossing import wire
 from flowyml.executors._processes.crossing.frame import capture
 from flowyml.executors._processes.crossing.importable import changed_modules, user_modules
-from flowyml.executors._processes.descriptors import open_files_limit, raise_limit
+from flowyml.executors._processes.descriptors import raise_limit, reason_of
 from flowyml.executors._processes.dispatching.ending import watch
 from flowyml.executors._processes.dispatching.familiar import familiar, first_imports, functions_of
 from flowyml.executors._processes.dispatching.lending import Lending
@@ -133,9 +133,7 @@ class ProcessTeam:
         Raises:
             ExecutorError: If it has none.
         """
-        reason = error.strerror or str(error)
-        if error.errno == errno.EMFILE:
-            reason = f"the limit of open files ({open_files_limit()}, `ulimit -n`) is reached"
+        reason = reason_of(error)
         count = sum(member.serves for member in self.members)
         if not count:
             raise ExecutorError(f"a worker process could not be started: {reason}") from error

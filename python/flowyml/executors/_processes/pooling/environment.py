@@ -7,6 +7,7 @@ numeric libraries capped: `max_workers` processes that each start a thread per c
 
 from __future__ import annotations
 
+import contextlib
 import marshal
 import os
 import sys
@@ -19,7 +20,7 @@ from flowyml.executors._processes.descriptors import Descriptor
 from flowyml.executors._processes.guarding.starts import START_VARIABLE, TAG
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 OPENMP = "OMP_NUM_THREADS"
 FOLLOWS_OPENMP = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -106,9 +107,16 @@ def template_commands(guardian: int, preload: Sequence[str], familiar: Sequence[
         preload: Modules that the user has named.
         familiar: Words of `familiar.py`.
     """
-    path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)  # noqa: PTH100  entries may be no folders
+    path = os.pathsep.join(_absolute(sys.path))
     choices = dict.fromkeys([(*preload, *familiar), tuple(familiar), ()])
     return [worker_command(TEMPLATE, guardian, *((path, *choice) if choice else ())) for choice in choices]
+
+
+def _absolute(entries: Iterable[str]) -> Iterator[str]:
+    """Make entries of a search path absolute; relative ones are left out where there is no working directory."""
+    for entry in entries:
+        with contextlib.suppress(FileNotFoundError):
+            yield os.path.abspath(entry)  # noqa: PTH100  entries may be no folders
 
 
 def write_recipe(commands: list[list[bytes]], environment: dict[bytes, bytes]) -> Descriptor:

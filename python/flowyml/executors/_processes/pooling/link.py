@@ -11,6 +11,7 @@ that they bring, take 8 ms, in which it could have begun.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import select
@@ -18,7 +19,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from flowyml.errors import ExecutorError, describe_exit
-from flowyml.executors._processes.descriptors import Descriptor
+from flowyml.executors._processes.descriptors import Descriptor, limit_reached, reason_of
 from flowyml.executors._processes.guarding.guardian import COMMAND, END, REPORT
 from flowyml.executors._processes.guarding.starts import FIRST_FREE_FD
 from flowyml.executors._processes.pooling.child import Child
@@ -55,7 +56,7 @@ class GuardianLink:
         except OSError as error:
             ours.close()
             self._errors.close()
-            raise ExecutorError(f"the guardian process did not start: {error}") from error
+            raise ExecutorError(f"the guardian process did not start: {reason_of(error)}") from error
         import socket
 
         ours.fd, number = -1, ours.fd
@@ -125,6 +126,8 @@ class GuardianLink:
             self._process.kill()
             how = f"it does not answer, and was {describe_exit(self._process.wait())}"
         words = self.words()
+        if os.strerror(errno.EMFILE) in words.rpartition("\n")[2]:  # it could not even begin
+            return f"a worker process could not be started: {limit_reached()}"
         return f"the guardian of the worker processes is lost: {how}" + (f"; it said:\n{words}" if words else "")
 
     def words(self) -> str:
@@ -171,4 +174,9 @@ def _pair() -> tuple[int, int]:
 
 def _above(fd: int) -> Descriptor:
     """Return another descriptor of the same, above those that a new process is given."""
-    return Descriptor(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE_FD))
+    try:
+        return Descriptor(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE_FD))
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # the limit of open files lies below that number
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE)) from error
+        raise

@@ -5,6 +5,7 @@ It knows the workers by the numbers that the guardian reports; see `pool.py` for
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from contextlib import closing, suppress
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from flowyml.errors import ExecutorError
 from flowyml.executors._processes.crossing.claims import ClaimMemory
-from flowyml.executors._processes.descriptors import Descriptor
+from flowyml.executors._processes.descriptors import Descriptor, reason_of
 from flowyml.executors._processes.guarding import guardian, process_table
 from flowyml.executors._processes.guarding.starts import TAG
 from flowyml.executors._processes.pooling.environment import (
@@ -45,10 +46,16 @@ class Session:
     def __init__(self, max_workers: int, preload: Sequence[str], familiar: Callable[[], Sequence[str]]) -> None:
         self._forks = may_fork()
         self.owner = os.getpid()
-        self.claims = ClaimMemory()  # first: where there is no memory for it no guardian is left behind
-        self.link = GuardianLink()
+        try:
+            self.claims = ClaimMemory()  # first: where there is no memory for it no guardian is left behind
+            self.link = GuardianLink()
+        except OSError as error:
+            if error.errno != errno.EMFILE:
+                raise
+            raise ExecutorError(f"the guardian process did not start: {reason_of(error)}") from error
         self.tag = os.urandom(8).hex()
         self.is_lost = False
+        self._loss = ""
         self.workers: dict[int, Worker] = {}
         self._next_id = 0
         self._preload = preload
@@ -69,6 +76,8 @@ class Session:
             self.link.send(guardian.PREPARE, fds=[recipe.fd])
 
     def spawn_worker(self, program: str, max_workers: int) -> Worker:
+        if self.is_lost:
+            raise ExecutorError(self._loss)
         worker, theirs = self._new_worker()
         try:
             recipe = self._recipe(worker, program, max_workers)
@@ -146,11 +155,11 @@ class Session:
             self._preload = ()
 
     def _note_loss(self) -> Event:
-        reason = self.link.obituary()
+        self._loss = self.link.obituary()
         kill_tagged(self.tag)
         self.is_lost = True
         self._end(0)
-        return GuardianLost(reason)
+        return GuardianLost(self._loss)
 
     def _end(self, grace: float) -> None:
         """End the guardian, and with it all workers."""
