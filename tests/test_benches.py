@@ -93,3 +93,15 @@ def test_the_tables_of_the_documents_are_those_of_the_results() -> None:
         pytest.skip("the tests run away from the checkout")
     done = subprocess.run([sys.executable, str(tables), "--check"], text=True, capture_output=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_no_bar_is_about_is_measured_too() -> None:
+    """Each row of `benches/asides.py` has its two figures."""
+    asides = Path(__file__).parent.parent / "benches" / "asides.py"
+    if not asides.exists():
+        pytest.skip("the tests run away from the checkout")
+    done = subprocess.run([sys.executable, str(asides), "--quick"], text=True, capture_output=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split()[-2:] for line in done.stdout.splitlines()[1:]]
+    assert len(rows) == 8
+    assert all(float(figure) >= 0 for row in rows for figure in row)
