@@ -133,7 +133,7 @@ def test_a_name_that_a_file_has_is_never_refused(command, write, text):
 
 def test_what_is_no_python_is_said_to_be_none(command, write):
     done = command("run", write("README.md", "# Pipelines\n\nThis runs daily.\n"))
-    assert done == (2, "", "flowyml: README.md is no Python file: invalid syntax in line 3\n")
+    assert done == (2, "", "flowyml: README.md is no Python file; line 3: invalid syntax\n")
 
 
 def test_a_python_file_without_its_ending_runs_and_a_wrong_one_keeps_its_error(command, write):

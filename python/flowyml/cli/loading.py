@@ -79,7 +79,7 @@ def _compiled(path: Path, target: Target) -> CodeType:
 
 def _place(error: Exception) -> str:
     line = getattr(error, "lineno", None)
-    return f": {getattr(error, 'msg', error)}" + (f" in line {line}" if line else "")
+    return (f"; line {line}" if line else "") + f": {getattr(error, 'msg', error)}"
 
 
 def _execute(path: Path, code: CodeType, arguments: Sequence[str]) -> dict[str, Any]:
