@@ -125,7 +125,93 @@ def test_a_thousand_different_problems_are_told_in_time() -> None:
         pipeline.add_step(load, f"a_step_with_a_long_name_{k}")
     for k in range(1_000):
         pipeline.add_step(use, f"use_{k}", inputs=[f"a_stpe_with_a_long_name_{k}"])
-    assert len(problems(pipeline)) == 1_000
+    assert problems(pipeline)[-1].endswith(", and 980 others like it")
+
+
+def many(kind: str, count: int) -> Pipeline:
+    """Return a pipeline with so many problems of one kind, each about names of its own."""
+    pipeline = Pipeline("many", context={"left": 1, "right": 2})
+    for k in range(count):
+        name, other = f"s_{k}", f"s_{k}_"
+        if kind == "undefined":
+            pipeline.add_step(use, name, inputs={"data": f"t_{k}"})
+        elif kind == "undefined beside another":
+            pipeline.add_step(load, other).add_step(both, name, inputs=[other, f"t_{k}"])
+        elif kind == "after":
+            pipeline.add_step(load, name, after=[f"t_{k}"])
+        elif kind == "parameters":
+            pipeline.add_step(load, name, params={f"t_{k}": 1})
+        elif kind == "producers":
+            pipeline.add_step(load, name, outputs=[f"t_{k}"]).add_step(load, other, outputs=[f"t_{k}"])
+        elif kind == "cycles":
+            pipeline.add_step(use, name, inputs={"data": other}).add_step(use, other, inputs={"data": name})
+        elif kind == "exports":
+            pipeline.add_sub_pipeline(Pipeline(name).add_step(load), outputs=[f"t_{k}"])
+        elif kind == "given in vain":
+            pipeline.add_sub_pipeline(Pipeline(name).add_step(load), {f"t_{k}": "left"})
+    return pipeline
+
+
+KINDS = [
+    *("undefined", "undefined beside another", "after", "parameters"),
+    *("producers", "cycles", "exports", "given in vain"),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_problems_of_one_kind_are_told_by_the_first_few_and_their_number(kind: str) -> None:
+    error = refusal(many(kind, 75))
+    assert len(error.problems) == 20
+    assert [each for each in error.problems if "like it" in each] == error.problems[-1:]
+    assert error.problems[-1].endswith(", and 55 others like it")
+    assert len(str(error).splitlines()) == 21
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_up_to_twenty_problems_of_one_kind_are_told_one_by_one(kind: str) -> None:
+    error = refusal(many(kind, 20))
+    assert len(error.problems) == 20
+    assert "like it" not in str(error)
+
+
+def test_each_kind_of_problem_is_told_beside_many_of_another() -> None:
+    pipeline = many("undefined", 30).add_step(load, "late", after=["laod"]).add_step(load)
+    pipeline.add_step(use, "again", inputs={"data": "again"})
+    found = problems(pipeline)
+    assert len(found) == 22
+    assert found[19].endswith(", and 10 others like it")
+    assert "after='laod' is no step" in found[20]
+    assert "again → again" in found[21]
+
+
+def test_a_wrong_loop_tells_as_many_of_steps_with_two_inputs() -> None:
+    pipeline = Pipeline("p")
+    for k in range(30):
+        pipeline.add_step(both, f"s_{k}", inputs=[f"t_{k}", f"u_{k}"])
+    found = problems(pipeline)
+    assert len(found) == 20
+    assert found[-1].endswith(", and 40 others like it")
+
+
+def test_the_right_steps_of_a_wrong_loop_are_not_counted() -> None:
+    pipeline = Pipeline("p").add_step(load, "t_31")
+    for k in range(40):
+        pipeline.add_step(use, f"s_{k}", inputs={"data": f"t_{k}"})
+    with pytest.raises(PipelineValidationError, match=r", and 16 others like it$"):
+        pipeline.run(inputs={"t_32": 1, "t_39": 2, "t_1": 3})
+
+
+def test_a_cycle_behind_many_other_problems_is_told() -> None:
+    pipeline = Pipeline("p")
+    for k in range(40):
+        pipeline.add_step(use, f"s_{k}", inputs={"data": f"t_{k}"}, after=["end"])
+    assert "cycles" in problems(pipeline.add_step(load, "end", after=["s_39"]))[-1]
+
+
+def test_the_graph_tells_many_problems_as_briefly() -> None:
+    errors, _ = many("undefined", 75).dag.validate()
+    assert len(errors) == 20
+    assert errors[-1].endswith(", and 55 others like it")
 
 
 # ---- undefined assets ------------------------------------------------------------------------------------------------

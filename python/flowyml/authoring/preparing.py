@@ -166,7 +166,7 @@ class Planning(Authoring):
         explanation = self.dag.explain(name)
         scope = self._scope({}, {}, complete=False)
         plan = self._planned(scope, strict=False)
-        if plan.problems.sentences:
+        if plan.problems:
             return explanation
         node = plan.numbers[explanation.step_name]
         if self._cache is not None and plan.has_caching:

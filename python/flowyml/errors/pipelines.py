@@ -14,7 +14,9 @@ class PipelineValidationError(FlowymlError, ValueError):
     """A pipeline is not valid; nothing of it has run.
 
     Args:
-        problems: One sentence for each problem, in the order in which the steps were added.
+        problems: One sentence for each problem, in the order in which the steps were added. Steps of one line that are
+            wrong in the same way share one, and of one kind of problem there are 20 at most: the last of them ends in
+            ", and 39,980 others like it".
         pipeline: Name of the pipeline, if there is one.
     """
 

@@ -18,6 +18,8 @@ _MOST_LOOKED_AT = 100_000
 # What a glob has in common with a name is what stands before its first wildcard, if that says anything.
 _WILDCARD = r"[*?\[]"
 _SHORTEST_BEGIN = 2
+MOST_TOLD = 20
+"""How many problems of one kind are put into words."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -85,6 +87,15 @@ def counted(count: int, noun: str) -> str:
     ('1 step', '1,000 items')
     """
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def others_like_it(count: int) -> str:
+    """Return how many more a sentence about one is about; "" for none.
+
+    >>> others_like_it(1), others_like_it(39_980)
+    (', and 1 other like it', ', and 39,980 others like it')
+    """
+    return f", and {count:,} other{'s' * (count > 1)} like it" if count else ""
 
 
 def cut(text: str, most: int = 300) -> str:

@@ -15,6 +15,7 @@ from array import array
 from typing import TYPE_CHECKING, Any
 
 from flowyml._tuples import NamedTuple
+from flowyml.planning.forms import is_glob
 from flowyml.planning.lengths import item_by_item
 from flowyml.planning.wiring import wire
 from flowyml.steps.once import ONCE, given_once, may_return_once
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from flowyml.planning.forms import Assets, Columns, Form
-    from flowyml.planning.plan import Problems
+    from flowyml.planning.problems import Problems
     from flowyml.planning.scope import Scope
     from flowyml.planning.templates import Template
     from flowyml.planning.wired import Wired
@@ -91,6 +92,7 @@ class Connections:
         self.special: dict[int, Form] = {}
         self.linked: dict[int, Sequence[int]] = {}
         self.has_timeouts = self.may_return_once = self.lacks = self._has_joins = False
+        self._lost: dict[int, Wired] = {}  # by form: a step of which nothing that it alone reads exists
         self._mapped: dict[int, Wired] = {}  # the steps whose items are made of those of others
         self._first, self._assets, self._scope, self._problems = first, assets, scope, problems
 
@@ -129,7 +131,34 @@ class Connections:
             self.edges.dependencies.append(link)
             return
         alike = wired.with_reads(own)
-        self._connect(node, form, own, self._wired(form, own) if alike is None else wired, alike)
+        if alike is not None:
+            self._connect(node, form, own, wired, alike)
+        elif not self._connect_lost(node, form, own):
+            wired = self._wired(form, own)
+            if wired.assets is self._assets and len(own) == len(wired.undefined) == len(wired.problems):
+                self._lost[id(form)] = wired
+            self._connect(node, form, own, wired)
+
+    def _connect_lost(self, node: int, form: Form, own: tuple[str, ...]) -> bool:
+        """Wire a step all of whose own inputs are undefined, once enough of these are told; say whether it is one.
+
+        A wrong loop makes a million of them.
+        """
+        lost = self._lost.get(id(form))
+        if lost is None or node in lost.own_risk or not all(map(self._is_undefined, own)):
+            return False
+        if not self._problems.add_more(lost.problems[0], len(own)):
+            return False
+        self.templates.append(None)
+        if lost.waits:
+            self.references[node] = lost.references
+            self.edges.add(node, lost.producers)
+        for asset in own:
+            self.undefined.setdefault(asset, []).append(node)
+        return True
+
+    def _is_undefined(self, asset: str) -> bool:
+        return not is_glob(asset) and asset not in self._scope.inputs and self._assets.find(asset) is None
 
     def _connect(
         self,

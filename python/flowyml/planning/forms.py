@@ -16,11 +16,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from flowyml._tuples import NamedTuple
-from flowyml.messages.words import closest, listed, nearest
+from flowyml.messages.words import MOST_TOLD, closest, listed, nearest, others_like_it
 from flowyml.steps.cache_modes import OFF
 from flowyml.steps.options import NO_OPTIONS, Options
 from flowyml.store.values import Items, Output, Reference
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from flowyml.planning.namespaces import Inside, Namespace
     from flowyml.planning.over import Over
     from flowyml.steps.declarations import Inputs
+    from flowyml.steps.signatures import Signature
     from flowyml.steps.step import Step
 
 # The parts of a message about many steps that are wrong in the same way.
@@ -223,6 +224,7 @@ class Assets:
         self._clashes: dict[str, list[int]] = {}
         self._globs: dict[str, list[Found]] = {}
         self._hints_left = _MOST_HINTS
+        self._near_parameters: dict[tuple[str, int], str] = {}
         self._start = start
         own = forms[start:] if start else forms
         declaring = {id(form) for form in set(own) if form.outputs}
@@ -248,8 +250,11 @@ class Assets:
         return True
 
     def problems(self) -> list[str]:
-        """Say which assets have several producers."""
-        return [self._clash(asset, nodes) for asset, nodes in self._clashes.items()]
+        """Say which assets have several producers, of many the first few."""
+        told = [self._clash(asset, nodes) for asset, nodes in islice(self._clashes.items(), MOST_TOLD)]
+        if told:
+            told[-1] += others_like_it(len(self._clashes) - len(told))
+        return told
 
     def _clash(self, asset: str, nodes: list[int]) -> str:
         first = self.forms[nodes[0]].outputs
@@ -335,6 +340,13 @@ class Assets:
         """Return ", did you mean ...?", for the first few names that are asked for."""
         self._hints_left -= 1
         return nearest(name, known) if self._hints_left >= 0 else ""
+
+    def near_parameter(self, name: str, signature: Signature) -> str:
+        """Return ", did you mean ...?" with a parameter of a function, for those that will be told."""
+        key = name, id(signature)
+        if key not in self._near_parameters and len(self._near_parameters) < MOST_TOLD:
+            self._near_parameters[key] = signature.near(name)
+        return self._near_parameters.get(key, "")
 
     def close(self, name: str, more: Iterable[str]) -> list[str]:
         """Return the assets, steps and other names that are like one, for the first few that are asked for."""

@@ -175,4 +175,7 @@ class ItemWiring(Sourcing):
         signature = self.signature
         if parameter == signature.var_positional:
             return f"; *{parameter} takes inputs: inputs={{{parameter!r}: [...]}}"
-        return signature.near(parameter) or f"; it takes {listed(signature.names) or 'no parameters'}"
+        return (
+            self._whole[0].near_parameter(parameter, signature)
+            or f"; it takes {listed(signature.names) or 'no parameters'}"
+        )

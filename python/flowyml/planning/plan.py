@@ -16,15 +16,14 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from flowyml._extension import Graph
-from flowyml.errors import CycleError, GraphError, PipelineValidationError
+from flowyml.errors import GraphError
 from flowyml.messages.words import nearest
 from flowyml.planning.connections import Connections
 from flowyml.planning.forms import Assets, listed_names
 from flowyml.planning.layout import UNKNOWN, Layout
 from flowyml.planning.lengths import counts_of
 from flowyml.planning.namespaces import enter, unneeded
-from flowyml.planning.sourcing import OfSubPipeline
-from flowyml.planning.wired import Lacking
+from flowyml.planning.problems import Problems
 from flowyml.steps.conditions import Guarded
 from flowyml.steps.dynamic import Collected
 from flowyml.store.values import nodes_of
@@ -34,12 +33,8 @@ if TYPE_CHECKING:
 
     from flowyml.planning.connections import Edges
     from flowyml.planning.forms import Columns, Form, Found
-    from flowyml.planning.namespaces import Namespace, Unneeded
+    from flowyml.planning.namespaces import Namespace
     from flowyml.planning.scope import Scope
-
-# A cycle of more steps than this is told by the first few of them.
-_LONG = 20
-_SHOWN = 10
 
 
 class Plan:
@@ -239,83 +234,3 @@ def _mapped(forms: Sequence[Form]) -> frozenset[int]:
     if all(form.over is None for form in set(forms)):
         return frozenset()
     return frozenset(node for node, form in enumerate(forms) if form.over is not None)
-
-
-class Problems:
-    """Everything that is wrong with a pipeline, in words."""
-
-    def __init__(self, names: Sequence[str], forms: Sequence[Form], first: list[str]) -> None:
-        self.names, self.forms = names, forms
-        self.sentences = list(first)
-        self.cycles: list[list[str]] = []
-        # By form and problem: where its sentence is, and how many more steps it is about.
-        self._alike: dict[tuple[int, str], list[int]] = {}
-        self._lacking: list[tuple[int, int, tuple[str, ...]]] = []
-        self._excused: set[int] = set()
-
-    def add(self, node: int, problems: list[str]) -> None:
-        """Enter a step's problems; steps that were added in the same way share a line."""
-        for problem in problems:
-            key = (0 if isinstance(problem, OfSubPipeline) else id(self.forms[node]), problem)
-            if key not in self._alike:
-                self._alike[key] = [len(self.sentences), 0]
-                self.sentences.append(self._sentence(node, problem))
-            elif key[0]:
-                self._alike[key][1] += 1
-            if isinstance(problem, Lacking):
-                self._lacking.append((node, self._alike[key][0], problem.names))
-
-    def _sentence(self, node: int, problem: str) -> str:
-        if isinstance(problem, OfSubPipeline):
-            return problem
-        return f"Node {self.names[node]!r} {_as_clause(problem)} ({self.forms[node].place})"
-
-    def add_unneeded(self, found: Iterable[Unneeded]) -> None:
-        """Enter names that sub-pipelines are given and do not need; what steps lack because of that is no more told."""
-        for sentence, steps, meant in found:
-            self.sentences.append(sentence)
-            for node, at, names in self._lacking:
-                if node in steps and set(names) <= set(meant):
-                    self._excused.add(at)
-
-    def add_graph(self, problems: list[tuple[Any, ...]]) -> None:
-        """Put the core's findings into words."""
-        for kind, *data in problems:
-            if kind == "cycle":
-                self._add_cycle(data[0])
-            elif kind == "self":
-                self._add_cycle([data[0], data[0]])
-            else:
-                self.sentences.append(f"the graph is not valid: {kind} {data}")
-
-    def _add_cycle(self, path: list[int]) -> None:
-        names = [self.names[node] for node in path]
-        self.cycles.append(names)
-        shown = names if len(names) <= _LONG else [*names[:_SHOWN], f"({len(names) - _SHOWN - 1} more)", names[-1]]
-        places = ", ".join(f"{self.names[node]!r} ({self.forms[node].place})" for node in path[:-1][:_SHOWN])
-        self.sentences.append(f"Pipeline contains cycles! {' → '.join(shown)}: {places}")
-
-    def cycles_of(self, name: str) -> list[str]:
-        """Say in which cycles a step is."""
-        return [f"is in a cycle: {' → '.join(path)}" for path in self.cycles if name in path]
-
-    def raise_all(self, pipeline: str) -> None:
-        """Raise everything in one error, if there is anything."""
-        if not self.sentences:
-            return
-        sentences = self.told()
-        if len(self.cycles) == len(sentences):
-            raise CycleError(sentences, pipeline, self.cycles[0])
-        raise PipelineValidationError(sentences, pipeline)
-
-    def told(self) -> list[str]:
-        """Return all sentences, each with the number of steps that it is about beside the one it names."""
-        sentences = list(self.sentences)
-        for at, others in self._alike.values():
-            if others:
-                sentences[at] += f", and {others} other{'s' if others > 1 else ''} like it"
-        return [sentence for at, sentence in enumerate(sentences) if at not in self._excused]
-
-
-def _as_clause(problem: str) -> str:
-    return problem if problem.startswith("requires") else f"is not wired: {problem}"

@@ -14,9 +14,11 @@ from __future__ import annotations
 import logging
 import types
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flowyml._tuples import NamedTuple
+from flowyml.messages.words import MOST_TOLD, others_like_it
 from flowyml.planning.hints import assignable, element_of, fits, hints_of, may_be_items, optional, part_of, told
 from flowyml.planning.plan import Plan
 from flowyml.planning.templates import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VALUE
@@ -83,7 +85,7 @@ def checked_plan(
     """
     plan = Plan(name, columns, scope, strict=False)
     found = Mismatches(plan, scope, plan.layout, range(len(plan.names)), mode)
-    plan.problems.sentences += found.told("error")
+    plan.problems.add_sentences(found.told("error"))
     if strict:
         plan.problems.raise_all(name)
         warned = found.told("warn")
@@ -125,7 +127,8 @@ class Mismatches:
         self._plan, self._scope, self._layout, self._mode = plan, scope, layout, mode
         self._hints: dict[int, dict[str, Any]] = {}
         self._fits: dict[Any, bool] = {}
-        self._found: dict[Any, list[Any]] = {}
+        self._found: dict[Any, list[Any]] = {}  # a sentence each, and how many others are like it
+        self._told: dict[Any, list[list[Any]]] = {"error": [], "warn": []}
         arguments: dict[int, list[Typed]] = {}
         for node in steps:
             template = plan.templates[node]
@@ -140,12 +143,8 @@ class Mismatches:
                 self._look(node, argument)
 
     def told(self, mode: Literal["warn", "error"]) -> list[str]:
-        """Return one sentence for each kind of mismatch that is to be an error, or a warning."""
-        return [
-            f"{sentence}, and {others:,} other{'s' * (others > 1)} like it" if others else sentence
-            for sentence, others, found in self._found.values()
-            if found == mode
-        ]
+        """Return one sentence for each mismatch that is to be an error, or a warning; of many the first few."""
+        return [f"{sentence}{others_like_it(others)}" for sentence, others in self._told[mode]]
 
     def _mode_of(self, node: int) -> Literal["warn", "error"] | None:
         within = self._plan.forms[node].within
@@ -234,11 +233,13 @@ class Mismatches:
         for part in over.parts:
             for given in self._given(self._plan.references[node][part]) if isinstance(part, int) else ():
                 if given.lists == 0 and not may_be_items(self._hint(given)):
-                    asset, outputs = self._outputs(given)
-                    place = self._plan.forms[node].place
-                    runs = f"step {self._plan.names[node]!r} runs over it, so it must be a list ({place})"
                     key = id(self._plan.forms[given.node]), given.part, id(self._plan.forms[node])
-                    self._add(node, key, f"Type mismatch on {asset!r}: {outputs} → {runs}")
+                    self._add(node, key, partial(self._no_list, node, given))
+
+    def _no_list(self, node: int, given: Given) -> str:
+        asset, outputs = self._outputs(given)
+        runs = f"step {self._plan.names[node]!r} runs over it, so it must be a list ({self._plan.forms[node].place})"
+        return f"Type mismatch on {asset!r}: {outputs} → {runs}"
 
     def _look(self, node: int, argument: Typed) -> None:
         """Compare what differs from step to step."""
@@ -280,17 +281,19 @@ class Mismatches:
         gives = "give" if origin in {"params", "items"} else "gives"
         said = f"Type mismatch on {argument.parameter!r}: {origin} {gives} {told(type(value))}"
         key = id(self._plan.forms[node]), argument.parameter, said
-        self._add(node, key, f"{said} → {self._expects(node, argument)}")
+        self._add(node, key, lambda: f"{said} → {self._expects(node, argument)}")
 
     def _add_edge(self, node: int, argument: Typed, given: Given) -> None:
-        plan, form = self._plan, self._plan.forms[given.node]
+        forms = self._plan.forms
+        key = id(forms[given.node]), given.part, id(forms[node]), argument.parameter
+        self._add(node, key, partial(self._edge, node, argument, given))
+
+    def _edge(self, node: int, argument: Typed, given: Given) -> str:
         asset, outputs = self._outputs(given)
-        key = id(form), given.part, id(plan.forms[node]), argument.parameter
-        parameter = (
-            f"{'*' * (argument.parameter == plan.forms[node].step.signature.var_positional)}{argument.parameter}"
-        )
+        spread = argument.parameter == self._plan.forms[node].step.signature.var_positional
+        parameter = f"{'*' * spread}{argument.parameter}"
         expects = self._expects(node, argument, f" as {parameter!r}" * (parameter != asset))
-        self._add(node, key, f"Type mismatch on {asset!r}: {outputs} → {expects}")
+        return f"Type mismatch on {asset!r}: {outputs} → {expects}"
 
     def _outputs(self, given: Given) -> tuple[str, str]:
         """Return the name of an asset, and in words what its step says that it is."""
@@ -302,8 +305,14 @@ class Mismatches:
         name, place = self._plan.names[node], self._plan.forms[node].place
         return f"step {name!r} expects {told(argument.hint)}{where} ({place})"
 
-    def _add(self, node: int, key: Any, sentence: str) -> None:
-        if key in self._found:
-            self._found[key][1] += 1
-        else:
-            self._found[key] = [sentence, 0, self._mode_of(node)]
+    def _add(self, node: int, key: Any, sentence: Callable[[], str]) -> None:
+        """Tell of a mismatch, or count it where one like it was told, or enough of them were."""
+        found = self._found.get(key)
+        if found is None:
+            told = self._told[self._mode_of(node)]
+            if len(told) < MOST_TOLD:
+                self._found[key] = [sentence(), 0]
+                told.append(self._found[key])
+                return
+            found = told[-1]
+        found[1] += 1

@@ -21,7 +21,7 @@ from flowyml.planning.forms import Assets
 from flowyml.planning.layout import UNKNOWN, Layout
 from flowyml.planning.lengths import counts_of
 from flowyml.planning.namespaces import Inside, Namespace, enter, inlined, inside, unneeded
-from flowyml.planning.plan import Problems
+from flowyml.planning.problems import Problems
 from flowyml.planning.templates import ASSET, Template
 from flowyml.steps.dynamic import Collected
 from flowyml.store.values import nodes_of
@@ -184,7 +184,7 @@ class Grown:
         self.edges, self.joins, self.special = wired.edges, wired.joins(new.forms), wired.special
         self.awaited = array("I", sorted(awaited))
         if plan.look_at_types is not None:
-            problems.sentences += plan.look_at_types(plan, self._layout, self.steps)
+            problems.add_sentences(plan.look_at_types(plan, self._layout, self.steps))
             problems.raise_all(pipeline)
 
     def _lengths(self, assets: Assets, mapped: set[int]) -> array[int]:
@@ -224,12 +224,12 @@ class Grown:
     def _outputs(self, declared: Sequence[str], own: Inside, problems: Problems) -> dict[str, Found]:
         found = {name: own.find(name) for name in declared}
         name, form = self.name, self._plan.forms[self._node]
-        problems.sentences += [
+        problems.add_sentences(
             f"dynamic step {name!r} declares output {output!r}, which the pipeline that it returned does not produce"
             f"{own.near(output, (asset for asset, _ in own.each()))} ({form.place})"
             for output, producer in found.items()
             if producer is None
-        ]
+        )
         return {output: producer for output, producer in found.items() if producer is not None}
 
     def _last(self, own: Inside, wired: Connections) -> Sequence[tuple[str, Found]]:

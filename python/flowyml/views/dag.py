@@ -16,7 +16,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from flowyml._order import add_order
-from flowyml.errors import CycleError
 from flowyml.messages.frames import leaves_no_frames
 from flowyml.messages.words import counted
 from flowyml.planning.layout import UNKNOWN
@@ -232,9 +231,7 @@ class DAG:
     def _order(self) -> list[int]:
         order = add_order(self._all_dependencies())
         if len(order) < len(self):
-            problems = self._plan.problems
-            sentences = [each for each in problems.sentences if each.startswith("Pipeline contains cycles!")]
-            raise CycleError(sentences, self.name, problems.cycles[0])
+            raise self._plan.problems.cycle_error(self.name)
         return order
 
     def _node(self, node: int) -> Node:
