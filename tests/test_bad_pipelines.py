@@ -259,6 +259,16 @@ SUB_PIPELINES: dict[str, Wrong] = {
         TypeError,
         r"must be callable, got Pipeline .*becomes part of another by add_sub_pipeline\(pipeline\)",
     ),
+    "steps one by one": (
+        lambda: pipeline().add_steps(load, use),
+        TypeError,
+        r"^add_steps\(\) takes several steps, in one list: add_steps\(\[load, clean, ...\]\)",
+    ),
+    "a pipeline without a name": (
+        Pipeline,
+        TypeError,
+        r"^Pipeline\(\) missing 1 required positional argument: 'name'",
+    ),
     "a pipeline among steps": (lambda: pipeline().add_steps([child()]), TypeError, "add_sub_pipeline"),
     "a step as a sub-pipeline": (
         lambda: pipeline().add_sub_pipeline(load),

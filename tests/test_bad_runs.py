@@ -157,6 +157,12 @@ RUNS: dict[str, Wrong] = {
         ValueError,
         'keep must be "all", "leaves" or a list of names, got \'some\'',
     ),
+    "a misspelled word for keep": (lambda: ready().run(keep="leafs"), ValueError, "got 'leafs'; did you mean 'leaves'"),
+    "an executor as inputs": (
+        lambda: ready().run(LocalExecutor()),
+        TypeError,
+        r"run\(inputs=\) takes a mapping .* got LocalExecutor LocalExecutor\(\); did you mean executor=\?",
+    ),
     "keep that is no iterable": (lambda: ready().run(keep=None), TypeError, "keep must be .* got NoneType None"),
     "a name to keep that is none": (
         lambda: ready().run(keep=["laod"]),

@@ -453,8 +453,16 @@ def test_a_name_that_one_line_takes_twice_hints_at_notebooks() -> None:
         pipeline.add_step(load)
 
     add()
-    with pytest.raises(ValueError, match=r"give each its own name=, or in a notebook re-create the Pipeline"):
+    with pytest.raises(ValueError, match=r"; in a notebook re-create the Pipeline in the same cell"):
         add()
+
+
+def test_a_name_that_a_loop_takes_twice_is_told_with_the_way_to_go() -> None:
+    pipeline = Pipeline("p")
+    words = r"which is the same line; in a loop .* name=f\"load_\{i\}\", or pipeline\.map\(step, items\)"
+    with pytest.raises(PipelineValidationError, match=words):  # noqa: PT012  the loop is what is told of
+        for k in range(2):
+            pipeline.add_step(use, name="load", params={"data": k})
 
 
 def test_a_refused_step_leaves_the_pipeline_as_it_was() -> None:

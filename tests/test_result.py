@@ -337,6 +337,16 @@ def test_step_results_are_a_mapping_of_all_steps() -> None:
     assert (len(steps), "one" in steps, "x" in steps) == (3, True, False)
 
 
+def test_a_glob_is_told_where_patterns_are_taken() -> None:
+    result = Pipeline("p").add_step(int, "s_1").add_step(int, "s_2").run()
+    with pytest.raises(
+        KeyError, match=r"'s_\*' in this run; patterns are for inputs=, here pick from the names in \.outputs"
+    ):
+        result["s_*"]
+    with pytest.raises(KeyError, match=r"'s_[12]\[2\]' in this run; step 's_2' is no mapped step"):
+        result["s_2[2]"]
+
+
 def test_an_unknown_step_is_a_key_error_with_near_matches() -> None:
     with pytest.raises(KeyError, match="no step 'refus' in this run; did you mean 'refuse'"):
         bad().step_results["refus"]

@@ -29,7 +29,7 @@ from flowyml.authoring.arguments import (
     warn_out_of_scope,
 )
 from flowyml.authoring.preparing import Planning
-from flowyml.messages.frames import own_frames_hidden
+from flowyml.messages.frames import leaves_no_frames, own_frames_hidden
 from flowyml.messages.words import counted
 from flowyml.planning.forms import Place
 from flowyml.planning.sub_pipelines import SubPipeline
@@ -87,6 +87,7 @@ class Pipeline(Runnable):
     {'square_0': 0, 'square_1': 1, 'square_2': 4}
     """
 
+    @leaves_no_frames
     def __init__(
         self,
         name: str,
@@ -104,7 +105,7 @@ class Pipeline(Runnable):
     ) -> None:
         """Begin an empty pipeline."""
         with own_frames_hidden:
-            warn_out_of_scope("Pipeline()", unknown, _PIPELINE_KEYWORDS)
+            warn_out_of_scope("Pipeline()", unknown, _PIPELINE_KEYWORDS, stacklevel=4)
             super().__init__(
                 name,
                 as_context(context),

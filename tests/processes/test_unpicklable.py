@@ -1,6 +1,7 @@
 """What does not pickle is named: a global, a closure, a value, a result; what is large is warned of."""
 
 import functools
+import io
 import os
 import pickle
 import sys
@@ -86,6 +87,25 @@ def test_a_stream_of_sys_goes_by_name(name, tmp_path, monkeypatch):
     with (tmp_path / "stream").open("w") as stream:
         monkeypatch.setattr(sys, name, stream)
         assert load_value(dump_value([stream])) == [stream]
+
+
+def test_a_stream_that_a_worker_has_goes_by_name():
+    """It is the driver's own that comes out, and that of another worker further on."""
+
+    def step():
+        return [sys.stdout, sys.stderr]
+
+    with ParallelExecutor(1) as executor:
+        assert Pipeline("p").add_step(step).run(executor=executor)["step"] == [sys.stdout, sys.stderr]
+
+
+def test_a_function_that_closes_over_a_stream_of_a_worker_writes_to_the_stream_of_its_own():
+    def outer():
+        stream, sys.stdout = sys.stdout, io.StringIO()
+        return lambda: stream is sys.stdout
+
+    with ParallelExecutor(1) as executor:
+        assert Pipeline("p").add_step(outer, "step").run(executor=executor)["step"]()
 
 
 @pytest.mark.parametrize("make", ["threading.Lock()", "open(os.devnull)"])

@@ -367,6 +367,10 @@ def _name_of(form: Form) -> str:
 
 def _name_taken(name: str, first: Place, second: Place, what: str = "step") -> str:
     message = f"{what} {name!r} was added already at {first}, and again at {second}"
-    if first == second or re.search(_CELL, first.code.co_filename):
-        return f"{message}; give each its own name=, or in a notebook re-create the Pipeline in the same cell"
+    in_notebook = "in a notebook re-create the Pipeline in the same cell"
+    if first == second:
+        way = f'name=f"{name}_{{i}}"{", or pipeline.map(step, items)" if what == "step" else ""}'
+        return f"{message}, which is the same line; in a loop give each its own name, as in {way}; {in_notebook}"
+    if re.search(_CELL, first.code.co_filename):
+        return f"{message}; give each its own name=, or {in_notebook}"
     return f"{message}; give one of them another name="

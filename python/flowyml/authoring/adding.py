@@ -28,7 +28,7 @@ from flowyml.steps.options import OPTION_NAMES
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import timedelta
-    from typing import Literal, Self
+    from typing import Literal, Never, Self
 
     from flowyml.pipeline import Pipeline
     from flowyml.planning.forms import Columns
@@ -312,11 +312,14 @@ class Authoring(AnyPipeline):
             )
             return self._add_part(part, Place(frame.f_code, frame.f_lasti))
 
-    def add_steps(self, steps: Iterable[Step[..., Any] | Callable[..., Any] | If | Switch | SubPipeline]) -> Self:
+    def add_steps(
+        self, steps: Iterable[Step[..., Any] | Callable[..., Any] | If | Switch | SubPipeline], *more: Never
+    ) -> Self:
         """Add several steps under their own names.
 
         Args:
             steps: Steps or functions.
+            *more: Nothing; steps one by one are refused with the way to go.
 
         Returns:
             The pipeline itself.
@@ -327,6 +330,8 @@ class Authoring(AnyPipeline):
         """
         with own_frames_hidden:
             frame = sys._getframe(1)  # noqa: SLF001
+            if more:
+                raise TypeError("add_steps() takes several steps, in one list: add_steps([load, clean, ...])")
             return self._add_all(steps, Place(frame.f_code, frame.f_lasti))
 
     @property

@@ -66,8 +66,14 @@ class Journals(NamedTuple):
     durable: bool
 
 
-def warn_out_of_scope(where: str, unknown: Mapping[str, object], known: Sequence[str]) -> None:
+def warn_out_of_scope(where: str, unknown: Mapping[str, object], known: Sequence[str], stacklevel: int = 3) -> None:
     """Warn once of keywords that 2.2.1 has and this package has not; called by what the user calls.
+
+    Args:
+        where: What was called, for messages.
+        unknown: The keywords that it does not know.
+        known: Those that it knows.
+        stacklevel: How far above is the caller that the warning is for.
 
     Raises:
         TypeError: For any other unknown keyword, with the nearest known one.
@@ -78,7 +84,7 @@ def warn_out_of_scope(where: str, unknown: Mapping[str, object], known: Sequence
     if unknown:
         names = ", ".join(sorted(unknown))
         hint = "; what there is in all is said in ParallelExecutor(resources=)" if "resources" in unknown else ""
-        warnings.warn(f"{where} ignores {names}: out of scope of this package{hint}", UserWarning, stacklevel=3)
+        warnings.warn(f"{where} ignores {names}: out of scope of this package{hint}", UserWarning, stacklevel)
 
 
 def checked_cache_store(cache_dir: Any, *, enabled: Any) -> CacheStore | None:
@@ -227,7 +233,9 @@ def checked_values(where: str, values: Any) -> dict[str, Any]:
     if values is None:
         return {}
     if not isinstance(values, Mapping):
-        raise TypeError(f"{where} takes a mapping of names to values, got {type(values).__name__} {values!r:.60}")
+        got = f"{type(values).__name__} {values!r:.60}"
+        hint = "; did you mean executor=?" if isinstance(values, Executor) else ""
+        raise TypeError(f"{where} takes a mapping of names to values, got {got}{hint}")
     for key in values:
         if not isinstance(key, str):
             raise TypeError(f"{where} must have names as keys, got {key!r:.60}")

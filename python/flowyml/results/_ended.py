@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from flowyml.steps.tasks import Terms
 
 _ITEM = r"(?P<step>.+)\[(?P<index>0|[1-9][0-9]{0,18})\]"
+_GLOB = r"[*?]"
 # What an interrupt cut off is cancelled.
 _AT_THE_END = bytes(code if code >= CODES[StepState.SUCCESS] else CODES[StepState.CANCELLED] for code in range(256))
 
@@ -144,6 +145,8 @@ class Ended:
         """Say what could be meant by a name that does not exist: another name, or an item among those there are."""
         node, _ = self._item_called(str(name))
         if node is None:
+            if re.search(_GLOB, str(name)):
+                return "; patterns are for inputs=, here pick from the names in .outputs"
             return nearest(str(name), known)
         size = f"has {counted(len(self.items_of(node)), 'item')}" if self.is_mapped(node) else "is no mapped step"
         return f"; step {self.plan.names[node]!r} {size}"

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from flowyml.planning.plan import Plan
 
+_WORDS = ("all", "leaves")
+
 
 def keep_mask(plan: Plan, keep: str | Sequence[str]) -> bytes | None:
     """Return one byte for each step, 1 where its value stays; `None` where all stay.
@@ -25,7 +27,7 @@ def keep_mask(plan: Plan, keep: str | Sequence[str]) -> bytes | None:
             return None
         if keep == "leaves":
             return bytes(_unread(plan))
-        raise ValueError(f'keep must be "all", "leaves" or a list of names, got {keep!r}')
+        raise ValueError(f'keep must be "all", "leaves" or a list of names, got {keep!r}{nearest(keep, _WORDS)}')
     if not isinstance(keep, Iterable):
         raise TypeError(f'keep must be "all", "leaves" or a list of names, got {type(keep).__name__} {keep!r:.60}')
     mask = _unread(plan)

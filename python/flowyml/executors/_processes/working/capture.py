@@ -30,6 +30,7 @@ from flowyml._extension import OpenFiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import SupportsIndex
 
     from typing_extensions import Buffer
 
@@ -276,6 +277,10 @@ class _Text(io.TextIOWrapper):
         stream = cls(_Binary(pipe), **_SETTINGS)
         stream.capture = pipe._capture  # noqa: SLF001  the layers of one stream
         return stream
+
+    def __reduce_ex__(self, protocol: SupportsIndex, /) -> tuple[Any, ...]:
+        """Travel by name, as every stream of `sys` does: who loads it has its own."""
+        return getattr, (sys, self.name.strip("<>"))
 
     def write(self, text: str, /) -> int:
         """Write, and remember that there is something to flush."""
