@@ -1,7 +1,7 @@
-"""What was added to a pipeline: columns that grow, step by step.
+"""What was added to a pipeline, step by step.
 
 ```
-add_step, map, add_control_flow, add_sub_pipeline ──▶ Added: numbers, forms, rows, reads ──lend()──▶ Columns
+add_step, map, add_control_flow, add_sub_pipeline ──▶ Added, which is Growing: columns (`_growing.py`)
 ```
 
 Steps that are added in the same way share a `Form`; where a loop adds them, each is like the one before it, which is
@@ -16,10 +16,11 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from flowyml.authoring._growing import Growing
 from flowyml.authoring.arguments import checked_params, shape_of
 from flowyml.errors import PipelineValidationError
 from flowyml.messages.words import listed, nearest
-from flowyml.planning.forms import Columns, Form, Place
+from flowyml.planning.forms import Form, Place
 from flowyml.planning.over import Over, over_of_task
 from flowyml.planning.sub_pipelines import SubPipeline
 from flowyml.registry import pipelines, registered
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from types import CodeType, FrameType
 
-    from flowyml.planning.namespaces import Namespace
     from flowyml.steps.control import Branching
 
 NOTHING: tuple[Any, ...] = ()
@@ -44,59 +44,34 @@ NO_VALUES = (None,) * len(OPTION_NAMES)
 _CELL = r"^<ipython|[/\\]ipykernel_\d+[/\\]"
 
 
-class Added:
+class Added(Growing):
     """The steps of a pipeline, in add order.
 
     Args:
         pipeline: Name of the pipeline, for messages.
 
     Attributes:
-        numbers: Step names with their numbers.
-        forms: How each step was added.
-        rows: The values of each step's `params`, as in `Columns`.
-        reads: The declared inputs of each step, where they are plain names that differ from step to step.
-        namespaces: The sub-pipelines, inner ones before those that they are in.
         alike: Forms by all that makes two ways of adding the same.
     """
 
     def __init__(self, pipeline: str) -> None:
         """Begin without steps."""
-        from flowyml._extension import Names  # `import flowyml` does not come there
-
+        super().__init__()
         self.pipeline = pipeline
-        self.numbers = Names()
-        self.forms: list[Form] = []
-        self.rows: list[Any] = []
-        self.reads: list[tuple[str, ...]] = []
-        self.namespaces: list[Namespace] = []
         self.alike: dict[tuple[Any, ...], Form] = {}
         # By the instruction that added a step: the step, the code, its parameters, the shape of its inputs, its form.
         self._last: dict[int, tuple[Any, CodeType, tuple[str, ...], tuple[Any, ...], Form]] = {}
-        self._parts: dict[str, Place] = {}  # where each sub-pipeline was added
-        self._lent = False  # a plan reads the columns, so they must not change
         self._produced: dict[str, int] = {}
         self._looked_at = 0
         self._known_steps: dict[int, tuple[object, Step[..., Any]]] = {}
         self._parameters: dict[int, frozenset[str]] = {}
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """How many steps and sub-pipelines there are: what changes when something is added."""
-        return len(self.forms), len(self.namespaces)
-
     def copied(self) -> Added:
         """Return the same steps, to which others may be added."""
         other = Added(self.pipeline)
-        vars(other).update(vars(self), alike=dict(self.alike), _parts=dict(self._parts))
-        other._known_steps, other._parameters, other._last = {}, {}, {}
-        other._produced, other._looked_at = {}, 0
-        other._copy_columns()
+        other.borrow(self)
+        other.alike = dict(self.alike)
         return other
-
-    def lend(self) -> Columns:
-        """Return the columns as they are now; they do not change any more."""
-        self._lent = True
-        return Columns(self.numbers, self.forms, self.rows, self.reads, self.namespaces)
 
     def part(
         self,
@@ -120,21 +95,21 @@ class Added:
         """Add the steps of another pipeline as they are now, behind a prefix."""
         from flowyml.planning.namespaces import inlined  # most pipelines have no other in them
 
-        child, first = part.columns(), len(self.forms)
-        inner = inlined(child, part.namespace(range(first, first + len(child.forms)), place))
-        self._check_free(part.name, inner.names, place)
-        if self._lent:
-            self._copy_columns()
-        for name in inner.names:
-            self.numbers.add(name)
-        self.forms.extend(inner.forms)
-        self.rows.extend(inner.rows)
-        self.reads.extend(inner.reads)
-        self.namespaces.extend(inner.namespaces)
+        child = part.columns()
+        with self.all_or_none():
+            first = len(self.forms)
+            inner = inlined(child, part.namespace(range(first, first + len(child.forms)), place))
+            self._check_free(part.name, inner.names, place)
+            self.forms.extend(inner.forms)
+            self.rows.extend(inner.rows)
+            self.reads.extend(inner.reads)
+            self.namespaces.extend(inner.namespaces)
+            for name in inner.names:
+                self.numbers.add(name)
 
     def _check_free(self, sub_pipeline: str, names: Iterable[str], place: Place) -> None:
         """Raise if another sub-pipeline has that name, or a step has the name of one of the new steps."""
-        other = self._parts.get(sub_pipeline)
+        other = self.parts.get(sub_pipeline)
         if other is not None:
             taken = _name_taken(sub_pipeline, other, place, "sub-pipeline")
             raise PipelineValidationError([taken], self.pipeline)
@@ -142,22 +117,23 @@ class Added:
         if step is not None:
             taken = _name_taken(step, self.forms[self.numbers[step]].place, place)
             raise PipelineValidationError([taken], self.pipeline)
-        self._parts[sub_pipeline] = place
+        self.parts[sub_pipeline] = place
 
     def _branch(self, control: Branching, place: Place, name: Any) -> None:
         """Add a decision, then its branches behind its answer."""
         kind = type(control).__name__
-        decision = control.decision_name(self.numbers, name)
-        branches = list(control.branches(decision))
-        if not branches:
-            raise ValueError(f"{kind} has no branch to choose")
-        step = Step(control.decision, name=decision, run_if="any")
-        after = tuple(self.numbers) if control.after is None else control.after
-        self.append(Form(step, (), place, after=after, options=step.options), decision, NOTHING)
-        for branch, guard in branches:
-            form = self.form(branch, None, place)
-            form.options = form.options.with_guard(guard)
-            self.append(form, None, NOTHING)
+        with self.all_or_none():
+            decision = control.decision_name(self.numbers, name)
+            branches = list(control.branches(decision))
+            if not branches:
+                raise ValueError(f"{kind} has no branch to choose")
+            step = Step(control.decision, name=decision, run_if="any")
+            after = tuple(self.numbers) if control.after is None else control.after
+            self._put_new(Form(step, (), place, after=after, options=step.options), decision)
+            for branch, guard in branches:
+                form = self.form(branch, None, place)
+                form.options = form.options.with_guard(guard)
+                self._put_new(form)
 
     def form(
         self,
@@ -197,7 +173,7 @@ class Added:
         """
         found = self.find(name) if isinstance(name, str) else None
         if found is None:
-            known = [*self.numbers, *self._produced, *self._parts]
+            known = [*self.numbers, *self._produced, *self.parts]
             raise KeyError(f"no step or asset {name!r} in pipeline {self.pipeline!r}{nearest(str(name), known)}")
         return found
 
@@ -206,14 +182,16 @@ class Added:
         node = self.numbers.get(name)
         if node is not None:
             return Handle(name, name, self.forms[node].outputs or (name,))
-        while self._looked_at < len(self.forms):
-            for asset in self.forms[self._looked_at].outputs:
-                self._produced.setdefault(asset, self._looked_at)
-            self._looked_at += 1
+        with self.changing:
+            self.mend()
+            while self._looked_at < len(self.forms):
+                for asset in self.forms[self._looked_at].outputs:
+                    self._produced.setdefault(asset, self._looked_at)
+                self._looked_at += 1
         if name in self._produced:
             node = self._produced[name]
             return Handle(name, next(each for each, number in self.numbers.items() if number == node), (name,))
-        if name in self._parts:
+        if name in self.parts:
             return Handle(name, name, ())
         exported = (each for each in self.namespaces if each.outer is None and name in each.exports.values())
         return next((Handle(name, each.name, (name,)) for each in exported), None)
@@ -270,10 +248,11 @@ class Added:
         It was given a name, `params` and inputs alone. A million steps come this way: what stands here costs each.
         """
         last = self._last.get(frame.f_lasti)
-        if last is None or last[0] is not step or last[1] is not frame.f_code or self._lent or type(name) is not str:
+        if last is None or last[0] is not step or last[1] is not frame.f_code or type(name) is not str or not name:
             return False
         _, _, keys, shape, form = last
         row: Any = NOTHING
+        found: Any = NOTHING
         reads = NOTHING
         if type(params) is dict and tuple(params) == keys:
             if len(keys) == 1:
@@ -284,16 +263,24 @@ class Added:
             return False
         if inputs is not None:
             found, reads = shape_of(inputs, self.parameters_of(step)) or (None, NOTHING)
-            if found != shape:
-                return False
-        elif shape:
+        if found is not shape and found != shape:
             return False
-        if not name or not self.numbers.add(name):
-            return False  # `append` tells what is wrong
-        self.forms.append(form)
-        self.rows.append(row)
-        self.reads.append(reads)
-        return True
+        added = False
+        changing = self.changing
+        try:  # `with changing` costs twice as much
+            changing.acquire()
+            if not self.lent:
+                self.forms.append(form)
+                self.rows.append(row)
+                self.reads.append(reads)
+                added = self.numbers.add(name)
+                if not added:
+                    self.mend()
+            changing.release()
+        except BaseException:
+            self.let_go()
+            raise
+        return added  # else `append` tells what is wrong
 
     def append(self, form: Form, name: Any, row: Any, reads: tuple[str, ...] = NOTHING) -> None:
         """Append a step.
@@ -306,14 +293,16 @@ class Added:
         """
         if type(name) is not str or not name:
             name = _name_of(form) if name is None else checked_text("the name of a step", name)
-        if self._lent:
-            self._copy_columns()
-        if not self.numbers.add(name):
+        with self.changing:
+            self.ready()
+            self._put_new(form, name, row, reads)
+
+    def _put_new(self, form: Form, name: str | None = None, row: Any = NOTHING, reads: Any = NOTHING) -> None:
+        """Append a step to columns that are ready for it; raise if its name is taken."""
+        name = _name_of(form) if name is None else name
+        if not self.put(form, name, row, reads):
             taken = _name_taken(name, self.forms[self.numbers[name]].place, form.place)
             raise PipelineValidationError([taken], self.pipeline)
-        self.forms.append(form)
-        self.rows.append(row)
-        self.reads.append(reads)
 
     def discover(self) -> None:
         """Add the steps that were made for this pipeline, each where its function is.
@@ -321,20 +310,14 @@ class Added:
         Warns where there are none.
         """
         found = registered(self.pipeline)
-        for step in found:
-            code = getattr(step.func, "__code__", None) or sys._getframe(0).f_code  # noqa: SLF001
-            self.append(self.form(step, None, Place(code, 0)), None, NOTHING)
+        with self.all_or_none():
+            for step in () if self.forms else found:  # another thread may have found them meanwhile
+                code = getattr(step.func, "__code__", None) or sys._getframe(0).f_code  # noqa: SLF001
+                self._put_new(self.form(step, None, Place(code, 0)))
         if not found:
             owners = f"; there are some for {listed(pipelines())}" if pipelines() else ""
             message = f"auto_discover: @step has made no step for pipeline {self.pipeline!r}{owners}"
             warnings.warn(message, UserWarning, stacklevel=6)
-
-    def _copy_columns(self) -> None:
-        """Leave the columns to the plan that reads them, so that a step added later does not change a result."""
-        self.numbers, self.forms = self.numbers.copy(), list(self.forms)
-        self.rows, self.reads = list(self.rows), list(self.reads)
-        self.namespaces = list(self.namespaces)
-        self._lent = False
 
 
 def _spread(form: Form, params: Mapping[str, Any]) -> None:
