@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from flowyml.executors._processes.guarding.process_table import process_table, read_environment, read_proc
 from flowyml.executors._processes.guarding.starts import TAG
 from flowyml.executors._processes.pooling.workers import Exited, Started
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from flowyml.executors._processes.pooling.workers import Event, Worker
 
 MARK = "FLOWYML_TEST_MARK"
+_UNLOCKED = "t" in sys.abiflags
+forked = pytest.mark.skipif(_UNLOCKED, reason="without a global lock workers are exec'ed, not forked")
+gives_back = pytest.mark.skipif(_UNLOCKED, reason="without a global lock the allocator keeps what is freed")
 LIMIT = 20.0
 """Seconds after which something that must happen is taken to have failed to happen."""
 

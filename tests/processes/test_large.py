@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from plumbing import gives_back
 
 from flowyml import ParallelExecutor, Pipeline
 
@@ -50,7 +50,7 @@ def test_an_array_of_200_megabytes_goes_and_comes(two: ParallelExecutor) -> None
     np.testing.assert_array_equal(result["double"], 2 * array)
 
 
-@pytest.mark.skipif("t" in sys.abiflags, reason="without a global lock the allocator keeps what is freed")
+@gives_back
 def test_large_values_do_not_stay_in_idle_workers(two: ParallelExecutor) -> None:
     def take(data: bytes) -> bytes:
         return data

@@ -11,15 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from plumbing import eventually
+from plumbing import eventually, forked
 
 from flowyml import ParallelExecutor, Pipeline
 from flowyml.executors._processes.dispatching import familiar
 from flowyml.executors._processes.pooling.environment import START_VARIABLE
 from flowyml.executors._processes.working import preloading
 from flowyml.steps.conditions import Guarded
-
-forked = pytest.mark.skipif("t" in sys.abiflags, reason="without a global lock workers are exec'ed, not forked")
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ from plumbing import (
     PROGRAM,
     ask,
     eventually,
+    forked,
     helpers,
     is_running,
     marked,
@@ -28,7 +29,7 @@ from flowyml.executors._processes.pooling import environment
 from flowyml.executors._processes.pooling.pool import WorkerPool
 from flowyml.executors._processes.pooling.workers import Exited, Started, Worker
 
-pytestmark = pytest.mark.skipif("t" in sys.abiflags, reason="without a global lock workers are exec'ed, not forked")
+pytestmark = forked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

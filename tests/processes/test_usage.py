@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from plumbing import gives_back
 
 from flowyml import ParallelExecutor, Pipeline
 from flowyml.results import usage
@@ -41,7 +42,7 @@ def burn(seconds: float) -> None:
         pass
 
 
-@pytest.mark.skipif("t" in sys.abiflags, reason="without a global lock the allocator keeps what is freed")
+@gives_back
 def test_the_memory_of_a_step_is_its_own(one: ParallelExecutor) -> None:
     """A step that takes much does not show in the one behind it."""
     pipeline = Pipeline("memory").add_step(take, "much", {"size": 200 * MIB})
