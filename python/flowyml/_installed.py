@@ -9,10 +9,12 @@ import functools
 import os
 import site
 import sys
+import threading
 from types import ModuleType
 from typing import Any
 
 _ENTRY = ("__main__", "__mp_main__")
+_asking = threading.Lock()
 
 
 @functools.cache
@@ -20,7 +22,8 @@ def installed_folders() -> tuple[str, ...]:
     """Return the folders of the standard library and of installed packages, each with its last separator."""
     import sysconfig  # takes milliseconds, and many processes never ask
 
-    paths = sysconfig.get_paths()
+    with _asking:  # before 3.13 it reads what another thread's first call is still filling in
+        paths = sysconfig.get_paths()
     folders = {paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")}
     folders.update(site.getsitepackages(), [site.getusersitepackages()])
     folders.update([os.path.realpath(folder) for folder in folders])

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LATE = 1.0
-UNCAUGHT = -signal.SIGINT if sys.version_info >= (3, 14) else 1
 """Seconds after Ctrl-C by which the driver must be out."""
+UNCAUGHT = -signal.SIGINT if sys.version_info >= (3, 14) else 1
 
 
 def interrupt(driver: int, clock: Path, number: int = signal.SIGINT) -> None:
@@ -111,7 +111,6 @@ def test_a_run_of_millions_of_items_ends_as_soon(executor: Any, tmp_path: Path) 
         Pipeline("long").map(work, range(5_000_000), name="work").run(executor=executor)
     result = caught.value.result
     assert (result.state, str(result.step_results["work"].items[-1].state)) == ("cancelled", "cancelled")
-    assert result["work"][0] == 0
 
 
 @pytest.mark.parametrize("divisor", [0, 1])
