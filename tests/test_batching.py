@@ -21,8 +21,13 @@ def test_batches_grow_in_leaps_since_the_first_steps_may_not_be_like_the_rest() 
     assert [sizer(1e-6, reports=count).limit(ready=100_000, workers=2) for count in range(4)] == [1, 16, 256, 1000]
 
 
-def test_steps_of_a_millisecond_go_one_by_one() -> None:
-    assert [sizer(seconds, target=1.0).limit(ready=100_000, workers=2) for seconds in (0.001, 0.002, 5.0)] == [1, 1, 1]
+def test_long_steps_fill_a_batch_too() -> None:
+    assert [sizer(seconds, target=0.05).limit(ready=1000, workers=2) for seconds in (0.005, 0.02, 5.0)] == [10, 2, 1]
+
+
+def test_where_steps_wait_for_others_those_of_a_millisecond_go_one_by_one() -> None:
+    each = [sizer(seconds, target=1.0, loose=False) for seconds in (0.001, 0.002, 5.0)]
+    assert [sizer.limit(ready=100_000, workers=2) for sizer in each] == [1, 1, 1]
 
 
 def test_a_chain_of_long_steps_goes_in_one_piece_as_far_as_it_fills_a_batch() -> None:
@@ -48,11 +53,7 @@ def test_steps_are_brief_that_take_no_longer_together_than_a_message() -> None:
     assert [sizer(2e-5, loose=False).are_brief(count) for count in (1, 5, 6)] == [True, True, False]
 
 
-def test_long_steps_wait_in_line_as_long_as_that_is_not_long() -> None:
-    assert [sizer(seconds).count(0.02, 2, 8) for seconds in (1e-4, 0.001, 0.005, 0.02, 60.0)] == [2, 8, 4, 2, 2]
-
-
-def test_before_anything_is_known_one_step_goes_and_two_may_wait() -> None:
+def test_before_anything_is_known_one_step_goes() -> None:
     new = BatchSizer(target=0.01, most=1000)
-    assert (new.limit(ready=100_000, workers=2), new.count(0.02, 2, 8), new.seconds(7)) == (1, 2, 0.0)
+    assert (new.limit(ready=100_000, workers=2), new.seconds(7)) == (1, 0.0)
     assert not new.are_brief(1)

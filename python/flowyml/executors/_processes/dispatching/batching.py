@@ -1,15 +1,15 @@
 """How many steps one worker takes at once.
 
-One step a message is right for steps of a millisecond and hopeless for steps of a microsecond, so the size follows
+One step a message is right for steps of a second and hopeless for steps of a microsecond, so the size follows
 the measured time of a step: as many as fill the target time, never more than a fair share of what is ready (so that
 the last ones spread over all workers), and growing at most sixteenfold at a time, since the first steps may not be like
 the rest: those of a batch that was cut too large are taken back. What was measured first is the mean to begin with.
 
 A share is not cut smaller than what a message is worth: the last of 20,000 steps of 20 us went one by one, each with
 two wake-ups that took longer than the step. Where steps wait for others that is less, what the wake-ups themselves
-take: few are ready at one time, and each may let many others begin. Steps of a millisecond and more go one by one; a
-chain of them goes in one piece, as far as it fills the target time, since each of its steps waits only for the one
-before it.
+take: few are ready at one time, and each may let many others begin. Steps of a millisecond and more go one by one
+there; a chain of them goes in one piece, as far as it fills the target time, since each of its steps waits only for the
+one before it.
 """
 
 from __future__ import annotations
@@ -41,10 +41,11 @@ class BatchSizer:
     (1000, 12)
     """
 
-    __slots__ = ("_grown", "_least", "_mean", "_most", "_shares", "_target", "_worth")
+    __slots__ = ("_grown", "_least", "_loose", "_mean", "_most", "_shares", "_target", "_worth")
 
     def __init__(self, target: float, most: int, *, loose: bool = False) -> None:
         """Start with one step at a time."""
+        self._loose = loose
         self._shares, self._worth = (_SHARES_OF_LOOSE, _LEAST_OF_LOOSE) if loose else (_SHARES, _LEAST)
         self._target = target
         self._most = most
@@ -59,7 +60,7 @@ class BatchSizer:
     def limit(self, ready: int, workers: int) -> int:
         """Return how many steps to take when `ready` are ready."""
         share = max(ready // (self._shares * workers), self._least)
-        return 1 if self.is_long else max(1, min(self._grown, share, ready, self._most))
+        return 1 if self.is_long and not self._loose else max(1, min(self._grown, share, ready, self._most))
 
     @property
     def is_long(self) -> bool:
@@ -73,12 +74,6 @@ class BatchSizer:
     def seconds(self, count: int) -> float:
         """Return how long so many steps take, as far as is known."""
         return 0.0 if self._mean is None else count * self._mean
-
-    def count(self, seconds: float, least: int, most: int) -> int:
-        """Return how many steps that go one by one take so long together; `least` of all others."""
-        if not self._mean or self._mean < _LONG:
-            return least
-        return max(least, min(most, int(seconds / self._mean)))
 
     def observe(self, count: int, seconds: float) -> None:
         """Take in how long a batch of `count` steps took."""

@@ -32,9 +32,8 @@ if TYPE_CHECKING:
 # in a batch is taken back when somebody has nothing to do. Where other steps wait for results batches are shorter.
 _TARGET, _TARGET_OF_LOOSE = 0.016, 0.05
 _MOST = 4096
-# One batch running and one on its way, so that a worker never waits for the driver; of steps that come alone more, up
-# to so many seconds of work, where nothing waits for their results.
-_DEPTH, _DEEPEST, _DEEP = 2, 8, 0.02
+# One batch running and one on its way, so that a worker never waits for the driver.
+_DEPTH = 2
 
 clock = time.monotonic
 
@@ -66,6 +65,7 @@ class Giving:
         edges, devices = run.plan.graph.edge_count, run.devices.names
         self._releases = bool(run.one_by_one or run.plan.is_dynamic or edges or devices)
         target, most = _TARGET if self._releases else _TARGET_OF_LOOSE, min(_MOST, run.at_once)
+        self._depth = 1 if run.one_by_one else _DEPTH
         self.sizer = BatchSizer(target, most, loose=not self._releases)
         self._placing: Placing | None = None
         self._prepared = False
@@ -94,13 +94,6 @@ class Giving:
                     self._assign(member)
         if not scheduler.ready:
             self._take_back()
-
-    @property
-    def _depth(self) -> int:
-        """How many batches a worker has at most."""
-        if self._run.one_by_one:
-            return 1
-        return _DEPTH if self._releases else self.sizer.count(_DEEP, _DEPTH, _DEEPEST)
 
     def _place(self) -> None:
         """Give out the steps of a run in which some take devices."""
@@ -190,8 +183,8 @@ class Giving:
         """Whether somebody idles who may get something to do by a single result."""
         if not self._releases:
             return False
-        members, depth = self._team.members, min(self._depth, _DEPTH)
-        idle = sum(len(member.postings) >= depth for member in members) < self._team.size
+        members = self._team.members
+        idle = sum(len(member.postings) >= self._depth for member in members) < self._team.size
         posted = (posting.batch for member in members for posting in member.postings)
         return idle and (not self._chains or any(batch.restless for batch in posted))
 
