@@ -88,6 +88,12 @@ class Figures:
         each = [our / _at(theirs, k) for k, our in enumerate(ours) if any(len(costs) > k for costs in theirs)]
         return _middle(each) if each else None
 
+    def growth(self, group: str, case: str, small: int, large: int) -> float | None:
+        """Return how many times as much a unit costs at a large size as at a small one, all phases, round by round."""
+        pairs = zip(self.costs(group, case, small), self.costs(group, case, large), strict=False)
+        each = [after / before for before, after in pairs]
+        return median(each) if each else None
+
     def fastest(self, group: str, pair: Pair, size: int) -> str | None:
         """Return the fastest of the cases that a pair names as its baseline."""
         named = self._named(group, pair, size)

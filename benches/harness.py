@@ -1,7 +1,8 @@
 """Measurements as processes: a `Job` is one case at one size in one round, `measure` runs it in a fresh interpreter.
 
-Jobs of a group and size go round by round, there and back (A B C C B A), so that a case and its baseline are never far
-apart: on a machine whose speed drifts, ratios within a round hold where times of different minutes do not.
+Jobs of a group go round by round, there and back (A B C C B A), each case in all its sizes, so that a case and its
+baseline are never far apart, nor a million steps and ten thousand: on a machine whose speed drifts, ratios within a
+round hold where times of different minutes do not.
 
 They do not hold where others work at the same time: Linux shares the CPUs between sessions first (autogroup), and
 flowyml's workers have sessions of their own, so that they get more of a busy machine than the forked workers of a pool.
@@ -56,10 +57,10 @@ def jobs(*, quick: bool, rounds: int | None = None, peers: bool = False) -> Iter
     """Go through all measurements in the order in which they are made; `rounds` replaces each group's own number."""
     for name in catalogue.PEERS if peers else catalogue.NAMES:
         group = catalogue.group(name)
-        for size, usual in (group.quick if quick else group.sizes).items():
-            for number in range(rounds or usual):
-                for case in _turns(list(group.cases), number):
-                    yield Job(name, case, size, number)
+        times = {size: rounds or usual for size, usual in (group.quick if quick else group.sizes).items()}
+        for number in range(max(times.values())):
+            for case in _turns(list(group.cases), number):
+                yield from (Job(name, case, size, number) for size, most in times.items() if number < most)
 
 
 def _turns(cases: list[str], number: int) -> list[str]:

@@ -25,12 +25,7 @@ BARE = "bare loop"
 
 def growth(group: str, case: str, small: int, large: int) -> Callable[[Figures], float | None]:
     """How many times as much a step costs at a large size as at a small one, all phases."""
-
-    def read(figures: Figures) -> float | None:
-        before, after = figures.cost(group, case, small), figures.cost(group, case, large)
-        return None if before is None or after is None else after / before
-
-    return read
+    return lambda figures: figures.growth(group, case, small, large)
 
 
 def above(group: str, case: str, baseline: str, size: int) -> Callable[[Figures], float | None]:
