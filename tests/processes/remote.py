@@ -81,7 +81,7 @@ class Worker:
 
     def load(self, *functions):
         """Load functions; return what each raised, or None."""
-        return self.ask("load", build_payload(functions, [f"step{i}" for i in range(len(functions))]).data)
+        return self.ask("load", build_payload(functions, [f"function {i}" for i in range(len(functions))]).data)
 
     def call(self, index, *arguments):
         """Call the function of this index; return its result."""

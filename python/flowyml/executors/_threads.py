@@ -26,7 +26,9 @@ from flowyml._extension import Turn
 from flowyml.executors import _cpus
 from flowyml.executors._claimed import Claimed, look_in
 from flowyml.executors._courier import EVERY, PATIENCE
+from flowyml.executors._initializing import initializer_failed
 from flowyml.executors._inline import Current, clock
+from flowyml.messages.frames import calls_steps, cut_own_frames
 from flowyml.steps.tellers import telling
 
 if TYPE_CHECKING:
@@ -77,6 +79,19 @@ class ThreadRun:
     def _claimed(self) -> Claimed:
         most, holds = min(_MOST, self.run.at_once), self.limits is not None
         return Claimed(self.limits, Turn(target=_TARGET, most=most, workers=self.workers, holds=holds))
+
+    @calls_steps
+    def prepare(self, initializer: Callable[[], object]) -> bool:
+        """Call what is to be called before the first step of a thread; tell whether it may be a worker."""
+        try:
+            initializer()
+        except BaseException as error:  # noqa: BLE001  whatever it raises ends the run
+            cut_own_frames(error)
+            self.trouble = self.trouble or initializer_failed(error)
+            self.run.cancel()
+            self._left.release()
+            return False
+        return True
 
     def work(self, worker: int) -> None:
         """Be a worker until the run is finished, or until this thread is given up."""
@@ -190,11 +205,13 @@ class Team:
     Args:
         size: How many.
         owner: The executor whose workers they are; see `works_for`.
+        initializer: Called in each before its first step.
     """
 
-    def __init__(self, size: int, owner: object) -> None:
+    def __init__(self, size: int, owner: object, initializer: Callable[[], object] | None = None) -> None:
         """Start no thread yet."""
         self.size = size
+        self._initializer = initializer
         self._owner = weakref.ref(owner)
         self._inboxes: list[Inbox] = []
         self._threads: list[threading.Thread] = []
@@ -237,7 +254,7 @@ class Team:
     def _start_thread(self, worker: int) -> None:
         inbox: Inbox = queue.SimpleQueue()
         name = f"flowyml-worker-{worker}"
-        thread = threading.Thread(target=_serve, args=(inbox, self.size), name=name, daemon=True)
+        thread = threading.Thread(target=_serve, args=(inbox, self.size, self._initializer), name=name, daemon=True)
         thread.start()
         self._inboxes[worker : worker + 1] = [inbox]
         self._threads[worker : worker + 1] = [thread]
@@ -249,11 +266,13 @@ def _send_away(inboxes: list[Inbox]) -> None:
         inboxes.pop().put(None)
 
 
-def _serve(inbox: Inbox, size: int) -> None:
+def _serve(inbox: Inbox, size: int, initializer: Callable[[], object] | None) -> None:
     _cpus.thread_share.cpus = _cpus.share_of(size)
     while (work := inbox.get()) is not None:
         shared, worker = work
         owners.set(shared.owners)
-        shared.work(worker)
+        if initializer is None or shared.prepare(initializer):
+            initializer = None  # called once
+            shared.work(worker)
         owners.set(())
         del shared, work

@@ -8,6 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Literal
 
 from flowyml.executors._cpus import default_workers
+from flowyml.executors._initializing import checked_initializer
 from flowyml.executors._measured import Measured
 from flowyml.executors._totals import detected
 from flowyml.executors.contract import Executor
@@ -20,7 +21,7 @@ from flowyml.steps.resources import Capacity, checked_tag_limits, checked_totals
 from flowyml.steps.timeouts import checked_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from datetime import timedelta
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 BACKENDS = ("process", "thread", "async")
 _OF_PROCESSES = ("memory_limit", "memory_budget", "max_tasks_per_worker", "preload")
-_OPTIONS = ("timeout", "resources", "tag_limits", *_OF_PROCESSES)
+_OPTIONS = ("timeout", "resources", "tag_limits", "initializer", *_OF_PROCESSES)
 _KEYWORDS = ("max_workers", "backend", *_OPTIONS)
 # How many coroutines are under way at once by default: as many connections as HTTP clients open by default.
 _COROUTINES = 100
@@ -52,6 +53,9 @@ class ParallelExecutor(Executor):
         resources: What steps that declare `resources` may take together: numbers by name, "memory" in bytes or as a
             text ("16GiB"). CPUs, GPUs (CUDA devices) and memory are detected where they are not given.
         tag_limits: How many steps with a tag may run at once, by tag.
+        initializer: Called without arguments in each worker process, or thread, before its first step, as that of
+            `concurrent.futures`: to load a model, to open a connection. `functools.partial` gives it arguments. What it
+            raises ends the run with an `ExecutorError`. Not for `backend="async"`.
         memory_limit: What each worker process may have for itself, in bytes or as a text like "4GiB": the step that
             takes it above that fails with a `MemoryLimitError`.
         memory_budget: What large values that worker processes return, and arguments, may take of memory together, in
@@ -68,8 +72,8 @@ class ParallelExecutor(Executor):
     Raises:
         ValueError: For `max_workers` below 1, an unknown backend, a limit that is not above 0, a negative total, or
             what is about worker processes with another backend.
-        TypeError: For an unknown keyword, a `max_workers` that is no whole number, or a `preload` that is no list of
-            names.
+        TypeError: For an unknown keyword, a `max_workers` that is no whole number, an `initializer` that is no plain
+            function, or a `preload` that is no list of names.
 
     >>> from flowyml import ParallelExecutor, Pipeline
     >>> with ParallelExecutor(max_workers=2, backend="thread") as executor:
@@ -86,6 +90,7 @@ class ParallelExecutor(Executor):
         timeout: float | timedelta | None = None,
         resources: Mapping[str, float | str] | None = None,
         tag_limits: Mapping[str, int] | None = None,
+        initializer: Callable[[], object] | None = None,
         memory_limit: int | str | None = None,
         memory_budget: int | str | None = None,
         max_tasks_per_worker: int | None = None,
@@ -98,6 +103,7 @@ class ParallelExecutor(Executor):
         self.backend: str = checked_backend(backend)
         self.max_workers: int = checked_workers(max_workers, self.backend)
         self.timeout: float | None = None if timeout is None else checked_seconds("timeout", timeout)
+        self.initializer: Callable[[], object] | None = checked_initializer(initializer)
         self.memory_limit: int | None = None if memory_limit is None else checked_size("memory_limit", memory_limit)
         self.memory_budget: int | None = None if memory_budget is None else checked_size("memory_budget", memory_budget)
         self.max_tasks_per_worker: int | None = checked_tasks(max_tasks_per_worker)
@@ -193,7 +199,7 @@ class ParallelExecutor(Executor):
         if self.backend == "thread":
             from flowyml.executors._threads import Team
 
-            return Team(self.max_workers, self)
+            return Team(self.max_workers, self, self.initializer)
         if self.backend == "async":
             from flowyml.executors._loop import LoopTeam
 
@@ -214,9 +220,12 @@ class ParallelExecutor(Executor):
             max_tasks=self.max_tasks_per_worker,
             memory_limit=self.memory_limit,
             memory_budget=self.memory_budget,
+            initializer=self.initializer,
         )
 
     def _refuse_without_processes(self) -> None:
+        if self.initializer is not None and self.backend == "async":
+            raise ValueError('initializer is about workers: backend="process" or "thread", not "async"')
         for name in _OF_PROCESSES if self.backend != "process" else ():
             if getattr(self, name) is not None:
                 raise ValueError(f'{name} is about worker processes: backend="process", not {self.backend!r}')

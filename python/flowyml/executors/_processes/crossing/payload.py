@@ -48,15 +48,15 @@ class Payload(NamedTuple):
     digest: bytes
 
 
-def build_payload(functions: Sequence[Function], names: Sequence[str]) -> Payload:
+def build_payload(functions: Sequence[Function], owners: Sequence[str]) -> Payload:
     """Pickle the functions of a run, together.
 
     Args:
         functions: Any callables; the same one may come many times.
-        names: The step of each, for messages.
+        owners: What each is, for messages.
 
     Raises:
-        SerializationError: A function cannot be pickled; names its step and the variable that is the reason.
+        SerializationError: A function cannot be pickled; says which, and the variable that is the reason.
 
     Warns:
         UserWarning: The payload is larger than 10 MiB; names the largest globals.
@@ -71,16 +71,16 @@ def build_payload(functions: Sequence[Function], names: Sequence[str]) -> Payloa
     by_value_modules()  # looks at sys.path and sys.modules once; what follows asks what was found
     places: list[int | Reference] = []
     index: dict[int, int] = {}
-    owners: dict[int, str] = {}
+    carriers: list[str] = []
     carried: list[Function] = []
-    for function, name in zip(functions, names, strict=True):
+    for function, owner in zip(functions, owners, strict=True):
         reference = _reference(function)
         if reference is None and id(function) not in index:
             index[id(function)] = len(carried)
-            owners[len(carried)] = name
+            carriers.append(owner)
             carried.append(function)
         places.append(reference or index[id(function)])
-    data = _dump(places, carried, owners)
+    data = _dump(places, carried, carriers)
     payload = Payload(data, blake2b(data, digest_size=16).digest())
     if len(data) > LARGE and payload.digest not in _warned:
         _warn_large(payload, carried)
@@ -102,7 +102,7 @@ def _reference(function: Any) -> Reference | None:
     return None
 
 
-def _dump(places: list[int | Reference], carried: list[Function], owners: dict[int, str]) -> bytes:
+def _dump(places: list[int | Reference], carried: list[Function], owners: list[str]) -> bytes:
     """Write the places, then everything by value in one pickle, if there is something."""
     file = io.BytesIO()
     pickle.dump(places, file, _PROTOCOL)
@@ -120,16 +120,16 @@ def _dump(places: list[int | Reference], carried: list[Function], owners: dict[i
     return file.getvalue()
 
 
-def _explained(carried: list[Function], owners: dict[int, str], error: Exception) -> SerializationError:
+def _explained(carried: list[Function], owners: list[str], error: Exception) -> SerializationError:
     """Find the function that does not pickle, and why."""
     from flowyml.executors._processes.crossing import blame, pickler
 
-    for place, function in enumerate(carried):
+    for owner, function in zip(owners, carried, strict=True):
         try:
             pickler.dump_by_value(function)
         except Exception as own:  # noqa: BLE001  any failure is the one that is looked for
-            return SerializationError(f"the function of step {owners[place]!r}", blame.explain(function, own))
-    return SerializationError(f"the functions of steps {list(owners.values())}", str(error))
+            return SerializationError(owner, blame.explain(function, own))
+    return SerializationError(", ".join(owners), str(error))
 
 
 def _warn_large(payload: Payload, carried: list[Function]) -> None:

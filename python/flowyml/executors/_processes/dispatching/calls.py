@@ -32,7 +32,7 @@ from flowyml.store.encoding import decoded
 from flowyml.store.values import MISSING, Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from flowyml._core import Batch
     from flowyml.executors._processes.dispatching.lending import Lending
@@ -69,17 +69,19 @@ class CallWriter:
     Args:
         run: The run.
         lending: Where large arguments lie.
+        initializer: Called in each worker before its first step.
 
     Raises:
         SerializationError: If a function of the run does not pickle.
 
     Attributes:
         payload: The functions of the run.
+        initializer: Which of them is called first of all; `None` if none is.
         shared: The large values that several steps read, by number.
         further: The functions of steps that came during the run, and how many they are.
     """
 
-    def __init__(self, run: Run, lending: Lending) -> None:
+    def __init__(self, run: Run, lending: Lending, initializer: Callable[[], object] | None = None) -> None:
         """Collect the functions."""
         self._run = run
         self._lending = lending
@@ -94,7 +96,8 @@ class CallWriter:
         self._has_chains = False
         self._functions: dict[int, int] = {}
         self._held: list[Any] = []  # what is known by its id must live
-        self.payload = self._collect(first for first, _ in rows_alike(self._plan.templates))
+        self.payload = self._collect((first for first, _ in rows_alike(self._plan.templates)), initializer)
+        self.initializer = None if initializer is None else self._functions[id(initializer)]
         self.function_count = len(self._functions)
         self.further: list[tuple[Payload, int]] = []
         run.grafting.listeners.append(self._extend)
@@ -112,10 +115,10 @@ class CallWriter:
         message.groups.extend(self._group(message, stretch) for stretch in stretches(self._run, batch, count))
         return message
 
-    def _collect(self, nodes: Iterable[int]) -> Payload:
+    def _collect(self, nodes: Iterable[int], initializer: Callable[[], object] | None = None) -> Payload:
         """Number the functions of some steps that have no number yet, and pickle them."""
-        functions: dict[int, Any] = {}
-        names: list[str] = []
+        functions: dict[int, Any] = {} if initializer is None else {id(initializer): initializer}
+        owners = ["the workers' initializer"] * len(functions)
         seen: set[int] = set()
         for node in nodes:
             template = self._plan.templates[node]
@@ -125,8 +128,8 @@ class CallWriter:
             for function in self._callables(node):
                 if id(function) not in self._functions and id(function) not in functions:
                     functions[id(function)] = function
-                    names.append(self._plan.names[node])
-        payload = build_payload(list(functions.values()), names)
+                    owners.append(f"the function of step {self._plan.names[node]!r}")
+        payload = build_payload(list(functions.values()), owners)
         self._functions.update(zip(functions, itertools.count(len(self._functions)), strict=False))
         self._held.extend(functions.values())
         return payload

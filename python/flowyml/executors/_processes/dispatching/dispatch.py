@@ -14,7 +14,7 @@ its result is in, and everything else that was posted to it becomes ready again 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flowyml.errors import ExecutorError
 from flowyml.executors._processes.crossing import wire
@@ -24,7 +24,7 @@ from flowyml.executors._processes.dispatching.ending import wait_if_ending
 from flowyml.executors._processes.dispatching.giving import Giving
 from flowyml.executors._processes.dispatching.lines import Lines
 from flowyml.executors._processes.dispatching.member import Verdict
-from flowyml.executors._processes.dispatching.outcomes import Outcomes
+from flowyml.executors._processes.dispatching.outcomes import Outcomes, no_start
 from flowyml.executors._processes.dispatching.showing import keep
 from flowyml.executors._processes.dispatching.taking_back import PATIENCE, take_from
 from flowyml.executors._processes.dispatching.watches import watches
@@ -177,20 +177,25 @@ class Dispatch:
             self._handle_frames(member, committed)
         return full
 
-    def _handle_frames(self, member: Member, committed: int) -> None:
+    def _handle_frame(self, member: Member, kind: int, body: Any, segments: list[bytes]) -> None:
         run = self._run
-        for kind, body, segments in member.receiver.frames():
-            if kind == wire.RESULT:
-                member.arrived.append((body, segments))
-            elif kind == wire.LOG:
-                handle_record(wire.restore(body, segments), keep=lambda slot, text: keep(run, member, slot, text))
-            elif kind == wire.USAGE:
-                slot, cpu, memory = body
-                item = member.item_at(slot)
-                if item is not None:
-                    run.usage.note(item, cpu, memory, run.layout.item_count)
-            elif kind == wire.READY:
-                member.ready = True
+        if kind == wire.RESULT:
+            member.arrived.append((body, segments))
+        elif kind == wire.LOG:
+            handle_record(wire.restore(body, segments), keep=lambda slot, text: keep(run, member, slot, text))
+        elif kind == wire.USAGE:
+            slot, cpu, memory = body
+            item = member.item_at(slot)
+            if item is not None:
+                run.usage.note(item, cpu, memory, run.layout.item_count)
+        elif kind == wire.READY:
+            member.ready = True
+        elif kind == wire.NO_START:
+            raise no_start(body)
+
+    def _handle_frames(self, member: Member, committed: int) -> None:
+        for frame in member.receiver.frames():
+            self._handle_frame(member, *frame)
         before = self._outcomes.taken
         try:
             failed = self._outcomes.commit(member, committed, self._giving.sizer)

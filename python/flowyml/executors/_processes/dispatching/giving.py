@@ -58,7 +58,7 @@ class Giving:
         self._team = team
         self._run = run
         self._lines = lines
-        self._writer = CallWriter(run, team.lending)
+        self._writer = CallWriter(run, team.lending, team.initializer)
         self._setup = team.setup(self._writer, run)
         self._chains = allow_chains(run)
         # Whether the end of one step may let another begin that is not in its batch.

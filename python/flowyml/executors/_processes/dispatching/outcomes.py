@@ -6,7 +6,8 @@ import time
 from array import array
 from typing import TYPE_CHECKING, Any
 
-from flowyml.errors import RemoteError, SerializationError, ValueLoadError
+from flowyml.errors import ExecutorError, RemoteError, SerializationError, ValueLoadError
+from flowyml.executors._initializing import initializer_failed
 from flowyml.executors._processes.crossing import wire
 from flowyml.executors._processes.crossing.failure import unpack_exception
 from flowyml.executors._processes.crossing.values import load_value
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
     from flowyml.running.run import Run
 
 _RETURN = "return plain data (no open file or connection, no lock, no iterator)"
+
+
+def no_start(error: bytes) -> ExecutorError:
+    """Return the error of a run in which a worker's initializer has raised, as the worker has packed it."""
+    return initializer_failed(unpack_exception(error, load_value)[0])
 
 
 class _Report:

@@ -75,5 +75,5 @@ class Setup:
         payload = wire.slim(self._payload.data, segments) if new_payload else None
         run = (*self._run, member.number)
         arenas = tuple(self._lending.terms(member.number))
-        body = [frame, payload, self._functions, run, self._hashed, arenas, member.setting]
+        body = [frame, payload, self._functions, run, self._hashed, arenas, member.setting, self._writer.initializer]
         return wire.frame(wire.SETUP, body, segments)

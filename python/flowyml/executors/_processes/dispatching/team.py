@@ -27,6 +27,8 @@ from flowyml.executors._processes.pooling.pool import GRACE
 from flowyml.messages.words import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flowyml.executors._processes.crossing.importable import Fingerprint
     from flowyml.executors._processes.dispatching.calls import CallWriter
     from flowyml.executors._processes.pooling.pool import WorkerPool
@@ -45,6 +47,7 @@ class ProcessTeam:
         max_tasks: After how many steps a worker is replaced; `None` for never.
         memory_limit: Bytes that a worker may have for itself; `None` for any number.
         memory_budget: Bytes that large values may have in memory together; `None` for any number.
+        initializer: Called in each worker before its first step.
     """
 
     def __init__(
@@ -54,8 +57,10 @@ class ProcessTeam:
         max_tasks: int | None = None,
         memory_limit: int | None = None,
         memory_budget: int | None = None,
+        initializer: Callable[[], object] | None = None,
     ) -> None:
         """Start nothing."""
+        self.initializer = initializer
         self.size = pool.max_workers
         self.max_tasks = max_tasks
         self.memory_limit = memory_limit

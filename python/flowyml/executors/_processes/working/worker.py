@@ -34,6 +34,7 @@ from flowyml.executors._processes.working import capture
 from flowyml.executors._processes.working.arguments import Arguments, NotLoadedError
 from flowyml.executors._processes.working.borrowing import Shelf
 from flowyml.executors._processes.working.called import Functions
+from flowyml.executors._processes.working.functions import callable_of
 from flowyml.executors._processes.working.lifeline import Lifeline, attach
 from flowyml.executors._processes.working.meter import Meter
 from flowyml.executors._processes.working.returned import encoded, raised, with_content
@@ -97,6 +98,7 @@ class Worker:
         self._teller = StepTeller(self._caller, self._functions)
         self._loading = 0.0  # seconds for arguments to load where steps have time limits
         self._hashed: frozenset[int] = frozenset()  # the functions whose values take part in keys
+        self._initialized = False  # what is to be called before the first step was called
         self._setting: tuple[str, str] | None = None  # the variable that shows it its devices alone
         self._meter = Meter()
         self._shelf = Shelf()
@@ -140,11 +142,30 @@ class Worker:
         if seed is None and before is not None:  # after a seeded run nobody can foresee random numbers
             seeding.end()
         self._functions.begin(count, None if seed is None else self._seeding, trouble)
-        settle()
-        self._traces.left.clear()  # what the frame has set is to stay
         self._logs.install()
+        if body[7] is not None and trouble is None:
+            self._initialize(body[7], count, anew=payload is not None)
+        settle()
+        self._traces.left.clear()  # what the frame and the initializer have set is to stay
         # What was imported until now stays: the collector need not look at it again.
         gc.freeze()
+
+    @calls_steps
+    def _initialize(self, index: int, count: int, *, anew: bool) -> None:
+        """Call the initializer, unless that was done and what it has made is still there; no step runs if it raises."""
+        if anew and self._functions.came_by_value(index):
+            self._initialized = False
+        if self._initialized:
+            return
+        try:
+            self._enter()
+            self._functions.load(index)
+            callable_of(self._functions.original(index))()
+            self._initialized = True
+        except BaseException as error:  # noqa: BLE001  whatever it raises ends the run
+            self._sender.send(wire.frame(wire.NO_START, raised(error)[1]))
+            self._functions.begin(count, None, error)
+        self._capture.end_step()
 
     def _add_functions(self, body: Any, segments: list[bytes]) -> None:
         """Take over functions of steps that came during the run."""

@@ -1,0 +1,37 @@
+"""What is called once in each worker before its first step: `ParallelExecutor(initializer=)`.
+
+The name and the sense are those of `concurrent.futures`. What it raises is no step's failure: it ends the run.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flowyml.errors import ExecutorError
+from flowyml.steps.coroutines import blocking
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def checked_initializer(initializer: Any) -> Callable[[], object] | None:
+    """Return what is called in each worker.
+
+    Raises:
+        TypeError: If it cannot be called, or is a coroutine function.
+    """
+    if initializer is None:
+        return None
+    if not callable(initializer):
+        raise TypeError(f"initializer must be a function without arguments or None, got {initializer!r:.60}")
+    if blocking(initializer) is not initializer:
+        raise TypeError(f"initializer must be a plain function, got the coroutine function {initializer!r:.60}")
+    found: Callable[[], object] = initializer
+    return found
+
+
+def initializer_failed(error: BaseException) -> ExecutorError:
+    """Return the error of a run for what an initializer has raised."""
+    failed = ExecutorError(f"the initializer of the workers raised {type(error).__name__}: {error}")
+    failed.__cause__ = error
+    return failed

@@ -1,0 +1,164 @@
+"""`ParallelExecutor(initializer=)`: called once in each worker before its first step."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import threading
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from plumbing import eventually
+
+from flowyml import ExecutorError, ParallelExecutor, Pipeline, SerializationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BACKENDS = ("process", "thread")
+HELD: dict[str, Any] = {}
+
+
+def note(trace: Path) -> None:
+    """Write down which worker this is."""
+    with trace.open("a") as file:
+        file.write(f"{os.getpid()} {threading.get_ident()}\n")
+
+
+def worker(trace: Path, until: int) -> str:
+    """Return which worker this is, once so many have begun."""
+    assert eventually(lambda: len(trace.read_text().splitlines()) >= until)
+    return f"{os.getpid()} {threading.get_ident()}"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_each_worker_calls_it_once_before_its_first_step(backend: Any, tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    pipeline = Pipeline("p").map(worker, [trace] * 8, name="work", params={"until": 2})
+    with ParallelExecutor(2, backend, initializer=functools.partial(note, trace)) as executor:
+        workers = {*pipeline.run(executor=executor)["work"], *pipeline.run(executor=executor)["work"]}
+    noted = trace.read_text().splitlines()
+    assert len(noted) == 2
+    assert workers <= {*noted}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_steps_find_what_it_has_made(backend: Any) -> None:
+    """Also those of another pipeline, and functions by value."""
+    held = HELD
+
+    def prepare() -> None:
+        held["model"] = held.get("model", 0) + 41
+
+    def use(x: int) -> int:
+        return int(held["model"]) + x
+
+    HELD.clear()
+    with ParallelExecutor(1, backend, initializer=prepare) as executor:
+        first = Pipeline("p").map(use, [1, 2], name="use").run(executor=executor)
+        again = Pipeline("q").add_step(lambda: held["model"], name="use").run(executor=executor)
+    assert (list(first["use"]), again["use"]) == ([42, 43], 41)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_it_raises_ends_the_run_and_the_next_one_tries_again(backend: Any, tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+
+    def prepare() -> None:
+        if not flag.exists():
+            raise ValueError("no model")
+
+    pipeline = Pipeline("p").map(abs, [-1, -2, -3])
+    with ParallelExecutor(2, backend, initializer=prepare) as executor:
+        with pytest.raises(ExecutorError, match="initializer of the workers raised ValueError: no model") as caught:
+            pipeline.run(executor=executor)
+        flag.touch()
+        assert list(pipeline.run(executor=executor)["abs"]) == [1, 2, 3]
+    cause, result = caught.value.__cause__, caught.value.result
+    assert isinstance(cause, ValueError)
+    assert {frame.name for frame in traceback.extract_tb(cause.__traceback__)} <= {"prepare"}
+    assert result is not None
+    assert (result.success, len(result.failed)) == (False, 0)
+
+
+@pytest.mark.parametrize("error", ["SystemExit(3)", "KeyboardInterrupt()"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_whatever_it_raises_ends_the_run(backend: Any, error: str) -> None:
+    def prepare() -> None:
+        exec(f"raise {error}")
+
+    with (
+        ParallelExecutor(1, backend, initializer=prepare) as executor,
+        pytest.raises(ExecutorError, match=error.partition("(")[0]),
+    ):
+        Pipeline("p").add_step(abs, params={"x": -1}).run(executor=executor)
+
+
+def test_a_worker_that_dies_in_it_is_replaced(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+
+    def prepare() -> None:
+        note(trace)
+        if len(trace.read_text().splitlines()) == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with ParallelExecutor(1, initializer=prepare) as executor:
+        assert Pipeline("p").add_step(abs, params={"x": -1}).run(executor=executor)["abs"] == 1
+
+
+def test_one_that_kills_every_worker_ends_the_run() -> None:
+    with (
+        ParallelExecutor(1, initializer=functools.partial(os._exit, 7)) as executor,
+        pytest.raises(ExecutorError, match="exit code 7"),
+    ):
+        Pipeline("p").map(abs, range(9)).run(executor=executor, raise_on_failure=True)
+
+
+def test_a_replaced_worker_calls_it_again(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    pipeline = Pipeline("p").map(abs, range(3))
+    with ParallelExecutor(1, initializer=functools.partial(note, trace), max_tasks_per_worker=1) as executor:
+        pipeline.run(executor=executor)
+    assert len(trace.read_text().splitlines()) == 3
+
+
+def test_what_it_prints_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    with ParallelExecutor(1, initializer=functools.partial(print, "ready")) as executor:
+        Pipeline("p").add_step(abs, params={"x": -1}).run(executor=executor)
+    assert capsys.readouterr().out == "ready\n"
+
+
+def test_what_it_sets_for_the_process_stays(tmp_path: Path) -> None:
+    """As what a module sets while it is imported."""
+    with ParallelExecutor(1, initializer=functools.partial(os.umask, 0o077)) as executor:
+        pipeline = Pipeline("p").map(lambda i: (tmp_path / str(i)).touch(), range(2), name="touch")
+        pipeline.run(executor=executor)
+    assert [(tmp_path / str(i)).stat().st_mode & 0o777 for i in range(2)] == [0o600, 0o600]
+
+
+@pytest.mark.parametrize(
+    ("backend", "initializer", "error", "message"),
+    [
+        ("process", "load", TypeError, "initializer must be a function without arguments or None, got 'load'"),
+        ("async", print, ValueError, "initializer is about workers"),
+    ],
+)
+def test_a_wrong_one_is_refused(backend: Any, initializer: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        ParallelExecutor(1, backend, initializer=initializer)
+
+
+def test_a_coroutine_function_is_refused() -> None:
+    async def prepare() -> None: ...
+
+    with pytest.raises(TypeError, match="must be a plain function"):
+        ParallelExecutor(1, initializer=prepare)
+
+
+def test_one_that_does_not_pickle_is_named() -> None:
+    lock = threading.Lock()
+    with ParallelExecutor(1, initializer=lambda: lock) as executor, pytest.raises(SerializationError) as caught:
+        Pipeline("p").add_step(abs, params={"x": -1}).run(executor=executor)
+    assert str(caught.value).startswith("the workers' initializer cannot be pickled: closure variable 'lock'")
