@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from flowyml.executors._cpus import usable_cpus
 from flowyml.steps import devices
@@ -20,7 +21,9 @@ def detected() -> dict[str, float]:
 
 
 def _memory() -> int:
-    """Return the memory of the machine, or of the cgroup where that is less."""
+    """Return the memory of the machine, or of the cgroup where that is less; no limit where nobody can tell."""
+    if not hasattr(os, "sysconf"):
+        return sys.maxsize
     most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for path in _MEMORY_LIMITS:
         try:
