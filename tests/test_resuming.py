@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pytest
-from notes import LOG, note, ran
+from notes import LOG, kept, note, ran
 from outcomes import states_in_order as states
 
 from flowyml import If, LocalExecutor, ParallelExecutor, Pipeline, RunInterrupted, StoreError, dynamic, retry, step
@@ -368,6 +368,51 @@ def test_a_seeded_run_is_continued_with_its_seed(tmp_path, folder, executor):
     assert (run(1)["drawn"], ran(folder).count("drawn")) == (first, 2)
 
 
+def seeded(tmp_path: Path, folder: Path) -> Pipeline:
+    """One step, a map and what fails behind both of them."""
+    pipeline = Pipeline(
+        "p", context={"folder": str(folder)}, enable_checkpointing=True, checkpoint_dir=tmp_path / "runs"
+    )
+    return (
+        pipeline.add_step(load, params={"n": 4}).map(kept, [1, 2]).add_step(item, params={"i": "bad"}, after=["kept"])
+    )
+
+
+def test_rerun_goes_on_with_the_seed_of_the_run(tmp_path, folder, executor):
+    first = seeded(tmp_path, folder).run(executor=executor, seed=42)
+    ran(folder)
+    allow(folder)
+    result = seeded(tmp_path, folder).rerun(first.run_id, executor=executor)
+    assert (result.success, ran(folder), result.run_id) == (True, ["bad"], first.run_id)
+
+
+def test_rerun_goes_on_with_the_seed_that_the_run_had_last(tmp_path, folder, executor):
+    first = seeded(tmp_path, folder).run(executor=executor)
+    seeded(tmp_path, folder).run(executor=executor, seed=7, resume=first.run_id)
+    ran(folder)
+    seeded(tmp_path, folder).rerun("last", executor=executor)
+    assert ran(folder) == ["bad"]
+
+
+@pytest.mark.parametrize(("before", "now"), [(42, None), (None, 42), (42, 43)])
+def test_another_seed_is_the_reason_why_steps_run_again(tmp_path, folder, executor, before, now):
+    first = seeded(tmp_path, folder).run(executor=executor, seed=before)
+    result = seeded(tmp_path, folder).run(executor=executor, seed=now, resume=first.run_id)
+    again = "'load' (its seed has changed), 'kept' (its seed has changed)"
+    assert sorted(result.resumed.split("run again: ")[1].split(", ")) == sorted(again.split(", "))
+
+
+def test_an_argument_that_is_gone_is_the_reason_why_a_step_runs_again(tmp_path, folder, executor):
+    def run(**options: Any) -> Any:
+        pipeline = Pipeline("p", enable_checkpointing=True, checkpoint_dir=tmp_path)
+        pipeline.add_step(lambda n=2: n, name="n", params=options.pop("params", None))
+        pipeline.add_step(item, params={"i": "bad", "folder": str(folder)}, after=["n"])
+        return pipeline.run(executor=executor, **options)
+
+    run(params={"n": 3})
+    assert run(resume="last").resumed == "0 finished steps taken over; runs again: 'n' (argument 'n' is gone)"
+
+
 def test_keep_leaves(tmp_path, folder, executor):
     chain(tmp_path, folder).run(executor=executor, keep="leaves")
     allow(folder)
@@ -567,7 +612,7 @@ import pathlib, sys
 from flowyml.reuse.attempts import Attempts
 attempt = Attempts(pathlib.Path(sys.argv[1]), "p", always=False).open("blank", resume=None)
 if sys.argv[2] == "told":
-    attempt.begin()
+    attempt.begin(None)
 print("held", flush=True)
 sys.stdin.read(1)
 """

@@ -188,7 +188,7 @@ class Runnable(Planning):
         executor: Executor | None = None,
         raise_on_failure: bool = False,
     ) -> PipelineResult:
-        """Continue an unfinished run, as `run(resume=run_id)` does; from a step on, if one is named.
+        """Continue an unfinished run, as `run(resume=run_id)` does, with its seed; from a step on, if one is named.
 
         Args:
             run_id: The run.
@@ -203,8 +203,9 @@ class Runnable(Planning):
         """
         with own_frames_hidden:
             executor = self._chosen(executor)
-            named: dict[str, Any] = {"run_id": None, "resume": checked_text("run_id", run_id), "anew": from_step}
-            run, _ = self._prepared(inputs, context, executor, seed=None, targets=None, debug=False, **named)
+            resume = checked_text("run_id", run_id)
+            named: dict[str, Any] = {"run_id": None, "resume": resume, "anew": from_step, "seed": self._seed_of(resume)}
+            run, _ = self._prepared(inputs, context, executor, targets=None, debug=False, **named)
             run.listen(self._pipeline, self.hooks)
             result = _executed(run, executor, checked_progress(None))
             if raise_on_failure:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from flowyml.planning.forms import Columns
     from flowyml.planning.plan import Plan
     from flowyml.planning.scope import Scope
+    from flowyml.reuse.attempts import Attempts
     from flowyml.reuse.prospects import Prospect
     from flowyml.running.run import Run
     from flowyml.store.cache import CacheStore
@@ -179,11 +180,9 @@ class Planning(Authoring):
         """Say what a run would take over of one step; `None` where that is not known before `run` gives more."""
         if not self._journals.kept:
             return None
-        from flowyml.reuse.attempts import Attempts
         from flowyml.reuse.prospects import prospect_of
 
-        attempts = Attempts(self._journals.folder, self.name, always=self._journals.durable)
-        return prospect_of(plan, attempts, node, scope)
+        return prospect_of(plan, self._attempts(), node, scope)
 
     def to_definition(self) -> dict[str, Any]:
         """Return a description of the graph that JSON can hold: steps, functions with their source, options, edges.
@@ -316,12 +315,17 @@ class Planning(Authoring):
 
         if executor.keeps_encoded:
             run.keep_encoded()
-        attempts = None
-        if self._journals.kept:
-            from flowyml.reuse.attempts import Attempts
-
-            attempts = Attempts(self._journals.folder, self.name, always=self._journals.durable)
+        attempts = self._attempts() if self._journals.kept else None
         attach(run, self._cache, scope.context, attempts, run_id=run_id, resume=resume)
+
+    def _seed_of(self, resume: str) -> int | None:
+        """Return the seed of the run that is to be continued."""
+        return self._attempts().seed_of(resume) if self._journals.kept else None
+
+    def _attempts(self) -> Attempts:
+        from flowyml.reuse.attempts import Attempts
+
+        return Attempts(self._journals.folder, self.name, always=self._journals.durable)
 
     def _foreseen(self, plan: Plan, scope: Scope, seed: int | None) -> str | None:
         """Say what a run would take from the cache."""
@@ -335,11 +339,9 @@ class Planning(Authoring):
         """Say what a run would take over from an earlier attempt, and what is left."""
         if not self._journals.kept:
             return None
-        from flowyml.reuse.attempts import Attempts
         from flowyml.reuse.prospects import prospect
 
-        attempts = Attempts(self._journals.folder, self.name, always=self._journals.durable)
-        return prospect(plan, attempts, seed=seed, resume=resume)
+        return prospect(plan, self._attempts(), seed=seed, resume=resume)
 
     def _warn_notes(self, plan: Plan) -> None:
         """Warn of what may be meant otherwise, once."""

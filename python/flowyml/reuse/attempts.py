@@ -23,7 +23,7 @@ from flowyml.errors import StoreError
 from flowyml.messages.words import counted, nearest
 from flowyml.reuse.finished import RUN, Finished
 from flowyml.store.journal import Journal, first_body
-from flowyml.store.runs import RunFolder, folder_of, locks_tell, remove_leftovers, unfinished
+from flowyml.store.runs import RunFolder, folder_of, is_held, locks_tell, remove_leftovers, unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -68,10 +68,12 @@ class Attempt:
     def _note(self, error: Exception) -> None:
         self.trouble = error
 
-    def begin(self) -> None:
-        """Write down which run this is."""
-        if self.finished.run is None:
-            self.journal.write([RUN, self.run_id, self.pipeline, time.time()])
+    def begin(self, seed: int | None) -> None:
+        """Write down which run this is, and once more where it goes on with another seed."""
+        finished = self.finished
+        if finished.run is None or finished.seed != seed:
+            began = time.time() if finished.run is None else finished.run[2]
+            self.journal.write([RUN, self.run_id, self.pipeline, began, seed])
 
     def leave(self) -> None:
         """Close the journal and let go of the folder."""
@@ -148,6 +150,18 @@ class Attempts:
         else:
             yield from self._mine()
 
+    def seed_of(self, resume: str) -> int | None:
+        """Return the seed with which the run that `resume` means went on last; `None` without one.
+
+        Raises:
+            ValueError: If `resume` names a run that is not there, or is of another pipeline.
+        """
+        for _, folder in self.asked_for(resume=resume):
+            finished = _read(folder)
+            if finished is not None and (resume != "last" or (finished.is_unfinished and not is_held(folder.path))):
+                return finished.seed
+        return None
+
     def _folder_named(self, run_id: str) -> RunFolder:
         folder = folder_of(self._root, run_id)
         if not folder.has_journal:
@@ -218,7 +232,7 @@ class Attempts:
         except _TROUBLE as error:
             _log.warning("journal: %s; it is left alone, and its run is not continued", error)
             return None
-        if attempt.finished.ended != "success" and not attempt.finished.is_blank:
+        if attempt.finished.is_unfinished:
             return attempt
         if locks_tell:
             attempt.remove()
@@ -243,6 +257,18 @@ class Attempts:
 
 def _in_use(folder: RunFolder, run_id: str) -> StoreError:
     return StoreError(str(folder.path), f"is in use: run {run_id!r} is going on")
+
+
+def _read(folder: RunFolder) -> Finished | None:
+    """Return what a run has finished, without taking part in it; `None` if its journal cannot be read."""
+    try:
+        journal = Journal(folder.path, read_only=True, on_trouble=lambda _: None)
+    except _TROUBLE:
+        return None
+    try:
+        return Finished(journal)
+    finally:
+        journal.close()
 
 
 def _header(folder: RunFolder) -> tuple[str, str] | None:

@@ -53,10 +53,12 @@ class Before(NamedTuple):
     Attributes:
         made: In words.
         contents: The contents of its arguments, joined; `None` for a mapped step.
+        seed: The seed under which it ran, whose content stands behind those of the arguments; `None` without one.
     """
 
     made: Made
     contents: bytes | None
+    seed: int | None
 
 
 class Tally(NamedTuple):
@@ -89,6 +91,7 @@ class Finished:
 
     Attributes:
         run: `(run id, name of the pipeline, when it began)`; `None` if nothing is there.
+        seed: The seed with which it went on last; `None` without one, or if an older version wrote the journal.
         ended: In which state the run ended; `None` if it was cut off.
         attempts: For each key how many attempts had failed.
         count: How many items had ended.
@@ -99,12 +102,14 @@ class Finished:
         """Read all records."""
         self._journal = journal
         self.run: tuple[str, str, float] | None = None
+        self.seed: int | None = None
         self.ended: str | None = None
         self.attempts: dict[bytes, int] = {}
         self.count = 0
         self._items: dict[str, int] = {}
         self._made: dict[int, bytes] = {}
         self._batches: list[tuple[Batch, int]] = []
+        self._seeds: list[int | None] = []  # of each batch
         self._places: dict[bytes, int] = {}
         self._more: dict[bytes, list[int]] = {}
         for record in journal.records():
@@ -119,6 +124,7 @@ class Finished:
                 self._items[rest[0]] = rest[1]
             elif kind == RUN:
                 self.run = rest[0], rest[1], rest[2]
+                self.seed = rest[3] if len(rest) > 3 else None  # noqa: PLR2004  older versions did not write it
             self.ended = rest[0] if kind == END else None
 
     @property
@@ -135,6 +141,7 @@ class Finished:
             places[key] = first + k
         self.count += len(batch.values)
         self._batches.append((batch, payload))
+        self._seeds.append(self.seed)
 
     def take(self, key: bytes) -> tuple[int, Any, int] | None:
         """Return state, value and place of the payload of an item that had ended, the newest of this key, once.
@@ -162,6 +169,11 @@ class Finished:
     def is_blank(self) -> bool:
         """Whether there never was anything to take, or to know of: what runs next begins as if there was no journal."""
         return not (self.count or self.attempts)
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether there is something to continue."""
+        return self.ended != "success" and not self.is_blank
 
     def names(self) -> list[str]:
         """Return the steps that had ended with a value, or had items that had, in the order in which they did."""
@@ -224,13 +236,14 @@ class Finished:
         """Return for each step that had ended, or had items that had, what its key was made of."""
         made = {number: Made.unpacked(packed) for number, packed in self._made.items()}
         found: dict[str, Before] = {}
-        for batch, _ in self._batches:
+        for (batch, _), seed in zip(self._batches, self._seeds, strict=True):
             if isinstance(batch.names, str):
-                found[batch.names] = Before(made[batch.form], None)
+                found[batch.names] = Before(made[batch.form], None, seed)
             else:
                 contents: Sequence[bytes | None] = batch.contents or [None] * len(batch.names)
                 found.update(
-                    (name, Before(made[batch.form], each)) for name, each in zip(batch.names, contents, strict=True)
+                    (name, Before(made[batch.form], each, seed))
+                    for name, each in zip(batch.names, contents, strict=True)
                 )
         return found
 

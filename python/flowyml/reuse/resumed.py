@@ -11,6 +11,7 @@ from flowyml.reuse.call_keys import split
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
+    from flowyml.reuse.call_keys import Made
     from flowyml.reuse.finished import Before, Finished
     from flowyml.reuse.journal_keys import JournalKeys
     from flowyml.running.run import Run
@@ -117,12 +118,25 @@ class Story:
         unread = next((self._unread[item] for item in items if item in self._unread), None)
         if unread is not None:
             return unread
+        if before.seed != self._run.seed:
+            changes.append("its seed has changed")
         if all(each in taken for each in plan.graph.dependencies(node)):
             if before.contents is None or self._run.layout.is_mapped(node):
                 return ", ".join(changes) or "its items are others"
-            now = split(self._keys.with_contents(items)[1][0])
-            values = dict(zip(before.made.arguments, split(before.contents), strict=False))
-            pairs = zip(made.arguments, now, strict=False)
-            changes += [f"argument {name!r} has changed" for name, content in pairs if values.get(name) != content]
+            now = self._keys.with_contents(items)[1][0]
+            changes += _changed_arguments(
+                _arguments(before.made, before.contents, before.seed), _arguments(made, now, self._run.seed)
+            )
             return ", ".join(changes) or "its place among the steps has changed"
         return ", ".join(changes) or None
+
+
+def _arguments(made: Made, contents: bytes, seed: int | None) -> dict[str, bytes]:
+    """Return the contents of arguments by name, without the seed, which stands behind them."""
+    names = made.arguments if seed is None else made.arguments[:-1]
+    return dict(zip(names, split(contents), strict=False))
+
+
+def _changed_arguments(before: Mapping[str, bytes], now: Mapping[str, bytes]) -> Iterator[str]:
+    yield from (f"argument {name!r} has changed" for name, content in now.items() if before.get(name) != content)
+    yield from (f"argument {name!r} is gone" for name in before if name not in now)

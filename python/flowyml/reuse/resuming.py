@@ -133,7 +133,7 @@ class Resuming:
                 asked.leave()
                 self._change_to(self._attempts.next(lambda each: self._has(each, roots)), asked)
         if not self._off:
-            self._guarded(self._attempt.begin)
+            self._guarded(self._attempt.begin, self._run.seed)
 
     def _roots(self) -> Iterator[bytes]:
         """Go through the keys of the items that are ready first: nothing had ended before one of them had."""
