@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 import threading
 import time
@@ -393,6 +394,21 @@ def test_a_direct_call_of_a_coroutine_function() -> None:
         return x + 1
 
     assert later([1, 2]) == [2, 3]
+
+
+def test_a_direct_call_of_a_coroutine_function_has_all_items_under_way_at_once() -> None:
+    """Each waits for the last one: side by side, not one by one on as many threads as there are CPUs."""
+    begun = []
+
+    @map_task(timeout_per_item=20)
+    async def meet(x: int, event: asyncio.Event) -> int:
+        begun.append(x)
+        if len(begun) == 20:
+            event.set()
+        await event.wait()
+        return len(begun)
+
+    assert meet(range(20), event=asyncio.Event()) == [20] * 20
 
 
 def test_a_direct_call_raises_where_too_few_succeed() -> None:

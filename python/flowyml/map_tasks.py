@@ -1,7 +1,7 @@
 """`@map_task`: a function of one item as a step that runs over a list of them.
 
 In a pipeline it is one mapped step, with the state, attempts and value of each item, under terms that hold for all of
-them; called directly it runs here, on threads. See `steps/tasks.py` for the terms.
+them; called directly it runs here: on threads, coroutines in an event loop. See `steps/tasks.py` for the terms.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from flowyml.executors.parallel import ParallelExecutor
 from flowyml.messages.frames import leaves_no_frames
 from flowyml.messages.words import unknown_keywords
 from flowyml.pipeline import Pipeline
-from flowyml.steps.coroutines import coroutine_function
+from flowyml.steps.coroutines import blocking, coroutine_function
 from flowyml.steps.step import Step
 from flowyml.steps.tasks import checked_retries, checked_terms
 
@@ -52,7 +52,7 @@ class MapTask(Step[..., Any], Generic[R]):
     terms: Terms
 
     def __call__(self, items: Iterable[Any], /, **params: Any) -> MapTaskResult[R]:
-        """Run it here, over these items.
+        """Run it here, over these items: on threads; coroutines side by side in an event loop.
 
         Args:
             items: The items.
@@ -64,7 +64,7 @@ class MapTask(Step[..., Any], Generic[R]):
         name = self.name or "map_task"
         alone = self.as_added(name, None, (), self.options)  # what it reads in a pipeline does not concern it here
         pipeline = Pipeline(name).map(alone, items, params=params or None)
-        backend: Literal["async", "thread"] = "thread" if coroutine_function(self.func) is None else "async"
+        backend: Literal["async", "thread"] = "thread" if _is_plain(self.func) else "async"
         with ParallelExecutor(self.terms.concurrency, backend) as executor:
             result = pipeline.run_quietly(executor, fail_fast=False)
         (done,) = result.step_results.values()
@@ -87,6 +87,11 @@ class MapTask(Step[..., Any], Generic[R]):
     def __repr__(self) -> str:
         """Name the task and where its function comes from."""
         return f"<MapTask {self.name!r} of {getattr(self.func, '__qualname__', self.func)!s}>"
+
+
+def _is_plain(func: Callable[..., Any]) -> bool:
+    """Tell whether a function is none of coroutines."""
+    return coroutine_function(blocking(func)) is None
 
 
 def _rebuild(func: Callable[..., Any], declared: tuple[Any, ...], options: Options, terms: Terms) -> MapTask[Any]:
@@ -130,11 +135,13 @@ def map_task(
     """Make a step of a function of one item, which runs over a list: `@map_task` or `@map_task(concurrency=4, ...)`.
 
     Added to a pipeline it runs over its input, or the first of them: as `Pipeline.map(fn, over=...)` does. Whoever
-    reads it gets a `MapTaskResult`. Called directly, with a list, it runs here, on threads.
+    reads it gets a `MapTaskResult`. Called directly, with a list, it runs here, on threads; a coroutine function in an
+    event loop.
 
     Args:
         fn: The function, where the decorator is used bare.
-        concurrency: How many items run at once at the most; by default as many as there are workers.
+        concurrency: How many items run at once at the most; by default as many as there are workers; called directly,
+            as many as CPUs are usable, or 100 coroutines.
         retries: How many more attempts an item has after a failure.
         retry_delay: Seconds before each of them.
         min_success_ratio: The part of the items that must succeed; with fewer the step fails.
