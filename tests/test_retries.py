@@ -211,6 +211,12 @@ def test_delays_grow_to_the_longest_and_jitter_stays_within_bounds() -> None:
     assert jittered.delay(3, random.Random(7)) == jittered.delay(3, random.Random(7))
 
 
+def test_no_jitter_makes_a_delay_longer_than_the_longest() -> None:
+    backoff = ExponentialBackoff(8, max_delay=10)
+    delays = [backoff.delay(attempt) for attempt in (1, 2, 9) for _ in range(200)]
+    assert 4 <= min(delays) < max(delays) == 10
+
+
 @pytest.mark.parametrize(
     ("make", "kind", "words"),
     [

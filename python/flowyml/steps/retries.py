@@ -32,8 +32,8 @@ class ExponentialBackoff:
         initial: The first delay in seconds.
         max_delay: The longest delay in seconds; `max` is another name for it.
         multiplier: How much longer each delay is than the one before.
-        jitter: Spread each delay evenly over 0.5 to 1.5 times its length, so that what failed together does not come
-            back together. Reproducible under `run(seed=)`.
+        jitter: Spread each delay evenly over 0.5 to 1.5 times its length, of which none gets longer than `max_delay`,
+            so that what failed together does not come back together. Reproducible under `run(seed=)`.
 
     >>> backoff = ExponentialBackoff(initial=1.0, max_delay=5.0, jitter=False)
     >>> [backoff.delay(attempt) for attempt in (1, 2, 3, 4)]
@@ -71,7 +71,8 @@ class ExponentialBackoff:
             grown = self.initial * self.multiplier ** (attempt - 1)
         except OverflowError:
             grown = self.max_delay
-        return min(grown, self.max_delay) * (_spread(generator) if self.jitter else 1.0)
+        spread = _spread(generator) if self.jitter else 1.0
+        return min(min(grown, self.max_delay) * spread, self.max_delay)
 
 
 def _spread(generator: random.Random | None) -> float:
