@@ -381,7 +381,7 @@ def test_a_name_may_be_a_string_of_another_class() -> None:
     assert (name, type(name)) == ("it", str)
 
 
-@pytest.mark.parametrize("keyword", ["stack", "project", "version", "auto_start_ui", "enable_experiment_tracking"])
+@pytest.mark.parametrize("keyword", ["stack", "project", "version", "tracking", "auto_start_ui", "auto_track"])
 def test_a_keyword_of_another_scope_is_warned_of_once(keyword: str) -> None:
     with pytest.warns(UserWarning, match=rf"Pipeline\(\) ignores {keyword}: out of scope") as caught:
         Pipeline("p", **{keyword: "x"})

@@ -73,6 +73,26 @@ def test_groups_of_steps() -> None:
     assert made.run()["use"] == 1
 
 
+@pytest.mark.parametrize("way", ["add_step", "map"])
+def test_a_group_that_is_given_where_a_step_is_added(way: str) -> None:
+    """It stands in the place of the step's own, with the same warning, at the line that gives it."""
+    made = Pipeline("p")
+    items: dict[str, Any] = {"items": [1, 2]} if way == "map" else {}
+    with pytest.warns(UserWarning, match=r"execution_group= names a group for Pipeline.step_groups") as caught:
+        getattr(made, way)(abs, name="size", execution_group="measure", **items)
+    assert [(each.group_name, each.execution_order) for each in made.step_groups] == [("measure", ["size"])]
+    assert [each.filename for each in caught] == [__file__]
+
+
+@pytest.mark.parametrize("way", ["add_step", "map"])
+def test_a_group_is_named_by_a_text(way: str) -> None:
+    with (
+        pytest.warns(UserWarning, match="names a group"),
+        pytest.raises(TypeError, match="execution_group of step 'abs' must be a text, got int 3"),
+    ):
+        getattr(Pipeline("p"), way)(abs, execution_group=3)
+
+
 def test_a_pipeline_without_groups_has_none() -> None:
     assert pipeline().step_groups == []
 

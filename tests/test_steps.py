@@ -274,3 +274,10 @@ def test_a_bound_method_has_no_self() -> None:
 
 def test_a_builtin_that_does_not_tell_has_no_readable_signature() -> None:
     assert not Signature.of(range).readable
+
+
+@pytest.mark.parametrize("way", ["add_step", "map"])
+def test_what_the_decorator_takes_is_taken_where_a_step_is_added(way: str) -> None:
+    """All but what concerns the registry, in which only decorated functions are."""
+    said = set(inspect.signature(step).parameters) - {"func", "unknown", "pipeline", "register"}
+    assert said <= set(inspect.signature(getattr(Pipeline, way)).parameters)

@@ -24,6 +24,7 @@ from flowyml.planning.sub_pipelines import SubPipeline, sub_pipeline
 from flowyml.steps.control import Branching
 from flowyml.steps.declarations import checked_text
 from flowyml.steps.options import OPTION_NAMES
+from flowyml.steps.tags import warn_group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -87,6 +88,7 @@ class Authoring(AnyPipeline):
         cache: bool | str | Callable[..., str] | None = None,
         cache_ttl: float | timedelta | None = None,
         resources: Resources | None = None,
+        execution_group: str | None = None,
         **unknown: object,
     ) -> Self:
         """Add a step; one function may be added any number of times under different names.
@@ -111,6 +113,8 @@ class Authoring(AnyPipeline):
             cache: Whether its value is stored, and what its key is made of, instead of the step's own (see `Step`).
             cache_ttl: How many seconds a stored value may be used, instead of the step's own.
             resources: What it takes of an executor's resources, instead of the step's own.
+            execution_group: The name of a group for `step_groups`, instead of the step's own; nothing else follows from
+                it, which a warning says.
             **unknown: Nothing else is known; a misspelled keyword gets an error with the nearest one.
 
         Returns:
@@ -123,6 +127,8 @@ class Authoring(AnyPipeline):
         try:
             if unknown:
                 raise TypeError(unknown_keywords("add_step()", unknown, _STEP_KEYWORDS))  # noqa: TRY301  no frame of it
+            if execution_group is not None:
+                warn_group(stacklevel=2)
             frame = sys._getframe(1)  # noqa: SLF001  the place is part of the messages
             alike = (  # one by one is a tenth of a microsecond less than to put them together and compare
                 outputs is None
@@ -140,12 +146,13 @@ class Authoring(AnyPipeline):
                 and cache is None
                 and cache_ttl is None
                 and resources is None
+                and execution_group is None
             )
             if alike and self._added.again(step, name, params, inputs, frame):
                 return self
             place = Place(frame.f_code, frame.f_lasti)
             behind = timeout, fallback, fallback_on, on_failure, circuit_breaker, tags, cache, cache_ttl, resources
-            options = retry, condition, skip_if, run_if, *behind
+            options = retry, condition, skip_if, run_if, *behind, execution_group
             given: dict[str, Any] = {"inputs": inputs, "outputs": outputs, "after": after}
             if isinstance(step, (Branching, SubPipeline)):
                 return self._add_part(step, place, name, {**given, "params": params}, options)
@@ -180,6 +187,7 @@ class Authoring(AnyPipeline):
         cache: bool | str | Callable[..., str] | None = None,
         cache_ttl: float | timedelta | None = None,
         resources: Resources | None = None,
+        execution_group: str | None = None,
         **unknown: object,
     ) -> Self:
         """Add one step that runs once for each item: a fan-out of any size as one node of the graph.
@@ -212,6 +220,7 @@ class Authoring(AnyPipeline):
             cache: Whether the value of each item is stored, and what its key is made of.
             cache_ttl: How many seconds a stored value may be used.
             resources: What an item takes of an executor's resources.
+            execution_group: The name of a group for `step_groups`.
             **unknown: Nothing else is known.
 
         Returns:
@@ -232,10 +241,12 @@ class Authoring(AnyPipeline):
         with own_frames_hidden:
             if unknown:
                 raise TypeError(unknown_keywords("map()", unknown, ("items", "over", "combine", *_STEP_KEYWORDS)))
+            if execution_group is not None:
+                warn_group(stacklevel=2)
             frame = sys._getframe(1)  # noqa: SLF001
             place = Place(frame.f_code, frame.f_lasti)
             behind = timeout, fallback, fallback_on, on_failure, circuit_breaker, tags, cache, cache_ttl, resources
-            options = retry, condition, skip_if, run_if, *behind
+            options = retry, condition, skip_if, run_if, *behind, execution_group
             given: dict[str, Any] = {"inputs": inputs, "outputs": outputs, "after": after, "options": options}
             form = self._added.form(step, params, place, **given, mapped=True)
             check_mapped(form)

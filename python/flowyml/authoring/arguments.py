@@ -36,6 +36,7 @@ _OUT_OF_SCOPE = frozenset(
         "project_name",
         "version",
         "env",
+        "tracking",
         "auto_track",
         "enable_experiment_tracking",
         "auto_start_ui",

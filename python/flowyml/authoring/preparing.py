@@ -199,7 +199,7 @@ class Planning(Authoring):
 
     @property
     def step_groups(self) -> list[StepGroup]:
-        """The steps by `@step(execution_group=)`, in the order in which they run; steps without are in none."""
+        """The steps by `execution_group=`, in the order in which they run; steps without are in none."""
         from flowyml.authoring.definition import groups_of
 
         return groups_of(self.dag)

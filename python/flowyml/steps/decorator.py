@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from flowyml.steps.retries import RetryConfig
     from flowyml.steps.tags import Tags
 
-KEYWORDS = ("name", "inputs", "outputs", *OPTION_NAMES, "execution_group", "pipeline", "register")
+KEYWORDS = ("name", "inputs", "outputs", *OPTION_NAMES, "pipeline", "register")
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -15,7 +15,7 @@ from flowyml.steps.conditions import Guards, checked_condition, checked_run_if, 
 from flowyml.steps.fallbacks import check_fits, checked_fallback, checked_fallback_on, checked_handler
 from flowyml.steps.resources import checked_resources
 from flowyml.steps.retries import checked_retry, is_one_of
-from flowyml.steps.tags import checked_tags
+from flowyml.steps.tags import checked_group, checked_tags
 from flowyml.steps.timeouts import checked_timeout
 
 if TYPE_CHECKING:
@@ -137,5 +137,6 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "cache": checked_cache,
     "cache_ttl": checked_ttl,
     "resources": checked_resources,
+    "execution_group": checked_group,
 }
 OPTION_NAMES = tuple(_CHECKS)
