@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import subprocess
 import sys
 import threading
@@ -358,3 +359,7 @@ def test_parallel_map_takes_coroutine_functions() -> None:
         return 2 * x
 
     assert parallel_map(double, range(5), backend="async") == [0, 2, 4, 6, 8]
+
+
+def test_run_async_takes_the_arguments_of_run() -> None:
+    assert [*inspect.signature(Pipeline.run_async).parameters] == [*inspect.signature(Pipeline.run).parameters]

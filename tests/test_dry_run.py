@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import subprocess
 import sys
@@ -45,6 +46,13 @@ def test_the_plan_is_printed(pipeline, capsys):
         "  3. sizes (2 items of len)\n\n"
         "Dry run: 3 steps (4 calls) would run on LocalExecutor; nothing was run.\n"
     )
+
+
+def test_run_async_prints_the_same(pipeline, executor, capsys):
+    result = asyncio.run(pipeline.run_async({"path": "x"}, executor=executor, dry_run=True))
+    told = capsys.readouterr().out
+    pipeline.run({"path": "x"}, executor=executor, dry_run=True)
+    assert (RAN, result.state, told) == ([], "dry_run", capsys.readouterr().out)
 
 
 def test_every_step_waits(pipeline):

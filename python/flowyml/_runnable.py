@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from flowyml.executors.contract import Executor
     from flowyml.hooks import Hooks
     from flowyml.pipeline import Pipeline
+    from flowyml.planning.scope import Scope
     from flowyml.progress import Progress
     from flowyml.results.result import PipelineResult
     from flowyml.running.run import Run
@@ -140,11 +141,7 @@ class Runnable(Planning):
                 inputs, context, executor, targets=targets, debug=debug, only_look=dry_run, **options
             )
             if dry_run:
-                from flowyml.views.dag import rehearsal
-
-                more = self._foreseen(run.plan, scope, run.seed), self._resumable(run.plan, run.seed, resume)
-                print(rehearsal(run.plan, scope, type(executor).__name__, *more))  # noqa: T201  it is what was asked for
-                return run.rehearsed()
+                return self._rehearsed(run, scope, executor, resume=resume)
             run.listen(self._pipeline, self.hooks)
             result = _executed(run, executor, watched)
             if raise_on_failure:
@@ -227,6 +224,7 @@ class Runnable(Planning):
         targets: Named | Iterable[Named] | None = None,
         progress: bool | Callable[[Progress], object] | None = None,
         debug: bool = False,
+        dry_run: bool = False,
         **unknown: object,
     ) -> PipelineResult:
         """Run all steps in a helper thread while the event loop goes on: in a notebook, in a web server.
@@ -247,6 +245,7 @@ class Runnable(Planning):
             targets: Which part of the pipeline runs.
             progress: Whether to show how far it is.
             debug: Log where each argument comes from.
+            dry_run: Check everything, print what would run and run nothing.
             **unknown: As for `run`.
 
         Returns:
@@ -269,21 +268,16 @@ class Runnable(Planning):
             from flowyml.running.awaitable import in_thread
 
             watched = checked_progress(progress)
-            warn_out_of_scope("run_async()", unknown, _RUN_KEYWORDS[:-1])
-            checked_flags(fail_fast=fail_fast, raise_on_failure=raise_on_failure, debug=debug)
+            warn_out_of_scope("run_async()", unknown, _RUN_KEYWORDS)
+            checked_flags(fail_fast=fail_fast, raise_on_failure=raise_on_failure, debug=debug, dry_run=dry_run)
             executor = self._chosen(executor)
-            run, _ = self._prepared(
-                inputs,
-                context,
-                executor,
-                keep=keep,
-                fail_fast=fail_fast,
-                run_id=run_id,
-                resume=resume,
-                seed=seed,
-                targets=targets,
-                debug=debug,
+            options: dict[str, Any] = {"keep": keep, "fail_fast": fail_fast, "seed": seed}
+            options |= {"run_id": run_id, "resume": resume}
+            run, scope = self._prepared(
+                inputs, context, executor, targets=targets, debug=debug, only_look=dry_run, **options
             )
+            if dry_run:
+                return self._rehearsed(run, scope, executor, resume=resume)
             run.listen(self._pipeline, self.hooks)
             result = await in_thread(lambda: _executed(run, executor, watched), run.interrupts.request)
             if raise_on_failure:
@@ -293,6 +287,14 @@ class Runnable(Planning):
     def _chosen(self, executor: Any) -> Executor:
         """Return where a run is executed: where its caller says, or the pipeline."""
         return checked_executor(executor) or self.executor or LocalExecutor()
+
+    def _rehearsed(self, run: Run, scope: Scope, executor: Executor, *, resume: str | bool | None) -> PipelineResult:
+        """Print what a run would do, and return it as one that has not begun."""
+        from flowyml.views.dag import rehearsal
+
+        more = self._foreseen(run.plan, scope, run.seed), self._resumable(run.plan, run.seed, resume)
+        print(rehearsal(run.plan, scope, type(executor).__name__, *more))  # noqa: T201  it is what was asked for
+        return run.rehearsed()
 
     def run_quietly(
         self, executor: Executor, *, fail_fast: bool, progress: Watching = None, at_once: int | None = None
