@@ -69,8 +69,8 @@ class Pipeline(Runnable):
         enable_checkpointing: Keep a journal of each run, so that one that was killed or has failed is continued by the
             next `run()`: what is finished is not run again. Off by default.
         checkpoint_dir: Where journals are; ".flowyml/checkpoints" in the working directory by default.
-        durability: "batch": what is finished survives the process after 20 ms, and a power cut after 50. "always": each
-            batch waits for the disk.
+        durability: "batch": what is finished survives the process after 20 ms on worker processes, after 50 ms at the
+            latest in this process, and a power cut 50 ms later. "always": each batch waits for the disk.
 
     Raises:
         TypeError: For a wrong argument. Keywords of the 2.2.1 documentation that are out of scope (`stack`, `project`,

@@ -238,7 +238,7 @@ class PipelineResult:
         """Write a page about the run: one file that needs nothing else, with no script in it.
 
         It has the states, the graph, who ran what when, what failed with tracebacks, what took longest. Large runs are
-        folded: their page stays below two megabytes. Values are not in it.
+        folded: their page stays below 1.5 megabytes. Values are not in it.
 
         Args:
             path: The file.

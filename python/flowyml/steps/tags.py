@@ -1,7 +1,7 @@
 """Tags and groups: what steps are called together by, beside their names.
 
-A tag is a word with or without a value. `run(targets=["tag:nightly"])` runs what has one (`authoring/targets.py`);
-nothing else follows from it. It knows nothing of pipelines.
+A tag is a word with or without a value. `run(targets=["tag:nightly"])` runs what has one (`authoring/targets.py`),
+`ParallelExecutor(tag_limits=)` says how many such steps run at once. The module knows neither pipelines nor executors.
 """
 
 from __future__ import annotations
