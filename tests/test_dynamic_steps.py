@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import pytest
 from growing import add, error, making, numbers, refuse, same, total
 from outcomes import states
 
@@ -23,6 +24,8 @@ from flowyml import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from flowyml import Executor
 
 
@@ -203,6 +206,44 @@ def test_circuit_breakers_inside(executor: Executor) -> None:
     result = making(build).run(executor=executor)
     kinds = [type(error(result, f"made.n{number}")).__name__ for number in range(4)]
     assert kinds == ["ValueError", "ValueError", "CircuitOpenError", "CircuitOpenError"]
+
+
+@pytest.mark.parametrize("bring", ["breaker", "fail_fast"])
+def test_what_is_asked_about_first_may_come_into_a_run_with_chains(executor: Executor, bring: str) -> None:
+    """Steps that are asked about before they begin are claimed otherwise than chains."""
+
+    @map_task(fail_fast=True)
+    def strict(n: int) -> int:
+        return n
+
+    def build() -> Pipeline:
+        if bring == "fail_fast":
+            return Pipeline("p").map(strict, [1, 2])
+        return Pipeline("p").add_step(same, "one", {"value": [1, 2]}, circuit_breaker=CircuitBreaker())
+
+    pipeline = (
+        making(build).add_step(sum, "all", inputs=["made"]).add_step(lambda all_: all_ + 1, "more", inputs=["all"])
+    )
+    assert pipeline.run(executor=executor)["more"] == 4
+
+
+def test_a_breaker_that_comes_during_the_run_is_asked_before_each_step(executor: Executor, tmp_path: Path) -> None:
+    """A worker process is given one step at a time from then on."""
+
+    def fail(number: int) -> None:
+        (tmp_path / str(number)).touch()
+        time.sleep(0.02)
+        raise ValueError(number)
+
+    def build() -> Pipeline:
+        breaker, made = CircuitBreaker(failure_threshold=1, timeout=60), Pipeline("p")
+        for number in range(6):
+            made.add_step(fail, f"n{number}", {"number": number}, circuit_breaker=breaker)
+        return made
+
+    making(build).run(executor=executor)
+    workers = getattr(executor, "max_workers", 1)
+    assert len(list(tmp_path.iterdir())) <= workers
 
 
 def test_time_limits_inside(executor: Executor) -> None:

@@ -285,3 +285,14 @@ def test_a_run_inside_the_wait_of_a_run_is_inline(backend: str) -> None:
     assert list(again["m"]) == [-i for i in range(10)]
     assert all(values == [-i for i in range(3_000)] for values in inner)
     assert backend == "thread" or len(inner) == 4
+
+
+def test_an_error_of_the_run_itself_is_no_torn_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever its class: it reaches the caller, who would wait for ever if a worker were blamed."""
+
+    def refuse(*_: object) -> int:
+        raise ValueError("at is inf")
+
+    monkeypatch.setattr("flowyml.running.run.Run.complete", refuse)
+    with ParallelExecutor(1) as executor, pytest.raises(ValueError, match="at is inf"):
+        Pipeline("p").add_step(abs, params={"x": -1}).run(executor=executor)

@@ -156,8 +156,8 @@ class LoopRun:
 
     def wait(self) -> None:
         """Run everything and wait for the end, in the caller's thread."""
+        self._loop.call_soon_threadsafe(self._begin)  # in there Ctrl-C would leave frames of `asyncio`
         with self._run.interrupts.may_raise():
-            self._loop.call_soon_threadsafe(self._begin)
             while not (self._over or self._until_over.acquire(timeout=self._run.patience(_SLICE))):
                 self._run.interrupts.check()
                 self._run.tell()

@@ -1,7 +1,7 @@
 """What steps have used and written: CPU seconds and peak memory, measured by their worker; output and log records.
 
 ```
-worker ──USAGE, before the result of a step that took a millisecond or more──▶ Usage ──▶ StepResult.cpu_seconds, max_rss
+worker ──with the result of a step that took a millisecond or more───────────▶ Usage ──▶ StepResult.cpu_seconds, max_rss
 pipes, log records ──by the step that wrote──────────────────────────────────▶ Usage ──▶ StepResult.logs
 ```
 

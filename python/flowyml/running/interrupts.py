@@ -12,12 +12,10 @@ both.
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # `signal` makes enums of handlers, which takes longer than the call
-import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import FrameType
     from typing import Protocol, Self
 
@@ -33,13 +31,15 @@ class Interrupts:
 
     Attributes:
         requested: Whether the signal has come.
+        raises: Whether it raises at once.
+        pending: What it clears besides.
     """
 
     def __init__(self) -> None:
         """Start without a handler."""
         self.requested = False
-        self._raises = False
-        self._pending: Pending | None = None
+        self.raises = False
+        self.pending: Pending | None = None
         self._before: Any = None
 
     def __enter__(self) -> Self:
@@ -62,21 +62,14 @@ class Interrupts:
         if self.requested:
             raise KeyboardInterrupt
 
-    @contextlib.contextmanager
-    def may_raise(self, pending: Pending | None = None) -> Iterator[None]:
+    def may_raise(self, pending: Pending | None = None) -> _MayRaise:
         """Let the signal raise `KeyboardInterrupt` inside this block, also one that came before it.
 
         Args:
             pending: What is being called in this thread; the signal clears it, so that a step which swallows the
                 exception is the last one.
         """
-        before, self._raises, self._pending = self._raises, True, pending
-        try:
-            self.check()
-            yield
-            self.check()
-        finally:
-            self._raises = before
+        return _MayRaise(self, pending)
 
     def _bring_back(self) -> None:
         if self._before is not None:
@@ -88,17 +81,44 @@ class Interrupts:
         self.request()
         if again:  # may hit `__exit__` before it has done anything
             self._bring_back()
-        if self._raises or again:
+        if self.raises or again:
             raise KeyboardInterrupt
 
     def request(self) -> None:
         """End the run as the signal does; from any thread."""
         self.requested = True
-        if self._pending is not None:
-            self._pending.clear()
+        if self.pending is not None:
+            self.pending.clear()
         outer = _run_of(self._before)
         if outer is not None:
             outer.request()
+
+
+class _MayRaise:
+    """A block in which the signal raises; `contextlib` would leave its frames in the traceback."""
+
+    __slots__ = ("_before", "_interrupts", "_pending")
+
+    def __init__(self, interrupts: Interrupts, pending: Pending | None) -> None:
+        self._interrupts = interrupts
+        self._pending = pending
+
+    def __enter__(self) -> None:
+        interrupts = self._interrupts
+        self._before, interrupts.pending = interrupts.raises, self._pending
+        try:
+            interrupts.raises = True
+            interrupts.check()
+        except KeyboardInterrupt:
+            interrupts.raises = self._before
+            raise
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self._interrupts.check()
+        finally:
+            self._interrupts.raises = self._before
 
 
 def _run_of(handler: Any) -> Interrupts | None:

@@ -77,7 +77,7 @@ def parallel_map(
         on_error: "raise" the first error (in time) and cancel the rest, or "return" exceptions in the place of results.
         num_workers: Another name of `max_workers`.
         chunksize: The most items that a worker takes at once. "auto": as many as are worth a message, by the time that
-            they are measured to take; more than a few only where they take microseconds.
+            they are measured to take: 50 ms of work at the most, and others get what waits behind a long one.
         timeout: Seconds (or a `timedelta`) that the call for one item may take; see `Step`.
         progress: Show how many items are done, as `Pipeline.run` does.
         **unknown: Nothing else is known.

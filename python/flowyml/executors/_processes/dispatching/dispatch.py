@@ -196,11 +196,9 @@ class Dispatch:
     def _handle_frames(self, member: Member, committed: int) -> None:
         for frame in member.receiver.frames():
             self._handle_frame(member, *frame)
-        before = self._outcomes.taken
-        try:
-            failed = self._outcomes.commit(member, committed, self._giving.sizer)
-        except ValueError:  # it has written where it must not: whatever it says is not to be believed
-            member.torn, failed = True, False
+        before, torn = self._outcomes.taken, member.torn
+        failed = self._outcomes.commit(member, committed, self._giving.sizer)
+        if member.torn and not torn:
             self._team.pool.kill(member.worker)
         if self._outcomes.taken != before:
             self._deaths.note_result()

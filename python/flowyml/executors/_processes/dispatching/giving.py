@@ -65,7 +65,6 @@ class Giving:
         edges, devices = run.plan.graph.edge_count, run.devices.names
         self._releases = bool(run.one_by_one or run.plan.is_dynamic or edges or devices)
         target, most = _TARGET if self._releases else _TARGET_OF_LOOSE, min(_MOST, run.at_once)
-        self._depth = 1 if run.one_by_one else _DEPTH
         self.sizer = BatchSizer(target, most, loose=not self._releases)
         self._placing: Placing | None = None
         self._prepared = False
@@ -94,6 +93,11 @@ class Giving:
                     self._assign(member)
         if not scheduler.ready:
             self._take_back()
+
+    @property
+    def _depth(self) -> int:
+        """How many batches a worker has at most; a step that came during the run may have changed that."""
+        return 1 if self._run.one_by_one else _DEPTH
 
     def _place(self) -> None:
         """Give out the steps of a run in which some take devices."""
@@ -138,7 +142,7 @@ class Giving:
         room = self._team.room(member)
         limit = min(room, max(least, self.sizer.limit(run.scheduler.ready, self._team.size)))
         now = clock()
-        if self._chains:
+        if self._chains and run.claim == run.scheduler.claim:  # a step that came may have to be asked about first
             batch = run.claim(member.number, limit, now, most=min(room, self.sizer.grown))
         else:
             batch = run.claim(member.number, limit, now)

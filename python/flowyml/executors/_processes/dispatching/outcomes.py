@@ -72,9 +72,6 @@ class Outcomes:
             member: The worker.
             committed: Up to where its shared memory is looked at: what it sent before that was read from the socket.
             sizer: Learns how long the steps took.
-
-        Raises:
-            ValueError: If there is something in the shared memory that is no result.
         """
         failed = False
         while member.postings:
@@ -95,12 +92,15 @@ class Outcomes:
         return failed
 
     def _drain(self, member: Member, posting: Posting, committed: int) -> _Report | None:
-        """Take over what stands in shared memory, up to a result that does not."""
+        """Take over what stands in shared memory, up to a result that does not; the worker is torn if that is none."""
         if member.torn:
             return None
         done, raw = posting.done, self._run.values.raw
         slot, left = posting.first + done, posting.count - done
-        found = member.results.drain(raw, posting.batch, done, left, slot, committed)
+        try:
+            found = member.results.drain(raw, posting.batch, done, left, slot, committed)
+        except ValueError:  # it has written where it must not: whatever it says is not to be believed
+            member.torn, found = True, None
         if found is None:
             return None
         for item, cpu, memory in found[2]:

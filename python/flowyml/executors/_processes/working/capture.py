@@ -4,9 +4,10 @@ fd 1 and fd 2 of a worker are pipes to the driver. `sys.stdout` and `sys.stderr`
 layer, `_Pipe`, writes a mark (`\0token:SLOT\0`) into the pipe before the first bytes of a slot. So a step that prints
 nothing costs nothing, and one that prints is attributed exactly.
 
-- *Lazy* steps (many in a message): the mark comes with the first write through Python. What C code or a subprocess
-  writes before that is shown without owner.
-- *Eager* steps (one a message): both pipes are marked at the beginning, so everything is attributed.
+- *Lazy* steps (short ones, many in a message): the mark comes with the first write through Python. What C code or a
+  subprocess writes before that is shown without owner.
+- *Eager* steps (long ones, and one that comes alone): both pipes are marked at the beginning, so everything is
+  attributed.
 
 Whatever a step does to its streams ends with it: after a step that wrote or changed fd 0, 1 or 2 (three fstat calls
 tell, 0.2 us a step), and before an eager one, fd 0 is /dev/null again, fd 1 and 2 are the pipes and `sys.stdout` and

@@ -191,7 +191,7 @@ class Worker:
         """Call the steps of one message in order, each if it was not taken back."""
         slot, eager, groups = body[:3]
         self._teller.devices = self._shown(*body[3:])
-        self._teller.message, self._loader.previous, first = (slot, groups), ..., slot
+        self._teller.message, self._loader.previous = (slot, groups), ...
         for group in groups:
             if group[6] == wire.RANGE:
                 group[7] = range(*group[7])
@@ -202,8 +202,6 @@ class Worker:
             slot += len(group[7])
         self._teller.end_message()
         self._loader.previous = ...
-        if eager and slot - first == 1 and self._claims.waiting > 1:  # others that come alone are there, and will wake
-            return
         if self._caller.must_wake(True):  # noqa: FBT003  positional only
             self._sender.wake()
 
