@@ -101,11 +101,6 @@ pub enum Refusal {
     },
     /// A time is not a finite number.
     Time,
-    /// The item is not running, so it can have no deadline.
-    NotRunning {
-        /// The item.
-        item: u32,
-    },
     /// The node's length is known already, or not asked for yet.
     NotExpandable {
         /// The node.
@@ -222,7 +217,6 @@ impl fmt::Display for Refusal {
                 node.0
             ),
             Self::Time => write!(out, "expected a finite time in seconds"),
-            Self::NotRunning { item } => write!(out, "item {item} is not running"),
             Self::NotExpandable { node } => {
                 write!(out, "node {} is not waiting for its length", node.0)
             }

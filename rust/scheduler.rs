@@ -108,7 +108,6 @@ pub struct Scheduler {
     lanes: Option<Box<Lanes>>,
     ledger: Ledger,
     delays: Timers,
-    deadlines: Timers,
     expandable: Vec<NodeId>,
     release: Option<Release>,
     /// Ends of which dependents do not know yet; empty between calls.
@@ -150,7 +149,6 @@ impl Scheduler {
             lanes: None,
             ledger: Ledger::default(),
             delays: Timers::default(),
-            deadlines: Timers::default(),
             expandable: Vec::new(),
             release,
             ended: Vec::new(),
@@ -284,15 +282,6 @@ impl Scheduler {
             .unwrap_or_else(|| self.maps.state_without_items(node))
     }
 
-    /// Return the time of the next delay or deadline.
-    #[must_use]
-    pub fn next_wakeup(&self) -> Option<f64> {
-        match (self.delays.first(), self.deadlines.first()) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
-    }
-
     /// Return the time at which the next delay is over.
     #[must_use]
     pub fn next_delay(&self) -> Option<f64> {
@@ -306,10 +295,8 @@ impl Scheduler {
         self.timeline.states[items.start as usize..items.end as usize].fill(to);
         self.counts[from as usize] -= count;
         self.counts[to as usize] += count;
-        match from {
-            State::Ready => self.unqueue(node, items.clone()),
-            State::Running => self.deadlines.clear(items.clone()),
-            _ => {}
+        if from == State::Ready {
+            self.unqueue(node, items.clone());
         }
         if to == State::Ready {
             self.enqueue(node, items);

@@ -229,6 +229,8 @@ def test_no_jitter_makes_a_delay_longer_than_the_longest() -> None:
         (lambda: retry()(3), TypeError, "decorates a function"),
         (lambda: ExponentialBackoff(-1), ValueError, "at least 0"),
         (lambda: ExponentialBackoff(multiplier=0.5), ValueError, "at least 1"),
+        (lambda: ExponentialBackoff(initial=float("inf")), ValueError, "at least 0, got inf"),
+        (lambda: ExponentialBackoff(max_delay=float("nan")), ValueError, "at least 0, got nan"),
         (lambda: step(retry="three")(len), TypeError, "step 'len'"),
         (lambda: step(retry=-1)(len), ValueError, "0 or more"),
         (lambda: Pipeline("p").add_step(len, retry=1.5), TypeError, "step 'len'"),

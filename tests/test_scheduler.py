@@ -196,7 +196,6 @@ class TestRefusals:
             lambda: scheduler.claim(0, 1, 0.0, float("nan")),
             lambda: scheduler.claim(0, 1, 0.0, -1.0),
             lambda: scheduler.retry(batch, 0, float("inf"), 0.0),
-            lambda: scheduler.set_deadline(0, float("nan")),
             lambda: scheduler.wait(-0.5),
         ):
             with pytest.raises(ValueError, match="expected"):
@@ -213,7 +212,6 @@ class TestRefusals:
             (lambda: scheduler.state(1), IndexError),
             (lambda: scheduler.locate(1), IndexError),
             (lambda: scheduler.node_state(1), IndexError),
-            (lambda: scheduler.set_deadline(0, 1.0), ValueError),
             (lambda: scheduler.expand(0, 1, 0.0), ValueError),
             (lambda: scheduler.refuse(0, FAILED, 0.0), ValueError),
             (lambda: scheduler.tolerate(1, 1), IndexError),
@@ -233,15 +231,6 @@ class TestTime:
         assert scheduler.claim(0, 1, 4.9) is None
         finish(scheduler, claim(scheduler, now=5.0))
         assert scheduler.attempts() == b"\2"
-
-    def test_a_deadline_is_reported_once_and_ends_with_the_item(self):
-        scheduler = Scheduler(graph("a b"))
-        batch = claim(scheduler)
-        scheduler.set_deadline(0, 3.0)
-        scheduler.set_deadline(1, 2.0)
-        scheduler.complete(batch, 1, 0.0, [1.0])
-        assert (scheduler.next_wakeup(), scheduler.expired(2.5)) == (3.0, [])
-        assert (scheduler.expired(3.0), scheduler.expired(9.0)) == ([0], [])
 
 
 class TestCancel:

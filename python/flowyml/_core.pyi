@@ -534,17 +534,8 @@ class Scheduler:
         """
     def free_on_devices(self) -> list[int]:
         """Return the tokens of each device that nobody has; none where no limit is divided."""
-    def set_deadline(self, item: int, at: float) -> None:
-        """Have a running item reported by `expired` at `at`, unless it ends before. A later call replaces the time.
-
-        Raises:
-            ValueError: The item is not running.
-
-        """
-    def expired(self, now: float) -> list[int]:
-        """Return the running items whose deadline is reached, each once. They stay running until they are reported."""
     def next_wakeup(self) -> float | None:
-        """Return the time of the next delay or deadline."""
+        """Return the time at which the next delay is over."""
     def advance(self, now: float) -> None:
         """Make items ready whose delay is over."""
     def cancel(self, now: float) -> None:

@@ -180,19 +180,8 @@ impl Scheduler {
         self.0.look(py, core::Scheduler::free_on_devices)
     }
 
-    fn set_deadline(&self, py: Python<'_>, item: u32, at: f64) -> PyResult<()> {
-        self.0
-            .change(py, |core| core.set_deadline(ItemId(item), at))
-    }
-
-    fn expired(&self, py: Python<'_>, now: f64) -> PyResult<Vec<u32>> {
-        let now = finite("now", now)?;
-        let expired = self.0.change(py, |core| Ok(core.expired(now)))?;
-        Ok(expired.into_iter().map(|item| item.0).collect())
-    }
-
     fn next_wakeup(&self, py: Python<'_>) -> PyResult<Option<f64>> {
-        self.0.look(py, core::Scheduler::next_wakeup)
+        self.0.look(py, core::Scheduler::next_delay)
     }
 
     fn advance(&self, py: Python<'_>, now: f64) -> PyResult<()> {

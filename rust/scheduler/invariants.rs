@@ -27,12 +27,6 @@ impl Scheduler {
             "the ledger is not what runs".into()
         })?;
         ensure(
-            self.deadlines
-                .items()
-                .all(|item| self.is(item, State::Running)),
-            || "a deadline of what does not run".into(),
-        )?;
-        ensure(
             self.delays
                 .items()
                 .all(|item| self.is(item, State::Waiting)),

@@ -1,4 +1,4 @@
-//! What workers and the driver say: claims, ends, retries, items given back, deadlines, the cancellation of the run.
+//! What workers and the driver say: claims, ends, retries, items given back, the cancellation of the run.
 //!
 //! Each call checks first and changes afterwards, so that a refused call leaves no trace.
 
@@ -207,30 +207,6 @@ impl Scheduler {
                 self.transition(node, item..item + 1, State::Waiting, State::Ready);
             }
         }
-    }
-
-    /// Note that a running item is to be reported by [`Scheduler::expired`] at `at`, unless it ends before. A later call
-    /// replaces the time.
-    ///
-    /// # Errors
-    ///
-    /// An item that is not running, a time that is not finite.
-    pub fn set_deadline(&mut self, item: ItemId, at: f64) -> Result<(), Refusal> {
-        if !at.is_finite() {
-            return Err(Refusal::Time);
-        }
-        if self.state(item) != Some(State::Running) {
-            return Err(Refusal::NotRunning { item: item.0 });
-        }
-        self.deadlines.set(item.0, at);
-        Ok(())
-    }
-
-    /// Return the running items whose deadline is reached at `now`, each once. They stay running until they are reported.
-    pub fn expired(&mut self, now: f64) -> Vec<ItemId> {
-        std::iter::from_fn(|| self.deadlines.pop_due(now))
-            .map(ItemId)
-            .collect()
     }
 
     /// Cancel everything that is not running; `now` is noted as its end. What runs ends as it is reported, and what comes

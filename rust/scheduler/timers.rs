@@ -1,4 +1,4 @@
-//! Times that belong to items: retry delays and deadlines. Each item has at most one in each set.
+//! Times that belong to items: retry delays. Each item has at most one.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;

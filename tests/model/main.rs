@@ -93,7 +93,7 @@ impl Pair {
             11 => self.give_back(rest),
             12 => self.expand(rest),
             13 => self.pass_time(rest),
-            14 => self.set_deadline(rest),
+            14 => self.illegal(rest),
             15 => self.refuse(rest),
             16 | 17 => self.tolerate(rest),
             21 | 22 => self.graft(rest),
@@ -180,7 +180,6 @@ impl Pair {
             .expect("legal");
         for (at, item) in items.into_iter().enumerate() {
             self.model.reported.insert(item, state(at));
-            self.model.deadlines.remove(&item);
             if matches!(state(at), State::Cached | State::Skipped) {
                 *self.model.attempts.entry(item).or_default() -= 1; // it was not called
             }
@@ -273,26 +272,6 @@ impl Pair {
         self.now += f64::from(choice % 3);
         self.scheduler.advance(self.now);
         self.model.advance(self.now);
-        let expired: BTreeSet<Item> = self
-            .scheduler
-            .expired(self.now)
-            .into_iter()
-            .map(|item| self.locate(item))
-            .collect();
-        assert_eq!(expired, self.model.expired(self.now));
-    }
-
-    fn set_deadline(&mut self, choice: u32) {
-        let Some((batch, positions)) = self.out.get(choice as usize % self.out.len().max(1)) else {
-            return;
-        };
-        let position = positions[choice as usize / 8 % positions.len()];
-        let (item, at) = (
-            batch.at(position).expect("a position").0,
-            self.now + f64::from(choice % 3),
-        );
-        self.scheduler.set_deadline(item, at).expect("legal");
-        self.model.deadlines.insert(self.locate(item), at);
     }
 
     fn cancel(&mut self) {
@@ -336,13 +315,6 @@ impl Pair {
             let mut other = Scheduler::new(Arc::clone(self.scheduler.graph()), Order::Add, None)
                 .expect("a scheduler");
             assert!(other.give_back(batch, at, 1).is_err());
-        }
-        let idle = self
-            .model
-            .items()
-            .find(|item| self.model.state(*item) != State::Running);
-        if let Some(item) = idle {
-            assert!(self.scheduler.set_deadline(self.id(item), now).is_err());
         }
         let mut nodes = 0..self.keep.len() as u32;
         if let Some(node) = nodes.find(|node| !self.due.contains(node)) {
@@ -403,7 +375,7 @@ impl Pair {
         let awaited: BTreeSet<u32> = due.filter(|node| !self.model.is_gone(*node)).collect();
         assert_eq!(self.model.due(), awaited);
         assert_eq!(self.scheduler.is_finished(), self.model.finished());
-        assert_eq!(self.scheduler.next_wakeup(), self.model.next_wakeup());
+        assert_eq!(self.scheduler.next_delay(), self.model.next_delay());
     }
 
     fn id(&self, item: Item) -> ItemId {

@@ -38,7 +38,6 @@ pub(crate) struct Model {
     /// Running, delayed (waiting) or ended, as reported.
     pub(crate) reported: BTreeMap<Item, State>,
     pub(crate) delays: BTreeMap<Item, f64>,
-    pub(crate) deadlines: BTreeMap<Item, f64>,
     pub(crate) attempts: BTreeMap<Item, u8>,
     /// Nodes without items that a cancellation or a refusal ended, and how.
     gone: BTreeMap<u32, State>,
@@ -135,7 +134,6 @@ impl Model {
         self.note_consumed(first);
         self.sort();
         *self.attempts.entry(item).or_default() -= 1;
-        self.deadlines.remove(&item);
         self.reported.remove(&item);
         let cancelled = self.cancelled || self.stopped.contains(&item.0);
         if cancelled {
@@ -368,18 +366,6 @@ impl Model {
         self.work_out();
     }
 
-    /// Take out the deadlines that are reached.
-    pub(crate) fn expired(&mut self, now: f64) -> BTreeSet<Item> {
-        let due: BTreeSet<Item> = self
-            .deadlines
-            .iter()
-            .filter(|(_, at)| **at <= now)
-            .map(|(item, _)| *item)
-            .collect();
-        self.deadlines.retain(|item, _| !due.contains(item));
-        due
-    }
-
     /// Note that a running item is to run again, now or after a delay.
     pub(crate) fn put_back(&mut self, item: Item, delay: Option<f64>) {
         let state = if delay.is_some() {
@@ -395,20 +381,15 @@ impl Model {
                 state
             },
         );
-        self.deadlines.remove(&item);
         if let Some(at) = delay.filter(|_| self.reported[&item] == State::Waiting) {
             self.delays.insert(item, at);
         }
         self.work_out();
     }
 
-    /// The time of the next delay or deadline.
-    pub(crate) fn next_wakeup(&self) -> Option<f64> {
-        self.delays
-            .values()
-            .chain(self.deadlines.values())
-            .copied()
-            .min_by(f64::total_cmp)
+    /// The time at which the next delay is over.
+    pub(crate) fn next_delay(&self) -> Option<f64> {
+        self.delays.values().copied().min_by(f64::total_cmp)
     }
 
     /// Work out what follows from what was reported.

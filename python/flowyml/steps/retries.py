@@ -11,6 +11,7 @@ nor runs. An exception that does not load here is judged by the names of its cla
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -59,7 +60,7 @@ class ExponentialBackoff:
         longest = max_delay if max is None else max
         for name, value, least in (("initial", initial, 0), ("max_delay", longest, 0), ("multiplier", multiplier, 1)):
             number: Any = value
-            if not isinstance(number, (int, float)) or isinstance(number, bool) or number < least:
+            if not isinstance(number, (int, float)) or isinstance(number, bool) or not least <= number < math.inf:
                 raise ValueError(f"ExponentialBackoff({name}=) must be a number of at least {least}, got {value!r}")
         for name, value in zip(("initial", "max_delay", "multiplier"), (initial, longest, multiplier), strict=True):
             object.__setattr__(self, name, float(value))
