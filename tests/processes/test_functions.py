@@ -144,6 +144,59 @@ def test_an_import_that_raises_is_the_failure_of_its_steps(module: Any, error: s
     assert result["abs"] == 1
 
 
+UNLESS = "if not os.path.exists({!r}): raise ImportError('not there')"
+"""What a module does that does not load until there is a file."""
+
+
+def by_value(function: Any) -> Any:
+    """Return a function that a worker gets by value, and that is loaded with another one."""
+    return lambda x=1: function(x)
+
+
+@pytest.mark.parametrize("travels", [lambda function: function, by_value], ids=["by name", "by value"])
+@pytest.mark.parametrize("seed", [None, 1])
+def test_an_import_that_raised_is_tried_again_by_the_next_run(
+    module: Any, travels: Any, seed: int | None, tmp_path: Path
+) -> None:
+    needed = tmp_path / "needed"
+    pipeline = Pipeline("p").add_step(travels(module("mended", UNLESS.format(str(needed)))), "step")
+    with ParallelExecutor(1) as executor:
+        first, again = (pipeline.run(executor=executor, seed=seed) for _ in range(2))
+        needed.touch()
+        assert pipeline.run(executor=executor, seed=seed)["step"] == 1
+    assert [type(each.step_results["step"].exception) for each in (first, again)] == [ImportError] * 2
+
+
+@pytest.mark.parametrize("travels", [lambda function: function, by_value], ids=["by name", "by value"])
+def test_an_import_that_raised_is_tried_again_by_the_next_attempt(module: Any, travels: Any, tmp_path: Path) -> None:
+    tried = str(tmp_path / "tried")
+    raises = module("raises_once", f"\n    if not os.path.exists({tried!r}): open({tried!r}, 'x'); 1 / 0")
+    with ParallelExecutor(1) as executor:
+        result = Pipeline("p").add_step(travels(raises), "step", retry=1).run(executor=executor)
+    assert (result["step"], result.step_results["step"].attempts) == (1, 2)
+
+
+def test_a_module_that_raises_is_not_imported_for_each_item(module: Any, tmp_path: Path) -> None:
+    """Items that come in one message share what came of it."""
+    trace = tmp_path / "trace"
+    raises = module("raises_always", f"open({str(trace)!r}, 'a').write('x'); 1 / 0")
+    with ParallelExecutor(1) as executor:
+        result = Pipeline("p").map(raises, range(3000), name="m").run(executor=executor)
+    assert len(result.failed) == 3000
+    assert len(trace.read_text()) < 300
+
+
+def test_what_loads_is_not_loaded_again_for_what_does_not(module: Any, tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    fine = module("fine", f"open({str(trace)!r}, 'a').write('x')")
+    raises = module("raises_beside_it", "1 / 0")
+    pipeline = Pipeline("p").add_step(fine, "fine").add_step(raises, "raises", after=["fine"])
+    with ParallelExecutor(1) as executor:
+        results = [pipeline.run(executor=executor) for _ in range(2)]
+    assert [(each["fine"], len(each.failed)) for each in results] == [(1, 1)] * 2
+    assert trace.read_text() == "x"
+
+
 def test_a_child_forked_by_an_import_does_no_step(module: Any, tmp_path: Path) -> None:
     forks = module("forks", "os.fork()")
     pipeline = Pipeline("p").add_step(forks, "forks").map(kept, range(50), params={"folder": str(tmp_path)})

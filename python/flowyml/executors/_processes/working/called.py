@@ -2,17 +2,23 @@
 
 ```
 payload ──set_up──▶ not loaded (`None`) ──load, in a step that is claimed──▶ callable
-   └── of modules that are imported already ──────────────────────────────────▲
+   │                    ▲            └──▶ failure, which its steps raise       ▲
+   │                    └─ next message ─────┘                                 │
+   └── of modules that are imported already ───────────────────────────────────┘
 ```
 
 To load one is to run what the user wrote: a module may take long to import, crash, or never end. So the step that
 needs it has begun by then: that is the one to blame for a crash, the one whose time is over, and the one that the
 watchdog names. What came by value comes together, since it shares globals and the values of steps may be made of it.
+
+One that did not load fails the steps of its message, and is tried again by the next one: whatever was missing may be
+there for another attempt, or another run; yet a million steps do not import a broken module a million times.
 """
 
 from __future__ import annotations
 
 import gc
+import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -31,18 +37,20 @@ class Functions:
 
     Attributes:
         called: What is called for each; `None` for one that is not loaded yet.
+        failed: Those that did not load, and are not to be tried again before the next message.
     """
 
     def __init__(self) -> None:
         """Have none."""
         self.called: list[Function | None] = []
+        self.failed: list[int] = []
         self._wrap: Callable[[Function], Function] | None = None
         self._loaded: list[Function | LoadFailure | None] = []
         self._opened: list[tuple[int, Opened]] = []
 
     def set_up(self, data: bytes) -> None:
         """Take those of another payload in the place of all."""
-        self._opened, self._loaded, self.called = [], [], []
+        self._opened, self._loaded, self.called, self.failed = [], [], [], []
         self._add(Opened(data))
 
     def begin(self, count: int, wrap: Callable[[Function], Function] | None, error: BaseException | None) -> None:
@@ -54,6 +62,7 @@ class Functions:
             error: Why no step can run here.
         """
         self._wrap = wrap
+        self.forget_failures()
         del self._loaded[count:], self._opened[1:]
         self.called = [self._wrapped(each) for each in self._loaded] if error is None else [raising(error)] * count
 
@@ -64,6 +73,17 @@ class Functions:
         except Exception as error:  # noqa: BLE001  the steps fail with it
             self._loaded += [LoadFailure(error)] * count
             self.called += [raising(error)] * count
+
+    def forget_failures(self) -> None:
+        """Let what did not load be tried again."""
+        if not self.failed:
+            return
+        for index in self.failed:
+            self._loaded[index] = self.called[index] = None
+        for _, opened in self._opened:
+            opened.forget_failure()
+        self.failed.clear()
+        importlib.invalidate_caches()  # else a file is not seen that came within the same tick of the clock
 
     def original(self, index: int) -> Function:
         """Return a function as it was loaded."""
@@ -105,6 +125,8 @@ class Functions:
     def _take(self, index: int, first: int, opened: Opened) -> None:
         self._loaded[index] = loaded = opened.load(index - first)
         self.called[index] = self._wrapped(loaded)
+        if isinstance(loaded, LoadFailure):
+            self.failed.append(index)
 
     def _wrapped(self, loaded: Function | LoadFailure | None) -> Function | None:
         """Return what is called for a function."""

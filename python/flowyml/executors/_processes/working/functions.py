@@ -88,9 +88,18 @@ class Opened:
     def load_carried(self) -> None:
         """Load what came by value, all together: the values of steps may be made of it."""
         if not self.is_complete:
+            start = self._file.tell()
             with loading():
                 self._carried = _load_carried(self._file)
-            self._file = io.BytesIO()
+            if isinstance(self._carried, LoadFailure):
+                self._file.seek(start)
+            else:
+                self._file = io.BytesIO()
+
+    def forget_failure(self) -> None:
+        """Let what came by value be loaded again, if it did not load."""
+        if isinstance(self._carried, LoadFailure):
+            self._carried = None
 
     def load(self, position: int) -> Function | LoadFailure:
         """Load a function."""

@@ -190,6 +190,8 @@ class Worker:
     def _run_calls(self, body: Any, segments: list[bytes]) -> None:
         """Call the steps of one message in order, each if it was not taken back."""
         slot, eager, groups = body[:3]
+        if self._functions.failed:  # by now they may load; steps that are tried again are in a later message
+            self._functions.forget_failures()
         self._teller.devices = self._shown(*body[3:])
         self._teller.message, self._loader.previous = (slot, groups), ...
         for group in groups:
