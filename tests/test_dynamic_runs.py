@@ -129,6 +129,40 @@ def test_steps_inside_are_cached_and_the_step_itself_is_not(executor: Executor, 
     assert [states(whole.run({"count": 0}, executor=executor))["build"] for _ in range(2)] == ["success", "cached"]
 
 
+def test_what_refused_steps_give_on_has_its_name_again_at_the_next_attempt(tmp_path: Path) -> None:
+    def build() -> Pipeline:
+        tried = tmp_path / "tried"
+        inner = Pipeline("inner").add_step(lambda: 1, "load", outputs=["raw"])
+        made = Pipeline("made").add_sub_pipeline(inner, outputs=None if tried.exists() else ["raw"])
+        if not tried.exists():
+            made.add_step(same, "a", {"value": 1}, after=["b"]).add_step(same, "b", {"value": 1}, after=["a"])
+        tried.touch()
+        return made
+
+    result = making(build, retry=RetryConfig(2, backoff=0)).run()
+    assert result.step_results["made"].attempts == 2
+    assert dict(result.outputs) == {"made": 1, "made.inner.raw": 1}
+
+
+def test_a_step_after_refused_ones_is_cached_as_it_says(executor: Executor, tmp_path: Path) -> None:
+    """It has the number that one of these had."""
+
+    @dynamic
+    def refused() -> Pipeline:
+        made = Pipeline("refused").add_step(same, "cached", {"value": 1}, cache=True, after=["cycle"])
+        return made.add_step(same, "cycle", {"value": 1}, after=["cached"])
+
+    @dynamic
+    def fine() -> Pipeline:
+        return Pipeline("fine").add_step(same, "plain", {"value": 2})
+
+    whole = Pipeline("whole", cache_dir=tmp_path).add_step(same, "kept", {"value": 0}, cache=True)
+    whole.add_step(refused).add_step(fine, after=["refused", "kept"], run_if="any")
+    results = [whole.run(executor=executor) for _ in range(3)]
+    assert "cycle" in str(error(results[0], "refused"))
+    assert [states(each)["fine.plain"] for each in results] == ["success"] * 3
+
+
 @pytest.mark.parametrize("backend", ["thread", "process", "async"])
 def test_resources_hold_for_steps_inside(backend: Any, tmp_path: Path) -> None:
     def alone(number: int, place: Path = tmp_path) -> int:

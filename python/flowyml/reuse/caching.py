@@ -107,7 +107,9 @@ class Caching:
         What that one gives on is made by the others, of things that its key knows nothing of.
         """
         *new, origin = nodes
-        self._modes.extend(self._run.plan.forms[node].options.caching for node in new)
+        forms = self._run.plan.forms
+        # In the place of those that were refused before: what comes after them has their numbers.
+        self._modes[len(forms) - len(new) :] = [forms[node].options.caching for node in new]
         self._modes[origin] = None
         self._keys[self._run.layout.firsts[origin]] = None
 

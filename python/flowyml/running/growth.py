@@ -62,6 +62,7 @@ class Grown:
         """Wire them."""
         self._plan, self._layout, self._node = plan, layout, node
         self._before: Any = plan.templates[node], plan.references.get(node)
+        self._exported: Iterable[str] = ()
         plan.past.append(self)
         first = len(plan.names)
         columns = pipeline._inner_columns()  # noqa: SLF001  the one who may see them
@@ -95,6 +96,8 @@ class Grown:
         plan.references.pop(self._node, None)
         if references is not None:
             plan.references[self._node] = references
+        for asset in self._exported:
+            plan.assets.exported.pop(asset, None)
         plan.grafts.pop(self._whole, None)
         for node in (self._node, *self.steps):
             plan.grafted_waits.pop(node, None)
@@ -175,6 +178,7 @@ class Grown:
         self._templates = wired.templates
         plan.templates.extend(wired.templates)
         plan.references.update(wired.references)
+        self._exported = assets.exported
         plan.assets.exported.update(assets.exported)
         plan.grafts[self._whole] = assets
         waits = plan.grafted_waits
