@@ -38,7 +38,7 @@ class LogForwarder(logging.Handler):
     """The worker's handler: sends each record to the driver.
 
     Args:
-        send: Takes the packed record; called under the handler's lock by whichever thread logs.
+        send: Takes the packed record; called by whichever thread logs, by several at once.
         slot: Returns the slot of the step that runs, if there is one.
     """
 
@@ -54,6 +54,16 @@ class LogForwarder(logging.Handler):
         root = logging.getLogger()
         if self not in root.handlers:
             root.addHandler(self)
+
+    def handle(self, record: logging.LogRecord) -> Any:
+        """Do what every handler does, without its lock: who sends a result may be interrupted by a handler that logs.
+
+        That one would wait for a thread that has this lock and waits to send.
+        """
+        accepted: Any = self.filter(record)
+        if accepted:
+            self.emit(accepted if isinstance(accepted, logging.LogRecord) else record)  # a filter may replace it
+        return accepted
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send a record; in a process that the step forked, print it: the transport is not the child's."""

@@ -1,12 +1,16 @@
 """A worker's way to its driver: small results through shared memory, all else through its socket.
 
-Whole frames, one at a time: threads of steps log through the same socket. The module does not know what steps are.
+Whole frames, one at a time: threads of steps log through the same socket. So may what interrupts a thread that sends, a
+signal handler or a finalizer: it must not wait for the lock that its own thread has, nor begin a frame inside another.
+Its frames are put aside, and the thread sends them after its own. The module does not know what steps are.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from flowyml.executors._processes.crossing import wire
@@ -31,6 +35,8 @@ class Sender:
         self._socket = lifeline.socket
         self._caller = lifeline.caller
         self._lock = threading.Lock()
+        self._sending: set[int] = set()  # threads that have the lock or wait for it
+        self._aside: deque[list[bytes]] = deque()
 
     def result(self, slot: int, start: float, outcome: int, value: Any, usage: tuple[float, int | None] | None) -> None:
         """Put what is small into shared memory; all else, and what finds no room there, goes through the socket."""
@@ -53,7 +59,25 @@ class Sender:
         self.send(wire.frame(wire.LOG, data))
 
     def send(self, buffers: list[bytes]) -> None:
-        """Send a whole frame."""
-        with self._lock:
-            for buffer in buffers:
-                self._socket.sendall(buffer)
+        """Send a whole frame; inside another one of the same thread, after that."""
+        thread = threading.get_ident()
+        if thread in self._sending:
+            self._aside.append(buffers)
+            return
+        try:
+            self._sending.add(thread)  # before the lock is there: what comes between the two would wait for it
+            with self._lock:
+                for buffer in buffers:
+                    self._socket.sendall(buffer)
+        finally:
+            self._sending.discard(thread)
+        if self._aside:  # looked at after the thread was taken out: nothing can be put aside unseen
+            self._send_aside()
+
+    def _send_aside(self) -> None:
+        """Send what was put aside, by whichever thread."""
+        buffers: list[bytes] = []
+        with contextlib.suppress(IndexError):
+            while True:
+                buffers += self._aside.popleft()
+        self.send(buffers)
