@@ -19,13 +19,14 @@ import os, pickle, sys
 asks, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
 sys.path[:] = pickle.load(asks)
 from flowyml.executors._processes.crossing import frame
-from flowyml.executors._processes.working.functions import LoadFailure, load_payload
+from flowyml.executors._processes.working.functions import LoadFailure, Opened
 from flowyml.executors._processes.crossing.values import dump_result, load_value
 from flowyml._loading import loading
 
 def load(data):
     global functions
-    functions = load_payload(data)
+    opened = Opened(data)
+    functions = [opened.load(place) for place in range(len(opened))]
     return [f.exception if isinstance(f, LoadFailure) else None for f in functions]
 
 def call(index, data):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from flowyml.steps.devices import named, present, variable
+from flowyml.steps.devices import named, present
 from flowyml.steps.resources import GPU, device_count
 
 if TYPE_CHECKING:
@@ -68,10 +68,6 @@ class Devices:
         self._note([amount])
         self._warn()
         return tuple(range(min(device_count(amount), len(self.names))))
-
-    def setting(self, devices: Iterable[int]) -> tuple[str, str]:
-        """Return the variable that shows a process these devices alone, and its value."""
-        return variable(), ",".join(map(self.names.__getitem__, devices))
 
     def _note(self, amounts: Iterable[int]) -> None:
         self._some_are_left = any(device_count(amount) < len(self.names) for amount in amounts)

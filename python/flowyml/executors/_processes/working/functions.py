@@ -34,19 +34,6 @@ class LoadFailure(NamedTuple):
     exception: BaseException
 
 
-def load_payload(data: bytes) -> list[Function | LoadFailure]:
-    """Load the functions of a run in a worker, under a fresh `__main__`.
-
-    Args:
-        data: `Payload.data`.
-
-    Returns:
-        The functions, in the order of `build_payload`; a `LoadFailure` for each that does not load.
-    """
-    opened = Opened(data)
-    return [opened.load(place) for place in range(len(opened))]
-
-
 class Opened:
     """A payload in a worker: nothing of it has run yet.
 
