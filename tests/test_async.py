@@ -297,6 +297,70 @@ def test_a_step_that_cancels_itself_has_failed() -> None:
     assert [str(each.state) for each in result.step_results.values()] == ["failed", "success"]
 
 
+def cancel_others() -> None:
+    """Cancel all that is in the loop but this."""
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+
+
+def test_steps_that_another_one_cancels_have_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A coroutine, a plain function that goes on, and one that waits for a thread, all alike."""
+    monkeypatch.setattr("flowyml.executors._loop._MOST_THREADS", 1)
+    begun, gate = threading.Event(), threading.Event()
+
+    def blocks(_: int) -> None:
+        begun.set()
+        gate.wait(20)
+
+    async def cleans() -> None:
+        while not begun.is_set():  # noqa: ASYNC110  a thread sets it
+            await asyncio.sleep(0)
+        cancel_others()
+
+    with loop_of() as executor:
+        pipeline = Pipeline("c").add_step(asyncio.sleep, "sleeps", {"delay": 60}).map(blocks, range(2)).add_step(cleans)
+        result = pipeline.add_step(soon, params={"value": 1}, after=["cleans"]).run(executor=executor)
+        gate.set()
+    assert [each.step_name for each in result.failed] == ["sleeps", "blocks[0]", "blocks[1]"]
+    assert {type(each.exception) for each in result.failed} == {asyncio.CancelledError}
+    assert result["soon"] == 2
+
+
+def test_a_step_that_is_cancelled_before_it_began_has_failed() -> None:
+    async def cancels() -> None:
+        cancel_others()
+
+    with loop_of() as executor:
+        result = Pipeline("c").add_step(cancels).add_step(soon, params={"value": 1}).run(executor=executor)
+    assert [str(each.state) for each in result.step_results.values()] == ["success", "failed"]
+
+
+@pytest.mark.parametrize("coroutine", [False, True])
+def test_a_step_that_was_cancelled_is_tried_again(coroutine: bool) -> None:
+    begun: list[str] = []
+    gate = threading.Event()
+
+    async def cleans() -> None:
+        while not begun:  # noqa: ASYNC110  a thread adds to it
+            await asyncio.sleep(0)
+        cancel_others()
+
+    def plain() -> str:
+        begun.append("plain")
+        return "again" if len(begun) > 1 else str(gate.wait(20))
+
+    async def awaits() -> str:
+        begun.append("awaits")
+        await asyncio.sleep(60 if len(begun) == 1 else 0)
+        return "again"
+
+    with loop_of(2) as executor:
+        pipeline = Pipeline("r").add_step(awaits if coroutine else plain, "it", retry=1).add_step(cleans)
+        result = pipeline.run(executor=executor)
+        gate.set()
+    assert (result["it"], result.step_results["it"].attempts) == ("again", 2)
+
+
 def test_conditions_and_several_outputs_of_coroutines() -> None:
     async def pair(x: int) -> tuple[int, int]:
         return x, -x

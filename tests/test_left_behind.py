@@ -149,6 +149,22 @@ def test_a_step_that_ctrl_c_leaves_behind_keeps_it(stubborn: Stubborn, executor:
     assert ends_first(stubborn, pipeline, executor)
 
 
+def test_a_step_that_another_one_cancels_keeps_it(stubborn: Stubborn) -> None:
+    """The task of a plain function ends when it is cancelled, its thread does not."""
+
+    async def cancels() -> None:
+        while not stubborn.begun.is_set():  # noqa: ASYNC110  a thread sets it
+            await asyncio.sleep(0)
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+
+    with ParallelExecutor(2, "async", resources={"api": 1}) as executor:
+        pipeline = Pipeline("first").add_step(stubborn, "stubborn", resources={"api": 1}).add_step(cancels)
+        assert [each.step_name for each in pipeline.run(executor=executor).failed] == ["stubborn"]
+        pipeline = Pipeline("second").add_step(stubborn.ended.is_set, "needs", resources={"api": 1})
+        assert ends_first(stubborn, pipeline, executor)
+
+
 def test_what_one_run_limits_is_no_affair_of_the_next(stubborn: Stubborn, executor: ParallelExecutor) -> None:
     """How many items of a map task run at once: that of another pipeline is another one."""
     from flowyml import map_task

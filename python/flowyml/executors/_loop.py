@@ -12,7 +12,8 @@ steps; only plain functions run beside it, so that one that blocks does not hold
 runs, and with it what steps keep in it (sessions, connections).
 
 A step that is over its time is cancelled. One that has not ended soon after is left behind, and nothing of it reaches
-the run any more.
+the run any more. A step whose task somebody else cancels (steps share the loop, and may cancel all that is in it) has
+failed with a `CancelledError`, whether it is a coroutine or a plain function that goes on in its thread.
 """
 
 from __future__ import annotations
@@ -212,12 +213,29 @@ class LoopRun:
 
     def _end(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
-        if self._tasks.pop(task, None) is None:
+        work = self._tasks.pop(task, None)
+        if work is None:
             return
+        if task.cancelled():
+            error = self._end_cancelled(work)
         if error is not None:
             self._trouble = self._trouble or error
             self._run.cancel()
         self._fill()
+
+    def _end_cancelled(self, work: _Work) -> BaseException | None:
+        """Report a step whose task somebody else cancelled, before it began or beside a plain function.
+
+        Returns:
+            What went wrong with that: nobody would see it raised here.
+        """
+        try:
+            if work.thread:
+                work.go_on(self._run, is_over=self._stopped)
+            self._report(work, MISSING, asyncio.CancelledError())
+        except BaseException as error:  # noqa: BLE001  an error of ours must reach the caller
+            return error
+        return None
 
     def _set_timer(self, wakeup: float | None) -> None:
         if self._timer is not None:
