@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from flowyml import (
+    ExponentialBackoff,
     ParallelExecutor,
     Pipeline,
     PipelineValidationError,
@@ -114,6 +115,31 @@ def test_cancelling_the_task_cancels_the_run(fresh_executor: Any, tmp_path: Path
     assert asyncio.run(main()) < 3
     assert Pipeline("next").add_step(max, params={"a": 1, "b": 2}).run(executor=fresh_executor)["max"] == 2
     assert not second.exists()
+
+
+def test_cancelling_the_task_cuts_the_delay_of_a_retry_short(fresh_executor: Any) -> None:
+    """The run has ended long before the delay has."""
+    over = threading.Event()
+
+    class Cancels(ExponentialBackoff):
+        def delay(self, *_: Any) -> float:
+            loop.call_soon_threadsafe(task.cancel)
+            return 60.0
+
+    pipeline = Pipeline("d").add_step(lambda: 1 / 0, name="fails", retry=retry(max_attempts=2, backoff=Cancels()))
+    pipeline.hooks.on_pipeline_end(lambda *_: over.set())
+
+    async def main() -> None:
+        nonlocal loop, task
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(pipeline.run_async(executor=fresh_executor))
+        await asyncio.wait([task])
+
+    loop: Any = None
+    task: Any = None
+    asyncio.run(main())
+    assert task.cancelled()
+    assert over.wait(20)
 
 
 def test_a_cancelled_run_that_does_not_end_is_left_behind(tmp_path: Path) -> None:

@@ -18,7 +18,15 @@ import pytest
 from outcomes import states
 from plumbing import driver, eventually, marked, under_load
 
-from flowyml import LocalExecutor, ParallelExecutor, Pipeline, RunInterrupted, StepNotRunError
+from flowyml import (
+    ExponentialBackoff,
+    LocalExecutor,
+    ParallelExecutor,
+    Pipeline,
+    RunInterrupted,
+    StepNotRunError,
+    retry,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,8 +47,10 @@ def interrupt(driver: int, clock: Path, number: int = signal.SIGINT) -> None:
 @contextmanager
 def soon(clock: Path) -> Iterator[None]:
     """Out of the block within a second after the signal was sent."""
-    yield
-    assert time.monotonic() - float(clock.read_text()) < under_load(LATE)
+    try:
+        yield
+    finally:  # what is inside raises
+        assert time.monotonic() - float(clock.read_text()) < under_load(LATE)
 
 
 def interrupted(tmp_path: Path, before: int = 3) -> Pipeline:
@@ -188,6 +198,30 @@ def test_a_step_that_swallows_it_does_not_keep_the_run_alive(tmp_path: Path) -> 
         pipeline.run(executor=LocalExecutor())
     assert states(caught.value.result) == {"swallow": "success", **{f"next{i}": "cancelled" for i in range(5)}}
     assert not list(tmp_path.iterdir())
+
+
+class Pressing(ExponentialBackoff):
+    """A long delay; the signal comes when it begins, and until its end there is nothing to do."""
+
+    clock: Path
+
+    def delay(self, attempt: int, generator: Any = None) -> float:
+        self.clock.write_text(str(time.monotonic()))
+        os.kill(os.getpid(), signal.SIGINT)
+        return 60.0
+
+
+@pytest.mark.parametrize("timeout", [None, 60])
+def test_the_delay_of_a_retry_is_cut_short(
+    fresh_executor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, timeout: float | None
+) -> None:
+    monkeypatch.setattr(Pressing, "clock", tmp_path / "clock", raising=False)
+    pipeline = Pipeline("delayed").add_step(
+        lambda: 1 / 0, name="fails", retry=retry(max_attempts=2, backoff=Pressing()), timeout=timeout
+    )
+    with pytest.raises(RunInterrupted) as caught, soon(tmp_path / "clock"):
+        pipeline.run(executor=fresh_executor)
+    assert states(caught.value.result) == {"fails": "cancelled"}
 
 
 def test_a_signal_at_the_very_end_is_not_lost(fresh_executor: Any) -> None:

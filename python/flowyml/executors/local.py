@@ -59,6 +59,7 @@ class LocalExecutor(Executor):
 def _one_batch(run: Run, claimed: Claimed, batch: Batch | None, count: int | None = None) -> None:
     """Call a batch, or only its first steps; what was finished before a Ctrl-C counts."""
     if batch is None:
+        _between(run)
         return
     run.tell()
     claimed.begin(batch, count)
@@ -68,6 +69,12 @@ def _one_batch(run: Run, claimed: Claimed, batch: Batch | None, count: int | Non
     finally:
         claimed.deliver(run)
         run.write()
+    run.tell()
+
+
+def _between(run: Run) -> None:
+    """See to the run while it waits: for the delay of a retry, or for what a step that was given up has taken."""
+    run.interrupts.check()
     run.tell()
 
 
@@ -81,6 +88,7 @@ def _run_with_limits(run: Run, claimed: Claimed, limits: Limits) -> None:
         while not run.finished:
             batch = run.claim(0, 1 if run.fail_fast else size, clock(), 0.1)
             if batch is None:
+                _between(run)
                 continue
             count = _alike(batch, limits)
             if count < len(batch):
