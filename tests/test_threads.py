@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import gc
 import threading
 import time
@@ -10,9 +12,10 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from plumbing import eventually
 
-from flowyml import LocalExecutor, ParallelExecutor, Pipeline, parallel_map
-from flowyml.executors._threads import ThreadRun
+from flowyml import LocalExecutor, ParallelExecutor, Pipeline, RunInterrupted, parallel_map
+from flowyml.executors._threads import Team, ThreadRun
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -315,6 +318,49 @@ def test_a_step_may_shut_its_own_executor_down_at_the_end_of_the_run() -> None:
     pipeline = Pipeline("p").add_step(close).add_step(on_thread)
     assert [pipeline.run(executor=executor)["close"] for _ in range(2)] == ["closed", "closed"]
     assert not set(threading.enumerate()) - before
+
+
+@pytest.mark.parametrize(("backend", "coroutine"), [("thread", False), ("async", False), ("async", True)])
+def test_a_step_that_was_given_up_shuts_down_at_once_and_not_after_the_next_run(backend: Any, coroutine: bool) -> None:
+    before, gate, ended = set(threading.enumerate()), threading.Event(), threading.Event()
+
+    def late() -> None:
+        assert gate.wait(PATIENCE)
+        executor.shutdown()
+        ended.set()
+
+    async def late_in_the_loop() -> None:
+        while not gate.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.01)
+        late()
+
+    with ParallelExecutor(2, backend) as executor:
+        Pipeline("p").add_step(late_in_the_loop if coroutine else late, timeout=0.1).run(executor=executor)
+        gate.set()
+        assert ended.wait(PATIENCE)
+        assert executor._team is None
+        Pipeline("next").add_step(on_thread).run(executor=executor)
+        assert executor._team is not None
+    assert eventually(lambda: not set(threading.enumerate()) - before)
+
+
+def test_a_shutdown_that_is_interrupted_leaves_the_executor_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run ends, and with it the workers, since a step asked for it; then comes Ctrl-C."""
+
+    def interrupted(_: Team) -> None:
+        raise KeyboardInterrupt
+
+    with ParallelExecutor(1, backend="thread") as executor:
+        pipeline = Pipeline("p").add_step(executor.shutdown, "closes")
+        with monkeypatch.context() as patched:
+            patched.setattr(Team, "shutdown", interrupted)
+            with pytest.raises(RunInterrupted):
+                pipeline.run(executor=executor)
+        other = threading.Thread(target=lambda: Pipeline("q").add_step(on_thread).run(executor=executor), daemon=True)
+        other.start()
+        other.join(PATIENCE)
+        assert not other.is_alive()
 
 
 def test_an_executor_starts_anew_after_shutdown(threads: ParallelExecutor) -> None:

@@ -400,7 +400,7 @@ class LoopTeam:
             current.wait()
         except BaseException:
             if not current.stop():
-                self._abandon()
+                self.abandon()
             raise
         finally:
             self._left_behind = self._left_behind or current.left_behind
@@ -409,7 +409,7 @@ class LoopTeam:
         """End the loop and wait for it; not for long where a step is in it that does not let itself be cancelled."""
         thread = self._thread
         patience = _GRACE if self._left_behind else None
-        self._abandon()
+        self.abandon()
         if thread is not None:
             thread.join(patience)
 
@@ -423,7 +423,7 @@ class LoopTeam:
             self._finalizer.atexit = False
         return self._loop
 
-    def _abandon(self) -> None:
+    def abandon(self) -> None:
         """Tell the loop to end, once what blocks it lets it."""
         if self._loop is not None:
             self._finalizer()

@@ -146,6 +146,13 @@ class ParallelExecutor(Executor):
         while not self._turn.acquire(timeout=_SLICE):
             run.interrupts.check()
         try:
+            self._execute(run)
+        finally:  # whatever hits the end of the run: others wait for their turn
+            self._turn.release()
+
+    def _execute(self, run: Run) -> None:
+        """Run all steps of a run whose turn it is."""
+        try:
             self._runner = threading.get_ident()
             if self._team is None:
                 self._team = self._new_team(run)
@@ -153,11 +160,10 @@ class ParallelExecutor(Executor):
                 self._team.execute(run)
             self._measured.note(run)
         finally:
-            self._runner = None
+            self._runner = None  # first: a step that asks for the end from now on sees to it itself
             closing, self._closing = self._closing, False
             if closing:
                 self.shutdown()
-            self._turn.release()
 
     def _lending_to(self, run: Run) -> AbstractContextManager[None]:
         """Let a run have what steps of earlier runs do not hold any more."""
@@ -167,16 +173,31 @@ class ParallelExecutor(Executor):
     def shutdown(self) -> None:
         """End the workers; the executor can be used again and starts new ones.
 
-        Called by a step that runs on it, it waits for the end of the run.
+        Called by a step that runs on it, it waits for the end of the run. A step that was given up and calls it after
+        that waits for no worker: it may be in one.
         """
         self._forget_parent()
         if self._is_mine():
-            self._closing = True
+            self._end_from_within()
             return
         with self._turn:
+            self._closing = False
             team, self._team = self._team, None
             if team is not None:
                 team.shutdown()
+
+    def _end_from_within(self) -> None:
+        """Have the workers ended by the run that goes on; where none does, tell them to end."""
+        self._closing = True  # before the look: a run that ends meanwhile sees it
+        if self._runner is not None or not self._turn.acquire(blocking=False):
+            return
+        try:
+            self._closing = False
+            team, self._team = self._team, None
+            if team is not None:
+                team.abandon()
+        finally:
+            self._turn.release()
 
     def _is_mine(self) -> bool:
         """Tell whether a run on these workers goes on here: in a step of it, or in the thread that waits for it.
@@ -193,7 +214,7 @@ class ParallelExecutor(Executor):
         """In a forked child: the workers are the parent's, and a turn that its thread had never ends here."""
         if self._pid != os.getpid():
             self._pid, self._turn, self._team = os.getpid(), threading.RLock(), None
-            self._runner, self._left_behind = None, LeftBehind()
+            self._runner, self._closing, self._left_behind = None, False, LeftBehind()
 
     def _new_team(self, run: Run | None = None) -> Any:
         if self.backend == "thread":
