@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flowyml import Pipeline, StoreError
+from flowyml.reuse.finished import RUN, Finished
 from flowyml.store.encoding import Packed, packed
 from flowyml.store.journal import FORMAT, LOST, Journal, first_body
 from flowyml.store.runs import RunFolder, folder_of, remove_leftovers, unfinished
@@ -144,6 +145,17 @@ def test_something_else_and_newer_formats_are_refused(tmp_path):
     assert path.stat().st_size == 20
     path.write_bytes(b"flowyml jou")  # cut off before its first record
     assert read(tmp_path) == ([], 0)
+
+
+@pytest.mark.parametrize(("told", "seed"), [([], None), ([None], None), ([7], 7)])
+def test_a_journal_tells_the_seed_of_its_run_unless_an_older_version_wrote_it(tmp_path, told, seed):
+    journal = opened(tmp_path)
+    journal.write([RUN, "r", "p", 1.0, *told])
+    journal.close()
+    journal = opened(tmp_path)
+    finished = Finished(journal)
+    journal.close()
+    assert (finished.run, finished.seed) == (("r", "p", 1.0), seed)
 
 
 def test_it_is_synced_in_the_background(tmp_path, monkeypatch):
