@@ -3,7 +3,7 @@
 ```
 payload ──set_up──▶ not loaded (`None`) ──load, in a step that is claimed──▶ callable
    │                    ▲            └──▶ failure, which its steps raise       ▲
-   │                    └─ next message ─────┘                                 │
+   │                    └─ next attempt, run ┘                                 │
    └── of modules that are imported already ───────────────────────────────────┘
 ```
 
@@ -11,8 +11,8 @@ To load one is to run what the user wrote: a module may take long to import, cra
 needs it has begun by then: that is the one to blame for a crash, the one whose time is over, and the one that the
 watchdog names. What came by value comes together, since it shares globals and the values of steps may be made of it.
 
-One that did not load fails the steps of its message, and is tried again by the next one: whatever was missing may be
-there for another attempt, or another run; yet a million steps do not import a broken module a million times.
+One that did not load fails its steps, and is tried again where one of them is, and in the next run: whatever was
+missing may be there by then; yet a million steps do not import a broken module a million times.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Functions:
 
     Attributes:
         called: What is called for each; `None` for one that is not loaded yet.
-        failed: Those that did not load, and are not to be tried again before the next message.
+        failed: Those that did not load, and are not tried again before `forget_failures`.
     """
 
     def __init__(self) -> None:

@@ -190,7 +190,7 @@ class Worker:
     def _run_calls(self, body: Any, segments: list[bytes]) -> None:
         """Call the steps of one message in order, each if it was not taken back."""
         slot, eager, groups = body[:3]
-        if self._functions.failed:  # by now they may load; steps that are tried again are in a later message
+        if self._functions.failed and any(group[5] for group in groups):  # steps are tried again: by now it may load
             self._functions.forget_failures()
         self._teller.devices = self._shown(*body[3:])
         self._teller.message, self._loader.previous = (slot, groups), ...
