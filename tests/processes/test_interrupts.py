@@ -119,8 +119,7 @@ def test_a_run_of_millions_of_items_ends_as_soon(executor: Any, tmp_path: Path) 
 
     with pytest.raises(RunInterrupted) as caught, soon(clock):
         Pipeline("long").map(work, range(5_000_000), name="work").run(executor=executor)
-    result = caught.value.result
-    assert (result.state, str(result.step_results["work"].items[-1].state)) == ("cancelled", "cancelled")
+    assert caught.value.result.state == "cancelled"
 
 
 @pytest.mark.parametrize("divisor", [0, 1])
