@@ -13,7 +13,10 @@ use super::claim::Claim;
 use super::steps::Calls;
 
 /// Seconds after which the loop looks for signals and lets other threads run, where steps do not do so themselves.
-const SLICE: f64 = 0.005;
+///
+/// Longer than a thread of Python waits before it asks for the lock (5 ms): who has asked gets it. Where it was let go just
+/// before, those who waited woke up, found it taken again, and waited anew: Ctrl-C was heard when all steps had ended.
+const SLICE: f64 = 0.02;
 
 /// What the loop has at hand.
 pub(super) struct Calling<'a, 'py> {
