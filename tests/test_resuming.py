@@ -581,8 +581,9 @@ def test_a_run_that_is_going_on_is_not_resumed(tmp_path, folder):
     inside, go_on = threading.Event(), threading.Event()
 
     def waits(folder: str) -> int:
-        inside.set()
-        go_on.wait(20)
+        if not inside.is_set():  # the first run
+            inside.set()
+            go_on.wait(20)
         return 1
 
     def pipeline() -> Pipeline:
@@ -599,8 +600,8 @@ def test_a_run_that_is_going_on_is_not_resumed(tmp_path, folder):
         pipeline().run(resume="one")
     with pytest.raises(StoreError, match="is in use"):
         pipeline().run(run_id="one")
-    go_on.set()
     second = pipeline().run()
+    go_on.set()
     thread.join()
     assert second.run_id != "one"
     assert second.resumed is None
