@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from flowyml.executors.contract import Executor
     from flowyml.hooks import Hooks
     from flowyml.pipeline import Pipeline
-    from flowyml.planning.scope import Scope
     from flowyml.progress import Progress
     from flowyml.results.result import PipelineResult
     from flowyml.running.run import Run
@@ -135,14 +134,11 @@ class Runnable(Planning):
             checked_flags(fail_fast=fail_fast, raise_on_failure=raise_on_failure, debug=debug, dry_run=dry_run)
             watched = checked_progress(progress)
             executor = self._chosen(executor)
-            options: dict[str, Any] = {"keep": keep, "fail_fast": fail_fast, "seed": seed}
-            options |= {"run_id": run_id, "resume": resume}
-            run, scope = self._prepared(
-                inputs, context, executor, targets=targets, debug=debug, only_look=dry_run, **options
-            )
-            if dry_run:
-                return self._rehearsed(run, scope, executor, resume=resume)
-            run.listen(self._pipeline, self.hooks)
+            options: dict[str, Any] = {"keep": keep, "fail_fast": fail_fast, "seed": seed, "run_id": run_id}
+            options |= {"resume": resume, "targets": targets, "debug": debug}
+            run, told = self._begun(inputs, context, executor, only_look=dry_run, **options)
+            if told is not None:
+                return told
             result = _executed(run, executor, watched)
             if raise_on_failure:
                 result.raise_for_failure()
@@ -202,8 +198,7 @@ class Runnable(Planning):
             executor = self._chosen(executor)
             resume = checked_text("run_id", run_id)
             named: dict[str, Any] = {"run_id": None, "resume": resume, "anew": from_step, "seed": self._seed_of(resume)}
-            run, _ = self._prepared(inputs, context, executor, targets=None, debug=False, **named)
-            run.listen(self._pipeline, self.hooks)
+            run, _ = self._begun(inputs, context, executor, targets=None, debug=False, **named)
             result = _executed(run, executor, checked_progress(None))
             if raise_on_failure:
                 result.raise_for_failure()
@@ -271,14 +266,11 @@ class Runnable(Planning):
             warn_out_of_scope("run_async()", unknown, _RUN_KEYWORDS)
             checked_flags(fail_fast=fail_fast, raise_on_failure=raise_on_failure, debug=debug, dry_run=dry_run)
             executor = self._chosen(executor)
-            options: dict[str, Any] = {"keep": keep, "fail_fast": fail_fast, "seed": seed}
-            options |= {"run_id": run_id, "resume": resume}
-            run, scope = self._prepared(
-                inputs, context, executor, targets=targets, debug=debug, only_look=dry_run, **options
-            )
-            if dry_run:
-                return self._rehearsed(run, scope, executor, resume=resume)
-            run.listen(self._pipeline, self.hooks)
+            options: dict[str, Any] = {"keep": keep, "fail_fast": fail_fast, "seed": seed, "run_id": run_id}
+            options |= {"resume": resume, "targets": targets, "debug": debug}
+            run, told = self._begun(inputs, context, executor, only_look=dry_run, **options)
+            if told is not None:
+                return told
             result = await in_thread(lambda: _executed(run, executor, watched), run.interrupts.request)
             if raise_on_failure:
                 result.raise_for_failure()
@@ -288,13 +280,19 @@ class Runnable(Planning):
         """Return where a run is executed: where its caller says, or the pipeline."""
         return checked_executor(executor) or self.executor or LocalExecutor()
 
-    def _rehearsed(self, run: Run, scope: Scope, executor: Executor, *, resume: str | bool | None) -> PipelineResult:
-        """Print what a run would do, and return it as one that has not begun."""
+    def _begun(
+        self, inputs: Any, context: Any, executor: Executor, *, resume: Any, only_look: bool = False, **options: Any
+    ) -> tuple[Run, PipelineResult | None]:
+        """Return a run that is ready, and, where it is only looked at, its result, once that is printed."""
+        run, scope = self._prepared(inputs, context, executor, resume=resume, only_look=only_look, **options)
+        if not only_look:
+            run.listen(self._pipeline, self.hooks)
+            return run, None
         from flowyml.views.dag import rehearsal
 
         more = self._foreseen(run.plan, scope, run.seed), self._resumable(run.plan, run.seed, resume)
         print(rehearsal(run.plan, scope, type(executor).__name__, *more))  # noqa: T201  it is what was asked for
-        return run.rehearsed()
+        return run, run.rehearsed()
 
     def run_quietly(
         self, executor: Executor, *, fail_fast: bool, progress: Watching = None, at_once: int | None = None

@@ -14,7 +14,7 @@ from flowyml.executors.parallel import ParallelExecutor
 from flowyml.messages.frames import leaves_no_frames
 from flowyml.messages.words import unknown_keywords
 from flowyml.pipeline import Pipeline
-from flowyml.steps.coroutines import blocking, coroutine_function
+from flowyml.steps.coroutines import is_coroutine_function
 from flowyml.steps.step import Step
 from flowyml.steps.tasks import checked_retries, checked_terms
 
@@ -64,7 +64,7 @@ class MapTask(Step[..., Any], Generic[R]):
         name = self.name or "map_task"
         alone = self.as_added(name, None, (), self.options)  # what it reads in a pipeline does not concern it here
         pipeline = Pipeline(name).map(alone, items, params=params or None)
-        backend: Literal["async", "thread"] = "thread" if _is_plain(self.func) else "async"
+        backend: Literal["async", "thread"] = "async" if is_coroutine_function(self.func) else "thread"
         with ParallelExecutor(self.terms.concurrency, backend) as executor:
             result = pipeline.run_quietly(executor, fail_fast=False)
         (done,) = result.step_results.values()
@@ -87,11 +87,6 @@ class MapTask(Step[..., Any], Generic[R]):
     def __repr__(self) -> str:
         """Name the task and where its function comes from."""
         return f"<MapTask {self.name!r} of {getattr(self.func, '__qualname__', self.func)!s}>"
-
-
-def _is_plain(func: Callable[..., Any]) -> bool:
-    """Tell whether a function is none of coroutines."""
-    return coroutine_function(blocking(func)) is None
 
 
 def _rebuild(func: Callable[..., Any], declared: tuple[Any, ...], options: Options, terms: Terms) -> MapTask[Any]:

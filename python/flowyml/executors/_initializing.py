@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flowyml.errors import ExecutorError
-from flowyml.steps.coroutines import blocking
+from flowyml.steps.coroutines import is_coroutine_function
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,7 @@ def checked_initializer(initializer: Any) -> Callable[[], object] | None:
         return None
     if not callable(initializer):
         raise TypeError(f"initializer must be a function without arguments or None, got {initializer!r:.60}")
-    if blocking(initializer) is not initializer:
+    if is_coroutine_function(initializer):
         raise TypeError(f"initializer must be a plain function, got the coroutine function {initializer!r:.60}")
     found: Callable[[], object] = initializer
     return found

@@ -50,6 +50,16 @@ def coroutine_function(function: Callable[..., Any]) -> Callable[..., Any] | Non
     return None
 
 
+def is_coroutine_function(func: Callable[..., Any]) -> bool:
+    """Tell whether a function makes coroutines, whatever is around it.
+
+    >>> async def one(): ...
+    >>> is_coroutine_function(functools.partial(one)), is_coroutine_function(len)
+    (True, False)
+    """
+    return coroutine_function(blocking(func)) is not None
+
+
 def _run(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     import asyncio
 
