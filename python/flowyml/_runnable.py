@@ -301,7 +301,7 @@ class Runnable(Planning):
         from flowyml.running.run import Run
 
         refuse_if_loading()
-        plan = self._planned(self._scope({}, {}, complete=True), stacklevel=4)
+        plan = self._planned(self._scope({}, {}, complete=True))
         run = Run(plan, order=executor.order, capacity=executor.capacity, fail_fast=fail_fast, at_once=at_once)
         return _executed(run, executor, progress, quiet=True)
 

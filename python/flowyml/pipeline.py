@@ -105,7 +105,7 @@ class Pipeline(Runnable):
     ) -> None:
         """Begin an empty pipeline."""
         with own_frames_hidden:
-            warn_out_of_scope("Pipeline()", unknown, _PIPELINE_KEYWORDS, stacklevel=4)
+            warn_out_of_scope("Pipeline()", unknown, _PIPELINE_KEYWORDS)
             super().__init__(
                 name,
                 as_context(context),

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import re
 import sys
-import warnings
 from typing import TYPE_CHECKING, Any
 
 from flowyml.authoring._growing import Growing
 from flowyml.authoring.arguments import checked_params, shape_of
 from flowyml.errors import PipelineValidationError
+from flowyml.messages.warned import warn_caller
 from flowyml.messages.words import listed, nearest
 from flowyml.planning.forms import Form, Place
 from flowyml.planning.over import Over, over_of_task
@@ -316,8 +316,7 @@ class Added(Growing):
                 self._put_new(self.form(step, None, Place(code, 0)))
         if not found:
             owners = f"; there are some for {listed(pipelines())}" if pipelines() else ""
-            message = f"auto_discover: @step has made no step for pipeline {self.pipeline!r}{owners}"
-            warnings.warn(message, UserWarning, stacklevel=6)
+            warn_caller(f"auto_discover: @step has made no step for pipeline {self.pipeline!r}{owners}")
 
 
 def _spread(form: Form, params: Mapping[str, Any]) -> None:

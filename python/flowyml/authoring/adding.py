@@ -128,7 +128,7 @@ class Authoring(AnyPipeline):
             if unknown:
                 raise TypeError(unknown_keywords("add_step()", unknown, _STEP_KEYWORDS))  # noqa: TRY301  no frame of it
             if execution_group is not None:
-                warn_group(stacklevel=2)
+                warn_group()
             frame = sys._getframe(1)  # noqa: SLF001  the place is part of the messages
             alike = (  # one by one is a tenth of a microsecond less than to put them together and compare
                 outputs is None
@@ -242,7 +242,7 @@ class Authoring(AnyPipeline):
             if unknown:
                 raise TypeError(unknown_keywords("map()", unknown, ("items", "over", "combine", *_STEP_KEYWORDS)))
             if execution_group is not None:
-                warn_group(stacklevel=2)
+                warn_group()
             frame = sys._getframe(1)  # noqa: SLF001
             place = Place(frame.f_code, frame.f_lasti)
             behind = timeout, fallback, fallback_on, on_failure, circuit_breaker, tags, cache, cache_ttl, resources

@@ -7,7 +7,6 @@ given and what would do. It knows nothing of graphs or runs.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from os import PathLike
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowyml._tuples import NamedTuple
 from flowyml.executors.contract import Executor
+from flowyml.messages.warned import warn_caller
 from flowyml.messages.words import unknown_keywords
 from flowyml.planning.forms import is_glob
 from flowyml.steps.contexts import Context
@@ -67,14 +67,13 @@ class Journals(NamedTuple):
     durable: bool
 
 
-def warn_out_of_scope(where: str, unknown: Mapping[str, object], known: Sequence[str], stacklevel: int = 3) -> None:
+def warn_out_of_scope(where: str, unknown: Mapping[str, object], known: Sequence[str]) -> None:
     """Warn once of keywords that 2.2.1 has and this package has not; called by what the user calls.
 
     Args:
         where: What was called, for messages.
         unknown: The keywords that it does not know.
         known: Those that it knows.
-        stacklevel: How far above is the caller that the warning is for.
 
     Raises:
         TypeError: For any other unknown keyword, with the nearest known one.
@@ -85,7 +84,7 @@ def warn_out_of_scope(where: str, unknown: Mapping[str, object], known: Sequence
     if unknown:
         names = ", ".join(sorted(unknown))
         hint = "; what there is in all is said in ParallelExecutor(resources=)" if "resources" in unknown else ""
-        warnings.warn(f"{where} ignores {names}: out of scope of this package{hint}", UserWarning, stacklevel)
+        warn_caller(f"{where} ignores {names}: out of scope of this package{hint}")
 
 
 def checked_cache_store(cache_dir: Any, *, enabled: Any) -> CacheStore | None:

@@ -10,7 +10,6 @@ Nothing runs here. Wiring and validation are the plan's, views the DAG's.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from flowyml._loading import refuse_if_loading
 from flowyml.authoring.adding import Authoring
 from flowyml.authoring.arguments import absolute, checked_resume, checked_seed, checked_values
 from flowyml.messages.frames import leaves_no_frames, own_frames_hidden
+from flowyml.messages.warned import warn_caller
 from flowyml.messages.words import nearest
 from flowyml.steps.contexts import Context
 from flowyml.steps.declarations import checked_text
@@ -106,7 +106,7 @@ class Planning(Authoring):
         with own_frames_hidden:
             values, overlay = checked_values("build(inputs=)", inputs), checked_values("build(context=)", context)
             self._built = None
-            self._built = self._planned(self._scope(values, overlay, complete=False), stacklevel=4)
+            self._built = self._planned(self._scope(values, overlay, complete=False))
 
     @property
     def dag(self) -> DAG:
@@ -238,7 +238,7 @@ class Planning(Authoring):
 
         return Scope(inputs, self.context.inherit(**context), complete, context.keys())
 
-    def _planned(self, scope: Scope, *, targets: Any = None, strict: bool = True, stacklevel: int = 5) -> Plan:
+    def _planned(self, scope: Scope, *, targets: Any = None, strict: bool = True) -> Plan:
         from flowyml.planning.plan import Plan
 
         columns = self._columns()
@@ -255,7 +255,7 @@ class Planning(Authoring):
             return Plan(self.name, columns, scope, strict=strict)
         from flowyml.planning.type_checks import checked_plan
 
-        return checked_plan(self.name, columns, scope, self._types, strict=strict, stacklevel=stacklevel)
+        return checked_plan(self.name, columns, scope, self._types, strict=strict)
 
     def _look_at_new_types(self, plan: Plan, scope: Scope) -> None:
         """Let the types of steps be looked at that come during the run."""
@@ -350,7 +350,7 @@ class Planning(Authoring):
                 message = f"step {form.step.name!r} of pipeline {self.name!r} {note} ({form.place})"
                 if message not in self._warned:
                     self._warned.add(message)
-                    warnings.warn(message, UserWarning, stacklevel=4)
+                    warn_caller(message)
 
     def _warn_unused(self, plan: Plan, inputs: Mapping[str, Any], overlay: Mapping[str, Any]) -> None:
         """Warn of names that no step takes: of all given for this run, of pipelines' where they are misspelled."""
@@ -377,5 +377,4 @@ class Planning(Authoring):
                 source = given.get(name, "Pipeline(context=)")
                 if name not in given and name not in self.context:
                     source = f"the context of sub-pipeline {inner[name].name!r}"
-                message = f"{name!r} of {source} {reason}"
-                warnings.warn(message, UserWarning, stacklevel=4)
+                warn_caller(f"{name!r} of {source} {reason}")

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import logging
 import types
-import warnings
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flowyml._tuples import NamedTuple
+from flowyml.messages.warned import warn_caller
 from flowyml.messages.words import MOST_TOLD, others_like_it
 from flowyml.planning.hints import assignable, element_of, fits, hints_of, may_be_items, optional, part_of, told
 from flowyml.planning.plan import Plan
@@ -67,7 +67,6 @@ def checked_plan(
     mode: Literal["warn", "error"] | None,
     *,
     strict: bool,
-    stacklevel: int,
 ) -> Plan:
     """Return the plan of a pipeline whose types have been looked at; a finding is a problem or a warning.
 
@@ -78,7 +77,6 @@ def checked_plan(
         mode: What to do with findings; a plan that is not strict keeps them as problems, or ignores them. Sub-pipelines
             may say something else of their steps.
         strict: Raise what is wrong.
-        stacklevel: How far above is the caller that a warning is for.
 
     Raises:
         PipelineValidationError: With everything that is wrong.
@@ -90,7 +88,7 @@ def checked_plan(
         plan.problems.raise_all(name)
         warned = found.told("warn")
         if warned:
-            warnings.warn(f"types of pipeline {name!r} do not fit:\n" + "\n".join(warned), UserWarning, stacklevel)
+            warn_caller(f"types of pipeline {name!r} do not fit:\n" + "\n".join(warned))
     return plan
 
 

@@ -138,7 +138,7 @@ def step(
             raise TypeError(f"@step takes a function, not {func!r}; use @step(name={func!r})")
 
         if execution_group is not None:
-            warn_group(stacklevel=2)
+            warn_group()
         if pipeline is not None:
             checked_text("step(pipeline=)", pipeline)
         return decorate if func is None else decorate(func)

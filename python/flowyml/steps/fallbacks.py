@@ -13,10 +13,10 @@ the run's decision.
 from __future__ import annotations
 
 import inspect
-import warnings
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from flowyml.messages.frames import calls_steps, leaves_no_frames
+from flowyml.messages.warned import warn_caller
 from flowyml.messages.words import listed
 from flowyml.steps.conditions import Guarded
 from flowyml.steps.coroutines import blocking, coroutine_function
@@ -243,11 +243,9 @@ def on_failure(action: Callable[..., Any] | str = "log", **notification: object)
     if not isinstance(action, str):
         raise TypeError(f'on_failure() takes a function or "log", got {type(action).__name__} {action!r:.60}')
     if action != "log":
-        warnings.warn(
+        warn_caller(
             f"on_failure(action={action!r}) sends nothing: notifications are out of scope, the error is logged; "
-            "give on_failure= a function that notifies",
-            UserWarning,
-            stacklevel=3,
+            "give on_failure= a function that notifies"
         )
     return log_failure
 

@@ -6,9 +6,10 @@ A tag is a word with or without a value. `run(targets=["tag:nightly"])` runs wha
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
+
+from flowyml.messages.warned import warn_caller
 
 Tags: TypeAlias = "str | Iterable[str] | Mapping[str, str | int | float | bool | None]"
 """Tags as they are given: one, several, or with values."""
@@ -64,10 +65,6 @@ def checked_group(group: Any, step: str) -> str:
     return group
 
 
-def warn_group(stacklevel: int) -> None:
+def warn_group() -> None:
     """Warn that a group decides nothing."""
-    warnings.warn(
-        "execution_group= names a group for Pipeline.step_groups; where steps run is the executor's decision",
-        UserWarning,
-        stacklevel=stacklevel + 1,
-    )
+    warn_caller("execution_group= names a group for Pipeline.step_groups; where steps run is the executor's decision")

@@ -14,7 +14,6 @@ from __future__ import annotations
 import io
 import pickle
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,6 +22,7 @@ from flowyml._tuples import NamedTuple
 from flowyml.errors import SerializationError
 from flowyml.executors._processes.crossing.importable import by_value_modules, goes_by_value, importable
 from flowyml.executors._processes.crossing.reducers import is_found_by_name
+from flowyml.messages.warned import warn_caller
 
 Function = Callable[..., object]
 Reference = tuple[str, str]
@@ -137,9 +137,7 @@ def _warn_large(payload: Payload, carried: list[Function]) -> None:
     from flowyml.executors._processes.crossing import blame
 
     _warned.add(payload.digest)
-    warnings.warn(
+    warn_caller(
         f"the functions of this run take {len(payload.data) / 2**20:.1f} MiB, sent to each worker; the largest of "
-        f"their globals: {blame.largest_globals(carried)}. Pass large data as params or inputs, or load it in a step",
-        UserWarning,
-        stacklevel=3,
+        f"their globals: {blame.largest_globals(carried)}. Pass large data as params or inputs, or load it in a step"
     )
