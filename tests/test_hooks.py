@@ -12,7 +12,16 @@ from typing import Any
 
 import pytest
 
-from flowyml import ParallelExecutor, Pipeline, RunInterrupted, StepNotRunError, hooks, parallel_map, step
+from flowyml import (
+    ParallelExecutor,
+    Pipeline,
+    RunInterrupted,
+    SerializationError,
+    StepNotRunError,
+    hooks,
+    parallel_map,
+    step,
+)
 from flowyml.running.run import Run
 
 
@@ -278,6 +287,15 @@ def test_ctrl_c_in_a_step_is_told_at_the_end_alone() -> None:
     with pytest.raises(RunInterrupted):
         pipeline.run()
     assert told == [("pipeline", "step", ""), ("start", "s", {}), ("over", "step", "cancelled")]
+
+
+def test_a_run_that_cannot_begin_is_told_as_over() -> None:
+    lock = threading.Lock()
+    pipeline = Pipeline("locked").map(lambda x: (lock, x), [1], name="s")
+    told = listened(pipeline)
+    with ParallelExecutor(1) as executor, pytest.raises(SerializationError):
+        pipeline.run(executor=executor)
+    assert told == [("pipeline", "locked", ""), ("over", "locked", "cancelled")]
 
 
 def test_ctrl_c_in_the_last_hook_calls_it_once() -> None:

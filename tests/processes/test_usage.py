@@ -103,6 +103,20 @@ def test_what_is_printed_and_logged_stands_with_its_step(one: ParallelExecutor) 
     assert (steps["fails"].logs, steps["abs"].logs) == ("try\ntry\n", "")
 
 
+def test_the_last_words_of_a_worker_are_those_of_its_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    """Also of steps that were delivered and whose output nobody had read yet."""
+
+    def talk(k: int) -> None:
+        print("out", k)
+        if k % 100 == 90:
+            os._exit(1)
+
+    with ParallelExecutor(2) as executor:
+        items = Pipeline("talk").map(talk, range(400)).run(executor=executor).step_results["talk"].items
+    assert [item.logs for item in items] == [f"out {k}\n" for k in range(400)]
+    assert sorted(capsys.readouterr().out.splitlines()) == sorted(f"[talk[{k}]] out {k}" for k in range(400))
+
+
 @pytest.mark.parametrize("backend", ["thread", "async"])
 def test_what_cannot_be_known_is_none(backend: str) -> None:
     with ParallelExecutor(1, backend=backend) as executor:

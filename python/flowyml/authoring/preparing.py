@@ -349,8 +349,8 @@ class Planning(Authoring):
             for note in notes:
                 message = f"step {form.step.name!r} of pipeline {self.name!r} {note} ({form.place})"
                 if message not in self._warned:
-                    self._warned.add(message)
                     warn_caller(message)
+                    self._warned.add(message)
 
     def _warn_unused(self, plan: Plan, inputs: Mapping[str, Any], overlay: Mapping[str, Any]) -> None:
         """Warn of names that no step takes: of all given for this run, of pipelines' where they are misspelled."""
@@ -369,7 +369,6 @@ class Planning(Authoring):
         for name in unused:
             near = "" if name in parameters else nearest(name, parameters - plan.used)
             if near or name in given:
-                self._warned.add(name)
                 where = f"step of pipeline {self.name!r}"
                 reason = f"is used by no {where}{near}"
                 if name in parameters or plan.assets.find(name) is not None:
@@ -378,3 +377,4 @@ class Planning(Authoring):
                 if name not in given and name not in self.context:
                     source = f"the context of sub-pipeline {inner[name].name!r}"
                 warn_caller(f"{name!r} of {source} {reason}")
+                self._warned.add(name)

@@ -49,6 +49,12 @@ def is_own(filename: str) -> bool:
     return filename.startswith(_HOME)
 
 
+def is_pythons(filename: str) -> bool:
+    """Tell whether a file is one of the standard library's."""
+    installed = re.search(_INSTALLED, filename)
+    return installed[0] == "<frozen " if installed else filename.startswith(_LIBRARY)
+
+
 def calls_steps(func: F) -> F:
     """Mark a function of ours that calls that of a step: what it seems to raise, C code of the user has raised."""
     _CALLERS.add(func.__code__)

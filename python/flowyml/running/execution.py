@@ -49,18 +49,17 @@ def execute(run: Run, executor: Executes, *, quiet: bool = False) -> PipelineRes
     result: PipelineResult | None = None
     try:
         with run.interrupts, ends_when_asked(run.interrupts.request), _seeded(run):
-            if run.events is not None:
-                run.events.begin()
-            if run.recall is not None:
-                run.recall.begin()
+            _begin(run)
             executor.execute(run)
             result = run.result()
             if run.events is not None:
                 run.events.end(result)
     except KeyboardInterrupt as error:
         raise RunInterrupted(_cut_off(run)) from error
-    except ExecutorError as error:
-        error.result = _cut_off(run)
+    except Exception as error:
+        partial = _cut_off(run) if result is None else result
+        if isinstance(error, ExecutorError):
+            error.result = partial
         raise
     finally:
         if run.recall is not None:
@@ -72,6 +71,14 @@ def execute(run: Run, executor: Executes, *, quiet: bool = False) -> PipelineRes
     if run.fallen:
         _log_fallbacks(run)
     return result
+
+
+def _begin(run: Run) -> None:
+    """Tell those who watch that a run begins."""
+    if run.events is not None:
+        run.events.begin()
+    if run.recall is not None:
+        run.recall.begin()
 
 
 def _forget_states(checkpoint_dir: str, result: PipelineResult) -> None:

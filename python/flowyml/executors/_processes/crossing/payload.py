@@ -136,8 +136,8 @@ def _warn_large(payload: Payload, carried: list[Function]) -> None:
     """Say once what makes a payload large."""
     from flowyml.executors._processes.crossing import blame
 
-    _warned.add(payload.digest)
     warn_caller(
         f"the functions of this run take {len(payload.data) / 2**20:.1f} MiB, sent to each worker; the largest of "
         f"their globals: {blame.largest_globals(carried)}. Pass large data as params or inputs, or load it in a step"
     )
+    _warned.add(payload.digest)

@@ -252,9 +252,9 @@ class Dispatch:
         while member.receiver.read():
             pass
         self._handle_frames(member, member.results.committed())
+        member.read_pipes(last=True)  # as long as it is known whose it is
         if self._deaths.settle(member) and self._run.fail_fast and not self._stopped:
             self.stop()
-        member.read_pipes(last=True)
         if member.retired is None:  # else another has its number
             self._team.lending.bury(member.number)
         self._lines.remove(member)

@@ -14,7 +14,7 @@ def show(run: Run, team: ProcessTeam, member: Member) -> None:
     """Show and keep what a worker writes from now on; a name stands before it where others may write, too."""
 
     def label(slot: int) -> str | None:
-        item = member.item_at(slot) if len(team.members) > 1 else None
+        item = member.item_at(slot) if team.several else None
         return None if item is None else run.item_name(item)
 
     member.open_pipes(label, lambda slot, text: keep(run, member, slot, text))

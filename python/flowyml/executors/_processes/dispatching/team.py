@@ -48,6 +48,9 @@ class ProcessTeam:
         memory_limit: Bytes that a worker may have for itself; `None` for any number.
         memory_budget: Bytes that large values may have in memory together; `None` for any number.
         initializer: Called in each worker before its first step.
+
+    Attributes:
+        several: Whether there were several workers at once in this run.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class ProcessTeam:
         self.pool = pool
         self.lending = Lending(memory_budget)
         self.members: list[Member] = []
+        self.several = False
         self.crowded = False  # no more files may be open, so no more workers
         self._refusals, self._can_raise = 0, False
         self._retires = False  # some worker was told to end
@@ -91,6 +95,7 @@ class ProcessTeam:
         self.pool.read_events()
         for member in [each for each in self.members if each.worker.ended or each.worker not in self.pool.workers]:
             self.dismiss(member)
+        self.several = len(self.members) > 1
 
     def prepare(self, run: Run) -> None:
         """See that workers which start now find what this run's functions import, if that was not so before."""
@@ -110,6 +115,7 @@ class ProcessTeam:
             self.note_crowd(error)
             return None
         self.members.append(member)
+        self.several = self.several or len(self.members) > 1
         return member
 
     def _spawn(self) -> Worker:
