@@ -82,6 +82,14 @@ def test_fail_fast_and_the_seed_reach_the_run(command, write):
     assert "1 of 3 items failed" in done.err
 
 
+@pytest.mark.parametrize("seed", [0, 7])
+def test_a_seed_goes_before_that_of_the_script(command, write, seed):
+    text = "import random\nfrom flowyml import Pipeline\ndef draw(): return random.random()\n"
+    file = write("own.py", text + "p = Pipeline('p').add_step(draw)\nprint(p.run(seed=5)['draw'])\n")
+    own = text + f"p = Pipeline('p').add_step(draw)\nprint(p.run(seed={seed})['draw'])\n"
+    assert command("run", file, "--seed", str(seed), "-q").out == command("run", write("same.py", own), "-q").out
+
+
 def test_what_is_wrong_with_a_pipeline_is_told_without_a_traceback(command, write):
     file = write("bad.py", "from flowyml import Pipeline\np = Pipeline('bad').add_step(lambda missing: 1, name='a')\n")
     done = command("run", file)

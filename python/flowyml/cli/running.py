@@ -182,8 +182,11 @@ class Running:
             changed["executor"] = executor
         if options.resume or options.fresh:
             changed["resume"] = options.resume or False
-        for name in ("fail_fast", "dry_run", "targets", "seed", "run_id"):
+        for name in ("fail_fast", "dry_run", "targets"):
             if getattr(options, name):
+                changed[name] = getattr(options, name)
+        for name in ("seed", "run_id"):
+            if getattr(options, name) is not None:  # a seed may be 0
                 changed[name] = getattr(options, name)
         if options.progress != "auto" or (not options.quiet and is_terminal(sys.stderr)):
             changed["progress"] = options.progress != "off"
