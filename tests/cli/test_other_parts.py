@@ -186,6 +186,25 @@ def test_wrong_use_is_code_2_and_nothing_runs(command, daily, words, told):
     assert done.err.startswith(f"flowyml: {told}")
 
 
+@pytest.mark.parametrize(
+    ("option", "wanted"),
+    [("--resume", "ID"), ("--run-id", "ID"), ("--report", "FILE"), ("--trace", "FILE"), ("--json", "FILE")],
+)
+def test_a_variable_of_the_shell_that_is_empty_is_not_an_option_that_is_absent(command, daily, option, wanted):
+    done = command("run", daily, f"{option}=")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"flowyml: {option} takes {wanted}, got nothing\n")
+
+
+def test_an_empty_folder_is_not_the_folder_by_default(command, write):
+    text = "from flowyml import Pipeline\np = Pipeline('p', enable_cache=True).add_step(dict, name='a', cache=True)\n"
+    assert command("run", write("stored.py", text), "-q").code == 0
+    stored = command("cache", "stats", "--json").out
+    done = command("cache", "clear", "--yes", "--dir", "")
+    assert (done.code, done.err.partition("\n")[0]) == (2, "flowyml: --dir takes FOLDER, got nothing")
+    assert ('"a"' in stored, command("cache", "stats", "--json").out) == (True, stored)
+
+
 def test_help_loads_no_pipeline():
     code = "import sys; from flowyml.cli import main; main(['--help']); print('flowyml.pipeline' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)

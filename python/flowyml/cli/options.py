@@ -60,6 +60,13 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{told}\nTry `{self.prog} --help`.")
 
 
+def _filled(word: str) -> str:
+    """Return a word that is not empty: `--resume="$ID"` without that ID must not mean another run."""
+    if not word:
+        raise argparse.ArgumentTypeError("expected one argument")
+    return word
+
+
 def _clear(message: str, wanted: Mapping[str, Any]) -> str:
     """Return a message of argparse in our words; `wanted` says what each option takes."""
     choice = re.match(r"argument (.*?): invalid choice: '(.*?)' \(choose from (.*)\)", message, re.DOTALL)
@@ -167,15 +174,16 @@ def _run(commands: Any) -> None:
         "--resume",
         nargs="?",
         const="last",
+        type=_filled,
         metavar="ID",
         help="continue the last unfinished run, or that of an id (needs enable_checkpointing)",
     )
     run.add_argument("--fresh", action="store_true", help="begin anew although there is an unfinished run")
-    run.add_argument("--run-id", metavar="ID", help="the name of the run")
+    run.add_argument("--run-id", type=_filled, metavar="ID", help="the name of the run")
     run.add_argument("--seed", type=int, metavar="N", help="make random numbers reproducible")
-    run.add_argument("--report", metavar="FILE", help="write a page about the run: one HTML file")
-    run.add_argument("--trace", metavar="FILE", help="write a trace for ui.perfetto.dev; .json or .json.gz")
-    run.add_argument("--json", metavar="FILE", help="write what came of the run as JSON; - is stdout")
+    run.add_argument("--report", type=_filled, metavar="FILE", help="write a page about the run: one HTML file")
+    run.add_argument("--trace", type=_filled, metavar="FILE", help="write a trace for ui.perfetto.dev; .json or .json.gz")
+    run.add_argument("--json", type=_filled, metavar="FILE", help="write what came of the run as JSON; - is stdout")
     run.add_argument("--progress", choices=("auto", "on", "off"), default="auto", help="auto: on a terminal")
     run.add_argument("-q", "--quiet", action="store_true", help="say nothing but what failed")
 
@@ -190,7 +198,7 @@ def _graph(commands: Any) -> None:
 
 def _runs(commands: Any) -> None:
     runs = _add(commands, "runs", "list the runs that have a journal: going on, or to be continued")
-    runs.add_argument("--dir", metavar="FOLDER", help="where journals are; default: .flowyml/checkpoints")
+    runs.add_argument("--dir", type=_filled, metavar="FOLDER", help="where journals are; default: .flowyml/checkpoints")
     runs.add_argument("--pipeline", metavar="NAME", help="those of one pipeline only")
     runs.add_argument("--remove", action="append", default=[], metavar="ID", help="remove a run; it is not continued")
     runs.add_argument("--json", action="store_true", help="as JSON")
@@ -199,7 +207,7 @@ def _runs(commands: Any) -> None:
 def _show(commands: Any) -> None:
     show = _add(commands, "show", "tell what a run has finished, by its journal")
     show.add_argument("run", metavar="RUN", nargs="?", default="last", help="its id; default: the last one")
-    show.add_argument("--dir", metavar="FOLDER", help="where journals are; default: .flowyml/checkpoints")
+    show.add_argument("--dir", type=_filled, metavar="FOLDER", help="where journals are; default: .flowyml/checkpoints")
     show.add_argument("--json", action="store_true", help="as JSON")
 
 
@@ -209,7 +217,7 @@ def _cache(commands: Any) -> None:
     stats = _add(actions, "stats", "what is stored, step by step")
     clear = _add(actions, "clear", "remove cached values")
     for each in (stats, clear):
-        each.add_argument("--dir", metavar="FOLDER", help="the cache; default: .flowyml/cache")
+        each.add_argument("--dir", type=_filled, metavar="FOLDER", help="the cache; default: .flowyml/cache")
         each.add_argument("--json", action="store_true", help="as JSON")
     clear.add_argument("--pipeline", metavar="PIPELINE", help="of the steps of a pipeline: file.py[:NAME], module:NAME")
     clear.add_argument("--step", metavar="NAME", help="of one step")
