@@ -163,6 +163,23 @@ def test_a_dry_run_ends_the_script_where_it_would_run(command, write):
     assert done.out.endswith("Dry run: 2 steps (2 calls) would run on LocalExecutor; nothing was run.\n")
 
 
+@pytest.mark.parametrize(
+    "look",
+    ["pipeline.dry_run()", "pipeline.run(dry_run=True)", "asyncio.run(pipeline.run_async(dry_run=True))"],
+)
+def test_a_dry_run_of_the_script_itself_does_not_end_it(command, write, look, tmp_path):
+    file = write("own.py", DAILY + f"import asyncio\n{look}\nprint('for real')\npipeline.run()\n")
+    done = command("run", file, "-c", "day=4", "--json", "r.json")
+    assert (done.code, done.out.partition("for real\n")[2]) == (0, "loading 4\n")
+    assert done.err.count("Status: ") == 1
+    assert [path.name for path in tmp_path.glob("*.json")] == ["r.json"]
+
+
+def test_a_script_that_only_looks_at_its_pipeline_does_not_have_it_run(command, write):
+    done = command("run", write("own.py", DAILY + "pipeline.dry_run()\n"))
+    assert (done.code, "loading" in done.out, "Status" in done.err) == (0, False, False)
+
+
 # -- where it runs
 
 

@@ -206,8 +206,10 @@ class Running:
 
     def _ended(self, result: PipelineResult) -> None:
         """Tell what came of a run, and remember how the command is to end."""
-        if result.state == "dry_run":
-            raise Ended(SUCCESS)
+        if result.state == "dry_run":  # of the command it is the end; one that the script asks for is its own
+            if self._options.dry_run:
+                raise Ended(SUCCESS)
+            return
         if not result.success:
             self.code = FAILURE
         self._told.end(result)
