@@ -173,6 +173,7 @@ def test_wrong_words_are_code_2_with_the_nearest(command, words, told):
     ("words", "told"),
     [
         (["-w", "0"], "--workers must be at least 1, got 0"),
+        (["-w", "100000"], "--workers must be at most 65536, got 100000"),
         (["-w", "2", "-b", "local"], "--backend local runs one step at a time, without workers"),
         (["-c", "day"], "-c takes name=value, got 'day'"),
         (["--resume", "--fresh"], "--fresh begins anew and --resume continues; give one of them"),
@@ -216,6 +217,7 @@ def test_what_a_step_costs_is_a_table_by_backend(command):
     rows = [line.split()[:2] for line in done.out.splitlines()[-4:]]
     assert rows == [[backend, way] for backend in ("local", "thread") for way in ("add_step", "map")]
     assert command("bench", "--steps", "0").code == 2
+    assert command("bench", "--workers", "0") == (2, "", "flowyml: --workers must be at least 1, got 0\n")
 
 
 def test_help_and_version(command):

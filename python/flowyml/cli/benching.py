@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from flowyml._tuples import NamedTuple
 from flowyml.cli.options import BACKENDS
+from flowyml.cli.running import check_workers
 from flowyml.cli.terminal import SUCCESS, UsageError, write
 
 if TYPE_CHECKING:
@@ -35,8 +36,9 @@ def bench(options: argparse.Namespace) -> int:
     """Print a table: microseconds a step, for each backend, added one by one and as one map.
 
     Raises:
-        UsageError: If the number of steps is not positive.
+        UsageError: If the number of steps is not positive, or that of workers cannot be.
     """
+    check_workers(options.workers)
     if options.steps < 1:
         raise UsageError(f"--steps: there is nothing to measure with {options.steps} steps")
     loop = _loop(options.steps)

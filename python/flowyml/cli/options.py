@@ -182,7 +182,9 @@ def _run(commands: Any) -> None:
     run.add_argument("--run-id", type=_filled, metavar="ID", help="the name of the run")
     run.add_argument("--seed", type=int, metavar="N", help="make random numbers reproducible")
     run.add_argument("--report", type=_filled, metavar="FILE", help="write a page about the run: one HTML file")
-    run.add_argument("--trace", type=_filled, metavar="FILE", help="write a trace for ui.perfetto.dev; .json or .json.gz")
+    run.add_argument(
+        "--trace", type=_filled, metavar="FILE", help="write a trace for ui.perfetto.dev; .json or .json.gz"
+    )
     run.add_argument("--json", type=_filled, metavar="FILE", help="write what came of the run as JSON; - is stdout")
     run.add_argument("--progress", choices=("auto", "on", "off"), default="auto", help="auto: on a terminal")
     run.add_argument("-q", "--quiet", action="store_true", help="say nothing but what failed")

@@ -22,7 +22,7 @@ from flowyml.cli.terminal import FAILURE, INTERRUPTED, SUCCESS, Ended, UsageErro
 from flowyml.cli.values import assigned
 from flowyml.errors import FlowymlError, RunInterrupted
 from flowyml.executors.local import LocalExecutor
-from flowyml.executors.parallel import ParallelExecutor
+from flowyml.executors.parallel import ParallelExecutor, checked_workers
 from flowyml.messages.words import listed, nearest
 
 if TYPE_CHECKING:
@@ -258,8 +258,19 @@ def _is_being_imported(module: str) -> bool:
 
 
 def _check_workers(options: argparse.Namespace) -> None:
-    workers, backend = options.workers, options.backend
-    if workers is not None and workers < 1:
-        raise UsageError(f"--workers must be at least 1, got {workers}")
-    if workers is not None and backend == "local":
+    check_workers(options.workers)
+    if options.workers is not None and options.backend == "local":
         raise UsageError("--backend local runs one step at a time, without workers")
+
+
+def check_workers(workers: int | None) -> None:
+    """Check a number of workers.
+
+    Raises:
+        UsageError: If there can be no executor with so many.
+    """
+    try:
+        checked_workers(workers, "process")
+    except ValueError as error:
+        told = str(error).partition(";")[0].replace("max_workers", "--workers")
+        raise UsageError(told) from None
