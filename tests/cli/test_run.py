@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import inspect
 import json
 import os
 import signal
@@ -200,6 +201,65 @@ def test_limits_of_the_scripts_executor_stay(command, write, monkeypatch):
     ran += "pipeline.run(executor=ParallelExecutor(8, resources={'api': 2}, timeout=9))\n"
     command("run", write("own.py", DAILY + ran), "--workers", "2", "-q")
     assert (made[0].max_workers, made[0].backend, made[0].resources, made[0].timeout) == (2, "process", {"api": 2}, 9)
+
+
+HELD = """
+from flowyml import ParallelExecutor, Pipeline
+held = {}
+def load(): held["model"] = 7
+def use(i): return held.get("model", "no model")
+pipeline = Pipeline("p", executor=ParallelExecutor(2, "thread", initializer=load)).map(use, [1, 2])
+"""
+
+
+@pytest.mark.parametrize("words", [("--workers", "3"), ("--backend", "thread"), ("-w", "1", "-b", "process")])
+def test_the_initializer_of_the_scripts_executor_is_called(command, write, words):
+    file = write("own.py", HELD + "print(list(pipeline.run()['use']))\n")
+    assert command("run", file, *words, "-q") == (0, "[7, 7]\n", "")
+
+
+@pytest.mark.parametrize("backend", ["async", "local"])
+def test_a_backend_that_would_drop_the_initializer_is_refused(command, write, backend):
+    done = command("run", write("own.py", HELD), "--backend", backend)
+    assert (done.code, done.out) == (2, "")
+    assert f"--backend {backend} calls no initializer, and the executor of the script has one" in done.err
+
+
+ALL = {
+    "timeout": 9.0,
+    "resources": {"api": 2},
+    "tag_limits": {"db": 1},
+    "initializer": dict,
+    "memory_limit": 10**9,
+    "memory_budget": 10**10,
+    "max_tasks_per_worker": 5,
+    "preload": ("json",),
+}
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [(["-w", "3"], set(ALL)), (["-b", "thread"], {"timeout", "resources", "tag_limits", "initializer"})],
+)
+def test_all_options_of_the_scripts_executor_go_where_they_hold(command, write, monkeypatch, words, kept):
+    made = []
+    monkeypatch.setattr(ParallelExecutor, "execute", lambda self, run: made.append(self) or run.cancel())
+    ran = f"from flowyml import ParallelExecutor\npipeline.run(executor=ParallelExecutor(8, **{ALL}))\n"
+    command("run", write("own.py", DAILY + ran.replace("<class 'dict'>", "dict")), *words, "-q")
+    known = inspect.signature(ParallelExecutor).parameters.values()
+    assert [each.name for each in known if each.kind is each.KEYWORD_ONLY] == list(ALL)
+    assert {name: value for name in ALL if (value := getattr(made[0], name)) is not None} == {
+        name: ALL[name] for name in kept
+    }
+
+
+@pytest.mark.parametrize(("given", "count"), [("3, 'async'", 3), ("backend='async'", None)])
+def test_a_default_number_of_coroutines_is_none_of_processes(command, write, monkeypatch, given, count):
+    made = []
+    monkeypatch.setattr(ParallelExecutor, "execute", lambda self, run: made.append(self) or run.cancel())
+    ran = f"from flowyml import ParallelExecutor\npipeline.run(executor=ParallelExecutor({given}))\n"
+    command("run", write("own.py", DAILY + ran), "--backend", "process", "-q")
+    assert made[0].max_workers == (count or ParallelExecutor().max_workers)
 
 
 def test_worker_processes_find_the_functions_of_the_file(tmp_path):

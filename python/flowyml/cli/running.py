@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from flowyml.pipeline import Pipeline
     from flowyml.results.result import PipelineResult
 
+_OPTIONS = ("timeout", "resources", "tag_limits", "initializer")
+_OF_PROCESSES = ("memory_limit", "memory_budget", "max_tasks_per_worker", "preload")
 _WRONG = (TypeError, ValueError, LookupError, ImportError)
 
 
@@ -88,6 +90,7 @@ class Running:
             raise UsageError("--fresh begins anew and --resume continues; give one of them")
         _check_workers(options)
         self._made: dict[int, ParallelExecutor] = {}
+        self._plain: ParallelExecutor | None = None
         self.ran = False
         self._others: list[str] = []
         self.code = SUCCESS
@@ -197,12 +200,26 @@ class Running:
         workers, backend = self._options.workers, self._options.backend
         if workers is None and backend is None:
             return None
+        if isinstance(given, ParallelExecutor):
+            return self._instead_of(given, workers, backend)
         if backend == "local":
             return LocalExecutor()
-        known = self._made.get(id(given))
-        if known is None:
-            known = self._made[id(given)] = _like(given, workers, backend)
-        return known
+        if self._plain is None:
+            self._plain = ParallelExecutor(workers, backend or "process")
+        return self._plain
+
+    def _instead_of(self, given: ParallelExecutor, workers: int | None, backend: Any) -> Executor:
+        """Return what stands for an executor of the script, in each run on that one: its workers stay warm."""
+        if given.initializer is not None and backend in {"async", "local"}:
+            raise UsageError(
+                f"--backend {backend} calls no initializer, and the executor of the script has one, whose work its "
+                f"steps may need; process and thread call it"
+            )
+        if backend == "local":
+            return LocalExecutor()
+        if id(given) not in self._made:
+            self._made[id(given)] = _like(given, workers, backend)
+        return self._made[id(given)]
 
     def _ended(self, result: PipelineResult) -> None:
         """Tell what came of a run, and remember how the command is to end."""
@@ -238,14 +255,18 @@ def _is_check(error: Exception) -> bool:
     return error.__traceback__ is not None and error.__traceback__.tb_next is None
 
 
-def _like(given: Executor | None, workers: int | None, backend: Any) -> ParallelExecutor:
-    """Return an executor that is like the one which a pipeline has, but for what was said."""
-    if not isinstance(given, ParallelExecutor):
-        return ParallelExecutor(workers, "process" if backend is None else backend)
+def _like(given: ParallelExecutor, workers: int | None, backend: Any) -> ParallelExecutor:
+    """Return an executor that is like another, but for what was said.
+
+    What is about worker processes goes where they go. A number of workers that may be the default of one backend is not
+    what another should have: a hundred coroutines, but not a hundred processes.
+    """
     kind: Any = backend or given.backend
-    names = ("timeout", "resources", "tag_limits", *(("memory_limit", "max_tasks_per_worker") * (kind == "process")))
-    limits: dict[str, Any] = {name: getattr(given, name) for name in names}
-    return ParallelExecutor(given.max_workers if workers is None else workers, kind, **limits)
+    if workers is None and (kind == given.backend or given.max_workers != checked_workers(None, given.backend)):
+        workers = given.max_workers
+    names = (*_OPTIONS, *(_OF_PROCESSES * (kind == "process")))
+    options: dict[str, Any] = {name: getattr(given, name) for name in names}
+    return ParallelExecutor(workers, kind, **options)
 
 
 def _words(error: BaseException) -> str:
