@@ -262,6 +262,20 @@ def test_a_default_number_of_coroutines_is_none_of_processes(command, write, mon
     assert made[0].max_workers == (count or ParallelExecutor().max_workers)
 
 
+def test_each_executor_of_a_script_has_its_own_in_its_place(command, write, monkeypatch):
+    """One that is gone leaves its place in memory to the next."""
+    made = []
+    monkeypatch.setattr(
+        ParallelExecutor, "execute", lambda self, run: made.append((id(self), self.timeout)) or run.cancel()
+    )
+    ran = "from flowyml import ParallelExecutor\nfor n in range(1, 50):\n"
+    ran += "    pipeline.run(executor=ParallelExecutor(2, timeout=n))\n"
+    ran += "pipeline.executor = ParallelExecutor(2)\npipeline.run()\npipeline.run()\n"
+    command("run", write("own.py", DAILY + ran), "--workers", "2", "-q")
+    assert [timeout for _, timeout in made] == [*range(1, 50), None, None]
+    assert made[-2] == made[-1]
+
+
 def test_worker_processes_find_the_functions_of_the_file(tmp_path):
     text = DAILY + "import os\ndef where():\n    return __name__, os.getpid() != parent\nparent = os.getpid()\n"
     text += "pipeline.add_step(where)\nr = pipeline.run()\nprint(r['where'])\n"

@@ -13,6 +13,7 @@ import re
 import sys
 import warnings
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from flowyml import commands
 from flowyml.cli.loading import executed, found
@@ -89,7 +90,7 @@ class Running:
         if options.fresh and options.resume:
             raise UsageError("--fresh begins anew and --resume continues; give one of them")
         _check_workers(options)
-        self._made: dict[int, ParallelExecutor] = {}
+        self._made: WeakKeyDictionary[ParallelExecutor, ParallelExecutor] = WeakKeyDictionary()
         self._plain: ParallelExecutor | None = None
         self.ran = False
         self._others: list[str] = []
@@ -217,9 +218,9 @@ class Running:
             )
         if backend == "local":
             return LocalExecutor()
-        if id(given) not in self._made:
-            self._made[id(given)] = _like(given, workers, backend)
-        return self._made[id(given)]
+        if given not in self._made:
+            self._made[given] = _like(given, workers, backend)
+        return self._made[given]
 
     def _ended(self, result: PipelineResult) -> None:
         """Tell what came of a run, and remember how the command is to end."""
