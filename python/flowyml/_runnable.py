@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from flowyml.pipeline import Pipeline
     from flowyml.progress import Progress
     from flowyml.results.result import PipelineResult
+    from flowyml.reuse.prospects import Prospect
     from flowyml.running.run import Run
     from flowyml.steps.declarations import Named
 
@@ -194,12 +195,37 @@ class Runnable(Planning):
         Raises:
             ValueError: If there is no such step, or no such run that is unfinished, or the pipeline keeps no journal.
         """
+        if commands.current is not None:
+            return commands.current.rerun(self._pipeline, commands.given(locals()))
         with own_frames_hidden:
+            named: dict[str, Any] = {"inputs": inputs, "context": context, "executor": executor}
+            return self.run_again(run_id, from_step, raise_on_failure=raise_on_failure, **named)
+
+    def run_again(
+        self,
+        resume: str,
+        from_step: Named | None,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        context: Mapping[str, Any] | None = None,
+        executor: Executor | None = None,
+        seed: int | None = None,
+        progress: bool | Callable[[Progress], object] | None = None,
+        raise_on_failure: bool = False,
+        dry_run: bool = False,
+        **options: Any,
+    ) -> PipelineResult:
+        """Do what `rerun` does, with what else `run` takes: the command may say it."""
+        with own_frames_hidden:
+            watched = checked_progress(progress)
             executor = self._chosen(executor)
-            resume = checked_text("run_id", run_id)
-            named: dict[str, Any] = {"run_id": None, "resume": resume, "anew": from_step, "seed": self._seed_of(resume)}
-            run, _ = self._begun(inputs, context, executor, targets=None, debug=False, **named)
-            result = _executed(run, executor, checked_progress(None))
+            resume = checked_text("run_id", resume)
+            options = {"run_id": None, "targets": None, "debug": False, **options, "anew": from_step}
+            options["seed"] = self._seed_of(resume) if seed is None else seed
+            run, told = self._begun(inputs, context, executor, resume=resume, only_look=dry_run, **options)
+            if told is not None:
+                return told
+            result = _executed(run, executor, watched)
             if raise_on_failure:
                 result.raise_for_failure()
             return result
@@ -290,9 +316,17 @@ class Runnable(Planning):
             return run, None
         from flowyml.views.dag import rehearsal
 
-        more = self._foreseen(run.plan, scope, run.seed), self._resumable(run.plan, run.seed, resume)
+        more = self._foreseen(run.plan, scope, run.seed), self._continued(run, resume)
         print(rehearsal(run.plan, scope, type(executor).__name__, *more))  # noqa: T201  it is what was asked for
         return run, run.rehearsed()
+
+    def _continued(self, run: Run, resume: Any) -> Prospect | None:
+        """Say what a run would take over from an earlier attempt, but for what is to run again."""
+        if not run.anew:
+            return self._resumable(run.plan, run.seed, resume)
+        from flowyml.reuse.prospects import prospect
+
+        return prospect(run.plan, self._attempts(), seed=run.seed, resume=resume, anew=run.anew)
 
     def run_quietly(
         self, executor: Executor, *, fail_fast: bool, progress: Watching = None, at_once: int | None = None

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
         def run(self, pipeline: Pipeline, arguments: dict[str, Any]) -> PipelineResult:
             """Run a pipeline in the way of the command; `arguments` are those of `Pipeline.run`."""
 
+        def rerun(self, pipeline: Pipeline, arguments: dict[str, Any]) -> PipelineResult:
+            """Continue a run, likewise; `arguments` are those of `Pipeline.rerun`."""
+
         async def run_async(self, pipeline: Pipeline, arguments: dict[str, Any]) -> PipelineResult:
             """Run a pipeline beside an event loop, likewise."""
 
@@ -49,5 +52,5 @@ def above(command: Command | None) -> Iterator[None]:
 def given(names: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of a call from the local names at its beginning."""
     arguments: dict[str, Any] = {name: value for name, value in names.items() if name not in {"self", "unknown"}}
-    arguments.update(names["unknown"])
+    arguments.update(names.get("unknown", {}))
     return arguments

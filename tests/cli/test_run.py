@@ -181,6 +181,114 @@ def test_a_script_that_only_looks_at_its_pipeline_does_not_have_it_run(command, 
     assert (done.code, "loading" in done.out, "Status" in done.err) == (0, False, False)
 
 
+BROKEN = """
+import os
+from flowyml import Pipeline, get_context
+
+def first(n=1):
+    print("first", n)
+    return n
+
+def second(first):
+    if not os.path.exists("mended"):
+        raise OSError("full")
+    print("second", get_context().rng.random())
+    return first
+
+def third(second):
+    print("third")
+
+p = Pipeline("broken", enable_checkpointing=True).add_steps([first, second, third])
+"""
+SECOND = "second 0."
+
+
+@pytest.fixture
+def broken(command, write) -> str:
+    """A script that continues run r1, which has finished its first step."""
+    assert command("run", write("broken.py", BROKEN), "--run-id", "r1", "--seed", "5", "-q").code == 1
+    write("mended", "")
+    return write("again.py", BROKEN + "p.rerun('r1')\nprint('goes on')\n")
+
+
+def test_a_run_that_the_script_continues_is_told_like_any_other(command, broken, tmp_path):
+    done = command("run", broken, "--json", "r.json", "--workers", "1", "--backend", "thread")
+    assert [line.partition(" ")[0] for line in done.out.splitlines()] == ["second", "third", "goes"]
+    assert (done.code, done.err.count("Run ID: r1\nStatus: ✓ SUCCESS")) == (0, 1)
+    told = json.loads((tmp_path / "r.json").read_text())
+    assert {name: each["state"] for name, each in told["steps"].items()} == {
+        "first": "cached",
+        "second": "success",
+        "third": "success",
+    }
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        ("p.rerun('r1')", "Continues run r1: 1 finished step taken over.\n"),
+        ("p.rerun('r1', 'first')", "Continues run r1: 0 finished steps taken over; runs again: 'first' (it was to "),
+    ],
+)
+def test_a_run_that_the_script_would_continue_is_only_looked_at(command, write, broken, call, told):
+    done = command("run", write("again.py", BROKEN + f"{call}\nprint('goes on')\n"), "--dry-run")
+    assert (done.code, "goes on" in done.out, SECOND in done.out) == (0, False, False)
+    assert f"nothing was run.\n{told}" in done.out
+    assert "would run on LocalExecutor" in done.out
+
+
+def test_options_hold_for_a_run_that_the_script_continues(command, broken):
+    done = command("run", broken, "-c", "n=3", "-t", "second", "-q")
+    assert (done.code, done.out.count("third")) == (0, 0)
+    assert done.out.startswith("first 3\nsecond 0.")
+
+
+def test_a_run_that_the_script_continues_has_no_other_name(command, broken):
+    done = command("run", broken, "--run-id", "r2")
+    assert (done.code, done.out) == (2, "")
+    assert "run(resume='r1', run_id='r2') names two runs" in done.err
+
+
+@pytest.mark.parametrize(("words", "seed"), [((), 5), (("--seed", "6"), 6)])
+def test_a_run_that_the_script_continues_goes_on_with_its_seed(command, write, broken, words, seed):
+    own = command("run", write("seeded.py", BROKEN + f"p.run(seed={seed}, resume=False)\n"), "-q").out
+    assert (
+        command("run", broken, "-q", *words).out.removeprefix("first 1\n")
+        == own.removeprefix("first 1\n") + "goes on\n"
+    )
+
+
+def test_fresh_goes_before_the_run_that_the_script_would_continue(command, broken):
+    assert command("run", broken, "--fresh", "-q").out.startswith("first 1\nsecond 0.")
+
+
+def test_a_run_that_the_script_continues_and_that_fails_is_code_1(command, broken, tmp_path):
+    (tmp_path / "mended").unlink()
+    done = command("run", broken, "-q")
+    assert (done.code, done.out) == (1, "goes on\n")
+    assert "second (failed): OSError: full" in done.err
+
+
+def test_a_wrong_run_to_continue_is_code_2_without_a_traceback(command, write):
+    done = command("run", write("again.py", BROKEN + "p.rerun('r2')\n"))
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("flowyml: there is no unfinished run 'r2' in ")
+    assert "Traceback" not in done.err
+
+
+def test_a_run_that_the_script_continues_beside_the_pipeline_that_is_meant_is_its_own(command, write, broken):
+    more = "p.rerun('r1')\nq = Pipeline('other').add_step(dict, name='d')\nq.run()\n"
+    done = command("run", write("two.py", BROKEN + more) + ":q", "--seed", "6")
+    assert done.code == 0
+    assert done.err.count("Pipeline: ") == 1
+
+
+def test_the_graph_of_a_script_that_continues_a_run_runs_nothing(command, broken):
+    done = command("graph", broken)
+    assert (done.code, "goes on" in done.out, SECOND in done.out) == (0, False, False)
+    assert done.out.startswith("Pipeline DAG: broken\n")
+
+
 # -- where it runs
 
 

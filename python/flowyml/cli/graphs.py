@@ -39,6 +39,10 @@ class Finding:
         self.pipeline = pipeline
         raise Ended(SUCCESS)
 
+    def rerun(self, pipeline: Pipeline, arguments: dict[str, Any]) -> NoReturn:
+        """End the script here."""
+        self.run(pipeline, arguments)
+
     async def run_async(self, pipeline: Pipeline, arguments: dict[str, Any]) -> NoReturn:
         """End the script here."""
         self.run(pipeline, arguments)

@@ -129,12 +129,25 @@ class Running:
         with commands.above(None):
             return pipeline.run(**arguments)
 
-    def run_it(self, pipeline: Pipeline, arguments: dict[str, Any]) -> PipelineResult:
-        """Run the pipeline that is meant."""
+    def rerun(self, pipeline: Pipeline, arguments: dict[str, Any]) -> PipelineResult:
+        """Continue a run, likewise: that of the command line, if it says which; with --fresh begin anew."""
+        self._refuse_in_module()
+        if not self.is_meant(pipeline):
+            self._others.append(pipeline.name)
+            with commands.above(None):
+                return pipeline.rerun(**arguments)
+        arguments["resume"], from_step = arguments.pop("run_id"), arguments.pop("from_step")
+        if self._options.fresh:
+            return self.run_it(pipeline, arguments)
+        return self.run_it(pipeline, {**arguments, "from_step": from_step}, again=True)
+
+    def run_it(self, pipeline: Pipeline, arguments: dict[str, Any], *, again: bool = False) -> PipelineResult:
+        """Run the pipeline that is meant; again, what an earlier run of it has begun."""
         self.ran = True
+        begin = pipeline.run_again if again else pipeline.run
         try:
             with commands.above(None):
-                result = pipeline.run(**self._changed(pipeline, arguments))
+                result = begin(**self._changed(pipeline, arguments))
         except BaseException as error:
             self._note(pipeline, error)
             raise

@@ -21,6 +21,7 @@ from flowyml.reuse.finished import Finished
 from flowyml.reuse.journal_keys import JournalKeys
 from flowyml.reuse.recall import Found, Recall
 from flowyml.reuse.resumed import Story
+from flowyml.reuse.resuming import ANEW, is_anew
 from flowyml.running.run import Run
 from flowyml.state import CACHED, SKIPPED
 from flowyml.store.journal import Journal
@@ -55,7 +56,7 @@ class _Look:
     """A memory that looks into a journal and tells nothing; see `recall.py`."""
 
     def __init__(self, run: Run, journal: Journal) -> None:
-        self._journal = journal
+        self._run, self._journal = run, journal
         self.finished = Finished(journal)
         self.keys = JournalKeys(run, lambda _node, _error: None)
         self.taken: set[int] = set()
@@ -69,6 +70,10 @@ class _Look:
         found: dict[int, Found] = {}
         for stretch in self.keys.stretches(items):
             for item, key in zip(stretch, self.keys.of(stretch), strict=True):
+                if is_anew(self._run, item):
+                    if self.finished.knows(key):
+                        self.again[item] = ANEW
+                    continue
                 taken = self.finished.take(key)
                 if taken is not None:
                     state, value, at = taken
@@ -127,7 +132,14 @@ def prospect_of(plan: Plan, attempts: Attempts, node: int, scope: Scope) -> str 
     return None
 
 
-def prospect(plan: Plan, attempts: Attempts, *, seed: int | None, resume: str | bool | None) -> Prospect | None:
+def prospect(
+    plan: Plan,
+    attempts: Attempts,
+    *,
+    seed: int | None,
+    resume: str | bool | None,
+    anew: frozenset[int] = frozenset(),
+) -> Prospect | None:
     """Say what a run would take over, and what is left; `None` if it would begin anew, or has nothing to continue.
 
     Args:
@@ -135,6 +147,7 @@ def prospect(plan: Plan, attempts: Attempts, *, seed: int | None, resume: str | 
         attempts: The runs that may be continued.
         seed: Of the run.
         resume: Which of them, as for `run`.
+        anew: Steps that run again although they have finished.
 
     Raises:
         ValueError: If `resume` names a run that is not there, or is of another pipeline.
@@ -142,14 +155,20 @@ def prospect(plan: Plan, attempts: Attempts, *, seed: int | None, resume: str | 
     if resume is False:
         return None
     for run_id, folder in attempts.asked_for(resume=resume):
-        seen = _looked_into(plan, folder, seed, tentative=resume is None)
+        seen = _looked_into(plan, folder, seed, tentative=resume is None, anew=anew)
         if seen is not None:
             return Prospect(f"Continues run {run_id}: {seen.told}.", seen.steps, seen.calls, at_least=seen.at_least)
     return None
 
 
 def _looked_into(
-    plan: Plan, folder: RunFolder, seed: int | None, *, tentative: bool, node: int | None = None
+    plan: Plan,
+    folder: RunFolder,
+    seed: int | None,
+    *,
+    tentative: bool,
+    node: int | None = None,
+    anew: frozenset[int] = frozenset(),
 ) -> Prospect | None:
     """Say what would be taken over of one run, or of one step of it, and what is left of the whole run.
 
@@ -161,6 +180,7 @@ def _looked_into(
         return None
     try:
         run = Run(plan, seed=seed)
+        run.anew = anew
         look = _Look(run, journal)
         finished = look.finished
         if finished.ended == "success" or not finished.count:

@@ -41,6 +41,15 @@ _log = logging.getLogger("flowyml")
 _TROUBLE = (OSError, StoreError)
 _AT_ONCE = 4096
 _WELL = bytes([SUCCESS])
+ANEW = "it was to run again"
+
+
+def is_anew(run: Run, item: int) -> bool:
+    """Tell whether an item is to run again: its step was named, or the dynamic step that it came from."""
+    if not run.anew:
+        return False
+    node, names = run.node_of[item], run.plan.names
+    return node in run.anew or any(names[node].startswith(f"{names[each]}.") for each in run.anew)
 
 
 class Resuming:
@@ -94,16 +103,10 @@ class Resuming:
                         self._find(item, key, found)
             return found
 
-    def _is_anew(self, item: int) -> bool:
-        """Tell whether an item is to run again: its step was named, or the dynamic step that it came from."""
-        run, node = self._run, self._run.node_of[item]
-        names = run.plan.names
-        return node in run.anew or any(names[node].startswith(f"{names[each]}.") for each in run.anew)
-
     def _find(self, item: int, key: bytes, found: dict[int, Found]) -> None:
-        if self._run.anew and self._is_anew(item):
+        if is_anew(self._run, item):
             if self._finished.knows(key):
-                self._again[item] = "it was to run again"
+                self._again[item] = ANEW
             return
         taken = self._finished.take(key)
         if taken is not None:
