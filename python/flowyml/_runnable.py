@@ -20,6 +20,7 @@ from flowyml.authoring.preparing import Planning
 from flowyml.executors.local import LocalExecutor
 from flowyml.messages.frames import own_frames_hidden
 from flowyml.steps.declarations import checked_text
+from flowyml.steps.tellers import current_teller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -128,7 +129,7 @@ class Runnable(Planning):
             StepError: With `raise_on_failure`.
             RunInterrupted: After Ctrl-C, with the partial result.
         """
-        if commands.current is not None:  # the command `flowyml run` has executed the script that calls this
+        if commands.current is not None and not _is_inside():  # `flowyml run` has executed the script that calls this
             return commands.current.run(self._pipeline, commands.given(locals()))
         with own_frames_hidden:
             warn_out_of_scope("run()", unknown, _RUN_KEYWORDS)
@@ -195,7 +196,7 @@ class Runnable(Planning):
         Raises:
             ValueError: If there is no such step, or no such run that is unfinished, or the pipeline keeps no journal.
         """
-        if commands.current is not None:
+        if commands.current is not None and not _is_inside():
             return commands.current.rerun(self._pipeline, commands.given(locals()))
         with own_frames_hidden:
             named: dict[str, Any] = {"inputs": inputs, "context": context, "executor": executor}
@@ -283,7 +284,7 @@ class Runnable(Planning):
         >>> asyncio.run(main())["max"]
         2
         """
-        if commands.current is not None:
+        if commands.current is not None and not _is_inside():
             return await commands.current.run_async(self._pipeline, commands.given(locals()))
         with own_frames_hidden:
             from flowyml.running.awaitable import in_thread
@@ -338,6 +339,11 @@ class Runnable(Planning):
         plan = self._planned(self._scope({}, {}, complete=True))
         run = Run(plan, order=executor.order, capacity=executor.capacity, fail_fast=fail_fast, at_once=at_once)
         return _executed(run, executor, progress, quiet=True)
+
+
+def _is_inside() -> bool:
+    """Tell whether this is inside of a run that the command lets run."""
+    return commands.is_inside(in_step=current_teller() is not None)
 
 
 def _executed(run: Run, executor: Executor, progress: Watching, *, quiet: bool = False) -> PipelineResult:

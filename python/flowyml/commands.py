@@ -6,13 +6,16 @@ flowyml run script.py -c day=3 --workers 4
 script: pipeline.run() ──▶ command.run(pipeline, its arguments) ──▶ pipeline.run(changed arguments)
 ```
 
-Outside of the command there is none, and a run pays one look at a global for it. While the command lets a pipeline run
-it is off, so a run inside a step is a run like any other.
+Outside of the command there is none, and a run pays one look at a global for it. Where the command lets a pipeline run,
+a run inside of that, in a step or a hook, is a run like any other; those that other threads and coroutines of the
+script begin meanwhile are the command's.
 """
 
 from __future__ import annotations
 
+import threading
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -36,17 +39,47 @@ if TYPE_CHECKING:
 
 
 current: Command | None = None
+_let_run: ContextVar[bool] = ContextVar("flowyml_let_run", default=False)
+_lock = threading.Lock()
+_going_on = 0
 
 
 @contextmanager
-def above(command: Command | None) -> Iterator[None]:
-    """Let a command, or none, be above the runs of a block."""
+def above(command: Command) -> Iterator[None]:
+    """Let a command be above the runs of a block."""
     global current  # noqa: PLW0603  that is what it is for
     before, current = current, command
     try:
         yield
     finally:
         current = before
+
+
+@contextmanager
+def let_run() -> Iterator[None]:
+    """Let a pipeline run: what runs inside of it is no matter of the command."""
+    token = _let_run.set(True)
+    _count(1)
+    try:
+        yield
+    finally:
+        _count(-1)
+        _let_run.reset(token)
+
+
+def _count(more: int) -> None:
+    global _going_on  # noqa: PLW0603  workers of threads have no context of their caller
+    with _lock:
+        _going_on += more
+
+
+def is_inside(*, in_step: bool) -> bool:
+    """Tell whether this is inside of a run that the command lets run.
+
+    Args:
+        in_step: Whether this is in a step of some run. A thread that the step has started is not.
+    """
+    return _let_run.get() or (in_step and _going_on > 0)
 
 
 def given(names: Mapping[str, Any]) -> dict[str, Any]:

@@ -138,12 +138,56 @@ def test_options_are_for_the_pipeline_that_was_named(command, write):
     assert command("run", file + ":pipeline", "-c", "day=9", "-q").out == "loading 0\nloading 9\n"
 
 
-def test_a_run_inside_a_step_is_a_run_like_any_other(command, write):
-    inner = "def outer(day):\n    return Pipeline('inner', {'day': 3}).add_step(load).run()['load']\n"
+@pytest.mark.parametrize("backend", ["local", "thread", "async", "process"])
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_a_run_inside_a_step_is_a_run_like_any_other(command, write, backend, kind):
+    inner = f"{kind} outer(day):\n    return Pipeline('inner', {{'day': 3}}).add_step(load).run()['load']\n"
     file = write("own.py", DAILY + inner + "pipeline = Pipeline('o', {'day': 1}).add_step(outer)\npipeline.run()\n")
-    done = command("run", file, "-c", "day=9")
+    done = command("run", file, "-c", "day=9", "-b", backend)
     assert (done.code, done.out) == (0, "loading 3\n")
     assert done.err.count("Pipeline: ") == 1
+
+
+def test_a_run_inside_a_hook_is_a_run_like_any_other(command, write):
+    hook = "inner = Pipeline('inner', {'day': 3}).add_step(load)\n@pipeline.hooks.on_pipeline_end\n"
+    file = write("own.py", DAILY + hook + "def told(*_): inner.run()\npipeline.run()\n")
+    done = command("run", file, "-c", "day=9")
+    assert (done.out, done.err.count("Pipeline: ")) == ("loading 9\nloading 3\n", 1)
+
+
+TOGETHER = """
+import asyncio, threading
+from flowyml import Pipeline
+both = threading.Barrier(2)
+def meet(day):
+    both.wait(20)
+    print(f"day {day}\\n", end="")
+    if day == 1:
+        raise ValueError("day 1")
+p = Pipeline("p", context={"day": 1}).add_step(meet)
+async def gathered():
+    await asyncio.gather(p.run_async(), p.run_async())
+def threaded():
+    threads = [threading.Thread(target=p.run) for _ in range(2)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+"""
+
+
+@pytest.mark.parametrize("way", ["asyncio.run(gathered())", "threaded()"])
+def test_options_hold_for_each_of_the_runs_that_go_on_at_once(command, write, way, tmp_path):
+    file = write("own.py", f"{TOGETHER}{way}\n{way}\n")
+    done = command("run", file, "-c", "day=2", "--json", "r.json", "-q")
+    assert (done.code, sorted(done.out.split())) == (0, ["2"] * 4 + ["day"] * 4)
+    assert sorted(path.name for path in tmp_path.glob("*.json")) == ["r-2.json", "r-3.json", "r-4.json", "r.json"]
+
+
+@pytest.mark.parametrize("way", ["asyncio.run(gathered())", "threaded()"])
+def test_each_of_the_runs_that_go_on_at_once_is_told(command, write, way):
+    done = command("run", write("own.py", f"{TOGETHER}{way}\n"), "-q")
+    assert (done.code, done.err.count("pipeline 'p' failed (run ")) == (1, 2)
 
 
 def test_a_failure_is_code_1_although_the_script_goes_on(command, write):

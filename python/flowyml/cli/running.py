@@ -126,7 +126,7 @@ class Running:
         if self.is_meant(pipeline):
             return self.run_it(pipeline, arguments)
         self._others.append(pipeline.name)
-        with commands.above(None):
+        with commands.let_run():
             return pipeline.run(**arguments)
 
     def rerun(self, pipeline: Pipeline, arguments: dict[str, Any]) -> PipelineResult:
@@ -134,7 +134,7 @@ class Running:
         self._refuse_in_module()
         if not self.is_meant(pipeline):
             self._others.append(pipeline.name)
-            with commands.above(None):
+            with commands.let_run():
                 return pipeline.rerun(**arguments)
         arguments["resume"], from_step = arguments.pop("run_id"), arguments.pop("from_step")
         if self._options.fresh:
@@ -146,7 +146,7 @@ class Running:
         self.ran = True
         begin = pipeline.run_again if again else pipeline.run
         try:
-            with commands.above(None):
+            with commands.let_run():
                 result = begin(**self._changed(pipeline, arguments))
         except BaseException as error:
             self._note(pipeline, error)
@@ -159,13 +159,13 @@ class Running:
         self._refuse_in_module()
         if not self.is_meant(pipeline):
             self._others.append(pipeline.name)
-            with commands.above(None):
+            with commands.let_run():
                 return await pipeline.run_async(**arguments)
         if self._options.dry_run:
             return self.run_it(pipeline, arguments)
         self.ran = True
         try:
-            with commands.above(None):
+            with commands.let_run():
                 result = await pipeline.run_async(**self._changed(pipeline, arguments))
         except BaseException as error:
             self._note(pipeline, error)

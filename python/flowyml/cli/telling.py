@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import sys
@@ -36,7 +37,7 @@ class Told:
         """See that the files can be written."""
         self._quiet = options.quiet
         self._files = {name: given for name in _FILES if (given := getattr(options, name)) is not None}
-        self._runs = 0
+        self._numbers = itertools.count(1)
         for name, given in self._files.items():
             if given != "-" or name != "json":
                 _check_folder(f"--{name}", Path(given))
@@ -44,7 +45,7 @@ class Told:
 
     def end(self, result: PipelineResult) -> None:
         """Tell what came of a run."""
-        self._runs += 1
+        number = next(self._numbers)
         if not self._quiet:
             self._summary(result)
         if not result.success:
@@ -55,7 +56,7 @@ class Told:
             "json": lambda path: _write_json(result, path),
         }
         for name, given in self._files.items():
-            self._write(writers[name], given)
+            self._write(writers[name], given, number)
 
     def _summary(self, result: PipelineResult) -> None:
         head, status, *rest = result.summary().partition("Status: ")
@@ -78,13 +79,11 @@ class Told:
             where = "" if "report" in self._files else "; --report FILE has more of them"
             say(f"\n... and {len(failed) - _MOST_TRACEBACKS:,} more failures{where}")
 
-    def _write(self, writer: Callable[[str], None], given: str) -> None:
+    def _write(self, writer: Callable[[str], None], given: str, number: int) -> None:
         """Write a file; of a further run of the same script, beside the first one."""
         path = Path(given)
-        if self._runs > 1 and given != "-":
-            path = path.with_name(
-                f"{path.name.removesuffix(''.join(path.suffixes))}-{self._runs}{''.join(path.suffixes)}"
-            )
+        if number > 1 and given != "-":
+            path = path.with_name(f"{path.name.removesuffix(''.join(path.suffixes))}-{number}{''.join(path.suffixes)}")
         try:
             writer(given if given == "-" else str(path))
         except OSError as error:
