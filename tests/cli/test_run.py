@@ -333,6 +333,35 @@ def test_the_graph_of_a_script_that_continues_a_run_runs_nothing(command, broken
     assert done.out.startswith("Pipeline DAG: broken\n")
 
 
+MAKES = "def main():\n    made = Pipeline('made', {'day': 1}).add_step(load)\n"
+
+
+@pytest.mark.parametrize("end", ["    made.run()\n    return made\n", "    made.run()\n", "    return made.run()\n"])
+def test_a_function_that_runs_its_pipeline_runs_it_once_with_the_options(command, write, end):
+    done = command("run", write("own.py", DAILY + MAKES + end) + ":main", "-c", "day=4")
+    assert (done.code, done.out, done.err.count("Pipeline: made")) == (0, "loading 4\n", 1)
+
+
+def test_a_function_that_runs_another_pipeline_first_has_its_own_run(command, write):
+    first = "    Pipeline('first', {'day': 1}).add_step(double, params={'load': 'x'}).run()\n    return made\n"
+    done = command("run", write("own.py", DAILY + MAKES + first) + ":main")
+    assert (done.code, done.out) == (0, "loading 1\n")
+    assert [line for line in done.err.splitlines() if "Pipeline:" in line] == ["Pipeline: first", "Pipeline: made"]
+
+
+@pytest.mark.parametrize("words", [("run", "--dry-run"), ("graph",)])
+def test_a_function_that_runs_its_pipeline_is_only_looked_at(command, write, words):
+    done = command(words[0], write("own.py", DAILY + MAKES + "    made.run()\n    return made\n") + ":main", *words[1:])
+    assert (done.code, "loading" in done.out) == (0, False)
+    assert done.out.startswith("Pipeline DAG: made\n")
+
+
+def test_what_is_wrong_with_a_run_of_a_function_is_told_without_a_traceback(command, write):
+    done = command("run", write("own.py", DAILY + MAKES + "    made.run()\n") + ":main", "-c", "dya=4")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("flowyml: 'dya' of run(context=) is used by no step")
+
+
 # -- where it runs
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from flowyml import commands
 from flowyml.cli.loading import executed, found
 from flowyml.cli.targets import target_of
 from flowyml.cli.terminal import SUCCESS, Ended, UsageError, say, write
@@ -66,7 +67,13 @@ def pipeline_of(given: str, arguments: Sequence[str] = ()) -> Pipeline:
     at_hand = finding.pipeline
     if at_hand is not None and target.name in {None, at_hand.name}:
         return at_hand
-    return found(target, names)
+    try:
+        with commands.above(finding):
+            return found(target, names)
+    except Ended:  # of a function that is to return one, and runs it
+        if finding.pipeline is None:
+            raise
+        return finding.pipeline
 
 
 def _main_names(target: Target) -> dict[str, Any]:

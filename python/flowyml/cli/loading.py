@@ -169,6 +169,8 @@ def _made(target: Target, name: str, function: Any) -> Pipeline:
         if error.__traceback__ is not None and error.__traceback__.tb_next is None:
             raise UsageError(f"{name}() in {target.place} cannot be called without arguments: {error}") from error
         raise UserError(error) from error
+    except UsageError:
+        raise
     except Exception as error:
         raise UserError(error) from error
     if not isinstance(made, Pipeline):

@@ -50,8 +50,9 @@ def run(options: argparse.Namespace) -> int:
     running = Running(options, target)
     try:
         names = executed(target, options.rest, running)
-        if not running.ran:
-            running.run_it(running.meant(names), {})
+        pipeline = None if running.ran else running.meant(names)
+        if pipeline is not None:
+            running.run_it(pipeline, {})
     except Ended as ended:
         return ended.code or running.code
     except KeyboardInterrupt:
@@ -93,6 +94,8 @@ class Running:
         self._made: WeakKeyDictionary[ParallelExecutor, ParallelExecutor] = WeakKeyDictionary()
         self._plain: ParallelExecutor | None = None
         self.ran = False
+        self._makes = False  # whether a function that was named is making a pipeline
+        self._begun: list[Pipeline] = []  # what it has run
         self._others: list[str] = []
         self.code = SUCCESS
         self.wrong: Exception | None = None
@@ -102,23 +105,28 @@ class Running:
     def is_meant(self, pipeline: Pipeline) -> bool:
         """Tell whether the command line is about this pipeline: the one that it names, or all of a file."""
         name = self._target.name
-        if name is None or name == pipeline.name:
+        if name is None or name == pipeline.name or self._makes:
             return True
         main = sys.modules.get("__main__")
         return getattr(main, name, None) is pipeline
 
-    def meant(self, names: Mapping[str, Any]) -> Pipeline:
-        """Return the pipeline that is meant, of a file that has not run it.
+    def meant(self, names: Mapping[str, Any]) -> Pipeline | None:
+        """Return the pipeline that is meant, of a file that has not run it; `None` if the function that makes it has.
 
         Raises:
             UsageError: As `found` does; it says what the file has run itself.
         """
+        self._makes = True
         try:
-            return found(self._target, names)
+            with commands.above(self):
+                pipeline = found(self._target, names)
         except UsageError as error:
+            if self.ran:
+                return None
             if not self._others:
                 raise
             raise UsageError(f"{error}; the file itself has run {listed(dict.fromkeys(self._others))}") from None
+        return None if any(each is pipeline for each in self._begun) else pipeline
 
     def run(self, pipeline: Pipeline, arguments: dict[str, Any]) -> PipelineResult:
         """Run a pipeline of the script; its arguments hold where the command line says nothing."""
@@ -143,11 +151,12 @@ class Running:
 
     def run_it(self, pipeline: Pipeline, arguments: dict[str, Any], *, again: bool = False) -> PipelineResult:
         """Run the pipeline that is meant; again, what an earlier run of it has begun."""
-        self.ran = True
         begin = pipeline.run_again if again else pipeline.run
+        changed = self._changed(pipeline, arguments)
+        self._note_begin(pipeline)
         try:
             with commands.let_run():
-                result = begin(**self._changed(pipeline, arguments))
+                result = begin(**changed)
         except BaseException as error:
             self._note(pipeline, error)
             raise
@@ -163,10 +172,11 @@ class Running:
                 return await pipeline.run_async(**arguments)
         if self._options.dry_run:
             return self.run_it(pipeline, arguments)
-        self.ran = True
+        changed = self._changed(pipeline, arguments)
+        self._note_begin(pipeline)
         try:
             with commands.let_run():
-                result = await pipeline.run_async(**self._changed(pipeline, arguments))
+                result = await pipeline.run_async(**changed)
         except BaseException as error:
             self._note(pipeline, error)
             raise
@@ -244,6 +254,11 @@ class Running:
         if not result.success:
             self.code = FAILURE
         self._told.end(result)
+
+    def _note_begin(self, pipeline: Pipeline) -> None:
+        self.ran = True
+        if self._makes:
+            self._begun.append(pipeline)
 
     def _note(self, pipeline: Pipeline, error: BaseException) -> None:
         """Remember why a run did not come to its end."""
