@@ -111,6 +111,39 @@ def test_a_file_that_exits_has_its_exit_code(command, write, ending, code):
     assert command("run", write("exits.py", f"import sys\n{ending}\n")).code == code
 
 
+MISSPELLED = """
+from flowyml import Pipeline
+
+def f(x, rate=1):
+    return x
+
+pipeline = (
+    Pipeline("p", context={"rtae": 2})
+    .add_step(f, params={"x": 1})
+)
+
+def build():
+    return Pipeline("p", context={"rtae": 2}).add_step(f, params={"x": 1})
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "place", "line"),
+    [
+        ("wrong.py", "wrong.py:7", "pipeline = ("),
+        ("wrong.py:build", "wrong.py:12", "def build():"),
+        ("wrong:pipeline", "wrong.py:7", "pipeline = ("),
+    ],
+)
+def test_a_warning_of_the_run_is_for_the_line_that_made_the_pipeline(tmp_path, given, place, line):
+    (tmp_path / "wrong.py").write_text(MISSPELLED)
+    done = called(tmp_path, "run", given, "-q")
+    assert (done.code, done.out) == (0, "")
+    first, second = done.err.splitlines()
+    assert first.startswith(f"{tmp_path / place}: UserWarning: 'rtae' of Pipeline(context=) is used by no step")
+    assert second == f"  {line}"
+
+
 # -- files that run their pipeline themselves
 
 

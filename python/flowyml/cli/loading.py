@@ -21,7 +21,7 @@ from flowyml.pipeline import Pipeline
 from flowyml.registry import pipelines as registered_pipelines
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from flowyml.cli.targets import Target
     from flowyml.commands import Command
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 MAIN = "__main__"
 _USUAL = "pipeline"
 _ENDINGS = {".py", ".pyw"}
+_BINDS = {"STORE_NAME", "STORE_GLOBAL"}
 
 
 def executed(target: Target, arguments: Sequence[str], command: Command) -> Mapping[str, Any]:
@@ -182,3 +183,31 @@ def _may_make(thing: Any) -> bool:
     """Tell whether a function says that it returns a pipeline."""
     returns = getattr(thing, "__annotations__", {}).get("return") if callable(thing) else None
     return returns in {Pipeline, "Pipeline"}
+
+
+def line_of(pipeline: Pipeline, target: Target, names: Mapping[str, Any]) -> int:
+    """Return the line of a module that made a pipeline, or the function that did; 1 if that is not to be seen."""
+    import dis
+
+    known = {name for name, each in names.items() if each is pipeline} or {target.name or ""}
+    bound = [each for each in dis.get_instructions(_body(names)) if each.opname in _BINDS and each.argval in known]
+    return next((line for each in reversed(bound) if each.positions and (line := each.positions.lineno)), 1)
+
+
+def _body(names: Mapping[str, Any]) -> CodeType:
+    """Return the code of a module as its file is now; that of an empty one if there is none that can be read."""
+    get = getattr(names.get("__loader__"), "get_source", None)
+    try:
+        return compile((get and get(names["__name__"])) or "", _file(names), "exec", dont_inherit=True)
+    except (ImportError, OSError, KeyError, ValueError, SyntaxError):
+        return compile("", _file(names), "exec", dont_inherit=True)
+
+
+def _file(names: Mapping[str, Any]) -> str:
+    return str(names.get("__file__") or names.get("__name__"))
+
+
+def at_line(line: int, names: Mapping[str, Any], function: Callable[[], object]) -> None:
+    """Call a function as that line of a module would: it is the user's line to which its warnings belong."""
+    code = compile("\n" * (line - 1) + "call()", _file(names), "exec", dont_inherit=True)
+    exec(code, {"__name__": names.get("__name__"), "call": function})  # noqa: S102  it is ours

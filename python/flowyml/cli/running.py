@@ -12,11 +12,12 @@ import inspect
 import re
 import sys
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from flowyml import commands
-from flowyml.cli.loading import executed, found
+from flowyml.cli.loading import at_line, executed, found, line_of
 from flowyml.cli.targets import target_of
 from flowyml.cli.telling import Told
 from flowyml.cli.terminal import FAILURE, INTERRUPTED, SUCCESS, Ended, UsageError, UserError, is_terminal
@@ -52,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
         names = executed(target, options.rest, running)
         pipeline = None if running.ran else running.meant(names)
         if pipeline is not None:
-            running.run_it(pipeline, {})
+            at_line(line_of(pipeline, target, names), names, partial(running.run_it, pipeline, {}))
     except Ended as ended:
         return ended.code or running.code
     except KeyboardInterrupt:
