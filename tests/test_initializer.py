@@ -116,6 +116,21 @@ def test_one_that_kills_every_worker_ends_the_run() -> None:
         Pipeline("p").map(abs, range(9)).run(executor=executor, raise_on_failure=True)
 
 
+def test_one_that_takes_more_than_the_memory_limit_ends_the_run() -> None:
+    """No step begins: there is none to blame."""
+
+    def prepare() -> None:
+        held = b"x" * (400 << 20)
+        threading.Event().wait()
+        del held
+
+    with (
+        ParallelExecutor(2, initializer=prepare, memory_limit="200MiB") as executor,
+        pytest.raises(ExecutorError, match="before its first step, above the memory_limit of"),
+    ):
+        Pipeline("p").map(abs, range(4)).run(executor=executor)
+
+
 def test_a_replaced_worker_calls_it_again(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     pipeline = Pipeline("p").map(abs, range(3))

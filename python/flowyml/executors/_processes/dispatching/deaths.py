@@ -46,7 +46,10 @@ class Deaths:
             ExecutorError: Workers die one after the other, and it is no step's fault.
         """
         guilty = member.worker.claims.last_claimed() if member.begun else None
-        if guilty is None and member.postings and member.verdict is None:
+        verdict = member.verdict
+        if verdict is not None and verdict.slot is None and verdict.reason is not None:
+            self._count_end(verdict.reason)
+        elif guilty is None and member.postings and verdict is None:
             guilty = self._count_false_start(member)
         failed = False
         for posting in list(member.postings):
@@ -78,6 +81,16 @@ class Deaths:
             self._check_starts(member)
         first = member.postings[0]
         return first.first + first.done if member.ready and self._false_starts % _MOST_FALSE_STARTS == 0 else None
+
+    def _count_end(self, reason: BaseException) -> None:
+        """Give the run up if workers have to be ended again and again before they begin a step.
+
+        Raises:
+            ExecutorError: They were, for this reason.
+        """
+        self._false_starts += 1
+        if self._false_starts >= _MOST_FALSE_STARTS:
+            raise reason
 
     def _check_starts(self, member: Member) -> None:
         """Give the run up if workers do not even start.

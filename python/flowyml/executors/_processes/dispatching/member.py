@@ -75,7 +75,7 @@ class Verdict(NamedTuple):
 
     Attributes:
         slot: The slot of the step that is the reason; `None` if no step is.
-        reason: What becomes of that step.
+        reason: What becomes of that step; where no step is the reason, what ends the run if it happens again and again.
     """
 
     slot: int | None
@@ -158,6 +158,11 @@ class Member:
         """Whether it has begun a step of those that are not done."""
         slot = self.worker.claims.last_claimed()
         return bool(self.postings) and slot is not None and slot >= self.postings[0].first + self.postings[0].done
+
+    @property
+    def has_worked(self) -> bool:
+        """Whether it has begun a step in its life."""
+        return self.worker.claims.last_claimed() is not None
 
     @property
     def open(self) -> int:

@@ -6,7 +6,7 @@ and shared memory do not. The dispatch loop looks at all workers twenty times a 
 ```
 within the limit ──▶ note which step was begun last
 above it ──▶ what is not begun is taken back
-             ├─ no step runs: the worker is replaced, nobody is to blame
+             ├─ no step runs: the worker is replaced, nobody is to blame; one that never began a step started in vain
              ├─ the step ran when the memory was last within the limit, or is the only one since: its fault
              └─ several steps since: one before may have left it behind; it is a fault only if the step takes more still
 ```
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from flowyml.errors import ExecutorError, MemoryLimitError
 from flowyml.executors._processes.dispatching.member import Verdict
+from flowyml.sizes import in_words
 
 if TYPE_CHECKING:
     from flowyml.executors._processes.dispatching.member import Member
@@ -80,7 +81,7 @@ class MemoryWatch:
         if size <= self._limit or (running is None and member.begun):
             return None
         if running is None:
-            return Verdict(None, None)
+            return Verdict(None, None if member.has_worked else too_large(self._limit, size))
         slot, item, _ = running
         guilty = Verdict(slot, MemoryLimitError(self._run.item_name(item), self._limit, size))
         if member.slot_before(slot) <= (-1 if member.calm is None else member.calm):
@@ -88,6 +89,14 @@ class MemoryWatch:
         if member.found is None or member.found[0] != slot:
             member.found = slot, size
         return guilty if size > min(member.found[1] + _MORE * self._limit, _MOST * self._limit) else None
+
+
+def too_large(limit: int, size: int) -> ExecutorError:
+    """Return the error of a run whose workers take too much before they begin a step."""
+    return ExecutorError(
+        f"a worker process took {in_words(size)} of memory before its first step, above the memory_limit of "
+        f"{in_words(limit)}; what modules and the initializer take counts: raise the limit, or let them take less"
+    )
 
 
 def used(pid: int, limit: int) -> int:
