@@ -116,6 +116,24 @@ def test_one_that_kills_every_worker_ends_the_run() -> None:
         Pipeline("p").map(abs, range(9)).run(executor=executor, raise_on_failure=True)
 
 
+@pytest.mark.parametrize("end", ["pass", "raise SystemExit"])
+def test_a_child_that_it_forks_is_no_worker(end: str, tmp_path: Path) -> None:
+    """It ends where the initializer does, however that is."""
+    trace = tmp_path / "trace"
+
+    def prepare() -> None:
+        child = os.fork()
+        if child == 0:
+            exec(end)
+            return
+        assert os.waitpid(child, 0) == (child, 0)
+        note(trace)
+
+    with ParallelExecutor(1, initializer=prepare) as executor:
+        assert list(Pipeline("p").map(abs, range(50)).run(executor=executor)["abs"]) == [*range(50)]
+    assert len(trace.read_text().splitlines()) == 1
+
+
 def test_one_that_takes_more_than_the_memory_limit_ends_the_run() -> None:
     """No step begins: there is none to blame."""
 

@@ -162,9 +162,14 @@ class Worker:
             self._functions.load(index)
             callable_of(self._functions.original(index))()
             self._initialized = True
-        except BaseException as error:  # noqa: BLE001  whatever it raises ends the run
+        except BaseException as error:
+            if self._caller.forked:
+                raise  # the child ends as any child that nobody catches
+            # Whatever it raises ends the run.
             self._sender.send(wire.frame(wire.NO_START, raised(error)[1]))
             self._functions.begin(count, None, error)
+        if self._caller.forked:
+            _leave()
         self._capture.end_step()
 
     def _add_functions(self, body: Any, segments: list[bytes]) -> None:
@@ -376,12 +381,12 @@ class Worker:
                 self._teller.forget()
 
     def _note_fork(self) -> None:
-        """In a child that a step forked: the socket is not its own, nor is the rest of the batch."""
+        """In a child that a step or the initializer forked: the socket is not its own, nor is the rest of the batch."""
         self._caller.forked = True
 
 
 def _leave() -> NoReturn:
-    """End at once: this process, or a child that a step forked and that came back from the step."""
+    """End at once: this process, or a child that a step or the initializer forked and that came back from it."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):  # whatever the step put there
             stream.flush()
