@@ -96,6 +96,34 @@ def test_whatever_it_raises_ends_the_run(backend: Any, error: str) -> None:
         Pipeline("p").add_step(abs, params={"x": -1}).run(executor=executor)
 
 
+class SilentError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (SilentError(), "SilentError: <str() of this SilentError raised RuntimeError>"),
+        (ValueError(), "ValueError"),
+        (ValueError("x" * 10_000 + "\nmore"), f"ValueError: {'x' * 100}"),
+    ],
+)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_it_raises_is_told_in_a_short_line(backend: Any, error: Exception, told: str) -> None:
+    """Also where the exception cannot say what it is."""
+
+    def prepare() -> None:
+        raise error
+
+    with ParallelExecutor(2, backend, initializer=prepare) as executor, pytest.raises(ExecutorError) as caught:
+        Pipeline("p").map(abs, range(9)).run(executor=executor)
+    line = str(caught.value)
+    assert line.startswith(f"the initializer of the workers raised {told}")
+    assert len(line) < 400
+    assert line[-1] not in ": \n"
+
+
 def test_a_worker_that_dies_in_it_is_replaced(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
 

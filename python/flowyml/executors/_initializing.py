@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flowyml.errors import ExecutorError
+from flowyml.messages.words import cut
 from flowyml.steps.coroutines import is_coroutine_function
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ def checked_initializer(initializer: Any) -> Callable[[], object] | None:
 
 def initializer_failed(error: BaseException) -> ExecutorError:
     """Return the error of a run for what an initializer has raised."""
-    failed = ExecutorError(f"the initializer of the workers raised {type(error).__name__}: {error}")
+    from flowyml.results.traceback import error_line  # takes milliseconds; few runs need it
+
+    failed = ExecutorError(f"the initializer of the workers raised {cut(error_line(error))}")
     failed.__cause__ = error
     return failed

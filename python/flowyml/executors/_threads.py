@@ -86,12 +86,20 @@ class ThreadRun:
         try:
             initializer()
         except BaseException as error:  # noqa: BLE001  whatever it raises ends the run
-            cut_own_frames(error)
-            self.trouble = self.trouble or initializer_failed(error)
-            self.run.cancel()
-            self._left.release()
+            self._give_up(error)
             return False
         return True
+
+    def _give_up(self, error: BaseException) -> None:
+        """End the run for what an initializer has raised."""
+        try:
+            cut_own_frames(error)
+            self.trouble = self.trouble or initializer_failed(error)
+        finally:  # whatever comes of telling it: nobody is to wait for this thread
+            if self.trouble is None:
+                self.trouble = error
+            self.run.cancel()
+            self._left.release()
 
     def work(self, worker: int) -> None:
         """Be a worker until the run is finished, or until this thread is given up."""
