@@ -137,11 +137,15 @@ def test_a_worker_that_dies_in_it_is_replaced(tmp_path: Path) -> None:
 
 
 def test_one_that_kills_every_worker_ends_the_run() -> None:
+    """No step is blamed: none has begun."""
     with (
         ParallelExecutor(1, initializer=functools.partial(os._exit, 7)) as executor,
-        pytest.raises(ExecutorError, match="exit code 7"),
+        pytest.raises(ExecutorError, match="in the initializer, the last one: exit code 7") as caught,
     ):
-        Pipeline("p").map(abs, range(9)).run(executor=executor, raise_on_failure=True)
+        Pipeline("p").map(abs, range(9)).run(executor=executor)
+    result = caught.value.result
+    assert result is not None
+    assert (result.success, len(result.failed)) == (False, 0)
 
 
 @pytest.mark.parametrize("end", ["pass", "raise SystemExit"])

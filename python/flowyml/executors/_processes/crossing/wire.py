@@ -43,7 +43,7 @@ ATOMS = frozenset((type(None), bool, int, float, str))
 SETUP, SHARED, CALLS, FUNCTIONS = range(4)
 # ... and from a worker.
 READY, RESULT, LOG, WAKE = range(4, 8)
-USAGE, NO_START = 20, 21
+USAGE, NO_START, INITIALIZED = 20, 21, 22
 MEASURED = 2
 """How eager a message is of which each step is to be measured; see `meter.py`."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flowyml.errors import ExecutorError, WorkerLostError
+from flowyml.errors import ExecutorError, WorkerLostError, describe_exit
 
 if TYPE_CHECKING:
     from flowyml.executors._processes.dispatching.member import Member
@@ -74,13 +74,14 @@ class Deaths:
 
         Something that comes before a step may be its own: an argument that takes all memory, a module that crashes when
         it is imported. So the step that was next is blamed at every third death; and nobody any more when that does
-        not help either.
+        not help either. What comes before the initializer has ended is no step's.
         """
         self._false_starts += 1
-        if self._false_starts >= _MOST_FALSE_STARTS * (_MOST_BLAMED + 1) or not member.ready:
+        started = member.ready and member.initialized
+        if self._false_starts >= _MOST_FALSE_STARTS * (_MOST_BLAMED + 1) or not started:
             self._check_starts(member)
         first = member.postings[0]
-        return first.first + first.done if member.ready and self._false_starts % _MOST_FALSE_STARTS == 0 else None
+        return first.first + first.done if started and self._false_starts % _MOST_FALSE_STARTS == 0 else None
 
     def _count_end(self, reason: BaseException) -> None:
         """Give the run up if workers have to be ended again and again before they begin a step.
@@ -99,6 +100,11 @@ class Deaths:
             ExecutorError: They died one after the other.
         """
         if self._false_starts >= _MOST_FALSE_STARTS:
+            if member.ready and not member.initialized:
+                raise ExecutorError(
+                    f"{self._false_starts} worker processes died one after the other in the initializer, the last one: "
+                    f"{describe_exit(member.worker.exitcode)}"
+                )
             how = "before they began a step" if member.ready else "when they started"
             lost = WorkerLostError(self._run.item_name(member.postings[0].batch.item(0)), member.worker.exitcode)
             raise ExecutorError(

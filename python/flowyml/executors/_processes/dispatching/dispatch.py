@@ -190,6 +190,8 @@ class Dispatch:
                 run.usage.note(item, cpu, memory, run.layout.item_count)
         elif kind == wire.READY:
             member.ready = True
+        elif kind == wire.INITIALIZED:
+            member.initialized = body
         elif kind == wire.NO_START:
             raise no_start(body)
 

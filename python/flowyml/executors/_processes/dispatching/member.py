@@ -88,9 +88,11 @@ class Member:
     Args:
         worker: The process.
         number: Its number among the workers of a run, for the timeline.
+        initialized: Whether nothing is to be called before its first step.
 
     Attributes:
         ready: It has said that it is up.
+        initialized: It is past what is called before its first step; what comes until then is no step's.
         payload: Digest of the functions that it has.
         frame: Digest of the run frame that it has.
         shared: Numbers of the run's shared values that it has.
@@ -111,11 +113,11 @@ class Member:
         found: A step that may not be the one that took the memory, and how much there was when it was first seen.
     """
 
-    def __init__(self, worker: Worker, number: int) -> None:
+    def __init__(self, worker: Worker, number: int, *, initialized: bool = True) -> None:
         """Nothing is posted yet."""
         self.worker = worker
         self.number = number
-        self.ready = False
+        self.ready, self.initialized = False, initialized
         self.failed = False
         self.verdict: Verdict | None = None
         self.assigned, self.posted = 0, 0.0

@@ -110,7 +110,7 @@ class ProcessTeam:
         taken = {member.number for member in self.members if member.retired is None}
         number = next(k for k in range(self.size + 1) if k not in taken)
         try:
-            member = Member(self._spawn(), number)
+            member = Member(self._spawn(), number, initialized=self.initializer is None)
         except OSError as error:
             self.note_crowd(error)
             return None

@@ -157,6 +157,7 @@ class Worker:
             self._initialized = False
         if self._initialized:
             return
+        self._sender.send(wire.frame(wire.INITIALIZED, False))  # noqa: FBT003  the body of the frame
         try:
             self._enter()
             self._functions.load(index)
@@ -170,6 +171,8 @@ class Worker:
             self._functions.begin(count, None, error)
         if self._caller.forked:
             _leave()
+        if self._initialized:
+            self._sender.send(wire.frame(wire.INITIALIZED, True))  # noqa: FBT003  the body of the frame
         self._capture.end_step()
 
     def _add_functions(self, body: Any, segments: list[bytes]) -> None:
