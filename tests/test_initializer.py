@@ -124,6 +124,37 @@ def test_what_it_raises_is_told_in_a_short_line(backend: Any, error: Exception, 
     assert line[-1] not in ": \n"
 
 
+def test_what_it_raises_when_its_run_is_over_is_not_the_next_ones(tmp_path: Path) -> None:
+    """The worker tries again."""
+    trace, first, second = tmp_path / "trace", tmp_path / "first", tmp_path / "second"
+
+    def has_begun(times: int) -> bool:
+        return eventually(lambda: len(trace.read_text().splitlines()) == times)
+
+    def prepare() -> None:
+        note(trace)
+        try:
+            first.touch(exist_ok=False)
+        except FileExistsError:
+            if not second.exists():
+                assert eventually(second.exists)
+                raise ValueError("late") from None
+
+    def use(i: int) -> int:
+        if not (tmp_path / "again").exists():
+            assert has_begun(2)
+            raise KeyError(i)
+        second.touch()
+        assert has_begun(3)
+        return i
+
+    pipeline = Pipeline("p").map(use, range(2))
+    with ParallelExecutor(2, initializer=prepare) as executor:
+        assert pipeline.run(executor=executor, fail_fast=True).failed
+        (tmp_path / "again").touch()
+        assert list(pipeline.run(executor=executor)["use"]) == [0, 1]
+
+
 def test_a_worker_that_dies_in_it_is_replaced(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
 

@@ -193,7 +193,9 @@ class Dispatch:
         elif kind == wire.INITIALIZED:
             member.initialized = body
         elif kind == wire.NO_START:
-            raise no_start(body)
+            number, error = body
+            if number == self._team.runs and not run.finished:  # else it tries again when it is set up for a run
+                raise no_start(error)
 
     def _handle_frames(self, member: Member, committed: int) -> None:
         for frame in member.receiver.frames():

@@ -27,8 +27,9 @@ class Setup:
         writer: CallWriter,
         run: tuple[str, str, int | None, float, str],
         lending: Lending,
+        number: int,
     ) -> None:
-        """Keep all of it; `run` is as a worker keeps it, without its number."""
+        """Keep all of it; `run` is as a worker keeps it, without its number, `number` that of the run in its team."""
         self._lending = lending
         self._writer = writer
         self._bare: set[Member] = set()
@@ -36,6 +37,7 @@ class Setup:
         self._frame = frame
         self._payload = writer.payload
         self._functions = writer.function_count
+        self._initializer = None if writer.initializer is None else (writer.initializer, number)
         self._hashed = writer.hashed
 
     def register(self, member: Member) -> None:
@@ -75,5 +77,5 @@ class Setup:
         payload = wire.slim(self._payload.data, segments) if new_payload else None
         run = (*self._run, member.number)
         arenas = tuple(self._lending.terms(member.number))
-        body = [frame, payload, self._functions, run, self._hashed, arenas, member.setting, self._writer.initializer]
+        body = [frame, payload, self._functions, run, self._hashed, arenas, member.setting, self._initializer]
         return wire.frame(wire.SETUP, body, segments)

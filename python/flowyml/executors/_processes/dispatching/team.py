@@ -71,6 +71,7 @@ class ProcessTeam:
         self.lending = Lending(memory_budget)
         self.members: list[Member] = []
         self.several = False
+        self.runs = 0  # how many have begun
         self.crowded = False  # no more files may be open, so no more workers
         self._refusals, self._can_raise = 0, False
         self._retires = False  # some worker was told to end
@@ -84,7 +85,8 @@ class ProcessTeam:
             self.shutdown()
         self._start_variables, self._modules = frame.start, modules
         about = (run.run_id, run.plan.name, run.seed, loading, run.checkpoint_dir)
-        return Setup(frame, writer, about, self.lending)
+        self.runs += 1
+        return Setup(frame, writer, about, self.lending, self.runs)
 
     def start(self, run: Run) -> None:
         """Start the guardian, and clear away what died since the last run."""

@@ -151,8 +151,15 @@ class Worker:
         gc.freeze()
 
     @calls_steps
-    def _initialize(self, index: int, count: int, *, anew: bool) -> None:
-        """Call the initializer, unless that was done and what it has made is still there; no step runs if it raises."""
+    def _initialize(self, what: tuple[int, int], count: int, *, anew: bool) -> None:
+        """Call the initializer, unless that was done and what it has made is still there; no step runs if it raises.
+
+        Args:
+            what: Which of the functions it is, and the number of the run.
+            count: How many functions there are.
+            anew: Whether they came with this run.
+        """
+        index, run = what
         if anew and self._functions.came_by_value(index):
             self._initialized = False
         if self._initialized:
@@ -167,7 +174,7 @@ class Worker:
             if self._caller.forked:
                 raise  # the child ends as any child that nobody catches
             # Whatever it raises ends the run.
-            self._sender.send(wire.frame(wire.NO_START, raised(error)[1]))
+            self._sender.send(wire.frame(wire.NO_START, [run, raised(error)[1]]))
             self._functions.begin(count, None, error)
         if self._caller.forked:
             _leave()
