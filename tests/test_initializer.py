@@ -155,6 +155,25 @@ def test_what_it_raises_when_its_run_is_over_is_not_the_next_ones(tmp_path: Path
         assert list(pipeline.run(executor=executor)["use"]) == [0, 1]
 
 
+@pytest.mark.parametrize("backend", ["process"])
+def test_a_run_does_not_wait_for_a_worker_that_has_nothing_to_do_any_more(backend: Any, tmp_path: Path) -> None:
+    """Not even for the one step that it was given."""
+    trace, first, end = tmp_path / "trace", tmp_path / "first", tmp_path / "end"
+
+    def prepare() -> None:
+        note(trace)
+        try:
+            first.touch(exist_ok=False)
+        except FileExistsError:
+            assert eventually(end.exists)
+
+    with ParallelExecutor(2, backend, initializer=prepare) as executor:
+        pipeline = Pipeline("p").map(worker, [trace] * 6, name="work", params={"until": 2})
+        workers = pipeline.run(executor=executor)["work"]
+        end.touch()
+    assert len({*workers}) == 1
+
+
 def test_a_worker_that_dies_in_it_is_replaced(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
 

@@ -151,9 +151,7 @@ class Dispatch:
         if self._run.prompt and any(member.open > 1 for member in self._team.members):
             longest = min(longest, _GLANCE)
         longest = min(longest, max(0.0, min(wakeups) - clock())) if wakeups else longest
-        members = self._team.members
-        idle = any(not member.postings and self._team.has_use_for(member) for member in members)
-        return PATIENCE if idle and any(member.waiting > 1 or member.stuck for member in members) else longest
+        return PATIENCE if self._giving.is_waiting else longest
 
     def _on_socket(self, member: Member) -> None:
         self._lines.send_rest(member)

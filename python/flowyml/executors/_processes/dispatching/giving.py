@@ -173,14 +173,34 @@ class Giving:
         for member in self._team.members:
             if member.postings or not self._team.has_use_for(member):
                 continue
-            busiest, spare = most_spare(self._team.members, self.sizer, now)
-            if not spare:
+            busiest, spare = most_spare(self._team.members, self.sizer, now, even_next=self._takes_next(member))
+            if not spare and member.initialized:
                 return
+            if not spare:  # perhaps for another
+                continue
             take_half(self._run, busiest, spare)
             if self._placing is None:
                 self._assign(member, least=1 if self.sizer.is_long else self._run.scheduler.ready)
             else:
                 self._placing.fill()
+
+    def _takes_next(self, member: Member) -> bool:
+        """Tell whether a worker may have what is next in one that is in its initializer: not one that needs it itself.
+
+        What takes devices would go back to the worker that has them.
+        """
+        return member.initialized and self._placing is None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether somebody idles who may soon get what waits in another worker."""
+        members = self._team.members
+        idle = [member for member in members if not member.postings and self._team.has_use_for(member)]
+        takes_next = any(map(self._takes_next, idle))
+        return bool(idle) and any(
+            member.waiting > 1 or member.stuck or (takes_next and member.waiting and not member.initialized)
+            for member in members
+        )
 
     @property
     def is_keen(self) -> bool:

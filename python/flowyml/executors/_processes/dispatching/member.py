@@ -207,18 +207,20 @@ class Member:
                 return min(slot, posting.first + posting.count) - 1
         return -1
 
-    @property
-    def spare(self) -> int:
-        """How many of its steps another worker may have.
+    def spare(self, *, even_next: bool) -> int:
+        """Return how many of its steps another worker may have.
 
         All that wait behind one that has begun; of a worker that has not begun, all but one: its next step is about to
         start, and taking it would only send it around. What is chained to either is not among them: nobody else could
         begin it.
+
+        Args:
+            even_next: Whether it may have that one, too, as long as this worker is not past its initializer.
         """
         if not self.waiting:
             return 0
-        last = self.postings[-1]
-        return max(0, last.first + last.count - self._head(not self.begun))
+        last, keeps = self.postings[-1], not self.begun and (self.initialized or not even_next)
+        return max(0, last.first + last.count - self._head(keeps))
 
     def _head(self, beyond: int) -> int:
         """Return the first slot that waits and is not chained, but for `beyond` others."""

@@ -18,13 +18,14 @@ PATIENCE: Final = 0.001
 """Seconds: steps behind one that runs longer, or that take longer together, go to who has nothing to do."""
 
 
-def most_spare(members: Sequence[Member], sizer: BatchSizer, now: float) -> tuple[Member, int]:
-    """Return who has the most steps that another worker may have, and how many they are."""
-    return max(((member, _spare(member, sizer, now)) for member in members), key=lambda found: found[1])
+def most_spare(members: Sequence[Member], sizer: BatchSizer, now: float, *, even_next: bool) -> tuple[Member, int]:
+    """Return who has the most steps that another worker may have, and how many they are; see `Member.spare`."""
+    found = ((member, _spare(member, sizer, now, even_next=even_next)) for member in members)
+    return max(found, key=lambda each: each[1])
 
 
-def _spare(member: Member, sizer: BatchSizer, now: float) -> int:
-    spare = member.spare
+def _spare(member: Member, sizer: BatchSizer, now: float, *, even_next: bool) -> int:
+    spare = member.spare(even_next=even_next)
     if member.begun:
         stays = now - member.began <= PATIENCE and sizer.seconds(spare) <= PATIENCE
     else:
