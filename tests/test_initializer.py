@@ -124,7 +124,8 @@ def test_what_it_raises_is_told_in_a_short_line(backend: Any, error: Exception, 
     assert line[-1] not in ": \n"
 
 
-def test_what_it_raises_when_its_run_is_over_is_not_the_next_ones(tmp_path: Path) -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_it_raises_when_its_run_is_over_is_not_the_next_ones(backend: Any, tmp_path: Path) -> None:
     """The worker tries again."""
     trace, first, second = tmp_path / "trace", tmp_path / "first", tmp_path / "second"
 
@@ -149,13 +150,13 @@ def test_what_it_raises_when_its_run_is_over_is_not_the_next_ones(tmp_path: Path
         return i
 
     pipeline = Pipeline("p").map(use, range(2))
-    with ParallelExecutor(2, initializer=prepare) as executor:
+    with ParallelExecutor(2, backend, initializer=prepare) as executor:
         assert pipeline.run(executor=executor, fail_fast=True).failed
         (tmp_path / "again").touch()
         assert list(pipeline.run(executor=executor)["use"]) == [0, 1]
 
 
-@pytest.mark.parametrize("backend", ["process"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_a_run_does_not_wait_for_a_worker_that_has_nothing_to_do_any_more(backend: Any, tmp_path: Path) -> None:
     """Not even for the one step that it was given."""
     trace, first, end = tmp_path / "trace", tmp_path / "first", tmp_path / "end"

@@ -75,6 +75,9 @@ class ThreadRun:
         self.trouble: BaseException | None = None
         self._stopped = False
         self._left = threading.Semaphore(0)
+        self._gate = threading.Lock()
+        self._closed = False  # no thread may come in any more
+        self._inside = 0  # threads that came in, and were not given up
 
     def _claimed(self) -> Claimed:
         most, holds = min(_MOST, self.run.at_once), self.limits is not None
@@ -91,18 +94,21 @@ class ThreadRun:
         return True
 
     def _give_up(self, error: BaseException) -> None:
-        """End the run for what an initializer has raised."""
+        """End the run for what an initializer has raised, unless it is over: then the next one tries again."""
+        if self._closed or self.run.finished:
+            return
         try:
             cut_own_frames(error)
             self.trouble = self.trouble or initializer_failed(error)
-        finally:  # whatever comes of telling it: nobody is to wait for this thread
+        finally:  # whatever comes of telling it
             if self.trouble is None:
                 self.trouble = error
             self.run.cancel()
-            self._left.release()
 
     def work(self, worker: int) -> None:
-        """Be a worker until the run is finished, or until this thread is given up."""
+        """Be a worker until the run is finished, or until this thread is given up; not if the run is over."""
+        if not self._enter():
+            return
         claimed = self.claims[worker]
         try:
             with telling(Current(self.run, claimed)):
@@ -116,8 +122,20 @@ class ThreadRun:
             if not claimed.abandoned:
                 self._left.release()
 
+    def _enter(self) -> bool:
+        """Come in: from now on the run waits for this thread; tell whether it is not over."""
+        with self._gate:
+            self._inside += not self._closed
+            return not self._closed
+
+    def _close(self) -> int:
+        """Let nobody come in any more; return how many have to be waited for."""
+        with self._gate:
+            self._closed = True
+            return self._inside
+
     def wait(self, replace: Callable[[ThreadRun, int], None]) -> None:
-        """Wait in the caller's thread until all is done and every worker has left.
+        """Wait in the caller's thread until all is done and every worker has left, but for those that never came in.
 
         Args:
             replace: Puts another thread in the place of a worker that was given up.
@@ -126,7 +144,7 @@ class ThreadRun:
             if self.trouble is not None:
                 raise self.trouble
         with self.run.interrupts.may_raise():
-            for _ in range(self.workers):
+            for _ in range(self._close()):
                 while not self._left.acquire(timeout=_SLICE):
                     pass
         if self.trouble is not None:
@@ -153,6 +171,8 @@ class ThreadRun:
         for worker, claimed in enumerate(self.claims):
             if claimed.expire(self.run):
                 self.claims[worker] = self._claimed()
+                with self._gate:
+                    self._inside -= 1
                 replace(self, worker)
                 if self.run.fail_fast and self.run.scheduler.cancelled:
                     self.stop()
@@ -168,6 +188,7 @@ class ThreadRun:
 
     def leave(self) -> None:
         """Stop, and let nothing that is still running reach the run."""
+        self._close()
         self.stop()
         for claimed in self.claims:
             claimed.leave(self.run)
