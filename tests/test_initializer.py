@@ -175,6 +175,30 @@ def test_a_run_does_not_wait_for_a_worker_that_has_nothing_to_do_any_more(backen
     assert len({*workers}) == 1
 
 
+def test_one_that_runs_a_pipeline_on_its_own_executor_is_refused() -> None:
+    """Else each of its workers would start others, in each other without end."""
+    held: dict[str, ParallelExecutor] = {}
+
+    def prepare() -> None:
+        Pipeline("inner").map(abs, [-1]).run(executor=held["executor"])
+
+    with ParallelExecutor(1, initializer=prepare) as executor:
+        held["executor"] = executor
+        with pytest.raises(ExecutorError, match="raised ExecutorError: an initializer cannot run a pipeline on"):
+            Pipeline("p").map(abs, range(3)).run(executor=executor)
+
+
+def test_one_that_runs_a_pipeline_on_another_executor_may(tmp_path: Path) -> None:
+    file = tmp_path / "made"
+
+    def prepare() -> None:
+        with ParallelExecutor(1) as executor:
+            file.write_text(str([*Pipeline("inner").map(abs, [-1]).run(executor=executor)["abs"]]))
+
+    with ParallelExecutor(1, initializer=prepare) as executor:
+        assert Pipeline("p").add_step(file.read_text, name="read").run(executor=executor)["read"] == "[1]"
+
+
 def test_a_worker_that_dies_in_it_is_replaced(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
 

@@ -15,6 +15,31 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+class Here:
+    """What is known of this process.
+
+    Attributes:
+        is_initializing: It is a worker in its initializer.
+    """
+
+    is_initializing = False
+
+
+def refuse_nested(initializer: Callable[[], object] | None) -> None:
+    """Refuse process workers that call an initializer to one that is in its own.
+
+    What it runs on its own executor would begin with workers that do the same, in each other without end.
+
+    Raises:
+        ExecutorError: If this process is one.
+    """
+    if initializer is not None and Here.is_initializing:
+        raise ExecutorError(
+            "an initializer cannot run a pipeline on a process executor that has an initializer: its workers would "
+            "call that in their turn, and so on; use an executor without one, or backend='thread'"
+        )
+
+
 def checked_initializer(initializer: Any) -> Callable[[], object] | None:
     """Return what is called in each worker.
 

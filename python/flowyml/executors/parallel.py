@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Literal
 
 from flowyml.executors._cpus import default_workers
-from flowyml.executors._initializing import checked_initializer
+from flowyml.executors._initializing import checked_initializer, refuse_nested
 from flowyml.executors._measured import Measured
 from flowyml.executors._totals import detected
 from flowyml.executors.contract import Executor
@@ -229,6 +229,7 @@ class ParallelExecutor(Executor):
 
     def _new_processes(self, run: Run | None) -> Any:
         """Make a team of worker processes; for a run they begin to start while this process imports the rest."""
+        refuse_nested(self.initializer)
         from flowyml.executors._processes.pooling.pool import WorkerPool
 
         pool = WorkerPool(self.max_workers, preload=self.preload or ())

@@ -27,6 +27,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from flowyml.executors._initializing import Here
 from flowyml.executors._processes.crossing import wire
 from flowyml.executors._processes.crossing.frame import apply, directory, enter, settle
 from flowyml.executors._processes.crossing.logs import LogForwarder
@@ -167,6 +168,7 @@ class Worker:
         self._sender.send(wire.frame(wire.INITIALIZED, False))  # noqa: FBT003  the body of the frame
         try:
             self._enter()
+            Here.is_initializing = True
             self._functions.load(index)
             callable_of(self._functions.original(index))()
             self._initialized = True
@@ -176,6 +178,8 @@ class Worker:
             # Whatever it raises ends the run.
             self._sender.send(wire.frame(wire.NO_START, [run, raised(error)[1]]))
             self._functions.begin(count, None, error)
+        finally:
+            Here.is_initializing = False
         if self._caller.forked:
             _leave()
         if self._initialized:
