@@ -270,6 +270,22 @@ def test_what_it_prints_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "ready\n"
 
 
+def test_a_partial_of_an_imported_function_is_called_once_whatever_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """What it makes in its module is still there."""
+    with ParallelExecutor(1, initializer=functools.partial(print, "ready", end="!")) as executor:
+        Pipeline("p").add_step(abs, params={"x": -1}).run(executor=executor)
+        Pipeline("q").map(len, ["a"]).run(executor=executor)
+    assert capsys.readouterr().out == "ready!"
+
+
+def test_a_partial_of_what_may_change_is_called_again_with_other_functions() -> None:
+    """It comes with them, as it is in the driver."""
+    held: list[int] = []
+    with ParallelExecutor(1, initializer=functools.partial(held.append, 1)) as executor:
+        seen = [Pipeline(name).add_step(lambda: len(held), name=name).run(executor=executor)[name] for name in "pq"]
+    assert seen == [1, 1]
+
+
 def test_what_it_sets_for_the_process_stays(tmp_path: Path) -> None:
     """As what a module sets while it is imported."""
     with ParallelExecutor(1, initializer=functools.partial(os.umask, 0o077)) as executor:

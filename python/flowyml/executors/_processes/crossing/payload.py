@@ -11,6 +11,7 @@ The module knows nothing of steps: whatever has a `func` or `__wrapped__` that i
 
 from __future__ import annotations
 
+import functools
 import io
 import pickle
 import sys
@@ -32,6 +33,7 @@ _PICKLER = "flowyml.executors._processes.crossing.pickler"
 """Who needs it imports it: cloudpickle takes as long to import as all else that a run of such functions does."""
 
 _PROTOCOL = 5
+_PLAIN = frozenset((type(None), bool, int, float, complex, str, bytes))
 LARGE = 10 * 2**20
 _warned: set[bytes] = set()
 
@@ -85,6 +87,23 @@ def build_payload(functions: Sequence[Function], owners: Sequence[str]) -> Paylo
     if len(data) > LARGE and payload.digest not in _warned:
         _warn_large(payload, carried)
     return payload
+
+
+def goes_by_name(function: Function) -> bool:
+    """Tell whether workers import a function, so that what it sets there outlives the payload.
+
+    A `functools.partial` is what it calls, if its arguments are plain: others come anew with each payload, and may be
+    what the function changes.
+
+    >>> import functools, json
+    >>> goes_by_name(json.dumps), goes_by_name(functools.partial(json.dumps, 1)), goes_by_name(lambda: 1)
+    (True, True, False)
+    """
+    while type(function) is functools.partial:
+        if not all(type(value) in _PLAIN for value in (*function.args, *function.keywords.values())):
+            return False
+        function = function.func
+    return _reference(function) is not None
 
 
 def _reference(function: Any) -> Reference | None:

@@ -20,7 +20,7 @@ from weakref import WeakValueDictionary
 from flowyml._tuples import NamedTuple
 from flowyml.errors import FlowymlError, SerializationError, StepNotRunError
 from flowyml.executors._processes.crossing import wire
-from flowyml.executors._processes.crossing.payload import Payload, build_payload
+from flowyml.executors._processes.crossing.payload import Payload, build_payload, goes_by_name
 from flowyml.executors._processes.crossing.values import Apart, dump_value
 from flowyml.executors._processes.dispatching.lending import LARGE
 from flowyml.executors._processes.dispatching.stretches import items_of, stretches
@@ -76,7 +76,7 @@ class CallWriter:
 
     Attributes:
         payload: The functions of the run.
-        initializer: Which of them is called first of all; `None` if none is.
+        initializer: Which of them is called first of all, and whether only once; `None` if none is.
         shared: The large values that several steps read, by number.
         further: The functions of steps that came during the run, and how many they are.
     """
@@ -97,7 +97,9 @@ class CallWriter:
         self._functions: dict[int, int] = {}
         self._held: list[Any] = []  # what is known by its id must live
         self.payload = self._collect((first for first, _ in rows_alike(self._plan.templates)), initializer)
-        self.initializer = None if initializer is None else self._functions[id(initializer)]
+        self.initializer: tuple[int, bool] | None = None
+        if initializer is not None:
+            self.initializer = self._functions[id(initializer)], goes_by_name(initializer)
         self.function_count = len(self._functions)
         self.further: list[tuple[Payload, int]] = []
         run.grafting.listeners.append(self._extend)

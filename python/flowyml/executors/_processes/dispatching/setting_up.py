@@ -37,7 +37,7 @@ class Setup:
         self._frame = frame
         self._payload = writer.payload
         self._functions = writer.function_count
-        self._initializer = None if writer.initializer is None else (writer.initializer, number)
+        self._initializer = None if writer.initializer is None else (*writer.initializer, number)
         self._hashed = writer.hashed
 
     def register(self, member: Member) -> None:

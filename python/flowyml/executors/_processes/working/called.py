@@ -89,10 +89,6 @@ class Functions:
         """Return a function as it was loaded."""
         return self._loaded[index]
 
-    def came_by_value(self, index: int) -> bool:
-        """Tell whether a function was made here, so that what it sets is gone when others come."""
-        return self._opened[0][1].has_by_value(index)
-
     def load(self, index: int) -> Function:
         """Load a function, and return what is called for it."""
         modules = len(sys.modules)

@@ -63,10 +63,6 @@ class Opened:
         """Whether there is nothing that came by value, or it is loaded."""
         return self._carried is not None or all(isinstance(place, tuple) for place in self._places)
 
-    def has_by_value(self, position: int) -> bool:
-        """Tell whether a function came by value."""
-        return not isinstance(self._places[position], tuple)
-
     def is_near(self, position: int) -> bool:
         """Tell whether a function can be had without running anything, now that what came by value is loaded."""
         place = self._places[position]

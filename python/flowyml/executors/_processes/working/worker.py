@@ -152,16 +152,16 @@ class Worker:
         gc.freeze()
 
     @calls_steps
-    def _initialize(self, what: tuple[int, int], count: int, *, anew: bool) -> None:
+    def _initialize(self, what: tuple[int, bool, int], count: int, *, anew: bool) -> None:
         """Call the initializer, unless that was done and what it has made is still there; no step runs if it raises.
 
         Args:
-            what: Which of the functions it is, and the number of the run.
+            what: Which of the functions it is, whether what it has made outlives the functions, the number of the run.
             count: How many functions there are.
             anew: Whether they came with this run.
         """
-        index, run = what
-        if anew and self._functions.came_by_value(index):
+        index, stays, run = what
+        if anew and not stays:
             self._initialized = False
         if self._initialized:
             return
