@@ -256,6 +256,21 @@ def test_one_that_takes_more_than_the_memory_limit_ends_the_run() -> None:
         Pipeline("p").map(abs, range(4)).run(executor=executor)
 
 
+def test_one_that_leaves_more_than_the_memory_limit_behind_ends_the_run_before_a_step_begins(tmp_path: Path) -> None:
+    """However quickly it took it."""
+    held = HELD
+
+    def prepare() -> None:
+        held["model"] = b"x" * (400 << 20)
+
+    with (
+        ParallelExecutor(1, initializer=prepare, memory_limit="200MiB") as executor,
+        pytest.raises(ExecutorError, match="before its first step, above the memory_limit of"),
+    ):
+        Pipeline("p").map(lambda i: (tmp_path / str(i)).touch(), range(4), name="touch").run(executor=executor)
+    assert not [*tmp_path.iterdir()]
+
+
 def test_a_replaced_worker_calls_it_again(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     pipeline = Pipeline("p").map(abs, range(3))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowyml.errors import ExecutorError
 from flowyml.messages.words import cut
+from flowyml.sizes import in_words
 from flowyml.steps.coroutines import is_coroutine_function
 
 if TYPE_CHECKING:
@@ -54,6 +55,14 @@ def checked_initializer(initializer: Any) -> Callable[[], object] | None:
         raise TypeError(f"initializer must be a plain function, got the coroutine function {initializer!r:.60}")
     found: Callable[[], object] = initializer
     return found
+
+
+def too_large(limit: int, size: int) -> ExecutorError:
+    """Return the error of a run whose workers take more memory, in bytes, than they may before they begin a step."""
+    return ExecutorError(
+        f"a worker process took {in_words(size)} of memory before its first step, above the memory_limit of "
+        f"{in_words(limit)}; what modules and the initializer take counts: raise the limit, or let them take less"
+    )
 
 
 def initializer_failed(error: BaseException) -> ExecutorError:

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowyml.errors import ExecutorError, MemoryLimitError
+from flowyml.executors._initializing import too_large
 from flowyml.executors._processes.dispatching.member import Verdict
-from flowyml.sizes import in_words
+from flowyml.executors._processes.guarding.process_table import anonymous
 
 if TYPE_CHECKING:
     from flowyml.executors._processes.dispatching.member import Member
@@ -32,8 +33,6 @@ _INTERVAL = 0.05
 # What a step may take beyond what it found above the limit, as a share of the limit; and how much it may be in all.
 _MORE = 1 / 16
 _MOST = 1.25
-
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 clock = time.monotonic
 
@@ -55,7 +54,7 @@ class MemoryWatch:
         Raises:
             ExecutorError: If this system does not tell how much memory a process has.
         """
-        if not _anonymous(os.getpid()):
+        if not anonymous(os.getpid()):
             raise ExecutorError("memory_limit needs /proc/PID/statm, which cannot be read here")
         self._run = run
         self._limit = limit
@@ -91,14 +90,6 @@ class MemoryWatch:
         return guilty if size > min(member.found[1] + _MORE * self._limit, _MOST * self._limit) else None
 
 
-def too_large(limit: int, size: int) -> ExecutorError:
-    """Return the error of a run whose workers take too much before they begin a step."""
-    return ExecutorError(
-        f"a worker process took {in_words(size)} of memory before its first step, above the memory_limit of "
-        f"{in_words(limit)}; what modules and the initializer take counts: raise the limit, or let them take less"
-    )
-
-
 def used(pid: int, limit: int) -> int:
     """Return the bytes that a process and those it has started have for themselves.
 
@@ -108,7 +99,7 @@ def used(pid: int, limit: int) -> int:
     family = [pid]
     for each in family:
         family += _children(each)
-    size = sum(map(_anonymous, family))
+    size = sum(map(anonymous, family))
     return sum(map(_proportional, family)) if size > limit and len(family) > 1 else size
 
 
@@ -119,19 +110,13 @@ def _children(pid: int) -> list[int]:
     return []
 
 
-def _anonymous(pid: int) -> int:
-    """Return the resident memory of a process that is neither of files nor shared by name; 0 if it is gone."""
-    fields = _read(f"/proc/{pid}/statm").split()
-    return (int(fields[1]) - int(fields[2])) * _PAGE if fields else 0
-
-
 def _proportional(pid: int) -> int:
     """Return the same, with what several processes share divided among them."""
     for line in _read(f"/proc/{pid}/smaps_rollup").splitlines():
         name, _, rest = line.partition(":")
         if name == "Pss_Anon":
             return int(rest.split()[0]) * 1024
-    return _anonymous(pid)
+    return anonymous(pid)
 
 
 def _read(name: str) -> str:

@@ -27,9 +27,12 @@ class Setup:
         writer: CallWriter,
         run: tuple[str, str, int | None, float, str],
         lending: Lending,
-        number: int,
+        terms: tuple[int, int | None],
     ) -> None:
-        """Keep all of it; `run` is as a worker keeps it, without its number, `number` that of the run in its team."""
+        """Keep all of it; `run` is as a worker keeps it, without its number.
+
+        The terms of the initializer are the number of the run in its team, and how many bytes a worker may have.
+        """
         self._lending = lending
         self._writer = writer
         self._bare: set[Member] = set()
@@ -37,7 +40,7 @@ class Setup:
         self._frame = frame
         self._payload = writer.payload
         self._functions = writer.function_count
-        self._initializer = None if writer.initializer is None else (*writer.initializer, number)
+        self._initializer = None if writer.initializer is None else (*writer.initializer, *terms)
         self._hashed = writer.hashed
 
     def register(self, member: Member) -> None:

@@ -86,7 +86,7 @@ class ProcessTeam:
         self._start_variables, self._modules = frame.start, modules
         about = (run.run_id, run.plan.name, run.seed, loading, run.checkpoint_dir)
         self.runs += 1
-        return Setup(frame, writer, about, self.lending, self.runs)
+        return Setup(frame, writer, about, self.lending, (self.runs, self.memory_limit))
 
     def start(self, run: Run) -> None:
         """Start the guardian, and clear away what died since the last run."""

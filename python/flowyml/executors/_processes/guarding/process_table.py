@@ -41,6 +41,12 @@ def list_proc() -> list[str]:
         return []
 
 
+def anonymous(pid: int) -> int:
+    """Return the bytes of a process's resident memory that are neither of files nor shared by name; 0 if it is gone."""
+    fields = read_proc(pid, "statm").split()
+    return (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE") if fields else 0
+
+
 def descendants(table: dict[int, tuple[int, int]], roots: set[int]) -> set[int]:
     """Return the roots and everything below them."""
     children: dict[int, list[int]] = {}

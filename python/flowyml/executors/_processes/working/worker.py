@@ -27,10 +27,11 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from flowyml.executors._initializing import Here
+from flowyml.executors._initializing import Here, too_large
 from flowyml.executors._processes.crossing import wire
 from flowyml.executors._processes.crossing.frame import apply, directory, enter, settle
 from flowyml.executors._processes.crossing.logs import LogForwarder
+from flowyml.executors._processes.guarding.process_table import anonymous
 from flowyml.executors._processes.working import capture
 from flowyml.executors._processes.working.arguments import Arguments, NotLoadedError
 from flowyml.executors._processes.working.borrowing import Shelf
@@ -152,15 +153,16 @@ class Worker:
         gc.freeze()
 
     @calls_steps
-    def _initialize(self, what: tuple[int, bool, int], count: int, *, anew: bool) -> None:
+    def _initialize(self, what: tuple[int, bool, int, int | None], count: int, *, anew: bool) -> None:
         """Call the initializer, unless that was done and what it has made is still there; no step runs if it raises.
 
         Args:
-            what: Which of the functions it is, whether what it has made outlives the functions, the number of the run.
+            what: Which of the functions it is, whether what it has made outlives them, the number of the run, and how
+                many bytes this process may have before a step begins, which would be blamed for them.
             count: How many functions there are.
             anew: Whether they came with this run.
         """
-        index, stays, run = what
+        index, stays, run, limit = what
         if anew and not stays:
             self._initialized = False
         if self._initialized:
@@ -171,6 +173,8 @@ class Worker:
             Here.is_initializing = True
             self._functions.load(index)
             callable_of(self._functions.original(index))()
+            if limit is not None and (size := anonymous(os.getpid())) > limit:
+                raise too_large(limit, size)  # noqa: TRY301  the same becomes of it
             self._initialized = True
         except BaseException as error:
             if self._caller.forked:
