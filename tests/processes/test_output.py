@@ -11,7 +11,7 @@ from itertools import groupby, pairwise
 from operator import itemgetter
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from reading import TOKEN, Reading, mark, read
 
@@ -63,8 +63,7 @@ def test_an_unfinished_line_ends_where_only_marks_follow() -> None:
 pieces = st.binary(max_size=12) | st.sampled_from(
     [b"\0", b"\0c0ffee", b"c0ffee:12", b":", b"\r", b"\n", b"\r\n", b"\xe2"]
 )
-# Nobody but the worker knows the token, so what a step writes does not begin a mark.
-texts = st.lists(pieces).map(b"".join).filter(lambda text: b"\0c0ffee:" not in text)
+texts = st.lists(pieces).map(b"".join)
 
 
 @given(
@@ -75,6 +74,8 @@ def test_what_each_step_wrote_arrives_exactly_however_it_is_cut(
     written: list[tuple[int | None, bytes]], cuts: list[int]
 ) -> None:
     turns = [(slot, b"".join(text for _, text in turn)) for slot, turn in groupby(written, key=itemgetter(0))]
+    # Nobody but the worker knows the token, so what a step writes does not begin a mark.
+    assume(all(b"\0c0ffee:" not in text for _, text in turns))
     expected: dict[int, str] = defaultdict(str)
     for slot, text in turns:
         if slot is not None and text:
