@@ -27,6 +27,7 @@ from flowyml import (
     StepNotRunError,
     retry,
 )
+from flowyml.running.interrupts import Interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -397,6 +398,16 @@ def test_the_second_one_is_immediate(mark: str, backend: str) -> None:
         assert eventually(lambda: process.poll() is not None, LATE)
         assert process.returncode == UNCAUGHT
         assert eventually(lambda: not marked(mark), 1.0)
+
+
+def test_where_descriptors_are_made_no_signal_raises() -> None:
+    interrupts = Interrupts()
+    with pytest.raises(KeyboardInterrupt), interrupts:
+        with interrupts.held_back():
+            for _ in range(3):
+                signal.raise_signal(signal.SIGINT)
+        with interrupts.may_raise():
+            pytest.fail("what came before it raises at its beginning")
 
 
 BURST = (

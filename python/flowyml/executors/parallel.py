@@ -234,7 +234,8 @@ class ParallelExecutor(Executor):
 
         pool = WorkerPool(self.max_workers, preload=self.preload or ())
         if run is not None and not run.finished:
-            pool.start(lambda: _imports_of(run))
+            with run.interrupts.held_back():
+                pool.start(lambda: _imports_of(run))
         from flowyml.executors._processes.dispatching.backend import Backend
 
         return Backend(

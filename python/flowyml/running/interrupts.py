@@ -2,8 +2,9 @@
 
 In the main thread, and only where SIGINT still has Python's own handler, a run notes the signal instead of letting a
 `KeyboardInterrupt` hit its bookkeeping half way. Where it waits or runs the user's code (`may_raise`), and at the
-second signal anywhere, the exception is raised at once; what was noted elsewhere is raised at the next such place, at
-the latest at the end of the run. Elsewhere nothing is installed. The old handler comes back at the end.
+second signal anywhere but where descriptors are made (`held_back`), the exception is raised at once; what was noted
+elsewhere is raised at the next such place, at the latest at the end of the run. Elsewhere nothing is installed. The old
+handler comes back at the end.
 
 A run within a step of a run in the same thread has a handler of its own, which tells the outer one: the signal ends
 both.
@@ -32,13 +33,14 @@ class Interrupts:
     Attributes:
         requested: Whether the signal has come.
         raises: Whether it raises at once.
+        waits: Whether it raises nowhere, be it the second.
         pending: What it clears besides.
     """
 
     def __init__(self) -> None:
         """Start without a handler."""
         self.requested = False
-        self.raises = False
+        self.raises = self.waits = False
         self.pending: Pending | None = None
         self._before: Any = None
 
@@ -71,6 +73,10 @@ class Interrupts:
         """
         return _MayRaise(self, pending)
 
+    def held_back(self) -> _HeldBack:
+        """Let no signal raise inside this block, which is short: descriptors get their owners in it."""
+        return _HeldBack(self)
+
     def _bring_back(self) -> None:
         if self._before is not None:
             _signal.signal(_signal.SIGINT, self._before)
@@ -79,6 +85,8 @@ class Interrupts:
     def _note(self, _signal: int, _frame: FrameType | None) -> None:
         again = self.requested
         self.request()
+        if self.waits:
+            return
         if again:  # may hit `__exit__` before it has done anything
             self._bring_back()
         if self.raises or again:
@@ -119,6 +127,21 @@ class _MayRaise:
                 self._interrupts.check()
         finally:
             self._interrupts.raises = self._before
+
+
+class _HeldBack:
+    """A block in which no signal raises; not one in another."""
+
+    __slots__ = ("_interrupts",)
+
+    def __init__(self, interrupts: Interrupts) -> None:
+        self._interrupts = interrupts
+
+    def __enter__(self) -> None:
+        self._interrupts.waits = True
+
+    def __exit__(self, *_: object) -> None:
+        self._interrupts.waits = False
 
 
 def _run_of(handler: Any) -> Interrupts | None:

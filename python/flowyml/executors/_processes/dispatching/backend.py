@@ -26,7 +26,8 @@ class Backend(ProcessTeam):
             return
         try:
             # First the processes: they start while this one imports and pickles.
-            self.pool.start(lambda: first_imports(run))
+            with run.interrupts.held_back():
+                self.pool.start(lambda: first_imports(run))
             from flowyml.executors._processes.dispatching.dispatch import Dispatch
 
             Dispatch(self, run).run()

@@ -124,10 +124,11 @@ class Giving:
         """Start another worker, if there may be one."""
         if self._team.is_complete:
             return None
-        if not self._prepared:
-            self._prepared = True
-            self._team.prepare(self._run)
-        member = self._team.hire()
+        with self._run.interrupts.held_back():
+            if not self._prepared:
+                self._prepared = True
+                self._team.prepare(self._run)
+            member = self._team.hire()
         if member is not None:
             self._register(member)
         return member

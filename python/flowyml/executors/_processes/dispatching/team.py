@@ -91,7 +91,8 @@ class ProcessTeam:
     def start(self, run: Run) -> None:
         """Start the guardian, and clear away what died since the last run."""
         if self.pool.guardian_pid is None:  # it was looked after, and has been ended since
-            self.pool.start(lambda: first_imports(run))
+            with run.interrupts.held_back():
+                self.pool.start(lambda: first_imports(run))
         self.crowded, self._refusals, self._can_raise = False, 0, False
         watch()
         self.pool.read_events()
