@@ -75,6 +75,30 @@ def test_map_tasks_inside(executor: Executor) -> None:
     assert str(result.step_results["made.strict"].items[-1].state) == "cancelled"
 
 
+def test_maps_over_a_map_task_inside_have_items_once(executor: Executor) -> None:
+    @map_task(min_success_ratio=0.5, inputs=["same"])
+    def halves(n: int) -> int:
+        return 12 // n
+
+    @map_task(inputs=["halves"])
+    def doubled(n: int) -> int:
+        return 2 * n
+
+    def build() -> Pipeline:
+        made = Pipeline("p").map(same, [1, 0, 3]).add_step(halves).add_step(doubled)
+        return made.map(str, over="halves", name="texts").map(len, over="texts", name="lengths")
+
+    plain, result = build().run(executor=executor), making(build, outputs=["texts"]).run(executor=executor)
+    for name in ("same", "halves", "doubled", "texts", "lengths"):
+        inside = result.step_results[f"made.{name}"]
+        assert [each.state for each in inside.items] == [each.state for each in plain.step_results[name].items], name
+    assert [each.success for each in result.step_results["made.lengths"].items] == [True, False, True]
+    assert [each.step_name for each in result.failed] == ["made.halves[1]"]
+    assert len(result.timeline()) == 1 + len(plain.timeline())
+    assert result.to_dict()
+    assert result.summary()
+
+
 def test_sub_pipelines_inside(executor: Executor) -> None:
     def build() -> Pipeline:
         child = Pipeline("child").add_step(lambda raw: raw + 1, "next")

@@ -195,12 +195,9 @@ class Grown:
         if not mapped:
             return array("I", [1]) * len(self.steps)
         known = {node: self._length(node) for node in self._layout.mapped}
-        counts = counts_of(self._plan.forms, assets, self._plan.scope, self.steps.start, known)
-        for node in mapped:
-            over = self._plan.forms[node].over
-            if over is not None and over.terms is not None and over.terms.min_success_ratio < 1:
-                counts[node - self.steps.start] = UNKNOWN  # how many failures it survives is told with the length
-        return counts
+        # How many failures a map task survives is told with its length, so nobody may have known that before.
+        known.update((node, UNKNOWN) for node in mapped if _survives_failures(self._plan.forms[node]))
+        return counts_of(self._plan.forms, assets, self._plan.scope, self.steps.start, known)
 
     def _length(self, node: int) -> int:
         """Return the length of a mapped step as it was known before the run, whatever is known by now."""
@@ -241,6 +238,11 @@ class Grown:
         waited_for = set(wired.edges.dependencies)
         names = {found: asset for asset, found in own.each() if found[0] not in waited_for}
         return [(asset, found) for found, asset in names.items()]  # of several names the exported one
+
+
+def _survives_failures(form: Form) -> bool:
+    terms = None if form.over is None else form.over.terms
+    return terms is not None and terms.min_success_ratio < 1
 
 
 def _reached(start: int, followers: dict[int, list[int]]) -> list[int]:
