@@ -308,6 +308,18 @@ def test_what_does_not_pickle_is_the_steps_failure(processes: Executor) -> None:
     assert "the result of step 'made'" in str(error(result))
 
 
+def test_what_does_not_load_behind_it_does_not_call_its_fallback(processes: Executor) -> None:
+    class Broken:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return refuse, ()
+
+    whole = making(lambda: Pipeline("p").add_step(Broken, "x").add_step(same, "y", {"value": 1}), fallback=refuse)
+    result = whole.run(executor=processes)
+    assert states(result) == {"made": "failed", "made.x": "success", "made.y": "success"}
+    assert "'made.x' does not load" in str(error(result))
+    assert result.step_results["made"].fallback_error is None
+
+
 def test_a_worker_that_takes_the_place_of_another_gets_the_functions(processes: Executor) -> None:
     def build() -> Pipeline:
         def die_once() -> int:

@@ -218,6 +218,31 @@ def test_fallbacks_inside_and_of_the_step(executor: Executor) -> None:
     assert wrong.run(executor=executor)["made"] == 7
 
 
+def test_a_fallback_may_return_a_pipeline(executor: Executor, tmp_path: Path) -> None:
+    def instead(count: int) -> Pipeline:
+        with (tmp_path / "calls").open("a") as calls:
+            calls.write("called ")
+        return Pipeline("p").add_step(same, "one", {"value": 1}).add_step(same, "count", {"value": count})
+
+    @dynamic(fallback=instead, outputs=["one", "count"])
+    def made(count: int) -> None:
+        raise ValueError(count)
+
+    whole = Pipeline("whole").add_step(made, params={"count": 5}).add_step(lambda one, count: one + count, "sum")
+    result = whole.run(executor=executor)
+    assert set(states(result).values()) == {"success"}
+    assert (result["made.one"], result["made.count"], result["sum"]) == (1, 5, 6)
+    fallen = result.step_results["made"]
+    assert (fallen.fallback_used, repr(fallen.fallback_error), fallen.attempts) == (True, "ValueError(5)", 1)
+    assert (tmp_path / "calls").read_text() == "called "
+
+
+def test_a_failure_behind_a_fallback_that_returned_a_pipeline(executor: Executor) -> None:
+    result = making(refuse, fallback=lambda: Pipeline("p").add_step(refuse, "again")).run(executor=executor)
+    assert states(result) == {"made": "upstream_failed", "made.again": "failed"}
+    assert not result.step_results["made"].fallback_used
+
+
 def test_circuit_breakers_inside(executor: Executor) -> None:
     def build() -> Pipeline:
         breaker = CircuitBreaker(failure_threshold=2, timeout=60)

@@ -179,6 +179,11 @@ class Plan:
         wrapped = template is not None and isinstance(template.function, (Guarded, Collected))
         return template.function if wrapped else self.forms[node].step.func  # type: ignore[union-attr]
 
+    def is_expanded(self, node: int) -> bool:
+        """Tell whether a step has returned a pipeline whose steps now run in its place."""
+        template = self.templates[node]
+        return template is not None and isinstance(template.function, Collected)
+
     def length_of(self, node: int) -> int | None:
         """Return how many items a mapped step has, or `UNKNOWN`; `None` for an ordinary step."""
         if not self.layout.is_mapped(node):

@@ -90,7 +90,11 @@ class Calls:
     def template_of(self, item: int) -> Template:
         """Return how the step of an item is called: as ever, or with its fallback."""
         node = self._node_of[item]
-        return self.fallback_of(node) if item in self._fallen else self._plan.templates[node]  # type: ignore[return-value]
+        return self.fallback_of(node) if self.falls_back(item) else self._plan.templates[node]  # type: ignore[return-value]
+
+    def falls_back(self, item: int) -> bool:
+        """Tell whether the fallback of an item's step is to be called; one that returned a pipeline has been."""
+        return item in self._fallen and not self._plan.is_expanded(self._node_of[item])
 
     def fallback_of(self, node: int) -> Template:
         """Return how the fallback of a step is called."""

@@ -51,7 +51,8 @@ class Trials:
 
     def delay(self, item: int, error: BaseException) -> float | None:
         """Count a failure; return the seconds until the item, or its fallback, is started, `None` if it is for good."""
-        options = self._plan.forms[self._node_of[item]].options
+        node = self._node_of[item]
+        options = self._plan.forms[node].options
         retry, attempts = options.retry, 0
         if item in self.fallen:
             _note_fallback(error, self.fallen[item])
@@ -62,7 +63,7 @@ class Trials:
             return None
         if retry is not None and retry.wants(error, attempts):
             return retry.delay(attempts, self._jitter(item, attempts))
-        if options.falls_back_on(error):
+        if options.falls_back_on(error) and not self._plan.is_expanded(node):  # what it would be given is gone then
             self.fallen[item] = error
             return 0.0
         return None

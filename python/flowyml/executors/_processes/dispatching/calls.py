@@ -146,7 +146,7 @@ class CallWriter:
     def _callables(self, node: int) -> Iterator[Any]:
         """Go through all that workers may call for a step."""
         yield self._plan.function_of(node)
-        if self._plan.forms[node].options.fallback is not None:
+        if self._plan.forms[node].options.fallback is not None and not self._plan.is_expanded(node):
             yield self._run.calls.fallback_of(node).function
 
     def _function(self, template: Template, node: int) -> Any:

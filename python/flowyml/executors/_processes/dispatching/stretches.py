@@ -124,8 +124,8 @@ def _merged(found: Iterator[Stretch]) -> Iterator[Stretch]:
 
 def _parted(run: Run, stretch: Stretch) -> Iterator[Stretch]:
     """Part the steps whose fallback is called from the others."""
-    items, fallen = items_of(run, stretch), run.fallen
-    for falls, part in itertools.groupby(range(stretch.length), lambda k: items[k] in fallen):
+    items, falls_back = items_of(run, stretch), run.calls.falls_back
+    for falls, part in itertools.groupby(range(stretch.length), lambda k: falls_back(items[k])):
         k, *more = part
         each = stretch.part(k, k + 1 + len(more))
         yield each._replace(template=run.calls.fallback_of(each.node)) if falls else each
