@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from flowyml import Pipeline
+import pytest
+
+from flowyml import Pipeline, dynamic
 
 SOME = 0.2
 """Seconds that a step takes; what waits for it has waited for as long."""
@@ -37,6 +39,27 @@ def test_items_wait_for_the_items_that_they_are_made_of() -> None:
     result = Pipeline("p").map(sleep, [0.0, SOME], name="a").map(lambda a: a, over="a", name="b").run()
     first, second = result.step_results["b"].items
     assert first.queue_seconds >= SOME > second.queue_seconds
+
+
+def test_of_steps_that_a_dynamic_step_returned(executor: Any) -> None:
+    """They wait as other steps do, at most since that step has run; and it waits for the last of them."""
+
+    @dynamic
+    def made(before: int) -> Pipeline:
+        inside = Pipeline("p").add_step(lambda: before, "first").add_step(lambda first: first, "second")
+        inside.map(abs, [1, 2, 3], name="a").map(lambda a: a, over="a", name="b")
+        return inside.add_step(lambda second, b: [second, *b], "last")
+
+    result = Pipeline("whole").add_step(lambda: 1, "before").add_step(made).run(executor=executor)
+    steps, calls = result.step_results, {each.name: each for each in result.timeline()}
+    waited = {"made.second": steps["made.second"].queue_seconds, "made": steps["made"].queue_seconds}
+    waited |= {f"made.b[{k}]": each.queue_seconds for k, each in enumerate(steps["made.b"].items)}
+    ends = {"made": "made.last", "made.second": "made.first", **{f"made.b[{k}]": f"made.a[{k}]" for k in range(3)}}
+    for name, before in ends.items():
+        assert waited[name] == pytest.approx(max(0.0, calls[name].start - calls[before].end), abs=1e-4), name
+    for name in ("made.first", "made.a"):
+        since_before = steps[name].started_at - steps["before"].started_at
+        assert 0 <= steps[name].queue_seconds <= since_before.total_seconds()
 
 
 def test_where_it_is_not_known() -> None:

@@ -78,6 +78,7 @@ class Ended:
         self.attempts = _begun(scheduler.attempts(), self.states, run.trials)
         self._scheduler = scheduler
         self.began, self._began_at = run.started, run.started_at
+        self._came_at = run.grafting.came_at
         self.order = self.plan.in_order()
         self._culprits: dict[int, int] = {}
         self.empty_states = {
@@ -192,8 +193,8 @@ class Ended:
             return None
         node, index = self.layout.place_of(item)
         linked = self.plan.linked.get(node, ())
-        ready = self.began
-        for before in self.plan.graph.dependencies(node):
+        ready = max(self.began, self._came_at(node))
+        for before in self.plan.waits_for(node):
             items = self.items_of(before)
             needed = items[index : index + 1] if before in linked and index is not None else items
             ready = max(ready, max(self.ends[needed.start : needed.stop], default=0.0))

@@ -12,6 +12,8 @@ other threads may run them. If something is wrong nothing has changed, and the d
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
 from typing import TYPE_CHECKING, Any
 
 from flowyml.errors import GraphError, PipelineValidationError
@@ -47,8 +49,14 @@ class Grafting:
     def __init__(self, plan: Plan) -> None:
         """Let the plan be the run's own."""
         self.listeners: list[Callable[[list[int]], None]] = []
+        self._came: list[tuple[int, float]] = []  # the first step of each pipeline, and when it was returned
         if plan.is_dynamic:
             plan.begin_to_grow()
+
+    def came_at(self, node: int) -> float:
+        """Return when the dynamic step ended that brought a step (monotonic seconds); 0 if none did."""
+        at = bisect_right(self._came, (node, math.inf))
+        return self._came[at - 1][1] if at else 0.0
 
     def graft(
         self, run: Run, batch: Batch, position: int, item: int, pipeline: Holder, *, now: float
@@ -75,6 +83,7 @@ class Grafting:
             for listener in self.listeners:
                 listener([*grown.steps, node])
             run.adopt(grown.steps, grown.special)
+            self._came.append((grown.steps.start, now))
             _tell_scheduler(run, batch, position, grown, now)
         except BaseException:
             grown.undo()
@@ -83,6 +92,7 @@ class Grafting:
             for each in grown.steps:
                 run.tables.pop(each, None)
             run.forget(grown.steps)
+            self._came = [each for each in self._came if each[0] < grown.steps.start]
             raise
 
 

@@ -91,6 +91,7 @@ class Grown:
         del plan.names[first:], plan.forms[first:], plan.rows[first:], plan.reads[first:], plan.templates[first:]
         for node in self.steps:
             plan.references.pop(node, None)
+            plan.linked.pop(node, None)
         template, references = self._before
         plan.templates[self._node] = template
         plan.references.pop(self._node, None)
@@ -178,6 +179,7 @@ class Grown:
         self._templates = wired.templates
         plan.templates.extend(wired.templates)
         plan.references.update(wired.references)
+        plan.linked.update(wired.linked)
         self._exported = assets.exported
         plan.assets.exported.update(assets.exported)
         plan.grafts[self._whole] = assets

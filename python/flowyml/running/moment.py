@@ -45,6 +45,7 @@ class Moment(Record):
         item, state, start, end, worker = ended
         self.plan, self.layout, self.values, self.failures = run.plan, run.layout, run.values, run.failures
         self.began, self._began_at = run.started, run.started_at
+        self._came_at = run.grafting.came_at
         self.fallen, self.refused, self.usage = run.fallen, run.refused, run.usage
         self._state = ((item, state),)
         made = run.trials.failed(item) if state in _NOT_BEGUN else run.trials.made(item, run.failures)
