@@ -62,6 +62,17 @@ def test_of_steps_that_a_dynamic_step_returned(executor: Any) -> None:
         assert 0 <= steps[name].queue_seconds <= since_before.total_seconds()
 
 
+def test_hooks_are_told_the_same(executor: Any) -> None:
+    told: dict[str, float | None] = {}
+    pipeline = Pipeline("p").add_step(lambda: 1, "one").add_step(lambda one: one, "reads").map(abs, [1, 2], name="a")
+    pipeline.map(lambda a: a, over="a", name="b")
+    pipeline.hooks.on_step_end(lambda _, result: told.update({result.step_name: result.queue_seconds}))
+    result = pipeline.run(executor=executor)
+    steps, items = result.step_results, result.step_results["b"].items
+    assert [told[name] for name in ("one", "reads")] == [steps[name].queue_seconds for name in ("one", "reads")]
+    assert [told["b[0]"], told["b[1]"]] == [each.queue_seconds for each in items]
+
+
 def test_where_it_is_not_known() -> None:
     tries: list[int] = []
 

@@ -197,8 +197,11 @@ class Ended:
         for before in self.plan.waits_for(node):
             items = self.items_of(before)
             needed = items[index : index + 1] if before in linked and index is not None else items
-            ready = max(ready, max(self.ends[needed.start : needed.stop], default=0.0))
+            ready = max(ready, max(self._ends_of(needed), default=0.0))
         return max(0.0, self.starts[item] - ready)
+
+    def _ends_of(self, items: range) -> Sequence[float]:
+        return self.ends[items.start : items.stop]
 
 
 def _begun(attempts: bytes, states: bytes, trials: Trials) -> bytes:

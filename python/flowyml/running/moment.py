@@ -9,6 +9,8 @@ from flowyml.results.record import Record
 from flowyml.state import CODES, STATES, StepState
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from flowyml.running.run import Run
 
 _NOT_BEGUN = {CODES[StepState.SKIPPED], CODES[StepState.CACHED]}
@@ -45,7 +47,7 @@ class Moment(Record):
         item, state, start, end, worker = ended
         self.plan, self.layout, self.values, self.failures = run.plan, run.layout, run.values, run.failures
         self.began, self._began_at = run.started, run.started_at
-        self._came_at = run.grafting.came_at
+        self._came_at, self._scheduler = run.grafting.came_at, run.scheduler
         self.fallen, self.refused, self.usage = run.fallen, run.refused, run.usage
         self._state = ((item, state),)
         made = run.trials.failed(item) if state in _NOT_BEGUN else run.trials.made(item, run.failures)
@@ -57,3 +59,7 @@ class Moment(Record):
     def has_value(self) -> Any:
         """For the item, whether there is a value: `keep=` may let it go while somebody holds this."""
         return {item: STATES[state].has_value and item not in self.values.dropped for item, state in self._state}
+
+    def _ends_of(self, items: range) -> Sequence[float]:
+        """Return when items ended that this one has waited for; all are copied for that, since hardly anybody asks."""
+        return memoryview(self._scheduler.ends()).cast("d")[items.start : items.stop]
