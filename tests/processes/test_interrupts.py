@@ -401,13 +401,20 @@ def test_the_second_one_is_immediate(mark: str, backend: str) -> None:
 
 
 def test_where_descriptors_are_made_no_signal_raises() -> None:
-    interrupts = Interrupts()
-    with pytest.raises(KeyboardInterrupt), interrupts:
-        with interrupts.held_back():
-            for _ in range(3):
-                signal.raise_signal(signal.SIGINT)
-        with interrupts.may_raise():
-            pytest.fail("what came before it raises at its beginning")
+    interrupts, reached = Interrupts(), []
+
+    def begin() -> None:
+        with interrupts:
+            with interrupts.held_back():
+                for _ in range(3):
+                    signal.raise_signal(signal.SIGINT)
+            reached.append("the end of the block")
+            with interrupts.may_raise():
+                reached.append("what comes after it")
+
+    with pytest.raises(KeyboardInterrupt):
+        begin()
+    assert reached == ["the end of the block"]
 
 
 BURST = (
