@@ -349,6 +349,18 @@ def test_values_go_after_their_last_reader() -> None:
         result["reciprocal"]
 
 
+def test_one_that_failed_tells_its_error_though_its_values_went_after_their_last_reader() -> None:
+    pipeline = Pipeline("keep").add_step(mixed).add_step(strict).map(round, over="strict")
+    result = pipeline.run(keep="leaves")
+    error: Any = result.step_results["strict"].exception
+    assert isinstance(error, MapTaskError)
+    assert (error.successes, error.result.successes, list(error.result.errors)) == (3, 3, [1])
+    assert "map task 'strict': 3 of 4 items succeeded" in result.summary()
+    assert "3 of 4 items succeeded" in result.to_dict()["steps"]["strict"]["error"]
+    with pytest.raises(StepNotRunError, match="dropped"):
+        list(error.result)
+
+
 def test_results_pickle_and_compare() -> None:
     done = reciprocal(mixed())
     copy = pickle.loads(pickle.dumps(done))

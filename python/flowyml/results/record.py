@@ -69,6 +69,9 @@ class Record(Reasons):
         there = self.has_value[items.start : items.stop]
         if items.start in self.values.dropped and not any(there):
             self.value(items.start)  # raises
+        return self._what_came_of(items, there)
+
+    def _what_came_of(self, items: Sequence[int], there: bytes) -> MapTaskResult[Any]:
         return MapTaskResult.of(items, there, lambda index: self._item_error(items[index]), self.value)
 
     def _item_error(self, item: int) -> str | None:
@@ -82,11 +85,11 @@ class Record(Reasons):
         first = None if node in self.forgiven else self.first_failure(items)
         if first is None:
             return None
-        successes = sum(_HAS_VALUE[code] for code in self.states[items.start : items.stop])
+        succeeded = self.states[items.start : items.stop].translate(_HAS_VALUE)  # also those whose values were let go
         wanted = 1.0 if terms.fail_fast else terms.min_success_ratio
         line = f"{self.item_name(first)}: {error_line(self.failures[first])}"
-        error = MapTaskError(self.plan.names[node], successes, len(items), wanted, line)
-        error.__cause__, error.result = self.failures[first], self._task_result(node)
+        error = MapTaskError(self.plan.names[node], sum(succeeded), len(items), wanted, line)
+        error.__cause__, error.result = self.failures[first], self._what_came_of(items, succeeded)
         return error
 
     def value(self, item: int, output: int | None = None) -> Any:
