@@ -16,7 +16,18 @@ import pytest
 from notes import LOG, kept, note, ran
 from outcomes import states_in_order as states
 
-from flowyml import If, LocalExecutor, ParallelExecutor, Pipeline, RunInterrupted, StoreError, dynamic, retry, step
+from flowyml import (
+    If,
+    LocalExecutor,
+    ParallelExecutor,
+    Pipeline,
+    RunInterrupted,
+    StoreError,
+    dynamic,
+    map_task,
+    retry,
+    step,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -483,6 +494,98 @@ def test_a_run_with_nothing_in_common_begins_anew_and_leaves_the_other_alone(tmp
     assert told(caplog) == [f"{anew}; it is kept in {tmp_path / 'runs' / first.run_id}"]
     allow(folder)
     assert chain(tmp_path, folder).run(resume=first.run_id).resumed == "2 finished steps taken over"
+
+
+def grown(tmp_path: Path, folder: Path, n: int = 1) -> Pipeline:
+    """Return a pipeline of a dynamic step alone, whose last step fails."""
+
+    def build(folder: str) -> Pipeline:
+        note(folder, f"build {n}")
+        inner = Pipeline("inner").add_step(item, "one", {"i": n})
+        return inner.add_step(item, "two", {"i": "bad"}, after=["one"])
+
+    pipeline = Pipeline(
+        "p", context={"folder": str(folder)}, enable_checkpointing=True, checkpoint_dir=tmp_path / "runs"
+    )
+    return pipeline.add_step(dynamic(build))
+
+
+def test_a_run_whose_finished_steps_all_came_from_a_dynamic_step_is_continued(tmp_path, folder, executor):
+    first = grown(tmp_path, folder).run(executor=executor)
+    said = grown(tmp_path, folder).explain("build").resume
+    assert said == f"runs: a dynamic step says anew which steps there are, from run {first.run_id}"
+    second = grown(tmp_path, folder).run(executor=executor)
+    allow(folder)
+    third = grown(tmp_path, folder).run(executor=executor)
+    assert [second.run_id, third.run_id, third.success] == [first.run_id, first.run_id, True]
+    assert (ran(folder), journals(tmp_path)) == (["1", *["bad"] * 3, *["build 1"] * 3], [])
+
+
+def test_a_dynamic_step_with_other_arguments_has_nothing_in_common_with_what_it_began(tmp_path, folder):
+    first = grown(tmp_path, folder).run()
+    assert grown(tmp_path, folder, n=2).explain("build").resume is None
+    second = grown(tmp_path, folder, n=2).run()
+    assert journals(tmp_path) == sorted([first.run_id, second.run_id])
+
+
+def test_a_dynamic_step_of_which_nothing_has_ended_is_nothing_in_common(tmp_path, folder):
+    def run(n: int) -> Any:
+        pipeline = Pipeline("p", context={"folder": str(folder)}, enable_checkpointing=True, checkpoint_dir=tmp_path)
+        build = dynamic(lambda: Pipeline("inner").add_step(item, "one", {"i": "bad"}))
+        return pipeline.add_step(build, "build").add_step(item, "beside", {"i": n}).run()
+
+    assert run(1).run_id != run(2).run_id
+
+
+def test_a_run_after_a_dynamic_step_that_has_ended_is_continued(tmp_path, folder, executor):
+    def run() -> Any:
+        pipeline = Pipeline("p", context={"folder": str(folder)}, enable_checkpointing=True, checkpoint_dir=tmp_path)
+        build = dynamic(lambda: Pipeline("inner").add_step(item, "one", {"i": 1}))
+        return (
+            pipeline.add_step(build, "build")
+            .add_step(item, "last", {"i": "bad"}, after=["build"])
+            .run(executor=executor)
+        )
+
+    assert run().run_id == run().run_id
+    assert ran(folder) == ["1", "bad", "bad"]
+
+
+def survived(tmp_path: Path, folder: Path, beside: int = 1, reads: Any = ("probe",)) -> Pipeline:
+    """Return a pipeline whose first items all fail, with a step behind them that does not."""
+
+    def probe(x: int, folder: str) -> int:
+        note(folder, f"probe {x}")
+        raise OSError("down")
+
+    def hours(probe: Any, other: Any = None, folder: str = "") -> int:
+        note(folder, "hours")
+        return len(probe)
+
+    options = {"enable_checkpointing": True, "checkpoint_dir": tmp_path / "runs"}
+    pipeline = Pipeline("p", context={"folder": str(folder)}, **options)
+    pipeline.map(map_task(min_success_ratio=0)(probe), [1, 2], name="probe").add_step(item, "beside", {"i": beside})
+    return pipeline.add_step(hours, inputs=list(reads)).add_step(item, "save", {"i": "bad"}, after=["hours"])
+
+
+def test_a_run_whose_first_items_have_all_failed_is_continued_for_what_came_after_them(tmp_path, folder, executor):
+    first = survived(tmp_path, folder).run(executor=executor)
+    second = survived(tmp_path, folder, beside=2).run(executor=executor)
+    assert (second.run_id, ran(folder).count("hours")) == (first.run_id, 1)
+
+
+def test_first_items_that_have_failed_are_nothing_in_common_where_what_came_after_them_has_changed(tmp_path, folder):
+    first = survived(tmp_path, folder, reads=["probe", "beside"]).run()
+    second = survived(tmp_path, folder, beside=2, reads=["probe", "beside"]).run()
+    assert journals(tmp_path) == sorted([first.run_id, second.run_id])
+
+
+def test_first_items_that_have_failed_are_nothing_in_common_where_nothing_came_after_them(tmp_path, folder):
+    def run(beside: int) -> Any:
+        pipeline = Pipeline("p", context={"folder": str(folder)}, enable_checkpointing=True, checkpoint_dir=tmp_path)
+        return pipeline.add_step(item, "first", {"i": "bad"}).add_step(item, "beside", {"i": beside}).run()
+
+    assert run(1).run_id != run(2).run_id
 
 
 def test_steps_of_another_pipeline_are_not_its(tmp_path, folder):

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from flowyml.store.journal import Journal
 
-RUN, FORM, DONE, RETRY, END, ITEMS = range(6)
+RUN, FORM, DONE, RETRY, END, ITEMS, BEGUN = range(7)
 """The kinds of records: the run, what keys are made of, items that have ended, an attempt that failed, the end, how
-many items a mapped step has."""
+many items a mapped step has, first steps that are not finished though something behind them is."""
 
 _PLACE = 32  # a place is the number of a batch, shifted by so many bits, and the position in it
 
@@ -106,6 +106,7 @@ class Finished:
         self.ended: str | None = None
         self.attempts: dict[bytes, int] = {}
         self.count = 0
+        self._begun: set[bytes] = set()
         self._items: dict[str, int] = {}
         self._made: dict[int, bytes] = {}
         self._batches: list[tuple[Batch, int]] = []
@@ -122,6 +123,8 @@ class Finished:
                 self.attempts[rest[0]] = rest[1]
             elif kind == ITEMS:
                 self._items[rest[0]] = rest[1]
+            elif kind == BEGUN:
+                self._begun.update(_split(rest[0]))
             elif kind == RUN:
                 self.run = rest[0], rest[1], rest[2]
                 self.seed = rest[3] if len(rest) > 3 else None  # noqa: PLR2004  older versions did not write it
@@ -164,6 +167,10 @@ class Finished:
     def knows(self, key: bytes) -> bool:
         """Tell whether an item of this key had ended, or failed and was to be tried again."""
         return key in self._places or key in self.attempts
+
+    def tells_of(self, key: bytes) -> bool:
+        """Tell the same, also of a first step that has not ended well, behind which something has."""
+        return self.knows(key) or key in self._begun
 
     @property
     def is_blank(self) -> bool:
@@ -246,6 +253,10 @@ class Finished:
                     for name, each in zip(batch.names, contents, strict=True)
                 )
         return found
+
+
+def _split(keys: bytes) -> Iterator[bytes]:
+    return (keys[at : at + SIZE] for at in range(0, len(keys), SIZE))
 
 
 def _object(raw: Any) -> Any:

@@ -61,6 +61,7 @@ class _Look:
         self.keys = JournalKeys(run, lambda _node, _error: None)
         self.taken: set[int] = set()
         self.again: dict[int, str] = {}
+        self.in_common = False
 
     @property
     def looks(self) -> bool:
@@ -70,6 +71,7 @@ class _Look:
         found: dict[int, Found] = {}
         for stretch in self.keys.stretches(items):
             for item, key in zip(stretch, self.keys.of(stretch), strict=True):
+                self.in_common = self.in_common or self.finished.tells_of(key)
                 if is_anew(self._run, item):
                     if self.finished.knows(key):
                         self.again[item] = ANEW
@@ -189,7 +191,7 @@ def _looked_into(
         run.remember(recall)
         recall.begin()
         recall.close(None)
-        if tentative and not look.taken:
+        if tentative and not look.in_common:
             return None
         story = Story(run, finished, look.keys, look.taken, look.again)
         told = story.told() if node is None else story.of(node)

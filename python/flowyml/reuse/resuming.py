@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from flowyml.errors import SerializationError, StoreError
 from flowyml.messages.words import cut
-from flowyml.reuse.finished import DONE, END, FORM, ITEMS, RETRY
+from flowyml.reuse.begun import Begun
+from flowyml.reuse.finished import BEGUN, DONE, END, FORM, ITEMS, RETRY
 from flowyml.reuse.held import Held
 from flowyml.reuse.journal_keys import JournalKeys
 from flowyml.reuse.recall import Found
@@ -71,6 +72,7 @@ class Resuming:
         self._attempts = attempts
         self.keys = JournalKeys(run, self._cannot_hash)
         self._lock = threading.RLock()
+        self._begun = Begun(run, self.keys)
         self._held = Held(self._lock, self._write_all)
         self._off = False
         self._taken: set[int] = set()
@@ -130,6 +132,7 @@ class Resuming:
 
     def prepare(self) -> None:
         """A run that nobody asked for is continued only if it has something in common with this one."""
+        self._begun.prepare()
         if self._attempt.tentative:
             asked, roots = self._attempt, list(self._roots())
             if not self._has(self._attempt, roots):
@@ -139,7 +142,7 @@ class Resuming:
             self._guarded(self._attempt.begin, self._run.seed)
 
     def _roots(self) -> Iterator[bytes]:
-        """Go through the keys of the items that are ready first: nothing had ended before one of them had."""
+        """Go through the keys of the items that are ready first: before them nothing had ended, well or not."""
         scheduler = self._run.scheduler
         held = []
         while (batch := scheduler.claim(0, _AT_ONCE, time.monotonic())) is not None:
@@ -151,7 +154,7 @@ class Resuming:
 
     @staticmethod
     def _has(attempt: Attempt, roots: list[bytes]) -> bool:
-        return any(map(attempt.finished.knows, roots))
+        return any(map(attempt.finished.tells_of, roots))
 
     def _change_to(self, attempt: Attempt | None, before: Attempt) -> None:
         if attempt is None:
@@ -227,8 +230,10 @@ class Resuming:
     def _forgive(self, items: Sequence[int], states: bytes) -> None:
         """An item that has failed for good has all its attempts again when the run is resumed."""
         for item, state in zip(items, states, strict=True):
-            if state in {FAILED, TIMED_OUT} and self._run.trials.current(item) > 1:
-                self._guarded(self._attempt.journal.write, [RETRY, self.keys.key(item), 0])
+            if state in {FAILED, TIMED_OUT}:
+                self._begun.failed(item)
+                if self._run.trials.current(item) > 1:
+                    self._guarded(self._attempt.journal.write, [RETRY, self.keys.key(item), 0])
 
     def _counts(self, item: int, state: int) -> bool:
         return state in {SUCCESS, SKIPPED} or (state == CACHED and item not in self._taken)
@@ -241,6 +246,9 @@ class Resuming:
                 part = slice(start, start + len(stretch))
                 self._guarded(self._write, stretch, values[part], states[part])
             start += len(stretch)
+        begun = self._begun.behind(items)
+        if begun and not self._off:
+            self._guarded(self._attempt.journal.write, [BEGUN, begun])
 
     def _write(self, items: Sequence[int], values: Sequence[Any], states: bytes) -> None:
         payload: list[bytes] = []
