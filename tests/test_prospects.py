@@ -55,10 +55,14 @@ def test_what_is_finished_would_be_taken_over(nightly, capsys, tmp_path):
     assert line == f"Continues run r1: {nightly().run().resumed}."
 
 
-def test_what_has_changed_would_run_again(nightly, capsys):
+def test_what_has_changed_would_run_again(nightly, capsys, caplog):
     line = told(capsys, nightly(rows=2), resume="last")
     assert "run again: 'load' (argument 'rows' has changed) and 1 step that depends on what runs again" in line
-    assert line == f"Continues run r1: {nightly(rows=2).run(resume='last').resumed}."
+    result = nightly(rows=2).run(resume="last")
+    assert (
+        f"pipeline 'nightly' continues run r1: {line.removeprefix('Continues run r1: ')}" == f"{caplog.messages[-1]}."
+    )
+    assert result.resumed == "2 finished items taken over; runs again: 'load' (argument 'rows' has changed)"
 
 
 def test_explain_says_what_would_run_again_and_why(nightly):
@@ -122,5 +126,26 @@ def test_a_dynamic_step_is_no_reason(tmp_path, folder):
     assert run().explain("behind").resume.startswith("not known before the dynamic step")
     TROUBLE["zero"] = 1
     again = run().run()
-    assert again.resumed == "1 finished step taken over"
-    assert again.step_results["behind"].cached
+    assert again.resumed == "3 finished steps taken over"
+    assert [name for name, each in again.step_results.items() if each.cached] == ["first", "grow.inner", "behind"]
+
+
+@pytest.mark.parametrize("keep", ["all", "leaves"])
+def test_what_came_with_a_dynamic_step_is_told_at_the_end(tmp_path, capsys, caplog, keep):
+    def run(factor):
+        inner = Pipeline("inner").add_step(lambda: 1, name="same").add_step(lambda same: same * factor, name="changed")
+        inner.add_step(lambda changed: -changed, name="behind").add_step(lambda behind: 1 / 0, name="last")
+        pipeline = Pipeline("p", enable_checkpointing=True, checkpoint_dir=tmp_path)
+        return pipeline.add_step(dynamic(lambda: inner), name="grow").add_step(lambda: factor, name="beside")
+
+    run(1).run(keep=keep)
+    begins = "0 finished steps taken over; runs again: 'beside' (closure value 'factor' has changed)"
+    begins += "; what comes with or after a dynamic step, or after what had failed, is looked up as it comes"
+    assert told(capsys, run(2), resume="last").endswith(f"{begins}.")
+    result = run(2).run(resume="last", keep=keep)
+    assert any(each.endswith(begins) for each in caplog.messages)
+    assert result.resumed == (
+        "1 finished step taken over; run again: 'beside' (closure value 'factor' has changed), "
+        "'grow.changed' (closure value 'factor' has changed) and 1 step that depends on what runs again"
+    )
+    assert "grow.changed" in result.summary()

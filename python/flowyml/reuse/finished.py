@@ -94,6 +94,7 @@ class Finished:
         seed: The seed with which it went on last; `None` without one, or if an older version wrote the journal.
         ended: In which state the run ended; `None` if it was cut off.
         attempts: For each key how many attempts had failed.
+        begun: The keys of first steps that had not ended well, although something behind them had.
         count: How many items had ended.
         forms: How many different things keys are made of.
     """
@@ -105,8 +106,8 @@ class Finished:
         self.seed: int | None = None
         self.ended: str | None = None
         self.attempts: dict[bytes, int] = {}
+        self.begun: set[bytes] = set()
         self.count = 0
-        self._begun: set[bytes] = set()
         self._items: dict[str, int] = {}
         self._made: dict[int, bytes] = {}
         self._batches: list[tuple[Batch, int]] = []
@@ -124,7 +125,7 @@ class Finished:
             elif kind == ITEMS:
                 self._items[rest[0]] = rest[1]
             elif kind == BEGUN:
-                self._begun.update(_split(rest[0]))
+                self.begun.update(_split(rest[0]))
             elif kind == RUN:
                 self.run = rest[0], rest[1], rest[2]
                 self.seed = rest[3] if len(rest) > 3 else None  # noqa: PLR2004  older versions did not write it
@@ -170,7 +171,7 @@ class Finished:
 
     def tells_of(self, key: bytes) -> bool:
         """Tell the same, also of a first step that has not ended well, behind which something has."""
-        return self.knows(key) or key in self._begun
+        return self.knows(key) or key in self.begun
 
     @property
     def is_blank(self) -> bool:

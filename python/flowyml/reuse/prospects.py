@@ -194,7 +194,7 @@ def _looked_into(
         if tentative and not look.in_common:
             return None
         story = Story(run, finished, look.keys, look.taken, look.again)
-        told = story.told() if node is None else story.of(node)
+        told = story.told() + story.to_come() if node is None else story.of(node)
         return Prospect(told, *_left(run, look.taken), at_least=bool(run.layout.waiting))
     finally:
         journal.close()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from flowyml.keys.fingerprint import differences
 from flowyml.messages.words import counted
 from flowyml.reuse.call_keys import split
+from flowyml.state import FAILED, SUCCESS, TIMED_OUT
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from flowyml.reuse.call_keys import Made
     from flowyml.reuse.finished import Before, Finished
@@ -17,21 +19,30 @@ if TYPE_CHECKING:
     from flowyml.running.run import Run
 
 _MOST_NAMED = 5
+_HAS_RUN = {SUCCESS, FAILED, TIMED_OUT}
 
 
 class Story:
     """What became of what was finished before.
 
     Args:
-        run: The run that continues, before anything has run.
+        run: The run that continues.
         finished: What was finished.
         keys: The keys of the run's items.
         taken: The items that were taken over.
         again: Items that had ended and run again, with the reason.
+        before: What was known before anything had run, if that is over; `None` before.
     """
 
     def __init__(
-        self, run: Run, finished: Finished, keys: JournalKeys, taken: Collection[int], again: Mapping[int, str]
+        self,
+        run: Run,
+        finished: Finished,
+        keys: JournalKeys,
+        taken: Collection[int],
+        again: Mapping[int, str],
+        *,
+        before: Story | None = None,
     ) -> None:
         """Compare nothing yet."""
         self._run = run
@@ -39,13 +50,14 @@ class Story:
         self._keys = keys
         self._taken = taken
         self._unread = again
+        self._before = before
 
     def told(self) -> str:
         """Return it in a sentence."""
         parts = [f"{self._how_many()} taken over"]
-        again = list(self._again())
-        behind = [node for node, reason in again if reason is None]
-        first = [f"{self._run.plan.names[node]!r} ({reason})" for node, reason in again if reason is not None]
+        again = self.again
+        behind = [node for node, reason in again.items() if reason is None]
+        first = [f"{self._run.plan.names[node]!r} ({reason})" for node, reason in again.items() if reason is not None]
         if again:
             more = len(first) - _MOST_NAMED
             named = ", ".join(first[:_MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")
@@ -57,10 +69,25 @@ class Story:
             parts.append(f"run{'s' * (len(again) == 1)} again: {' and '.join(filter(None, (named, tail)))}")
         return "; ".join(parts)
 
+    def to_come(self) -> str:
+        """Return what is to be said beside it before anything has run."""
+        names = self._run.plan.numbers
+        taken = {self._run.layout.node_at(item) for item in self._taken}
+        unknown = self._not_yet_known(taken)
+        grows = self._run.plan.is_dynamic
+        if any(names[name] in unknown if name in names else grows for name in self._finished.steps()):
+            return "; what comes with or after a dynamic step, or after what had failed, is looked up as it comes"
+        return ""
+
+    @cached_property
+    def again(self) -> dict[int, str | None]:
+        """The steps that were finished and run again, with the reason; `None`: they depend on another."""
+        return dict(self._again())
+
     def of(self, node: int) -> str:
         """Return what becomes of one step: what was taken over of it, or why it runs."""
         run = self._run
-        items, name = run.layout.items_of(node), run.plan.names[node]
+        items = run.layout.items_of(node)
         taken = sum(item in self._taken for item in items)
         if run.layout.is_mapped(node) and 0 < taken < len(items):
             return f"{taken:,} of {counted(len(items), 'item')} taken over"
@@ -69,13 +96,17 @@ class Story:
         nodes = {run.layout.node_at(item) for item in self._taken}
         if run.plan.forms[node].options.dynamic:
             return "runs: a dynamic step says anew which steps there are"
-        if node in self._behind_dynamic_steps(nodes):
+        if node in self._behind(self._dynamic(), nodes):
             return "not known before the dynamic step in front of it has run"
-        before = self._finished.steps().get(name)
+        return self._why_it_runs(node, nodes)
+
+    def _why_it_runs(self, node: int, taken: Collection[int]) -> str:
+        before = self._finished.steps().get(self._run.plan.names[node])
         if before is None:
             return "runs: it had not ended"
-        reason = self._reason(node, before, nodes)
-        return f"runs again: {reason or 'what it reads runs again'}"
+        if node in self._behind(self._failed_before(), taken):
+            return "not known before what had failed in front of it has run"
+        return f"runs again: {self._reason(node, before, taken) or 'what it reads runs again'}"
 
     def _how_many(self) -> str:
         layout = self._run.layout
@@ -87,29 +118,60 @@ class Story:
         return " and ".join(parts)
 
     def _again(self) -> Iterator[tuple[int, str | None]]:
-        """Go through the steps that were finished and run again, with the reason; `None`: they depend on another."""
         run = self._run
         if not self._finished and not self._unread:
             return
         nodes = {run.layout.node_at(item) for item in self._taken}
-        unknown = self._behind_dynamic_steps(nodes)
+        unknown = self._not_yet_known(nodes)
         for name, before in self._finished.steps().items():
             node = run.plan.numbers.get(name)
-            if node is not None and node not in nodes and node not in unknown:
+            if node is None or node in nodes:
+                continue
+            if self._before is not None and node in self._before.again:
+                yield node, self._before.again[node]
+            elif node not in unknown if self._before is None else self._has_run(node):
                 yield node, self._reason(node, before, nodes)
 
-    def _behind_dynamic_steps(self, taken: Collection[int]) -> set[int]:
-        """Return the dynamic steps, which say once more what runs, and all steps behind them: nobody knows it yet."""
+    def _has_run(self, node: int) -> bool:
+        """Tell whether a step that was not known before has run, which a dynamic one does each time."""
+        run = self._run
+        if run.plan.forms[node].options.dynamic:
+            return False
+        return any(run.scheduler.state(item) in _HAS_RUN for item in run.layout.items_of(node))
+
+    def _not_yet_known(self, taken: Collection[int]) -> set[int]:
+        """Return the steps of which nobody knows before the run whether they run again."""
+        return self._behind([*self._dynamic(), *self._failed_before()], taken)
+
+    def _dynamic(self) -> list[int]:
+        """Return the dynamic steps, which say once more what runs."""
         plan = self._run.plan
-        todo = [node for node, form in enumerate(plan.forms) if form.options.dynamic] if plan.is_dynamic else []
-        todo = [node for node in todo if node not in taken]
+        if not plan.is_dynamic:
+            return []
+        return [node for node in range(plan.layout.nodes) if plan.forms[node].options.dynamic]
+
+    def _failed_before(self) -> list[int]:
+        """Return the first steps that failed, with something finished behind them: it stays so if they fail again."""
+        plan, begun, key = self._run.plan, self._finished.begun, self._keys.key
+        items_of = self._run.layout.items_of
+        first = (node for node in range(plan.layout.nodes if begun else 0) if not plan.graph.dependencies(node))
+        return [node for node in first if any(key(item) in begun for item in items_of(node))]
+
+    def _behind(self, nodes: Sequence[int], taken: Collection[int]) -> set[int]:
+        """Return those of these steps that are not taken over, and all steps behind them."""
+        todo = [node for node in nodes if node not in taken]
         found: set[int] = set()
         while todo:
             node = todo.pop()
             if node not in found:
                 found.add(node)
-                todo += plan.graph.dependents(node)
+                todo += self._run.plan.graph.dependents(node)
         return found
+
+    @property
+    def _has_contents(self) -> bool:
+        """Whether arguments can be compared: not once the values are gone that tell what of a list is there."""
+        return self._before is None or not self._run.releases
 
     def _reason(self, node: int, before: Before, taken: Collection[int]) -> str | None:
         plan, made = self._run.plan, self._keys.made(node)
@@ -120,7 +182,7 @@ class Story:
             return unread
         if before.seed != self._run.seed:
             changes.append("its seed has changed")
-        if all(each in taken for each in plan.graph.dependencies(node)):
+        if self._has_contents and all(each in taken for each in plan.waits_for(node)):
             if before.contents is None or self._run.layout.is_mapped(node):
                 return ", ".join(changes) or "its items are others"
             now = self._keys.with_contents(items)[1][0]

@@ -174,10 +174,19 @@ class Resuming:
         attempt = self._attempt
         if not self._finished.count:
             return
-        story = Story(self._run, self._finished, self.keys, self._taken, self._again)
-        self._run.resumed = story.told()
+        run, count = self._run, len(self._taken)
+        story = Story(run, self._finished, self.keys, self._taken, self._again)
+        run.resumed, to_come = story.told(), story.to_come()
         level = max(logging.INFO, _log.getEffectiveLevel())  # it happens unasked, so it must be seen
-        _log.log(level, "pipeline %r continues run %s: %s", self._run.plan.name, attempt.run_id, self._run.resumed)
+        _log.log(level, "pipeline %r continues run %s: %s%s", run.plan.name, attempt.run_id, run.resumed, to_come)
+        run.retell = partial(self._retold, story, count, wholly=not to_come)
+
+    def _retold(self, before: Story, count: int, *, wholly: bool) -> str | None:
+        """Say it once more at the end, if more was taken over meanwhile, or could not be told yet."""
+        with self._lock:
+            if wholly and len(self._taken) == count:
+                return self._run.resumed
+            return Story(self._run, self._finished, self.keys, self._taken, self._again, before=before).told()
 
     # -- writing down
 

@@ -97,6 +97,7 @@ class Run:
         one_by_one: Items are claimed one at a time, so a worker should not have any beyond the one it is at.
         events: What happens, for those who asked for it; `None` if nobody did.
         resumed: What was taken over from an earlier attempt and what runs again, in words; `None` if there was none.
+        retell: Says the same at the end, when all of it is known; `None` if there was none, or it was said.
         recall: What is known of its items already, for pipelines that ask; `None` if nobody does.
         sharing: What its steps may take together.
         devices: Which devices its steps have, where they take some.
@@ -159,6 +160,7 @@ class Run:
         self.events: Events | None = None
         self.recall: Recall | None = None
         self.resumed: str | None = None
+        self.retell: Callable[[], str | None] | None = None
         self.prompt = False
         self.usage = Usage()
         self.checkpoint_dir = ""
@@ -385,6 +387,8 @@ class Run:
         # What is called back from here on would hold the run in a cycle, and with it large values.
         self.grafting.listeners.clear()
         self.sharing.tokens_are_back = None
+        if self.retell is not None:
+            self.resumed, self.retell = self.retell(), None
         return PipelineResult(self)
 
     def rehearsed(self) -> PipelineResult:
