@@ -521,6 +521,15 @@ def test_a_run_whose_finished_steps_all_came_from_a_dynamic_step_is_continued(tm
     assert (ran(folder), journals(tmp_path)) == (["1", *["bad"] * 3, *["build 1"] * 3], [])
 
 
+def test_what_comes_from_a_dynamic_step_is_not_named_alone(tmp_path, folder):
+    first = grown(tmp_path, folder).run()
+    instead = "'build.one'; what comes from dynamic step 'build' runs again only with all of it: from_step='build'"
+    with pytest.raises(ValueError, match=instead):
+        grown(tmp_path, folder).rerun(first.run_id, from_step="build.one")
+    grown(tmp_path, folder).rerun(first.run_id, from_step="build")
+    assert ran(folder).count("1") == 2
+
+
 def test_a_dynamic_step_with_other_arguments_has_nothing_in_common_with_what_it_began(tmp_path, folder):
     first = grown(tmp_path, folder).run()
     assert grown(tmp_path, folder, n=2).explain("build").resume is None

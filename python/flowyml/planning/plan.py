@@ -143,14 +143,21 @@ class Plan:
         """
         steps = self.assets.steps(name) if isinstance(name, str) else None
         if steps is None:
-            known = [*self.names, *(each.name for each in self.namespaces)]
-            raise ValueError(f"from_step names no step or sub-pipeline: {name!r:.60}{nearest(str(name), known)}")
+            raise ValueError(f"from_step names no step or sub-pipeline: {name!r:.60}{self._instead(str(name))}")
         found, waiting = set(steps), list(steps)
         while waiting:
             new = [each for each in self.graph.dependents(waiting.pop()) if each not in found]
             found.update(new)
             waiting += new
         return frozenset(found)
+
+    def _instead(self, name: str) -> str:
+        """Say what may be named instead of what is no step: where it would come from a dynamic step, that one."""
+        dynamic = (each for each, form in zip(self.names, self.forms, strict=False) if form.options.dynamic)
+        step = next((each for each in dynamic if name.startswith(f"{each}.")), None)
+        if step is None:
+            return nearest(name, [*self.names, *(each.name for each in self.namespaces)])
+        return f"; what comes from dynamic step {step!r} runs again only with all of it: from_step={step!r}"
 
     def in_order(self) -> Sequence[int]:
         """Return the steps in add order, those that came during the run behind the step that they came from."""
