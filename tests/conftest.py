@@ -41,6 +41,10 @@ hypothesis.settings.load_profile("flowyml")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# So does nohup with the hang-up. Handled here, so that it ends no tests; what tests start has the default, as ever.
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
+
 # Beside the tests stand examples/, README.md and pyproject.toml; in a checkout everything else, too.
 ROOT = Path(__file__).parent.parent
 

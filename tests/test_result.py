@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
+from plumbing import eventually
 
 from flowyml import (
     Executor,
@@ -633,11 +634,30 @@ def test_the_values_of_a_run_go_with_its_result(executor: Executor, uncollected:
 
     gc.collect()
     before = values()
-    pipeline = Pipeline("p").map(same, range(9), name="m").add_step(one)
-    result = pipeline.run(executor=executor)
-    assert (result.success, values()) == (True, before + 1)
-    del pipeline, result
-    assert values() == before
+    # Without a global lock what the event loop has made waits for it, though not beyond the next run.
+    late = int("t" in sys.abiflags and getattr(executor, "backend", "") == "async")
+    for _ in range(3):
+        pipeline = Pipeline("p").map(same, range(9), name="m").add_step(one)
+        result = pipeline.run(executor=executor)
+        assert result.success
+        assert before + 1 <= values() <= before + 1 + late
+        del pipeline, result
+        assert before <= values() <= before + late
+
+
+def test_threads_that_are_kept_hold_neither_the_first_run_nor_the_one_around_it(fresh_executor: Executor) -> None:
+    import gc
+
+    def around() -> bool:
+        return Pipeline("inner").add_step(one).run(executor=fresh_executor).success
+
+    def values() -> int:
+        gc.collect()
+        return sum(type(each) is Values for each in gc.get_objects())
+
+    before = values()
+    assert Pipeline("outer").add_step(around).run(executor=LocalExecutor())["around"] is True
+    assert eventually(lambda: values() == before, 5.0)
 
 
 def test_a_million_items_make_no_objects() -> None:
@@ -660,7 +680,6 @@ def test_a_value_is_the_same_object_each_time(executor: Executor) -> None:
 def test_locally_the_value_is_the_very_object() -> None:
     value = object()
     assert Pipeline("p").add_step(same, "it", {"value": value}).run(executor=LocalExecutor())["it"] is value
-    assert sys.getrefcount(value) >= 2
 
 
 def test_all_backends_iterate_alike(executor: Executor) -> None:

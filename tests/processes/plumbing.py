@@ -82,6 +82,14 @@ def eventually(condition: Callable[[], object], limit: float = LIMIT) -> bool:
     return True
 
 
+def is_asleep(pid: int) -> bool:
+    """Tell whether the main thread of a process waits in the kernel: there Ctrl-C wakes it.
+
+    Python sees only at certain points that it has come, and none need lie between a line that is written and a sleep.
+    """
+    return read_proc(pid, "stat").rpartition(b")")[2].split()[:1] == [b"S"]
+
+
 def is_running(pid: int) -> bool:
     """Tell whether a process is there and no zombie."""
     state = read_proc(pid, "stat").rpartition(b")")[2].split()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from outcomes import states
-from plumbing import driver, eventually, marked, under_load
+from plumbing import driver, eventually, is_asleep, marked, under_load
 
 from flowyml import (
     ExponentialBackoff,
@@ -359,6 +359,7 @@ def test_ctrl_c_ends_a_script(mark: str, backend: str, group: bool) -> None:
     text = SCRIPT + "os.setpgid(0, 0)\npipeline.run(executor=executor)"
     with driver(text, mark, backend) as process:
         assert process.stdout.readline().endswith("up\n")
+        assert eventually(lambda: is_asleep(process.pid))
         (os.killpg if group else os.kill)(process.pid, signal.SIGINT)
         assert eventually(lambda: process.poll() is not None, LATE)
         assert process.returncode == UNCAUGHT
@@ -377,6 +378,7 @@ def test_a_script_goes_on_and_ends_at_once(mark: str, backend: str) -> None:
     )
     with driver(text, mark, backend) as process:
         assert process.stdout.readline().endswith("up\n")
+        assert eventually(lambda: is_asleep(process.pid))
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline() == "(7, 'cancelled')\n"
         assert process.stdout.readline() == "8\n"
@@ -391,9 +393,11 @@ def test_the_second_one_is_immediate(mark: str, backend: str) -> None:
     text = SCRIPT + f"def cleans():\n    {stay}\nPipeline('two').add_step(cleans).run(executor=executor)"
     with driver(text, mark, backend) as process:
         assert process.stdout.readline() == "up\n"
+        assert eventually(lambda: is_asleep(process.pid))
         process.send_signal(signal.SIGINT)
         if backend == "local":
             assert process.stdout.readline() == "cleaning\n"
+            assert eventually(lambda: is_asleep(process.pid))
         process.send_signal(signal.SIGINT)
         assert eventually(lambda: process.poll() is not None, LATE)
         assert process.returncode == UNCAUGHT

@@ -23,7 +23,7 @@ import contextlib
 import math
 import threading
 import weakref
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -395,6 +395,7 @@ class LoopTeam:
         """Run all steps of a run."""
         loop = self._started()
         run.devices.share()
+        run.call  # noqa: B018  as in `Team.execute`
         current = LoopRun(run, self._limit, loop, self._helpers, (self._owner(), *owners.get()))
         try:
             current.wait()
@@ -415,10 +416,11 @@ class LoopTeam:
 
     def _started(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
-            self._loop = loop = asyncio.new_event_loop()
+            alone = Context()  # of neither the run nor the step that comes first: the loop is there for later ones, too
+            self._loop = loop = alone.run(asyncio.new_event_loop)
             self._helpers = helpers = HelperThreads()
             self._thread = threading.Thread(target=_serve, args=(loop, helpers), name="flowyml-loop", daemon=True)
-            self._thread.start()
+            alone.run(self._thread.start)
             self._finalizer = weakref.finalize(self, _stop, loop)
             self._finalizer.atexit = False
         return self._loop

@@ -19,7 +19,7 @@ from __future__ import annotations
 import queue
 import threading
 import weakref
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, TypeAlias
 
 from flowyml._extension import Turn
@@ -250,6 +250,7 @@ class Team:
         """Run all steps of a run."""
         workers = run.useful(self.size)
         run.devices.share()
+        run.steps  # noqa: B018  what an idle thread has made would wait for it, without a global lock, and hold the run
         shared = ThreadRun(run, workers, (self._owner(), *owners.get()))
         while len(self._threads) < workers:
             self._start_thread(len(self._threads))
@@ -284,7 +285,7 @@ class Team:
         inbox: Inbox = queue.SimpleQueue()
         name = f"flowyml-worker-{worker}"
         thread = threading.Thread(target=_serve, args=(inbox, self.size, self._initializer), name=name, daemon=True)
-        thread.start()
+        Context().run(thread.start)  # it serves later runs, too: where threads inherit a context, not the caller's
         self._inboxes[worker : worker + 1] = [inbox]
         self._threads[worker : worker + 1] = [thread]
 

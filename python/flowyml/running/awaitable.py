@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeVar
@@ -55,7 +55,7 @@ class HelperThreads:
             helper = self._idle.pop()
         else:
             helper = _Helper()
-            helper.start()
+            Context().run(helper.start)  # what it calls brings a context along: where threads inherit one, not this
         self._busy.add(helper)
         return helper
 

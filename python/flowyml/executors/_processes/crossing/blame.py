@@ -35,8 +35,15 @@ def explain(obj: object, error: BaseException) -> str:
         way = _way_to_culprit(obj, set(), 0)
     except Exception:  # noqa: BLE001  what is looked at may raise, or be changed by another thread meanwhile
         way = []
-    reason = f"{error}" if str(error) else type(error).__name__
+    reason = _words(error)
     return f"{' > '.join(way)}: {reason}" if way else reason
+
+
+def _words(error: BaseException) -> str:
+    """Return what an exception says, and the one before it: 3.14 asks for a `repr` to note it, which may raise, too."""
+    words = str(error) or type(error).__name__
+    before = None if error.__suppress_context__ else error.__context__
+    return words if before is None else f"{words} (before that: {_words(before)})"
 
 
 def _way_to_culprit(obj: object, seen: set[int], depth: int) -> list[str]:

@@ -68,7 +68,8 @@ def main() -> None:
     place = _place_of_tag()
     traces.watch()
     if (reason := preloading.preload(*sys.argv[3:])) is not None:
-        sys.exit(reason)
+        sys.stderr.write(reason + "\n")  # while `control` is open: the guardian kills whoever closes it
+        sys.exit(1)
     gc.freeze()  # what is here stays: no pass of a collector writes into pages that are shared
     control.send(BIRTH.pack(READY, 0, 0))
     birth = serve(control)
