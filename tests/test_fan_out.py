@@ -545,6 +545,7 @@ def test_items_of_lists_that_only_the_run_knows_are_cached(executor: Executor, t
 # ---- large ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 def test_a_million_items_of_a_list_cost_what_given_items_cost() -> None:
     million = 1_000_000
 

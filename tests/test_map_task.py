@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from plumbing import eventually
 
 from flowyml import (
     FanOutError,
@@ -284,10 +285,21 @@ def test_the_first_failure_ends_a_task_that_is_told_so() -> None:
     assert isinstance(result.step_results["careful"].exception, MapTaskError)
 
 
-def test_the_first_failure_ends_it_on_every_executor(executor: Executor) -> None:
-    task = map_task(fail_fast=True)(reciprocal.func)
-    result = Pipeline("fast").add_step(lambda: [0] + [1] * 500, "made").map(task, over="made").run(executor=executor)
-    states = [str(item.state) for item in result.step_results["reciprocal"].items]
+def test_the_first_failure_ends_it_on_every_executor(executor: Executor, tmp_path: Path) -> None:
+    """Those that are under way when it comes go on to their ends."""
+    failed = tmp_path / "failed"
+
+    @map_task(fail_fast=True)
+    def careful(x: int) -> float:
+        if x == 0:
+            failed.touch()
+            return 1 / x
+        assert eventually(failed.exists)
+        time.sleep(0.2)  # it is being told
+        return x
+
+    result = Pipeline("fast").add_step(lambda: [0] + [1] * 500, "made").map(careful, over="made").run(executor=executor)
+    states = [str(item.state) for item in result.step_results["careful"].items]
     assert states[0] == "failed"
     assert states.count("cancelled") > 400
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from outcomes import states
+from plumbing import under_load
 
 from flowyml import (
     LocalExecutor,
@@ -160,7 +161,9 @@ def test_exactly_the_guilty_ones_in_batches_of_small_steps(executor: Any, tmp_pa
         return i
 
     params = {"folder": str(tmp_path)}
-    result = Pipeline("m").map(item, range(2_000), name="m", params=params, timeout=SHORT).run(executor=executor)
+    result = (
+        Pipeline("m").map(item, range(2_000), name="m", params=params, timeout=under_load(SHORT)).run(executor=executor)
+    )
     assert [each.step_name for each in result.failed] == [f"m[{i}]" for i in sorted(guilty)]
     assert {str(each.state) for each in result.failed} == {"timed_out"}
     assert [result["m"][i] for i in range(2_000) if i not in guilty] == [i for i in range(2_000) if i not in guilty]
