@@ -640,9 +640,9 @@ def test_the_values_of_a_run_go_with_its_result(executor: Executor, uncollected:
         pipeline = Pipeline("p").map(same, range(9), name="m").add_step(one)
         result = pipeline.run(executor=executor)
         assert result.success
-        assert before + 1 <= values() <= before + 1 + late
+        assert eventually(lambda: before + 1 <= values() <= before + 1 + late)  # a thread may be on its way out
         del pipeline, result
-        assert before <= values() <= before + late
+        assert eventually(lambda: before <= values() <= before + late)
 
 
 def test_threads_that_are_kept_hold_neither_the_first_run_nor_the_one_around_it(fresh_executor: Executor) -> None:

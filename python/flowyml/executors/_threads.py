@@ -63,9 +63,10 @@ class ThreadRun:
         run: The run.
         workers: How many threads work on it.
         owners: The executors that wait for it: the one it runs on, and those that the thread that began it works for.
+        late: Whether threads may be kept from coming by an initializer: who has not come then is not waited for.
     """
 
-    def __init__(self, run: Run, workers: int, owners: tuple[object, ...]) -> None:
+    def __init__(self, run: Run, workers: int, owners: tuple[object, ...], *, late: bool) -> None:
         """Prepare the shares of the workers."""
         self.run = run
         self.workers = workers
@@ -76,8 +77,9 @@ class ThreadRun:
         self._stopped = False
         self._left = threading.Semaphore(0)
         self._gate = threading.Lock()
-        self._closed = False  # no thread may come in any more
-        self._inside = 0  # threads that came in, and were not given up
+        self._late = late
+        self._closed = False  # no thread that is late may come in any more
+        self._inside = 0 if late else workers  # threads to wait for: those given up are replaced, or were late
 
     def _claimed(self) -> Claimed:
         most, holds = min(_MOST, self.run.at_once), self.limits is not None
@@ -125,8 +127,9 @@ class ThreadRun:
     def _enter(self) -> bool:
         """Come in: from now on the run waits for this thread; tell whether it is not over."""
         with self._gate:
-            self._inside += not self._closed
-            return not self._closed
+            comes = not (self._late and self._closed)
+            self._inside += self._late and comes
+            return comes
 
     def _close(self) -> int:
         """Let nobody come in any more; return how many have to be waited for."""
@@ -135,7 +138,7 @@ class ThreadRun:
             return self._inside
 
     def wait(self, replace: Callable[[ThreadRun, int], None]) -> None:
-        """Wait in the caller's thread until all is done and every worker has left, but for those that never came in.
+        """Wait in the caller's thread until all is done and every worker has left, but for those that came late.
 
         Args:
             replace: Puts another thread in the place of a worker that was given up.
@@ -172,7 +175,7 @@ class ThreadRun:
             if claimed.expire(self.run):
                 self.claims[worker] = self._claimed()
                 with self._gate:
-                    self._inside -= 1
+                    self._inside -= self._late
                 replace(self, worker)
                 if self.run.fail_fast and self.run.scheduler.cancelled:
                     self.stop()
@@ -251,7 +254,8 @@ class Team:
         workers = run.useful(self.size)
         run.devices.share()
         run.steps  # noqa: B018  what an idle thread has made would wait for it, without a global lock, and hold the run
-        shared = ThreadRun(run, workers, (self._owner(), *owners.get()))
+        late = self._initializer is not None
+        shared = ThreadRun(run, workers, (self._owner(), *owners.get()), late=late)
         while len(self._threads) < workers:
             self._start_thread(len(self._threads))
         for worker in range(workers):
