@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from flowyml.pipeline import Pipeline
     from flowyml.progress import Progress
     from flowyml.results.result import PipelineResult
-    from flowyml.reuse.prospects import Prospect
     from flowyml.running.run import Run
     from flowyml.steps.declarations import Named
 
@@ -317,17 +316,9 @@ class Runnable(Planning):
             return run, None
         from flowyml.views.dag import rehearsal
 
-        more = self._foreseen(run.plan, scope, run.seed), self._continued(run, resume)
+        more = self._foreseen(run.plan, scope, run.seed), self._resumable(run, resume)
         print(rehearsal(run.plan, scope, type(executor).__name__, *more))  # noqa: T201  it is what was asked for
         return run, run.rehearsed()
-
-    def _continued(self, run: Run, resume: Any) -> Prospect | None:
-        """Say what a run would take over from an earlier attempt, but for what is to run again."""
-        if not run.anew:
-            return self._resumable(run.plan, run.seed, resume)
-        from flowyml.reuse.prospects import prospect
-
-        return prospect(run.plan, self._attempts(), seed=run.seed, resume=resume, anew=run.anew)
 
     def run_quietly(
         self, executor: Executor, *, fail_fast: bool, progress: Watching = None, at_once: int | None = None

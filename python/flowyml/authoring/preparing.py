@@ -335,13 +335,13 @@ class Planning(Authoring):
 
         return Foresight(plan, self._cache, scope, seed).told()
 
-    def _resumable(self, plan: Plan, seed: int | None, resume: Any) -> Prospect | None:
-        """Say what a run would take over from an earlier attempt, and what is left."""
+    def _resumable(self, run: Run, resume: Any) -> Prospect | None:
+        """Say what a run would take over from an earlier attempt, but for what is to run again, and what is left."""
         if not self._journals.kept:
             return None
         from flowyml.reuse.prospects import prospect
 
-        return prospect(plan, self._attempts(), seed=seed, resume=resume)
+        return prospect(run.plan, self._attempts(), seed=run.seed, resume=resume, anew=run.anew)
 
     def _warn_notes(self, plan: Plan) -> None:
         """Warn of what may be meant otherwise, once."""

@@ -24,7 +24,7 @@ from flowyml.cli.terminal import FAILURE, INTERRUPTED, SUCCESS, Ended, UsageErro
 from flowyml.cli.values import assigned
 from flowyml.errors import FlowymlError, RunInterrupted
 from flowyml.executors.local import LocalExecutor
-from flowyml.executors.parallel import ParallelExecutor, checked_workers
+from flowyml.executors.parallel import OF_PROCESSES, OPTIONS, ParallelExecutor, checked_workers
 from flowyml.messages.words import listed, nearest
 
 if TYPE_CHECKING:
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from flowyml.pipeline import Pipeline
     from flowyml.results.result import PipelineResult
 
-_OPTIONS = ("timeout", "resources", "tag_limits", "initializer")
-_OF_PROCESSES = ("memory_limit", "memory_budget", "max_tasks_per_worker", "preload")
 _WRONG = (TypeError, ValueError, LookupError, ImportError)
 
 
@@ -294,7 +292,7 @@ def _like(given: ParallelExecutor, workers: int | None, backend: Any) -> Paralle
     kind: Any = backend or given.backend
     if workers is None and (kind == given.backend or given.max_workers != checked_workers(None, given.backend)):
         workers = given.max_workers
-    names = (*_OPTIONS, *(_OF_PROCESSES * (kind == "process")))
+    names = (name for name in OPTIONS if kind == "process" or name not in OF_PROCESSES)
     options: dict[str, Any] = {name: getattr(given, name) for name in names}
     return ParallelExecutor(workers, kind, **options)
 

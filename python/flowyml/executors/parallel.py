@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from flowyml.running.run import Run
 
 BACKENDS = ("process", "thread", "async")
-_OF_PROCESSES = ("memory_limit", "memory_budget", "max_tasks_per_worker", "preload")
-_OPTIONS = ("timeout", "resources", "tag_limits", "initializer", *_OF_PROCESSES)
-_KEYWORDS = ("max_workers", "backend", *_OPTIONS)
+OF_PROCESSES = ("memory_limit", "memory_budget", "max_tasks_per_worker", "preload")
+OPTIONS = ("timeout", "resources", "tag_limits", "initializer", *OF_PROCESSES)
+_KEYWORDS = ("max_workers", "backend", *OPTIONS)
 # How many coroutines are under way at once by default: as many connections as HTTP clients open by default.
 _COROUTINES = 100
 # The core keeps the number of a worker in 16 bits.
@@ -249,13 +249,13 @@ class ParallelExecutor(Executor):
     def _refuse_without_processes(self) -> None:
         if self.initializer is not None and self.backend == "async":
             raise ValueError('initializer is about workers: backend="process" or "thread", not "async"')
-        for name in _OF_PROCESSES if self.backend != "process" else ():
+        for name in OF_PROCESSES if self.backend != "process" else ():
             if getattr(self, name) is not None:
                 raise ValueError(f'{name} is about worker processes: backend="process", not {self.backend!r}')
 
     def _options(self) -> dict[str, Any]:
         """Return the options that were given."""
-        options = {name: getattr(self, name) for name in _OPTIONS}
+        options = {name: getattr(self, name) for name in OPTIONS}
         return {name: option for name, option in options.items() if option is not None}
 
     def __repr__(self) -> str:

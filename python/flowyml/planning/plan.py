@@ -153,7 +153,7 @@ class Plan:
 
     def _instead(self, name: str) -> str:
         """Say what may be named instead of what is no step: where it would come from a dynamic step, that one."""
-        dynamic = (each for each, form in zip(self.names, self.forms, strict=False) if form.options.dynamic)
+        dynamic = (self.names[node] for node in self.dynamic_steps())
         step = next((each for each in dynamic if name.startswith(f"{each}.")), None)
         if step is None:
             return nearest(name, [*self.names, *(each.name for each in self.namespaces)])
@@ -185,6 +185,11 @@ class Plan:
         template = self.templates[node]
         wrapped = template is not None and isinstance(template.function, (Guarded, Collected))
         return template.function if wrapped else self.forms[node].step.func  # type: ignore[union-attr]
+
+    def dynamic_steps(self) -> list[int]:
+        """Return the dynamic steps that are known before a run."""
+        planned = range(self.layout.nodes) if self.is_dynamic else ()
+        return [node for node in planned if self.forms[node].options.dynamic]
 
     def is_expanded(self, node: int) -> bool:
         """Tell whether a step has returned a pipeline whose steps now run in its place."""

@@ -42,9 +42,8 @@ class Begun:
         """Take in the dynamic steps among the first ones, before anything runs."""
         plan = self._run.plan
         if plan.is_dynamic:
-            dynamic = (node for node, form in enumerate(plan.forms) if form.options.dynamic)
-            firsts = self._run.layout.firsts
-            self._dynamic = {node: self._keys.key(firsts[node]) for node in dynamic if self._is_first(node)}
+            firsts, first = self._run.layout.firsts, filter(self._is_first, plan.dynamic_steps())
+            self._dynamic = {node: self._keys.key(firsts[node]) for node in first}
             self._run.grafting.listeners.append(self._grow)
 
     def failed(self, item: int) -> None:

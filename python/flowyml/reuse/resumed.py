@@ -96,7 +96,7 @@ class Story:
         nodes = {run.layout.node_at(item) for item in self._taken}
         if run.plan.forms[node].options.dynamic:
             return "runs: a dynamic step says anew which steps there are"
-        if node in self._behind(self._dynamic(), nodes):
+        if node in self._behind(run.plan.dynamic_steps(), nodes):
             return "not known before the dynamic step in front of it has run"
         return self._why_it_runs(node, nodes)
 
@@ -141,14 +141,8 @@ class Story:
 
     def _not_yet_known(self, taken: Collection[int]) -> set[int]:
         """Return the steps of which nobody knows before the run whether they run again."""
-        return self._behind([*self._dynamic(), *self._failed_before()], taken)
-
-    def _dynamic(self) -> list[int]:
-        """Return the dynamic steps, which say once more what runs."""
-        plan = self._run.plan
-        if not plan.is_dynamic:
-            return []
-        return [node for node in range(plan.layout.nodes) if plan.forms[node].options.dynamic]
+        dynamic = self._run.plan.dynamic_steps()  # they say once more what runs
+        return self._behind([*dynamic, *self._failed_before()], taken)
 
     def _failed_before(self) -> list[int]:
         """Return the first steps that failed, with something finished behind them: it stays so if they fail again."""

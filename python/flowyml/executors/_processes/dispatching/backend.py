@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flowyml.executors._processes.dispatching.ending import wait_if_ending
-from flowyml.executors._processes.dispatching.familiar import first_imports
 from flowyml.executors._processes.dispatching.team import ProcessTeam
 
 if TYPE_CHECKING:
@@ -26,8 +25,7 @@ class Backend(ProcessTeam):
             return
         try:
             # First the processes: they start while this one imports and pickles.
-            with run.interrupts.held_back():
-                self.pool.start(lambda: first_imports(run))
+            self.begin_processes(run)
             from flowyml.executors._processes.dispatching.dispatch import Dispatch
 
             Dispatch(self, run).run()

@@ -88,11 +88,15 @@ class ProcessTeam:
         self.runs += 1
         return Setup(frame, writer, about, self.lending, (self.runs, self.memory_limit))
 
+    def begin_processes(self, run: Run) -> None:
+        """Start the guardian, unless it lives, and what imports for the first workers."""
+        with run.interrupts.held_back():
+            self.pool.start(lambda: first_imports(run))
+
     def start(self, run: Run) -> None:
         """Start the guardian, and clear away what died since the last run."""
         if self.pool.guardian_pid is None:  # it was looked after, and has been ended since
-            with run.interrupts.held_back():
-                self.pool.start(lambda: first_imports(run))
+            self.begin_processes(run)
         self.crowded, self._refusals, self._can_raise = False, 0, False
         watch()
         self.pool.read_events()
