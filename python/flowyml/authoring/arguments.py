@@ -276,8 +276,9 @@ def shape_of(inputs: Any, parameters: Container[str]) -> tuple[tuple[Any, ...], 
         parameters: Names of all that the step can take.
 
     Returns:
-        `None` unless every input is one plain name. The shape is the parameters of a mapping; of a list, the
-        inputs that are parameters by name, since those go there.
+        `None` unless every input is one plain name. The shape is the parameters of a mapping, behind `dict`; of a
+        list, the inputs that are parameters by name, since those go there, behind `None`. So no inputs, an empty list
+        and an empty mapping differ: the latter two take the place of the inputs that a step declares itself.
     """
     if type(inputs) is list and len(inputs) == 1 and type(name := inputs[0]) is str and not is_glob(name):
         return (None, name if name in parameters else None), (name,)  # the most common one: a chain
@@ -292,5 +293,5 @@ def shape_of(inputs: Any, parameters: Container[str]) -> tuple[tuple[Any, ...], 
         if type(name) is not str or is_glob(name):
             return None
     if by_name:
-        return tuple(inputs), reads
+        return (dict, *inputs), reads
     return (None, *[name if name in parameters else None for name in reads]), reads

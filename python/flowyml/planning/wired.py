@@ -44,7 +44,8 @@ class Wired:
         producers: The steps to wait for.
         followed: Mapped steps whose items those of this one are made of, if nothing else is read of them.
         own_risk: Steps that this wiring reads without naming them: one that is among them must not read itself.
-        slots: For each declared input that is one asset, where it stands in `references` and in `producers`.
+        slots: Where each declared input stands in `references` and in `producers`, in the order of the inputs. Empty if
+            some input is anything but one value of one step: then steps with other inputs have to be wired themselves.
         problems: What is wrong.
         undefined: Declared inputs that nothing gives.
         used: Names of run inputs and context values that are taken.
@@ -61,7 +62,7 @@ class Wired:
     producers: list[int]
     followed: list[int]
     own_risk: frozenset[int]
-    slots: dict[int, tuple[int, int]]
+    slots: tuple[tuple[int, int], ...]
     problems: list[str]
     undefined: list[str]
     used: set[str]
@@ -92,11 +93,10 @@ class Wired:
         if self.plain is not None:
             return self._looked_up(self.plain, reads)
         references, producers = list(self.references), list(self.producers)
-        for position, asset in enumerate(reads):
+        for (at, producer), asset in zip(self.slots, reads, strict=True):
             found = reached(assets, asset)
             if found is None or assets.forms[found[0]].over is not None:
                 return None
-            at, producer = self.slots[position]
             references[at] = assets.reference(found)
             producers[producer] = found[0]
         return tuple(references), producers
@@ -106,10 +106,9 @@ class Wired:
     ) -> tuple[tuple[Reference, ...], list[int]] | None:
         """Do the same where a name is a step."""
         references, producers = list(self.references), list(self.producers)
-        for position, asset in enumerate(reads):
+        for (at, producer), asset in zip(self.slots, reads, strict=True):
             node = numbers.get(asset)
             if node is None:
                 return None
-            at, producer = self.slots[position]
             references[at] = producers[producer] = node
         return tuple(references), producers

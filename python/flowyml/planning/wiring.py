@@ -96,7 +96,7 @@ class Wiring(Looking):
             self.producers,
             self.followed,
             frozenset(self.own_risk),
-            {} if looks else self.slots,  # what is seen is another's in each step
+            self._all_slots() if not looks else (),  # a condition sees other steps in each of them
             self.problems,
             self.undefined,
             self.used,
@@ -158,7 +158,7 @@ class Wiring(Looking):
         if self.signature.var_positional:
             self._take_spread(name, position)
         elif self.signature.var_keyword and not is_glob(name):
-            self._fill(name, name, position)
+            self._fill(name, name, None)  # the asset's name is the keyword, so it differs from step to step
         else:
             self.problems.append(f"no parameter is left for input {name!r}")
 
@@ -273,7 +273,7 @@ class Wiring(Looking):
 
     # -- assets
 
-    def _fill(self, parameter: str, wanted: Any, position: int) -> None:
+    def _fill(self, parameter: str, wanted: Any, position: int | None) -> None:
         self.declared[parameter] = wanted
         source = self._noted(wanted, position)
         if source is not None:
@@ -308,6 +308,11 @@ class Wiring(Looking):
         if isinstance(self.references[at], (int, Output)):
             self.slots[position] = (at, producer)
         return source
+
+    def _all_slots(self) -> tuple[tuple[int, int], ...]:
+        """Return the slot of each declared input in order; none if some input is not one asset of one step."""
+        count = 0 if self.inputs is None else 1 if isinstance(self.inputs, str) else len(self.inputs)
+        return tuple(self.slots[position] for position in range(count)) if len(self.slots) == count else ()
 
     # -- the call
 
