@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from wrong import Wrong, assert_refused, child, load, pipeline, ready, use
 
@@ -19,11 +20,42 @@ from flowyml import (
     sub_pipeline,
 )
 
+
+class Table:
+    """Iterates over its columns, as `pyarrow.Table` does."""
+
+    def itercolumns(self) -> Any:
+        return iter(())
+
+    def __getitem__(self, index: int) -> Any:
+        raise IndexError
+
+
 MAPS: dict[str, Wrong] = {
     "a string of items": (
         lambda: pipeline().map(use, "abc"),
         TypeError,
         r"items one by one, got the str 'abc'; over='abc' runs over what a step produces, list\(\.\.\.\) over letters",
+    ),
+    "a dict of items": (
+        lambda: pipeline().map(use, {"a": 1}),
+        TypeError,
+        r"map\(\) of step 'use' takes items one by one, got a dict; make it list\(d.items\(\)\), list\(d\) or",
+    ),
+    "a table of items": (
+        lambda: pipeline().map(use, pd.DataFrame({"a": [1]})),
+        TypeError,
+        r"got a DataFrame, whose items would be its columns; make it a list of its rows: list\(df.itertuples\(\)\)",
+    ),
+    "a table of pyarrow as items": (
+        lambda: pipeline().map(use, Table()),
+        TypeError,
+        r"got a Table, whose items would be its columns; make it a list of its rows: table.to_pylist\(\)",
+    ),
+    "a dict to run over": (
+        lambda: pipeline().map(use, over={"data": {"a": 1}}),
+        TypeError,
+        r"over of step 'use' takes items one by one, got a dict; make it list",
     ),
     "items that are no iterable": (
         lambda: pipeline().map(use, 3),

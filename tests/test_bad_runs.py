@@ -82,6 +82,26 @@ EXECUTORS: dict[str, Wrong] = {
     "half a step with a tag": (lambda: ParallelExecutor(tag_limits={"db": 0.5}), TypeError, "tags to whole numbers"),
     "time for steps as text": (lambda: ParallelExecutor(timeout="5"), TypeError, "seconds or a timedelta, got str '5'"),
     "a memory limit of nothing": (lambda: ParallelExecutor(memory_limit=0), ValueError, "more than 0 bytes, got 0"),
+    "a memory limit in gibibytes": (
+        lambda: ParallelExecutor(memory_limit=4),
+        ValueError,
+        'memory_limit must be at least 1 MiB, got 4 bytes; write an amount like "4GiB" or "500 MB"',
+    ),
+    "a memory budget in mebibytes": (
+        lambda: ParallelExecutor(memory_budget=500),
+        ValueError,
+        'memory_budget must be at least 1 MiB, got 500 bytes; write an amount like "4GiB"',
+    ),
+    "a memory limit of a few kilobytes": (
+        lambda: ParallelExecutor(memory_limit="4 kB"),
+        ValueError,
+        "memory_limit must be at least 1 MiB, got '4 kB'; write an amount like \"4GiB\"",
+    ),
+    "memory of a step in gibibytes": (
+        lambda: Step(use, resources={"memory": 4}),
+        ValueError,
+        "memory must be at least 1 MiB, got 4 bytes",
+    ),
     "a memory limit in words": (
         lambda: ParallelExecutor(memory_limit="a lot"),
         ValueError,

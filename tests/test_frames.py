@@ -71,6 +71,18 @@ def generate() -> Any:
     yield 1
 
 
+class Unloadable:
+    """Pickles, and does not load."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return half, (1,)
+
+
+def unloadable() -> flowyml.PipelineResult:
+    with ParallelExecutor(1) as executor:
+        return Pipeline("p").add_step(Unloadable, name="a").add_step(Unloadable, name="b").run(executor=executor)
+
+
 def locked() -> Pipeline:
     lock = threading.Lock()
     return Pipeline("p").add_step(lambda: lock, name="locked")
@@ -96,6 +108,13 @@ RAISING: dict[str, Callable[[], Any]] = {
     "a failure that is raised later": lambda: failing().run().raise_for_failure(),
     "a value that is not there": lambda: failing().run()["sum"],
     "an item that is not there": lambda: failing().run()["half"][1],
+    "a list of items of which one is not there": lambda: list(failing().run()["half"]),
+    "a slice of items of which one is not there": lambda: failing().run()["half"][:2],
+    "items of which one is not there, compared": lambda: failing().run()["half"] == [1, 2],
+    "no item of that index": lambda: failing().run()["half"][9],
+    "no index of an item": lambda: failing().run()["half"]["a"],
+    "values of which one does not load": lambda: list(unloadable().outputs.values()),
+    "named values of which one does not load": lambda: list(unloadable().outputs.items()),
     "an output that is not there": lambda: failing().run().outputs["sum"],
     "an output of a step that is not there": lambda: failing().run().step_results["sum"].output,
     "a misspelled name": lambda: failing().run()["hlaf"],

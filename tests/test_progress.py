@@ -16,6 +16,7 @@ import pytest
 from flowyml import Pipeline, parallel_map
 from flowyml.progress import views
 from flowyml.progress.lines import LineView, LogView, line_of
+from flowyml.progress.notebook import _bar
 from flowyml.progress.rich_bar import RichLine
 from flowyml.progress.sampling import Progress
 
@@ -116,6 +117,19 @@ def test_a_line_tells_counts_times_and_trouble():
     line = line_of(SOME, 200)
     assert line == "etl ███───────── 300/1,200 1:01, 4:34 left, 3 failed, 100 cached, fit[7], load"
     assert line_of(SOME, 20) == "etl ███───────── 30…"
+
+
+def test_what_is_not_done_is_not_shown_as_done(capsys):
+    nearly = SOME._replace(total=500, done=499)
+    LogView().show(nearly)
+    LogView().show(SOME._replace(total=5, done=5, open=True))  # the length of some map is not known yet
+    LogView().show(SOME._replace(total=5, done=5))
+    LogView().show(SOME._replace(total=0, done=0))
+    told = [line.split(",")[0] for line in capsys.readouterr().err.splitlines()]
+    assert told == ["etl: 499/500 done (99 %)", "etl: 5/5+ done (99 %)", "etl: 5/5 done (100 %)", "etl: 0/0 done (0 %)"]
+    assert "███████████─ 499/500" in line_of(nearly, 200)
+    assert "width:99.8%" in _bar(nearly)
+    assert "width:99.9%" in _bar(nearly._replace(total=100_000, done=99_999))
 
 
 @pytest.mark.parametrize("width", [200, 80, 60])

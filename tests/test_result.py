@@ -21,6 +21,7 @@ from flowyml import (
     ParallelExecutor,
     Pipeline,
     PipelineResult,
+    RetryConfig,
     StepError,
     StepNotRunError,
     StepResult,
@@ -547,6 +548,31 @@ def test_the_summary_of_a_success_says_so() -> None:
 
 def test_the_summary_counts_the_items_of_a_map() -> None:
     assert "over (2 items): " in mapped(1, 2).summary()
+
+
+def test_the_retries_of_a_map_are_those_of_all_its_items() -> None:
+    begun: dict[int, int] = {}
+
+    def third_time(item: int) -> int:
+        begun[item] = begun.get(item, 0) + 1
+        if item and begun[item] < 3:
+            raise OSError
+        return item
+
+    result = Pipeline("p").map(third_time, range(7), name="over", retry=RetryConfig(3, backoff=0)).run()
+
+    done = result.step_results["over"]
+    assert "over (7 items): " in result.summary()
+    assert "[12 retries]" in result.summary()
+    assert (done.attempts, done.retries, done.to_dict()["retries"], done.items[0].retries) == (3, 12, 12, 0)
+    assert done.items[1].retries == 2
+
+
+def test_a_result_is_true_if_the_run_succeeded() -> None:
+    assert good()
+    assert not bad()
+    assert not Pipeline("p").add_step(one).run(dry_run=True)
+    assert Pipeline("nothing").run()
 
 
 def test_the_summary_counts_the_items_that_failed() -> None:

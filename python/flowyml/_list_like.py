@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
+from flowyml.messages.frames import own_frames_hidden
+
 R_co = TypeVar("R_co", covariant=True)
 
 
@@ -17,6 +19,7 @@ class ListLike(Sequence[R_co]):
         """Compare as a list does."""
         if not isinstance(other, Sequence) or isinstance(other, (str, bytes)):
             return NotImplemented
-        return len(self) == len(other) and list(self) == list(other)
+        with own_frames_hidden:
+            return len(self) == len(other) and list(self) == list(other)
 
     __hash__ = None  # type: ignore[assignment]

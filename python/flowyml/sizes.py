@@ -16,6 +16,8 @@ _UNITS = {
 }
 _BY_NAME = {name.casefold(): size for name, size in _UNITS.items()}
 _BY_NAME |= {name.removesuffix("b"): size for name, size in _BY_NAME.items() if name != "b"}
+# A worker process takes more than this before its first step.
+_LEAST = 1 << 20
 _TEXT = r"\s*(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[a-zA-Z]+)\s*"
 
 
@@ -24,24 +26,31 @@ def checked_size(what: str, size: Any) -> int:
 
     Raises:
         TypeError: If it is neither.
-        ValueError: If the text cannot be read, or the amount is not above 0.
+        ValueError: If the text cannot be read, or the amount is below 1 MiB: a number as small as 4 was meant in
+            another unit.
 
     >>> (
     ...     checked_size("memory_limit", "1.5 GiB"),
-    ...     checked_size("memory_limit", "2Ki"),
-    ...     checked_size("memory_limit", 1_000),
+    ...     checked_size("memory_limit", "2Mi"),
+    ...     checked_size("memory_limit", 2_000_000),
     ... )
-    (1610612736, 2048, 1000)
+    (1610612736, 2097152, 2000000)
     """
     if isinstance(size, str):
-        return _of_text(what, size)
+        return _large_enough(what, size, _of_text(what, size), "")
     if isinstance(size, bool) or not hasattr(type(size), "__index__"):
         raise TypeError(
             f'{what} must be a number of bytes or a text like "4GiB", got {type(size).__name__} {size!r:.60}'
         )
     if size <= 0:
         raise ValueError(f"{what} must be more than 0 bytes, got {size!r}")
-    return int(size.__index__())
+    return _large_enough(what, size, int(size.__index__()), " bytes")
+
+
+def _large_enough(what: str, given: Any, size: int, unit: str) -> int:
+    if size < _LEAST:
+        raise ValueError(f'{what} must be at least 1 MiB, got {given!r}{unit}; write an amount like "4GiB" or "500 MB"')
+    return size
 
 
 def _of_text(what: str, text: str) -> int:

@@ -28,6 +28,10 @@ Lists: TypeAlias = "Named | Sequence[Named | Iterable[Any]] | Mapping[str, Named
 """What `over=` takes: the name of a list, several of them, or names and lists by parameter."""
 
 
+# How to list the rows of a table, by a method that only such tables have: pandas, polars, pyarrow.
+_ROWS = {"itertuples": "list(df.itertuples())", "iter_rows": "list(df.iter_rows())", "itercolumns": "table.to_pylist()"}
+
+
 class Column(NamedTuple):
     """One of the lists that a mapped step runs over.
 
@@ -160,7 +164,7 @@ def _items(items: Any, what: str) -> Sequence[Any]:
     """Return items as a sequence of their own; a `range` as it is.
 
     Raises:
-        TypeError: If they are not iterable, or one string.
+        TypeError: If they are not iterable, one string, or something whose items are not its rows or entries.
     """
     if isinstance(items, range):
         return items
@@ -178,7 +182,20 @@ def _items(items: Any, what: str) -> Sequence[Any]:
             f"{what} takes an iterable of items, got {type(items).__name__} {items!r:.40}; what a step produces is "
             "named in over="
         )
+    if (reason := _not_by_item(items)) is not None:
+        raise TypeError(f"{what} takes items one by one, got {reason}")
     return list(items)
+
+
+def _not_by_item(value: Any) -> str | None:
+    """Return what a value is, and what to write instead, if it iterates over its keys or columns; else `None`."""
+    kind = type(value)
+    if isinstance(value, Mapping):
+        return f"a {kind.__name__}; make it list(d.items()), list(d) or list(d.values())"
+    rows = next((rows for method, rows in _ROWS.items() if hasattr(kind, method)), None)
+    if rows is not None:
+        return f"a {kind.__name__}, whose items would be its columns; make it a list of its rows: {rows}"
+    return None
 
 
 class Zip(Sequence[Any]):
@@ -237,12 +254,10 @@ def as_items(value: Any) -> Sequence[Any]:
     kind = type(value)
     if isinstance(value, (str, bytes, bytearray)):
         raise TypeError(f"one {kind.__name__}, {value!r:.40}; its items would be single characters or bytes")
-    if isinstance(value, Mapping):
-        raise TypeError(f"a {kind.__name__}; make it list(d.items()), list(d) or list(d.values())")
+    if (reason := _not_by_item(value)) is not None:
+        raise TypeError(reason)
     if hasattr(kind, "__next__") or hasattr(kind, "__anext__"):
         raise TypeError(f"a {kind.__name__}, which can be read only once; make it list(...)")
-    if hasattr(kind, "itertuples") or hasattr(kind, "iter_rows"):
-        raise TypeError(f"a {kind.__name__}, whose items would be its columns; make it a list of its rows")
     if not isinstance(value, Iterable) and not hasattr(kind, "__getitem__"):
         raise TypeError(f"{kind.__name__} {value!r:.40}")
     return list(value)

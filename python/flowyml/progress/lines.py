@@ -70,7 +70,7 @@ def line_of(progress: Progress, width: int) -> str:
     'etl ██████────── 2/4 0:02, 0:02 left, load'
     """
     parts = [times_text(progress), trouble_text(progress), current_text(progress)]
-    full = round(12 * progress.share)
+    full = progress.done_of(12)
     bar = _FULL * full + _EMPTY * (12 - full)
     line = f"{progress.pipeline} {bar} {count_text(progress)} {', '.join(filter(None, parts))}"
     return line if len(line) <= width else f"{line[: width - 1]}…"
@@ -172,7 +172,7 @@ class LogView:
 
     def show(self, progress: Progress) -> None:
         """Write a line."""
-        parts = (f"{count_text(progress)} done ({100 * progress.share:.0f} %)", trouble_text(progress))
+        parts = (f"{count_text(progress)} done ({progress.done_of(100)} %)", trouble_text(progress))
         told = ", ".join(filter(None, (*parts, f"after {clock_text(progress.seconds)}")))
         sys.stderr.write(f"{progress.pipeline}: {told}\n")
         sys.stderr.flush()

@@ -41,6 +41,6 @@ def _bar(progress: Progress) -> str:
     return (
         f'<div style="font:13px/1.4 sans-serif"><b>{escape(progress.pipeline)}</b> {count_text(progress)} '
         f'<span style="opacity:.7">{escape(told)}</span><div style="height:6px;border-radius:3px;max-width:480px;'
-        f'background:#8883"><div style="height:6px;border-radius:3px;width:{100 * progress.share:.1f}%;'
+        f'background:#8883"><div style="height:6px;border-radius:3px;width:{progress.done_of(1000) / 10:.1f}%;'
         f'background:{colour}"></div></div></div>'
     )

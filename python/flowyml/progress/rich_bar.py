@@ -32,7 +32,9 @@ class RichLine:
         console = Console(
             file=io.StringIO(), width=width, force_terminal=True, color_system=self._colours, legacy_windows=False
         )
-        bar = ProgressBar(total=max(1, progress.total), completed=progress.done, width=min(_WIDEST_BAR, width // 4))
+        bar = ProgressBar(
+            total=max(1, progress.total + progress.open), completed=progress.done, width=min(_WIDEST_BAR, width // 4)
+        )
         parts: list[Any] = [Text(progress.pipeline, style="bold"), bar, Text(count_text(progress))]
         left = width - sum(console.measure(part).maximum + 1 for part in parts)
         trouble = Text(trouble_text(progress), style="red" if progress.failed else "cyan")

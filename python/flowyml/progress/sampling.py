@@ -53,6 +53,16 @@ class Progress(NamedTuple):
         """How much of it is done, from 0 to 1."""
         return self.done / self.total if self.total else 0.0
 
+    def done_of(self, parts: int) -> int:
+        """Return how many of so many equal parts are done: all of them only if nothing is left.
+
+        >>> Progress("p", 500, 499, 1, 0, {}, 2.0, ("load",), open=False).done_of(100)
+        99
+        """
+        whole = bool(self.total) and self.done >= self.total
+        parts_done = parts * self.done // self.total if self.total else 0
+        return parts - 1 if whole and self.open else parts_done
+
     @property
     def remaining(self) -> float | None:
         """How many seconds are left if it goes on as it did; `None` if there is nothing to tell it from."""

@@ -37,4 +37,4 @@ class ResultElsewhere:
             "such as dict(result.outputs) or result.to_dict()"
         )
 
-    __getitem__ = __contains__ = __iter__ = __len__ = _refuse
+    __getitem__ = __contains__ = __iter__ = __len__ = __bool__ = _refuse

@@ -6,7 +6,7 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from flowyml._list_like import ListLike
-from flowyml.messages.frames import hide_own_frames
+from flowyml.messages.frames import hide_own_frames, own_frames_hidden
 from flowyml.messages.words import counted
 
 if TYPE_CHECKING:
@@ -45,13 +45,18 @@ class ItemValues(ListLike[Any]):
             StepNotRunError: If an item has none, from its exception.
         """
         if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+            with own_frames_hidden:
+                return list(map(self.__getitem__, range(*index.indices(len(self)))))
         try:
             item = self._items[index]
         except IndexError:
-            raise IndexError(f"{self._name!r} has {counted(len(self), 'item')}, there is no {index}") from None
+            with own_frames_hidden:
+                raise IndexError(f"{self._name!r} has {counted(len(self), 'item')}, there is no {index}") from None
         except TypeError:
-            raise TypeError(f"items of {self._name!r} are asked for by number or slice, not by {index!r:.60}") from None
+            with own_frames_hidden:
+                raise TypeError(
+                    f"items of {self._name!r} are asked for by number or slice, not by {index!r:.60}"
+                ) from None
         try:
             return self._record.value(item)
         except BaseException as error:
@@ -67,15 +72,14 @@ class ItemValues(ListLike[Any]):
 
     def _pieces(self) -> Iterator[Iterable[Any]]:
         values, has = self._record.values, self._record.has_value
-        count, first, end = 1, self._items.start, self._items.stop
+        start, end = self._items.start, self._items.stop
+        count, first = 1, start
         while first < end:
             items = range(first, min(first + count, end))
             found = values.read_all(items) if all(has[first : items.stop]) else None
-            yield self._each(items) if found is None else found
+            # Not a generator: its frame would be part of the traceback of what an item raises.
+            yield map(self.__getitem__, range(first - start, items.stop - start)) if found is None else found
             first, count = items.stop, min(2 * count, _AT_ONCE)
-
-    def _each(self, items: range) -> Iterator[Any]:
-        return (self[item - self._items.start] for item in items)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as a list of all values."""

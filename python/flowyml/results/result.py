@@ -7,7 +7,7 @@ somebody asks for one (`step_result.py`). A result stays readable after the exec
 from __future__ import annotations
 
 from collections.abc import ItemsView, Iterator, Mapping, ValuesView
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
 from flowyml.errors import StepError
 from flowyml.messages.frames import called_as, hide_own_frames, own_frames_hidden
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from flowyml.running.run import Run
 
 
+T = TypeVar("T")
 # More outputs than these are counted and not shown where somebody prints them all.
 _MOST_SHOWN = 20
 
@@ -34,7 +35,8 @@ _MOST_SHOWN = 20
 class PipelineResult:
     """What came of a run: every step with its state, its value or its error.
 
-    `result["name"]` is an asset, or else the whole return value of a step.
+    `result["name"]` is an asset, or else the whole return value of a step. `bool(result)` is `result.success`, so that
+    `assert pipeline.run()` holds only if the run succeeded.
 
     Args:
         run: The run, ended.
@@ -78,6 +80,10 @@ class PipelineResult:
     def success(self) -> bool:
         """Whether every step that had to run succeeded."""
         return not self._interrupted and not self._dry and not self._record.has_trouble()
+
+    def __bool__(self) -> bool:
+        """Return `success`."""
+        return self.success
 
     @property
     def state(self) -> str:
@@ -326,10 +332,10 @@ class _Outputs(Mapping[str, Any]):
         return _Items(self)
 
     def each(self) -> Iterator[tuple[str, Any]]:
-        return self._record.valued_assets()
+        return _without_frames(self._record.valued_assets())
 
     def each_value(self) -> Iterator[Any]:
-        return self._record.asset_values()
+        return _without_frames(self._record.asset_values())
 
     def __repr__(self) -> str:
         count = len(self)
@@ -343,6 +349,15 @@ class _Outputs(Mapping[str, Any]):
             return repr(value) if type(value).__module__.startswith("flowyml.") else short(value)
         except Exception as error:  # noqa: BLE001  whatever loading it calls
             return f"<{type(error).__name__}>"
+
+
+def _without_frames(values: Iterator[T]) -> Iterator[T]:
+    """Go through values; what loading one raises shows the user's frames only."""
+    try:
+        yield from values
+    except BaseException as error:
+        hide_own_frames(error)
+        raise
 
 
 class _Values(ValuesView[Any]):

@@ -185,8 +185,10 @@ class StepResult:
 
     @property
     def retries(self) -> int:
-        """Attempts after the first."""
-        return max(0, self.attempts - 1)
+        """Attempts after the first; of a mapped step, those of all its items together."""
+        items = self._items
+        attempts = self._record.attempts[items.start : items.stop]
+        return sum(attempts) - len(attempts) + attempts.count(0)
 
     @property
     def worker(self) -> int | None:
@@ -228,14 +230,14 @@ class StepResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what can be written as JSON."""
-        state, attempts = self.state, self.attempts
+        state = self.state
         return {
             "state": state.value,
             "success": state.has_value,
             "duration": self.duration_seconds,
             "cached": state is StepState.CACHED,
-            "attempts": attempts,
-            "retries": max(0, attempts - 1),
+            "attempts": self.attempts,
+            "retries": self.retries,
             "cpu_seconds": self.cpu_seconds,
             "max_rss": self.max_rss,
             "fallback_used": self.fallback_used,
