@@ -87,6 +87,38 @@ class Hit(On):
         self.pipeline.run(executor=self.executor)
 
 
+class Task:
+    """What a translator of graphs makes for each step: a function and its arguments."""
+
+    def __init__(self, *arguments: object) -> None:
+        self.arguments = arguments
+
+
+class Steps(On):
+    """Steps that are added one by one, with a parameter of their own each."""
+
+    counts = CACHED
+    make: ClassVar[Callable[[int], object]] = staticmethod(int)
+
+    def define(self) -> None:
+        self.pipeline = flowyml.Pipeline("on")
+        for k in range(self.units):
+            self.pipeline.add_step(noop, str(k), {"i": self.make(k)}, **self.step_options)
+
+
+class Pairs(Steps):
+    """The same, with two outputs each."""
+
+    def define(self) -> None:
+        self.pipeline = flowyml.Pipeline("on")
+        for k in range(self.units):
+            self.pipeline.add_step(two, str(k), {"i": k}, outputs=[f"{k}.a", f"{k}.b"])
+
+
+def two(i: int) -> tuple[int, int]:
+    return i, i
+
+
 _JOURNAL: dict[str, Any] = {"pipeline_options": {"enable_checkpointing": True}}
 _CACHE: dict[str, Any] = {"step_options": {"cache": True}, "counts": CACHED}
 WAYS: dict[str, tuple[type[On], dict[str, Any]]] = {
@@ -98,9 +130,19 @@ WAYS: dict[str, tuple[type[On], dict[str, Any]]] = {
     "some": (On, {"counts": CACHED}),
     "some, cache miss": (On, _CACHE),
     "some, cache hit": (Hit, _CACHE),
+    "steps": (Steps, {}),
+    "steps, an object each": (Steps, {"make": staticmethod(Task)}),
+    "steps, two outputs": (Pairs, {}),
 }
 # What is allowed on top of the same without it, in microseconds a step; a hit in all.
-MOST = {"map, journal": 4.0, "map, limits": 0.3, "chain, journal": 4.0, "some, cache miss": 60.0}
+MOST = {
+    "map, journal": 4.0,
+    "map, limits": 0.3,
+    "chain, journal": 4.0,
+    "some, cache miss": 60.0,
+    "steps, an object each": 20.0,
+    "steps, two outputs": 5.0,
+}
 MOST_OF_A_HIT = 30.0
 
 

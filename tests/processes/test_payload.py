@@ -9,15 +9,16 @@ import operator
 import pickle
 import subprocess
 import sys
+import threading
 
 import cloudpickle
 import pytest
 from remote import HERE, Worker
 
-from flowyml.errors import FlowymlError
+from flowyml.errors import FlowymlError, SerializationError
 from flowyml.executors._processes.crossing.importable import user_modules
 from flowyml.executors._processes.crossing.payload import build_payload
-from flowyml.executors._processes.crossing.values import dump_result, dump_value, load_value
+from flowyml.executors._processes.crossing.values import ValueDumper, dump_result, dump_value, load_value
 
 
 @pytest.fixture
@@ -256,6 +257,67 @@ def test_an_array_with_a_name_in_its_contents_is_plainly_pickled():
             return bytes, (pickle.PickleBuffer(b"__main__"),)
 
     assert dump_value(Array()) == pickle.dumps(Array(), 5)
+
+
+class Translated:
+    """An object of its own for each step, as a translator of graphs makes them; counts how often it is pickled."""
+
+    dumps = 0
+
+    def __init__(self, *arguments):
+        self.arguments = arguments
+
+    def __getstate__(self):
+        type(self).dumps += 1
+        return self.arguments
+
+    def __setstate__(self, arguments):
+        self.arguments = arguments
+
+
+@pytest.fixture
+def translated(monkeypatch):
+    """The class, as one of a script."""
+    monkeypatch.setattr(Translated, "__module__", "__main__")
+    monkeypatch.setattr(sys.modules["__main__"], "Translated", Translated, raising=False)
+    monkeypatch.setattr(Translated, "dumps", 0)
+    return Translated
+
+
+def dumped_one_by_one(values):
+    dumper = ValueDumper()
+    try:
+        return [dumper.dump(value, "a value") for value in values]
+    finally:
+        dumper.close()
+
+
+def test_many_values_by_value_are_what_each_is_alone(translated):
+    shared = [1]
+    values = [translated(operator.add, shared), 7, [translated(shared)], (lambda: shared), translated(math.pi)]
+    loaded = [load_value(data) for data in dumped_one_by_one(values)]
+    assert loaded[0].arguments == (operator.add, [1])
+    assert loaded[1] == 7
+    assert loaded[2][0].arguments == ([1],)
+    assert loaded[3]() == [1]
+    assert loaded[4].arguments == (math.pi,)
+    assert loaded[0].arguments[1] is not loaded[2][0].arguments[0]
+
+
+def test_each_object_of_a_class_by_value_is_pickled_once_but_for_the_first(translated):
+    dumped_one_by_one([translated(k) for k in range(10)])
+    assert translated.dumps == 11
+
+
+def test_a_value_that_does_not_pickle_leaves_nothing_in_the_next_one(translated):
+    dumper = ValueDumper()
+    assert load_value(dumper.dump(translated(1), "a value")).arguments == (1,)
+    with pytest.raises(SerializationError, match="a lock"):
+        dumper.dump(translated("a" * 100, threading.Lock()), "a lock")
+    assert load_value(dumper.dump(translated(2), "a value")).arguments == (2,)
+    dumper.close()
+    assert load_value(dumper.dump(translated(3), "a value")).arguments == (3,)
+    dumper.close()
 
 
 def test_functions_of_modules_go_without_cloudpickle():

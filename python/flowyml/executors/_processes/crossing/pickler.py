@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 PROTOCOL = 5
 _BY_VALUE_REDUCTION = 6  # length of what cloudpickle returns for a class or function by value; all others are shorter
 
+_DEFINED = (type, FunctionType, CodeType)
+"""What is reduced here; cloudpickle reduces nothing else by value."""
+
 _lock = threading.RLock()
 _definitions: dict[int, tuple[object, tuple[bytes, bytes, str, str]]] = {}
 
@@ -127,8 +130,15 @@ class DefinitionPickler(Pickler):
 class ValuePickler(DefinitionPickler):
     """Pickles arguments and results that plain pickle cannot carry."""
 
+    @property
+    def dispatch_table(self) -> dict[type, Any]:  # type: ignore[override]
+        """The reducers in one dictionary: pickle reads this once, and then searches it for each object."""
+        return _flat(Pickler.dispatch_table)
+
     def reducer_override(self, obj: Any) -> Any:
         """Reduce a class or function by value to its definition."""
+        if not isinstance(obj, _DEFINED) or obj is namespaces.locate:  # most objects of most values
+            return NotImplemented
         known = _definitions.get(id(obj))
         if known is not None:
             return namespaces.locate, known[1]
@@ -138,6 +148,11 @@ class ValuePickler(DefinitionPickler):
         if isinstance(obj, type) or has_place(obj):
             return namespaces.locate, _define(obj)
         return reduced
+
+    def forget(self) -> None:
+        """Forget the objects of the last value, so that the next one shares none of them."""
+        self.clear_memo()
+        self.globals_ref.clear()
 
 
 def _define(obj: Any) -> tuple[bytes, bytes, str, str]:
@@ -198,9 +213,55 @@ def _fast_submodules() -> Iterator[None]:
         internals._find_imported_submodules = slow  # noqa: SLF001
 
 
+def _flat(table: Mapping[type, Any]) -> dict[type, Any]:
+    """Return what a table of reducers holds now as a dictionary, which pickle searches several times faster."""
+    if not isinstance(table, ChainMap):
+        return dict(table)
+    flat: dict[type, Any] = {}
+    for each in reversed(table.maps):
+        flat.update(_flat(each))
+    return flat
+
+
+class ByValue:
+    """Pickles many values by value, one after the other: what they need in common is prepared at the first one.
+
+    The values share no object. Between the first value and `close` the thread holds the lock of `by_value`.
+
+    Args:
+        apart: Called with each buffer; returns whether the buffer stays in the pickle. By default all buffers stay.
+    """
+
+    def __init__(self, apart: Callable[[PickleBuffer], bool] | None = None) -> None:
+        self._apart = apart
+        self._file = io.BytesIO()
+        self._pickler: ValuePickler | None = None
+        self._entered = by_value()
+
+    def dump(self, obj: object) -> bytes:
+        """Return the bytes of one value."""
+        if self._pickler is None:
+            self._entered.__enter__()
+            self._pickler = ValuePickler(self._file, self._apart)
+        try:
+            self._pickler.dump(obj)
+            return self._file.getvalue()
+        finally:
+            self._pickler.forget()
+            self._file.seek(0)
+            self._file.truncate()
+
+    def close(self) -> None:
+        """Release the lock, if it is held. The object can be used again."""
+        if self._pickler is not None:
+            self._pickler, entered, self._entered = None, self._entered, by_value()
+            entered.__exit__(None, None, None)
+
+
 def dump_by_value(obj: object, apart: Callable[[PickleBuffer], bool] | None = None) -> bytes:
     """Pickle an argument or result by value where plain pickle does not do."""
-    file = io.BytesIO()
-    with by_value():
-        ValuePickler(file, apart).dump(obj)
-    return file.getvalue()
+    values = ByValue(apart)
+    try:
+        return values.dump(obj)
+    finally:
+        values.close()

@@ -12,8 +12,14 @@ from __future__ import annotations
 
 import pickle
 import sys
+from typing import TYPE_CHECKING
 
 from flowyml.errors import SerializationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flowyml.executors._processes.crossing.pickler import ByValue
 
 _GLOBAL = b"\x93"  # opcode STACK_GLOBAL: without it no class or function is named in the bytes
 _ATOMS = frozenset([bytes, bytearray, str, int, float, complex, bool, type(None)])
@@ -90,15 +96,56 @@ def dump_value(obj: object, what: str = "the value", apart: Apart | None = None)
     >>> load_value(dump_value({"a": [1, 2]}))
     {'a': [1, 2]}
     """
-    buffers: list[pickle.PickleBuffer] = []
+    values = ValueDumper(apart)
     try:
-        shown = obj if apart is None else apart.shown(obj)
-        data = pickle.dumps(shown, 5, buffer_callback=buffers.append if apart is None else apart)
-    except _TROUBLE:  # a reducer of somebody else: whatever it raises, cloudpickle is asked next
-        return _dump_by_value(obj, what, apart)
-    if _GLOBAL in data and type(obj) not in _ATOMS and _names_by_value(data):
-        return _dump_by_value(obj, what, apart)
-    return pickle.dumps(obj, 5) if buffers else data
+        return values.dump(obj, what)
+    finally:
+        values.close()
+
+
+class ValueDumper:
+    """Pickles many values for a worker, as `dump_value` does: what they need in common is prepared once.
+
+    Values share no object. A value whose type went by value before is not tried with plain pickle first: the steps
+    that a translator of graphs makes have a task object each, all of one class.
+
+    Args:
+        apart: Takes large buffers; without it they are in the pickle.
+    """
+
+    def __init__(self, apart: Apart | None = None) -> None:
+        self._apart = apart
+        self._by_value: ByValue | None = None
+        self._types: set[type] = set()
+
+    def dump(self, obj: object, what: str) -> bytes:
+        """Pickle a value; see `dump_value` for the arguments and errors."""
+        if type(obj) in self._types:
+            return self._dump_by_value(obj, what)
+        apart = self._apart
+        buffers: list[pickle.PickleBuffer] = []
+        try:
+            shown = obj if apart is None else apart.shown(obj)
+            data = pickle.dumps(shown, 5, buffer_callback=buffers.append if apart is None else apart)
+        except _TROUBLE:  # a reducer of somebody else: whatever it raises, cloudpickle is asked next
+            return self._dump_by_value(obj, what)
+        if _GLOBAL in data and type(obj) not in _ATOMS and _names_by_value(data):
+            if type(obj).__module__ != "builtins":  # what a list holds is another question for each list
+                self._types.add(type(obj))
+            return self._dump_by_value(obj, what)
+        return pickle.dumps(obj, 5) if buffers else data
+
+    def close(self) -> None:
+        """Release what the values had in common; the next value prepares it again."""
+        if self._by_value is not None:
+            self._by_value.close()
+
+    def _dump_by_value(self, obj: object, what: str) -> bytes:
+        if self._by_value is None:
+            from flowyml.executors._processes.crossing.pickler import ByValue
+
+            self._by_value = ByValue(self._apart)
+        return _explained(self._by_value.dump, obj, what, self._apart)
 
 
 def dump_result(obj: object, what: str = "the result", apart: Apart | None = None) -> bytes:
@@ -128,14 +175,21 @@ def _names_by_value(data: bytes) -> bool:
 
 
 def _dump_by_value(obj: object, what: str, apart: Apart | None = None) -> bytes:
-    """Pickle by value; say what and why where that fails too."""
-    from flowyml.executors._processes.crossing import blame, pickler
+    """Pickle by value."""
+    from flowyml.executors._processes.crossing.pickler import dump_by_value
 
+    return _explained(lambda each: dump_by_value(each, apart), obj, what, apart)
+
+
+def _explained(dump: Callable[[object], bytes], obj: object, what: str, apart: Apart | None) -> bytes:
+    """Pickle a value; if that fails, raise an error that says what and why."""
     if apart is not None:
         apart.take()
     try:
-        return pickler.dump_by_value(obj, apart)
+        return dump(obj)
     except Exception as error:
+        from flowyml.executors._processes.crossing import blame
+
         raise SerializationError(what, blame.explain(obj, error)) from error
     except (SystemExit, GeneratorExit, KeyboardInterrupt) as error:
         raise SerializationError(what, f"pickling it raises {type(error).__name__}") from error

@@ -21,7 +21,7 @@ from flowyml._tuples import NamedTuple
 from flowyml.errors import FlowymlError, SerializationError, StepNotRunError
 from flowyml.executors._processes.crossing import wire
 from flowyml.executors._processes.crossing.payload import Payload, build_payload, goes_by_name
-from flowyml.executors._processes.crossing.values import Apart, dump_value
+from flowyml.executors._processes.crossing.values import Apart, ValueDumper, dump_value
 from flowyml.executors._processes.dispatching.lending import LARGE
 from flowyml.executors._processes.dispatching.stretches import items_of, stretches
 from flowyml.planning.templates import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VIEW, rows_alike, there
@@ -86,6 +86,7 @@ class CallWriter:
         self._run = run
         self._lending = lending
         self._apart = Apart(LARGE)
+        self._dumper = ValueDumper(self._apart)
         self._plan = run.plan
         self.shared: list[bytes] = []
         self._shared_numbers: dict[int, int] = {}
@@ -114,7 +115,10 @@ class CallWriter:
         """Return the message for the first steps of a batch."""
         message = Message([], [], set(), {}, [])
         self._batch, self._has_chains = batch, batch.heads < len(batch)
-        message.groups.extend(self._group(message, stretch) for stretch in stretches(self._run, batch, count))
+        try:
+            message.groups.extend(self._group(message, stretch) for stretch in stretches(self._run, batch, count))
+        finally:
+            self._dumper.close()
         return message
 
     def _collect(self, nodes: Iterable[int], initializer: Callable[[], object] | None = None) -> Payload:
@@ -270,7 +274,7 @@ class CallWriter:
         if number is None:
             what, apart = f"an argument of step {self._plan.names[node]!r}", self._apart
             apart.take()
-            data = dump_value(value, what, apart)
+            data = self._dumper.dump(value, what)
             if len(data) < LARGE and not apart.buffers:
                 return data
             again = id(value) in self._seen_large
