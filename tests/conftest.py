@@ -32,6 +32,9 @@ EXECUTORS: dict[str, Callable[[], Any]] = {
     "async": lambda: flowyml.ParallelExecutor(max_workers=2, backend="async"),
 }
 
+# Every plan of the suite, also in what tests start, checks its fast paths; tests that measure plans turn it off.
+os.environ.setdefault("FLOWYML_VERIFY_FAST_PATHS", "1")
+
 # Time limits are pytest-timeout's. In CI every run draws the same examples.
 DRAWN = {"max_examples": examples(30, 200), "derandomize": bool(os.environ.get("CI"))}
 hypothesis.settings.register_profile("flowyml", deadline=None, **DRAWN)

@@ -61,3 +61,31 @@ def test_a_wrong_mapping_is_refused_also_behind_an_empty_list() -> None:
 
     with pytest.raises(TypeError, match="parameter names as keys"):
         added([], {None: "s0"})
+
+
+def test_a_middle_pipeline_context_goes_before_steps_around_it_for_each_step_of_a_line() -> None:
+    inner = Pipeline("inner")
+    for name, asset in {"a": "y", "b": "x"}.items():
+        inner.add_step(pair, name=name, params={"right": 0}, inputs=[asset])
+    middle = Pipeline("middle", context={"x": "middle"}).add_sub_pipeline(inner)
+    root = Pipeline("root").add_step(lambda: "step x", name="x").add_step(lambda: "step y", name="y")
+    result = root.add_sub_pipeline(middle).run()
+    assert (result["middle.inner.a"], result["middle.inner.b"]) == (("step y", 0), ("middle", 0))
+
+
+def test_a_list_in_a_sub_pipeline_reads_what_it_was_given_and_no_run_input_of_that_name() -> None:
+    inner = Pipeline("inner").add_step(declared.func, name="listed", inputs={"value": ["x"]})
+    root = Pipeline("root").add_step(lambda: "step y", name="y").add_sub_pipeline(inner, inputs={"x": "y"})
+    root.add_step(pair, name="other", params={"right": 0}, inputs=["x"])
+    assert root.run({"x": "of the run"})["inner.listed"] == ["step y"]
+
+
+def test_steps_of_a_line_wait_for_after_of_their_sub_pipeline_as_each_would_alone() -> None:
+    inner = Pipeline("inner").add_step(lambda: 1, name="own")
+    for name, asset in {"a": "around", "b": "own", "c": "around"}.items():
+        inner.add_step(pair, name=name, params={"right": 0}, inputs=[asset])
+    root = Pipeline("root").add_step(lambda: 2, name="around").add_step(lambda: 3, name="first")
+    dag = root.add_sub_pipeline(inner, after="first").dag
+    assert dag.edges["inner.a"] == dag.edges["inner.c"] == {"around", "first"}
+    assert dag.edges["inner.b"] == {"inner.own"}
+    assert dag.edges["inner.own"] == {"first"}

@@ -221,7 +221,7 @@ def test_validate_has_the_sentences_of_build():
     with pytest.raises(ValueError, match="cycles") as caught:
         pipeline.build()
     assert errors == caught.value.problems
-    assert len(errors) == 3
+    assert len(errors) == 5  # what the two producers lack comes along
 
 
 def test_validate_warns_of_what_run_must_give():

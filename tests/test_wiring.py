@@ -281,8 +281,18 @@ def test_a_mapped_step_gives_the_list_of_its_values() -> None:
     assert outcome(Pipeline("p").map(same, ["ab"], name="m").add_step(same, "it", inputs=["m"])) == ["ab"]
 
 
-def test_a_glob_of_one_mapped_step_is_its_list() -> None:
-    assert outcome(Pipeline("p").map(same, [1, 2], name="m_0").add_step(same, "it", inputs="m_*")) == [1, 2]
+@pytest.mark.parametrize("wanted", ["m_*", {"value": ["m_0"]}, {"value": "m_?"}], ids=["glob", "list", "named"])
+def test_a_glob_or_list_with_one_mapped_step_in_it_is_a_list_of_its_list(wanted: Any) -> None:
+    assert outcome(Pipeline("p").map(same, [1, 2], name="m_0").add_step(same, "it", inputs=wanted)) == [[1, 2]]
+
+
+def test_a_map_over_a_glob_has_one_item_for_each_asset_also_if_the_only_one_is_a_map() -> None:
+    pipeline = Pipeline("p").map(same, [1, 2], name="m_0").map(same, over="m_*", name="it")
+    assert outcome(pipeline) == [[1, 2]]
+
+
+def test_an_empty_list_of_inputs_is_an_empty_list() -> None:
+    assert outcome(Pipeline("p").add_step(same, "it", inputs={"value": []})) == []
 
 
 def test_a_mapped_step_among_others_is_one_value() -> None:

@@ -68,6 +68,9 @@ class Connections:
         problems: Where it is told what is wrong.
 
     Attributes:
+        first: The number of the first of them.
+        assets: What they see.
+        scope: Values of the run's inputs and the contexts.
         templates: How each step calls its function; `None` where something is wrong.
         references: What the arguments of the steps that read assets refer to.
         edges: Who waits for whom.
@@ -94,7 +97,7 @@ class Connections:
         self.has_timeouts = self.may_return_once = self.lacks = self._has_joins = False
         self._lost: dict[int, Wired] = {}  # by form: a step of which nothing that it alone reads exists
         self._mapped: dict[int, Wired] = {}  # the steps whose items are made of those of others
-        self._first, self._assets, self._scope, self._problems = first, assets, scope, problems
+        self.first, self.assets, self.scope, self._problems = first, assets, scope, problems
 
     def connect(self, columns: Columns, waiting: Collection[int]) -> None:
         """Wire all steps; `waiting` are those whose number of items is not known."""
@@ -102,7 +105,7 @@ class Connections:
         done: dict[int, Wired] = {}
         at, end, piece = 0, len(forms), _LEAST
         while at < end:
-            form, node = forms[at], self._first + at
+            form, node = forms[at], self.first + at
             wired = done.get(id(form))
             if wired is None:
                 wired = done[id(form)] = self._wired(form, reads[at])
@@ -135,7 +138,7 @@ class Connections:
             self._connect(node, form, own, wired, alike)
         elif not self._connect_lost(node, form, own):
             wired = self._wired(form, own)
-            if wired.assets is self._assets and len(own) == len(wired.undefined) == len(wired.problems):
+            if wired.assets is self.assets and len(own) == len(wired.undefined) == len(wired.problems):
                 self._lost[id(form)] = wired
             self._connect(node, form, own, wired)
 
@@ -158,7 +161,7 @@ class Connections:
         return True
 
     def _is_undefined(self, asset: str) -> bool:
-        return not is_glob(asset) and asset not in self._scope.inputs and self._assets.find(asset) is None
+        return not is_glob(asset) and asset not in self.scope.inputs and self.assets.find(asset) is None
 
     def _connect(
         self,
@@ -194,7 +197,7 @@ class Connections:
         found, own = forms[at : at + most], reads[at : at + most]
         if found.count(found[0]) < len(found):
             own = own[: next(k for k, form in enumerate(found) if form is not found[0])]
-        node, count = self._first + at, len(own)
+        node, count = self.first + at, len(own)
         if links is not None:
             producers = [links.get(names[0]) if names else None for names in own]
             if None in producers:
@@ -221,13 +224,13 @@ class Connections:
 
     def _follow(self, mapped: dict[int, Wired], forms: Sequence[Form], waiting: Collection[int]) -> None:
         """Let mapped steps wait for those whose items theirs are made of: item by item where that can be."""
-        first = self._first
+        first = self.first
         linked = (node for node in item_by_item(mapped, waiting) if not first or min(mapped[node].followed) >= first)
         # Lists of steps that were there before are read as wholes: what is known of them by now depends on the time.
         self.linked = {node: mapped[node].followed for node in linked}
         for node, wired in mapped.items():
             self.edges.add(node, wired.followed, elementwise=node in self.linked)
-            if node not in self.linked and forms[node - self._first].options.run_if == "any":
+            if node not in self.linked and forms[node - self.first].options.run_if == "any":
                 self._problems.add(
                     node, ['runs over whole lists, which does not go with run_if="any": map item by item']
                 )
@@ -239,7 +242,7 @@ class Connections:
                 self._problems.add(node, [given_once(key, value, "params")])
 
     def _wired(self, form: Form, own: tuple[str, ...], *, without: int | None = None) -> Wired:
-        wired = wire(form, self._assets, self._scope, own, without=without)
+        wired = wire(form, self.assets, self.scope, own, without=without)
         self._has_joins = self._has_joins or form.options.run_if == "any"
         self.has_timeouts = self.has_timeouts or form.options.timeout is not None
         self.may_return_once = self.may_return_once or may_return_once(form.step.func)

@@ -208,6 +208,7 @@ class Assets:
 
     Attributes:
         exported: By asset of a sub-pipeline its further names, from the inmost to the outmost pipeline.
+        hints_left: How many more near matches messages may look for.
         namespaces: The sub-pipelines by name.
         inner: What each of them sees, once it was asked for.
     """
@@ -223,7 +224,7 @@ class Assets:
         self._declared: dict[str, Found] = {}
         self._clashes: dict[str, list[int]] = {}
         self._globs: dict[str, list[Found]] = {}
-        self._hints_left = _MOST_HINTS
+        self.hints_left = _MOST_HINTS
         self._near_parameters: dict[tuple[str, int], str] = {}
         self._start = start
         own = forms[start:] if start else forms
@@ -338,8 +339,8 @@ class Assets:
 
     def near(self, name: str, known: Iterable[str]) -> str:
         """Return ", did you mean ...?", for the first few names that are asked for."""
-        self._hints_left -= 1
-        return nearest(name, known) if self._hints_left >= 0 else ""
+        self.hints_left -= 1
+        return nearest(name, known) if self.hints_left >= 0 else ""
 
     def near_parameter(self, name: str, signature: Signature) -> str:
         """Return ", did you mean ...?" with a parameter of a function, for those that will be told."""
@@ -354,13 +355,13 @@ class Assets:
 
     def near_names(self, name: str, known: Iterable[str]) -> list[str]:
         """Return those of some names that are like one, for the first few that are asked for."""
-        self._hints_left -= 1
-        return closest(name, known) if self._hints_left >= 0 else []
+        self.hints_left -= 1
+        return closest(name, known) if self.hints_left >= 0 else []
 
     def before(self, form: Form) -> str | None:
         """Return the only asset of the step that was added before the first of a form, for the first few asked for."""
-        self._hints_left -= 1
-        node = self.forms.index(form) - 1 if self._hints_left >= 0 else -1
+        self.hints_left -= 1
+        node = self.forms.index(form) - 1 if self.hints_left >= 0 else -1
         if node < 0:
             return None
         outputs = self.forms[node].outputs or (self.name_of(node),)

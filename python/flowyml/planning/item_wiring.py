@@ -36,7 +36,8 @@ class ItemWiring(Sourcing):
         parts: What each list that the step runs over is; `None` while nothing gives it.
         followed: Mapped steps whose items those of this one are made of.
         implicit: Parameters that take an asset of their own name without declaring it.
-        missing: Parameters that nothing fills.
+        missing: Parameters that nothing fills, and that have no declared input.
+        unknown: How many names were given that are no parameters, each of which may be meant for a missing one.
     """
 
     def __init__(self, form: Form, assets: Assets, scope: Scope, inputs: Inputs | None, without: int | None) -> None:
@@ -48,6 +49,7 @@ class ItemWiring(Sourcing):
         self.followed: list[int] = []
         self.implicit: set[str] = set()
         self.missing: list[str] = []
+        self.unknown = 0
 
     def _take_items(self) -> None:
         """The values of the items go to their parameters: those named, then one of an asset's name, then any free."""
@@ -77,7 +79,7 @@ class ItemWiring(Sourcing):
 
     def _give_item(self, parameter: str, source: tuple[int, Any], declared: str | None) -> None:
         if declared and not self.signature.takes(parameter):
-            self.problems.append(f"unknown parameter {parameter!r} in over{self._takes(parameter)}")
+            self._refuse_unknown(parameter, "over")
         elif parameter in self.sources:
             self.problems.append(f"parameter {parameter!r} is given by params, and by over")
         else:
@@ -169,6 +171,10 @@ class ItemWiring(Sourcing):
         if self.inputs is None:
             return set()
         return {self.inputs} if isinstance(self.inputs, str) else set(self.inputs)
+
+    def _refuse_unknown(self, parameter: str, where: str) -> None:
+        self.unknown += 1
+        self.problems.append(f"unknown parameter {parameter!r} in {where}{self._takes(parameter)}")
 
     def _takes(self, parameter: str) -> str:
         """Say which parameter could be meant, or which there are."""

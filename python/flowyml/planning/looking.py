@@ -32,7 +32,6 @@ class Looking(ItemWiring):
             for node in self.assets.steps(name) or ():
                 before.append(self._before(node))
                 self.references.append(Present(self._whole[0].whole(node)))
-                self.origins.append([node])
         params = {**self.scope.context, **self.scope.inputs}
         given = self._given_to_view(self.assets, params) if isinstance(self.assets, Inside) else ()
         self.sources["context"] = (VIEW, View(tuple(before), params, given))
@@ -43,7 +42,6 @@ class Looking(ItemWiring):
         for node in dict.fromkeys(self.producers):
             before.append(self._before(node))
             self.references.append(Present(self._whole[0].whole(node)))
-            self.origins.append([node])
         params = {**self.scope.context, **self.scope.inputs}
         self.used.update(self.scope.context, self.scope.inputs)  # nobody knows which of them it will ask for
         self.sources[SEEN_AS] = (VIEW, View(tuple(before), params, first=first))

@@ -223,13 +223,16 @@ def reaches(names: Names, name: str, hidden: Container[int], *, declared: bool) 
     return isinstance(names, Inside) and names.wanted(name, declared=declared) is not None
 
 
-def reached(names: Names, asset: str) -> Found | None:
-    """Return who produces one asset, inside or in a pipeline around whose steps nothing has to wait for."""
+def reached(names: Names, asset: str, *, declared: bool = True) -> Found | None:
+    """Return who produces one asset, inside or in a pipeline around; `None` if the name stands for anything else.
+
+    What a sub-pipeline is given is looked up around it like a parameter, so values of contexts there go first.
+    """
     found = names.find(asset)
-    if found is not None or not isinstance(names, Inside) or names.namespace.after:
+    if found is not None or not isinstance(names, Inside) or is_glob(asset):
         return found
-    wanted = names.wanted(asset, declared=True)
-    return reached(names.outer, wanted) if isinstance(wanted, str) else None
+    wanted = names.wanted(asset, declared=declared)
+    return reached(names.outer, wanted, declared=False) if isinstance(wanted, str) else None
 
 
 def needs_of(form: Form) -> Iterator[str]:

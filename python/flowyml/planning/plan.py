@@ -11,7 +11,9 @@ and does not change afterwards, unless steps come during its run (see `running/g
 
 from __future__ import annotations
 
+import os
 from array import array
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,9 @@ from flowyml.planning.layout import UNKNOWN, Layout
 from flowyml.planning.lengths import counts_of
 from flowyml.planning.namespaces import enter, unneeded
 from flowyml.planning.problems import Problems
+from flowyml.planning.scope import Scope
+from flowyml.planning.wired import Lacking
+from flowyml.planning.wiring import VERIFY, wire
 from flowyml.steps.conditions import Guarded
 from flowyml.steps.dynamic import Collected
 from flowyml.store.values import nodes_of
@@ -34,7 +39,6 @@ if TYPE_CHECKING:
     from flowyml.planning.connections import Edges
     from flowyml.planning.forms import Columns, Form, Found
     from flowyml.planning.namespaces import Namespace
-    from flowyml.planning.scope import Scope
 
 
 class Plan:
@@ -108,6 +112,13 @@ class Plan:
         if self.is_dynamic:
             self.scope, self.names = scope, list(self.names)
         self.problems.add_unneeded(unneeded(self.assets, self.namespaces))
+        if wired.lacks and not scope.complete:
+            whole = Scope(scope.inputs, scope.context, complete=True, overlay=scope.overlay)
+            self.problems.add_rest = partial(self._add_missing, whole)
+        if os.environ.get(VERIFY):
+            from flowyml.planning.verification import verify
+
+            verify(columns, wired)
         self.graph = self._build_graph(wired, strict=strict)
 
     def is_that_of(self, columns: Columns, scope: Scope) -> bool:
@@ -233,6 +244,16 @@ class Plan:
         for node, problem in found:
             self.problems.add(node, [problem])
         self.problems.raise_all(self.name)
+
+    def _add_missing(self, scope: Scope) -> None:
+        """Enter parameters without a value, which a run might still give, since something else is wrong."""
+        firsts = {form: node for node, form in reversed(list(enumerate(self.forms)))}
+        missing: dict[Form, list[str]] = {}
+        for form, node in firsts.items():
+            problems = wire(form, self.assets, scope, self.reads[node], without=node).problems
+            missing[form] = [each for each in problems if isinstance(each, Lacking)]
+        for node, form in enumerate(self.forms):
+            self.problems.add(node, missing[form])
 
     def _build_graph(self, wired: Connections, *, strict: bool) -> Graph:
         edges, joins = wired.edges, wired.joins(self.forms)

@@ -21,7 +21,7 @@ from flowyml.planning.sourcing import OfSubPipeline
 from flowyml.planning.wired import Lacking
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from flowyml.planning.forms import Form
     from flowyml.planning.namespaces import Unneeded
@@ -40,6 +40,7 @@ class Problems:
 
     Attributes:
         cycles: The steps along each cycle, the first repeated last.
+        add_rest: Enters what counts as a problem only if something else is wrong; called before all is reported.
     """
 
     def __init__(self, names: Sequence[str], forms: Sequence[Form], first: Iterable[str]) -> None:
@@ -51,7 +52,8 @@ class Problems:
         self._told: dict[str, list[int]] = {}  # by kind: its sentences
         self._more: dict[str, int] = {}  # by kind: how many more there would be
         self._lacking: list[tuple[int, int, tuple[str, ...]]] = []
-        self._excused: set[int] = set()
+        self._unneeded: list[Unneeded] = []
+        self.add_rest: Callable[[], None] | None = None
         self.add_sentences(first)
 
     def __bool__(self) -> bool:
@@ -102,12 +104,19 @@ class Problems:
         return f"Node {self.names[node]!r} {_as_clause(problem)} ({self.forms[node].place})"
 
     def add_unneeded(self, found: Iterable[Unneeded]) -> None:
-        """Enter names that sub-pipelines are given and do not need; what steps lack because of that is no more told."""
-        for sentence, steps, meant in found:
-            self.add_sentences([sentence])
-            for node, at, names in self._lacking:
-                if node in steps and set(names) <= set(meant):
-                    self._excused.add(at)
+        """Enter names that sub-pipelines are given and do not need; what steps lack because of that is not reported."""
+        for each in found:
+            self.add_sentences([each.sentence])
+            self._unneeded.append(each)
+
+    def _excused(self) -> set[int]:
+        """Return the sentences about what steps lack because a sub-pipeline is given it under a wrong name."""
+        return {
+            at
+            for _, steps, meant in self._unneeded
+            for node, at, names in self._lacking
+            if node in steps and set(names) <= set(meant)
+        }
 
     def add_graph(self, problems: list[tuple[Any, ...]]) -> None:
         """Put the core's findings into words."""
@@ -149,12 +158,16 @@ class Problems:
 
     def told(self) -> list[str]:
         """Return all sentences, each with the number of steps that it is about beside the one it names."""
-        return [sentence for at, sentence in enumerate(self._told_all()) if at not in self._excused]
+        if self and self.add_rest is not None:
+            self.add_rest()
+            self.add_rest = None
+        excused = self._excused()
+        return [sentence for at, sentence in enumerate(self._told_all(excused)) if at not in excused]
 
-    def _told_all(self) -> list[str]:
+    def _told_all(self, excused: Collection[int] = ()) -> list[str]:
         others = dict(self._others)
         for kind, more in self._more.items():
-            last = next((at for at in reversed(self._told[kind]) if at not in self._excused), self._told[kind][-1])
+            last = next((at for at in reversed(self._told[kind]) if at not in excused), self._told[kind][-1])
             others[last] = others.get(last, 0) + more
         return [f"{sentence}{others_like_it(others.get(at, 0))}" for at, sentence in enumerate(self._sentences)]
 

@@ -17,7 +17,7 @@ from flowyml.planning.forms import is_glob
 from flowyml.planning.namespaces import Inside, inside, reaches
 from flowyml.planning.templates import ASSET, VALUE
 from flowyml.steps.conditions import Guards
-from flowyml.store.values import Gather, Items, Output, Present, Reference, bare
+from flowyml.store.values import Gather, Output, Present, Reference, bare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Sequence
@@ -50,7 +50,6 @@ class Sourcing:
         scope: The values beside the steps there.
         hidden: Steps that are not found there without being named.
         references: What the arguments that are read from assets refer to.
-        origins: For each reference the steps whose values it stands for.
         routes: By a name that a pipeline around gives: the sub-pipelines on the way, each with its own name for it.
         producers: The steps to wait for.
         own_risk: Steps that are read without being named: one that is among them must not read itself.
@@ -72,7 +71,6 @@ class Sourcing:
         self.signature: Signature = self.guards.signature if self.guards else self.own
         self.joins = form.options.run_if == "any"
         self.references: list[Reference] = []
-        self.origins: list[list[int]] = []
         self.routes: dict[str, list[tuple[Namespace, str]]] = {}
         self._asked: str | None = None  # the name inside, while a pipeline around is asked
         self.undefined: list[str] = []
@@ -87,10 +85,16 @@ class Sourcing:
         """Return the source of a declared input: an asset, a run input, a glob, or a list of them."""
         if isinstance(wanted, str):
             return self._several([wanted]) if self._is_pattern(wanted) else self._single(wanted)
-        if wanted and all(self.assets.find(name) is None and name in self.scope.inputs for name in wanted):
+        if wanted and all(map(self._is_run_input, wanted)):
             self.used.update(wanted)
             return VALUE, [self.scope.inputs[name] for name in wanted]
         return self._several(wanted)
+
+    def _is_run_input(self, name: str) -> bool:
+        """Tell whether a name stands for a value of `run(inputs=)` here, and for nothing that a step produces."""
+        if name not in self.scope.inputs or self.assets.find(name) is not None:
+            return False
+        return not isinstance(self.assets, Inside) or self.assets.wanted(name, declared=True) is None
 
     def _is_pattern(self, name: str) -> bool:
         """A step may well be called "chunk[0]": what exists under that very name is no pattern."""
@@ -111,12 +115,9 @@ class Sourcing:
         return None
 
     def _several(self, names: Sequence[str]) -> tuple[int, Any]:
-        """Gather the assets of all names and patterns in one list; a mapped step alone is one already."""
+        """Gather the assets of all names and patterns in one list."""
         found = self._found_all(names)
-        references = tuple(self.assets.reference(each) for each in found)
-        if len(references) == 1 and isinstance(references[0], Items):
-            return self._asset(references[0], [found[0][0]])
-        return self._asset(Gather(references), [node for node, _ in found])
+        return self._asset(Gather(tuple(map(self.assets.reference, found))), [node for node, _ in found])
 
     def _found(self, name: str) -> list[Found]:
         if self._is_pattern(name):
@@ -154,7 +155,6 @@ class Sourcing:
 
     def _asset(self, reference: Reference, producers: list[int]) -> tuple[int, Any]:
         self.references.append(Present(reference) if self.joins else reference)
-        self.origins.append(producers)
         self.producers.extend(producers)
         return ASSET, len(self.references) - 1
 

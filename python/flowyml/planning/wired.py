@@ -46,12 +46,14 @@ class Wired:
         own_risk: Steps that this wiring reads without naming them: one that is among them must not read itself.
         slots: Where each declared input stands in `references` and in `producers`, in the order of the inputs. Empty if
             some input is anything but one value of one step: then steps with other inputs have to be wired themselves.
+        borders: The steps of the sub-pipelines around whose `after=` matters: whether a step waits for that depends on
+            whether it waits for a step inside.
         problems: What is wrong.
         undefined: Declared inputs that nothing gives.
         used: Names of run inputs and context values that are taken.
         notes: What is right, and may be meant otherwise.
-        lacks: Whether parameters have no value, be it that this counts as a problem or not.
-        waits: Whether it waits for anything.
+        lacks: Whether parameters have no value, be it that this is a problem now or may become one.
+        waits: Whether it reads anything or waits for anything.
         plain: The numbers of all steps by name, where each name is one step, and its value its only item; else `None`.
         links: The same, for steps that read one other step each and nothing else is to be said of; else `None`.
     """
@@ -63,6 +65,7 @@ class Wired:
     followed: list[int]
     own_risk: frozenset[int]
     slots: tuple[tuple[int, int], ...]
+    borders: tuple[range, ...]
     problems: list[str]
     undefined: list[str]
     used: set[str]
@@ -74,7 +77,7 @@ class Wired:
 
     def __post_init__(self) -> None:
         """See whether it stands alone, and whether others like it are wired by looking up names."""
-        self.waits = bool(self.producers or self.followed)
+        self.waits = bool(self.references or self.producers or self.followed)
         self.plain = self.assets.plain if isinstance(self.assets, Assets) else None
         one = len(self.references) == len(self.producers) == len(self.slots) == 1 and self.template is not None
         self.links = self.plain if one and not (self.own_risk or self.followed or self.problems) else None
@@ -88,7 +91,7 @@ class Wired:
     def with_reads(self, reads: tuple[str, ...]) -> tuple[tuple[Reference, ...], list[int]] | None:
         """Return references and producers of a step that has these inputs instead; `None` if it differs in more."""
         assets = self.assets
-        if self.template is None or len(self.slots) != len(reads):
+        if self.template is None or not self.slots:
             return None
         if self.plain is not None:
             return self._looked_up(self.plain, reads)
@@ -96,6 +99,8 @@ class Wired:
         for (at, producer), asset in zip(self.slots, reads, strict=True):
             found = reached(assets, asset)
             if found is None or assets.forms[found[0]].over is not None:
+                return None
+            if any((found[0] in border) is not (self.producers[producer] in border) for border in self.borders):
                 return None
             references[at] = assets.reference(found)
             producers[producer] = found[0]

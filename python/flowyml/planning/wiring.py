@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from flowyml.steps.declarations import Inputs
 
 
+VERIFY = "FLOWYML_VERIFY_FAST_PATHS"
+"""The environment variable that, set to anything, has each plan hold its fast paths against `wire`, step by step."""
+
 # How like two names must be for one to be the other, misspelled, where it may well be right: a key of a mapping, say.
 _MISSPELLED = 0.85
 
@@ -97,6 +100,7 @@ class Wiring(Looking):
             self.followed,
             frozenset(self.own_risk),
             self._all_slots() if not looks else (),  # a condition sees other steps in each of them
+            self._borders(),
             self.problems,
             self.undefined,
             self.used,
@@ -121,7 +125,7 @@ class Wiring(Looking):
             if not signature.readable or signature.takes(key):
                 self.sources[key] = (PARAM, index)
             else:
-                self.problems.append(f"unknown parameter {key!r} in params{self._takes(key)}")
+                self._refuse_unknown(key, "params")
 
     def _take_inputs(self) -> None:
         inputs = self.inputs
@@ -136,7 +140,7 @@ class Wiring(Looking):
             for name in (wanted,) if isinstance(wanted, str) else wanted:
                 self._take_spread(name)
         elif not self.signature.takes(parameter):
-            self.problems.append(f"unknown parameter {parameter!r} in inputs{self._takes(parameter)}")
+            self._refuse_unknown(parameter, "inputs")
         elif parameter not in self.sources:  # else params give it, and params go first
             self._fill(parameter, wanted, position)
 
@@ -179,16 +183,19 @@ class Wiring(Looking):
         for name in self.signature.names:
             if name in self.sources:
                 continue
+            told = len(self.problems)
             source = self._implicit(name) or self._from_scope(name)
             if source is not None:
                 self.sources[name] = source
+            elif len(self.problems) > told:
+                continue
             elif name == SEEN_AS and self.guards is not None and name not in self.own.names:
                 looks = True
             elif self.is_optional(name):
                 self._note_first(name)
-            elif name not in self.signature.defaults:
+            elif name not in self.signature.defaults and name not in self.declared:
                 self.missing.append(name)
-        if self.missing and not self.problems and self.scope.complete:
+        if len(self.missing) > self.unknown and self.scope.complete:
             self._report_missing(self.missing)
         return looks
 
@@ -308,6 +315,15 @@ class Wiring(Looking):
         if isinstance(self.references[at], (int, Output)):
             self.slots[position] = (at, producer)
         return source
+
+    def _borders(self) -> tuple[range, ...]:
+        """Return the steps of the sub-pipelines that the step is in and that have an `after=`."""
+        borders, within = [], self.form.within
+        while within is not None and not within.grafted:
+            if within.after:
+                borders.append(within.steps)
+            within = within.outer
+        return tuple(borders)
 
     def _all_slots(self) -> tuple[tuple[int, int], ...]:
         """Return the slot of each declared input in order; none if some input is not one asset of one step."""

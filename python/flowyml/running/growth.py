@@ -12,6 +12,7 @@ then, and a run must not depend on that. The plan is the run's own; one thread a
 
 from __future__ import annotations
 
+import os
 from array import array
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from flowyml.planning.lengths import counts_of
 from flowyml.planning.namespaces import Inside, Namespace, enter, inlined, inside, unneeded
 from flowyml.planning.problems import Problems
 from flowyml.planning.templates import ASSET, Template
+from flowyml.planning.wiring import VERIFY
 from flowyml.steps.dynamic import Collected
 from flowyml.store.values import nodes_of
 
@@ -174,6 +176,10 @@ class Grown:
         wired = Connections(first, assets, plan.scope, problems)
         wired.connect(new, plan.layout.waiting | waiting)
         problems.add_unneeded(unneeded(assets, inner))
+        if os.environ.get(VERIFY):
+            from flowyml.planning.verification import verify
+
+            verify(new, wired)
         awaited = self._collected(assets, own, wired, problems)
         problems.raise_all(pipeline)
         self._templates = wired.templates

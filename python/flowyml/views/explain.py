@@ -23,14 +23,16 @@ from flowyml.planning.templates import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD,
 from flowyml.planning.wiring import Wiring
 from flowyml.steps.control import Chosen
 from flowyml.steps.options import NO_OPTIONS
-from flowyml.store.values import Gather, Items, Output, Stream, bare
+from flowyml.store.values import Gather, Items, Output, Stream, bare, nodes_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from flowyml.planning.namespaces import Namespace
     from flowyml.planning.plan import Plan
     from flowyml.planning.scope import Scope
+    from flowyml.planning.templates import Template
+    from flowyml.store.values import Reference
 
 _log = logging.getLogger("flowyml")
 _LONGEST = 60
@@ -67,14 +69,30 @@ class Traced:
     """
 
     def __init__(self, plan: Plan, node: int, scope: Scope) -> None:
-        """Wire the step once more."""
+        """Wire the step once more, for the reasons; its arguments are the plan's."""
         self._plan, self._form = plan, plan.forms[node]
         self._wiring = wiring = Wiring(
             self._form, plan.assets, scope, self._form.inputs_of(plan.reads[node]), without=node
         )
         self.problems: list[str] = wiring.wire().problems
+        self._references: Sequence[Reference] = wiring.references
+        self._sources, self._rest = dict(wiring.sources), wiring.spread
+        template = plan.templates[node]
+        if template is not None:
+            self._references = plan.references.get(node, ())
+            self._take(template)
         self.arguments: list[Argument] = [*self._named(), *self._spread()]
-        self.missing: list[str] = [name for name in wiring.missing if name not in wiring.declared]
+        self.missing: list[str] = wiring.missing
+
+    def _take(self, template: Template) -> None:
+        """Take the arguments from how the plan calls the step."""
+        count = len(template.sources) - len(template.keywords)
+        named = count - len(self._rest)
+        self._rest = list(template.sources[named:count])
+        positional = zip(self._wiring.signature.positional[:named], template.sources[:named], strict=True)
+        for name, source in (*positional, *zip(template.keywords, template.sources[count:], strict=True)):
+            if name in self._sources:  # else it is a default that is passed
+                self._sources[name] = source
 
     @property
     def assets(self) -> list[str]:
@@ -83,7 +101,7 @@ class Traced:
         return list(dict.fromkeys([*read, *self._wiring.undefined]))
 
     def _named(self) -> Iterator[Argument]:
-        signature, sources = self._wiring.signature, self._wiring.sources
+        signature, sources = self._wiring.signature, self._sources
         for name in dict.fromkeys([*signature.names, *sources, *self._wiring.declared]):
             if name in sources:
                 yield self._argument(name, *sources[name])
@@ -96,7 +114,7 @@ class Traced:
 
     def _spread(self) -> Iterator[Argument]:
         star = f"*{self._wiring.signature.var_positional or 'args'}"
-        for kind, which in self._wiring.spread:
+        for kind, which in self._rest:
             yield self._argument(star, kind, which)
 
     def _argument(self, name: str, kind: int, which: Any) -> Argument:
@@ -183,24 +201,26 @@ class Traced:
     # -- assets
 
     def _assets(self, which: int) -> tuple[str, ...]:
-        reference, nodes = self._reference(which), self._wiring.origins[which]
+        reference = self._reference(which)
         parts = reference.references if isinstance(reference, Gather) else (reference,)
-        return tuple(self._asset(part, node) for part, node in zip(parts, nodes, strict=True))
+        return tuple(map(self._asset, parts))
 
     def _reference(self, which: int) -> Any:
-        return bare(self._wiring.references[which])
+        return bare(self._references[which])
 
-    def _asset(self, reference: Any, node: int) -> str:
-        if isinstance(reference, Output):
-            return self._plan.assets_of(node)[reference.part]
-        return self._plan.assets_of(node)[0]
+    def _asset(self, reference: Any) -> str:
+        part = reference.part if isinstance(reference, Output) else 0
+        return self._plan.assets_of(self._node(reference))[part]
+
+    def _node(self, reference: Any) -> int:
+        return next(nodes_of((reference,), self._plan.layout))
 
     def _told(self, which: int, assets: tuple[str, ...]) -> str:
-        reference, nodes = self._reference(which), self._wiring.origins[which]
-        kind = "iterator over" if isinstance(self._wiring.references[which], Stream) else "list of"
+        reference = self._reference(which)
+        kind = "iterator over" if isinstance(self._references[which], Stream) else "list of"
         if isinstance(reference, Gather):
             return f"{kind} {len(assets):,} asset{'s' * (len(assets) != 1)}: {listed(assets)}"
-        step, asset = self._plan.names[nodes[0]], assets[0]
+        step, asset = self._plan.names[self._node(reference)], assets[0]
         text = f"step {step!r}" if asset == step else f"asset {asset!r} of step {step!r}"
         if isinstance(reference, Items):
             length = self._plan.length_of(reference.node)

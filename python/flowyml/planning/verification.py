@@ -1,0 +1,78 @@
+"""Verification: a plan held against the plain binder, step by step.
+
+```
+FLOWYML_VERIFY_FAST_PATHS=1 ──▶ Connections (by its fast paths) == wire(form, reads, without=step) of each step?
+```
+
+Steps that were added alike share the wiring of the first one, as far as `Connections` can tell that they are alike.
+With the environment variable each plan wires every step by itself, too, and raises where that differs: the tests run
+this way. It is loaded for that only.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+from flowyml.planning.wiring import wire
+
+if TYPE_CHECKING:
+    from flowyml.planning.connections import Connections
+    from flowyml.planning.forms import Columns
+
+_PLAIN = (int, str, bytes, range, frozenset, type(None))
+
+
+def verify(columns: Columns, wired: Connections) -> None:
+    """Check that each step is wired as it would be by itself.
+
+    Args:
+        columns: The steps.
+        wired: The same, wired.
+
+    Raises:
+        AssertionError: If a step is wired differently; names it, and what differs.
+    """
+    dependencies: dict[int, list[int]] = {}
+    for after, before in zip(wired.edges.dependents, wired.edges.dependencies, strict=True):
+        dependencies.setdefault(after, []).append(before)
+    undefined: dict[int, list[str]] = {}
+    for asset, nodes in wired.undefined.items():
+        for each in nodes:
+            undefined.setdefault(each, []).append(asset)
+    state = wired.assets.hints_left  # messages of the plan do not depend on this
+    for at, (name, form) in enumerate(zip(columns.names, columns.forms, strict=True)):
+        node = wired.first + at
+        plain = wire(form, wired.assets, wired.scope, columns.reads[at], without=node)
+        pairs = (
+            ("arguments", plain.template, wired.templates[at]),
+            ("references", plain.references, wired.references.get(node, ())),
+            ("dependencies", sorted([*plain.producers, *plain.followed]), sorted(dependencies.get(node, ()))),
+            ("undefined inputs", sorted(plain.undefined), sorted(undefined.get(node, ()))),
+        )
+        for what, expected, found in pairs:
+            if _is_same(expected, found):
+                continue
+            raise AssertionError(
+                f"internal error: step {name!r} ({form.place}) has other {what} on the fast path than by itself: "
+                f"{found!r:.300} instead of {expected!r:.300}; please report it"
+            )
+    wired.assets.hints_left = state
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Compare what wiring makes, part by part; users' values are compared by identity alone."""
+    if one is other or type(one) is not type(other):
+        return one is other
+    if isinstance(one, _PLAIN):
+        return bool(one == other)
+    if isinstance(one, (tuple, list)):
+        return len(one) == len(other) and all(map(_is_same, one, other))
+    if isinstance(one, dict):
+        return list(one) == list(other) and all(_is_same(one[key], other[key]) for key in one)
+    if isinstance(one, functools.partial):
+        return _is_same((one.func, one.args, one.keywords), (other.func, other.args, other.keywords))
+    return is_dataclass(one) and all(
+        _is_same(getattr(one, each.name), getattr(other, each.name)) for each in fields(one) if each.init
+    )
