@@ -51,7 +51,7 @@ mod timers;
 mod tolerate;
 mod withheld;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -108,7 +108,8 @@ pub struct Scheduler {
     lanes: Option<Box<Lanes>>,
     ledger: Ledger,
     delays: Timers,
-    expandable: Vec<NodeId>,
+    /// Nodes whose length is due and was not asked for yet, the first one first.
+    expandable: VecDeque<NodeId>,
     release: Option<Release>,
     /// Ends of which dependents do not know yet; empty between calls.
     ended: Vec<Ended>,
@@ -149,7 +150,7 @@ impl Scheduler {
             lanes: None,
             ledger: Ledger::default(),
             delays: Timers::default(),
-            expandable: Vec::new(),
+            expandable: VecDeque::new(),
             release,
             ended: Vec::new(),
             cancelled: false,
@@ -180,6 +181,17 @@ impl Scheduler {
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.open_nodes == 0
+    }
+
+    /// Return true if the run is not finished and no event can change that: nothing is running or ready, no delay is
+    /// pending, no length is to be asked for. The driver has nothing left to report then, so waiting for the run would never
+    /// end. A node that [`Scheduler::next_expandable`] returned counts as answered: ask once it is.
+    ///
+    /// A run in which items are ready but lack tokens is not stalled, since tokens may be held outside of it. O(1).
+    #[must_use]
+    pub fn is_stalled(&self) -> bool {
+        let idle = self.count_in(State::Running) == 0 && self.count_in(State::Ready) == 0;
+        idle && !self.is_finished() && self.delays.is_empty() && self.expandable.is_empty()
     }
 
     /// Return the number of items, with those of expanded nodes.

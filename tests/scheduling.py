@@ -35,6 +35,11 @@ def finish(scheduler: Scheduler, batch: Batch, outcomes: bytes | None = None) ->
     scheduler.complete(batch, 0, 0.0, [1.0] * len(batch), outcomes)
 
 
+def due(scheduler: Scheduler) -> list[int]:
+    """Take all nodes whose length is due out of the queue, the first one first."""
+    return list(iter(scheduler.next_expandable, None))
+
+
 def run(scheduler: Scheduler) -> list[list[int]]:
     """Run everything, one batch after the other."""
     batches = []

@@ -23,6 +23,7 @@ from scheduling import (
     UPSTREAM_FAILED,
     WAITING,
     claim,
+    due,
     finish,
     graph,
     run,
@@ -249,12 +250,12 @@ class TestCancel:
     def test_nobody_is_asked_for_a_length_any_more(self):
         scheduler = Scheduler(graph("a>b", {"a": UNKNOWN}))
         scheduler.cancel(1.0)
-        assert scheduler.take_expandable() == []
+        assert due(scheduler) == []
         assert [scheduler.node_state(node) for node in range(2)] == [CANCELLED, CANCELLED]
 
     def test_a_length_that_comes_too_late_gives_cancelled_items(self):
         scheduler = Scheduler(graph("a~b", {"a": UNKNOWN}))
-        assert scheduler.take_expandable() == [0]
+        assert due(scheduler) == [0]
         scheduler.cancel(1.0)
         scheduler.expand(0, 2, 2.0)
         assert scheduler.states() == bytes([CANCELLED] * 4)

@@ -17,6 +17,7 @@ from scheduling import (
     UPSTREAM_FAILED,
     WAITING,
     claim,
+    due,
     finish,
     graph,
     run,
@@ -106,7 +107,7 @@ class TestGraft:
         scheduler = Scheduler(graph("a b", {"b": UNKNOWN}))
         batch = claim(scheduler)
         self.graft(scheduler, batch, "x 1~y", "xy", counts={"x": UNKNOWN})
-        assert scheduler.take_expandable() == [1, 2]
+        assert due(scheduler) == [1, 2]
         assert [scheduler.group(node) for node in range(4)] == [[], [1, 3], [2], []]
         scheduler.expand(1, 2, 1.0)
         scheduler.expand(2, 1, 1.0)

@@ -16,6 +16,7 @@ from scheduling import (
     UPSTREAM_FAILED,
     WAITING,
     claim,
+    due,
     finish,
     graph,
 )
@@ -26,9 +27,9 @@ from flowyml._core import Scheduler
 class TestLengthsKnownAtRunTime:
     def test_a_node_is_expanded_with_all_that_follow_it(self):
         scheduler = Scheduler(graph("a>b b~c c>d", {"b": UNKNOWN}))
-        assert scheduler.take_expandable() == []
+        assert due(scheduler) == []
         finish(scheduler, claim(scheduler))
-        assert (scheduler.take_expandable(), scheduler.take_expandable()) == ([1], [])
+        assert due(scheduler) == [1]
         scheduler.expand(1, 2, 0.0)
         assert [scheduler.count(node) for node in range(4)] == [1, 2, 2, 1]
         assert claim(scheduler).runs == [(2, 2, 1, 0)]
@@ -43,7 +44,7 @@ class TestLengthsKnownAtRunTime:
 
     def test_no_items_are_complete_at_once(self):
         scheduler = Scheduler(graph("a>b", {"a": UNKNOWN}))
-        assert scheduler.take_expandable() == [0]
+        assert due(scheduler) == [0]
         scheduler.expand(0, 0, 0.0)
         assert (scheduler.node_state(0), claim(scheduler).items()) == (SUCCESS, [0])
 
@@ -56,7 +57,7 @@ class TestLengthsKnownAtRunTime:
     @pytest.mark.parametrize("state", [FAILED, TIMED_OUT, SKIPPED, CANCELLED])
     def test_a_length_can_be_refused(self, state):
         scheduler = Scheduler(graph("a~b a>c b>d", {"a": UNKNOWN}))
-        assert scheduler.take_expandable() == [0]
+        assert due(scheduler) == [0]
         scheduler.refuse(0, state, 1.0)
         inherited = UPSTREAM_FAILED if state in (FAILED, TIMED_OUT) else state
         assert [scheduler.node_state(node) for node in range(4)] == [state] + [inherited] * 3
@@ -150,5 +151,5 @@ class TestCancellingOneNode:
     def test_nobody_is_asked_for_its_length_any_more(self):
         scheduler = Scheduler(graph("a b", {"a": UNKNOWN, "b": UNKNOWN}))
         scheduler.cancel_node(0, 1.0)
-        assert scheduler.take_expandable() == [1]
+        assert due(scheduler) == [1]
         assert scheduler.node_state(0) == CANCELLED

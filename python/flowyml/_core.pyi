@@ -556,8 +556,12 @@ class Scheduler:
             ValueError: The node has failed already, or has more bad items.
 
         """
-    def take_expandable(self) -> list[int]:
-        """Return the nodes whose dependencies are complete and whose length is awaited, each once."""
+    def next_expandable(self) -> int | None:
+        """Return the next node whose dependencies are complete and whose length is due, each node once; `None`: none.
+
+        Answer with `expand` or `refuse` before you ask again: a node of length 0 is complete at once, which may make
+        the length of another node due. The queue is empty once this returns `None` after the last answer.
+        """
     def expand(self, node: int, count: int, now: float) -> None:
         """Give a node its items, and as many to all nodes that depend on it item by item. 0 items: complete at once.
 
@@ -647,6 +651,16 @@ class Scheduler:
     @property
     def finished(self) -> bool:
         """Whether every node is complete."""
+    @property
+    def stalled(self) -> bool:
+        """Whether the run is not finished and nothing can change that, so that nobody may wait for it.
+
+        Nothing is running, ready or parked, no delay is pending, and `next_expandable` would return `None`. A node that
+        it returned before counts as answered.
+        """
+    @property
+    def expandable(self) -> int:
+        """Number of nodes that `next_expandable` would return now."""
     @property
     def cancelled(self) -> bool:
         """Whether the run was cancelled."""

@@ -214,9 +214,9 @@ impl Scheduler {
         self.0.change(py, |core| core.tolerate(node, failures))
     }
 
-    fn take_expandable(&self, py: Python<'_>) -> PyResult<Vec<u32>> {
-        let nodes = self.0.change(py, |core| Ok(core.take_expandable()))?;
-        Ok(nodes.into_iter().map(|node| node.0).collect())
+    fn next_expandable(&self, py: Python<'_>) -> PyResult<Option<u32>> {
+        let node = self.0.change(py, |core| Ok(core.next_expandable()))?;
+        Ok(node.map(|node| node.0))
     }
 
     fn expand(&self, py: Python<'_>, node: u32, count: u32, now: f64) -> PyResult<()> {
@@ -291,6 +291,16 @@ impl Scheduler {
     #[getter]
     fn finished(&self, py: Python<'_>) -> PyResult<bool> {
         self.0.look(py, core::Scheduler::is_finished)
+    }
+
+    #[getter]
+    fn expandable(&self, py: Python<'_>) -> PyResult<u32> {
+        self.0.look(py, core::Scheduler::expandable)
+    }
+
+    #[getter]
+    fn stalled(&self, py: Python<'_>) -> PyResult<bool> {
+        self.0.look(py, core::Scheduler::is_stalled)
     }
 
     #[getter]

@@ -14,13 +14,22 @@ impl Scheduler {
     pub(super) fn ask_for_length(&mut self, node: NodeId) {
         if let Some(map) = self.maps.get_mut(node) {
             map.length = Length::Due;
-            self.expandable.push(node);
+            self.expandable.push_back(node);
         }
     }
 
-    /// Return the nodes whose dependencies are complete and whose length is awaited, each once.
-    pub fn take_expandable(&mut self) -> Vec<NodeId> {
-        std::mem::take(&mut self.expandable)
+    /// Take the node whose length has been due for longest out of the queue; `None` if no length is due.
+    ///
+    /// The caller answers with [`Scheduler::expand`] or [`Scheduler::refuse`]. Either may make further lengths due (a node of
+    /// length 0 is complete at once), so the queue is empty only once this has returned `None` after the last answer.
+    pub fn next_expandable(&mut self) -> Option<NodeId> {
+        self.expandable.pop_front()
+    }
+
+    /// Return the number of nodes that [`Scheduler::next_expandable`] would return now.
+    #[must_use]
+    pub fn expandable(&self) -> u32 {
+        self.expandable.len() as u32
     }
 
     /// Give a node its items, and the same number to all nodes that depend on it item by item. Their ids follow all others.

@@ -64,6 +64,10 @@ impl Timers {
         self.by_item.keys().copied()
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_item.is_empty()
+    }
+
     pub(super) fn first(&self) -> Option<f64> {
         self.by_time.first().map(|(at, _)| at.0)
     }

@@ -19,6 +19,8 @@ from flowyml import ParallelExecutor, Pipeline, WorkerLostError
 from flowyml.executors._processes.crossing.stacks import stack_of
 from flowyml.executors._processes.dispatching import watchdog
 from flowyml.executors._processes.dispatching.giving import Giving
+from flowyml.running.expansion import Expansion
+from flowyml.running.run import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -137,6 +139,30 @@ def test_a_worker_that_was_stopped_between_two_steps() -> None:
             assert Pipeline("b").add_step(abs, params={"x": -1}).run(executor=executor)["abs"] == 1
     assert "worker 0 was stopped by a signal; kill -CONT lets it go on" in told[0]
     assert f"process {pids[0]} (state T), in no step" in told[0]
+
+
+def test_steps_that_wait_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A length is asked for and never told, and the loop does not see that nothing can happen."""
+
+    def nothing() -> list[int]:
+        return []
+
+    runs: list[Run] = []
+
+    def loses(self: Run) -> bool:
+        runs.append(self)
+        return False
+
+    monkeypatch.setattr(Run, "check_progress", loses)
+    monkeypatch.setattr(Expansion, "_expand", lambda _self, _node: None)
+    pipeline = Pipeline("lost").add_step(nothing).map(abs, over="nothing", name="waits")
+    with ParallelExecutor(1) as executor:
+        warmed(executor)
+        with mending(lambda: runs.pop().cancel()) as told:
+            pipeline.run(executor=executor)
+    assert [text.partition("\n")[0] for text in told] == [
+        "the run of pipeline 'lost' stands still: nothing is running or ready, and steps wait: 'waits'"
+    ]
 
 
 SLOW = {"in Python": "end = time.monotonic() + 1\nwhile time.monotonic() < end: pass", "in C": "time.sleep(1.0)"}

@@ -189,6 +189,8 @@ class LoopRun:
         """Begin steps while there are free slots; see whether that was all."""
         try:
             self._begin_steps()
+            if not (self._tasks or self._stopped) and self._run.check_progress():
+                self._begin_steps()
         except BaseException as error:  # noqa: BLE001  an error of ours must reach the caller
             self._trouble = self._trouble or error
             self._run.cancel()

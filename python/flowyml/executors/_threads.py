@@ -159,6 +159,7 @@ class ThreadRun:
             finished = self.run.scheduler.wait(seconds)
             if not finished:
                 self.run.tell()
+                self.run.check_progress()
             return finished
 
     def _look(self, replace: Callable[[ThreadRun, int], None]) -> float:

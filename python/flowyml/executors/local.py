@@ -76,6 +76,7 @@ def _between(run: Run) -> None:
     """See to the run while it waits: for the delay of a retry, or for what a step that was given up has taken."""
     run.interrupts.check()
     run.tell()
+    run.check_progress()
 
 
 def _run_with_limits(run: Run, claimed: Claimed, limits: Limits) -> None:

@@ -55,6 +55,7 @@ class Expansion:
         tables: For each mapped step its items by index, as `Template.sources` speak of them: values, references to
             values of other steps, or tuples of these.
         refused: What kept a step from having items.
+        answered: How many lengths that the scheduler asked for are known, or were refused.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Expansion:
         self._tasks = tasks
         self._lock = threading.Lock()
         self._over = False
+        self.answered = 0
         self.tables: dict[int, Sequence[Any]] = {}
         self.refused: dict[int, BaseException] = {}
         self._groups: dict[int, Sequence[int]] = {}
@@ -96,14 +98,32 @@ class Expansion:
         with self._lock:
             yield not self._over
 
-    def go_on(self) -> int:
-        """Give their items to the steps whose lengths are due; return how many of them failed."""
+    def go_on(self, *, waits: bool = True) -> int:
+        """Give their items to the steps whose lengths are due; return how many of them failed.
+
+        Args:
+            waits: Wait while another thread expands a step; else that thread is left to see to the others, too.
+        """
         failed = len(self.refused)
-        for node in self._scheduler.take_expandable():
-            with self._lock:
-                if not self._over:
+        # One at a time: a step without items is complete at once, and with it the next length may be due.
+        while self._scheduler.expandable and self._lock.acquire(blocking=waits):
+            try:
+                node = self._scheduler.next_expandable()
+                if node is not None and not self._over:
                     self._expand(node)
+                    self.answered += 1
+            finally:
+                self._lock.release()
         return len(self.refused) - failed
+
+    def is_stalled(self) -> bool:
+        """Return True if the run is not finished and nothing can happen any more."""
+        if not self._lock.acquire(blocking=False):  # a thread is about to expand a step
+            return False
+        try:
+            return self._scheduler.stalled
+        finally:
+            self._lock.release()
 
     def end(self) -> None:
         """Give nobody items any more: the run is over, whoever is still in a step."""

@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Any
 
 from flowyml._extension import Scheduler
 from flowyml._pipelines import AnyPipeline, may_be_returned
-from flowyml.errors import StepTimeoutError
+from flowyml.errors import ExecutorError, StepTimeoutError
 from flowyml.hooks import everywhere
 from flowyml.messages.frames import cut_own_frames
+from flowyml.messages.words import listed
 from flowyml.results.result import PipelineResult
 from flowyml.results.usage import Usage
 from flowyml.running.calls import Calls
@@ -40,7 +41,7 @@ from flowyml.running.noticed import Changeable, NoValue, no_values
 from flowyml.running.sharing import Sharing
 from flowyml.running.task_runs import TaskRuns
 from flowyml.running.trials import Trials
-from flowyml.state import FAILED, SKIPPED, SUCCESS, TIMED_OUT
+from flowyml.state import CODES, FAILED, SKIPPED, SUCCESS, TIMED_OUT, StepState
 from flowyml.steps.dynamic import Returned
 from flowyml.steps.skips import Skipped
 from flowyml.steps.timeouts import Expired, Limits
@@ -372,6 +373,32 @@ class Run:
         forms = self.plan.forms
         options = (form.options for form in set(forms))
         return Limits(options, lambda item: forms[self.node_of[item]].options, self.default_timeout)
+
+    def check_progress(self) -> bool:
+        """Give steps whose length is still due their items; raise an error if nothing can happen any more.
+
+        Executors call it when they are about to wait: a run in which no event can occur would never end.
+
+        Returns:
+            Whether there was such a step, so that others may be ready now.
+
+        Raises:
+            ExecutorError: The run is not finished, and no step is running, ready or about to be tried again.
+        """
+        before = self.expansion.answered
+        if self.layout.waiting and self.expansion.go_on(waits=False) and self.fail_fast:
+            self.cancel()
+        if self.expansion.is_stalled():
+            raise ExecutorError(
+                f"internal error: the run of pipeline {self.plan.name!r} cannot finish: nothing is running or ready, "
+                f"and these steps would wait for ever: {listed(self.waiting_steps())}; please report this"
+            )
+        return self.expansion.answered != before
+
+    def waiting_steps(self) -> list[str]:
+        """Return the names of the steps that wait for others."""
+        waiting = CODES[StepState.WAITING]
+        return [name for node, name in enumerate(self.plan.names) if self.scheduler.node_state(node) == waiting]
 
     def cancel(self) -> None:
         """Start nothing new: what is not running is cancelled."""

@@ -108,6 +108,8 @@ class Dispatch:
         timeout = 0.0 if self._ask_to_be_woken(brief=brief) else PATIENCE if brief else self._timeout()
         if self._run.finished:
             return
+        if timeout and self._run.check_progress():
+            return
         with self._run.interrupts.may_raise():
             heard = self._lines.hear(timeout)
         wait_if_ending()

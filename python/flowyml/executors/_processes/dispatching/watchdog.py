@@ -4,6 +4,7 @@ A long step is nothing wrong, so time alone is no reason. What must not be, and 
 
 ```
 steps are ready, a worker has nothing to do, and nothing happens     5 s
+steps wait, nothing is running, and no retry is pending               5 s
 a worker is dead, or was to be killed, and nobody says it has ended  5 s
 a worker with steps was stopped by a signal                         30 s
 a worker was given steps and has begun none of them                 30 s
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from flowyml.executors._processes.crossing.stacks import stack_of
 from flowyml.executors._processes.guarding.process_table import read_proc
-from flowyml.messages.words import counted
+from flowyml.messages.words import counted, listed
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
@@ -87,6 +88,9 @@ class Watchdog:
         """Go through what must not be: a key to know it by again, words, how long it may last, whose stack to show."""
         scheduler = self._run.scheduler
         progress = (self._ready(), scheduler.unfinished)
+        if scheduler.next_wakeup() is None and not (scheduler.running or scheduler.ready or scheduler.parked):
+            names = listed(self._run.waiting_steps())
+            yield ("waiting", progress), f"nothing is running or ready, and steps wait: {names}", _BROKEN, None
         for member in self._team.members:
             who, number = f"worker {member.number}", id(member)
             if member.verdict is not None:
