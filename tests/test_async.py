@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
+import gc
 import inspect
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from flowyml import (
     retry,
     step,
 )
+from flowyml.running.run import Run
 
 asked: contextvars.ContextVar[str] = contextvars.ContextVar("asked", default="nobody")
 
@@ -280,6 +284,25 @@ def test_the_loop_stays_between_runs_and_ends_with_the_executor() -> None:
     assert len(loops) == 1
     assert left[1:] == ["cancelled"]
     assert set(threading.enumerate()) == before
+
+
+def test_an_executor_whose_run_raised_is_freed_with_its_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    def raises(*_: Any) -> None:
+        raise KeyError("ours")
+
+    def run() -> threading.Event:
+        executor, freed = ParallelExecutor(backend="async"), threading.Event()
+        weakref.finalize(executor, freed.set)
+        with contextlib.suppress(KeyError):
+            numbers().run(executor=executor)
+        return freed
+
+    monkeypatch.setattr(Run, "complete", raises)
+    gc.disable()  # a cycle would keep it for as long as nothing is collected
+    try:
+        assert run().wait(10)
+    finally:
+        gc.enable()
 
 
 def test_fail_fast_begins_nothing_new() -> None:

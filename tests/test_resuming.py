@@ -226,6 +226,17 @@ def test_skipped_steps_stay_skipped(tmp_path, folder, executor):
     assert "asked" not in ran(folder)
 
 
+def test_a_decision_that_waits_for_nothing_is_journaled(tmp_path, folder, executor):
+    def run() -> Any:
+        pipeline = Pipeline("p", {"folder": str(folder)}, enable_checkpointing=True, checkpoint_dir=tmp_path / "runs")
+        branch = step(lambda folder: note(folder, "branch"), name="branch")
+        pipeline.add_control_flow(If(lambda ctx: ctx["folder"], name="any").then(branch))
+        return pipeline.add_step(item, params={"i": "bad"}, after=["branch"]).run(executor=executor)
+
+    assert states(run()) == ["success", "success", "failed"]
+    assert states(run())[:2] == ["cached", "cached"]
+
+
 def test_decisions_and_branches_are_taken_over(tmp_path, folder, executor):
     def run() -> Any:
         def yes(folder: str) -> str:

@@ -235,6 +235,148 @@ def test_arrow_tables_have_one_content_whatever_their_chunks_are():
     assert content(arrow.array([1, 2])) != content(arrow.array([1, 3]))
 
 
+def dictionary(values):
+    return pytest.importorskip("pyarrow").array(values).dictionary_encode()
+
+
+def holding(kind):
+    """Return what puts a dictionary array into a value of some kind."""
+    arrow = pytest.importorskip("pyarrow")
+    return {
+        "array": lambda array: array,
+        "chunked array": lambda array: arrow.chunked_array([array]),
+        "table": lambda array: arrow.table({"a": array}),
+        "record batch": lambda array: arrow.record_batch({"a": array}),
+        "struct": lambda array: arrow.StructArray.from_arrays([array], ["a"]),
+        "list": lambda array: arrow.ListArray.from_arrays([0, 1, 2], array),
+        "union": lambda array: arrow.UnionArray.from_dense(
+            arrow.array([0, 0], arrow.int8()), arrow.array([0, 1], arrow.int32()), [array]
+        ),
+        "ArrowDtype": lambda array: pd.Series(array, dtype=pd.ArrowDtype(array.type)),
+        "from_pandas": lambda array: arrow.Table.from_pandas(pd.DataFrame({"a": array.to_pandas()})),
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["array", "chunked array", "table", "record batch", "struct", "list", "union", "ArrowDtype", "from_pandas"],
+)
+def test_the_dictionaries_of_arrow_data_count(kind):
+    held = holding(kind)
+    assert content(held(dictionary(["a", "b"]))) != content(held(dictionary(["x", "y"])))
+    assert content(held(dictionary(["a", "b"]))) == content(held(dictionary(["a", "b"])))
+
+
+def test_arrow_types_count_with_their_parameters():
+    arrow = pytest.importorskip("pyarrow")
+    plain, noted = (arrow.struct([arrow.field("a", arrow.int64(), metadata=each)]) for each in (None, {"unit": "m"}))
+    assert content(arrow.array([{"a": 1}], plain)) != content(arrow.array([{"a": 1}], noted))
+    assert content(arrow.array([1])) != content(arrow.chunked_array([[1]]))
+
+
+def test_files_behind_a_dataset_or_a_lazy_frame_are_not_content(tmp_path):
+    arrow, polars = pytest.importorskip("pyarrow"), pytest.importorskip("polars")
+    polars.DataFrame({"a": [1]}).write_parquet(tmp_path / "a.parquet")
+    dataset = pytest.importorskip("pyarrow.dataset").dataset(tmp_path / "a.parquet")
+    for value in (dataset, polars.scan_parquet(tmp_path / "a.parquet")):
+        with pytest.raises(Unhashable, match=r"flowyml\.File"):
+            content(value)
+    assert content(dataset.to_table()) == content(arrow.table({"a": [1]}))
+
+
+def test_a_polars_expression_that_calls_a_function_is_no_content():
+    polars = pytest.importorskip("polars")
+    assert content(polars.col("a") + 1) != content(polars.col("a") + 2)
+    with pytest.raises(Unhashable, match="calls a Python function"):
+        content(polars.col("a").map_elements(len, return_dtype=polars.Int64))
+
+
+class Annotated(np.ndarray):
+    """An array with something on it that numpy does not pickle."""
+
+
+class Ratio(np.float64):
+    """A number with something on it."""
+
+
+class Tally(collections.Counter):
+    """A counter with something on it."""
+
+
+class Slotted2(set):
+    __slots__ = ("note",)
+
+
+def noted(value, note):
+    value.note = note
+    return value
+
+
+def caused(cause):
+    error = ValueError("x")
+    error.__cause__ = KeyError(cause)
+    return error
+
+
+def zoned(hours):
+    return pd.to_datetime([0], utc=True).tz_convert(dt.timezone(dt.timedelta(hours=hours), "X"))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        pytest.param(
+            *(pd.DataFrame({"a": [1]}).set_flags(allows_duplicate_labels=each) for each in (True, False)), id="flags"
+        ),
+        pytest.param(
+            *(pd.Series([1]).set_flags(allows_duplicate_labels=each) for each in (True, False)), id="series flags"
+        ),
+        pytest.param(zoned(1), zoned(2), id="time zones of one name"),
+        pytest.param(pd.Series(zoned(1)), pd.Series(zoned(2)), id="time zones of a series"),
+        pytest.param(
+            *(
+                pd.DatetimeIndex(["2020-01-02"], freq=pd.offsets.CustomBusinessDay(holidays=each))
+                for each in (["2021-01-01"], ["2021-01-04"])
+            ),
+            id="holidays of a frequency",
+        ),
+        pytest.param(
+            *(pd.MultiIndex.from_product([each, [1]])[:1] for each in (["a", "b"], ["a"])), id="levels without a label"
+        ),
+        pytest.param(*(np.array([(1, 2)], [(each, "i4"), ("b", "i4")])[0] for each in "ac"), id="fields of a scalar"),
+        pytest.param(
+            np.array([(1,)], [("a", "i4")])[0], np.array([(1,)], [("a", "i4")]).view(np.recarray)[0], id="record"
+        ),
+        pytest.param(
+            *(np.zeros(1, np.dtype("i4", metadata={"unit": each})) for each in "mk"), id="metadata of a dtype"
+        ),
+        pytest.param(*(noted(np.zeros(1).view(Annotated), each) for each in "ab"), id="attributes of an array"),
+        pytest.param(*(noted(Ratio(1), each) for each in "ab"), id="attributes of a number"),
+        pytest.param(*(np.ma.array([1], mask=[0], hard_mask=each) for each in (True, False)), id="hard mask"),
+        pytest.param(*(noted(Tally("a"), each) for each in "ab"), id="attributes of a counter"),
+        pytest.param(*(noted(Slotted2("a"), each) for each in "ab"), id="slots of a set"),
+        pytest.param(
+            *(types.MappingProxyType(collections.OrderedDict(each)) for each in ([(1, 1), (2, 2)], [(2, 2), (1, 1)])),
+            id="order behind a proxy",
+        ),
+        pytest.param(pickle.PickleBuffer(b"a"), b"a", id="buffer"),
+        pytest.param(memoryview(b"ab"), memoryview(b"ab").cast("b"), id="format of a view"),
+        pytest.param(caused(1), caused(2), id="cause of an exception"),
+    ],
+)
+def test_what_is_easily_missed_counts(one, other):
+    assert content(one) != content(other)
+
+
+def test_the_padding_of_long_doubles_does_not_count():
+    one, other = np.ones(3, "longdouble"), np.ones(3, "longdouble")
+    if np.finfo("longdouble").nmant == 63:
+        other.view(np.uint8).reshape(3, -1)[:, 10:] = 7
+    assert (one == other).all()
+    assert content(one) == content(other)
+    assert content(one[0]) == content(other[0])
+
+
 def test_a_class_counts_with_its_methods():
     def made(source):
         names = {"__name__": "__main__"}

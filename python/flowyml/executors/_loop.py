@@ -162,8 +162,12 @@ class LoopRun:
             while not (self._over or self._until_over.acquire(timeout=self._run.patience(_SLICE))):
                 self._run.interrupts.check()
                 self._run.tell()
-        if self._trouble is not None:
-            raise self._trouble
+        trouble, self._trouble = self._trouble, None
+        if trouble is not None:
+            try:
+                raise trouble
+            finally:
+                del trouble  # its traceback holds this frame, and so the executor with its thread
 
     def stop(self) -> bool:
         """Cancel what is under way; tell whether it has ended."""

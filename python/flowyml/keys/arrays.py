@@ -1,18 +1,23 @@
-"""Arrays and frames as plain data and hashes of their buffers: numpy, pandas, pyarrow.
+"""Arrays and frames as plain data and hashes of their buffers: numpy, pandas, pyarrow, polars.
 
 Equal arrays have one form, whatever their strides, their blocks or their chunks are. None of the packages is imported:
-what is here is asked for a type that has come up, so its package is loaded.
+what is here is called for a type of such a package, so the package is loaded.
+
+A form is complete: it holds the type, the dtype with its parameters, the dictionaries of dictionary arrays, names and
+flags. What has no form here (a subclass with a pickle of its own, an extension array of another package) is written as
+it pickles.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from flowyml._digests import blake2b
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 _SIZE = 16
 
@@ -26,10 +31,31 @@ def handler_of(kind: type, flat: Callable[[list[Any]], bytes]) -> Handler | None
         kind: The type of a value.
         flat: Hashes a list of numbers and texts.
     """
+    numpy: Any = sys.modules.get("numpy")
+    if numpy is not None and issubclass(kind, (numpy.ndarray, numpy.generic)):  # also subclasses of the user
+        return _numpy(kind, flat)
     root = kind.__module__.partition(".")[0]
     if root not in _PACKAGES or root not in sys.modules:
         return None
-    return _PACKAGES[root](kind, flat)
+    return _PACKAGES[root](kind)
+
+
+class _Hash:
+    """A file that is hashed and not kept."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self._state = blake2b(digest_size=_SIZE)
+        self.digest = self._state.digest
+
+    def write(self, data: Any) -> int:
+        """Hash some bytes."""
+        self._state.update(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """Do nothing: all that is written is hashed at once."""
 
 
 # ---- numpy -------------------------------------------------------------------------------------------------------
@@ -39,12 +65,18 @@ def _numpy(kind: type, flat: Callable[[list[Any]], bytes]) -> Handler | None:
     numpy: Any = sys.modules["numpy"]
     if kind in {numpy.ndarray, numpy.memmap}:
         return lambda _, array: _of_array(array, flat)
-    return _of_scalar if issubclass(kind, numpy.generic) else None
+    if issubclass(kind, numpy.generic):
+        return lambda _, value: _of_scalar(value, flat)
+    if kind is numpy.ma.MaskedArray:
+        return lambda _, array: _of_masked_array(array, flat)
+    if kind.__reduce__ is not numpy.ndarray.__reduce__ or kind.__reduce_ex__ is not numpy.ndarray.__reduce_ex__:
+        return None
+    return lambda _, array: ("array of", kind, _of_array(array.view(numpy.ndarray), flat), _attributes(array))
 
 
 def _of_array(array: Any, flat: Callable[[list[Any]], bytes]) -> Any:
     dtype = array.dtype
-    name = dtype.descr if dtype.names else dtype.str
+    name = _of_dtype(dtype)
     if dtype.hasobject:
         return "array", name, array.shape, _of_objects(array.ravel().tolist(), flat)
     if dtype.names:  # between fields there may be bytes that nobody has set
@@ -52,11 +84,32 @@ def _of_array(array: Any, flat: Callable[[list[Any]], bytes]) -> Any:
     return "array", name, array.shape, _buffer_digest(array)
 
 
+def _of_dtype(dtype: Any) -> Any:
+    """Return the name of a dtype if the name says all of it, else the dtype."""
+    return dtype.str if dtype.num in _NAMED and dtype.metadata is None else dtype
+
+
+_VOID = 20
+_NAMED = frozenset(range(24)) - {_VOID}  # numbers of numpy's own dtypes without fields; those of others begin at 256
+_LONG_DOUBLES = frozenset([13, 16])
+
+
 def _buffer_digest(array: Any) -> bytes:
     """Hash the elements in the order of the indices."""
     numpy: Any = sys.modules["numpy"]
     view = numpy.ascontiguousarray(array).reshape(-1).view(numpy.uint8)
+    if array.dtype.num in _LONG_DOUBLES:
+        view = _without_padding(view, array.dtype)
     return blake2b(view, digest_size=_SIZE).digest()
+
+
+def _without_padding(view: Any, dtype: Any) -> Any:
+    """Return the bytes of x87's numbers, which are 10 of 12 or 16; the others hold anything."""
+    numpy: Any = sys.modules["numpy"]
+    if numpy.finfo(dtype).nmant != 63:  # noqa: PLR2004  bits of an x87 number
+        return view
+    size = numpy.dtype("longdouble").itemsize
+    return numpy.ascontiguousarray(view.reshape(-1, size)[:, :10])
 
 
 def _of_objects(values: list[Any], flat: Callable[[list[Any]], bytes]) -> Any:
@@ -66,20 +119,35 @@ def _of_objects(values: list[Any], flat: Callable[[list[Any]], bytes]) -> Any:
 _TEXTS = frozenset([str, int, float, bool, bytes, type(None)])
 
 
-def _of_scalar(_: Any, value: Any) -> Any:
-    return None if value.dtype.hasobject else ("scalar", value.dtype.str, value.tobytes())
+def _of_scalar(value: Any, flat: Callable[[list[Any]], bytes]) -> Any:
+    dtype, kind = value.dtype, type(value)
+    if kind is dtype.type and dtype.num in _NAMED and dtype.num not in _LONG_DOUBLES and dtype.metadata is None:
+        return "scalar", dtype.str, value.tobytes()
+    numpy: Any = sys.modules["numpy"]
+    return "scalar of", kind, _of_array(numpy.asarray(value), flat), _attributes(value)
+
+
+def _of_masked_array(array: Any, flat: Callable[[list[Any]], bytes]) -> Any:
+    numpy: Any = sys.modules["numpy"]
+    data, mask = _of_array(numpy.asarray(array.data), flat), _of_array(numpy.ma.getmaskarray(array), flat)
+    return "masked array", type(array.data), data, mask, array.fill_value, array.hardmask
+
+
+def _attributes(value: Any) -> Any:
+    """Return what a subclass keeps in addition to its elements: numpy does not pickle it."""
+    return getattr(value, "__dict__", None) or None
 
 
 # ---- pandas ------------------------------------------------------------------------------------------------------
 
 
-def _pandas(kind: type, _: Callable[[list[Any]], bytes]) -> Handler | None:
+def _pandas(kind: type) -> Handler | None:
     pandas: Any = sys.modules["pandas"]
     exact: dict[type, Handler] = {
         pandas.DataFrame: _of_frame,
-        pandas.Series: lambda _, series: ("series", series.name, series.index, _column(series), series.attrs),
+        pandas.Series: lambda _, series: ("series", series.name, series.index, _column(series), *_notes(series)),
         pandas.RangeIndex: lambda _, index: ("range", index.start, index.stop, index.step, index.name),
-        pandas.MultiIndex: lambda _, index: ("levels", index.names, _levels(index)),
+        pandas.MultiIndex: lambda _, index: ("levels", index.names, list(index.levels), list(index.codes)),
         pandas.Categorical: lambda _, array: ("categories", array.categories, array.ordered, array.codes),
     }
     if kind in exact:
@@ -88,16 +156,16 @@ def _pandas(kind: type, _: Callable[[list[Any]], bytes]) -> Handler | None:
         return _of_extension
     if not issubclass(kind, pandas.Index):
         return None
-    return lambda _, index: (type(index).__name__, index.name, getattr(index, "freqstr", None), _column(index))
-
-
-def _levels(index: Any) -> list[Any]:
-    return [index.get_level_values(level) for level in range(index.nlevels)]
+    return lambda _, index: ("index", kind, index.name, getattr(index, "freq", None), _column(index))
 
 
 def _of_frame(_: Any, frame: Any) -> Any:
     columns = [_column(frame.iloc[:, k]) for k in range(frame.shape[1])]
-    return "frame", frame.columns, frame.index, columns, frame.attrs
+    return "frame", frame.columns, frame.index, columns, *_notes(frame)
+
+
+def _notes(data: Any) -> tuple[Any, bool]:
+    return data.attrs, data.flags.allows_duplicate_labels
 
 
 def _column(values: Any) -> Any:
@@ -108,51 +176,116 @@ def _column(values: Any) -> Any:
 
 def _of_extension(_: Any, array: Any) -> Any:
     """Write one of pandas' own arrays without what it remembers beside its values."""
-    name = str(array.dtype)
+    name = type(array), repr(array.dtype)
     if hasattr(array, "_pa_array"):
         return "arrow", name, array._pa_array  # noqa: SLF001  no public way without a copy
-    if hasattr(array, "asi8"):  # days and times: the numbers; a time zone stands in the name of the type
-        return "times", name, array.asi8
+    if hasattr(array, "asi8"):  # days and times: the numbers; two time zones may have one name
+        return "times", name, array.asi8, getattr(array, "tz", None), getattr(array, "freq", None)
     if hasattr(array, "_mask") and hasattr(array, "_data"):
         mask, data = array._mask, array._data.copy()  # noqa: SLF001
         data[mask] = data.dtype.type()
         return "masked", name, mask, data
-    return ("texts", name, array.to_numpy(dtype=object)) if name.startswith("str") else None
+    return ("texts", name, array.to_numpy(dtype=object)) if str(array.dtype).startswith("str") else None
 
 
 # ---- pyarrow -----------------------------------------------------------------------------------------------------
 
 
-def _pyarrow(kind: type, _: Callable[[list[Any]], bytes]) -> Handler | None:
+def _pyarrow(kind: type) -> Handler | None:
     arrow: Any = sys.modules["pyarrow"]
     if kind is arrow.Table or kind is arrow.RecordBatch:
-        return _of_table
-    if kind is arrow.ChunkedArray:
-        return lambda _, array: ("column", *_of_chunks(array))
-    if issubclass(kind, arrow.Array):
-        return lambda _, array: ("column", *_of_chunks(arrow.chunked_array([array])))
+        return lambda _, table: (kind.__name__, table.schema.serialize().to_pybytes(), *map(_chunks, table.columns))
+    if kind.__module__ == "pyarrow._dataset" and kind.__name__.endswith(_REFERRING):
+        return _of_dataset
+    if kind is arrow.ChunkedArray or issubclass(kind, arrow.Array):
+        return lambda _, array: (kind.__name__, _chunks(array))
     return None
 
 
-def _of_table(_: Any, table: Any) -> Any:
+_REFERRING = ("Dataset", "Fragment", "Factory")
+
+
+def _of_dataset(_: Any, dataset: Any) -> None:
+    raise TypeError(f"a {type(dataset).__name__} refers to files, whose content it does not hold: pass a flowyml.File")
+
+
+def _chunks(array: Any) -> bytes:
+    """Hash a column as a stream of its own: without chunks, without what lies outside of a slice.
+
+    The stream, and not a batch of it: the type with all its parameters and the dictionaries are messages before the
+    batch.
+    """
     arrow: Any = sys.modules["pyarrow"]
-    columns = [_of_chunks(arrow.chunked_array(column) if _is_one(column) else column) for column in table.columns]
-    return "table", table.schema.serialize().to_pybytes(), columns
+    file = _Hash()
+    schema = arrow.schema([arrow.field("x", array.type)])
+    with arrow.ipc.new_stream(arrow.PythonFile(file, mode="w"), schema) as stream:
+        for chunk in _few(array):
+            stream.write(arrow.record_batch([chunk], schema=schema))
+    return file.digest()
 
 
-def _is_one(column: Any) -> bool:
-    return not hasattr(column, "num_chunks")
+def _few(array: Any) -> Iterable[Any]:
+    """Return an array in as few chunks as it can be: one, but for texts of more than 2 GB and nested dictionaries."""
+    if not hasattr(array, "chunks"):
+        return [array]
+    try:
+        whole = array.combine_chunks()
+    except (NotImplementedError, ValueError):  # pyarrow's errors are subclasses of these
+        whole = array
+    return getattr(whole, "chunks", None) or [whole]
 
 
-def _of_chunks(array: Any) -> tuple[str, bytes]:
-    """Hash a column as one batch on the wire: without chunks, without what lies outside of a slice."""
-    arrow: Any = sys.modules["pyarrow"]
-    whole = array.combine_chunks()
-    chunks = whole.chunks if hasattr(whole, "chunks") else [whole]
-    state = blake2b(digest_size=_SIZE)
-    for chunk in chunks:
-        state.update(arrow.record_batch([chunk], names=["x"]).serialize())
-    return str(array.type), state.digest()
+# ---- polars ------------------------------------------------------------------------------------------------------
 
 
-_PACKAGES = {"numpy": _numpy, "pandas": _pandas, "pyarrow": _pyarrow}
+def _polars(kind: type) -> Handler | None:
+    polars: Any = sys.modules["polars"]
+    if kind is polars.Series:
+        return lambda _, series: ("polars series", *_of_series(series))
+    if kind is polars.DataFrame:
+        return lambda _, frame: ("polars frame", frame.height, [_of_series(each) for each in frame.get_columns()])
+    return {polars.LazyFrame: _of_lazy_frame, polars.Expr: _of_expression}.get(kind)
+
+
+def _of_series(series: Any) -> tuple[Any, ...]:
+    polars: Any = sys.modules["polars"]
+    name, dtype = series.name, series.dtype
+    if dtype == polars.Object:
+        return name, dtype, series.to_list()
+    file = _Hash()
+    plain = series.cast(_without_categories(dtype)).rechunk()
+    plain.alias("").to_frame().write_ipc_stream(file, compression="uncompressed")
+    return name, dtype, file.digest()
+
+
+def _without_categories(dtype: Any) -> Any:
+    """Return a dtype with texts in the place of categories: which number a category has differs between processes."""
+    polars: Any = sys.modules["polars"]
+    if isinstance(dtype, polars.Categorical):
+        return polars.String
+    if isinstance(dtype, polars.List):
+        return polars.List(_without_categories(dtype.inner))
+    if isinstance(dtype, polars.Array):
+        return polars.Array(_without_categories(dtype.inner), dtype.size)
+    if isinstance(dtype, polars.Struct):
+        return polars.Struct({field.name: _without_categories(field.dtype) for field in dtype.fields})
+    return dtype
+
+
+def _of_lazy_frame(_: Any, frame: Any) -> None:
+    del frame
+    raise TypeError("a lazy frame may scan files, whose content it does not hold: collect() it, or pass a flowyml.File")
+
+
+def _of_expression(_: Any, expression: Any) -> Any:
+    """Write an expression, unless it calls functions: it holds the names of some, and of others their code alone."""
+    state = expression.__getstate__()
+    if _PICKLE.search(state):
+        raise TypeError("a polars expression that calls a Python function has no content")
+    return "polars expression", state
+
+
+# The beginning of a pickle of a function, in bytes and in a list of numbers of MessagePack.
+_PICKLE = re.compile(rb"\xcc?\x80\xcc?[\x02-\x08]\xcc?\x95")
+
+_PACKAGES = {"pandas": _pandas, "pyarrow": _pyarrow, "polars": _polars}

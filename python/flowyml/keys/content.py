@@ -16,7 +16,7 @@ import copyreg
 import io
 import marshal
 import pickle
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from enum import EnumType
 from functools import partial
 from types import CodeType, FunctionType, MappingProxyType, MethodType, ModuleType
@@ -295,6 +295,8 @@ def _flat_digest(obj: Any) -> bytes:
 
 def _of_dict_subclass(canonical: Canonical, obj: Any) -> Any:
     """Write what has the order of its keys by chance; what pickles in a way of its own does so here."""
+    if type(obj).__reduce__ is _REDUCES_COUNTER:  # it leaves out what a subclass keeps
+        return "counter", type(obj), _of_dict(canonical, dict(obj)), object.__getstate__(obj)
     reduced = obj.__reduce_ex__(5)
     if isinstance(reduced, str) or len(reduced) < 5 or reduced[4] is None:  # noqa: PLR2004  the items of a dict
         return None
@@ -302,11 +304,30 @@ def _of_dict_subclass(canonical: Canonical, obj: Any) -> Any:
 
 
 def _of_set_subclass(canonical: Canonical, obj: Any) -> Any:
-    return "set of", type(obj), _sorted(canonical, obj), getattr(obj, "__dict__", None)
+    if type(obj).__reduce__ not in _REDUCES_SET:
+        return None
+    return "set of", type(obj), _sorted(canonical, obj), obj.__reduce__()[2:]
+
+
+_REDUCES_COUNTER: Any = Counter.__reduce__
+_REDUCES_SET: tuple[Any, ...] = (set.__reduce__, frozenset.__reduce__)
 
 
 def _of_mapping_proxy(_: Canonical, obj: Any) -> Any:
-    return "view", dict(obj)
+    return "view", obj.copy()
+
+
+def _of_memory(_: Canonical, obj: Any) -> Any:
+    view = memoryview(obj)
+    return type(obj).__name__, view.format, view.shape, view.readonly, view.tobytes()
+
+
+def _of_exception(_: Canonical, obj: BaseException) -> Any:
+    """Write what its pickle leaves out: the exceptions that it came from."""
+    others = obj.__cause__, obj.__context__
+    if others[0] is None is others[1]:
+        return None
+    return ("exception", obj.__reduce_ex__(5), others, obj.__suppress_context__)
 
 
 def _of_module(_: Canonical, obj: ModuleType) -> Any:
@@ -340,6 +361,7 @@ _BASES: tuple[tuple[Any, Handler | None], ...] = (
     (OrderedDict, None),
     (dict, _of_dict_subclass),
     ((set, frozenset), _of_set_subclass),
+    (BaseException, _of_exception),
 )
 _KNOWN: dict[Any, Handler | None] = {
     **dict.fromkeys(_FLAT),
@@ -349,6 +371,7 @@ _KNOWN: dict[Any, Handler | None] = {
     **dict.fromkeys((MethodType, partial), _of_callable),
     dict: _of_dict,
     MappingProxyType: _of_mapping_proxy,
+    **dict.fromkeys((memoryview, pickle.PickleBuffer), _of_memory),
     CodeType: _of_code,
     FunctionType: _of_function,
 }

@@ -200,13 +200,13 @@ class CallKeys:
             entry = self._run.tables[node][item - self._run.layout.firsts[node]]
             part = entry if which is None else entry[which]
             return self._hashed(part, node) if kind == ITEM else self._refer(part) or b"-"
-        references = plan.references[node]
+        references = plan.references.get(node, ())  # a decision may wait for nothing
         if kind == SPREAD:
             return self._refer(references[which]) or b"-"
         if kind == CHOICE:
             return self._refer(references[which[0]]) or self._param(which[1], node)
         assert kind == VIEW  # noqa: S101  all kinds are above
-        return combined([self._param(which.params, node), *(self._refer(each) or b"-" for each in references)])
+        return combined([self._param(which, node), *(self._refer(each) or b"-" for each in references)])
 
     def _param(self, value: Any, node: int) -> bytes:
         """Return the content of a value that many calls may share."""
