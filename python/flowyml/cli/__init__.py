@@ -8,7 +8,8 @@ argv ──options.py──▶ one of run │ graph │ runs │ show │ cache 
 It is made with argparse of the standard library and needs no extra, so that the line in a crontab or a container works
 with the plain install; the extra `cli` adds rich, for the bar of `flowyml run`. What it says of a run goes
 to stderr: stdout belongs to what steps print. Exit codes: 0 success, 1 a step has failed or the script has raised, 2 it
-was called in a wrong way and nothing has run, 130 Ctrl-C.
+was called in a wrong way and nothing has run, 3 standard output or a file that was asked for could not be written, 130
+Ctrl-C.
 """
 
 from __future__ import annotations

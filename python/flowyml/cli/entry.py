@@ -5,10 +5,25 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from flowyml.cli.options import parsed, parser
-from flowyml.cli.terminal import FAILURE, INTERRUPTED, SUCCESS, WRONG_USE, Ended, UsageError, UserError, complain, write
+from flowyml.cli.terminal import (
+    FAILURE,
+    INTERRUPTED,
+    NOT_WRITTEN,
+    SUCCESS,
+    WRONG_USE,
+    Ended,
+    OutputError,
+    UsageError,
+    UserError,
+    complain,
+    discard,
+    flush,
+    write,
+)
 from flowyml.errors import FlowymlError
 from flowyml.messages.frames import hide_own_frames, is_own
 
@@ -21,24 +36,38 @@ _IMPORTLIB = os.path.join("importlib", "__init__.py")  # noqa: PTH118  the endin
 
 def called(words: Sequence[str]) -> int:
     """Do what the words ask for, and return the exit code; nothing is raised for what the user did."""
+    code = _code_of(words)
     try:
-        code = _called(words)
-        sys.stdout.flush()
-    except (UsageError, FlowymlError, ImportError) as error:  # ImportError: an extension that does not fit, no SQLite
+        flush()
+    except BrokenPipeError:  # whoever read the output has seen enough: `flowyml runs | head`
+        discard(sys.stdout)
+    except OutputError as error:
         complain(str(error))
-        code = WRONG_USE
+        code = code or NOT_WRITTEN
+    try:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+    except (OSError, ValueError):
+        discard(sys.stderr)
+    return code
+
+
+def _code_of(words: Sequence[str]) -> int:
+    try:
+        return _called(words)
+    except (UsageError, FlowymlError, ImportError, OutputError) as error:
+        complain(str(error))  # ImportError: an extension that does not fit, no SQLite
+        return NOT_WRITTEN if isinstance(error, OutputError) else WRONG_USE
     except UserError as error:
         _tell(error.error)
-        code = FAILURE
+        return FAILURE
     except Ended as ended:
-        code = ended.code
+        return ended.code
     except KeyboardInterrupt:
         complain("interrupted")
-        code = INTERRUPTED
-    except BrokenPipeError:  # whoever read the output has seen enough: `flowyml runs | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = SUCCESS
-    return code
+        return INTERRUPTED
+    except BrokenPipeError:
+        return SUCCESS
 
 
 def _called(words: Sequence[str]) -> int:
@@ -90,7 +119,9 @@ def _tell(error: BaseException) -> None:
     trace = error.__traceback__
     while trace is not None and _is_machinery(trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next
-    traceback.print_exception(type(error), error.with_traceback(trace), trace)
+    if sys.stderr is not None:
+        with suppress(OSError, ValueError):
+            traceback.print_exception(type(error), error.with_traceback(trace), trace)
 
 
 def _is_machinery(file: str) -> bool:

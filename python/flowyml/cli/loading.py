@@ -15,7 +15,7 @@ from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from flowyml import commands
-from flowyml.cli.terminal import Ended, UsageError, UserError
+from flowyml.cli.terminal import FAILURE, Ended, UsageError, UserError, say
 from flowyml.messages.words import nearest
 from flowyml.pipeline import Pipeline
 from flowyml.registry import pipelines as registered_pipelines
@@ -109,8 +109,8 @@ def _code(code: Any) -> int:
         return 0
     if isinstance(code, int):
         return code
-    sys.stderr.write(f"{code}\n")
-    return 1
+    say(str(code))
+    return FAILURE
 
 
 def found(target: Target, names: Mapping[str, Any]) -> Pipeline:

@@ -20,7 +20,7 @@ from flowyml import commands
 from flowyml.cli.loading import at_line, executed, found, line_of
 from flowyml.cli.targets import target_of
 from flowyml.cli.telling import Told
-from flowyml.cli.terminal import FAILURE, INTERRUPTED, SUCCESS, Ended, UsageError, UserError, is_terminal
+from flowyml.cli.terminal import FAILURE, INTERRUPTED, NOT_WRITTEN, SUCCESS, Ended, UsageError, UserError, is_terminal
 from flowyml.cli.values import assigned
 from flowyml.errors import FlowymlError, RunInterrupted
 from flowyml.executors.local import LocalExecutor
@@ -252,7 +252,8 @@ class Running:
             return
         if not result.success:
             self.code = FAILURE
-        self._told.end(result)
+        if not self._told.end(result):
+            self.code = self.code or NOT_WRITTEN
 
     def _note_begin(self, pipeline: Pipeline) -> None:
         self.ran = True

@@ -48,6 +48,8 @@ def target_of(given: str) -> Target:
     place, name = _parts(given)
     if _looks_like_a_file(place):
         path = Path(place)
+        if path.is_dir():
+            raise UsageError(f"{place!r} is a directory; give a Python file, or a module that can be imported")
         if not path.is_file():
             raise UsageError(f"there is no file {place!r}{nearest(path.name, _scripts(path.parent))}")
         return Target(path, "", name, given)
@@ -83,7 +85,7 @@ def _looks_like_a_file(place: str) -> bool:
 
 def _scripts(folder: Path) -> list[str]:
     try:
-        return sorted(path.name for path in folder.iterdir() if path.suffix == ".py")
+        return sorted(path.name for path in folder.iterdir() if path.suffix == ".py" and path.is_file())
     except OSError:
         return []
 

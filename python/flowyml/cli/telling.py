@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flowyml.cli.terminal import UsageError, coloured, complain, say, write
+from flowyml.cli.terminal import OutputError, UsageError, coloured, complain, flush, json_text, say, write_json
 
 if TYPE_CHECKING:
     import argparse
@@ -43,8 +42,8 @@ class Told:
                 _check_folder(f"--{name}", Path(given))
         logging.getLogger("flowyml").addFilter(_is_news)
 
-    def end(self, result: PipelineResult) -> None:
-        """Tell what came of a run."""
+    def end(self, result: PipelineResult) -> bool:
+        """Tell what came of a run; return whether all files that were asked for are written."""
         number = next(self._numbers)
         if not self._quiet:
             self._summary(result)
@@ -55,8 +54,8 @@ class Told:
             "trace": result.to_trace,
             "json": lambda path: _write_json(result, path),
         }
-        for name, given in self._files.items():
-            self._write(writers[name], given, number)
+        written = [self._write(writers[name], given, number) for name, given in self._files.items()]
+        return all(written)
 
     def _summary(self, result: PipelineResult) -> None:
         head, status, *rest = result.summary().partition("Status: ")
@@ -79,26 +78,32 @@ class Told:
             where = "" if "report" in self._files else "; --report FILE has more of them"
             say(f"\n... and {len(failed) - _MOST_TRACEBACKS:,} more failures{where}")
 
-    def _write(self, writer: Callable[[str], None], given: str, number: int) -> None:
-        """Write a file; of a further run of the same script, beside the first one."""
+    def _write(self, writer: Callable[[str], None], given: str, number: int) -> bool:
+        """Write a file; of a further run of the same script, next to the first one. Return whether it is written."""
         path = Path(given)
         if number > 1 and given != "-":
             path = path.with_name(f"{path.name.removesuffix(''.join(path.suffixes))}-{number}{''.join(path.suffixes)}")
         try:
             writer(given if given == "-" else str(path))
+        except OutputError as error:
+            complain(f"--json -: {error}")
+            return False
         except OSError as error:
+            if given == "-" and isinstance(error, BrokenPipeError):  # its reader has seen enough
+                return True
             complain(f"{path} cannot be written: {error.strerror or error}")
-            return
+            return False
         if not self._quiet and given != "-":
             say(f"Wrote {path}")
+        return True
 
 
 def _write_json(result: PipelineResult, path: str) -> None:
-    text = json.dumps(result.to_dict(), indent=2, ensure_ascii=False)
     if path == "-":
-        write(text)
+        write_json(result.to_dict())
+        flush()
     else:
-        Path(path).write_text(f"{text}\n", encoding="utf-8")
+        Path(path).write_text(f"{json_text(result.to_dict(), 'utf-8')}\n", encoding="utf-8")
 
 
 def _check_folder(option: str, path: Path) -> None:

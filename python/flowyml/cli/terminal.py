@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-SUCCESS, FAILURE, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
+SUCCESS, FAILURE, WRONG_USE, NOT_WRITTEN, INTERRUPTED = 0, 1, 2, 3, 130
 _COLOURS = {"bold": "1", "faint": "2", "red": "31", "green": "32", "yellow": "33"}
 
 
 class UsageError(Exception):
     """The command was called in a wrong way; its message says how, and it ends with exit code 2."""
+
+
+class OutputError(Exception):
+    """Standard output is closed or takes no more; the command ends with exit code 3."""
 
 
 class UserError(Exception):
@@ -45,19 +50,71 @@ class Ended(BaseException):
 
 
 def say(text: str = "") -> None:
-    """Write a line for people to stderr."""
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+    """Write a line for people to stderr; if it is closed or full, only the exit code is left to say something."""
+    with suppress(OSError, ValueError):
+        if sys.stderr is not None:
+            sys.stderr.write(f"{text}\n")
+            sys.stderr.flush()
 
 
 def write(text: str) -> None:
-    """Write what was asked for to stdout."""
-    sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+    """Write what was asked for to stdout.
+
+    Raises:
+        OutputError: It is closed, or does not take the text.
+        BrokenPipeError: Its reader is gone.
+    """
+    with _stdout() as stream:
+        text = text if text.endswith("\n") else f"{text}\n"
+        try:
+            stream.write(text)
+        except UnicodeEncodeError as error:
+            stream.write(text.encode(error.encoding, "backslashreplace").decode(error.encoding))
+
+
+def flush() -> None:
+    """Bring to stdout what is still in a buffer, if there is a stdout; raises as `write` does."""
+    if sys.stdout is not None:
+        with _stdout() as stream:
+            stream.flush()
+
+
+def discard(stream: Any) -> None:
+    """Send what a stream still holds nowhere: the end of the interpreter would try to write it again."""
+    with suppress(AttributeError, OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), stream.fileno())
+
+
+@contextmanager
+def _stdout() -> Iterator[Any]:
+    if sys.stdout is None:
+        raise OutputError("standard output is closed")
+    try:
+        yield sys.stdout
+    except (BrokenPipeError, UnicodeError):
+        raise
+    except (OSError, ValueError) as error:  # ValueError: the script has closed it
+        discard(sys.stdout)
+        raise OutputError(f"standard output cannot be written: {getattr(error, 'strerror', None) or error}") from error
+
+
+def json_text(value: Any, encoding: str | None) -> str:
+    r"""Return data as JSON, with escapes for characters that an encoding does not have.
+
+    >>> json_text("é", "utf-8"), json_text("é", "ascii")
+    ('"é"', '"\\\\u00e9"')
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    try:
+        text.encode(encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value, indent=2)
+    return text
 
 
 def write_json(value: Any) -> None:
     """Write data to stdout."""
-    write(json.dumps(value, indent=2, ensure_ascii=False))
+    write(json_text(value, getattr(sys.stdout, "encoding", None)))
 
 
 def complain(text: str) -> None:
@@ -102,6 +159,8 @@ def columns(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterable[
 
 def asked(question: str) -> bool:
     """Ask somebody at the terminal; no answer is a no."""
+    if sys.stderr is None or sys.stdin is None:
+        return False
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in {"y", "yes"}

@@ -41,9 +41,9 @@ def dataframe(
     zero = pd.Timestamp(timeline.began)
     told: Any = np.full(len(timeline), None, dtype=object)
     for at, line in errors.items():
-        told[at] = line
+        told[at] = _without_surrogates(line)
     columns: dict[str, Any] = {
-        "step": _texts(np.asarray(timeline.names, dtype=object), steps),
+        "step": _texts(np.asarray([*map(_without_surrogates, timeline.names)], dtype=object), steps),
         "item": _indices(timeline, steps),
         "state": pd.Categorical.from_codes(states, categories=[str(state) for state in STATES]),
         "worker": pd.array(np.where(ran, np.asarray(timeline.workers), 0), dtype="UInt16"),
@@ -58,6 +58,15 @@ def dataframe(
     columns["max_rss"][np.asarray(memory) == 0] = pd.NA
     columns["worker"][~ran] = pd.NA
     return pd.DataFrame(columns)
+
+
+def _without_surrogates(text: str) -> str:
+    r"""Escape lone surrogates (names of files that are not UTF-8): the strings of pandas have no place for them.
+
+    >>> _without_surrogates("\udce9t\xe9") == "\\udce9t\xe9"
+    True
+    """
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _texts(names: Any, steps: Any) -> Any:
