@@ -311,3 +311,35 @@ def test_wrong_branchings_are_refused() -> None:
         pipeline.add_step(bad).add_step(If(bool, good, bad), "gate")
     with pytest.raises(PipelineValidationError, match="after='nothing' is no step"):
         Pipeline("after").add_control_flow(If(bool, good, after="nothing")).build()
+
+
+# ---- what a decision sees is no value --------------------------------------------------------------------------------
+
+WHOLE = "the argument of this decision is not a value"
+ONE = "step 'n', as a decision sees it, is not its value"
+NO_VALUES = {
+    "greater": (lambda ctx: ctx > 1, WHOLE),
+    "equal": (lambda ctx: ctx == 3, WHOLE),
+    "itself": (lambda ctx: ctx, WHOLE),
+    "a sum": (lambda ctx: sum([ctx]), WHOLE),
+    "an attribute": (lambda ctx: ctx.n, WHOLE),
+    "all steps": (lambda ctx: ctx.steps > 1, WHOLE),
+    "a step greater": (lambda ctx: ctx.steps["n"] > 1, ONE),
+    "a step equal": (lambda ctx: ctx.steps["n"] == 3, ONE),
+    "a step unequal": (lambda ctx: ctx.steps["n"] != 3, ONE),
+    "a step itself": (lambda ctx: ctx.steps["n"], ONE),
+    "a step's value": (lambda ctx: ctx.steps["n"].value, ONE),
+    "its outputs": (lambda ctx: ctx.steps["n"].outputs > 1, ONE),
+}
+
+
+@pytest.mark.parametrize("kind", NO_VALUES)
+def test_a_decision_that_takes_what_it_sees_for_a_value_is_told_what_to_write(executor, kind):
+    """Equality and truth, too: they would take the same branch whatever the value is."""
+    predicate, told = NO_VALUES[kind]
+    pipeline = Pipeline("decisions").add_step(lambda: 3, name="n")
+    pipeline.add_control_flow(If(predicate, step(never, name="yes"), step(never, name="no")))
+    (failed,) = pipeline.run(executor=executor).failed
+    assert type(failed.exception) in {TypeError, AttributeError}
+    assert told in failed.error_line
+    assert failed.error_line.endswith("write ctx['n'], or ctx.steps['n'].outputs['n']")

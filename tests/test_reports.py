@@ -46,6 +46,16 @@ def result(pipeline, executor):
 # -- timeline
 
 
+def test_a_dataframe_takes_lone_surrogates():
+    """Names of files that are not UTF-8 have them."""
+
+    def fails():
+        raise ValueError("\udce9.csv")
+
+    frame = Pipeline("p").add_step(fails, "\ud800").run().to_dataframe()
+    assert (frame["step"][0], frame["error"][0]) == (r"\ud800", r"ValueError: \udce9.csv")
+
+
 def test_a_timeline_has_an_entry_a_call_in_add_order(result):
     """Items that only the run has brought stand where their step was added."""
     calls = list(result.timeline())

@@ -26,7 +26,11 @@ def test_the_text_is_message_and_traceback() -> None:
     message = "invalid literal for int() with base 10: 'x'"
     assert lines[:2] == [message, "Traceback (most recent call last):"]
     assert lines[-1] == f"ValueError: {message}"
-    assert error_text(AssertionError()) == "AssertionError\nAssertionError\n"
+
+
+@pytest.mark.parametrize("error", [AssertionError(), ValueError("a\nb"), WorkerLostError("a", 3)])
+def test_an_error_without_a_traceback_is_told_once(error: BaseException) -> None:
+    assert error_text(error) == (str(error) or "AssertionError")
 
 
 def called_by_flowyml(function: Callable[[], Any]) -> BaseException:

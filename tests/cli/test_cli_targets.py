@@ -140,3 +140,11 @@ def test_a_python_file_without_its_ending_runs_and_a_wrong_one_keeps_its_error(c
     assert command("run", write("daily", DAILY), "-q").code == 0
     done = command("run", write("wrong.py", "x = 1\ny = = 2\n"))
     assert (done.code, "SyntaxError" in done.err, "line 2" in done.err) == (1, True, True)
+
+
+def test_a_directory_is_no_file(command, tmp_path):
+    (tmp_path / "dir.py").mkdir()
+    done = command("run", "dir.py")
+    expected = "flowyml: 'dir.py' is a directory; give a Python file, or a module that can be imported\n"
+    assert (done.code, done.err) == (2, expected)
+    assert "did you mean" not in command("run", "dirr.py").err

@@ -9,11 +9,15 @@ import os
 import signal
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
-from calling import DAILY, called
+from calling import DAILY, Done, called
 
 from flowyml import ParallelExecutor
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FAILING = """
 from flowyml import Pipeline
@@ -531,6 +535,79 @@ def test_a_second_run_of_a_script_does_not_overwrite_the_first(command, write, t
 def test_a_folder_that_is_not_there_is_told_before_anything_runs(command, daily):
     done = command("run", daily, "--report", "nowhere/r.html")
     assert (done.code, done.out, done.err) == (2, "", "flowyml: --report: there is no folder 'nowhere'\n")
+
+
+# -- standard streams and files that take nothing
+
+
+STREAMS = [">&-", "2>&-", "<&-", ">&- 2>&-", "<&- >&- 2>&-", "2>/dev/full", "2>&1 | true", "--progress on 2>/dev/full"]
+
+
+def in_a_shell(folder: Path, line: str) -> Done:
+    """Run `flowyml run` and the rest of a line of a shell; the code is the command's, also in front of a pipe."""
+    line = f"{sys.executable} -m flowyml run {line}; exit ${{PIPESTATUS[0]}}"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run(["bash", "-c", line], cwd=folder, env=environment, capture_output=True, text=True, timeout=50)
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.mark.parametrize("backend", ["local", "process"])
+@pytest.mark.parametrize("streams", STREAMS)
+def test_standard_streams_that_are_closed_or_full_change_no_exit_code(daily, tmp_path, streams, backend):
+    assert in_a_shell(tmp_path, f"{daily} --backend {backend} {streams}").code == 0
+
+
+@pytest.mark.parametrize("streams", ["2>&-", "2>/dev/full", "2>&1 | true"])
+def test_a_file_that_was_asked_for_is_written_although_stderr_takes_nothing(daily, tmp_path, streams):
+    done = in_a_shell(tmp_path, f"{daily} --json r.json {streams}")
+    assert (done.code, json.loads((tmp_path / "r.json").read_text())["success"]) == (0, True)
+
+
+def test_a_failed_run_is_code_1_whatever_takes_nothing(tmp_path, write):
+    script = write("f.py", FAILING)
+    for rest in ("--json - >/dev/full", "--json /dev/full", ">&- 2>&-", "--json - | true"):
+        assert in_a_shell(tmp_path, f"{script} {rest}").code == 1
+
+
+@pytest.mark.parametrize("option", ["json", "trace", "report"])
+def test_a_file_that_could_not_be_written_is_code_3(command, daily, option):
+    done = command("run", daily, f"--{option}", "/dev/full")
+    assert (done.code, done.err.splitlines()[-1]) == (
+        3,
+        "flowyml: /dev/full cannot be written: No space left on device",
+    )
+
+
+@pytest.mark.parametrize(
+    ("streams", "reason"),
+    [
+        (">&-", "standard output is closed"),
+        (">/dev/full", "standard output cannot be written: No space left on device"),
+    ],
+)
+def test_json_that_stdout_does_not_take_is_code_3(daily, tmp_path, streams, reason):
+    done = in_a_shell(tmp_path, f"{daily} --json - {streams}")
+    assert (done.code, done.err.splitlines()[-1]) == (3, f"flowyml: --json -: {reason}")
+
+
+def test_output_of_steps_that_stdout_does_not_take_is_code_3(tmp_path, write):
+    script = write("printing.py", DAILY + "print('of the script')\n")
+    done = in_a_shell(tmp_path, f"{script} >/dev/full")
+    assert (done.code, done.err.splitlines()[-1]) == (
+        3,
+        "flowyml: standard output cannot be written: No space left on device",
+    )
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(daily, tmp_path):
+    assert in_a_shell(tmp_path, f"{daily} -q --json - | true") == (0, "", "")
+
+
+def test_json_on_a_stdout_without_all_characters_is_json(tmp_path, write, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    text = r"p = Pipeline('caf\xe9\ud800').add_step(lambda: 1, name='a')"
+    done = in_a_shell(tmp_path, write("e.py", f"from flowyml import Pipeline\n{text}\n") + " -q --json -")
+    assert json.loads(done.out)["pipeline_name"] == "caf\xe9\ud800"
 
 
 # -- interruption

@@ -143,6 +143,23 @@ def test_hardly_any_open_files(marked, most):
     assert f"the limit of open files ({most}, `ulimit -n`) is reached" in run(script, preexec_fn=files(most))
 
 
+@pytest.mark.parametrize(("most", "what"), [(0, "the worker processes"), (100_000, "another worker process")])
+def test_a_limit_of_file_sizes(marked, most, what):
+    """It holds for shared memory, too; the error says which limit it is, and has no frame of ours."""
+    script = """
+        import traceback
+        from flowyml import *
+        try:
+            Pipeline("p").add_step(dict).run(executor=ParallelExecutor(WORKERS))
+        except ExecutorError as error:
+            print("frames", len(traceback.extract_tb(error.__traceback__)), error.__cause__, error)
+        """
+    limit = (most, most)
+    told = run(script, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
+    assert told.startswith(f"frames 1 None no shared memory for {what}: ")
+    assert f"files of this process may have {most:,} (RLIMIT_FSIZE, `ulimit -f`); raise that limit" in told
+
+
 JUMPS = """
 #define _GNU_SOURCE
 #include <dlfcn.h>

@@ -121,6 +121,7 @@ def test_a_result_that_does_not_pickle_gets_its_own_advice(make):
         "; return plain data (no open file or connection, no lock, no iterator), or use backend='thread'"
     )
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
+    assert str(error).count("cannot pickle ") == 1
 
 
 def test_a_large_global_is_warned_of_once_and_by_name(by_hand):

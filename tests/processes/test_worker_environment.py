@@ -459,3 +459,34 @@ def test_a_stream_that_breaks_loses_the_words_and_not_the_run(one: ParallelExecu
 
     with contextlib.redirect_stdout(Broken()):
         assert ask(one, lambda: print("lost") or 5) == 5
+
+
+# ---- no terminal -----------------------------------------------------------------------------------------------------
+
+
+def breaks() -> str:
+    breakpoint()  # noqa: T100
+    return "went on"
+
+
+def sets_trace() -> None:
+    import pdb  # noqa: T100
+
+    pdb.set_trace()  # noqa: T100
+
+
+def asks() -> str:
+    return input("which? ")
+
+
+@pytest.mark.parametrize("step", [breaks, sets_trace, asks])
+def test_a_step_that_wants_a_terminal_is_told_where_there_is_one(one: ParallelExecutor, step, monkeypatch) -> None:
+    monkeypatch.delenv("PYTHONBREAKPOINT", raising=False)
+    (failed,) = Pipeline("p").add_step(step).run(executor=one).failed
+    assert failed.error_line.endswith("run it in this process: run(executor=LocalExecutor())")
+
+
+def test_a_breakpoint_that_is_switched_off_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONBREAKPOINT", "0")
+    with ParallelExecutor(1) as executor:
+        assert ask(executor, breaks) == "went on"

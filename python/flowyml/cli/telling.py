@@ -70,7 +70,8 @@ class Told:
             lines = [f"  {each.step_name} ({each.state}): {each.error_line}" for each in failed[:_MOST_TRACEBACKS]]
             complain("\n".join([f"pipeline {result.pipeline_name!r} {result.state} (run {result.run_id})", *lines]))
         for each in failed[:_MOST_TRACEBACKS]:
-            text = (each.error or "").partition("\n")[2].rstrip()
+            message, _, trace = (each.error or "").partition("\n")
+            text = trace.rstrip() or message
             if len(text) > _LONGEST_TRACEBACK:
                 text = f"[...]\n{text[-_LONGEST_TRACEBACK:]}"
             say(f"\n{coloured(f'{each.step_name}:', 'bold', sys.stderr)}\n{text}")

@@ -1,8 +1,9 @@
 """Exceptions as text: what `StepResult.error` says, made the same way on every backend.
 
-The text of an error is its message, a line break, and its traceback: `str(exception)` (the name of its class where that
-is empty) and what Python would print, with the source lines, causes, contexts, notes and members of groups, but without
-the frames of flowyml itself that led to the user's code, and with the arguments of the user's functions in short form.
+The text of an error is its message, a line break, and its traceback, if it has one: `str(exception)` (the name of its
+class where that is empty) and what Python would print, with the source lines, causes, contexts, notes and members of
+groups, but without the frames of flowyml itself that led to the user's code, and with the arguments of the user's
+functions in short form.
 
 An exception that came from a worker has no traceback of its own; its text was made in the worker and stands in the
 `RemoteTraceback` at the end of its `__cause__` chain. Lines that the worker could not know (cells of a notebook) are
@@ -35,7 +36,7 @@ _FRAME: Final = r'(?P<indent>[ |+-]*)File "(?P<file>[^"]+)", line (?P<line>\d+),
 
 
 def error_text(exception: BaseException) -> str:
-    r"""Return message and traceback of an exception.
+    r"""Return message and traceback of an exception; the message alone if it has no frames, causes or notes.
 
     >>> try:
     ...     1 / 0
@@ -44,7 +45,9 @@ def error_text(exception: BaseException) -> str:
     >>> lines[0], lines[1], lines[-1]
     ('division by zero', 'Traceback (most recent call last):', 'ZeroDivisionError: division by zero')
     """
-    return f"{message_text(exception) or type(exception).__name__}\n{traceback_text(exception)}"
+    message, text = message_text(exception) or type(exception).__name__, traceback_text(exception)
+    is_alone = text.removesuffix("\n").endswith(message) and text.count("\n") == message.count("\n") + 1
+    return message if is_alone else f"{message}\n{text}"
 
 
 def error_line(error: BaseException) -> str:

@@ -48,7 +48,42 @@ class Before(NamedTuple):
         return self.declared.index(asset) if position is None and asset in self.declared else position
 
 
-class Seen:
+class _NoNumber:
+    """Refuses to be compared or calculated with: it is not the value that was meant.
+
+    Raises:
+        TypeError: Always; it says what to write.
+    """
+
+    __slots__ = ()
+
+    def _in_words(self) -> str:
+        raise NotImplementedError
+
+    def _refuse(self, *_: object) -> Any:
+        raise TypeError(self._in_words())
+
+    __lt__ = __le__ = __gt__ = __ge__ = _refuse
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _refuse
+    __mod__ = __rmod__ = __floordiv__ = __neg__ = __abs__ = __int__ = __float__ = _refuse
+
+
+class _NoValue(_NoNumber):
+    """Refuses equality and truth, too, which would take the same branch whatever the value is."""
+
+    __slots__ = ()
+    __bool__ = _NoNumber._refuse  # noqa: SLF001  of its own base
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return True if other is self else bool(self._refuse())
+
+    def __getattr__(self, name: str) -> Any:
+        told = "" if name.startswith("__") else f"; {self._in_words()}"
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{told}")
+
+
+class Seen(_NoValue):
     """What a decision sees: `ctx.steps[name].outputs[asset]`, `ctx.params`, and `ctx[name]` for either.
 
     Args:
@@ -72,6 +107,16 @@ class Seen:
         self._before = {each.name: each for each in before}
         self._values = values
         self._decode = decode
+
+    def _in_words(self) -> str:
+        first = next(iter(self._before.values()), None)
+        if first is None:
+            return "the argument of this decision is not a value: it holds the context; write ctx['name']"
+        asset = first.outputs[0] if first.outputs else first.name
+        return (
+            f"the argument of this decision is not a value: it holds the outputs of the steps before it; write "
+            f"ctx[{asset!r}], or ctx.steps[{first.name!r}].outputs[{asset!r}]"
+        )
 
     @property
     def steps(self) -> Mapping[str, SeenStep]:
@@ -136,11 +181,14 @@ class _Params(Mapping[str, Any]):
         return len({**self._params, **self._given})
 
 
-class _Steps(Mapping[str, "SeenStep"]):
+class _Steps(_NoNumber, Mapping[str, "SeenStep"]):
     """The steps that a decision may look at."""
 
     def __init__(self, seen: Seen) -> None:
         self._seen = seen
+
+    def _in_words(self) -> str:
+        return self._seen._in_words()  # noqa: SLF001
 
     def __getitem__(self, name: str) -> SeenStep:
         before = self._seen._before  # noqa: SLF001  a view of it
@@ -161,8 +209,8 @@ class _Steps(Mapping[str, "SeenStep"]):
         return name in self._seen._before  # noqa: SLF001
 
 
-@dataclass(frozen=True, slots=True)
-class SeenStep:
+@dataclass(frozen=True, slots=True, eq=False)
+class SeenStep(_NoValue):
     """A step as a decision sees it.
 
     Attributes:
@@ -173,18 +221,32 @@ class SeenStep:
     seen: Seen
     before: Before
 
+    def _in_words(self) -> str:
+        return _words_of(self.before)
+
     @property
     def outputs(self) -> Mapping[str, Any]:
         """Its outputs by asset; of a step whose one output is a mapping, also that one's keys."""
         return _Outputs(self.seen, self.before)
 
 
-class _Outputs(Mapping[str, Any]):
+def _words_of(step: Before) -> str:
+    asset = step.outputs[0] if step.outputs else step.name
+    return (
+        f"step {step.name!r}, as a decision sees it, is not its value; write ctx[{asset!r}], or "
+        f"ctx.steps[{step.name!r}].outputs[{asset!r}]"
+    )
+
+
+class _Outputs(_NoNumber, Mapping[str, Any]):
     """The outputs of a step, loaded when they are looked at."""
 
     def __init__(self, seen: Seen, before: Before) -> None:
         self._seen = seen
         self._step = before
+
+    def _in_words(self) -> str:
+        return _words_of(self._step)
 
     def __getitem__(self, name: str) -> Any:
         position = self._step.own_position(name)

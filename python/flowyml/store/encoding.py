@@ -20,6 +20,7 @@ from flowyml._digests import blake2b
 from flowyml._tuples import NamedTuple
 from flowyml.errors import SerializationError
 from flowyml.store.arenas import Stored
+from flowyml.store.reducers import holds_exceptions, reduce_exception, reduce_view
 from flowyml.store.values import Outputs
 
 SIZE = 16
@@ -27,6 +28,7 @@ SIZE = 16
 
 ATOMS = frozenset([type(None), bool, int, float, str])
 _TROUBLE = (Exception, SystemExit, GeneratorExit)
+_GLOBAL = b"\x93"  # opcode STACK_GLOBAL: without it no class is named in the bytes
 _PLAIN, _PICKLE = b"m", b"p"
 PARTS = b"o"
 """The kind of the values of several outputs."""
@@ -66,17 +68,19 @@ def encoded(value: Any) -> Any:
     if type(value) is Outputs:
         return Outputs(tuple(map(encoded, value.parts)), value.kind, value.names)
     try:
-        return pickle.dumps(value, 5)
+        data = pickle.dumps(value, 5)
     except _TROUBLE as error:
         return _by_value(value, error)
+    return _by_value(value, None) if _GLOBAL in data and holds_exceptions(value) else data
 
 
-def _by_value(value: Any, error: BaseException) -> bytes:
-    """Pickle what does not go by name: values of local classes, functions of a script."""
+def _by_value(value: Any, error: BaseException | None) -> bytes:
+    """Pickle what does not go by name: values of local classes, functions of a script; and exceptions in parts."""
     file = io.BytesIO()
     try:
         _pickler()(file, 5).dump(value)
-    except _TROUBLE:
+    except _TROUBLE as other:
+        error = error or other
         raise SerializationError("the value", f"{type(error).__name__}: {error}") from error
     return file.getvalue()
 
@@ -87,7 +91,14 @@ def _pickler() -> Any:
     import cloudpickle
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
-        dispatch_table: ClassVar[Any] = ChainMap({io.TextIOWrapper: _refuse}, cloudpickle.Pickler.dispatch_table)
+        dispatch_table: ClassVar[Any] = ChainMap(
+            {io.TextIOWrapper: _refuse, memoryview: reduce_view}, cloudpickle.Pickler.dispatch_table
+        )
+
+        def reducer_override(self, obj: Any) -> Any:
+            if isinstance(obj, BaseException) and (reduced := reduce_exception(obj)) is not NotImplemented:
+                return reduced
+            return super().reducer_override(obj)
 
     return Pickler
 

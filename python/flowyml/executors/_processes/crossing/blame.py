@@ -21,12 +21,13 @@ _DEPTH = 20
 _LARGEST = 3
 
 
-def explain(obj: object, error: BaseException) -> str:
+def explain(obj: object, error: BaseException, attempt: BaseException | None = None) -> str:
     """Say why an object does not pickle: the pickler's words, and the way to the part that cannot.
 
     Args:
         obj: What was pickled.
         error: What was raised.
+        attempt: What plain pickle raised before: it says the same in other words.
 
     Returns:
         For example "global variable 'LOCK' of load(): cannot pickle '_thread.lock' object".
@@ -35,15 +36,17 @@ def explain(obj: object, error: BaseException) -> str:
         way = _way_to_culprit(obj, set(), 0)
     except Exception:  # noqa: BLE001  what is looked at may raise, or be changed by another thread meanwhile
         way = []
-    reason = _words(error)
+    reason = _words(error, attempt)
     return f"{' > '.join(way)}: {reason}" if way else reason
 
 
-def _words(error: BaseException) -> str:
+def _words(error: BaseException, attempt: BaseException | None) -> str:
     """Return what an exception says, and the one before it: 3.14 asks for a `repr` to note it, which may raise, too."""
     words = str(error) or type(error).__name__
     before = None if error.__suppress_context__ else error.__context__
-    return words if before is None else f"{words} (before that: {_words(before)})"
+    if before is None or before is attempt:
+        return words
+    return f"{words} (before that: {_words(before, attempt)})"
 
 
 def _way_to_culprit(obj: object, seen: set[int], depth: int) -> list[str]:

@@ -43,13 +43,30 @@ def map_results(fd: int, index: int) -> mmap.mmap:
     return mmap.mmap(fd, _RING, offset=_CLAIMS + index * _STRIDE)
 
 
+def no_memory(whose: str, size: int, error: OSError) -> str:
+    """Return the message of an error: there is no shared memory, with the limit that the user can change."""
+    if error.errno != errno.EFBIG:
+        return f"no shared memory for {whose} ({size:,} bytes): {error.strerror or error}"
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    return (
+        f"no shared memory for {whose}: it takes {size:,} bytes, and files of this process may have {limit:,} "
+        f"(RLIMIT_FSIZE, `ulimit -f`); raise that limit, or use backend='thread'"
+    )
+
+
 class ClaimMemory:
     """Words and results of up to `MAX_WORKERS` workers; an index is used again once its worker is gone."""
 
     def __init__(self) -> None:
         self._file = Descriptor(os.memfd_create("flowyml-claims", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
         self.fd = self._file.fd
-        os.posix_fallocate(self.fd, 0, _CLAIMS)
+        try:
+            os.posix_fallocate(self.fd, 0, _CLAIMS)
+        except OSError as error:
+            self._file.close()
+            raise ExecutorError(no_memory("the worker processes", _CLAIMS, error)) from None
         # It grows with the number of workers: the size of files may be limited.
         fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
         self._claims = map_claims(self.fd)
@@ -74,7 +91,7 @@ class ClaimMemory:
                 heapq.heappush(self._free, index)
                 if error.errno == errno.EMFILE:  # which may be raised
                     raise
-                raise ExecutorError(f"no memory for the results of another worker process: {error}") from error
+                raise ExecutorError(no_memory("another worker process", _RING, error)) from None
         return index, ClaimWords(self._claims, index), Results(self._results[index])
 
     def give_back(self, index: int) -> None:

@@ -23,13 +23,13 @@ from __future__ import annotations
 import contextlib
 import pickle
 from dataclasses import dataclass
-from types import GetSetDescriptorType, MemberDescriptorType
 from typing import TYPE_CHECKING, Any, Final
 
 from flowyml._tuples import NamedTuple
 from flowyml.errors import RemoteError, RemoteTraceback
 from flowyml.messages.frames import cut_own_frames
 from flowyml.results.traceback import fill_source, last_cause, message_text, shortened, traceback_text
+from flowyml.store.reducers import fill, new_exception, pickles_itself, set_field, slots_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -39,13 +39,6 @@ if TYPE_CHECKING:
 
 MOST_NODES: Final = 1000  # linked exceptions that travel with one
 LONGEST_REPR: Final = 1000  # characters of a value that stays behind
-
-_HEAP_TYPE: Final = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class made by Python code
-_OWN_PICKLING: Final = frozenset(
-    {"__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__getnewargs__", "__getnewargs_ex__"}
-)
-_HOLDS_NO_STATE: Final = (BaseException, BaseExceptionGroup, object)  # none beyond args, message and members
-_STAYS_BEHIND: Final = AttributeError.obj  # any object, only for "did you mean"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,19 +158,13 @@ def _linked(top: BaseException) -> list[BaseException]:
 
 def _packed(exception: BaseException, dump: Dump, load: Load) -> bytes | None:
     """Return the first form that can be loaded again."""
-    forms = (_whole, _in_parts, _in_sure_parts) if _pickles_itself(type(exception)) else (_in_parts, _in_sure_parts)
+    forms = (_whole, _in_parts, _in_sure_parts) if pickles_itself(type(exception)) else (_in_parts, _in_sure_parts)
     for form in forms:
         with contextlib.suppress(BaseException):  # reduce functions and constructors may do anything
             data = dump(form(exception, dump, load))
             if _is_like(_rebuilt(load(data), _members(exception)), exception):
                 return data
     return None
-
-
-def _pickles_itself(kind: type) -> bool:
-    """Say whether a class written in Python says how it is pickled; members of groups travel on their own."""
-    own = (base for base in kind.__mro__ if base.__flags__ & _HEAP_TYPE)
-    return not issubclass(kind, BaseExceptionGroup) and any(not _OWN_PICKLING.isdisjoint(vars(base)) for base in own)
 
 
 def _whole(exception: BaseException, _dump: Dump, _load: Load) -> BaseException:
@@ -188,7 +175,7 @@ def _whole(exception: BaseException, _dump: Dump, _load: Load) -> BaseException:
 def _in_parts(exception: BaseException, _dump: Dump, _load: Load) -> tuple[Any, ...]:
     """Take it apart: class, arguments, attributes, slots."""
     args = (exception.message,) if isinstance(exception, BaseExceptionGroup) else exception.args
-    return type(exception), args, vars(exception), dict(_slots(exception))
+    return type(exception), args, vars(exception), dict(slots_of(exception))
 
 
 def _in_sure_parts(exception: BaseException, dump: Dump, load: Load) -> tuple[Any, ...]:
@@ -217,18 +204,6 @@ def _look(value: Any) -> str:
         return shortened(repr(value), LONGEST_REPR)
     except BaseException:  # noqa: BLE001  code of the user
         return f"<{type(value).__qualname__}>"
-
-
-def _slots(exception: BaseException) -> Iterator[tuple[str, Any]]:
-    """Walk what an exception keeps outside its `__dict__`: fields of built-in classes (`errno`) and `__slots__`."""
-    for kind in type(exception).__mro__:
-        for name, field in vars(kind).items() if kind not in _HOLDS_NO_STATE else ():
-            if not isinstance(field, (MemberDescriptorType, GetSetDescriptorType)) or name.startswith("__"):
-                continue
-            with contextlib.suppress(AttributeError):  # not set; where built-in classes say `None`, it is the same
-                value = field.__get__(exception)
-                if field is not _STAYS_BEHIND and (value is not None or kind.__flags__ & _HEAP_TYPE):
-                    yield name, value
 
 
 def _is_like(rebuilt: Any, original: BaseException) -> bool:
@@ -263,36 +238,9 @@ def _rebuilt(loaded: Any, members: Sequence[BaseException] | None) -> BaseExcept
     if isinstance(loaded, BaseException):
         return loaded
     kind, args, attributes, slots = loaded
-    exception = _new_group(kind, args, members) if members is not None else _new(kind, args)
-    vars(exception).update(attributes)
-    for name, value in slots.items():
-        with contextlib.suppress(AttributeError, TypeError):  # read-only, or not of the type that C code wants
-            object.__setattr__(exception, name, value)
+    exception = new_exception(kind, args, members)
+    fill(exception, (attributes, slots))
     return exception
-
-
-def _new(kind: type[BaseException], args: tuple[Any, ...]) -> BaseException:
-    """Make an exception as its built-in base class does."""
-    base: Any = kind
-    while base.__flags__ & _HEAP_TYPE:
-        base = base.__base__
-    exception: BaseException = base.__new__(kind, *args)
-    with contextlib.suppress(TypeError):  # the class gives its base other arguments than `args`
-        base.__init__(exception, *args)
-    _set(exception, "args", args)
-    return exception
-
-
-def _set(exception: BaseException, name: str, value: Any) -> None:
-    """Set what every exception has, past a class that lets nothing be set (a frozen dataclass)."""
-    vars(BaseException)[name].__set__(exception, value)
-
-
-def _new_group(
-    kind: type[BaseExceptionGroup[Any]], args: tuple[Any, ...], members: Sequence[BaseException]
-) -> BaseException:
-    """Make a group without asking its own `__new__`."""
-    return BaseExceptionGroup.__new__(kind, args[0], members)
 
 
 # ---- the driver's side -------------------------------------------------------------------------------------------
@@ -311,9 +259,9 @@ class _Rebuilder:
         """Return the exceptions in the order of the nodes, linked as the originals were."""
         exceptions = [self._exception(number) for number in range(len(self._nodes))]
         for exception, node in zip(exceptions, self._nodes, strict=True):
-            _set(exception, "__cause__", None if node.cause is None else exceptions[node.cause])
-            _set(exception, "__context__", None if node.context is None else exceptions[node.context])
-            _set(exception, "__suppress_context__", node.suppress_context)
+            set_field(exception, "__cause__", None if node.cause is None else exceptions[node.cause])
+            set_field(exception, "__context__", None if node.context is None else exceptions[node.context])
+            set_field(exception, "__suppress_context__", node.suppress_context)
             if node.notes:
                 vars(exception).setdefault("__notes__", node.notes)
         return exceptions
@@ -342,5 +290,5 @@ def _add_cause(exception: BaseException, traceback: RemoteTraceback) -> None:
     last = last_cause(exception)
     if last.__cause__ is None:
         suppress_context = last.__suppress_context__
-        _set(last, "__cause__", traceback)
-        _set(last, "__suppress_context__", suppress_context)  # setting a cause has set it
+        set_field(last, "__cause__", traceback)
+        set_field(last, "__suppress_context__", suppress_context)  # setting a cause has set it

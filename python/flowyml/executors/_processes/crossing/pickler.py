@@ -32,6 +32,7 @@ from flowyml._digests import blake2b
 from flowyml.executors._processes.crossing import namespaces
 from flowyml.executors._processes.crossing.importable import by_value_modules, goes_by_value
 from flowyml.executors._processes.crossing.reducers import REDUCERS, find_imported_submodules
+from flowyml.store.reducers import reduce_exception
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 PROTOCOL = 5
 _BY_VALUE_REDUCTION = 6  # length of what cloudpickle returns for a class or function by value; all others are shorter
 
-_DEFINED = (type, FunctionType, CodeType)
+_REDUCED = (type, FunctionType, CodeType, BaseException)
 """What is reduced here; cloudpickle reduces nothing else by value."""
 
 _lock = threading.RLock()
@@ -79,7 +80,9 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
         self._namespaces: dict[int, _Globals] = {}
 
     def reducer_override(self, obj: Any) -> Any:
-        """Reduce code, classes and functions; leave all else to cloudpickle."""
+        """Reduce code, classes, functions and exceptions; leave all else to cloudpickle."""
+        if isinstance(obj, BaseException) and (reduced := reduce_exception(obj)) is not NotImplemented:
+            return reduced
         if type(obj) is CodeType:
             return self._reduce_code(obj)
         reduced = super().reducer_override(obj)
@@ -137,8 +140,10 @@ class ValuePickler(DefinitionPickler):
 
     def reducer_override(self, obj: Any) -> Any:
         """Reduce a class or function by value to its definition."""
-        if not isinstance(obj, _DEFINED) or obj is namespaces.locate:  # most objects of most values
+        if not isinstance(obj, _REDUCED) or obj is namespaces.locate:  # most objects of most values
             return NotImplemented
+        if isinstance(obj, BaseException):
+            return reduce_exception(obj)
         known = _definitions.get(id(obj))
         if known is not None:
             return namespaces.locate, known[1]

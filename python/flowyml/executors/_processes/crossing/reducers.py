@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from flowyml.executors._processes.crossing.importable import importable, newest_module
+from flowyml.store.reducers import reduce_view
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -116,6 +117,7 @@ def _reduce_file(obj: Any) -> Reduction:
 
 
 REDUCERS: dict[type, Callable[[Any], Reduction]] = {
+    memoryview: reduce_view,
     type(functools.lru_cache(len)): _reduce_cached,
     functools.cached_property: _reduce_cached_property,
     io.TextIOWrapper: _reduce_file,

@@ -10,11 +10,13 @@ searched: that would take longer than to copy them.
 
 from __future__ import annotations
 
+import io
 import pickle
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flowyml.errors import SerializationError
+from flowyml.store.reducers import holds_exceptions, reduce_exception
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,7 +131,7 @@ class ValueDumper:
             data = pickle.dumps(shown, 5, buffer_callback=buffers.append if apart is None else apart)
         except _TROUBLE:  # a reducer of somebody else: whatever it raises, cloudpickle is asked next
             return self._dump_by_value(obj, what)
-        if _GLOBAL in data and type(obj) not in _ATOMS and _names_by_value(data):
+        if _GLOBAL in data and type(obj) not in _ATOMS and (_names_by_value(data) or holds_exceptions(obj)):
             if type(obj).__module__ != "builtins":  # what a list holds is another question for each list
                 self._types.add(type(obj))
             return self._dump_by_value(obj, what)
@@ -160,9 +162,29 @@ def dump_result(obj: object, what: str = "the result", apart: Apart | None = Non
         SerializationError: The value cannot be pickled; names the part that cannot.
     """
     try:
-        return pickle.dumps(obj if apart is None else apart.shown(obj), 5, buffer_callback=apart)
+        data = pickle.dumps(obj if apart is None else apart.shown(obj), 5, buffer_callback=apart)
+        if _GLOBAL not in data or type(obj) in _ATOMS or not holds_exceptions(obj):
+            return data
+        if apart is not None:
+            apart.take()
+        return _dump_with_exceptions(obj, apart)
     except (*_TROUBLE, KeyboardInterrupt):  # a worker sees no Ctrl-C: it is the reducer's own
         return _dump_by_value(obj, what, apart)
+
+
+def _dump_with_exceptions(obj: object, apart: Apart | None) -> bytes:
+    """Pickle a value that holds exceptions, each class by name."""
+    file = io.BytesIO()
+    _ExceptionPickler(file, 5, buffer_callback=apart).dump(obj)
+    return file.getvalue()
+
+
+class _ExceptionPickler(pickle.Pickler):
+    """Pickles as pickle does, but for exceptions that would not arrive as they are."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Reduce exceptions."""
+        return reduce_exception(obj) if isinstance(obj, BaseException) else NotImplemented
 
 
 def _names_by_value(data: bytes) -> bool:
@@ -185,11 +207,12 @@ def _explained(dump: Callable[[object], bytes], obj: object, what: str, apart: A
     """Pickle a value; if that fails, raise an error that says what and why."""
     if apart is not None:
         apart.take()
+    attempt = sys.exception()
     try:
         return dump(obj)
     except Exception as error:
         from flowyml.executors._processes.crossing import blame
 
-        raise SerializationError(what, blame.explain(obj, error)) from error
+        raise SerializationError(what, blame.explain(obj, error, attempt)) from error
     except (SystemExit, GeneratorExit, KeyboardInterrupt) as error:
         raise SerializationError(what, f"pickling it raises {type(error).__name__}") from error

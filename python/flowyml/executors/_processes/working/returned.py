@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from flowyml._pipelines import is_pipeline
@@ -16,10 +18,35 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+NO_TERMINAL = (
+    "a worker process has no terminal and no standard input; to debug a step or let it ask, run it in this process: "
+    "run(executor=LocalExecutor())"
+)
+_WANTS_TERMINAL = (
+    ("builtins", "EOFError", ("EOF when reading a line",)),  # input()
+    ("bdb", "BdbQuit", ()),  # pdb.set_trace()
+)
+
+
+def refuse_to_break(*args: Any, **kwargs: Any) -> Any:
+    """Take the place of `sys.breakpointhook`: pdb would read the end of its input and raise an empty `BdbQuit`.
+
+    Another debugger, or none, that `PYTHONBREAKPOINT` names is called as ever.
+
+    Raises:
+        RuntimeError: It would be pdb.
+    """
+    if os.environ.get("PYTHONBREAKPOINT", "") in {"", "pdb.set_trace"}:
+        raise RuntimeError(f"breakpoint(): {NO_TERMINAL}")
+    return sys.__breakpointhook__(*args, **kwargs)  # noqa: T100  as the user has said
+
+
 def raised(error: BaseException) -> tuple[int, Any]:
     """Return what came of a step that raised."""
     if isinstance(error, Skipped):
         return wire.SKIPPED, None
+    if (type(error).__module__, type(error).__name__, error.args) in _WANTS_TERMINAL:
+        error.args = ("; ".join([*error.args, NO_TERMINAL]),)
     return _packed(error)
 
 

@@ -39,7 +39,7 @@ from flowyml.executors._processes.working.called import Functions
 from flowyml.executors._processes.working.functions import callable_of
 from flowyml.executors._processes.working.lifeline import Lifeline, attach
 from flowyml.executors._processes.working.meter import Meter
-from flowyml.executors._processes.working.returned import encoded, raised, with_content
+from flowyml.executors._processes.working.returned import encoded, raised, refuse_to_break, with_content
 from flowyml.executors._processes.working.sending import Sender
 from flowyml.executors._processes.working.telling import StepTeller
 from flowyml.executors._processes.working.traces import Traces
@@ -106,6 +106,7 @@ class Worker:
         self._shelf = Shelf()
         self._loader = Arguments(self._shelf)
         os.register_at_fork(after_in_child=self._note_fork)
+        sys.breakpointhook = refuse_to_break
 
     def serve(self) -> None:
         """Handle frames until the end of the socket."""
