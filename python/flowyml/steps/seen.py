@@ -78,9 +78,11 @@ class _NoValue(_NoNumber):
     def __eq__(self, other: object) -> bool:
         return True if other is self else bool(self._refuse())
 
-    def __getattr__(self, name: str) -> Any:
-        told = "" if name.startswith("__") else f"; {self._in_words()}"
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{told}")
+    if not TYPE_CHECKING:  # type checkers know what there is
+
+        def __getattr__(self, name: str) -> Any:
+            told = "" if name.startswith("__") else f"; {self._in_words()}"
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{told}")
 
 
 class Seen(_NoValue):
