@@ -257,10 +257,11 @@ pub fn stamp(slot: u32, now: f64) -> u64 {
     (now.to_bits() & !MARK) | (u64::from(slot) & MARK)
 }
 
-/// The time in `stamp` if it is marked as that of `slot`.
+/// The time in `stamp` if it is marked as that of `slot`; a stray write that is no finite number is none.
 #[must_use]
 pub fn stamped(slot: u32, stamp: u64) -> Option<f64> {
-    (stamp & MARK == u64::from(slot) & MARK).then(|| f64::from_bits(stamp & !MARK))
+    let time = f64::from_bits(stamp & !MARK);
+    (stamp & MARK == u64::from(slot) & MARK && time.is_finite()).then_some(time)
 }
 
 /// The low half of a slot number, as the words hold it.

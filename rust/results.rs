@@ -122,6 +122,7 @@ impl<'a> Ring<'a> {
     /// Write a result and commit it; false if there is no room, and then nothing was written.
     #[must_use]
     pub fn put(&self, slot: u64, kind: u8, times: (f64, f64), payload: &[u8]) -> bool {
+        // Positions wrap where something else has written into `written`: the driver finds that, this side must not panic.
         // Only this side stores `written`, so what it reads there is its own.
         let at = self.written.load(Ordering::Relaxed);
         let Some(words) = self.fits(at, payload.len()) else {
@@ -129,17 +130,18 @@ impl<'a> Ring<'a> {
         };
         let head = u64::from(kind) << 56 | (payload.len() as u64) << 32 | slot & 0xffff_ffff;
         self.word(at).store(head, Ordering::Relaxed);
-        self.word(at + 1)
+        self.word(at.wrapping_add(1))
             .store(times.0.to_bits(), Ordering::Relaxed);
-        self.word(at + 2)
+        self.word(at.wrapping_add(2))
             .store(times.1.to_bits(), Ordering::Relaxed);
         for (k, part) in (0..).zip(payload.chunks(8)) {
             let mut bytes = [0; 8];
             bytes[..part.len()].copy_from_slice(part);
-            self.word(at + PREFIX + k)
+            self.word(at.wrapping_add(PREFIX + k))
                 .store(u64::from_le_bytes(bytes), Ordering::Relaxed);
         }
-        self.written.store(at + words, Ordering::Release);
+        self.written
+            .store(at.wrapping_add(words), Ordering::Release);
         true
     }
 
@@ -201,12 +203,12 @@ impl<'a> Ring<'a> {
         let record = Record {
             slot: head as u32,
             kind: (head >> 56) as u8,
-            start: f64::from_bits(self.word(at + 1).load(Ordering::Relaxed)),
-            end: f64::from_bits(self.word(at + 2).load(Ordering::Relaxed)),
+            start: f64::from_bits(self.word(at.wrapping_add(1)).load(Ordering::Relaxed)),
+            end: f64::from_bits(self.word(at.wrapping_add(2)).load(Ordering::Relaxed)),
             length: (head >> 32) as u32 & 0x00ff_ffff,
-            at: at + PREFIX,
+            at: at.wrapping_add(PREFIX),
         };
-        let fits = left <= self.capacity() && record.next() - at <= left;
+        let fits = left <= self.capacity() && record.next().wrapping_sub(at) <= left;
         if fits { Ok(Some(record)) } else { Err(Broken) }
     }
 
@@ -222,11 +224,11 @@ impl<'a> Ring<'a> {
         let length = record.length.checked_sub(8 * WORDS as u32)?;
         let mut numbers = [0; WORDS];
         for (k, number) in (0..).zip(&mut numbers) {
-            *number = self.word(record.at + k).load(Ordering::Relaxed);
+            *number = self.word(record.at.wrapping_add(k)).load(Ordering::Relaxed);
         }
         let rest = Record {
             length,
-            at: record.at + WORDS as u64,
+            at: record.at.wrapping_add(WORDS as u64),
             ..record.clone()
         };
         Some((numbers, rest))
@@ -236,7 +238,7 @@ impl<'a> Ring<'a> {
     pub fn copy(&self, record: &Record, to: &mut [u8]) {
         for (k, part) in (0..).zip(to.chunks_mut(8)) {
             let bytes = self
-                .word(record.at + k)
+                .word(record.at.wrapping_add(k))
                 .load(Ordering::Relaxed)
                 .to_le_bytes();
             part.copy_from_slice(&bytes[..part.len()]);
@@ -253,7 +255,7 @@ impl Record {
     /// The place behind it.
     #[must_use]
     pub fn next(&self) -> u64 {
-        self.at + u64::from(self.length).div_ceil(8)
+        self.at.wrapping_add(u64::from(self.length).div_ceil(8))
     }
 }
 

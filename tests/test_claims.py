@@ -9,6 +9,7 @@ import math
 import mmap
 import os
 import random
+import struct
 import subprocess
 import sys
 
@@ -171,3 +172,19 @@ def test_a_stray_write_into_the_words_brings_nobody_down():
     shared = bytearray(b"\xff" * ClaimWords.STRIDE)
     claims = ClaimWords(shared, 0)
     claims.begun(), claims.last_claimed(), claims.post(1), claims.take_back(0), claims.take(0, 1.0)
+
+
+@pytest.mark.parametrize("time", [math.nan, math.inf, -math.inf])
+def test_a_time_that_is_not_finite_is_neither_written_nor_believed(time):
+    shared = bytearray(ClaimWords.STRIDE)
+    driver = ClaimWords(shared, 0)
+    driver.post(2)
+    with pytest.raises(ValueError, match="finite"):
+        driver.take(0, time)
+    with pytest.raises(ValueError, match="finite"):
+        driver.set_time(0, time)
+    assert driver.begun() == (0, 2, math.inf)
+    driver.take(0, 1.0)
+    (bits,) = struct.unpack("Q", struct.pack("d", time))
+    shared[8:16] = struct.pack("Q", bits & ~0xFF)  # marked as that of slot 0
+    assert driver.begun() == (1, 2, math.inf)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import sys
+import threading
 
 import pytest
 from hypothesis import given
@@ -69,3 +71,38 @@ def test_a_copy_grows_by_itself(copied):
     other = copied(names)
     assert other.add("c")
     assert (list(names), list(other), other["b"]) == (["a", "b"], ["a", "b", "c"], 1)
+
+
+def test_threads_that_add_at_the_same_time_agree_on_names_and_numbers():
+    """Number and place of a name are one thing: without the global lock, two steps would cross."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    names, added, start = Names(), [], threading.Barrier(8)
+
+    def add(thread: int) -> None:
+        start.wait()
+        for k in range(4_000):
+            name = f"step_{k if k % 2 else (thread, k)}"  # half of them are added by all threads
+            added.append((name, names.add(name), names[name]))
+
+    threads = [threading.Thread(target=add, args=(k,)) for k in range(8)]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    listed = names.listed
+    assert len(listed) == len(set(listed)) == len(names) == 8 * 2_000 + 2_000
+    assert all(listed[number] == name for name, _, number in added)
+    assert sum(new for _, new, _ in added) == len(names)
+
+
+def test_the_names_that_are_listed_are_a_list_of_the_callers():
+    names = Names(["a", "b"])
+    listed, iterator = names.listed, iter(names)
+    listed.append("c")
+    names.add("d")
+    assert (names.listed, listed, list(iterator)) == (["a", "b", "d"], ["a", "b", "c"], ["a", "b"])
+    assert "c" not in names

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import collections
+import math
 import os
 import pickle
+import struct
 import sys
 from array import array
 from typing import Any
@@ -50,7 +52,7 @@ class Pair:
         """Take what there is; return how many."""
         batch, committed = self.batch, self.results.committed()
         assert batch is not None
-        found = self.results.drain(self.values, batch, position, count, position, committed)
+        found = self.results.drain(self.values, batch, position, count, position, len(batch), committed)
         return 0 if found is None else len(found[1]) // 8
 
 
@@ -91,7 +93,7 @@ def test_times_arrive_with_the_values() -> None:
     pair.caller.put(0, 1.0, 1.5, None)
     pair.caller.put(1, 1.5, 2.25, None)
     assert pair.batch is not None
-    found = pair.results.drain(pair.values, pair.batch, 0, 9, 0, pair.results.committed())
+    found = pair.results.drain(pair.values, pair.batch, 0, 9, 0, 9, pair.results.committed())
     assert found == (1.0, array("d", [1.5, 2.25]).tobytes(), [])
 
 
@@ -103,7 +105,7 @@ def test_what_a_step_has_used_arrives_with_its_value(value: Any) -> None:
     assert pair.caller.put(1, 1.5, 2.0, 8)
     assert pair.caller.put(2, 2.0, 2.5, 9, (0.5, None))
     assert pair.batch is not None
-    found = pair.results.drain(pair.values, pair.batch, 0, 3, 0, pair.results.committed())
+    found = pair.results.drain(pair.values, pair.batch, 0, 3, 0, 3, pair.results.committed())
     assert found is not None
     assert found[2] == [(0, 0.25, 1 << 40), (2, 0.5, None)]
     assert pair.values == [value, 8, 9]
@@ -330,6 +332,38 @@ def test_a_stray_write_is_an_error_and_no_more(written: int) -> None:
     pair = Pair(10, words=16)
     pair.memory[:8] = written.to_bytes(8, "little")
     pair.memory[Results.HEADER :] = b"\xff" * 128
+    with pytest.raises(ValueError, match="no result"):
+        pair.drain()
+
+
+@pytest.mark.parametrize("stray", [4, 1_000_000, 2**32 - 1, 0, 1])
+def test_a_result_of_a_slot_that_is_not_awaited_is_an_error_behind_those_before_it(stray: int) -> None:
+    """It was never posted, or has been taken: it would stand still, and all others behind it."""
+    pair = Pair(4)
+    for slot in (0, 1, stray, 2, 3):
+        assert pair.caller.put(slot, 1.0, 2.0, slot)
+    assert pair.drain() == 2
+    assert pair.values[:2] == [0, 1]
+    with pytest.raises(ValueError, match="no result"):
+        pair.drain(2)
+
+
+@pytest.mark.parametrize("times", [(math.nan, 2.0), (1.0, math.nan), (math.inf, 2.0), (1.0, -math.inf)])
+@pytest.mark.parametrize("usage", [None, (0.5, None)])
+def test_a_result_without_finite_times_is_an_error(times: tuple[float, float], usage: Any) -> None:
+    pair = Pair(1)
+    start = struct.pack("dd", 1.0, 2.0)
+    assert pair.caller.put(0, 1.0, 2.0, 1, usage)
+    at = pair.memory.index(start)
+    pair.memory[at : at + 16] = struct.pack("dd", *times)
+    with pytest.raises(ValueError, match="no result"):
+        pair.drain()
+
+
+def test_a_number_of_another_length_is_an_error() -> None:
+    pair = Pair(1)
+    assert pair.caller.put(0, 1.0, 2.0, "12345")
+    pair.memory[Results.HEADER + 7] = 3  # an int
     with pytest.raises(ValueError, match="no result"):
         pair.drain()
 

@@ -257,3 +257,41 @@ def test_notes_do_not_wait_long_and_no_longer_than_a_step_that_takes_long(window
     turn.begin(scheduler.claim(0, 1, 1.0), 1.0)
     turn.call(steps_of(abs, [(i,) for i in range(3)]), values, None, 1.0, Special, scheduler=scheduler)
     assert (values, scheduler.take_noted()) == ([0, None, None], [0])
+
+
+def test_slices_of_ends_are_those_of_a_list() -> None:
+    turn, _ = begun(5)
+    times = [2.0, 3.0, 5.0, 8.0, 13.0]
+    for time in times:
+        turn.ends.append(time)
+    bounds = [None, *range(-7, 8)]
+    for part in (slice(a, b, c) for a in bounds for b in bounds for c in (None, -3, -2, -1, 1, 2, 3)):
+        assert list(turn.ends[part]) == times[part], part
+    with pytest.raises(ValueError, match="zero"):
+        turn.ends[::0]
+    for index in range(-5, 5):
+        assert turn.ends[index] == times[index]
+
+
+@pytest.mark.parametrize("time", [float("nan"), float("inf"), -float("inf")])
+def test_times_that_are_not_finite_are_refused(time: float) -> None:
+    turn, scheduler = begun(2)
+    batch = scheduler_of(2).claim(0, 2, 1.0)
+    with pytest.raises(ValueError, match="finite"):
+        turn.ends.append(time)
+    with pytest.raises(ValueError, match="finite"):
+        turn.begin(batch, time)
+    with pytest.raises(ValueError, match="finite"):
+        turn.call(steps_of(abs, [(1,)]), [], None, time, Special)
+    with pytest.raises(ValueError, match="finite"):
+        Turn(target=time)
+    for complete in (
+        lambda it: scheduler.complete(it, 0, time, [2.0]),
+        lambda it: scheduler.complete(it, 0, 1.0, [time]),
+    ):
+        with pytest.raises(ValueError, match="finite"):
+            complete(scheduler.claim(0, 1, 1.0) or batch)
+    with pytest.raises(ValueError, match="expected a time"):
+        turn.report(float("nan"))
+    assert turn.left == 2
+    assert turn.report() is None

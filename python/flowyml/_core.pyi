@@ -4,8 +4,8 @@ This file is the reference of the boundary between Python and Rust; `mypy.stubte
 
 Nodes are steps, in the order in which they were added; items are their calls (one for an ordinary step, n for a mapped
 one). Both are dense ids from 0: the items of a node are neighbours, nodes follow each other, and what comes by
-`Scheduler.expand` or `Scheduler.graft` follows all others. Times are numbers of seconds that the caller passes in; only
-`Turn.call` reads a clock.
+`Scheduler.expand` or `Scheduler.graft` follows all others. Times are finite numbers of seconds that the caller passes
+in, any other is a `ValueError`; only `Turn.call` reads a clock.
 
 States of an item, by number:
 
@@ -131,8 +131,8 @@ class Graph:
 class Names(Mapping[str, int]):
     """Names with their numbers, in the order in which they were added: a mapping that only grows.
 
-    A million names are looked up at half the cost of a dict's, and take 24 bytes each beside themselves. One thread
-    adds, any may read meanwhile.
+    A million names are looked up at half the cost of a dict's, and take 24 bytes each beside themselves. Any threads
+    may add and read at the same time.
 
     Args:
         names: The first names. `None`: there are none.
@@ -163,7 +163,7 @@ class Names(Mapping[str, int]):
         """Go through the names in order."""
     @property
     def listed(self) -> list[str]:
-        """The names in order: the list itself, which nobody else may change."""
+        """The names in order, as a new list. O(n)."""
     def copy(self) -> Names:
         """Return the same, to which others may be added."""
     def __reduce__(self) -> tuple[type[Names], tuple[list[str]]]: ...
@@ -247,12 +247,13 @@ class Ends(Sequence[float]):
         """
     @overload
     def __getitem__(self, index: slice, /) -> Ends:
-        """Return those between two positions as they are now; the step of the slice is not looked at."""
+        """Return the ends of a slice as they are now."""
     def append(self, time: float) -> None:
         """Note that the next one has ended.
 
         Raises:
             IndexError: If all of the batch have.
+            ValueError: If the time is not finite.
         """
 
 @final
@@ -813,7 +814,7 @@ class Results:
     def waiting(self) -> bool:
         """Whether there are results that were not taken."""
     def drain(
-        self, values: list[Any], batch: Batch, position: int, count: int, slot: int, committed: int
+        self, values: list[Any], batch: Batch, position: int, count: int, slot: int, end: int, committed: int
     ) -> tuple[float, bytes, list[tuple[int, float, int | None]]] | None:
         """Move results of the items from `position` on into a list of values, until one is not here.
 
@@ -823,6 +824,7 @@ class Results:
             position: Position of the first item.
             count: Of how many items at most.
             slot: The slot of the first item; those after it follow.
+            end: The slot behind the last one that is posted.
             committed: Up to which place to look, as `committed()` has told.
 
         Returns:
@@ -830,7 +832,7 @@ class Results:
             seconds and bytes of memory (`None` if not known); `None` if there is no result.
 
         Raises:
-            ValueError: There is something else in the memory than results.
+            ValueError: The next result is invalid, or of a slot that is not among those from `slot` to `end`.
         """
 
 @final
@@ -946,7 +948,7 @@ class PrivateMap:
 
     Raises:
         OSError: It cannot be mapped.
-        ValueError: The length is 0.
+        ValueError: The length is 0, or the part reaches beyond the last page of the file.
 
     """
 

@@ -7,8 +7,8 @@ use pyo3::types::PyList;
 
 use crate::scheduler::Limits;
 
-use super::ids;
 use super::turn::Ends;
+use super::{finite, ids};
 
 /// What classes of nodes need, from Python.
 pub(super) type Classes = Vec<Vec<(u32, u32)>>;
@@ -35,6 +35,15 @@ pub(super) fn seconds(timeout: f64) -> PyResult<f64> {
     } else {
         let message = format!("timeout is {timeout}: expected seconds, 0 or more");
         Err(PyValueError::new_err(message))
+    }
+}
+
+/// Copy times, all of which are finite.
+pub(super) fn finite_times(values: &Bound<'_, PyAny>) -> PyResult<Vec<f64>> {
+    let times = times(values)?;
+    match times.iter().find(|time| !time.is_finite()) {
+        None => Ok(times),
+        Some(time) => finite("a time", *time).map(|_| times),
     }
 }
 

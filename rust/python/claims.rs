@@ -9,6 +9,7 @@ use pyo3::sync::MutexExt;
 
 use crate::claims::{Claims, Ledger};
 
+use super::finite;
 use super::words::Words;
 
 /// Bytes of one worker: a cache line, so that two workers never write the same one.
@@ -40,12 +41,15 @@ impl ClaimWords {
         self.with_ledger(py, |ledger| self.claims().post(ledger, count))
     }
 
-    fn take(&self, slot: u64, now: f64) -> bool {
-        self.claims().take(slot, now)
+    fn take(&self, slot: u64, now: f64) -> PyResult<bool> {
+        let now = finite("now", now)?;
+        Ok(self.claims().take(slot, now))
     }
 
-    fn set_time(&self, slot: u64, now: f64) {
+    fn set_time(&self, slot: u64, now: f64) -> PyResult<()> {
+        let now = finite("now", now)?;
         self.claims().set_time(slot, now);
+        Ok(())
     }
 
     fn take_back(&self, py: Python<'_>, keep: u32) -> (u64, u32) {

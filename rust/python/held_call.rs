@@ -3,9 +3,21 @@
 //! Threads of executors are daemons, so that a step that never ends keeps no program alive. Before Python 3.14 such a thread
 //! ends in `pthread_exit` once it wants the global lock of an interpreter that is being taken down, and that unwinds its
 //! stack. Rust has nothing to catch it in the functions that call the step: they abort the whole program, with SIGABRT
-//! where it should have ended well. So the thread stays here for good, as it does from Python 3.14 on.
+//! where it should have ended well. So the thread stays here permanently, as it does from Python 3.14 on.
+//!
+//! An exception of C++ that an extension lets through unwinds the stack in the same way. The frames of the interpreter
+//! that it passes release nothing, neither the global lock nor a reference, so it cannot become an error of the step: the
+//! process is aborted with a message, as it is by C++ itself if the step is called from Python. A worker process that is
+//! aborted costs its step alone; in a thread or the local executor the program ends. The two kinds of unwinding are told
+//! apart by the interpreter: only one that is being taken down ends threads.
+//!
+//! Not covered before Python 3.14: a daemon thread that the end of the interpreter finds in a finalizer (`__del__`) of an
+//! object whose last reference is dropped between two calls.
 
 use std::mem;
+use std::process::abort;
+use std::thread;
+use std::time::Duration;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -23,15 +35,35 @@ unsafe extern "C-unwind" {
     fn PyObject_CallFunctionObjArgs(callable: *mut ffi::PyObject, ...) -> *mut ffi::PyObject;
 }
 
-/// Dropped only where a call neither returns nor raises.
+/// The time between two looks at whether the interpreter is being taken down: it ends threads a few instructions before it
+/// shows that.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// Dropped only if a call neither returns nor raises.
 struct Hold;
 
 impl Drop for Hold {
     fn drop(&mut self) {
+        if is_alive() {
+            thread::sleep(GRACE);
+        }
+        if is_alive() {
+            eprintln!(
+                "flowyml: a C++ exception left the function of a step, through an extension module that does not catch it; \
+                 the interpreter cannot continue"
+            );
+            abort();
+        }
         loop {
-            std::thread::park();
+            thread::park();
         }
     }
+}
+
+/// Return whether the interpreter is not being taken down.
+fn is_alive() -> bool {
+    // SAFETY: it reads one number, and may be called by any thread at any time.
+    unsafe { ffi::Py_IsInitialized() != 0 }
 }
 
 /// Call a function.

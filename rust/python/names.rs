@@ -1,7 +1,7 @@
 //! `Names`: names with their numbers, in the order in which they were added; a mapping that only grows.
 //!
-//! The names stand in a list of Python's, which a plan reads as it is. Which of them are candidates the table knows by their
-//! hashes; that they are the same is asked of Python, with the table unlocked.
+//! One mutex holds both the names and the table that finds them by their hashes, so that a name and its number appear
+//! together, whatever other threads add meanwhile. Whether two names are equal is for Python to say, with nothing locked.
 
 use std::sync::{Mutex, MutexGuard};
 
@@ -14,20 +14,30 @@ use crate::table::Table;
 
 /// Names with their numbers.
 #[pyclass(frozen, mapping, module = "flowyml._core")]
-pub(crate) struct Names {
-    table: Mutex<Table>,
-    listed: Py<PyList>,
+pub(crate) struct Names(Mutex<Numbered>);
+
+/// The names in order, and the table of their hashes: as many in both.
+struct Numbered {
+    table: Table,
+    names: Vec<Py<PyString>>,
+}
+
+impl Numbered {
+    /// Return a name that the table has found.
+    fn name(&self, py: Python<'_>, number: u32) -> Py<PyString> {
+        self.names[number as usize].clone_ref(py)
+    }
 }
 
 #[pymethods]
 impl Names {
     #[new]
     #[pyo3(signature = (names=None, /))]
-    fn new(py: Python<'_>, names: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
-        let new = Self {
-            table: Mutex::new(Table::new()),
-            listed: PyList::empty(py).unbind(),
-        };
+    fn new(names: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        let new = Self(Mutex::new(Numbered {
+            table: Table::new(),
+            names: Vec::new(),
+        }));
         if let Some(names) = names {
             for name in names.try_iter()? {
                 let name = name?;
@@ -42,17 +52,20 @@ impl Names {
     #[pyo3(signature = (name, /))]
     fn add(&self, name: &Bound<'_, PyString>) -> PyResult<bool> {
         let (py, hash) = (name.py(), hash_of(name)?);
-        let mut others = Vec::new();
+        let (mut others, kept) = (Vec::new(), name.clone().unbind());
         loop {
-            let added = self.table(py)?.add(hash, &others);
-            match added {
-                Ok(()) => break,
-                Err(candidate) if self.is_at(candidate, name)? => return Ok(false),
-                Err(candidate) => others.push(candidate),
+            let mut numbered = self.lock(py)?;
+            let Err(candidate) = numbered.table.add(hash, &others) else {
+                numbered.names.push(kept);
+                return Ok(true);
+            };
+            let there = numbered.name(py, candidate);
+            drop(numbered);
+            if is_same(there.bind(py), name)? {
+                return Ok(false);
             }
+            others.push(candidate);
         }
-        self.listed.bind(py).append(name)?;
-        Ok(true)
     }
 
     #[pyo3(signature = (name, default=None, /))]
@@ -76,12 +89,12 @@ impl Names {
         Ok(self.number(name)?.is_some())
     }
 
-    fn __len__(&self, py: Python<'_>) -> usize {
-        self.listed.bind(py).len()
+    fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(self.lock(py)?.names.len())
     }
 
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
-        self.listed.bind(py).try_iter()
+        self.listed(py)?.try_iter()
     }
 
     fn keys<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
@@ -97,20 +110,25 @@ impl Names {
     }
 
     #[getter]
-    fn listed(&self, py: Python<'_>) -> Py<PyList> {
-        self.listed.clone_ref(py)
+    fn listed<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        // Its objects are referred to under the lock, the list is made of them without it.
+        PyList::new(py, self.names(py)?)
     }
 
     fn copy(&self, py: Python<'_>) -> PyResult<Self> {
-        let listed = self.listed.bind(py);
-        Ok(Self {
-            table: Mutex::new(self.table(py)?.clone()),
-            listed: listed.get_slice(0, listed.len()).unbind(),
-        })
+        let numbered = self.lock(py)?;
+        let copied = Numbered {
+            table: numbered.table.clone(),
+            names: cloned(py, &numbered.names),
+        };
+        drop(numbered);
+        Ok(Self(Mutex::new(copied)))
     }
 
-    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> (Bound<'py, PyType>, (Py<PyList>,)) {
-        (slf.get_type(), (slf.get().listed(slf.py()),))
+    fn __reduce__<'py>(
+        slf: &Bound<'py, Self>,
+    ) -> PyResult<(Bound<'py, PyType>, (Bound<'py, PyList>,))> {
+        Ok((slf.get_type(), (slf.get().listed(slf.py())?,)))
     }
 }
 
@@ -119,29 +137,40 @@ impl Names {
         let Ok(text) = name.cast::<PyString>() else {
             return Ok(None);
         };
-        let hash = hash_of(text)?;
+        let (py, hash) = (name.py(), hash_of(text)?);
         let mut others = Vec::new();
         loop {
-            let candidate = self.table(name.py())?.find(hash, &others);
-            match candidate {
-                None => return Ok(None),
-                Some(number) if self.is_at(number, text)? => return Ok(Some(number)),
-                Some(number) => others.push(number),
+            let numbered = self.lock(py)?;
+            let Some(candidate) = numbered.table.find(hash, &others) else {
+                return Ok(None);
+            };
+            let there = numbered.name(py, candidate);
+            drop(numbered);
+            if is_same(there.bind(py), text)? {
+                return Ok(Some(candidate));
             }
+            others.push(candidate);
         }
     }
 
-    fn is_at(&self, number: u32, name: &Bound<'_, PyString>) -> PyResult<bool> {
-        let there = self.listed.bind(name.py()).get_item(number as usize)?;
-        Ok(there.is(name) || there.eq(name)?)
+    fn names(&self, py: Python<'_>) -> PyResult<Vec<Py<PyString>>> {
+        Ok(cloned(py, &self.lock(py)?.names))
     }
 
-    fn table(&self, py: Python<'_>) -> PyResult<MutexGuard<'_, Table>> {
-        self.table.lock_py_attached(py).map_err(|poisoned| {
+    fn lock(&self, py: Python<'_>) -> PyResult<MutexGuard<'_, Numbered>> {
+        self.0.lock_py_attached(py).map_err(|poisoned| {
             drop(poisoned);
             PyRuntimeError::new_err("an earlier call panicked: the names are not known")
         })
     }
+}
+
+fn cloned(py: Python<'_>, names: &[Py<PyString>]) -> Vec<Py<PyString>> {
+    names.iter().map(|name| name.clone_ref(py)).collect()
+}
+
+fn is_same(there: &Bound<'_, PyString>, name: &Bound<'_, PyString>) -> PyResult<bool> {
+    Ok(there.is(name) || there.as_any().eq(name)?)
 }
 
 /// Return one of the views that any mapping has.

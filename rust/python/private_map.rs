@@ -29,6 +29,7 @@ impl PrivateMap {
         if length == 0 {
             return Err(PyValueError::new_err("a map of nothing"));
         }
+        check_end(fd, offset, length)?;
         Ok(Self {
             address: map(fd, offset, length)?,
             length,
@@ -85,6 +86,31 @@ pub(crate) fn punch_hole(py: Python<'_>, fd: i32, offset: u64, length: u64) -> P
     py.detach(|| punch(fd, offset, length)).map_err(PyErr::from)
 }
 
+/// Refuse a part that reaches beyond the last page of the file: a read there would be a SIGBUS, which ends the process.
+///
+/// To whole pages, since a block may end with an empty buffer: its padding is not written, and reads as zeros. A file that
+/// is cut later is not covered: arenas of memory are sealed against that.
+#[cfg(target_os = "linux")]
+fn check_end(fd: i32, offset: u64, length: usize) -> PyResult<()> {
+    let mut status = std::mem::MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: fstat writes a whole `stat` where it returns 0, and nothing otherwise.
+    if unsafe { libc::fstat(fd, status.as_mut_ptr()) } != 0 {
+        return Err(std::io::Error::last_os_error().into());
+    }
+    // SAFETY: fstat returned 0.
+    let size = unsafe { status.assume_init() }.st_size.cast_unsigned();
+    // SAFETY: a number in, a number out; this one is always known.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.cast_unsigned();
+    let end = offset.checked_add(length as u64);
+    if end.is_some_and(|end| end <= size.next_multiple_of(page)) {
+        Ok(())
+    } else {
+        Err(PyValueError::new_err(format!(
+            "cannot map {length} bytes at offset {offset}: the file ends at {size}"
+        )))
+    }
+}
+
 #[cfg(target_os = "linux")]
 fn map(fd: i32, offset: u64, length: usize) -> PyResult<usize> {
     let offset = libc::off_t::try_from(offset)
@@ -128,6 +154,11 @@ fn punch(fd: i32, offset: u64, length: u64) -> std::io::Result<()> {
 }
 
 /// Elsewhere there are no worker processes, and nothing to map.
+#[cfg(not(target_os = "linux"))]
+fn check_end(_: i32, _: u64, _: usize) -> PyResult<()> {
+    Ok(())
+}
+
 #[cfg(not(target_os = "linux"))]
 fn map(_: i32, _: u64, _: usize) -> PyResult<usize> {
     Err(std::io::Error::from(std::io::ErrorKind::Unsupported).into())

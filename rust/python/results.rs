@@ -9,6 +9,7 @@ use pyo3::exceptions::{PyBufferError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyList, PyString};
 
+use crate::claims::low;
 use crate::results::{Broken, HEADER, Record, Ring, Wanted};
 
 use super::batch::Batch;
@@ -74,7 +75,7 @@ impl Results {
         Ok(self.ring()?.committed() != self.read.load(Ordering::Relaxed))
     }
 
-    #[pyo3(signature = (values, batch, position, count, slot, committed))]
+    #[pyo3(signature = (values, batch, position, count, slot, end, committed))]
     #[expect(clippy::too_many_arguments, reason = "where from, where to, how many")]
     fn drain<'py>(
         &self,
@@ -84,6 +85,7 @@ impl Results {
         position: u32,
         count: u32,
         slot: u64,
+        end: u64,
         committed: u64,
     ) -> PyResult<Option<Drained<'py>>> {
         let ring = self.ring()?;
@@ -92,24 +94,22 @@ impl Results {
         let (mut ends, mut used) = (Vec::<u8>::new(), Vec::new());
         let items = batch.get().0.items_from(position).take(count as usize);
         for (slot, item) in (slot..).zip(items) {
-            let record = ring.peek(at, committed).map_err(|Broken| broken())?;
-            let Some(mut record) = record.filter(|record| record.slot == slot as u32) else {
-                break;
-            };
-            let next = record.next();
-            if record.kind == MEASURED {
-                let ([cpu, memory, kind], behind) = ring.behind(&record).ok_or_else(broken)?;
-                let memory = (memory > 0).then_some(memory);
-                used.push((item.0, f64::from_bits(cpu), memory));
-                record = behind;
-                record.kind = u8::try_from(kind).map_err(|_| broken())?;
+            match result(py, ring, at, committed, slot, end) {
+                Ok(Some(found)) => {
+                    values.set_item(item.index(), found.value)?;
+                    if let Some((cpu, memory)) = found.used {
+                        used.push((item.0, cpu, memory));
+                    }
+                    if ends.is_empty() {
+                        start = found.record.start;
+                    }
+                    ends.extend(found.record.end.to_ne_bytes());
+                    at = found.next;
+                }
+                Err(error) if ends.is_empty() => return Err(error),
+                // An error behind results that were taken is that of the next call.
+                Ok(None) | Err(_) => break,
             }
-            values.set_item(item.index(), value(py, ring, &record)?)?;
-            if ends.is_empty() {
-                start = record.start;
-            }
-            ends.extend(record.end.to_ne_bytes());
-            at = next;
         }
         self.read.store(at, Ordering::Relaxed);
         ring.release(at);
@@ -141,7 +141,65 @@ fn broken() -> PyErr {
     PyValueError::new_err("what the worker has written is no result")
 }
 
+/// A result as the driver takes it.
+struct Found<'py> {
+    value: Bound<'py, PyAny>,
+    /// CPU seconds, bytes of memory if known, of a step that was measured.
+    used: Option<(f64, Option<u64>)>,
+    record: Record,
+    /// The place behind it.
+    next: u64,
+}
+
+/// Read the result of `slot` at `at`; `None` if there is no record, or one of a later slot, of those up to `end`.
+///
+/// A record of any other slot would never be taken: it was not posted, or its result has been taken already.
+fn result<'py>(
+    py: Python<'py>,
+    ring: Ring<'_>,
+    at: u64,
+    committed: u64,
+    slot: u64,
+    end: u64,
+) -> PyResult<Option<Found<'py>>> {
+    let Some(mut record) = ring.peek(at, committed).map_err(|Broken| broken())? else {
+        return Ok(None);
+    };
+    let ahead = record.slot.wrapping_sub(low(slot));
+    if u64::from(ahead) >= end.saturating_sub(slot) {
+        return Err(broken());
+    }
+    if ahead > 0 {
+        return Ok(None);
+    }
+    if !(record.start.is_finite() && record.end.is_finite()) {
+        return Err(broken());
+    }
+    let (next, mut used) = (record.next(), None);
+    if record.kind == MEASURED {
+        let ([cpu, memory, kind], behind) = ring.behind(&record).ok_or_else(broken)?;
+        let cpu = Some(f64::from_bits(cpu)).filter(|cpu| cpu.is_finite());
+        used = Some((cpu.ok_or_else(broken)?, (memory > 0).then_some(memory)));
+        record = behind;
+        record.kind = u8::try_from(kind).map_err(|_| broken())?;
+    }
+    Ok(Some(Found {
+        value: value(py, ring, &record)?,
+        used,
+        record,
+        next,
+    }))
+}
+
 fn value<'py>(py: Python<'py>, ring: Ring<'_>, record: &Record) -> PyResult<Bound<'py, PyAny>> {
+    let expected = match record.kind {
+        NONE | FALSE | TRUE => 0,
+        INT | FLOAT => 8,
+        _ => record.length,
+    };
+    if record.length != expected {
+        return Err(broken());
+    }
     let bits = ring.number(record);
     Ok(match record.kind {
         NONE => py.None().into_bound(py),

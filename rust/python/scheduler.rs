@@ -17,7 +17,7 @@ use crate::error::Rejection;
 use crate::graph::ItemId;
 use crate::scheduler::{self as core, Choice, Graft, Outcomes, State, Tokens};
 
-use super::arguments::{Classes, bounds, seconds, times};
+use super::arguments::{Classes, bounds, finite_times, seconds};
 use super::batch::Batch;
 use super::graph::{Graph, edges, graph_error};
 use super::shared::Shared;
@@ -84,7 +84,7 @@ impl Scheduler {
         ends: &Bound<'_, PyAny>,
         outcomes: Option<&[u8]>,
     ) -> PyResult<()> {
-        let ends = times(ends)?;
+        let (start, ends) = (finite("start", start)?, finite_times(ends)?);
         let outcomes = outcomes.map_or(Outcomes::Success, Outcomes::Each);
         let batch = &batch.get().0;
         self.0.change(py, |core| {

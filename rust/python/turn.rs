@@ -30,6 +30,7 @@ mod steps;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
 use pyo3::types::{PyList, PyTuple, PyType};
@@ -38,6 +39,7 @@ use crate::scheduler as core;
 use crate::sizer::Sizer;
 
 use super::batch::Batch;
+use super::finite;
 use super::scheduler::Scheduler;
 use super::shared::Part;
 use calling::{Calling, Clock};
@@ -69,8 +71,9 @@ enum Next {
 impl Turn {
     #[new]
     #[pyo3(signature = (*, target=0.0, most=1, workers=0, holds=false))]
-    fn new(target: f64, most: u32, workers: u32, holds: bool) -> Self {
-        Self {
+    fn new(target: f64, most: u32, workers: u32, holds: bool) -> PyResult<Self> {
+        let target = finite("target", target)?;
+        Ok(Self {
             word: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             holds,
@@ -82,7 +85,7 @@ impl Turn {
                 before: 0,
                 sizer: Sizer::new(target, most, workers),
             }),
-        }
+        })
     }
 
     #[pyo3(signature = (batch, now, count=None))]
@@ -93,6 +96,7 @@ impl Turn {
         now: f64,
         count: Option<u32>,
     ) -> PyResult<()> {
+        let now = finite("now", now)?;
         let batch = Arc::clone(&batch.get().0);
         let count = count.unwrap_or(u32::MAX).min(batch.len());
         let claim = self.new_claim(py, batch)?;
@@ -155,6 +159,9 @@ impl Turn {
         most: u32,
         into: Option<&Bound<'_, PyList>>,
     ) -> PyResult<Option<(Batch, u32, f64, Ends)>> {
+        if before.is_nan() {
+            return Err(PyValueError::new_err("before is NaN: expected a time"));
+        }
         let Some(part) = self.part(py, before, most) else {
             return Ok(None);
         };
@@ -232,6 +239,7 @@ impl Turn {
         stop: bool,
         scheduler: Option<&Bound<'_, Scheduler>>,
     ) -> PyResult<()> {
+        let now = finite("now", now)?;
         let Some(mut claim) = self.claimed(py) else {
             return Ok(());
         };

@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 
 from flowyml import ExecutorError, MemoryBudgetError, MemoryLimitError, ParallelExecutor, Pipeline
+from flowyml._extension import PrivateMap
 from flowyml.executors._processes.dispatching import lending
 from flowyml.store import arenas
 from flowyml.store.arenas import Arena, Pickled
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MIB = 1 << 20
+PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.fixture(scope="module")
@@ -235,6 +237,42 @@ def test_a_block_that_was_begun_is_cut_off() -> None:
     arena.cut()
     assert os.fstat(arena.fd).st_blocks * 512 == arenas.padded(first.size)
     assert first.load() == 1
+
+
+@pytest.mark.parametrize(
+    ("offset", "length"), [(0, 2 * PAGE + 1), (2 * PAGE, 1), (PAGE, PAGE + 1), (0, 1 << 40), ((1 << 63) - PAGE, PAGE)]
+)
+def test_a_part_beyond_the_end_of_its_file_is_not_mapped(offset: int, length: int) -> None:
+    """To read it would be a SIGBUS. The rest of the last page reads as zeros."""
+    fd = os.memfd_create("short")
+    try:
+        os.pwrite(fd, b"x" * (PAGE + 1), 0)
+        assert bytes(memoryview(PrivateMap(fd, PAGE, PAGE))) == b"x" + bytes(PAGE - 1)
+        with pytest.raises(
+            ValueError, match=f"cannot map {length} bytes at offset {offset}: the file ends at {PAGE + 1}"
+        ):
+            PrivateMap(fd, offset, length)
+    finally:
+        os.close(fd)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        PrivateMap(fd, 0, 1)
+
+
+def test_a_block_that_is_not_in_its_arena_is_an_error_and_no_signal() -> None:
+    """As a worker might report one: the driver reads it."""
+    arena = Arena.of_memory()
+    arena.put(Pickled(b"12", []))
+    with pytest.raises(ValueError, match="the file ends at 2"):
+        arena.adopt((arena.number, arena.fd, arena.end, 10, (MIB,))).load()
+
+
+def test_an_arena_of_memory_cannot_be_cut() -> None:
+    """By a step that has found its descriptor: whoever has mapped a block reads on."""
+    arena = Arena.of_memory()
+    stored = arena.put(Pickled(pickle.dumps([1, 2]), []))
+    with pytest.raises(PermissionError):
+        os.ftruncate(arena.fd, 0)
+    assert stored.load() == [1, 2]
 
 
 def test_values_travel_through_sockets_where_there_is_no_room(one: ParallelExecutor) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+import pickle
 import resource
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,7 @@ from notes import executions, noted
 from flowyml import ExecutorError, ParallelExecutor, Pipeline, SerializationError, ValueLoadError, WorkerLostError
 from flowyml.executors._processes.dispatching import lending
 from flowyml.executors._processes.dispatching.team import ProcessTeam
+from flowyml.executors._processes.working.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -331,3 +334,59 @@ def test_a_guardian_that_dies_between_two_hires(monkeypatch: pytest.MonkeyPatch)
             Pipeline("lost").map(abs, range(10), name="abs").run(executor=executor)
         monkeypatch.setattr(ProcessTeam, "hire", hire)
         assert Pipeline("again").map(abs, range(10), name="abs").run(executor=executor).success
+
+
+def _caller() -> Any:
+    """Return what writes the results of the worker process that this step is in."""
+    frame = sys._getframe()
+    while frame is not None:
+        worker = frame.f_locals.get("self")
+        if isinstance(worker, Worker):
+            return worker._caller
+        frame = frame.f_back
+    raise LookupError
+
+
+@pytest.mark.parametrize("ahead", [-1, 1_000_000])
+def test_a_result_for_no_posted_step_ends_its_worker(ahead: int, tmp_path: Path) -> None:
+    """Nothing behind it could be taken: the run would stand still."""
+
+    def step(i: int) -> int:
+        noted(str(tmp_path), i)
+        if i == 3:
+            caller = _caller()
+            assert caller.put(caller.slot + ahead, 1.0, 2.0, "stray")
+        return i
+
+    with ParallelExecutor(1) as executor:
+        result = Pipeline("stray").map(step, range(2_000), name="m").run(executor=executor)
+        assert [item.state.value for item in result.step_results["m"].items].count("failed") == 1
+        error = result.step_results["m"].items[3].exception
+        assert isinstance(error, WorkerLostError)
+        assert "shared memory of its results" in str(error)
+        assert pickle.loads(pickle.dumps(error)).reason == error.reason
+        assert Pipeline("after").add_step(lambda: 5, "five").run(executor=executor)["five"] == 5
+
+
+def test_a_stray_result_between_two_runs_ends_its_worker_and_fails_no_step(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+
+    def first() -> int:
+        caller = _caller()
+
+        def later() -> None:
+            with fifo.open("rb") as file:
+                file.read()  # until the run has ended
+            assert caller.put(caller.slot + 5, 1.0, 2.0, "stray")
+            fifo.write_bytes(b"done")
+
+        threading.Thread(target=later).start()
+        return os.getpid()
+
+    with ParallelExecutor(1) as executor:
+        pid = Pipeline("p").add_step(first, "pid").run(executor=executor)["pid"]
+        fifo.write_bytes(b"go")
+        assert fifo.read_bytes() == b"done"
+        result = Pipeline("q").add_step(os.getpid, "pid").run(executor=executor, raise_on_failure=True)
+        assert result["pid"] != pid

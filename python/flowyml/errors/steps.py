@@ -166,17 +166,20 @@ class WorkerLostError(FlowymlError):
     Args:
         step_name: The step that was running.
         exitcode: Exit status of the process, negative for the number of a signal, `None` where it is not known.
+        reason: Why the executor ended the process; `None` if it did not.
     """
 
-    def __init__(self, step_name: str, exitcode: int | None) -> None:
+    def __init__(self, step_name: str, exitcode: int | None, reason: str | None = None) -> None:
         """Keep the step and how its process ended."""
-        super().__init__(step_name, exitcode)
+        super().__init__(step_name, exitcode, reason)
         self.step_name = step_name
         self.exitcode = exitcode
+        self.reason = reason
 
     def __str__(self) -> str:
-        """Name step and signal or exit code."""
-        return f"step {self.step_name!r} took its worker process down: {describe_exit(self.exitcode)}"
+        """Name the step, and the reason, signal or exit code."""
+        how = self.reason or describe_exit(self.exitcode)
+        return f"step {self.step_name!r} took its worker process down: {how}"
 
 
 class CircuitOpenError(FlowymlError):

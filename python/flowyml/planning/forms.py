@@ -176,7 +176,7 @@ class Columns(NamedTuple):
 
 
 def listed_names(names: Mapping[str, int]) -> list[str]:
-    """Return names in order, as a list that must not be changed: where there is one already, it is that."""
+    """Return names in order."""
     found: list[str] | None = getattr(names, "listed", None)
     return list(names) if found is None else found
 

@@ -187,12 +187,17 @@ class Arena:
 
     @classmethod
     def of_memory(cls, freed: Callable[[int], None] | None = None) -> Arena:
-        """Return an arena of memory that no file system knows.
+        """Return an arena of memory that no file system knows, and that nobody can cut: see `PrivateMap`.
 
         Raises:
             OSError: There is none to be had.
         """
-        return cls(os.memfd_create("flowyml-values", os.MFD_CLOEXEC), freed)
+        import fcntl
+
+        fd = os.memfd_create("flowyml-values", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        arena = cls(fd, freed)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
+        return arena
 
     @classmethod
     def of_disk(cls, folder: str) -> Arena:

@@ -7,6 +7,8 @@ use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
 use pyo3::types::PySlice;
 
+use crate::python::finite;
+
 /// Times, as a sequence that grows up to a number that was given.
 #[pyclass(frozen, sequence, module = "flowyml._core")]
 #[derive(Clone)]
@@ -28,9 +30,10 @@ impl Ends {
         let (py, count) = (index.py(), self.len());
         if let Ok(slice) = index.cast::<PySlice>() {
             let found = slice.indices((count as usize).cast_signed())?;
-            let first = u32::try_from(found.start).unwrap_or(0);
-            let part = self.part(first, first + found.slicelength as u32);
-            return Ok(Bound::new(py, part)?.into_any());
+            let times = self.times(0, count);
+            let places = (0..found.slicelength.cast_signed()).map(|k| found.start + k * found.step);
+            let chosen = places.map(|place| times[place.cast_unsigned()]).collect();
+            return Ok(Bound::new(py, Self::of(chosen))?.into_any());
         }
         let at: i64 = index.extract()?;
         let from_start = if at < 0 { at + i64::from(count) } else { at };
@@ -45,7 +48,7 @@ impl Ends {
         if self.len() as usize == self.0.bits.len() {
             return Err(PyIndexError::new_err("all steps have ended already"));
         }
-        self.push(time);
+        self.push(finite("time", time)?);
         Ok(())
     }
 }
@@ -90,8 +93,11 @@ impl Ends {
     }
 
     pub(super) fn part(&self, first: u32, last: u32) -> Self {
-        let bits: Box<[AtomicU64]> = self
-            .times(first, last)
+        Self::of(self.times(first, last))
+    }
+
+    fn of(times: Vec<f64>) -> Self {
+        let bits: Box<[AtomicU64]> = times
             .into_iter()
             .map(|time| AtomicU64::new(time.to_bits()))
             .collect();

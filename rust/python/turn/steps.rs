@@ -5,6 +5,7 @@
 //! one item of a list, and with parameters, constants and values of other steps side by side. All else goes to `general`,
 //! which takes an item and knows everything.
 
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyIterator, PyList, PyRange, PySlice, PyTuple};
 
@@ -60,7 +61,8 @@ pub(super) struct Calls<'a, 'py> {
 enum Items<'py> {
     None,
     Iterator(Bound<'py, PyIterator>),
-    Table(Bound<'py, PyAny>),
+    /// Of any other sequence, and `operator.getitem`: its own method may be one of Python's.
+    Table(Bound<'py, PyAny>, Bound<'py, PyAny>),
 }
 
 impl<'py> Steps<'py> {
@@ -147,7 +149,8 @@ impl<'py> Calls<'_, 'py> {
                 ))?;
                 Items::Iterator(part.try_iter()?)
             } else {
-                Items::Table(table)
+                let operator = table.py().import(intern!(table.py(), "operator"))?;
+                Items::Table(table, operator.getattr(intern!(operator.py(), "getitem"))?)
             };
         }
         Ok(())
@@ -187,7 +190,10 @@ impl<'py> Calls<'_, 'py> {
                 let item = match &mut self.items {
                     Items::None => return None,
                     Items::Iterator(items) => items.next()?,
-                    Items::Table(table) => table.get_item(index + at),
+                    Items::Table(table, get_item) => {
+                        let key = (table.clone(), index + at).into_pyobject(table.py());
+                        key.and_then(|key| held_call(get_item, &key))
+                    }
                 };
                 Some(item.and_then(|item| held_call_one(function, &item)))
             }

@@ -2,6 +2,9 @@
 
 The step it claimed last is guilty, unless its result is in; whatever it has delivered was taken over before. A worker
 that dies before it has begun a step is nobody's fault, until that happens again and again.
+
+A torn worker, in whose results ring something else than its results was found, has begun steps whose results cannot be
+read. The first of them is guilty: what was found is in the place of its result. All others are given back.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 _MOST_FALSE_STARTS = 3
 # Steps that are blamed for such deaths before the run is given up.
 _MOST_BLAMED = 3
+_TORN = "something wrote into the shared memory of its results (ctypes? an extension module?), so it was ended"
 
 
 class Deaths:
@@ -46,6 +50,8 @@ class Deaths:
             ExecutorError: Workers die one after the other, and it is no step's fault.
         """
         guilty = member.worker.claims.last_claimed() if member.begun else None
+        if member.torn and guilty is not None:
+            guilty = member.postings[0].first + member.postings[0].left
         verdict = member.verdict
         if verdict is not None and verdict.slot is None and verdict.reason is not None:
             self._count_end(verdict.reason)
@@ -67,7 +73,8 @@ class Deaths:
         verdict = member.verdict
         if verdict is not None and verdict.slot == guilty and verdict.reason is not None:
             return verdict.reason
-        return WorkerLostError(self._run.item_name(item), member.worker.exitcode)
+        reason = _TORN if member.torn else None
+        return WorkerLostError(self._run.item_name(item), member.worker.exitcode, reason)
 
     def _count_false_start(self, member: Member) -> int | None:
         """Return the slot to blame when workers die again and again before they begin a step.

@@ -203,6 +203,7 @@ class Dispatch:
         before, torn = self._outcomes.taken, member.torn
         failed = self._outcomes.commit(member, committed, self._giving.sizer)
         if member.torn and not torn:
+            take_from(self._run, member, keep=0)  # so that nothing begins that runs again elsewhere
             self._team.pool.kill(member.worker)
         if self._outcomes.taken != before:
             self._deaths.note_result()

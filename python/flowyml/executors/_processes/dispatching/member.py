@@ -101,7 +101,7 @@ class Member:
         failed: It has closed its socket.
         arrived: Results that came through the socket and are not taken over: others before them are in shared memory.
         talked: Whether there was text in the pipe that was read last.
-        torn: What it has in shared memory is no result.
+        torn: The next of its results is invalid, or belongs to no posted step.
         verdict: Why it is being killed.
         assigned: How many steps it was given in its life, those taken back not counted.
         posted: When it was given the last of them.
@@ -148,7 +148,7 @@ class Member:
     @property
     def serves(self) -> bool:
         """Whether it can be given steps."""
-        return not self.failed and self.verdict is None and self.retired is None and not self.full
+        return not (self.failed or self.torn or self.full) and self.verdict is None and self.retired is None
 
     @property
     def is_new(self) -> bool:
@@ -170,6 +170,17 @@ class Member:
     def open(self) -> int:
         """How many posted steps have no result that was taken."""
         return sum(posting.count - posting.done for posting in self.postings)
+
+    @property
+    def posted_end(self) -> int:
+        """The slot behind the last step that is posted and not done, of which there has to be one."""
+        last = self.postings[-1]
+        return last.first + last.length
+
+    def is_posted(self, slot: int) -> bool:
+        """Return whether a step that is posted and not done has this slot, or had it before it was taken back."""
+        first = self.postings[0]
+        return first.first + first.done <= slot < self.posted_end
 
     @property
     def waiting(self) -> int:

@@ -89,7 +89,17 @@ class Outcomes:
             if posting.done == posting.count:
                 self.finished += 1
                 member.finish(posting)
+        member.torn = member.torn or self._is_stray(member)
         return failed
+
+    def _is_stray(self, member: Member) -> bool:
+        """Return whether the next result belongs to no posted step, so that nothing behind it could ever be taken.
+
+        In shared memory `drain` notices it while anything is posted.
+        """
+        if not member.postings:
+            return bool(member.arrived) or member.results.waiting
+        return bool(member.arrived) and not member.is_posted(member.arrived[0][0][0])
 
     def _drain(self, member: Member, posting: Posting, committed: int) -> _Report | None:
         """Take over what stands in shared memory, up to a result that does not; the worker is torn if that is none."""
@@ -98,8 +108,8 @@ class Outcomes:
         done, raw = posting.done, self._run.values.raw
         slot, left = posting.first + done, posting.count - done
         try:
-            found = member.results.drain(raw, posting.batch, done, left, slot, committed)
-        except ValueError:  # it has written where it must not: whatever it says is not to be believed
+            found = member.results.drain(raw, posting.batch, done, left, slot, member.posted_end, committed)
+        except ValueError:  # a step has written into the memory: none of its contents can be trusted
             member.torn, found = True, None
         if found is None:
             return None

@@ -102,6 +102,10 @@ class ProcessTeam:
         self.pool.read_events()
         for member in [each for each in self.members if each.worker.ended or each.worker not in self.pool.workers]:
             self.dismiss(member)
+        for member in self.members:
+            if member.results.waiting and not member.torn:  # a stray result since the last run: of no step of this one
+                member.torn = True
+                self.pool.kill(member.worker)
         self.several = len(self.members) > 1
 
     def prepare(self, run: Run) -> None:
