@@ -5,12 +5,16 @@ The tests `test_f...` are the probes of the table of what 2.2.1 did, one each.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator  # noqa: TC003  the hint is read
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from outcomes import states
 
-from flowyml import If, Pipeline, PipelineValidationError, Switch, context, step
+from flowyml import If, Pipeline, PipelineValidationError, StepNotRunError, Switch, context, map_task, step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def never(*_: Any, **__: Any) -> Any:
@@ -57,19 +61,87 @@ def test_lists_of_a_join_hold_what_is_there(executor: Any) -> None:
     assert result["max"] == "p2"
 
 
-def test_a_join_of_a_map_reads_the_items_that_are_there(executor: Any) -> None:
-    def odd(x: int) -> int:
-        return 1 // (x % 4) * x if x != 3 else 3
+def inverse(x: int) -> int:
+    return 1 // x
 
-    pipeline = Pipeline("items").map(odd, range(6), name="m", condition=lambda x: x % 2 or x == 4)
-    pipeline.add_step(lambda m: m, name="reads", run_if="any")
-    pipeline.add_step(lambda *m: m, "spreads", inputs="m", run_if="any")
-    pipeline.map(lambda x, m: (x, m), range(2), name="each", run_if="any")
+
+def nothing() -> int:
+    return 1 // 0
+
+
+# How a step "m" of several items may end: without a value, with some of its items or with all of them.
+LISTS: dict[str, tuple[Callable[[Pipeline], Pipeline], list[int] | None]] = {
+    "an item failed": (lambda p: p.map(inverse, [1, 0], name="m"), None),
+    "all items failed": (lambda p: p.map(inverse, [0, 0], name="m"), None),
+    "an item was skipped": (lambda p: p.map(inverse, [1, 0], name="m", condition=bool), None),
+    "all items were skipped": (lambda p: p.map(inverse, [0, 0], name="m", condition=bool), None),
+    "its list failed": (lambda p: p.add_step(nothing).map(inverse, over="nothing", name="m"), None),
+    "its list was skipped": (
+        lambda p: p.add_step(nothing, skip_if=lambda: True).map(abs, over="nothing", name="m"),
+        None,
+    ),
+    "its list is none": (lambda p: p.add_step(lambda: 3, "three").map(abs, over="three", name="m"), None),
+    "it has no items": (lambda p: p.map(inverse, [], name="m"), []),
+    "it has no items, which the run tells": (lambda p: p.add_step(list, "none").map(abs, over="none", name="m"), []),
+    "all items succeeded": (lambda p: p.map(inverse, [1, 1], name="m"), [1, 1]),
+    "enough items succeeded": (lambda p: p.map(map_task(inverse, min_success_ratio=0.5), [1, 0], name="m"), [1]),
+    "too few items succeeded": (lambda p: p.map(map_task(inverse, min_success_ratio=0.8), [1, 0], name="m"), None),
+    "an item failed and one was skipped": (
+        lambda p: p.map(map_task(inverse, min_success_ratio=0.3), [1, 0, 2], name="m", skip_if=lambda x: x == 2),
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("ended", LISTS)
+def test_a_join_reads_a_map_as_it_reads_a_step(executor: Any, ended: str) -> None:
+    """All of the list, without failures that a map task tolerates, or the parameter's default."""
+
+    def streamed(m: Iterator[int] = iter(())) -> list[int]:  # noqa: B008
+        return list(m)
+
+    add, value = LISTS[ended]
+    pipeline = add(Pipeline("lists").add_step(lambda: "other", name="other"))
+    pipeline.add_step(lambda m="no m": m, "reads", run_if="any", after="other")
+    pipeline.add_step(streamed, run_if="any", after="other")
+    pipeline.add_step(lambda *m: m, "spreads", inputs=["other", "m"], run_if="any")
+    pipeline.add_step(lambda both: both, "gathers", inputs={"both": ["m", "other"]}, run_if="any")
+    pipeline.map(lambda x, m="no m": (x, m), [5], name="each", run_if="any", after="other")
+    pipeline.add_step(lambda m="no m": m, "alone", run_if="any")
+
     result = pipeline.run(executor=executor)
-    assert [each.state.value for each in result.step_results["m"].items].count("failed") == 1
-    assert (result["reads"], result["spreads"]) == ([1, 3, 5], (1, 3, 5))
-    assert list(result["each"]) == [(0, [1, 3, 5]), (1, [1, 3, 5])]
-    assert not result.success
+
+    reads = "no m" if value is None else value
+    assert (result["reads"], result["streamed"], list(result["each"])) == (reads, value or [], [(5, reads)])
+    assert result["spreads"] == ("other", *(value or []))
+    assert result["gathers"] == (["other"] if value is None else [value, "other"])
+    assert result.get("alone", "no value") == ("no value" if value is None else value)
+
+
+@pytest.mark.parametrize("ended", LISTS)
+def test_a_decision_sees_a_map_as_it_sees_a_step(executor: Any, ended: str) -> None:
+    add, value = LISTS[ended]
+    pipeline = add(Pipeline("lists").add_step(lambda: "other", name="other"))
+    chosen = If(lambda ctx: bool(ctx.steps["m"].outputs["m"]), step(name="full")(str), name="looks")
+    pipeline.add_control_flow(chosen)
+    pipeline.add_control_flow(If(lambda ctx: ctx["other"] == "other", step(name="here")(str), name="looks_elsewhere"))
+    pipeline.add_step(lambda: 1, "guarded", run_if="any", after=["m", "other"], condition=lambda ctx: not ctx["m"])
+
+    result = pipeline.run(executor=executor)
+
+    assert result["looks_elsewhere"] is True
+    if value is None:
+        failed = result.step_results["looks"], result.step_results["guarded"]
+        assert [(each.state, type(each.exception)) for each in failed] == [("failed", StepNotRunError)] * 2
+        assert "m has no value: it was skipped or failed, or some of its items were" in str(failed[0].exception)
+    else:
+        assert result["looks"] is bool(value)
+        assert result.step_results["guarded"].state == ("skipped" if value else "success")
+
+
+def test_a_map_task_that_skipped_an_item_is_skipped_whatever_else_failed(executor: Any) -> None:
+    add, _ = LISTS["an item failed and one was skipped"]
+    assert states(add(Pipeline("lists")).run(executor=executor)) == {"m": "skipped"}
 
 
 def test_one_of_several_outputs_may_be_missing(executor: Any) -> None:
@@ -242,11 +314,11 @@ def test_a_decision_sees_maps_several_outputs_and_keys(executor: Any) -> None:
     def ask(ctx: Any) -> Any:
         return [ctx["m"], ctx["x"], dict(ctx.steps["pair"].outputs), ctx.steps["metrics"].outputs["f1"], len(ctx.steps)]
 
-    pipeline = Pipeline("sees").map(lambda x: [x], range(3), name="m", skip_if=lambda x: x == 1)
+    pipeline = Pipeline("sees").map(lambda x: [x], range(3), name="m")
     pipeline.add_step(step(lambda: ([1], b"two"), outputs=["x", "y"]), "pair")
     pipeline.add_step(lambda: {"f1": 0.5}, name="metrics").add_control_flow(Switch(ask).case(0, good).default(bad))
     result = pipeline.run(executor=executor)
-    assert result["switch_1"] == [[[0], [2]], [1], {"x": [1], "y": b"two"}, 0.5, 3]
+    assert result["switch_1"] == [[[0], [1], [2]], [1], {"x": [1], "y": b"two"}, 0.5, 3]
 
 
 def test_values_are_loaded_when_they_are_looked_at(executor: Any) -> None:

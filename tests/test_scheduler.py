@@ -123,8 +123,15 @@ class TestReports:
 
     def test_an_item_of_a_join_needs_its_own_elements(self):
         scheduler = Scheduler(graph("a~c b>c", {"a": 2, "b": 2, "c": 2}, joins="c"))
-        finish(scheduler, claim(scheduler), bytes([SUCCESS, SKIPPED, SUCCESS, FAILED]))
+        finish(scheduler, claim(scheduler), bytes([SUCCESS, SKIPPED, SUCCESS, SUCCESS]))
         assert scheduler.states()[4:] == bytes([READY, SKIPPED])
+
+    def test_a_join_does_not_run_on_a_part_of_a_list(self):
+        """A node with a failed or skipped item has no value."""
+        for ends, state in (([SUCCESS, FAILED], UPSTREAM_FAILED), ([SUCCESS, SKIPPED], SKIPPED)):
+            scheduler = Scheduler(graph("a>b", {"a": 2}, joins="b"))
+            finish(scheduler, claim(scheduler), bytes(ends))
+            assert scheduler.states()[2:] == bytes([state])
 
     def test_an_item_that_fails_costs_its_element_and_all_who_need_the_whole(self):
         scheduler = Scheduler(graph("a~b b>c", {"a": 2, "b": 2}))

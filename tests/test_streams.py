@@ -81,10 +81,9 @@ def test_an_iterator_of_its_own_for_each_attempt(executor: Executor, tmp_path: A
 
 def test_a_join_goes_through_what_is_there(executor: Executor) -> None:
     pipeline = Pipeline("stream").map(lambda x: 1 // x, [1, 0, 1], name="some")
-    pipeline.add_step(lambda values: list(values), "all", inputs={"values": "some"}, run_if="any")  # noqa: PLW0108
-    pipeline.add_step(folded, inputs={"values": "some"}, run_if="any")
-    result = pipeline.run(executor=executor)
-    assert (result["all"], result["folded"]) == ([1, 1], (2, True))
+    pipeline.map(number, [1, 2]).add_step(number, "one", {"value": 7})
+    result = pipeline.add_step(folded, inputs={"values": ["one", "some"]}, run_if="any").run(executor=executor)
+    assert result["folded"] == (7, True)
 
 
 def test_without_the_hint_it_is_a_list(executor: Executor) -> None:

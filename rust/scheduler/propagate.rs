@@ -211,29 +211,13 @@ impl Scheduler {
             .unwrap_or(Verdict::Fine)
     }
 
-    /// Say whether any of the `All` dependencies has a value. O(dependencies + their items).
+    /// Say whether any of the `All` dependencies, which are complete, has a value: of a node with several items the whole
+    /// list, without those that it tolerates. O(dependencies).
     fn is_fed(&self, graph: &Graph, node: NodeId) -> bool {
         let mut all = graph
             .dependencies(node)
             .filter(|(_, kind)| *kind == Kind::All);
-        all.any(|(dependency, _)| self.has_value(dependency))
-    }
-
-    /// Say whether a complete node has a value: of its only item, of some item, the empty list, failures it tolerates.
-    fn has_value(&self, node: NodeId) -> bool {
-        let Range { start, end } = self.items(node);
-        if start == end {
-            return self.verdict(node) == Verdict::Fine;
-        }
-        if self
-            .maps
-            .get(node)
-            .is_some_and(|map| map.forgives() && map.bad > 0)
-        {
-            return true;
-        }
-        let states = &self.timeline.states[start as usize..end as usize];
-        states.iter().any(|state| state.has_value())
+        all.any(|(dependency, _)| self.verdict(dependency) == Verdict::Fine)
     }
 
     pub(super) fn verdict(&self, node: NodeId) -> Verdict {

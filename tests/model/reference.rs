@@ -448,14 +448,16 @@ impl Model {
             .all
             .iter()
             .filter(|edge| edge.0 == node && gate.is_none_or(|gate| gate.contains(&edge.1)))
-            .map(|edge| edge.1);
-        let mut states: Vec<State> = whole
-            .flat_map(|dependency| self.states(dependency))
-            .collect();
+            .map(|edge| self.states(edge.1));
+        let whole: Vec<Vec<State>> = whole.collect();
+        let mut states = whole.concat();
         if self.joins >> node & 1 == 1 && gate.is_none() {
             if !states.iter().all(|state| state.is_terminal()) {
                 states = vec![State::Waiting];
-            } else if states.iter().any(|state| state.has_value()) {
+            } else if whole
+                .iter()
+                .any(|states| states.iter().all(|state| state.has_value()))
+            {
                 states.clear();
             }
         }

@@ -49,12 +49,13 @@ class Looking(ItemWiring):
     def _before(self, node: int) -> Before:
         assets, within = self._whole[0], self.form.within
         name, form = assets.name_of(node), self.assets.forms[node]
+        mapped = form.over is not None
         if form.within is None:
-            return Before(name, form.outputs or (name,))
+            return Before(name, form.outputs or (name,), mapped=mapped)
         named = names_of(assets, node, within)
         also = tuple((other, index) for index, names in enumerate(named) for other in names[1:-1])
         seen_as = name if within is None else name.removeprefix(within.prefix)
-        return Before(seen_as, tuple(names[0] for names in named), also, tuple(names[-1] for names in named))
+        return Before(seen_as, tuple(names[0] for names in named), also, tuple(names[-1] for names in named), mapped)
 
     def _given_to_view(self, within: Inside, params: dict[str, Any]) -> tuple[tuple[str, int], ...]:
         """What the pipeline around gives to the sub-pipeline of a decision is for the decision, too."""

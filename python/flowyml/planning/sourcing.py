@@ -17,7 +17,7 @@ from flowyml.planning.forms import is_glob
 from flowyml.planning.namespaces import Inside, inside, reaches
 from flowyml.planning.templates import ASSET, VALUE
 from flowyml.steps.conditions import Guards
-from flowyml.store.values import Gather, Output, Present, Reference, bare
+from flowyml.store.values import Gather, Present, Reference, bare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Sequence
@@ -171,7 +171,7 @@ class Sourcing:
 
     def _may_be_missing(self, which: int) -> bool:
         reference = self.references[which]
-        return isinstance(reference, Present) and isinstance(reference.reference, (int, Output))
+        return isinstance(reference, Present) and not isinstance(reference.reference, Gather)
 
     # -- the pipeline around a sub-pipeline
 

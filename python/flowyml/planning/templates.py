@@ -100,8 +100,8 @@ class Template:
                 arguments.append(which[1] if value is MISSING else value)
             elif kind == VIEW:
                 arguments.append(which.seen(references, read))
-            else:
-                arguments.extend(read(references[which]))
+            elif (values := read(references[which])) is not MISSING:
+                arguments.extend(values)
         return arguments
 
     @calls_steps

@@ -172,8 +172,8 @@ class Wiring(Looking):
         if source is None:
             return
         kind, which = source
-        if kind == ASSET and self._may_be_missing(which):
-            self.references[which] = Present(Gather((self.references[which].reference,)))
+        if kind == ASSET and self._may_be_missing(which) and not isinstance(self._reference(which), Items):
+            self.references[which] = Present(Gather((self._reference(which),)))
         many = kind == ASSET and not isinstance(self.references[which], (int, Output))
         self.spread.append((SPREAD if many else kind, which))
 
@@ -287,12 +287,13 @@ class Wiring(Looking):
             self.sources[parameter] = self._or_default(parameter, source)
 
     def _or_default(self, parameter: str, source: tuple[int, Any]) -> tuple[int, Any]:
-        """In a join a single asset may have no value; its parameter takes the default then."""
+        """In a join a single asset, or a mapped step, may have no value; its parameter takes the default then."""
         kind, which = source
         if kind != ASSET:
             return source
-        if not self._may_be_missing(which):
-            self._stream(parameter, which)
+        may_be_missing = self._may_be_missing(which)
+        self._stream(parameter, which)
+        if not may_be_missing:
             return source
         if parameter not in self.signature.defaults:
             self.problems.append(

@@ -57,7 +57,7 @@ class StepResult:
             return record.empty_states[self._node]
         codes = set(record.states[items.start : items.stop])
         if self._index is None and self._node in record.forgiven:
-            return StepState.SUCCESS
+            return StepState.SKIPPED if StepState.SKIPPED.code in codes else StepState.SUCCESS
         if StepState.WAITING.code in codes:  # only after a dry run
             return StepState.WAITING
         alike = StepState.CACHED if codes == {StepState.CACHED.code} else StepState.SUCCESS

@@ -221,6 +221,8 @@ class JournalKeys:
 
     def _present(self, reference: Any) -> bytes | None:
         """Return the same for what is there: whether a value is there is part of the key."""
+        if isinstance(reference, Items):
+            return self._of_list(reference.node) if self._run.values.is_whole(reference.node) else None
         parts = parts_of(reference, self._run.layout)
         if parts is None:
             return self._refer(reference) if self._run.values.has(reference) else None

@@ -80,7 +80,9 @@ class ValueContents:
         return self._present(bare(reference))
 
     def _present(self, reference: Any) -> bytes | None:
-        """Return the same for what is there: lists go without what is missing."""
+        """Return the same for what is there: `None` where no value is, lists without what is missing."""
+        if isinstance(reference, Items):
+            return self.of(reference) if self._run.values.is_whole(reference.node) else None
         parts = parts_of(reference, self._run.layout)
         if parts is None:
             return self.of(reference) if self._run.values.has(reference) else None

@@ -27,7 +27,7 @@ from flowyml.state import FAILURES, SUCCESS
 from flowyml.steps.fallbacks import call_handler
 from flowyml.steps.step_context import by_name
 from flowyml.store.arenas import ENCODED
-from flowyml.store.values import MISSING, Outputs, Present
+from flowyml.store.values import MISSING, Outputs, Present, Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -253,7 +253,8 @@ class Inputs(Mapping[str, Any]):
         values = self._run.values
         value = values.argument(reference)
         gone = value is MISSING or (type(value) is list and any(each is MISSING for each in value))
-        if values.dropped and gone and not isinstance(reference, Present):
+        read = reference.reference if isinstance(reference, Stream) else reference
+        if values.dropped and gone and not isinstance(read, Present):
             reason = "it was dropped after its last reader, as keep= asked, before it was looked at"
             raise StepNotRunError(f"an argument of {self._run.item_name(self._item)}", reason)
         return self._decoded(value)

@@ -41,12 +41,16 @@ from flowyml.running.noticed import Changeable, NoValue, no_values
 from flowyml.running.sharing import Sharing
 from flowyml.running.task_runs import TaskRuns
 from flowyml.running.trials import Trials
+<<<<<<< HEAD
 from flowyml.state import CODES, FAILED, SKIPPED, SUCCESS, TIMED_OUT, StepState
+=======
+from flowyml.state import CACHED, FAILED, SKIPPED, SUCCESS, TIMED_OUT
+>>>>>>> 59e1de8 (A decision or join that reads a mapped step with failed or skipped items behaves as for a plain step: its list is a value as a whole or not at all)
 from flowyml.steps.dynamic import Returned
 from flowyml.steps.skips import Skipped
 from flowyml.steps.timeouts import Expired, Limits
 from flowyml.store.encoding import decoded_all
-from flowyml.store.values import Values
+from flowyml.store.values import Values, always
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -72,6 +76,11 @@ if TYPE_CHECKING:
 
 # How late hooks may hear of what happens in other threads.
 _TOLD_AFTER = 0.01
+
+
+def _wholeness(scheduler: Scheduler) -> Callable[[int], bool]:
+    """Return what tells whether a step that has ended counts as a success; it holds nothing of the run."""
+    return lambda node: scheduler.node_state(node) in (SUCCESS, CACHED)
 
 
 class Run:
@@ -152,7 +161,7 @@ class Run:
         self.trials = Trials(plan, self.layout, self.node_of, self.scheduler, seed)
         self.fallen: dict[int, BaseException] = self.trials.fallen
         self.tasks: TaskRuns = TaskRuns(plan, self.layout, self.scheduler, self.failures)
-        self.values.tasks = self.tasks.values
+        self.values.tasks, self.values.is_whole = self.tasks.values, _wholeness(self.scheduler)
         self.claim: Callable[..., Batch | None] = self._claiming(self.scheduler.claim)
         options = [form.options for form in plan.special.values()]
         self.has_fallbacks = plan.is_dynamic or any(each.fallback for each in options)
@@ -413,6 +422,8 @@ class Run:
         self.ended = time.monotonic()
         # What is called back from here on would hold the run in a cycle, and with it large values.
         self.grafting.listeners.clear()
+        if self.events is None:  # else hooks may still look at what steps were given
+            self.values.is_whole = always
         self.sharing.tokens_are_back = None
         if self.retell is not None:
             self.resumed, self.retell = self.retell(), None

@@ -31,12 +31,14 @@ class Before(NamedTuple):
         outputs: Its assets.
         also: Further names of its assets, with their positions; of a step in a sub-pipeline.
         declared: Its assets as the step declares them, where these are other names.
+        mapped: Whether it has items, all of which its value takes.
     """
 
     name: str
     outputs: tuple[str, ...]
     also: tuple[tuple[str, int], ...] = ()
     declared: tuple[str, ...] = ()
+    mapped: bool = False
 
     def position(self, asset: str) -> int | None:
         """Return which of its assets that is."""
@@ -148,7 +150,8 @@ class Seen(_NoValue):
     def value(self, step: str, index: int) -> Any:
         """Return one output of a step, loaded."""
         if step not in self._values:
-            raise StepNotRunError(step, "it was skipped or failed")
+            mapped = self._before[step].mapped
+            raise StepNotRunError(step, f"it was skipped or failed{', or some of its items were' if mapped else ''}")
         return self.loaded(self._values[step][index])
 
     def loaded(self, kept: Any) -> Any:

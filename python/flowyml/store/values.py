@@ -11,7 +11,8 @@ What an argument may refer to (a *reference*):
 Output(7, 1)           the second declared output of item 7
 Items(3)               the list of the values of step 3, a mapped one
 Gather((3, 4, 9))      the list of what these references stand for: a glob or a list of assets
-Present(...)           what is there of one of these: `MISSING` where a value is not, lists without what is missing
+Present(...)           what is there of one of these: `MISSING` for a value that is not there and for a mapped step
+                       with failed or skipped items; a `Gather` without what is missing
 Stream(...)            an iterator over one of these lists, which reads one value at a time
 ```
 """
@@ -135,6 +136,11 @@ class Outputs:
 _PICKLES = frozenset([bytes])
 
 
+def always(_node: int) -> bool:
+    """Say of each mapped step that its list is a value."""
+    return True
+
+
 class Values:
     """The values of one run.
 
@@ -146,9 +152,11 @@ class Values:
         decode: Turns an entry into the object; `None` while entries are the objects.
         decode_all: Turns many pickles into objects; whatever loading one raises.
         tasks: What map tasks have for a value, by step.
+        is_whole: Returns whether a mapped step that has ended counts as a success, so that its list is a value; only
+            while the run lasts, and only if it has such steps.
     """
 
-    __slots__ = ("_decoded", "_layout", "decode", "decode_all", "dropped", "raw", "tasks")
+    __slots__ = ("_decoded", "_layout", "decode", "decode_all", "dropped", "is_whole", "raw", "tasks")
 
     def __init__(self, layout: Layout) -> None:
         """Start without values."""
@@ -157,6 +165,7 @@ class Values:
         self.decode: Callable[[Any, int], Any] | None = None
         self.decode_all: Callable[[list[Any]], list[Any]] = list
         self.tasks: Mapping[int, Callable[[Values], Any]] = {}
+        self.is_whole: Callable[[int], bool] = always
         self.dropped: set[int] = set()
         self._decoded: dict[int | tuple[int, int], Any] = {}
 
@@ -171,7 +180,7 @@ class Values:
         if isinstance(reference, Present):
             return self._present(reference.reference)
         if isinstance(reference, Stream):
-            return self._each(reference.reference)
+            return self._streamed(reference.reference)
         return [self.argument(part) for part in reference.references]
 
     def has(self, reference: int | Output) -> bool:
@@ -197,6 +206,13 @@ class Values:
         items = self._layout.items_of(node)
         return self.raw[items.start : items.stop]
 
+    def _streamed(self, reference: Any) -> Any:
+        """Return an iterator over the values of a list, or `MISSING` if a join reads a list that is not there."""
+        listed = bare(reference)
+        if isinstance(reference, Present) and isinstance(listed, Items) and not self.is_whole(listed.node):
+            return MISSING
+        return self._each(reference)
+
     def _each(self, reference: Any) -> Iterator[Any]:
         """Go through the values of a list; of a join's, those that are there."""
         listed = bare(reference)
@@ -207,18 +223,14 @@ class Values:
                 yield value
 
     def _present(self, reference: Any) -> Any:
-        """Return what is there: `MISSING`, or for lists those values that are."""
+        """Return what is there: `MISSING` where no value is, of several references those values that are."""
         if isinstance(reference, Output):
             return MISSING if self.raw[reference.item] is MISSING else self.argument(reference)
+        if isinstance(reference, Items):
+            return self._of_step(reference.node) if self.is_whole(reference.node) else MISSING
         if isinstance(reference, Gather):
-            values: Iterable[Any] = map(self._present, reference.references)
-        elif isinstance(reference, Items):
-            values = self._of_step(reference.node)
-            if reference.node in self.tasks:
-                return values
-        else:
-            return self.raw[reference]
-        return [value for value in values if value is not MISSING]
+            return [value for value in map(self._present, reference.references) if value is not MISSING]
+        return self.raw[reference]
 
     def read(self, item: int) -> Any:
         """Return the object that an item produced; the same one each time.

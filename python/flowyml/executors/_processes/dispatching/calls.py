@@ -237,12 +237,12 @@ class CallWriter:
             elif kind == ASSET:
                 reference = references[which]
                 chained = before is not None and reference == before
-                arguments.append(... if chained else self._asset(message, reference))
+                arguments.append(... if chained else self._asset(message, reference, run.values.argument(reference)))
             elif kind == CHOICE:
-                value = run.values.argument(references[which[0]])
+                value = run.values.argument(reference := references[which[0]])
                 given = value is not MISSING
                 arguments.append(
-                    wire.slim(value, message.segments) if given else self._encoded(message, which[1], node)
+                    self._asset(message, reference, value) if given else self._encoded(message, which[1], node)
                 )
             elif kind == VIEW:
                 seen = which.seen(references, run.values.argument, decoded)
@@ -251,13 +251,13 @@ class CallWriter:
             elif kind == SPREAD:
                 values = run.values.argument(references[which])
                 values = list(values.kept()) if isinstance(values, MapTaskResult) else values
-                arguments.extend(wire.slim(values, message.segments))
+                if values is not MISSING:
+                    arguments.extend(wire.slim(values, message.segments))
             else:
                 arguments.append(self._encoded(message, which, node))
         return arguments
 
-    def _asset(self, message: Message, reference: Reference) -> Any:
-        value = self._run.values.argument(reference)
+    def _asset(self, message: Message, reference: Reference, value: Any) -> Any:
         if isinstance(reference, Stream):
             return (wire.slim(list(value), message.segments),)
         if self._run.tasks.terms:
