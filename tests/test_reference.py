@@ -166,6 +166,12 @@ class Reference:
         outer_name = name if self.nest.given is None else self.nest.given[name]
         return self.outer.found(outer_name, [step for _, step in self.all])
 
+    def names(self, name: str) -> bool:
+        """Return whether a name is that of an asset and no glob."""
+        if name in self.assets or fnmatch.filter(self.assets, name) or self.outer is None:
+            return name in self.assets
+        return self.outer.names(name if self.nest.given is None else self.nest.given[name])
+
     def outcome(self, step: Drawn) -> list[Outcome]:
         """Return what came of each item of a step."""
         if step.name not in self.outcomes:
@@ -183,9 +189,20 @@ class Reference:
         if lacking:
             self.lost[step.name] = lacking
             return [(lacking, None, 0)] * len(items)
-        groups = [[made for group in read for made in group]] if step.gathers else read
-        lists = [self.values(group) for group in groups]
-        arguments = lists if step.gathers else [value for values in lists for value in values]
+        lists = [self.values(group) for group in read]
+        arguments = [value for values in lists for value in values]
+        if step.gathers:
+            arguments = [arguments]
+        else:  # `*args` of a mapped step that is named are its values
+            named = [
+                len(group) == 1 and group[0][1].items is not None and self.names(name)
+                for group, name in zip(read, step.inputs, strict=True)
+            ]
+            arguments = [
+                value
+                for values, alone in zip(lists, named, strict=True)
+                for value in (values[0] if alone and values else values)
+            ]
         return [self.call(step, each, arguments) for each in items]
 
     def needed(self, step: Drawn, read: list[list[tuple[Reference, Drawn, int]]]) -> list[tuple[Reference, Drawn]]:
@@ -202,19 +219,18 @@ class Reference:
     def lacking(step: Drawn, ends: list[set[str]]) -> str | None:
         """Return the state of a step that lacks a value that it needs."""
         bad = set().union(*ends) - {"success"}
-        if not bad or (step.joins and any("success" in each for each in ends)):
+        if not bad or (step.joins and {"success"} in ends):
             return None
         return "skipped" if bad == {"skipped"} else "upstream_failed"
 
     @staticmethod
     def values(group: list[tuple[Reference, Drawn, int]]) -> list[Any]:
-        """Return the values that are there; a mapped step alone is a list already."""
+        """Return the values that are there: that of a mapped step is the list of all its items."""
         found: list[Any] = []
         for ref, step, part in group:
-            there = [value for state, value, _ in ref.outcome(step) if state == "success"]
-            if step.items is not None:
-                there = there if len(group) == 1 else [there]
-            found += [value[part] for value in there] if step.outputs > 1 else there
+            if ref.ends(step) == {"success"}:
+                values = [value for _, value, _ in ref.outcome(step)]
+                found.append(values if step.items is not None else values[0][part] if step.outputs > 1 else values[0])
         return found
 
     @staticmethod

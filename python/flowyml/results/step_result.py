@@ -187,6 +187,8 @@ class StepResult:
     def retries(self) -> int:
         """Attempts after the first; of a mapped step, those of all its items together."""
         items = self._items
+        if len(items) == 1:
+            return max(0, self.attempts - 1)
         attempts = self._record.attempts[items.start : items.stop]
         return sum(attempts) - len(attempts) + attempts.count(0)
 

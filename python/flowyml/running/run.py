@@ -41,11 +41,7 @@ from flowyml.running.noticed import Changeable, NoValue, no_values
 from flowyml.running.sharing import Sharing
 from flowyml.running.task_runs import TaskRuns
 from flowyml.running.trials import Trials
-<<<<<<< HEAD
-from flowyml.state import CODES, FAILED, SKIPPED, SUCCESS, TIMED_OUT, StepState
-=======
-from flowyml.state import CACHED, FAILED, SKIPPED, SUCCESS, TIMED_OUT
->>>>>>> 59e1de8 (A decision or join that reads a mapped step with failed or skipped items behaves as for a plain step: its list is a value as a whole or not at all)
+from flowyml.state import CACHED, CODES, FAILED, SKIPPED, SUCCESS, TIMED_OUT, StepState
 from flowyml.steps.dynamic import Returned
 from flowyml.steps.skips import Skipped
 from flowyml.steps.timeouts import Expired, Limits
