@@ -94,7 +94,20 @@ def test_times_arrive_with_the_values() -> None:
     pair.caller.put(1, 1.5, 2.25, None)
     assert pair.batch is not None
     found = pair.results.drain(pair.values, pair.batch, 0, 9, 0, 9, pair.results.committed())
-    assert found == (1.0, array("d", [1.5, 2.25]).tobytes(), [])
+    assert found == (1.0, array("d", [1.5, 2.25]).tobytes(), [], [])
+
+
+def test_outputs_of_a_step_arrive_beside_the_values_of_others() -> None:
+    pair = Pair(3)
+    assert pair.caller.put(0, 1.0, 1.5, 7)
+    assert pair.caller.put_parts(1, 1.5, 2.0, b"its outputs")
+    assert pair.caller.put(2, 2.0, 2.5, b"a pickle")
+    assert not pair.caller.put_parts(3, 2.5, 3.0, b"x" * 10_000)
+    assert pair.batch is not None
+    found = pair.results.drain(pair.values, pair.batch, 0, 3, 0, 3, pair.results.committed())
+    assert found is not None
+    assert found[3] == [(1, b"its outputs")]
+    assert pair.values == [7, "nothing", b"a pickle"]
 
 
 @pytest.mark.parametrize("value", [7, "a text", None, b"a pickle", "x" * 500])

@@ -815,7 +815,7 @@ class Results:
         """Whether there are results that were not taken."""
     def drain(
         self, values: list[Any], batch: Batch, position: int, count: int, slot: int, end: int, committed: int
-    ) -> tuple[float, bytes, list[tuple[int, float, int | None]]] | None:
+    ) -> tuple[float, bytes, list[tuple[int, float, int | None]], list[tuple[int, bytes]]] | None:
         """Move results of the items from `position` on into a list of values, until one is not here.
 
         Args:
@@ -828,8 +828,9 @@ class Results:
             committed: Up to which place to look, as `committed()` has told.
 
         Returns:
-            When the first of them began, when each ended as packed doubles, and of those that were measured item, CPU
-            seconds and bytes of memory (`None` if not known); `None` if there is no result.
+            When the first of them began, when each ended as packed doubles, of those that were measured item, CPU
+            seconds and bytes of memory (`None` if not known), and of those that `Caller.put_parts` wrote item and
+            bytes, whose places in `values` are left as they are; `None` if there is no result.
 
         Raises:
             ValueError: The next result is invalid, or of a slot that is not among those from `slot` to `end`.
@@ -871,6 +872,13 @@ class Caller:
             Whether it was written; not if it is something else or long, there is no room, or the line is closed.
 
         """
+    def put_parts(self, slot: int, start: float, end: float, parts: bytes) -> bool:
+        """Write the values of several declared outputs, in any encoding that whoever drains the ring reads.
+
+        Returns:
+            False if they are too long, there is no room, or the line to the driver is gone.
+        """
+
     def must_wake(self, at_end: bool) -> bool:
         """Tell whether the driver is to be woken after a result, or where nothing is left to do: who asks does it."""
     def run(

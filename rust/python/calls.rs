@@ -28,7 +28,7 @@ use super::claims::ClaimWords;
 use super::files::{self, OpenFiles};
 use super::held_call::held_call_one;
 use super::records::{Atom, Encoder, Previous, put_measured, put_pickle};
-use super::results::{no_ring, ring_words};
+use super::results::{PARTS, no_ring, ring_words};
 use super::words::Words;
 
 /// No slot: numbers are never used again and do not come so far.
@@ -156,6 +156,11 @@ impl Caller {
             Ok(pickle) => put_pickle(ring, slot, times, pickle),
             Err(_) => Atom::of(value).is_some_and(|atom| atom.put(ring, slot, times)),
         })
+    }
+
+    /// Write the values of several declared outputs; false as in `put`.
+    fn put_parts(&self, slot: u64, start: f64, end: f64, parts: &[u8]) -> PyResult<bool> {
+        Ok(self.line.unchanged() && self.ring()?.put(slot, PARTS, (start, end), parts))
     }
 
     fn must_wake(&self, at_end: bool) -> PyResult<bool> {

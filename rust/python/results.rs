@@ -23,13 +23,17 @@ pub(super) const INT: u8 = 3;
 pub(super) const FLOAT: u8 = 4;
 pub(super) const TEXT: u8 = 5;
 pub(super) const PICKLE: u8 = 6;
+/// The values of several declared outputs, as `wire.py` writes them; whoever drains the ring reads the bytes.
+pub(super) const PARTS: u8 = 8;
 /// A value of any of these kinds behind what its step has used: CPU seconds, bytes of memory (0 if not known), kind.
 pub(super) const MEASURED: u8 = 7;
 
 /// What one step has used: its item, CPU seconds, bytes of memory if known.
 type Used = (u32, f64, Option<u64>);
-/// When the first step began, when each ended, what those have used that were measured.
-type Drained<'py> = (f64, Bound<'py, PyBytes>, Vec<Used>);
+/// The outputs of one step: its item, and the payload.
+type Parts<'py> = (u32, Bound<'py, PyAny>);
+/// When the first step began, when each ended, what those have used that were measured, the outputs of those with several.
+type Drained<'py> = (f64, Bound<'py, PyBytes>, Vec<Used>, Vec<Parts<'py>>);
 
 /// Results of one worker, in the order of its slots.
 #[pyclass(frozen, module = "flowyml._core")]
@@ -91,12 +95,16 @@ impl Results {
         let ring = self.ring()?;
         let mut at = self.read.load(Ordering::Relaxed);
         let mut start = 0.0;
-        let (mut ends, mut used) = (Vec::<u8>::new(), Vec::new());
+        let (mut ends, mut used, mut parts) = (Vec::<u8>::new(), Vec::new(), Vec::new());
         let items = batch.get().0.items_from(position).take(count as usize);
         for (slot, item) in (slot..).zip(items) {
             match result(py, ring, at, committed, slot, end) {
                 Ok(Some(found)) => {
-                    values.set_item(item.index(), found.value)?;
+                    if found.record.kind == PARTS {
+                        parts.push((item.0, found.value));
+                    } else {
+                        values.set_item(item.index(), found.value)?;
+                    }
                     if let Some((cpu, memory)) = found.used {
                         used.push((item.0, cpu, memory));
                     }
@@ -113,7 +121,7 @@ impl Results {
         }
         self.read.store(at, Ordering::Relaxed);
         ring.release(at);
-        Ok((!ends.is_empty()).then(|| (start, PyBytes::new(py, &ends), used)))
+        Ok((!ends.is_empty()).then(|| (start, PyBytes::new(py, &ends), used, parts)))
     }
 }
 
@@ -212,7 +220,7 @@ fn value<'py>(py: Python<'py>, ring: Ring<'_>, record: &Record) -> PyResult<Boun
             let text = String::from_utf8(bytes).map_err(|_| broken())?;
             PyString::new(py, &text).into_any()
         }
-        PICKLE => PyBytes::new_with(py, record.length as usize, |bytes| {
+        PICKLE | PARTS => PyBytes::new_with(py, record.length as usize, |bytes| {
             ring.copy(record, bytes);
             Ok(())
         })?

@@ -24,9 +24,9 @@ from flowyml.planning.forms import Form, Place
 from flowyml.planning.over import Over, over_of_task
 from flowyml.planning.sub_pipelines import SubPipeline
 from flowyml.registry import pipelines, registered
-from flowyml.steps.declarations import checked_after, checked_inputs, checked_outputs, checked_text
+from flowyml.steps.declarations import checked_after, checked_inputs, checked_outputs, checked_text, plain_names
 from flowyml.steps.handles import Handle
-from flowyml.steps.options import OPTION_NAMES
+from flowyml.steps.options import NO_OPTIONS, OPTION_NAMES
 from flowyml.steps.step import Step, as_step
 
 if TYPE_CHECKING:
@@ -59,8 +59,9 @@ class Added(Growing):
         super().__init__()
         self.pipeline = pipeline
         self.alike: dict[tuple[Any, ...], Form] = {}
-        # By the instruction that added a step: the step, the code, its parameters, the shape of its inputs, its form.
-        self._last: dict[int, tuple[Any, CodeType, tuple[str, ...], tuple[Any, ...], Form]] = {}
+        # By the instruction that added a step: the step, the code, its parameters, the shape of its inputs, how many
+        # outputs were declared there (`None`: none were), its form.
+        self._last: dict[int, tuple[Any, CodeType, tuple[str, ...], tuple[Any, ...], int | None, Form]] = {}
         self._produced: dict[str, int] = {}
         self._looked_at = 0
         self._known_steps: dict[int, tuple[object, Step[..., Any]]] = {}
@@ -210,7 +211,18 @@ class Added(Growing):
             found = self._parameters[id(candidate)] = frozenset(step.parameters)
         return found
 
-    def step(self, step: Any, name: Any, params: Any, place: Place, *, alike: bool, inputs: Any, **given: Any) -> None:
+    def step(
+        self,
+        step: Any,
+        name: Any,
+        params: Any,
+        place: Place,
+        *,
+        alike: bool,
+        inputs: Any,
+        outputs: Any = None,
+        **given: Any,
+    ) -> None:
         """Append a step.
 
         Args:
@@ -218,8 +230,9 @@ class Added(Growing):
             name: Its name; its own if it is `None`.
             params: Values of parameters.
             place: Where it is added.
-            alike: It was given a name, `params` and inputs alone: then it shares the form of others.
+            alike: It was given a name, `params`, inputs and outputs alone: then it shares the form of others.
             inputs: Assets to read.
+            outputs: Assets to produce.
             **given: All else, as for `form`.
         """
         keys = row = reads = shape = NOTHING
@@ -230,27 +243,36 @@ class Added(Growing):
             shaped = shape_of(inputs, self.parameters_of(step)) if alike else None
             shape, reads = shaped or (NOTHING, NOTHING)
             alike = shaped is not None
-        key = (id(step), keys, id(place.code), place.instruction, shape)
+        count = None
+        if alike and outputs is not None:
+            known = self.known_step(step)
+            outputs = checked_outputs(outputs, known.name)
+            count, alike = len(outputs), known.options is NO_OPTIONS  # options are kept by form
+        key = (id(step), keys, id(place.code), place.instruction, shape, count)
         form = self.alike.get(key) if alike else None
-        if form is None:
-            form = self.form(step, params, place, inputs=inputs, **given)
+        if form is not None:
+            form = form if count is None else form.with_outputs(outputs)
+        else:
+            form = self.form(step, params, place, inputs=inputs, outputs=outputs, **given)
             if form.over is not None:
                 row, reads, alike = tuple([params[key] for key in form.keys] if params else ()), NOTHING, False
             if alike:
                 self.alike[key] = form
         if alike:
-            self._last[place.instruction] = (step, place.code, keys, shape, form)
+            self._last[place.instruction] = (step, place.code, keys, shape, count, form)
         self.append(form, name, form.kept(row), reads)
 
-    def again(self, step: Any, name: Any, params: Any, inputs: Any, frame: FrameType) -> bool:
+    def again(  # noqa: C901  a call would cost more than a branch
+        self, step: Any, name: Any, params: Any, inputs: Any, frame: FrameType, *, outputs: Any
+    ) -> bool:
         """Append a step if it is like the last one that the same line added; tell whether it is.
 
-        It was given a name, `params` and inputs alone. A million steps come this way: what stands here costs each.
+        It was given a name, `params`, inputs and outputs alone. A million steps come this way, and each pays for this.
         """
         last = self._last.get(frame.f_lasti)
         if last is None or last[0] is not step or last[1] is not frame.f_code or type(name) is not str or not name:
             return False
-        _, _, keys, shape, form = last
+        _, _, keys, shape, count, form = last
         row: Any = NOTHING
         found: Any = NOTHING
         reads = NOTHING
@@ -265,6 +287,11 @@ class Added(Growing):
             found, reads = shape_of(inputs, self.parameters_of(step)) or (None, NOTHING)
         if found is not shape and found != shape:
             return False
+        if outputs is not None or count is not None:
+            own = plain_names(outputs)
+            if len(own) != count:
+                return False
+            form = form.with_outputs(own)
         added = False
         changing = self.changing
         try:  # `with changing` costs twice as much

@@ -131,8 +131,7 @@ class Authoring(AnyPipeline):
                 warn_group()
             frame = sys._getframe(1)  # noqa: SLF001  the place is part of the messages
             alike = (  # one by one is a tenth of a microsecond less than to put them together and compare
-                outputs is None
-                and after is None
+                after is None
                 and retry is None
                 and condition is None
                 and skip_if is None
@@ -148,7 +147,7 @@ class Authoring(AnyPipeline):
                 and resources is None
                 and execution_group is None
             )
-            if alike and self._added.again(step, name, params, inputs, frame):
+            if alike and self._added.again(step, name, params, inputs, frame, outputs=outputs):
                 return self
             place = Place(frame.f_code, frame.f_lasti)
             behind = timeout, fallback, fallback_on, on_failure, circuit_breaker, tags, cache, cache_ttl, resources

@@ -39,7 +39,7 @@ from flowyml.steps.coroutines import coroutine_function
 from flowyml.steps.fallbacks import Fallback
 from flowyml.steps.tellers import telling
 from flowyml.steps.timeouts import Expired
-from flowyml.store.values import MISSING, split_outputs
+from flowyml.store.values import MISSING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -366,8 +366,7 @@ class LoopRun:
         else:
             with run.calls.watched(item):
                 returned = await template.call(run.calls.arguments(item))
-        step = run.plan.names[run.node_of[item]]
-        return split_outputs(returned, template.outputs, step) if template.outputs else returned
+        return run.plan.split(returned, run.node_of[item])
 
     def _coroutine(self, template: Template) -> Template | None:
         """Return how the steps of a template are awaited; `None` if its function is a plain one."""

@@ -106,9 +106,9 @@ class Connections:
         at, end, piece = 0, len(forms), _LEAST
         while at < end:
             form, node = forms[at], self.first + at
-            wired = done.get(id(form))
+            wired = done.get(id(form.base))
             if wired is None:
-                wired = done[id(form)] = self._wired(form, reads[at])
+                wired = done[id(form.base)] = self._wired(form, reads[at])
                 self._refuse_once(node, form, form.row(rows[at]))
                 self._connect(node, form, reads[at], wired)
             elif forms[at - 1] is form and (taken := self._connect_alike(wired, forms, reads, at, piece)):

@@ -83,9 +83,11 @@ class Form:
         over: What a mapped step runs over.
         options: How it is run.
         within: The sub-pipeline that it is part of, where its names are looked up.
+        base: The form that this one differs from in its outputs alone; this form itself if there is none. Steps whose
+            forms have one base are wired alike.
     """
 
-    __slots__ = ("after", "inputs", "keys", "options", "outputs", "over", "place", "step", "within")
+    __slots__ = ("after", "base", "inputs", "keys", "options", "outputs", "over", "place", "step", "within")
 
     def __init__(
         self,
@@ -103,12 +105,23 @@ class Form:
         self.step, self.keys, self.place = step, keys, place
         self.inputs, self.outputs, self.after = inputs, outputs, after
         self.over, self.options, self.within = over, options, within
+        self.base = self
 
     def but(self, **changes: Any) -> Form:
         """Return the same with other attributes."""
         made = object.__new__(Form)
         for name in self.__slots__:
             setattr(made, name, changes[name] if name in changes else getattr(self, name))
+        made.base = made
+        return made
+
+    def with_outputs(self, outputs: tuple[str, ...]) -> Form:
+        """Return the same form with other outputs, as many as this one has."""
+        made = object.__new__(Form)
+        made.step, made.keys, made.place = self.step, self.keys, self.place
+        made.inputs, made.outputs, made.after = self.inputs, outputs, self.after
+        made.over, made.options, made.within = self.over, self.options, self.within
+        made.base = self.base
         return made
 
     @property
@@ -130,6 +143,13 @@ class Form:
         if self.within is None:
             return self.outputs
         return tuple(output.removeprefix(self.within.prefix) for output in self.outputs)
+
+    @property
+    def several(self) -> tuple[str, ...]:
+        """The names that take the return value apart: the declared outputs if there are two or more."""
+        if len(self.outputs) > 1:
+            return self.outputs if self.within is None else self.parts
+        return ()
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -228,11 +248,24 @@ class Assets:
         self._near_parameters: dict[tuple[str, int], str] = {}
         self._start = start
         own = forms[start:] if start else forms
-        declaring = {id(form) for form in set(own) if form.outputs}
-        if declaring:
-            for node, form in enumerate(own, start):
-                if id(form) in declaring:
-                    self._declare(node, form.outputs)
+        if any(form.outputs for form in set(own)):
+            declaring = [(node, form.outputs) for node, form in enumerate(own, start) if form.outputs]
+            if not self._declare_all(declaring):
+                for node, outputs in declaring:
+                    self._declare(node, outputs)
+
+    def _declare_all(self, declaring: list[tuple[int, tuple[str, ...]]]) -> bool:
+        """Enter the outputs of many steps at once; return False if an asset has the name of another, or of a step."""
+        found = {
+            asset: (node, index if len(outputs) > 1 else None)
+            for node, outputs in declaring
+            for index, asset in enumerate(outputs)
+        }
+        distinct = len(found) == sum(len(outputs) for _, outputs in declaring)
+        if not distinct or any(map(self.names.__contains__, found)):
+            return False
+        self._declared = found
+        return True
 
     def _declare(self, node: int, outputs: tuple[str, ...]) -> None:
         for index, asset in enumerate(outputs):

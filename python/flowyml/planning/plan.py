@@ -31,7 +31,7 @@ from flowyml.planning.wired import Lacking
 from flowyml.planning.wiring import VERIFY, wire
 from flowyml.steps.conditions import Guarded
 from flowyml.steps.dynamic import Collected
-from flowyml.store.values import nodes_of
+from flowyml.store.values import nodes_of, split_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -186,6 +186,13 @@ class Plan:
     def row(self, node: int) -> tuple[Any, ...]:
         """Return the values of a step's `params`, in the order of its form's keys."""
         return self.forms[node].row(self.rows[node])
+
+    def split(self, returned: Any, node: int) -> Any:
+        """Return a step's return value taken apart into its outputs, if it declares several; see `split_outputs`."""
+        template = self.templates[node]
+        if template is None or not template.several:
+            return returned
+        return split_outputs(returned, self.forms[node].several, self.names[node])
 
     def item_name(self, node: int, index: int | None = None) -> str:
         """Return the name of a step, or of one item of a mapped step."""

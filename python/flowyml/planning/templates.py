@@ -51,7 +51,7 @@ class Template:
         function: What is called.
         sources: `(kind, which)` of each argument in call order; the last `len(keywords)` are passed by keyword.
         keywords: Names of the arguments that are passed by keyword.
-        outputs: Declared outputs, if there are two or more.
+        several: How many outputs are declared, if there are two or more; their names are those of each step's form.
         over: What the items of a mapped step are made of.
         lone: What stands in the rows is the only parameter itself; see `Form.lone`.
         direct: The parameters, as given, are the positional arguments: nothing has to be assembled.
@@ -64,7 +64,7 @@ class Template:
     function: Callable[..., Any]
     sources: tuple[tuple[int, Any], ...]
     keywords: tuple[str, ...]
-    outputs: tuple[str, ...]
+    several: int
     over: Columns | None
     lone: bool
     direct: bool = field(init=False)
@@ -74,7 +74,7 @@ class Template:
 
     def __post_init__(self) -> None:
         """See which short cut applies."""
-        plain = not self.keywords and not self.outputs
+        plain = not self.keywords and not self.several
         self.direct = plain and all(s == (PARAM, k) for k, s in enumerate(self.sources)) and self.over is None
         self.single = plain and self.sources == ((ITEM, None),)
         self.kept = plain and self.sources == ((KEPT, None),)

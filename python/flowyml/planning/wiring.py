@@ -338,10 +338,7 @@ class Wiring(Looking):
         func = self.form.step.func
         function = self.guards.guarded(func, self.explicit) if self.guards else blocking(func)
         over = Columns(self.form.over, tuple(self.parts)) if self.form.over else None
-        return Template(function, sources, keywords, self._several_outputs(), over, self.form.lone)
-
-    def _several_outputs(self) -> tuple[str, ...]:
-        return self.form.parts if len(self.form.outputs) > 1 else ()
+        return Template(function, sources, keywords, len(self.form.several), over, self.form.lone)
 
     def _in_call_order(self) -> tuple[tuple[tuple[int, Any], ...], tuple[str, ...]]:
         """Pass by position as far as it goes, the rest by keyword."""

@@ -59,7 +59,7 @@ class CacheKeys:
         self._run = run
         self._context = context
         self._calls = CallKeys(run, contents.of)
-        self._heads: dict[int, tuple[bytes, bytes]] = {}
+        self._heads: dict[tuple[int, tuple[str, ...]], tuple[bytes, bytes]] = {}
         self.words: dict[bytes, bytes] = {}
 
     def key(self, item: int, mode: CacheMode) -> Key:
@@ -78,15 +78,16 @@ class CacheKeys:
 
     def _head(self, node: int, mode: CacheMode) -> tuple[bytes, bytes]:
         """Return what all keys of a step have in common, and the name of the words for it."""
-        template = id(self._run.plan.templates[node])
-        found = self._heads.get(template)
+        plan = self._run.plan
+        alike = id(plan.templates[node]), plan.forms[node].several
+        found = self._heads.get(alike)
         if found is None:
             calls = self._calls
             code = calls.fingerprint(node).digest if mode.name == "code_hash" else self._identity(node)
             names = "\0".join(calls.made(node).arguments).encode("utf-8", "surrogatepass")
             head = hashed(mode.name.encode(), code, calls.outputs(node), names)
             words = calls.made(node).packed()
-            found = self._heads[template] = (head, hashed(words))
+            found = self._heads[alike] = (head, hashed(words))
             self.words[found[1]] = words
         return found
 

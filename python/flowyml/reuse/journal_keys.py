@@ -82,7 +82,7 @@ class JournalKeys:
         What `_one_by_one` does, without a call of ours for each item.
         """
         which = self._calls.link(items[0])
-        if which is None:
+        if which is None or self._calls.outputs(self._run.node_of[items[0]]):
             return None
         names, references = self._run.plan.names, self._run.plan.references
         head, all_keys, known = self._head(self._run.node_of[items[0]]), self._keys, self._known
@@ -129,7 +129,9 @@ class JournalKeys:
         if run.layout.is_mapped(run.node_of[item]):
             name = _name(run.plan.names[run.node_of[item]])
             return lambda _: name
-        names, node_of = run.plan.names, run.node_of
+        names, node_of, outputs = run.plan.names, run.node_of, self._calls.outputs
+        if outputs(node_of[item]):  # steps that call alike may differ in them
+            return lambda item: _name(names[node_of[item]]) + hashed(outputs(node_of[item]))
         return lambda item: _name(names[node_of[item]])
 
     def _make_room(self) -> None:
@@ -192,7 +194,7 @@ class JournalKeys:
             calls = self._calls
             names = "\0".join(calls.made(node).arguments).encode("utf-8", "surrogatepass")
             code = calls.fingerprint(node).digest
-            found = self._heads[template] = hashed(b"journal", code, hashed(calls.outputs(node)), names)
+            found = self._heads[template] = hashed(b"journal", code, names)
         return found
 
     # -- what stands for the values of other steps

@@ -20,7 +20,6 @@ from flowyml.planning.templates import there
 from flowyml.running import seeding
 from flowyml.steps.fallbacks import Fallback
 from flowyml.steps.step_context import by_name
-from flowyml.store.values import split_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -180,4 +179,4 @@ class Calls:
         references = self._plan.references.get(node, ())
         arguments = template.assemble(self._plan.row(node), value, references, self._values.argument)
         returned = template.call(arguments)
-        return split_outputs(returned, template.outputs, self._plan.names[node]) if template.outputs else returned
+        return self._plan.split(returned, node)

@@ -225,8 +225,8 @@ class Grown:
         names = None if declared or len(found) == 1 else tuple(found)
         references: tuple[Reference, ...] = tuple(map(assets.reference, found.values()))
         sources = tuple((ASSET, which) for which in range(len(references)))
-        outputs = declared if len(declared) > 1 else ()
-        plan.templates[node] = Template(Collected(names), sources, (), outputs, None, lone=False)
+        several = len(declared) if len(declared) > 1 else 0
+        plan.templates[node] = Template(Collected(names), sources, (), several, None, lone=False)
         plan.references[node] = references
         return {each for each, _ in found.values()}
 

@@ -24,6 +24,9 @@ Reads: TypeAlias = "Named | Sequence[Named] | Mapping[str, Named | Sequence[Name
 """What `inputs=` takes."""
 
 
+_LISTS = frozenset([list, tuple])
+
+
 def checked_text(what: str, text: Any) -> str:
     """Return a name as a plain string.
 
@@ -76,6 +79,14 @@ def checked_outputs(outputs: Any, step: str) -> tuple[str, ...]:
     if twice:
         raise ValueError(f"step {step!r} declares an output twice: {', '.join(map(repr, twice))}")
     return names
+
+
+def plain_names(names: Any) -> tuple[str, ...]:
+    """Return a string, or a list or tuple of distinct strings, as a tuple; an empty tuple for anything else."""
+    if type(names) is str:
+        return (names,) if names else ()
+    plain = type(names) in _LISTS and all(type(name) is str and name for name in names)
+    return tuple(names) if plain and len(set(names)) == len(names) else ()
 
 
 def checked_after(after: Any, step: str) -> tuple[str, ...]:

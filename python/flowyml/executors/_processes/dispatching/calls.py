@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from flowyml.store.values import Reference
 
 _ONE_ASSET = ((ASSET, 0),)
+_ONE_PARAM = ((PARAM, 0),)
 
 
 class Message(NamedTuple):
@@ -166,10 +167,9 @@ class CallWriter:
             way = wire.SINGLE
             if type(flat) is range:
                 way, flat = wire.RANGE, [flat.start, flat.stop, flat.step]
-            return [function, (), None, names, stretch.first, attempts, way, flat]
+            return [function, (), self._outputs(stretch), names, stretch.first, attempts, way, flat]
         calls = [self._call(message, stretch, k) for k in range(stretch.length)]
-        outputs = template.outputs or None
-        return [function, template.keywords, outputs, names, stretch.first, attempts, wire.LISTS, calls]
+        return [function, template.keywords, self._outputs(stretch), names, stretch.first, attempts, wire.LISTS, calls]
 
     def _names(self, stretch: Stretch) -> str | list[str]:
         """Return the steps' names: as one text where that can be taken apart, which costs next to nothing."""
@@ -178,7 +178,13 @@ class CallWriter:
         names = _column(self._plan.names, stretch.nodes)
         joined = wire.SEPARATOR.join(names)
         alone = joined.count(wire.SEPARATOR) == stretch.length - 1
-        return joined if alone and not stretch.template.outputs else names
+        return joined if alone and not stretch.template.several else names
+
+    def _outputs(self, stretch: Stretch) -> list[tuple[str, ...]] | None:
+        """Return the declared outputs of each step, if there are several."""
+        if not stretch.template.several:
+            return None
+        return [form.several for form in _column(self._plan.forms, stretch.nodes)]
 
     def _attempts(self, stretch: Stretch) -> list[int] | None:
         """Return which attempt of each step this is; `None` where it is the first of all."""
@@ -189,14 +195,12 @@ class CallWriter:
     def _flat(self, stretch: Stretch) -> Any:
         """Return the only arguments of a stretch in one list, if they are numbers and such: the common fan-out."""
         template, first = stretch.template, stretch.first
-        if template.outputs:
-            return None
         if first is not None and (template.single or template.kept):
             values = self._run.tables[stretch.node][first : first + stretch.length]
             if type(values) is range and not template.kept:
                 return values
             values = list(map(self._run.values.argument, values)) if template.kept else list(values)
-        elif template.direct and template.lone:
+        elif template.lone and (template.direct or (template.several and template.sources == _ONE_PARAM)):
             values = _column(self._plan.rows, stretch.nodes)
         elif template.sources == _ONE_ASSET and not template.keywords:
             run, batch = self._run, self._batch

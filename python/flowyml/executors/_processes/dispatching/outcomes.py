@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from flowyml.executors._processes.dispatching.member import Member, Posting
     from flowyml.running.run import Run
 
+_KINDS = {"tuple": tuple, "list": list}
 _RETURN = "return plain data (no open file or connection, no lock, no iterator)"
 
 
@@ -113,9 +114,12 @@ class Outcomes:
             member.torn, found = True, None
         if found is None:
             return None
-        for item, cpu, memory in found[2]:
+        start, ends, used, parts = found
+        for item, cpu, memory in used:
             self._run.usage.note(item, cpu, memory, self._run.layout.item_count)
-        return _Report(found[0], array("d", found[1]))
+        for item, data in parts:
+            raw[item] = self._parts(item, *wire.unpacked_parts(data))
+        return _Report(start, array("d", ends))
 
     def _receive(self, member: Member, posting: Posting) -> _Report | None:
         """Take over what has come through the socket, if it is next."""
@@ -182,7 +186,9 @@ class Outcomes:
         elif outcome == wire.STORED:
             raw[item] = self._lending.receive(value)
         elif outcome == wire.PARTS:
-            raw[item] = self._parts(item, wire.restore(value, segments))
+            kind, parts = wire.restore(value, segments)
+            parts = [self._lending.receive(part) if wire.is_block(part) else part for part in parts]
+            raw[item] = self._parts(item, kind, parts)
         else:
             error = self._error(posting, posting.done + k, outcome, wire.restore(value, segments))  # or a pipeline
             report.failures.append((k, item, error))
@@ -195,13 +201,10 @@ class Outcomes:
             recall.contents.note(item, contents if outcome == wire.PARTS else contents[0])
         return outcome, value
 
-    def _parts(self, item: int, value: Any) -> Outputs:
-        kind, parts = value
-        template = self._run.plan.templates[self._run.node_of[item]]
-        known = {"tuple": tuple, "list": list}
-        names = template.outputs if template else ()
-        parts = [self._lending.receive(part) if wire.is_block(part) else part for part in parts]
-        return Outputs(tuple(parts), known[kind] if isinstance(kind, str) else tuple(kind), names)
+    def _parts(self, item: int, kind: str | list[str], parts: list[Any]) -> Outputs:
+        """Return the values of several outputs as the run keeps them."""
+        names = self._run.plan.forms[self._run.node_of[item]].several
+        return Outputs(tuple(parts), _KINDS[kind] if isinstance(kind, str) else tuple(kind), names)
 
     def _error(  # noqa: PLR0911  each outcome has its line
         self, posting: Posting, position: int, outcome: int, value: Any

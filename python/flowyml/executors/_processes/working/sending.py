@@ -44,11 +44,22 @@ class Sender:
             if self._caller.must_wake(False):  # noqa: FBT003  positional only
                 self.wake()
             return
+        if outcome == wire.PARTS and usage is None and self._put_parts(slot, start, value):
+            return
         if usage is not None:
             self.send(wire.frame(wire.USAGE, [slot, *usage]))
         segments: list[bytes] = []
         slimmed = value if type(value) in wire.ATOMS else wire.slim(value, segments)
         self.send(wire.frame(wire.RESULT, [slot, start, clock(), outcome, slimmed], segments))
+
+    def _put_parts(self, slot: int, start: float, value: Any) -> bool:
+        """Put the values of several outputs into shared memory; return False if they are not small."""
+        data = wire.packed_parts(value)
+        if data is None or not self._caller.put_parts(slot, start, clock(), data):
+            return False
+        if self._caller.must_wake(False):  # noqa: FBT003  positional only
+            self.wake()
+        return True
 
     def wake(self) -> None:
         """Wake the driver, which sleeps and wants to know that there are results."""

@@ -221,7 +221,7 @@ class Worker:
         for group in groups:
             if group[6] == wire.RANGE:
                 group[7] = range(*group[7])
-            if group[6] and not eager and not self._shelf.in_use:
+            if group[6] and group[2] is None and not eager and not self._shelf.in_use:
                 self._run_many(group, slot)
             else:
                 self._run_each(group, slot, segments, eager=eager)
@@ -349,7 +349,11 @@ class Worker:
             outputs, names = group[2:4]
             if group[0] in self._hashed:
                 returned = value
-            what, value = encoded(value, outputs, names[position] if outputs else "", self._shelf.dump)
+            what, value = (
+                encoded(value, outputs[position], names[position], self._shelf.dump)
+                if outputs
+                else encoded(value, None, "", self._shelf.dump)
+            )
         self._deliver(slot, start, what, value, returned)
 
     def _deliver(self, slot: int, start: float, what: int, value: Any, returned: Any = _NOT_HASHED) -> None:
