@@ -461,6 +461,46 @@ def test_a_stream_that_breaks_loses_the_words_and_not_the_run(one: ParallelExecu
         assert ask(one, lambda: print("lost") or 5) == 5
 
 
+# ---- the seed of hash() ----------------------------------------------------------------------------------------------
+
+
+def text_hash(_: int) -> tuple[int, int, str | None]:
+    return hash("a text"), os.getpid(), os.environ.get("PYTHONHASHSEED")
+
+
+@pytest.mark.parametrize("given", [None, "random"])
+def test_all_workers_have_one_seed_of_hash(monkeypatch: pytest.MonkeyPatch, given: str | None) -> None:
+    """Forked, exec'ed, renewed, of another executor; steps see what the user has set."""
+    monkeypatch.delenv("PYTHONHASHSEED", raising=False)
+    if given:
+        monkeypatch.setenv("PYTHONHASHSEED", given)
+    found = []
+    for start in ("fork", "exec", "exec"):
+        monkeypatch.setenv("FLOWYML_WORKER_START", start)
+        with ParallelExecutor(2, max_tasks_per_worker=1) as executor:
+            found += Pipeline("p").map(text_hash, range(4)).run(executor=executor)["text_hash"]
+    hashes, pids, seen = zip(*found, strict=True)
+    assert (len(set(pids)), len(set(hashes)), set(seen)) == (12, 1, {given})
+
+
+def test_workers_that_are_started_again_have_the_same_seed_of_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONHASHSEED", raising=False)
+    with ParallelExecutor(1) as executor:
+        before = ask(executor, text_hash, _=0)
+        executor.shutdown()
+        assert ask(executor, text_hash, _=0)[0] == before[0]
+
+
+def test_a_seed_of_hash_that_the_user_has_set_is_that_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = "from flowyml import *\nwith ParallelExecutor(1) as e:\n"
+    script += (
+        "    p = Pipeline('p').add_step(lambda: hash('a'), name='h')\n    print(p.run(executor=e)['h'] == hash('a'))"
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": "7"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
+
+
 # ---- no terminal -----------------------------------------------------------------------------------------------------
 
 

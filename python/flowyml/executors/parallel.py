@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from flowyml.executors._cpus import default_workers
 from flowyml.executors._initializing import checked_initializer, refuse_nested
 from flowyml.executors._measured import Measured
+from flowyml.executors._patches import refuse_patches
 from flowyml.executors._totals import detected
 from flowyml.executors.contract import Executor
 from flowyml.executors.local import LocalExecutor
@@ -217,6 +218,8 @@ class ParallelExecutor(Executor):
             self._runner, self._closing, self._left_behind = None, False, LeftBehind()
 
     def _new_team(self, run: Run | None = None) -> Any:
+        if self.backend != "async":
+            refuse_patches(self.backend)
         if self.backend == "thread":
             from flowyml.executors._threads import Team
 

@@ -55,6 +55,8 @@ FIRST_FREE_FD = 10
 """The descriptors of guardian and template lie above those that a worker is given."""
 TAG = "FLOWYML_WORKER"
 """The variable that marks a worker and what it starts."""
+HASH_SEED, GIVEN_HASH_SEED = "PYTHONHASHSEED", "FLOWYML_GIVEN_HASH_SEED"
+"""The variable with the seed of `hash()` in all workers, and what the user has set it to; a worker puts that back."""
 START_VARIABLE = "FLOWYML_WORKER_START"
 """The variable that chooses how workers start: "fork" or "exec"."""
 ARGUMENTS = 5

@@ -8,6 +8,7 @@ numeric libraries capped: `max_workers` processes that each start a thread per c
 from __future__ import annotations
 
 import contextlib
+import functools
 import marshal
 import os
 import sys
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 from flowyml.errors import ExecutorError
 from flowyml.executors._cpus import SHARE_VARIABLE, share_of
 from flowyml.executors._processes.descriptors import Descriptor
-from flowyml.executors._processes.guarding.starts import START_VARIABLE, TAG
+from flowyml.executors._processes.guarding.starts import GIVEN_HASH_SEED, HASH_SEED, START_VARIABLE, TAG
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -130,8 +131,22 @@ def write_recipe(commands: list[list[bytes]], environment: dict[bytes, bytes]) -
 def worker_environment(max_workers: int, tag: str) -> dict[bytes, bytes]:
     """Return the driver's environment of this moment, with the worker's share of the CPUs and its tag."""
     share = share_of(max_workers)
-    added = {**thread_caps(share, os.environ), SHARE_VARIABLE: str(share), TAG: tag}
+    added = {**thread_caps(share, os.environ), SHARE_VARIABLE: str(share), TAG: tag, **_hash_seed(os.environ)}
     return {**os.environb, **{os.fsencode(key): os.fsencode(value) for key, value in added.items()}}
+
+
+def _hash_seed(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that give all workers one seed of `hash()`; none if the user has chosen one.
+
+    The seed of this process cannot be read, so one is drawn. Steps see the user's variable: see `lifeline.attach`.
+    """
+    given = environment.get(HASH_SEED, "")
+    return {} if given.isdecimal() else {HASH_SEED: _drawn_hash_seed(), GIVEN_HASH_SEED: given}
+
+
+@functools.cache
+def _drawn_hash_seed() -> str:
+    return str(int.from_bytes(os.urandom(4), "little") or 1)  # 0 would switch it off
 
 
 def thread_caps(share: int, environment: Mapping[str, str]) -> dict[str, str]:

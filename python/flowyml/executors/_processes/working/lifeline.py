@@ -15,7 +15,12 @@ from flowyml._extension import Caller, ClaimWords
 from flowyml._tuples import NamedTuple
 from flowyml.executors._processes.crossing.claims import map_claims, map_results
 from flowyml.executors._processes.crossing.stacks import show_on_request
-from flowyml.executors._processes.guarding.starts import WORKER_CLAIMS, WORKER_SOCKET
+from flowyml.executors._processes.guarding.starts import (
+    GIVEN_HASH_SEED,
+    HASH_SEED,
+    WORKER_CLAIMS,
+    WORKER_SOCKET,
+)
 
 if TYPE_CHECKING:
     import signal
@@ -55,6 +60,7 @@ def attach(arguments: Sequence[str] | None = None) -> Lifeline:
     """
     worker, index, guardian, token = arguments if arguments is not None else sys.argv[2:]
     die_with(int(guardian))
+    _put_back_hash_seed()
     for fd in (WORKER_SOCKET, WORKER_CLAIMS):
         os.set_inheritable(fd, False)  # noqa: FBT003  positional only
     claims = ClaimWords(map_claims(WORKER_CLAIMS), int(index))
@@ -62,6 +68,15 @@ def attach(arguments: Sequence[str] | None = None) -> Lifeline:
     os.close(WORKER_CLAIMS)
     show_on_request()
     return Lifeline(int(worker), token, socket.socket(fileno=WORKER_SOCKET), claims, caller)
+
+
+def _put_back_hash_seed() -> None:
+    """Let steps, and what they start, see the user's seed of `hash()`, or none: this process has its own by now."""
+    given = os.environ.pop(GIVEN_HASH_SEED, None)
+    if given:
+        os.environ[HASH_SEED] = given
+    elif given is not None:
+        os.environ.pop(HASH_SEED, None)
 
 
 def die_with(parent: int) -> None:
