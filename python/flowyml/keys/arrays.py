@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from flowyml._digests import blake2b
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 _SIZE = 16
 
@@ -226,13 +226,25 @@ def _chunks(array: Any) -> bytes:
 
 def _few(array: Any) -> Iterable[Any]:
     """Return an array in as few chunks as it can be: one, but for texts of more than 2 GB and nested dictionaries."""
-    if not hasattr(array, "chunks"):
-        return [array]
-    try:
-        whole = array.combine_chunks()
+    arrow: Any = sys.modules["pyarrow"]
+    chunks = array.chunks if hasattr(array, "chunks") else [array]
+    if len(chunks) == 1 and not _has_bits(chunks[0]):
+        return chunks
+    try:  # also of one chunk: the last byte of a slice's bitmap holds bits of what comes behind the slice
+        return [arrow.concat_arrays(chunks)] if chunks else [arrow.array([], array.type)]
     except (NotImplementedError, ValueError):  # pyarrow's errors are subclasses of these
-        whole = array
-    return getattr(whole, "chunks", None) or [whole]
+        return chunks
+
+
+def _has_bits(chunk: Any) -> bool:
+    types: Any = sys.modules["pyarrow"].types
+    kind = chunk.type
+    return bool(chunk.null_count) or not ((types.is_primitive(kind) and not types.is_boolean(kind)) or _is_text(kind))
+
+
+def _is_text(kind: Any) -> bool:
+    types: Any = sys.modules["pyarrow"].types
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_binary(kind))
 
 
 # ---- polars ------------------------------------------------------------------------------------------------------
@@ -249,27 +261,44 @@ def _polars(kind: type) -> Handler | None:
 
 def _of_series(series: Any) -> tuple[Any, ...]:
     polars: Any = sys.modules["polars"]
-    name, dtype = series.name, series.dtype
-    if dtype == polars.Object:
-        return name, dtype, series.to_list()
-    file = _Hash()
-    plain = series.cast(_without_categories(dtype)).rechunk()
-    plain.alias("").to_frame().write_ipc_stream(file, compression="uncompressed")
-    return name, dtype, file.digest()
+    objects = series.dtype == polars.Object
+    return series.name, series.dtype, series.to_list() if objects else list(_parts(series.rechunk()))
 
 
-def _without_categories(dtype: Any) -> Any:
-    """Return a dtype with texts in the place of categories: which number a category has differs between processes."""
+def _parts(series: Any) -> Iterator[Any]:
+    """Take a column apart into such without bits and without categories.
+
+    The last byte of a bitmap has bits that are not set, what is null has any value behind it, and which number a
+    category has differs between processes.
+    """
     polars: Any = sys.modules["polars"]
-    if isinstance(dtype, polars.Categorical):
-        return polars.String
-    if isinstance(dtype, polars.List):
-        return polars.List(_without_categories(dtype.inner))
-    if isinstance(dtype, polars.Array):
-        return polars.Array(_without_categories(dtype.inner), dtype.size)
-    if isinstance(dtype, polars.Struct):
-        return polars.Struct({field.name: _without_categories(field.dtype) for field in dtype.fields})
-    return dtype
+    dtype = series.dtype
+    yield len(series)
+    if series.null_count():
+        yield _stream(series.is_null().cast(polars.UInt8))
+    if dtype == polars.Struct:
+        for field in series.struct.fields:
+            yield from _parts(series.struct.field(field))
+    elif dtype == polars.List:
+        lengths = series.list.len().fill_null(0)
+        yield _stream(lengths)
+        yield from _parts(series.filter(lengths > 0).explode().rechunk())
+    elif dtype == polars.Array:
+        yield from _parts(series.drop_nulls().explode().rechunk() if dtype.size else polars.Series(dtype=polars.Null))
+    elif dtype == polars.Boolean:
+        yield _stream(series.cast(polars.UInt8).fill_null(0))
+    elif dtype == polars.String or dtype == polars.Categorical or dtype == polars.Enum:  # noqa: PLR1714  two have none
+        yield _stream(series.cast(polars.String).fill_null(""))
+    elif dtype == polars.Binary:
+        yield _stream(series.fill_null(b""))
+    elif dtype != polars.Null:
+        yield _stream(series.to_physical().fill_null(0))
+
+
+def _stream(series: Any) -> bytes:
+    file, oldest = _Hash(), sys.modules["polars"].CompatLevel.oldest()  # texts in a row, not views of buffers
+    series.rechunk().alias("").to_frame().write_ipc_stream(file, compression="uncompressed", compat_level=oldest)
+    return file.digest()
 
 
 def _of_lazy_frame(_: Any, frame: Any) -> None:
