@@ -4,9 +4,12 @@ Jobs of a group go round by round, there and back (A B C C B A), each case in al
 baseline are never far apart, nor a million steps and ten thousand: on a machine whose speed drifts, ratios within a
 round hold where times of different minutes do not.
 
-They do not hold where others work at the same time: Linux shares the CPUs between sessions first (autogroup), and
-flowyml's workers have sessions of their own, so that they get more of a busy machine than the forked workers of a pool.
-That is why each measurement tells how many CPUs others used meanwhile, and `calmest` measures again.
+Next to other work they hold only between cases that get the CPUs alike. Linux shares the CPUs between sessions first
+(autogroup scheduling), so a process that leads a session gets more of a busy machine than one that shares a session.
+Here every process that is measured leads one, and so does each worker process of flowyml and of every baseline
+(`cases/pools.py`). What still differs is how many processes a case has: two workers and their driver get more of a busy
+machine than a bare loop or a pool of threads, which is one process. That is why each measurement records how many CPUs
+other processes used meanwhile, and `calmest` measures again.
 """
 
 from __future__ import annotations
@@ -107,7 +110,14 @@ def _output(arguments: tuple[str, ...]) -> str:
     command = [sys.executable, *arguments]
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=_PATIENCE, check=False
+            command,
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE,
+            check=False,
+            start_new_session=True,
         )
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr}")

@@ -104,7 +104,7 @@ def disturbances(figures: Figures) -> Iterator[str]:
     disturbed = sum(each > CALM for each in others)
     if disturbed:
         yield f"  NOT CALM: during {disturbed} of {len(others)} measurements others used more than {CALM} CPUs;"
-        yield "  ratios of a busy machine favour flowyml (see harness.py). --tries=3 measures such a case again."
+        yield "  then cases with more processes get more of the machine (see harness.py). --tries=3 measures again."
 
 
 def _bar(figures: Figures, bar: Bar) -> list[str]:

@@ -6,6 +6,8 @@ Nothing is timed.
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +95,30 @@ def test_the_tables_of_the_documents_are_those_of_the_results() -> None:
         pytest.skip("the tests run away from the checkout")
     done = subprocess.run([sys.executable, str(tables), "--check"], text=True, capture_output=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("made", ["chunk_pool()", "futures_pool()", 'futures_pool(context=get_context("spawn"))'])
+def test_each_worker_of_a_baseline_leads_a_session(made: str, checkout: Path, tmp_path: Path) -> None:
+    """As flowyml's workers do: Linux shares the CPUs between sessions first."""
+    script = tmp_path / "sessions.py"
+    lines = [
+        "import os",
+        "from multiprocessing import get_context",
+        "from cases.pools import chunk_pool, futures_pool",
+        'if __name__ == "__main__":',
+        f"    with {made} as pool:",
+        "        assert set(pool.map(os.getsid, [0] * 20)) <= {each.pid for each in get_context().active_children()}",
+    ]
+    script.write_text("\n".join(lines))
+    environment = os.environ | {"PYTHONPATH": str(checkout / "benches")}
+    done = subprocess.run([sys.executable, str(script)], env=environment, text=True, capture_output=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+
+
+def test_baselines_have_no_other_process_pools(checkout: Path) -> None:
+    sources = {path.name: path.read_text() for path in (checkout / "benches" / "cases").glob("*.py")}
+    made = re.compile(r"ProcessPoolExecutor\(|\.Pool\(")
+    assert {name for name, source in sources.items() if made.search(source)} == {"pools.py"}
 
 
 def test_what_no_bar_is_about_is_measured_too() -> None:

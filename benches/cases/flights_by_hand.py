@@ -6,13 +6,13 @@ call, since a file is half a second of work; the merge runs where the results ar
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cases.steps_by_hand import fastest_context
+from cases.pools import futures_pool
 
 if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
     from pathlib import Path
 
     import pandas as pd
@@ -34,4 +34,4 @@ def year(pool: ProcessPoolExecutor, files: list[Path], resamples: int) -> pd.Dat
 
 def new_pool(workers: int) -> ProcessPoolExecutor:
     """Return a pool with as many workers."""
-    return ProcessPoolExecutor(workers, mp_context=fastest_context())
+    return futures_pool(workers)

@@ -13,11 +13,13 @@ import os
 import queue
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any, ClassVar
 
 from cases.contract import WORKERS, Case
-from cases.steps_by_hand import fastest_context, noop
+from cases.pools import futures_pool, own_session
+from cases.steps_by_hand import noop
 
 
 class Peer(Case):
@@ -95,9 +97,7 @@ class GraphlibProcesses(GraphlibThreads):
     most = 20_000
 
     def open(self, opened: contextlib.ExitStack) -> None:
-        from concurrent.futures import ProcessPoolExecutor
-
-        self.pool = opened.enter_context(ProcessPoolExecutor(WORKERS, mp_context=fastest_context()))
+        self.pool = opened.enter_context(futures_pool())
 
 
 class DaskThreads(Peer):
@@ -122,7 +122,12 @@ class DaskThreads(Peer):
 class DaskProcesses(DaskThreads):
     """The same on the multiprocessing scheduler, which takes chunks; its pool is made for each run."""
 
-    options: ClassVar[dict[str, Any]] = {"scheduler": "processes", "num_workers": WORKERS, "chunksize": 256}
+    options: ClassVar[dict[str, Any]] = {
+        "scheduler": "processes",
+        "num_workers": WORKERS,
+        "chunksize": 256,
+        "initializer": own_session,
+    }
 
 
 class Distributed(Peer):
@@ -136,6 +141,7 @@ class Distributed(Peer):
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
         cluster = opened.enter_context(LocalCluster(WORKERS, threads_per_worker=1, dashboard_address=None))
         self.client: Any = opened.enter_context(Client(cluster))
+        self.client.run(own_session)
 
     def run(self) -> None:
         futures = self.client.map(noop, range(self.size), pure=False, batch_size=1000)
@@ -174,9 +180,7 @@ class PipefuncProcesses(PipefuncThreads):
     """The same with forked processes."""
 
     def open(self, opened: contextlib.ExitStack) -> None:
-        from concurrent.futures import ProcessPoolExecutor
-
-        self.pool = opened.enter_context(ProcessPoolExecutor(WORKERS, mp_context=fastest_context()))
+        self.pool = opened.enter_context(futures_pool())
 
 
 class Ray(Peer):
@@ -188,7 +192,11 @@ class Ray(Peer):
     def open(self, opened: contextlib.ExitStack) -> None:
         import ray
 
-        ray.init(num_cpus=WORKERS, include_dashboard=False, log_to_driver=False, logging_level="error")
+        path = {"PYTHONPATH": str(Path(__file__).parents[1])}  # the hook is called before ray sets sys.path
+        workers = {"worker_process_setup_hook": own_session, "env_vars": path}
+        ray.init(
+            num_cpus=WORKERS, runtime_env=workers, include_dashboard=False, log_to_driver=False, logging_level="error"
+        )
         opened.callback(ray.shutdown)
         self.remote = ray.remote(max_retries=0)(noop)
 
@@ -197,6 +205,13 @@ class Ray(Peer):
 
         call = self.remote.remote
         self.outputs = ray.get([call(i) for i in range(self.size)])
+
+
+def lead_session() -> int:
+    """Make a worker the leader of a session, slowly enough that other workers get the next call; return its process."""
+    own_session()
+    time.sleep(0.02)
+    return os.getpid()
 
 
 class ParslThreads(Peer):
@@ -228,6 +243,14 @@ class ParslThreads(Peer):
 
 class ParslProcesses(ParslThreads):
     """Apps on its high-throughput executor, on this machine."""
+
+    def open(self, opened: contextlib.ExitStack) -> None:
+        super().open(opened)
+        import parsl
+
+        lead, leading = parsl.python_app(lead_session), set()
+        while len(leading) < WORKERS:  # it knows no initializer: each worker has to get such a call
+            leading |= {future.result() for future in [lead() for _ in range(WORKERS)]}
 
     def executor(self) -> Any:
         from parsl.executors import HighThroughputExecutor

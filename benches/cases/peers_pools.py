@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from cases.contract import WORKERS
 from cases.peers_graphs import Peer
+from cases.pools import own_session
 from cases.steps_by_hand import ThreadsMap, ThreadsSubmit, noop
 
 if TYPE_CHECKING:
@@ -19,12 +20,12 @@ class JoblibThreads(Peer):
 
     needs = ("joblib",)
     most = 100_000
-    backend: ClassVar[str] = "threading"
+    options: ClassVar[dict[str, Any]] = {"backend": "threading"}
 
     def open(self, opened: contextlib.ExitStack) -> None:
         import joblib
 
-        self.parallel: Any = opened.enter_context(joblib.Parallel(WORKERS, backend=self.backend, pre_dispatch="all"))
+        self.parallel: Any = opened.enter_context(joblib.Parallel(WORKERS, pre_dispatch="all", **self.options))
 
     def run(self) -> None:
         import joblib
@@ -36,7 +37,7 @@ class JoblibThreads(Peer):
 class JoblibProcesses(JoblibThreads):
     """The same with loky's processes, which choose the size of their batches by themselves."""
 
-    backend = "loky"
+    options: ClassVar[dict[str, Any]] = {"backend": "loky", "initializer": own_session}
 
 
 POOLS: dict[str, type[Case]] = {

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import flowyml
 from cases.contract import WORKERS, Bar, Case, Group
 from cases.pair import Pair
+from cases.pools import chunk_pool, own_session
 from cases.steps import executor_of
-from cases.steps_by_hand import CHUNKS, fastest_context
+from cases.steps_by_hand import CHUNKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -112,7 +113,7 @@ class Ideal(Ours):
     """As many processes as CPUs, each with its share of the work: longest first, each to whoever has the least."""
 
     def open(self) -> None:
-        self.pool: Any = fastest_context().Pool(WORKERS)
+        self.pool: Any = chunk_pool()
         self.pool.map(spin, [1] * 100)
         shares = [(0, number, []) for number in range(WORKERS)]
         for turns in sorted(self.turns, reverse=True):
@@ -142,7 +143,7 @@ class PoolChunks(Ideal):
     chunks: ClassVar[int]
 
     def open(self) -> None:
-        self.pool = fastest_context().Pool(WORKERS)
+        self.pool = chunk_pool()
         self.pool.map(spin, [1] * 100)
 
     def once(self) -> None:
@@ -166,7 +167,7 @@ class Joblib(PoolChunks):
     def open(self) -> None:
         import joblib
 
-        self.parallel = joblib.Parallel(WORKERS, pre_dispatch="all").__enter__()
+        self.parallel = joblib.Parallel(WORKERS, pre_dispatch="all", initializer=own_session).__enter__()
         self.parallel([joblib.delayed(spin)(1)] * 100)
 
     def once(self) -> None:

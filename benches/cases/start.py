@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from cases.contract import WORKERS, Bar, Case, Group
 from cases.pair import PROCESS, Pair
-from cases.steps_by_hand import fastest_context, noop
+from cases.pools import fastest_context, futures_pool
+from cases.steps_by_hand import noop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,14 +83,12 @@ class ColdPool(ColdExecutor):
 
     def start(self) -> None:
         import multiprocessing
-        from concurrent.futures import ProcessPoolExecutor
 
-        self.new_executor = ProcessPoolExecutor
         self.called = self.function()
         self.context = multiprocessing.get_context(self.method) if self.method else fastest_context()
 
     def run(self) -> None:
-        self.executor = self.new_executor(WORKERS, mp_context=self.context)
+        self.executor = futures_pool(context=self.context)
         self.output = self.executor.submit(self.called, 7).result()
 
 
@@ -162,11 +161,11 @@ class PoolMadeAnew(Replaced):
     """What one does with a `ProcessPoolExecutor`: it is broken, another one is made and has the next call."""
 
     def start(self) -> None:
-        from concurrent.futures import ProcessPoolExecutor, process
+        from concurrent.futures import process
 
         self.units = DEATHS
         self.broken = process.BrokenProcessPool
-        self.new_executor = lambda: ProcessPoolExecutor(1, mp_context=fastest_context())
+        self.new_executor = lambda: futures_pool(1)
         self.called = self.function()
         self.executor: Any = self.new_executor()
         self.executor.submit(self.called, 0).result()
@@ -238,10 +237,8 @@ class FiveSubmits(FiveSteps):
     """The same by hand with futures."""
 
     def start(self) -> None:
-        from concurrent.futures import ProcessPoolExecutor
-
         self.units = REPEATS
-        self.executor = ProcessPoolExecutor(WORKERS, mp_context=fastest_context())
+        self.executor = futures_pool()
         self.once()
 
     def once(self) -> None:

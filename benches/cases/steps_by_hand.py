@@ -8,10 +8,10 @@ times or failures of single steps; `submit` is the only one that tells which cal
 
 from __future__ import annotations
 
-import multiprocessing
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cases.contract import WORKERS, Case
+from cases.pools import chunk_pool, futures_pool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,9 +122,7 @@ class ProcessesMap(ByHand):
     """`ProcessPoolExecutor.map` with a chunk size."""
 
     def new_pool(self) -> Any:
-        from concurrent.futures import ProcessPoolExecutor
-
-        pool = ProcessPoolExecutor(WORKERS, mp_context=fastest_context())
+        pool = futures_pool()
         list(pool.map(noop, range(100)))
         return pool
 
@@ -147,15 +145,9 @@ class PoolChunks(ThreadPoolChunks):
     """`multiprocessing.Pool.map` over hand-cut chunks."""
 
     def new_pool(self) -> Any:
-        pool = fastest_context().Pool(WORKERS)
+        pool = chunk_pool()
         pool.map(noop, range(100))
         return pool
-
-
-def fastest_context() -> Any:
-    """Return the way to start processes that costs least."""
-    fork = "fork" in multiprocessing.get_all_start_methods()
-    return multiprocessing.get_context("fork" if fork else None)
 
 
 def _chunked(name: str, kind: type[ByHand]) -> dict[str, type[Case]]:

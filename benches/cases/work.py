@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from cases.contract import WORKERS, Bar, Case, Group
 from cases.pair import Pair
-from cases.steps_by_hand import fastest_context
+from cases.pools import chunk_pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -122,7 +122,7 @@ class ByHand(Work):
     """`Pool.map` over chunks: one fit a call, or 64 chunks of files a worker."""
 
     def open(self) -> None:
-        self.pool = fastest_context().Pool(WORKERS)
+        self.pool = chunk_pool()
 
     def once(self) -> list[Any]:
         if self.work == SWEEP:
