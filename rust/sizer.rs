@@ -46,9 +46,9 @@ impl Sizer {
         self.grown.min(share).min(self.most).max(1)
     }
 
-    /// Take in how long a batch of `count` steps took.
+    /// Take in how long a batch of `count` steps took; a time that is not finite says nothing.
     pub fn observe(&mut self, count: u32, seconds: f64) {
-        if self.workers == 0 || count == 0 {
+        if self.workers == 0 || count == 0 || !seconds.is_finite() {
             return;
         }
         let time = seconds / f64::from(count);
@@ -82,6 +82,17 @@ mod tests {
             limits.push(sizer.limit(1_000_000));
         }
         assert_eq!(limits, [1, 4, 16, 64, 256, 1000]);
+    }
+
+    #[test]
+    fn a_time_that_is_not_finite_says_nothing() {
+        let mut sizer = Sizer::new(0.001, 1000, 2);
+        for seconds in [f64::NAN, f64::INFINITY] {
+            sizer.observe(1, seconds);
+            assert_eq!(sizer.limit(1_000_000), 1);
+        }
+        sizer.observe(1, 1e-6);
+        assert_eq!(sizer.limit(1_000_000), 4);
     }
 
     #[test]

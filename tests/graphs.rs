@@ -174,6 +174,32 @@ fn too_many_items_are_a_problem_and_not_a_panic() {
     );
 }
 
+#[test]
+fn items_are_counted_once_every_length_is_settled() {
+    let large = 3_000_000_000;
+    assert_eq!(
+        mapped("a~b", &[large, UNKNOWN]).unwrap_err(),
+        [Problem::TooLarge],
+        "b is as long as a"
+    );
+    assert_eq!(
+        mapped("a~b", &[large, large]).unwrap_err(),
+        [Problem::TooLarge]
+    );
+    let graph = mapped("a~b a~c", &[UNKNOWN, large, large]).expect("no length is known");
+    assert_eq!(graph.item_count(), 0);
+    assert_eq!(
+        mapped("a>b", &[UNKNOWN - 2, 1])
+            .expect("as many as fit")
+            .item_count(),
+        UNKNOWN - 1
+    );
+    assert_eq!(
+        mapped("a>b", &[UNKNOWN - 1, 1]).unwrap_err(),
+        [Problem::TooLarge]
+    );
+}
+
 /// Whether `to` can be reached from `from` along (dependent, dependency) pairs, not counting the empty path.
 fn reaches(pairs: &BTreeSet<(u32, u32)>, from: u32, to: u32) -> bool {
     let mut seen = BTreeSet::new();

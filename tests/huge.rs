@@ -6,8 +6,8 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use flowyml::error::Problem;
-use flowyml::graph::{Edges, Graph, Kind, NodeId};
-use flowyml::scheduler::{Order, Outcomes, Scheduler, State};
+use flowyml::graph::{Addition, Edges, Graph, ItemId, Kind, NodeId, UNKNOWN};
+use flowyml::scheduler::{Graft, Limits, Order, Outcomes, Scheduler, State};
 
 const MILLION: u32 = 1_000_000;
 
@@ -132,6 +132,75 @@ fn a_mapped_node_of_ten_million_is_one_run() {
     scheduler.give_back(&batch, 0, batch.len()).unwrap();
     assert_eq!(drain(&mut scheduler, 100_000), 100);
     assert!(scheduler.is_finished());
+}
+
+/// One node feeds many item by item, and all of these feed one: of each item all are looked at once.
+#[test]
+fn a_value_is_passed_item_by_item_through_many_nodes() {
+    const WIDTH: u32 = 100_000;
+    for length in [UNKNOWN, 0, 1, 3] {
+        let last = WIDTH + 1;
+        let edges = Edges {
+            dependents: (1..=WIDTH).chain((1..=WIDTH).map(|_| last)).collect(),
+            dependencies: (1..=WIDTH).map(|_| 0).chain(1..=WIDTH).collect(),
+            elementwise: vec![1; 2 * WIDTH as usize],
+        };
+        let nodes = last as usize + 1;
+        let graph = Graph::build(nodes, Some(&vec![length; nodes]), edges).unwrap();
+        let keep = vec![0; nodes];
+        let mut scheduler =
+            Scheduler::new(Arc::new(graph), Order::CriticalPath, Some(&keep)).unwrap();
+        if let Some(node) = scheduler.next_expandable() {
+            scheduler.expand(node, 2).unwrap();
+        }
+        drain(&mut scheduler, 1000);
+        assert!(scheduler.is_finished());
+        let released = scheduler.take_released().len() as u32;
+        assert_eq!(
+            released,
+            scheduler.item_count() / nodes as u32 * (WIDTH + 1)
+        );
+    }
+}
+
+/// A run grows by a step that needs a token, ten thousand times: there is one class for all of them.
+#[test]
+fn many_grafts_bring_a_step_that_needs_a_token() {
+    const GRAFTS: u32 = 10_000;
+    let graph = Graph::build(GRAFTS as usize, None, Edges::default()).unwrap();
+    let mut scheduler = scheduler(graph);
+    for at in 0..GRAFTS {
+        let batch = scheduler.claim(0, 1, 0.0).unwrap();
+        let first = GRAFTS + at;
+        let graft = Graft {
+            nodes: Addition {
+                counts: vec![1],
+                awaited: vec![first],
+                ..Addition::default()
+            },
+            keep: None,
+            limits: Limits {
+                totals: if at == 0 { vec![1] } else { Vec::new() },
+                demands: Some(vec![1]),
+                classes: vec![Vec::new(), vec![(0, 1)]],
+                divided: None,
+            },
+        };
+        scheduler.graft(&batch, 0, 0.0, &graft).unwrap();
+        for item in [first, at] {
+            let batch = scheduler.claim(0, 1, 0.0).unwrap();
+            assert_eq!(batch.items().next(), Some(ItemId(item)));
+            scheduler
+                .complete(&batch, 0, 0.0, &[1.0], Outcomes::Success)
+                .unwrap();
+        }
+        let held = scheduler
+            .withhold(&[(0, 1)], &[], &Limits::default())
+            .unwrap();
+        scheduler.restore(held).unwrap();
+    }
+    assert!(scheduler.is_finished());
+    scheduler.check_invariants().unwrap();
 }
 
 #[test]

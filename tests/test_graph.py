@@ -110,6 +110,8 @@ def test_elementwise_edges_join_equal_lengths():
 
 def test_too_many_items_are_a_problem():
     assert problems(2, counts=ids(UNKNOWN - 1, 2)) == [("size",)]
+    # One is as long as the other, which says so only once lengths are settled.
+    assert problems(2, (1, 0), counts=ids(3_000_000_000, UNKNOWN), elementwise=b"\1") == [("size",)]
 
 
 def test_names_are_looked_up_once():

@@ -179,6 +179,7 @@ class TestGraft:
             ("x", "0", {}, [("range", 0)]),
             ("x~y", "", {"x": 2, "y": 3}, [("length", 4, 3)]),
             ("x y", "", {"x": UNKNOWN - 1, "y": 1}, [("size",)]),
+            ("x~y", "", {"x": 3_000_000_000, "y": UNKNOWN}, [("size",)]),
         ],
     )
     def test_nodes_that_do_not_fit_change_nothing(self, text, awaited, counts, problems):

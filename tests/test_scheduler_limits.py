@@ -53,11 +53,15 @@ class TestLimits:
         assert [claim(scheduler, 1).items() for _ in range(3)] == [[0], [1], [3]]
 
     def test_all_or_nothing(self):
-        scheduler = self.limited("a b", "12", [1, 1], [(0, 1), (1, 1)], [(1, 1), (0, 1)])
+        scheduler = self.limited("a b", "12", [2, 1], [(0, 1), (1, 1)], [(1, 1), (0, 2)])
         batch = claim(scheduler)
         assert (batch.items(), scheduler.ready, scheduler.parked) == ([0], 0, 1)
         finish(scheduler, batch)
         assert claim(scheduler).items() == [1]
+
+    def test_equal_needs_are_one_class(self):
+        scheduler = self.limited("a b", "12", [1, 1], [(0, 1), (1, 1)], [(1, 1), (0, 1)])
+        assert claim(scheduler).items() == [0, 1]
 
     def test_tokens_of_what_was_given_up_stay_out(self):
         scheduler = self.limited("a b", "11", [1], [(0, 1)])

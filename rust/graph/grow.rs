@@ -10,7 +10,7 @@ use std::ops::Range;
 use super::growth::{End, Further, Grown, Node};
 use super::rows::{Rows, by_dependent, transpose};
 use super::weights::{Backwards, Peeled, peel, sweep};
-use super::{Edges, Graph, Kind, NodeId, UNKNOWN, cycles};
+use super::{Edges, Graph, Kind, NodeId, UNKNOWN, cycles, lengths};
 use crate::error::Problem;
 
 /// Nodes to be added behind all others; their ids go on from the last one.
@@ -69,7 +69,8 @@ impl Graph {
             "one byte for each node"
         );
         let first = self.node_count();
-        if !fits(first, items, addition) {
+        let nodes = u64::from(first) + new as u64;
+        if nodes.max(edges.len() as u64) >= u64::from(UNKNOWN) {
             return Err(vec![Problem::TooLarge]);
         }
         let ids = first..first + new as u32;
@@ -98,6 +99,9 @@ impl Graph {
         if !problems.is_empty() {
             return Err(problems);
         }
+        if lengths::items(items, nodes.iter().map(|node| node.count)) >= u64::from(UNKNOWN) {
+            return Err(vec![Problem::TooLarge]);
+        }
         part.weigh(self, &mut nodes, &dependencies, &peeled.order);
         for (node, row) in nodes.iter_mut().zip(part.rows) {
             node.edges.dependencies = row;
@@ -109,14 +113,6 @@ impl Graph {
             awaited,
         })
     }
-}
-
-fn fits(first: u32, items: u32, addition: &Addition) -> bool {
-    let nodes = u64::from(first) + addition.counts.len() as u64;
-    let counts = addition.counts.iter().filter(|count| **count != UNKNOWN);
-    let items = u64::from(items) + counts.map(|count| u64::from(*count)).sum::<u64>();
-    let limit = u64::from(UNKNOWN);
-    nodes < limit && items < limit && (addition.edges.len() as u64) < limit
 }
 
 fn check(ids: &Range<u32>, addition: &Addition) -> Vec<Problem> {

@@ -27,7 +27,7 @@ impl Lengths {
     ///
     /// # Errors
     ///
-    /// Elementwise edges between different lengths.
+    /// Elementwise edges between different lengths, more items than fit 32 bits.
     pub(super) fn resolve(
         counts: Option<&[u32]>,
         dependencies: &Rows,
@@ -69,15 +69,17 @@ impl Lengths {
                 })
                 .map(mismatch),
         );
-        if problems.is_empty() {
-            Ok(Self {
-                offsets: offsets(&counts),
-                groups,
-                roots,
-            })
-        } else {
-            Err(problems)
+        if !problems.is_empty() {
+            return Err(problems);
         }
+        if items(0, counts.iter().copied()) >= u64::from(UNKNOWN) {
+            return Err(vec![Problem::TooLarge]);
+        }
+        Ok(Self {
+            offsets: offsets(&counts),
+            groups,
+            roots,
+        })
     }
 
     pub(super) fn total(&self, nodes: u32) -> u32 {
@@ -125,6 +127,13 @@ impl Lengths {
             .filter(|(_, pair)| pair[1] - pair[0] != 1)
             .map(|(node, _)| NodeId(node as u32))
     }
+}
+
+/// Add the known ones of these counts to `before` items. Only settled counts say how many items there will be: a node that is
+/// declared unknown may get a known length from its dependency, and the other way round.
+pub(super) fn items(before: u32, counts: impl Iterator<Item = u32>) -> u64 {
+    let known = counts.filter(|count| *count != UNKNOWN).map(u64::from);
+    u64::from(before) + known.sum::<u64>()
 }
 
 /// Give `node` the length of what it depends on item by item, if it is declared unknown or that is unknown.

@@ -13,7 +13,7 @@
 //! Nodes of class 0 stand in the ready queue itself, but for those that came while it ran, which have no rank there: they
 //! have a lane that is always open. A run without limits and grafts has nothing of this.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::Refusal;
 use crate::graph::NodeId;
@@ -32,6 +32,8 @@ pub(super) struct Lanes {
     totals: Vec<u32>,
     /// Tokens of each limit that nobody holds.
     free: Vec<u32>,
+    /// The class of those that need something, by what they need.
+    classes: BTreeMap<Vec<(u32, u32)>, u32>,
     /// For each limit the lanes that need it.
     users: Vec<Vec<u32>>,
     /// The most urgent key of each open lane that is not empty.
@@ -71,7 +73,7 @@ impl Lanes {
             demands: vec![0; nodes as usize],
             ..Self::default()
         };
-        lanes.add(Lane::new(&[]));
+        lanes.add(Lane::new(Vec::new()));
         lanes
     }
 
@@ -83,26 +85,37 @@ impl Lanes {
         count: usize,
     ) -> Result<(), Refusal> {
         let totals = [&self.totals[..], &limits.totals].concat();
-        let lanes = limits.lanes(&totals)?;
-        limits.check(&lanes, &totals, first, count)?;
+        let needs = limits.needs(&totals)?;
+        limits.check(&needs, &totals, first, count)?;
         let devices = limits.devices(&totals, self.devices.is_some())?;
         self.devices = self.devices.take().or(devices);
         self.users.resize(totals.len(), Vec::new());
         self.free.extend(&limits.totals);
         self.totals = totals;
-        let offset = self.all.len() as u32;
-        lanes.into_iter().skip(1).for_each(|lane| {
-            self.add(lane);
-        });
+        let classes: Vec<u32> = needs.into_iter().map(|needs| self.intern(needs)).collect();
         self.demands.resize(first.index() + count, 0);
         let demands = limits.demands.iter().flatten();
         for (to, class) in self.demands[first.index()..].iter_mut().zip(demands) {
-            *to = class.checked_sub(1).map_or(0, |class| offset + class);
+            *to = classes[*class as usize];
         }
         Ok(())
     }
 
-    pub(super) fn add(&mut self, mut lane: Lane) -> u32 {
+    /// Return the class of those that need this: one for equal needs, whenever they came, since each report of a batch looks
+    /// at all classes that need of the same limits.
+    fn intern(&mut self, needs: Vec<(u32, u32)>) -> u32 {
+        if needs.is_empty() {
+            return 0;
+        }
+        if let Some(class) = self.classes.get(&needs) {
+            return *class;
+        }
+        let class = self.add(Lane::new(needs.clone()));
+        self.classes.insert(needs, class);
+        class
+    }
+
+    fn add(&mut self, mut lane: Lane) -> u32 {
         let id = self.all.len() as u32;
         for &(limit, _) in &lane.needs {
             self.users[limit as usize].push(id);
@@ -117,10 +130,6 @@ impl Lanes {
     /// Return what a class needs.
     pub(super) fn needs(&self, class: u32) -> &[(u32, u32)] {
         &self.all[class as usize].needs
-    }
-
-    pub(super) fn count_classes(&self) -> u32 {
-        self.all.len() as u32
     }
 
     pub(super) fn free(&self, limit: u32) -> Option<u32> {
@@ -237,7 +246,7 @@ impl Lanes {
 
     /// Take what a class needs, beside devices.
     #[inline]
-    pub(super) fn hold(&mut self, class: u32) {
+    fn hold(&mut self, class: u32) {
         self.all[class as usize].holders += 1;
         self.each_need(class, |free, amount| free - amount);
     }
@@ -269,10 +278,25 @@ impl Lanes {
             *free = change(*free, amount);
         }
         for at in 0..self.all[class as usize].needs.len() {
-            let limit = self.all[class as usize].needs[at].0 as usize;
-            for user in 0..self.users[limit].len() {
-                self.open_or_close(self.users[limit][user]);
-            }
+            self.look_at_users(self.all[class as usize].needs[at].0);
+        }
+    }
+
+    /// Take tokens for something that is no class, or let them come back.
+    pub(super) fn shift(&mut self, tokens: &[(u32, u32)], change: impl Fn(u32, u32) -> u32) {
+        for &(limit, amount) in tokens {
+            let free = &mut self.free[limit as usize];
+            *free = change(*free, amount);
+        }
+        for &(limit, _) in tokens {
+            self.look_at_users(limit);
+        }
+    }
+
+    /// Open or close the lanes that need a limit of which more or less is free now.
+    fn look_at_users(&mut self, limit: u32) {
+        for user in 0..self.users[limit as usize].len() {
+            self.open_or_close(self.users[limit as usize][user]);
         }
     }
 
@@ -302,7 +326,7 @@ impl Lanes {
             let holds = |need: &(u32, u32)| (need.0, lane.holders * need.1);
             lane.needs.iter().map(holds)
         });
-        for (limit, held) in holds {
+        for (limit, held) in holds.chain(self.withheld.tokens()) {
             let free = &mut free[limit as usize];
             *free = free
                 .checked_sub(held)
@@ -337,14 +361,53 @@ impl Lanes {
 }
 
 impl Lane {
-    pub(super) fn new(needs: &[(u32, u32)]) -> Self {
-        let mut lane = Self::default();
-        for &(limit, amount) in needs {
-            match lane.needs.iter_mut().find(|need| need.0 == limit) {
-                Some(need) => need.1 = need.1.saturating_add(amount),
-                None => lane.needs.push((limit, amount)),
-            }
+    fn new(needs: Vec<(u32, u32)>) -> Self {
+        Self {
+            needs,
+            ..Self::default()
         }
-        lane
+    }
+}
+
+/// Return each limit once, in order, with all that is needed of it.
+pub(super) fn sum(needs: &[(u32, u32)]) -> Vec<(u32, u32)> {
+    let mut sums = BTreeMap::<u32, u32>::new();
+    for &(limit, amount) in needs {
+        let sum = sums.entry(limit).or_default();
+        *sum = sum.saturating_add(amount);
+    }
+    sums.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(totals: &[u32], classes: &[&[(u32, u32)]]) -> Limits {
+        Limits {
+            totals: totals.to_vec(),
+            demands: Some((0..classes.len() as u32).collect()),
+            classes: classes.iter().map(|needs| needs.to_vec()).collect(),
+            divided: None,
+        }
+    }
+
+    #[test]
+    fn equal_needs_are_one_class_whenever_they_come() {
+        let mut lanes = Lanes::new(0);
+        let first = limits(
+            &[3, 3],
+            &[&[], &[(0, 1)], &[(1, 1), (0, 1)], &[(0, 1), (1, 1)], &[]],
+        );
+        let more = limits(
+            &[],
+            &[&[], &[(1, 1)], &[(0, 1)], &[(0, 2)], &[(0, 1), (0, 1)]],
+        );
+        for at in 0..1000 {
+            let limits = if at == 0 { &first } else { &more };
+            assert_eq!(lanes.extend(limits, NodeId(5 * at), 5), Ok(()));
+        }
+        assert_eq!(lanes.demands[..10], [0, 1, 2, 2, 0, 0, 3, 1, 4, 4]);
+        assert_eq!((lanes.all.len(), lanes.users[0].len()), (5, 3));
     }
 }

@@ -1,6 +1,6 @@
 //! Limits: how much of something all running batches together may take.
 //!
-//! A limit is a number of tokens. Nodes that need the same tokens are a *class*; class 0 needs none. A batch holds items of
+//! A limit is a number of tokens. Nodes that need the same tokens are one *class*, whenever they came; class 0 needs none. A batch holds items of
 //! one class, which run one after the other, so it takes the tokens of the class once, all of them or none: nobody waits
 //! with some in hand, and nothing can lock up. A class that needs much may be passed by others that need little. How that is
 //! kept is told in `lanes`.
@@ -11,7 +11,7 @@ use crate::graph::NodeId;
 use super::Scheduler;
 use super::batch::Batch;
 use super::devices::Devices;
-use super::lanes::{Lane, Lanes};
+use super::lanes::{Lanes, sum};
 use super::state::State;
 
 /// The limits of a run.
@@ -42,26 +42,26 @@ impl Limits {
         }
     }
 
-    /// Return a lane for each class, at least for class 0.
-    pub(super) fn lanes(&self, totals: &[u32]) -> Result<Vec<Lane>, Refusal> {
-        let mut lanes = Vec::new();
+    /// Return what each class needs, at least for class 0.
+    pub(super) fn needs(&self, totals: &[u32]) -> Result<Vec<Vec<(u32, u32)>>, Refusal> {
+        let mut all = Vec::new();
         for (class, needs) in (0..).zip(&self.classes) {
             let missing = |need: &&(u32, u32)| class == 0 || need.0 as usize >= totals.len();
             if let Some(&(limit, _)) = needs.iter().find(missing) {
                 return Err(Refusal::Limit { class, limit });
             }
-            lanes.push(Lane::new(needs));
+            all.push(sum(needs));
         }
-        if lanes.is_empty() {
-            lanes.push(Lane::new(&[]));
+        if all.is_empty() {
+            all.push(Vec::new());
         }
-        Ok(lanes)
+        Ok(all)
     }
 
     /// Check what `count` nodes from `first` on demand.
     pub(super) fn check(
         &self,
-        lanes: &[Lane],
+        needs: &[Vec<(u32, u32)>],
         totals: &[u32],
         first: NodeId,
         count: usize,
@@ -76,11 +76,11 @@ impl Limits {
             });
         }
         for (node, &class) in (first.0..).map(NodeId).zip(demands) {
-            let Some(lane) = lanes.get(class as usize) else {
+            let Some(needs) = needs.get(class as usize) else {
                 return Err(Refusal::Class { node, class });
             };
             let too_much = |need: &&(u32, u32)| need.1 > totals[need.0 as usize];
-            if let Some(&(limit, amount)) = lane.needs.iter().find(too_much) {
+            if let Some(&(limit, amount)) = needs.iter().find(too_much) {
                 return Err(Refusal::Demand {
                     node,
                     limit,

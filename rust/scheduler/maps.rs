@@ -51,6 +51,39 @@ pub(super) struct Map {
     pub(super) sources: Vec<NodeId>,
     /// Nodes whose item i waits for each item i.
     pub(super) followers: Vec<NodeId>,
+    /// How many of the first `sources` are known to be complete.
+    pub(super) complete_sources: usize,
+    /// The same of each item: of how many of the first `sources` the same item has ended.
+    pub(super) ended_sources: Prefixes,
+    /// Of each item of how many of the first `followers` the same item has ended.
+    pub(super) ended_followers: Prefixes,
+}
+
+/// For each item of a node how many of the first nodes in a list have ended for it. It only grows, so that all looks at an
+/// item together take as long as the list is, and not its square. Empty until it is used.
+#[derive(Debug, Default)]
+pub(super) struct Prefixes(Vec<u32>);
+
+impl Prefixes {
+    /// Say whether a list is so long that this pays; a short one is looked at from its beginning each time.
+    pub(super) fn pays(list: &[NodeId]) -> bool {
+        list.len() >= 4
+    }
+
+    /// Say whether all nodes of a list have ended for item `index` of `count`; `has_ended` looks at one of them.
+    pub(super) fn cover(
+        &mut self,
+        list: &[NodeId],
+        index: u32,
+        count: u32,
+        has_ended: impl Fn(&NodeId) -> bool,
+    ) -> bool {
+        self.0.resize(count as usize, 0);
+        let prefix = &mut self.0[index as usize];
+        let more = list[*prefix as usize..].iter();
+        *prefix += more.take_while(|node| has_ended(node)).count() as u32;
+        *prefix as usize == list.len()
+    }
 }
 
 /// All mapped nodes of a run. Empty, at no cost, if every node has one item.
@@ -210,6 +243,9 @@ impl Map {
                 .filter(elementwise)
                 .map(|(follower, _)| follower)
                 .collect(),
+            complete_sources: 0,
+            ended_sources: Prefixes::default(),
+            ended_followers: Prefixes::default(),
         }
     }
 }

@@ -14,7 +14,7 @@ use std::ops::Range;
 use crate::graph::{Graph, Kind, NodeId};
 
 use super::Scheduler;
-use super::maps::Length;
+use super::maps::{Length, Map, Prefixes};
 use super::state::{State, Verdict};
 
 /// Items of one node that ended in one state; no items if the node has none.
@@ -154,10 +154,40 @@ impl Scheduler {
                 if ended.state.is_bad() {
                     self.doom(follower);
                 }
-            } else {
-                self.look_at_items(follower, ended.items.start - first..ended.items.end - first);
+                continue;
+            }
+            let indexes = ended.items.start - first..ended.items.end - first;
+            // A failure is seen at once, whatever else has not ended.
+            if ended.state.is_bad() || !self.has_many_sources(follower) {
+                self.look_at_items(follower, indexes);
+                continue;
+            }
+            for index in indexes {
+                if self.sources_ended(follower, index) {
+                    self.look_at_items(follower, index..index + 1);
+                }
             }
         }
+    }
+
+    fn has_many_sources(&self, node: NodeId) -> bool {
+        let map = self.maps.get(node);
+        map.is_some_and(|map| Prefixes::pays(&map.sources))
+    }
+
+    /// Say whether the same item of all elementwise dependencies has ended. O(dependencies) for all calls together.
+    fn sources_ended(&mut self, node: NodeId, index: u32) -> bool {
+        let prefixes = |map: &mut Map| std::mem::take(&mut map.ended_sources);
+        let Some(mut prefixes) = self.maps.get_mut(node).map(prefixes) else {
+            return true;
+        };
+        let has_ended = |source: &NodeId| self.has_ended(*source, index);
+        let map = self.maps.get(node);
+        let all = map.is_none_or(|map| prefixes.cover(&map.sources, index, map.count, has_ended));
+        if let Some(map) = self.maps.get_mut(node) {
+            map.ended_sources = prefixes;
+        }
+        all
     }
 
     /// Note that a node is complete. O(edges of the node), beside what becomes ready or ends by it.
@@ -169,8 +199,13 @@ impl Scheduler {
             if kind == Kind::All {
                 *pending -= 1;
             }
-            if *pending == 0 && (kind == Kind::All || self.count(dependent) == 0) {
+            if *pending > 0 {
+                return;
+            }
+            if kind == Kind::All {
                 self.settle(graph, dependent);
+            } else if self.count(dependent) == 0 {
+                self.settle_without_items(dependent);
             }
         });
         self.release_above(graph, node);
@@ -235,25 +270,30 @@ impl Scheduler {
         }
     }
 
-    /// Decide about a node without items: it ends like the worst of its dependencies, or its length is due.
+    /// Decide about a node without items, whose `All` dependencies are complete: it ends like the worst of its dependencies, or
+    /// its length is due. All calls for a node together take O(elementwise dependencies).
     fn settle_without_items(&mut self, node: NodeId) {
         let Some(map) = self.maps.get(node).filter(|map| !map.complete) else {
             return;
         };
-        let mut worst = map.gate;
-        if worst == Verdict::Failed {
+        if map.gate == Verdict::Failed {
             return self.end_without_items(node, State::UpstreamFailed);
         }
-        for source in map
-            .sources
-            .iter()
-            .filter_map(|source| self.maps.get(*source))
-        {
-            if !source.complete {
-                return;
+        let sources = |from: usize| {
+            let sources = map.sources[from..].iter();
+            sources.filter_map(|source| self.maps.get(*source))
+        };
+        let known = map.complete_sources;
+        let complete = known + sources(known).take_while(|source| source.complete).count();
+        if complete < map.sources.len() {
+            if let Some(map) = self.maps.get_mut(node) {
+                map.complete_sources = complete;
             }
-            worst = worst.max(source.verdict);
+            return;
         }
+        let worst = sources(0)
+            .map(|source| source.verdict)
+            .fold(map.gate, Ord::max);
         if map.length == Length::Unknown && worst == Verdict::Fine {
             self.ask_for_length(node);
         } else {

@@ -11,6 +11,7 @@ use crate::graph::{Graph, ItemId, Kind, NodeId};
 use crate::queue::BitSet;
 
 use super::Scheduler;
+use super::maps::{Map, Prefixes};
 use super::propagate::Ended;
 
 /// What holds values, and those that nothing holds.
@@ -119,7 +120,7 @@ impl Scheduler {
         }
     }
 
-    fn is_free(&self, node: NodeId, item: u32) -> bool {
+    fn is_free(&mut self, node: NodeId, item: u32) -> bool {
         let free = |release: &Release| {
             release.holders[node.index()] == 0 && !release.released.contains(item)
         };
@@ -129,16 +130,39 @@ impl Scheduler {
     }
 
     /// Say whether the same item of all elementwise dependents, which have as many items, has ended.
-    fn followers_ended(&self, node: NodeId, item: u32) -> bool {
+    fn followers_ended(&mut self, node: NodeId, item: u32) -> bool {
         let Some(map) = self.maps.get(node) else {
             return true;
         };
-        let states = &self.timeline.states;
-        let mut followers = map
-            .followers
+        let index = item - map.first;
+        if Prefixes::pays(&map.followers) {
+            return self.many_followers_ended(node, index);
+        }
+        map.followers
             .iter()
-            .filter_map(|follower| self.maps.get(*follower));
-        followers.all(|follower| states[(follower.first + item - map.first) as usize].is_terminal())
+            .all(|other| self.has_ended(*other, index))
+    }
+
+    /// The same for many. O(dependents) for all calls together.
+    #[cold]
+    fn many_followers_ended(&mut self, node: NodeId, index: u32) -> bool {
+        let prefixes = |map: &mut Map| std::mem::take(&mut map.ended_followers);
+        let Some(mut prefixes) = self.maps.get_mut(node).map(prefixes) else {
+            return true;
+        };
+        let has_ended = |follower: &NodeId| self.has_ended(*follower, index);
+        let map = self.maps.get(node);
+        let all = map.is_none_or(|map| prefixes.cover(&map.followers, index, map.count, has_ended));
+        if let Some(map) = self.maps.get_mut(node) {
+            map.ended_followers = prefixes;
+        }
+        all
+    }
+
+    /// Say whether an item of a mapped node has ended.
+    pub(super) fn has_ended(&self, node: NodeId, index: u32) -> bool {
+        let map = self.maps.get(node);
+        map.is_none_or(|map| self.timeline.states[(map.first + index) as usize].is_terminal())
     }
 
     /// Say whether a value of a node is gone.

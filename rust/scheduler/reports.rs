@@ -109,7 +109,7 @@ impl Scheduler {
     ///
     /// # Errors
     ///
-    /// An item that is not out, a time that is not finite.
+    /// An item that is not out, times that are not finite.
     pub fn retry(
         &mut self,
         batch: &Batch,
@@ -117,7 +117,7 @@ impl Scheduler {
         at: f64,
         now: f64,
     ) -> Result<(), Refusal> {
-        if !at.is_finite() {
+        if !(at.is_finite() && now.is_finite()) {
             return Err(Refusal::Time);
         }
         self.check_out(batch, position, 1)?;
@@ -200,7 +200,7 @@ impl Scheduler {
         self.propagate(&graph);
     }
 
-    /// Make items ready whose delay is over at `now`.
+    /// Make items ready whose delay is over at `now`; none if `now` is not finite, since that is no time of a clock.
     pub fn advance(&mut self, now: f64) {
         while let Some(item) = self.delays.pop_due(now) {
             if let Some((node, _)) = self.locate(ItemId(item)) {

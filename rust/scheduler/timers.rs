@@ -72,10 +72,10 @@ impl Timers {
         self.by_time.first().map(|(at, _)| at.0)
     }
 
-    /// Take out the item whose time is earliest, if that is not after `now`.
+    /// Take out the item whose time is earliest, if that is not after `now`; none if `now` is not finite.
     pub(super) fn pop_due(&mut self, now: f64) -> Option<u32> {
         let &(at, item) = self.by_time.first()?;
-        if at.0 > now {
+        if at.0 > now || !now.is_finite() {
             return None;
         }
         self.by_time.pop_first();
@@ -98,5 +98,15 @@ mod tests {
         assert_eq!(timers.pop_due(2.5), Some(7));
         assert_eq!(timers.pop_due(2.5), Some(8));
         assert_eq!(timers.pop_due(9.0), None);
+    }
+
+    #[test]
+    fn a_time_that_is_not_finite_ends_no_delay() {
+        let mut timers = Timers::default();
+        timers.set(7, 3.0);
+        for now in [f64::NAN, -f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            assert_eq!(timers.pop_due(now), None, "{now}");
+        }
+        assert_eq!(timers.pop_due(3.0), Some(7));
     }
 }

@@ -1,11 +1,10 @@
 //! Tokens that something outside of the run holds, for as long as it does: a step of an earlier run that goes on in its thread.
 //!
 //! ```text
-//!   withhold(needs, devices) ──▶ a class of its own, which no node is of and which is held ──▶ restore(number)
+//!   withhold(needs, devices) ──▶ a number, for which the tokens are taken ──▶ restore(number): they are free again
 //! ```
 //!
-//! So what the nodes of the run may take is counted as ever. Of a limit, or of a device, of which not as much is free only
-//! what is free is withheld.
+//! Of a limit, or of a device, of which not as much is free only what is free is withheld.
 
 use std::collections::BTreeMap;
 
@@ -14,11 +13,22 @@ use crate::error::Refusal;
 use super::Scheduler;
 use super::batch::Batch;
 use super::devices::Placed;
-use super::lanes::{Lane, Lanes};
+use super::lanes::{Lanes, sum};
 use super::limits::Limits;
 
-/// For each class that stands for something outside of the run, where it has devices.
-pub(super) type Withheld = BTreeMap<u32, Placed>;
+/// What something outside of the run holds, by number. Numbers are not used again.
+#[derive(Debug, Default)]
+pub(super) struct Withheld {
+    next: u32,
+    all: BTreeMap<u32, (Tokens, Placed)>,
+}
+
+impl Withheld {
+    /// Return limits with the tokens that are withheld.
+    pub(super) fn tokens(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        self.all.values().flat_map(|held| held.0.iter().copied())
+    }
+}
 
 /// Limits or devices with tokens of each.
 pub type Tokens = Vec<(u32, u32)>;
@@ -51,9 +61,7 @@ impl Scheduler {
     /// A number of nothing that is withheld.
     pub fn restore(&mut self, number: u32) -> Result<(), Refusal> {
         let lanes = self.lanes.as_mut().ok_or(Refusal::NoTokens)?;
-        let placed = lanes.withheld.remove(&number).ok_or(Refusal::NoTokens)?;
-        lanes.give(number, Some(&placed));
-        Ok(())
+        lanes.restore(number)
     }
 
     /// Return what a batch takes of limits, and of which devices.
@@ -75,22 +83,32 @@ impl Scheduler {
 impl Lanes {
     fn withhold(&mut self, needs: &[(u32, u32)], devices: &[(u32, u32)]) -> Result<u32, Refusal> {
         if let Some(&(limit, _)) = needs.iter().find(|need| self.free(need.0).is_none()) {
-            let class = self.count_classes();
-            return Err(Refusal::Limit { class, limit });
+            return Err(Refusal::Withheld { limit });
         }
         let placed = self.take_places(devices)?;
         let on_devices = placed.iter().map(|(_, amount)| amount).sum();
-        let mut lane = Lane::new(needs);
-        for (limit, amount) in &mut lane.needs {
+        let mut tokens = sum(needs);
+        for (limit, amount) in &mut tokens {
             *amount = match self.of_devices(*limit) {
                 Some(_) => on_devices,
                 None => self.free(*limit).map_or(0, |free| free.min(*amount)),
             };
         }
-        let class = self.add(lane);
-        self.hold(class);
-        self.withheld.insert(class, placed);
-        Ok(class)
+        self.shift(&tokens, |free, amount| free - amount);
+        let number = self.withheld.next;
+        self.withheld.next += 1;
+        self.withheld.all.insert(number, (tokens, placed));
+        Ok(number)
+    }
+
+    fn restore(&mut self, number: u32) -> Result<(), Refusal> {
+        let held = self.withheld.all.remove(&number);
+        let (tokens, placed) = held.ok_or(Refusal::NoTokens)?;
+        if let Some(devices) = &mut self.devices {
+            devices.give(&placed);
+        }
+        self.shift(&tokens, |free, amount| free + amount);
+        Ok(())
     }
 
     /// Take what is free of these places.

@@ -35,35 +35,31 @@ impl Bounds {
         })
     }
 
-    /// The class of a node; those of one graft are others than those of another.
+    /// The class of a node, a place in [`CLASSES`]: 0 if it needs nothing.
     pub(crate) fn class(&self, node: u32) -> u32 {
-        if self.totals.is_empty() {
+        if self.totals.is_empty() || self.demanded(node).is_empty() {
             0
         } else {
             self.demands[node as usize]
         }
     }
 
+    fn demanded(&self, node: u32) -> &'static [(u32, u32)] {
+        CLASSES[self.demands[node as usize] as usize]
+    }
+
     pub(crate) fn needs(&self, node: u32) -> &'static [(u32, u32)] {
-        CLASSES[self.class(node) as usize % CLASSES.len()]
+        CLASSES[self.class(node) as usize]
     }
 
     /// Note what new nodes demand, each a place in [`CLASSES`].
     pub(crate) fn extend(&mut self, nodes: usize, limits: &Limits) {
-        let first = self.demands.len() as u32;
         if self.totals.is_empty() {
             self.demands.fill(0);
             self.totals.clone_from(&limits.totals);
         }
         let demands = limits.demands.clone().unwrap_or_else(|| vec![0; nodes]);
-        let own = |class| {
-            if class == 0 {
-                0
-            } else {
-                first * CLASSES.len() as u32 + class
-            }
-        };
-        self.demands.extend(demands.into_iter().map(own));
+        self.demands.extend(demands);
     }
 }
 
@@ -111,8 +107,33 @@ fn count() -> impl Strategy<Value = u32> {
     prop_oneof![3 => Just(1), 4 => Just(3), 2 => Just(UNKNOWN), 1 => Just(0), 1 => Just(2)]
 }
 
-/// Graphs of 1 to 9 nodes.
+/// Graphs of 1 to 9 nodes: of any shape, or wide ones in which many nodes feed one item by item, and one feeds many.
 pub(crate) fn sample() -> impl Strategy<Value = Sample> {
+    prop_oneof![7 => anyhow(), 1 => wide()]
+}
+
+fn wide() -> impl Strategy<Value = Sample> {
+    let length = prop_oneof![Just(UNKNOWN), 0..4_u32];
+    (length, 3..8_u32, any::<u32>(), any::<u32>()).prop_map(|(length, width, all, joins)| {
+        let kind = |bit: u32| {
+            if all >> bit & 7 == 7 {
+                Kind::All
+            } else {
+                Kind::Elementwise
+            }
+        };
+        let out = (1..=width).map(|node| (node, 0, kind(node)));
+        let back = (1..=width).map(|node| (width + 1, node, kind(node + 9)));
+        Sample {
+            counts: vec![length; width as usize + 2],
+            edges: out.chain(back).collect(),
+            joins,
+        }
+        .mend()
+    })
+}
+
+fn anyhow() -> impl Strategy<Value = Sample> {
     let counts = prop::collection::vec(count(), 1..10);
     let nodes = counts.prop_flat_map(|counts| {
         let ids: Vec<u32> = (0..counts.len() as u32).collect();

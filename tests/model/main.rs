@@ -301,7 +301,11 @@ impl Pair {
             let (at, past) = (positions[0], batch.len() - positions[0] + 1);
             assert!(self.scheduler.give_back(batch, at, past).is_err());
             assert!(self.scheduler.give_back(batch, u32::MAX, 2).is_err());
-            assert!(self.scheduler.retry(batch, at, f64::NAN, now).is_err());
+            for time in [f64::NAN, f64::INFINITY] {
+                assert!(self.scheduler.retry(batch, at, time, now).is_err());
+                assert!(self.scheduler.retry(batch, at, now, time).is_err());
+                self.scheduler.advance(time);
+            }
             for numbers in [&[2][..], &[8], &[10], &[3, 3], &[]] {
                 assert!(
                     self.scheduler
