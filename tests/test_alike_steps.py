@@ -89,3 +89,36 @@ def test_steps_of_a_line_wait_for_after_of_their_sub_pipeline_as_each_would_alon
     assert dag.edges["inner.a"] == dag.edges["inner.c"] == {"around", "first"}
     assert dag.edges["inner.b"] == {"inner.own"}
     assert dag.edges["inner.own"] == {"first"}
+
+
+def test_a_declared_input_that_the_run_gives_is_no_step_of_the_parameter_name_before_that() -> None:
+    pipeline = two_sources().add_step(pair, name="read", inputs={"left": "s0", "right": "d0"})
+    pipeline.add_step(lambda: "right", name="right")
+    assert pipeline.dag.edges["read"] == {"s0"}
+    sources = {argument.parameter: argument.source for argument in pipeline.explain("read").arguments}
+    assert sources["right"] == "asset 'd0', which no step produces"
+    assert pipeline.run({"d0": "d0"})["read"] == ("s0", "d0")
+
+
+def test_inputs_keep_their_places_while_one_of_them_is_only_known_to_the_run() -> None:
+    def func(a: Any, b: Any, *, c: Any) -> tuple[Any, ...]:
+        return a, b, c
+
+    pipeline = two_sources().add_step(func, name="read", inputs=["s0", "b", "s*"])
+    assert {each.parameter: each.assets for each in pipeline.explain("read").arguments}["c"] == ("s0", "s1")
+    assert pipeline.run({"b": "b"})["read"] == ("s0", "b", ["s0", "s1"])
+
+
+def test_a_plan_whose_fast_path_differs_from_the_plain_binder_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(self: Any, reads: Any) -> Any:
+        return self.references, self.producers
+
+    monkeypatch.setattr("flowyml.planning.wired.Wired.with_reads", wrong)
+    monkeypatch.setenv("FLOWYML_VERIFY_FAST_PATHS", "1")
+    pipeline = two_sources()
+    for name, inputs in {"a": ["s0", "s1"], "b": ["s1", "s0"]}.items():
+        pipeline.add_step(pair, name=name, inputs=inputs)
+    with pytest.raises(AssertionError, match=r"step 'b' .* has other references on the fast path"):
+        pipeline.build()
+    monkeypatch.delenv("FLOWYML_VERIFY_FAST_PATHS")
+    pipeline.build()

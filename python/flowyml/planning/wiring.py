@@ -152,7 +152,7 @@ class Wiring(Looking):
                 remaining.append((position, name))
             elif name not in self.sources:
                 self._fill(name, name, position)
-        free = [name for name in self.own.names if name not in self.sources]
+        free = [name for name in self.own.names if name not in self.sources and name not in self.declared]
         for parameter, (position, name) in zip(free, remaining, strict=False):
             self._fill(parameter, name, position)
         for position, name in remaining[len(free) :]:
@@ -181,7 +181,7 @@ class Wiring(Looking):
         """Fill what nobody has spoken of; return whether a condition asks to see more than arguments."""
         looks = False
         for name in self.signature.names:
-            if name in self.sources:
+            if name in self.sources or name in self.declared:  # what is declared and undefined is no other asset
                 continue
             told = len(self.problems)
             source = self._implicit(name) or self._from_scope(name)
@@ -193,7 +193,7 @@ class Wiring(Looking):
                 looks = True
             elif self.is_optional(name):
                 self._note_first(name)
-            elif name not in self.signature.defaults and name not in self.declared:
+            elif name not in self.signature.defaults:
                 self.missing.append(name)
         if len(self.missing) > self.unknown and self.scope.complete:
             self._report_missing(self.missing)
@@ -263,7 +263,7 @@ class Wiring(Looking):
             self._wait_for(name)
         within = self.form.within
         while within is not None and not within.grafted:
-            if within.after and not any(node in within.steps for node in self.producers):
+            if within.after and not any(node in within.steps for node in (*self.producers, *self.followed)):
                 self._look_from(within.outer)
                 for name in within.after:
                     self._wait_for(name)
