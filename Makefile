@@ -27,7 +27,7 @@ SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile -o console_output_style=classic
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test soak lint bench bench-peers bench-instructions bench-faults wheel develop format lock hooks clean rust-tools always
-.PHONY: lint-rust lint-types lint-use lint-forms
+.PHONY: lint-rust lint-types lint-use lint-forms lint-deny
 
 help: ## list the verbs
 	@echo "flowyml: make VERB, where VERB is one of"
@@ -47,11 +47,11 @@ soak: $(VENV)/.built $(VENV)/.has-test ## all that is drawn, at length; runs ful
 	FLOWYML_SLOW=1 $(COMPILED) $(RUN) -m pytest $(SIDE_BY_SIDE) -m hypothesis -o timeout=900
 	$(RUN) tests/faults/soak.py $(ARGS)
 
-lint: $(VENV)/.built $(VENV)/.has-lint ## formats, ruff, types, the layers, the stub of the extension, clippy
+lint: $(VENV)/.built $(VENV)/.has-lint ## formats, ruff, types, the layers, the stub of the extension, clippy, cargo-deny
 	@$(MAKE) --no-print-directory --keep-going --jobs=$(words $(LINTERS)) $(TOGETHER) $(LINTERS)
 
 # Side by side, each one's output in one piece where this make can do that (from 4.0 on).
-LINTERS := lint-rust lint-types lint-use lint-forms
+LINTERS := lint-rust lint-types lint-use lint-forms lint-deny
 TOGETHER := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
 lint-rust:
@@ -70,6 +70,9 @@ lint-forms:
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
 	$(VENV)/bin/lint-imports --no-logo
+
+lint-deny: $(VENV)/.has-cargo-deny
+	PATH=$(abspath $(VENV))/bin:$$PATH cargo deny --locked --log-level warn check licenses bans sources
 
 bench: $(VENV)/.built $(VENV)/.has-bench ## measure every backend beside its baselines; prints a table, writes JSON
 	$(RUN) benches/run.py $(ARGS)
@@ -118,6 +121,12 @@ $(VENV)/.ready: requirements.lock
 $(VENV)/.built: $(VENV)/.ready pyproject.toml $(RUST) $(if $(EXTENSION),,always) | rust-tools
 	@echo "flowyml: building the extension in release mode"
 	@VIRTUAL_ENV=$(abspath $(VENV)) PIP_QUIET=1 $(VENV)/bin/maturin develop --release --quiet
+	@touch $@
+
+# Built from its source (3.5 minutes of CPU) unless there is one already: its wheels are too old for this Cargo.lock.
+$(VENV)/.has-cargo-deny: $(VENV)/.ready | rust-tools
+	@cargo deny --version >/dev/null 2>&1 || { echo "flowyml: building cargo-deny, once, for some minutes"; \
+		cargo install --quiet --locked --root $(VENV) cargo-deny@0.20.2; }
 	@touch $@
 
 $(VENV)/.has-%: $(VENV)/.ready pyproject.toml

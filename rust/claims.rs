@@ -25,7 +25,7 @@
 //! **The time is written before the swap**, marked with the low bits of its slot, so a claim is never seen without its
 //! time. A time whose mark is not that of the last claim belongs to a claim that is about to happen: nothing is running.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::atomic::{AtomicU64, Ordering};
 
 /// The slots of one worker that are posted and not taken back: `next..end` are not begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]

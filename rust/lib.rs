@@ -21,6 +21,7 @@
 //!   times are numbers that the caller passes in, and the same calls give the same answers. The binding (`python`, behind
 //!   the feature of that name) adds the lock and the wait.
 
+mod atomic;
 pub mod claims;
 pub mod error;
 pub mod graph;

@@ -25,7 +25,7 @@
 //! not fit what is there is [`Broken`], never a read outside. The module does not know where the memory comes from, what
 //! a result means, or that Python exists.
 
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use crate::atomic::{AtomicU64, Ordering, fence};
 
 /// Words before the data: three cache lines, one for each side's position and one for `wanted`.
 pub const HEADER: usize = 24;

@@ -1,7 +1,8 @@
-//! The results ring under every order of a driver's and a worker's steps, and under two real threads.
+//! The results ring under every order of a driver's and a worker's steps, under two real threads, and with any bytes.
 
 #![expect(clippy::unwrap_used, reason = "how a test fails")]
 
+mod bytes;
 mod model;
 
 use std::sync::atomic::AtomicU64;
