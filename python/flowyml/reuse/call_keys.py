@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 _VERSION = 2
 # Contents of parameters that many steps share are kept; more of them than this are not shared.
 _MOST_KEPT = 10_000
+UNHASHABLE = b"?"
+"""The first byte of what stands for an argument without a content; no content begins with it."""
 _LENGTHS = [bytes((length,)) for length in range(256)]
 
 
@@ -70,9 +72,7 @@ class CallKeys:
             argument is an error.
     """
 
-    def __init__(
-        self, run: Run, refer: Refer, unhashable: Callable[[int, Any, Unhashable], bytes] | None = None
-    ) -> None:
+    def __init__(self, run: Run, refer: Refer, unhashable: Callable[[int, Unhashable], bytes] | None = None) -> None:
         """Look at nothing yet."""
         self._unhashable = unhashable
         self._run = run
@@ -225,7 +225,7 @@ class CallKeys:
         except Unhashable as error:
             if self._unhashable is None:
                 raise
-            return self._unhashable(node, value, error)
+            return self._unhashable(node, error)
 
     def _template(self, node: int) -> Template:
         return self._run.plan.templates[node]  # type: ignore[return-value]  # a plan that runs is wired

@@ -6,16 +6,17 @@ key = step's name + its code + contents of params, items, context + keys of the 
 
 A value of another step counts by how it came about, not by what it is: the keys of a run can be told without its
 values, and a step that has changed changes the keys of all that depends on it. Of equal items of one mapped step each
-counts once. An argument that cannot be hashed counts by its type, which is told.
+counts once. What stands for an argument that cannot be hashed is of this run alone: its step runs again, which is told.
 """
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from flowyml._digests import blake2b
 from flowyml.keys.content import SIZE
-from flowyml.reuse.call_keys import CallKeys, combined, hashed
+from flowyml.reuse.call_keys import UNHASHABLE, CallKeys, combined, hashed
 from flowyml.store.values import MISSING, Gather, Items, Output, bare, parts_of
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ class JournalKeys:
         self._run = run
         self._tell = tell
         self._told: set[int] = set()
-        self._calls = CallKeys(run, self._refer, self._by_type)
+        self._of_this_run = UNHASHABLE + os.urandom(SIZE)
+        self._calls = CallKeys(run, self._refer, self._unhashable)
         self._heads: dict[int, bytes] = {}
         self._of_lists: dict[int, bytes] = {}
         self._keys = bytearray(SIZE * run.layout.item_count)
@@ -230,13 +232,12 @@ class JournalKeys:
             return self._refer(reference) if self._run.values.has(reference) else None
         return combined([self._present(part) or b"-" for part in parts])
 
-    def _by_type(self, node: int, value: Any, error: Unhashable) -> bytes:
-        """Return what stands for a value that cannot be hashed."""
+    def _unhashable(self, node: int, error: Unhashable) -> bytes:
+        """Return what stands for a value that cannot be hashed: nothing that another run has."""
         if node not in self._told:
             self._told.add(node)
             self._tell(node, error)
-        kind = type(value)
-        return b"?" + hashed(f"{kind.__module__}.{kind.__qualname__}".encode())
+        return self._of_this_run
 
 
 def _name(name: str) -> bytes:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from flowyml.keys.fingerprint import differences
 from flowyml.messages.words import counted
-from flowyml.reuse.call_keys import split
+from flowyml.reuse.call_keys import UNHASHABLE, split
 from flowyml.state import FAILED, SUCCESS, TIMED_OUT
 
 if TYPE_CHECKING:
@@ -194,5 +194,9 @@ def _arguments(made: Made, contents: bytes, seed: int | None) -> dict[str, bytes
 
 
 def _changed_arguments(before: Mapping[str, bytes], now: Mapping[str, bytes]) -> Iterator[str]:
-    yield from (f"argument {name!r} has changed" for name, content in now.items() if before.get(name) != content)
+    for name, content in now.items():
+        if content.startswith(UNHASHABLE):
+            yield f"argument {name!r} cannot be hashed"
+        elif before.get(name) != content:
+            yield f"argument {name!r} has changed"
     yield from (f"argument {name!r} is gone" for name in before if name not in now)

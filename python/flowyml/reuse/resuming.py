@@ -330,9 +330,7 @@ class Resuming:
     def _cannot_hash(self, node: int, error: Unhashable) -> None:
         step = self._run.plan.names[node]
         reason = cut(f"{error}")
-        _log.warning(
-            "journal: an argument of step %r cannot be hashed, a change of it goes unnoticed: %s", step, reason
-        )
+        _log.warning("journal: an argument of step %r cannot be hashed, it runs again on resume: %s", step, reason)
 
     def _cannot_store(self, item: int, error: Exception) -> None:
         node = self._run.node_of[item]
