@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
-use flowyml::error::Refusal;
-use flowyml::graph::{Edges, Graph, Kind, NodeId};
-use flowyml::scheduler::{Batch, Order, Outcomes, Scheduler, State};
+use flowyml::error::{Refusal, Rejection};
+use flowyml::graph::{Edges, Graph, ItemId, Kind, NodeId};
+use flowyml::scheduler::{Batch, Graft, Order, Outcomes, Scheduler, State};
 use proptest::prelude::*;
 
 /// A line of nodes, each with one dependent, is the most common thing; the rest is anything.
@@ -289,4 +289,46 @@ fn a_step_that_more_depends_on_makes_a_batch_restless() {
     scheduler.chain(&[1; 4]).unwrap();
     let batch = scheduler.claim_chains(0, 9, 9, 0.0).unwrap();
     assert_eq!((batch.len(), batch.heads(), batch.restless()), (3, 1, true));
+}
+
+#[test]
+fn what_is_chained_to_a_cancelled_step_is_cancelled_when_both_come_back() {
+    let mut scheduler = line(3);
+    scheduler.chain(&[1; 3]).unwrap();
+    let batch = scheduler.claim_chains(0, 1, 3, 0.0).unwrap();
+    scheduler.cancel_node(NodeId(0), 1.0);
+    scheduler.give_back(&batch, 0, 3).unwrap();
+    scheduler.check_invariants().unwrap();
+    assert_eq!(scheduler.count_in(State::Cancelled), 3);
+}
+
+#[test]
+fn what_is_chained_to_a_step_that_has_not_ended_was_not_begun() {
+    let mut scheduler = line(2);
+    scheduler.chain(&[1; 2]).unwrap();
+    let batch = scheduler.claim_chains(0, 1, 2, 0.0).unwrap();
+    let refusal = Refusal::Chained { position: 1 };
+    assert_eq!(scheduler.retry(&batch, 1, 2.0, 1.0), Err(refusal));
+    let graft = scheduler.graft(&batch, 1, 1.0, &Graft::default());
+    assert_eq!(graft, Err(Rejection::Call(refusal)));
+    scheduler
+        .complete(&batch, 0, 0.0, &[1.0], Outcomes::Success)
+        .unwrap();
+    assert_eq!(scheduler.retry(&batch, 1, 2.0, 1.0), Ok(()));
+    assert_eq!(scheduler.state(ItemId(1)), Some(State::Waiting));
+}
+
+#[test]
+fn a_chained_step_that_tolerates_its_failure_is_as_it_was() {
+    let mut scheduler = line(2);
+    scheduler.chain(&[1; 2]).unwrap();
+    let batch = scheduler.claim_chains(0, 1, 2, 0.0).unwrap();
+    for node in [1, 0] {
+        scheduler.tolerate(NodeId(node), 1).unwrap();
+        scheduler.check_invariants().unwrap();
+    }
+    scheduler
+        .complete(&batch, 0, 0.0, &[1.0; 2], Outcomes::Success)
+        .unwrap();
+    assert!(scheduler.is_finished());
 }

@@ -186,12 +186,10 @@ fn items_are_counted_once_every_length_is_settled() {
         mapped("a~b", &[large, large]).unwrap_err(),
         [Problem::TooLarge]
     );
-    let graph = mapped("a~b a~c", &[UNKNOWN, large, large]).expect("no length is known");
+    let graph = mapped("a~b a~c", &[UNKNOWN, large, large]).unwrap();
     assert_eq!(graph.item_count(), 0);
     assert_eq!(
-        mapped("a>b", &[UNKNOWN - 2, 1])
-            .expect("as many as fit")
-            .item_count(),
+        mapped("a>b", &[UNKNOWN - 2, 1]).unwrap().item_count(),
         UNKNOWN - 1
     );
     assert_eq!(

@@ -16,7 +16,7 @@
 use crate::error::Refusal;
 use crate::graph::{Kind, NodeId};
 
-use super::batch::Batch;
+use super::batch::{Batch, Run};
 use super::reports::Outcomes;
 use super::state::{State, Verdict};
 use super::{Order, Scheduler};
@@ -129,6 +129,16 @@ impl Scheduler {
             }
         }
         Ok(())
+    }
+
+    /// Refuse to have an item tried again or grafted upon that is chained to one that has not ended: it was not begun.
+    pub(super) fn check_begun(&self, batch: &Batch, position: u32) -> Result<(), Refusal> {
+        let waits = |run: Run| run.index.is_none() && self.pending[run.node.index()] > 0;
+        if batch.is_chained(position) && batch.slices(position, 1).any(waits) {
+            Err(Refusal::Chained { position })
+        } else {
+            Ok(())
+        }
     }
 
     /// Refuse to have the item before `position` end without a value, or come back, while what is chained to it is out.

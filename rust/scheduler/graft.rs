@@ -64,7 +64,7 @@ impl Scheduler {
     ///
     /// # Errors
     ///
-    /// Nodes that do not fit (see [`Graph::build`]), an item that is not out, a node that has not exactly one item, a
+    /// Nodes that do not fit (see [`Graph::build`]), an item that is not out or chained to one that has not ended, a node that has not exactly one item, a
     /// dependency whose values were released, demands that cannot be met, a mask of the wrong length.
     ///
     /// # Panics
@@ -109,6 +109,7 @@ impl Scheduler {
 
     fn graftable(&self, batch: &Batch, position: u32) -> Result<NodeId, Refusal> {
         self.check_out(batch, position, 1)?;
+        self.check_begun(batch, position)?;
         self.check_follower(batch, position + 1, 0)?;
         match batch.at(position) {
             Some((_, node)) if self.count(node) == 1 => Ok(node),

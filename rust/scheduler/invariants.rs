@@ -114,8 +114,9 @@ impl Scheduler {
 
     /// Say whether a node runs behind the only dependency that is not complete, which runs.
     fn is_behind_running(&self, node: NodeId) -> bool {
+        // Also of nodes that are kept like mapped ones by now, because they tolerate failures or feed others item by item.
         let runs = |node: NodeId| {
-            self.maps.get(node).is_none() && self.is(self.first_item(node).0, State::Running)
+            self.count(node) == 1 && self.is(self.first_item(node).0, State::Running)
         };
         let all = self.graph.dependencies(node);
         let mut open = all.filter(|(other, _)| !self.is_complete(*other));

@@ -109,7 +109,7 @@ impl Scheduler {
     ///
     /// # Errors
     ///
-    /// An item that is not out, times that are not finite.
+    /// An item that is not out, or chained to one that has not ended; times that are not finite.
     pub fn retry(
         &mut self,
         batch: &Batch,
@@ -121,6 +121,7 @@ impl Scheduler {
             return Err(Refusal::Time);
         }
         self.check_out(batch, position, 1)?;
+        self.check_begun(batch, position)?;
         self.check_follower(batch, position + 1, 0)?;
         self.take_back(batch, position, 1)?;
         let to = if at > now {
@@ -150,13 +151,25 @@ impl Scheduler {
         self.take_back(batch, position, count)?;
         for run in batch.slices(position, count) {
             self.timeline.unbegin(run.items());
-            for run in run.by_node(batch.has_chains()) {
-                let waits = run.index.is_none() && self.pending[run.node.index()] > 0;
-                let to = if waits { State::Waiting } else { State::Ready };
-                self.put_back(run, to);
+            if !batch.has_chains() {
+                self.put_back(run, State::Ready);
             }
         }
+        if batch.has_chains() {
+            self.give_back_chains(batch, position, count);
+        }
         Ok(())
+    }
+
+    /// The last item first: where one ends because its node was cancelled, what is chained to it waits already, and ends too.
+    fn give_back_chains(&mut self, batch: &Batch, position: u32, count: u32) {
+        let runs = batch.slices(position, count);
+        let items: Vec<Run> = runs.flat_map(|run| run.by_node(true)).collect();
+        for run in items.into_iter().rev() {
+            let waits = run.index.is_none() && self.pending[run.node.index()] > 0;
+            let to = if waits { State::Waiting } else { State::Ready };
+            self.put_back(run, to);
+        }
     }
 
     /// Check that positions are out.

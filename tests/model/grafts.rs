@@ -8,9 +8,9 @@ use flowyml::error::{Problem, Refusal, Rejection};
 use flowyml::graph::{Addition, Edges, Graph, Kind, NodeId, UNKNOWN};
 use flowyml::scheduler::{Graft, Limits};
 
-use super::Pair;
 use super::graphs::CLASSES;
 use super::reference::Item;
+use super::{Pair, Part};
 
 const MOST_NODES: u32 = 26;
 
@@ -43,6 +43,15 @@ impl Pair {
         let Some((at, position, item)) = self.upon(&mut dice) else {
             return self.claim(choice);
         };
+        if self.model.is_ahead(item) || self.follows(at, position + 1) {
+            let (batch, now) = (self.out[at].0.clone(), self.now);
+            return self.refuse_chained(|core| {
+                match core.graft(&batch, position, now, &Graft::default()) {
+                    Err(Rejection::Call(refusal)) => Err(refusal),
+                    other => panic!("{other:?}"),
+                }
+            });
+        }
         let mut edges = self.edges(&mut dice);
         let mut graft = self.dice_graft(&mut dice, edges.len());
         loop {
@@ -222,10 +231,11 @@ impl Pair {
         graft: &Graft,
     ) {
         assert_eq!(self.reason(item, edges), None);
-        self.out[at].1.retain(|other| *other != position);
-        if self.out[at].1.is_empty() {
-            self.done.push(self.out.swap_remove(at).0);
-        }
+        self.remove(Part {
+            batch: at,
+            position,
+            length: 1,
+        });
         let new = graft.nodes.counts.len();
         self.bounds.extend(new, &graft.limits);
         self.keep

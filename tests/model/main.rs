@@ -1,7 +1,7 @@
 //! Random schedules of random graphs, compared with a naive model after every event.
 //!
-//! A case is a graph and a list of numbers; each number is read as the next event that is possible: claim, report, retry,
-//! give back, expand, refuse, tolerate, graft, cancel all or one node, keep tokens, time passing, or something that is not
+//! A case is a graph and a list of numbers; each number is read as the next event that is possible: claim, with or without
+//! chains, report, retry, give back, expand, refuse, tolerate, graft, cancel all or one node, keep tokens, time passing, or something that is not
 //! legal and must change nothing.
 
 #![expect(clippy::expect_used, reason = "how a test fails")]
@@ -18,6 +18,7 @@ mod tokens;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use flowyml::error::Refusal;
 use flowyml::graph::{Graph, ItemId, NodeId};
 use flowyml::scheduler::{Batch, Order, Outcomes, Scheduler, State};
 use proptest::prelude::*;
@@ -33,6 +34,14 @@ const OUTCOMES: [State; 6] = [
     State::Skipped,
     State::Cancelled,
 ];
+
+/// Positions that stand next to each other, of a batch that is out.
+#[derive(Clone, Copy)]
+struct Part {
+    batch: usize,
+    position: u32,
+    length: u32,
+}
 
 /// A scheduler beside its model.
 struct Pair {
@@ -53,9 +62,9 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(sample: &Sample, mut bounds: Bounds, order: Order, keep: u32) -> Self {
+    fn new(sample: &Sample, mut bounds: Bounds, order: Order, keep: u32, chained: u32) -> Self {
         let graph = sample.build().expect("samples are valid");
-        let model = Model::new(sample, &graph, order);
+        let mut model = Model::new(sample, &graph, order);
         let keep: Vec<u8> = (0..graph.node_count())
             .map(|node| (keep >> node & 1) as u8)
             .collect();
@@ -65,6 +74,14 @@ impl Pair {
             scheduler = scheduler.with_limits(&limits).expect("demands fit");
         }
         bounds.demands.truncate(keep.len());
+        if chained != 0 {
+            let mask: Vec<u8> = (0..keep.len())
+                .map(|at| (chained >> at & 1) as u8)
+                .collect();
+            scheduler.chain(&mask).expect("one byte a node");
+            let chainable = (0..).zip(&mask).filter(|each| *each.1 == 1);
+            model.chainable = chainable.map(|each| each.0).collect();
+        }
         let (out, done, kept, released, due) = <_>::default();
         Self {
             scheduler,
@@ -99,7 +116,7 @@ impl Pair {
             21 | 22 => self.graft(rest),
             19 => self.keep_tokens(rest),
             20 => self.return_tokens(rest),
-            18 if rest % 3 == 0 => self.cancel_node(rest),
+            18 => self.cancel_node(rest),
             _ if rest % 24 == 0 => self.cancel(),
             _ => self.illegal(rest),
         }
@@ -109,56 +126,125 @@ impl Pair {
     fn claim(&mut self, choice: u32) {
         self.model.advance(self.now);
         let (limit, worker) = (1 + choice % 5, (choice % 7) as u16);
+        let most = if self.model.chainable.is_empty() {
+            0
+        } else {
+            choice / 8 % 7
+        };
         let (can, class) = (self.can_run(), |node| self.bounds.class(node));
         let expected = self.model.claimable(limit as usize, can, class);
-        let batch = self.scheduler.claim(worker, limit, self.now);
+        let batch = self.scheduler.claim_chains(worker, limit, most, self.now);
         let limited = expected.first().map(|item| class(item.0) != 0);
         assert_eq!(batch.as_ref().map(Batch::limited), limited);
-        let claimed: Vec<Item> = batch
-            .iter()
-            .flat_map(Batch::items)
-            .map(|item| self.locate(item))
-            .collect();
-        assert_eq!(claimed, expected, "claims come in order");
-        for item in claimed {
-            self.model.reported.insert(item, State::Running);
-            *self.model.attempts.entry(item).or_default() += 1;
-            assert_eq!(
-                self.scheduler.timeline().workers[self.id(item).index()],
-                worker
-            );
+        let Some(batch) = batch else { return };
+        self.check_claimed(&batch, &expected, (limit, most));
+        for item in batch.items() {
+            assert_eq!(self.scheduler.timeline().workers[item.index()], worker);
         }
-        self.model.work_out();
-        self.out.extend(batch.map(|batch| {
-            let positions = (0..batch.len()).collect();
-            (batch, positions)
-        }));
+        let positions = (0..batch.len()).collect();
+        self.out.push((batch, positions));
     }
 
-    /// Take some positions that stand next to each other from a batch that is out.
-    fn take(&mut self, choice: u32) -> Option<(Batch, u32, Vec<Item>)> {
+    /// Compare what was claimed with what was to be, and note it. What is chained stands behind what it waits for.
+    fn check_claimed(&mut self, batch: &Batch, expected: &[Item], (limit, most): (u32, u32)) {
+        let bounds = self.bounds.clone();
+        let link = |model: &Model, item: Item| {
+            let link = model.link(item.0, |node| bounds.class(node));
+            link.filter(|_| bounds.class(item.0) == 0)
+        };
+        let items: Vec<Item> = batch.items().map(|item| self.locate(item)).collect();
+        let mut heads = Vec::new();
+        for (position, item) in (0..).zip(&items) {
+            if batch.is_chained(position) {
+                let before = items[position as usize - 1];
+                assert_eq!(link(&self.model, before), Some(item.0), "what comes next");
+            } else {
+                heads.push(*item);
+            }
+            self.model.reported.insert(*item, State::Running);
+            *self.model.attempts.entry(*item).or_default() += 1;
+            self.model.work_out();
+            let is_last = !batch.is_chained(position + 1);
+            let in_chain = batch.is_chained(position) || limit == 1;
+            if is_last && in_chain && most > 1 && batch.len() < most {
+                assert_eq!(link(&self.model, *item), None, "chains are not cut short");
+            }
+        }
+        assert_eq!(heads, expected[..heads.len()], "claims come in order");
+        assert_eq!(batch.heads(), heads.len() as u32);
+        assert!(heads.len() == expected.len() || batch.len() == most.max(limit));
+    }
+
+    /// Choose positions that stand next to each other in a batch that is out: which batch, the first one, how many.
+    fn pick(&self, choice: u32) -> Option<Part> {
         let count = self.out.len();
-        let (batch, positions) = self.out.get_mut(choice as usize % count.max(1))?;
+        let batch = choice as usize % count.max(1);
+        let (_, positions) = self.out.get(batch)?;
         let at = (choice / 8) as usize % positions.len();
         let gap = (at..positions.len())
             .find(|next| positions[*next] != positions[at] + (next - at) as u32);
         let length = (1 + (choice / 64) as usize % 4).min(gap.unwrap_or(positions.len()) - at);
-        let position = positions[at];
-        positions.drain(at..at + length);
+        Some(Part {
+            batch,
+            position: positions[at],
+            length: length as u32,
+        })
+    }
+
+    fn items_of(&self, part: Part) -> Vec<Item> {
+        let items = self.out[part.batch].0.items_from(part.position);
+        let items = items.take(part.length as usize);
+        items.map(|item| self.locate(item)).collect()
+    }
+
+    /// Note that positions are out no more; return the batch.
+    fn remove(&mut self, part: Part) -> Batch {
+        let (batch, positions) = &mut self.out[part.batch];
+        let end = part.position + part.length;
+        positions.retain(|position| !(part.position..end).contains(position));
         let batch = batch.clone();
         if positions.is_empty() {
-            let at = choice as usize % count;
-            self.done.push(self.out.swap_remove(at).0);
+            self.done.push(self.out.swap_remove(part.batch).0);
         }
-        let ids = batch.items().skip(position as usize).take(length);
-        let items = ids.map(|item| self.locate(item)).collect();
-        Some((batch, position, items))
+        batch
+    }
+
+    /// Say whether the item at a position is out and chained to the one before it.
+    fn follows(&self, batch: usize, position: u32) -> bool {
+        let (batch, positions) = &self.out[batch];
+        batch.is_chained(position) && positions.contains(&position)
+    }
+
+    /// Say whether such ends would leave something chained to nothing, or come before what it is chained to.
+    fn breaks_chains(&self, part: Part, ends: &[State]) -> bool {
+        let early = |at: usize, item: &Item| {
+            self.model.is_ahead(*item) && (at == 0 || !ends[at - 1].has_value())
+        };
+        let mut items = self.items_of(part).into_iter().enumerate();
+        let last = ends.last().is_some_and(|end| end.has_value());
+        items.any(|(at, item)| early(at, &item))
+            || !last && self.follows(part.batch, part.position + part.length)
+    }
+
+    /// Have a call refused because of chains, with nothing changed.
+    fn refuse_chained(&mut self, call: impl FnOnce(&mut Scheduler) -> Result<(), Refusal>) {
+        let before = format!("{:?}", self.scheduler);
+        let refused = call(&mut self.scheduler);
+        assert!(
+            matches!(refused, Err(Refusal::Chained { .. })),
+            "{refused:?}"
+        );
+        assert_eq!(before, format!("{:?}", self.scheduler));
     }
 
     fn complete(&mut self, choice: u32) {
-        let Some((batch, position, items)) = self.take(choice) else {
-            return;
-        };
+        if let Some(part) = self.pick(choice) {
+            self.complete_part(part, choice);
+        }
+    }
+
+    fn complete_part(&mut self, part: Part, choice: u32) {
+        let items = self.items_of(part);
         let state = |at: usize| {
             if choice & 1 == 0 {
                 State::Success
@@ -166,7 +252,8 @@ impl Pair {
                 OUTCOMES[(choice as usize / 256 + at * 5) % 6]
             }
         };
-        let numbers: Vec<u8> = (0..items.len()).map(|at| state(at) as u8).collect();
+        let states: Vec<State> = (0..items.len()).map(state).collect();
+        let numbers: Vec<u8> = states.iter().map(|state| *state as u8).collect();
         let ends: Vec<f64> = (0..items.len() as u32)
             .map(|at| self.now + f64::from(at))
             .collect();
@@ -175,19 +262,22 @@ impl Pair {
         } else {
             Outcomes::Each(&numbers)
         };
+        let (position, begun) = (part.position, self.now - 0.5);
+        if self.breaks_chains(part, &states) {
+            let batch = self.out[part.batch].0.clone();
+            return self
+                .refuse_chained(|core| core.complete(&batch, position, begun, &ends, outcomes));
+        }
+        let batch = self.remove(part);
         self.scheduler
-            .complete(&batch, position, self.now - 0.5, &ends, outcomes)
+            .complete(&batch, position, begun, &ends, outcomes)
             .expect("legal");
         for (at, item) in items.into_iter().enumerate() {
             self.model.reported.insert(item, state(at));
             if matches!(state(at), State::Cached | State::Skipped) {
                 *self.model.attempts.entry(item).or_default() -= 1; // it was not called
             }
-            let start = if at == 0 {
-                self.now - 0.5
-            } else {
-                ends[at - 1]
-            };
+            let start = if at == 0 { begun } else { ends[at - 1] };
             assert_eq!(
                 self.scheduler.timeline().starts[self.id(item).index()],
                 start
@@ -201,26 +291,39 @@ impl Pair {
     }
 
     fn retry(&mut self, choice: u32) {
-        let Some((batch, position, items)) = self.take(choice % 64) else {
+        let Some(part) = self.pick(choice % 64) else {
             return;
         };
-        let at = self.now + f64::from(choice / 64 % 3);
+        let (now, position) = (self.now, part.position);
+        let at = now + f64::from(choice / 64 % 3);
+        let item = self.items_of(part)[0];
+        if self.model.is_ahead(item) || self.follows(part.batch, position + 1) {
+            let batch = self.out[part.batch].0.clone();
+            return self.refuse_chained(|core| core.retry(&batch, position, at, now));
+        }
+        let batch = self.remove(part);
         self.scheduler
-            .retry(&batch, position, at, self.now)
+            .retry(&batch, position, at, now)
             .expect("legal");
-        self.model.put_back(items[0], (at > self.now).then_some(at));
+        self.model.put_back(item, (at > now).then_some(at));
     }
 
     fn give_back(&mut self, choice: u32) {
-        let Some((batch, position, items)) = self.take(choice) else {
+        let Some(part) = self.pick(choice) else {
             return;
         };
+        let (position, length, items) = (part.position, part.length, self.items_of(part));
+        if self.follows(part.batch, position + length) {
+            let batch = self.out[part.batch].0.clone();
+            return self.refuse_chained(|core| core.give_back(&batch, position, length));
+        }
+        let batch = self.remove(part);
         self.scheduler
-            .give_back(&batch, position, items.len() as u32)
+            .give_back(&batch, position, length)
             .expect("legal");
-        for item in items {
+        for item in items.into_iter().rev() {
             *self.model.attempts.entry(item).or_default() -= 1;
-            self.model.put_back(item, None);
+            self.model.give_back(item);
         }
     }
 
@@ -263,7 +366,7 @@ impl Pair {
     }
 
     fn cancel_node(&mut self, choice: u32) {
-        let node = choice / 3 % self.keep.len() as u32;
+        let node = choice % self.keep.len() as u32;
         self.scheduler.cancel_node(NodeId(node), self.now);
         self.model.cancel_node(node);
     }
@@ -396,7 +499,17 @@ impl Pair {
             self.expand(16);
             self.return_tokens(0);
             self.claim(4);
-            self.complete(64 * 3);
+            if let Some((_, positions)) = self.out.first() {
+                let (batch, position, length) = (0, positions[0], 1);
+                self.complete_part(
+                    Part {
+                        batch,
+                        position,
+                        length,
+                    },
+                    0,
+                );
+            }
             self.compare();
         }
     }
@@ -412,10 +525,11 @@ proptest! {
         bounds in bounds(),
         (critical_path, grafting) in any::<(bool, bool)>(),
         keep in 0..512_u32,
+        chained in prop_oneof![Just(0), Just(u32::MAX), any::<u32>()],
         events in prop::collection::vec(any::<u32>(), 0..60),
     ) {
         let order = if critical_path { Order::CriticalPath } else { Order::Add };
-        let mut pair = Pair::new(&sample, bounds, order, keep);
+        let mut pair = Pair::new(&sample, bounds, order, keep, chained);
         pair.grafting = grafting;
         pair.compare();
         for event in events {

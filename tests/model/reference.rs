@@ -44,6 +44,11 @@ pub(crate) struct Model {
     pub(crate) cancelled: bool,
     /// Nodes that were cancelled alone.
     stopped: BTreeSet<u32>,
+    /// Nodes that may be chained, of those that were built.
+    pub(crate) chainable: BTreeSet<u32>,
+    built: u32,
+    /// Nodes of one item of which more is kept than the state of that item: they are chained no more.
+    special: BTreeSet<u32>,
     /// How many bad items nodes tolerate.
     tolerated: BTreeMap<u32, usize>,
     /// What follows from that: of each item, and of each node without items.
@@ -67,6 +72,7 @@ impl Model {
         let count = |node| Some(graph.count(NodeId(node))).filter(|count| *count != UNKNOWN);
         let mut model = Self {
             nodes,
+            built: nodes,
             all,
             elementwise,
             joins: sample.joins & ((1 << nodes) - 1),
@@ -223,6 +229,50 @@ impl Model {
         taken
     }
 
+    /// The most urgent node that may be chained to one that runs; `class` is what nodes need of limits.
+    pub(crate) fn link(&self, node: u32, class: impl Fn(u32) -> u32) -> Option<u32> {
+        if self.add_order || !self.is_plain(node) {
+            return None;
+        }
+        let next = self.order.iter().copied().filter(|next| {
+            self.chainable.contains(next)
+                && self.is_plain(*next)
+                && class(*next) == 0
+                && self.joins >> next & 1 == 0
+                && self.items[&(*next, 0)] == State::Waiting
+                && self.waits_for_alone(*next, node)
+        });
+        next.min_by_key(|next| self.order.iter().position(|other| other == next))
+    }
+
+    /// Say whether a node is built, has one item, and no edges item by item.
+    fn is_plain(&self, node: u32) -> bool {
+        let tied = |edge: &(u32, u32)| edge.0 == node || edge.1 == node;
+        node < self.built
+            && self.lengths[node as usize] == Some(1)
+            && !self.special.contains(&node)
+            && !self.elementwise.iter().any(tied)
+    }
+
+    /// Say whether a node has all it needs but for what one dependency is to give.
+    fn waits_for_alone(&self, node: u32, dependency: u32) -> bool {
+        let edges = self.all.iter().filter(|edge| edge.0 == node);
+        let (own, others): (Vec<u32>, Vec<u32>) = edges
+            .map(|edge| edge.1)
+            .partition(|other| *other == dependency);
+        let fine = |other: &u32| {
+            let states = self.states(*other);
+            states.iter().all(|state| state.has_value())
+        };
+        own.len() == 1 && !self.complete(dependency) && others.iter().all(fine)
+    }
+
+    /// Say whether an item runs though not all of its dependencies are complete: it is chained to one of them.
+    pub(crate) fn is_ahead(&self, item: Item) -> bool {
+        let waits = |edge: &&(u32, u32)| edge.0 == item.0 && !self.complete(edge.1);
+        self.items[&item] == State::Running && self.all.iter().any(|edge| waits(&edge))
+    }
+
     /// Nodes whose length is awaited.
     pub(crate) fn due(&self) -> BTreeSet<u32> {
         let roots = (0..self.nodes).filter(|node| {
@@ -320,6 +370,7 @@ impl Model {
         let fails = bad > 0 && !self.forgives(node);
         if !fails && bad <= failures {
             self.tolerated.insert(node, failures);
+            self.special.insert(node);
         }
         !fails && bad <= failures
     }
@@ -364,6 +415,16 @@ impl Model {
             self.reported.insert(item, State::Ready);
         }
         self.work_out();
+    }
+
+    /// Note that a running item was not begun: it waits again if it was chained to another one.
+    pub(crate) fn give_back(&mut self, item: Item) {
+        let ahead = self.is_ahead(item);
+        self.put_back(item, None);
+        if ahead && self.reported[&item] == State::Ready {
+            self.reported.remove(&item);
+            self.work_out();
+        }
     }
 
     /// Note that a running item is to run again, now or after a delay.
