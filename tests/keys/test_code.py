@@ -11,6 +11,7 @@ import pytest
 
 from flowyml import Step
 from flowyml.keys.fingerprint import differences, fingerprint
+from flowyml.keys.graph import UnhashableCode
 
 
 def module(source: str, name: str = "made_by_hand") -> types.ModuleType:
@@ -23,7 +24,7 @@ def module(source: str, name: str = "made_by_hand") -> types.ModuleType:
 
 def of(source: str, function: str = "f") -> bytes:
     """Return the fingerprint of a function in a module made of source."""
-    return fingerprint(getattr(module(source), function), {}).digest
+    return fingerprint(getattr(module(source), function)).digest
 
 
 PLAIN = """
@@ -59,6 +60,10 @@ def test_what_does_not_change_a_function_does_not_count(source):
 @pytest.mark.parametrize("source", OTHER.values(), ids=OTHER)
 def test_what_changes_a_function_counts(source):
     assert of(source) != of(PLAIN)
+
+
+def test_the_names_of_arguments_in_a_call_count():
+    assert of("def f(x):\n    return dict(a=x)") != of("def f(x):\n    return dict(b=x)")
 
 
 def test_a_docstring_that_is_used_counts():
@@ -146,7 +151,7 @@ def test_closure_values_count():
     def made(value):
         return lambda x: x + value
 
-    prints = [fingerprint(made(value), {}).digest for value in (1, 2, 1.0, 1)]
+    prints = [fingerprint(made(value)).digest for value in (1, 2, 1.0, 1)]
     assert prints[0] == prints[3]
     assert len(set(prints)) == 3
 
@@ -157,44 +162,72 @@ def test_a_closure_that_is_changed_by_others_counts_by_its_contents():
     def read():
         return config["rate"]
 
-    before = fingerprint(read, {}).digest
+    before = fingerprint(read).digest
     config["rate"] = 2
-    assert fingerprint(read, {}).digest != before
+    assert fingerprint(read).digest != before
 
 
-def test_what_a_function_itself_changes_does_not_count():
-    calls, counts, state, seen, total = [], {}, types.SimpleNamespace(n=0), set(), 0
+def test_what_a_function_only_writes_to_does_not_count():
+    calls, counts, state, total = [], {}, types.SimpleNamespace(n=0), 0
 
     def noting(x):
         nonlocal total
         calls.append(x)
-        counts["all"] = counts.get("all", 0) + 1
         counts["sum"] += x
+        counts[x] = 1
         state.n += 1
-        if x not in seen:
-            seen.add(x)
         total += 1
+        noting.calls += 1
         return x
 
-    before = fingerprint(noting, {}).digest
+    noting.calls = 0
+    before = fingerprint(noting).digest
     calls.append(1)
+    counts["all"] = state.n = total = noting.calls = 9
+    assert fingerprint(noting).digest == before
+
+
+def test_what_a_function_changes_and_reads_counts():
+    seen, counts, rates = set(), {}, {"a": 1}
+
+    def noting(x):
+        if x not in seen:
+            seen.add(x)
+        counts["all"] = counts.get("all", 0) + 1
+        return rates.setdefault("b", 2)
+
+    prints = [fingerprint(noting).digest]
+    seen.add(7)
+    prints.append(fingerprint(noting).digest)
     counts["all"] = 5
-    state.n = seen.add(7) or 3
-    total = 9
-    assert fingerprint(noting, {}).digest == before
+    prints.append(fingerprint(noting).digest)
+    rates["a"] = 2
+    prints.append(fingerprint(noting).digest)
+    assert len(set(prints)) == 4
 
 
-def test_what_does_not_pickle_counts_by_its_kind():
-    def made(thing):
-        def step(x):
-            with thing:
-                return x
+def holding(thing):
+    def step(x):
+        with thing:
+            return x
 
-        return step
+    return step
 
-    lock, other, event = threading.Lock(), threading.Lock(), threading.Semaphore()
-    assert fingerprint(made(lock), {}).digest == fingerprint(made(other), {}).digest
-    assert fingerprint(made(lock), {}).digest != fingerprint(made(event), {}).digest
+
+def test_locks_count_by_their_kind():
+    assert fingerprint(holding(threading.Lock())).digest == fingerprint(holding(threading.Lock())).digest
+    assert fingerprint(holding(threading.Lock())).digest != fingerprint(holding(threading.RLock())).digest
+    assert fingerprint(holding(threading.Semaphore(1))).digest != fingerprint(holding(threading.Semaphore(2))).digest
+
+
+def test_what_does_not_pickle_is_no_part_of_a_fingerprint():
+    with (
+        open("/dev/null") as file,  # noqa: PTH123
+        pytest.raises(
+            UnhashableCode, match=r"closure value 'thing' of .*step cannot be hashed: TypeError: cannot pickle"
+        ),
+    ):
+        fingerprint(holding(file))
 
 
 class Adder:
@@ -213,19 +246,18 @@ class Adder:
 
 
 def test_the_object_behind_a_method_counts():
-    assert fingerprint(Adder(1).add, {}).digest == fingerprint(Adder(1).add, {}).digest
-    assert fingerprint(Adder(1).add, {}).digest != fingerprint(Adder(2).add, {}).digest
-    assert fingerprint(Adder(1), {}).digest != fingerprint(Adder(2), {}).digest
-    assert fingerprint(Adder.made, {}).digest != fingerprint(Adder(1).add, {}).digest
+    assert fingerprint(Adder(1).add).digest == fingerprint(Adder(1).add).digest
+    assert fingerprint(Adder(1).add).digest != fingerprint(Adder(2).add).digest
+    assert fingerprint(Adder(1)).digest != fingerprint(Adder(2)).digest
+    assert fingerprint(Adder.made).digest != fingerprint(Adder(1).add).digest
 
 
 def test_the_arguments_of_a_partial_count():
     prints = [
-        fingerprint(functools.partial(each, 1), {}).digest
-        for each in (max, min, Adder(1).add, functools.partial(max, 2))
+        fingerprint(functools.partial(each, 1)).digest for each in (max, min, Adder(1).add, functools.partial(max, 2))
     ]
     assert len(set(prints)) == 4
-    assert fingerprint(functools.partial(max, 1), {}) == fingerprint(functools.partial(max, 1), {})
+    assert fingerprint(functools.partial(max, 1)) == fingerprint(functools.partial(max, 1))
 
 
 def test_what_a_wrapper_hides_counts():
@@ -236,20 +268,20 @@ def test_what_a_wrapper_hides_counts():
 
         return inner
 
-    assert fingerprint(made(1), {}).digest == fingerprint(made(1), {}).digest != fingerprint(made(2), {}).digest
+    assert fingerprint(made(1)).digest == fingerprint(made(1)).digest != fingerprint(made(2)).digest
     one, two = (Step(lambda x, n=n: x + n, name="s") for n in (1, 2))
 
     def calls(inner):
         return lambda x: [inner(x)]
 
-    assert fingerprint(calls(one), {}).digest != fingerprint(calls(two), {}).digest
+    assert fingerprint(calls(one)).digest != fingerprint(calls(two)).digest
 
 
 def test_changes_are_told_in_words():
     texts = NOTHING | {"attribute": "1"}
 
     def parts(**changed):
-        return fingerprint(module(CALLS.format(**texts | changed)).f.__wrapped__, {}).parts
+        return fingerprint(module(CALLS.format(**texts | changed)).f.__wrapped__).parts
 
     before = parts()
     assert list(differences(before, parts(deepest="+ 1"))) == ["helper() has changed"]
@@ -263,11 +295,11 @@ def test_a_function_that_is_rebuilt_in_another_process_has_the_same_fingerprint(
     function = lambda x, n=2: [x + n + base for _ in range(n)]  # noqa: E731
     copy = cloudpickle.loads(cloudpickle.dumps(function))
     assert copy is not function
-    assert fingerprint(copy, {}).digest == fingerprint(function, {}).digest
+    assert fingerprint(copy).digest == fingerprint(function).digest
 
 
 @pytest.mark.parametrize(
     "function", [len, max, str.upper, dict, Adder, print, "abc".upper, functools.partial(int, base=2)]
 )
 def test_everything_that_can_be_a_step_has_a_fingerprint(function):
-    assert fingerprint(function, {}) == fingerprint(function, {})
+    assert fingerprint(function) == fingerprint(function)

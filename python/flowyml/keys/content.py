@@ -3,7 +3,8 @@
 The canonical form is a pickle without the two things that make pickles of equal values differ. There is no memo (the C
 pickler's `fast` mode), so it does not matter whether two equal strings are one object; and dicts and sets are written
 in sorted order. Types stand in the form: 1, 1.0, True and a subclass's 1 are four values. A NaN is equal to itself.
-Functions and classes stand there with their code (`code.py`), so a lambda has a content though it does not pickle.
+Functions and classes stand there with their code and all that it reaches (`graph.py`), so a lambda has a content though
+it does not pickle. What can be neither pickled nor taken apart is `Unhashable`: nothing counts by its type alone.
 Arrays and frames are read by their buffers (`arrays.py`).
 
 Hashed with `hashlib.blake2b`, 0.8 GB/s: blake3 and xxhash are faster for large values, but they are packages to
@@ -16,26 +17,30 @@ import copyreg
 import io
 import marshal
 import pickle
+import threading
+import typing
 from collections import Counter, OrderedDict
+from contextvars import ContextVar
 from enum import EnumType
 from functools import partial
-from types import CodeType, FunctionType, MappingProxyType, MethodType, ModuleType
+from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
-from weakref import WeakKeyDictionary
+from weakref import ReferenceType, WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 from flowyml._digests import blake2b
 from flowyml._installed import is_written_here
-from flowyml._tuples import NamedTuple
-from flowyml.keys import arrays, bytecode, code
+from flowyml.keys import arrays, bytecode, code, modules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+
+    from flowyml.keys.graph import CodeGraph
 
 SIZE = 16
 """Bytes of a digest."""
 
 ATOMS = frozenset([type(None), bool, int, float, str])
-_FLAT = ATOMS | {bytes}
+FLAT = ATOMS | {bytes}
 _SEQUENCES = frozenset([list, tuple])
 _SORTABLE = ({str}, {int}, {bytes}, {bool})
 # Without a memo an object that is held many times is written many times.
@@ -43,28 +48,29 @@ _MOST = 4 << 30
 # Sequences of at least so many numbers and texts are written by plain C.
 _MANY = 64
 _MARSHAL = 2  # version 2 keeps no table of what it has seen: equal bytes for equal atoms
-_TROUBLE = (Exception, SystemExit, GeneratorExit)  # what a reducer may raise without being Ctrl-C
-_TOO_MUCH = (ValueError, RecursionError, OverflowError)  # what a cycle, or too many copies, ends in without a memo
+TROUBLE = (Exception, SystemExit, GeneratorExit)  # what a reducer may raise without being Ctrl-C
+TOO_MUCH = (ValueError, RecursionError, OverflowError)  # what a cycle, or too many copies, ends in without a memo
 
 Handler: TypeAlias = "Callable[[Canonical, Any], Any]"
-Known: TypeAlias = "dict[int, tuple[object, bytes]]"
-"""Functions and classes by id, with the hash of their code: what one run has looked at."""
-
-_shallow: WeakKeyDictionary[Any, bytes] = WeakKeyDictionary()
 
 
 class Unhashable(Exception):  # noqa: N818  it says what a value is
     """A value has no content: something in it does not pickle. Its text says what."""
 
 
-def content(value: Any, known: Known | None = None) -> bytes:
+class BringsCode(Unhashable):
+    """A value has functions or classes of the user's in it, and here nobody knows what these reach."""
+
+
+def content(value: Any, code_graph: CodeGraph | None = None) -> bytes:
     """Return the content of a value: short ones as they are, others as a hash.
+
+    Functions and classes in it count with their code and all that it reaches: for the driver, since in a worker the
+    modules of a script are not whole.
 
     Args:
         value: Anything.
-        known: With it, functions and classes in the value count with what they read of the globals of their modules;
-            they are kept there, so that each is looked at once. For what the driver has: in a worker the modules of a
-            script are not whole.
+        code_graph: What is known of functions and classes, so that each is looked at once.
 
     Raises:
         Unhashable: If something in it does not pickle.
@@ -72,11 +78,37 @@ def content(value: Any, known: Known | None = None) -> bytes:
     >>> content({"a": 1, "b": 2}) == content({"b": 2, "a": 1}), content(1) == content(1.0)
     (True, False)
     """
+    return _flat_content(value) or b"#" + _digest(value, code_graph or _new_graph())
+
+
+def plain_content(value: Any) -> bytes | None:
+    """Return the content of a value in which there are no functions and classes of the user's; `None` of others.
+
+    Raises:
+        Unhashable: If something in it does not pickle.
+
+    >>> plain_content([1, {"a"}]) == content([1, {"a"}]), plain_content(lambda: 1)
+    (True, None)
+    """
+    try:
+        return _flat_content(value) or b"#" + _digest(value, None)
+    except BringsCode:
+        return None
+
+
+def _flat_content(value: Any) -> bytes | None:
+    """Return the content of numbers, texts, and lists of them."""
     kind = type(value)
-    if kind in ATOMS or (kind in _SEQUENCES and _FLAT.issuperset(map(type, value))):
+    if kind in ATOMS or (kind in _SEQUENCES and FLAT.issuperset(map(type, value))):
         data = marshal.dumps(value, _MARSHAL)
         return data if len(data) <= SIZE else b"*" + blake2b(data, digest_size=SIZE).digest()
-    return b"#" + _digest(value, Mode(known))
+    return None
+
+
+def _new_graph() -> CodeGraph:
+    from flowyml.keys.graph import CodeGraph
+
+    return CodeGraph()
 
 
 def contents_of_atoms(values: Sequence[Any]) -> list[bytes] | None:
@@ -94,50 +126,21 @@ def contents_of_atoms(values: Sequence[Any]) -> list[bytes] | None:
     return [data if len(data) <= SIZE else b"*" + blake2b(data, digest_size=SIZE).digest() for data in found]
 
 
-def code_digest(part: Any, known: Known | None = None) -> bytes:
-    """Return the hash of a function, or of a part of one; what does not pickle in it counts by its type."""
-    return _digest(part, Mode(known, code=True))
-
-
-class Mode(NamedTuple):
-    """How much of a value counts.
-
-    Attributes:
-        known: As for `content`.
-        code: It is part of a function: what does not pickle, and iterators, count by their type instead of being
-            refused.
-    """
-
-    known: Known | None
-    code: bool = False
-
-
-def _digest(value: Any, mode: Mode) -> bytes:
+def _digest(value: Any, code_graph: CodeGraph | None) -> bytes:
     try:
-        return _dumped(Canonical, value, mode)
-    except _TOO_MUCH:
-        pass
-    except _TROUBLE as error:
-        return _given_up(value, error, mode)
-    try:
-        return _dumped(_Memoized, value, mode)
-    except _TROUBLE as error:
-        return _given_up(value, error, mode)
+        try:
+            return Value(code_graph).dumped(value)
+        except TOO_MUCH:
+            from flowyml.keys.graph import digest_of_objects
 
-
-def _dumped(kind: type[Canonical], value: Any, mode: Mode) -> bytes:
-    sink = _Sink()
-    kind(sink, mode).dump(value)
-    return sink.hash.digest()
-
-
-def _given_up(value: Any, error: BaseException, mode: Mode) -> bytes:
-    if not mode.code:
+            return digest_of_objects(value, code_graph)
+    except Unhashable:
+        raise
+    except TROUBLE as error:
         raise Unhashable(f"{type(error).__name__}: {error}") from error
-    return blake2b(_type_name(type(value)).encode(), digest_size=SIZE).digest()
 
 
-class _Sink:
+class Sink:
     """A file that is hashed and not kept."""
 
     def __init__(self) -> None:
@@ -145,6 +148,7 @@ class _Sink:
         self._size = 0
 
     def write(self, data: Any) -> None:
+        """Take in some bytes."""
         self._size += len(data)
         if self._size > _MOST:
             raise OverflowError("too large to be hashed without a memo")
@@ -152,104 +156,113 @@ class _Sink:
 
 
 class Canonical(pickle.Pickler):
-    """Writes the canonical form.
+    """Writes the canonical form, and hashes it.
 
     What stands in the place of an object is a persistent id: a tuple of plain data and further objects, written alike.
 
-    Args:
-        file: Where it goes.
-        mode: How much counts.
+    Attributes:
+        is_code: What is written belongs to a function.
     """
 
-    def __init__(self, file: Any, mode: Mode) -> None:
+    is_code = False
+
+    def __init__(self) -> None:
         """Write without a memo."""
-        super().__init__(file, 5)
+        self._sink = Sink()
+        super().__init__(self._sink, 5)
         self.fast = True
-        self.mode = mode
-        self._seen: dict[int, tuple[int, object]] = {}
+
+    def dumped(self, value: Any) -> bytes:
+        """Return the hash of a value; for one value only."""
+        self.dump(value)
+        return self._sink.hash.digest()
 
     def persistent_id(self, obj: Any) -> Any:
         """Return what stands for an object; `None` if its pickle does."""
-        handler = _HANDLERS[type(obj)]
+        handler = HANDLERS[type(obj)]
         return None if handler is None else handler(self, obj)
 
     def reducer_override(self, obj: Any) -> Any:
-        """Reduce as pickle does; in code, by the type alone what does not reduce."""
-        if not self.mode.code:
+        """Reduce as pickle does; what is known by its name alone, with its class and what it holds."""
+        kind = type(obj)
+        if kind.__reduce_ex__ is _REDUCES[0] and kind.__reduce__ is _REDUCES[1]:
             return NotImplemented
-        try:
-            if hasattr(type(obj), "__next__"):
-                raise TypeError("its place changes with each use")
-            reduce = copyreg.dispatch_table.get(type(obj))
-            reduced = reduce(obj) if reduce else obj.__reduce_ex__(5)
-        except _TROUBLE:
-            return _opaque, (_type_name(type(obj)),)
-        return NotImplemented if isinstance(reduced, str) else reduced
+        if kind in copyreg.dispatch_table or not is_written_here(kind.__module__):
+            return NotImplemented
+        reduced = obj.__reduce_ex__(5)
+        return (_by_name, (reduced, kind, getattr(obj, "__dict__", None))) if isinstance(reduced, str) else reduced
 
-    def again(self, obj: object) -> tuple[str, int] | None:
-        """Return the number of an object that was written before; a new one gets a number and is kept alive."""
-        known = self._seen.get(id(obj))
-        if known is None:
-            self._seen[id(obj)] = (len(self._seen), obj)
-            return None
-        return "again", known[0]
+    # -- what the kinds of canonical forms differ in
 
-    def digest(self, part: Any) -> bytes:
-        """Return the hash of a part on its own."""
-        return _dumped(Canonical, part, self.mode)
+    def code(self, obj: Any) -> tuple[Any, ...]:
+        """Return what stands for a function, class or module of the user's."""
+        raise NotImplementedError
+
+    def named(self, name: str) -> tuple[Any, ...]:
+        """Return what stands for something that is installed."""
+        return "named", name
+
+    def unordered(self, parts: Iterable[Any]) -> tuple[Any, ...]:
+        """Return what stands for parts in no order."""
+        raise NotImplementedError
 
 
-class _Memoized(Canonical):
-    """Writes what has cycles: with a memo, so equal values differ if they share their parts differently."""
+class Value(Canonical):
+    """Writes a value; code in it counts by its hash.
 
-    def __init__(self, file: Any, mode: Mode) -> None:
-        super().__init__(file, mode)
-        self.fast = False
+    Args:
+        code_graph: Where that is known; `None`: there may be no code.
+    """
 
-    def persistent_id(self, obj: Any) -> Any:
-        again = self.again(obj) if type(obj) is dict else None
-        return again or super().persistent_id(obj)
+    def __init__(self, code_graph: CodeGraph | None) -> None:
+        """Write nothing yet."""
+        super().__init__()
+        self.code_graph = code_graph
+
+    def code(self, obj: Any) -> tuple[Any, ...]:
+        """Return the hash of the code."""
+        if self.code_graph is None:
+            raise BringsCode(f"{type(obj).__name__} {getattr(obj, '__qualname__', '')}")
+        return "code", self.code_graph.digest(obj)
+
+    def unordered(self, parts: Iterable[Any]) -> tuple[Any, ...]:
+        """Return the hashes of the parts, sorted."""
+        return tuple(sorted(Value(self.code_graph).dumped(part) for part in parts))
 
 
-def _opaque(name: str) -> None:
-    """Stands for what does not pickle, in a form that nobody loads."""
+_REDUCES: tuple[Any, Any] = (object.__reduce_ex__, object.__reduce__)
 
 
-def _type_name(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
+def _by_name(*_: Any) -> None:
+    """Stands for what is known by its name, in a form that is never loaded."""
 
 
 # ---- functions and classes -------------------------------------------------------------------------------------------
 
 
-def _of_function(canonical: Canonical, obj: FunctionType) -> Any:
+def _of_function(canonical: Canonical, obj: Any) -> Any:
+    """Write functions and classes: by name what is installed."""
     name = code.installed_name(obj)
-    if name is not None:
-        return "named", name
-    if not canonical.mode.code:
-        return "function", _known_digest(obj, canonical.mode.known)
-    return canonical.again(obj) or ("function", list(code.parts_of(obj, follow=canonical.mode.known is not None)))
+    return canonical.code(obj) if name is None else canonical.named(name)
 
 
-def _of_class(canonical: Canonical, obj: type) -> Any:
-    name = code.installed_name(obj)
-    if name is not None:
-        return "named", name
-    if not canonical.mode.code:
-        return "class", _known_digest(obj, canonical.mode.known)
-    follow = canonical.mode.known is not None
-    return canonical.again(obj) or ("class", _type_name(obj), list(code.parts_of_class(obj, follow=follow)))
+def _of_builtin(canonical: Canonical, obj: Any) -> Any:
+    """Write functions of extensions; methods of objects are pickled."""
+    if isinstance(obj.__self__, ModuleType | None):
+        return _of_function(canonical, obj)
+    return None
 
 
-def _known_digest(obj: Any, known: Known | None) -> bytes:
-    """Return the hash of a function or class that stands in a value, from memory where it is known."""
-    if known is None:
-        if obj not in _shallow:
-            _shallow[obj] = code_digest(obj)
-        return _shallow[obj]
-    if id(obj) not in known:
-        known[id(obj)] = (obj, code_digest(obj, known))
-    return known[id(obj)][1]
+def _of_module(canonical: Canonical, obj: ModuleType) -> Any:
+    return canonical.code(obj) if is_written_here(obj.__name__) else canonical.named(obj.__name__)
+
+
+def _of_named(canonical: Canonical, obj: code.Named) -> Any:
+    return canonical.named(obj.name)
+
+
+def _of_file(canonical: Canonical, obj: Any) -> Any:
+    return canonical.code(obj)
 
 
 def _of_callable(_: Canonical, obj: Any) -> Any:
@@ -262,25 +275,21 @@ def _of_callable(_: Canonical, obj: Any) -> Any:
 
 def _of_dict(canonical: Canonical, obj: dict[Any, Any]) -> Any:
     if len(obj) > 1 and set(map(type, obj)) not in _SORTABLE:
-        return "dict", _by_digest(canonical, obj.items())
-    return "dict", [each for key in sorted(obj) for each in (key, obj[key])]
+        return "dict", canonical.unordered(obj.items())
+    return "dict", tuple([each for key in sorted(obj) for each in (key, obj[key])])
 
 
 def _of_set(canonical: Canonical, obj: Iterable[Any]) -> Any:
     return type(obj).__name__, _sorted(canonical, obj)
 
 
-def _sorted(canonical: Canonical, obj: Iterable[Any]) -> list[Any]:
-    return sorted(obj) if set(map(type, obj)) in _SORTABLE else _by_digest(canonical, obj)
-
-
-def _by_digest(canonical: Canonical, parts: Iterable[Any]) -> list[bytes]:
-    return sorted(canonical.digest(part) for part in parts)
+def _sorted(canonical: Canonical, obj: Iterable[Any]) -> tuple[Any, ...]:
+    return tuple(sorted(obj)) if set(map(type, obj)) in _SORTABLE else canonical.unordered(obj)
 
 
 def _of_sequence(_: Canonical, obj: Any) -> Any:
     """Write long sequences of numbers and texts without a look at each."""
-    if len(obj) < _MANY or not _FLAT.issuperset(map(type, obj)):
+    if len(obj) < _MANY or not FLAT.issuperset(map(type, obj)):
         return None
     return type(obj).__name__, "flat", _flat_digest(obj)
 
@@ -330,18 +339,64 @@ def _of_exception(_: Canonical, obj: BaseException) -> Any:
     return ("exception", obj.__reduce_ex__(5), others, obj.__suppress_context__)
 
 
-def _of_module(_: Canonical, obj: ModuleType) -> Any:
-    return "module", obj.__name__
-
-
 def _of_code(_: Canonical, obj: CodeType) -> Any:
     return "code", bytecode.plain(obj)
+
+
+def _of_lock(canonical: Canonical, obj: Any) -> Any:
+    """Write what holds nothing that a function could depend on; as a value it has no content."""
+    return ("lock", type(obj).__name__) if canonical.is_code else None
+
+
+def _of_weak_mapping(_: Canonical, obj: Any) -> Any:
+    return type(obj).__name__, dict(obj.items())
+
+
+def _of_weak_set(_: Canonical, obj: Any) -> Any:
+    return "weak set", set(obj)
+
+
+def _of_weak_reference(_: Canonical, obj: Any) -> Any:
+    return "weak reference", obj()
+
+
+def _of_context_variable(_: Canonical, obj: ContextVar[Any]) -> Any:
+    return "context variable", obj.name, obj.get(None)
+
+
+def _of_local(_: Canonical, obj: Any) -> Any:
+    return "local of a thread", type(obj), vars(obj)
+
+
+def _of_cell(_: Canonical, obj: Any) -> Any:
+    try:
+        return "cell", obj.cell_contents
+    except ValueError:
+        return "cell", "empty"
+
+
+def _of_descriptor(_: Canonical, obj: Any) -> Any:
+    return type(obj).__name__, obj.__func__
+
+
+def _of_property(_: Canonical, obj: property) -> Any:
+    return "property", obj.fget, obj.fset, obj.fdel
+
+
+def _of_new_type(_: Canonical, obj: Any) -> Any:
+    return "new type", code.full_name(obj), obj.__supertype__
+
+
+def _of_type_alias(_: Canonical, obj: Any) -> Any:
+    return "alias", obj.__name__, obj.__value__
 
 
 class _Handlers(dict[type, "Handler | None"]):
     """The handler of each type; those of types that come up are found and kept, but for the user's own."""
 
     def __missing__(self, kind: type) -> Handler | None:
+        if not isinstance(kind.__module__, str):  # of Cython's functions
+            return _of_function
         handler = arrays.handler_of(kind, _flat_digest) or _handler_of(kind)
         if not is_written_here(kind.__module__):
             self[kind] = handler
@@ -356,23 +411,37 @@ def _handler_of(kind: type) -> Handler | None:
 
 
 _BASES: tuple[tuple[Any, Handler | None], ...] = (
-    (type, _of_class),
+    (type, _of_function),
     (ModuleType, _of_module),
     (OrderedDict, None),
     (dict, _of_dict_subclass),
     ((set, frozenset), _of_set_subclass),
     (BaseException, _of_exception),
+    (threading.local, _of_local),
+    (ReferenceType, _of_weak_reference),
 )
 _KNOWN: dict[Any, Handler | None] = {
-    **dict.fromkeys(_FLAT),
+    **dict.fromkeys(FLAT),
     **dict.fromkeys((list, tuple), _of_sequence),
     **dict.fromkeys((set, frozenset), _of_set),
-    **dict.fromkeys((type, EnumType), _of_class),
+    **dict.fromkeys((type, EnumType, FunctionType), _of_function),
+    **dict.fromkeys((modules.Source, modules.Project), _of_file),
+    **dict.fromkeys((type(threading.Lock()), type(threading.RLock())), _of_lock),
+    **dict.fromkeys((WeakKeyDictionary, WeakValueDictionary), _of_weak_mapping),
+    **dict.fromkeys((staticmethod, classmethod), _of_descriptor),
     **dict.fromkeys((MethodType, partial), _of_callable),
     dict: _of_dict,
     MappingProxyType: _of_mapping_proxy,
     **dict.fromkeys((memoryview, pickle.PickleBuffer), _of_memory),
     CodeType: _of_code,
-    FunctionType: _of_function,
+    BuiltinFunctionType: _of_builtin,
+    code.Named: _of_named,
+    WeakSet: _of_weak_set,
+    ReferenceType: _of_weak_reference,
+    ContextVar: _of_context_variable,
+    CellType: _of_cell,
+    property: _of_property,
+    typing.NewType: _of_new_type,
+    **({typing.TypeAliasType: _of_type_alias} if hasattr(typing, "TypeAliasType") else {}),
 }
-_HANDLERS = _Handlers(_KNOWN)
+HANDLERS = _Handlers(_KNOWN)

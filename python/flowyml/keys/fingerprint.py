@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from flowyml._digests import blake2b
 from flowyml._tuples import NamedTuple
-from flowyml.keys.code import labelled
-from flowyml.keys.content import SIZE, code_digest
+from flowyml.keys.code import full_name, labelled
+from flowyml.keys.content import SIZE
+from flowyml.keys.graph import CodeGraph, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from flowyml.keys.content import Known
+    from flowyml.keys.graph import Hashed
 
 _SHORT = 8
 
@@ -23,29 +24,88 @@ class Fingerprint(NamedTuple):
     Attributes:
         digest: Equal for functions that do alike.
         parts: A short hash of each part, by its label in words.
+        asks: It may ask `get_context()` which step it is in.
     """
 
     digest: bytes
     parts: dict[str, bytes]
+    asks: bool = False
 
 
-def fingerprint(function: Any, known: Known) -> Fingerprint:
+def fingerprint(function: Any, code_graph: CodeGraph | None = None) -> Fingerprint:
     """Return the fingerprint of anything that can be a step.
 
     Args:
         function: A function, method, partial, class, callable object.
-        known: As for `content.content`.
+        code_graph: What is known of functions and classes already.
 
-    >>> fingerprint(lambda x: x + 1, {}).digest == fingerprint(lambda x: x + 1, {}).digest
+    Raises:
+        UnhashableCode: If it cannot be followed, or brings something along that cannot be hashed.
+
+    >>> fingerprint(lambda x: x + 1).digest == fingerprint(lambda x: x + 1).digest
     True
     """
-    state, parts = blake2b(digest_size=SIZE), {}
+    graph = code_graph or CodeGraph()
+    state, parts, asks = blake2b(digest_size=SIZE), {}, False
     for label, part in labelled(function):
-        digest = code_digest(part, known)
-        state.update(label.encode())
-        state.update(digest)
-        parts[label] = digest[:_SHORT]
-    return Fingerprint(state.digest(), parts)
+        found = graph.part(label, part, function)
+        state.update(label.encode("utf-8", "surrogatepass"))
+        state.update(found.digest)
+        parts[label] = found.digest[:_SHORT]
+        asks = asks or found.asks
+    return Fingerprint(state.digest(), parts, asks)
+
+
+class Covered(NamedTuple):
+    """Something that the key of a function covers.
+
+    Attributes:
+        kind: "function", "class", "module", "file", "files", "value" or "installed"; the last counts by its name.
+        name: Its full name; of a value, what it is in words: "global 'RATE'", "default of 'n'".
+        owner: Full name of what uses it.
+    """
+
+    kind: str
+    name: str
+    owner: str
+
+
+def covered(function: Any, code_graph: CodeGraph | None = None) -> list[Covered]:
+    """List what the fingerprint of a function covers besides the function itself, each thing once.
+
+    Args:
+        function: Anything that can be a step.
+        code_graph: What is known of functions and classes already.
+
+    Raises:
+        UnhashableCode: If it cannot be followed, or brings something along that cannot be hashed.
+
+    >>> import json
+    >>> [(each.kind, each.name) for each in covered(lambda x, indent=2: json.dumps(x, indent=indent))]
+    [('value', "default of 'indent'")]
+    """
+    graph = code_graph or CodeGraph()
+    found: dict[Covered, None] = {}
+    name, roots = full_name(function), []
+    for label, part in labelled(function):
+        graph.part(label, part, function)
+        hashed = graph.look(label, part)
+        found.update(dict.fromkeys(_covered(hashed, name)))
+        roots += hashed.edges
+    for entry in graph.walk(roots):
+        for hashed in entry.parts:
+            found.update(dict.fromkeys(_covered(hashed, full_name(entry.obj))))
+    return list(found)
+
+
+def _covered(part: Hashed, owner: str) -> Iterator[Covered]:
+    yield from (Covered(kind_of(edge), full_name(edge), owner) for edge in part.edges)
+    yield from (Covered("installed", name, owner) for name in part.names)
+    if not part.edges and not part.names and part.label not in _OWN:
+        yield Covered("value", part.label, owner)
+
+
+_OWN = frozenset(["its code", "its name", "bases"])
 
 
 def differences(before: Mapping[str, bytes], now: Mapping[str, bytes]) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Keys of cached calls: what a step's value is stored under.
 
 ```
-"code_hash"     its code    + names and contents of its arguments
+"code_hash"     its code    + names and contents of its arguments, and its place if it may ask `get_context()` for it
 "input_hash"    its name    + names and contents of its arguments
 a function      its name    + the text that the function returns
 ```
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from flowyml.reuse.value_contents import ValueContents
     from flowyml.running.run import Run
     from flowyml.steps.cache_modes import CacheMode
+
+_FORM = b"2"  # another one for keys that are made in another way
 
 
 class Key(NamedTuple):
@@ -58,8 +60,10 @@ class CacheKeys:
         """Look at nothing yet."""
         self._run = run
         self._context = context
-        self._calls = CallKeys(run, contents.of)
+        self._code = contents.code_graph
+        self._calls = CallKeys(run, contents.of, self._code)
         self._heads: dict[tuple[int, tuple[str, ...]], tuple[bytes, bytes]] = {}
+        self._asking: dict[int, bool] = {}
         self.words: dict[bytes, bytes] = {}
 
     def key(self, item: int, mode: CacheMode) -> Key:
@@ -74,6 +78,8 @@ class CacheKeys:
             return self._own(item, node, mode)
         head, words = self._head(node, mode)
         contents = joined(self._calls.arguments(item))
+        if self._asking[id(self._run.plan.templates[node])]:
+            contents += joined([_place(self._run, item)])
         return Key(blake2b(head + contents, digest_size=SIZE).digest(), words + contents)
 
     def _head(self, node: int, mode: CacheMode) -> tuple[bytes, bytes]:
@@ -84,9 +90,13 @@ class CacheKeys:
         if found is None:
             calls = self._calls
             code = calls.fingerprint(node).digest if mode.name == "code_hash" else self._identity(node)
-            names = "\0".join(calls.made(node).arguments).encode("utf-8", "surrogatepass")
-            head = hashed(mode.name.encode(), code, calls.outputs(node), names)
-            words = calls.made(node).packed()
+            made = calls.made(node)
+            asks = self._asking[alike[0]] = mode.name == "code_hash" and calls.fingerprint(node).asks
+            if asks:
+                made = made._replace(arguments=[*made.arguments, "get_context()"])
+            names = "\0".join(made.arguments).encode("utf-8", "surrogatepass")
+            head = hashed(_FORM, mode.name.encode(), code, calls.outputs(node), names)
+            words = made.packed()
             found = self._heads[alike] = (head, hashed(words))
             self.words[found[1]] = words
         return found
@@ -97,7 +107,7 @@ class CacheKeys:
         step = form.step.as_added(self._run.item_name(item), form.inputs, form.outputs, form.options)
         text = mode.own_key(step, Inputs(self._run, item, None), self._context)
         identity, outputs = self._identity(node), self._calls.outputs(node)
-        return Key(hashed(b"own", identity, outputs, text.encode("utf-8", "surrogatepass")), b"")
+        return Key(hashed(_FORM, b"own", identity, outputs, text.encode("utf-8", "surrogatepass")), b"")
 
     def _identity(self, node: int) -> bytes:
         """Return what stands for a function whose code does not count: its names, and what is bound to it.
@@ -107,10 +117,15 @@ class CacheKeys:
         step = self._run.plan.forms[node].step
         plain, bound = _unbound(step.func)
         names = [step.name, *(str(getattr(plain, each, "")) for each in ("__module__", "__qualname__"))]
-        parts = ["\0".join(names).encode("utf-8", "surrogatepass"), *map(content, bound)]
+        parts = ["\0".join(names).encode("utf-8", "surrogatepass"), *(content(each, self._code) for each in bound)]
         if getattr(plain, "__name__", "") == "<lambda>":
             parts.append(self._calls.fingerprint(node).digest)
         return hashed(*parts)
+
+
+def _place(run: Run, item: int) -> bytes:
+    """Return what `get_context()` says of the place of an item that is the same in each run."""
+    return content([run.plan.name, run.item_name(item)])
 
 
 def _unbound(func: Any) -> tuple[Any, list[Any]]:

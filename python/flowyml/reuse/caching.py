@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from flowyml.errors import SerializationError, StoreError
 from flowyml.keys.content import SIZE, Unhashable
+from flowyml.keys.graph import UnhashableCode
 from flowyml.messages.words import cut
 from flowyml.reuse.cache_keys import CacheKeys
 from flowyml.reuse.call_keys import joined, split
@@ -135,7 +136,8 @@ class Caching:
         try:
             return self._made.key(item, mode)
         except Unhashable as error:
-            self._cannot(item, "an argument cannot be hashed", str(error))
+            what = "its code" if isinstance(error, UnhashableCode) else "an argument"
+            self._cannot(item, f"{what} cannot be hashed", str(error))
         except Exception as error:  # noqa: BLE001  of the user's function, or of what it looks at
             self._cannot(item, f"its cache function {mode} failed", f"{type(error).__name__}: {error}")
         return None
@@ -191,7 +193,8 @@ class Caching:
             parts = split(entry.content)
             self.contents.note(item, parts if entry.kind == PARTS else parts[0])
         self._used.append((self._run.plan.names[self._run.node_of[item]], entry))
-        return Found(lambda: self._load(entry))
+        is_read = entry.content is None and self._run.node_of[item] in self.read
+        return Found(lambda: self._load(entry), is_read=is_read)
 
     def _load(self, entry: Entry) -> Any:
         with self._lock:
@@ -242,12 +245,14 @@ class Caching:
             self._waiting.append(entry)
 
     def _content(self, item: int) -> bytes | None:
-        """Return the content of a value that takes part in keys."""
+        """Return the content of a value that takes part in keys, if it holds for later runs: code may change."""
         if self._run.node_of[item] not in self.read:
             return None
         try:
             found = self.contents.of_item(item)
         except Unhashable:
+            return None
+        if item in self.contents.with_code:
             return None
         return joined(found if isinstance(found, list) else [found])
 

@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING, Any
 from flowyml._digests import blake2b
 from flowyml._tuples import NamedTuple
 from flowyml.keys.content import ATOMS, SIZE, Unhashable, content, contents_of_atoms
-from flowyml.keys.fingerprint import fingerprint
+from flowyml.keys.fingerprint import Fingerprint, fingerprint
 from flowyml.planning.templates import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VALUE, VIEW
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from flowyml.keys.content import Known
-    from flowyml.keys.fingerprint import Fingerprint
+    from flowyml.keys.graph import CodeGraph
     from flowyml.planning.forms import Form
     from flowyml.planning.templates import Template
     from flowyml.running.run import Run
@@ -68,17 +67,24 @@ class CallKeys:
     Args:
         run: The run.
         refer: Gives what stands for the value of another step in a key; `None` where there is no value.
-        unhashable: Is told of an argument that has no content, and gives what stands for it; without it such an
+        code_graph: What is known of the code.
+        unhashable: Is called with an argument that has no content, and returns what stands for it; without it such an
             argument is an error.
     """
 
-    def __init__(self, run: Run, refer: Refer, unhashable: Callable[[int, Unhashable], bytes] | None = None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        refer: Refer,
+        code_graph: CodeGraph,
+        unhashable: Callable[[int, Unhashable], bytes] | None = None,
+    ) -> None:
         """Look at nothing yet."""
         self._unhashable = unhashable
         self._run = run
         self._refer = refer
-        self._known: Known = {}
-        self._fingerprints: dict[tuple[int, int], Fingerprint] = {}
+        self._code = code_graph
+        self._fingerprints: dict[tuple[int, int], Fingerprint | Unhashable] = {}
         self._made: dict[int, Made] = {}
         self._static: dict[int, list[bytes | None]] = {}
         self._of_mapped: dict[int, list[bytes | None]] = {}
@@ -87,35 +93,55 @@ class CallKeys:
     # -- functions
 
     def fingerprint(self, node: int) -> Fingerprint:
-        """Return the fingerprint of a step's function and its conditions."""
+        """Return the fingerprint of a step's function and its conditions.
+
+        Raises:
+            Unhashable: If something of it cannot be hashed.
+        """
         form = self._run.plan.forms[node]
         key = (id(form.step), id(form.options))
-        if key not in self._fingerprints:
-            self._fingerprints[key] = self._look(form)
-        return self._fingerprints[key]
+        found = self._fingerprints.get(key)
+        if found is None:
+            try:
+                found = self._look(form)
+            except Unhashable as error:
+                found = error
+            self._fingerprints[key] = found
+        if isinstance(found, Unhashable):
+            raise found
+        return found
 
     def _look(self, form: Form) -> Fingerprint:
-        own = fingerprint(form.step.func, self._known)
+        own = fingerprint(form.step.func, self._code)
         guards = form.options.guards
         if not guards:
             return own
-        state, parts = blake2b(own.digest, digest_size=SIZE), dict(own.parts)
+        state, parts, asks = blake2b(own.digest, digest_size=SIZE), dict(own.parts), own.asks
         for number, guard in enumerate(guards, 1):
-            one = fingerprint(guard.predicate, self._known)
+            one = fingerprint(guard.predicate, self._code)
             state.update(one.digest + bytes([guard.wanted]))
             parts[f"its condition {number}" if len(guards) > 1 else "its condition"] = one.digest[:8]
-        return own._replace(digest=state.digest(), parts=parts)
+            asks = asks or one.asks
+        return Fingerprint(state.digest(), parts, asks)
 
     def made(self, node: int) -> Made:
-        """Return what the keys of a step are made of."""
+        """Return what the keys of a step are made of.
+
+        Raises:
+            Unhashable: If its code cannot be hashed.
+        """
         template = self._template(node)
         found = self._made.get(id(template))
         if found is None:
-            names = argument_names(template, self._run.plan.forms[node])
-            if self._run.seed is not None:
-                names.append("seed")
-            found = self._made[id(template)] = Made(self.fingerprint(node).parts, names)
+            found = self._made[id(template)] = Made(self.fingerprint(node).parts, self.names(node))
         return found
+
+    def names(self, node: int) -> list[str]:
+        """Return the names of what `arguments` gives the contents of."""
+        names = argument_names(self._template(node), self._run.plan.forms[node])
+        if self._run.seed is not None:
+            names.append("seed")
+        return names
 
     def outputs(self, node: int) -> bytes:
         """Return what a step's declared outputs say of its value: they take it apart."""
@@ -221,7 +247,7 @@ class CallKeys:
 
     def _hashed(self, value: Any, node: int) -> bytes:
         try:
-            return content(value, self._known)
+            return content(value, self._code)
         except Unhashable as error:
             if self._unhashable is None:
                 raise

@@ -6,7 +6,7 @@ key = step's name + its code + contents of params, items, context + keys of the 
 
 A value of another step counts by how it came about, not by what it is: the keys of a run can be told without its
 values, and a step that has changed changes the keys of all that depends on it. Of equal items of one mapped step each
-counts once. What stands for an argument that cannot be hashed is of this run alone: its step runs again, which is told.
+counts once. A step with code or an argument that cannot be hashed runs again in each run, which is told.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from flowyml._digests import blake2b
-from flowyml.keys.content import SIZE
-from flowyml.reuse.call_keys import UNHASHABLE, CallKeys, combined, hashed
+from flowyml.keys.content import SIZE, Unhashable
+from flowyml.keys.graph import CodeGraph
+from flowyml.reuse.call_keys import UNHASHABLE, CallKeys, Made, combined, hashed
 from flowyml.store.values import MISSING, Gather, Items, Output, bare, parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from flowyml.keys.content import Unhashable
-    from flowyml.reuse.call_keys import Made
     from flowyml.running.run import Run
     from flowyml.store.values import Reference
 
@@ -46,7 +45,7 @@ class JournalKeys:
         self._tell = tell
         self._told: set[int] = set()
         self._of_this_run = UNHASHABLE + os.urandom(SIZE)
-        self._calls = CallKeys(run, self._refer, self._unhashable)
+        self._calls = CallKeys(run, self._refer, CodeGraph(), self._unhashable)
         self._heads: dict[int, bytes] = {}
         self._of_lists: dict[int, bytes] = {}
         self._keys = bytearray(SIZE * run.layout.item_count)
@@ -128,8 +127,12 @@ class JournalKeys:
     def _names(self, item: int) -> Callable[[int], bytes]:
         """Return what tells the name of an item's step, for items like this one."""
         run = self._run
-        if run.layout.is_mapped(run.node_of[item]):
-            name = _name(run.plan.names[run.node_of[item]])
+        node = run.node_of[item]
+        if run.layout.is_mapped(node):
+            name = _name(run.plan.names[node])
+            if self._asks(node):  # it may return another value for an equal item
+                first = run.layout.firsts[node]
+                return lambda item: name + (item - first).to_bytes(8, "big")
             return lambda _: name
         names, node_of, outputs = run.plan.names, run.node_of, self._calls.outputs
         if outputs(node_of[item]):  # steps that call alike may differ in them
@@ -163,7 +166,10 @@ class JournalKeys:
 
     def made(self, node: int) -> Made:
         """Return what the keys of a step are made of."""
-        return self._calls.made(node)
+        try:
+            return self._calls.made(node)
+        except Unhashable:
+            return Made({}, self._calls.names(node))
 
     def template(self, node: int) -> int:
         """Return what steps share whose keys are made of the same."""
@@ -194,9 +200,12 @@ class JournalKeys:
         found = self._heads.get(template)
         if found is None:
             calls = self._calls
-            names = "\0".join(calls.made(node).arguments).encode("utf-8", "surrogatepass")
-            code = calls.fingerprint(node).digest
-            found = self._heads[template] = hashed(b"journal", code, names)
+            names = "\0".join(self.made(node).arguments).encode("utf-8", "surrogatepass")
+            try:
+                code = calls.fingerprint(node).digest
+            except Unhashable as error:
+                code = self._unhashable(node, error)
+            found = self._heads[template] = hashed(b"journal 2", code, names)
         return found
 
     # -- what stands for the values of other steps
@@ -232,8 +241,15 @@ class JournalKeys:
             return self._refer(reference) if self._run.values.has(reference) else None
         return combined([self._present(part) or b"-" for part in parts])
 
+    def _asks(self, node: int) -> bool:
+        """Return True if a step's code may ask `get_context()` for its index."""
+        try:
+            return self._calls.fingerprint(node).asks
+        except Unhashable:
+            return True
+
     def _unhashable(self, node: int, error: Unhashable) -> bytes:
-        """Return what stands for a value that cannot be hashed: nothing that another run has."""
+        """Return what stands for what cannot be hashed: nothing that another run has."""
         if node not in self._told:
             self._told.add(node)
             self._tell(node, error)

@@ -80,10 +80,12 @@ class Found(NamedTuple):
     Attributes:
         load: Returns the value, encoded; raises `LookupError` if it is not there after all.
         state: The state in which the item ends.
+        is_read: Its value takes part in keys, and its content is not known.
     """
 
     load: Callable[[], Any]
     state: int = CACHED
+    is_read: bool = False
 
 
 class Recall:
@@ -191,7 +193,9 @@ class Recall:
         """Put a value into the run; tell whether it is there."""
         if found.state != CACHED:
             return True
-        if self._only_look and not self._run.layout.waiting:  # else a value may tell how many items there are
+        if (
+            self._only_look and not found.is_read and not self._run.layout.waiting
+        ):  # else a value may tell how many items there are
             self._run.values.raw[item] = None
             return True
         try:

@@ -18,6 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flowyml.errors import SerializationError, StoreError
+from flowyml.keys.graph import UnhashableCode
 from flowyml.messages.words import cut
 from flowyml.reuse.begun import Begun
 from flowyml.reuse.finished import BEGUN, DONE, END, FORM, ITEMS, RETRY
@@ -329,8 +330,8 @@ class Resuming:
 
     def _cannot_hash(self, node: int, error: Unhashable) -> None:
         step = self._run.plan.names[node]
-        reason = cut(f"{error}")
-        _log.warning("journal: an argument of step %r cannot be hashed, it runs again on resume: %s", step, reason)
+        what, reason = "the code" if isinstance(error, UnhashableCode) else "an argument", cut(f"{error}")
+        _log.warning("journal: %s of step %r cannot be hashed, it runs again on resume: %s", what, step, reason)
 
     def _cannot_store(self, item: int, error: Exception) -> None:
         node = self._run.node_of[item]

@@ -1,15 +1,17 @@
 """The contents of a run's values, for the keys of what reads them.
 
 A content comes with the value where that is possible: a process worker hashes what it returns, a cached value has it in
-its entry. Else it is found here, when the first key needs it. What stands for a list of values is made of their
-contents, so that a list of a million is never put together for it.
+its entry. It does not if classes or functions of the user's are in the value: what these reach is known here alone, and
+may be another than when the value was stored. Then it is found here, when the first key needs it. What stands for a
+list of values is made of their contents, so that a list of a million is never put together for it.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from flowyml.keys.content import Unhashable, content
+from flowyml.keys.content import Unhashable, content, plain_content
+from flowyml.keys.graph import CodeGraph
 from flowyml.reuse.call_keys import combined
 from flowyml.store.arenas import ENCODED
 from flowyml.store.encoding import decoded
@@ -28,12 +30,18 @@ class ValueContents:
 
     Args:
         run: The run.
+
+    Attributes:
+        code_graph: What is known of the code: of steps, and of classes and functions in values.
+        with_code: Items with such values, as far as they were looked at here.
     """
 
     def __init__(self, run: Run) -> None:
         """Know none."""
         self._run = run
         self._known: dict[int, Content] = {}
+        self.code_graph = CodeGraph()
+        self.with_code: set[int] = set()
 
     def note(self, item: int, found: Content) -> None:
         """Take in the content of an item's value."""
@@ -47,20 +55,29 @@ class ValueContents:
         """
         found = self._known.get(item)
         if found is None:
-            found = self._known[item] = self._found(self._run.values.raw[item])
+            found = self._known[item] = self._found(item, self._run.values.raw[item])
         return found
 
-    def _found(self, raw: Any) -> Content:
-        return [self._of_part(part) for part in raw.parts] if isinstance(raw, Outputs) else self._of_part(raw)
+    def _found(self, item: int, raw: Any) -> Content:
+        if isinstance(raw, Outputs):
+            return [self._of_part(item, part) for part in raw.parts]
+        return self._of_part(item, raw)
 
-    def _of_part(self, raw: Any) -> bytes:
+    def _of_part(self, item: int, raw: Any) -> bytes:
         if type(raw) not in ENCODED or not self._run.encodes:
-            return content(raw)
+            return self._of_value(item, raw)
         try:
             value = decoded(raw)
         except (Exception, SystemExit, GeneratorExit) as error:
             raise Unhashable(f"it does not load: {type(error).__name__}: {error}") from error
-        return content(value)
+        return self._of_value(item, value)
+
+    def _of_value(self, item: int, value: Any) -> bytes:
+        found = plain_content(value)
+        if found is None:
+            self.with_code.add(item)
+            found = content(value, self.code_graph)
+        return found
 
     def of(self, reference: Reference) -> bytes | None:
         """Return what stands in a key for what a reference points at; `None` where there is nothing.

@@ -15,6 +15,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from flowyml.keys.content import ATOMS, Unhashable, content
+from flowyml.keys.graph import CodeGraph
 from flowyml.messages.words import listed
 
 if TYPE_CHECKING:
@@ -29,15 +30,16 @@ class Watch:
     def __init__(self) -> None:
         """Nothing yet."""
         self._told: set[tuple[int, str]] = set()
+        self._code = CodeGraph()
 
     @contextlib.contextmanager
     def over(self, step: str, node: int, arguments: Mapping[str, Any]) -> Iterator[None]:
         """Tell which of a step's arguments change in this block."""
-        before = {name: _content(value) for name, value in arguments.items() if type(value) not in ATOMS}
+        before = {name: self._content(value) for name, value in arguments.items() if type(value) not in ATOMS}
         try:
             yield
         finally:
-            found = [name for name, was in before.items() if was is not None and _content(arguments[name]) != was]
+            found = [name for name, was in before.items() if was is not None and self._content(arguments[name]) != was]
             new = [name for name in found if (node, name) not in self._told]
             if new:
                 self._told.update((node, name) for name in new)
@@ -48,9 +50,8 @@ class Watch:
                     listed(new),
                 )
 
-
-def _content(value: Any) -> bytes | None:
-    try:
-        return content(value)
-    except Unhashable:
-        return None
+    def _content(self, value: Any) -> bytes | None:
+        try:
+            return content(value, self._code)
+        except Unhashable:
+            return None

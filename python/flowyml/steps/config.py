@@ -54,5 +54,5 @@ def cache_key_of(step: Step[..., Any], inputs: Mapping[str, Any], context: Mappi
     if mode.function is not None:
         return mode.own_key(step, inputs, context)
     arguments = content([sorted(inputs.items()), sorted(context.items())])
-    code = b"" if mode == INPUT else fingerprint(step.func, {}).digest
+    code = b"" if mode == INPUT else fingerprint(step.func).digest
     return f"{step.name}:{(code + arguments).hex()}"

@@ -294,9 +294,9 @@ class Step(Generic[P, R_co]):
         Raises:
             TypeError: If something that belongs to it cannot be hashed.
         """
-        from flowyml.keys.content import code_digest
+        from flowyml.keys.fingerprint import fingerprint
 
-        return code_digest(self.func).hex()
+        return fingerprint(self.func).digest.hex()
 
     @property
     def parameters(self) -> tuple[str, ...]:

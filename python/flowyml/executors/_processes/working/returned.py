@@ -83,8 +83,11 @@ def encoded(  # noqa: PLR0911  each kind of value has its line
 
 
 def with_content(outcome: int, value: Any, returned: Any) -> tuple[int, Any]:
-    """Return a value as it goes to the driver with its content beside it, where it has one that is not plain to see."""
-    from flowyml.keys.content import Unhashable, content
+    """Return a value as it goes to the driver with its content, if it has one that is not plain to see.
+
+    It has none here if it brings code of the user's along: what that reaches is known to the driver alone.
+    """
+    from flowyml.keys.content import Unhashable, plain_content
 
     if outcome not in {wire.RETURNED, wire.STORED, wire.PARTS} or type(returned) in wire.ATOMS:
         return outcome, value
@@ -92,9 +95,10 @@ def with_content(outcome: int, value: Any, returned: Any) -> tuple[int, Any]:
     if outcome == wire.PARTS:
         parts = list(returned.values()) if isinstance(returned, dict) else list(returned)
     try:
-        return wire.HASHED, [outcome, value, [content(part) for part in parts]]
+        contents = [plain_content(part) for part in parts]
     except Unhashable:
         return outcome, value
+    return (outcome, value) if None in contents else (wire.HASHED, [outcome, value, contents])
 
 
 def _kind(parts: Outputs) -> Any:

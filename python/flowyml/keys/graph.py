@@ -1,0 +1,467 @@
+"""Functions, classes and modules that use one another, and one hash for each with all that it reaches.
+
+```
+function ──code.py──▶ parts ──content.py──▶ hash of each part, in which others of the user's stand as references
+    │                                                              │
+    └── digest(): numbered in the order in which they are reached ◀┘ references, followed until nothing is new
+```
+
+Each is taken apart once, and the parts refer to others by number, so cycles need no special case: functions that call
+each other, a table of functions that use the table. The numbers follow from the order of parts; the order of a set is
+that of the hashes of its elements and of what these refer to. If two elements cannot be told apart so, either order is
+complete; the key is another one at worst. Whatever cannot be hashed makes all that reaches it `Unhashable`.
+
+Values with cycles are written the same way, each mutable object on its own.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from types import BuiltinFunctionType, FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any
+
+from flowyml._digests import blake2b
+from flowyml._tuples import NamedTuple
+from flowyml.keys import code, modules
+from flowyml.keys.content import FLAT, SIZE, TOO_MUCH, TROUBLE, Canonical, Unhashable, Value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_FILES = (modules.Source, modules.Project)
+_CODE = (FunctionType, type, ModuleType, BuiltinFunctionType, *_FILES)
+_IMMUTABLE = FLAT | {tuple, frozenset, range, slice, complex, code.Named, *_FILES}
+_FAR = 3  # so far elements of a set are compared
+_MOST = 1_000_000
+_NUMBER = 4  # bytes
+
+
+class UnhashableCode(Unhashable):
+    """The code of a function cannot be followed, or brings something along that cannot be hashed."""
+
+
+class Hashed(NamedTuple):
+    """A part of something.
+
+    Attributes:
+        label: What it is, in words.
+        digest: Hash of what it is itself.
+        edges: The others that it refers to, in order.
+        names: Names of what it uses of what is installed.
+    """
+
+    label: str
+    digest: bytes
+    edges: list[Any]
+    names: list[str]
+
+
+class Reached(NamedTuple):
+    """What something comes down to, with all that it reaches.
+
+    Attributes:
+        digest: The hash.
+        asks: It may ask `get_context()` which step it is in.
+    """
+
+    digest: bytes
+    asks: bool
+
+
+class Entry:
+    """A function, class, module or object that was taken apart.
+
+    Attributes:
+        obj: What it is; kept, so that its id stays its own.
+        parts: What it is made of.
+        error: Why it cannot be hashed.
+        is_whole: All its parts are there.
+    """
+
+    def __init__(self, obj: Any) -> None:
+        """Know no parts yet."""
+        self.obj = obj
+        self.parts: list[Hashed] = []
+        self.error: Unhashable | None = None
+        self.is_whole = False
+
+    def edges(self) -> Iterator[Any]:
+        """Go through what it refers to."""
+        return (edge for part in self.parts for edge in part.edges)
+
+
+class CodeGraph:
+    """What one run has seen of functions, classes and modules. Each is looked at once."""
+
+    def __init__(self) -> None:
+        """Have seen nothing."""
+        self._entries: dict[Any, Entry] = {}
+        self._components: dict[Any, int] = {}
+        self._reached: dict[Any, Reached | Unhashable] = {}
+
+    def digest(self, obj: Any) -> bytes:
+        """Return the hash of a function, class or module with all that it reaches.
+
+        Raises:
+            UnhashableCode: If something of it cannot be hashed.
+        """
+        return self.reached(obj).digest
+
+    def part(self, label: str, value: Any, owner: Any = None) -> Reached:
+        """Return the hash of a part of a step with all that it reaches.
+
+        Raises:
+            UnhashableCode: If something of it cannot be hashed.
+        """
+        entry = Entry(owner)
+        self._add(entry, label, value)
+        if entry.error is not None:
+            raise entry.error
+        return self._combined(entry.parts, lambda edge: self.reached(edge).digest)
+
+    def reached(self, obj: Any) -> Reached:
+        """Return what something comes down to.
+
+        Raises:
+            UnhashableCode: If something of it cannot be hashed.
+        """
+        key = key_of(obj)
+        found = self._reached.get(key)
+        if found is None:
+            if key not in self._components:
+                for component in self._new_components(obj):
+                    self._components.update(dict.fromkeys(component, len(self._components)))
+                    if len(component) == 1:  # most are: what they refer to is known by now
+                        self._number(component[0])
+            found = self._reached.get(key) or self._number(key)
+        if isinstance(found, Unhashable):
+            raise found
+        return found
+
+    def walk(self, roots: Iterable[Any]) -> Iterator[Entry]:
+        """Go through things and all that they reach, each once."""
+        seen: set[Any] = set()
+        todo = list(roots)
+        for obj in todo:
+            if key_of(obj) not in seen:
+                seen.add(key_of(obj))
+                entry = self.entry(obj)
+                yield entry
+                todo += entry.edges()
+
+    def entry(self, obj: Any) -> Entry:
+        """Return what something is made of."""
+        key = key_of(obj)
+        entry = self._entries.get(key)
+        if entry is None:
+            if len(self._entries) >= _MOST:
+                raise OverflowError(f"it reaches more than {_MOST:,} objects")
+            entry = self._entries[key] = Entry(obj)  # there before its parts are: they may refer to it
+            self._take_apart(entry)
+            entry.is_whole = True
+        return entry
+
+    # -- taking apart
+
+    def _take_apart(self, entry: Entry) -> None:
+        obj = entry.obj
+        if not _is_code(obj):
+            entry.parts.append(ObjectPart(self, obj).hashed("object"))
+            return
+        try:
+            for label, value in _parts(obj):
+                self._add(entry, label, value, lenient=isinstance(obj, ModuleType))
+        except TROUBLE as error:
+            entry.error = entry.error or UnhashableCode(f"{code.full_name(obj)}: {_told(error)}")
+
+    def _add(self, entry: Entry, label: str, value: Any, *, lenient: bool = False) -> None:
+        """Take in one part.
+
+        Args:
+            entry: Whose part it is.
+            label: What it is.
+            value: What is there.
+            lenient: What cannot be hashed is made by a file that counts.
+        """
+        try:
+            part = self.look(label, value)
+        except TROUBLE as error:
+            if lenient:
+                entry.parts.append(Hashed(label, b"made by its file", [], []))
+            elif entry.error is None:
+                entry.error = _named_error(entry.obj, label, error)
+            return
+        entry.parts.append(part)
+        for name in part.names:
+            if code.finds_names(name):
+                reached = [each for each in code.reachable(_module_of(entry.obj), name) if each[1] is not entry.obj]
+                entry.parts += [Hashed(more, b"by name", [one], []) for more, one in reached]
+
+    def look(self, label: str, value: Any) -> Hashed:
+        """Return a part on its own: what it refers to stands in it as references."""
+        try:
+            return Part(self).hashed(label, value)
+        except TOO_MUCH:
+            return ObjectPart(self).hashed(label, value)
+
+    # -- one hash
+
+    def _combined(self, parts: Iterable[Hashed], stands_for: Any) -> Reached:
+        state, asks = blake2b(digest_size=SIZE), False
+        for part in parts:
+            state.update(_sized(part.label.encode("utf-8", "surrogatepass")) + _sized(part.digest))
+            state.update(len(part.edges).to_bytes(_NUMBER, "big"))
+            for edge in part.edges:
+                state.update(_sized(stands_for(edge)))
+                known = self._reached.get(key_of(edge))
+                asks = asks or (isinstance(known, Reached) and known.asks)
+            asks = asks or any(map(code.reads_context, part.names))
+        return Reached(state.digest(), asks)
+
+    def _number(self, root: Any) -> Reached | Unhashable:
+        """Find out what something comes down to: what refers to one another, in the order in which it is reached."""
+        numbers, order = {root: 0}, [root]
+        own = self._components[root]
+
+        def stands_for(edge: Any) -> bytes:
+            key = key_of(edge)
+            if self._components[key] != own:
+                return self.reached(edge).digest
+            if key not in numbers:
+                numbers[key] = len(order)
+                order.append(key)
+            return numbers[key].to_bytes(_NUMBER, "big")
+
+        state, asks = blake2b(digest_size=SIZE), False
+        found: Reached | Unhashable
+        try:
+            for key in order:
+                entry = self._entries[key]
+                if entry.error is not None:
+                    raise entry.error
+                one = self._combined(entry.parts, stands_for)
+                state.update(one.digest)
+                asks = asks or one.asks
+            found = Reached(state.digest(), asks)
+        except Unhashable as error:
+            found = error
+        self._reached[root] = found
+        return found
+
+    def _new_components(self, root: Any) -> Iterator[list[Any]]:
+        """Go through what refers to one another, all that is not known yet, the innermost first (Tarjan)."""
+        index: dict[Any, int] = {}
+        low: dict[Any, int] = {}
+        stack: list[Any] = []
+        on_stack: set[Any] = set()
+        todo = [(key_of(root), iter([*self.entry(root).edges()]))]
+        index[todo[0][0]] = low[todo[0][0]] = 0
+        stack.append(todo[0][0])
+        on_stack.add(todo[0][0])
+        while todo:
+            key, edges = todo[-1]
+            for edge in edges:
+                other = key_of(edge)
+                if other in index:
+                    if other in on_stack:
+                        low[key] = min(low[key], index[other])
+                elif other not in self._components:
+                    index[other] = low[other] = len(index)
+                    stack.append(other)
+                    on_stack.add(other)
+                    todo.append((other, iter([*self.entry(edge).edges()])))
+                    break
+            else:
+                todo.pop()
+                if todo:
+                    low[todo[-1][0]] = min(low[todo[-1][0]], low[key])
+                if low[key] == index[key]:
+                    cut = stack.index(key)
+                    component = stack[cut:]
+                    del stack[cut:]
+                    on_stack.difference_update(component)
+                    yield component
+
+    # -- the order of sets
+
+    def shape(self, obj: Any, far: int = _FAR) -> bytes:
+        """Return something by which things without a name of their own are told apart, as far as it is known."""
+        entry = self.entry(obj)
+        if not entry.is_whole or not far:
+            return code.full_name(obj).encode("utf-8", "surrogatepass")
+        state = blake2b(digest_size=SIZE)
+        for part in entry.parts:
+            state.update(_sized(part.digest))
+            for edge in part.edges:
+                state.update(_sized(self.shape(edge, far - 1)))
+        return state.digest()
+
+
+class ObjectGraph(CodeGraph):
+    """A value with cycles: its mutable objects, one by one.
+
+    Args:
+        code_graph: Knows the code in it; `None`: there may be none.
+    """
+
+    def __init__(self, code_graph: CodeGraph | None) -> None:
+        """Have seen nothing."""
+        super().__init__()
+        self.code_graph = code_graph
+
+    def digest_of(self, value: Any) -> bytes:
+        """Return the hash of a value."""
+        part = ObjectPart(self).hashed("value", value)
+        return self._combined([part], lambda edge: self.reached(edge).digest).digest
+
+
+def digest_of_objects(value: Any, code_graph: CodeGraph | None) -> bytes:
+    """Return the hash of a value with cycles, whose parts count as the same only if they are one object.
+
+    Raises:
+        Unhashable: If something in it does not pickle.
+    """
+    return ObjectGraph(code_graph).digest_of(value)
+
+
+class Part(Canonical):
+    """Writes a part of something: functions, classes and modules are references.
+
+    Args:
+        graph: Where these are.
+    """
+
+    def __init__(self, graph: CodeGraph) -> None:
+        """Write nothing yet."""
+        super().__init__()
+        self.graph = graph
+        self.is_code = not isinstance(graph, ObjectGraph)
+        self._edges: list[Any] = []
+        self._numbers: dict[Any, int] = {}
+        self._names: list[str] = []
+
+    def hashed(self, label: str, value: Any) -> Hashed:
+        """Return a part of something; of one only."""
+        return Hashed(label, self.dumped(value), self._edges, self._names)
+
+    def reference(self, obj: Any) -> tuple[str, int]:
+        """Return what stands for another object."""
+        key = key_of(obj)
+        if key not in self._numbers:
+            self._numbers[key] = len(self._edges)
+            self._edges.append(obj)
+        return "reference", self._numbers[key]
+
+    def code(self, obj: Any) -> tuple[Any, ...]:
+        """Return a reference to code; in a value, its hash."""
+        if isinstance(self.graph, ObjectGraph):
+            return Value(self.graph.code_graph).code(obj)
+        return self.reference(obj)
+
+    def named(self, name: str) -> tuple[Any, ...]:
+        """Note what is used of what is installed."""
+        self._names.append(name)
+        return super().named(name)
+
+    def unordered(self, parts: Iterable[Any]) -> tuple[Any, ...]:
+        """Write parts in the order of their hashes, then of the names and shapes of what they refer to."""
+        found = [type(self)(self.graph).hashed("", part) for part in parts]
+        found.sort(key=_first_order)
+        if any(_first_order(one) == _first_order(other) for one, other in pairwise(found)):
+            found.sort(key=lambda part: (_first_order(part), [self.graph.shape(edge) for edge in part.edges]))
+        self._names += sorted(name for part in found for name in part.names)
+        return tuple([(part.digest, *(self.reference(edge)[1] for edge in part.edges)) for part in found])
+
+
+def _first_order(part: Hashed) -> tuple[bytes, list[str]]:
+    return part.digest, list(map(code.full_name, part.edges))
+
+
+class ObjectPart(Part):
+    """Writes one object: other mutable ones are references.
+
+    Args:
+        graph: Where these are.
+        root: The object that is written; none, if it is to be a reference, too.
+    """
+
+    def __init__(self, graph: CodeGraph, root: Any = None) -> None:
+        """Write nothing yet."""
+        super().__init__(graph)
+        self._root = root
+        self._inline = [] if root is None else [root, getattr(root, "__dict__", None)]
+
+    def hashed(self, label: str, value: Any = None) -> Hashed:
+        """Return a part; without a value, of the root."""
+        return super().hashed(label, self._root if value is None else value)
+
+    def persistent_id(self, obj: Any) -> Any:
+        """Return what stands for an object."""
+        if type(obj) in _IMMUTABLE or _is_code(obj):
+            return super().persistent_id(obj)
+        position = next((k for k, each in enumerate(self._inline) if each is obj), None)
+        if position is None:
+            return self.reference(obj)
+        del self._inline[position]  # in itself it is a reference
+        return super().persistent_id(obj)
+
+
+def key_of(obj: Any) -> Any:
+    """Return by what something is known: files by their names, all else by identity."""
+    return obj if type(obj) in _FILES else id(obj)
+
+
+def kind_of(obj: Any) -> str:
+    """Return what something is, in a word.
+
+    >>> kind_of(dict), kind_of(kind_of)
+    ('class', 'function')
+    """
+    if isinstance(obj, _FILES):
+        return "file" if isinstance(obj, modules.Source) else "files"
+    if isinstance(obj, type):
+        return "class"
+    return "module" if isinstance(obj, ModuleType) else "function" if _is_code(obj) else "value"
+
+
+def _is_code(obj: Any) -> bool:
+    return isinstance(obj, _CODE) or not isinstance(type(obj).__module__, str)  # as it is of Cython's functions
+
+
+def _parts(obj: Any) -> Iterator[code.Part]:
+    if isinstance(obj, FunctionType):
+        yield from code.parts_of(obj)
+        return
+    yield "its name", code.full_name(obj)
+    if isinstance(obj, type):
+        yield from code.parts_of_class(obj)
+    elif isinstance(obj, ModuleType):
+        yield from code.parts_of_module(obj)
+    elif isinstance(obj, modules.Source):
+        yield from code.parts_of_source(obj)
+    elif isinstance(obj, modules.Project):
+        yield from code.parts_of_project(obj)
+    else:
+        yield from code.parts_of_builtin(obj)
+
+
+def _module_of(obj: Any) -> Any:
+    if isinstance(obj, FunctionType):
+        return obj.__globals__.get("__name__")
+    return obj.__name__ if isinstance(obj, ModuleType) else getattr(obj, "__module__", None)
+
+
+def _named_error(owner: Any, label: str, error: BaseException) -> UnhashableCode:
+    """Say what cannot be hashed, and whose part it is."""
+    if isinstance(error, UnhashableCode):
+        return error
+    of = "" if owner is None else f" of {code.full_name(owner)}"
+    return UnhashableCode(f"{label}{of} cannot be hashed: {_told(error)}")
+
+
+def _told(error: BaseException) -> str:
+    return str(error) if isinstance(error, Unhashable) else f"{type(error).__name__}: {error}"
+
+
+def _sized(data: bytes) -> bytes:
+    return len(data).to_bytes(_NUMBER, "big") + data
