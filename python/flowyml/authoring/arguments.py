@@ -16,7 +16,7 @@ from flowyml._tuples import NamedTuple
 from flowyml.executors.contract import Executor
 from flowyml.messages.warned import warn_caller
 from flowyml.messages.words import unknown_keywords
-from flowyml.planning.forms import is_glob
+from flowyml.planning.globs import is_glob
 from flowyml.steps.contexts import Context
 from flowyml.steps.handles import asset_of
 from flowyml.steps.step import Step

@@ -27,7 +27,8 @@ from flowyml.views._names import links_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from flowyml.planning.forms import Form, Found
+    from flowyml.planning.forms import Form
+    from flowyml.planning.globs import Found
     from flowyml.planning.namespaces import Namespace
     from flowyml.planning.plan import Plan
     from flowyml.planning.scope import Scope

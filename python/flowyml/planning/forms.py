@@ -12,15 +12,15 @@ names (its reads). The module decides nothing about parameters; that is the wiri
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from flowyml._tuples import NamedTuple
 from flowyml.messages.words import MOST_TOLD, closest, listed, nearest, others_like_it
+from flowyml.planning.globs import GlobIndex
 from flowyml.steps.cache_modes import OFF
 from flowyml.steps.options import NO_OPTIONS, Options
 from flowyml.store.values import Items, Output, Reference
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from types import CodeType
 
+    from flowyml.planning.globs import Found
     from flowyml.planning.layout import Layout
     from flowyml.planning.namespaces import Inside, Namespace
     from flowyml.planning.over import Over
@@ -40,9 +41,6 @@ if TYPE_CHECKING:
 _MOST_NAMED = 3
 # A near match among many names takes a twentieth of a second; a pipeline of typos must not take minutes.
 _MOST_HINTS = 10
-
-Found: TypeAlias = "tuple[int, int | None]"
-"""Who produces an asset: the step's number, and which of its outputs (`None`: its whole return value)."""
 
 
 class Place(NamedTuple):
@@ -201,19 +199,6 @@ def listed_names(names: Mapping[str, int]) -> list[str]:
     return list(names) if found is None else found
 
 
-def fitting(pattern: str, assets: Iterable[tuple[str, Found]]) -> list[Found]:
-    """Return what fits a glob, in the order of the assets and each once."""
-    import fnmatch
-
-    fits = re.compile(fnmatch.translate(pattern)).match
-    return list(dict.fromkeys(found for asset, found in assets if fits(asset)))
-
-
-def is_glob(name: str) -> bool:
-    """Tell whether an input is a pattern rather than a name."""
-    return "*" in name or "?" in name or "[" in name
-
-
 class Assets:
     """Which step produces which asset.
 
@@ -243,7 +228,6 @@ class Assets:
         self.inner: dict[Namespace, Inside] = {}
         self._declared: dict[str, Found] = {}
         self._clashes: dict[str, list[int]] = {}
-        self._globs: dict[str, list[Found]] = {}
         self.hints_left = _MOST_HINTS
         self._near_parameters: dict[tuple[str, int], str] = {}
         self._start = start
@@ -334,9 +318,11 @@ class Assets:
 
     def match(self, pattern: str) -> list[Found]:
         """Return all assets that fit a glob, in add order."""
-        if pattern not in self._globs:
-            self._globs[pattern] = fitting(pattern, self.each(range(self._start, self._start + len(self.names))))
-        return self._globs[pattern]
+        return self._globs.match(pattern)
+
+    @cached_property
+    def _globs(self) -> GlobIndex:
+        return GlobIndex(self.each(range(self._start, self._start + len(self.names))))
 
     def each(self, nodes: range) -> Iterator[tuple[str, Found]]:
         """Go through the assets of some steps, each under all its names."""

@@ -13,18 +13,21 @@ given, or under the same name where nothing was said. Namespaces stand in each o
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from flowyml._tuples import NamedTuple
 from flowyml.messages.words import listed, nearest
-from flowyml.planning.forms import Columns, fitting, is_glob
+from flowyml.planning.forms import Columns
+from flowyml.planning.globs import GlobIndex, is_glob
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
     from typing import Literal
 
-    from flowyml.planning.forms import Assets, Form, Found, Place
+    from flowyml.planning.forms import Assets, Form, Place
+    from flowyml.planning.globs import Found
     from flowyml.store.values import Reference
 
     Names: TypeAlias = "Assets | Inside"
@@ -110,7 +113,6 @@ class Inside:
         self.namespace = namespace
         self.asked: set[str] = set()
         self._root = root
-        self._globs: dict[str, list[Found]] = {}
 
     def number(self, name: str) -> int | None:
         """Return the number of a step."""
@@ -128,9 +130,11 @@ class Inside:
 
     def match(self, pattern: str) -> list[Found]:
         """Return all assets that fit a glob, in add order."""
-        if pattern not in self._globs:
-            self._globs[pattern] = fitting(pattern, self.each())
-        return self._globs[pattern]
+        return self._globs.match(pattern)
+
+    @cached_property
+    def _globs(self) -> GlobIndex:
+        return GlobIndex(self.each())
 
     def each(self) -> Iterator[tuple[str, Found]]:
         """Go through the sub-pipeline's assets, each under all the names that it has there."""

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from flowyml.planning.connections import Edges
-    from flowyml.planning.forms import Columns, Form, Found
+    from flowyml.planning.forms import Columns, Form
+    from flowyml.planning.globs import Found
     from flowyml.planning.namespaces import Namespace
 
 

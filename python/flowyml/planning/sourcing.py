@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flowyml.planning.forms import is_glob
+from flowyml.planning.globs import is_glob
 from flowyml.planning.namespaces import Inside, inside, reaches
 from flowyml.planning.templates import ASSET, VALUE
 from flowyml.steps.conditions import Guards
@@ -22,7 +22,8 @@ from flowyml.store.values import Gather, Present, Reference, bare
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Sequence
 
-    from flowyml.planning.forms import Assets, Form, Found
+    from flowyml.planning.forms import Assets, Form
+    from flowyml.planning.globs import Found
     from flowyml.planning.namespaces import Names, Namespace, Wanted
     from flowyml.planning.scope import Scope
     from flowyml.steps.signatures import Signature

@@ -96,24 +96,30 @@ class Wired:
         if self.plain is not None:
             return self._looked_up(self.plain, reads)
         references, producers = list(self.references), list(self.producers)
-        for (at, producer), asset in zip(self.slots, reads, strict=True):
-            found = reached(assets, asset)
+        for position, asset in enumerate(reads):
+            found = assets.find(asset) or reached(assets, asset)
             if found is None or assets.forms[found[0]].over is not None:
                 return None
-            if any((found[0] in border) is not (self.producers[producer] in border) for border in self.borders):
+            at, producer = self.slots[position]
+            if self.borders and self._is_across(found[0], producers[producer]):
                 return None
             references[at] = assets.reference(found)
             producers[producer] = found[0]
         return tuple(references), producers
+
+    def _is_across(self, one: int, other: int) -> bool:
+        """Return whether a border lies between two steps."""
+        return any((one in border) is not (other in border) for border in self.borders)
 
     def _looked_up(
         self, numbers: Mapping[str, int], reads: tuple[str, ...]
     ) -> tuple[tuple[Reference, ...], list[int]] | None:
         """Do the same where a name is a step."""
         references, producers = list(self.references), list(self.producers)
-        for (at, producer), asset in zip(self.slots, reads, strict=True):
+        for position, asset in enumerate(reads):
             node = numbers.get(asset)
             if node is None:
                 return None
+            at, producer = self.slots[position]
             references[at] = producers[producer] = node
         return tuple(references), producers

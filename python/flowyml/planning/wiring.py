@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from flowyml.messages.words import closest
-from flowyml.planning.forms import is_glob
+from flowyml.planning.globs import is_glob
 from flowyml.planning.looking import SEEN_AS, Looking
 from flowyml.planning.templates import ASSET, CHOICE, PARAM, SPREAD, VALUE, Columns, Template
 from flowyml.planning.wired import Lacking, Wired

@@ -31,7 +31,8 @@ from flowyml.store.values import nodes_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from flowyml.planning.forms import Form, Found
+    from flowyml.planning.forms import Form
+    from flowyml.planning.globs import Found
     from flowyml.planning.namespaces import Names
     from flowyml.planning.plan import Plan
     from flowyml.planning.sub_pipelines import Holder
