@@ -99,6 +99,11 @@ pub enum Refusal {
         /// The node.
         node: NodeId,
     },
+    /// Some item of the node is not ready.
+    NotReady {
+        /// The node.
+        node: NodeId,
+    },
     /// A time is not a finite number.
     Time,
     /// The node's length is known already, or not asked for yet.
@@ -221,6 +226,7 @@ impl fmt::Display for Refusal {
                 "node {} has failed already: say what it tolerates before its items end",
                 node.0
             ),
+            Self::NotReady { node } => write!(out, "node {} waits or has begun", node.0),
             Self::Time => write!(out, "expected a finite time in seconds"),
             Self::NotExpandable { node } => {
                 write!(out, "node {} is not waiting for its length", node.0)

@@ -7,7 +7,8 @@
 //!    │  │                              │ └────give_back─────┘ │ │              skipped, cancelled
 //!    │  └──────────────────────────────│────────retry─────────┘
 //!    │          (until its delay is over)
-//!    │                                 └──cancel──▶ cancelled
+//!    │                                 ├──cancel──▶ cancelled
+//!    │                                 └───give───▶ given        (before anything is claimed)
 //!    └──▶ upstream_failed, skipped, cancelled      (a dependency ended without a value)
 //! ```
 //!

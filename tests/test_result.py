@@ -609,6 +609,7 @@ def test_to_dict_is_json() -> None:
         "success": False,
         "duration": 0,
         "cached": False,
+        "given": False,
         "attempts": 1,
         "retries": 0,
         "cpu_seconds": None,

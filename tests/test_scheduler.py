@@ -14,6 +14,7 @@ from scheduling import (
     CACHED,
     CANCELLED,
     FAILED,
+    GIVEN,
     READY,
     RUNNING,
     SKIPPED,
@@ -125,6 +126,37 @@ class TestReports:
         scheduler = Scheduler(graph("a~c b>c", {"a": 2, "b": 2, "c": 2}, joins="c"))
         finish(scheduler, claim(scheduler), bytes([SUCCESS, SKIPPED, SUCCESS, SUCCESS]))
         assert scheduler.states()[4:] == bytes([READY, SKIPPED])
+
+    def test_a_node_is_given_before_anything_is_claimed(self):
+        """Its dependents become ready, also item by item, and nothing of it is handed out."""
+        scheduler = Scheduler(graph("a>b c~d", {"c": 2, "d": 2}))
+        scheduler.give(0)
+        scheduler.give(2)
+        assert scheduler.states() == bytes([GIVEN, READY, GIVEN, GIVEN, READY, READY])
+        assert scheduler.attempts() == bytes(6)
+        assert claim(scheduler).items() == [1, 4, 5]
+        assert scheduler.counts()["given"] == 3
+        assert [scheduler.node_state(node) for node in (0, 2)] == [GIVEN, GIVEN]
+
+    def test_a_node_that_waits_or_has_begun_is_not_given(self):
+        scheduler = Scheduler(graph("a>b"))
+        with pytest.raises(ValueError, match="node 1 waits or has begun"):
+            scheduler.give(1)
+        claim(scheduler)
+        with pytest.raises(ValueError, match="node 0 waits or has begun"):
+            scheduler.give(0)
+
+    def test_a_given_value_is_released_after_its_last_reader(self):
+        scheduler = Scheduler(graph("a>b"), keep=bytes([0, 1]))
+        scheduler.give(0)
+        assert list(scheduler.take_released()) == []
+        finish(scheduler, claim(scheduler))
+        assert list(scheduler.take_released()) == [0]
+
+    def test_a_node_without_items_is_given(self):
+        scheduler = Scheduler(graph("a>b", {"a": 0}))
+        scheduler.give(0)
+        assert (scheduler.node_state(0), scheduler.states()) == (GIVEN, bytes([READY]))
 
     def test_a_join_does_not_run_on_a_part_of_a_list(self):
         """A node with a failed or skipped item has no value."""

@@ -84,6 +84,8 @@ def test_the_first_source_that_has_a_value_wins(strongest: str) -> None:
     names = list(LAYERS)
     for name in names[: names.index(strongest) + 1]:
         LAYERS[name](pipeline, add, run)
+    if strongest in {"asset", "params"}:  # an input of the run that a step produces is refused
+        del run["inputs"]
     assert outcome(pipeline.add_step(source, "it", **add), **run) == strongest
 
 
@@ -493,14 +495,6 @@ def test_a_run_input_fills_a_parameter_of_its_name() -> None:
 def test_a_run_input_is_an_asset_for_declared_inputs(inputs: Any) -> None:
     got = outcome(Pipeline("p").add_step(same, "it", inputs=inputs), inputs={"raw": 5})
     assert got == ([5] if inputs == {"value": ["raw"]} else 5)
-
-
-def test_a_step_goes_before_a_run_input_of_the_same_name() -> None:
-    pipeline = numbers().add_step(same, "it", inputs=["one"])
-    with pytest.warns(
-        UserWarning, match="reaches no step of pipeline .numbers.: params, inputs and outputs of steps come"
-    ):
-        assert outcome(pipeline, inputs={"one": 100}) == 1
 
 
 def test_run_inputs_are_for_one_run() -> None:

@@ -9,7 +9,8 @@ in, any other is a `ValueError`; only `Turn.call` reads a clock.
 
 States of an item, by number:
 
-0 waiting, 1 ready, 2 running, 3 success, 4 cached, 5 failed, 6 timed_out, 7 skipped, 8 upstream_failed, 9 cancelled
+0 waiting, 1 ready, 2 running, 3 success, 4 cached, 5 failed, 6 timed_out, 7 skipped, 8 upstream_failed, 9 cancelled,
+10 given
 """
 
 from array import array
@@ -546,6 +547,13 @@ class Scheduler:
         """
     def cancel_node(self, node: int, now: float) -> None:
         """Cancel those items of a node that are not running, `now` being their end, as `cancel` does for all."""
+    def give(self, node: int) -> None:
+        """End all items of a node as given, before anything is claimed: they have values and have spent no attempt.
+
+        Raises:
+            ValueError: The node waits for others, or an item of it is claimed or has ended.
+
+        """
     def tolerate(self, node: int, failures: int) -> None:
         """Let up to `failures` items of a node be failed, timed_out or upstream_failed: it does not fail by them.
 
@@ -697,9 +705,9 @@ class Scheduler:
         """Return the state of a node.
 
         Of a node with several items the one that tells most: running, ready or waiting, then failed, timed_out,
-        upstream_failed, cancelled, skipped, success, cached. A node without items has a state of its own: success for a
-        length of 0, or what its dependencies or `refuse` made of it before its length was known. Failures that a node
-        tolerates are as good as success.
+        upstream_failed, cancelled, skipped, success, cached, given. A node without items has a state of its own:
+        success for a length of 0 (given after `give`), or what its dependencies or `refuse` made of it before its
+        length was known. Failures that a node tolerates are as good as success.
         """
     def states(self) -> bytes:
         """Return the state of each item, one byte each."""

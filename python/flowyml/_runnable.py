@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     Watching = Literal[True] | Callable[[Progress], object] | None
 
 _RUN_KEYWORDS = (
-    *("inputs", "context", "executor", "fail_fast", "raise_on_failure", "keep"),
+    *("inputs", "given", "context", "executor", "fail_fast", "raise_on_failure", "keep"),
     *("run_id", "resume", "seed", "targets", "progress", "debug", "dry_run"),
 )
 
@@ -76,6 +76,7 @@ class Runnable(Planning):
         self,
         inputs: Mapping[str, Any] | None = None,
         *,
+        given: Mapping[str, Any] | None = None,
         context: Mapping[str, Any] | None = None,
         executor: Executor | None = None,
         fail_fast: bool = False,
@@ -93,7 +94,11 @@ class Runnable(Planning):
         """Run all steps and return the result, whether steps failed or not.
 
         Args:
-            inputs: Values by parameter or asset name, for this run.
+            inputs: Values by parameter or asset name, for this run; of what no step produces.
+            given: Values of steps that do not run, by name of the step or of what it produces: the whole return value,
+                of a mapped step the list of the values of all its items. Of a step with several outputs the step, or
+                all of them. Such a step is in the state `given`, what needs it gets the value, and it waits for
+                nothing: what it needs runs all the same, unless `targets` leave it out.
             context: Context values for this run only; they go before the pipeline's own.
             executor: Where it runs, instead of the pipeline's executor.
             fail_fast: Start nothing new after the first failure; what is left is cancelled.
@@ -136,7 +141,7 @@ class Runnable(Planning):
             watched = checked_progress(progress)
             executor = self._chosen(executor)
             options: dict[str, Any] = {"keep": keep, "fail_fast": fail_fast, "seed": seed, "run_id": run_id}
-            options |= {"resume": resume, "targets": targets, "debug": debug}
+            options |= {"resume": resume, "targets": targets, "debug": debug, "given": given}
             run, told = self._begun(inputs, context, executor, only_look=dry_run, **options)
             if told is not None:
                 return told
@@ -149,6 +154,7 @@ class Runnable(Planning):
         self,
         inputs: Mapping[str, Any] | None = None,
         *,
+        given: Mapping[str, Any] | None = None,
         context: Mapping[str, Any] | None = None,
         executor: Executor | None = None,
         targets: Named | Iterable[Named] | None = None,
@@ -157,6 +163,7 @@ class Runnable(Planning):
 
         Args:
             inputs: As for `run`, like the other arguments.
+            given: Values of steps that would not run.
             context: Context values for this run only.
             executor: Where it would run.
             targets: Which part of the pipeline would run.
@@ -170,7 +177,7 @@ class Runnable(Planning):
         Dry run: 1 step (1 call) would run on LocalExecutor; nothing was run.
         'dry_run'
         """
-        return self.run(inputs, context=context, executor=executor, targets=targets, dry_run=True)
+        return self.run(inputs, given=given, context=context, executor=executor, targets=targets, dry_run=True)
 
     def rerun(
         self,
@@ -178,6 +185,7 @@ class Runnable(Planning):
         from_step: Named | None = None,
         *,
         inputs: Mapping[str, Any] | None = None,
+        given: Mapping[str, Any] | None = None,
         context: Mapping[str, Any] | None = None,
         executor: Executor | None = None,
         raise_on_failure: bool = False,
@@ -188,6 +196,7 @@ class Runnable(Planning):
             run_id: The run.
             from_step: This step or sub-pipeline runs again with all that depends on it, whatever of that has finished.
             inputs: As for `run`, like the other arguments.
+            given: Values of steps that do not run.
             context: Context values for this run only.
             executor: Where it runs.
             raise_on_failure: Raise a `StepError` when the run has ended and a step failed.
@@ -198,7 +207,7 @@ class Runnable(Planning):
         if commands.current is not None and not _is_inside():
             return commands.current.rerun(self._pipeline, commands.given(locals()))
         with own_frames_hidden:
-            named: dict[str, Any] = {"inputs": inputs, "context": context, "executor": executor}
+            named: dict[str, Any] = {"inputs": inputs, "given": given, "context": context, "executor": executor}
             return self.run_again(run_id, from_step, raise_on_failure=raise_on_failure, **named)
 
     def run_again(
@@ -207,6 +216,7 @@ class Runnable(Planning):
         from_step: Named | None,
         inputs: Mapping[str, Any] | None = None,
         *,
+        given: Mapping[str, Any] | None = None,
         context: Mapping[str, Any] | None = None,
         executor: Executor | None = None,
         seed: int | None = None,
@@ -220,7 +230,7 @@ class Runnable(Planning):
             watched = checked_progress(progress)
             executor = self._chosen(executor)
             resume = checked_text("run_id", resume)
-            options = {"run_id": None, "targets": None, "debug": False, **options, "anew": from_step}
+            options = {"run_id": None, "targets": None, "debug": False, "given": given, **options, "anew": from_step}
             options["seed"] = self._seed_of(resume) if seed is None else seed
             run, told = self._begun(inputs, context, executor, resume=resume, only_look=dry_run, **options)
             if told is not None:
@@ -234,6 +244,7 @@ class Runnable(Planning):
         self,
         inputs: Mapping[str, Any] | None = None,
         *,
+        given: Mapping[str, Any] | None = None,
         context: Mapping[str, Any] | None = None,
         executor: Executor | None = None,
         fail_fast: bool = False,
@@ -255,6 +266,7 @@ class Runnable(Planning):
 
         Args:
             inputs: As for `run`, like all the other arguments.
+            given: Values of steps that do not run.
             context: Context values for this run only.
             executor: Where it runs.
             fail_fast: Start nothing new after the first failure.
@@ -293,7 +305,7 @@ class Runnable(Planning):
             checked_flags(fail_fast=fail_fast, raise_on_failure=raise_on_failure, debug=debug, dry_run=dry_run)
             executor = self._chosen(executor)
             options: dict[str, Any] = {"keep": keep, "fail_fast": fail_fast, "seed": seed, "run_id": run_id}
-            options |= {"resume": resume, "targets": targets, "debug": debug}
+            options |= {"resume": resume, "targets": targets, "debug": debug, "given": given}
             run, told = self._begun(inputs, context, executor, only_look=dry_run, **options)
             if told is not None:
                 return told

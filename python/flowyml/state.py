@@ -2,7 +2,8 @@
 
 ```
 waiting ──▶ ready ──▶ running ──▶ success | cached | failed | timed_out | skipped
-   └──────────┴──▶ skipped | upstream_failed | cancelled
+   ├──────────┴──▶ skipped | upstream_failed | cancelled
+   └──▶ given (`run(given=)`: it does not run)
 ```
 """
 
@@ -28,6 +29,7 @@ class StepState(StrEnum):
     SKIPPED = "skipped"
     UPSTREAM_FAILED = "upstream_failed"
     CANCELLED = "cancelled"
+    GIVEN = "given"
 
     @property
     def code(self) -> int:
@@ -42,7 +44,7 @@ class StepState(StrEnum):
     @property
     def has_value(self) -> bool:
         """Whether a step in this state has a value."""
-        return self in {StepState.SUCCESS, StepState.CACHED}
+        return self in {StepState.SUCCESS, StepState.CACHED, StepState.GIVEN}
 
 
 STATES = tuple(StepState)
@@ -55,3 +57,4 @@ FAILED = CODES[StepState.FAILED]
 TIMED_OUT = CODES[StepState.TIMED_OUT]
 FAILURES = frozenset((FAILED, TIMED_OUT))
 SKIPPED = CODES[StepState.SKIPPED]
+GIVEN = CODES[StepState.GIVEN]

@@ -209,6 +209,11 @@ impl Scheduler {
         })
     }
 
+    fn give(&self, py: Python<'_>, node: u32) -> PyResult<()> {
+        let node = self.node(py, node)?;
+        self.0.change(py, |core| core.give(node))
+    }
+
     fn tolerate(&self, py: Python<'_>, node: u32, failures: u32) -> PyResult<()> {
         let node = self.node(py, node)?;
         self.0.change(py, |core| core.tolerate(node, failures))

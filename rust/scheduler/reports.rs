@@ -262,6 +262,29 @@ impl Scheduler {
         self.end_all(node, State::Ready, State::Cancelled);
     }
 
+    /// End all items of a node whose values are known before anything runs; the node waits for nothing. They have spent no
+    /// attempt.
+    ///
+    /// # Errors
+    ///
+    /// A node of which an item waits, or is claimed or ended already.
+    ///
+    /// O(items + edges that become known to be satisfied).
+    pub fn give(&mut self, node: NodeId) -> Result<(), Refusal> {
+        let states = &self.timeline.states;
+        let mut items = self.items(node);
+        if items.any(|item| states[item as usize] != State::Ready) {
+            return Err(Refusal::NotReady { node });
+        }
+        self.end_all(node, State::Ready, State::Given);
+        if let Some(map) = self.maps.get_mut(node).filter(|map| map.count == 0) {
+            map.end = State::Given;
+        }
+        let graph = Arc::clone(&self.graph);
+        self.propagate(&graph);
+        Ok(())
+    }
+
     /// Say whether the run was cancelled.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {

@@ -24,11 +24,13 @@ pub enum State {
     UpstreamFailed,
     /// Did not run or did not end: the run was cancelled.
     Cancelled,
+    /// Has a value from the caller of the run.
+    Given,
 }
 
 impl State {
     /// Number of states.
-    pub const COUNT: usize = 10;
+    pub const COUNT: usize = 11;
 
     /// All states in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [
@@ -42,6 +44,7 @@ impl State {
         Self::Skipped,
         Self::UpstreamFailed,
         Self::Cancelled,
+        Self::Given,
     ];
 
     /// Return the state's name.
@@ -58,6 +61,7 @@ impl State {
             Self::Skipped => "skipped",
             Self::UpstreamFailed => "upstream_failed",
             Self::Cancelled => "cancelled",
+            Self::Given => "given",
         }
     }
 
@@ -70,14 +74,15 @@ impl State {
     /// Say whether an item in this state has a value.
     #[must_use]
     pub const fn has_value(self) -> bool {
-        matches!(self, Self::Success | Self::Cached)
+        matches!(self, Self::Success | Self::Cached | Self::Given)
     }
 
     /// Return the state in which a run can end that has this number.
     #[must_use]
     pub fn outcome(number: u8) -> Option<Self> {
         let state = *Self::ALL.get(usize::from(number))?;
-        (state.is_terminal() && state != Self::UpstreamFailed).then_some(state)
+        let is_outcome = !matches!(state, Self::UpstreamFailed | Self::Given);
+        (state.is_terminal() && is_outcome).then_some(state)
     }
 
     /// Say whether an item in this state has failed, or could not run because another one failed.
@@ -105,6 +110,7 @@ impl State {
     /// Order states by how much they say about a node with several items.
     pub(super) fn telling(self) -> u8 {
         const ORDER: [State; State::COUNT] = [
+            State::Given,
             State::Cached,
             State::Success,
             State::Skipped,

@@ -38,7 +38,7 @@ def test_D1_precedence_is_params_upstream_inputs_run_context_context_default(exe
         pipeline.add_step(value, params={"x": "params"} if "params" in names else None)
         if "upstream" in names:
             pipeline.add_step(lambda: "upstream", name="x")
-        inputs, overlay = {"x": "inputs"}, {"x": "run context"}
+        inputs, overlay = {} if "upstream" in names else {"x": "inputs"}, {"x": "run context"}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is not used is told
             return pipeline.run(

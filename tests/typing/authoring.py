@@ -97,6 +97,7 @@ def check_authoring_chains() -> None:
     assert_type(pipeline, Pipeline)
     assert_type(pipeline.run(), PipelineResult)
     assert_type(pipeline.run(targets=["double", "tag:nightly"]), PipelineResult)
+    assert_type(pipeline.run(given={"double": 4}), PipelineResult)
     assert_type(pipeline.dry_run(targets="double"), PipelineResult)
     assert_type(pipeline.steps[0].tags["team"], Any)
     Pipeline("typed", validate_types="warn")

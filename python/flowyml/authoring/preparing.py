@@ -18,7 +18,7 @@ from flowyml.authoring.adding import Authoring
 from flowyml.authoring.arguments import absolute, checked_resume, checked_seed, checked_values
 from flowyml.messages.frames import leaves_no_frames, own_frames_hidden
 from flowyml.messages.warned import warn_caller
-from flowyml.messages.words import nearest
+from flowyml.messages.words import listed, nearest
 from flowyml.steps.contexts import Context
 from flowyml.steps.declarations import checked_text
 from flowyml.steps.handles import step_of
@@ -238,10 +238,16 @@ class Planning(Authoring):
 
         return Scope(inputs, self.context.inherit(**context), complete, context.keys())
 
-    def _planned(self, scope: Scope, *, targets: Any = None, strict: bool = True) -> Plan:
+    def _planned(
+        self, scope: Scope, *, targets: Any = None, given: Mapping[str, Any] | None = None, strict: bool = True
+    ) -> Plan:
         from flowyml.planning.plan import Plan
 
         columns = self._columns()
+        if given:
+            from flowyml.authoring.given import given_values, with_given
+
+            columns = with_given(columns, given_values(Plan(self.name, columns, scope, strict=False), given))
         if targets is not None:
             from flowyml.authoring.targets import narrowed
 
@@ -274,6 +280,7 @@ class Planning(Authoring):
         seed: Any,
         targets: Any,
         debug: bool,
+        given: Any = None,
         only_look: bool = False,
         anew: Any = None,
         **options: Any,
@@ -286,10 +293,13 @@ class Planning(Authoring):
         resume = checked_resume(resume, run_id, enabled=self._journals.kept)
         values, overlay = checked_values("run(inputs=)", inputs), checked_values("run(context=)", context)
         scope = self._scope(values, overlay, complete=True)
-        plan = self._planned(scope, targets=targets)
+        values_given = checked_values("run(given=)", given)
+        plan = self._planned(scope, targets=targets, given=values_given)
         self._warn_notes(plan)
-        if targets is None:
+        if targets is None and not values_given:
             self._warn_unused(plan, values, overlay)
+        elif lost := [name for name in values_given if plan.find(name) is None and name not in plan.numbers]:
+            warn_caller(f"run(given=) gives {listed(lost)}, which no step of targets= needs")
         if plan.is_dynamic:
             self._look_at_new_types(plan, scope)
         if debug:

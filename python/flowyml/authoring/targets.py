@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from flowyml.errors import PipelineValidationError
 from flowyml.messages.words import nearest
 from flowyml.planning.forms import Columns
 from flowyml.planning.namespaces import inside
@@ -49,8 +50,11 @@ def narrowed(plan: Plan, targets: Any, scope: Scope) -> Columns:
     Raises:
         TypeError: If they are no names.
         ValueError: If there are none, or one of them names nothing.
+        PipelineValidationError: If a step produces what is an input of the run.
     """
     nodes = sorted(_with_dependencies(plan, _chosen(plan, targets)))
+    if produced := list(plan.produced(scope.inputs)):
+        raise PipelineValidationError(produced, plan.name)
     names = {plan.names[node]: number for number, node in enumerate(nodes)}
     forms, namespaces = _of(plan.forms, nodes), _namespaces(plan, nodes, scope) if plan.namespaces else {}
     if namespaces:

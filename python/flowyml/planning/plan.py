@@ -112,7 +112,9 @@ class Plan:
         self.past: list[object] = []
         if self.is_dynamic:
             self.scope, self.names = scope, list(self.names)
-        self.problems.add_unneeded(unneeded(self.assets, self.namespaces))
+        self.problems.add_sentences(self.produced(scope.inputs))
+        if not self.given_steps():  # else what these would read may be handed to sub-pipelines
+            self.problems.add_unneeded(unneeded(self.assets, self.namespaces))
         if wired.lacks and not scope.complete:
             whole = Scope(scope.inputs, scope.context, complete=True, overlay=scope.overlay)
             self.problems.add_rest = partial(self._add_missing, whole)
@@ -122,6 +124,12 @@ class Plan:
             verify(columns, wired)
         self.graph = self._build_graph(wired, strict=strict)
 
+    def given_steps(self) -> list[int]:
+        """Return the steps whose values the caller of the run gives; without such steps that costs nothing."""
+        if not any(form.options.given for form in self.special.values()):
+            return []
+        return [node for node, form in enumerate(self.forms) if form.options.given]
+
     def is_that_of(self, columns: Columns, scope: Scope) -> bool:
         """Tell whether another plan of these columns would be the same: nothing that it is made of can have changed.
 
@@ -129,6 +137,19 @@ class Plan:
         """
         alone = self._stands_alone and not (self.is_dynamic or columns.namespaces or scope.inputs or scope.context)
         return alone and self.forms is columns.forms and self.rows is columns.rows and self.reads is columns.reads
+
+    def produced(self, inputs: Mapping[str, Any]) -> Iterator[str]:
+        """Say which names of run inputs are assets and reach no step: their values would be ignored."""
+        for name in inputs:
+            found = None if name in self.used else self.assets.find(name)
+            if found is not None and not self.forms[found[0]].options.given:
+                step = self.names[found[0]]
+                yield (
+                    f"run(inputs=) gives {name!r}, which step {step!r} produces ({self.forms[found[0]].place}); "
+                    f"run(given={{{name!r}: ...}}) takes the value instead of running the step"
+                )
+            elif found is not None:
+                yield f"run(inputs=) and run(given=) both give {name!r}; leave it out of inputs"
 
     def begin_to_grow(self) -> None:
         """Let go of the columns of the pipeline, which others read: steps will be added to these."""

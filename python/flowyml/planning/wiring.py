@@ -259,6 +259,8 @@ class Wiring(Looking):
                 )
 
     def _take_after(self) -> None:
+        if self.form.options.given:
+            return
         for name in self.form.after:
             self._wait_for(name)
         within = self.form.within

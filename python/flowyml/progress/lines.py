@@ -40,8 +40,8 @@ def count_text(progress: Progress) -> str:
 
 
 def trouble_text(progress: Progress) -> str:
-    """Return what failed and what came from the cache, in words; "" if nothing."""
-    parts = [(progress.failed, "failed"), (progress.counts.get("cached", 0), "cached")]
+    """Return what failed, what came from the cache and what was given, in words; "" if nothing."""
+    parts = [(progress.failed, "failed"), *((progress.counts.get(word, 0), word) for word in ("cached", "given"))]
     return ", ".join(f"{count:,} {word}" for count, word in parts if count)
 
 

@@ -66,7 +66,7 @@ class Progress(NamedTuple):
     @property
     def remaining(self) -> float | None:
         """How many seconds are left if it goes on as it did; `None` if there is nothing to tell it from."""
-        free = self.counts.get("cached", 0) + self.counts.get("skipped", 0)
+        free = sum(self.counts.get(state, 0) for state in ("cached", "given", "skipped"))
         worked = self.done - free
         if worked <= 0 or self.open:
             return None

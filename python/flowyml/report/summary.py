@@ -58,7 +58,8 @@ if TYPE_CHECKING:
 # A terminal shows about this many lines; more steps than that are counted, and the first that failed are told in full.
 MOST_LINES = 30
 MOST_TROUBLES = 10
-_SIGNS = {"success": "✓", "cached": "✓", "failed": "✗", "timed_out": "✗", "skipped": "-", "upstream_failed": "✗"}
+_GOOD, _BAD = ("success", "cached", "given"), ("failed", "timed_out", "upstream_failed")
+_SIGNS = {**dict.fromkeys(_GOOD, "✓"), **dict.fromkeys(_BAD, "✗"), "skipped": "-"}
 
 
 def summary(result: Summarised, steps: Iterable[StepLine]) -> str:

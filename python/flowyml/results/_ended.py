@@ -36,6 +36,9 @@ _GLOB = r"[*?]"
 # What an interrupt cut off is cancelled.
 _AT_THE_END = bytes(code if code >= CODES[StepState.SUCCESS] else CODES[StepState.CANCELLED] for code in range(256))
 
+# A dry run has ended nothing but what is given.
+_BEFORE = bytes(code if code == CODES[StepState.GIVEN] else CODES[StepState.WAITING] for code in range(256))
+
 
 class Tally(NamedTuple):
     """How the steps of one function ended.
@@ -74,7 +77,7 @@ class Ended:
         self.refused = run.refused
         self.usage = run.usage
         scheduler = run.scheduler
-        self.states = bytes(scheduler.item_count) if run.dry else scheduler.states().translate(_AT_THE_END)
+        self.states = scheduler.states().translate(_BEFORE if run.dry else _AT_THE_END)
         self.attempts = _begun(scheduler.attempts(), self.states, run.trials)
         self._scheduler = scheduler
         self.began, self._began_at = run.started, run.started_at
@@ -163,8 +166,8 @@ class Ended:
         return STATES[self.states[item]]
 
     def has_trouble(self) -> bool:
-        """Tell whether some item ended in another state than success, cached or skipped."""
-        fine = (StepState.SUCCESS, StepState.CACHED, StepState.SKIPPED)
+        """Tell whether some item ended in another state than success, cached, given or skipped."""
+        fine = (StepState.SUCCESS, StepState.CACHED, StepState.GIVEN, StepState.SKIPPED)
         good = sum(self.states.count(state.code) for state in fine) + sum(self.forgiven.values())
         return good != len(self.states) or bool(self.refused)
 

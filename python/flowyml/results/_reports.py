@@ -330,7 +330,7 @@ def _told(record: Record, nodes: Sequence[int]) -> After:
         else:
             counter.update(record.states[items.start : items.stop])
     words = {STATES[code]: count for code, count in sorted(counter.items())}
-    alike = StepState.CACHED if set(words) == {StepState.CACHED} else StepState.SUCCESS
+    alike = next((each for each in (StepState.CACHED, StepState.GIVEN) if set(words) == {each}), StepState.SUCCESS)
     worst = alike if all(node in record.forgiven for node in nodes) else next(filter(words.__contains__, _WORST), alike)
     several = counter.total() > 1
     note = ", ".join(f"{count:,} {word}" if several else str(word) for word, count in words.items())

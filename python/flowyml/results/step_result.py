@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # The state of a mapped step is the first of these that one of its items is in.
 _WORST = (StepState.FAILED, StepState.TIMED_OUT, StepState.CANCELLED, StepState.UPSTREAM_FAILED, StepState.SKIPPED)
+# ... or else of these that all of its items are in, or a success.
+_ALIKE = (StepState.CACHED, StepState.GIVEN)
 
 
 class StepResult:
@@ -60,7 +62,7 @@ class StepResult:
             return StepState.SKIPPED if StepState.SKIPPED.code in codes else StepState.SUCCESS
         if StepState.WAITING.code in codes:  # only after a dry run
             return StepState.WAITING
-        alike = StepState.CACHED if codes == {StepState.CACHED.code} else StepState.SUCCESS
+        alike = next((state for state in _ALIKE if codes == {state.code}), StepState.SUCCESS)
         return next((state for state in _WORST if state.code in codes), alike)
 
     @property
@@ -72,6 +74,11 @@ class StepResult:
     def cached(self) -> bool:
         """Whether the value came from the cache."""
         return self.state is StepState.CACHED
+
+    @property
+    def given(self) -> bool:
+        """Whether the value is that of `run(given=)`: the step did not run."""
+        return self.state is StepState.GIVEN
 
     @property
     def skipped(self) -> bool:
@@ -238,6 +245,7 @@ class StepResult:
             "success": state.has_value,
             "duration": self.duration_seconds,
             "cached": state is StepState.CACHED,
+            "given": state is StepState.GIVEN,
             "attempts": self.attempts,
             "retries": self.retries,
             "cpu_seconds": self.cpu_seconds,

@@ -115,7 +115,8 @@ class _Look:
 
 def _left(run: Run, taken: Collection[int]) -> tuple[int, int]:
     """Return how many steps and calls are left to run."""
-    layout = run.layout
+    layout, given = run.layout, run.plan.given_steps()
+    taken = [*taken, *(item for node in given for item in layout.items_of(node))]
     whole = sum(count == len(layout.items_of(node)) for node, count in Counter(map(layout.node_at, taken)).items())
     return len(run.plan.names) - whole, layout.item_count - len(taken)
 

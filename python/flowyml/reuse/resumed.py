@@ -125,7 +125,7 @@ class Story:
         unknown = self._not_yet_known(nodes)
         for name, before in self._finished.steps().items():
             node = run.plan.numbers.get(name)
-            if node is None or node in nodes:
+            if node is None or node in nodes or run.plan.forms[node].options.given:
                 continue
             if self._before is not None and node in self._before.again:
                 yield node, self._before.again[node]

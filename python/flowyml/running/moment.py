@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from flowyml.running.run import Run
 
-_NOT_BEGUN = {CODES[StepState.SKIPPED], CODES[StepState.CACHED]}
+_NOT_BEGUN = {CODES[StepState.SKIPPED], CODES[StepState.CACHED], CODES[StepState.GIVEN]}
 
 
 class Ended(NamedTuple):

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowyml._extension import Scheduler
 from flowyml._pipelines import AnyPipeline, may_be_returned
-from flowyml.errors import ExecutorError, StepTimeoutError
+from flowyml.errors import ExecutorError, SerializationError, StepTimeoutError
 from flowyml.hooks import everywhere
 from flowyml.messages.frames import cut_own_frames
 from flowyml.messages.words import listed
@@ -41,12 +41,12 @@ from flowyml.running.noticed import Changeable, NoValue, no_values
 from flowyml.running.sharing import Sharing
 from flowyml.running.task_runs import TaskRuns
 from flowyml.running.trials import Trials
-from flowyml.state import CACHED, CODES, FAILED, SKIPPED, SUCCESS, TIMED_OUT, StepState
+from flowyml.state import CODES, FAILED, SKIPPED, STATES, SUCCESS, TIMED_OUT, StepState
 from flowyml.steps.dynamic import Returned
 from flowyml.steps.skips import Skipped
 from flowyml.steps.timeouts import Expired, Limits
-from flowyml.store.encoding import decoded_all
-from flowyml.store.values import Values, always
+from flowyml.store.encoding import decoded_all, encoded
+from flowyml.store.values import Values, always, split_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -76,7 +76,7 @@ _TOLD_AFTER = 0.01
 
 def _wholeness(scheduler: Scheduler) -> Callable[[int], bool]:
     """Return what tells whether a step that has ended counts as a success; it holds nothing of the run."""
-    return lambda node: scheduler.node_state(node) in (SUCCESS, CACHED)
+    return lambda node: STATES[scheduler.node_state(node)].has_value
 
 
 class Run:
@@ -176,6 +176,7 @@ class Run:
         self.tables: dict[int, Sequence[Any]] = self.expansion.tables
         self.refused: dict[int, BaseException] = self.expansion.refused
         self.grafting = Grafting(plan)
+        self._give()
         if self.layout.waiting:
             self.expansion.go_on()
         self.calls = Calls(
@@ -223,6 +224,18 @@ class Run:
         """Return how many of so many workers can have something to do."""
         return workers if self.layout.waiting or self.layout.grows else max(1, min(workers, self.layout.item_count))
 
+    def _give(self) -> None:
+        """End the steps whose values are given, before their dependents look at them."""
+        for node in self.plan.given_steps():
+            form, items = self.plan.forms[node], self.layout.items_of(node)
+            values: Sequence[Any] = self.plan.row(node)
+            if form.over is not None:
+                values = form.over.columns[0].source
+            elif len(form.outputs) > 1:
+                values = [split_outputs(values[0], form.parts, self.plan.names[node])]
+            self.values.raw[items.start : items.stop] = values
+            self.scheduler.give(node)
+
     def listen(self, pipeline: Pipeline, hooks: Hooks) -> None:
         """Tell hooks what happens in this run of a pipeline."""
         if not (hooks.any or everywhere.any or self.plan.special or self.plan.is_dynamic):
@@ -250,10 +263,20 @@ class Run:
         """Keep values as they come from worker processes, those that are known already like all others."""
         if not self.encodes:
             self.encodes = True
+            for node in self.plan.given_steps():
+                self._encode_given(node)
             self.values.decode = decoder(self.plan, self.layout)
             self.values.decode_all = decoded_all
             if self.recall is not None:
                 self.recall.encode()
+
+    def _encode_given(self, node: int) -> None:
+        raw, items = self.values.raw, self.layout.items_of(node)
+        try:
+            raw[items.start : items.stop] = map(encoded, raw[items.start : items.stop])
+        except SerializationError as error:
+            what = f"the given value of step {self.plan.names[node]!r}"
+            raise SerializationError(what, error.reason) from error.__cause__
 
     def tell(self) -> None:
         """Tell hooks what has happened; called by the thread that waits for the run, where nothing is half done."""

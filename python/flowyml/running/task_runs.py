@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from flowyml.store.values import Values
 
 _BAD = tuple(state.code for state in (StepState.FAILED, StepState.TIMED_OUT, StepState.UPSTREAM_FAILED))
-_FINE = {StepState.SUCCESS, StepState.CACHED, StepState.SKIPPED}
+_FINE = {StepState.SUCCESS, StepState.CACHED, StepState.GIVEN, StepState.SKIPPED}
 
 
 class TaskRuns:

@@ -178,6 +178,12 @@ class Step(Generic[P, R_co]):
         copy.__dict__.update(self.__dict__, name=name, inputs=inputs, outputs=outputs, options=options)
         return copy
 
+    def with_function(self, func: Callable[..., Any]) -> Step[..., Any]:
+        """Return a step of the same name that calls another function."""
+        copy: Step[..., Any] = object.__new__(type(self))
+        copy.__dict__.update(self.__dict__, func=func, _signature=None)
+        return copy
+
     def _is_importable(self) -> bool:
         module, qualname = self.__dict__.get("__module__"), self.__dict__.get("__qualname__", "")
         if module in {None, "__main__"} or module in _modules_by_value():

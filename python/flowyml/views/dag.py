@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowyml._order import add_order
 from flowyml.messages.frames import leaves_no_frames
-from flowyml.messages.words import counted
+from flowyml.messages.words import counted, listed
 from flowyml.planning.layout import UNKNOWN
 from flowyml.report.graph import drawing
 from flowyml.views._names import ByStep, Consumers, Producers, links_of, number_of
@@ -317,12 +317,15 @@ def rehearsal(plan: Plan, scope: Scope, executor: str, cached: str | None, resum
         cached: What is in the cache, in words.
         resumed: What would be taken over from an earlier attempt, and what is left then; `None` without one.
     """
-    steps, calls, at_least = len(plan.names), plan.layout.item_count, bool(plan.layout.waiting)
+    given = plan.given_steps()
+    calls = plan.layout.item_count - sum(len(plan.layout.items_of(node)) for node in given)
+    steps, at_least = len(plan.names) - len(given), bool(plan.layout.waiting)
     if resumed is not None:
         steps, calls, at_least = resumed.steps, resumed.calls, resumed.at_least
     how_many = f"{counted(steps, 'step')} ({'at least ' * at_least}{counted(calls, 'call')})"
     told = f"Dry run: {how_many} would run on {executor}; nothing was run."
-    more = cached, resumed and resumed.told
+    named = f"Given: {listed([plan.names[node] for node in given])}." if given else None
+    more = named, cached, resumed and resumed.told
     return "\n".join(filter(None, (f"{DAG(plan, scope).visualize()}\n\n{told}", *more)))
 
 

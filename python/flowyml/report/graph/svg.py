@@ -47,6 +47,7 @@ _STYLES = {  # fill and border of a step, of one that stands for several calls, 
 _AFTER = {  # fill and border by how a step has ended
     "success": 'fill="#e6f5ec" stroke="#2f8f5b"',
     "cached": 'fill="#e3f4f4" stroke="#2b8c8c"',
+    "given": 'fill="#e3f4f4" stroke="#2b8c8c"',
     "failed": 'fill="#fde3e1" stroke="#c8332d"',
     "timed_out": 'fill="#fde8d8" stroke="#c2601a"',
     "upstream_failed": 'fill="#fdf1dc" stroke="#b98a1d"',

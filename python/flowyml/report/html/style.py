@@ -22,7 +22,7 @@ code, pre { font: 13px/1.45 ui-monospace, "Cascadia Mono", Menlo, Consolas, mono
 header { display: flex; flex-wrap: wrap; gap: 8px 16px; align-items: baseline; }
 .badge { padding: 2px 10px; border-radius: 99px; font-weight: 600; font-size: 13px; border: 1.5px solid currentColor;
   white-space: nowrap; }
-.success, .cached { color: var(--good); } .failed, .timed_out { color: var(--bad); }
+.success, .cached, .given { color: var(--good); } .failed, .timed_out { color: var(--bad); }
 .upstream_failed, .cancelled { color: var(--wait); } .skipped, .waiting, .dry_run { color: var(--other); }
 .facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 10px; margin: 18px 0 0; }
 .facts div { padding: 10px 14px; border-radius: 8px; background: var(--soft); border: 1px solid var(--line); }

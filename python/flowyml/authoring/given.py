@@ -1,0 +1,122 @@
+"""Given values: steps that do not run because the caller of `run` gives their values.
+
+```
+run(given={"load": rows, "model": m}) ──given_values──▶ values by step ──with_given──▶ Columns with them as params
+```
+
+Loaded for runs that ask for it. In the columns such a step is a function of one parameter that waits for nothing
+(`steps/given.py`): what it would read, and its conditions and options, do not concern the run.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flowyml.errors import OutputMismatchError, PipelineValidationError
+from flowyml.messages.words import listed, nearest
+from flowyml.planning.over import Column, Over, as_items
+from flowyml.steps.given import given_value
+from flowyml.steps.once import ONCE
+from flowyml.steps.options import Options
+from flowyml.store.values import split_outputs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flowyml.planning.forms import Columns, Form
+    from flowyml.planning.plan import Plan
+
+
+def given_values(plan: Plan, given: Mapping[str, Any]) -> dict[int, Any]:
+    """Return the whole value of each step that is given, by its number.
+
+    Args:
+        plan: All steps, valid or not.
+        given: Values by name of a step or asset.
+
+    Raises:
+        PipelineValidationError: With everything that is wrong.
+    """
+    values: dict[int, Any] = {}
+    parts: dict[int, dict[int, Any]] = {}
+    problems: list[str] = []
+    for name, value in given.items():
+        node, output = _found(plan, name)
+        if node is None:
+            problems.append(_unknown(plan, name))
+        elif node in values or (node in parts and output is None):
+            problems.append(
+                f"given: the value of step {plan.names[node]!r} is given twice, the second time as {name!r}"
+            )
+        elif type(value) in ONCE:
+            problems.append(f"given: {name!r} is a {type(value).__name__}, which can be read only once; make it a list")
+        elif output is None:
+            values[node] = value
+        else:
+            parts.setdefault(node, {})[output] = value
+    for node, found in parts.items():
+        outputs = plan.assets_of(node)
+        missing = [outputs[at] for at in range(len(outputs)) if at not in found]
+        if missing:
+            problems.append(
+                f"given: step {plan.names[node]!r} has {len(outputs)} outputs, {listed(missing)} "
+                f"{'is' if len(missing) == 1 else 'are'} not given; give all of them, or the step"
+            )
+        values[node] = tuple(found.get(at) for at in range(len(outputs)))
+    problems += [] if problems else [each for node in values if (each := _misfit(plan, node, values[node]))]
+    if problems:
+        raise PipelineValidationError(problems, plan.name)
+    return values
+
+
+def _found(plan: Plan, name: str) -> tuple[int | None, int | None]:
+    """Return the step that a name means and which of its outputs; an asset goes before a step of that name."""
+    found = plan.assets.find(name)
+    return (plan.numbers.get(name), None) if found is None else found
+
+
+def _unknown(plan: Plan, name: str) -> str:
+    if plan.assets.steps(name) is not None:
+        return f"given: {name!r} is a sub-pipeline; give values of its steps, as in {name + '.step'!r}"
+    known = [*plan.names, *plan.all_assets()]
+    near = nearest(name, known)
+    item = name.rpartition("[")[0]
+    if item in plan.numbers:
+        return f"given: {name!r} is one item; give the list of the values of all items as {item!r}"
+    hint = near or "; what no step produces is given as run(inputs=)"
+    return f"given: {name!r} is no step or asset of this pipeline{hint}"
+
+
+def _misfit(plan: Plan, node: int, value: Any) -> str | None:
+    """Say why a value cannot be that of a step; `None` if it can."""
+    form, name = plan.forms[node], plan.names[node]
+    try:
+        if form.over is not None:
+            as_items(value)
+        elif len(form.outputs) > 1:
+            split_outputs(value, form.parts, name)
+    except TypeError as error:
+        return f"given: {name!r} is a mapped step, its value is a list with one entry for each item, and not {error}"
+    except OutputMismatchError as error:
+        return f"given: {error}"
+    return None
+
+
+def with_given(columns: Columns, values: Mapping[int, Any]) -> Columns:
+    """Return the columns in which steps of these numbers have these values."""
+    forms, rows, reads = list(columns.forms), list(columns.rows), list(columns.reads)
+    for node, value in values.items():
+        forms[node], rows[node], reads[node] = _given(forms[node], value), value, ()
+        if forms[node].over is not None:
+            rows[node] = ()
+    return columns._replace(forms=forms, rows=rows, reads=reads)
+
+
+def _given(form: Form, value: Any) -> Form:
+    step = form.step.with_function(given_value)
+    options = Options(given=True, tags=form.options.tags, execution_group=form.options.execution_group)
+    changes: dict[str, Any] = {"step": step, "inputs": None, "after": (), "options": options}
+    if form.over is None:
+        return form.but(**changes, keys=("value",))
+    over = Over((Column(None, as_items(value)),), terms=form.over.terms)
+    return form.but(**changes, keys=(), over=over)
