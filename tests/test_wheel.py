@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
+import sys
 import sysconfig
 import zipfile
 from email import message_from_string
@@ -35,6 +37,15 @@ def test_one_extension_for_every_python(wheel: zipfile.ZipFile) -> None:
 
 def test_the_extension_does_not_tell_where_it_was_built(wheel: zipfile.ZipFile) -> None:
     assert f"{Path.home()}/.cargo".encode() not in wheel.read("flowyml/_core.abi3.so")
+
+
+def test_the_extension_has_no_debug_information_but_says_where_it_is(wheel: zipfile.ZipFile) -> None:
+    extension = wheel.read("flowyml/_core.abi3.so")
+    assert b".debug_line" not in extension
+    if sys.platform == "linux" and shutil.which("objcopy") is not None:
+        assert b"libflowyml.so.debug" in extension
+        debug = Path(wheel.filename).with_name("libflowyml.so.debug").read_bytes()
+        assert b".debug_line" in debug
 
 
 def test_types_and_licence_are_in_it(wheel: zipfile.ZipFile) -> None:
