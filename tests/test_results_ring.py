@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import marshal
 import math
 import os
 import pickle
@@ -12,22 +13,26 @@ from array import array
 from typing import Any
 
 import pytest
+from effort import examples
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flowyml._extension import Caller, ClaimWords, Graph, OpenFiles, Results, Scheduler
+from flowyml.executors._processes.crossing import wire
 
 FILES = OpenFiles([0, 1, 2])
+LINE = os.pipe()
 
 
 class Pair:
     """A driver's and a worker's view of the same memory, and a batch that the worker is at."""
 
-    def __init__(self, steps: int, words: int = 1 << 12) -> None:
+    def __init__(self, steps: int, words: int = 1 << 12, line: tuple[int, int] = LINE) -> None:
         claims = bytearray(ClaimWords.STRIDE)
         self.memory = bytearray(Results.HEADER + 8 * words)
         self.claims = ClaimWords(claims, 0)
         self.results = Results(self.memory)
-        self.line = os.pipe()
-        self.caller = Caller(ClaimWords(claims, 0), self.memory, os.getpgid, self.line[1])
+        self.caller = Caller(ClaimWords(claims, 0), self.memory, os.getpgid, line[1])
         self.values: list[Any] = ["nothing"] * steps
         self.batch = Scheduler(Graph([""] * steps, None, array("I"), array("I"))).claim(0, steps, 0.0)
         self.wakes: list[None] = []
@@ -52,7 +57,7 @@ class Pair:
         """Take what there is; return how many."""
         batch, committed = self.batch, self.results.committed()
         assert batch is not None
-        found = self.results.drain(self.values, batch, position, count, position, len(batch), committed)
+        found = self.results.drain(self.values, batch, position, count, position, len(batch), committed, bytes.decode)
         return 0 if found is None else len(found[1]) // 8
 
 
@@ -93,7 +98,7 @@ def test_times_arrive_with_the_values() -> None:
     pair.caller.put(0, 1.0, 1.5, None)
     pair.caller.put(1, 1.5, 2.25, None)
     assert pair.batch is not None
-    found = pair.results.drain(pair.values, pair.batch, 0, 9, 0, 9, pair.results.committed())
+    found = pair.results.drain(pair.values, pair.batch, 0, 9, 0, 9, pair.results.committed(), pytest.fail)
     assert found == (1.0, array("d", [1.5, 2.25]).tobytes(), [], [])
 
 
@@ -104,10 +109,31 @@ def test_outputs_of_a_step_arrive_beside_the_values_of_others() -> None:
     assert pair.caller.put(2, 2.0, 2.5, b"a pickle")
     assert not pair.caller.put_parts(3, 2.5, 3.0, b"x" * 10_000)
     assert pair.batch is not None
-    found = pair.results.drain(pair.values, pair.batch, 0, 3, 0, 3, pair.results.committed())
+    found = pair.results.drain(pair.values, pair.batch, 0, 3, 0, 3, pair.results.committed(), bytes.decode)
     assert found is not None
-    assert found[3] == [(1, b"its outputs")]
+    assert found[3] == [(1, "its outputs")]
     assert pair.values == [7, "nothing", b"a pickle"]
+
+
+def test_outputs_that_cannot_be_unpacked_are_an_error_behind_those_before_them() -> None:
+    pair = Pair(2)
+    assert pair.caller.put(0, 1.0, 1.5, 7)
+    assert pair.caller.put_parts(1, 1.5, 2.0, b"\xff")
+    assert pair.drain() == 1
+    with pytest.raises(ValueError, match="no result"):
+        pair.drain(1)
+
+
+@given(
+    st.one_of(st.binary(max_size=60), st.sampled_from([[], {}, 1, ["tuple"], ["tuple", 1], [1, []]]).map(marshal.dumps))
+)
+def test_outputs_are_unpacked_or_refused(data: bytes) -> None:
+    try:
+        kind, parts = wire.unpacked_parts(data)
+    except Exception:
+        return
+    assert type(kind) in {str, list}
+    assert type(parts) is list
 
 
 @pytest.mark.parametrize("value", [7, "a text", None, b"a pickle", "x" * 500])
@@ -118,7 +144,7 @@ def test_what_a_step_has_used_arrives_with_its_value(value: Any) -> None:
     assert pair.caller.put(1, 1.5, 2.0, 8)
     assert pair.caller.put(2, 2.0, 2.5, 9, (0.5, None))
     assert pair.batch is not None
-    found = pair.results.drain(pair.values, pair.batch, 0, 3, 0, 3, pair.results.committed())
+    found = pair.results.drain(pair.values, pair.batch, 0, 3, 0, 3, pair.results.committed(), pytest.fail)
     assert found is not None
     assert found[2] == [(0, 0.25, 1 << 40), (2, 0.5, None)]
     assert pair.values == [value, 8, 9]
@@ -319,10 +345,11 @@ def test_the_loop_goes_back_to_the_directory_of_the_run(tmp_path: Any, monkeypat
 
 
 def test_nothing_is_written_once_the_line_is_closed() -> None:
-    pair = Pair(2)
-    os.close(pair.line[1])
+    line = os.pipe()
+    pair = Pair(2, line=line)
+    os.close(line[1])
     assert not pair.caller.put(0, 1.0, 2.0, None)
-    os.close(pair.line[0])
+    os.close(line[0])
 
 
 @pytest.mark.parametrize("each", [True, False])
@@ -379,6 +406,55 @@ def test_a_number_of_another_length_is_an_error() -> None:
     pair.memory[Results.HEADER + 7] = 3  # an int
     with pytest.raises(ValueError, match="no result"):
         pair.drain()
+
+
+_WORDS = st.one_of(
+    st.integers(0, 40),
+    st.builds(
+        lambda slot, kind, size: kind << 56 | size << 32 | slot,
+        st.integers(0, 5),
+        st.integers(0, 9),
+        st.integers(0, 80),
+    ),
+    st.floats(width=64).map(lambda number: struct.unpack("Q", struct.pack("d", number))[0]),
+    st.integers(0, 2**64 - 1),
+)
+
+
+@settings(max_examples=examples(300, 20_000))
+@given(st.integers(0, 40), st.lists(_WORDS, min_size=32, max_size=32))
+def test_any_memory_is_results_or_an_error(written: int, words: list[int]) -> None:
+    """Values of the types that there are, at finite times; nothing crashes, and what follows an error stays one."""
+    pair = Pair(4, words=32)
+    pair.memory[:8] = struct.pack("Q", written)
+    pair.memory[Results.HEADER :] = struct.pack("32Q", *words)
+    done = 0
+    try:
+        while done < 4 and (count := pair.drain(done)):
+            done += count
+    except ValueError:
+        with pytest.raises(ValueError, match="no result"):
+            pair.drain(done)
+    assert all(type(value) in {int, float, str, bytes, bool, type(None)} for value in pair.values[:done])
+
+
+@settings(max_examples=examples(300, 20_000))
+@given(st.integers(0, 99), st.binary(min_size=1, max_size=8))
+def test_what_is_before_a_stray_write_arrives(place: int, stray: bytes) -> None:
+    pair = Pair(6, words=16)
+    ends = []
+    for slot in range(4):
+        assert pair.caller.put(slot, 1.0, 2.0, slot)
+        ends.append((slot + 1) * 32)
+    at = Results.HEADER + place
+    pair.memory[at : at + len(stray)] = stray
+    whole = sum(end <= place for end in ends)
+    try:
+        done = pair.drain()
+    except ValueError:
+        done = 0
+    assert done >= whole
+    assert pair.values[:whole] == list(range(whole))
 
 
 def test_memory_that_is_no_ring_is_refused() -> None:

@@ -822,8 +822,16 @@ class Results:
     def waiting(self) -> bool:
         """Whether there are results that were not taken."""
     def drain(
-        self, values: list[Any], batch: Batch, position: int, count: int, slot: int, end: int, committed: int
-    ) -> tuple[float, bytes, list[tuple[int, float, int | None]], list[tuple[int, bytes]]] | None:
+        self,
+        values: list[Any],
+        batch: Batch,
+        position: int,
+        count: int,
+        slot: int,
+        end: int,
+        committed: int,
+        unpack: Callable[[bytes], _T],
+    ) -> tuple[float, bytes, list[tuple[int, float, int | None]], list[tuple[int, _T]]] | None:
         """Move results of the items from `position` on into a list of values, until one is not here.
 
         Args:
@@ -834,11 +842,12 @@ class Results:
             slot: The slot of the first item; those after it follow.
             end: The slot behind the last one that is posted.
             committed: Up to which place to look, as `committed()` has told.
+            unpack: Called with the bytes that `Caller.put_parts` wrote; an exception means that they are invalid.
 
         Returns:
             When the first of them began, when each ended as packed doubles, of those that were measured item, CPU
-            seconds and bytes of memory (`None` if not known), and of those that `Caller.put_parts` wrote item and
-            bytes, whose places in `values` are left as they are; `None` if there is no result.
+            seconds and bytes of memory (`None` if not known), and of those that `Caller.put_parts` wrote item and what
+            `unpack` returned, whose places in `values` are left as they are; `None` if there is no result.
 
         Raises:
             ValueError: The next result is invalid, or of a slot that is not among those from `slot` to `end`.

@@ -79,7 +79,7 @@ impl Results {
         Ok(self.ring()?.committed() != self.read.load(Ordering::Relaxed))
     }
 
-    #[pyo3(signature = (values, batch, position, count, slot, end, committed))]
+    #[pyo3(signature = (values, batch, position, count, slot, end, committed, unpack))]
     #[expect(clippy::too_many_arguments, reason = "where from, where to, how many")]
     fn drain<'py>(
         &self,
@@ -91,6 +91,7 @@ impl Results {
         slot: u64,
         end: u64,
         committed: u64,
+        unpack: &Bound<'py, PyAny>,
     ) -> PyResult<Option<Drained<'py>>> {
         let ring = self.ring()?;
         let mut at = self.read.load(Ordering::Relaxed);
@@ -98,7 +99,7 @@ impl Results {
         let (mut ends, mut used, mut parts) = (Vec::<u8>::new(), Vec::new(), Vec::new());
         let items = batch.get().0.items_from(position).take(count as usize);
         for (slot, item) in (slot..).zip(items) {
-            match result(py, ring, at, committed, slot, end) {
+            match result(unpack, ring, at, committed, slot, end) {
                 Ok(Some(found)) => {
                     if found.record.kind == PARTS {
                         parts.push((item.0, found.value));
@@ -163,7 +164,7 @@ struct Found<'py> {
 ///
 /// A record of any other slot would never be taken: it was not posted, or its result has been taken already.
 fn result<'py>(
-    py: Python<'py>,
+    unpack: &Bound<'py, PyAny>,
     ring: Ring<'_>,
     at: u64,
     committed: u64,
@@ -191,8 +192,12 @@ fn result<'py>(
         record = behind;
         record.kind = u8::try_from(kind).map_err(|_| broken())?;
     }
+    let mut value = value(unpack.py(), ring, &record)?;
+    if record.kind == PARTS {
+        value = unpack.call1((value,)).map_err(|_| broken())?;
+    }
     Ok(Some(Found {
-        value: value(py, ring, &record)?,
+        value,
         used,
         record,
         next,

@@ -135,8 +135,15 @@ def packed_parts(value: Any) -> bytes | None:
 
 
 def unpacked_parts(data: bytes) -> Any:
-    """Return what `packed_parts` was given."""
-    return marshal.loads(data)  # noqa: S302  our own processes
+    """Return the value that `packed_parts` was given.
+
+    Raises:
+        Exception: The data are something else.
+    """
+    kind, parts = value = marshal.loads(data)  # noqa: S302  our own processes
+    if type(kind) not in {str, list} or type(parts) is not list:
+        raise ValueError("these are no outputs of a step")
+    return value
 
 
 class Reader:

@@ -109,7 +109,8 @@ class Outcomes:
         done, raw = posting.done, self._run.values.raw
         slot, left = posting.first + done, posting.count - done
         try:
-            found = member.results.drain(raw, posting.batch, done, left, slot, member.posted_end, committed)
+            end, unpack = member.posted_end, wire.unpacked_parts
+            found = member.results.drain(raw, posting.batch, done, left, slot, end, committed, unpack)
         except ValueError:  # a step has written into the memory: none of its contents can be trusted
             member.torn, found = True, None
         if found is None:
@@ -117,8 +118,8 @@ class Outcomes:
         start, ends, used, parts = found
         for item, cpu, memory in used:
             self._run.usage.note(item, cpu, memory, self._run.layout.item_count)
-        for item, data in parts:
-            raw[item] = self._parts(item, *wire.unpacked_parts(data))
+        for item, (kind, values) in parts:
+            raw[item] = self._parts(item, kind, values)
         return _Report(start, array("d", ends))
 
     def _receive(self, member: Member, posting: Posting) -> _Report | None:
