@@ -396,6 +396,7 @@ impl Model {
             State::Skipped,
             State::Success,
             State::Cached,
+            State::Given,
         ];
         let states = self.states(node);
         let first = TELLING.into_iter().find(|state| states.contains(state));
