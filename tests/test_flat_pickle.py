@@ -115,8 +115,8 @@ def is_same(one: Any, other: Any, pairs: dict[int, int] | None = None) -> bool:
         pairs[id(one)] = id(other)
     if len(one) != len(other):
         return False
-    parts = (one.items(), other.items()) if isinstance(one, dict) else (one, other)
-    return all(is_same(a, b, pairs) for a, b in zip(*map(list, parts), strict=True))
+    parts = [[*each, *each.values()] if isinstance(each, dict) else each for each in (one, other)]
+    return all(is_same(a, b, pairs) for a, b in zip(*parts, strict=True))
 
 
 class Loop:
@@ -141,7 +141,7 @@ class Loop:
         return THERE, sent
 
 
-@settings(max_examples=examples(400, 50_000))
+@settings(max_examples=examples(400, 20_000))
 @given(FLAT)
 def test_a_flat_container_is_pickled_byte_by_byte_as_pickle_does_it(value: Any) -> None:
     loop = Loop()
@@ -159,7 +159,7 @@ def _is_left_to_pickle(value: Any) -> bool:
     return isinstance(value, str) and (len(value) > 250 or not value.isascii())
 
 
-@settings(max_examples=examples(600, 50_000))
+@settings(max_examples=examples(600, 20_000))
 @given(VALUES)
 def test_what_is_pickled_in_the_loop_is_what_pickle_makes_of_it(value: Any) -> None:
     """Also what is shared, recursive or of a class of its own; all else is left to the encoder as it is."""
@@ -174,7 +174,7 @@ def test_what_is_pickled_in_the_loop_is_what_pickle_makes_of_it(value: Any) -> N
         assert sent == (THERE, value) or is_same(sent, value)
 
 
-@settings(max_examples=examples(400, 50_000))
+@settings(max_examples=examples(400, 20_000))
 @given(VALUES)
 def test_a_value_is_the_same_by_the_ring_and_by_the_socket(value: Any) -> None:
     outcome, data = encoded(value, None, "step")
