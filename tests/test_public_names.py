@@ -51,6 +51,7 @@ PUBLIC = {
     "StepState",
     # stores
     "CacheStore",
+    "File",
     "PipelineCheckpoint",
     # errors
     "CircuitOpenError",

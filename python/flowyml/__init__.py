@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from flowyml.executors.contract import Executor as Executor
     from flowyml.executors.local import LocalExecutor as LocalExecutor
     from flowyml.executors.parallel import ParallelExecutor as ParallelExecutor
+    from flowyml.keys.file import File as File
     from flowyml.map_tasks import MapTask as MapTask
     from flowyml.map_tasks import map_task as map_task
     from flowyml.pipeline import Pipeline as Pipeline
@@ -90,6 +91,7 @@ _HOMES = {
     "flowyml.executors.local": ("LocalExecutor",),
     "flowyml.executors.parallel": ("ParallelExecutor",),
     "flowyml.steps.fallbacks": ("on_failure",),
+    "flowyml.keys.file": ("File",),
     "flowyml.map_tasks": ("MapTask", "map_task"),
     "flowyml.pipeline": ("Pipeline",),
     "flowyml.results.result": ("PipelineResult",),

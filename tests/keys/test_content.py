@@ -377,6 +377,16 @@ def test_the_padding_of_long_doubles_does_not_count():
     assert content(one[0]) == content(other[0])
 
 
+def test_a_class_whose_object_was_pickled_has_the_same_content():
+    class Box:
+        pass
+
+    before = content(Box)
+    Box().__reduce_ex__(2)
+    assert "__slotnames__" in vars(Box)
+    assert content(Box) == before
+
+
 def test_a_class_counts_with_its_methods():
     def made(source):
         names = {"__name__": "__main__"}

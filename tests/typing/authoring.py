@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any, assert_type
 
 from flowyml import (
     CircuitBreaker,
+    File,
     MapTaskResult,
     Pipeline,
     PipelineResult,
@@ -168,6 +171,16 @@ def check_parallel_map() -> None:
     assert_type(parallel_map(double, [1, 2]), list[int])
     assert_type(parallel_map(halve, (1, 2), max_workers=2), list[float])
     assert_type(parallel_map(double, [1], on_error="return"), list[int | BaseException])
+
+
+def check_files() -> None:
+    """A file is a path, whose path is text."""
+    file = File(Path("a.csv"))
+    assert_type(file.path, str)
+    assert_type(os.fspath(file), str)
+    assert_type(Path(file), Path)
+    file.path = "b.csv"  # type: ignore[misc]
+    File(b"a.csv")  # type: ignore[arg-type]
 
 
 def check_wrong_uses_are_found() -> None:

@@ -39,6 +39,7 @@ Part: TypeAlias = "tuple[str, Any]"
 _MADE = frozenset(
     [
         *("__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__firstlineno__"),
+        "__slotnames__",  # put there by copyreg once an object was pickled
         *("__static_attributes__", "__annotate__", "__annotate_func__", "__annotations_cache__", "__abstractmethods__"),
         *("_abc_impl", "__dataclass_fields__", "__dataclass_params__", "__match_args__", "__annotations__"),
         *("__classdictcell__", "__parameters__", "__orig_bases__"),

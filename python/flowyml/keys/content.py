@@ -30,6 +30,7 @@ from weakref import ReferenceType, WeakKeyDictionary, WeakSet, WeakValueDictiona
 from flowyml._digests import blake2b
 from flowyml._installed import is_written_here
 from flowyml.keys import arrays, bytecode, code, modules
+from flowyml.keys.file import File, collected, digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 
 SIZE = 16
 """Bytes of a digest."""
+
+HOLDS_FILES = b"@"
+"""The first byte of the content of a value with a `File` in it."""
 
 ATOMS = frozenset([type(None), bool, int, float, str])
 FLAT = ATOMS | {bytes}
@@ -78,7 +82,7 @@ def content(value: Any, code_graph: CodeGraph | None = None) -> bytes:
     >>> content({"a": 1, "b": 2}) == content({"b": 2, "a": 1}), content(1) == content(1.0)
     (True, False)
     """
-    return _flat_content(value) or b"#" + _digest(value, code_graph or _new_graph())
+    return _flat_content(value) or _deep_content(value, code_graph or _new_graph())
 
 
 def plain_content(value: Any) -> bytes | None:
@@ -91,7 +95,7 @@ def plain_content(value: Any) -> bytes | None:
     (True, None)
     """
     try:
-        return _flat_content(value) or b"#" + _digest(value, None)
+        return _flat_content(value) or _deep_content(value, None)
     except BringsCode:
         return None
 
@@ -103,6 +107,12 @@ def _flat_content(value: Any) -> bytes | None:
         data = marshal.dumps(value, _MARSHAL)
         return data if len(data) <= SIZE else b"*" + blake2b(data, digest_size=SIZE).digest()
     return None
+
+
+def _deep_content(value: Any, code_graph: CodeGraph | None) -> bytes:
+    with collected() as files:
+        digest = _digest(value, code_graph)
+    return (HOLDS_FILES if files else b"#") + digest
 
 
 def _new_graph() -> CodeGraph:
@@ -331,6 +341,10 @@ def _of_memory(_: Canonical, obj: Any) -> Any:
     return type(obj).__name__, view.format, view.shape, view.readonly, view.tobytes()
 
 
+def _of_data_file(_: Canonical, obj: File) -> Any:
+    return "file", type(obj), obj.path, digest_of(obj.path), getattr(obj, "__dict__", None)
+
+
 def _of_exception(_: Canonical, obj: BaseException) -> Any:
     """Write what its pickle leaves out: the exceptions that it came from."""
     others = obj.__cause__, obj.__context__
@@ -419,6 +433,7 @@ _BASES: tuple[tuple[Any, Handler | None], ...] = (
     (BaseException, _of_exception),
     (threading.local, _of_local),
     (ReferenceType, _of_weak_reference),
+    (File, _of_data_file),
 )
 _KNOWN: dict[Any, Handler | None] = {
     **dict.fromkeys(FLAT),

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from flowyml._digests import blake2b
 from flowyml._tuples import NamedTuple
-from flowyml.keys.content import SIZE, content
-from flowyml.reuse.call_keys import CallKeys, hashed, joined
+from flowyml.keys.content import SIZE, Unhashable, content
+from flowyml.reuse.call_keys import CallKeys, hashed, holds_files, joined
 from flowyml.running.events import Inputs
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ class CacheKeys:
         """Look at nothing yet."""
         self._run = run
         self._context = context
+        self._contents = contents
         self._code = contents.code_graph
         self._calls = CallKeys(run, contents.of, self._code)
         self._heads: dict[tuple[int, tuple[str, ...]], tuple[bytes, bytes]] = {}
@@ -81,6 +82,17 @@ class CacheKeys:
         if self._asking[id(self._run.plan.templates[node])]:
             contents += joined([_place(self._run, item)])
         return Key(blake2b(head + contents, digest_size=SIZE).digest(), words + contents)
+
+    def has_changed(self, item: int, key: Key) -> bool:
+        """Return whether a file among an item's arguments is another than when its key was made."""
+        before = key.recipe[SIZE:]
+        if not holds_files(before):
+            return False
+        self._contents.forget_files()
+        try:
+            return not before.startswith(self._calls.read_again(item))  # behind it may be the item's place
+        except Unhashable:
+            return True
 
     def _head(self, node: int, mode: CacheMode) -> tuple[bytes, bytes]:
         """Return what all keys of a step have in common, and the name of the words for it."""

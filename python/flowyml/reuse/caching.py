@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from flowyml.errors import SerializationError, StoreError
 from flowyml.keys.content import SIZE, Unhashable
+from flowyml.keys.file import MARK
 from flowyml.keys.graph import UnhashableCode
 from flowyml.messages.words import cut
 from flowyml.reuse.cache_keys import CacheKeys
-from flowyml.reuse.call_keys import joined, split
+from flowyml.reuse.call_keys import FILES, files_of, joined, split
 from flowyml.reuse.recall import Found
 from flowyml.reuse.value_contents import ValueContents
 from flowyml.state import SUCCESS
@@ -182,18 +183,29 @@ class Caching:
             entries = self._guarded(self._store.find, list(dict.fromkeys(keys.values()))) or {}
             there = {item: entries[key] for item, key in keys.items() if key in entries}
             self._asked += len(keys)
-            return {item: self._found(item, entry) for item, entry in there.items() if self._is_fresh(item, entry)}
+            fresh = {item: entry for item, entry in there.items() if self._is_fresh(item, entry)}
+            return {item: self._found(item, entry) for item, entry in fresh.items() if self._has_its_files(entry)}
+
+    def _has_its_files(self, entry: Entry) -> bool:
+        """Return whether the files that a value refers to are as they were when it was stored."""
+        files = [part for part in split(entry.content or b"") if part.startswith(FILES)]
+        if not files:
+            return True
+        try:
+            return [files_of(self._load(entry))] == files
+        except (Exception, SystemExit, GeneratorExit):  # noqa: BLE001  it does not load, or a file is gone
+            return False
 
     def _is_fresh(self, item: int, entry: Entry) -> bool:
         ttl = self._run.plan.forms[self._run.node_of[item]].options.cache_ttl
         return ttl is None or time.time() - entry.created <= ttl
 
     def _found(self, item: int, entry: Entry) -> Found:
-        if entry.content is not None:
-            parts = split(entry.content)
+        parts = [part for part in split(entry.content or b"") if not part.startswith(FILES)]
+        if parts:
             self.contents.note(item, parts if entry.kind == PARTS else parts[0])
         self._used.append((self._run.plan.names[self._run.node_of[item]], entry))
-        is_read = entry.content is None and self._run.node_of[item] in self.read
+        is_read = not parts and self._run.node_of[item] in self.read
         return Found(lambda: self._load(entry), is_read=is_read)
 
     def _load(self, entry: Entry) -> Any:
@@ -232,29 +244,35 @@ class Caching:
 
     def _store_value(self, item: int, key: Key) -> None:
         raw = self._run.values.raw[item]
+        if self._made.has_changed(item, key):
+            self._cannot(item, "its value is not stored", "a file that it was given changed while it ran")
+            return
         try:
             value = packed(raw if self._run.encodes else encoded(raw))
-        except (SerializationError, ValueError) as error:
+            files = [files_of(raw if self._run.encodes else encoded(raw))] if MARK in value.data else []
+        except (SerializationError, Unhashable, ValueError) as error:
             reason = error.reason if isinstance(error, SerializationError) else str(error)
             self._cannot(item, "its value cannot be stored", reason)
             return
         step = self._run.plan.names[self._run.node_of[item]]
-        entry = self._guarded(self._store.entry, key.digest, step, value, self._content(item), key.recipe)
+        entry = self._guarded(self._store.entry, key.digest, step, value, self._content(item, files), key.recipe)
         if entry is not None:
             self._bytes += len(value.data)
             self._waiting.append(entry)
 
-    def _content(self, item: int) -> bytes | None:
-        """Return the content of a value that takes part in keys, if it holds for later runs: code may change."""
-        if self._run.node_of[item] not in self.read:
-            return None
-        try:
-            found = self.contents.of_item(item)
-        except Unhashable:
-            return None
-        if item in self.contents.with_code:
-            return None
-        return joined(found if isinstance(found, list) else [found])
+    def _content(self, item: int, files: list[bytes]) -> bytes | None:
+        """Return the content of a value that takes part in keys, if it holds for later runs: code may change.
+
+        Behind it goes what stands for files that the value refers to.
+        """
+        found: Any = []
+        if self._run.node_of[item] in self.read:
+            with contextlib.suppress(Unhashable):
+                found = self.contents.of_item(item)
+            if item in self.contents.with_code:
+                found = []
+        parts = [*(found if isinstance(found, list) else [found]), *files]
+        return joined(parts) if parts else None
 
     @property
     def may_wait(self) -> bool:

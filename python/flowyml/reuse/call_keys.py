@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from flowyml._digests import blake2b
 from flowyml._tuples import NamedTuple
-from flowyml.keys.content import ATOMS, SIZE, Unhashable, content, contents_of_atoms
+from flowyml.keys.content import ATOMS, HOLDS_FILES, SIZE, Unhashable, content, contents_of_atoms
+from flowyml.keys.file import collected
 from flowyml.keys.fingerprint import Fingerprint, fingerprint
 from flowyml.planning.templates import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VALUE, VIEW
+from flowyml.store.encoding import decoded
+from flowyml.store.values import Outputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
 _VERSION = 2
 # Contents of parameters that many steps share are kept; more of them than this are not shared.
 _MOST_KEPT = 10_000
+FILES = b"%"
+"""The first byte of what stands for the files that a value refers to, next to its content."""
 UNHASHABLE = b"?"
 """The first byte of what stands for an argument without a content; no content begins with it."""
 _LENGTHS = [bytes((length,)) for length in range(256)]
@@ -178,6 +183,19 @@ class CallKeys:
         """
         return joined(self.arguments(item))
 
+    def read_again(self, item: int) -> bytes:
+        """Return the contents of an item's arguments as they are now, joined.
+
+        Raises:
+            Unhashable: If one has none.
+        """
+        kept = self._static, self._of_mapped, self._kept
+        self._static, self._of_mapped, self._kept = {}, {}, {}
+        try:
+            return self.joined(item)
+        finally:
+            self._static, self._of_mapped, self._kept = kept
+
     def all_at_once(self, items: Sequence[int]) -> list[bytes] | None:
         """Return the same of several items that have one template, where numbers and texts are the only argument.
 
@@ -284,9 +302,32 @@ def split(contents: bytes) -> list[bytes]:
     return found
 
 
+def files_of(raw: Any) -> bytes:
+    """Return one hash of all files that an encoded value refers to, of their paths and bytes.
+
+    Raises:
+        Exception: Whatever loading it raises, and `Unhashable`.
+    """
+    value = decoded(raw)
+    with collected() as files:
+        for part in value.parts if isinstance(value, Outputs) else (value,):
+            content(part)
+    return FILES + content(sorted(files.items()))[-SIZE:]
+
+
+def holds_files(contents: bytes) -> bool:
+    """Return whether one of joined contents is of a value with a file in it.
+
+    >>> holds_files(joined([b"@a", b"b"])), holds_files(joined([b"a@"]))
+    (True, False)
+    """
+    return HOLDS_FILES in contents and any(each.startswith(HOLDS_FILES) for each in split(contents))
+
+
 def combined(contents: Sequence[bytes]) -> bytes:
     """Return one content for a list of them."""
-    return b"+" + blake2b(joined(contents), digest_size=SIZE).digest()
+    first = HOLDS_FILES if any(each.startswith(HOLDS_FILES) for each in contents) else b"+"
+    return first + blake2b(joined(contents), digest_size=SIZE).digest()
 
 
 def hashed(*parts: bytes) -> bytes:

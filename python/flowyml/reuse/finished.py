@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flowyml._tuples import NamedTuple
-from flowyml.reuse.call_keys import Made
+from flowyml.reuse.call_keys import Made, files_of
 from flowyml.state import SKIPPED, SUCCESS
 from flowyml.store.encoding import SIZE, decoded
 from flowyml.store.journal import LOST
@@ -164,6 +164,19 @@ class Finished:
         if type(value) is tuple:
             payload += sum(_payload_of(each) for each in batch.values[:at])
         return SUCCESS if batch.states is None else batch.states[at], value, payload
+
+    def has_its_files(self, value: Any, at: int) -> bool:
+        """Return whether the files that a value refers to are as they were when it was written.
+
+        What stands for them is written with the value, behind what `Journal.load` takes.
+        """
+        if type(value) is not tuple or len(value) <= len(LOST):
+            return True
+        try:
+            found: bytes = value[len(LOST)]
+            return files_of(self._journal.load(value, at)) == found
+        except (Exception, SystemExit, GeneratorExit):  # noqa: BLE001  it does not load, or a file is gone
+            return False
 
     def knows(self, key: bytes) -> bool:
         """Tell whether an item of this key had ended, or failed and was to be tried again."""

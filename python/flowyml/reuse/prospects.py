@@ -21,7 +21,7 @@ from flowyml.reuse.finished import Finished
 from flowyml.reuse.journal_keys import JournalKeys
 from flowyml.reuse.recall import Found, Recall
 from flowyml.reuse.resumed import Story
-from flowyml.reuse.resuming import ANEW, is_anew
+from flowyml.reuse.resuming import ANEW, CHANGED, is_anew
 from flowyml.running.run import Run
 from flowyml.state import CACHED, SKIPPED
 from flowyml.store.journal import Journal
@@ -79,6 +79,9 @@ class _Look:
                 taken = self.finished.take(key)
                 if taken is not None:
                     state, value, at = taken
+                    if not self.finished.has_its_files(value, at):
+                        self.again[item] = CHANGED
+                        continue
                     self.taken.add(item)
                     load = partial(self._load, item, value, at)
                     found[item] = Found(load, SKIPPED if state == SKIPPED else CACHED)

@@ -18,9 +18,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flowyml.errors import SerializationError, StoreError
+from flowyml.keys.content import Unhashable
+from flowyml.keys.file import MARK
 from flowyml.keys.graph import UnhashableCode
 from flowyml.messages.words import cut
 from flowyml.reuse.begun import Begun
+from flowyml.reuse.call_keys import files_of
 from flowyml.reuse.finished import BEGUN, DONE, END, FORM, ITEMS, RETRY
 from flowyml.reuse.held import Held
 from flowyml.reuse.journal_keys import JournalKeys
@@ -33,7 +36,6 @@ from flowyml.store.journal import LOST, is_atom
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from flowyml.keys.content import Unhashable
     from flowyml.results.result import PipelineResult
     from flowyml.reuse.attempts import Attempt, Attempts
     from flowyml.reuse.finished import Finished
@@ -44,6 +46,7 @@ _TROUBLE = (OSError, StoreError)
 _AT_ONCE = 4096
 _WELL = bytes([SUCCESS])
 ANEW = "it was to run again"
+CHANGED = "a file that it made has changed"
 
 
 def is_anew(run: Run, item: int) -> bool:
@@ -114,6 +117,9 @@ class Resuming:
         taken = self._finished.take(key)
         if taken is not None:
             state, value, at = taken
+            if not self._finished.has_its_files(value, at):
+                self._again[item] = CHANGED
+                return
             self._taken.add(item)
             found[item] = Found(partial(self._load, item, value, at), SKIPPED if state == SKIPPED else CACHED)
             return
@@ -286,8 +292,14 @@ class Resuming:
             value = each
             try:
                 if not is_atom(each) and each is not LOST:
-                    value, data = self._attempt.journal.prepared(packed(each))
+                    whole = packed(each)
+                    value, data = self._attempt.journal.prepared(whole)
                     payload.append(data)
+                    if MARK in whole.data:
+                        value = (*value, files_of(each))
+            except Unhashable as error:
+                self._cannot_store(item, error)
+                value = LOST
             except ValueError as error:
                 self._cannot_store(item, error)
                 value = LOST

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from flowyml.keys.content import Unhashable, content, plain_content
+from flowyml.keys.content import HOLDS_FILES, Unhashable, content, plain_content
 from flowyml.keys.graph import CodeGraph
 from flowyml.reuse.call_keys import combined
 from flowyml.store.arenas import ENCODED
 from flowyml.store.encoding import decoded
-from flowyml.store.values import Gather, Items, Output, Outputs, bare, parts_of
+from flowyml.store.values import MISSING, Gather, Items, Output, Outputs, bare, parts_of
 
 if TYPE_CHECKING:
     from flowyml.running.run import Run
@@ -57,6 +57,14 @@ class ValueContents:
         if found is None:
             found = self._known[item] = self._found(item, self._run.values.raw[item])
         return found
+
+    def forget_files(self) -> None:
+        """Read values with files in them again when they are needed next."""
+        raw = self._run.values.raw
+        for item, found in list(self._known.items()):
+            parts = found if isinstance(found, list) else [found]
+            if raw[item] is not MISSING and any(part.startswith(HOLDS_FILES) for part in parts):
+                del self._known[item]
 
     def _found(self, item: int, raw: Any) -> Content:
         if isinstance(raw, Outputs):

@@ -160,7 +160,7 @@ class Journal:
         """
         if type(value) is not tuple:
             return value
-        where, kind, size, checksum = value
+        where, kind, size, checksum = value[:4]
         if where == _LOST:
             raise LookupError("its value could not be stored")
         try:
