@@ -303,7 +303,7 @@ class Bound:
         over, inputs = node.add.over, node.add.inputs
         named = set() if inputs is None else set(listed(inputs)) if not isinstance(inputs, dict) else set(inputs)
         free = [name for name in node.names(*NAMED) if name not in bound and name not in named]
-        source = self._declared(node, node.space, over) if isinstance(over, str) else Value(over)
+        source = self._list_of(node, over) if isinstance(over, str) else Value(over)
         text = isinstance(source, Value) and isinstance(source.value, str)
         if text or (isinstance(source, Asset) and source.node.add.over is None):
             raise Refused("no list")  # functions here return text
@@ -316,6 +316,13 @@ class Bound:
         else:
             raise Refused("items")
         return source
+
+    def _list_of(self, node: Node, name: str) -> Source:
+        """A list may come from a context, too, and that of a sub-pipeline goes before what is around it."""
+        space = node.space
+        if name in self._context(space) and not is_glob(name) and name not in space.assets:
+            return self._parameter(None, space, name) or Value("")
+        return self._declared(node, space, name)
 
     def _place(self, node: Node, inputs: list[str], bound: dict[str, Source], rest: list[Source]) -> None:
         """Names first, then the remaining inputs fill the remaining parameters, then `*args`, then `**kwargs`."""
