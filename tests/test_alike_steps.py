@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from flowyml import Executor, Pipeline, step
+from flowyml import Executor, If, Pipeline, step
+from flowyml.errors import PipelineValidationError
+from flowyml.planning.looking import Looking
 
 
 def pair(left: Any, right: Any) -> tuple[Any, Any]:
@@ -122,3 +124,31 @@ def test_a_plan_whose_fast_path_differs_from_the_plain_binder_is_refused(monkeyp
         pipeline.build()
     monkeypatch.delenv("FLOWYML_VERIFY_FAST_PATHS")
     pipeline.build()
+
+
+def test_decisions_one_after_the_other_share_what_is_known_of_the_steps_before_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked_at: list[int] = []
+    before = Looking._before
+
+    def counted(self: Looking, node: int) -> Any:
+        looked_at.append(node)
+        return before(self, node)
+
+    monkeypatch.delenv("FLOWYML_VERIFY_FAST_PATHS", raising=False)  # it wires each step once more
+    monkeypatch.setattr(Looking, "_before", counted)
+    pipeline = Pipeline("decisions").add_step(lambda: 1, name="first")
+    for number in range(20):
+        last = f"branch_{number - 1}" if number else "first"
+        chosen = step(name=f"branch_{number}")(lambda: 1)
+        pipeline.add_control_flow(If(lambda ctx, last=last: ctx[last] == 1, then_step=chosen))
+    assert pipeline.run().success
+    assert sorted(looked_at) == list(range(39))  # all but the last decision and its branch, once each
+
+
+def test_a_step_that_is_none_is_reported_also_behind_a_sub_pipeline_of_several() -> None:
+    inner = Pipeline("inner").add_step(lambda: 1, name="a").add_step(lambda: 1, name="b")
+    pipeline = Pipeline("after").add_sub_pipeline(inner).add_step(lambda: 1, name="last", after=["inner", "nothing"])
+    with pytest.raises(PipelineValidationError, match="after='nothing' is no step"):
+        pipeline.build()

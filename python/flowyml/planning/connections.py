@@ -46,7 +46,7 @@ class Edges(NamedTuple):
         """Return 1 for each edge that is elementwise, else 0; `None` if none is."""
         return bytes(self.elementwise.ljust(len(self.dependents), b"\0")) if self.elementwise else None
 
-    def add(self, node: int, producers: list[int], *, elementwise: bool = False) -> None:
+    def add(self, node: int, producers: Sequence[int], *, elementwise: bool = False) -> None:
         """Let a step wait for its producers."""
         if elementwise:
             self.elementwise.extend(bytes(len(self.dependents) - len(self.elementwise)) + b"\1" * len(producers))
@@ -169,7 +169,7 @@ class Connections:
         form: Form,
         own: tuple[str, ...],
         wired: Wired,
-        alike: tuple[tuple[Reference, ...], list[int]] | None = None,
+        alike: tuple[tuple[Reference, ...], Sequence[int]] | None = None,
     ) -> None:
         """Put a step behind the others; `alike` is what it reads and waits for, where that is not what `wired` says."""
         if node in wired.own_risk:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from flowyml.planning.namespaces import Inside, Namespace
     from flowyml.planning.over import Over
     from flowyml.steps.declarations import Inputs
+    from flowyml.steps.seen import Before
     from flowyml.steps.signatures import Signature
     from flowyml.steps.step import Step
 
@@ -213,6 +214,7 @@ class Assets:
 
     Attributes:
         exported: By asset of a sub-pipeline its further names, from the inmost to the outmost pipeline.
+        seen: What decisions see of each step, by the sub-pipeline that they are in.
         hints_left: How many more near matches messages may look for.
         namespaces: The sub-pipelines by name.
         inner: What each of them sees, once it was asked for.
@@ -228,6 +230,7 @@ class Assets:
         self.inner: dict[Namespace, Inside] = {}
         self._declared: dict[str, Found] = {}
         self._clashes: dict[str, list[int]] = {}
+        self.seen: dict[Namespace | None, dict[int, tuple[Before, Reference]]] = {}
         self.hints_left = _MOST_HINTS
         self._near_parameters: dict[tuple[str, int], str] = {}
         self._start = start
@@ -297,6 +300,11 @@ class Assets:
         """The numbers of all steps by name, where an asset is a step and its value that of its only item."""
         others = self._declared or self.namespaces or self._start
         return self.names if not others and self.layout.is_plain else None
+
+    def are_named(self, first: int, names: Sequence[str]) -> bool:
+        """Return whether the steps from a number on have these names."""
+        place = first - self._start
+        return self._listed[place : place + len(names)] == list(names)
 
     def number(self, name: str) -> int | None:
         """Return the number of a step."""

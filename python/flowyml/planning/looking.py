@@ -10,13 +10,17 @@ The values are references like those of arguments; the view says which is whose.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from flowyml.planning.forms import Assets
 from flowyml.planning.item_wiring import ItemWiring
 from flowyml.planning.namespaces import Inside, names_of
 from flowyml.planning.templates import ASSET, VIEW, View
 from flowyml.steps.seen import Before
 from flowyml.store.values import Present
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 # What a condition calls its parameter that wants to see more than the step's arguments, as in the pages of 2.x.
 SEEN_AS = "ctx"
@@ -27,24 +31,38 @@ class Looking(ItemWiring):
 
     def _take_view(self) -> None:
         """A decision looks at the steps that it waits for, the reason why it names them."""
-        before = []
-        for name in self.form.after:
-            for node in self.assets.steps(name) or ():
-                before.append(self._before(node))
-                self.references.append(Present(self._whole[0].whole(node)))
+        before = self._see(self.awaited())
         params = {**self.scope.context, **self.scope.inputs}
         given = self._given_to_view(self.assets, params) if isinstance(self.assets, Inside) else ()
-        self.sources["context"] = (VIEW, View(tuple(before), params, given))
+        self.sources["context"] = (VIEW, View(before, params, given))
 
     def _take_view_of_condition(self) -> None:
         """A condition looks at the steps that its step waits for anyway."""
-        first, before = len(self.references), []
-        for node in dict.fromkeys(self.producers):
-            before.append(self._before(node))
-            self.references.append(Present(self._whole[0].whole(node)))
+        first = len(self.references)
+        before = self._see(dict.fromkeys(self.producers))
         params = {**self.scope.context, **self.scope.inputs}
         self.used.update(self.scope.context, self.scope.inputs)  # nobody knows which of them it will ask for
-        self.sources[SEEN_AS] = (VIEW, View(tuple(before), params, first=first))
+        self.sources[SEEN_AS] = (VIEW, View(before, params, first=first))
+
+    def _see(self, nodes: Iterable[int]) -> tuple[Before, ...]:
+        """Read all that some steps return; decisions that see the same steps share what is known of each."""
+        known = self._whole[0].seen.setdefault(self.form.within, {})
+        seen = []
+        for node in nodes:
+            each = known.get(node)
+            if each is None:
+                each = known[node] = self._before(node), Present(self._whole[0].whole(node))
+            seen.append(each)
+        self.references.extend([reference for _, reference in seen])
+        return tuple([before for before, _ in seen])
+
+    def awaited(self) -> Sequence[int]:
+        """Return the steps in `after=`, but for names that are none."""
+        assets, after = self.assets, self.form.after
+        first = assets.number(after[0]) if after else None
+        if first is not None and isinstance(assets, Assets) and assets.are_named(first, after):
+            return range(first, first + len(after))  # all steps before a decision, as a rule
+        return [node for name in after for node in assets.steps(name) or ()]
 
     def _before(self, node: int) -> Before:
         assets, within = self._whole[0], self.form.within

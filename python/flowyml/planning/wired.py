@@ -61,7 +61,7 @@ class Wired:
     assets: Names
     template: Template | None
     references: tuple[Reference, ...]
-    producers: list[int]
+    producers: Sequence[int]
     followed: list[int]
     own_risk: frozenset[int]
     slots: tuple[tuple[int, int], ...]
@@ -88,7 +88,7 @@ class Wired:
         over = None if self.template is None else self.template.over
         return over is not None and len(over.parts) == len(self.followed)
 
-    def with_reads(self, reads: tuple[str, ...]) -> tuple[tuple[Reference, ...], list[int]] | None:
+    def with_reads(self, reads: tuple[str, ...]) -> tuple[tuple[Reference, ...], Sequence[int]] | None:
         """Return references and producers of a step that has these inputs instead; `None` if it differs in more."""
         assets = self.assets
         if self.template is None or not self.slots:
@@ -113,7 +113,7 @@ class Wired:
 
     def _looked_up(
         self, numbers: Mapping[str, int], reads: tuple[str, ...]
-    ) -> tuple[tuple[Reference, ...], list[int]] | None:
+    ) -> tuple[tuple[Reference, ...], Sequence[int]] | None:
         """Do the same where a name is a step."""
         references, producers = list(self.references), list(self.producers)
         for position, asset in enumerate(reads):

@@ -16,6 +16,7 @@ The module decides about one step at a time and knows nothing of graphs, runs or
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ from flowyml.steps.signatures import asks_for_iterator
 from flowyml.store.values import Gather, Items, Output, Present, Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from flowyml.planning.forms import Assets, Form
     from flowyml.planning.scope import Scope
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 
 VERIFY = "FLOWYML_VERIFY_FAST_PATHS"
 """The environment variable that, set to anything, has each plan hold its fast paths against `wire`, step by step."""
+
+# So many numbers of steps are kept in an array, which takes a ninth of the memory of a list of them.
+_MANY = 256
 
 # How like two names must be for one to be the other, misspelled, where it may well be right: a key of a mapping, say.
 _MISSPELLED = 0.85
@@ -96,7 +100,7 @@ class Wiring(Looking):
             self.assets,
             None if self.problems else self._template(),
             tuple(self.references),
-            self.producers,
+            self.producers if len(self.producers) < _MANY else array("I", self.producers),
             self.followed,
             frozenset(self.own_risk),
             self._all_slots() if not looks else (),  # a condition sees other steps in each of them
@@ -261,24 +265,24 @@ class Wiring(Looking):
     def _take_after(self) -> None:
         if self.form.options.given:
             return
-        for name in self.form.after:
-            self._wait_for(name)
+        awaited = self.awaited()
+        self.producers.extend(awaited)
+        if not isinstance(awaited, range):
+            self._refuse_unknown_steps(self.form.after)
         within = self.form.within
         while within is not None and not within.grafted:
             if within.after and not any(node in within.steps for node in (*self.producers, *self.followed)):
                 self._look_from(within.outer)
-                for name in within.after:
-                    self._wait_for(name)
+                self.producers.extend(node for name in within.after for node in self.assets.steps(name) or ())
+                self._refuse_unknown_steps(within.after)
             within = within.outer
         if self.form.within is not None:
             self._look_from(self.form.within)
 
-    def _wait_for(self, name: str) -> None:
-        steps = self.assets.steps(name)
-        if steps is None:
-            self.problems.append(f"after={name!r} is no step{self.assets.near(name, self.assets.names)}")
-        else:
-            self.producers.extend(steps)
+    def _refuse_unknown_steps(self, after: Iterable[str]) -> None:
+        for name in after:
+            if self.assets.steps(name) is None:
+                self.problems.append(f"after={name!r} is no step{self.assets.near(name, self.assets.names)}")
 
     # -- assets
 
