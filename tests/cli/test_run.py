@@ -569,6 +569,26 @@ def test_a_failed_run_is_code_1_whatever_takes_nothing(tmp_path, write):
         assert in_a_shell(tmp_path, f"{script} {rest}").code == 1
 
 
+def test_two_files_that_are_one_are_refused_before_anything_runs(command, daily):
+    done = command("run", daily, "--report", "r.json", "--json", "./r.json")
+    expected = "flowyml: --report and --json name the same file './r.json'; give each one of its own\n"
+    assert (done.code, done.out, done.err) == (2, "", expected)
+
+
+@pytest.mark.parametrize("line", ["daily", "daily --json r.json"])
+def test_a_working_directory_that_is_gone_is_told(tmp_path, line):
+    (tmp_path / "gone").mkdir()
+    command = f"cd gone && rmdir ../gone && {sys.executable} -P -m flowyml run {line}"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=50)
+    expected = "flowyml: the working directory does not exist any more; change to one that does\n"
+    assert (done.returncode, done.stderr) == (2, expected)
+
+
+def test_a_graph_that_could_not_be_written_is_code_3(command, daily):
+    done = command("graph", daily, "-o", "/dev/full")
+    assert (done.code, done.err) == (3, "flowyml: /dev/full cannot be written: No space left on device\n")
+
+
 @pytest.mark.parametrize("option", ["json", "trace", "report"])
 def test_a_file_that_could_not_be_written_is_code_3(command, daily, option):
     done = command("run", daily, f"--{option}", "/dev/full")

@@ -69,6 +69,63 @@ def is_up(process: subprocess.Popen[str]) -> None:
     assert line.endswith("up\n"), line + process.stderr.read()
 
 
+# ---- what resource trackers tidy up ---------------------------------------------------------------------------------
+
+TRACKED = """
+kept = []
+def named():
+    import multiprocessing
+    from multiprocessing.shared_memory import SharedMemory
+    spawn = multiprocessing.get_context("spawn")
+    memory, semaphore, pool = SharedMemory(create=True, size=1000), spawn.Semaphore(), spawn.Pool(1)
+    kept.extend([memory, semaphore, pool])
+    locks = [semaphore, pool._inqueue._rlock, pool._outqueue._wlock]
+    return [memory.name, *("sem." + lock._semlock.name[1:] for lock in locks)]
+def of_loky():
+    import joblib, numpy
+    rows = numpy.ones(10_000)
+    assert joblib.Parallel(n_jobs=2, max_nbytes=1000)(joblib.delayed(numpy.sum)(rows) for _ in range(2)) == [10_000] * 2
+    return [name for name in os.listdir("/dev/shm") if f"_{os.getpid()}_" in name or f"-{os.getpid()}-" in name]
+def step(make, end):
+    names = make()
+    say(" ".join(["names", *names]))
+    if end == "the driver waits":
+        time.sleep(60)
+    elif end:
+        {"exit": os._exit, "kill": lambda _: os.kill(os.getpid(), 9)}[end](3)
+def after(step): pass
+make, end, limit = {"named": named, "of_loky": of_loky}[sys.argv[1]], sys.argv[2], 8 if sys.argv[3] else None
+with ParallelExecutor(1, max_tasks_per_worker=1) as executor:
+    p = Pipeline("p").add_step(step, params={"make": make, "end": end}, timeout=limit)
+    p.add_step(after, "after", after=["step"], run_if="all").run(executor=executor)
+"""
+ENDS = {
+    "at the end of the worker": ("", None),
+    "at a timeout": ("the driver waits", "limit"),
+    "when the worker exits": ("exit", None),
+    "when the worker is killed": ("kill", None),
+    "at Ctrl-C": ("the driver waits", signal.SIGINT),
+    "when the driver is killed": ("the driver waits", signal.SIGKILL),
+}
+
+
+@pytest.mark.parametrize("make", ["named", "of_loky"])
+@pytest.mark.parametrize("end", ENDS)
+def test_what_resource_trackers_know_is_unlinked(mark: str, tmp_path: Path, make: str, end: str) -> None:
+    """Semaphores, shared memory and folders of multiprocessing and loky, however their worker ends."""
+    if make == "of_loky":
+        pytest.importorskip("joblib")
+    words, number = ENDS[end]
+    with script(TRACKED, mark, tmp_path, make, words, "limit" if number == "limit" else "") as process:
+        line = process.stdout.readline()
+        assert "names " in line, line + process.stderr.read()
+        names = line.partition("names ")[2].split()
+        assert len(names) > 2
+        if isinstance(number, int):
+            process.send_signal(number)
+    assert eventually(lambda: not {*names} & {path.name for path in Path("/dev/shm").iterdir()}, SECOND)
+
+
 # ---- signals -------------------------------------------------------------------------------------------------------
 
 PHASES = {

@@ -70,6 +70,14 @@ def _code_of(words: Sequence[str]) -> int:
         return SUCCESS
 
 
+def _has_directory() -> bool:
+    try:
+        os.getcwd()  # noqa: PTH109  pathlib is not imported here
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def _called(words: Sequence[str]) -> int:
     try:
         options = parsed(words)
@@ -83,7 +91,12 @@ def _called(words: Sequence[str]) -> int:
     if options.command is None:
         write(parser().format_help())
         return SUCCESS
-    return _part(options)
+    try:
+        return _part(options)
+    except FileNotFoundError as error:
+        if _has_directory():
+            raise
+        raise UsageError("the working directory does not exist any more; change to one that does") from error
 
 
 def _part(options: argparse.Namespace) -> int:

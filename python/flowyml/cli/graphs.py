@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from flowyml import commands
 from flowyml.cli.loading import executed, found
 from flowyml.cli.targets import target_of
-from flowyml.cli.terminal import SUCCESS, Ended, UsageError, say, write
+from flowyml.cli.terminal import SUCCESS, Ended, OutputError, UsageError, say, write
 
 if TYPE_CHECKING:
     import argparse
@@ -99,7 +99,7 @@ def graph(options: argparse.Namespace) -> int:
     try:
         Path(options.output).write_text(f"{told}\n", encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"{options.output} cannot be written: {error.strerror or error}") from error
+        raise OutputError(f"{options.output} cannot be written: {error.strerror or error}") from error
     say(f"Wrote {options.output}")
     return SUCCESS
 

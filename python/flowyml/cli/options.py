@@ -25,7 +25,8 @@ not, its pipeline is run when the file has been executed. What stands behind -- 
 
 values (-c, -i): numbers, true/false/null, JSON and Python literals; everything else is text
 
-exit codes: 0 success, 1 a step failed or the file raised, 2 wrong use and nothing has run, 130 Ctrl-C
+exit codes: 0 success, 1 a step failed or the file raised, 2 wrong use and nothing has run, 3 a file or stdout could not
+be written, 130 Ctrl-C
 (2 also for a name that turns out to be none of a file which runs its pipelines itself: the message says what has run)
 
 examples:

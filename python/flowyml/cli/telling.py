@@ -12,7 +12,7 @@ from flowyml.cli.terminal import OutputError, UsageError, coloured, complain, fl
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from flowyml.results.result import PipelineResult
 
@@ -40,6 +40,7 @@ class Told:
         for name, given in self._files.items():
             if given != "-" or name != "json":
                 _check_folder(f"--{name}", Path(given))
+        _check_differ(self._files)
         logging.getLogger("flowyml").addFilter(_is_news)
 
     def end(self, result: PipelineResult) -> bool:
@@ -105,6 +106,14 @@ def _write_json(result: PipelineResult, path: str) -> None:
         flush()
     else:
         Path(path).write_text(f"{json_text(result.to_dict(), 'utf-8')}\n", encoding="utf-8")
+
+
+def _check_differ(files: Mapping[str, str]) -> None:
+    names: dict[str, str] = {}
+    for name, given in files.items():
+        other = names.setdefault(str(Path(given).absolute()), name)
+        if other != name and Path(given).exists() <= Path(given).is_file():  # a device takes both
+            raise UsageError(f"--{other} and --{name} name the same file {given!r}; give each one of its own")
 
 
 def _check_folder(option: str, path: Path) -> None:

@@ -20,7 +20,7 @@ class UsageError(Exception):
 
 
 class OutputError(Exception):
-    """Standard output is closed or takes no more; the command ends with exit code 3."""
+    """Standard output, or a file that was asked for, takes nothing or no more; the command ends with exit code 3."""
 
 
 class UserError(Exception):

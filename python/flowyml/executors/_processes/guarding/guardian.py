@@ -19,6 +19,8 @@ terminal reaches it.
 * *A worker that died by itself* takes its process group along before its own number is freed, then those orphans that
   are still known as its own: by their session, or by the tag in their environment. A helper that erased both lives
   until `end`, which kills every process that was adopted.
+* *Resource trackers* (of multiprocessing and loky) are spared for a moment: once all others are dead they unlink the
+  semaphores, shared memory and folders that these have left, and end.
 
 Nothing here blocks but `poll`: a driver that does not read costs memory, never a worker's life.
 """
@@ -32,7 +34,7 @@ import sys
 from time import monotonic
 
 from . import starts
-from .process_table import carries, descendants, kill_all, process_table, send_signal
+from .process_table import carries, descendants, is_tracker, kill_all, process_table, send_signal
 from .starts import Request, Template, close_all, move_up, receive
 
 TYPE_CHECKING = False  # as type checkers know it, without the cost of `typing`
@@ -53,6 +55,8 @@ STARTED, EXITED, REFUSED, UNFIT = b"S", b"X", b"R", b"U"
 
 END_LIMIT = 2.0
 """Seconds after which processes that do not die (uninterruptible I/O) are left alone."""
+TIDY_LIMIT = 1.0
+"""Seconds that resource trackers have to unlink what the processes that were killed have left."""
 PARENT_CHECK = 0.25
 """Seconds between looks at the parent's number where pidfds are not allowed."""
 MOST_LOSSES = 3
@@ -89,6 +93,7 @@ class Guardian:
         self.ids: dict[int, int] = {}
         self.template: Template | None = None
         self.losses = 0
+        self.trackers: dict[int, float] = {}  # those that were spared, and until when
         self.outbox: list[bytes] = []
         self.deadline: float | None = None
         self.control = move_up(control)
@@ -121,6 +126,8 @@ class Guardian:
                 self._handle(ready)
             if self.template is not None and monotonic() >= self.template.overdue():
                 self._lose_template(self.template)
+            if self.trackers:
+                self._kill_late_trackers()
 
     def _is_over(self) -> bool:
         if self.deadline is None:
@@ -129,7 +136,7 @@ class Guardian:
 
     def _timeout(self) -> float | None:
         """Milliseconds until something must be looked at without an event."""
-        moments = [self.deadline] if self.deadline is not None else []
+        moments = [*([self.deadline] if self.deadline is not None else []), *self.trackers.values()]
         if self.template is not None and self.template.requests:
             moments.append(self.template.overdue())
         if self.driver_fd is None:
@@ -279,7 +286,7 @@ class Guardian:
         """Kill a worker with everything it started; its exit is reported like any other."""
         pid = self.pids.get(worker)
         if pid is not None:
-            kill_all(lambda: self._belongings(worker, pid))
+            self._spare(kill_all(lambda: self._belongings(worker, pid), spare_trackers=True))
         elif self.template is not None and worker in self.template.requests:
             self.template.requests[worker].doomed = True
 
@@ -297,6 +304,7 @@ class Guardian:
 
     def _miss(self, pid: int) -> None:
         """See whether a child that ended and was no worker was to become one, or is the template."""
+        self.trackers.pop(pid, None)
         template = self.template
         if template is not None and pid == template.pid:
             self._lose_template(template)
@@ -306,8 +314,10 @@ class Guardian:
     def _bury(self, worker: int, info: os.waitid_result) -> None:
         """Kill what a dead worker left behind while its number still names it, then reap and report it."""
         pid = info.si_pid
-        send_signal(os.killpg, pid, signal.SIGKILL)
-        kill_all(lambda: self._belongings(worker, pid) - {pid})
+        trackers = {each for each in self._belongings(worker, pid) if is_tracker(each)}
+        if not trackers:
+            send_signal(os.killpg, pid, signal.SIGKILL)
+        self._spare(kill_all(lambda: self._belongings(worker, pid) - {pid}, spare_trackers=True))
         os.waitpid(pid, 0)
         del self.ids[pid], self.pids[worker], self.tags[worker]
         self._report(EXITED, worker, pid, info.si_status if info.si_code == os.CLD_EXITED else -info.si_status)
@@ -323,11 +333,26 @@ class Guardian:
         }
         return descendants(table, roots | {pid})
 
+    def _spare(self, trackers: set[int]) -> None:
+        """Let resource trackers live for a moment."""
+        for pid in trackers:
+            self.trackers.setdefault(pid, monotonic() + TIDY_LIMIT)
+
+    def _kill_late_trackers(self) -> None:
+        """Kill the trackers that have had their time; a number that is another process's by now is left alone."""
+        late = {pid for pid, until in self.trackers.items() if monotonic() >= until}
+        for pid in late:
+            del self.trackers[pid]
+        late = {pid for pid in late if is_tracker(pid)}
+        if late:
+            kill_all(lambda: descendants(process_table(), late))
+
     def kill_everything(self) -> None:
-        """Kill and reap every descendant; give up after a while on those that cannot die."""
-        limit = monotonic() + END_LIMIT
+        """Kill and reap every descendant, trackers a moment later; give up after a while on those that cannot die."""
+        now = monotonic()
+        limit, tidy = now + END_LIMIT, now + TIDY_LIMIT
         while monotonic() < limit:
-            kill_all(lambda: descendants(process_table(), {self.pid}) - {self.pid})
+            kill_all(lambda: descendants(process_table(), {self.pid}) - {self.pid}, spare_trackers=monotonic() < tidy)
             while wait(os.WEXITED | os.WNOHANG):
                 pass
             if not has_children():

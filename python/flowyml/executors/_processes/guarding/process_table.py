@@ -18,6 +18,8 @@ else:
 
 MOST_ROUNDS = 100
 """Looks at a tree that keeps growing because it may not be stopped (it has become another user's); two are usual."""
+TRACKER = b".resource_tracker import main"
+"""What the program of a resource tracker begins with, behind the name of its package."""
 EXEC_LOOKS = 10
 """Looks, a millisecond apart, at a process that has no environment yet."""
 
@@ -62,18 +64,39 @@ def descendants(table: dict[int, tuple[int, int]], roots: set[int]) -> set[int]:
     return found
 
 
-def kill_all(find: Callable[[], set[int]]) -> None:
-    """Stop what `find` finds until it finds nothing new, then kill all of it."""
+def kill_all(find: Callable[[], set[int]], *, spare_trackers: bool = False) -> set[int]:
+    """Stop what `find` finds until it finds nothing new, then kill all of it.
+
+    Args:
+        find: Returns the processes that are there now.
+        spare_trackers: Leave resource trackers alone. What they wait for is the end of all others.
+
+    Returns:
+        The trackers that were left alone.
+    """
     stopped: set[int] = set()
+    trackers: set[int] = set()
     for _ in range(MOST_ROUNDS):
-        new = find() - stopped
+        new = find() - stopped - trackers
         if not new:
             break
         for pid in sorted(new):
-            send_signal(os.kill, pid, signal.SIGSTOP)
-        stopped |= new
+            if spare_trackers and is_tracker(pid):
+                trackers.add(pid)
+            else:
+                send_signal(os.kill, pid, signal.SIGSTOP)
+                stopped.add(pid)
     for pid in stopped:
         send_signal(os.kill, pid, signal.SIGKILL)
+    return trackers
+
+
+def is_tracker(pid: int) -> bool:
+    """Return True for a resource tracker, of multiprocessing or of loky.
+
+    It unlinks the semaphores, shared memory and folders that its processes have left, once all of them are gone.
+    """
+    return TRACKER in _read_of_program(pid, "cmdline")
 
 
 def send_signal(send: Callable[[int, int], None], pid: int, number: int) -> None:
@@ -90,14 +113,20 @@ def carries(pid: int, tag: bytes) -> bool:
 
 
 def read_environment(pid: int) -> list[bytes]:
-    """Read what a process was started with; one that is in the middle of an exec has nothing yet, so look again."""
+    """Read what a process was started with."""
+    environment = _read_of_program(pid, "environ")
+    return environment.split(b"\0") if environment else []
+
+
+def _read_of_program(pid: int, name: str) -> bytes:
+    """Read what an exec has put into a process; one that is in the middle of it has nothing yet, so look again."""
     for _ in range(EXEC_LOOKS):
-        if environment := read_proc(pid, "environ"):
-            return environment.split(b"\0")
+        if data := read_proc(pid, name):
+            return data
         if not runs_program(pid):
             break
         select.select([], [], [], 0.001)
-    return []
+    return b""
 
 
 def runs_program(pid: int) -> bool:

@@ -200,8 +200,12 @@ def _pipe() -> tuple[Descriptor, Descriptor]:
 
 
 def kill_tagged(tag: str) -> None:
-    """Kill the processes that carry a pool's tag; for what outlives a lost guardian (workers die by themselves)."""
+    """Kill the processes that carry a pool's tag; for what outlives a lost guardian (workers die by themselves).
+
+    Resource trackers are left alone: they end once all others have.
+    """
     marker = f"{TAG}={tag}:".encode()
     for pid in process_table.process_table():
-        if any(entry.startswith(marker) for entry in process_table.read_environment(pid)):
+        is_ours = any(entry.startswith(marker) for entry in process_table.read_environment(pid))
+        if is_ours and not process_table.is_tracker(pid):
             process_table.send_signal(os.kill, pid, signal.SIGKILL)
