@@ -203,3 +203,62 @@ def test_a_child_forked_by_an_import_does_no_step(module: Any, tmp_path: Path) -
         result = pipeline.run(executor=executor)
         assert result["forks"] == 1
     assert executions(tmp_path) == list(range(50))
+
+
+SLOTTED = """
+import abc, dataclasses, typing
+
+@dataclasses.dataclass(slots=True)
+class Point:
+    x: int
+    y: int = 2
+
+@dataclasses.dataclass(slots=True, frozen=True, weakref_slot=True)
+class Frozen:
+    x: int
+
+class One:
+    __slots__ = "only"
+
+class Private:
+    __slots__ = ("__hidden", "open")
+    def __init__(self):
+        self.__hidden, self.open = 1, 2
+    def both(self):
+        return self.__hidden, self.open
+
+class Below(Point):
+    __slots__ = ("z",)
+
+class Abstract(abc.ABC):
+    __slots__ = ()
+
+class Generic(typing.Generic[typing.TypeVar("T")], Abstract):
+    __slots__ = ("value",)
+
+class WithDict:
+    __slots__ = ("a", "__dict__")
+
+def made():
+    one, below, generic, more = One(), Below(1), Generic(), WithDict()
+    one.only, below.z, generic.value, more.a, more.b = 1, 3, 4, 5, 6
+    return [Point(1), Frozen(1), one, Private(), below, generic, more]
+
+def have_dict(made):
+    return [hasattr(each, "__dict__") for each in made]
+
+def attributes(made):
+    point, frozen, one, private, below, generic, more = made
+    return point.x, point.y, frozen.x, one.only, private.both(), below.x, below.z, generic.value, more.a, more.b
+"""
+
+
+def test_a_class_that_goes_by_value_has_its_slots(by_hand):
+    module = by_hand("made_slotted", SLOTTED)
+    pipeline = Pipeline("slots").add_steps([module.made, module.have_dict, module.attributes])
+    with ParallelExecutor(1) as executor:
+        result = pipeline.run(executor=executor)
+    here = module.made()
+    assert list(map(type, result["made"])) == list(map(type, here))
+    assert result["have_dict"] == module.have_dict(here) == [False] * 6 + [True]
+    assert result["attributes"] == module.attributes(result["made"]) == module.attributes(here)

@@ -3,15 +3,15 @@
 `Pickler` is `cloudpickle.Pickler` for whatever goes by value between driver and workers:
 
 - the globals of a module that goes by value become that module's dictionary in the worker (`namespaces.namespace`);
-- a class that arrives twice is filled once (`namespaces.fill_class`);
+- a class that arrives twice is filled once (`namespaces.fill_class`), and has its slots;
 - code keeps its file name, and source lines that exist only in memory (notebook cells) are collected.
 
 `ValuePickler` is for arguments and results: each class or module-level function that goes by value is pickled once per
 run and travels as a definition which the other side makes only if it has not got it; its functions have globals of
 their own, so that loading an argument never touches what the steps of a worker share.
 
-It leans on private names of cloudpickle, `Pickler._function_getnewargs`, `_class_setstate` and (only for speed)
-`_find_imported_submodules`; tests guard them.
+It leans on private names of cloudpickle, `Pickler._function_getnewargs`, `_class_setstate`, `_make_skeleton_class` and
+(only for speed) `_find_imported_submodules`; tests guard them.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ _BY_VALUE_REDUCTION = 6  # length of what cloudpickle returns for a class or fun
 
 _REDUCED = (type, FunctionType, CodeType, BaseException)
 """What is reduced here; cloudpickle reduces nothing else by value."""
+
+_NAMESPACE = 3  # where the arguments of `_make_skeleton_class` have what the body of the class begins with
 
 _lock = threading.RLock()
 _definitions: dict[int, tuple[object, tuple[bytes, bytes, str, str]]] = {}
@@ -92,6 +94,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
             self.exports.setdefault(obj.__module__, {})[obj.__qualname__] = obj
         if isinstance(obj, type):
             namespaces.keep_as_is(obj)
+            _keep_slots(obj, reduced)
             return *reduced[:5], namespaces.fill_class
         return reduced
 
@@ -120,6 +123,12 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
             start = {key: value for key, value in start.items() if key != "__file__"}
             self._namespaces[key] = _Globals(str(name), start)
         return self._namespaces[key]
+
+
+def _keep_slots(cls: type, reduced: tuple[Any, ...]) -> None:
+    """Have a class made with its slots: cloudpickle sets `__slots__` later, which makes none, and instances differ."""
+    if "__slots__" in vars(cls) and reduced[0] is internals._make_skeleton_class:  # noqa: SLF001
+        reduced[1][_NAMESPACE]["__slots__"] = vars(cls)["__slots__"]
 
 
 class DefinitionPickler(Pickler):
