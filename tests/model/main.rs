@@ -366,7 +366,11 @@ impl Pair {
     }
 
     fn cancel_node(&mut self, choice: u32) {
-        let node = choice % self.keep.len() as u32;
+        // As often as not one that runs: what comes back of it is cancelled then.
+        let out = self.out.get((choice / 2) as usize % self.out.len().max(1));
+        let runs = out.filter(|_| choice & 1 == 1);
+        let runs = runs.and_then(|(batch, positions)| batch.at(positions[0]));
+        let node = runs.map_or(choice / 2 % self.keep.len() as u32, |at| at.1.0);
         self.scheduler.cancel_node(NodeId(node), self.now);
         self.model.cancel_node(node);
     }
