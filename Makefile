@@ -44,6 +44,7 @@ test: $(VENV)/.built $(VENV)/.has-test $(VENV)/.has-bench ## all tests: the core
 	$(COMPILED) $(RUN) -m pytest $(SIDE_BY_SIDE) --durations=25 $(ARGS)
 
 soak: $(VENV)/.built $(VENV)/.has-test ## all that is drawn, at length; runs full of faults for half an hour; hundreds of killed drivers (ARGS="--minutes 5")
+	PROPTEST_CASES=20000 cargo test --test results bytes
 	FLOWYML_SLOW=1 $(COMPILED) $(RUN) -m pytest $(SIDE_BY_SIDE) -m hypothesis -o timeout=900
 	$(RUN) tests/faults/soak.py $(ARGS)
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use pyo3::exceptions::{PyBufferError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyList, PyString};
+use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyList, PyString, PyTuple};
 
 use crate::claims::low;
 use crate::results::{Broken, HEADER, Record, Ring, Wanted};
@@ -195,6 +195,9 @@ fn result<'py>(
     let mut value = value(unpack.py(), ring, &record)?;
     if record.kind == PARTS {
         value = unpack.call1((value,)).map_err(|_| broken())?;
+        if !is_outputs(&value) {
+            return Err(broken());
+        }
     }
     Ok(Some(Found {
         value,
@@ -202,6 +205,18 @@ fn result<'py>(
         record,
         next,
     }))
+}
+
+/// Say whether this is the kind of thing that a step returned (`"tuple"`, `"list"` or a list of keys) and its parts.
+fn is_outputs(value: &Bound<'_, PyAny>) -> bool {
+    value
+        .extract::<(Bound<'_, PyAny>, Bound<'_, PyTuple>)>()
+        .is_ok_and(|(kind, _)| {
+            kind.is_exact_instance_of::<PyList>()
+                || kind
+                    .cast_exact::<PyString>()
+                    .is_ok_and(|kind| kind == "tuple" || kind == "list")
+        })
 }
 
 fn value<'py>(py: Python<'py>, ring: Ring<'_>, record: &Record) -> PyResult<Bound<'py, PyAny>> {

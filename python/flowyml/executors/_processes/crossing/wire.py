@@ -122,28 +122,20 @@ def restore(value: Any, segments: list[bytes]) -> Any:
     return value
 
 
-def packed_parts(value: Any) -> bytes | None:
+def packed_parts(kind: str | list[str], parts: list[Any]) -> bytes | None:
     """Return the values of several outputs for the results ring; `None` if one of them is not small."""
     left = _SMALL
-    for part in value[1]:
-        kind = type(part)
-        if kind is str or kind is bytes:
+    for part in parts:
+        its = type(part)
+        if its is str or its is bytes:
             left -= len(part)
-        elif kind not in ATOMS:  # in an arena
+        elif its not in ATOMS:  # in an arena
             return None
-    return marshal.dumps(value, _VERSION) if left >= 0 else None
+    return marshal.dumps((kind, tuple(parts)), _VERSION) if left >= 0 else None
 
 
-def unpacked_parts(data: bytes) -> Any:
-    """Return the value that `packed_parts` was given.
-
-    Raises:
-        Exception: The data are something else.
-    """
-    kind, parts = value = marshal.loads(data)  # noqa: S302  our own processes
-    if type(kind) not in {str, list} or type(parts) is not list:
-        raise ValueError("these are no outputs of a step")
-    return value
+unpacked_parts: Callable[[bytes], Any] = marshal.loads
+"""Return the kind and the parts that `packed_parts` was given; `Results.drain` checks that they are."""
 
 
 class Reader:

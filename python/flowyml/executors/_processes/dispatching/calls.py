@@ -184,7 +184,8 @@ class CallWriter:
         """Return the declared outputs of each step, if there are several."""
         if not stretch.template.several:
             return None
-        return [form.several for form in _column(self._plan.forms, stretch.nodes)]
+        forms = _column(self._plan.forms, stretch.nodes)
+        return [form.outputs if form.within is None else form.several for form in forms]
 
     def _attempts(self, stretch: Stretch) -> list[int] | None:
         """Return which attempt of each step this is; `None` where it is the first of all."""

@@ -118,8 +118,12 @@ class Outcomes:
         start, ends, used, parts = found
         for item, cpu, memory in used:
             self._run.usage.note(item, cpu, memory, self._run.layout.item_count)
-        for item, (kind, values) in parts:
-            raw[item] = self._parts(item, kind, values)
+        if parts:
+            node_of, forms = self._run.node_of, self._run.plan.forms
+            for item, (kind, values) in parts:
+                form = forms[node_of[item]]
+                names = form.outputs if form.within is None else form.several
+                raw[item] = Outputs(values, _KINDS[kind] if type(kind) is str else tuple(kind), names)
         return _Report(start, array("d", ends))
 
     def _receive(self, member: Member, posting: Posting) -> _Report | None:

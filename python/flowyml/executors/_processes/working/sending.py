@@ -54,7 +54,7 @@ class Sender:
 
     def _put_parts(self, slot: int, start: float, value: Any) -> bool:
         """Put the values of several outputs into shared memory; return False if they are not small."""
-        data = wire.packed_parts(value)
+        data = wire.packed_parts(*value)
         if data is None or not self._caller.put_parts(slot, start, clock(), data):
             return False
         if self._caller.must_wake(False):  # noqa: FBT003  positional only
