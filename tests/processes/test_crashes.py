@@ -265,11 +265,11 @@ def _exit_elsewhere(home: int) -> str:
 
 def test_values_that_exit_when_they_are_pickled_or_loaded_cost_their_step(processes: ParallelExecutor) -> None:
     """Neither the driver nor the worker ends."""
-    pipeline = Pipeline("exits").add_step(repr, name="argument", params={"obj": Exits()})
+    pipeline = Pipeline("exits").map(repr, [Exits()], name="argument")
     pipeline.add_step(lambda: Exits(), name="result").add_step(lambda: ExitsLater(), name="read")  # noqa: PLW0108
     pipeline.add_step(lambda: 1, name="other")
     result = pipeline.run(executor=processes)
-    assert [each.step_name for each in result.failed] == ["argument", "result"]
+    assert [each.step_name for each in result.failed] == ["argument[0]", "result"]
     assert all(isinstance(each.exception, SerializationError) for each in result.failed)
     with pytest.raises(ValueLoadError, match="'read'"):
         result["read"]

@@ -124,6 +124,53 @@ def test_a_result_that_does_not_pickle_gets_its_own_advice(make):
     assert str(error).count("cannot pickle ") == 1
 
 
+def keep(a, b=None, *rest, c=None):
+    return a
+
+
+ARGUMENTS = {
+    "a parameter": (lambda lock: Pipeline("p").add_step(keep, params={"a": 1, "b": [lock]}), "'b' of step 'keep'"),
+    "one by keyword": (lambda lock: Pipeline("p").add_step(keep, params={"a": 1, "c": lock}), "'c' of step 'keep'"),
+    "the same for all items": (
+        lambda lock: Pipeline("p").map(keep, range(99), params={"b": lock}),
+        "'b' of step 'keep'",
+    ),
+    "a context value": (lambda lock: Pipeline("p", context={"b": lock}).map(keep, range(99)), "'b' of step 'keep'"),
+    "the whole context": (
+        lambda lock: Pipeline("p", context={"x": lock}).add_step(lambda context: 1, "reads"),
+        "'context' of step 'reads'",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_a_parameter_or_context_value_is_named_before_anything_runs(name, tmp_path):
+    make, words = ARGUMENTS[name]
+    pipeline = make(threading.Lock()).add_step(tmp_path.joinpath("ran").touch, "first")
+    with ParallelExecutor(1) as executor, pytest.raises(SerializationError) as caught:
+        pipeline.run(executor=executor)
+    assert str(caught.value).startswith(f"argument {words} cannot be pickled: ")
+    assert "once in each worker with ParallelExecutor(initializer=...), or use backend='thread'" in str(caught.value)
+    assert not tmp_path.joinpath("ran").exists()
+
+
+def test_an_input_of_the_run_is_named_before_anything_runs():
+    with ParallelExecutor(1) as executor, pytest.raises(SerializationError, match="argument 'a' of step 'keep'"):
+        Pipeline("p").add_step(keep).run({"a": threading.Lock()}, executor=executor)
+
+
+def test_an_item_that_does_not_pickle_fails_alone_and_names_the_parameter():
+    with ParallelExecutor(1) as executor:
+        result = Pipeline("p").map(keep, [1, threading.Lock(), 3], params={"b": [1]}).run(executor=executor)
+    assert [each.success for each in result.step_results["keep"].items] == [True, False, True]
+    assert str(result.failed[0].exception).startswith("argument 'a' of step 'keep' cannot be pickled: cannot pickle")
+
+
+def test_an_argument_without_a_name_is_an_argument():
+    with ParallelExecutor(1) as executor, pytest.raises(SerializationError, match=r"^an argument of step 'max'"):
+        Pipeline("p").add_step(max, params={"x": [threading.Lock()]}).run(executor=executor)
+
+
 def test_a_large_global_is_warned_of_once_and_by_name(by_hand):
     module = by_hand("made_large", "TABLE = bytes(11 * 2**20)\nSMALL = b'1'\ndef step(): return TABLE, SMALL\n")
     with pytest.warns(UserWarning, match=r"11\.0 MiB.*'TABLE' of step\(\) \(11\.0 MiB\)") as caught:

@@ -24,7 +24,7 @@ from flowyml.executors._processes.crossing.payload import Payload, build_payload
 from flowyml.executors._processes.crossing.values import Apart, ValueDumper, dump_value
 from flowyml.executors._processes.dispatching.lending import LARGE
 from flowyml.executors._processes.dispatching.stretches import items_of, stretches
-from flowyml.planning.templates import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VIEW, rows_alike, there
+from flowyml.planning.templates import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VALUE, VIEW, rows_alike, there
 from flowyml.steps.fallbacks import Fallback
 from flowyml.steps.tasks import MapTaskResult
 from flowyml.store.arenas import Pickled
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from flowyml.store.values import Reference
 
 _ONE_ASSET = ((ASSET, 0),)
+_ADVICE = "create it inside the step, or once in each worker with ParallelExecutor(initializer=...)"
 _ONE_PARAM = ((PARAM, 0),)
 
 
@@ -98,7 +99,8 @@ class CallWriter:
         self._has_chains = False
         self._functions: dict[int, int] = {}
         self._held: list[Any] = []  # what is known by its id must live
-        self.payload = self._collect((first for first, _ in rows_alike(self._plan.templates)), initializer)
+        firsts = (first for first, _ in rows_alike(self._plan.templates))
+        self.payload = self._collect(firsts, initializer, check=set())
         self.initializer: tuple[int, bool] | None = None
         if initializer is not None:
             self.initializer = self._functions[id(initializer)], goes_by_name(initializer)
@@ -122,8 +124,20 @@ class CallWriter:
             self._dumper.close()
         return message
 
-    def _collect(self, nodes: Iterable[int], initializer: Callable[[], object] | None = None) -> Payload:
-        """Number the functions of some steps that have no number yet, and pickle them."""
+    def _collect(
+        self,
+        nodes: Iterable[int],
+        initializer: Callable[[], object] | None = None,
+        *,
+        check: set[int] | None = None,
+    ) -> Payload:
+        """Number the functions of some steps that have no number yet, and pickle them.
+
+        Args:
+            nodes: The steps.
+            initializer: What is called in each worker first.
+            check: The ids of arguments that are known to pickle, where those of these steps are to be tried.
+        """
         functions: dict[int, Any] = {} if initializer is None else {id(initializer): initializer}
         owners = ["the workers' initializer"] * len(functions)
         seen: set[int] = set()
@@ -132,6 +146,8 @@ class CallWriter:
             if id(template) in seen:
                 continue
             seen.add(id(template))
+            if check is not None and not self._plan.forms[node].options.given:
+                self._check_arguments(node, check)
             for function in self._callables(node):
                 if id(function) not in self._functions and id(function) not in functions:
                     functions[id(function)] = function
@@ -277,9 +293,9 @@ class CallWriter:
             return stored.block
         number = self._shared_numbers.get(id(value))
         if number is None:
-            what, apart = f"an argument of step {self._plan.names[node]!r}", self._apart
+            apart = self._apart
             apart.take()
-            data = self._dumper.dump(value, what)
+            data = self._dumped(value, node)
             if len(data) < LARGE and not apart.buffers:
                 return data
             again = id(value) in self._seen_large
@@ -287,12 +303,61 @@ class CallWriter:
             stored = self._store(message, value, Pickled(data, apart.take()), again=again)
             if stored is not None:
                 return stored.block
-            data = dump_value(value, what)
+            data = dump_value(value)
             if not again:
                 return wire.slim(data, message.segments)
             number = self._share(value, data)
         message.shared.add(number)
         return (number, True)
+
+    def _dumped(self, value: Any, node: int) -> bytes:
+        """Return the pickle of an argument that is no value of another step.
+
+        Raises:
+            SerializationError: If it does not pickle; names the argument.
+        """
+        try:
+            return self._dumper.dump(value, "an argument")
+        except SerializationError as error:
+            what = f"{self._argument(node, value)} of step {self._plan.names[node]!r}"
+            raise SerializationError(what, error.reason, _ADVICE) from error.__cause__
+
+    def _argument(self, node: int, value: Any) -> str:
+        """Return which argument of a step a value is, in words."""
+        template, row = self._plan.templates[node], self._plan.row(node)
+        sources: Any = () if template is None else template.sources
+        items = [position for position, (kind, _) in enumerate(sources) if kind == ITEM]
+        found = items[0] if len(items) == 1 else None
+        for position, (kind, which) in enumerate(sources):
+            given = row[which] if kind == PARAM else which[1] if kind == CHOICE else which if kind == VALUE else None
+            found = position if given is value else found
+        name = None if found is None or template is None else self._parameter(node, template, found)
+        return "an argument" if name is None else f"argument {name!r}"
+
+    def _parameter(self, node: int, template: Template, position: int) -> str | None:
+        """Return the parameter that an argument goes to; `None` for one of `*args` and where it is not known."""
+        by_position = len(template.sources) - len(template.keywords)
+        if position >= by_position:
+            return template.keywords[position - by_position]
+        positional = self._plan.forms[node].step.signature.positional
+        return positional[position] if position < len(positional) else None
+
+    def _check_arguments(self, node: int, checked: set[int]) -> None:
+        """Pickle what `params` and contexts give to a step, before anything runs; of steps added alike, to the first.
+
+        Raises:
+            SerializationError: If some value does not pickle.
+        """
+        template, row = self._plan.templates[node], self._plan.row(node)
+        for kind, which in () if template is None else template.sources:
+            value = row[which] if kind == PARAM else which
+            if kind in {PARAM, VALUE} and type(value) not in wire.ATOMS and id(value) not in checked:
+                checked.add(id(value))
+                try:
+                    self._dumped(value, node)
+                finally:
+                    self._dumper.close()
+                    self._apart.take()
 
     def _store(self, message: Message, value: Any, pickled: Pickled, *, again: bool) -> Stored | None:
         """Write a large argument to an arena: for a message, or for the run once it is seen again.
