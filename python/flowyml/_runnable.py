@@ -129,8 +129,8 @@ class Runnable(Planning):
         Raises:
             TypeError: For an argument of another kind.
             PipelineValidationError: If the pipeline is not valid; nothing has run.
-            SerializationError: If a function of a step, or what `params`, `inputs`, `given` or a context give to one, does
-                not pickle, with process workers; nothing has run.
+            SerializationError: If a function does not pickle, or a value of `params`, `inputs`, `given` or a context,
+                with process workers; nothing has run.
             StepError: With `raise_on_failure`.
             RunInterrupted: After Ctrl-C, with the partial result.
         """
