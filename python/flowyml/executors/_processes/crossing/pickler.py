@@ -145,7 +145,12 @@ class ValuePickler(DefinitionPickler):
     @property
     def dispatch_table(self) -> dict[type, Any]:  # type: ignore[override]
         """The reducers in one dictionary: pickle reads this once, and then searches it for each object."""
-        return _flat(Pickler.dispatch_table)
+        table = _flat(Pickler.dispatch_table)
+        if "polars" in sys.modules:
+            from flowyml.executors._processes.crossing.columns import reducers
+
+            table.update(reducers())
+        return table
 
     def reducer_override(self, obj: Any) -> Any:
         """Reduce a class or function by value to its definition."""

@@ -34,6 +34,15 @@ load_value = pickle.loads
 """Load what `dump_value` or `dump_result` made; a worker does it under `flowyml._loading.loading()`."""
 
 
+def _dumps(obj: object, apart: Callable[[pickle.PickleBuffer], Any] | None) -> bytes:
+    """Pickle plainly; once polars is loaded, its frames with their buffers out of band."""
+    if "polars" not in sys.modules:
+        return pickle.dumps(obj, 5, buffer_callback=apart)
+    from flowyml.executors._processes.crossing.columns import dumps
+
+    return dumps(obj, apart)
+
+
 class Apart:
     """Takes large buffers out of a pickle, for one value after the other.
 
@@ -128,7 +137,7 @@ class ValueDumper:
         buffers: list[pickle.PickleBuffer] = []
         try:
             shown = obj if apart is None else apart.shown(obj)
-            data = pickle.dumps(shown, 5, buffer_callback=buffers.append if apart is None else apart)
+            data = _dumps(shown, buffers.append if apart is None else apart)
         except _TROUBLE:  # a reducer of somebody else: whatever it raises, cloudpickle is asked next
             return self._dump_by_value(obj, what)
         if _GLOBAL in data and type(obj) not in _ATOMS and (_names_by_value(data) or holds_exceptions(obj)):
@@ -162,7 +171,7 @@ def dump_result(obj: object, what: str = "the result", apart: Apart | None = Non
         SerializationError: The value cannot be pickled; names the part that cannot.
     """
     try:
-        data = pickle.dumps(obj if apart is None else apart.shown(obj), 5, buffer_callback=apart)
+        data = _dumps(obj if apart is None else apart.shown(obj), apart)
         if _GLOBAL not in data or type(obj) in _ATOMS or not holds_exceptions(obj):
             return data
         if apart is not None:
