@@ -87,7 +87,12 @@ def installed_name(obj: Any) -> str | None:
         return None
     if not isinstance(module, str) or not isinstance(name, str) or is_written_here(module):
         return None
-    return f"{module}.{name}" if _found(module, name) is obj else None
+    if _found(module, name) is obj:
+        return f"{module}.{name}"
+    module = obj.__module__  # of what another installed module has wrapped
+    if isinstance(obj, FunctionType) and not is_written_here(module) and _found(module, name) is obj:
+        return f"{module}.{name}"
+    return None
 
 
 def _found(module: str, name: str) -> Any:

@@ -195,9 +195,12 @@ class Canonical(pickle.Pickler):
     def reducer_override(self, obj: Any) -> Any:
         """Reduce as pickle does; what is known by its name alone, with its class and what it holds."""
         kind = type(obj)
-        if kind.__reduce_ex__ is _REDUCES[0] and kind.__reduce__ is _REDUCES[1]:
+        if kind in _REDUCED_AS_PICKLE_DOES or (kind.__reduce_ex__ is _REDUCES[0] and kind.__reduce__ is _REDUCES[1]):
             return NotImplemented
-        if kind in copyreg.dispatch_table or not is_written_here(kind.__module__):
+        if kind in copyreg.dispatch_table:
+            return NotImplemented
+        if not is_written_here(kind.__module__):
+            _REDUCED_AS_PICKLE_DOES.add(kind)
             return NotImplemented
         reduced = obj.__reduce_ex__(5)
         return (_by_name, (reduced, kind, getattr(obj, "__dict__", None))) if isinstance(reduced, str) else reduced
@@ -240,6 +243,7 @@ class Value(Canonical):
         return tuple(sorted(Value(self.code_graph).dumped(part) for part in parts))
 
 
+_REDUCED_AS_PICKLE_DOES: set[type] = set()  # types that are installed
 _REDUCES: tuple[Any, Any] = (object.__reduce_ex__, object.__reduce__)
 
 
