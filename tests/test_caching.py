@@ -338,6 +338,24 @@ def test_input_hash_takes_the_value_of_other_code(store):
     ]
 
 
+def test_a_step_whose_code_cannot_be_hashed_is_not_cached_but_by_its_inputs(store, tmp_path, caplog):
+    with (tmp_path / "log").open("w") as file:
+
+        def f(x: int) -> int:
+            print(x, file=file)
+            return x
+
+        def cached(mode: Any) -> list[str]:
+            made = Pipeline("p", cache_dir=store).map(f, [1, 2], name="f", cache=mode)
+            return [state for _ in range(2) for state in states(made.run())]
+
+        assert cached("input_hash") == ["success", "cached"]
+        assert told(caplog) == []
+        assert cached(True) == ["success", "success"]
+        reason = "step 'f[0]' is not cached: its code cannot be hashed: closure value 'file' of "
+        assert [reason in each for each in told(caplog)] == [True, True]
+
+
 def test_input_hash_knows_parameters_by_name(store):
     def run(params: dict[str, int]) -> Any:
         def f(a: int = 0, b: int = 0) -> tuple[int, int]:

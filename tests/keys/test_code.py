@@ -220,6 +220,16 @@ def test_locks_count_by_their_kind():
     assert fingerprint(holding(threading.Semaphore(1))).digest != fingerprint(holding(threading.Semaphore(2))).digest
 
 
+def test_standard_streams_count_by_name(monkeypatch):
+    streams = [open("/dev/null", "w") for _ in range(2)]  # noqa: PTH123, SIM115
+    prints = []
+    for stream in streams:
+        monkeypatch.setattr(sys, "stderr", stream)
+        prints.append(fingerprint(lambda x, file=stream: print(x, file=file)).digest)
+        stream.close()
+    assert prints[0] == prints[1]
+
+
 def test_what_does_not_pickle_is_no_part_of_a_fingerprint():
     with (
         open("/dev/null") as file,  # noqa: PTH123

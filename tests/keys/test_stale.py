@@ -1427,16 +1427,17 @@ def main():
         p = Pipeline("p", cache_dir=here + "/cache")
         for each in (number, late, none):
             p.map(each, [7, 7, 7], cache=True)
+        p.map(number, [7, 7, 7], name="inputs", cache="input_hash")
         return p.add_step(place, "one", cache=True).add_step(place, "two", cache=True)
     for _ in range(2):
         r = pipeline().run()
-    print(repr([list(r["number"]), list(r["late"]), list(r["none"]), r["one"], r["two"]]).replace(" ", ""),
-          *(each.state.value for each in r.step_results.values()))
+    values = [[*r["number"]], [*r["late"]], [*r["none"]], [*r["inputs"]], r["one"], r["two"]]
+    print(repr(values).replace(" ", ""), *(each.state.value for each in r.step_results.values()))
 """
 
 
 def test_a_step_that_may_ask_for_its_place_is_cached_by_it(tmp_path, server):
     one = Program(server, tmp_path, CONTEXT, "", "module", "")
     values, *states = one.run()
-    assert values == "[[0,1,2],[0,1,2],[7,7,7],('one',None),('two',None)]"
-    assert states == ["cached"] * 5
+    assert values == "[[0,1,2],[0,1,2],[7,7,7],[0,1,2],('one',None),('two',None)]"
+    assert states == ["cached"] * 6

@@ -17,6 +17,7 @@ import copyreg
 import io
 import marshal
 import pickle
+import sys
 import threading
 import typing
 from collections import Counter, OrderedDict
@@ -361,6 +362,12 @@ def _of_code(_: Canonical, obj: CodeType) -> Any:
     return "code", bytecode.plain(obj)
 
 
+def _of_stream(canonical: Canonical, obj: Any) -> Any:
+    """Write the standard streams, which are a usual default of `file=`, by name; other open files have no content."""
+    name = next((each for each in ("stdin", "stdout", "stderr") if obj is getattr(sys, each)), None)
+    return None if name is None or not canonical.is_code else canonical.named(f"sys.{name}")
+
+
 def _of_lock(canonical: Canonical, obj: Any) -> Any:
     """Write what holds nothing that a function could depend on; as a value it has no content."""
     return ("lock", type(obj).__name__) if canonical.is_code else None
@@ -453,6 +460,7 @@ _KNOWN: dict[Any, Handler | None] = {
     MappingProxyType: _of_mapping_proxy,
     **dict.fromkeys((memoryview, pickle.PickleBuffer), _of_memory),
     CodeType: _of_code,
+    io.TextIOWrapper: _of_stream,
     BuiltinFunctionType: _of_builtin,
     code.Named: _of_named,
     WeakSet: _of_weak_set,

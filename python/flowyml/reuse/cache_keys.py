@@ -2,7 +2,7 @@
 
 ```
 "code_hash"     its code    + names and contents of its arguments, and its place if it may ask `get_context()` for it
-"input_hash"    its name    + names and contents of its arguments
+"input_hash"    its name    + the same
 a function      its name    + the text that the function returns
 ```
 
@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any
 from flowyml._digests import blake2b
 from flowyml._tuples import NamedTuple
 from flowyml.keys.content import SIZE, Unhashable, content
-from flowyml.reuse.call_keys import CallKeys, hashed, holds_files, joined
+from flowyml.reuse.call_keys import CallKeys, Made, hashed, holds_files, joined
 from flowyml.running.events import Inputs
+from flowyml.steps.cache_modes import CODE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from flowyml.reuse.value_contents import ValueContents
     from flowyml.running.run import Run
@@ -94,6 +95,10 @@ class CacheKeys:
         except Unhashable:
             return True
 
+    def look_ahead(self, nodes: Iterable[int]) -> None:
+        """Look at the code of these steps before any step has run."""
+        self._calls.look_ahead(nodes)
+
     def _head(self, node: int, mode: CacheMode) -> tuple[bytes, bytes]:
         """Return what all keys of a step have in common, and the name of the words for it."""
         plan = self._run.plan
@@ -102,8 +107,8 @@ class CacheKeys:
         if found is None:
             calls = self._calls
             code = calls.fingerprint(node).digest if mode.name == "code_hash" else self._identity(node)
-            made = calls.made(node)
-            asks = self._asking[alike[0]] = mode.name == "code_hash" and calls.fingerprint(node).asks
+            made, asks = self._made(node, mode)
+            self._asking[alike[0]] = asks
             if asks:
                 made = made._replace(arguments=[*made.arguments, "get_context()"])
             names = "\0".join(made.arguments).encode("utf-8", "surrogatepass")
@@ -112,6 +117,16 @@ class CacheKeys:
             found = self._heads[alike] = (head, hashed(words))
             self.words[found[1]] = words
         return found
+
+    def _made(self, node: int, mode: CacheMode) -> tuple[Made, bool]:
+        """Return what the keys of a step are made of, and whether it may ask for its place."""
+        calls = self._calls
+        try:
+            return calls.made(node), calls.fingerprint(node).asks
+        except Unhashable:
+            if mode == CODE:
+                raise
+            return Made({}, calls.names(node)), True
 
     def _own(self, item: int, node: int, mode: CacheMode) -> Key:
         """Ask the user's function."""

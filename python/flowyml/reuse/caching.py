@@ -27,6 +27,7 @@ from flowyml.reuse.call_keys import FILES, files_of, joined, split
 from flowyml.reuse.recall import Found
 from flowyml.reuse.value_contents import ValueContents
 from flowyml.state import SUCCESS
+from flowyml.steps.cache_modes import CODE
 from flowyml.store.encoding import PARTS, encoded, packed
 from flowyml.store.index import DatabaseErrors, is_damage
 from flowyml.store.values import nodes_of
@@ -169,7 +170,9 @@ class Caching:
         return self._is_open
 
     def prepare(self) -> None:
-        """Nothing has to be prepared."""
+        """Look at the code of what is cached before anything runs."""
+        if self._is_open:
+            self._made.look_ahead(node for node, mode in enumerate(self._modes) if mode == CODE)
 
     def begun(self) -> None:
         """Nothing is said of what was taken over."""

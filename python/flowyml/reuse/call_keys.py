@@ -12,6 +12,7 @@ million calls of one function cost one look at its code. The module knows neithe
 
 from __future__ import annotations
 
+import contextlib
 import marshal
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +116,16 @@ class CallKeys:
         if isinstance(found, Unhashable):
             raise found
         return found
+
+    def look_ahead(self, nodes: Iterable[int]) -> None:
+        """Look at the functions of steps before any has run: modules that steps import are not loaded yet, each time.
+
+        What cannot be hashed is an error when its key is wanted.
+        """
+        forms = self._run.plan.forms
+        for node in {id(forms[node]): node for node in nodes}.values():
+            with contextlib.suppress(Unhashable):
+                self.fingerprint(node)
 
     def _look(self, form: Form) -> Fingerprint:
         own = fingerprint(form.step.func, self._code)

@@ -52,6 +52,10 @@ class JournalKeys:
         self._known = bytearray(run.layout.item_count)
         run.grafting.listeners.append(self._grow)
 
+    def look_ahead(self) -> None:
+        """Look at the code of all steps before any has run."""
+        self._calls.look_ahead(range(len(self._run.plan.forms)))
+
     def _grow(self, nodes: Sequence[int]) -> None:
         """Take in steps that came during the run: the last of these, which they came from, is called anew now."""
         item = self._run.layout.firsts[nodes[-1]]

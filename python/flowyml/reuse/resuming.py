@@ -139,6 +139,7 @@ class Resuming:
 
     def prepare(self) -> None:
         """A run that nobody asked for is continued only if it has something in common with this one."""
+        self.keys.look_ahead()
         self._begun.prepare()
         if self._attempt.tentative:
             asked, roots = self._attempt, list(self._roots())
