@@ -239,6 +239,10 @@ class Generic(typing.Generic[typing.TypeVar("T")], Abstract):
 class WithDict:
     __slots__ = ("a", "__dict__")
 
+class Named(typing.NamedTuple):
+    a: int
+    b: int = 8
+
 def made():
     one, below, generic, more = One(), Below(1), Generic(), WithDict()
     one.only, below.z, generic.value, more.a, more.b = 1, 3, 4, 5, 6
@@ -249,7 +253,7 @@ def have_dict(made):
 
 def attributes(made):
     point, frozen, one, private, below, generic, more = made
-    return point.x, point.y, frozen.x, one.only, private.both(), below.x, below.z, generic.value, more.a, more.b
+    return point.x, frozen.x, one.only, private.both(), below.x, below.z, generic.value, more.a, more.b, Named(7)
 """
 
 

@@ -126,8 +126,13 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
 
 
 def _keep_slots(cls: type, reduced: tuple[Any, ...]) -> None:
-    """Have a class made with its slots: cloudpickle sets `__slots__` later, which makes none, and instances differ."""
-    if "__slots__" in vars(cls) and reduced[0] is internals._make_skeleton_class:  # noqa: SLF001
+    """Have a class made with its slots: cloudpickle sets `__slots__` later, which makes none, and instances differ.
+
+    Those of tuples are empty, and `typing.NamedTuple` sets them itself.
+    """
+    if "__slots__" not in vars(cls) or issubclass(cls, tuple):
+        return
+    if reduced[0] is internals._make_skeleton_class:  # noqa: SLF001
         reduced[1][_NAMESPACE]["__slots__"] = vars(cls)["__slots__"]
 
 
