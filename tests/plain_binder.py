@@ -75,7 +75,10 @@ def built(spec: Spec, name: str = "drawn") -> Pipeline:
             source = {"over": part.over} if isinstance(part.over, str) else {"items": part.over}
             options = _options(part)
             pipeline.map(part.func, name=part.name, params=part.params, inputs=part.inputs, **source, **options)
-        elif part.alone or _options(part) or part.outputs:
+        elif part.outputs and not part.alone and not _options(part):
+            outputs = list(part.outputs)
+            pipeline.add_step(part.func, part.name, part.params, inputs=part.inputs, outputs=outputs)
+        elif part.alone or _options(part):
             add = eval(compile("lambda add, *given, **more: add(*given, **more)", f"<{part.name}>", "eval"))
             outputs = {"outputs": list(part.outputs)} if part.outputs else {}
             add(pipeline.add_step, part.func, part.name, part.params, inputs=part.inputs, **outputs, **_options(part))
@@ -356,7 +359,7 @@ class Bound:
 
     def _check_join(self, node: Node, bound: dict[str, Source]) -> None:
         for name, source in bound.items():
-            single = node.add.joins and isinstance(source, Asset) and source.node.add.over is None
+            single = node.add.joins and isinstance(source, Asset)
             known = node.parameters.parameters.get(name)
             if single and (known is None or known.default is PARAMETER.empty):
                 raise Refused("a join needs a default")

@@ -152,3 +152,12 @@ def test_a_step_that_is_none_is_reported_also_behind_a_sub_pipeline_of_several()
     pipeline = Pipeline("after").add_sub_pipeline(inner).add_step(lambda: 1, name="last", after=["inner", "nothing"])
     with pytest.raises(PipelineValidationError, match="after='nothing' is no step"):
         pipeline.build()
+
+
+@pytest.mark.parametrize("more", [{}, {"right": 2}], ids=["alone", "among others"])
+def test_what_can_be_read_only_once_is_refused_for_each_step_of_a_line(more: dict[str, Any]) -> None:
+    pipeline = two_sources()
+    for name, value in {"a": [1], "b": (each for each in "xy")}.items():
+        pipeline.add_step(pair, name=name, params={"left": value, **more}, inputs=None if more else ["s0"])
+    with pytest.raises(PipelineValidationError, match=r"Node 'b' .*generator"):
+        pipeline.build()

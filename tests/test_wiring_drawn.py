@@ -88,8 +88,7 @@ class Drawing:
             elif kind == "sub":
                 spec.parts += self.sub_pipelines(names, inputs, known, depth)
             else:
-                name = next(names)
-                spec.parts.append(Add(name, pair, inputs=self.some(reach, 2), outputs=(f"{name}.x", f"{name}.y")))
+                spec.parts += self.pairs(names, reach)
         if self.once_in(5):
             self.random.shuffle(spec.parts)
         return spec
@@ -122,6 +121,18 @@ class Drawing:
                 step.alone = True
                 step.joins = self.once_in(3)
                 step.after = tuple(each for each in self.some(reach, 1) if not is_glob(each))
+            steps.append(step)
+        return steps
+
+    def pairs(self, names: Iterator[str], reach: list[str]) -> list[Add]:
+        """Draw steps of one line with two outputs, or with one that has another name than its step."""
+        width, func = self.random.randint(0, 2), self.one_of([pair, pair, FUNCTIONS[2]])
+        steps = []
+        for _ in range(self.random.randint(1, 3)):
+            name = next(names)
+            outputs = (f"{name}.x", f"{name}.y") if func is pair else (f"{name}.x",)
+            step = Add(name, func, inputs=self.some(reach, width, width) or None, outputs=outputs)
+            step.alone = self.once_in(4)
             steps.append(step)
         return steps
 

@@ -12,6 +12,7 @@ they begin.
 from __future__ import annotations
 
 from array import array
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from flowyml._tuples import NamedTuple
@@ -56,6 +57,15 @@ class Edges(NamedTuple):
         else:
             self.dependents.extend([node] * len(producers))
             self.dependencies.extend(producers)
+
+
+def _may_be_once(forms: Sequence[Form], rows: Sequence[Any]) -> bool:
+    """Return whether some params may be values that can be read only once: a look at their types, all at a time."""
+    counts = {len(form.keys) for form in set(forms)}
+    kinds = set(map(type, rows)) if 1 in counts else set()
+    if max(counts, default=0) > 1:
+        kinds.update(type(value) for row in rows if type(row) is tuple for value in row)
+    return not ONCE.isdisjoint(kinds)
 
 
 class Connections:
@@ -109,7 +119,6 @@ class Connections:
             wired = done.get(id(form.base))
             if wired is None:
                 wired = done[id(form.base)] = self._wired(form, reads[at])
-                self._refuse_once(node, form, form.row(rows[at]))
                 self._connect(node, form, reads[at], wired)
             elif forms[at - 1] is form and (taken := self._connect_alike(wired, forms, reads, at, piece)):
                 at, piece = at + taken, min(2 * piece, _MOST) if taken == piece else _LEAST
@@ -120,6 +129,9 @@ class Connections:
                 self.templates.append(wired.template)
             at += 1
         self._follow(self._mapped, forms, waiting)
+        if _may_be_once(forms, rows):
+            for node, form, row in zip(count(self.first), forms, rows, strict=False):
+                self._refuse_once(node, form, form.row(row))
 
     def _connect_another(self, node: int, form: Form, own: tuple[str, ...], wired: Wired) -> None:
         """Wire a step whose form is known."""
@@ -236,7 +248,7 @@ class Connections:
                 )
 
     def _refuse_once(self, node: int, form: Form, row: tuple[Any, ...]) -> None:
-        """Say which params can be read only once; looked at for the first step of a form."""
+        """Say which params of a step can be read only once."""
         for key, value in zip(form.keys, row, strict=False):
             if type(value) in ONCE:
                 self._problems.add(node, [given_once(key, value, "params")])
