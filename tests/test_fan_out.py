@@ -23,6 +23,7 @@ from flowyml import (
     get_context,
     step,
 )
+from flowyml.planning.over import Product, Zip
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -593,3 +594,14 @@ def test_a_time_limit_holds_for_each_item(executor: Executor) -> None:
     pipeline = Pipeline("limit").add_step(lambda: [0, 1, 2], "made").map(slow, over="made", timeout=0.3)
     result = pipeline.run(executor=executor)
     assert states(result, "slow") == ["success", "timed_out", "success"]
+
+
+@pytest.mark.parametrize("made", [Zip([[1, 2, 3], "abc"]), Product([[1, 2], "abc"])])
+def test_the_items_of_several_lists_are_read_like_those_of_one(made: Any) -> None:
+    alike, bounds = list(iter(made)), [None, *range(-8, 9)]
+    assert all(made[at] == alike[at] for at in range(-len(alike), len(alike)))
+    for part in (slice(a, b, c) for a in bounds for b in bounds for c in (None, -2, -1, 1, 2)):
+        assert made[part] == alike[part], part
+    for at in (len(alike), -len(alike) - 1):
+        with pytest.raises(IndexError):
+            made[at]

@@ -212,7 +212,9 @@ class Zip(Sequence[Any]):
         return len(self._columns[0])
 
     def __getitem__(self, index: Any) -> Any:
-        """Return the tuple at an index."""
+        """Return the tuple at an index, or a list of tuples for a slice."""
+        if type(index) is slice:
+            return list(zip(*[column[index] for column in self._columns], strict=True))
         return tuple([column[index] for column in self._columns])
 
 
@@ -237,10 +239,13 @@ class Product(Sequence[Any]):
         return self._length
 
     def __getitem__(self, index: Any) -> Any:
-        """Return the tuple at an index."""
-        if not 0 <= index < self._length:
+        """Return the tuple at an index, or a list of tuples for a slice."""
+        if type(index) is slice:
+            return [self[at] for at in range(*index.indices(self._length))]
+        at = index + self._length if index < 0 else index
+        if not 0 <= at < self._length:
             raise IndexError(index)
-        return tuple([column[index // step % length] for column, step, length in self._steps])
+        return tuple([column[at // step % length] for column, step, length in self._steps])
 
 
 def as_items(value: Any) -> Sequence[Any]:
