@@ -266,3 +266,66 @@ def test_a_class_that_goes_by_value_has_its_slots(by_hand):
     assert list(map(type, result["made"])) == list(map(type, here))
     assert result["have_dict"] == module.have_dict(here) == [False] * 6 + [True]
     assert result["attributes"] == module.attributes(result["made"]) == module.attributes(here)
+
+
+MADE_ONCE = """
+import enum
+
+class Plugin:
+    known = {}
+    def __init_subclass__(cls, /, kind, **rest):
+        super().__init_subclass__(**rest)
+        Plugin.known.setdefault(kind, []).append(cls.__name__)
+
+class Reader(Plugin, kind="reader"):
+    class Options:
+        pass
+
+class Planet(enum.Enum):
+    EARTH = (5.976e24, 6.37814e6)
+    MARS = (6.421e23, 3.3972e6)
+    def __init__(self, mass, radius):
+        self.mass = mass
+        self.radius = radius
+    def gravity(self):
+        return 6.67300e-11 * self.mass / (self.radius * self.radius)
+
+class Status(int, enum.Enum):
+    def __new__(cls, value, phrase):
+        made = int.__new__(cls, value)
+        made._value_, made.phrase = value, phrase
+        return made
+    OK = 200, "fine"
+    GONE = 410, "gone"
+
+def plugins():
+    return Plugin.known, Reader.Options.__qualname__
+
+def members():
+    return [each.gravity() for each in Planet], [(each + 0, each.phrase, Status(each.value) is each) for each in Status]
+
+def objects():
+    return Reader(), Reader.Options(), Planet.MARS, Status.GONE
+
+def same(objects):
+    assert [*map(type, objects)] == [Reader, Reader.Options, Planet, Status]
+    return objects[2:] == (Planet.MARS, Status.GONE)
+"""
+
+
+def test_a_class_that_goes_by_value_is_made_once(by_hand):
+    """What `__init_subclass__` has done came with its base; its keywords are known nowhere else."""
+    module = by_hand("made_plugins", MADE_ONCE)
+    with ParallelExecutor(1) as executor:
+        result = Pipeline("classes").add_steps([module.plugins, module.objects, module.same]).run(executor=executor)
+    assert result["plugins"] == module.plugins() == ({"reader": ["Reader"]}, "Reader.Options")
+    assert result["same"]
+    assert module.same(result["objects"])
+    assert module.Plugin.known == {"reader": ["Reader"]}
+
+
+def test_members_of_an_enum_that_goes_by_value_have_their_attributes(by_hand):
+    module = by_hand("made_enums", MADE_ONCE)
+    with ParallelExecutor(1) as executor:
+        result = Pipeline("enums").add_step(module.members).run(executor=executor)
+    assert result["members"] == module.members()

@@ -39,6 +39,7 @@ class Namespace(ModuleType):
         raise AttributeError("__file__")
 
 
+_HOOK = "__init_subclass__"
 _owned: dict[str, ModuleType] = {}
 _at_home: WeakSet[type] = WeakSet()
 _arrived: WeakSet[type] = WeakSet()
@@ -108,6 +109,41 @@ def keep_as_is(cls: type) -> None:
     """Note that a class leaves this process: what comes back of it must not change it."""
     if cls not in _arrived:
         _at_home.add(cls)
+
+
+def make_class(constructor: type, name: str, bases: tuple[type, ...], body: dict[str, Any], *others: Any) -> type:
+    """Make a class that is to be filled.
+
+    `__init_subclass__` of bases that go by value is not called: they have come with what it has done, and the keywords
+    of the class are not known here. That of bases that were imported here is called.
+    """
+    from cloudpickle import cloudpickle  # see `fill_class`
+
+    found: type | None = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.get(others[0])  # noqa: SLF001  as in `fill_class`
+    if found is not None:
+        return found
+    above = {each for base in bases for each in getattr(base, "__mro__", ())}
+    hooks = {
+        each: vars(each)[_HOOK] for each in above if _HOOK in vars(each) and (each in _arrived or each in _at_home)
+    }
+    try:
+        for each in hooks:
+            type.__delattr__(each, _HOOK)
+        made: type = cloudpickle._make_skeleton_class(constructor, name, bases, body, *others)  # noqa: SLF001
+    finally:
+        for each, hook in hooks.items():
+            type.__setattr__(each, _HOOK, hook)
+    return made
+
+
+def fill_enum(cls: type, state: tuple[Any, dict[str, dict[str, Any]]]) -> None:
+    """Give an enum that arrived its attributes, and those of its members, unless it has them."""
+    of_class, of_members = state
+    if cls not in _at_home and cls not in _filled:
+        members: Any = getattr(cls, "__members__", {})
+        for name, attributes in of_members.items():
+            vars(members[name]).update(attributes)
+    fill_class(cls, of_class)
 
 
 def fill_class(cls: type, state: Any) -> None:

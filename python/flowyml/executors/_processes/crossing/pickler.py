@@ -3,7 +3,7 @@
 `Pickler` is `cloudpickle.Pickler` for whatever goes by value between driver and workers:
 
 - the globals of a module that goes by value become that module's dictionary in the worker (`namespaces.namespace`);
-- a class that arrives twice is filled once (`namespaces.fill_class`), and has its slots;
+- a class that arrives twice is filled once (`namespaces.fill_class`), and has what cloudpickle leaves out;
 - code keeps its file name, and source lines that exist only in memory (notebook cells) are collected.
 
 `ValuePickler` is for arguments and results: each class or module-level function that goes by value is pickled once per
@@ -44,6 +44,7 @@ _BY_VALUE_REDUCTION = 6  # length of what cloudpickle returns for a class or fun
 _REDUCED = (type, FunctionType, CodeType, BaseException)
 """What is reduced here; cloudpickle reduces nothing else by value."""
 
+_SET_BY_ENUM = frozenset(["_value_", "_name_", "__objclass__", "_sort_order_"])
 _NAMESPACE = 3  # where the arguments of `_make_skeleton_class` have what the body of the class begins with
 
 _lock = threading.RLock()
@@ -94,8 +95,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
             self.exports.setdefault(obj.__module__, {})[obj.__qualname__] = obj
         if isinstance(obj, type):
             namespaces.keep_as_is(obj)
-            _keep_slots(obj, reduced)
-            return *reduced[:5], namespaces.fill_class
+            return _reduced_class(obj, *reduced[:3])
         return reduced
 
     def _reduce_code(self, code: CodeType) -> tuple[Any, ...]:
@@ -125,15 +125,27 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
         return self._namespaces[key]
 
 
-def _keep_slots(cls: type, reduced: tuple[Any, ...]) -> None:
-    """Have a class made with its slots: cloudpickle sets `__slots__` later, which makes none, and instances differ.
+def _reduced_class(cls: type, make: Any, arguments: tuple[Any, ...], state: Any) -> tuple[Any, ...]:
+    """Return what cloudpickle has reduced a class to, with what it leaves out.
 
-    Those of tuples are empty, and `typing.NamedTuple` sets them itself.
+    * Slots: it sets `__slots__` when the class is there, which makes none, and instances differ. (Those of tuples are
+      empty, and `typing.NamedTuple` sets them itself.)
+    * The qualified name of a class that stands in another one or in a function.
+    * What `__init__` or `__new__` of an enum have given its members: they are made before it has these.
     """
-    if "__slots__" not in vars(cls) or issubclass(cls, tuple):
-        return
-    if reduced[0] is internals._make_skeleton_class:  # noqa: SLF001
-        reduced[1][_NAMESPACE]["__slots__"] = vars(cls)["__slots__"]
+    if make is not internals._make_skeleton_class:  # noqa: SLF001
+        members = getattr(cls, "__members__", {}).items()
+        given = {name: attributes for name, each in members if (attributes := _given_to_member(each))}
+        return make, arguments, (state, given), None, None, namespaces.fill_enum
+    body = arguments[_NAMESPACE]
+    body["__qualname__"] = cls.__qualname__
+    if "__slots__" in vars(cls) and not issubclass(cls, tuple):
+        body["__slots__"] = vars(cls)["__slots__"]
+    return namespaces.make_class, arguments, state, None, None, namespaces.fill_class
+
+
+def _given_to_member(member: object) -> dict[str, Any]:
+    return {name: value for name, value in vars(member).items() if name not in _SET_BY_ENUM}
 
 
 class DefinitionPickler(Pickler):
