@@ -26,14 +26,14 @@ SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile -o console_output_style=classic
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test soak mutants lint bench bench-peers bench-instructions bench-faults wheel develop format lock hooks clean rust-tools always
+.PHONY: help demo test soak compat mutants lint bench bench-peers bench-instructions bench-faults wheel develop format lock hooks clean rust-tools always
 .PHONY: lint-rust lint-types lint-use lint-forms lint-deny
 
 help: ## list the verbs
 	@echo "flowyml: make VERB, where VERB is one of"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "PYTHON=... chooses the interpreter (3.11 or newer) of a new environment, VENV=... says where that is (.venv),"
-	@echo "ARGS=... is handed on by demo, test and bench."
+	@echo "ARGS=... is handed on by demo, test, compat and bench."
 
 demo: $(VENV)/.built $(VENV)/.has-demo ## a year of real flights, one step a month, on process workers
 	@$(RUN) examples/flights.py $(ARGS)
@@ -47,6 +47,9 @@ soak: $(VENV)/.built $(VENV)/.has-test ## all that is drawn, at length; runs ful
 	PROPTEST_CASES=20000 cargo test --test results bytes
 	FLOWYML_SLOW=1 $(COMPILED) $(RUN) -m pytest $(SIDE_BY_SIDE) -m hypothesis -o timeout=900
 	$(RUN) tests/faults/soak.py $(ARGS)
+
+compat: $(VENV)/.built $(VENV)/.has-test $(VENV)/.has-compat ## dask's own tests with flowyml as dask's scheduler, on each backend; prints a table
+	$(COMPILED) $(RUN) tests/compat/dask_suite.py --workers $(WORKERS) $(ARGS)
 
 lint: $(VENV)/.built $(VENV)/.has-lint ## formats, ruff, types, the layers, the stub of the extension, clippy, cargo-deny
 	@$(MAKE) --no-print-directory --keep-going --jobs=$(words $(LINTERS)) $(TOGETHER) $(LINTERS)

@@ -16,6 +16,7 @@ VERBS = {
     "demo",
     "test",
     "soak",
+    "compat",
     "lint",
     "bench",
     "bench-faults",
