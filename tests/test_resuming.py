@@ -500,11 +500,57 @@ def test_a_run_with_nothing_in_common_begins_anew_and_leaves_the_other_alone(tmp
     with caplog.at_level(logging.INFO, logger="flowyml"):
         second = chain(tmp_path, folder, n=7).run()
     assert second.run_id != first.run_id
-    assert (second.resumed, journals(tmp_path)) == (None, sorted([first.run_id, second.run_id]))
-    anew = f"pipeline 'p' begins anew: nothing that run {first.run_id} has finished is part of this run"
-    assert told(caplog) == [f"{anew}; it is kept in {tmp_path / 'runs' / first.run_id}"]
+    assert journals(tmp_path) == sorted([first.run_id, second.run_id])
+    reason = "none of 2 finished steps taken over; run again: 'load' (argument 'n' has changed) and 1 step that "
+    reason += "depends on what runs again"
+    assert second.resumed == f"begun anew, beside run {first.run_id}: {reason}"
+    anew = f"pipeline 'p' begins anew: nothing that run {first.run_id} has finished is part of this run ({reason})"
+    assert told(caplog, logging.WARNING) == [f"{anew}; it is kept in {tmp_path / 'runs' / first.run_id}"]
     allow(folder)
     assert chain(tmp_path, folder).run(resume=first.run_id).resumed == "2 finished steps taken over"
+
+
+def test_finished_items_that_all_run_again_after_a_fix_are_counted_in_one_warning(tmp_path, caplog):
+    def run(factor: int) -> Any:
+        def work(i: int) -> int:
+            if i == 4 and factor == 1:
+                raise ValueError(i)
+            return i * factor
+
+        pipeline = Pipeline("p", enable_checkpointing=True, checkpoint_dir=tmp_path / "runs")
+        return pipeline.map(work, range(10)).run()
+
+    first = run(1)
+    caplog.clear()
+    result = run(2)
+    assert (result.success, first.resumed) == (True, None)
+    reason = "none of 9 finished items taken over; runs again: 'work' (closure value 'factor' has changed)"
+    assert [reason in each for each in told(caplog, logging.WARNING)] == [True]
+    assert result.resumed is not None
+    assert result.resumed.endswith(reason)
+
+
+def test_a_step_that_is_taken_over_once_what_it_reads_has_run_is_not_announced_as_running_again(
+    tmp_path, folder, caplog
+):
+    def merge(lock: Any, folder: str) -> int:
+        note(folder, "merge")
+        return 1
+
+    def run() -> Any:
+        pipeline = Pipeline("p", {"folder": str(folder)}, enable_checkpointing=True, checkpoint_dir=tmp_path / "runs")
+        pipeline.add_step(lambda: 1, name="first")
+        pipeline.add_step(lambda: threading.Lock(), name="lock", after=["first"]).add_step(merge)  # noqa: PLW0108
+        return pipeline.add_step(item, params={"i": "bad"}, after=["merge"]).run()
+
+    run()
+    caplog.clear()
+    result = run()
+    assert states(result)[:3] == ["cached", "success", "cached"]
+    announced = told(caplog, logging.WARNING)[0]
+    assert "runs again: 'lock' (its value could not be stored)" in announced
+    assert "1 finished step that reads what runs again: taken over once that has run" in announced
+    assert result.resumed == "2 finished steps taken over; runs again: 'lock' (its value could not be stored)"
 
 
 def grown(tmp_path: Path, folder: Path, n: int = 1) -> Pipeline:

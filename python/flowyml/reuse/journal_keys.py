@@ -37,11 +37,13 @@ class JournalKeys:
     Args:
         run: The run.
         tell: Is told, once for each step, of an argument that cannot be hashed.
+        foresee: The keys are those that calls will have if all that they read ends with a value.
     """
 
-    def __init__(self, run: Run, tell: Callable[[int, Unhashable], None]) -> None:
+    def __init__(self, run: Run, tell: Callable[[int, Unhashable], None], *, foresee: bool = False) -> None:
         """Look at nothing yet."""
         self._run = run
+        self._foresee = foresee
         self._tell = tell
         self._told: set[int] = set()
         self._of_this_run = UNHASHABLE + os.urandom(SIZE)
@@ -50,7 +52,8 @@ class JournalKeys:
         self._of_lists: dict[int, bytes] = {}
         self._keys = bytearray(SIZE * run.layout.item_count)
         self._known = bytearray(run.layout.item_count)
-        run.grafting.listeners.append(self._grow)
+        if not foresee:
+            run.grafting.listeners.append(self._grow)
 
     def look_ahead(self) -> None:
         """Look at the code of all steps before any has run."""
@@ -232,7 +235,7 @@ class JournalKeys:
         if found is None:
             raw, items = self._run.values.raw, self._run.layout.items_of(node)
             found = self._of_lists[node] = combined(
-                [b"-" if raw[item] is MISSING else self.key(item) for item in items]
+                [b"-" if raw[item] is MISSING and not self._foresee else self.key(item) for item in items]
             )
         return found
 
@@ -242,7 +245,7 @@ class JournalKeys:
             return self._of_list(reference.node) if self._run.values.is_whole(reference.node) else None
         parts = parts_of(reference, self._run.layout)
         if parts is None:
-            return self._refer(reference) if self._run.values.has(reference) else None
+            return self._refer(reference) if self._foresee or self._run.values.has(reference) else None
         return combined([self._present(part) or b"-" for part in parts])
 
     def _asks(self, node: int) -> bool:

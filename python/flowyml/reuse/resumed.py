@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from flowyml.keys.fingerprint import differences
 from flowyml.messages.words import counted
 from flowyml.reuse.call_keys import UNHASHABLE, split
+from flowyml.reuse.journal_keys import JournalKeys
 from flowyml.state import FAILED, SUCCESS, TIMED_OUT
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
     from flowyml.reuse.call_keys import Made
     from flowyml.reuse.finished import Before, Finished
-    from flowyml.reuse.journal_keys import JournalKeys
     from flowyml.running.run import Run
 
 _MOST_NAMED = 5
@@ -75,9 +75,48 @@ class Story:
         taken = {self._run.layout.node_at(item) for item in self._taken}
         unknown = self._not_yet_known(taken)
         grows = self._run.plan.is_dynamic
+        told = ""
         if any(names[name] in unknown if name in names else grows for name in self._finished.steps()):
-            return "; what comes with or after a dynamic step, or after what had failed, is looked up as it comes"
-        return ""
+            told = "; what comes with or after a dynamic step, or after what had failed, is looked up as it comes"
+        if self._follows:
+            steps = counted(len(self._follows), "finished step")
+            told += (
+                f"; {steps} that read{'s' * (len(self._follows) == 1)} what runs again: taken over once that has run"
+            )
+        return told
+
+    def none_of(self) -> str:
+        """Return the sentence where nothing is taken over: how many calls had ended, and why they run again."""
+        tallies = self._finished.tallies().values()
+        items = sum(each.ended for each in tallies if each.mapped)
+        steps = sum(each.ended for each in tallies if not each.mapped)
+        parts = [counted(steps, "finished step")] if steps or not items else []
+        parts += [counted(items, "finished item")] if items else []
+        return self.told().replace(self._how_many(), f"none of {' and '.join(parts)}", 1)
+
+    @cached_property
+    def _follows(self) -> set[int]:
+        """The steps that are taken over once what they read has run again: their keys tell how, not what it gives."""
+        run, known = self._run, self._finished
+        if self._before is not None or not known:
+            return set()
+        taken = {run.layout.node_at(item) for item in self._taken}
+        unread = {run.layout.node_at(item) for item in self._unread}
+        known_later = self._not_yet_known(taken)
+        keys = JournalKeys(run, lambda _node, _error: None, foresee=True)
+        found: set[int] = set()
+        for name in known.steps():
+            node = run.plan.numbers.get(name)
+            if node is None or node in taken | unread | known_later or run.plan.forms[node].options.given:
+                continue
+            items = run.layout.items_of(node)
+            if len(items):
+                follows = all(known.knows(keys.key(item)) for item in items)
+            else:  # how many there are is known once what it reads is there
+                follows = all(each in taken | unread | found for each in run.plan.waits_for(node))
+            if follows:
+                found.add(node)
+        return found
 
     @cached_property
     def again(self) -> dict[int, str | None]:
@@ -106,6 +145,8 @@ class Story:
             return "runs: it had not ended"
         if node in self._behind(self._failed_before(), taken):
             return "not known before what had failed in front of it has run"
+        if node in self._follows:
+            return "taken over once what it reads has run"
         return f"runs again: {self._reason(node, before, taken) or 'what it reads runs again'}"
 
     def _how_many(self) -> str:
@@ -125,7 +166,7 @@ class Story:
         unknown = self._not_yet_known(nodes)
         for name, before in self._finished.steps().items():
             node = run.plan.numbers.get(name)
-            if node is None or node in nodes or run.plan.forms[node].options.given:
+            if node is None or node in nodes or node in self._follows or run.plan.forms[node].options.given:
                 continue
             if self._before is not None and node in self._before.again:
                 yield node, self._before.again[node]

@@ -170,10 +170,13 @@ class Resuming:
             return
         self._attempt, self._run.run_id, self._next_form = attempt, attempt.run_id, attempt.finished.forms
         if not attempt.finished.run:
-            _log.info(
-                "pipeline %r begins anew: nothing that run %s has finished is part of this run; it is kept in %s",
+            told = Story(self._run, before.finished, self.keys, (), {}).none_of()
+            self._run.resumed = f"begun anew, beside run {before.run_id}: {told}"
+            _log.warning(
+                "pipeline %r begins anew: nothing that run %s has finished is part of this run (%s); it is kept in %s",
                 self._run.plan.name,
                 before.run_id,
+                told,
                 before.folder.path,
             )
 
