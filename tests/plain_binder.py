@@ -12,7 +12,7 @@ import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from flowyml import Pipeline
+from flowyml import Pipeline, dynamic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,13 +35,14 @@ class Add:
 
 @dataclass
 class Sub:
-    """A sub-pipeline."""
+    """A sub-pipeline; a dynamic one is what a step of that name returns, so nothing around it sees its steps."""
 
     name: str
     spec: Spec
     given: dict[str, Any] | None = None
     exports: dict[str, str] = field(default_factory=dict)
     after: tuple[str, ...] = ()
+    dynamic: bool = False
 
 
 @dataclass
@@ -70,6 +71,9 @@ def built(spec: Spec, name: str = "drawn") -> Pipeline:
     for part in spec.parts:
         if isinstance(part, Sub):
             child = built(part.spec, part.name)
+            if part.dynamic:
+                pipeline.add_step(dynamic(lambda child=child: child), part.name)
+                continue
             pipeline.add_sub_pipeline(child, inputs=part.given, outputs=part.exports or None, after=part.after or None)
         elif part.over is not None:
             source = {"over": part.over} if isinstance(part.over, str) else {"items": part.over}
@@ -191,6 +195,8 @@ class Space:
         if isinstance(part, Sub):
             child = Space(part.spec, self, part)
             self.spaces.append(child)
+            if part.dynamic:
+                return
             self.nodes += child.nodes
             self.steps[part.name] = child.nodes
             self.labels.update(child.labels)
@@ -216,6 +222,10 @@ class Space:
         if name in self.assets:
             raise Refused(name)
         self.assets[name] = asset
+
+    @property
+    def is_dynamic(self) -> bool:
+        return self.sub is not None and self.sub.dynamic
 
     def fitting(self, pattern: str) -> list[Asset]:
         """Return the assets that fit a glob, each once, in add order."""
@@ -258,8 +268,10 @@ class Bound:
     def __init__(self, case: Case) -> None:
         self.case = case
         self.whole = Space(case.spec)
-        self.nodes = {node.name: node for node in self.whole.nodes}
-        if len(self.nodes) < len(self.whole.nodes):
+        come = [node for space in self.whole.spaces if space.is_dynamic for node in space.nodes]
+        self.nodes = {node.name: node for node in [*self.whole.nodes, *come]}
+        self.coming = {node.name for node in come}
+        if len(self.nodes) < len(self.whole.nodes) + len(come):
             raise Refused("names")
         for name in self.whole.assets:
             if name in self.nodes and self.whole.assets[name].node is not self.nodes[name]:

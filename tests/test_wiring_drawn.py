@@ -21,7 +21,7 @@ from flowyml import LocalExecutor
 from flowyml.errors import PipelineValidationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from flowyml import Executor
     from flowyml.views.dag import DAG
@@ -55,9 +55,12 @@ class Drawing:
         context = {name: f"run context {name}" for name in CONTEXT if self.once_in(5)}
         return Case(spec, {name: f"run {name}" for name in inputs}, context)
 
-    def valid(self) -> Case:
+    def valid(self, *, dynamic: bool = False) -> Case:
         """Draw a case and leave out what makes it wrong."""
         case = self.case()
+        for name in ["dynamic", "another"] if dynamic else []:
+            known = [name for part in case.spec.parts for name in assets_of(part)]
+            case.spec.parts.append(Sub(name, self.pipeline(list(case.inputs), known, 1), dynamic=True))
         for _ in range(100):
             try:
                 Bound(case)
@@ -166,6 +169,8 @@ class Drawing:
 def assets_of(part: Add | Sub) -> list[str]:
     if isinstance(part, Add):
         return list(part.outputs or (part.name,))
+    if part.dynamic:
+        return []
     inner = [name for each in part.spec.parts for name in assets_of(each)]
     return [*(f"{part.name}.{name}" for name in inner), *part.exports.values()]
 
@@ -205,12 +210,15 @@ def held(case: Case, executor: Executor) -> None:
         return
     dag = pipeline.dag
     for name, binding in bound.bindings.items():
+        if name in bound.coming:
+            continue
         assert set(dag.edges[name]) == binding.waits_for(), name
         assert explained(dag, name) == bound.explained(name), name
     expected = bound.values()
     result = pipeline.run(case.inputs, context=case.context, executor=executor)
     assert result.success, result.summary()
-    found = {name: result.step_results[name].output for name in result.step_results}
+    found = {name: result.step_results[name].output for name in expected}
+    assert len(result.step_results) == len(expected) + sum(space.is_dynamic for space in bound.whole.spaces)
     assert {name: list(each) if isinstance(expected[name], list) else each for name, each in found.items()} == expected
 
 
@@ -231,6 +239,12 @@ SEEDS = st.integers(0, 2**64)
 @settings(max_examples=examples(500, 20_000))
 def test_any_pipeline_is_wired_as_the_plain_binder_says(seed: int) -> None:
     held(Drawing(seed).valid(), LocalExecutor())
+
+
+@given(seed=SEEDS)
+@settings(max_examples=examples(50, 4_000))
+def test_steps_that_a_dynamic_step_returns_are_wired_as_the_plain_binder_says(seed: int) -> None:
+    held(Drawing(seed).valid(dynamic=True), LocalExecutor())
 
 
 @given(seed=SEEDS)
@@ -261,29 +275,32 @@ def both(left: Any = "default", right: Any = "default") -> tuple[Any, Any]:
     return left, right
 
 
-def of_one_line(ways: tuple[Any, ...], *, with_outputs: bool) -> Case:
+def of_one_line(ways: Iterable[Any]) -> Case:
     spec = Spec([Add("s0", none), Add("s1", none)], {"right": "context"})
-    if with_outputs:
+    if any("m.x" in names_of(way) for way in ways):
         spec.parts.append(Add("m", pair, outputs=("m.x", "m.y")))
     spec.parts += [Add(f"r{number}", both, None, inputs) for number, inputs in enumerate(ways)]
     return Case(spec, {"d0": "run d0", "d1": "run d1"})
-
-
-def test_any_two_steps_with_two_inputs_of_one_line_get_their_own() -> None:
-    for first, second in itertools.product(WAYS, WAYS):
-        with_outputs = "m.x" in [*names_of(first), *names_of(second)]
-        held(of_one_line((first, second), with_outputs=with_outputs), LocalExecutor())
 
 
 def names_of(way: Any) -> list[str]:
     return [] if way is None else list(way.values() if isinstance(way, dict) else way)
 
 
-def test_any_three_steps_of_one_line_are_planned_as_each_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("first", WAYS, ids=str)
+def test_steps_with_two_inputs_behind_any_first_step_of_their_line_get_their_own(first: Any) -> None:
+    without_outputs = [way for way in WAYS if "m.x" not in names_of(way)]
+    held(of_one_line([first, *WAYS]), LocalExecutor())
+    held(of_one_line([first, *without_outputs]), LocalExecutor())
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_any_two_or_three_steps_of_one_line_are_planned_as_each_alone(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The plan checks that itself, see `planning/verification.py`."""
     monkeypatch.setenv("FLOWYML_VERIFY_FAST_PATHS", "1")
     inputs = dict.fromkeys(["d0", "d1"], "run")
-    ways = WAYS if LONG else WAYS[:25:2] + WAYS[25::3]
-    for each in itertools.product(ways, repeat=3):
-        with_outputs = any("m.x" in names_of(way) for way in each)
-        built(of_one_line(each, with_outputs=with_outputs).spec).build(inputs)
+    ways = WAYS if LONG or count < 3 else WAYS[:25:3] + WAYS[25::4]
+    for each in itertools.product(ways, repeat=count):
+        built(of_one_line(each).spec).build(inputs)

@@ -101,7 +101,7 @@ class Planning(Authoring):
 
         Raises:
             PipelineValidationError: With everything that is wrong. Missing parameters are left to `run()`, which knows
-                all values.
+                all values; if something else is wrong they are listed with it.
         """
         with own_frames_hidden:
             values, overlay = checked_values("build(inputs=)", inputs), checked_values("build(context=)", context)
