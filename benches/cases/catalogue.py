@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 NAMES = (
     *("steps", "growth", "memory", "chains", "small", "free", "values"),
-    *("held", "start", "demo", "work", "core", "costs"),
+    *("held", "start", "demo", "work", "core", "costs", "globs"),
 )
 PEERS = ("peers",)
 
