@@ -144,7 +144,7 @@ class Planning(Authoring):
         return self.dag.visualize(format)
 
     @leaves_no_frames
-    def explain(self, name: str) -> Explanation:
+    def explain(self, name: str, *, cache: bool = False) -> Explanation:
         """Say where each argument of a step would come from, what it waits for and what waits for it.
 
         Also of a pipeline that is not valid. Values of `run(inputs=)` and `run(context=)` are not known yet; what only
@@ -153,6 +153,8 @@ class Planning(Authoring):
 
         Args:
             name: A step, or an asset, which stands for its step.
+            cache: Also list what the key of its cached value covers and what it does not; of any step, so that you can
+                look before you let it be cached.
 
         Raises:
             KeyError: If there is neither, with near matches.
@@ -174,7 +176,24 @@ class Planning(Authoring):
             from flowyml.reuse.foresight import Foresight
 
             explanation = replace(explanation, cache=Foresight(plan, self._cache, scope).of(node))
+        if cache:
+            explanation = self._with_key(explanation, plan, node)
         return replace(explanation, resume=self._resumable_step(plan, scope, node))
+
+    def _with_key(self, explanation: Explanation, plan: Plan, node: int) -> Explanation:
+        """Add what the key of a step covers, and why it would not be cached."""
+        from flowyml.reuse.coverage import Coverage
+
+        coverage = Coverage(plan, node, explanation.arguments)
+        if plan.forms[node].options.caching is None:
+            reason: str | None = "it is not to be cached: it has no cache="
+        elif self._cache is None:
+            reason = "it is not cached: the pipeline has enable_cache=False"
+        else:
+            reason = explanation.cache
+        if coverage.reason is not None:
+            reason = f"it cannot be cached: {coverage.reason}"
+        return replace(explanation, cache=reason, key=coverage.parts, not_in_key=tuple(coverage.gaps))
 
     def _resumable_step(self, plan: Plan, scope: Scope, node: int) -> str | None:
         """Say what a run would take over of one step; `None` where that is not known before `run` gives more."""

@@ -80,8 +80,7 @@ def covered(function: Any, code_graph: CodeGraph | None = None) -> list[Covered]
     Raises:
         UnhashableCode: If it cannot be followed, or brings something along that cannot be hashed.
 
-    >>> import json
-    >>> [(each.kind, each.name) for each in covered(lambda x, indent=2: json.dumps(x, indent=indent))]
+    >>> [(each.kind, each.name) for each in covered(lambda x, indent=2: x * indent)]
     [('value', "default of 'indent'")]
     """
     graph = code_graph or CodeGraph()

@@ -54,6 +54,20 @@ class Argument(NamedTuple):
     implicit: bool = False
 
 
+class KeyPart(NamedTuple):
+    """Something that the key of a cached step covers.
+
+    Attributes:
+        kind: "argument", "function", "class", "module", "condition", "file", "files", "value" or "installed".
+        name: Its name; of a value in code, what it is: "global 'RATE'".
+        counts: What of it counts, in words.
+    """
+
+    kind: str
+    name: str
+    counts: str
+
+
 class Traced:
     """The arguments of one step of a plan.
 
@@ -245,6 +259,8 @@ class Explanation:
         items: How many items a mapped step has; `None` if only a run tells.
         cache: Whether its value would come from the cache, and why not; `None` for steps that are not to be cached.
         resume: What would be taken over of it from an earlier attempt, or why it runs again; `None` without one.
+        key: What the key of its cached value covers; with `explain(name, cache=True)` only.
+        not_in_key: What that key does not cover.
     """
 
     step_name: str
@@ -259,6 +275,8 @@ class Explanation:
     items: int | None
     cache: str | None = None
     resume: str | None = None
+    key: tuple[KeyPart, ...] = ()
+    not_in_key: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Return the text."""
@@ -284,6 +302,12 @@ class Explanation:
             yield f"  Cache: {self.cache}"
         if self.resume:
             yield f"  Resume: {self.resume}"
+        if self.key:
+            yield "  Its key covers:"
+            yield from (f"    {part.kind} {part.name}: {part.counts}" for part in self.key)
+        if self.not_in_key:
+            yield "  Its key does not cover:"
+            yield from (f"    {gap}" for gap in self.not_in_key)
         if self.problems:
             yield "  Problems:"
             yield from (f"    {problem}" for problem in self.problems)
