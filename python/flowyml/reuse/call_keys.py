@@ -91,6 +91,7 @@ class CallKeys:
         self._refer = refer
         self._code = code_graph
         self._fingerprints: dict[tuple[int, int], Fingerprint | Unhashable] = {}
+        self._functions: dict[int, tuple[object, Fingerprint]] = {}
         self._made: dict[int, Made] = {}
         self._static: dict[int, list[bytes | None]] = {}
         self._of_mapped: dict[int, list[bytes | None]] = {}
@@ -128,17 +129,24 @@ class CallKeys:
                 self.fingerprint(node)
 
     def _look(self, form: Form) -> Fingerprint:
-        own = fingerprint(form.step.func, self._code)
+        own = self._of_function(form.step.func)
         guards = form.options.guards
         if not guards:
             return own
         state, parts, asks = blake2b(own.digest, digest_size=SIZE), dict(own.parts), own.asks
         for number, guard in enumerate(guards, 1):
-            one = fingerprint(guard.predicate, self._code)
+            one = self._of_function(guard.predicate)
             state.update(one.digest + bytes([guard.wanted]))
             parts[f"its condition {number}" if len(guards) > 1 else "its condition"] = one.digest[:8]
             asks = asks or one.asks
         return Fingerprint(state.digest(), parts, asks)
+
+    def _of_function(self, function: Any) -> Fingerprint:
+        """Return the fingerprint of a function, which may be that of many steps."""
+        found = self._functions.get(id(function))
+        if found is None:
+            found = self._functions[id(function)] = (function, fingerprint(function, self._code))
+        return found[1]
 
     def made(self, node: int) -> Made:
         """Return what the keys of a step are made of.
