@@ -36,6 +36,13 @@ class _Registry:
         own = {step.name for owner, step in alive if owner == pipeline}
         return [step for owner, step in alive if owner == pipeline or (owner is None and step.name not in own)]
 
+    def producing(self, asset: str) -> Step[..., Any] | None:
+        for (_, name), found in reversed(self._entries()):
+            step: Step[..., Any] | None = found()
+            if step is not None and asset in (step.outputs or (name,)):
+                return step
+        return None
+
     def pipelines(self) -> list[str]:
         alive = [owner for (owner, _), found in self._entries() if owner is not None and found() is not None]
         return list(dict.fromkeys(alive))
@@ -61,6 +68,11 @@ def registered(pipeline: str) -> list[Step[..., Any]]:
     True
     """
     return _made.of(pipeline)
+
+
+def producing(asset: str) -> Step[..., Any] | None:
+    """Return the step that was defined last of those that produce an asset of that name, for any pipeline."""
+    return _made.producing(asset)
 
 
 def pipelines() -> list[str]:

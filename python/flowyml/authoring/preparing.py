@@ -374,12 +374,12 @@ class Planning(Authoring):
 
     def _warn_notes(self, plan: Plan) -> None:
         """Warn of what may be meant otherwise, once."""
-        for form, notes in plan.notes:
-            for note in notes:
-                message = f"step {form.step.name!r} of pipeline {self.name!r} {note} ({form.place})"
-                if message not in self._warned:
-                    warn_caller(message)
-                    self._warned.add(message)
+        found = [*((form, note) for form, notes in plan.notes for note in notes), *plan.misspelled_defaults()]
+        for form, note in found:
+            message = f"step {form.step.name!r} of pipeline {self.name!r} {note} ({form.place})"
+            if message not in self._warned:
+                warn_caller(message)
+                self._warned.add(message)
 
     def _warn_unused(self, plan: Plan, inputs: Mapping[str, Any], overlay: Mapping[str, Any]) -> None:
         """Warn of names that no step takes: of all given for this run, of pipelines' where they are misspelled."""

@@ -18,6 +18,9 @@ _MOST_LOOKED_AT = 100_000
 # What a glob has in common with a name is what stands before its first wildcard, if that says anything.
 _WILDCARD = r"[*?\[]"
 _SHORTEST_BEGIN = 2
+# A misspelled name differs by so many letters from the one that is meant, and is that much like it.
+_MOST_LETTERS = 2
+_MISSPELLED = 0.85
 MOST_TOLD = 20
 """How many problems of one kind are put into words."""
 
@@ -30,6 +33,24 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """
     close = closest(name, known)
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+def misspells(name: str, other: str) -> bool:
+    """Return True if one name is most likely the other with a mistake in it, and not a word of its own.
+
+    >>> (
+    ...     misspells("treshold", "threshold"),
+    ...     misspells("plot", "plots"),
+    ...     misspells("part_1", "part_2"),
+    ...     misspells("a", "a"),
+    ... )
+    (True, False, False, False)
+    """
+    if abs(len(name) - len(other)) > _MOST_LETTERS or len(set(name) ^ set(other)) > _MOST_LETTERS:
+        return False
+    if name.startswith(other) or other.startswith(name) or re.sub(r"\d", "", name) == re.sub(r"\d", "", other):
+        return False
+    return bool(closest(name, [other], cutoff=_MISSPELLED))
 
 
 def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> list[str]:

@@ -87,6 +87,7 @@ class Connections:
         undefined: Declared inputs that nothing gives, and the steps that declare them.
         used: Names of run inputs and context values that some step takes.
         notes: What is right with steps, and may be meant otherwise, by the id of their form.
+        defaulted: Parameters of steps that keep their defaults, by the id of their form.
         special: The forms whose steps have options, by id.
         linked: The mapped steps whose items wait for the items they are made of, and the steps of those items.
         has_timeouts: Whether some step has a time limit of its own.
@@ -102,6 +103,7 @@ class Connections:
         self.undefined: dict[str, list[int]] = {}
         self.used: set[str] = set()
         self.notes: dict[int, tuple[Form, list[str]]] = {}
+        self.defaulted: dict[int, tuple[Form, tuple[str, ...]]] = {}
         self.special: dict[int, Form] = {}
         self.linked: dict[int, Sequence[int]] = {}
         self.has_timeouts = self.may_return_once = self.lacks = self._has_joins = False
@@ -262,6 +264,8 @@ class Connections:
         if form.options is not NO_OPTIONS:
             self.special[id(form)] = form
         self.used |= wired.used
+        if wired.defaulted:
+            self.defaulted[id(form)] = (form, wired.defaulted)
         if wired.notes:
             self.notes[id(form)] = (form, wired.notes)
         return wired

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowyml._extension import Graph
 from flowyml.errors import GraphError
-from flowyml.messages.words import nearest
+from flowyml.messages.words import misspells, nearest
 from flowyml.planning.connections import Connections
 from flowyml.planning.forms import Assets, listed_names
 from flowyml.planning.layout import UNKNOWN, Layout
@@ -40,6 +40,10 @@ if TYPE_CHECKING:
     from flowyml.planning.forms import Columns, Form
     from flowyml.planning.globs import Found
     from flowyml.planning.namespaces import Namespace
+
+
+# A step has at most some unread steps to be compared with; all pairs of so many take some milliseconds.
+_MOST_COMPARED = 200
 
 
 class Plan:
@@ -78,6 +82,7 @@ class Plan:
         scope: Values of the run's inputs and the contexts, where steps may come.
         used: Names of run inputs and context values that some step takes.
         notes: Forms, and what is right with their steps and may be meant otherwise.
+        defaulted: Forms, and the parameters of their steps that keep their defaults.
         is_dynamic: Whether some step may return further steps; see `running/growth.py`.
         has_timeouts: Whether some step has a time limit of its own.
         may_return_once: Whether some step may return what can be read only once.
@@ -101,6 +106,7 @@ class Plan:
         wired.connect(columns, self.layout.waiting)
         self.templates, self.references = wired.templates, wired.references
         self.used, self.undefined, self.notes = wired.used, wired.undefined, wired.notes.values()
+        self.defaulted = wired.defaulted.values()
         self.special, self.has_timeouts = wired.special, wired.has_timeouts
         self.may_return_once = wired.may_return_once
         self.linked = wired.linked
@@ -246,6 +252,22 @@ class Plan:
     def has_caching(self) -> bool:
         """Whether some step is to be cached."""
         return any(form.options.caching for form in self.special.values())
+
+    def misspelled_defaults(self) -> Iterator[tuple[Form, str]]:
+        """Go through parameters that keep their defaults though an asset that no step reads has nearly their name.
+
+        Pipelines that are written by hand have such mistakes; large ones are not looked through.
+        """
+        if not self.defaulted or self.is_dynamic or len(self.names) > _MOST_COMPARED:
+            return
+        read = self.read_nodes()
+        unread = [node for node, form in enumerate(self.forms) if node not in read and form.within is None]
+        assets = {asset: self.forms[node] for node in unread for asset in self.assets_of(node)}
+        for form, names in self.defaulted:
+            for name in names:
+                near = next((asset for asset in assets if assets[asset] is not form and misspells(name, asset)), None)
+                if near is not None:
+                    yield form, f"keeps the default of {name!r}, and no step reads {near!r}; did you mean {near!r}?"
 
     def read_nodes(self) -> set[int]:
         """Return the steps whose values other steps read."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from flowyml.planning.globs import is_glob
 from flowyml.planning.namespaces import Inside, inside, reaches
 from flowyml.planning.templates import ASSET, VALUE
+from flowyml.registry import producing
 from flowyml.steps.conditions import Guards
 from flowyml.store.values import Gather, Present, Reference, bare
 
@@ -137,13 +138,22 @@ class Sourcing:
     def _found_all(self, wanted: Wanted) -> list[Found]:
         return [each for name in ((wanted,) if isinstance(wanted, str) else wanted) for each in self._found(name)]
 
+    def _not_added(self, asset: str) -> str:
+        """Say that a `@step` which produces an asset is defined and not part of the pipeline; "" if there is none."""
+        found = producing(asset)
+        if found is None or any(form.step.func is found.func for form in self._whole[0].forms):
+            return ""
+        code = getattr(found.func, "__code__", None)
+        place = f" ({code.co_filename}:{code.co_firstlineno})" if code else ""
+        return f"; step {found.name!r}, which produces it, is defined{place} and was not added: add_step({found.name})"
+
     def _report_undefined(self, asset: str) -> None:
         if self._is_pattern(asset):
             hint = f": the glob matches nothing{self.assets.hint(asset, self.scope.inputs)}"
         elif asset in self.scope.inputs:
             hint = "; run inputs and outputs of steps do not go into one list, add a step that returns the value"
         else:
-            hint = self.assets.hint(asset, self.scope.inputs)
+            hint = self._not_added(asset) or self.assets.hint(asset, self.scope.inputs)
         self.undefined.append(asset)
         problem = f"requires undefined asset {asset!r}"
         if self._asked is None:

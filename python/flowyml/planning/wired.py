@@ -52,6 +52,7 @@ class Wired:
         undefined: Declared inputs that nothing gives.
         used: Names of run inputs and context values that are taken.
         notes: What is right, and may be meant otherwise.
+        defaulted: Parameters that keep their defaults, of a step of no sub-pipeline.
         lacks: Whether parameters have no value, be it that this is a problem now or may become one.
         waits: Whether it reads anything or waits for anything.
         plain: The numbers of all steps by name, where each name is one step, and its value its only item; else `None`.
@@ -71,6 +72,7 @@ class Wired:
     used: set[str]
     notes: list[str]
     lacks: bool
+    defaulted: tuple[str, ...]
     waits: bool = field(init=False)
     plain: Mapping[str, int] | None = field(init=False)
     links: Mapping[str, int] | None = field(init=False)

@@ -78,6 +78,7 @@ class Wiring(Looking):
         self.declared: dict[str, str | Sequence[str]] = {}
         self.slots: dict[int, tuple[int, int]] = {}
         self.notes: list[str] = []
+        self.defaulted: list[str] = []
 
     def wire(self) -> Wired:
         """Go through the sources in order of precedence."""
@@ -110,6 +111,7 @@ class Wiring(Looking):
             self.used,
             self.notes,
             bool(self.missing),
+            tuple(self.defaulted),
         )
 
     def _refuse_once(self) -> None:
@@ -199,6 +201,8 @@ class Wiring(Looking):
                 self._note_first(name)
             elif name not in self.signature.defaults:
                 self.missing.append(name)
+            elif self.form.within is None:
+                self.defaulted.append(name)
         if len(self.missing) > self.unknown and self.scope.complete:
             self._report_missing(self.missing)
         return looks
@@ -233,6 +237,8 @@ class Wiring(Looking):
             return f"; {own}: rename the parameter or give it in params"
         if self.assets.number(name) is not None:
             return self.assets.hint(name)
+        if hint := self._not_added(name):
+            return hint
         close = self.assets.close(name, [*self.scope.inputs, *self.scope.context])
         return "".join(f"; {self.assets.origin(each) or self.scope.origin(each)}" for each in close[:1])
 
