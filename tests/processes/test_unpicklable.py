@@ -45,8 +45,9 @@ def test_a_global_reached_through_a_helper_is_named(by_hand):
 
 def test_a_closure_variable_that_does_not_pickle_is_named():
     lock = threading.Lock()
-    with pytest.raises(SerializationError, match="closure variable 'lock'"):
+    with pytest.raises(SerializationError, match="closure variable 'lock'") as caught:
         build_payload([lambda: lock], ["a"])
+    assert str(caught.value).count("cannot pickle '_thread.lock' object") == 1
 
 
 def test_a_part_of_a_partial_that_does_not_pickle_is_named():

@@ -46,7 +46,8 @@ def _words(error: BaseException, attempt: BaseException | None) -> str:
     before = None if error.__suppress_context__ else error.__context__
     if before is None or before is attempt:
         return words
-    return f"{words} (before that: {_words(before, attempt)})"
+    words_before = _words(before, attempt)
+    return words if words_before == words else f"{words} (before that: {words_before})"
 
 
 def _way_to_culprit(obj: object, seen: set[int], depth: int) -> list[str]:

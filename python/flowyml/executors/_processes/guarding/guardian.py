@@ -314,10 +314,11 @@ class Guardian:
     def _bury(self, worker: int, info: os.waitid_result) -> None:
         """Kill what a dead worker left behind while its number still names it, then reap and report it."""
         pid = info.si_pid
-        trackers = {each for each in self._belongings(worker, pid) if is_tracker(each)}
-        if not trackers:
+        left = self._belongings(worker, pid) - {pid}
+        if not any(map(is_tracker, left)):
             send_signal(os.killpg, pid, signal.SIGKILL)
-        self._spare(kill_all(lambda: self._belongings(worker, pid) - {pid}, spare_trackers=True))
+        if left:
+            self._spare(kill_all(lambda: self._belongings(worker, pid) - {pid}, spare_trackers=True))
         os.waitpid(pid, 0)
         del self.ids[pid], self.pids[worker], self.tags[worker]
         self._report(EXITED, worker, pid, info.si_status if info.si_code == os.CLD_EXITED else -info.si_status)
