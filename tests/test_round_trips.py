@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import ctypes
 import dataclasses
 from typing import Any
 
@@ -56,6 +57,16 @@ def test_a_memoryview_that_nothing_can_make_again_is_refused():
     with ParallelExecutor(1) as processes:
         (failed,) = Pipeline("p").add_step(structured).run(executor=processes).failed
     assert "['view']: cannot pickle a memoryview of format 'T{i:a:=d:b:}'" in failed.error_line
+
+
+def test_an_array_of_ctypes_is_one(executor):
+    def made():
+        return [(ctypes.c_int * 3)(1, 2, 3), ((ctypes.c_double * 2) * 2)((1.5, 2), (3, 4))]
+
+    pipeline = Pipeline("ctypes").add_step(made, "made").add_step(lambda made: made[1][1][0], "read")
+    result = pipeline.run(executor=executor)
+    assert list(map(type, result["made"])) == list(map(type, made()))
+    assert (result["made"][0][:], result["read"]) == ([1, 2, 3], 3)
 
 
 class KeywordOnlyError(Exception):

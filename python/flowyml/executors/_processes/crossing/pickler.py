@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import io
 import linecache
+import operator
 import sys
 import threading
 from collections import ChainMap
@@ -88,6 +89,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
             return reduced
         if type(obj) is CodeType:
             return self._reduce_code(obj)
+        if type(type(obj)) is type and type(obj).__name__ == "PyCArrayType":  # of ctypes, which makes each type once
+            return operator.mul, (obj._type_, obj._length_)
         reduced = super().reducer_override(obj)
         if reduced is NotImplemented or len(reduced) != _BY_VALUE_REDUCTION:
             return reduced
