@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use flowyml::error::Rejection;
+use flowyml::error::{Refusal, Rejection};
 use flowyml::graph::{Addition, Edges, Graph, Kind, NodeId, UNKNOWN};
 use flowyml::scheduler::{Batch, Choice, Graft, Limits, Order, Outcomes, Scheduler, State};
 use proptest::prelude::*;
@@ -368,4 +368,41 @@ proptest! {
         }
         prop_assert_eq!(driver.core.next_delay(), None);
     }
+}
+
+#[test]
+fn lengths_that_do_not_fit_are_refused_and_others_are_not() {
+    let counts = [100_000, UNKNOWN, UNKNOWN];
+    let mut edges = Edges::default();
+    edges.push(NodeId(2), NodeId(1), Kind::Elementwise);
+    let graph = Arc::new(Graph::build(3, Some(&counts), edges).unwrap());
+    let mut core = Scheduler::new(graph, Order::Add, None).unwrap();
+    assert_eq!(core.next_expandable(), Some(NodeId(1)));
+    // Each of the two fits alone.
+    let half = (UNKNOWN - 100_000) / 2 + 1;
+    assert_eq!(core.expand(NodeId(1), half), Err(Refusal::TooLarge));
+    assert_eq!(core.expand(NodeId(1), 50_000), Ok(()));
+    assert_eq!(core.item_count(), 200_000);
+}
+
+#[test]
+fn a_run_is_stalled_if_a_length_that_was_asked_for_is_all_that_is_left() {
+    let graph = Arc::new(Graph::build(2, Some(&[UNKNOWN, 1]), Edges::default()).unwrap());
+    let mut core = Scheduler::new(graph, Order::Add, None).unwrap();
+    assert!(!core.is_stalled(), "an item is ready");
+    let batch = core.claim(0, 1, 0.0).unwrap();
+    assert!(!core.is_stalled(), "an item is running");
+    core.retry(&batch, 0, 2.0, 1.0).unwrap();
+    assert_eq!(
+        (core.expandable(), core.next_expandable()),
+        (1, Some(NodeId(0)))
+    );
+    assert!(!core.is_stalled(), "a delay is pending");
+    core.advance(2.0);
+    let batch = core.claim(0, 1, 2.0).unwrap();
+    core.complete(&batch, 0, 2.0, &[3.0], Outcomes::Success)
+        .unwrap();
+    assert!(core.is_stalled() && !core.is_finished());
+    core.expand(NodeId(0), 0).unwrap();
+    assert!(core.is_finished() && !core.is_stalled());
 }

@@ -107,9 +107,30 @@ fn count() -> impl Strategy<Value = u32> {
     prop_oneof![3 => Just(1), 4 => Just(3), 2 => Just(UNKNOWN), 1 => Just(0), 1 => Just(2)]
 }
 
-/// Graphs of 1 to 9 nodes: of any shape, or wide ones in which many nodes feed one item by item, and one feeds many.
+/// Graphs of 1 to 9 nodes: of any shape, wide ones in which many nodes feed one item by item, and one feeds many, or lines.
 pub(crate) fn sample() -> impl Strategy<Value = Sample> {
-    prop_oneof![7 => anyhow(), 1 => wide()]
+    prop_oneof![6 => anyhow(), 1 => wide(), 2 => lines()]
+}
+
+/// Mostly lines of nodes of one item, which is what is chained.
+pub(crate) fn lines() -> impl Strategy<Value = Sample> {
+    let count = prop_oneof![7 => Just(1_u32), 1 => count()];
+    let node = (count, 0..8_u32, any::<u32>());
+    (prop::collection::vec(node, 2..10), any::<u32>()).prop_map(|(nodes, joins)| {
+        let mut edges = Vec::new();
+        for (at, (_, way, other)) in (0..).zip(&nodes).skip(1) {
+            match way {
+                0 => {}
+                1 => edges.push((at, other % at, Kind::All)),
+                _ => edges.push((at, at - 1, Kind::All)),
+            }
+        }
+        Sample {
+            counts: nodes.iter().map(|node| node.0).collect(),
+            edges,
+            joins: if joins % 4 == 0 { joins >> 2 } else { 0 },
+        }
+    })
 }
 
 fn wide() -> impl Strategy<Value = Sample> {

@@ -23,7 +23,7 @@ use flowyml::graph::{Graph, ItemId, NodeId};
 use flowyml::scheduler::{Batch, Order, Outcomes, Scheduler, State};
 use proptest::prelude::*;
 
-use graphs::{Bounds, Sample, bounds, sample};
+use graphs::{Bounds, Sample, bounds, lines, sample};
 use reference::{Item, Model};
 
 const OUTCOMES: [State; 6] = [
@@ -107,12 +107,12 @@ impl Pair {
             0..=4 => self.claim(rest),
             5..=9 => self.complete(rest),
             10 => self.retry(rest),
-            11 => self.give_back(rest),
+            11 | 17 => self.give_back(rest),
             12 => self.expand(rest),
             13 => self.pass_time(rest),
             14 => self.illegal(rest),
             15 => self.refuse(rest),
-            16 | 17 => self.tolerate(rest),
+            16 => self.tolerate(rest),
             21 | 22 => self.graft(rest),
             19 => self.keep_tokens(rest),
             20 => self.return_tokens(rest),
@@ -309,9 +309,14 @@ impl Pair {
     }
 
     fn give_back(&mut self, choice: u32) {
-        let Some(part) = self.pick(choice) else {
+        let Some(mut part) = self.pick(choice) else {
             return;
         };
+        if choice & 1 == 1 {
+            let (batch, positions) = &self.out[part.batch];
+            let goes_on = |end: &u32| positions.contains(end);
+            part.length = (part.position..batch.len()).take_while(goes_on).count() as u32; // all that is left
+        }
         let (position, length, items) = (part.position, part.length, self.items_of(part));
         if self.follows(part.batch, position + length) {
             let batch = self.out[part.batch].0.clone();
@@ -532,8 +537,28 @@ proptest! {
         chained in prop_oneof![Just(0), Just(u32::MAX), any::<u32>()],
         events in prop::collection::vec(any::<u32>(), 0..60),
     ) {
-        let order = if critical_path { Order::CriticalPath } else { Order::Add };
+        let order = if critical_path || chained != 0 { Order::CriticalPath } else { Order::Add };
         let mut pair = Pair::new(&sample, bounds, order, keep, chained);
+        pair.grafting = grafting;
+        pair.compare();
+        for event in events {
+            pair.step(event);
+        }
+        pair.drain();
+        prop_assert!(pair.scheduler.is_finished());
+    }
+
+    /// The same where most of what runs is chained, which is rare among graphs of any shape.
+    #[test]
+    fn chains_are_those_of_the_model(
+        sample in lines(),
+        bounds in prop_oneof![2 => bounds(), 3 => Just(Bounds { totals: vec![], demands: vec![0; 9] })],
+        grafting in prop::bool::weighted(0.1),
+        keep in 0..512_u32,
+        chained in prop_oneof![4 => Just(u32::MAX), 1 => 1..u32::MAX],
+        events in prop::collection::vec(any::<u32>(), 10..70),
+    ) {
+        let mut pair = Pair::new(&sample, bounds, Order::CriticalPath, keep, chained);
         pair.grafting = grafting;
         pair.compare();
         for event in events {
