@@ -10,7 +10,7 @@ import types
 import pytest
 
 from flowyml import Step
-from flowyml.keys.fingerprint import differences, fingerprint
+from flowyml.keys.fingerprint import Covered, covered, differences, fingerprint
 from flowyml.keys.graph import UnhashableCode
 
 
@@ -218,6 +218,21 @@ def test_locks_count_by_their_kind():
     assert fingerprint(holding(threading.Lock())).digest == fingerprint(holding(threading.Lock())).digest
     assert fingerprint(holding(threading.Lock())).digest != fingerprint(holding(threading.RLock())).digest
     assert fingerprint(holding(threading.Semaphore(1))).digest != fingerprint(holding(threading.Semaphore(2))).digest
+
+
+def test_what_a_fingerprint_covers_is_listed():
+    function = module(CALLS.format(**NOTHING | {"attribute": "1"})).f
+    found = covered(function)
+    names = {(each.kind, each.name) for each in found}
+    assert {("function", f"made_by_hand.{name}") for name in ("helper", "deepest")} < names
+    assert {("class", f"made_by_hand.{name}") for name in ("Model", "Small")} < names
+    assert {("value", "global 'RATE'"), ("value", "Model.factor"), ("installed", "json.dumps")} < names
+    assert Covered("function", "made_by_hand.deepest", "made_by_hand.helper") in found
+
+
+def test_what_is_called_by_its_name_is_covered_by_its_module():
+    function = module("def g(): pass\ndef f(name):\n    return globals()[name]").f
+    assert ("module", "made_by_hand") in {(each.kind, each.name) for each in covered(functools.partial(function, "g"))}
 
 
 def test_standard_streams_count_by_name(monkeypatch):

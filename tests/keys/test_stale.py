@@ -1138,6 +1138,26 @@ f = functools.partial(g, 1)
 """,
 )
 case(
+    "a partial of a function that imports by a name that is put together",
+    """
+import functools, importlib
+def g(n, x):
+    return importlib.import_module("pkg" + ".sub").h(x)
+f = functools.partial(g, 1)
+""",
+)
+case(
+    "a method that finds a function by its name",
+    """
+class A:
+    def f(self, x):
+        return eval("g(x)")
+def g(x):
+    return x + 1
+f = A().f
+""",
+)
+case(
     "a lambda as a step",
     """
 def g(x):

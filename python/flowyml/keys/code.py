@@ -489,6 +489,13 @@ def _state(obj: Any) -> dict[str, Any]:
     return state
 
 
+def innermost(function: Any) -> Any:
+    """Return the function in a method, a partial, a decorator; anything else as it is."""
+    while (inner := unwrapped(function)) is not None:
+        function = inner[1]
+    return function
+
+
 def labelled(function: Any) -> Iterator[Part]:
     """Go through the parts of anything that can be a step, labelled for people."""
     while (inner := unwrapped(function)) is not None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowyml._digests import blake2b
 from flowyml._tuples import NamedTuple
-from flowyml.keys.code import full_name, labelled
+from flowyml.keys.code import full_name, innermost, labelled
 from flowyml.keys.content import SIZE
 from flowyml.keys.graph import CodeGraph, kind_of
 
@@ -45,10 +45,10 @@ def fingerprint(function: Any, code_graph: CodeGraph | None = None) -> Fingerpri
     >>> fingerprint(lambda x: x + 1).digest == fingerprint(lambda x: x + 1).digest
     True
     """
-    graph = code_graph or CodeGraph()
+    graph, owner = code_graph or CodeGraph(), innermost(function)
     state, parts, asks = blake2b(digest_size=SIZE), {}, False
     for label, part in labelled(function):
-        found = graph.part(label, part, function)
+        found = graph.part(label, part, owner)
         state.update(label.encode("utf-8", "surrogatepass"))
         state.update(found.digest)
         parts[label] = found.digest[:_SHORT]
@@ -83,14 +83,14 @@ def covered(function: Any, code_graph: CodeGraph | None = None) -> list[Covered]
     >>> [(each.kind, each.name) for each in covered(lambda x, indent=2: x * indent)]
     [('value', "default of 'indent'")]
     """
-    graph = code_graph or CodeGraph()
+    graph, owner = code_graph or CodeGraph(), innermost(function)
     found: dict[Covered, None] = {}
-    name, roots = full_name(function), []
+    roots: list[Any] = []
     for label, part in labelled(function):
-        graph.part(label, part, function)
-        hashed = graph.look(label, part)
-        found.update(dict.fromkeys(_covered(hashed, name)))
-        roots += hashed.edges
+        graph.part(label, part, owner)
+        for hashed in graph.looked(label, part, owner):
+            found.update(dict.fromkeys(_covered(hashed, full_name(owner))))
+            roots += hashed.edges
     for entry in graph.walk(roots):
         for hashed in entry.parts:
             found.update(dict.fromkeys(_covered(hashed, full_name(entry.obj))))

@@ -113,11 +113,19 @@ class CodeGraph:
         Raises:
             UnhashableCode: If something of it cannot be hashed.
         """
+        return self._combined(self.looked(label, value, owner), lambda edge: self.reached(edge).digest)
+
+    def looked(self, label: str, value: Any, owner: Any = None) -> list[Hashed]:
+        """Return the hash of a part of a step itself, and what it may call by name.
+
+        Raises:
+            UnhashableCode: If it cannot be hashed.
+        """
         entry = Entry(owner)
         self._add(entry, label, value)
         if entry.error is not None:
             raise entry.error
-        return self._combined(entry.parts, lambda edge: self.reached(edge).digest)
+        return entry.parts
 
     def reached(self, obj: Any) -> Reached:
         """Return what something comes down to.
@@ -184,7 +192,7 @@ class CodeGraph:
             lenient: What cannot be hashed is made by a file that counts.
         """
         try:
-            part = self.look(label, value)
+            part = self._hashed(label, value)
         except TROUBLE as error:
             if lenient:
                 entry.parts.append(Hashed(label, b"made by its file", [], []))
@@ -197,8 +205,7 @@ class CodeGraph:
                 reached = [each for each in code.reachable(_module_of(entry.obj), name) if each[1] is not entry.obj]
                 entry.parts += [Hashed(more, b"by name", [one], []) for more, one in reached]
 
-    def look(self, label: str, value: Any) -> Hashed:
-        """Return a part on its own: what it refers to stands in it as references."""
+    def _hashed(self, label: str, value: Any) -> Hashed:
         try:
             return Part(self).hashed(label, value)
         except TOO_MUCH:
