@@ -22,6 +22,7 @@ from flowyml.messages.words import counted, cut
 from flowyml.results.traceback import error_line
 from flowyml.running import seeding
 from flowyml.state import STATES, SUCCESS
+from flowyml.steps.step_context import by_name
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("flowyml")
 _SHOWN_FAILURES = 3
+_NEXT = "\n  "
+_CHANGED = ("changed size during iteration", "changed during iteration", "mutated during iteration")
 
 
 def execute(run: Run, executor: Executes, *, quiet: bool = False) -> PipelineResult:
@@ -115,8 +118,46 @@ def _log_failures(run: Run) -> None:
         run.plan.name,
         _how_many(run),
         "\n".join(first),
-        f"\n  ... and {more:,} more: see result.failed" if more > 0 else "",
+        f"{f'{_NEXT}... and {more:,} more: see result.failed' if more > 0 else ''}{_shared_hint(run)}",
     )
+
+
+def _shared_hint(run: Run) -> str:
+    """Say so if items of a map failed because they change an argument that they share; "" if there are none such.
+
+    That is known if two items or more were called with one and the same object, it is at hand where Python raised, and
+    what it raised is that a container changed while it was iterated over. Worker processes give each item a copy.
+    """
+    hit: dict[int, list[int]] = {}
+    for item, error in () if run.encodes else run.failures.items():
+        if type(error) is RuntimeError and str(error).endswith(_CHANGED):
+            hit.setdefault(run.node_of[item], []).append(item)
+    for node, items in hit.items():
+        shared = _shared_by(run, node, items[:2]) if len(items) > 1 else []
+        if shared:
+            return (
+                f"{_NEXT}items of {run.plan.names[node]!r} share the argument {shared[0]!r}, and steps change it while "
+                'others read it: run(debug=True) names those steps, ParallelExecutor(backend="process") gives each '
+                "item a copy"
+            )
+    return ""
+
+
+def _shared_by(run: Run, node: int, items: list[int]) -> list[str]:
+    """Return the parameters for which two items got one and the same object, which the first was at when it failed."""
+    keywords, function = run.calls.template_of(items[0]).keywords, run.plan.function_of(node)
+    with contextlib.suppress(Exception):  # values may be gone by now, or raise when they are looked at
+        first, other = (by_name(function, keywords, run.calls.arguments(item)) for item in items)
+        last = run.failures[items[0]].__traceback__
+        while last is not None and last.tb_next is not None:
+            last = last.tb_next
+        at_hand = {id(value) for value in last.tb_frame.f_locals.values()} if last is not None else set()
+        return [
+            name
+            for name, value in first.items()
+            if other[name] is value and not at_hand.isdisjoint((id(value), id(getattr(value, "__dict__", value))))
+        ]
+    return []
 
 
 def _log_fallbacks(run: Run) -> None:
