@@ -102,7 +102,7 @@ def json_text(value: Any, encoding: str | None) -> str:
     r"""Return data as JSON, with escapes for characters that an encoding does not have.
 
     >>> json_text("é", "utf-8"), json_text("é", "ascii")
-    ('"é"', '"\\\\u00e9"')
+    ('"é"', '"\\u00e9"')
     """
     text = json.dumps(value, indent=2, ensure_ascii=False)
     try:

@@ -15,13 +15,11 @@ import os
 import stat
 import threading
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from flowyml._digests import blake2b
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Self
 
 MARK = b"flowyml.keys.file"
@@ -128,17 +126,21 @@ class _Collecting(threading.local):
 _collecting = _Collecting()
 
 
-@contextmanager
-def collected() -> Iterator[dict[str, bytes]]:
-    """Collect the files that are read meanwhile, with the hashes of their bytes."""
-    found: dict[str, bytes] = {}
-    before, _collecting.files = _collecting.files, found
-    try:
-        yield found
-    finally:
-        _collecting.files = before
-        if before is not None:
-            before.update(found)
+class collected:  # noqa: N801  a context manager
+    """Collects the files that are read in the block, with the hashes of their bytes."""
+
+    __slots__ = ("_before", "_found")
+
+    def __enter__(self) -> dict[str, bytes]:
+        found: dict[str, bytes] = {}
+        self._before, self._found = _collecting.files, found
+        _collecting.files = found
+        return found
+
+    def __exit__(self, *_: object) -> None:
+        _collecting.files = self._before
+        if self._before is not None:
+            self._before.update(self._found)
 
 
 def digest_of(path: str) -> bytes:
