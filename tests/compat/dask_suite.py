@@ -33,7 +33,7 @@ BASELINES = {"local": "dask-sync", "thread": "dask-sync", "process": "dask-proce
 # Tests with these marks need a network or a GPU, or take minutes each.
 _MARKS = "not slow and not network and not gpu"
 # Seconds for one test; it hangs if it takes longer.
-_PATIENCE = 120
+_PATIENCE = 300
 # dask's processes agree on hash(str) only if a seed is set; this is the one that its own scheduler sets.
 _HASH_SEED = "6640"
 
