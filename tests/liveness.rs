@@ -406,3 +406,30 @@ fn a_run_is_stalled_if_a_length_that_was_asked_for_is_all_that_is_left() {
     core.expand(NodeId(0), 0).unwrap();
     assert!(core.is_finished() && !core.is_stalled());
 }
+
+#[test]
+fn a_length_from_the_first_item_on_has_room_for_all_items_and_their_values() {
+    let mut edges = Edges::default();
+    edges.push(NodeId(1), NodeId(0), Kind::Elementwise);
+    let graph = Arc::new(Graph::build(2, Some(&[UNKNOWN; 2]), edges).unwrap());
+    let mut core = Scheduler::new(graph, Order::Add, Some(&[0, 0])).unwrap();
+    assert_eq!(core.next_expandable(), Some(NodeId(0)));
+    core.expand(NodeId(0), 1000).unwrap();
+    while let Some(batch) = core.claim(0, 500, 0.0) {
+        let ends = vec![1.0; batch.len() as usize];
+        core.complete(&batch, 0, 0.0, &ends, Outcomes::Success)
+            .unwrap();
+    }
+    assert!(core.is_finished());
+    assert_eq!(core.take_released().len(), 1000);
+}
+
+#[test]
+fn a_cancelled_run_has_no_delay() {
+    let graph = Arc::new(Graph::build(1, None, Edges::default()).unwrap());
+    let mut core = Scheduler::new(graph, Order::Add, None).unwrap();
+    let batch = core.claim(0, 1, 0.0).unwrap();
+    core.retry(&batch, 0, 2.0, 1.0).unwrap();
+    core.cancel(1.0);
+    assert_eq!((core.next_delay(), core.is_finished()), (None, true));
+}
