@@ -95,7 +95,7 @@ def frame_of(names: list[str], table: Any, objects: dict[int, list[Any]], orders
     """
     import polars as pl
 
-    rest = iter([] if table is None else pl.from_arrow(table, rechunk=False).get_columns())  # type: ignore[union-attr]
+    rest = iter([] if table is None else pl.from_arrow(table, rechunk=False).get_columns())
     columns = {}
     for k, name in enumerate(names):
         if k in objects:

@@ -98,6 +98,7 @@ class CallWriter:
         self._batch: Batch | None = None  # what is being written
         self._has_chains = False
         self._functions: dict[int, int] = {}
+        self._checked: dict[int, bytes] = {}  # pickles of large arguments that were made to see whether they pickle
         self._held: list[Any] = []  # what is known by its id must live
         firsts = (first for first, _ in rows_alike(self._plan.templates))
         self.payload = self._collect(firsts, initializer, check=set())
@@ -295,7 +296,7 @@ class CallWriter:
         if number is None:
             apart = self._apart
             apart.take()
-            data = self._dumped(value, node)
+            data = self._checked.pop(id(value), None) or self._dumped(value, node)
             if len(data) < LARGE and not apart.buffers:
                 return data
             again = id(value) in self._seen_large
@@ -354,7 +355,9 @@ class CallWriter:
             if kind in {PARAM, VALUE} and type(value) not in wire.ATOMS and id(value) not in checked:
                 checked.add(id(value))
                 try:
-                    self._dumped(value, node)
+                    data = self._dumped(value, node)
+                    if len(data) >= LARGE and not self._apart.buffers:  # it takes long; the first step needs it soon
+                        self._checked[id(value)] = data
                 finally:
                     self._dumper.close()
                     self._apart.take()
