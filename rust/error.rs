@@ -226,7 +226,9 @@ impl fmt::Display for Refusal {
                 "node {} has failed already: say what it tolerates before its items end",
                 node.0
             ),
-            Self::NotReady { node } => write!(out, "node {} waits or has begun", node.0),
+            Self::NotReady { node } => {
+                write!(out, "node {} is not ready: it waits or has begun", node.0)
+            }
             Self::Time => write!(out, "expected a finite time in seconds"),
             Self::NotExpandable { node } => {
                 write!(out, "node {} is not waiting for its length", node.0)

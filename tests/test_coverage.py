@@ -47,7 +47,7 @@ def test_arguments_are_listed_with_how_they_count(pipeline, tmp_path):
     assert found["argument", "n"] == "content"
     assert found["value", "default of 'unit'"] == f"content; used by {__name__}.first"
     assert found["argument", "files"] == f"content, and the bytes of 1 file: {str(tmp_path / 'a')!r}"
-    assert found["argument", "path"] == "content: the path as text"
+    assert found["argument", "path"] == "content: the path as a string"
 
 
 def test_code_is_listed_with_all_that_it_uses(pipeline):
@@ -85,7 +85,7 @@ def test_it_says_why_a_step_would_not_be_cached(pipeline, tmp_path):
     reasons = {name: str(pipeline.explain(name, cache=True).cache) for name in ("first", "locked", "plain", "missing")}
     assert reasons["first"] == "nothing is stored for it yet"
     assert reasons["locked"].startswith("it cannot be cached: argument 'lock' cannot be hashed: TypeError")
-    assert reasons["plain"] == "it is not to be cached: it has no cache="
+    assert reasons["plain"] == "it is not cached: it has no cache="
     assert "FileNotFoundError" in reasons["missing"]
     off = Pipeline("off", enable_cache=False).add_step(first, params={"path": 1, "files": 1, "n": 1})
     assert off.explain("first", cache=True).cache == "it is not cached: the pipeline has enable_cache=False"
@@ -102,11 +102,11 @@ def test_other_modes_say_what_counts_in_the_place_of_the_code(pipeline):
     assert parts(pipeline, "named")["function", "named"] == "its name, not its code"
     assert pipeline.explain("named", cache=True).not_in_key[0] == "code: that of the step, and what it uses"
     (part,) = pipeline.explain("own", cache=True).key
-    assert part.counts == "the text that it returns"
+    assert part.counts == "the string that it returns"
 
 
 def test_the_text_lists_all_of_it_and_only_if_it_is_asked_for(pipeline):
     text = str(pipeline.explain("first", cache=True))
-    assert "  Its key covers:\n    argument path: content: the path as text" in text
+    assert "  Its key covers:\n    argument path: content: the path as a string" in text
     assert "  Its key does not cover:" in text
     assert "Its key" not in str(pipeline.explain("first"))

@@ -268,11 +268,18 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a misspelled name": ({"lod": 1}, "given: 'lod' is no step or asset of this pipeline; did you mean 'load'?"),
     "an input of the run": ({"weather": 1}, "'weather' is no step or asset .*; what no step produces is given as run"),
     "one item": ({"halves[0]": 1}, r"'halves\[0\]' is one item; give the list of the values of all items as 'halves'"),
-    "a map as a number": ({"halves": 3}, "'halves' is a mapped step, its value is a list .* and not int 3"),
-    "a map as a dict": ({"halves": {}}, "'halves' is a mapped step, its value is a list .* and not a dict"),
+    "a map as a number": ({"halves": 3}, "the mapped step 'halves' must be a list with .*, got int 3"),
+    "a map as a dict": ({"halves": {}}, "the mapped step 'halves' must be a list with .*, got a dict; make it"),
     "a generator": ({"load": (n for n in [1])}, "'load' is a generator, which can be read only once; make it a list"),
+    "an output that is a generator": (
+        {"split": (1, (n for n in [2]))},
+        "an output in the value of step 'split' can be read only once; make it a list",
+    ),
     "one of two outputs": ({"train": 1}, "step 'split' has 2 outputs, 'test' is not given; give all of them"),
-    "a wrong number of outputs": ({"split": (1, 2, 3)}, "step 'split' declared 2 outputs .* but .* 3 values"),
+    "a wrong number of outputs": (
+        {"split": (1, 2, 3)},
+        r"step 'split' must be a tuple or list of 2 values, .* keys \['train', 'test'\], got 3 values",
+    ),
     "a value twice": ({"split": (1, 2), "test": 2}, "the value of step 'split' is given twice, .* as 'test'"),
     "a sub-pipeline": ({"etl": 1}, "'etl' is a sub-pipeline; give values of its steps, as in 'etl.step'"),
 }

@@ -503,9 +503,9 @@ def test_a_run_with_nothing_in_common_begins_anew_and_leaves_the_other_alone(tmp
     assert journals(tmp_path) == sorted([first.run_id, second.run_id])
     reason = "none of 2 finished steps taken over; run again: 'load' (argument 'n' has changed) and 1 step that "
     reason += "depends on what runs again"
-    assert second.resumed == f"begun anew, beside run {first.run_id}: {reason}"
-    anew = f"pipeline 'p' begins anew: nothing that run {first.run_id} has finished is part of this run ({reason})"
-    assert told(caplog, logging.WARNING) == [f"{anew}; it is kept in {tmp_path / 'runs' / first.run_id}"]
+    assert second.resumed == f"nothing from run {first.run_id}, which is kept: {reason}"
+    new = f"pipeline 'p' starts a new run: nothing that run {first.run_id} finished is part of it ({reason})"
+    assert told(caplog, logging.WARNING) == [f"{new}; that is kept in {tmp_path / 'runs' / first.run_id}"]
     allow(folder)
     assert chain(tmp_path, folder).run(resume=first.run_id).resumed == "2 finished steps taken over"
 
@@ -549,7 +549,7 @@ def test_a_step_that_is_taken_over_once_what_it_reads_has_run_is_not_announced_a
     assert states(result)[:3] == ["cached", "success", "cached"]
     announced = told(caplog, logging.WARNING)[0]
     assert "runs again: 'lock' (its value could not be stored)" in announced
-    assert "1 finished step that reads what runs again: taken over once that has run" in announced
+    assert "1 finished step is taken over later, after the steps that it reads have run" in announced
     assert result.resumed == "2 finished steps taken over; runs again: 'lock' (its value could not be stored)"
 
 

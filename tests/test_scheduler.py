@@ -140,10 +140,10 @@ class TestReports:
 
     def test_a_node_that_waits_or_has_begun_is_not_given(self):
         scheduler = Scheduler(graph("a>b"))
-        with pytest.raises(ValueError, match="node 1 waits or has begun"):
+        with pytest.raises(ValueError, match="node 1 is not ready: it waits or has begun"):
             scheduler.give(1)
         claim(scheduler)
-        with pytest.raises(ValueError, match="node 0 waits or has begun"):
+        with pytest.raises(ValueError, match="node 0 is not ready: it waits or has begun"):
             scheduler.give(0)
 
     def test_a_given_value_is_released_after_its_last_reader(self):

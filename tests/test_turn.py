@@ -291,7 +291,7 @@ def test_times_that_are_not_finite_are_refused(time: float) -> None:
     ):
         with pytest.raises(ValueError, match="finite"):
             complete(scheduler.claim(0, 1, 1.0) or batch)
-    with pytest.raises(ValueError, match="expected a time"):
+    with pytest.raises(ValueError, match="must be a time"):
         turn.report(float("nan"))
     assert turn.left == 2
     assert turn.report() is None

@@ -160,7 +160,7 @@ impl Turn {
         into: Option<&Bound<'_, PyList>>,
     ) -> PyResult<Option<(Batch, u32, f64, Ends)>> {
         if before.is_nan() {
-            return Err(PyValueError::new_err("before is NaN: expected a time"));
+            return Err(PyValueError::new_err("before must be a time, got NaN"));
         }
         let Some(part) = self.part(py, before, most) else {
             return Ok(None);

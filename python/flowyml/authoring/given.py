@@ -4,8 +4,8 @@
 run(given={"load": rows, "model": m}) ──given_values──▶ values by step ──with_given──▶ Columns with them as params
 ```
 
-Loaded for runs that ask for it. In the columns such a step is a function of one parameter that waits for nothing
-(`steps/given.py`): what it would read, and its conditions and options, do not concern the run.
+Imported only by runs that use it. In the columns such a step is a function of one parameter that waits for nothing
+(`steps/given.py`): its inputs, conditions and options are dropped.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def given_values(plan: Plan, given: Mapping[str, Any]) -> dict[int, Any]:
-    """Return the whole value of each step that is given, by its number.
+    """Return the whole value of each given step, by the id of the step.
 
     Args:
         plan: All steps, valid or not.
@@ -88,22 +88,28 @@ def _unknown(plan: Plan, name: str) -> str:
 
 
 def _misfit(plan: Plan, node: int, value: Any) -> str | None:
-    """Say why a value cannot be that of a step; `None` if it can."""
+    """Return why a value cannot be that of a step; `None` if it can."""
     form, name = plan.forms[node], plan.names[node]
     try:
         if form.over is not None:
             as_items(value)
         elif len(form.outputs) > 1:
             split_outputs(value, form.parts, name)
-    except TypeError as error:
-        return f"given: {name!r} is a mapped step, its value is a list with one entry for each item, and not {error}"
     except OutputMismatchError as error:
-        return f"given: {error}"
+        count, names = len(error.outputs), error.outputs
+        return (
+            f"given: the value of step {name!r} must be a tuple or list of {count} values, or a dict with the keys "
+            f"{names}, got {error.returned}"
+        )
+    except TypeError as error:
+        if form.over is None:  # a part of it can be read only once
+            return f"given: an output in the value of step {name!r} can be read only once; make it a list"
+        return f"given: the value of the mapped step {name!r} must be a list with one entry for each item, got {error}"
     return None
 
 
 def with_given(columns: Columns, values: Mapping[int, Any]) -> Columns:
-    """Return the columns in which steps of these numbers have these values."""
+    """Return the columns in which the steps with these ids have these values."""
     forms, rows, reads = list(columns.forms), list(columns.rows), list(columns.reads)
     for node, value in values.items():
         forms[node], rows[node], reads[node] = _given(forms[node], value), value, ()

@@ -153,8 +153,8 @@ class Planning(Authoring):
 
         Args:
             name: A step, or an asset, which stands for its step.
-            cache: Also list what the key of its cached value covers and what it does not; of any step, so that you can
-                look before you let it be cached.
+            cache: Also list what the key of its cached value covers and what it does not, for a step without `cache=`,
+                too.
 
         Raises:
             KeyError: If there is neither, with near matches.
@@ -186,7 +186,7 @@ class Planning(Authoring):
 
         coverage = Coverage(plan, node, explanation.arguments)
         if plan.forms[node].options.caching is None:
-            reason: str | None = "it is not to be cached: it has no cache="
+            reason: str | None = "it is not cached: it has no cache="
         elif self._cache is None:
             reason = "it is not cached: the pipeline has enable_cache=False"
         else:

@@ -206,7 +206,9 @@ _REFERRING = ("Dataset", "Fragment", "Factory")
 
 
 def _of_dataset(_: Any, dataset: Any) -> None:
-    raise TypeError(f"a {type(dataset).__name__} refers to files, whose content it does not hold: pass a flowyml.File")
+    raise TypeError(
+        f"a {type(dataset).__name__} refers to files and does not hold their content; pass flowyml.File objects"
+    )
 
 
 def _chunks(array: Any) -> bytes:
@@ -303,14 +305,16 @@ def _stream(series: Any) -> bytes:
 
 def _of_lazy_frame(_: Any, frame: Any) -> None:
     del frame
-    raise TypeError("a lazy frame may scan files, whose content it does not hold: collect() it, or pass a flowyml.File")
+    raise TypeError("a lazy frame may scan files and does not hold their content; collect() it, or pass a flowyml.File")
 
 
 def _of_expression(_: Any, expression: Any) -> Any:
     """Write an expression, unless it calls functions: it holds the names of some, and of others their code alone."""
     state = expression.__getstate__()
     if _PICKLE.search(state):
-        raise TypeError("a polars expression that calls a Python function has no content")
+        raise TypeError(
+            "a polars expression that calls a Python function has no content to hash; build it inside the step"
+        )
     return "polars expression", state
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 MARK = b"flowyml.keys.file"
-"""Stands in each pickle with a `File` in it."""
+"""Part of each pickle that holds a `File`: the name of this module."""
 
 _SIZE = 16
 _BLOCK = 1 << 20
@@ -42,21 +42,20 @@ _digests: dict[Signature, bytes] = {}
 class File(os.PathLike[str]):
     """A file that a step reads, counted by its content in keys of cached and continued steps.
 
-    It takes the place of a path: `open(file)`, `pandas.read_csv(file)`, `Path(file)`. As a parameter, an input, an item
-    of a map, a value of the context or the value of a step, also inside lists and dicts, it counts by its path, as
-    given, and by the bytes of the file: a step that reads it runs again once they have changed. A plain path counts as
-    text.
+    Use it like a path: `open(file)`, `pandas.read_csv(file)`, `Path(file)`. As a parameter, an input, an item of a map,
+    a context value or the value of a step, also inside lists and dicts, it counts by its path, as you wrote it, and by
+    the bytes of the file: a step that reads it runs again if they have changed. A plain path counts as a string.
 
-    The file is read when a key is made. A digest is used again in this process as long as the file's size, times and
-    inode are the same. A step whose file does not exist, cannot be read or is a directory is not cached, and a warning
+    The file is read when a key is made. The process keeps the digest as long as the file's size, times and inode stay
+    the same. A step whose file does not exist, cannot be read or is a directory is not cached, and a warning
     says so. A value is not stored if one of the files changed while the step ran. A step that returned a file runs
     again if that file has changed since, or is gone.
 
     Args:
-        path: Where the file is; a relative path is looked up in the working directory, as `open` does.
+        path: The path of the file; a relative path is resolved against the working directory, as by `open`.
 
     Raises:
-        TypeError: If the path is neither a `str` nor a path object of text.
+        TypeError: If the path is neither a `str` nor a path object whose path is a `str`.
 
     >>> import tempfile
     >>> from pathlib import Path
@@ -96,10 +95,10 @@ class File(os.PathLike[str]):
         return self._path
 
     def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"a File cannot be changed: make another with File({value!r})")
+        raise AttributeError("a File cannot be changed; create another one with File(path)")
 
     def __delattr__(self, name: str) -> None:
-        raise AttributeError("a File cannot be changed")
+        raise AttributeError("a File cannot be changed; create another one with File(path)")
 
     def __eq__(self, other: object) -> bool:
         return self.path == other.path if isinstance(other, File) else NotImplemented
@@ -147,7 +146,7 @@ def digest_of(path: str) -> bytes:
     """Return the hash of a file's bytes.
 
     Raises:
-        OSError: If it cannot be read, is no plain file, or changes while it is read.
+        OSError: If it cannot be read, is not a regular file, or changes while it is read.
     """
     found = _digest(path)
     if _collecting.files is not None:
@@ -166,16 +165,18 @@ def _digest(path: str) -> bytes:
             if began - max(before[-2:]) / 1e9 > _TICK_SECONDS and len(_digests) < _MOST_KEPT:
                 _digests[before] = found
             return found
-    raise OSError(f"{path!r} changes while it is read")
+    raise OSError(f"{path!r} changed each of the {_TRIES} times that it was read")
 
 
 def _signature(path: str) -> Signature:
     status = os.stat(path)  # noqa: PTH116  of a name, without an object
     if stat.S_ISDIR(status.st_mode):
         files = f"[File(each) for each in sorted(Path({path!r}).rglob('*')) if each.is_file()]"
-        raise IsADirectoryError(f"{path!r} is a directory, which is no content: give its files, {files}")
+        raise IsADirectoryError(
+            f"{path!r} is a directory, and a File counts the bytes of one file; pass its files: {files}"
+        )
     if not stat.S_ISREG(status.st_mode):
-        raise OSError(f"{path!r} is not a plain file, so it has no content")
+        raise OSError(f"{path!r} is not a regular file, so its bytes cannot be counted; pass its path as a string")
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 

@@ -1,11 +1,11 @@
-"""The user's modules as a whole: what stands in a key where a function cannot be followed name by name.
+"""The user's modules as a whole: part of a key if a function cannot be followed name by name.
 
 ```
 a module as a value, an import inside a function ──▶ Source: the code of its file, and the modules that it imports
-importlib.import_module(name), pickle.loads(...) ──▶ Project: all files beside the module that does it
+importlib.import_module(name), pickle.loads(...) ──▶ Project: all files next to the module that does it
 ```
 
-Files are found as an import finds them, and nothing is imported for it. The code of a file counts, its comments do not.
+Files are found as an import finds them, without importing anything. The code of a file counts, its comments do not.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Source(NamedTuple):
 
 
 class Project(NamedTuple):
-    """All Python files in a directory and below: what may be imported by a name that is put together.
+    """All Python files in a directory and below: what may be imported by a computed name.
 
     Attributes:
         folder: The directory.
@@ -115,7 +115,7 @@ def _found(name: str) -> str | None:
 
 
 def _folders(package: str) -> Any:
-    """Return where the modules of a package are that is not loaded."""
+    """Return the directories with the modules of a package that is not loaded."""
     parent, _, _ = package.rpartition(".")
     path = None
     if parent:
@@ -146,7 +146,7 @@ def imported(name: str, level: int, names: tuple[str, ...], package: str) -> Ite
 
 
 def code_of(source: Source) -> CodeType | bytes:
-    """Return the code of a module's file; the bytes of one that is no Python code.
+    """Return the code of a module's file; its bytes if it is not Python code.
 
     Raises:
         OSError: If the file is gone.
@@ -202,10 +202,10 @@ def _is_package(source: Source) -> bool:
 
 
 def files_of(project: Project) -> list[str]:
-    """Return the Python files of a project, sorted; hidden directories and virtual environments are none of it.
+    """Return the Python files of a project, sorted; without hidden directories and virtual environments.
 
     Raises:
-        OverflowError: If there are too many to be looked at.
+        OverflowError: If there are too many.
     """
     found: list[str] = []
     size, todo = 0, [Path(project.folder)]
@@ -218,8 +218,8 @@ def files_of(project: Project) -> list[str]:
                 todo.append(path)
         if len(found) > _MOST_FILES or size > _MOST_BYTES or len(todo) > _MOST_FILES:
             raise OverflowError(
-                f"any module may be imported by a name that is put together, and there are more than "
-                f"{_MOST_FILES:,} files or {_MOST_BYTES >> 20} MB in {project.folder}"
+                f"the code imports modules by computed names, so all Python files in {project.folder} count, and they "
+                f"are more than {_MOST_FILES:,} or {_MOST_BYTES >> 20} MB"
             )
     return sorted(found)
 
@@ -229,7 +229,7 @@ def _is_left_out(path: Path) -> bool:
 
 
 def data_of(module: ModuleType) -> Iterator[tuple[str, Any]]:
-    """Go through what stands in a loaded module besides what Python puts there."""
+    """Go through the names and values of a loaded module, except those that Python sets."""
     names: dict[str, Any] = dict(vars(module))
     for name in sorted(names):
         if not (name.startswith("__") and name.endswith("__")):

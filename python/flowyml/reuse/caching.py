@@ -248,7 +248,7 @@ class Caching:
     def _store_value(self, item: int, key: Key) -> None:
         raw = self._run.values.raw[item]
         if self._made.has_changed(item, key):
-            self._cannot(item, "its value is not stored", "a file that it was given changed while it ran")
+            self._cannot(item, "its value is not stored", "a file among its arguments changed while it ran")
             return
         try:
             value = packed(raw if self._run.encodes else encoded(raw))

@@ -39,12 +39,12 @@ class Coverage:
 
     Attributes:
         parts: What the key covers.
-        gaps: What it does not.
-        reason: Why it cannot be made; `None` if it can.
+        gaps: What it does not cover.
+        reason: Why the key cannot be made; `None` if it can.
     """
 
     def __init__(self, plan: Plan, node: int, arguments: tuple[Argument, ...]) -> None:
-        """Look at everything."""
+        """Collect the parts and gaps."""
         self._plan, self._node = plan, node
         self._mode: CacheMode | None = plan.forms[node].options.caching
         self._sources = {each.parameter: each.source for each in arguments}
@@ -54,8 +54,8 @@ class Coverage:
 
     def _parts(self) -> Iterator[KeyPart]:
         if self._mode is not None and self._mode.function is not None:
-            yield KeyPart("function", str(self._mode), "the text that it returns")
-            self.gaps = ["whatever that function does not look at"]
+            yield KeyPart("function", str(self._mode), "the string that it returns")
+            self.gaps = ["everything that this function does not read"]
             return
         yield from self._arguments()
         function = self._plan.forms[self._node].step.func
@@ -85,10 +85,10 @@ class Coverage:
             yield KeyPart("argument", name, counts)
 
     def _value(self, name: str, value: Any) -> str:
-        """Say how a value that is known counts."""
+        """Return what of a known value counts, in words."""
         if _is_path_of_a_file(value):
             self.gaps.insert(0, f"the file that argument {name!r} names: give it as flowyml.File({os.fspath(value)!r})")
-            return "content: the path as text"
+            return "content: the path as a string"
         try:
             with collected() as files:
                 content(value)
@@ -115,7 +115,7 @@ class Coverage:
                     yield part
 
 
-_COUNTS = {"value": "content", "installed": "its name", "file": "its text", "files": "their text"}
+_COUNTS = {"value": "content", "installed": "its name", "file": "its code", "files": "their code"}
 
 
 def _name(function: Any) -> str:
@@ -123,7 +123,7 @@ def _name(function: Any) -> str:
 
 
 def _is_path_of_a_file(value: Any) -> bool:
-    """Return whether a value is a path, as text or object, at which there is a file now."""
+    """Return whether a value is a path, as a string or an object, of a file that exists now."""
     if isinstance(value, File) or not isinstance(value, (str, os.PathLike)):
         return False
     path = os.fspath(value)

@@ -79,14 +79,14 @@ class Story:
         if any(names[name] in unknown if name in names else grows for name in self._finished.steps()):
             told = "; what comes with or after a dynamic step, or after what had failed, is looked up as it comes"
         if self._follows:
+            is_one = len(self._follows) == 1
+            verb, reads = ("is", "it reads") if is_one else ("are", "they read")
             steps = counted(len(self._follows), "finished step")
-            told += (
-                f"; {steps} that read{'s' * (len(self._follows) == 1)} what runs again: taken over once that has run"
-            )
+            told += f"; {steps} {verb} taken over later, after the steps that {reads} have run"
         return told
 
     def none_of(self) -> str:
-        """Return the sentence where nothing is taken over: how many calls had ended, and why they run again."""
+        """Return the sentence if nothing is taken over: how many steps and items run again, and why."""
         tallies = self._finished.tallies().values()
         items = sum(each.ended for each in tallies if each.mapped)
         steps = sum(each.ended for each in tallies if not each.mapped)
@@ -96,7 +96,7 @@ class Story:
 
     @cached_property
     def _follows(self) -> set[int]:
-        """The steps that are taken over once what they read has run again: their keys tell how, not what it gives."""
+        """The steps that are taken over after the steps that they read have run: keys hold no values of those."""
         run, known = self._run, self._finished
         if self._before is not None or not known:
             return set()
@@ -146,7 +146,7 @@ class Story:
         if node in self._behind(self._failed_before(), taken):
             return "not known before what had failed in front of it has run"
         if node in self._follows:
-            return "taken over once what it reads has run"
+            return "taken over after the steps that it reads have run"
         return f"runs again: {self._reason(node, before, taken) or 'what it reads runs again'}"
 
     def _how_many(self) -> str:

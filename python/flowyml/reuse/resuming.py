@@ -46,7 +46,7 @@ _TROUBLE = (OSError, StoreError)
 _AT_ONCE = 4096
 _WELL = bytes([SUCCESS])
 ANEW = "it was to run again"
-CHANGED = "a file that it made has changed"
+CHANGED = "a file that it returned has changed"
 
 
 def is_anew(run: Run, item: int) -> bool:
@@ -171,9 +171,9 @@ class Resuming:
         self._attempt, self._run.run_id, self._next_form = attempt, attempt.run_id, attempt.finished.forms
         if not attempt.finished.run:
             told = Story(self._run, before.finished, self.keys, (), {}).none_of()
-            self._run.resumed = f"begun anew, beside run {before.run_id}: {told}"
+            self._run.resumed = f"nothing from run {before.run_id}, which is kept: {told}"
             _log.warning(
-                "pipeline %r begins anew: nothing that run %s has finished is part of this run (%s); it is kept in %s",
+                "pipeline %r starts a new run: nothing that run %s finished is part of it (%s); that is kept in %s",
                 self._run.plan.name,
                 before.run_id,
                 told,
