@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowyml import Pipeline, get_context
+from flowyml.keys.code_graph import CodeGraph
 from flowyml.keys.content import content, contents_of_atoms
-from flowyml.keys.graph import CodeGraph
 from flowyml.reuse.cache_keys import CacheKeys
 from flowyml.reuse.call_keys import CallKeys
 from flowyml.reuse.journal_keys import JournalKeys

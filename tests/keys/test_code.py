@@ -10,8 +10,8 @@ import types
 import pytest
 
 from flowyml import Step
-from flowyml.keys.fingerprint import Covered, covered, differences, fingerprint
-from flowyml.keys.graph import UnhashableCode
+from flowyml.keys.code_graph import UnhashableCode
+from flowyml.keys.fingerprint import CoveredPart, covered, differences, fingerprint
 
 
 def module(source: str, name: str = "made_by_hand") -> types.ModuleType:
@@ -227,7 +227,7 @@ def test_what_a_fingerprint_covers_is_listed():
     assert {("function", f"made_by_hand.{name}") for name in ("helper", "deepest")} < names
     assert {("class", f"made_by_hand.{name}") for name in ("Model", "Small")} < names
     assert {("value", "global 'RATE'"), ("value", "Model.factor"), ("installed", "json.dumps")} < names
-    assert Covered("function", "made_by_hand.deepest", "made_by_hand.helper") in found
+    assert CoveredPart("function", "made_by_hand.deepest", "made_by_hand.helper") in found
 
 
 def test_what_is_called_by_its_name_is_covered_by_its_module():

@@ -1199,7 +1199,7 @@ def main():
 
 SERVER = """
 import io, os, sys, traceback, logging
-import flowyml, flowyml.keys.graph, flowyml.reuse.caching, flowyml.reuse.resuming, numpy, pandas
+import flowyml, flowyml.keys.code_graph, flowyml.reuse.caching, flowyml.reuse.resuming, numpy, pandas
 
 def child(folder, form):
     os.chdir(folder)

@@ -264,7 +264,7 @@ class Planning(Authoring):
 
         columns = self._columns()
         if given:
-            from flowyml.authoring.given import given_values, with_given
+            from flowyml.authoring.given_values import given_values, with_given
 
             columns = with_given(columns, given_values(Plan(self.name, columns, scope, strict=False), given))
         if targets is not None:

@@ -4,7 +4,7 @@ Equal arrays have one form, whatever their strides, their blocks or their chunks
 what is here is called for a type of such a package, so the package is loaded.
 
 A form is complete: it holds the type, the dtype with its parameters, the dictionaries of dictionary arrays, names and
-flags. What has no form here (a subclass with a pickle of its own, an extension array of another package) is written as
+flags. What has no form here (a subclass with its own pickling, an extension array of another package) is written as
 it pickles.
 """
 
@@ -41,7 +41,7 @@ def handler_of(kind: type, flat: Callable[[list[Any]], bytes]) -> Handler | None
 
 
 class _Hash:
-    """A file that is hashed and not kept."""
+    """A file object that hashes what is written and keeps nothing."""
 
     closed = False
 
@@ -55,7 +55,7 @@ class _Hash:
         return len(data)
 
     def flush(self) -> None:
-        """Do nothing: all that is written is hashed at once."""
+        """Do nothing: data is hashed when it is written."""
 
 
 # ---- numpy -------------------------------------------------------------------------------------------------------
@@ -85,7 +85,7 @@ def _of_array(array: Any, flat: Callable[[list[Any]], bytes]) -> Any:
 
 
 def _of_dtype(dtype: Any) -> Any:
-    """Return the name of a dtype if the name says all of it, else the dtype."""
+    """Return the name of a dtype if the name is complete, else the dtype."""
     return dtype.str if dtype.num in _NAMED and dtype.metadata is None else dtype
 
 
@@ -104,7 +104,7 @@ def _buffer_digest(array: Any) -> bytes:
 
 
 def _without_padding(view: Any, dtype: Any) -> Any:
-    """Return the bytes of x87's numbers, which are 10 of 12 or 16; the others hold anything."""
+    """Return the 10 bytes of each x87 number, without the padding to 12 or 16, which is undefined."""
     numpy: Any = sys.modules["numpy"]
     if numpy.finfo(dtype).nmant != 63:  # noqa: PLR2004  bits of an x87 number
         return view
@@ -134,7 +134,7 @@ def _of_masked_array(array: Any, flat: Callable[[list[Any]], bytes]) -> Any:
 
 
 def _attributes(value: Any) -> Any:
-    """Return what a subclass keeps in addition to its elements: numpy does not pickle it."""
+    """Return the attributes of a subclass: numpy does not pickle them."""
     return getattr(value, "__dict__", None) or None
 
 
@@ -212,7 +212,7 @@ def _of_dataset(_: Any, dataset: Any) -> None:
 
 
 def _chunks(array: Any) -> bytes:
-    """Hash a column as a stream of its own: without chunks, without what lies outside of a slice.
+    """Hash a column as a stream of its own: without chunks, without data outside a slice.
 
     The stream, and not a batch of it: the type with all its parameters and the dictionaries are messages before the
     batch.
@@ -227,7 +227,7 @@ def _chunks(array: Any) -> bytes:
 
 
 def _few(array: Any) -> Iterable[Any]:
-    """Return an array in as few chunks as it can be: one, but for texts of more than 2 GB and nested dictionaries."""
+    """Return an array in as few chunks as possible: one, but for strings of more than 2 GB and nested dictionaries."""
     arrow: Any = sys.modules["pyarrow"]
     chunks = array.chunks if hasattr(array, "chunks") else [array]
     if len(chunks) == 1 and not _has_bits(chunks[0]):
@@ -268,10 +268,10 @@ def _of_series(series: Any) -> tuple[Any, ...]:
 
 
 def _parts(series: Any) -> Iterator[Any]:
-    """Take a column apart into such without bits and without categories.
+    """Split a column into columns without bitmaps and without categories.
 
-    The last byte of a bitmap has bits that are not set, what is null has any value behind it, and which number a
-    category has differs between processes.
+    The last byte of a bitmap has undefined bits, a null has any value behind it, and the codes of categories differ
+    between processes.
     """
     polars: Any = sys.modules["polars"]
     dtype = series.dtype
@@ -298,7 +298,7 @@ def _parts(series: Any) -> Iterator[Any]:
 
 
 def _stream(series: Any) -> bytes:
-    file, oldest = _Hash(), sys.modules["polars"].CompatLevel.oldest()  # texts in a row, not views of buffers
+    file, oldest = _Hash(), sys.modules["polars"].CompatLevel.oldest()  # strings in a row, not views of buffers
     series.rechunk().alias("").to_frame().write_ipc_stream(file, compression="uncompressed", compat_level=oldest)
     return file.digest()
 
@@ -309,7 +309,7 @@ def _of_lazy_frame(_: Any, frame: Any) -> None:
 
 
 def _of_expression(_: Any, expression: Any) -> Any:
-    """Write an expression, unless it calls functions: it holds the names of some, and of others their code alone."""
+    """Write an expression, unless it calls Python functions: it holds them by name, or with their own code only."""
     state = expression.__getstate__()
     if _PICKLE.search(state):
         raise TypeError(

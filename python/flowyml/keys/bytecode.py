@@ -4,10 +4,9 @@ Two functions are alike if they do alike: names, constants, instructions. File, 
 annotations take no part. Constants stand where they are used and not by number, so that a docstring, which is one of
 them, moves nothing. The instructions are those of this Python version: another one means another key.
 
-What a function reads besides its arguments is found in its instructions, too: global names, closure variables, and the
-attributes that are read of them one after the other (`pkg.sub.h`). A container to which the code only writes
-(`CALLS.append(...)`, `COUNTS[name] += 1`) says nothing about what the function will do, and would make each key a new
-one.
+The instructions also show what a function reads in addition to its arguments: global names, closure variables, and
+chains of attributes of these (`pkg.sub.h`). A container to which the code only writes (`CALLS.append(...)`,
+`COUNTS[name] += 1`) does not change what the function does, and would change the key with each call.
 """
 
 from __future__ import annotations
@@ -47,20 +46,20 @@ _CHANGES = frozenset(
 )
 
 Path: TypeAlias = "tuple[str, ...]"
-"""A name, and the attributes that are read of it: `pkg.sub.h` is `("pkg", "sub", "h")`."""
+"""A name and the attributes that are read of it: `pkg.sub.h` is `("pkg", "sub", "h")`."""
 
 
 class Uses(NamedTuple):
-    """What code reads and changes besides its arguments.
+    """What code reads and changes in addition to its arguments.
 
     Attributes:
-        names: What it reads of global names. A name that is used in any other way than by an attribute, and be it as
-            an argument, stands alone: `("pkg",)`.
-        closure: The same of closure variables.
-        written: Paths of what it only writes to, with the method that it calls for that or "": `CALLS.append(x)`,
-            `COUNTS[x] += 1`, `f.calls += 1`. Whether it does nothing but write depends on what the path leads to.
-        imports: The imports inside it: name, level, and names that are imported from it.
-        importers: Paths that are called with one constant text, and that text: `importlib.import_module("pkg.sub")`.
+        names: Paths of the global names that it reads. A name that is used in any other way than by an attribute (as
+            an argument, for example) is a path of its own: `("pkg",)`.
+        closure: The same for closure variables.
+        written: Paths that it only writes to, with the method that it calls for that or "": `CALLS.append(x)`,
+            `COUNTS[x] += 1`, `f.calls += 1`. Whether the method only writes depends on the object at the path.
+        imports: The imports inside it: name, level, and names that are imported from the module.
+        importers: Paths that are called with one constant string, and the string: `importlib.import_module("pkg.sub")`.
         open_importers: Such paths that are used in another way.
     """
 
@@ -114,13 +113,13 @@ def _inner(code: CodeType) -> Iterator[CodeType]:
 
 
 class _Load:
-    """A global name or closure variable that was put on the stack, and the attributes that were read of it since.
+    """A global name or closure variable on the stack, with the attributes that were read of it since.
 
     Attributes:
         path: Its name and those attributes.
-        is_global: It is a global name.
-        written: The path of the container, if this is only a way to write to it.
-        constant: The only argument that it was called with, if that is a constant text.
+        is_global: Whether it is a global name.
+        written: The path of the container, if this load is only part of writing to it.
+        constant: The only argument that it was called with, if that is a constant string.
     """
 
     def __init__(self, path: Path, *, is_global: bool) -> None:
@@ -131,7 +130,7 @@ class _Load:
 
 
 class _Result(NamedTuple):
-    """What a call, an item or an in-place operation of something on the stack has put there in its place."""
+    """The result of a call, a subscript or an in-place operation, which replaced its operand on the stack."""
 
     kind: str
     of: _Load
@@ -144,9 +143,9 @@ class _Constant(NamedTuple):
 class _Search:
     """Goes through instructions with a stack that knows which of its entries a name has put there.
 
-    Jumps are not followed: after one, nothing is known of the stack. What is not known to be an attribute of a name, or
-    a way to write to it, is a use of the whole of it. So it does not matter how a name travels: by a local variable, an
-    argument, a dict.
+    Jumps are not followed: after one, nothing is known of the stack. A use that is not known to read an attribute of a
+    name, or to write to it, is a use of the whole object. So it does not matter whether the object goes through a local
+    variable, an argument or a dict.
     """
 
     def __init__(self) -> None:
@@ -232,7 +231,7 @@ class _Search:
     # -- writing
 
     def _prepare_call(self, instruction: dis.Instruction) -> None:
-        """Take off the arguments, which Python 3.11 does before the call."""
+        """Pop the arguments, which Python 3.11 does before the call."""
         self._argument = self._at(1) if instruction.arg == 1 else None
         if count := instruction.arg or 0:
             del self._stack[-count:]
@@ -248,7 +247,7 @@ class _Search:
         self._replaced(instruction, None if called is None else _Result("call", called))
 
     def _drop(self, instruction: dis.Instruction) -> None:
-        """See `CALLS.append(x)`: what the method returns is of no use to anyone."""
+        """Recognise `CALLS.append(x)`: the return value of the method is dropped."""
         top = self._at(1)
         if isinstance(top, _Result) and top.kind == "call" and len(top.of.path) > 1 and top.of.path[-1] in _CHANGES:
             top.of.written = (top.of.path[:-1], top.of.path[-1])
@@ -268,14 +267,14 @@ class _Search:
         self._replaced(instruction, _Result("in place", left) if isinstance(left, _Load) else None)
 
     def _rebind(self, instruction: dis.Instruction) -> None:
-        """See `total += x` of a global name or closure variable."""
+        """Recognise `total += x` of a global name or closure variable."""
         top = self._at(1)
         if isinstance(top, _Result) and top.kind == "in place" and top.of.path == (instruction.argval,):
             top.of.written = (top.of.path, "")
         self._other(instruction)
 
     def _put(self, instruction: dis.Instruction) -> None:
-        """See an item or attribute that is set, also by an in-place operation."""
+        """Recognise an item or attribute that is set, also by an in-place operation."""
         depth = _PUTS[instruction.opname]
         container, value = self._at(depth), self._at(depth + 1)
         if isinstance(container, _Load):

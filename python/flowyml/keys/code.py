@@ -1,14 +1,14 @@
-"""What a function, class or module is made of: its code, and what it brings along besides its arguments.
+"""The parts of a function, class or module: its code, and what it uses in addition to its arguments.
 
 ```
-function ──parts_of()──▶ code · defaults · closure · attributes · global names: helpers, classes, constants ──▶ graph.py
+function ──parts_of()──▶ code · defaults · closure · attributes · globals: functions, classes, values ──▶ code_graph.py
                                                      imports inside it ──▶ modules.py
 ```
 
 Parts are labelled in words, so that a change can be told ("clean() is another"). What the user wrote is looked into:
 helpers, their helpers, methods, what decorators wrap, and modules name by name (`pkg.sub.h`). A module that is used in
-any other way counts as a whole. What is installed (the standard library, `site-packages`) is known by its name. The
-module takes things apart and hashes nothing.
+any other way counts as a whole. What is installed (the standard library, `site-packages`) counts by its name. This
+module splits objects into parts and hashes nothing.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Part: TypeAlias = "tuple[str, Any]"
 _MADE = frozenset(
     [
         *("__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__firstlineno__"),
-        "__slotnames__",  # put there by copyreg once an object was pickled
+        "__slotnames__",  # set by copyreg when an object is pickled
         *("__static_attributes__", "__annotate__", "__annotate_func__", "__annotations_cache__", "__abstractmethods__"),
         *("_abc_impl", "__dataclass_fields__", "__dataclass_params__", "__match_args__", "__annotations__"),
         *("__classdictcell__", "__parameters__", "__orig_bases__"),
@@ -50,7 +50,7 @@ _MADE_PREFIXES = ("__pydantic_", "__attrs_")
 _COPIED = frozenset([*functools.WRAPPER_ASSIGNMENTS, "__wrapped__", "__firstlineno__", "__annotate__"])
 _OWN_PREFIX = "__flowyml_"
 _WRITTEN_TO = "something that the function only writes to"
-# A method like `append` of these writes, and nothing else.
+# A method like `append` of these only writes.
 _CONTAINERS = frozenset(
     [
         *(list, dict, set, bytearray, collections.deque, collections.defaultdict, collections.OrderedDict),
@@ -63,8 +63,8 @@ _PLAIN = _CONTAINERS | {int, float, complex, str, bytes, bool, type(None), tuple
 _PLAIN |= {ModuleType, threading.local}
 
 
-class Named(NamedTuple):
-    """Something that is installed: known by its name.
+class InstalledName(NamedTuple):
+    """The name of something installed, which counts by its name.
 
     Attributes:
         name: Its full name.
@@ -103,7 +103,7 @@ def _found(module: str, name: str) -> Any:
 
 
 def full_name(obj: Any) -> str:
-    """Return the name of a function or class with that of its module; the script has the name that it is imported by.
+    """Return the name of a function or class with that of its module; that of the script is its import name.
 
     >>> full_name(full_name)
     'flowyml.keys.code.full_name'
@@ -159,7 +159,7 @@ def _closed(cell: Any) -> Any:
 
 
 def _attributes(function: FunctionType, uses: bytecode.Uses) -> Iterator[Part]:
-    """Go through what somebody has put on a function; but not counters that it keeps there itself."""
+    """Yield the attributes of a function, except counters that it keeps there itself."""
     names = function.__dict__
     if not names:
         return
@@ -191,7 +191,7 @@ def _is_single_dispatch(function: Any) -> bool:
 
 
 def _read(kind: str, names: Mapping[str, Any], paths: frozenset[bytecode.Path], uses: bytecode.Uses) -> Iterator[Part]:
-    """Go through what code uses of names, each path as far as it leads through modules."""
+    """Yield the values that code uses by name, each path as far as it leads through modules."""
     found: dict[str, Any] = {}
     for path in sorted(paths | _written_otherwise(names, paths, uses)):
         found.update(_followed(names, path))
@@ -202,7 +202,7 @@ def _read(kind: str, names: Mapping[str, Any], paths: frozenset[bytecode.Path], 
 def _written_otherwise(
     names: Mapping[str, Any], paths: frozenset[bytecode.Path], uses: bytecode.Uses
 ) -> frozenset[bytecode.Path]:
-    """Return the paths to what code seems to write to, and which is no plain container: it may do anything."""
+    """Return the paths that code only writes to, but whose objects are no plain containers: they may do anything."""
     if not uses.written:
         return frozenset()
     found = set()
@@ -216,12 +216,12 @@ def _written_otherwise(
 
 
 def _followed(names: Mapping[str, Any], path: bytecode.Path) -> list[tuple[str, Any]]:
-    """Return what a path leads to: the first thing on it that is no module."""
+    """Return what a path leads to: the first object on it that is not a module."""
     name, *rest = path
     if name not in names:
         if not hasattr(builtins, name):
             return [(name, "not defined")]
-        return [(name, Named(f"builtins.{name}"))] if name in _DYNAMIC_BUILTINS else []
+        return [(name, InstalledName(f"builtins.{name}"))] if name in _DYNAMIC_BUILTINS else []
     value, text = names[name], name
     while rest and isinstance(value, ModuleType):
         inner: dict[str, Any] = ModuleType.__getattribute__(value, "__dict__")
@@ -229,23 +229,23 @@ def _followed(names: Mapping[str, Any], path: bytecode.Path) -> list[tuple[str, 
         attribute = rest[0]
         if attribute not in inner:
             found = _not_there(value, attribute, text) if written_here else []
-            return found or [(f"{text}.{attribute}", Named(f"{value.__name__}.{attribute}"))]
+            return found or [(f"{text}.{attribute}", InstalledName(f"{value.__name__}.{attribute}"))]
         module, value, text = value, inner[attribute], f"{text}.{attribute}"
         rest.pop(0)
         if not written_here and not isinstance(value, ModuleType):
-            named = Named(f"{module.__name__}.{attribute}")
+            named = InstalledName(f"{module.__name__}.{attribute}")
             return [(text, value if is_the_users(value) else named)]
     return [(text, value)]
 
 
 def _not_there(module: ModuleType, attribute: str, text: str) -> list[tuple[str, Any]]:
-    """Return what stands for an attribute that a module does not have yet: it may make it, or it is a module."""
+    """Return what counts for an attribute that a module does not have yet: the module, and a submodule of that name."""
     source = modules.source_of(f"{module.__name__}.{attribute}")
     return [(text, module), *([] if source is None else [(f"{text}.{attribute}", source)])]
 
 
 def is_the_users(value: Any) -> bool:
-    """Tell whether something that was found in an installed module was put there by the user."""
+    """Return True if an object in an installed module was put there by the user."""
     if isinstance(value, FunctionType):
         return is_written_here(value.__globals__.get("__name__"))
     kind = value if isinstance(value, type) else type(value)
@@ -263,9 +263,9 @@ def _label(kind: str, name: str, value: Any) -> str:
 # ---- what cannot be followed name by name ----------------------------------------------------------------------------
 
 _DYNAMIC_BUILTINS = frozenset(["eval", "exec", "globals", "__import__"])
-# What finds the user's own functions by text. The first kind finds those that are loaded in the module ...
+# What finds the user's own functions by strings. The first kind finds those that are loaded in the module ...
 _FINDS_NAMES = frozenset(["builtins.eval", "builtins.exec", "builtins.globals"])
-# ... the second kind whatever can be imported.
+# ... the second kind everything that can be imported.
 _FINDS_MODULES = frozenset(
     [
         *("builtins.__import__", "importlib.__import__", "importlib.import_module", "importlib", "sys.modules"),
@@ -285,7 +285,7 @@ _CONTEXT = frozenset(
 
 
 def finds_names(name: str) -> bool:
-    """Tell whether something installed may call functions of the user's by their names.
+    """Return True if something installed may call functions of the user's by their names.
 
     >>> finds_names("builtins.eval"), finds_names("builtins.len")
     (True, False)
@@ -294,7 +294,7 @@ def finds_names(name: str) -> bool:
 
 
 def reads_context(name: str) -> bool:
-    """Tell whether something installed gives a step what `get_context()` knows.
+    """Return True if something installed gives access to the context of the step.
 
     >>> reads_context("flowyml.get_context")
     True
@@ -303,7 +303,7 @@ def reads_context(name: str) -> bool:
 
 
 def reachable(module: Any, name: str) -> Iterator[Part]:
-    """Go through what may be called by its name from a module of the user's.
+    """Yield what a module of the user's may call by name.
 
     Args:
         module: Name of the module.
@@ -318,7 +318,7 @@ def reachable(module: Any, name: str) -> Iterator[Part]:
 
 
 def _imports(function: FunctionType, uses: bytecode.Uses) -> Iterator[Part]:
-    """Go through what a function imports itself."""
+    """Yield what a function imports in its body."""
     package = function.__globals__.get("__package__") or ""
     names = {name for path, name in uses.importers if _is_import_function(function, path)}
     statements = uses.imports | {(name, 0, ()) for name in names}
@@ -329,7 +329,9 @@ def _imports(function: FunctionType, uses: bytecode.Uses) -> Iterator[Part]:
 
 def _is_import_function(function: FunctionType, path: bytecode.Path) -> bool:
     ends = [value for _, value in _followed(function.__globals__, path)]
-    return all((end.name if isinstance(end, Named) else installed_name(end)) in _IMPORT_FUNCTIONS for end in ends)
+    return all(
+        (end.name if isinstance(end, InstalledName) else installed_name(end)) in _IMPORT_FUNCTIONS for end in ends
+    )
 
 
 def _import(name: str, function: FunctionType) -> Iterator[Part]:
@@ -342,10 +344,10 @@ def _import(name: str, function: FunctionType) -> Iterator[Part]:
     module = sys.modules.get(parent)
     if module is not None and is_written_here(parent):
         return  # the attribute of a module that counts as a whole
-    yield f"import {name}", Named(name)
+    yield f"import {name}", InstalledName(name)
     for each in sorted(_all_names(function.__code__)):
         if finds_names(f"{name}.{each}") or reads_context(f"{name}.{each}"):
-            yield f"import {name}.{each}", Named(f"{name}.{each}")
+            yield f"import {name}.{each}", InstalledName(f"{name}.{each}")
 
 
 @functools.lru_cache(maxsize=1024)
@@ -358,7 +360,7 @@ def _all_names(code: Any) -> frozenset[str]:
 
 
 def parts_of_class(cls: type) -> Iterator[Part]:
-    """Go through what a class is made of: its bases, metaclass, methods and other attributes."""
+    """Yield the parts of a class: its bases, metaclass, methods and other attributes."""
     yield "bases", cls.__bases__
     if type(cls) is not type:
         yield "metaclass", type(cls)
@@ -376,7 +378,7 @@ def parts_of_class(cls: type) -> Iterator[Part]:
 
 
 def _function_in(value: Any) -> tuple[str, Any]:
-    """Return the kind of what stands in a class body, and the function or functions behind it, if there are any."""
+    """Return the kind of a class attribute, and its function or functions, if there are any."""
     kind = type(value).__name__
     if isinstance(value, (staticmethod, classmethod)):
         return kind, value.__func__
@@ -388,7 +390,7 @@ def _function_in(value: Any) -> tuple[str, Any]:
 
 
 def _annotations(cls: type) -> Iterator[Part]:
-    """Go through the annotations of a class: dataclasses, pydantic and others make code of them."""
+    """Yield the annotations of a class: dataclasses, pydantic and others make code of them."""
     try:
         found = inspect.get_annotations(cls)
     except Exception:  # noqa: BLE001  from Python 3.14 on they are evaluated here
@@ -413,7 +415,7 @@ def _names_in(annotation: str, names: Mapping[str, Any]) -> Iterator[Part]:
 
 
 def parts_of_builtin(function: Any) -> Iterator[Part]:
-    """Go through a function of an extension module: its file."""
+    """Yield the part of a function of an extension module: its file."""
     source = modules.source_of(function.__module__) if isinstance(function.__module__, str) else None
     if source is not None:
         yield "its extension", source
@@ -423,7 +425,7 @@ def parts_of_builtin(function: Any) -> Iterator[Part]:
 
 
 def parts_of_module(module: ModuleType) -> Iterator[Part]:
-    """Go through a loaded module: its file, and all that stands in it."""
+    """Yield the parts of a loaded module: its file, and its values."""
     source = modules.source_of(module.__name__)
     if source is not None:
         yield "its file", source
@@ -433,7 +435,7 @@ def parts_of_module(module: ModuleType) -> Iterator[Part]:
 
 
 def parts_of_source(source: modules.Source) -> Iterator[Part]:
-    """Go through a file: its code, and the files of the modules that it imports."""
+    """Yield the parts of a file: its code, and the files of the modules that it imports."""
     code = modules.code_of(source)
     yield "its code", code if isinstance(code, bytes) else bytecode.plain(code)
     for each in modules.imports_of(source):
@@ -441,14 +443,14 @@ def parts_of_source(source: modules.Source) -> Iterator[Part]:
 
 
 def parts_of_project(project: modules.Project) -> Iterator[Part]:
-    """Go through the files of a directory."""
+    """Yield the code of the files of a directory."""
     for file in modules.files_of(project):
         source = modules.Source(file, file)
         code = modules.code_of(source)
         yield file.removeprefix(project.folder), code if isinstance(code, bytes) else bytecode.plain(code)
 
 
-# ---- what goes around functions --------------------------------------------------------------------------------------
+# ---- wrappers of functions ------------------------------------------------------------------------------------------
 
 
 def unwrapped(obj: Any) -> tuple[tuple[Any, ...], Any] | None:  # noqa: PLR0911  each kind of object has its line
@@ -474,13 +476,13 @@ def unwrapped(obj: Any) -> tuple[tuple[Any, ...], Any] | None:  # noqa: PLR0911 
 
 
 def _in_ufunc(obj: Any) -> tuple[tuple[Any, ...], Any] | None:
-    """Return the function that `numpy.frompyfunc` has made a ufunc of; others are known by name."""
+    """Return the function of a ufunc that `numpy.frompyfunc` made; others count by name."""
     inner = [each for each in gc.get_referents(obj) if callable(each)]
     return (("ufunc", obj.nin, obj.nout, repr(obj.identity)), inner[0]) if len(inner) == 1 else None
 
 
 def _state(obj: Any) -> dict[str, Any]:
-    """Return what a decorator of the user's keeps, without what it has copied from the function."""
+    """Return the attributes of a decorator of the user's, without those that it copied from the function."""
     state = {name: value for name, value in vars(obj).items() if name not in _COPIED}
     for base in type(obj).__mro__:
         for name, member in vars(base).items():

@@ -3,8 +3,8 @@
 The canonical form is a pickle without the two things that make pickles of equal values differ. There is no memo (the C
 pickler's `fast` mode), so it does not matter whether two equal strings are one object; and dicts and sets are written
 in sorted order. Types stand in the form: 1, 1.0, True and a subclass's 1 are four values. A NaN is equal to itself.
-Functions and classes stand there with their code and all that it reaches (`graph.py`), so a lambda has a content though
-it does not pickle. What can be neither pickled nor taken apart is `Unhashable`: nothing counts by its type alone.
+Functions and classes count by their code and all that it reaches (`code_graph.py`), so a lambda has a content although
+it does not pickle. What can be neither pickled nor followed is `Unhashable`: nothing counts by its type alone.
 Arrays and frames are read by their buffers (`arrays.py`).
 
 Hashed with `hashlib.blake2b`, 0.8 GB/s: blake3 and xxhash are faster for large values, but they are packages to
@@ -36,7 +36,7 @@ from flowyml.keys.file import File, collected, digest_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from flowyml.keys.graph import CodeGraph
+    from flowyml.keys.code_graph import CodeGraph
 
 SIZE = 16
 """Bytes of a digest."""
@@ -63,8 +63,8 @@ class Unhashable(Exception):  # noqa: N818  it says what a value is
     """A value has no content: something in it does not pickle. Its text says what."""
 
 
-class BringsCode(Unhashable):
-    """A value has functions or classes of the user's in it, and here nobody knows what these reach."""
+class UnknownCode(Unhashable):
+    """A value holds functions or classes of the user's, and what these reach is not known here."""
 
 
 def content(value: Any, code_graph: CodeGraph | None = None) -> bytes:
@@ -97,12 +97,12 @@ def plain_content(value: Any) -> bytes | None:
     """
     try:
         return _flat_content(value) or _deep_content(value, None)
-    except BringsCode:
+    except UnknownCode:
         return None
 
 
 def _flat_content(value: Any) -> bytes | None:
-    """Return the content of numbers, texts, and lists of them."""
+    """Return the content of numbers, strings, and lists of them."""
     kind = type(value)
     if kind in ATOMS or (kind in _SEQUENCES and FLAT.issuperset(map(type, value))):
         data = marshal.dumps(value, _MARSHAL)
@@ -117,7 +117,7 @@ def _deep_content(value: Any, code_graph: CodeGraph | None) -> bytes:
 
 
 def _new_graph() -> CodeGraph:
-    from flowyml.keys.graph import CodeGraph
+    from flowyml.keys.code_graph import CodeGraph
 
     return CodeGraph()
 
@@ -140,9 +140,9 @@ def contents_of_atoms(values: Sequence[Any]) -> list[bytes] | None:
 def _digest(value: Any, code_graph: CodeGraph | None) -> bytes:
     try:
         try:
-            return Value(code_graph).dumped(value)
+            return ValueWriter(code_graph).dumped(value)
         except TOO_MUCH:
-            from flowyml.keys.graph import digest_of_objects
+            from flowyml.keys.code_graph import digest_of_objects
 
             return digest_of_objects(value, code_graph)
     except Unhashable:
@@ -151,7 +151,7 @@ def _digest(value: Any, code_graph: CodeGraph | None) -> bytes:
         raise Unhashable(f"{type(error).__name__}: {error}") from error
 
 
-class Sink:
+class HashSink:
     """A file that is hashed and not kept."""
 
     def __init__(self) -> None:
@@ -159,7 +159,7 @@ class Sink:
         self._size = 0
 
     def write(self, data: Any) -> None:
-        """Take in some bytes."""
+        """Hash some bytes."""
         self._size += len(data)
         if self._size > _MOST:
             raise OverflowError("too large to be hashed without a memo")
@@ -172,14 +172,14 @@ class Canonical(pickle.Pickler):
     What stands in the place of an object is a persistent id: a tuple of plain data and further objects, written alike.
 
     Attributes:
-        is_code: What is written belongs to a function.
+        is_code: Whether the value belongs to a function.
     """
 
     is_code = False
 
     def __init__(self) -> None:
         """Write without a memo."""
-        self._sink = Sink()
+        self._sink = HashSink()
         super().__init__(self._sink, 5)
         self.fast = True
 
@@ -194,7 +194,7 @@ class Canonical(pickle.Pickler):
         return None if handler is None else handler(self, obj)
 
     def reducer_override(self, obj: Any) -> Any:
-        """Reduce as pickle does; what is known by its name alone, with its class and what it holds."""
+        """Reduce as pickle does; objects that pickle by name are reduced with their class and attributes, too."""
         kind = type(obj)
         if kind in _REDUCED_AS_PICKLE_DOES or (kind.__reduce_ex__ is _REDUCES[0] and kind.__reduce__ is _REDUCES[1]):
             return NotImplemented
@@ -206,42 +206,42 @@ class Canonical(pickle.Pickler):
         reduced = obj.__reduce_ex__(5)
         return (_by_name, (reduced, kind, getattr(obj, "__dict__", None))) if isinstance(reduced, str) else reduced
 
-    # -- what the kinds of canonical forms differ in
+    # -- what subclasses define
 
     def code(self, obj: Any) -> tuple[Any, ...]:
-        """Return what stands for a function, class or module of the user's."""
+        """Return the canonical form of a function, class or module of the user's."""
         raise NotImplementedError
 
     def named(self, name: str) -> tuple[Any, ...]:
-        """Return what stands for something that is installed."""
+        """Return the canonical form of an installed function, class or module."""
         return "named", name
 
     def unordered(self, parts: Iterable[Any]) -> tuple[Any, ...]:
-        """Return what stands for parts in no order."""
+        """Return the canonical form of unordered parts."""
         raise NotImplementedError
 
 
-class Value(Canonical):
+class ValueWriter(Canonical):
     """Writes a value; code in it counts by its hash.
 
     Args:
-        code_graph: Where that is known; `None`: there may be no code.
+        code_graph: Knows the hashes of code; `None`: the value may hold no code.
     """
 
     def __init__(self, code_graph: CodeGraph | None) -> None:
-        """Write nothing yet."""
+        """Start empty."""
         super().__init__()
         self.code_graph = code_graph
 
     def code(self, obj: Any) -> tuple[Any, ...]:
         """Return the hash of the code."""
         if self.code_graph is None:
-            raise BringsCode(f"{type(obj).__name__} {getattr(obj, '__qualname__', '')}")
+            raise UnknownCode(f"{type(obj).__name__} {getattr(obj, '__qualname__', '')}")
         return "code", self.code_graph.digest(obj)
 
     def unordered(self, parts: Iterable[Any]) -> tuple[Any, ...]:
         """Return the hashes of the parts, sorted."""
-        return tuple(sorted(Value(self.code_graph).dumped(part) for part in parts))
+        return tuple(sorted(ValueWriter(self.code_graph).dumped(part) for part in parts))
 
 
 _REDUCED_AS_PICKLE_DOES: set[type] = set()  # types that are installed
@@ -249,7 +249,7 @@ _REDUCES: tuple[Any, Any] = (object.__reduce_ex__, object.__reduce__)
 
 
 def _by_name(*_: Any) -> None:
-    """Stands for what is known by its name, in a form that is never loaded."""
+    """Mark an object that pickles by name; the written form is never loaded."""
 
 
 # ---- functions and classes -------------------------------------------------------------------------------------------
@@ -272,7 +272,7 @@ def _of_module(canonical: Canonical, obj: ModuleType) -> Any:
     return canonical.code(obj) if is_written_here(obj.__name__) else canonical.named(obj.__name__)
 
 
-def _of_named(canonical: Canonical, obj: code.Named) -> Any:
+def _of_named(canonical: Canonical, obj: code.InstalledName) -> Any:
     return canonical.named(obj.name)
 
 
@@ -369,7 +369,7 @@ def _of_stream(canonical: Canonical, obj: Any) -> Any:
 
 
 def _of_lock(canonical: Canonical, obj: Any) -> Any:
-    """Write what holds nothing that a function could depend on; as a value it has no content."""
+    """Write a lock by its kind in code, where a function cannot depend on its state; as a value it has no content."""
     return ("lock", type(obj).__name__) if canonical.is_code else None
 
 
@@ -462,7 +462,7 @@ _KNOWN: dict[Any, Handler | None] = {
     CodeType: _of_code,
     io.TextIOWrapper: _of_stream,
     BuiltinFunctionType: _of_builtin,
-    code.Named: _of_named,
+    code.InstalledName: _of_named,
     WeakSet: _of_weak_set,
     ReferenceType: _of_weak_reference,
     ContextVar: _of_context_variable,

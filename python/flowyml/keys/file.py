@@ -5,8 +5,8 @@ File ──stat──▶ device, inode, size, times ── hashed before? ──
                                           └─ else read, hashed, and kept under what stat says
 ```
 
-A digest is kept only for a file that was last changed some time before it was read: clocks of file systems are coarse,
-and a change within their tick would not show.
+The digest of a file that changed just before it was read is not kept: clocks of file systems are coarse, and a second
+change within the same tick would not be visible.
 """
 
 from __future__ import annotations
@@ -116,13 +116,13 @@ class File(os.PathLike[str]):
         return type(self), (self.path,)
 
 
-class _Collecting(threading.local):
-    """Where the files go that a thread reads."""
+class _Collector(threading.local):
+    """The files that the code of this thread reads."""
 
     files: dict[str, bytes] | None = None
 
 
-_collecting = _Collecting()
+_collecting = _Collector()
 
 
 class collected:  # noqa: N801  a context manager

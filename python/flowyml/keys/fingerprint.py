@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 from flowyml._digests import blake2b
 from flowyml._tuples import NamedTuple
 from flowyml.keys.code import full_name, innermost, labelled
+from flowyml.keys.code_graph import CodeGraph, kind_of
 from flowyml.keys.content import SIZE
-from flowyml.keys.graph import CodeGraph, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from flowyml.keys.graph import Hashed
+    from flowyml.keys.code_graph import HashedPart
 
 _SHORT = 8
 
@@ -24,7 +24,7 @@ class Fingerprint(NamedTuple):
     Attributes:
         digest: Equal for functions that do alike.
         parts: A short hash of each part, by its label in words.
-        asks: It may ask `get_context()` which step it is in.
+        asks: Whether it may call `get_context()`.
     """
 
     digest: bytes
@@ -37,10 +37,10 @@ def fingerprint(function: Any, code_graph: CodeGraph | None = None) -> Fingerpri
 
     Args:
         function: A function, method, partial, class, callable object.
-        code_graph: What is known of functions and classes already.
+        code_graph: The functions and classes that are known already.
 
     Raises:
-        UnhashableCode: If it cannot be followed, or brings something along that cannot be hashed.
+        UnhashableCode: If it cannot be followed, or uses something that cannot be hashed.
 
     >>> fingerprint(lambda x: x + 1).digest == fingerprint(lambda x: x + 1).digest
     True
@@ -56,8 +56,8 @@ def fingerprint(function: Any, code_graph: CodeGraph | None = None) -> Fingerpri
     return Fingerprint(state.digest(), parts, asks)
 
 
-class Covered(NamedTuple):
-    """Something that the key of a function covers.
+class CoveredPart(NamedTuple):
+    """A part that the key of a function covers.
 
     Attributes:
         kind: "function", "class", "module", "file", "files", "value" or "installed"; the last counts by its name.
@@ -70,21 +70,21 @@ class Covered(NamedTuple):
     owner: str
 
 
-def covered(function: Any, code_graph: CodeGraph | None = None) -> list[Covered]:
-    """List what the fingerprint of a function covers besides the function itself, each thing once.
+def covered(function: Any, code_graph: CodeGraph | None = None) -> list[CoveredPart]:
+    """List what the fingerprint of a function covers in addition to the function itself, each part once.
 
     Args:
         function: Anything that can be a step.
-        code_graph: What is known of functions and classes already.
+        code_graph: The functions and classes that are known already.
 
     Raises:
-        UnhashableCode: If it cannot be followed, or brings something along that cannot be hashed.
+        UnhashableCode: If it cannot be followed, or uses something that cannot be hashed.
 
     >>> [(each.kind, each.name) for each in covered(lambda x, indent=2: x * indent)]
     [('value', "default of 'indent'")]
     """
     graph, owner = code_graph or CodeGraph(), innermost(function)
-    found: dict[Covered, None] = {}
+    found: dict[CoveredPart, None] = {}
     roots: list[Any] = []
     for label, part in labelled(function):
         graph.part(label, part, owner)
@@ -97,11 +97,11 @@ def covered(function: Any, code_graph: CodeGraph | None = None) -> list[Covered]
     return list(found)
 
 
-def _covered(part: Hashed, owner: str) -> Iterator[Covered]:
-    yield from (Covered(kind_of(edge), full_name(edge), owner) for edge in part.edges)
-    yield from (Covered("installed", name, owner) for name in part.names)
+def _covered(part: HashedPart, owner: str) -> Iterator[CoveredPart]:
+    yield from (CoveredPart(kind_of(edge), full_name(edge), owner) for edge in part.edges)
+    yield from (CoveredPart("installed", name, owner) for name in part.names)
     if not part.edges and not part.names and part.label not in _OWN:
-        yield Covered("value", part.label, owner)
+        yield CoveredPart("value", part.label, owner)
 
 
 _OWN = frozenset(["its code", "its name", "bases"])

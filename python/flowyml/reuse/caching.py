@@ -18,9 +18,9 @@ import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flowyml.errors import SerializationError, StoreError
+from flowyml.keys.code_graph import UnhashableCode
 from flowyml.keys.content import SIZE, Unhashable
 from flowyml.keys.file import MARK
-from flowyml.keys.graph import UnhashableCode
 from flowyml.messages.words import cut
 from flowyml.reuse.cache_keys import CacheKeys
 from flowyml.reuse.call_keys import FILES, files_of, joined, split

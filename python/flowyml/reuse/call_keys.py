@@ -28,7 +28,7 @@ from flowyml.store.values import Outputs
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from flowyml.keys.graph import CodeGraph
+    from flowyml.keys.code_graph import CodeGraph
     from flowyml.planning.forms import Form
     from flowyml.planning.templates import Template
     from flowyml.running.run import Run

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from flowyml.keys.code_graph import CodeGraph
 from flowyml.keys.content import Unhashable, content
 from flowyml.keys.file import File, collected
 from flowyml.keys.fingerprint import covered
-from flowyml.keys.graph import CodeGraph
 from flowyml.messages.words import counted, listed
 from flowyml.planning.templates import ITEM, PARAM, VALUE
 from flowyml.reuse.call_keys import argument_names

@@ -15,8 +15,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from flowyml._digests import blake2b
+from flowyml.keys.code_graph import CodeGraph
 from flowyml.keys.content import SIZE, Unhashable
-from flowyml.keys.graph import CodeGraph
 from flowyml.reuse.call_keys import UNHASHABLE, CallKeys, Made, combined, hashed
 from flowyml.store.values import MISSING, Gather, Items, Output, bare, parts_of
 

@@ -18,9 +18,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flowyml.errors import SerializationError, StoreError
+from flowyml.keys.code_graph import UnhashableCode
 from flowyml.keys.content import Unhashable
 from flowyml.keys.file import MARK
-from flowyml.keys.graph import UnhashableCode
 from flowyml.messages.words import cut
 from flowyml.reuse.begun import Begun
 from flowyml.reuse.call_keys import files_of

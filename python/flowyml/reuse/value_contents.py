@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from flowyml.keys.code_graph import CodeGraph
 from flowyml.keys.content import HOLDS_FILES, Unhashable, content, plain_content
-from flowyml.keys.graph import CodeGraph
 from flowyml.reuse.call_keys import combined
 from flowyml.store.arenas import ENCODED
 from flowyml.store.encoding import decoded

@@ -14,8 +14,8 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
+from flowyml.keys.code_graph import CodeGraph
 from flowyml.keys.content import ATOMS, Unhashable, content
-from flowyml.keys.graph import CodeGraph
 from flowyml.messages.words import listed
 
 if TYPE_CHECKING:

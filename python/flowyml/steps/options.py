@@ -50,7 +50,7 @@ class Options:
         cache_ttl: How many seconds a cached value may be used.
         resources: What it takes of an executor's resources while it runs.
         decorated: What `@when` and `@unless` say, in the order in which it is asked, before the two others.
-        given: Whether the caller of the run gives its value, so that it does not run; see `given.py`.
+        given: Whether the caller of the run gives its value, so that it does not run; see `given_value.py`.
     """
 
     retry: RetryConfig | None = None

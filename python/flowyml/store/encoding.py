@@ -20,7 +20,7 @@ from flowyml._digests import blake2b
 from flowyml._tuples import NamedTuple
 from flowyml.errors import SerializationError
 from flowyml.store.arenas import Stored
-from flowyml.store.reducers import holds_exceptions, reduce_exception, reduce_view
+from flowyml.store.reduction import holds_exceptions, reduce_exception, reduce_view
 from flowyml.store.values import Outputs
 
 SIZE = 16

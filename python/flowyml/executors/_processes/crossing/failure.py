@@ -29,7 +29,7 @@ from flowyml._tuples import NamedTuple
 from flowyml.errors import RemoteError, RemoteTraceback
 from flowyml.messages.frames import cut_own_frames
 from flowyml.results.traceback import fill_source, last_cause, message_text, shortened, traceback_text
-from flowyml.store.reducers import fill, new_exception, pickles_itself, set_field, slots_of
+from flowyml.store.reduction import fill, new_exception, pickles_itself, set_field, slots_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -33,7 +33,7 @@ from flowyml._digests import blake2b
 from flowyml.executors._processes.crossing import namespaces
 from flowyml.executors._processes.crossing.importable import by_value_modules, goes_by_value
 from flowyml.executors._processes.crossing.reducers import REDUCERS, find_imported_submodules
-from flowyml.store.reducers import reduce_exception
+from flowyml.store.reduction import reduce_exception
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -262,7 +262,7 @@ def _flat(table: Mapping[type, Any]) -> dict[type, Any]:
     return flat
 
 
-class ByValue:
+class ByValuePickler:
     """Pickles many values by value, one after the other: what they need in common is prepared at the first one.
 
     The values share no object. Between the first value and `close` the thread holds the lock of `by_value`.
@@ -299,7 +299,7 @@ class ByValue:
 
 def dump_by_value(obj: object, apart: Callable[[PickleBuffer], bool] | None = None) -> bytes:
     """Pickle an argument or result by value where plain pickle does not do."""
-    values = ByValue(apart)
+    values = ByValuePickler(apart)
     try:
         return values.dump(obj)
     finally:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from flowyml.executors._processes.crossing.importable import importable, newest_module
-from flowyml.store.reducers import reduce_view
+from flowyml.store.reduction import reduce_view
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

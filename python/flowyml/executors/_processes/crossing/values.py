@@ -16,12 +16,12 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from flowyml.errors import SerializationError
-from flowyml.store.reducers import holds_exceptions, reduce_exception
+from flowyml.store.reduction import holds_exceptions, reduce_exception
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flowyml.executors._processes.crossing.pickler import ByValue
+    from flowyml.executors._processes.crossing.pickler import ByValuePickler
 
 _GLOBAL = b"\x93"  # opcode STACK_GLOBAL: without it no class or function is named in the bytes
 _ATOMS = frozenset([bytes, bytearray, str, int, float, complex, bool, type(None)])
@@ -126,7 +126,7 @@ class ValueDumper:
 
     def __init__(self, apart: Apart | None = None) -> None:
         self._apart = apart
-        self._by_value: ByValue | None = None
+        self._by_value: ByValuePickler | None = None
         self._types: set[type] = set()
 
     def dump(self, obj: object, what: str) -> bytes:
@@ -153,9 +153,9 @@ class ValueDumper:
 
     def _dump_by_value(self, obj: object, what: str) -> bytes:
         if self._by_value is None:
-            from flowyml.executors._processes.crossing.pickler import ByValue
+            from flowyml.executors._processes.crossing.pickler import ByValuePickler
 
-            self._by_value = ByValue(self._apart)
+            self._by_value = ByValuePickler(self._apart)
         return _explained(self._by_value.dump, obj, what, self._apart)
 
 

@@ -1,15 +1,16 @@
 """Functions, classes and modules that use one another, and one hash for each with all that it reaches.
 
 ```
-function ──code.py──▶ parts ──content.py──▶ hash of each part, in which others of the user's stand as references
+function ──code.py──▶ parts ──content.py──▶ hash of each part, with references to other code of the user's
     │                                                              │
     └── digest(): numbered in the order in which they are reached ◀┘ references, followed until nothing is new
 ```
 
-Each is taken apart once, and the parts refer to others by number, so cycles need no special case: functions that call
-each other, a table of functions that use the table. The numbers follow from the order of parts; the order of a set is
-that of the hashes of its elements and of what these refer to. If two elements cannot be told apart so, either order is
-complete; the key is another one at worst. Whatever cannot be hashed makes all that reaches it `Unhashable`.
+Each is split into its parts once, and the parts refer to others by index, so cycles need no special case: functions
+that call each other, a table of functions that use the table. The indexes follow from the order of parts; sets are
+ordered by the hashes of their elements and of what these refer to. If two elements cannot be told apart, either order
+covers them; at worst an equal set gets another key. If something cannot be hashed, everything that reaches it is
+`Unhashable`.
 
 Values with cycles are written the same way, each mutable object on its own.
 """
@@ -23,14 +24,14 @@ from typing import TYPE_CHECKING, Any
 from flowyml._digests import blake2b
 from flowyml._tuples import NamedTuple
 from flowyml.keys import code, modules
-from flowyml.keys.content import FLAT, SIZE, TOO_MUCH, TROUBLE, Canonical, Unhashable, Value
+from flowyml.keys.content import FLAT, SIZE, TOO_MUCH, TROUBLE, Canonical, Unhashable, ValueWriter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _FILES = (modules.Source, modules.Project)
 _CODE = (FunctionType, type, ModuleType, BuiltinFunctionType, *_FILES)
-_IMMUTABLE = FLAT | {tuple, frozenset, range, slice, complex, code.Named, *_FILES}
+_IMMUTABLE = FLAT | {tuple, frozenset, range, slice, complex, code.InstalledName, *_FILES}
 _FAR = 3  # so far elements of a set are compared
 _MOST = 1_000_000
 _NUMBER = 4  # bytes
@@ -40,14 +41,14 @@ class UnhashableCode(Unhashable):
     """The code of a function cannot be followed, or brings something along that cannot be hashed."""
 
 
-class Hashed(NamedTuple):
-    """A part of something.
+class HashedPart(NamedTuple):
+    """A part of a function, class, module or object, with its hash.
 
     Attributes:
         label: What it is, in words.
-        digest: Hash of what it is itself.
-        edges: The others that it refers to, in order.
-        names: Names of what it uses of what is installed.
+        digest: Hash of the part itself, without what it refers to.
+        edges: The objects that it refers to, in order.
+        names: Names of the installed functions, classes and modules that it uses.
     """
 
     label: str
@@ -56,48 +57,48 @@ class Hashed(NamedTuple):
     names: list[str]
 
 
-class Reached(NamedTuple):
-    """What something comes down to, with all that it reaches.
+class CodeHash(NamedTuple):
+    """The hash of some code and all that it reaches.
 
     Attributes:
         digest: The hash.
-        asks: It may ask `get_context()` which step it is in.
+        asks: Whether it may call `get_context()`.
     """
 
     digest: bytes
     asks: bool
 
 
-class Entry:
-    """A function, class, module or object that was taken apart.
+class CodeNode:
+    """A node of the graph: a function, class, module or object, with its parts.
 
     Attributes:
-        obj: What it is; kept, so that its id stays its own.
-        parts: What it is made of.
+        obj: The object; kept, so that its id is not reused.
+        parts: Its parts.
         error: Why it cannot be hashed.
-        is_whole: All its parts are there.
+        is_whole: Whether all its parts are known.
     """
 
     def __init__(self, obj: Any) -> None:
-        """Know no parts yet."""
+        """Start without parts."""
         self.obj = obj
-        self.parts: list[Hashed] = []
+        self.parts: list[HashedPart] = []
         self.error: Unhashable | None = None
         self.is_whole = False
 
     def edges(self) -> Iterator[Any]:
-        """Go through what it refers to."""
+        """Return the objects that it refers to."""
         return (edge for part in self.parts for edge in part.edges)
 
 
 class CodeGraph:
-    """What one run has seen of functions, classes and modules. Each is looked at once."""
+    """The functions, classes and modules that one run has seen. Each is examined once."""
 
     def __init__(self) -> None:
-        """Have seen nothing."""
-        self._entries: dict[Any, Entry] = {}
+        """Start empty."""
+        self._entries: dict[Any, CodeNode] = {}
         self._components: dict[Any, int] = {}
-        self._reached: dict[Any, Reached | Unhashable] = {}
+        self._reached: dict[Any, CodeHash | Unhashable] = {}
 
     def digest(self, obj: Any) -> bytes:
         """Return the hash of a function, class or module with all that it reaches.
@@ -107,7 +108,7 @@ class CodeGraph:
         """
         return self.reached(obj).digest
 
-    def part(self, label: str, value: Any, owner: Any = None) -> Reached:
+    def part(self, label: str, value: Any, owner: Any = None) -> CodeHash:
         """Return the hash of a part of a step with all that it reaches.
 
         Raises:
@@ -115,20 +116,20 @@ class CodeGraph:
         """
         return self._combined(self.looked(label, value, owner), lambda edge: self.reached(edge).digest)
 
-    def looked(self, label: str, value: Any, owner: Any = None) -> list[Hashed]:
+    def looked(self, label: str, value: Any, owner: Any = None) -> list[HashedPart]:
         """Return the hash of a part of a step itself, and what it may call by name.
 
         Raises:
             UnhashableCode: If it cannot be hashed.
         """
-        entry = Entry(owner)
+        entry = CodeNode(owner)
         self._add(entry, label, value)
         if entry.error is not None:
             raise entry.error
         return entry.parts
 
-    def reached(self, obj: Any) -> Reached:
-        """Return what something comes down to.
+    def reached(self, obj: Any) -> CodeHash:
+        """Return the hash of a function, class, module or object.
 
         Raises:
             UnhashableCode: If something of it cannot be hashed.
@@ -146,8 +147,8 @@ class CodeGraph:
             raise found
         return found
 
-    def walk(self, roots: Iterable[Any]) -> Iterator[Entry]:
-        """Go through things and all that they reach, each once."""
+    def walk(self, roots: Iterable[Any]) -> Iterator[CodeNode]:
+        """Return the nodes of some objects and all that they reach, each once."""
         seen: set[Any] = set()
         todo = list(roots)
         for obj in todo:
@@ -157,24 +158,24 @@ class CodeGraph:
                 yield entry
                 todo += entry.edges()
 
-    def entry(self, obj: Any) -> Entry:
-        """Return what something is made of."""
+    def entry(self, obj: Any) -> CodeNode:
+        """Return the node of an object."""
         key = key_of(obj)
         entry = self._entries.get(key)
         if entry is None:
             if len(self._entries) >= _MOST:
                 raise OverflowError(f"it reaches more than {_MOST:,} objects")
-            entry = self._entries[key] = Entry(obj)  # there before its parts are: they may refer to it
+            entry = self._entries[key] = CodeNode(obj)  # there before its parts are: they may refer to it
             self._take_apart(entry)
             entry.is_whole = True
         return entry
 
-    # -- taking apart
+    # -- splitting into parts
 
-    def _take_apart(self, entry: Entry) -> None:
+    def _take_apart(self, entry: CodeNode) -> None:
         obj = entry.obj
         if not _is_code(obj):
-            entry.parts.append(ObjectPart(self, obj).hashed("object"))
+            entry.parts.append(ObjectWriter(self, obj).hashed("object"))
             return
         try:
             for label, value in _parts(obj):
@@ -182,20 +183,20 @@ class CodeGraph:
         except TROUBLE as error:
             entry.error = entry.error or UnhashableCode(f"{code.full_name(obj)}: {_told(error)}")
 
-    def _add(self, entry: Entry, label: str, value: Any, *, lenient: bool = False) -> None:
+    def _add(self, entry: CodeNode, label: str, value: Any, *, lenient: bool = False) -> None:
         """Take in one part.
 
         Args:
             entry: Whose part it is.
             label: What it is.
             value: What is there.
-            lenient: What cannot be hashed is made by a file that counts.
+            lenient: Accept a value that cannot be hashed, since the file that makes it counts.
         """
         try:
             part = self._hashed(label, value)
         except TROUBLE as error:
             if lenient:
-                entry.parts.append(Hashed(label, b"made by its file", [], []))
+                entry.parts.append(HashedPart(label, b"made by its file", [], []))
             elif entry.error is None:
                 entry.error = _named_error(entry.obj, label, error)
             return
@@ -203,17 +204,17 @@ class CodeGraph:
         for name in part.names:
             if code.finds_names(name):
                 reached = [each for each in code.reachable(_module_of(entry.obj), name) if each[1] is not entry.obj]
-                entry.parts += [Hashed(more, b"by name", [one], []) for more, one in reached]
+                entry.parts += [HashedPart(more, b"by name", [one], []) for more, one in reached]
 
-    def _hashed(self, label: str, value: Any) -> Hashed:
+    def _hashed(self, label: str, value: Any) -> HashedPart:
         try:
-            return Part(self).hashed(label, value)
+            return PartWriter(self).hashed(label, value)
         except TOO_MUCH:
-            return ObjectPart(self).hashed(label, value)
+            return ObjectWriter(self).hashed(label, value)
 
     # -- one hash
 
-    def _combined(self, parts: Iterable[Hashed], stands_for: Any) -> Reached:
+    def _combined(self, parts: Iterable[HashedPart], stands_for: Any) -> CodeHash:
         state, asks = blake2b(digest_size=SIZE), False
         for part in parts:
             state.update(_sized(part.label.encode("utf-8", "surrogatepass")) + _sized(part.digest))
@@ -221,12 +222,12 @@ class CodeGraph:
             for edge in part.edges:
                 state.update(_sized(stands_for(edge)))
                 known = self._reached.get(key_of(edge))
-                asks = asks or (isinstance(known, Reached) and known.asks)
+                asks = asks or (isinstance(known, CodeHash) and known.asks)
             asks = asks or any(map(code.reads_context, part.names))
-        return Reached(state.digest(), asks)
+        return CodeHash(state.digest(), asks)
 
-    def _number(self, root: Any) -> Reached | Unhashable:
-        """Find out what something comes down to: what refers to one another, in the order in which it is reached."""
+    def _number(self, root: Any) -> CodeHash | Unhashable:
+        """Hash an object with its component, numbered in the order in which it is reached."""
         numbers, order = {root: 0}, [root]
         own = self._components[root]
 
@@ -240,7 +241,7 @@ class CodeGraph:
             return numbers[key].to_bytes(_NUMBER, "big")
 
         state, asks = blake2b(digest_size=SIZE), False
-        found: Reached | Unhashable
+        found: CodeHash | Unhashable
         try:
             for key in order:
                 entry = self._entries[key]
@@ -249,14 +250,14 @@ class CodeGraph:
                 one = self._combined(entry.parts, stands_for)
                 state.update(one.digest)
                 asks = asks or one.asks
-            found = Reached(state.digest(), asks)
+            found = CodeHash(state.digest(), asks)
         except Unhashable as error:
             found = error
         self._reached[root] = found
         return found
 
     def _new_components(self, root: Any) -> Iterator[list[Any]]:
-        """Go through what refers to one another, all that is not known yet, the innermost first (Tarjan)."""
+        """Return the new strongly connected components, dependencies first (Tarjan)."""
         index: dict[Any, int] = {}
         low: dict[Any, int] = {}
         stack: list[Any] = []
@@ -292,7 +293,7 @@ class CodeGraph:
     # -- the order of sets
 
     def shape(self, obj: Any, far: int = _FAR) -> bytes:
-        """Return something by which things without a name of their own are told apart, as far as it is known."""
+        """Return a hash that distinguishes objects with the same name, as far as their parts are known."""
         entry = self.entry(obj)
         if not entry.is_whole or not far:
             return code.full_name(obj).encode("utf-8", "surrogatepass")
@@ -312,13 +313,13 @@ class ObjectGraph(CodeGraph):
     """
 
     def __init__(self, code_graph: CodeGraph | None) -> None:
-        """Have seen nothing."""
+        """Start empty."""
         super().__init__()
         self.code_graph = code_graph
 
     def digest_of(self, value: Any) -> bytes:
         """Return the hash of a value."""
-        part = ObjectPart(self).hashed("value", value)
+        part = ObjectWriter(self).hashed("value", value)
         return self._combined([part], lambda edge: self.reached(edge).digest).digest
 
 
@@ -331,15 +332,15 @@ def digest_of_objects(value: Any, code_graph: CodeGraph | None) -> bytes:
     return ObjectGraph(code_graph).digest_of(value)
 
 
-class Part(Canonical):
-    """Writes a part of something: functions, classes and modules are references.
+class PartWriter(Canonical):
+    """Writes a part: functions, classes and modules are references.
 
     Args:
-        graph: Where these are.
+        graph: Knows the code.
     """
 
     def __init__(self, graph: CodeGraph) -> None:
-        """Write nothing yet."""
+        """Start empty."""
         super().__init__()
         self.graph = graph
         self.is_code = not isinstance(graph, ObjectGraph)
@@ -347,12 +348,12 @@ class Part(Canonical):
         self._numbers: dict[Any, int] = {}
         self._names: list[str] = []
 
-    def hashed(self, label: str, value: Any) -> Hashed:
-        """Return a part of something; of one only."""
-        return Hashed(label, self.dumped(value), self._edges, self._names)
+    def hashed(self, label: str, value: Any) -> HashedPart:
+        """Return the part; call it once."""
+        return HashedPart(label, self.dumped(value), self._edges, self._names)
 
     def reference(self, obj: Any) -> tuple[str, int]:
-        """Return what stands for another object."""
+        """Return a reference to another object."""
         key = key_of(obj)
         if key not in self._numbers:
             self._numbers[key] = len(self._edges)
@@ -362,11 +363,11 @@ class Part(Canonical):
     def code(self, obj: Any) -> tuple[Any, ...]:
         """Return a reference to code; in a value, its hash."""
         if isinstance(self.graph, ObjectGraph):
-            return Value(self.graph.code_graph).code(obj)
+            return ValueWriter(self.graph.code_graph).code(obj)
         return self.reference(obj)
 
     def named(self, name: str) -> tuple[Any, ...]:
-        """Note what is used of what is installed."""
+        """Record the name of something installed."""
         self._names.append(name)
         return super().named(name)
 
@@ -380,30 +381,30 @@ class Part(Canonical):
         return tuple([(part.digest, *(self.reference(edge)[1] for edge in part.edges)) for part in found])
 
 
-def _first_order(part: Hashed) -> tuple[bytes, list[str]]:
+def _first_order(part: HashedPart) -> tuple[bytes, list[str]]:
     return part.digest, list(map(code.full_name, part.edges))
 
 
-class ObjectPart(Part):
-    """Writes one object: other mutable ones are references.
+class ObjectWriter(PartWriter):
+    """Writes one object: other mutable objects are references.
 
     Args:
-        graph: Where these are.
-        root: The object that is written; none, if it is to be a reference, too.
+        graph: Knows these.
+        root: The object; `None` if it is to be a reference, too.
     """
 
     def __init__(self, graph: CodeGraph, root: Any = None) -> None:
-        """Write nothing yet."""
+        """Start empty."""
         super().__init__(graph)
         self._root = root
         self._inline = [] if root is None else [root, getattr(root, "__dict__", None)]
 
-    def hashed(self, label: str, value: Any = None) -> Hashed:
+    def hashed(self, label: str, value: Any = None) -> HashedPart:
         """Return a part; without a value, of the root."""
         return super().hashed(label, self._root if value is None else value)
 
     def persistent_id(self, obj: Any) -> Any:
-        """Return what stands for an object."""
+        """Return a reference to a mutable object; the root is written itself."""
         if type(obj) in _IMMUTABLE or _is_code(obj):
             return super().persistent_id(obj)
         position = next((k for k, each in enumerate(self._inline) if each is obj), None)
@@ -414,12 +415,12 @@ class ObjectPart(Part):
 
 
 def key_of(obj: Any) -> Any:
-    """Return by what something is known: files by their names, all else by identity."""
+    """Return the key of an object: files are known by name, all others by identity."""
     return obj if type(obj) in _FILES else id(obj)
 
 
 def kind_of(obj: Any) -> str:
-    """Return what something is, in a word.
+    """Return the kind of an object in one word.
 
     >>> kind_of(dict), kind_of(kind_of)
     ('class', 'function')
@@ -459,7 +460,7 @@ def _module_of(obj: Any) -> Any:
 
 
 def _named_error(owner: Any, label: str, error: BaseException) -> UnhashableCode:
-    """Say what cannot be hashed, and whose part it is."""
+    """Return the error that names the part that cannot be hashed, and its owner."""
     if isinstance(error, UnhashableCode):
         return error
     of = "" if owner is None else f" of {code.full_name(owner)}"

@@ -5,7 +5,7 @@ run(given={"load": rows, "model": m}) ──given_values──▶ values by step
 ```
 
 Imported only by runs that use it. In the columns such a step is a function of one parameter that waits for nothing
-(`steps/given.py`): its inputs, conditions and options are dropped.
+(`steps/given_value.py`): its inputs, conditions and options are dropped.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from flowyml.errors import OutputMismatchError, PipelineValidationError
 from flowyml.messages.words import listed, nearest
 from flowyml.planning.over import Column, Over, as_items
-from flowyml.steps.given import given_value
+from flowyml.steps.given_value import given_value
 from flowyml.steps.once import ONCE
 from flowyml.steps.options import Options
 from flowyml.store.values import split_outputs
