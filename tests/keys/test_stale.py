@@ -7,6 +7,7 @@ the cache and as a continued run, and once more without a change, which must cha
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -1249,7 +1250,7 @@ class Program:
         self, server: subprocess.Popen[str], folder: Path, program: str, mode: str, form: str, run: str = RUN
     ) -> None:
         (folder / "pkg").mkdir()
-        self._server, self._folder, self.form = server, folder, form
+        self._server, self._folder, self.form, self._edits = server, folder, form, 0
         self._files = {
             "pkg/__init__.py": "",
             "pkg/sub.py": HELPERS + "def append(y):\n    y.append(7)\n",
@@ -1265,8 +1266,13 @@ class Program:
         self._write()
 
     def _write(self) -> None:
+        """Write the files with times of change of their own: within one second Python takes old bytecode for new."""
+        self._edits += 1
         for file, text in self._files.items():
-            (self._folder / file).write_text(text)
+            path = self._folder / file
+            path.write_text(text)
+            changed = path.stat().st_mtime + 2 * self._edits
+            os.utime(path, (changed, changed))
 
     def run(self) -> tuple[str, ...]:
         """Run the program in a process of its own; return what it prints last."""
