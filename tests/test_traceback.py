@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from nasty import raised
 
-from flowyml.errors import WorkerLostError
+from flowyml.errors import SerializationError, WorkerLostError
 from flowyml.results.traceback import LONGEST_MESSAGE, LONGEST_TRACEBACK, error_text, shortened
 
 if TYPE_CHECKING:
@@ -28,9 +28,13 @@ def test_the_text_is_message_and_traceback() -> None:
     assert lines[-1] == f"ValueError: {message}"
 
 
-@pytest.mark.parametrize("error", [AssertionError(), ValueError("a\nb"), WorkerLostError("a", 3)])
-def test_an_error_without_a_traceback_is_told_once(error: BaseException) -> None:
+@pytest.mark.parametrize("error", [AssertionError(), SerializationError("a", "b\nc"), WorkerLostError("a", 3)])
+def test_an_error_without_a_traceback_is_its_message_once(error: BaseException) -> None:
     assert error_text(error) == (str(error) or "AssertionError")
+
+
+def test_the_type_of_an_error_without_a_traceback_is_named() -> None:
+    assert error_text(ValueError("a\nb")) == "a\nb\nValueError: a\nb\n"
 
 
 def called_by_flowyml(function: Callable[[], Any]) -> BaseException:

@@ -153,7 +153,7 @@ class Sourcing:
         elif asset in self.scope.inputs:
             hint = "; run inputs and outputs of steps do not go into one list, add a step that returns the value"
         else:
-            hint = self._not_added(asset) or self.assets.hint(asset, self.scope.inputs)
+            hint = self._not_added(asset) + self.assets.hint(asset, self.scope.inputs)
         self.undefined.append(asset)
         problem = f"requires undefined asset {asset!r}"
         if self._asked is None:

@@ -237,10 +237,9 @@ class Wiring(Looking):
             return f"; {own}: rename the parameter or give it in params"
         if self.assets.number(name) is not None:
             return self.assets.hint(name)
-        if hint := self._not_added(name):
-            return hint
         close = self.assets.close(name, [*self.scope.inputs, *self.scope.context])
-        return "".join(f"; {self.assets.origin(each) or self.scope.origin(each)}" for each in close[:1])
+        near = "".join(f"; {self.assets.origin(each) or self.scope.origin(each)}" for each in close[:1])
+        return self._not_added(name) + near
 
     def _implicit(self, name: str) -> tuple[int, Any] | None:
         found = self.assets.find(name)

@@ -36,7 +36,7 @@ _FRAME: Final = r'(?P<indent>[ |+-]*)File "(?P<file>[^"]+)", line (?P<line>\d+),
 
 
 def error_text(exception: BaseException) -> str:
-    r"""Return message and traceback of an exception; the message alone if it has no frames, causes or notes.
+    r"""Return message and traceback of an exception; without frames, the message alone if the type adds nothing to it.
 
     >>> try:
     ...     1 / 0
@@ -46,8 +46,9 @@ def error_text(exception: BaseException) -> str:
     ('division by zero', 'Traceback (most recent call last):', 'ZeroDivisionError: division by zero')
     """
     message, text = message_text(exception) or type(exception).__name__, traceback_text(exception)
-    is_alone = text.removesuffix("\n").endswith(message) and text.count("\n") == message.count("\n") + 1
-    return message if is_alone else f"{message}\n{text}"
+    line = text.removesuffix("\n")
+    is_alone = line == message or (isinstance(exception, FlowymlError) and line.endswith(f": {message}"))
+    return message if is_alone and line.count("\n") == message.count("\n") else f"{message}\n{text}"
 
 
 def error_line(error: BaseException) -> str:
