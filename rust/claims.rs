@@ -257,7 +257,7 @@ pub fn stamp(slot: u32, now: f64) -> u64 {
     (now.to_bits() & !MARK) | (u64::from(slot) & MARK)
 }
 
-/// The time in `stamp` if it is marked as that of `slot`; a stray write that is no finite number is none.
+/// The time in `stamp` if it is marked as that of `slot` and finite; a stray write may be anything.
 #[must_use]
 pub fn stamped(slot: u32, stamp: u64) -> Option<f64> {
     let time = f64::from_bits(stamp & !MARK);

@@ -122,7 +122,7 @@ impl<'a> Ring<'a> {
     /// Write a result and commit it; false if there is no room, and then nothing was written.
     #[must_use]
     pub fn put(&self, slot: u64, kind: u8, times: (f64, f64), payload: &[u8]) -> bool {
-        // Positions wrap where something else has written into `written`: the driver finds that, this side must not panic.
+        // Positions wrap if something else wrote into `written`: the driver detects that, this side must not panic.
         // Only this side stores `written`, so what it reads there is its own.
         let at = self.written.load(Ordering::Relaxed);
         let Some(words) = self.fits(at, payload.len()) else {

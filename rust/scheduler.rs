@@ -109,7 +109,7 @@ pub struct Scheduler {
     lanes: Option<Box<Lanes>>,
     ledger: Ledger,
     delays: Timers,
-    /// Nodes whose length is due and was not asked for yet, the first one first.
+    /// Nodes whose length is due and was not taken yet, in the order in which they became due.
     expandable: VecDeque<NodeId>,
     release: Option<Release>,
     /// Ends of which dependents do not know yet; empty between calls.
@@ -185,8 +185,8 @@ impl Scheduler {
     }
 
     /// Return true if the run is not finished and no event can change that: nothing is running or ready, no delay is
-    /// pending, no length is to be asked for. The driver has nothing left to report then, so waiting for the run would never
-    /// end. A node that [`Scheduler::next_expandable`] returned counts as answered: ask once it is.
+    /// pending, no length is due. The driver has nothing left to report then, so waiting for the run would never end. A node
+    /// that [`Scheduler::next_expandable`] returned counts as answered: call this once it is.
     ///
     /// A run in which items are ready but lack tokens is not stalled, since tokens may be held outside of it. O(1).
     #[must_use]

@@ -46,7 +46,7 @@ impl Sizer {
         self.grown.min(share).min(self.most).max(1)
     }
 
-    /// Take in how long a batch of `count` steps took; a time that is not finite says nothing.
+    /// Take in how long a batch of `count` steps took; a time that is not finite is ignored.
     pub fn observe(&mut self, count: u32, seconds: f64) {
         if self.workers == 0 || count == 0 || !seconds.is_finite() {
             return;

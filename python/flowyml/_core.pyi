@@ -132,8 +132,8 @@ class Graph:
 class Names(Mapping[str, int]):
     """Names with their numbers, in the order in which they were added: a mapping that only grows.
 
-    A million names are looked up at half the cost of a dict's, and take 24 bytes each beside themselves. Any threads
-    may add and read at the same time.
+    A million names are looked up at half the cost of a dict's, and take 24 bytes each in addition to the strings. Any
+    threads may add and read at the same time.
 
     Args:
         names: The first names. `None`: there are none.
@@ -662,7 +662,7 @@ class Scheduler:
         """Whether every node is complete."""
     @property
     def stalled(self) -> bool:
-        """Whether the run is not finished and nothing can change that, so that nobody may wait for it.
+        """Whether the run is not finished and nothing can change that, so that waiting for it would never end.
 
         Nothing is running, ready or parked, no delay is pending, and `next_expandable` would return `None`. A node that
         it returned before counts as answered.
@@ -890,7 +890,7 @@ class Caller:
 
         """
     def put_parts(self, slot: int, start: float, end: float, parts: bytes) -> bool:
-        """Write the values of several declared outputs, in any encoding that whoever drains the ring reads.
+        """Write the values of several declared outputs, in an encoding that the `unpack` of `Results.drain` reads.
 
         Returns:
             False if they are too long, there is no room, or the line to the driver is gone.

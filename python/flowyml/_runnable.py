@@ -94,11 +94,11 @@ class Runnable(Planning):
         """Run all steps and return the result, whether steps failed or not.
 
         Args:
-            inputs: Values by parameter or asset name, for this run; of what no step produces.
-            given: Values of steps that do not run, by name of the step or of what it produces: the whole return value,
-                of a mapped step the list of the values of all its items. Of a step with several outputs the step, or
-                all of them. Such a step is in the state `given`, what needs it gets the value, and it waits for
-                nothing: what it needs runs all the same, unless `targets` leave it out.
+            inputs: Values for this run, by name of a parameter or of an asset that no step produces.
+            given: Values of steps that do not run, by name of the step (its whole return value; of a mapped step the
+                list of the values of all its items) or of its assets (all of them, if it has several outputs). Such a
+                step is in the state `given`, waits for nothing, and the steps that need it get the value. The steps
+                that it needs still run, unless `targets` leave them out.
             context: Context values for this run only; they go before the pipeline's own.
             executor: Where it runs, instead of the pipeline's executor.
             fail_fast: Start nothing new after the first failure; what is left is cancelled.

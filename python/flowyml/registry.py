@@ -71,7 +71,7 @@ def registered(pipeline: str) -> list[Step[..., Any]]:
 
 
 def producing(asset: str) -> Step[..., Any] | None:
-    """Return the step that was defined last of those that produce an asset of that name, for any pipeline."""
+    """Return the last defined step that produces an asset of that name, for any pipeline."""
     return _made.producing(asset)
 
 

@@ -26,7 +26,7 @@ def checked_size(what: str, size: Any) -> int:
 
     Raises:
         TypeError: If it is neither.
-        ValueError: If the text cannot be read, or the amount is below 1 MiB: a number as small as 4 was meant in
+        ValueError: If the string cannot be parsed, or the amount is below 1 MiB: a number as small as 4 was meant in
             another unit.
 
     >>> (

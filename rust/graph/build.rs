@@ -70,7 +70,7 @@ impl Graph {
     /// # Errors
     ///
     /// Everything wrong with it, in this order: ids out of range and self-dependencies in edge order, cycles by their lowest
-    /// id, different lengths in node order. If only that is wrong: more nodes, edges or items than fit 32 bits.
+    /// id, different lengths in node order. If nothing else is wrong: more nodes, edges or items than fit 32 bits.
     ///
     /// # Panics
     ///

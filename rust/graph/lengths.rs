@@ -129,8 +129,8 @@ impl Lengths {
     }
 }
 
-/// Add the known ones of these counts to `before` items. Only settled counts say how many items there will be: a node that is
-/// declared unknown may get a known length from its dependency, and the other way round.
+/// Return `before` plus the known counts. Only settled counts may be passed: a node that is declared unknown may get a known
+/// length from its dependency, and the other way round.
 pub(super) fn items(before: u32, counts: impl Iterator<Item = u32>) -> u64 {
     let known = counts.filter(|count| *count != UNKNOWN).map(u64::from);
     u64::from(before) + known.sum::<u64>()

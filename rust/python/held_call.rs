@@ -7,12 +7,12 @@
 //!
 //! An exception of C++ that an extension lets through unwinds the stack in the same way. The frames of the interpreter
 //! that it passes release nothing, neither the global lock nor a reference, so it cannot become an error of the step: the
-//! process is aborted with a message, as it is by C++ itself if the step is called from Python. A worker process that is
-//! aborted costs its step alone; in a thread or the local executor the program ends. The two kinds of unwinding are told
-//! apart by the interpreter: only one that is being taken down ends threads.
+//! process is aborted with a message, as C++ itself does if the step is called from Python. If a worker process aborts,
+//! only its step fails; in a thread or the local executor the program ends. The two kinds of unwinding are distinguished by
+//! the state of the interpreter: only during its shutdown does it end threads.
 //!
-//! Not covered before Python 3.14: a daemon thread that the end of the interpreter finds in a finalizer (`__del__`) of an
-//! object whose last reference is dropped between two calls.
+//! Not covered before Python 3.14: a daemon thread that is in a finalizer (`__del__`) of an object whose last reference is
+//! dropped between two calls when the interpreter shuts down.
 
 use std::mem;
 use std::process::abort;
@@ -35,8 +35,8 @@ unsafe extern "C-unwind" {
     fn PyObject_CallFunctionObjArgs(callable: *mut ffi::PyObject, ...) -> *mut ffi::PyObject;
 }
 
-/// The time between two looks at whether the interpreter is being taken down: it ends threads a few instructions before it
-/// shows that.
+/// The time between two checks whether the interpreter is shutting down: it ends threads a few instructions before it
+/// reports that.
 const GRACE: Duration = Duration::from_millis(100);
 
 /// Dropped only if a call neither returns nor raises.
@@ -60,7 +60,7 @@ impl Drop for Hold {
     }
 }
 
-/// Return whether the interpreter is not being taken down.
+/// Return true unless the interpreter is shutting down.
 fn is_alive() -> bool {
     // SAFETY: it reads one number, and may be called by any thread at any time.
     unsafe { ffi::Py_IsInitialized() != 0 }

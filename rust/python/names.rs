@@ -1,7 +1,7 @@
 //! `Names`: names with their numbers, in the order in which they were added; a mapping that only grows.
 //!
-//! One mutex holds both the names and the table that finds them by their hashes, so that a name and its number appear
-//! together, whatever other threads add meanwhile. Whether two names are equal is for Python to say, with nothing locked.
+//! One mutex guards both the names and the table that finds them by their hashes, so that a name and its id appear
+//! together, whatever other threads add meanwhile. Python compares two names for equality, without the lock.
 
 use std::sync::{Mutex, MutexGuard};
 
@@ -14,15 +14,15 @@ use crate::table::Table;
 
 /// Names with their numbers.
 #[pyclass(frozen, mapping, module = "flowyml._core")]
-pub(crate) struct Names(Mutex<Numbered>);
+pub(crate) struct Names(Mutex<NameList>);
 
-/// The names in order, and the table of their hashes: as many in both.
-struct Numbered {
+/// The names in order, and the table of their hashes, of the same length.
+struct NameList {
     table: Table,
     names: Vec<Py<PyString>>,
 }
 
-impl Numbered {
+impl NameList {
     /// Return a name that the table has found.
     fn name(&self, py: Python<'_>, number: u32) -> Py<PyString> {
         self.names[number as usize].clone_ref(py)
@@ -34,7 +34,7 @@ impl Names {
     #[new]
     #[pyo3(signature = (names=None, /))]
     fn new(names: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
-        let new = Self(Mutex::new(Numbered {
+        let new = Self(Mutex::new(NameList {
             table: Table::new(),
             names: Vec::new(),
         }));
@@ -117,7 +117,7 @@ impl Names {
 
     fn copy(&self, py: Python<'_>) -> PyResult<Self> {
         let numbered = self.lock(py)?;
-        let copied = Numbered {
+        let copied = NameList {
             table: numbered.table.clone(),
             names: cloned(py, &numbered.names),
         };
@@ -157,7 +157,7 @@ impl Names {
         Ok(cloned(py, &self.lock(py)?.names))
     }
 
-    fn lock(&self, py: Python<'_>) -> PyResult<MutexGuard<'_, Numbered>> {
+    fn lock(&self, py: Python<'_>) -> PyResult<MutexGuard<'_, NameList>> {
         self.0.lock_py_attached(py).map_err(|poisoned| {
             drop(poisoned);
             PyRuntimeError::new_err("an earlier call panicked: the names are not known")

@@ -88,8 +88,8 @@ pub(crate) fn punch_hole(py: Python<'_>, fd: i32, offset: u64, length: u64) -> P
 
 /// Refuse a part that reaches beyond the last page of the file: a read there would be a SIGBUS, which ends the process.
 ///
-/// To whole pages, since a block may end with an empty buffer: its padding is not written, and reads as zeros. A file that
-/// is cut later is not covered: arenas of memory are sealed against that.
+/// The end is rounded up to whole pages, since a block may end with an empty buffer: its padding is not written, and reads as
+/// zeros. A file that is truncated later is not covered; arenas of memory are sealed against that.
 #[cfg(target_os = "linux")]
 fn check_end(fd: i32, offset: u64, length: usize) -> PyResult<()> {
     let mut status = std::mem::MaybeUninit::<libc::stat>::uninit();

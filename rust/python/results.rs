@@ -23,7 +23,7 @@ pub(super) const INT: u8 = 3;
 pub(super) const FLOAT: u8 = 4;
 pub(super) const TEXT: u8 = 5;
 pub(super) const PICKLE: u8 = 6;
-/// The values of several declared outputs, as `wire.py` writes them; whoever drains the ring reads the bytes.
+/// The values of several declared outputs, as `wire.py` writes them; the reader of the ring unpacks the bytes.
 pub(super) const PARTS: u8 = 8;
 /// A value of any of these kinds behind what its step has used: CPU seconds, bytes of memory (0 if not known), kind.
 pub(super) const MEASURED: u8 = 7;
@@ -32,7 +32,7 @@ pub(super) const MEASURED: u8 = 7;
 type Used = (u32, f64, Option<u64>);
 /// The outputs of one step: its item, and the payload.
 type Parts<'py> = (u32, Bound<'py, PyAny>);
-/// When the first step began, when each ended, what those have used that were measured, the outputs of those with several.
+/// The start of the first step, the end of each, the usage of each measured step, the outputs of each with several.
 type Drained<'py> = (f64, Bound<'py, PyBytes>, Vec<Used>, Vec<Parts<'py>>);
 
 /// Results of one worker, in the order of its slots.
@@ -116,7 +116,7 @@ impl Results {
                     at = found.next;
                 }
                 Err(error) if ends.is_empty() => return Err(error),
-                // An error behind results that were taken is that of the next call.
+                // An error after results that were taken is raised by the next call.
                 Ok(None) | Err(_) => break,
             }
         }
@@ -150,17 +150,17 @@ fn broken() -> PyErr {
     PyValueError::new_err("what the worker has written is no result")
 }
 
-/// A result as the driver takes it.
-struct Found<'py> {
+/// A result that was read from the ring.
+struct DrainedResult<'py> {
     value: Bound<'py, PyAny>,
-    /// CPU seconds, bytes of memory if known, of a step that was measured.
+    /// CPU seconds and, if known, bytes of memory of a measured step.
     used: Option<(f64, Option<u64>)>,
     record: Record,
-    /// The place behind it.
+    /// The position after it.
     next: u64,
 }
 
-/// Read the result of `slot` at `at`; `None` if there is no record, or one of a later slot, of those up to `end`.
+/// Read the result of `slot` at `at`; `None` if there is no record, or one of a later slot before `end`.
 ///
 /// A record of any other slot would never be taken: it was not posted, or its result has been taken already.
 fn result<'py>(
@@ -170,7 +170,7 @@ fn result<'py>(
     committed: u64,
     slot: u64,
     end: u64,
-) -> PyResult<Option<Found<'py>>> {
+) -> PyResult<Option<DrainedResult<'py>>> {
     let Some(mut record) = ring.peek(at, committed).map_err(|Broken| broken())? else {
         return Ok(None);
     };
@@ -199,7 +199,7 @@ fn result<'py>(
             return Err(broken());
         }
     }
-    Ok(Some(Found {
+    Ok(Some(DrainedResult {
         value,
         used,
         record,
@@ -207,7 +207,7 @@ fn result<'py>(
     }))
 }
 
-/// Say whether this is the kind of thing that a step returned (`"tuple"`, `"list"` or a list of keys) and its parts.
+/// Return true for a pair of the kind of return value (`"tuple"`, `"list"` or a list of keys) and its parts.
 fn is_outputs(value: &Bound<'_, PyAny>) -> bool {
     value
         .extract::<(Bound<'_, PyAny>, Bound<'_, PyTuple>)>()

@@ -131,7 +131,7 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Refuse to have an item tried again or grafted upon that is chained to one that has not ended: it was not begun.
+    /// Refuse to retry or graft upon an item that is chained to one that has not ended: it was not begun.
     pub(super) fn check_begun(&self, batch: &Batch, position: u32) -> Result<(), Refusal> {
         let waits = |run: Run| run.index.is_none() && self.pending[run.node.index()] > 0;
         if batch.is_chained(position) && batch.slices(position, 1).any(waits) {

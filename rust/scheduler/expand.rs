@@ -18,7 +18,7 @@ impl Scheduler {
         }
     }
 
-    /// Take the node whose length has been due for longest out of the queue; `None` if no length is due.
+    /// Remove the node whose length has been due for longest from the queue; `None` if no length is due.
     ///
     /// The caller answers with [`Scheduler::expand`] or [`Scheduler::refuse`]. Either may make further lengths due (a node of
     /// length 0 is complete at once), so the queue is empty only once this has returned `None` after the last answer.

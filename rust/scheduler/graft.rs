@@ -64,8 +64,9 @@ impl Scheduler {
     ///
     /// # Errors
     ///
-    /// Nodes that do not fit (see [`Graph::build`]), an item that is not out or chained to one that has not ended, a node that has not exactly one item, a
-    /// dependency whose values were released, demands that cannot be met, a mask of the wrong length.
+    /// Nodes that do not fit (see [`Graph::build`]), an item that is not out or chained to one that has not ended, a node that
+    /// has not exactly one item, a dependency whose values were released, demands that cannot be met, a mask of the wrong
+    /// length.
     ///
     /// # Panics
     ///

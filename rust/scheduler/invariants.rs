@@ -114,7 +114,7 @@ impl Scheduler {
 
     /// Say whether a node runs behind the only dependency that is not complete, which runs.
     fn is_behind_running(&self, node: NodeId) -> bool {
-        // Also of nodes that are kept like mapped ones by now, because they tolerate failures or feed others item by item.
+        // Includes nodes that are kept like mapped ones, because they tolerate failures or feed others item by item.
         let runs = |node: NodeId| {
             self.count(node) == 1 && self.is(self.first_item(node).0, State::Running)
         };

@@ -32,7 +32,7 @@ pub(super) struct Lanes {
     totals: Vec<u32>,
     /// Tokens of each limit that nobody holds.
     free: Vec<u32>,
-    /// The class of those that need something, by what they need.
+    /// The classes, by their needs.
     classes: BTreeMap<Vec<(u32, u32)>, u32>,
     /// For each limit the lanes that need it.
     users: Vec<Vec<u32>>,
@@ -101,8 +101,8 @@ impl Lanes {
         Ok(())
     }
 
-    /// Return the class of those that need this: one for equal needs, whenever they came, since each report of a batch looks
-    /// at all classes that need of the same limits.
+    /// Return the class with these needs: one for equal needs, whenever they were added, since each report of a batch visits
+    /// all classes that need tokens of the same limits.
     fn intern(&mut self, needs: Vec<(u32, u32)>) -> u32 {
         if needs.is_empty() {
             return 0;
@@ -282,7 +282,7 @@ impl Lanes {
         }
     }
 
-    /// Take tokens for something that is no class, or let them come back.
+    /// Change the free tokens for something that is not a class.
     pub(super) fn shift(&mut self, tokens: &[(u32, u32)], change: impl Fn(u32, u32) -> u32) {
         for &(limit, amount) in tokens {
             let free = &mut self.free[limit as usize];
@@ -293,7 +293,7 @@ impl Lanes {
         }
     }
 
-    /// Open or close the lanes that need a limit of which more or less is free now.
+    /// Open or close the lanes that need tokens of a limit whose free tokens have changed.
     fn look_at_users(&mut self, limit: u32) {
         for user in 0..self.users[limit as usize].len() {
             self.open_or_close(self.users[limit as usize][user]);
@@ -369,7 +369,7 @@ impl Lane {
     }
 }
 
-/// Return each limit once, in order, with all that is needed of it.
+/// Return each limit once, in order, with the sum of its needs.
 pub(super) fn sum(needs: &[(u32, u32)]) -> Vec<(u32, u32)> {
     let mut sums = BTreeMap::<u32, u32>::new();
     for &(limit, amount) in needs {

@@ -1,7 +1,7 @@
 //! Limits: how much of something all running batches together may take.
 //!
-//! A limit is a number of tokens. Nodes that need the same tokens are one *class*, whenever they came; class 0 needs none. A batch holds items of
-//! one class, which run one after the other, so it takes the tokens of the class once, all of them or none: nobody waits
+//! A limit is a number of tokens. Nodes that need the same tokens are one *class*, whenever they were added; class 0 needs
+//! none. A batch holds items of one class, which run one after the other, so it takes the tokens of the class once, all of them or none: nobody waits
 //! with some in hand, and nothing can lock up. A class that needs much may be passed by others that need little. How that is
 //! kept is told in `lanes`.
 
@@ -42,7 +42,7 @@ impl Limits {
         }
     }
 
-    /// Return what each class needs, at least for class 0.
+    /// Return the needs of each class; there is always class 0.
     pub(super) fn needs(&self, totals: &[u32]) -> Result<Vec<Vec<(u32, u32)>>, Refusal> {
         let mut all = Vec::new();
         for (class, needs) in (0..).zip(&self.classes) {

@@ -51,26 +51,26 @@ pub(super) struct Map {
     pub(super) sources: Vec<NodeId>,
     /// Nodes whose item i waits for each item i.
     pub(super) followers: Vec<NodeId>,
-    /// How many of the first `sources` are known to be complete.
+    /// The length of the prefix of `sources` that is known to be complete.
     pub(super) complete_sources: usize,
-    /// The same of each item: of how many of the first `sources` the same item has ended.
+    /// For each item, the length of the prefix of `sources` whose same item has ended.
     pub(super) ended_sources: Prefixes,
-    /// Of each item of how many of the first `followers` the same item has ended.
+    /// For each item, the length of the prefix of `followers` whose same item has ended.
     pub(super) ended_followers: Prefixes,
 }
 
-/// For each item of a node how many of the first nodes in a list have ended for it. It only grows, so that all looks at an
-/// item together take as long as the list is, and not its square. Empty until it is used.
+/// For each item of a node, the length of the prefix of a list of nodes that have ended for it. It only grows, so that all
+/// checks of an item together take time linear in the list, not quadratic. Empty until it is used.
 #[derive(Debug, Default)]
 pub(super) struct Prefixes(Vec<u32>);
 
 impl Prefixes {
-    /// Say whether a list is so long that this pays; a short one is looked at from its beginning each time.
+    /// Return true if a list is long enough for this to pay; a short one is checked from its beginning each time.
     pub(super) fn pays(list: &[NodeId]) -> bool {
         list.len() >= 4
     }
 
-    /// Say whether all nodes of a list have ended for item `index` of `count`; `has_ended` looks at one of them.
+    /// Return true if all nodes of a list have ended for item `index` of `count`; `has_ended` checks one of them.
     pub(super) fn cover(
         &mut self,
         list: &[NodeId],

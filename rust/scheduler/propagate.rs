@@ -157,7 +157,7 @@ impl Scheduler {
                 continue;
             }
             let indexes = ended.items.start - first..ended.items.end - first;
-            // A failure is seen at once, whatever else has not ended.
+            // A failure counts at once, even if other sources have not ended.
             if ended.state.is_bad() || !self.has_many_sources(follower) {
                 self.look_at_items(follower, indexes);
                 continue;
@@ -175,7 +175,7 @@ impl Scheduler {
         map.is_some_and(|map| Prefixes::pays(&map.sources))
     }
 
-    /// Say whether the same item of all elementwise dependencies has ended. O(dependencies) for all calls together.
+    /// Return true if the same item of all elementwise dependencies has ended. O(dependencies) for all calls together.
     fn sources_ended(&mut self, node: NodeId, index: u32) -> bool {
         let prefixes = |map: &mut Map| std::mem::take(&mut map.ended_sources);
         let Some(mut prefixes) = self.maps.get_mut(node).map(prefixes) else {
@@ -246,8 +246,8 @@ impl Scheduler {
             .unwrap_or(Verdict::Fine)
     }
 
-    /// Say whether any of the `All` dependencies, which are complete, has a value: of a node with several items the whole
-    /// list, without those that it tolerates. O(dependencies).
+    /// Return true if any of the `All` dependencies, which are complete, has a value: a node with several items has one if all
+    /// have, except those that it tolerates. O(dependencies).
     fn is_fed(&self, graph: &Graph, node: NodeId) -> bool {
         let mut all = graph
             .dependencies(node)
@@ -270,8 +270,8 @@ impl Scheduler {
         }
     }
 
-    /// Decide about a node without items, whose `All` dependencies are complete: it ends like the worst of its dependencies, or
-    /// its length is due. All calls for a node together take O(elementwise dependencies).
+    /// Settle a node without items, whose `All` dependencies are complete: it ends like the worst of its dependencies, or its
+    /// length is due. All calls for a node together take O(elementwise dependencies).
     fn settle_without_items(&mut self, node: NodeId) {
         let Some(map) = self.maps.get(node).filter(|map| !map.complete) else {
             return;

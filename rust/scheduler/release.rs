@@ -143,7 +143,7 @@ impl Scheduler {
             .all(|other| self.has_ended(*other, index))
     }
 
-    /// The same for many. O(dependents) for all calls together.
+    /// The same for many followers. O(dependents) for all calls together.
     #[cold]
     fn many_followers_ended(&mut self, node: NodeId, index: u32) -> bool {
         let prefixes = |map: &mut Map| std::mem::take(&mut map.ended_followers);
@@ -159,7 +159,7 @@ impl Scheduler {
         all
     }
 
-    /// Say whether an item of a mapped node has ended.
+    /// Return true if an item of a mapped node has ended.
     pub(super) fn has_ended(&self, node: NodeId, index: u32) -> bool {
         let map = self.maps.get(node);
         map.is_none_or(|map| self.timeline.states[(map.first + index) as usize].is_terminal())

@@ -161,7 +161,8 @@ impl Scheduler {
         Ok(())
     }
 
-    /// The last item first: where one ends because its node was cancelled, what is chained to it waits already, and ends too.
+    /// Goes from the last item to the first: if one ends because its node was cancelled, the items that are chained to it
+    /// already wait, and end too.
     fn give_back_chains(&mut self, batch: &Batch, position: u32, count: u32) {
         let runs = batch.slices(position, count);
         let items: Vec<Run> = runs.flat_map(|run| run.by_node(true)).collect();

@@ -24,7 +24,7 @@ pub enum State {
     UpstreamFailed,
     /// Did not run or did not end: the run was cancelled.
     Cancelled,
-    /// Has a value from the caller of the run.
+    /// The caller of the run gave its value.
     Given,
 }
 

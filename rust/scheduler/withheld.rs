@@ -4,7 +4,7 @@
 //!   withhold(needs, devices) ──▶ a number, for which the tokens are taken ──▶ restore(number): they are free again
 //! ```
 //!
-//! Of a limit, or of a device, of which not as much is free only what is free is withheld.
+//! If less of a limit or a device is free than needed, only what is free is withheld.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use super::devices::Placed;
 use super::lanes::{Lanes, sum};
 use super::limits::Limits;
 
-/// What something outside of the run holds, by number. Numbers are not used again.
+/// Tokens that are held outside of the run, by id. Ids are not reused.
 #[derive(Debug, Default)]
 pub(super) struct Withheld {
     next: u32,

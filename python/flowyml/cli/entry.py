@@ -39,7 +39,7 @@ def called(words: Sequence[str]) -> int:
     code = _code_of(words)
     try:
         flush()
-    except BrokenPipeError:  # whoever read the output has seen enough: `flowyml runs | head`
+    except BrokenPipeError:  # the reader has closed the pipe: `flowyml runs | head`
         discard(sys.stdout)
     except OutputError as error:
         complain(str(error))

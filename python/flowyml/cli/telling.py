@@ -44,7 +44,7 @@ class Told:
         logging.getLogger("flowyml").addFilter(_is_news)
 
     def end(self, result: PipelineResult) -> bool:
-        """Tell what came of a run; return whether all files that were asked for are written."""
+        """Report the outcome of a run; return True if all requested files are written."""
         number = next(self._numbers)
         if not self._quiet:
             self._summary(result)
@@ -81,7 +81,7 @@ class Told:
             say(f"\n... and {len(failed) - _MOST_TRACEBACKS:,} more failures{where}")
 
     def _write(self, writer: Callable[[str], None], given: str, number: int) -> bool:
-        """Write a file; of a further run of the same script, next to the first one. Return whether it is written."""
+        """Write a file; of a further run of the same script, next to the first one. Return True if it is written."""
         path = Path(given)
         if number > 1 and given != "-":
             path = path.with_name(f"{path.name.removesuffix(''.join(path.suffixes))}-{number}{''.join(path.suffixes)}")
@@ -91,7 +91,7 @@ class Told:
             complain(f"--json -: {error}")
             return False
         except OSError as error:
-            if given == "-" and isinstance(error, BrokenPipeError):  # its reader has seen enough
+            if given == "-" and isinstance(error, BrokenPipeError):  # the reader has closed the pipe
                 return True
             complain(f"{path} cannot be written: {error.strerror or error}")
             return False

@@ -20,7 +20,7 @@ class UsageError(Exception):
 
 
 class OutputError(Exception):
-    """Standard output, or a file that was asked for, takes nothing or no more; the command ends with exit code 3."""
+    """Standard output or a requested file cannot be written; the command ends with exit code 3."""
 
 
 class UserError(Exception):
@@ -50,7 +50,7 @@ class Ended(BaseException):
 
 
 def say(text: str = "") -> None:
-    """Write a line for people to stderr; if it is closed or full, only the exit code is left to say something."""
+    """Write a line for people to stderr; if it is closed or full, only the exit code reports the problem."""
     with suppress(OSError, ValueError):
         if sys.stderr is not None:
             sys.stderr.write(f"{text}\n")
@@ -61,8 +61,8 @@ def write(text: str) -> None:
     """Write what was asked for to stdout.
 
     Raises:
-        OutputError: It is closed, or does not take the text.
-        BrokenPipeError: Its reader is gone.
+        OutputError: It is closed, or cannot be written.
+        BrokenPipeError: Its reader has closed the pipe.
     """
     with _stdout() as stream:
         text = text if text.endswith("\n") else f"{text}\n"
@@ -73,14 +73,14 @@ def write(text: str) -> None:
 
 
 def flush() -> None:
-    """Bring to stdout what is still in a buffer, if there is a stdout; raises as `write` does."""
+    """Flush stdout, if there is one; raises as `write` does."""
     if sys.stdout is not None:
         with _stdout() as stream:
             stream.flush()
 
 
 def discard(stream: Any) -> None:
-    """Send what a stream still holds nowhere: the end of the interpreter would try to write it again."""
+    """Discard what a stream still buffers: at exit the interpreter would try to write it again."""
     with suppress(AttributeError, OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), stream.fileno())
 
@@ -99,7 +99,7 @@ def _stdout() -> Iterator[Any]:
 
 
 def json_text(value: Any, encoding: str | None) -> str:
-    r"""Return data as JSON, with escapes for characters that an encoding does not have.
+    r"""Return data as JSON, with escapes for characters that an encoding cannot represent.
 
     >>> json_text("é", "utf-8"), json_text("é", "ascii")
     ('"é"', '"\\u00e9"')

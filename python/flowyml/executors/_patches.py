@@ -1,7 +1,7 @@
-"""What gevent or eventlet have patched of the standard library that workers need as it is.
+"""Monkey patches of gevent and eventlet that break workers.
 
-Their `patch_all()` replaces locks, queues and polls by ones that switch greenlets, which worker threads wait for
-without an end, and leaves no `select.epoll`, with which the driver waits for worker processes. The local executor and
+Their `patch_all()` replaces locks, queues and polls by ones that switch greenlets, for which worker threads would wait
+for ever, and removes `select.epoll`, with which the driver waits for worker processes. The local executor and
 the event loop run with them.
 """
 
@@ -16,14 +16,14 @@ _GEVENT: Final = {"process": ("select",), "thread": ("thread", "queue")}
 _EVENTLET: Final = {"process": ("select", "os"), "thread": ("thread",)}
 """By backend, the parts that must not be patched, by the names of the arguments with which they are left out."""
 _MODULES: Final = {"thread": "_thread"}
-"""How gevent calls the modules of parts with another name."""
+"""The modules that gevent patches for parts with another name."""
 
 
 def refuse_patches(backend: str) -> None:
     """Refuse to start workers where they would hang or fail.
 
     Raises:
-        ExecutorError: Says what is patched, and what to do.
+        ExecutorError: If they are patched; says what, and what to do.
     """
     gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
     if gevent is not None:

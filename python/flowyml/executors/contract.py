@@ -2,8 +2,8 @@
 
 `execute(run)` claims batches from the run, calls the steps somewhere and reports what came of them, until the run is
 finished. All policy (what is ready, what a failure means, what is kept) lives in the run and its scheduler, so every
-executor has the same semantics; a new one has to call functions and nothing else. Before it waits with nothing in its
-hands it calls `run.check_progress()`, which raises an error if nothing can happen any more.
+executor has the same semantics; a new one has to call functions and nothing else. Before it waits
+while it runs nothing it calls `run.check_progress()`, which raises an error if no event can come any more.
 """
 
 from __future__ import annotations

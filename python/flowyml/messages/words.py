@@ -18,7 +18,7 @@ _MOST_LOOKED_AT = 100_000
 # What a glob has in common with a name is what stands before its first wildcard, if that says anything.
 _WILDCARD = r"[*?\[]"
 _SHORTEST_BEGIN = 2
-# A misspelled name differs by so many letters from the one that is meant, and is that much like it.
+# A misspelled name differs by at most so many letters from the intended one, and has at least this similarity to it.
 _MOST_LETTERS = 2
 _MISSPELLED = 0.85
 MOST_TOLD = 20
@@ -36,7 +36,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def misspells(name: str, other: str) -> bool:
-    """Return True if one name is most likely the other with a mistake in it, and not a word of its own.
+    """Return True if one name is most likely a misspelling of the other, and not another word.
 
     >>> (
     ...     misspells("treshold", "threshold"),

@@ -60,7 +60,7 @@ class Edges(NamedTuple):
 
 
 def _may_be_once(forms: Sequence[Form], rows: Sequence[Any]) -> bool:
-    """Return whether some params may be values that can be read only once: a look at their types, all at a time."""
+    """Return True if some params may be values that can be read only once: checks the types of all at once."""
     counts = {len(form.keys) for form in set(forms)}
     kinds = set(map(type, rows)) if 1 in counts else set()
     if max(counts, default=0) > 1:

@@ -82,8 +82,8 @@ class Form:
         over: What a mapped step runs over.
         options: How it is run.
         within: The sub-pipeline that it is part of, where its names are looked up.
-        base: The form that this one differs from in its outputs alone; this form itself if there is none. Steps whose
-            forms have one base are wired alike.
+        base: The form from which this one differs in its outputs only, or this form itself. Steps whose forms have the
+            same base are wired alike.
     """
 
     __slots__ = ("after", "base", "inputs", "keys", "options", "outputs", "over", "place", "step", "within")
@@ -145,7 +145,7 @@ class Form:
 
     @property
     def several(self) -> tuple[str, ...]:
-        """The names that take the return value apart: the declared outputs if there are two or more."""
+        """The names that split the return value: the declared outputs if there are two or more."""
         if len(self.outputs) > 1:
             return self.outputs if self.within is None else self.parts
         return ()
@@ -214,7 +214,7 @@ class Assets:
 
     Attributes:
         exported: By asset of a sub-pipeline its further names, from the inmost to the outmost pipeline.
-        seen: What decisions see of each step, by the sub-pipeline that they are in.
+        seen: The steps as decisions see them, by the sub-pipeline of the decisions.
         hints_left: How many more near matches messages may look for.
         namespaces: The sub-pipelines by name.
         inner: What each of them sees, once it was asked for.
@@ -302,7 +302,7 @@ class Assets:
         return self.names if not others and self.layout.is_plain else None
 
     def are_named(self, first: int, names: Sequence[str]) -> bool:
-        """Return whether the steps from a number on have these names."""
+        """Return True if the steps from an id on have these names."""
         place = first - self._start
         return self._listed[place : place + len(names)] == list(names)
 

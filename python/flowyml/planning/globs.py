@@ -1,13 +1,13 @@
-"""Globs: which assets fit a pattern.
+"""Globs: the assets that match a pattern.
 
 ```
 names, sorted ──bisect by the text before the first wildcard──┐
                                                               ├─▶ the fewer candidates ──regular expression──▶ assets
-names backwards, sorted ──by the text behind the last one─────┘
+names reversed, sorted ──by the text after the last one───────┘
 ```
 
-Names are sorted once, so a glob costs about what it matches: many steps that each read a few of many names cost no scan
-of all names each. A pattern with wildcards at both ends does scan them, once however many steps read it.
+Names are sorted once, so a glob costs about as much as it matches: many steps that each read a few of many names do not
+each scan all names. A pattern with wildcards at both ends does, once for all steps that read it.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 Found: TypeAlias = "tuple[int, int | None]"
-"""Who produces an asset: the step's number, and which of its outputs (`None`: its whole return value)."""
+"""The producer of an asset: the id of the step, and which of its outputs (`None`: its whole return value)."""
 
 
 def is_glob(name: str) -> bool:
-    """Tell whether an input is a pattern rather than a name."""
+    """Return True if an input is a pattern rather than a name."""
     return "*" in name or "?" in name or "[" in name
 
 
 class GlobIndex:
-    """Assets by name, to be matched with patterns.
+    """Index of assets by name, for matching patterns.
 
     Args:
-        assets: Names with what produces them, in add order; an asset may have several names.
+        assets: Names with their producers, in add order; an asset may have several names.
     """
 
     def __init__(self, assets: Iterable[tuple[str, Found]]) -> None:
@@ -41,7 +41,7 @@ class GlobIndex:
         self._matches: dict[str, list[Found]] = {}
 
     def match(self, pattern: str) -> list[Found]:
-        """Return the assets that fit a pattern, in add order and each once."""
+        """Return the assets that match a pattern, in add order and each once."""
         if pattern not in self._matches:
             import fnmatch  # most pipelines have no glob
 
@@ -51,7 +51,7 @@ class GlobIndex:
         return self._matches[pattern]
 
     def candidates(self, pattern: str) -> Sequence[int]:
-        """Return the places of the assets that may fit a pattern, in add order."""
+        """Return the positions of the assets that may match a pattern, in add order."""
         head, *_, tail = re.split(r"[*?\[\]]", pattern)
         ranges: list[list[int]] = [_beginning_with(text, *names) for text, names in self._sides(head, tail)]
         if not ranges:

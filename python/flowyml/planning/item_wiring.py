@@ -37,7 +37,7 @@ class ItemWiring(Sourcing):
         followed: Mapped steps whose items those of this one are made of.
         implicit: Parameters that take an asset of their own name without declaring it.
         missing: Parameters that nothing fills, and that have no declared input.
-        unknown: How many names were given that are no parameters, each of which may be meant for a missing one.
+        unknown: How many names in params or inputs are no parameters; each may be meant for a missing one.
     """
 
     def __init__(self, form: Form, assets: Assets, scope: Scope, inputs: Inputs | None, without: int | None) -> None:

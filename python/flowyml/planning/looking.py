@@ -45,7 +45,7 @@ class Looking(ItemWiring):
         self.sources[SEEN_AS] = (VIEW, View(before, params, first=first))
 
     def _see(self, nodes: Iterable[int]) -> tuple[Before, ...]:
-        """Read all that some steps return; decisions that see the same steps share what is known of each."""
+        """Read the return values of some steps; decisions that see the same steps share the description of each."""
         known = self._whole[0].seen.setdefault(self.form.within, {})
         seen = []
         for node in nodes:
@@ -57,7 +57,7 @@ class Looking(ItemWiring):
         return tuple([before for before, _ in seen])
 
     def awaited(self) -> Sequence[int]:
-        """Return the steps in `after=`, but for names that are none."""
+        """Return the steps in `after=`, without names that are no steps."""
         assets, after = self.assets, self.form.after
         first = assets.number(after[0]) if after else None
         if first is not None and isinstance(assets, Assets) and assets.are_named(first, after):

@@ -228,9 +228,9 @@ def reaches(names: Names, name: str, hidden: Container[int], *, declared: bool) 
 
 
 def reached(names: Names, asset: str, *, declared: bool = True) -> Found | None:
-    """Return who produces one asset, inside or in a pipeline around; `None` if the name stands for anything else.
+    """Return the producer of one asset, inside or in a pipeline around; `None` if the name means anything else.
 
-    What a sub-pipeline is given is looked up around it like a parameter, so values of contexts there go first.
+    The inputs of a sub-pipeline are looked up around it like a parameter, so values of contexts there go first.
     """
     found = names.find(asset)
     if found is not None or not isinstance(names, Inside) or is_glob(asset):

@@ -28,7 +28,7 @@ Lists: TypeAlias = "Named | Sequence[Named | Iterable[Any]] | Mapping[str, Named
 """What `over=` takes: the name of a list, several of them, or names and lists by parameter."""
 
 
-# How to list the rows of a table, by a method that only such tables have: pandas, polars, pyarrow.
+# How to list the rows of a table, by a method that identifies its class: pandas, polars, pyarrow.
 _ROWS = {"itertuples": "list(df.itertuples())", "iter_rows": "list(df.iter_rows())", "itercolumns": "table.to_pylist()"}
 
 
@@ -188,7 +188,7 @@ def _items(items: Any, what: str) -> Sequence[Any]:
 
 
 def _not_by_item(value: Any) -> str | None:
-    """Return what a value is, and what to write instead, if it iterates over its keys or columns; else `None`."""
+    """Return the kind of a value that iterates over its keys or columns, and what to write instead; else `None`."""
     kind = type(value)
     if isinstance(value, Mapping):
         return f"a {kind.__name__}; make it list(d.items()), list(d) or list(d.values())"

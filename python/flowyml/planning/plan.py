@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from flowyml.planning.namespaces import Namespace
 
 
-# A step has at most some unread steps to be compared with; all pairs of so many take some milliseconds.
+# Comparing the names of so many steps in pairs takes some milliseconds.
 _MOST_COMPARED = 200
 
 
@@ -119,7 +119,7 @@ class Plan:
         if self.is_dynamic:
             self.scope, self.names = scope, list(self.names)
         self.problems.add_sentences(self.produced(scope.inputs))
-        if not self.given_steps():  # else what these would read may be handed to sub-pipelines
+        if not self.given_steps():  # else sub-pipelines may be given what these would read
             self.problems.add_unneeded(unneeded(self.assets, self.namespaces))
         if wired.lacks and not scope.complete:
             whole = Scope(scope.inputs, scope.context, complete=True, overlay=scope.overlay)
@@ -131,7 +131,7 @@ class Plan:
         self.graph = self._build_graph(wired, strict=strict)
 
     def given_steps(self) -> list[int]:
-        """Return the steps whose values the caller of the run gives; without such steps that costs nothing."""
+        """Return the steps whose values the caller of the run gives."""
         if not any(form.options.given for form in self.special.values()):
             return []
         return [node for node, form in enumerate(self.forms) if form.options.given]
@@ -145,7 +145,7 @@ class Plan:
         return alone and self.forms is columns.forms and self.rows is columns.rows and self.reads is columns.reads
 
     def produced(self, inputs: Mapping[str, Any]) -> Iterator[str]:
-        """Say which names of run inputs are assets and reach no step: their values would be ignored."""
+        """Yield a problem for each run input whose name is an asset and reaches no step: its value would be ignored."""
         for name in inputs:
             found = None if name in self.used else self.assets.find(name)
             if found is not None and not self.forms[found[0]].options.given:
@@ -254,9 +254,9 @@ class Plan:
         return any(form.options.caching for form in self.special.values())
 
     def misspelled_defaults(self) -> Iterator[tuple[Form, str]]:
-        """Go through parameters that keep their defaults though an asset that no step reads has nearly their name.
+        """Yield parameters that keep their defaults although an asset that no step reads has nearly their name.
 
-        Pipelines that are written by hand have such mistakes; large ones are not looked through.
+        Hand-written pipelines have such mistakes; large pipelines are not searched.
         """
         if not self.defaulted or self.is_dynamic or len(self.names) > _MOST_COMPARED:
             return
@@ -297,7 +297,7 @@ class Plan:
         self.problems.raise_all(self.name)
 
     def _add_missing(self, scope: Scope) -> None:
-        """Enter parameters without a value, which a run might still give, since something else is wrong."""
+        """Add parameters without a value, which a run might still give, to the other problems."""
         firsts = {form: node for node, form in reversed(list(enumerate(self.forms)))}
         missing: dict[Form, list[str]] = {}
         for form, node in firsts.items():

@@ -40,7 +40,7 @@ class Problems:
 
     Attributes:
         cycles: The steps along each cycle, the first repeated last.
-        add_rest: Enters what counts as a problem only if something else is wrong; called before all is reported.
+        add_rest: Adds what is a problem only if there are others; called before the report.
     """
 
     def __init__(self, names: Sequence[str], forms: Sequence[Form], first: Iterable[str]) -> None:
@@ -110,7 +110,7 @@ class Problems:
             self._unneeded.append(each)
 
     def _excused(self) -> set[int]:
-        """Return the sentences about what steps lack because a sub-pipeline is given it under a wrong name."""
+        """Return the sentences about values that steps lack because a sub-pipeline gets them under a wrong name."""
         return {
             at
             for _, steps, meant in self._unneeded

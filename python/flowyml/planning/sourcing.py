@@ -93,7 +93,7 @@ class Sourcing:
         return self._several(wanted)
 
     def _is_run_input(self, name: str) -> bool:
-        """Tell whether a name stands for a value of `run(inputs=)` here, and for nothing that a step produces."""
+        """Return True if a name means a value of `run(inputs=)` here, and no asset of a step."""
         if name not in self.scope.inputs or self.assets.find(name) is not None:
             return False
         return not isinstance(self.assets, Inside) or self.assets.wanted(name, declared=True) is None
@@ -139,7 +139,7 @@ class Sourcing:
         return [each for name in ((wanted,) if isinstance(wanted, str) else wanted) for each in self._found(name)]
 
     def _not_added(self, asset: str) -> str:
-        """Say that a `@step` which produces an asset is defined and not part of the pipeline; "" if there is none."""
+        """Return a hint if a `@step` that produces an asset is defined and not in the pipeline; "" if there is none."""
         found = producing(asset)
         if found is None or any(form.step.func is found.func for form in self._whole[0].forms):
             return ""

@@ -1,12 +1,12 @@
-"""Verification: a plan held against the plain binder, step by step.
+"""Verification: a plan is compared with the plain binder, step by step.
 
 ```
 FLOWYML_VERIFY_FAST_PATHS=1 ──▶ Connections (by its fast paths) == wire(form, reads, without=step) of each step?
 ```
 
-Steps that were added alike share the wiring of the first one, as far as `Connections` can tell that they are alike.
-With the environment variable each plan wires every step by itself, too, and raises where that differs: the tests run
-this way. It is loaded for that only.
+Steps that were added alike share the wiring of the first one, as far as `Connections` can see that they are alike. With
+the environment variable each plan also wires every step by itself, and raises if the results differ: the tests run this
+way. The module is imported for that only.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def verify(columns: Columns, wired: Connections) -> None:
         wired: The same, wired.
 
     Raises:
-        AssertionError: If a step is wired differently; names it, and what differs.
+        AssertionError: If a step is wired differently; names the step and the difference.
     """
     dependencies: dict[int, list[int]] = {}
     for after, before in zip(wired.edges.dependents, wired.edges.dependencies, strict=True):
@@ -62,7 +62,7 @@ def verify(columns: Columns, wired: Connections) -> None:
 
 
 def _is_same(one: Any, other: Any) -> bool:
-    """Compare what wiring makes, part by part; users' values are compared by identity alone."""
+    """Compare two results of wiring, part by part; users' values are compared by identity only."""
     if one is other or type(one) is not type(other):
         return one is other
     if isinstance(one, _PLAIN):

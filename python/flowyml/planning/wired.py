@@ -44,16 +44,16 @@ class Wired:
         producers: The steps to wait for.
         followed: Mapped steps whose items those of this one are made of, if nothing else is read of them.
         own_risk: Steps that this wiring reads without naming them: one that is among them must not read itself.
-        slots: Where each declared input stands in `references` and in `producers`, in the order of the inputs. Empty if
-            some input is anything but one value of one step: then steps with other inputs have to be wired themselves.
-        borders: The steps of the sub-pipelines around whose `after=` matters: whether a step waits for that depends on
-            whether it waits for a step inside.
+        slots: The positions of each declared input in `references` and in `producers`, in the order of the inputs.
+            Empty if some input is not one value of one step: then steps with other inputs have to be wired themselves.
+        borders: The steps of each enclosing sub-pipeline with `after=`: a step waits for that unless it waits for a
+            step inside.
         problems: What is wrong.
         undefined: Declared inputs that nothing gives.
         used: Names of run inputs and context values that are taken.
         notes: What is right, and may be meant otherwise.
-        defaulted: Parameters that keep their defaults, of a step of no sub-pipeline.
-        lacks: Whether parameters have no value, be it that this is a problem now or may become one.
+        defaulted: Parameters that keep their defaults, if the step is in no sub-pipeline.
+        lacks: Whether parameters have no value, which is a problem now or may become one.
         waits: Whether it reads anything or waits for anything.
         plain: The numbers of all steps by name, where each name is one step, and its value its only item; else `None`.
         links: The same, for steps that read one other step each and nothing else is to be said of; else `None`.

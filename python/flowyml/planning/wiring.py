@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 
 
 VERIFY = "FLOWYML_VERIFY_FAST_PATHS"
-"""The environment variable that, set to anything, has each plan hold its fast paths against `wire`, step by step."""
+"""The environment variable that, set to anything, makes each plan compare its fast paths with `wire`, step by step."""
 
-# So many numbers of steps are kept in an array, which takes a ninth of the memory of a list of them.
+# From so many on, ids of steps are kept in an array, which takes a ninth of the memory of a list.
 _MANY = 256
 
 # How like two names must be for one to be the other, misspelled, where it may well be right: a key of a mapping, say.

@@ -166,7 +166,7 @@ class Ended:
         return STATES[self.states[item]]
 
     def has_trouble(self) -> bool:
-        """Tell whether some item ended in another state than success, cached, given or skipped."""
+        """Return True if some item ended in a state other than success, cached, given or skipped."""
         fine = (StepState.SUCCESS, StepState.CACHED, StepState.GIVEN, StepState.SKIPPED)
         good = sum(self.states.count(state.code) for state in fine) + sum(self.forgiven.values())
         return good != len(self.states) or bool(self.refused)

@@ -352,7 +352,7 @@ class _Outputs(Mapping[str, Any]):
 
 
 def _without_frames(values: Iterator[T]) -> Iterator[T]:
-    """Go through values; what loading one raises shows the user's frames only."""
+    """Yield values; exceptions from loading one show only the user's frames."""
     try:
         yield from values
     except BaseException as error:

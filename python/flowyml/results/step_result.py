@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # The state of a mapped step is the first of these that one of its items is in.
 _WORST = (StepState.FAILED, StepState.TIMED_OUT, StepState.CANCELLED, StepState.UPSTREAM_FAILED, StepState.SKIPPED)
-# ... or else of these that all of its items are in, or a success.
+# ... otherwise the one of these states that all of its items are in, or success.
 _ALIKE = (StepState.CACHED, StepState.GIVEN)
 
 
@@ -77,7 +77,7 @@ class StepResult:
 
     @property
     def given(self) -> bool:
-        """Whether the value is that of `run(given=)`: the step did not run."""
+        """Whether the value comes from `run(given=)`: the step did not run."""
         return self.state is StepState.GIVEN
 
     @property

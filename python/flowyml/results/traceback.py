@@ -1,7 +1,7 @@
 """Exceptions as text: what `StepResult.error` says, made the same way on every backend.
 
-The text of an error is its message, a line break, and its traceback, if it has one: `str(exception)` (the name of its
-class where that is empty) and what Python would print, with the source lines, causes, contexts, notes and members of
+The text of an error is its message (`str(exception)`, or the name of its class if that is empty), a line break, and its
+traceback, if it has one: what Python would print, with the source lines, causes, contexts, notes and members of
 groups, but without the frames of flowyml itself that led to the user's code, and with the arguments of the user's
 functions in short form.
 

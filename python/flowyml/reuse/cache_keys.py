@@ -1,7 +1,7 @@
 """Keys of cached calls: what a step's value is stored under.
 
 ```
-"code_hash"     its code    + names and contents of its arguments, and its place if it may ask `get_context()` for it
+"code_hash"     its code    + names and contents of its arguments, and its name and index if it may call `get_context()`
 "input_hash"    its name    + the same
 a function      its name    + the text that the function returns
 ```
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from flowyml.running.run import Run
     from flowyml.steps.cache_modes import CacheMode
 
-_FORM = b"2"  # another one for keys that are made in another way
+_FORM = b"2"  # changes when keys are made in another way
 
 
 class Key(NamedTuple):
@@ -85,18 +85,18 @@ class CacheKeys:
         return Key(blake2b(head + contents, digest_size=SIZE).digest(), words + contents)
 
     def has_changed(self, item: int, key: Key) -> bool:
-        """Return whether a file among an item's arguments is another than when its key was made."""
+        """Return True if a file among an item's arguments has changed since its key was made."""
         before = key.recipe[SIZE:]
         if not holds_files(before):
             return False
         self._contents.forget_files()
         try:
-            return not before.startswith(self._calls.read_again(item))  # behind it may be the item's place
+            return not before.startswith(self._calls.read_again(item))  # the item's name and index may follow
         except Unhashable:
             return True
 
     def look_ahead(self, nodes: Iterable[int]) -> None:
-        """Look at the code of these steps before any step has run."""
+        """Hash the code of these steps before any step has run."""
         self._calls.look_ahead(nodes)
 
     def _head(self, node: int, mode: CacheMode) -> tuple[bytes, bytes]:
@@ -119,7 +119,7 @@ class CacheKeys:
         return found
 
     def _made(self, node: int, mode: CacheMode) -> tuple[Made, bool]:
-        """Return what the keys of a step are made of, and whether it may ask for its place."""
+        """Return the parts of the keys of a step, and whether it may call `get_context()`."""
         calls = self._calls
         try:
             return calls.made(node), calls.fingerprint(node).asks
@@ -151,7 +151,7 @@ class CacheKeys:
 
 
 def _place(run: Run, item: int) -> bytes:
-    """Return what `get_context()` says of the place of an item that is the same in each run."""
+    """Return what `get_context()` returns about an item that is the same in each run."""
     return content([run.plan.name, run.item_name(item)])
 
 

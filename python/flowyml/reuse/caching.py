@@ -170,7 +170,7 @@ class Caching:
         return self._is_open
 
     def prepare(self) -> None:
-        """Look at the code of what is cached before anything runs."""
+        """Hash the code of cached steps before anything runs."""
         if self._is_open:
             self._made.look_ahead(node for node, mode in enumerate(self._modes) if mode == CODE)
 
@@ -190,7 +190,7 @@ class Caching:
             return {item: self._found(item, entry) for item, entry in fresh.items() if self._has_its_files(entry)}
 
     def _has_its_files(self, entry: Entry) -> bool:
-        """Return whether the files that a value refers to are as they were when it was stored."""
+        """Return True if the files that a value refers to are unchanged since it was stored."""
         files = [part for part in split(entry.content or b"") if part.startswith(FILES)]
         if not files:
             return True
@@ -264,9 +264,9 @@ class Caching:
             self._waiting.append(entry)
 
     def _content(self, item: int, files: list[bytes]) -> bytes | None:
-        """Return the content of a value that takes part in keys, if it holds for later runs: code may change.
+        """Return the content of a value that is part of keys, if it is valid for later runs: code may change.
 
-        Behind it goes what stands for files that the value refers to.
+        The hash of the files that the value refers to follows.
         """
         found: Any = []
         if self._run.node_of[item] in self.read:

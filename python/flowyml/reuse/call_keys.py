@@ -40,9 +40,9 @@ _VERSION = 2
 # Contents of parameters that many steps share are kept; more of them than this are not shared.
 _MOST_KEPT = 10_000
 FILES = b"%"
-"""The first byte of what stands for the files that a value refers to, next to its content."""
+"""The first byte of the hash of the files that a value refers to, which is stored with its content."""
 UNHASHABLE = b"?"
-"""The first byte of what stands for an argument without a content; no content begins with it."""
+"""The first byte of the substitute for an argument without a content; no content begins with it."""
 _LENGTHS = [bytes((length,)) for length in range(256)]
 
 
@@ -73,7 +73,7 @@ class CallKeys:
     Args:
         run: The run.
         refer: Gives what stands for the value of another step in a key; `None` where there is no value.
-        code_graph: What is known of the code.
+        code_graph: The code that is known already.
         unhashable: Is called with an argument that has no content, and returns what stands for it; without it such an
             argument is an error.
     """
@@ -119,9 +119,9 @@ class CallKeys:
         return found
 
     def look_ahead(self, nodes: Iterable[int]) -> None:
-        """Look at the functions of steps before any has run: modules that steps import are not loaded yet, each time.
+        """Hash the functions of steps before any has run, so that modules that steps import are not loaded in any run.
 
-        What cannot be hashed is an error when its key is wanted.
+        Functions that cannot be hashed are an error when a key is made.
         """
         forms = self._run.plan.forms
         for node in {id(forms[node]): node for node in nodes}.values():
@@ -142,14 +142,14 @@ class CallKeys:
         return Fingerprint(state.digest(), parts, asks)
 
     def _of_function(self, function: Any) -> Fingerprint:
-        """Return the fingerprint of a function, which may be that of many steps."""
+        """Return the fingerprint of a function, which many steps may share."""
         found = self._functions.get(id(function))
         if found is None:
             found = self._functions[id(function)] = (function, fingerprint(function, self._code))
         return found[1]
 
     def made(self, node: int) -> Made:
-        """Return what the keys of a step are made of.
+        """Return the parts of the keys of a step.
 
         Raises:
             Unhashable: If its code cannot be hashed.
@@ -161,7 +161,7 @@ class CallKeys:
         return found
 
     def names(self, node: int) -> list[str]:
-        """Return the names of what `arguments` gives the contents of."""
+        """Return the names of the arguments whose contents `arguments` returns."""
         names = argument_names(self._template(node), self._run.plan.forms[node])
         if self._run.seed is not None:
             names.append("seed")
@@ -325,7 +325,7 @@ def files_of(raw: Any) -> bytes:
     """Return one hash of all files that an encoded value refers to, of their paths and bytes.
 
     Raises:
-        Exception: Whatever loading it raises, and `Unhashable`.
+        Exception: Any that loading it raises, and `Unhashable`.
     """
     value = decoded(raw)
     with collected() as files:
@@ -335,7 +335,7 @@ def files_of(raw: Any) -> bytes:
 
 
 def holds_files(contents: bytes) -> bool:
-    """Return whether one of joined contents is of a value with a file in it.
+    """Return True if one of the joined contents is that of a value with a `File` in it.
 
     >>> holds_files(joined([b"@a", b"b"])), holds_files(joined([b"a@"]))
     (True, False)

@@ -34,8 +34,8 @@ class Coverage:
 
     Args:
         plan: The plan; it is valid.
-        node: The step.
-        arguments: Where its arguments come from, in words.
+        node: The id of the step.
+        arguments: The sources of its arguments.
 
     Attributes:
         parts: What the key covers.

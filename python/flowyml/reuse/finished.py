@@ -166,9 +166,9 @@ class Finished:
         return SUCCESS if batch.states is None else batch.states[at], value, payload
 
     def has_its_files(self, value: Any, at: int) -> bool:
-        """Return whether the files that a value refers to are as they were when it was written.
+        """Return True if the files that a value refers to are unchanged since it was written.
 
-        What stands for them is written with the value, behind what `Journal.load` takes.
+        Their hash is stored with the value, after the part that `Journal.load` reads.
         """
         if type(value) is not tuple or len(value) <= len(LOST):
             return True

@@ -6,7 +6,7 @@ key = step's name + its code + contents of params, items, context + keys of the 
 
 A value of another step counts by how it came about, not by what it is: the keys of a run can be told without its
 values, and a step that has changed changes the keys of all that depends on it. Of equal items of one mapped step each
-counts once. A step with code or an argument that cannot be hashed runs again in each run, which is told.
+counts once. A step with code or an argument that cannot be hashed runs again in each run, with a warning.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class JournalKeys:
     Args:
         run: The run.
         tell: Is told, once for each step, of an argument that cannot be hashed.
-        foresee: The keys are those that calls will have if all that they read ends with a value.
+        foresee: Make the keys that calls will have if all steps that they read return a value.
     """
 
     def __init__(self, run: Run, tell: Callable[[int, Unhashable], None], *, foresee: bool = False) -> None:
@@ -56,7 +56,7 @@ class JournalKeys:
             run.grafting.listeners.append(self._grow)
 
     def look_ahead(self) -> None:
-        """Look at the code of all steps before any has run."""
+        """Hash the code of all steps before any has run."""
         self._calls.look_ahead(range(len(self._run.plan.forms)))
 
     def _grow(self, nodes: Sequence[int]) -> None:
@@ -249,14 +249,14 @@ class JournalKeys:
         return combined([self._present(part) or b"-" for part in parts])
 
     def _asks(self, node: int) -> bool:
-        """Return True if a step's code may ask `get_context()` for its index."""
+        """Return True if a step's code may call `get_context()`."""
         try:
             return self._calls.fingerprint(node).asks
         except Unhashable:
             return True
 
     def _unhashable(self, node: int, error: Unhashable) -> bytes:
-        """Return what stands for what cannot be hashed: nothing that another run has."""
+        """Return the substitute for something that cannot be hashed: one that no other run has."""
         if node not in self._told:
             self._told.add(node)
             self._tell(node, error)

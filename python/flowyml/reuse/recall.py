@@ -80,7 +80,7 @@ class Found(NamedTuple):
     Attributes:
         load: Returns the value, encoded; raises `LookupError` if it is not there after all.
         state: The state in which the item ends.
-        is_read: Its value takes part in keys, and its content is not known.
+        is_read: Whether its value is part of keys and its content is not known.
     """
 
     load: Callable[[], Any]

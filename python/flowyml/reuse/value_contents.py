@@ -1,9 +1,9 @@
 """The contents of a run's values, for the keys of what reads them.
 
 A content comes with the value where that is possible: a process worker hashes what it returns, a cached value has it in
-its entry. It does not if classes or functions of the user's are in the value: what these reach is known here alone, and
-may be another than when the value was stored. Then it is found here, when the first key needs it. What stands for a
-list of values is made of their contents, so that a list of a million is never put together for it.
+its entry. It does not if classes or functions of the user's are in the value: what these reach is known only here, and
+may have changed since the value was stored. Then it is computed here, when the first key needs it. The content of a
+list of values is computed from their contents, so that a list of a million is never built for it.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class ValueContents:
         run: The run.
 
     Attributes:
-        code_graph: What is known of the code: of steps, and of classes and functions in values.
-        with_code: Items with such values, as far as they were looked at here.
+        code_graph: The code that is known already: of steps, and of classes and functions in values.
+        with_code: Items with such values, among those that were examined here.
     """
 
     def __init__(self, run: Run) -> None:
@@ -59,7 +59,7 @@ class ValueContents:
         return found
 
     def forget_files(self) -> None:
-        """Read values with files in them again when they are needed next."""
+        """Forget the contents of values with files in them, so that the files are read again."""
         raw = self._run.values.raw
         for item, found in list(self._known.items()):
             parts = found if isinstance(found, list) else [found]
@@ -105,7 +105,7 @@ class ValueContents:
         return self._present(bare(reference))
 
     def _present(self, reference: Any) -> bytes | None:
-        """Return the same for what is there: `None` where no value is, lists without what is missing."""
+        """Return the content of `Present` references: `None` without a value, lists without missing values."""
         if isinstance(reference, Items):
             return self.of(reference) if self._run.values.is_whole(reference.node) else None
         parts = parts_of(reference, self._run.layout)

@@ -55,7 +55,7 @@ class Expansion:
         tables: For each mapped step its items by index, as `Template.sources` speak of them: values, references to
             values of other steps, or tuples of these.
         refused: What kept a step from having items.
-        answered: How many lengths that the scheduler asked for are known, or were refused.
+        answered: The number of lengths that were given to the scheduler, or refused.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Expansion:
         """Give their items to the steps whose lengths are due; return how many of them failed.
 
         Args:
-            waits: Wait while another thread expands a step; else that thread is left to see to the others, too.
+            waits: Wait while another thread expands a step; otherwise leave the other steps to that thread.
         """
         failed = len(self.refused)
         # One at a time: a step without items is complete at once, and with it the next length may be due.
@@ -117,7 +117,7 @@ class Expansion:
         return len(self.refused) - failed
 
     def is_stalled(self) -> bool:
-        """Return True if the run is not finished and nothing can happen any more."""
+        """Return True if the run is not finished and no event can come any more."""
         if not self._lock.acquire(blocking=False):  # a thread is about to expand a step
             return False
         try:

@@ -75,7 +75,7 @@ _TOLD_AFTER = 0.01
 
 
 def _wholeness(scheduler: Scheduler) -> Callable[[int], bool]:
-    """Return what tells whether a step that has ended counts as a success; it holds nothing of the run."""
+    """Return a function that tells whether an ended step counts as a success; without a reference to the run."""
     return lambda node: STATES[scheduler.node_state(node)].has_value
 
 
@@ -225,7 +225,7 @@ class Run:
         return workers if self.layout.waiting or self.layout.grows else max(1, min(workers, self.layout.item_count))
 
     def _give(self) -> None:
-        """End the steps whose values are given, before their dependents look at them."""
+        """End the given steps, before their dependents look at them."""
         for node in self.plan.given_steps():
             form, items = self.plan.forms[node], self.layout.items_of(node)
             values: Sequence[Any] = self.plan.row(node)
@@ -403,15 +403,15 @@ class Run:
         return Limits(options, lambda item: forms[self.node_of[item]].options, self.default_timeout)
 
     def check_progress(self) -> bool:
-        """Give steps whose length is still due their items; raise an error if nothing can happen any more.
+        """Give items to the steps whose length is due; raise an error if no event can come any more.
 
-        Executors call it when they are about to wait: a run in which no event can occur would never end.
+        Executors call it before they wait: otherwise such a run would never end.
 
         Returns:
-            Whether there was such a step, so that others may be ready now.
+            True if there was such a step, so that steps may be ready now.
 
         Raises:
-            ExecutorError: The run is not finished, and no step is running, ready or about to be tried again.
+            ExecutorError: If the run is not finished, and no step is running, ready or waiting for a retry.
         """
         before = self.expansion.answered
         if self.layout.waiting and self.expansion.go_on(waits=False) and self.fail_fast:
@@ -424,7 +424,7 @@ class Run:
         return self.expansion.answered != before
 
     def waiting_steps(self) -> list[str]:
-        """Return the names of the steps that wait for others."""
+        """Return the names of the waiting steps."""
         waiting = CODES[StepState.WAITING]
         return [name for node, name in enumerate(self.plan.names) if self.scheduler.node_state(node) == waiting]
 

@@ -31,7 +31,7 @@ class Before(NamedTuple):
         outputs: Its assets.
         also: Further names of its assets, with their positions; of a step in a sub-pipeline.
         declared: Its assets as the step declares them, where these are other names.
-        mapped: Whether it has items, all of which its value takes.
+        mapped: Whether it is a mapped step, whose value needs all its items.
     """
 
     name: str
@@ -51,10 +51,10 @@ class Before(NamedTuple):
 
 
 class _NoNumber:
-    """Refuses to be compared or calculated with: it is not the value that was meant.
+    """Refuses comparisons and arithmetic: it is not the value of a step.
 
     Raises:
-        TypeError: Always; it says what to write.
+        TypeError: Always; the message says what to write.
     """
 
     __slots__ = ()
@@ -71,7 +71,7 @@ class _NoNumber:
 
 
 class _NoValue(_NoNumber):
-    """Refuses equality and truth, too, which would take the same branch whatever the value is."""
+    """Also refuses equality and truth, which would take the same branch for any value."""
 
     __slots__ = ()
     __bool__ = _NoNumber._refuse  # noqa: SLF001  of its own base
@@ -80,7 +80,7 @@ class _NoValue(_NoNumber):
     def __eq__(self, other: object) -> bool:
         return True if other is self else bool(self._refuse())
 
-    if not TYPE_CHECKING:  # type checkers know what there is
+    if not TYPE_CHECKING:  # type checkers know the attributes
 
         def __getattr__(self, name: str) -> Any:
             told = "" if name.startswith("__") else f"; {self._in_words()}"

@@ -187,7 +187,7 @@ class Arena:
 
     @classmethod
     def of_memory(cls, freed: Callable[[int], None] | None = None) -> Arena:
-        """Return an arena of memory that no file system knows, and that nobody can cut: see `PrivateMap`.
+        """Return an arena in anonymous memory that cannot be truncated: see `PrivateMap`.
 
         Raises:
             OSError: There is none to be had.

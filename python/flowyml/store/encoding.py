@@ -75,7 +75,7 @@ def encoded(value: Any) -> Any:
 
 
 def _by_value(value: Any, error: BaseException | None) -> bytes:
-    """Pickle what does not go by name: values of local classes, functions of a script; and exceptions in parts."""
+    """Pickle by value: values of local classes, functions of a script; and exceptions in parts."""
     file = io.BytesIO()
     try:
         _pickler()(file, 5).dump(value)

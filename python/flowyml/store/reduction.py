@@ -1,11 +1,11 @@
-"""How pickle takes apart what it would change or could not load again: memoryviews and exceptions.
+"""Reducers for objects that pickle would change or could not load again: memoryviews and exceptions.
 
 * A `memoryview`: cloudpickle turns it into `bytes`. Here its buffer is pickled (out of band if the pickler allows it),
   with its format and shape.
 * An exception whose class has its own `__init__` or `__new__` and no `__reduce__`: pickle would call the class with
-  `args`, which fails (keyword-only parameters) or makes another exception of it (a message that `__init__` puts
-  together). Here it is taken apart into class, `args`, attributes and slots, and put together without a call of the
-  class. `crossing/failure.py` does the same with what steps raise.
+  `args`, which fails (keyword-only parameters) or makes another exception of it (a message that `__init__`
+  formats). Here it is reduced to its class, `args`, attributes and slots, and rebuilt without a call of the class.
+  `crossing/failure.py` does the same with exceptions that steps raise.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def reduce_view(view: memoryview) -> tuple[Any, ...]:
     """Reduce a memoryview to its buffer, format and shape; the copy is contiguous.
 
     Raises:
-        pickle.PicklingError: If no memoryview of that format can be made again, or if it was released.
+        pickle.PicklingError: If a memoryview of that format cannot be rebuilt, or if it was released.
 
     >>> view = memoryview(array("i", [1, 2, 3, 4])).cast("B").cast("i", [2, 2])
     >>> make, arguments = reduce_view(view)
@@ -101,7 +101,7 @@ def holds_exceptions(value: Any) -> bool:
 
 
 def reduce_exception(exception: BaseException) -> Any:
-    """Reduce an exception that pickle would not get right to its parts; `NotImplemented` for all others."""
+    """Reduce an exception that pickle would change to its parts; `NotImplemented` for all others."""
     kind = type(exception)
     if pickles_itself(kind) or not _is_made_by_python(kind):
         return NotImplemented
@@ -123,7 +123,7 @@ def pickles_itself(kind: type) -> bool:
 
 
 def slots_of(exception: BaseException) -> Iterator[tuple[str, Any]]:
-    """Walk what an exception keeps outside its `__dict__`: fields of built-in classes (`errno`) and `__slots__`."""
+    """Yield the state of an exception outside its `__dict__`: fields of built-in classes (`errno`) and `__slots__`."""
     for kind in type(exception).__mro__:
         for name, field in vars(kind).items() if kind not in _HOLDS_NO_STATE else ():
             if not isinstance(field, (MemberDescriptorType, GetSetDescriptorType)) or name.startswith("__"):
@@ -151,7 +151,7 @@ def new_exception(
 
 
 def set_field(exception: BaseException, name: str, value: Any) -> None:
-    """Set what every exception has, past a class that lets nothing be set (a frozen dataclass)."""
+    """Set a field of every exception, also if its class forbids that (a frozen dataclass)."""
     vars(BaseException)[name].__set__(exception, value)
 
 

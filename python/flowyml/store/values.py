@@ -11,8 +11,8 @@ What an argument may refer to (a *reference*):
 Output(7, 1)           the second declared output of item 7
 Items(3)               the list of the values of step 3, a mapped one
 Gather((3, 4, 9))      the list of what these references stand for: a glob or a list of assets
-Present(...)           what is there of one of these: `MISSING` for a value that is not there and for a mapped step
-                       with failed or skipped items; a `Gather` without what is missing
+Present(...)           one of these, as far as it has values: `MISSING` for a value that is missing and for a mapped
+                       step with failed or skipped items; a `Gather` without the missing values
 Stream(...)            an iterator over one of these lists, which reads one value at a time
 ```
 """
@@ -137,7 +137,7 @@ _PICKLES = frozenset([bytes])
 
 
 def always(_node: int) -> bool:
-    """Say of each mapped step that its list is a value."""
+    """Return True: the list of each mapped step is a value."""
     return True
 
 
@@ -152,8 +152,8 @@ class Values:
         decode: Turns an entry into the object; `None` while entries are the objects.
         decode_all: Turns many pickles into objects; whatever loading one raises.
         tasks: What map tasks have for a value, by step.
-        is_whole: Returns whether a mapped step that has ended counts as a success, so that its list is a value; only
-            while the run lasts, and only if it has such steps.
+        is_whole: Returns True if a mapped step that has ended counts as a success, so that its list is a value; used
+            during the run only.
     """
 
     __slots__ = ("_decoded", "_layout", "decode", "decode_all", "dropped", "is_whole", "raw", "tasks")
@@ -207,7 +207,7 @@ class Values:
         return self.raw[items.start : items.stop]
 
     def _streamed(self, reference: Any) -> Any:
-        """Return an iterator over the values of a list, or `MISSING` if a join reads a list that is not there."""
+        """Return an iterator over the values of a list, or `MISSING` if a join reads a list that has no value."""
         listed = bare(reference)
         if isinstance(reference, Present) and isinstance(listed, Items) and not self.is_whole(listed.node):
             return MISSING
@@ -223,7 +223,7 @@ class Values:
                 yield value
 
     def _present(self, reference: Any) -> Any:
-        """Return what is there: `MISSING` where no value is, of several references those values that are."""
+        """Return the value, or `MISSING` if there is none; for several references a list of the values that exist."""
         if isinstance(reference, Output):
             return MISSING if self.raw[reference.item] is MISSING else self.argument(reference)
         if isinstance(reference, Items):

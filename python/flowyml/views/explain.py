@@ -55,12 +55,12 @@ class Argument(NamedTuple):
 
 
 class KeyPart(NamedTuple):
-    """Something that the key of a cached step covers.
+    """A part that the key of a cached step covers.
 
     Attributes:
         kind: "argument", "function", "class", "module", "condition", "file", "files", "value" or "installed".
         name: Its name; of a value in code, what it is: "global 'RATE'".
-        counts: What of it counts, in words.
+        counts: How it counts, in words ("content", "its code").
     """
 
     kind: str
@@ -83,7 +83,7 @@ class Traced:
     """
 
     def __init__(self, plan: Plan, node: int, scope: Scope) -> None:
-        """Wire the step once more, for the reasons; its arguments are the plan's."""
+        """Wire the step again, for the reasons; its arguments are the plan's."""
         self._plan, self._form = plan, plan.forms[node]
         self._wiring = wiring = Wiring(
             self._form, plan.assets, scope, self._form.inputs_of(plan.reads[node]), without=node
@@ -99,7 +99,7 @@ class Traced:
         self.missing: list[str] = wiring.missing
 
     def _take(self, template: Template) -> None:
-        """Take the arguments from how the plan calls the step."""
+        """Take the arguments from the plan's template of the step."""
         count = len(template.sources) - len(template.keywords)
         named = count - len(self._rest)
         self._rest = list(template.sources[named:count])

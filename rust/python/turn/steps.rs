@@ -61,7 +61,7 @@ pub(super) struct Calls<'a, 'py> {
 enum Items<'py> {
     None,
     Iterator(Bound<'py, PyIterator>),
-    /// Of any other sequence, and `operator.getitem`: its own method may be one of Python's.
+    /// Any other sequence, with `operator.getitem`: its own method may be written in Python.
     Table(Bound<'py, PyAny>, Bound<'py, PyAny>),
 }
 

@@ -27,7 +27,7 @@ def explain(obj: object, error: BaseException, attempt: BaseException | None = N
     Args:
         obj: What was pickled.
         error: What was raised.
-        attempt: What plain pickle raised before: it says the same in other words.
+        attempt: What plain pickle raised before, which says the same in other words.
 
     Returns:
         For example "global variable 'LOCK' of load(): cannot pickle '_thread.lock' object".

@@ -4,8 +4,8 @@
 DataFrame ──to_arrow, no copy──▶ pyarrow.Table ──pickle──▶ stream + buffers ──from_arrow──▶ DataFrame over the buffers
 ```
 
-polars' own pickle remains for small frames, for lazy frames, where pyarrow is not installed, and for what Arrow has no
-form for (128-bit integers, frames without columns). A column of objects goes as a list. This module is imported once
+polars' own pickle remains for small frames, lazy frames, frames that Arrow cannot represent (128-bit integers, no
+columns), and if pyarrow is not installed. A column of objects goes as a list. This module is imported once
 polars is loaded; it imports pyarrow with the first large frame.
 """
 
@@ -73,12 +73,12 @@ def _order(series: Any) -> bool | None:
 
 
 def _table(frame: Any) -> Any:
-    """Return the Arrow table of a frame, which shares its memory; `None` if there is none."""
+    """Return the Arrow table of a frame, which shares its memory; `None` if it cannot be one."""
     level: Any = sys.modules["polars"].CompatLevel
     try:
         table = frame.to_arrow(compat_level=level.newest())
         if table.get_total_buffer_size() > _MUCH_MORE * frame.estimated_size() + _LEAST_BYTES:
-            table = frame.to_arrow(compat_level=level.oldest())  # texts of a few rows, that share buffers with many
+            table = frame.to_arrow(compat_level=level.oldest())  # strings of a few rows, which share buffers with many
     except (ImportError, ValueError, NotImplementedError, sys.modules["polars"].exceptions.PolarsError):
         return None
     return table

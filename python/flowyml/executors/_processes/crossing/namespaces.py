@@ -112,10 +112,10 @@ def keep_as_is(cls: type) -> None:
 
 
 def make_class(constructor: type, name: str, bases: tuple[type, ...], body: dict[str, Any], *others: Any) -> type:
-    """Make a class that is to be filled.
+    """Make a class that `fill_class` fills.
 
-    `__init_subclass__` of bases that go by value is not called: they have come with what it has done, and the keywords
-    of the class are not known here. That of bases that were imported here is called.
+    `__init_subclass__` of bases that go by value is not called: they arrive with its effects, and the keywords of the
+    class are not known here. That of bases that were imported here is called.
     """
     from cloudpickle import cloudpickle  # see `fill_class`
 
@@ -137,7 +137,7 @@ def make_class(constructor: type, name: str, bases: tuple[type, ...], body: dict
 
 
 def fill_enum(cls: type, state: tuple[Any, dict[str, dict[str, Any]]]) -> None:
-    """Give an enum that arrived its attributes, and those of its members, unless it has them."""
+    """Set the attributes of an enum that arrived, and of its members, unless they are set."""
     of_class, of_members = state
     if cls not in _at_home and cls not in _filled:
         members: Any = getattr(cls, "__members__", {})

@@ -3,7 +3,7 @@
 `Pickler` is `cloudpickle.Pickler` for whatever goes by value between driver and workers:
 
 - the globals of a module that goes by value become that module's dictionary in the worker (`namespaces.namespace`);
-- a class that arrives twice is filled once (`namespaces.fill_class`), and has what cloudpickle leaves out;
+- a class that arrives twice is filled once (`namespaces.fill_class`), also with what cloudpickle leaves out;
 - code keeps its file name, and source lines that exist only in memory (notebook cells) are collected.
 
 `ValuePickler` is for arguments and results: each class or module-level function that goes by value is pickled once per
@@ -43,10 +43,10 @@ PROTOCOL = 5
 _BY_VALUE_REDUCTION = 6  # length of what cloudpickle returns for a class or function by value; all others are shorter
 
 _REDUCED = (type, FunctionType, CodeType, BaseException)
-"""What is reduced here; cloudpickle reduces nothing else by value."""
+"""The types that are reduced here; cloudpickle reduces no others by value."""
 
 _SET_BY_ENUM = frozenset(["_value_", "_name_", "__objclass__", "_sort_order_"])
-_NAMESPACE = 3  # where the arguments of `_make_skeleton_class` have what the body of the class begins with
+_NAMESPACE = 3  # the position of the class body among the arguments of `_make_skeleton_class`
 
 _lock = threading.RLock()
 _definitions: dict[int, tuple[object, tuple[bytes, bytes, str, str]]] = {}
@@ -129,12 +129,13 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
 
 
 def _reduced_class(cls: type, make: Any, arguments: tuple[Any, ...], state: Any) -> tuple[Any, ...]:
-    """Return what cloudpickle has reduced a class to, with what it leaves out.
+    """Return cloudpickle's reduction of a class, with what that leaves out.
 
-    * Slots: it sets `__slots__` when the class is there, which makes none, and instances differ. (Those of tuples are
-      empty, and `typing.NamedTuple` sets them itself.)
-    * The qualified name of a class that stands in another one or in a function.
-    * What `__init__` or `__new__` of an enum have given its members: they are made before it has these.
+    * Slots: it sets `__slots__` once the class exists, which creates none, so instances would differ. (Those of tuples
+      are empty, and `typing.NamedTuple` sets them itself.)
+    * The qualified name of a class that is defined in another class or in a function.
+    * The attributes that `__init__` or `__new__` of an enum set on its members, which are made before the enum has
+      these methods.
     """
     if make is not internals._make_skeleton_class:  # noqa: SLF001
         members = getattr(cls, "__members__", {}).items()
@@ -253,7 +254,7 @@ def _fast_submodules() -> Iterator[None]:
 
 
 def _flat(table: Mapping[type, Any]) -> dict[type, Any]:
-    """Return what a table of reducers holds now as a dictionary, which pickle searches several times faster."""
+    """Return a copy of a table of reducers as a dictionary, which pickle searches several times faster."""
     if not isinstance(table, ChainMap):
         return dict(table)
     flat: dict[type, Any] = {}
@@ -263,7 +264,7 @@ def _flat(table: Mapping[type, Any]) -> dict[type, Any]:
 
 
 class ByValuePickler:
-    """Pickles many values by value, one after the other: what they need in common is prepared at the first one.
+    """Pickles many values by value, one after the other: common state is prepared with the first one.
 
     The values share no object. Between the first value and `close` the thread holds the lock of `by_value`.
 

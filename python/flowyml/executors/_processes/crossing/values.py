@@ -115,10 +115,10 @@ def dump_value(obj: object, what: str = "the value", apart: Apart | None = None)
 
 
 class ValueDumper:
-    """Pickles many values for a worker, as `dump_value` does: what they need in common is prepared once.
+    """Pickles many values for a worker, as `dump_value` does: common state is prepared once.
 
-    Values share no object. A value whose type went by value before is not tried with plain pickle first: the steps
-    that a translator of graphs makes have a task object each, all of one class.
+    Values share no object. A value whose type went by value before is not tried with plain pickle first: pipelines that
+    are translated from other graphs have a task object for each step, all of one class.
 
     Args:
         apart: Takes large buffers; without it they are in the pickle.
@@ -138,16 +138,16 @@ class ValueDumper:
         try:
             shown = obj if apart is None else apart.shown(obj)
             data = _dumps(shown, buffers.append if apart is None else apart)
-        except _TROUBLE:  # a reducer of somebody else: whatever it raises, cloudpickle is asked next
+        except _TROUBLE:  # reducers of other packages may raise anything; cloudpickle is tried next
             return self._dump_by_value(obj, what)
         if _GLOBAL in data and type(obj) not in _ATOMS and (_names_by_value(data) or holds_exceptions(obj)):
-            if type(obj).__module__ != "builtins":  # what a list holds is another question for each list
+            if type(obj).__module__ != "builtins":  # lists of one type may hold different things
                 self._types.add(type(obj))
             return self._dump_by_value(obj, what)
         return pickle.dumps(obj, 5) if buffers else data
 
     def close(self) -> None:
-        """Release what the values had in common; the next value prepares it again."""
+        """Release the common state; the next value prepares it again."""
         if self._by_value is not None:
             self._by_value.close()
 

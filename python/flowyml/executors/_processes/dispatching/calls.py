@@ -137,7 +137,7 @@ class CallWriter:
         Args:
             nodes: The steps.
             initializer: What is called in each worker first.
-            check: The ids of arguments that are known to pickle, where those of these steps are to be tried.
+            check: The ids of arguments that are known to pickle, if those of these steps are to be checked.
         """
         functions: dict[int, Any] = {} if initializer is None else {id(initializer): initializer}
         owners = ["the workers' initializer"] * len(functions)
@@ -312,7 +312,7 @@ class CallWriter:
         return (number, True)
 
     def _dumped(self, value: Any, node: int) -> bytes:
-        """Return the pickle of an argument that is no value of another step.
+        """Return the pickle of an argument that is not the value of another step.
 
         Raises:
             SerializationError: If it does not pickle; names the argument.
@@ -324,7 +324,7 @@ class CallWriter:
             raise SerializationError(what, error.reason, _ADVICE) from error.__cause__
 
     def _argument(self, node: int, value: Any) -> str:
-        """Return which argument of a step a value is, in words."""
+        """Return the name of an argument in words, found by its value."""
         template, row = self._plan.templates[node], self._plan.row(node)
         sources: Any = () if template is None else template.sources
         items = [position for position, (kind, _) in enumerate(sources) if kind == ITEM]
@@ -336,7 +336,7 @@ class CallWriter:
         return "an argument" if name is None else f"argument {name!r}"
 
     def _parameter(self, node: int, template: Template, position: int) -> str | None:
-        """Return the parameter that an argument goes to; `None` for one of `*args` and where it is not known."""
+        """Return the parameter that an argument goes to; `None` for one of `*args`, and if it is not known."""
         by_position = len(template.sources) - len(template.keywords)
         if position >= by_position:
             return template.keywords[position - by_position]

@@ -3,8 +3,8 @@
 The step it claimed last is guilty, unless its result is in; whatever it has delivered was taken over before. A worker
 that dies before it has begun a step is nobody's fault, until that happens again and again.
 
-A torn worker, in whose results ring something else than its results was found, has begun steps whose results cannot be
-read. The first of them is guilty: what was found is in the place of its result. All others are given back.
+A torn worker, whose results ring holds something other than its results, has begun steps whose results cannot be read.
+The first of them is guilty: the invalid record is in the place of its result. All others are given back.
 """
 
 from __future__ import annotations

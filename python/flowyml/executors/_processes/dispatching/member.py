@@ -173,12 +173,12 @@ class Member:
 
     @property
     def posted_end(self) -> int:
-        """The slot behind the last step that is posted and not done, of which there has to be one."""
+        """The slot after the last step that is posted and not done; there must be one."""
         last = self.postings[-1]
         return last.first + last.length
 
     def is_posted(self, slot: int) -> bool:
-        """Return whether a step that is posted and not done has this slot, or had it before it was taken back."""
+        """Return True if a step that is posted and not done has this slot, or had it before it was taken back."""
         first = self.postings[0]
         return first.first + first.done <= slot < self.posted_end
 

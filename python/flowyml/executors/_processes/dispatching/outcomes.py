@@ -94,7 +94,7 @@ class Outcomes:
         return failed
 
     def _is_stray(self, member: Member) -> bool:
-        """Return whether the next result belongs to no posted step, so that nothing behind it could ever be taken.
+        """Return True if the next result belongs to no posted step, so that none after it could ever be taken.
 
         In shared memory `drain` notices it while anything is posted.
         """

@@ -19,8 +19,8 @@ terminal reaches it.
 * *A worker that died by itself* takes its process group along before its own number is freed, then those orphans that
   are still known as its own: by their session, or by the tag in their environment. A helper that erased both lives
   until `end`, which kills every process that was adopted.
-* *Resource trackers* (of multiprocessing and loky) are spared for a moment: once all others are dead they unlink the
-  semaphores, shared memory and folders that these have left, and end.
+* *Resource trackers* (of multiprocessing and loky) are killed a second later: once all other processes are dead they
+  unlink the semaphores, shared memory and directories that these left, and end.
 
 Nothing here blocks but `poll`: a driver that does not read costs memory, never a worker's life.
 """
@@ -56,7 +56,7 @@ STARTED, EXITED, REFUSED, UNFIT = b"S", b"X", b"R", b"U"
 END_LIMIT = 2.0
 """Seconds after which processes that do not die (uninterruptible I/O) are left alone."""
 TIDY_LIMIT = 1.0
-"""Seconds that resource trackers have to unlink what the processes that were killed have left."""
+"""Seconds that resource trackers have to unlink the resources of the killed processes."""
 PARENT_CHECK = 0.25
 """Seconds between looks at the parent's number where pidfds are not allowed."""
 MOST_LOSSES = 3
@@ -93,7 +93,7 @@ class Guardian:
         self.ids: dict[int, int] = {}
         self.template: Template | None = None
         self.losses = 0
-        self.trackers: dict[int, float] = {}  # those that were spared, and until when
+        self.trackers: dict[int, float] = {}  # by pid, when they are killed
         self.outbox: list[bytes] = []
         self.deadline: float | None = None
         self.control = move_up(control)
@@ -335,12 +335,12 @@ class Guardian:
         return descendants(table, roots | {pid})
 
     def _spare(self, trackers: set[int]) -> None:
-        """Let resource trackers live for a moment."""
+        """Let resource trackers live for `TIDY_LIMIT`."""
         for pid in trackers:
             self.trackers.setdefault(pid, monotonic() + TIDY_LIMIT)
 
     def _kill_late_trackers(self) -> None:
-        """Kill the trackers that have had their time; a number that is another process's by now is left alone."""
+        """Kill the trackers whose time is over; a pid that was reused for another process is left alone."""
         late = {pid for pid, until in self.trackers.items() if monotonic() >= until}
         for pid in late:
             del self.trackers[pid]

@@ -19,7 +19,7 @@ else:
 MOST_ROUNDS = 100
 """Looks at a tree that keeps growing because it may not be stopped (it has become another user's); two are usual."""
 TRACKER = b".resource_tracker import main"
-"""What the program of a resource tracker begins with, behind the name of its package."""
+"""The beginning of the program of a resource tracker, after the name of its package."""
 EXEC_LOOKS = 10
 """Looks, a millisecond apart, at a process that has no environment yet."""
 
@@ -68,8 +68,8 @@ def kill_all(find: Callable[[], set[int]], *, spare_trackers: bool = False) -> s
     """Stop what `find` finds until it finds nothing new, then kill all of it.
 
     Args:
-        find: Returns the processes that are there now.
-        spare_trackers: Leave resource trackers alone. What they wait for is the end of all others.
+        find: Returns the pids of the processes that exist now.
+        spare_trackers: Do not kill resource trackers, which end once all others have ended.
 
     Returns:
         The trackers that were left alone.
@@ -94,7 +94,7 @@ def kill_all(find: Callable[[], set[int]], *, spare_trackers: bool = False) -> s
 def is_tracker(pid: int) -> bool:
     """Return True for a resource tracker, of multiprocessing or of loky.
 
-    It unlinks the semaphores, shared memory and folders that its processes have left, once all of them are gone.
+    It unlinks the semaphores, shared memory and directories that its processes left, once all of them have ended.
     """
     return TRACKER in _read_of_program(pid, "cmdline")
 
@@ -119,7 +119,7 @@ def read_environment(pid: int) -> list[bytes]:
 
 
 def _read_of_program(pid: int, name: str) -> bytes:
-    """Read what an exec has put into a process; one that is in the middle of it has nothing yet, so look again."""
+    """Read a file of /proc that exec fills; during the exec it is empty, so read it again."""
     for _ in range(EXEC_LOOKS):
         if data := read_proc(pid, name):
             return data

@@ -56,7 +56,7 @@ FIRST_FREE_FD = 10
 TAG = "FLOWYML_WORKER"
 """The variable that marks a worker and what it starts."""
 HASH_SEED, GIVEN_HASH_SEED = "PYTHONHASHSEED", "FLOWYML_GIVEN_HASH_SEED"
-"""The variable with the seed of `hash()` in all workers, and what the user has set it to; a worker puts that back."""
+"""The variable with the seed of `hash()` in all workers, and the user's value of it, which a worker restores."""
 START_VARIABLE = "FLOWYML_WORKER_START"
 """The variable that chooses how workers start: "fork" or "exec"."""
 ARGUMENTS = 5

@@ -136,9 +136,9 @@ def worker_environment(max_workers: int, tag: str) -> dict[bytes, bytes]:
 
 
 def _hash_seed(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that give all workers one seed of `hash()`; none if the user has chosen one.
+    """Return the variables that give all workers one seed of `hash()`; none if the user has set one.
 
-    The seed of this process cannot be read, so one is drawn. Steps see the user's variable: see `lifeline.attach`.
+    The seed of this process cannot be read, so a random one is used. Steps see the user's value: see `lifeline.attach`.
     """
     given = environment.get(HASH_SEED, "")
     return {} if given.isdecimal() else {HASH_SEED: _drawn_hash_seed(), GIVEN_HASH_SEED: given}

@@ -71,7 +71,7 @@ def attach(arguments: Sequence[str] | None = None) -> Lifeline:
 
 
 def _put_back_hash_seed() -> None:
-    """Let steps, and what they start, see the user's seed of `hash()`, or none: this process has its own by now."""
+    """Restore the user's seed of `hash()`, or none, for steps and their child processes; Python has read its own."""
     given = os.environ.pop(GIVEN_HASH_SEED, None)
     if given:
         os.environ[HASH_SEED] = given

@@ -29,16 +29,16 @@ _WANTS_TERMINAL = (
 
 
 def refuse_to_break(*args: Any, **kwargs: Any) -> Any:
-    """Take the place of `sys.breakpointhook`: pdb would read the end of its input and raise an empty `BdbQuit`.
+    """Replace `sys.breakpointhook`: pdb would read the end of its input and raise an empty `BdbQuit`.
 
-    Another debugger, or none, that `PYTHONBREAKPOINT` names is called as ever.
+    If `PYTHONBREAKPOINT` names another debugger, or none, that still holds.
 
     Raises:
-        RuntimeError: It would be pdb.
+        RuntimeError: If pdb would be called.
     """
     if os.environ.get("PYTHONBREAKPOINT", "") in {"", "pdb.set_trace"}:
         raise RuntimeError(f"breakpoint(): {NO_TERMINAL}")
-    return sys.__breakpointhook__(*args, **kwargs)  # noqa: T100  as the user has said
+    return sys.__breakpointhook__(*args, **kwargs)  # noqa: T100  as the user has configured
 
 
 def raised(error: BaseException) -> tuple[int, Any]:
@@ -83,9 +83,9 @@ def encoded(  # noqa: PLR0911  each kind of value has its line
 
 
 def with_content(outcome: int, value: Any, returned: Any) -> tuple[int, Any]:
-    """Return a value as it goes to the driver with its content, if it has one that is not plain to see.
+    """Return a value in the form for the driver, with its content if that takes time to compute.
 
-    It has none here if it brings code of the user's along: what that reaches is known to the driver alone.
+    It has none here if it holds code of the user's: only the driver knows what that reaches.
     """
     from flowyml.keys.content import Unhashable, plain_content
 
