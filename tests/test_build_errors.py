@@ -9,9 +9,15 @@ from typing import Any
 
 import pytest
 
-from flowyml import Context, CycleError, FlowymlError, Pipeline, PipelineValidationError, step
+from flowyml import Context, CycleError, FlowymlError, Pipeline, PipelineValidationError, registry, step
 
 HERE = Path(__file__)
+
+
+@pytest.fixture(autouse=True)
+def no_other_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Messages name steps that were defined and not added, also those of other tests."""
+    monkeypatch.setattr(registry, "_made", registry._Registry())
 
 
 def load() -> int:

@@ -140,7 +140,7 @@ class Sourcing:
 
     def _not_added(self, asset: str) -> str:
         """Return a hint if a `@step` that produces an asset is defined and not in the pipeline; "" if there is none."""
-        found = producing(asset)
+        found = producing(asset) if self.assets.number(asset) is None else None
         if found is None or any(form.step.func is found.func for form in self._whole[0].forms):
             return ""
         code = getattr(found.func, "__code__", None)
