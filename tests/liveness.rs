@@ -1,4 +1,4 @@
-//! Every legal schedule ends: whatever is drawn, a driver that answers what it is asked for comes to the end of the run.
+//! Every legal schedule ends: for any generated graph, a driver that answers each request reaches the end of the run.
 //!
 //! Lengths of 0 to 3 are known only at run time and asked for one at a time, as an executor does. The run is led by drawn
 //! numbers, so that reports, retries, items given back, failures, skips, grafts, cancellations and lengths come in any order,
@@ -321,7 +321,7 @@ impl Driver<'_> {
         };
         match self.core.graft(batch, next, self.now, &graft) {
             Ok(_) => {}
-            // A cycle, values that were released, several items: so it goes on without.
+            // A cycle, values that were released, several items: the run continues without it.
             Err(Rejection::Graph(_) | Rejection::Call(_)) => self.end(batch, next, State::Success),
         }
     }

@@ -147,7 +147,7 @@ def test_decisions_one_after_the_other_share_what_is_known_of_the_steps_before_t
     assert sorted(looked_at) == list(range(39))  # all but the last decision and its branch, once each
 
 
-def test_a_step_that_is_none_is_reported_also_behind_a_sub_pipeline_of_several() -> None:
+def test_an_unknown_step_in_after_is_reported_also_next_to_a_sub_pipeline() -> None:
     inner = Pipeline("inner").add_step(lambda: 1, name="a").add_step(lambda: 1, name="b")
     pipeline = Pipeline("after").add_sub_pipeline(inner).add_step(lambda: 1, name="last", after=["inner", "nothing"])
     with pytest.raises(PipelineValidationError, match="after='nothing' is no step"):

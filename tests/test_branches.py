@@ -406,7 +406,7 @@ NO_VALUES = {
 
 
 @pytest.mark.parametrize("kind", NO_VALUES)
-def test_a_decision_that_takes_what_it_sees_for_a_value_is_told_what_to_write(executor, kind):
+def test_a_decision_that_uses_a_seen_step_as_a_value_fails_with_a_hint(executor, kind):
     """Equality and truth, too: they would take the same branch whatever the value is."""
     predicate, told = NO_VALUES[kind]
     pipeline = Pipeline("decisions").add_step(lambda: 3, name="n")

@@ -175,7 +175,7 @@ def test_a_stray_write_into_the_words_brings_nobody_down():
 
 
 @pytest.mark.parametrize("time", [math.nan, math.inf, -math.inf])
-def test_a_time_that_is_not_finite_is_neither_written_nor_believed(time):
+def test_a_time_that_is_not_finite_is_neither_written_nor_read(time):
     shared = bytearray(ClaimWords.STRIDE)
     driver = ClaimWords(shared, 0)
     driver.post(2)

@@ -79,7 +79,7 @@ def test_a_zip_of_an_empty_map_and_a_list_fails_without_a_hang(executor: Executo
     assert "the lists have different lengths" in str(result.step_results["pairs"].exception)
 
 
-def test_the_pipeline_of_the_report(executor: Executor) -> None:
+def test_a_product_of_an_empty_map_and_a_list(executor: Executor) -> None:
     p = Pipeline("p")
     p.add_step(list, name="files")
     p.map(str, over="files", name="loaded")
@@ -146,7 +146,7 @@ def test_map_tasks_without_items(executor: Executor) -> None:
 
 
 @pytest.mark.parametrize("keep", ["all", "leaves"])
-def test_values_that_are_let_go(executor: Executor, keep: str) -> None:
+def test_values_that_are_released(executor: Executor, keep: str) -> None:
     over, combine, lists = CASES["product of an empty and a full"]
     result = combined(over, combine, **lists).run(executor=executor, keep=keep)  # type: ignore[arg-type]
     assert (result.success, result["counted"]) == (True, 0)
@@ -191,13 +191,13 @@ def test_a_run_that_is_continued(executor: Executor, tmp_path: Path, folder: Pat
     assert result.resumed is not None
 
 
-# ---- a run that cannot go on ---------------------------------------------------------------------------------------
+# ---- stalled runs --------------------------------------------------------------------------------------------------
 
 
-def test_a_run_that_cannot_go_on_is_an_error_that_names_what_waits(
+def test_a_stalled_run_is_an_error_that_names_the_waiting_steps(
     fresh_executor: Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a fault of the package would make it: a length that is asked for, and never told."""
+    """As a defect of the package would cause it: a length that is due and never given."""
     monkeypatch.setattr(Expansion, "_expand", lambda _self, _node: None)
     pipeline = Pipeline("lost").add_step(nothing).map(text, over="nothing", name="texts")
     pipeline.add_step(counted, inputs={"found": "texts"})
@@ -208,10 +208,8 @@ def test_a_run_that_cannot_go_on_is_an_error_that_names_what_waits(
     assert states(partial) == {"nothing": "success", "texts": "cancelled", "counted": "cancelled"}
 
 
-def test_a_length_that_nobody_looked_at_is_seen_before_a_wait(
-    executor: Executor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whatever makes a length due: an executor looks for such steps before it waits for nothing."""
+def test_a_due_length_is_found_before_a_wait(executor: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever makes a length due: an executor checks for due lengths before it waits."""
     expand, calls = Expansion.go_on, []
 
     def once_too_few(expansion: Expansion, **options: bool) -> int:

@@ -92,7 +92,7 @@ def _has_libstdcxx() -> bool:
 @pytest.mark.skipif(not _has_libstdcxx(), reason="there is no C++ library that throws")
 @pytest.mark.parametrize("executor", ["LocalExecutor()", "ParallelExecutor(2, 'thread')"])
 def test_a_cxx_exception_in_this_process_ends_it_with_a_message(executor: str) -> None:
-    """The interpreter cannot continue, and must not stand still with its lock held."""
+    """The interpreter cannot continue, and must not hang with its lock held."""
     done = subprocess.run([sys.executable, "-c", THROWS.format(executor=executor)], capture_output=True, text=True)
     assert done.returncode == -signal.SIGABRT
     assert "a C++ exception left the function of a step" in done.stderr

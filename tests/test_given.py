@@ -159,7 +159,7 @@ def test_what_a_given_step_lacks_is_no_problem() -> None:
     assert pipeline.add_step(double, inputs=["load"]).run(given={"load": 2})["double"] == 4
 
 
-def test_given_values_go_after_their_last_reader(executor: Executor) -> None:
+def test_given_values_are_released_after_their_last_reader(executor: Executor) -> None:
     pipeline = Pipeline("p").add_step(never, name="load").add_step(double, inputs=["load"])
     result = pipeline.run(given={"load": 2}, keep="leaves", executor=executor)
     assert dict(result.outputs) == {"double": 4}
@@ -227,10 +227,10 @@ def test_a_continued_run_takes_over_what_was_made_of_the_same_value(executor: Ex
     assert "load" not in str(other.resumed)
 
 
-# ---- how it is told ------------------------------------------------------------------------------------------------
+# ---- how it is shown ------------------------------------------------------------------------------------------------
 
 
-def test_hooks_hear_of_a_given_step_as_of_one_that_did_not_run(executor: Executor) -> None:
+def test_hooks_are_notified_of_a_given_step_as_of_one_that_did_not_run(executor: Executor) -> None:
     pipeline, told = Pipeline("p").add_step(never, name="load").add_step(double, inputs=["load"]), []
     pipeline.hooks.on_step_start(lambda step, _: told.append(("start", step.name)))
     pipeline.hooks.on_step_end(lambda step, done: told.append((str(done.state), step.name)))
@@ -312,7 +312,7 @@ def test_an_input_that_a_step_produces_is_refused_and_names_given(targets: Any) 
         pipeline.run({"load": [1]}, given={"load": [1]})
 
 
-def test_a_given_value_that_no_target_needs_is_told() -> None:
+def test_a_given_value_that_no_target_needs_is_a_warning() -> None:
     pipeline = lists().add_step(double, params={"x": 1})
     with pytest.warns(UserWarning, match=r"run\(given=\) gives 'load', which no step of targets= needs"):
         assert pipeline.run(given={"load": [1]}, targets="double")["double"] == 2

@@ -18,7 +18,7 @@ def threshold() -> float:
     return 0.7
 
 
-def test_a_default_that_stands_in_for_a_misspelled_step_is_told_once() -> None:
+def test_a_default_in_place_of_a_misspelled_step_is_one_warning() -> None:
     pipeline = Pipeline("p").add_step(threshold).add_step(use, params={"data": 1})
     with pytest.warns(
         UserWarning, match="step 'use' of pipeline 'p' keeps the default of 'treshold', and no step reads "

@@ -102,7 +102,7 @@ def test_times_arrive_with_the_values() -> None:
     assert found == (1.0, array("d", [1.5, 2.25]).tobytes(), [], [])
 
 
-def test_outputs_of_a_step_arrive_beside_the_values_of_others() -> None:
+def test_outputs_of_a_step_arrive_next_to_the_values_of_others() -> None:
     pair = Pair(3)
     assert pair.caller.put(0, 1.0, 1.5, 7)
     assert pair.caller.put_parts(1, 1.5, 2.0, wire.packed_parts(["b", "a"], [b"1", 2]))
@@ -378,7 +378,7 @@ def test_a_stray_write_is_an_error_and_no_more(written: int) -> None:
 
 @pytest.mark.parametrize("stray", [4, 1_000_000, 2**32 - 1, 0, 1])
 def test_a_result_of_a_slot_that_is_not_awaited_is_an_error_behind_those_before_it(stray: int) -> None:
-    """It was never posted, or has been taken: it would stand still, and all others behind it."""
+    """It was never posted, or was taken already: neither it nor any result after it would ever be taken."""
     pair = Pair(4)
     for slot in (0, 1, stray, 2, 3):
         assert pair.caller.put(slot, 1.0, 2.0, slot)

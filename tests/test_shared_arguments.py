@@ -40,7 +40,7 @@ def logged(pipeline: Pipeline, executor: Executor, caplog: pytest.LogCaptureFixt
 
 
 @pytest.mark.parametrize(("function", "state"), [(grow, {"a": 1}), (grow_object, SimpleNamespace(a=1))])
-def test_items_that_change_what_they_share_are_told_what_to_do(
+def test_items_that_change_what_they_share_fail_with_a_hint(
     executor: Executor, caplog: pytest.LogCaptureFixture, function: Callable[..., None], state: Any
 ) -> None:
     told = logged(Pipeline("p").map(function, range(3), name="grow", params={"state": state}), executor, caplog)

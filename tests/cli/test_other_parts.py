@@ -226,7 +226,7 @@ def test_help_and_version(command):
     assert command("--version").out.startswith("flowyml 0.")
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(command, daily, tmp_path):
+def test_a_reader_that_closes_the_pipe_is_no_error(command, daily, tmp_path):
     shell = f'"{sys.executable}" -m flowyml graph daily.py -f svg | true; echo ${{PIPESTATUS[0]}}'
     done = subprocess.run(["bash", "-c", shell], cwd=tmp_path, text=True, capture_output=True, timeout=30)
     assert (done.stdout, done.stderr) == ("0\n", "")

@@ -558,25 +558,25 @@ def test_standard_streams_that_are_closed_or_full_change_no_exit_code(daily, tmp
 
 
 @pytest.mark.parametrize("streams", ["2>&-", "2>/dev/full", "2>&1 | true"])
-def test_a_file_that_was_asked_for_is_written_although_stderr_takes_nothing(daily, tmp_path, streams):
+def test_a_requested_file_is_written_also_if_stderr_cannot_be(daily, tmp_path, streams):
     done = in_a_shell(tmp_path, f"{daily} --json r.json {streams}")
     assert (done.code, json.loads((tmp_path / "r.json").read_text())["success"]) == (0, True)
 
 
-def test_a_failed_run_is_code_1_whatever_takes_nothing(tmp_path, write):
+def test_a_failed_run_is_code_1_also_if_output_cannot_be_written(tmp_path, write):
     script = write("f.py", FAILING)
     for rest in ("--json - >/dev/full", "--json /dev/full", ">&- 2>&-", "--json - | true"):
         assert in_a_shell(tmp_path, f"{script} {rest}").code == 1
 
 
-def test_two_files_that_are_one_are_refused_before_anything_runs(command, daily):
+def test_two_options_with_one_file_are_refused_before_anything_runs(command, daily):
     done = command("run", daily, "--report", "r.json", "--json", "./r.json")
     expected = "flowyml: --report and --json name the same file './r.json'; give each one of its own\n"
     assert (done.code, done.out, done.err) == (2, "", expected)
 
 
 @pytest.mark.parametrize("line", ["daily", "daily --json r.json"])
-def test_a_working_directory_that_is_gone_is_told(tmp_path, line):
+def test_a_working_directory_that_is_gone_is_an_error_without_a_traceback(tmp_path, line):
     (tmp_path / "gone").mkdir()
     command = f"cd gone && rmdir ../gone && {sys.executable} -P -m flowyml run {line}"
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=50)
@@ -619,7 +619,7 @@ def test_output_of_steps_that_stdout_does_not_take_is_code_3(tmp_path, write):
     )
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(daily, tmp_path):
+def test_a_reader_that_closes_the_pipe_is_no_error(daily, tmp_path):
     assert in_a_shell(tmp_path, f"{daily} -q --json - | true") == (0, "", "")
 
 

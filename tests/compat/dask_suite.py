@@ -39,7 +39,7 @@ _HASH_SEED = "6640"
 
 
 class Outcome(NamedTuple):
-    """What became of a test (passed, failed, skipped, xfailed), its graphs, and how it failed in a few words."""
+    """The outcome of a test (passed, failed, skipped, xfailed), its number of graphs, and a short reason."""
 
     outcome: str
     graphs: int

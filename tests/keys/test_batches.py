@@ -132,7 +132,7 @@ def test_arguments_of_steps_that_were_added_alike(made):
 
 
 @given(runs())
-def test_keys_of_the_cache_do_not_hang_on_what_was_asked_before(made):
+def test_keys_of_the_cache_do_not_depend_on_those_made_before(made):
     run, other = made(), made()
     keys, backwards = (CacheKeys(each, ValueContents(each), {}) for each in (run, other))
     order = range(run.layout.item_count)

@@ -47,8 +47,8 @@ fn main() {
             words::a_claim_is_never_seen_without_its_time,
         ),
         (
-            "a time that is set anew is that of its slot",
-            words::a_time_that_is_set_anew_is_that_of_its_slot,
+            "a time that is set again is that of its slot",
+            words::a_time_that_is_set_again_is_that_of_its_slot,
         ),
         (
             "results arrive whole and in order",
@@ -59,7 +59,7 @@ fn main() {
             ring::a_full_ring_overwrites_nothing,
         ),
         (
-            "a driver that wants each result sleeps beside none",
+            "a driver that wants each result does not sleep past one",
             ring::a_driver_that_wants_each_result_sleeps_beside_none,
         ),
         (

@@ -102,7 +102,7 @@ pub(crate) fn a_claim_is_never_seen_without_its_time() {
     assert_eq!((seen.last, seen.time), (Some(1), Some(time_of(1))));
 }
 
-pub(crate) fn a_time_that_is_set_anew_is_that_of_its_slot() {
+pub(crate) fn a_time_that_is_set_again_is_that_of_its_slot() {
     let (words, mut ledger) = (Words::new(), Ledger::default());
     assert_eq!(words.claims().post(&mut ledger, 2), Some(0));
     let workers = Arc::clone(&words);

@@ -267,7 +267,7 @@ def test_a_block_that_is_not_in_its_arena_is_an_error_and_no_signal() -> None:
 
 
 def test_an_arena_of_memory_cannot_be_cut() -> None:
-    """By a step that has found its descriptor: whoever has mapped a block reads on."""
+    """By a step that found its descriptor: processes that have mapped a block can still read it."""
     arena = Arena.of_memory()
     stored = arena.put(Pickled(pickle.dumps([1, 2]), []))
     with pytest.raises(PermissionError):

@@ -349,7 +349,7 @@ def _caller() -> Any:
 
 @pytest.mark.parametrize("ahead", [-1, 1_000_000])
 def test_a_result_for_no_posted_step_ends_its_worker(ahead: int, tmp_path: Path) -> None:
-    """Nothing behind it could be taken: the run would stand still."""
+    """No result after it could be taken, so the run would hang."""
 
     def step(i: int) -> int:
         noted(str(tmp_path), i)

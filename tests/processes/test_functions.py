@@ -314,7 +314,7 @@ def same(objects):
 
 
 def test_a_class_that_goes_by_value_is_made_once(by_hand):
-    """What `__init_subclass__` has done came with its base; its keywords are known nowhere else."""
+    """The effects of `__init_subclass__` arrive with its base; its keywords are not known in the worker."""
     module = by_hand("made_plugins", MADE_ONCE)
     with ParallelExecutor(1) as executor:
         result = Pipeline("classes").add_steps([module.plugins, module.objects, module.same]).run(executor=executor)

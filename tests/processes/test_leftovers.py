@@ -112,7 +112,7 @@ ENDS = {
 @pytest.mark.parametrize("make", ["named", "of_loky"])
 @pytest.mark.parametrize("end", ENDS)
 def test_what_resource_trackers_know_is_unlinked(mark: str, tmp_path: Path, make: str, end: str) -> None:
-    """Semaphores, shared memory and folders of multiprocessing and loky, however their worker ends."""
+    """Semaphores, shared memory and directories of multiprocessing and loky, however their worker ends."""
     if make == "of_loky":
         pytest.importorskip("joblib")
     words, number = ENDS[end]

@@ -106,7 +106,7 @@ def test_a_large_frame_is_made_over_the_buffers_that_arrive():
     assert found["a"][0] == 77
 
 
-def test_a_slice_with_texts_goes_without_the_rest_of_its_buffers(monkeypatch):
+def test_a_slice_with_strings_goes_without_the_rest_of_its_buffers(monkeypatch):
     monkeypatch.setattr(columns, "_LEAST_BYTES", 1000)
     apart = Apart(1)
     frame = large()[: LARGE // 100]
@@ -133,7 +133,7 @@ def test_without_pyarrow_frames_are_pickled_by_polars(monkeypatch):
     assert apart.buffers == []
 
 
-def test_polars_is_not_looked_for_where_it_is_not_loaded():
+def test_polars_is_not_imported_if_it_is_not_loaded():
     code = (
         "import sys; from flowyml.executors._processes.crossing.values import dump_result; dump_result([1, {2}])\n"
         "assert not {'polars', 'flowyml.executors._processes.crossing.columns'} & set(sys.modules)"

@@ -142,7 +142,7 @@ def test_a_worker_that_was_stopped_between_two_steps() -> None:
 
 
 def test_steps_that_wait_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A length is asked for and never told, and the loop does not see that nothing can happen."""
+    """A length is due and never given, and the loop does not check for progress."""
 
     def nothing() -> list[int]:
         return []

@@ -520,13 +520,15 @@ def asks() -> str:
 
 
 @pytest.mark.parametrize("step", [breaks, sets_trace, asks])
-def test_a_step_that_wants_a_terminal_is_told_where_there_is_one(one: ParallelExecutor, step, monkeypatch) -> None:
+def test_a_step_that_needs_a_terminal_fails_with_a_hint_at_the_local_executor(
+    one: ParallelExecutor, step, monkeypatch
+) -> None:
     monkeypatch.delenv("PYTHONBREAKPOINT", raising=False)
     (failed,) = Pipeline("p").add_step(step).run(executor=one).failed
     assert failed.error_line.endswith("run it in this process: run(executor=LocalExecutor())")
 
 
-def test_a_breakpoint_that_is_switched_off_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_breakpoint_that_is_switched_off_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONBREAKPOINT", "0")
     with ParallelExecutor(1) as executor:
         assert ask(executor, breaks) == "went on"
