@@ -59,5 +59,5 @@ GROUP = Group(
     sizes={SMALL: 5, LARGE: 3},
     quick={SMALL: 1},
     pairs=(Pair(GLOB, NAMES, ("build",), "build"),),
-    bars=(Bar("a glob for ten steps, 100,000 beside 1,000", 2, growth("globs", GLOB, SMALL, LARGE), "x"),),
+    bars=(Bar("a glob for ten steps, 100,000 compared with 1,000", 2, growth("globs", GLOB, SMALL, LARGE), "x"),),
 )

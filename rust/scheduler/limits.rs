@@ -1,9 +1,9 @@
 //! Limits: how much of something all running batches together may take.
 //!
 //! A limit is a number of tokens. Nodes that need the same tokens are one *class*, whenever they were added; class 0 needs
-//! none. A batch holds items of one class, which run one after the other, so it takes the tokens of the class once, all of them or none: nobody waits
-//! with some in hand, and nothing can lock up. A class that needs much may be passed by others that need little. How that is
-//! kept is told in `lanes`.
+//! none. A batch holds items of one class, which run one after the other, so it takes the tokens of the class once, all of
+//! them or none: no batch waits while it holds some, so there is no deadlock. A class that needs much may be passed by others
+//! that need little; `lanes` explains how that is kept.
 
 use crate::error::Refusal;
 use crate::graph::NodeId;

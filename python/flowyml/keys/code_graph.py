@@ -38,7 +38,7 @@ _NUMBER = 4  # bytes
 
 
 class UnhashableCode(Unhashable):
-    """The code of a function cannot be followed, or brings something along that cannot be hashed."""
+    """The code of a function cannot be followed, or uses something that cannot be hashed."""
 
 
 class HashedPart(NamedTuple):

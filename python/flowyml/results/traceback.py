@@ -36,7 +36,7 @@ _FRAME: Final = r'(?P<indent>[ |+-]*)File "(?P<file>[^"]+)", line (?P<line>\d+),
 
 
 def error_text(exception: BaseException) -> str:
-    r"""Return message and traceback of an exception; without frames, the message alone if the type adds nothing to it.
+    r"""Return message and traceback of an exception; the message alone if the rest says nothing more.
 
     >>> try:
     ...     1 / 0
