@@ -1,4 +1,4 @@
-"""Items of a map that change an argument which they share: the ERROR record says so where they do share it."""
+"""Items of a map that change an argument which they share: the ERROR record says so, unless each has a copy."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ def _log_failures(run: Run) -> None:
 
 
 def _shared_hint(run: Run) -> str:
-    """Say so if items of a map failed because they change an argument that they share; "" if there are none such.
+    """Return a hint if items of a map failed because they change an argument that they share; "" if none did.
 
     That is known if two items or more were called with one and the same object, it is at hand where Python raised, and
     what it raised is that a container changed while it was iterated over. Worker processes give each item a copy.
@@ -144,9 +144,9 @@ def _shared_hint(run: Run) -> str:
 
 
 def _shared_by(run: Run, node: int, items: list[int]) -> list[str]:
-    """Return the parameters for which two items got one and the same object, which the first was at when it failed."""
+    """Return the parameters whose object two items share, and which the first item used when it failed."""
     keywords, function = run.calls.template_of(items[0]).keywords, run.plan.function_of(node)
-    with contextlib.suppress(Exception):  # values may be gone by now, or raise when they are looked at
+    with contextlib.suppress(Exception):  # values may be released, or raise when they are loaded
         first, other = (by_name(function, keywords, run.calls.arguments(item)) for item in items)
         last = run.failures[items[0]].__traceback__
         while last is not None and last.tb_next is not None:
