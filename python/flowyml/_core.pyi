@@ -845,12 +845,12 @@ class Results:
             unpack: Called with the bytes that `Caller.put_parts` wrote; an exception means that they are invalid.
 
         Returns:
-            When the first of them began, when each ended as packed doubles, of those that were measured item, CPU
-            seconds and bytes of memory (`None` if not known), and of those that `Caller.put_parts` wrote item and what
-            `unpack` returned, whose places in `values` are left as they are; `None` if there is no result.
+            `None` if there is no result, or a tuple: the start of the first item; the ends of all, as packed doubles;
+            item, CPU seconds and bytes of memory (`None` if not known) of each measured item; item and return value of
+            `unpack` of each that `Caller.put_parts` wrote, whose places in `values` stay unchanged.
 
         Raises:
-            ValueError: The next result is invalid, or of a slot that is not among those from `slot` to `end`.
+            ValueError: If the next result is invalid, or its slot is not from `slot` to `end`.
         """
 
 @final
