@@ -29,6 +29,9 @@ SEPARATOR = "="
 BY_VALUE = "(by value)"
 """Stands for all that makes functions which come by value."""
 
+_FORK_SAFE_THREADS = frozenset(["", "jemalloc_bg_thd"])
+"""Threads that a fork may lose. jemalloc, which pyarrow brings and pandas imports with it, starts its own again."""
+
 # Of this package, and of what it stands on: what a worker does not need before its first step, if ever.
 _REST = (
     "flowyml.executors._processes.crossing.namespaces",
@@ -111,4 +114,19 @@ def _has_threads() -> bool:
     if child == 0:
         os._exit(0)
     os.waitpid(child, 0)
-    return len(os.listdir("/proc/self/task")) > 1  # noqa: PTH208
+    return has_other_threads()
+
+
+def has_other_threads() -> bool:
+    """Return True if there are threads next to the main thread that a fork must not lose."""
+    tasks = (task for task in os.listdir("/proc/self/task") if task != str(os.getpid()))  # noqa: PTH208
+    return any(_thread_name(task) not in _FORK_SAFE_THREADS for task in tasks)
+
+
+def _thread_name(task: str) -> str:
+    """Return the name of a thread; an empty string if the thread has ended."""
+    try:
+        with open(f"/proc/self/task/{task}/comm") as file:  # noqa: PTH123
+            return file.read().rstrip("\n")
+    except OSError:
+        return ""

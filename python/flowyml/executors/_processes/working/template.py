@@ -205,7 +205,7 @@ def _reseed() -> None:
 
 def _is_alone() -> bool:
     """Tell whether this process has no thread but this one, as far as may be known."""
-    return _field(_THREADS) <= 1
+    return _field(_THREADS) <= 1 or not preloading.has_other_threads()
 
 
 def _field(number: int) -> int:
