@@ -267,6 +267,29 @@ def test_a_value_is_not_stored_if_the_file_of_another_step_changed_while_it_ran(
     assert "a file among its arguments changed while it ran" in caplog.text
 
 
+@pytest.mark.parametrize("changes", [True, False])
+def test_a_finished_step_whose_file_changed_while_it_ran_runs_again(tmp_path, folder, executor, caplog, changes):
+    """Its key is made when it ends, and must not be that of bytes which the step has not read."""
+    file = File(write(tmp_path / "a", "1"))
+
+    def reading(source: Any, folder: str, others: str) -> str:
+        found = read(source, folder)
+        if others:
+            Path(source).write_text(others)
+        return found
+
+    def run(others: str) -> Any:
+        pipeline = Pipeline("p", {"folder": str(folder)}, enable_checkpointing=True, checkpoint_dir=tmp_path / "runs")
+        pipeline.add_step(reading, "reads", {"source": file, "others": others})
+        return pipeline.add_step(lambda: 1 / 0, "fails", after=["reads"]).run(executor=executor)
+
+    others = "22" if changes else ""
+    assert run(others)["reads"] == "1"
+    assert ("a file among its arguments changed while it ran" in caplog.text) == changes
+    second = run(others)
+    assert (second["reads"], states(second)[0]) == (("22", "success") if changes else ("1", "cached"))
+
+
 def test_a_missing_file_is_one_warning_and_the_step_runs(tmp_path, folder, executor, caplog):
     def exists(source: Any) -> bool:
         return Path(source).exists()

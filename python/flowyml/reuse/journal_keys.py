@@ -171,6 +171,10 @@ class JournalKeys:
             return self.of([item])[0]
         return bytes(self._keys[SIZE * item : SIZE * (item + 1)])
 
+    def read_again(self, item: int) -> bytes:
+        """Return the contents of an item's arguments as they are now; see `CallKeys.read_again`."""
+        return self._calls.read_again(item)
+
     def made(self, node: int) -> Made:
         """Return what the keys of a step are made of."""
         try:

@@ -12,6 +12,7 @@ until then is true and stays. The module does not know where steps run.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from functools import partial
@@ -20,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 from flowyml.errors import SerializationError, StoreError
 from flowyml.keys.code_graph import UnhashableCode
 from flowyml.keys.content import Unhashable
-from flowyml.keys.file import MARK
+from flowyml.keys.file import MARK, collected
 from flowyml.messages.words import cut
 from flowyml.reuse.begun import Begun
-from flowyml.reuse.call_keys import files_of
+from flowyml.reuse.call_keys import files_of, holds_files
 from flowyml.reuse.finished import BEGUN, DONE, END, FORM, ITEMS, RETRY
 from flowyml.reuse.held import Held
 from flowyml.reuse.journal_keys import JournalKeys
@@ -272,11 +273,13 @@ class Resuming:
 
     def _write(self, items: Sequence[int], values: Sequence[Any], states: bytes) -> None:
         payload: list[bytes] = []
-        if not ATOMS.issuperset(map(type, values)):
-            values, payload = self._prepared(items, values)
         run = self._run
         node = run.node_of[items[0]]
         keys, contents = self.keys.with_contents(items)
+        if any(map(holds_files, contents)):
+            values = [*map(self._unless_its_files_changed, items, contents, values)]
+        if not ATOMS.issuperset(map(type, values)):
+            values, payload = self._prepared(items, values)
         mapped = run.layout.is_mapped(node)
         if mapped and node not in self._counted:
             self._counted.add(node)
@@ -287,6 +290,26 @@ class Resuming:
         body = [DONE, self._form(node), names, b"".join(keys), values, told, None if mapped else contents]
         self._attempt.journal.write(body, payload)
         self._written += len(items)
+
+    def _unless_its_files_changed(self, item: int, contents: bytes, value: Any) -> Any:
+        """Return a value; `LOST` if a file among its step's arguments has changed since the step was claimed.
+
+        The key is made when the step has ended, so it counts the bytes that the file has then.
+        """
+        if not holds_files(contents):
+            return value
+        run = self._run
+        begun = run.started_at.timestamp() + memoryview(run.scheduler.starts()).cast("d")[item] - run.started
+        try:
+            with collected() as files:
+                is_same = contents.startswith(self.keys.read_again(item))
+            found = [os.stat(path) for path in files]  # noqa: PTH116  of names, without objects
+        except (Unhashable, OSError):
+            is_same, found = False, []
+        if is_same and all(max(status.st_mtime, status.st_ctime) <= begun for status in found):
+            return value
+        self._cannot_store(item, ValueError("a file among its arguments changed while it ran"))
+        return LOST
 
     def _prepared(self, items: Sequence[int], values: Sequence[Any]) -> tuple[list[Any], list[bytes]]:
         """Return how values stand in the journal, and the payload."""

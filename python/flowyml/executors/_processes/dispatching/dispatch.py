@@ -185,7 +185,8 @@ class Dispatch:
             handle_record(wire.restore(body, segments), keep=lambda slot, text: keep(run, member, slot, text))
         elif kind == wire.USAGE:
             slot, cpu, memory = body
-            item = member.item_at(slot)
+            is_open = bool(member.postings) and member.is_posted(slot)  # else it is of an earlier run
+            item = member.item_at(slot) if is_open else None
             if item is not None:
                 run.usage.note(item, cpu, memory, run.layout.item_count)
         elif kind == wire.READY:

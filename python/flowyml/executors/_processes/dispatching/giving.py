@@ -230,5 +230,5 @@ class Giving:
 
     def end(self) -> None:
         """Let go of the run: what workers write from now on is nobody's."""
-        for member in self._used:
+        for member in (*self._used, *self._new):
             member.open_pipes(lambda _: None)
