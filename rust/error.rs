@@ -241,11 +241,8 @@ impl fmt::Display for Refusal {
                 )
             }
             Self::Class { node, class } => {
-                write!(
-                    out,
-                    "node {} is of class {class}, which is not there",
-                    node.0
-                )
+                let node = node.0;
+                write!(out, "node {node} is of class {class}, which is not there")
             }
             Self::Limit { class: 0, .. } => {
                 write!(out, "class 0 is that of nodes that need nothing")
