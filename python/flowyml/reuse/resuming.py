@@ -277,7 +277,9 @@ class Resuming:
         node = run.node_of[items[0]]
         keys, contents = self.keys.with_contents(items)
         if any(map(holds_files, contents)):
-            values = [*map(self._unless_its_files_changed, items, contents, values)]
+            starts = memoryview(run.scheduler.starts()).cast("d")  # a copy of all: once for all items
+            begun = [starts[item] for item in items]
+            values = [*map(self._unless_its_files_changed, items, contents, values, begun)]
         if not ATOMS.issuperset(map(type, values)):
             values, payload = self._prepared(items, values)
         mapped = run.layout.is_mapped(node)
@@ -291,15 +293,14 @@ class Resuming:
         self._attempt.journal.write(body, payload)
         self._written += len(items)
 
-    def _unless_its_files_changed(self, item: int, contents: bytes, value: Any) -> Any:
+    def _unless_its_files_changed(self, item: int, contents: bytes, value: Any, start: float) -> Any:
         """Return a value; `LOST` if a file among its step's arguments has changed since the step was claimed.
 
         The key is made when the step has ended, so it counts the bytes that the file has then.
         """
         if not holds_files(contents):
             return value
-        run = self._run
-        begun = run.started_at.timestamp() + memoryview(run.scheduler.starts()).cast("d")[item] - run.started
+        begun = self._run.started_at.timestamp() + start - self._run.started
         try:
             with collected() as files:
                 is_same = contents.startswith(self.keys.read_again(item))
