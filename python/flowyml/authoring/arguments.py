@@ -12,7 +12,7 @@ from contextlib import suppress
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from flowyml._tuples import NamedTuple
+from flowyml._containers import NamedTuple
 from flowyml.executors.contract import Executor
 from flowyml.messages.warned import warn_caller
 from flowyml.messages.words import unknown_keywords

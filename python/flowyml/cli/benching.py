@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from flowyml._tuples import NamedTuple
+from flowyml._containers import NamedTuple
 from flowyml.cli.options import BACKENDS
 from flowyml.cli.running import check_workers
 from flowyml.cli.terminal import SUCCESS, UsageError, write

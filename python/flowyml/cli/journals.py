@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowyml._tuples import NamedTuple
+from flowyml._containers import NamedTuple
 from flowyml.cli.terminal import SUCCESS, UsageError, ago, columns, complain, file_size, say, write, write_json
 from flowyml.errors import StoreError
 from flowyml.messages.words import counted, nearest

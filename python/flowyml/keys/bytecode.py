@@ -17,7 +17,7 @@ from functools import lru_cache
 from types import CodeType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from flowyml._tuples import NamedTuple
+from flowyml._containers import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -25,8 +25,8 @@ import threading
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from flowyml._containers import NamedTuple
 from flowyml._installed import is_own, is_written_here, module_file
-from flowyml._tuples import NamedTuple
 from flowyml.keys import bytecode, modules
 
 if TYPE_CHECKING:

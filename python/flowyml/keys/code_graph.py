@@ -21,8 +21,8 @@ from itertools import pairwise
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
+from flowyml._containers import NamedTuple
 from flowyml._digests import blake2b
-from flowyml._tuples import NamedTuple
 from flowyml.keys import code, modules
 from flowyml.keys.content import FLAT, SIZE, TOO_MUCH, TROUBLE, Canonical, Unhashable, ValueWriter
 

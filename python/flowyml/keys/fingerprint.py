@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from flowyml._containers import NamedTuple
 from flowyml._digests import blake2b
-from flowyml._tuples import NamedTuple
 from flowyml.keys.code import full_name, innermost, labelled
 from flowyml.keys.code_graph import CodeGraph, kind_of
 from flowyml.keys.content import SIZE

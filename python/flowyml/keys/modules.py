@@ -17,8 +17,8 @@ from importlib.machinery import PathFinder, SourceFileLoader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flowyml._containers import NamedTuple
 from flowyml._installed import installed_folders, is_own, is_written_here, module_file
-from flowyml._tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

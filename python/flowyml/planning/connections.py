@@ -15,7 +15,7 @@ from array import array
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from flowyml._tuples import NamedTuple
+from flowyml._containers import NamedTuple
 from flowyml.planning.globs import is_glob
 from flowyml.planning.lengths import item_by_item
 from flowyml.planning.wiring import wire

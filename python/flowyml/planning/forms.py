@@ -18,7 +18,7 @@ from functools import cached_property
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
-from flowyml._tuples import NamedTuple
+from flowyml._containers import NamedTuple
 from flowyml.messages.words import MOST_TOLD, closest, listed, nearest, others_like_it
 from flowyml.planning.globs import GlobIndex
 from flowyml.steps.cache_modes import OFF

@@ -17,7 +17,7 @@ from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from flowyml._tuples import NamedTuple
+from flowyml._containers import NamedTuple
 from flowyml.messages.words import listed, nearest
 from flowyml.planning.forms import Columns
 from flowyml.planning.globs import GlobIndex, is_glob

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from flowyml._tuples import NamedTuple
+from flowyml._containers import NamedTuple
 from flowyml.errors import StepNotRunError
 from flowyml.messages.frames import calls_steps
 from flowyml.steps.seen import Before, Kept, Seen

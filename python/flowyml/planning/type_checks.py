@@ -16,7 +16,7 @@ import types
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from flowyml._tuples import NamedTuple
+from flowyml._containers import NamedTuple
 from flowyml.messages.warned import warn_caller
 from flowyml.messages.words import MOST_TOLD, others_like_it
 from flowyml.planning.hints import assignable, element_of, fits, hints_of, may_be_items, optional, part_of, told

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from itertools import compress
 from typing import TYPE_CHECKING, Any, overload
 
-from flowyml._tuples import NamedTuple
+from flowyml._containers import NamedTuple
 from flowyml.state import CACHED, STATES, StepState
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowyml._tuples import NamedTuple
+from flowyml._containers import NamedTuple
 from flowyml.report.graph import drawing
 from flowyml.report.html import Facts, Failure, Kind, Row, page
 from flowyml.report.timeline import Timeline, relative

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
-from flowyml._list_like import ListLike
+from flowyml._containers import ListLike
 from flowyml.messages.frames import hide_own_frames, own_frames_hidden
 from flowyml.messages.words import counted
 

@@ -16,8 +16,8 @@ from functools import partial
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
+from flowyml._containers import NamedTuple
 from flowyml._digests import blake2b
-from flowyml._tuples import NamedTuple
 from flowyml.keys.content import SIZE, Unhashable, content
 from flowyml.reuse.call_keys import CallKeys, Made, hashed, holds_files, joined
 from flowyml.running.events import Inputs

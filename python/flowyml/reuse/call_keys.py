@@ -16,8 +16,8 @@ import contextlib
 import marshal
 from typing import TYPE_CHECKING, Any
 
+from flowyml._containers import NamedTuple
 from flowyml._digests import blake2b
-from flowyml._tuples import NamedTuple
 from flowyml.keys.content import ATOMS, HOLDS_FILES, SIZE, Unhashable, content, contents_of_atoms
 from flowyml.keys.file import collected
 from flowyml.keys.fingerprint import Fingerprint, fingerprint

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flowyml._tuples import NamedTuple
+from flowyml._containers import NamedTuple
 from flowyml.reuse.call_keys import Made, files_of
 from flowyml.state import SKIPPED, SUCCESS
 from flowyml.store.encoding import SIZE, decoded

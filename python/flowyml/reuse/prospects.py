@@ -15,7 +15,7 @@ from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from flowyml._tuples import NamedTuple
+from flowyml._containers import NamedTuple
 from flowyml.errors import StoreError
 from flowyml.reuse.finished import Finished
 from flowyml.reuse.journal_keys import JournalKeys

@@ -19,7 +19,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from flowyml._tuples import NamedTuple
+from flowyml._containers import NamedTuple
 from flowyml.reuse.held import MOST, TINY, WINDOW
 from flowyml.state import CACHED, RUNNING
 from flowyml.store.encoding import decoded, encoded

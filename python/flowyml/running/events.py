@@ -17,7 +17,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from flowyml._tuples import NamedTuple
+from flowyml._containers import NamedTuple
 from flowyml.errors import StepNotRunError, ValueLoadError
 from flowyml.hooks import everywhere
 from flowyml.planning.templates import VIEW

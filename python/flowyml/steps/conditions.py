@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flowyml._tuples import NamedTuple
+from flowyml._containers import NamedTuple
 from flowyml.messages.frames import calls_steps, leaves_no_frames
 from flowyml.messages.short import short
 from flowyml.steps.coroutines import blocking, coroutine_function

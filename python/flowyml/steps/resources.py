@@ -24,7 +24,7 @@ from array import array
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from flowyml._tuples import NamedTuple
+from flowyml._containers import NamedTuple
 from flowyml.messages.words import nearest
 from flowyml.sizes import checked_size, in_words
 from flowyml.steps import devices

@@ -15,7 +15,7 @@ import typing
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
-from flowyml._tuples import NamedTuple
+from flowyml._containers import NamedTuple
 from flowyml.messages.words import nearest
 
 if TYPE_CHECKING:

@@ -13,8 +13,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from flowyml._list_like import ListLike
-from flowyml._tuples import NamedTuple
+from flowyml._containers import ListLike, NamedTuple
 from flowyml.steps.retries import ExponentialBackoff, RetryConfig
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ import itertools
 import os
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from flowyml._tuples import NamedTuple
+from flowyml._containers import NamedTuple
 
 if TYPE_CHECKING:
     import pickle

@@ -16,8 +16,8 @@ from collections import ChainMap
 from functools import cache
 from typing import Any, ClassVar
 
+from flowyml._containers import NamedTuple
 from flowyml._digests import blake2b
-from flowyml._tuples import NamedTuple
 from flowyml.errors import SerializationError
 from flowyml.store.arenas import Stored
 from flowyml.store.reduction import holds_exceptions, reduce_exception, reduce_view

@@ -23,8 +23,8 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from flowyml._containers import NamedTuple
 from flowyml._digests import blake2b
-from flowyml._tuples import NamedTuple
 from flowyml.errors import StoreError
 from flowyml.store.encoding import SIZE
 

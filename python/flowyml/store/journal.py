@@ -25,8 +25,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from flowyml._containers import NamedTuple
 from flowyml._digests import blake2b
-from flowyml._tuples import NamedTuple
 from flowyml.errors import StoreError
 from flowyml.store.encoding import Packed, unpacked
 from flowyml.store.files import LARGE, Files, sync_folder

@@ -21,8 +21,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from flowyml._containers import NamedTuple
 from flowyml._pipelines import AnyPipeline, is_pipeline
-from flowyml._tuples import NamedTuple
 from flowyml.errors import OutputMismatchError
 from flowyml.messages.words import counted
 from flowyml.steps.once import ONCE, let_go, returned_once

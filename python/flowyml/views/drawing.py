@@ -10,8 +10,8 @@ from collections.abc import Hashable
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from flowyml._containers import NamedTuple
 from flowyml._order import add_order, fold
-from flowyml._tuples import NamedTuple
 from flowyml.report.graph.picture import JOIN, Box, Picture
 from flowyml.steps.conditions import Guard
 from flowyml.steps.control import Chosen, Decision

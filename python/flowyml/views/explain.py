@@ -15,7 +15,7 @@ import logging
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from flowyml._tuples import NamedTuple
+from flowyml._containers import NamedTuple
 from flowyml.messages.words import listed
 from flowyml.planning.layout import UNKNOWN
 from flowyml.planning.looking import SEEN_AS

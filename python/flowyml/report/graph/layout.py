@@ -14,7 +14,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from flowyml._tuples import NamedTuple
+from flowyml._containers import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

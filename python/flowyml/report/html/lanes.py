@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flowyml._tuples import NamedTuple
+from flowyml._containers import NamedTuple
 from flowyml.state import FAILURES
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
-from flowyml._tuples import NamedTuple
+from flowyml._containers import NamedTuple
 from flowyml.messages.words import counted, cut
 from flowyml.report.html.gantt import COLOURS, gantt
 from flowyml.report.html.lanes import lanes

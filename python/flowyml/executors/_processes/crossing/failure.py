@@ -25,7 +25,7 @@ import pickle
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from flowyml._tuples import NamedTuple
+from flowyml._containers import NamedTuple
 from flowyml.errors import RemoteError, RemoteTraceback
 from flowyml.messages.frames import cut_own_frames
 from flowyml.results.traceback import fill_source, last_cause, message_text, shortened, traceback_text

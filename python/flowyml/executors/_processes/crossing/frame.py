@@ -25,9 +25,9 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from flowyml._containers import NamedTuple
 from flowyml._digests import blake2b
 from flowyml._loading import loading
-from flowyml._tuples import NamedTuple
 from flowyml.executors._cpus import SHARE_VARIABLE
 from flowyml.executors._processes.guarding.starts import START_VARIABLE, TAG
 

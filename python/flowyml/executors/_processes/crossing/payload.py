@@ -18,8 +18,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from flowyml._containers import NamedTuple
 from flowyml._digests import blake2b
-from flowyml._tuples import NamedTuple
 from flowyml.errors import SerializationError
 from flowyml.executors._processes.crossing.importable import by_value_modules, goes_by_value, importable
 from flowyml.executors._processes.crossing.reducers import is_found_by_name

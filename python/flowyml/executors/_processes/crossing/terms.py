@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowyml._tuples import NamedTuple
+from flowyml._containers import NamedTuple
 
 Key = tuple[int, int]
 Place = tuple[int, int, int]

@@ -17,7 +17,7 @@ import itertools
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from flowyml._tuples import NamedTuple
+from flowyml._containers import NamedTuple
 from flowyml.errors import FlowymlError, SerializationError, StepNotRunError
 from flowyml.executors._processes.crossing import wire
 from flowyml.executors._processes.crossing.payload import Payload, build_payload, goes_by_name

@@ -16,7 +16,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from flowyml._tuples import NamedTuple
+from flowyml._containers import NamedTuple
 from flowyml.executors._processes.crossing import wire
 from flowyml.executors._processes.dispatching.output import OutputReader
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from flowyml._tuples import NamedTuple
+from flowyml._containers import NamedTuple
 
 if TYPE_CHECKING:
     import socket

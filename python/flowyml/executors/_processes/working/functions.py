@@ -11,8 +11,8 @@ import pickle
 import sys
 from typing import TYPE_CHECKING, Any
 
+from flowyml._containers import NamedTuple
 from flowyml._loading import loading
-from flowyml._tuples import NamedTuple
 from flowyml.executors._processes.crossing import namespaces
 from flowyml.steps.coroutines import blocking
 

@@ -11,8 +11,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from flowyml._containers import NamedTuple
 from flowyml._extension import Caller, ClaimWords
-from flowyml._tuples import NamedTuple
 from flowyml.executors._processes.crossing.claims import map_claims, map_results
 from flowyml.executors._processes.crossing.stacks import show_on_request
 from flowyml.executors._processes.guarding.starts import (

@@ -22,7 +22,7 @@ import time
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from flowyml._tuples import NamedTuple
+from flowyml._containers import NamedTuple
 from flowyml.executors._processes.guarding import starts
 from flowyml.executors._processes.guarding.process_table import read_proc
 from flowyml.executors._processes.guarding.starts import (

@@ -19,7 +19,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
-from flowyml._tuples import NamedTuple
+from flowyml._containers import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

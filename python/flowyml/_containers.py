@@ -1,0 +1,62 @@
+"""Base types of containers: named tuples that are quick to create, and sequences that compare as lists do.
+
+`typing.NamedTuple` compiles the hint of every field where hints are strings, as in all modules here, and takes three
+times as long to create a class. The package has some seventy such classes, eighteen of them in `from flowyml import *`.
+For type checkers `NamedTuple` is that of `typing`; at run time a class is what `collections.namedtuple` makes, with the
+methods, defaults and hints of its body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from flowyml.messages.frames import own_frames_hidden
+
+if TYPE_CHECKING:
+    from typing import NamedTuple
+else:
+    from collections import namedtuple
+
+    # What a class body has that is the tuple's own.
+    _OWN = frozenset(["__qualname__", "__module__", "__annotations__", "__dict__", "__weakref__", "__classcell__"])
+
+    class _Making(type):
+        """Makes a named tuple of a class body."""
+
+        def __new__(cls, name: str, bases: tuple[type, ...], body: dict[str, object]) -> type:
+            if not bases:
+                return super().__new__(cls, name, bases, body)
+            hints = body["__annotations__"]
+            fields = tuple(hints)
+            defaults = [body[field] for field in fields if field in body]
+            made = namedtuple(name, fields, defaults=defaults, module=body["__module__"])  # noqa: PYI024  see above
+            made.__annotations__, made.__qualname__ = hints, body["__qualname__"]
+            for key, value in body.items():
+                if key not in _OWN and key not in hints:
+                    setattr(made, key, value)
+            return made
+
+    class NamedTuple(metaclass=_Making):
+        """The base that a class body names; the class made of the body does not inherit from it."""
+
+
+R_co = TypeVar("R_co", covariant=True)
+
+
+class ListLike(Sequence[R_co]):
+    """A sequence that equals any other of equal values, except a string; like a list it has no hash."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        """Compare as a list does."""
+        if not isinstance(other, Sequence) or isinstance(other, (str, bytes)):
+            return NotImplemented
+        with own_frames_hidden:
+            return len(self) == len(other) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+__all__ = ["ListLike", "NamedTuple"]
