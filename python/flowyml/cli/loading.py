@@ -42,7 +42,7 @@ def executed(target: Target, arguments: Sequence[str], command: Command) -> Mapp
     try:
         with commands.above(command):
             if target.file is not None:
-                return _execute(target.file, _compiled(target.file, target), arguments)
+                return _execute(target.file, _compiled(target.file), arguments)
             sys.argv[:] = [target.module, *arguments]
             return vars(importlib.import_module(target.module))
     except SystemExit as error:
@@ -53,11 +53,11 @@ def executed(target: Target, arguments: Sequence[str], command: Command) -> Mapp
         raise UserError(error) from error
 
 
-def _compiled(path: Path, target: Target) -> CodeType:
+def _compiled(path: Path) -> CodeType:
     """Compile a file.
 
     Raises:
-        UsageError: If it is none of Python, or can be seen to have no pipeline of the name that is asked for.
+        UsageError: If it is no Python file.
         SyntaxError: If it is one, and wrong.
     """
     source = path.read_bytes()
@@ -67,14 +67,6 @@ def _compiled(path: Path, target: Target) -> CodeType:
         if path.suffix in _ENDINGS:
             raise
         raise UsageError(f"{path} is no Python file{_place(error)}") from None
-    if target.name is not None:
-        import ast
-
-        from flowyml.cli.foreseen import cannot_have, likely
-
-        tree = ast.parse(source)
-        if cannot_have(target.name, tree, code):
-            raise _unknown(target, target.name, likely(tree))
     return code
 
 
