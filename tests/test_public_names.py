@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import pickle
 import subprocess
 import sys
 from importlib import metadata
@@ -169,3 +171,31 @@ def test_the_paths_of_2_x_have_the_same_objects(path: str, names: str) -> None:
 def test_a_name_that_is_its_modules_name_too_is_the_function_whatever_was_imported_first() -> None:
     script = "from flowyml.core.step import step; from flowyml.core import step as other; assert step is other"
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+def test_the_modules_of_2_x_load_a_name_when_it_is_used() -> None:
+    code = (
+        "import sys, flowyml.core.pipeline as pipeline; assert 'flowyml.pipeline' not in sys.modules;"
+        "pipeline.Pipeline; assert 'flowyml.pipeline' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_the_modules_of_2_x_are_reloaded_found_and_unpickled() -> None:
+    module = importlib.import_module("flowyml.core.step")
+    assert importlib.reload(module) is module
+    assert importlib.reload(importlib.import_module("flowyml.core")).step is module.step is flowyml.step
+    assert len([finder for finder in sys.meta_path if getattr(finder, "__module__", "") == "flowyml.core"]) == 1
+    assert importlib.util.find_spec("flowyml.core.cache") is not None
+    assert pickle.loads(b"cflowyml.core.step\nStep\n.") is flowyml.Step
+    assert dir(module) == module.__all__ == ["Step", "StepConfig", "step"]
+
+
+@pytest.mark.parametrize("path", ["flowyml.core", "flowyml.core.step", "flowyml.core.hooks"])
+def test_the_paths_of_2_x_have_no_other_names(path: str) -> None:
+    with pytest.raises(AttributeError, match=f"module '{path}' has no attribute 'Stepp'"):
+        _ = importlib.import_module(path).Stepp
+    with pytest.raises(ImportError, match="Stepp"):
+        exec(f"from {path} import Stepp")
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module(f"{path}.nothing")

@@ -1,56 +1,169 @@
-"""`flowyml.core` and the modules in it: the paths of 2.x. The homes of the names are elsewhere.
+"""`flowyml.core` and its modules: the import paths of flowyml 2.x, as one table of aliases.
 
-All are imported at once, as in 2.x: what has the name of its module (`step`, `context`, `dynamic`, `map_task`) must be
-the function here, whichever path was imported first.
+```
+flowyml.core.step ──▶ _NAMES["step"] ──▶ "Step step" ──first use──▶ flowyml.Step, flowyml.step
+```
+
+The modules have no files: they are made when this package is imported, and load a name when it is first used. `step`,
+`context`, `dynamic` and `map_task` are names of modules and of functions; in this package they are the functions. Type
+checkers know the names of `flowyml.core`, not its modules.
 """
 
 from __future__ import annotations
 
-from flowyml.core.cache import CacheStore
-from flowyml.core.checkpoint import PipelineCheckpoint
-from flowyml.core.conditional import If, Switch, unless, when
-from flowyml.core.context import Context, context
-from flowyml.core.dynamic import dynamic
-from flowyml.core.error_handling import (
-    CircuitBreaker,
-    CircuitOpenError,
-    ExponentialBackoff,
-    RetryConfig,
-    on_failure,
-    retry,
-)
-from flowyml.core.executor import Executor, LocalExecutor
-from flowyml.core.map_task import MapTaskResult, map_task
-from flowyml.core.parallel import ParallelExecutor, parallel_map
-from flowyml.core.pipeline import Pipeline, PipelineResult
-from flowyml.core.step import Step, step
-from flowyml.core.subpipeline import sub_pipeline
+import importlib
+import sys
+from functools import partial
+from importlib.machinery import ModuleSpec
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "CacheStore",
-    "CircuitBreaker",
-    "CircuitOpenError",
-    "Context",
-    "Executor",
-    "ExponentialBackoff",
-    "If",
-    "LocalExecutor",
-    "MapTaskResult",
-    "ParallelExecutor",
-    "Pipeline",
-    "PipelineCheckpoint",
-    "PipelineResult",
-    "RetryConfig",
-    "Step",
-    "Switch",
-    "context",
-    "dynamic",
-    "map_task",
-    "on_failure",
-    "parallel_map",
-    "retry",
-    "step",
-    "sub_pipeline",
-    "unless",
-    "when",
-]
+from flowyml.messages.frames import leaves_no_frames, own_frames_hidden
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import ModuleType
+
+    from flowyml.errors import CircuitOpenError as CircuitOpenError
+    from flowyml.executors.contract import Executor as Executor
+    from flowyml.executors.local import LocalExecutor as LocalExecutor
+    from flowyml.executors.parallel import ParallelExecutor as ParallelExecutor
+    from flowyml.hooks import Hooks
+    from flowyml.map_tasks import map_task as map_task
+    from flowyml.pipeline import Pipeline as Pipeline
+    from flowyml.planning.sub_pipelines import SubPipeline
+    from flowyml.planning.sub_pipelines import sub_pipeline as sub_pipeline
+    from flowyml.results.result import PipelineResult as PipelineResult
+    from flowyml.reuse.checkpoints import PipelineCheckpoint as PipelineCheckpoint
+    from flowyml.steps.breakers import CircuitBreaker as CircuitBreaker
+    from flowyml.steps.conditions import unless as unless
+    from flowyml.steps.conditions import when as when
+    from flowyml.steps.contexts import Context as Context
+    from flowyml.steps.contexts import context as context
+    from flowyml.steps.control import If as If
+    from flowyml.steps.control import Switch as Switch
+    from flowyml.steps.decorator import step as step
+    from flowyml.steps.dynamic import dynamic as dynamic
+    from flowyml.steps.fallbacks import on_failure as on_failure
+    from flowyml.steps.retries import ExponentialBackoff as ExponentialBackoff
+    from flowyml.steps.retries import RetryConfig as RetryConfig
+    from flowyml.steps.retries import retry as retry
+    from flowyml.steps.step import Step as Step
+    from flowyml.steps.tasks import MapTaskResult as MapTaskResult
+    from flowyml.store.cache import CacheStore as CacheStore
+    from flowyml.utils.parallel import parallel_map as parallel_map
+
+# The names of each module. Their home is `flowyml`, unless `_HOMES` has another one.
+_NAMES = {
+    "cache": "CacheStore",
+    "checkpoint": "PipelineCheckpoint",
+    "conditional": "If Switch unless when",
+    "context": "Context context",
+    "dynamic": "dynamic",
+    "error_handling": "CircuitBreaker CircuitOpenError ExponentialBackoff RetryConfig on_failure retry",
+    "executor": "Executor LocalExecutor",
+    "hooks": "get_global_hooks on_pipeline_end on_pipeline_start on_step_end on_step_start",
+    "map_task": "MapTaskResult map_task",
+    "parallel": "ParallelExecutor parallel_map",
+    "pipeline": "Pipeline PipelineResult",
+    "step": "Step StepConfig step",
+    "subpipeline": "SubPipelineStep sub_pipeline",
+}
+_HOMES = {
+    "flowyml.core": "SubPipelineStep get_global_hooks",
+    "flowyml.hooks": "on_pipeline_end on_pipeline_start on_step_end on_step_start",
+    "flowyml.steps.config": "StepConfig",
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+
+__all__ = sorted({*" ".join(_NAMES.values()).split()} - {*_HOME_OF})  # noqa: PLE0605  one list of names, above
+
+
+def __getattr__(name: str) -> Any:
+    """Load one of the names when it is first used."""
+    return _load(sys.modules[__name__], name)
+
+
+def __dir__() -> list[str]:
+    """Return the names and the modules."""
+    return sorted({*__all__, *_NAMES})
+
+
+def _load(module: ModuleType, name: str) -> Any:
+    """Return a name of a module from its home, and keep it in the module."""
+    if name not in module.__all__:
+        with own_frames_hidden:
+            raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME_OF.get(name, "flowyml")), name)
+    setattr(module, name, value)
+    return value
+
+
+class _AliasImporter:
+    """Finds and loads the modules of the table, `importlib.reload` included."""
+
+    @staticmethod
+    def find_spec(fullname: str, _path: Any = None, _target: Any = None) -> ModuleSpec | None:
+        package, _, module = fullname.rpartition(".")
+        if package != __name__ or module not in _NAMES:
+            return None
+        return ModuleSpec(fullname, _AliasImporter)  # type: ignore[arg-type]  # no base: importlib.abc is slow
+
+    @staticmethod
+    def create_module(_spec: ModuleSpec) -> None:
+        """Leave it to the import system."""
+
+    @staticmethod
+    def exec_module(module: ModuleType) -> None:
+        names = _NAMES[module.__name__.rpartition(".")[2]].split()
+        module.__doc__ = f"`{module.__name__}`, an import path of flowyml 2.x."
+        vars(module).update(__all__=names, __getattr__=partial(_load, module), __dir__=lambda: names)
+
+
+def _make_modules() -> None:
+    """Import the modules now: a later import would replace a function by the module of the same name."""
+    sys.meta_path[:] = [finder for finder in sys.meta_path if getattr(finder, "__module__", None) != __name__]
+    sys.meta_path.append(_AliasImporter)
+    for name in _NAMES:
+        globals()[name] = importlib.import_module(f"{__name__}.{name}")
+        if name in __all__:
+            del globals()[name]
+
+
+_make_modules()
+
+
+def get_global_hooks() -> Hooks:
+    """Return the hooks of all pipelines: `flowyml.hooks.everywhere` under its name of 2.x.
+
+    >>> from flowyml import hooks
+    >>> from flowyml.core.hooks import get_global_hooks, on_step_end
+    >>> get_global_hooks() is hooks.everywhere, on_step_end == hooks.on_step_end
+    (True, True)
+    """
+    from flowyml.hooks import everywhere
+
+    return everywhere
+
+
+@leaves_no_frames
+def SubPipelineStep(  # noqa: N802, PLR0917  a class with these arguments in 2.x
+    sub_pipeline: Pipeline,
+    name: str | None = None,
+    inputs: Sequence[str] | None = None,
+    outputs: Sequence[str] | None = None,
+    input_mapping: Mapping[str, str] | None = None,
+    output_mapping: Mapping[str, str] | None = None,
+) -> SubPipeline:
+    """Return a pipeline as a part of another, for `add_step`: `flowyml.sub_pipeline` under its name of 2.x.
+
+    >>> from flowyml import Pipeline
+    >>> from flowyml.core.subpipeline import SubPipelineStep
+    >>> words = Pipeline("words").add_step(str.upper, "loud", inputs=["word"])
+    >>> parent = Pipeline("parent").add_step(SubPipelineStep(sub_pipeline=words, name="w", outputs=["loud"]))
+    >>> parent.run({"word": "yes"})["loud"]
+    'YES'
+    """
+    from flowyml.planning import sub_pipelines
+
+    mappings: dict[str, Any] = {"input_mapping": input_mapping, "output_mapping": output_mapping}
+    return sub_pipelines.sub_pipeline(sub_pipeline, inputs, outputs, name=name, **mappings)
