@@ -127,11 +127,6 @@ pub enum Refusal {
         /// The class.
         class: u32,
     },
-    /// Tokens of a limit that is not there were to be withheld.
-    Withheld {
-        /// The limit.
-        limit: u32,
-    },
     /// A class needs a limit that is not there, or it is class 0, which needs nothing.
     Limit {
         /// The class.
@@ -250,7 +245,6 @@ impl fmt::Display for Refusal {
             Self::Limit { class, limit } => {
                 write!(out, "class {class} needs limit {limit}, which is not there")
             }
-            Self::Withheld { limit } => write!(out, "there is no limit {limit} to withhold"),
             Self::Divided { limit, unit } => write!(
                 out,
                 "limit {limit} cannot be divided into devices of {unit} tokens: it is no new one, or there is another"

@@ -50,7 +50,6 @@ mod state;
 mod timeline;
 mod timers;
 mod tolerate;
-mod withheld;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
@@ -75,7 +74,6 @@ pub use limits::Limits;
 pub use reports::Outcomes;
 pub use state::State;
 pub use timeline::Timeline;
-pub use withheld::Tokens;
 
 /// Which of several ready nodes runs first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -69,7 +69,7 @@ proptest! {
     ) {
         let mut scheduler = scheduler(total, &demands);
         let mut out: Vec<Batch> = Vec::new();
-        let mut withheld: Vec<(u32, u32)> = Vec::new();
+        let mut kept: Vec<Batch> = Vec::new();
         for (kind, dice, limit) in events {
             let count = scheduler.free_on_devices().len() as u32;
             match kind {
@@ -80,17 +80,16 @@ proptest! {
                     let choice = Choice { amount, devices };
                     out.extend(claim(&mut scheduler, Some(choice), limit, &demands));
                 }
-                6 => {
-                    let (device, amount) = (dice % count, dice / 8);
-                    let further = Limits { totals: vec![1; (dice % 2) as usize], ..Limits::default() };
-                    let needs = [(0, dice), (1, amount)];
-                    let number = scheduler.withhold(&needs, &[(device, amount)], &further).unwrap();
-                    withheld.push((number, device));
+                6 if !out.is_empty() => {
+                    let batch = out.swap_remove(dice as usize % out.len());
+                    scheduler.keep_tokens(&batch).unwrap();
+                    end(&mut scheduler, &batch);
+                    kept.extend(batch.limited().then_some(batch));
                 }
-                7 if !withheld.is_empty() => {
-                    let (number, _) = withheld.swap_remove(dice as usize % withheld.len());
-                    scheduler.restore(number).unwrap();
-                    prop_assert!(scheduler.restore(number).is_err());
+                7 if !kept.is_empty() => {
+                    let batch = kept.swap_remove(dice as usize % kept.len());
+                    scheduler.return_tokens(&batch).unwrap();
+                    prop_assert!(scheduler.return_tokens(&batch).is_err());
                 }
                 4 if !out.is_empty() => {
                     let batch = out.swap_remove(dice as usize % out.len());
@@ -104,11 +103,8 @@ proptest! {
             }
             scheduler.check_invariants().unwrap();
             let mut held: BTreeMap<u32, u32> = BTreeMap::new();
-            for batch in &out {
+            for batch in out.iter().chain(&kept) {
                 batch.devices().for_each(|device| *held.entry(device).or_default() += 1);
-            }
-            for (_, device) in &withheld {
-                *held.entry(*device).or_default() += 1;
             }
             for (device, free) in (0..).zip(scheduler.free_on_devices()) {
                 prop_assert!(free == UNIT.min(total - device * UNIT) || held.contains_key(&device));
@@ -119,8 +115,8 @@ proptest! {
         for batch in &out {
             end(&mut scheduler, batch);
         }
-        for (number, _) in withheld {
-            scheduler.restore(number).unwrap();
+        for batch in &kept {
+            scheduler.return_tokens(batch).unwrap();
         }
         while let Some(batch) = claim(&mut scheduler, None, 3, &demands) {
             end(&mut scheduler, &batch);
@@ -140,9 +136,6 @@ fn what_is_wrong_is_refused() {
                 .is_err()
         );
     }
-    let further = Limits::default();
-    assert!(scheduler.withhold(&[(2, 1)], &[], &further).is_err());
-    assert!(scheduler.withhold(&[(0, 1)], &[(2, 1)], &further).is_err());
     assert_eq!(scheduler.free_on_devices(), [4, 4]);
     assert_eq!(scheduler.device_needs(), [(4, 1)]);
 }

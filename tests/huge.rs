@@ -194,10 +194,6 @@ fn many_grafts_bring_a_step_that_needs_a_token() {
                 .complete(&batch, 0, 0.0, &[1.0], Outcomes::Success)
                 .unwrap();
         }
-        let held = scheduler
-            .withhold(&[(0, 1)], &[], &Limits::default())
-            .unwrap();
-        scheduler.restore(held).unwrap();
     }
     assert!(scheduler.is_finished());
     scheduler.check_invariants().unwrap();

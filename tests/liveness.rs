@@ -128,7 +128,6 @@ struct Driver<'a> {
     /// Batches with the next position that was not reported.
     out: Vec<(Batch, u32)>,
     kept: Vec<Batch>,
-    withheld: Vec<u32>,
     /// Retries, grafts and the like that may still be had.
     extras: u32,
 }
@@ -158,9 +157,6 @@ impl Driver<'_> {
         self.core.choose(None).unwrap();
         while let Some(batch) = self.kept.pop() {
             let _ = self.core.return_tokens(&batch); // refused if it was kept twice
-        }
-        while let Some(number) = self.withheld.pop() {
-            self.core.restore(number).unwrap();
         }
         if let Some(at) = self.core.next_delay() {
             self.now = at.max(self.now);
@@ -267,21 +263,17 @@ impl Driver<'_> {
     }
 
     fn disturb(&mut self, choice: u32, node: NodeId) {
-        match choice % 6 {
+        match choice % 5 {
             0 => self.core.cancel_node(node, self.now),
             1 if (choice / 6).is_multiple_of(8) => self.core.cancel(self.now),
             2 if self.sample.demands.is_some() => {
-                let held = self.core.withhold(&[(1, 1)], &[], &Limits::default());
-                self.withheld.push(held.unwrap());
-            }
-            3 if self.sample.demands.is_some() => {
                 let choice = Choice {
                     amount: 2 * (choice / 6 % 2),
                     devices: (0..choice / 6 % 2).collect(),
                 };
                 self.core.choose(Some(choice)).unwrap();
             }
-            4 => self.now += 1.0,
+            3 => self.now += 1.0,
             // Too late for a node that has failed: that is refused.
             _ => {
                 let _ = self.core.tolerate(node, choice / 6 % 4);
@@ -347,8 +339,8 @@ proptest! {
         last in any::<u32>(),
     ) {
         let core = sample.scheduler();
-        let (out, kept, withheld) = <_>::default();
-        let mut driver = Driver { sample: &sample, core, now: 1.0, out, kept, withheld, extras: 12 };
+        let (out, kept) = <_>::default();
+        let mut driver = Driver { sample: &sample, core, now: 1.0, out, kept, extras: 12 };
         driver.check();
         for choice in choices {
             driver.act(choice);

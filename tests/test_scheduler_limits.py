@@ -75,35 +75,6 @@ class TestLimits:
             with pytest.raises(ValueError, match="holds no tokens"):
                 call(batch)
 
-    def test_tokens_that_somebody_else_holds_are_not_there(self):
-        scheduler = self.limited("a b", "12", [2, 1], [(0, 1)], [(1, 1)])
-        number = scheduler.withhold([(0, 2), (1, 1)], [])
-        assert (scheduler.ready, scheduler.parked) == (0, 2)
-        scheduler.restore(number)
-        assert (scheduler.ready, scheduler.parked) == (2, 0)
-        with pytest.raises(ValueError, match="holds no tokens"):
-            scheduler.restore(number)
-
-    def test_no_more_is_withheld_than_is_free(self):
-        scheduler = self.limited("a b", "11", [2], [(0, 1)])
-        batch = claim(scheduler, 1)
-        assert scheduler.tokens(batch) == ([(0, 1)], [])
-        number = scheduler.withhold([(0, 2)], [])
-        finish(scheduler, batch)
-        assert scheduler.ready == 1
-        scheduler.restore(number)
-        assert claim(scheduler).items() == [1]
-
-    def test_limits_may_be_withheld_before_somebody_needs_them(self):
-        scheduler = Scheduler(graph("a"))
-        number = scheduler.withhold([(0, 2)], [(0, 1), (1, 1)], limits=array("I", [4]), divided=(0, 2))
-        assert scheduler.free_on_devices() == [1, 1]
-        needs = {"limits": array("I"), "demands": array("I", [1]), "classes": [[], [(0, 2)]]}
-        scheduler.graft(claim(scheduler), 0, 0.0, array("I", [1]), array("I"), array("I"), **needs)
-        assert (scheduler.claim(0, 9, 0.0).items(), scheduler.parked) == ([0], 1)
-        scheduler.restore(number)
-        assert list(claim(scheduler).devices) == [0]
-
     def test_tokens_are_nothing_to_a_batch_without(self):
         scheduler = Scheduler(graph("a"))
         batch = claim(scheduler)

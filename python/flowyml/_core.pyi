@@ -481,43 +481,6 @@ class Scheduler:
             ValueError: The tokens of the batch are not kept.
 
         """
-    def tokens(self, batch: Batch) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-        """Return what a batch takes: limits with tokens of each, devices with tokens of each.
-
-        Raises:
-            ValueError: A batch of another scheduler.
-
-        """
-    def withhold(
-        self,
-        needs: Sequence[tuple[int, int]],
-        devices: Sequence[tuple[int, int]],
-        *,
-        limits: Buffer | None = None,
-        divided: tuple[int, int] | None = None,
-    ) -> int:
-        """Take tokens out, for something outside of the run that holds them; where not as much is free, what is free.
-
-        Args:
-            needs: Limits with tokens of each; of a limit that is divided as many as the devices say.
-            devices: Devices with tokens of each.
-            limits: Tokens of limits that the run does not have yet; see the class.
-            divided: See the class.
-
-        Returns:
-            A number for `restore`.
-
-        Raises:
-            ValueError: A limit or a device that is not there. Nothing has been taken then.
-
-        """
-    def restore(self, number: int) -> None:
-        """Let tokens come back that were withheld.
-
-        Raises:
-            ValueError: A number of nothing that is withheld.
-
-        """
     def choose(self, choice: tuple[int, Sequence[int]] | None) -> None:
         """Have claims from now on take only some of what is ready, whoever claims.
 

@@ -15,7 +15,7 @@ use pyo3::types::{PyBytes, PyDict};
 
 use crate::error::Rejection;
 use crate::graph::ItemId;
-use crate::scheduler::{self as core, Choice, Graft, Outcomes, State, Tokens};
+use crate::scheduler::{self as core, Choice, Graft, Outcomes, State};
 
 use super::arguments::{Classes, bounds, finite_times, seconds};
 use super::batch::Batch;
@@ -141,29 +141,6 @@ impl Scheduler {
     fn return_tokens(&self, py: Python<'_>, batch: &Bound<'_, Batch>) -> PyResult<()> {
         let batch = &batch.get().0;
         self.0.change(py, |core| core.return_tokens(batch))
-    }
-
-    fn tokens(&self, py: Python<'_>, batch: &Bound<'_, Batch>) -> PyResult<(Tokens, Tokens)> {
-        let batch = &batch.get().0;
-        self.0.change(py, |core| core.tokens(batch))
-    }
-
-    #[pyo3(signature = (needs, devices, *, limits=None, divided=None))]
-    fn withhold(
-        &self,
-        py: Python<'_>,
-        needs: Tokens,
-        devices: Tokens,
-        limits: Option<&Bound<'_, PyAny>>,
-        divided: Option<(u32, u32)>,
-    ) -> PyResult<u32> {
-        let further = bounds(limits, None, None, divided)?;
-        self.0
-            .change(py, move |core| core.withhold(&needs, &devices, &further))
-    }
-
-    fn restore(&self, py: Python<'_>, number: u32) -> PyResult<()> {
-        self.0.change(py, |core| core.restore(number))
     }
 
     #[pyo3(signature = (choice))]

@@ -104,14 +104,6 @@ impl Devices {
         Some(placed)
     }
 
-    /// Take so many tokens of one device, or as many as are free; return how many.
-    pub(super) fn take_some(&mut self, device: u32, amount: u32) -> u32 {
-        let free = &mut self.free[device as usize];
-        let taken = amount.min(*free);
-        *free -= taken;
-        taken
-    }
-
     pub(super) fn count(&self) -> u32 {
         self.free.len() as u32
     }

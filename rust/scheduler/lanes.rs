@@ -21,7 +21,6 @@ use crate::graph::NodeId;
 use super::devices::{Choice, Devices, Placed};
 use super::invariants::ensure;
 use super::limits::Limits;
-use super::withheld::Withheld;
 
 /// Lanes and tokens.
 #[derive(Debug, Default)]
@@ -46,8 +45,6 @@ pub(super) struct Lanes {
     pub(super) devices: Option<Devices>,
     /// What may be claimed; `None`: anything.
     pub(super) choice: Option<Choice>,
-    /// What something outside of the run holds.
-    pub(super) withheld: Withheld,
 }
 
 /// The ready nodes of a class.
@@ -127,17 +124,8 @@ impl Lanes {
         id
     }
 
-    /// Return what a class needs.
-    pub(super) fn needs(&self, class: u32) -> &[(u32, u32)] {
-        &self.all[class as usize].needs
-    }
-
-    pub(super) fn free(&self, limit: u32) -> Option<u32> {
-        self.free.get(limit as usize).copied()
-    }
-
     /// Return the devices, if this is their limit.
-    pub(super) fn of_devices(&self, limit: u32) -> Option<&Devices> {
+    fn of_devices(&self, limit: u32) -> Option<&Devices> {
         self.devices.as_ref().filter(|all| all.limit == limit)
     }
 
@@ -278,25 +266,10 @@ impl Lanes {
             *free = change(*free, amount);
         }
         for at in 0..self.all[class as usize].needs.len() {
-            self.look_at_users(self.all[class as usize].needs[at].0);
-        }
-    }
-
-    /// Change the free tokens for something that is not a class.
-    pub(super) fn shift(&mut self, tokens: &[(u32, u32)], change: impl Fn(u32, u32) -> u32) {
-        for &(limit, amount) in tokens {
-            let free = &mut self.free[limit as usize];
-            *free = change(*free, amount);
-        }
-        for &(limit, _) in tokens {
-            self.look_at_users(limit);
-        }
-    }
-
-    /// Open or close the lanes that need tokens of a limit whose free tokens have changed.
-    fn look_at_users(&mut self, limit: u32) {
-        for user in 0..self.users[limit as usize].len() {
-            self.open_or_close(self.users[limit as usize][user]);
+            let limit = self.all[class as usize].needs[at].0;
+            for user in 0..self.users[limit as usize].len() {
+                self.open_or_close(self.users[limit as usize][user]);
+            }
         }
     }
 
@@ -326,7 +299,7 @@ impl Lanes {
             let holds = |need: &(u32, u32)| (need.0, lane.holders * need.1);
             lane.needs.iter().map(holds)
         });
-        for (limit, held) in holds.chain(self.withheld.tokens()) {
+        for (limit, held) in holds {
             let free = &mut free[limit as usize];
             *free = free
                 .checked_sub(held)

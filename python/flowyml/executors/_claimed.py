@@ -24,7 +24,6 @@ from flowyml.steps.timeouts import Expired
 if TYPE_CHECKING:
     from flowyml._core import Batch, Ends
     from flowyml.executors._inline import Failures
-    from flowyml.running.left_behind import Left
     from flowyml.running.run import Run
     from flowyml.steps.timeouts import Limits
 
@@ -46,7 +45,7 @@ class Claimed:
     """
 
     __slots__ = (
-        *("_left", "_limits", "_lock", "_thread"),
+        *("_kept", "_limits", "_lock", "_thread"),
         *("abandoned", "at", "failures", "turn"),
     )
 
@@ -55,7 +54,7 @@ class Claimed:
         self._lock = threading.Lock()
         self._limits = limits
         self._thread = 0
-        self._left: Left | None = None  # the step that this thread goes on with, where it keeps what it has taken
+        self._kept: Batch | None = None  # its tokens are kept until this thread ends its step
         self.abandoned = False
         self.turn = Turn(holds=limits is not None) if turn is None else turn
         self.at = self.turn.at
@@ -80,15 +79,15 @@ class Claimed:
         try:
             call_steps(run, self.turn, self.failures, run.scheduler if goes_on and run.is_plain else None)
         finally:
-            if self._limits is not None or run.sharing.is_used:
-                self._end_left()
+            if self._limits is not None:
+                self._return_tokens(run)
 
-    def _end_left(self) -> None:
-        """What a step that was given up has taken comes back now that it has ended."""
+    def _return_tokens(self, run: Run) -> None:
+        """Return what a step that was given up has taken, now that it has ended."""
         with self._lock:
-            left, self._left = self._left, None
-            if left is not None:
-                left.end()
+            kept, self._kept = self._kept, None
+            if kept is not None:
+                run.scheduler.return_tokens(kept)
 
     def deliver(self, run: Run, *, patience: float = 0.0) -> tuple[int, bool]:
         """Report to the run what is done and was not reported; return how many steps that were, and if one failed.
@@ -154,22 +153,18 @@ class Claimed:
                 self._deliver(run, *done)
             self.abandoned = True
             item = batch.item(position)
-            if batch.limited:
-                self._left = run.sharing.left_behind.add(run, batch, item)
+            run.scheduler.keep_tokens(batch)
+            self._kept = batch
             run.complete(batch, position, Report(start, [clock()], [(0, item, Expired(self._limits.of(item)))]))
         if not ask_to_end(self._thread):
             self._limits.warn_left_behind(run.item_name(item), self._limits.of(item))
         return True
 
-    def leave(self, run: Run) -> None:
+    def leave(self) -> None:
         """Give the thread up, whatever it is in: the run is over, and nothing of it reaches the run any more."""
         with self._lock:
             self.abandoned = True
             self.turn.abandon()
-            running = self.turn.running() if run.sharing.is_used and self._left is None else None
-            if running is not None and running[0].limited:
-                batch, position, *_ = running
-                self._left = run.sharing.left_behind.add(run, batch, batch.item(position), is_over=True)
 
 
 def look_in(due: float, limits: Limits) -> float:

@@ -81,7 +81,7 @@ class Helper:
             claimed.turn.clear()
             claimed.take_back(self._run, everything=True)
             claimed.deliver(self._run)
-            claimed.leave(self._run)
+            claimed.leave()
             self._forget()
             raise
         claimed.deliver(self._run)

@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 
     from flowyml._core import Batch
     from flowyml.planning.templates import Template
-    from flowyml.running.left_behind import Left
     from flowyml.running.run import Run
     from flowyml.steps.timeouts import Limits
 
@@ -75,7 +74,7 @@ class _Work:
     """
 
     __slots__ = (
-        *("_ended", "_lock", "_noted", "claimed", "due", "expired", "item"),
+        *("_ended", "_keeps", "_lock", "claimed", "due", "expired", "item"),
         *("left", "reported", "start", "thread", "worker"),
     )
 
@@ -86,26 +85,27 @@ class _Work:
         self.start = clock()
         self.thread = 0
         self.due = math.inf
-        self.expired = self.left = self.reported = self._ended = False
+        self.expired = self.left = self.reported = self._ended = self._keeps = False
         self._lock = threading.Lock() if claimed.limited else None
-        self._noted: Left | None = None
 
-    def go_on(self, run: Run, *, is_over: bool) -> None:
-        """Note that it goes on although it was given up, unless it has ended or takes nothing that others may need."""
+    def keep_tokens(self, run: Run) -> None:
+        """Keep what it has taken although it is given up, unless it has ended or has taken nothing."""
         if self._lock is None:
             return
         with self._lock:
-            if not self._ended and self._noted is None:
-                self._noted = run.sharing.left_behind.add(run, self.claimed, self.item, is_over=is_over)
+            if not (self._ended or self._keeps):
+                run.scheduler.keep_tokens(self.claimed)
+                self._keeps = True
 
-    def end(self) -> None:
-        """Its thread has ended, or its coroutine: what it has taken comes back if it had been given up."""
+    def end(self, run: Run) -> bool:
+        """Note that its thread or its coroutine has ended; return True if tokens that it kept are back."""
         if self._lock is None:
-            return
+            return False
         with self._lock:
-            self._ended, noted, self._noted = True, self._noted, None
-        if noted is not None:
-            noted.end()
+            self._ended = True
+            if self._keeps:
+                run.scheduler.return_tokens(self.claimed)
+            return self._keeps
 
     def at(self) -> tuple[Batch, int, int] | None:
         """Return the step, for `Current`; `None` once it has ended."""
@@ -153,7 +153,6 @@ class LoopRun:
         self._trouble: BaseException | None = None
         self._context = copy_context()
         self._context.run(owners.set, executors)
-        run.sharing.tokens_are_back = self._tokens_are_back
 
     def wait(self) -> None:
         """Run everything and wait for the end, in the caller's thread."""
@@ -174,10 +173,7 @@ class LoopRun:
         self._stopped = True
         self._run.cancel()
         self._loop.call_soon_threadsafe(self._cancel)
-        ended = self._over or self._until_over.acquire(timeout=_GRACE)
-        for work in [] if ended else list(self._tasks.values()):
-            work.go_on(self._run, is_over=True)
-        return ended
+        return self._over or self._until_over.acquire(timeout=_GRACE)
 
     def _cancel(self) -> None:
         for task in list(self._tasks):
@@ -236,8 +232,8 @@ class LoopRun:
             What went wrong with that: nobody would see it raised here.
         """
         try:
-            if work.thread:
-                work.go_on(self._run, is_over=self._stopped)
+            if work.thread and not self._stopped:
+                work.keep_tokens(self._run)
             self._report(work, MISSING, asyncio.CancelledError())
         except BaseException as error:  # noqa: BLE001  an error of ours must reach the caller
             return error
@@ -293,10 +289,11 @@ class LoopRun:
         if not ask_to_end(work.thread) and work.expired and self._limits is not None:
             self._limits.warn_left_behind(self._run.item_name(work.item), self._limits.of(work.item))
 
-    def _tokens_are_back(self) -> None:
-        """Begin what waited for them; called by whatever thread."""
-        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
-            self._loop.call_soon_threadsafe(self._fill)
+    def _end_work(self, work: _Work) -> None:
+        """Note the real end of a step, in the thread that called it; begin what has waited for tokens that it kept."""
+        if work.end(self._run) and not self._over:
+            with contextlib.suppress(RuntimeError):  # the loop was closed: nothing waits any more
+                self._loop.call_soon_threadsafe(self._fill)
 
     # -- steps
 
@@ -306,14 +303,12 @@ class LoopRun:
             with telling(Current(self._run, work)):
                 value, error = await self._outcome(work)
         except asyncio.CancelledError:
-            if self._stopped and work.thread:
-                work.go_on(self._run, is_over=True)
             if self._stopped or not work.expired:
                 raise
             value, error = MISSING, None
         finally:
             if not work.thread:
-                work.end()
+                self._end_work(work)
         if not work.left:
             self._report(work, value, error)
 
@@ -323,7 +318,7 @@ class LoopRun:
             return
         if work.expired and self._limits is not None:
             if work.left or work.thread:
-                work.go_on(self._run, is_over=False)
+                work.keep_tokens(self._run)
             value, error = MISSING, Expired(self._limits.of(work.item))
         self._run.values.raw[work.item] = value
         work.reported = True
@@ -355,7 +350,7 @@ class LoopRun:
         except BaseException as error:  # noqa: BLE001  whatever a step raises is its failure
             return MISSING, error
         finally:
-            work.end()
+            self._end_work(work)
 
     async def _value(self, template: Template, item: int) -> Any:
         run = self._run

@@ -195,7 +195,7 @@ class ThreadRun:
         self._close()
         self.stop()
         for claimed in self.claims:
-            claimed.leave(self.run)
+            claimed.leave()
 
     def _one_batch(self, worker: int, claimed: Claimed) -> None:
         run = self.run

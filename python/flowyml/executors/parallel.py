@@ -16,14 +16,12 @@ from flowyml.executors.contract import Executor
 from flowyml.executors.local import LocalExecutor
 from flowyml.messages.frames import leaves_no_frames
 from flowyml.messages.words import nearest, unknown_keywords
-from flowyml.running.left_behind import LeftBehind
 from flowyml.sizes import checked_size
 from flowyml.steps.resources import Capacity, checked_tag_limits, checked_totals
 from flowyml.steps.timeouts import checked_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from contextlib import AbstractContextManager
     from datetime import timedelta
 
     from flowyml._core import Graph
@@ -113,7 +111,6 @@ class ParallelExecutor(Executor):
         self.tag_limits: dict[str, int] | None = checked_tag_limits(tag_limits) or None
         self._totals = checked_totals("resources", resources)
         self._measured = Measured()
-        self._left_behind = LeftBehind()
         self._refuse_without_processes()
         self._pid = os.getpid()
         self._turn = threading.RLock()
@@ -140,8 +137,7 @@ class ParallelExecutor(Executor):
         self._forget_parent()
         if self.timeout is not None:
             run.default_timeout = self.timeout
-        if self._is_mine():  # nothing is withheld: it would wait for what the step that runs it holds itself
-            run.sharing.left_behind = self._left_behind
+        if self._is_mine():
             LocalExecutor().execute(run)
             return
         while not self._turn.acquire(timeout=_SLICE):
@@ -157,19 +153,13 @@ class ParallelExecutor(Executor):
             self._runner = threading.get_ident()
             if self._team is None:
                 self._team = self._new_team(run)
-            with self._lending_to(run):
-                self._team.execute(run)
+            self._team.execute(run)
             self._measured.note(run)
         finally:
             self._runner = None  # first: a step that asks for the end from now on sees to it itself
             closing, self._closing = self._closing, False
             if closing:
                 self.shutdown()
-
-    def _lending_to(self, run: Run) -> AbstractContextManager[None]:
-        """Let a run have what steps of earlier runs do not hold any more."""
-        run.sharing.left_behind = self._left_behind
-        return self._left_behind.withheld_from(run)
 
     def shutdown(self) -> None:
         """End the workers; the executor can be used again and starts new ones.
@@ -215,7 +205,7 @@ class ParallelExecutor(Executor):
         """In a forked child: the workers are the parent's, and a turn that its thread had never ends here."""
         if self._pid != os.getpid():
             self._pid, self._turn, self._team = os.getpid(), threading.RLock(), None
-            self._runner, self._closing, self._left_behind = None, False, LeftBehind()
+            self._runner, self._closing = None, False
 
     def _new_team(self, run: Run | None = None) -> Any:
         if self.backend != "async":

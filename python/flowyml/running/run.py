@@ -443,7 +443,6 @@ class Run:
         self.grafting.listeners.clear()
         if self.events is None:  # else hooks may still look at what steps were given
             self.values.is_whole = always
-        self.sharing.tokens_are_back = None
         if self.retell is not None:
             self.resumed, self.retell = self.retell(), None
         return PipelineResult(self)

@@ -2,24 +2,20 @@
 
 ```
 forms ──limits_of──▶ limits of the run, or those beside the ones that it has ──▶ Scheduler, Scheduler.graft
-batch ──held_by────▶ tokens and devices by name          withhold ◀── what others hold, by name; see `left_behind.py`
 ```
 """
 
 from __future__ import annotations
 
-from array import array
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from flowyml.running.devices import Devices
-from flowyml.running.left_behind import LeftBehind
-from flowyml.steps.resources import Budget, budget, divided_of, is_shared
+from flowyml.steps.resources import budget
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
-    from flowyml._core import Batch, Scheduler
     from flowyml.planning.forms import Form
     from flowyml.planning.layout import Layout
     from flowyml.steps.resources import Capacity
@@ -34,8 +30,6 @@ class Sharing:
 
     Attributes:
         devices: Which devices its steps have, where they take some.
-        left_behind: Notes steps that go on although they were given up; the executor has its own for all its runs.
-        tokens_are_back: Is called, in whatever thread, when what such steps held is there again.
     """
 
     def __init__(self, capacity: Capacity | None, layout: Layout) -> None:
@@ -44,8 +38,6 @@ class Sharing:
         self._layout = layout
         self._numbers: dict[str, int] = {}
         self.devices = Devices(counted=capacity is not None)
-        self.left_behind = LeftBehind()
-        self.tokens_are_back: Callable[[], None] | None = None
 
     def limits_of(
         self, forms: Sequence[Form], problems: list[tuple[int, str]], *, special: bool, first: int = 0
@@ -85,45 +77,3 @@ class Sharing:
         overs = ((node - first, forms[node - first].over) for node in self._layout.mapped if node >= first)
         terms = ((at, over.terms) for at, over in overs if over is not None and over.terms is not None)
         return {at: each.concurrency for at, each in terms if each.concurrency is not None}
-
-    # -- what others hold
-
-    @property
-    def is_used(self) -> bool:
-        """Whether its steps take anything."""
-        return bool(self._numbers)
-
-    def held_by(self, batch: Batch, scheduler: Scheduler) -> tuple[dict[str, int], dict[str, int]]:
-        """Return what a batch takes of the executor, and on which devices: tokens by name."""
-        names, (needs, devices) = list(self._numbers), scheduler.tokens(batch)
-        amounts = {names[limit]: amount for limit, amount in needs if limit < len(names) and is_shared(names[limit])}
-        return amounts, {self.devices.names[device]: amount for device, amount in devices}
-
-    def withhold(
-        self, amounts: Mapping[str, int], devices: Mapping[str, int], scheduler: Scheduler, *, grows: bool
-    ) -> int | None:
-        """Have the run do without what others hold; return the number of that, `None` if it needs nothing of it.
-
-        Args:
-            amounts: Tokens by name.
-            devices: Tokens by name of the device.
-            scheduler: The run's.
-            grows: Steps may come that need what none needs yet.
-        """
-        limits, before = array("I"), len(self._numbers)
-        divided = None
-        if grows and self._capacity is not None:
-            totals = self._capacity.totals()
-            for name in amounts:
-                if name in totals and name not in self._numbers:
-                    divided = divided or divided_of(name, len(self._numbers))
-                    self._numbers[name] = len(self._numbers)
-                    limits.append(totals[name])
-            self.devices.enter(Budget(limits, array("I"), [], divided), before)
-        needs = [(self._numbers[name], amount) for name, amount in amounts.items() if name in self._numbers]
-        if not needs:
-            return None
-        places = [
-            (self.devices.names.index(name), each) for name, each in devices.items() if name in self.devices.names
-        ]
-        return scheduler.withhold(needs, places, limits=limits, divided=divided)

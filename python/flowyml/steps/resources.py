@@ -236,19 +236,9 @@ def budget(
                 numbers[name] = len(numbers)
                 limits.append(totals[name])
         demands[node] = classes.setdefault(wants, len(classes))
-    divided = divided_of(GPU, numbers[GPU]) if numbers.get(GPU, -1) >= before else None
+    divided = (numbers[GPU], _FRACTION) if numbers.get(GPU, -1) >= before else None
     needs = [[(numbers[name], amount) for name, amount in wants] for wants in classes]
     return Budget(limits, demands, needs, divided)
-
-
-def divided_of(name: str, number: int) -> tuple[int, int] | None:
-    """Return how the tokens of a limit are divided into devices, if they are, as the core takes it."""
-    return (number, _FRACTION) if name == GPU else None
-
-
-def is_shared(name: str) -> bool:
-    """Tell whether a limit is one of the executor, and not of one step of a run."""
-    return not name.startswith(_OWN)
 
 
 def device_count(amount: int) -> int:
