@@ -1,4 +1,4 @@
-"""A pipeline described (`to_definition`), its groups of steps, and `flowyml.visualize.show`."""
+"""A pipeline described (`to_definition`), ignored and deleted names of 2.x, and `flowyml.visualize.show`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import flowyml
-from flowyml import Pipeline, step
+from flowyml import Pipeline, dynamic, step
 from flowyml.visualize import show
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -41,7 +42,6 @@ def test_a_definition_is_json_and_has_no_values() -> None:
         "mapped": False,
         "items": None,
         "tags": {"team": "ml"},
-        "execution_group": None,
         "options": first["options"],
     }
     assert "max_attempts" in first["options"]["retry"]
@@ -57,44 +57,36 @@ def test_the_source_of_a_step_is_read_when_somebody_asks() -> None:
     assert step(len).source_code == ""
 
 
-def test_groups_of_steps() -> None:
-    with pytest.warns(UserWarning, match=r"execution_group= names a group for Pipeline.step_groups") as caught:
-
-        @step(execution_group="prepare")
-        def clean(load: Any) -> Any:
-            return load
-
-    assert caught[0].filename == __file__
-    assert clean.execution_group == "prepare"
-    made = Pipeline("p").add_step(clean, name="again", inputs=["clean"]).add_step(clean)
-    made.add_step(lambda: 1, name="load").add_step(lambda clean: clean, name="use")
-    (group,) = made.step_groups
-    assert (group.group_name, group.execution_order, group.steps) == ("prepare", ["clean", "again"], [clean, clean])
-    assert made.run()["use"] == 1
-
-
-@pytest.mark.parametrize("way", ["add_step", "map"])
-def test_a_group_that_is_given_where_a_step_is_added(way: str) -> None:
-    """It stands in the place of the step's own, with the same warning, at the line that gives it."""
+@pytest.mark.parametrize("way", ["add_step", "map", "step", "dynamic"])
+@pytest.mark.parametrize("group", ["prepare", 3])
+def test_a_group_is_ignored_with_one_warning(way: str, group: Any) -> None:
     made = Pipeline("p")
-    items: dict[str, Any] = {"items": [1, 2]} if way == "map" else {}
-    with pytest.warns(UserWarning, match=r"execution_group= names a group for Pipeline.step_groups") as caught:
-        getattr(made, way)(abs, name="size", execution_group="measure", **items)
-    assert [(each.group_name, each.execution_order) for each in made.step_groups] == [("measure", ["size"])]
+    ways: dict[str, Callable[[], Any]] = {
+        "add_step": lambda: made.add_step(abs, params={"x": -1}, execution_group=group),
+        "map": lambda: made.map(abs, [-1], execution_group=group),
+        "step": lambda: made.add_step(step(execution_group=group)(abs), params={"x": -1}),
+        "dynamic": lambda: made.add_step(dynamic(execution_group=group)(abs), params={"x": -1}),
+    }
+    with pytest.warns(UserWarning, match=rf"{way}\(\) ignores execution_group: .* executor decides") as caught:
+        ways[way]()
     assert [each.filename for each in caught] == [__file__]
+    assert "execution_group" not in made.to_definition()["steps"][0]
+    assert made.run()["abs"] in (1, [1])
 
 
-@pytest.mark.parametrize("way", ["add_step", "map"])
-def test_a_group_is_named_by_a_text(way: str) -> None:
-    with (
-        pytest.warns(UserWarning, match="names a group"),
-        pytest.raises(TypeError, match="execution_group of step 'abs' must be a text, got int 3"),
-    ):
-        getattr(Pipeline("p"), way)(abs, execution_group=3)
+@pytest.mark.parametrize("way", ["add_step", "map", "step", "dynamic"])
+def test_an_unknown_keyword_beside_an_ignored_one_is_an_error(way: str) -> None:
+    makers: dict[str, Any] = {"step": step, "dynamic": dynamic}
+    with pytest.raises(TypeError, match=rf"{way}\(\) got an unknown keyword 'retyr'; did you mean 'retry'"):
+        (makers.get(way) or getattr(Pipeline("p"), way))(abs, execution_group="g", retyr=1)
 
 
-def test_a_pipeline_without_groups_has_none() -> None:
-    assert pipeline().step_groups == []
+@pytest.mark.parametrize("name", ["step_groups", "artifact_uri", "timestamp", "config", "get_cache_key"])
+def test_names_of_2_x_that_do_nothing_are_gone(name: str) -> None:
+    made = pipeline()
+    for each in (made, load, made.dag.nodes["load"], made.run().step_results["load"]):
+        with pytest.raises(AttributeError, match=name):
+            getattr(each, name)
 
 
 def test_show_prints_the_text(capsys: pytest.CaptureFixture[str]) -> None:

@@ -188,7 +188,7 @@ def test_the_modules_of_2_x_are_reloaded_found_and_unpickled() -> None:
     assert len([finder for finder in sys.meta_path if getattr(finder, "__module__", "") == "flowyml.core"]) == 1
     assert importlib.util.find_spec("flowyml.core.cache") is not None
     assert pickle.loads(b"cflowyml.core.step\nStep\n.") is flowyml.Step
-    assert dir(module) == module.__all__ == ["Step", "StepConfig", "step"]
+    assert dir(module) == module.__all__ == ["Step", "step"]
 
 
 @pytest.mark.parametrize("path", ["flowyml.core", "flowyml.core.step", "flowyml.core.hooks"])

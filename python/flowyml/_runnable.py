@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from flowyml import commands
 from flowyml._loading import refuse_if_loading
-from flowyml.authoring.arguments import checked_executor, checked_flags, checked_progress, warn_out_of_scope
+from flowyml.authoring.arguments import checked_executor, checked_flags, checked_progress
 from flowyml.authoring.preparing import Planning
 from flowyml.executors.local import LocalExecutor
 from flowyml.messages.frames import own_frames_hidden
+from flowyml.messages.warned import warn_out_of_scope
 from flowyml.steps.declarations import checked_text
 from flowyml.steps.tellers import current_teller
 

@@ -26,10 +26,10 @@ from flowyml.authoring.arguments import (
     checked_executor,
     checked_journals,
     checked_mode,
-    warn_out_of_scope,
 )
 from flowyml.authoring.preparing import Planning
 from flowyml.messages.frames import leaves_no_frames, own_frames_hidden
+from flowyml.messages.warned import warn_out_of_scope
 from flowyml.messages.words import counted
 from flowyml.planning.forms import Place
 from flowyml.planning.sub_pipelines import SubPipeline

@@ -125,7 +125,7 @@ def test_b_row_attributes_keep_their_names() -> None:
     assert (made.func, made.name, made.inputs, made.outputs) == (plain, "plain", None, ())
     assert made.retry is not None
     assert made.retry.max_attempts == 3
-    assert (made.timeout, made.tags, made.condition, made.execution_group) == (3.0, {"team": "ml"}, bool, None)
+    assert (made.timeout, made.tags, made.condition) == (3.0, {"team": "ml"}, bool)
     assert made.source_code.startswith("def plain() -> int:")
 
 
@@ -133,26 +133,6 @@ def test_b_row_the_hash_of_a_steps_code_follows_what_it_does() -> None:
     made = [step(lambda x, k=k: x + k) for k in (1, 1, 2)]
     same, again, other = (each.get_code_hash() for each in made)
     assert same == again != other
-
-
-def test_b_row_the_configuration_of_a_step_has_the_documented_names() -> None:
-    made = step(retry=2, timeout=3, tags={"team": "ml"}, condition=bool, cache="input_hash", outputs=["one"])(plain)
-    config = made.config
-    assert (config.name, config.func, config.inputs, config.outputs) == ("plain", plain, None, ("one",))
-    assert (config.cache, config.retry, config.timeout, config.tags) == ("input_hash", made.retry, 3.0, {"team": "ml"})
-    assert (config.resources, config.condition, config.execution_group) == ({}, bool, None)
-
-
-def test_b_row_the_key_of_a_call_follows_what_the_cache_looks_at() -> None:
-    def keys(cache: Any, *calls: dict[str, Any]) -> list[str]:
-        made = [step(cache=cache)(lambda x, k=k: x + k) for k in (0, 1)]
-        return [each.get_cache_key(call) for each in made for call in calls]
-
-    one, other, one_changed, other_changed = keys(True, {"x": [1]}, {"x": [2]})
-    assert len({one, other, one_changed, other_changed}) == 4
-    assert keys("input_hash", {"x": [1]}, {"x": [2]}) == [*keys("input_hash", {"x": [1]}, {"x": [2]})[:2]] * 2
-    assert keys(lambda step, inputs, context: f"{step.name} {inputs['x']}", {"x": 3}) == ["lambda 3"] * 2
-    assert keys(False, {"x": 1}) == ["lambda:no-cache"] * 2
 
 
 def test_b_row_tags_choose_steps(executor: Any) -> None:

@@ -59,7 +59,7 @@ def test_Q3_a_condition_sees_the_asset_that_it_names(executor: Any) -> None:
 
 
 def test_Q6_a_failure_in_a_group_costs_its_dependents_only(executor: Any) -> None:
-    with pytest.warns(UserWarning, match="names a group"):
+    with pytest.warns(UserWarning, match="ignores execution_group"):
         grouped = step(execution_group="g")(halve)
     pipeline = Pipeline("p").add_step(grouped, name="bad", params={"value": 3})
     pipeline.add_step(grouped, name="good", params={"value": 4}).add_step(add, inputs={"x": "bad"})

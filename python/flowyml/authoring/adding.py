@@ -17,6 +17,7 @@ from flowyml._pipelines import AnyPipeline
 from flowyml.authoring._added import NOTHING, Added, check_mapped
 from flowyml.errors import FlowymlError
 from flowyml.messages.frames import hide_own_frames, leaves_no_frames, own_frames_hidden
+from flowyml.messages.warned import warn_out_of_scope
 from flowyml.messages.words import unknown_keywords
 from flowyml.planning.forms import Place
 from flowyml.planning.over import checked_over
@@ -24,7 +25,6 @@ from flowyml.planning.sub_pipelines import SubPipeline, sub_pipeline
 from flowyml.steps.control import Branching
 from flowyml.steps.declarations import checked_text
 from flowyml.steps.options import OPTION_NAMES
-from flowyml.steps.tags import warn_group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -88,7 +88,6 @@ class Authoring(AnyPipeline):
         cache: bool | str | Callable[..., str] | None = None,
         cache_ttl: float | timedelta | None = None,
         resources: Resources | None = None,
-        execution_group: str | None = None,
         **unknown: object,
     ) -> Self:
         """Add a step; one function may be added any number of times under different names.
@@ -113,9 +112,8 @@ class Authoring(AnyPipeline):
             cache: Whether its value is stored, and what its key is made of, instead of the step's own (see `Step`).
             cache_ttl: How many seconds a stored value may be used, instead of the step's own.
             resources: What it takes of an executor's resources, instead of the step's own.
-            execution_group: The name of a group for `step_groups`, instead of the step's own; nothing else follows from
-                it, which a warning says.
-            **unknown: Nothing else is known; a misspelled keyword gets an error with the nearest one.
+            **unknown: Keywords of 2.2.1 that are out of scope get one warning, all others an error with the nearest
+                known one.
 
         Returns:
             The pipeline itself.
@@ -126,9 +124,7 @@ class Authoring(AnyPipeline):
         """
         try:
             if unknown:
-                raise TypeError(unknown_keywords("add_step()", unknown, _STEP_KEYWORDS))  # noqa: TRY301  no frame of it
-            if execution_group is not None:
-                warn_group()
+                warn_out_of_scope("add_step()", unknown, _STEP_KEYWORDS)
             frame = sys._getframe(1)  # noqa: SLF001  the place is part of the messages
             alike = (  # one by one is a tenth of a microsecond less than to put them together and compare
                 after is None
@@ -145,13 +141,12 @@ class Authoring(AnyPipeline):
                 and cache is None
                 and cache_ttl is None
                 and resources is None
-                and execution_group is None
             )
             if alike and self._added.again(step, name, params, inputs, frame, outputs=outputs):
                 return self
             place = Place(frame.f_code, frame.f_lasti)
             behind = timeout, fallback, fallback_on, on_failure, circuit_breaker, tags, cache, cache_ttl, resources
-            options = retry, condition, skip_if, run_if, *behind, execution_group
+            options = retry, condition, skip_if, run_if, *behind
             given: dict[str, Any] = {"inputs": inputs, "outputs": outputs, "after": after}
             if isinstance(step, (Branching, SubPipeline)):
                 return self._add_part(step, place, name, {**given, "params": params}, options)
@@ -186,7 +181,6 @@ class Authoring(AnyPipeline):
         cache: bool | str | Callable[..., str] | None = None,
         cache_ttl: float | timedelta | None = None,
         resources: Resources | None = None,
-        execution_group: str | None = None,
         **unknown: object,
     ) -> Self:
         """Add one step that runs once for each item: a fan-out of any size as one node of the graph.
@@ -219,8 +213,7 @@ class Authoring(AnyPipeline):
             cache: Whether the value of each item is stored, and what its key is made of.
             cache_ttl: How many seconds a stored value may be used.
             resources: What an item takes of an executor's resources.
-            execution_group: The name of a group for `step_groups`.
-            **unknown: Nothing else is known.
+            **unknown: As for `add_step`.
 
         Returns:
             The pipeline itself.
@@ -239,13 +232,11 @@ class Authoring(AnyPipeline):
         """
         with own_frames_hidden:
             if unknown:
-                raise TypeError(unknown_keywords("map()", unknown, ("items", "over", "combine", *_STEP_KEYWORDS)))
-            if execution_group is not None:
-                warn_group()
+                warn_out_of_scope("map()", unknown, ("items", "over", "combine", *_STEP_KEYWORDS))
             frame = sys._getframe(1)  # noqa: SLF001
             place = Place(frame.f_code, frame.f_lasti)
             behind = timeout, fallback, fallback_on, on_failure, circuit_breaker, tags, cache, cache_ttl, resources
-            options = retry, condition, skip_if, run_if, *behind, execution_group
+            options = retry, condition, skip_if, run_if, *behind
             given: dict[str, Any] = {"inputs": inputs, "outputs": outputs, "after": after, "options": options}
             form = self._added.form(step, params, place, **given, mapped=True)
             check_mapped(form)

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from flowyml._containers import NamedTuple
 from flowyml.executors.contract import Executor
-from flowyml.messages.warned import warn_caller
-from flowyml.messages.words import unknown_keywords
 from flowyml.planning.globs import is_glob
 from flowyml.steps.contexts import Context
 from flowyml.steps.handles import asset_of
@@ -24,27 +22,10 @@ from flowyml.steps.step_context import CHECKPOINTS
 from flowyml.store.cache import CacheStore, usual_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Sequence
+    from collections.abc import Container
     from pathlib import Path
     from typing import Literal
 
-# Keywords of the 2.2.1 documentation that concern what this package does not do.
-_OUT_OF_SCOPE = frozenset(
-    [
-        "stack",
-        "project",
-        "project_name",
-        "version",
-        "env",
-        "tracking",
-        "auto_track",
-        "enable_experiment_tracking",
-        "auto_start_ui",
-        "orchestrator",
-        "resources",
-        "docker_config",
-    ]
-)
 # What somebody who names an executor means, by how the name begins.
 _NAMED_EXECUTORS = {
     "local": "LocalExecutor()",
@@ -65,26 +46,6 @@ class Journals(NamedTuple):
     kept: bool
     folder: Path
     durable: bool
-
-
-def warn_out_of_scope(where: str, unknown: Mapping[str, object], known: Sequence[str]) -> None:
-    """Warn once of keywords that 2.2.1 has and this package has not; called by what the user calls.
-
-    Args:
-        where: What was called, for messages.
-        unknown: The keywords that it does not know.
-        known: Those that it knows.
-
-    Raises:
-        TypeError: For any other unknown keyword, with the nearest known one.
-    """
-    strange = [name for name in unknown if name not in _OUT_OF_SCOPE]
-    if strange:
-        raise TypeError(unknown_keywords(where, strange, known))
-    if unknown:
-        names = ", ".join(sorted(unknown))
-        hint = "; what there is in all is said in ParallelExecutor(resources=)" if "resources" in unknown else ""
-        warn_caller(f"{where} ignores {names}: out of scope of this package{hint}")
 
 
 def checked_cache_store(cache_dir: Any, *, enabled: Any) -> CacheStore | None:

@@ -1,4 +1,4 @@
-"""A pipeline described for those who keep or draw it elsewhere: JSON-safe, by names; and its groups of steps.
+"""A pipeline described for those who keep or draw it elsewhere: JSON-safe, by names.
 
 It describes and does not rebuild: functions are named, with their source where there is one. It knows nothing of runs.
 """
@@ -6,38 +6,10 @@ It describes and does not rebuild: functions are named, with their source where 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flowyml.steps.step import Step
     from flowyml.views.dag import DAG
-
-
-@dataclass(frozen=True, slots=True)
-class StepGroup:
-    """Steps with one `execution_group=`.
-
-    Attributes:
-        group_name: The group.
-        steps: Its steps, in the order in which they run.
-        execution_order: Their names in the pipeline.
-    """
-
-    group_name: str
-    steps: list[Step[..., Any]]
-    execution_order: list[str]
-
-
-def groups_of(dag: DAG) -> list[StepGroup]:
-    """Return the groups of a graph, in the order in which they begin."""
-    groups: dict[str, StepGroup] = {}
-    for node in dag.topological_sort():
-        if node.execution_group is not None:
-            group = groups.setdefault(node.execution_group, StepGroup(node.execution_group, [], []))
-            group.steps.append(node.step)
-            group.execution_order.append(node.name)
-    return list(groups.values())
 
 
 def definition_of(dag: DAG) -> dict[str, Any]:
@@ -60,12 +32,8 @@ def _step(dag: DAG, name: str) -> dict[str, Any]:
         "items": node.items,
         "source_code": node.step.source_code,
         "tags": node.tags,
-        "execution_group": node.execution_group,
-        "options": {key: _plain(value) for key, value in options.items() if key not in _OWN_KEYS},
+        "options": {key: _plain(value) for key, value in options.items() if key != "tags"},
     }
-
-
-_OWN_KEYS = {"tags", "execution_group"}
 
 
 def _path(func: Any) -> str:

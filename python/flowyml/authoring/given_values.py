@@ -120,7 +120,7 @@ def with_given(columns: Columns, values: Mapping[int, Any]) -> Columns:
 
 def _given(form: Form, value: Any) -> Form:
     step = form.step.with_function(given_value)
-    options = Options(given=True, tags=form.options.tags, execution_group=form.options.execution_group)
+    options = Options(given=True, tags=form.options.tags)
     changes: dict[str, Any] = {"step": step, "inputs": None, "after": (), "options": options}
     if form.over is None:
         return form.but(**changes, keys=("value",))

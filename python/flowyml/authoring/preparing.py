@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from typing import Literal, Self
 
     from flowyml.authoring.arguments import Journals
-    from flowyml.authoring.definition import StepGroup
     from flowyml.executors.contract import Executor
     from flowyml.planning.forms import Columns
     from flowyml.planning.plan import Plan
@@ -215,13 +214,6 @@ class Planning(Authoring):
         from flowyml.authoring.definition import definition_of
 
         return definition_of(self.dag)
-
-    @property
-    def step_groups(self) -> list[StepGroup]:
-        """The steps by `execution_group=`, in the order in which they run; steps without are in none."""
-        from flowyml.authoring.definition import groups_of
-
-        return groups_of(self.dag)
 
     def cache_stats(self) -> dict[str, Any]:
         """Return what is stored, and how often values were found in runs of this pipeline; see `CacheStore.stats`."""

@@ -65,13 +65,12 @@ _NAMES = {
     "map_task": "MapTaskResult map_task",
     "parallel": "ParallelExecutor parallel_map",
     "pipeline": "Pipeline PipelineResult",
-    "step": "Step StepConfig step",
+    "step": "Step step",
     "subpipeline": "SubPipelineStep sub_pipeline",
 }
 _HOMES = {
     "flowyml.core": "SubPipelineStep get_global_hooks",
     "flowyml.hooks": "on_pipeline_end on_pipeline_start on_step_end on_step_start",
-    "flowyml.steps.config": "StepConfig",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

@@ -171,10 +171,7 @@ class PipelineResult:
         return summary_by_function(self, self._record.tallies(), self._first_failed(MOST_TROUBLES))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what can be written as JSON: the run and its steps, without their values.
-
-        "snapshot_hash" and "metadata" are keys of 2.x, of versions and stacks, and hold nothing.
-        """
+        """Return what can be written as JSON: the run and its steps, without their values."""
         return {
             "run_id": self.run_id,
             "pipeline_name": self.pipeline_name,
@@ -183,8 +180,6 @@ class PipelineResult:
             "start_time": self.start_time.isoformat(),
             "end_time": self.end_time.isoformat(),
             "duration_seconds": self.duration_seconds,
-            "snapshot_hash": None,
-            "metadata": {},
             "steps": {name: each.to_dict() for name, each in self.step_results.items()},
         }
 

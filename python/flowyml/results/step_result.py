@@ -152,16 +152,6 @@ class StepResult:
         return None if started is None else self._record.at(started)
 
     @property
-    def timestamp(self) -> datetime | None:
-        """The name of `started_at` in 2.x."""
-        return self.started_at
-
-    @property
-    def artifact_uri(self) -> None:
-        """Where 2.x has stored the value; always `None`: values stay with the result, cached ones in the cache."""
-        return
-
-    @property
     def duration_seconds(self) -> float:
         """How long the (last) attempt took; of a mapped step, from its first start to its last end."""
         ran = self._ran()

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 from flowyml import registry
 from flowyml.messages.frames import own_frames_hidden
-from flowyml.messages.words import unknown_keywords
+from flowyml.messages.warned import warn_out_of_scope
 from flowyml.steps.declarations import checked_text
 from flowyml.steps.options import OPTION_NAMES
 from flowyml.steps.step import Step
-from flowyml.steps.tags import checked_group, warn_group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -48,7 +46,6 @@ def step(
     circuit_breaker: CircuitBreaker | None = None,
     tags: Tags | None = None,
     resources: Resources | None = None,
-    execution_group: str | None = None,
     pipeline: str | None = None,
     register: bool = True,
     cache: bool | str | Callable[..., str] | None = None,
@@ -72,7 +69,6 @@ def step(
     circuit_breaker: CircuitBreaker | None = None,
     tags: Tags | None = None,
     resources: Resources | None = None,
-    execution_group: str | None = None,
     pipeline: str | None = None,
     register: bool = True,
     cache: bool | str | Callable[..., str] | None = None,
@@ -97,13 +93,12 @@ def step(
         circuit_breaker: What refuses it while it keeps failing.
         tags: Words that it can be chosen by.
         resources: What it takes of an executor's resources.
-        execution_group: The name of a group for `Pipeline.step_groups`. Where steps run is the executor's decision,
-            which a warning says.
         pipeline: The pipeline that finds the step with `Pipeline(auto_discover=True)`; by default all do.
         register: Whether such pipelines find it at all.
         cache: Whether its value is stored, and what its key is made of.
         cache_ttl: How many seconds a stored value may be used.
-        **unknown: Nothing else is known; a misspelled keyword gets an error with the nearest one.
+        **unknown: Keywords of 2.2.1 that are out of scope get one warning, all others an error with the nearest known
+            one.
 
     Returns:
         A `Step`, or a decorator that makes one.
@@ -125,20 +120,15 @@ def step(
         options |= {"cache": cache, "cache_ttl": cache_ttl, "resources": resources}
         with own_frames_hidden:
             made = Step(func, name=name, inputs=inputs, outputs=outputs, **options)
-            if execution_group is not None:
-                made.options = replace(made.options, execution_group=checked_group(execution_group, made.name))
             if register:
                 registry.register(made, pipeline)
             return made
 
     with own_frames_hidden:
         if unknown:
-            raise TypeError(unknown_keywords("step()", unknown, KEYWORDS))
+            warn_out_of_scope("step()", unknown, KEYWORDS)
         if isinstance(func, str):
             raise TypeError(f"@step takes a function, not {func!r}; use @step(name={func!r})")
-
-        if execution_group is not None:
-            warn_group()
         if pipeline is not None:
             checked_text("step(pipeline=)", pipeline)
         return decorate if func is None else decorate(func)

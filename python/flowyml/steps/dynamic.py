@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, Unpack, ov
 
 from flowyml._pipelines import is_pipeline
 from flowyml.messages.frames import leaves_no_frames
-from flowyml.messages.words import unknown_keywords
+from flowyml.messages.warned import warn_out_of_scope
 from flowyml.steps.decorator import KEYWORDS, step
 from flowyml.steps.step import Step
 
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
         on_failure: Callable[..., Any] | None
         circuit_breaker: CircuitBreaker | None
         tags: Tags | None
-        execution_group: str | None
         pipeline: str | None
         register: bool
 
@@ -96,9 +95,8 @@ def dynamic(func: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     >>> result["search"], result["search.at_0.5"], result["max"]
     ({'at_0.25': 0.1875, 'at_0.5': 0.25}, 0.25, 'at_0.5')
     """
-    unknown = [name for name in options if name not in KEYWORDS]
-    if unknown:
-        raise TypeError(unknown_keywords("dynamic()", unknown, KEYWORDS))
+    unknown = {name: options.pop(name) for name in tuple(options) if name not in KEYWORDS}
+    warn_out_of_scope("dynamic()", unknown, KEYWORDS)
     if func is None:
         decorate: Callable[..., Step[..., Any]] = step(**options)
         return leaves_no_frames(lambda func: _marked(decorate(func)))

@@ -15,7 +15,7 @@ from flowyml.steps.conditions import Guards, checked_condition, checked_run_if, 
 from flowyml.steps.fallbacks import check_fits, checked_fallback, checked_fallback_on, checked_handler
 from flowyml.steps.resources import checked_resources
 from flowyml.steps.retries import checked_retry, is_one_of
-from flowyml.steps.tags import checked_group, checked_tags
+from flowyml.steps.tags import checked_tags
 from flowyml.steps.timeouts import checked_timeout
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ class Options:
         on_failure: What is told of its failure.
         circuit_breaker: What refuses it while it keeps failing.
         tags: Words that it can be chosen by.
-        execution_group: The name of a group of steps; nothing follows from it.
         dynamic: Whether a pipeline that it returns is expanded; see `dynamic.py`.
         cache: What the key of its cached value is made of.
         cache_ttl: How many seconds a cached value may be used.
@@ -63,7 +62,6 @@ class Options:
     on_failure: Callable[..., object] | None = None
     circuit_breaker: CircuitBreaker | None = None
     tags: Mapping[str, Any] | None = None
-    execution_group: str | None = None
     dynamic: bool = False
     cache: CacheMode | None = None
     cache_ttl: float | None = None
@@ -139,6 +137,5 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "cache": checked_cache,
     "cache_ttl": checked_ttl,
     "resources": checked_resources,
-    "execution_group": checked_group,
 }
 OPTION_NAMES = tuple(_CHECKS)

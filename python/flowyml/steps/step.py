@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec,
 from flowyml.messages.frames import own_frames_hidden
 from flowyml.steps.breakers import bare
 from flowyml.steps.conditions import MARK
-from flowyml.steps.config import StepConfig, cache_key_of, config_of
 from flowyml.steps.declarations import checked_inputs, checked_outputs, checked_text
 from flowyml.steps.fallbacks import MARK as FALLBACK
 from flowyml.steps.handles import only_asset
@@ -25,7 +24,7 @@ from flowyml.steps.resources import in_units
 from flowyml.steps.signatures import Signature
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from datetime import timedelta
 
     from flowyml.steps.breakers import CircuitBreaker
@@ -254,11 +253,6 @@ class Step(Generic[P, R_co]):
         return in_units(self.options.resources)
 
     @property
-    def execution_group(self) -> str | None:
-        """The group that it was said to be in."""
-        return self.options.execution_group
-
-    @property
     def source_code(self) -> str:
         """The source of its function; "" where there is none to read."""
         func = self.func.func if isinstance(self.func, functools.partial) else self.func
@@ -272,27 +266,6 @@ class Step(Generic[P, R_co]):
         """What the key of its stored value is made of: "code_hash", "input_hash", a function, or `False`."""
         mode = self.options.caching
         return False if mode is None else mode.function or mode.name
-
-    @property
-    def config(self) -> StepConfig:
-        """All that was said of it, in one object, as 2.x has it."""
-        return config_of(self)
-
-    def get_cache_key(self, inputs: Mapping[str, Any] | None = None, context: Mapping[str, Any] | None = None) -> str:
-        """Return a text that is the same for calls that `cache=` takes for the same: for comparing, not for a store.
-
-        Args:
-            inputs: The arguments, by name.
-            context: What a key function gets as the context; for the others values like arguments.
-
-        Raises:
-            TypeError: If something of it cannot be hashed, or a key function returns no text.
-
-        >>> double = Step(lambda x: 2 * x, name="double", cache=True)
-        >>> double.get_cache_key({"x": 1}) == double.get_cache_key({"x": 1}) != double.get_cache_key({"x": 2})
-        True
-        """
-        return cache_key_of(self, inputs or {}, context or {})
 
     def get_code_hash(self) -> str:
         """Return a hash of what its function does, with its closure and defaults; comments do not count.

@@ -1,4 +1,4 @@
-"""Tags and groups: what steps are called together by, beside their names.
+"""Tags: words by which steps are chosen, apart from their names.
 
 A tag is a word with or without a value. `run(targets=["tag:nightly"])` runs what has one (`authoring/targets.py`),
 `ParallelExecutor(tag_limits=)` says how many such steps run at once. The module knows neither pipelines nor executors.
@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
-
-from flowyml.messages.warned import warn_caller
 
 Tags: TypeAlias = "str | Iterable[str] | Mapping[str, str | int | float | bool | None]"
 """Tags as they are given: one, several, or with values."""
@@ -51,20 +49,3 @@ def has_tag(tags: Mapping[str, Any], wanted: str) -> bool:
     """
     tag, said, value = wanted.partition("=")
     return wanted in tags or (tag in tags and (not said or str(tags[tag]) == value))
-
-
-def checked_group(group: Any, step: str) -> str:
-    """Return the name of an execution group.
-
-    Raises:
-        TypeError: If it is no text.
-    """
-    if not isinstance(group, str):
-        kind = type(group).__name__
-        raise TypeError(f"execution_group of step {step!r} must be a text, got {kind} {group!r:.60}")
-    return group
-
-
-def warn_group() -> None:
-    """Warn that a group decides nothing."""
-    warn_caller("execution_group= names a group for Pipeline.step_groups; where steps run is the executor's decision")

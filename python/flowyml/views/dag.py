@@ -55,7 +55,6 @@ class Node:
         mapped: Whether it is a mapped step.
         items: How many items a mapped step has; `None` if only a run tells.
         tags: Its tags, each with its value or "".
-        execution_group: The group that it was said to be in.
     """
 
     name: str
@@ -66,7 +65,6 @@ class Node:
     mapped: bool = field(compare=False)
     items: int | None = field(compare=False)
     tags: dict[str, Any] = field(compare=False)
-    execution_group: str | None = field(compare=False)
 
 
 class DAG:
@@ -246,7 +244,6 @@ class DAG:
             mapped=plan.layout.is_mapped(node),
             items=_known(plan.length_of(node)),
             tags=dict(form.options.tags or {}),
-            execution_group=form.options.execution_group,
         )
 
     def _before(self, node: int) -> AbstractSet[str]:
