@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from functools import partial
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import pandas  # noqa: ICN001, F401  this process has imported it
 import pytest
 from plumbing import eventually, forked
 
@@ -32,19 +34,6 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def words_without_pandas() -> Any:
-    """Do the same, as a script does it that has not imported pandas."""
-    text = (
-        "def f():\n line = Path('/proc/self/cmdline').read_text().split('\\0')\n return line[line.index('-c') + 2 : -1]"
-    )
-    return scripted(text, Path=Path)
-
-
-def preloaded(function: Any) -> set[str]:
-    """Return the packages of the familiar modules of a function."""
-    return {word.partition("=")[0].partition(".")[0] for word in familiar.familiar([function])}
-
-
 def ask(executor: ParallelExecutor, function: Any, **params: Any) -> Any:
     """Call a function in a worker."""
     result = Pipeline("ask").add_step(function, name="ask", params=params).run(executor=executor)
@@ -61,6 +50,12 @@ def words_of_template() -> list[str]:
 # ---- which ---------------------------------------------------------------------------------------------------------
 
 
+def run_of(function: Any) -> Any:
+    """Return a run of one step, as far as it is looked at."""
+    plan = SimpleNamespace(templates=[object()], function_of=lambda _node: function)
+    return SimpleNamespace(plan=plan)
+
+
 def scripted(text: str, **names: Any) -> Any:
     """Return the function `f` as a script would define it."""
     space = {"__name__": "__main__", **names}
@@ -68,51 +63,44 @@ def scripted(text: str, **names: Any) -> Any:
     return space["f"]
 
 
-def test_what_a_function_of_a_script_names():
-    helper = scripted("def f(): return pd.DataFrame()", pd=pd, np=np)
-    assert preloaded(helper) == {"pandas"}
-    assert preloaded(scripted("def f(): return [g() for _ in ()]", g=helper)) == {"pandas"}
-    assert preloaded(scripted("def f(): return lambda: read()", read=pd.read_csv)) == {"pandas"}
-    assert preloaded(scripted("def f(): return array", array=np.arange(3), pd=pd)) == {"numpy"}
-    assert preloaded(scripted("def f(): return 1", pd=pd, np=np)) == set()
+def test_large_packages_that_this_process_has_imported():
+    """Whatever the functions use; with the subpackages that were imported."""
+    words = familiar.familiar()
+    assert {"numpy", "numpy.linalg", "pandas"} <= {word.partition("=")[0] for word in words}
+    assert all(Path(word.partition("=")[2]).is_file() for word in words)
+    assert not [word for word in words if "._" in word.partition("=")[0]]
 
 
-def test_what_a_module_of_the_user_has_imported():
-    """This one has pandas and numpy, whatever the function itself names."""
-    assert preloaded(words_of_template) == {"numpy", "pandas"}
+def test_packages_that_this_process_has_not_imported_are_left_to_the_steps(monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "sklearn"]:
+        monkeypatch.delitem(sys.modules, name)
+    assert not [word for word in familiar.familiar() if word.startswith("sklearn")]
 
 
-def test_what_stands_behind_a_step():
-    def closed() -> Any:
-        return table
-
-    table = pd.DataFrame()
-    function = scripted("def f(a): return np", np=np)
-    assert "pandas" in preloaded(closed)
-    assert preloaded(Guarded(function, (), ("a",), None, {}, frozenset())) == {"numpy"}
-    assert preloaded(np.linalg.norm) == {"numpy"}
+def test_a_package_that_was_imported_since_is_found(monkeypatch):
+    familiar.familiar()
+    monkeypatch.setitem(sys.modules, "numpy.imported_since", np)
+    assert any(word.startswith("numpy.imported_since=") for word in familiar.familiar())
 
 
-def test_what_a_function_imports_when_it_is_called():
-    """Or one that it calls; what this process has not loaded is left to the step, which may never come to it."""
-    inner = scripted("def f():\n from numpy.linalg import norm\n return norm")
-    assert preloaded(scripted("def f(): return g()", g=inner)) == {"numpy"}
-    assert familiar.familiar([inner])[0].startswith("numpy.linalg=")
-    assert preloaded(scripted("def f(x): return x.pandas")) == set()
-    assert preloaded(scripted("def f():\n import sklearn.nowhere")) == set()
+def test_a_module_of_the_user_that_is_named_like_one_is_left_to_the_steps(monkeypatch):
+    """Its file is not installed."""
+    module = ModuleType("sklearn")
+    module.__file__, module.__path__ = str(Path(__file__).parent / "sklearn" / "__init__.py"), []
+    monkeypatch.setitem(sys.modules, "sklearn", module)
+    assert not [word for word in familiar.familiar() if word.startswith("sklearn=")]
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, partial, lambda f: Guarded(f, (), ("a",), None, {}, frozenset())])
+def test_what_makes_functions_that_come_by_value(wrap: Any):
+    """Behind whatever stands around the function."""
+    assert preloading.BY_VALUE in familiar.first_imports(run_of(wrap(scripted("def f(a): return a"))))
+    assert preloading.BY_VALUE not in familiar.first_imports(run_of(wrap(np.linalg.norm)))
 
 
 def test_nothing_where_modules_are_patched_first(monkeypatch):
     monkeypatch.setitem(sys.modules, "gevent", os)
-    assert preloaded(words_of_template) == set()
-
-
-def test_an_object_that_answers_with_errors_is_not_asked():
-    class Proxy:
-        def __getattr__(self, name: str) -> Any:
-            raise RuntimeError(name)
-
-    assert preloaded(scripted("def f(): return proxy, np", proxy=Proxy(), np=np)) >= {"numpy"}
+    assert familiar.familiar() == []
 
 
 # ---- what workers have of it ---------------------------------------------------------------------------------------
@@ -229,8 +217,7 @@ def test_what_must_not_be_forked_is_told_and_done_without(modules: Path, caplog,
 def test_after_that_workers_are_forked_without_it(modules: Path, caplog):
     (modules / "unfit.py").write_text("raise ValueError")
     with ParallelExecutor(1, preload=["unfit"], max_tasks_per_worker=1) as executor:
-        assert eventually(lambda: ask(executor, words_without_pandas())[3:] == [preloading.BY_VALUE])
-        assert eventually(lambda: any(word.startswith("pandas=") for word in ask(executor, words_of_template)))
+        assert eventually(lambda: ask(executor, words_of_template)[3:] == sorted(familiar.familiar()))
     assert len(caplog.records) == 1
 
 

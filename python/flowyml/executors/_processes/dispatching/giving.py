@@ -127,7 +127,7 @@ class Giving:
         with self._run.interrupts.held_back():
             if not self._prepared:
                 self._prepared = True
-                self._team.prepare(self._run)
+                self._team.prepare()
             member = self._team.hire()
         if member is not None:
             self._register(member)

@@ -19,7 +19,7 @@ from flowyml.executors._processes.crossing.frame import capture
 from flowyml.executors._processes.crossing.importable import changed_modules, user_modules
 from flowyml.executors._processes.descriptors import raise_limit, reason_of
 from flowyml.executors._processes.dispatching.ending import watch
-from flowyml.executors._processes.dispatching.familiar import familiar, first_imports, functions_of
+from flowyml.executors._processes.dispatching.familiar import familiar, first_imports
 from flowyml.executors._processes.dispatching.lending import Lending
 from flowyml.executors._processes.dispatching.member import Member
 from flowyml.executors._processes.dispatching.setting_up import Setup
@@ -108,9 +108,9 @@ class ProcessTeam:
                 self.pool.kill(member.worker)
         self.several = len(self.members) > 1
 
-    def prepare(self, run: Run) -> None:
-        """See that workers which start now find what this run's functions import, if that was not so before."""
-        self.pool.prepare(familiar(functions_of(run)))
+    def prepare(self) -> None:
+        """Have workers that start now forked with the large packages that were imported since the last run."""
+        self.pool.prepare(familiar())
 
     def hire(self) -> Member | None:
         """Start another worker; `None` where no more files may be open: then those that are there do the work.

@@ -6,10 +6,10 @@ would be shared by all workers. So modules are imported and nothing else, and af
 with a new thread or descriptor it is given up, and a bare one takes its place.
 
 * *By name*: `ParallelExecutor(preload=["torch"])`, for the user to decide.
-* *Familiar ones*: numpy, pandas, scipy and scikit-learn, where the functions of the first run use them (workers would
-  import them at once, each on its own). These, because it is known of them that they can be imported in one process and
-  used in its children, and because they are what takes long. Others are left to the user: a library may read something
-  when it is imported that is different in a worker, or want to be patched before (as gevent does).
+* *Familiar ones*: numpy, pandas, scipy and scikit-learn, where the driver has imported them (workers would import them
+  at once, each on its own). These, because it is known of them that they can be imported in one process and used in its
+  children, and because they are what takes long. Others are left to the user: a library may read something when it is
+  imported that is different in a worker, or want to be patched before (as gevent does).
 
 User modules are never imported here unless they are named: they may be edited at any time, and may do anything.
 
