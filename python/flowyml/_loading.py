@@ -26,7 +26,6 @@ class _Thread(threading.local):
     """What one thread is loading."""
 
     def __init__(self) -> None:
-        """Load nothing."""
         self.loaders: list[FrameType] = []
 
 

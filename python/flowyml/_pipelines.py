@@ -16,7 +16,6 @@ class AnyPipeline:
     _alive: ClassVar[WeakSet[AnyPipeline]] = WeakSet()
 
     def __init__(self) -> None:
-        """Begin to live."""
         self._alive.add(self)
 
 

@@ -58,7 +58,6 @@ class Hooks:
     """
 
     def __init__(self) -> None:
-        """Begin with none."""
         self._functions: dict[str, list[Callable[..., object]]] = {moment: [] for moment in _ARGUMENTS}
 
     @leaves_no_frames

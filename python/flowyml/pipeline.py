@@ -103,7 +103,6 @@ class Pipeline(Runnable):
         durability: Literal["batch", "always"] = "batch",
         **unknown: object,
     ) -> None:
-        """Begin an empty pipeline."""
         with own_frames_hidden:
             warn_out_of_scope("Pipeline()", unknown, _PIPELINE_KEYWORDS)
             super().__init__(

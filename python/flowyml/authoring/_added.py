@@ -55,7 +55,6 @@ class Added(Growing):
     """
 
     def __init__(self, pipeline: str) -> None:
-        """Begin without steps."""
         super().__init__()
         self.pipeline = pipeline
         self.alike: dict[tuple[Any, ...], Form] = {}

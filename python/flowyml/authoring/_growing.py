@@ -40,7 +40,6 @@ class Growing:
     """
 
     def __init__(self) -> None:
-        """Begin without steps."""
         from flowyml._extension import Names  # `import flowyml` does not come there
 
         self.numbers = Names()

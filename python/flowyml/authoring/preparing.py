@@ -63,7 +63,6 @@ class Planning(Authoring):
         cache: CacheStore | None,
         journals: Journals,
     ) -> None:
-        """Plan nothing yet."""
         # All that `run` needs: now, while nobody waits for the first step.
         import flowyml.planning.scope
         import flowyml.running.execution

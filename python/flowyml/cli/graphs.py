@@ -31,7 +31,6 @@ class Finding:
     """
 
     def __init__(self, target: Target) -> None:
-        """Have found nothing yet."""
         self._target = target
         self.pipeline: Pipeline | None = None
 

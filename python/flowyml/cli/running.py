@@ -82,7 +82,6 @@ class Running:
     """
 
     def __init__(self, options: argparse.Namespace, target: Target) -> None:
-        """Check what can be checked before anything runs."""
         self._options = options
         self._target = target
         self._context, self._inputs = assigned("-c", options.context), assigned("-i", options.inputs)

@@ -31,7 +31,6 @@ class UserError(Exception):
     """
 
     def __init__(self, error: BaseException) -> None:
-        """Keep the exception."""
         super().__init__(error)
         self.error = error
 
@@ -44,7 +43,6 @@ class Ended(BaseException):
     """
 
     def __init__(self, code: int) -> None:
-        """Keep the code."""
         super().__init__(code)
         self.code = code
 

@@ -50,7 +50,6 @@ class Claimed:
     )
 
     def __init__(self, limits: Limits | None = None, turn: Turn | None = None) -> None:
-        """Start with nothing."""
         self._lock = threading.Lock()
         self._limits = limits
         self._thread = 0

@@ -31,7 +31,6 @@ class Courier:
     """
 
     def __init__(self, run: Run, claimed: Claimed) -> None:
-        """Start no thread yet."""
         self._run = run
         self._claimed = claimed
         self._over = threading.Event()

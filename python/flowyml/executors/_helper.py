@@ -52,7 +52,6 @@ class Helper:
     """
 
     def __init__(self, run: Run, limits: Limits, most: int) -> None:
-        """Start no thread yet."""
         self._run = run
         self._limits = limits
         self._most = most

@@ -43,7 +43,6 @@ class Report:
     __slots__ = ("ends", "failures", "start")
 
     def __init__(self, start: float, ends: Sequence[float], failures: Failures) -> None:
-        """Take over what came of them."""
         self.start = start
         self.ends = ends
         self.failures = failures
@@ -62,7 +61,6 @@ class Current:
     __slots__ = ("_run", "_told", "_work")
 
     def __init__(self, run: Run, work: Work) -> None:
-        """Look at nothing yet."""
         self._run = run
         self._work = work
         self._told: tuple[int, StepContext] | None = None

@@ -134,7 +134,6 @@ class LoopRun:
         threads: HelperThreads,
         executors: tuple[object, ...],
     ) -> None:
-        """Start nothing yet."""
         self._run = run
         self._loop = loop
         self._helpers = threads
@@ -384,7 +383,6 @@ class LoopTeam:
     """
 
     def __init__(self, limit: int, owner: object) -> None:
-        """Start no thread yet."""
         self._limit = limit
         self._owner = weakref.ref(owner)
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -34,7 +34,6 @@ class Measured:
     """The seconds of steps, by pipeline and name."""
 
     def __init__(self) -> None:
-        """Know nothing."""
         self._seconds: dict[str, dict[str, float]] = {}
 
     def ranked(self, plan: Plan) -> Graph:

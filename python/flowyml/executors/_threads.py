@@ -67,7 +67,6 @@ class ThreadRun:
     """
 
     def __init__(self, run: Run, workers: int, owners: tuple[object, ...], *, late: bool) -> None:
-        """Prepare the shares of the workers."""
         self.run = run
         self.workers = workers
         self.owners = owners
@@ -242,7 +241,6 @@ class Team:
     """
 
     def __init__(self, size: int, owner: object, initializer: Callable[[], object] | None = None) -> None:
-        """Start no thread yet."""
         self.size = size
         self._initializer = initializer
         self._owner = weakref.ref(owner)

@@ -80,7 +80,6 @@ class CodeNode:
     """
 
     def __init__(self, obj: Any) -> None:
-        """Start without parts."""
         self.obj = obj
         self.parts: list[HashedPart] = []
         self.error: Unhashable | None = None
@@ -95,7 +94,6 @@ class CodeGraph:
     """The functions, classes and modules that one run has seen. Each is examined once."""
 
     def __init__(self) -> None:
-        """Start empty."""
         self._entries: dict[Any, CodeNode] = {}
         self._components: dict[Any, int] = {}
         self._reached: dict[Any, CodeHash | Unhashable] = {}
@@ -313,7 +311,6 @@ class ObjectGraph(CodeGraph):
     """
 
     def __init__(self, code_graph: CodeGraph | None) -> None:
-        """Start empty."""
         super().__init__()
         self.code_graph = code_graph
 
@@ -340,7 +337,6 @@ class PartWriter(Canonical):
     """
 
     def __init__(self, graph: CodeGraph) -> None:
-        """Start empty."""
         super().__init__()
         self.graph = graph
         self.is_code = not isinstance(graph, ObjectGraph)
@@ -394,7 +390,6 @@ class ObjectWriter(PartWriter):
     """
 
     def __init__(self, graph: CodeGraph, root: Any = None) -> None:
-        """Start empty."""
         super().__init__(graph)
         self._root = root
         self._inline = [] if root is None else [root, getattr(root, "__dict__", None)]

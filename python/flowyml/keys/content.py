@@ -178,7 +178,6 @@ class Canonical(pickle.Pickler):
     is_code = False
 
     def __init__(self) -> None:
-        """Write without a memo."""
         self._sink = HashSink()
         super().__init__(self._sink, 5)
         self.fast = True
@@ -229,7 +228,6 @@ class ValueWriter(Canonical):
     """
 
     def __init__(self, code_graph: CodeGraph | None) -> None:
-        """Start empty."""
         super().__init__()
         self.code_graph = code_graph
 

@@ -96,7 +96,6 @@ class Connections:
     """
 
     def __init__(self, first: int, assets: Assets, scope: Scope, problems: Problems) -> None:
-        """Connect nothing yet."""
         self.templates: list[Template | None] = []
         self.references: dict[int, tuple[Reference, ...]] = {}
         self.edges = Edges(array("I"), array("I"), bytearray())

@@ -221,7 +221,6 @@ class Assets:
     """
 
     def __init__(self, names: Mapping[str, int], forms: Sequence[Form], layout: Layout, start: int = 0) -> None:
-        """Enter the declared outputs."""
         self.names = names
         self.forms = forms
         self.layout = layout

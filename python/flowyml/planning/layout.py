@@ -49,7 +49,6 @@ class Layout:
     __slots__ = ("_bounds", "_counts", "_grown", "firsts", "grows", "item_count", "mapped", "nodes", "waiting")
 
     def __init__(self, nodes: int, counts: array[int] | None, mapped: Collection[int] = ()) -> None:
-        """Number the items in the order of the steps."""
         self.nodes = nodes
         self.grows = False
         self.waiting: set[int] = set()

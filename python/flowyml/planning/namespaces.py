@@ -107,7 +107,6 @@ class Inside:
     """
 
     def __init__(self, root: Assets, outer: Names, namespace: Namespace) -> None:
-        """Look nothing up."""
         self.forms = root.forms
         self.outer = outer
         self.namespace = namespace

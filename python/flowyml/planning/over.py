@@ -204,7 +204,6 @@ class Zip(Sequence[Any]):
     __slots__ = ("_columns",)
 
     def __init__(self, columns: Sequence[Sequence[Any]]) -> None:
-        """Look at the columns."""
         self._columns = tuple(columns)
 
     def __len__(self) -> int:
@@ -228,7 +227,6 @@ class Product(Sequence[Any]):
     __slots__ = ("_length", "_steps")
 
     def __init__(self, columns: Sequence[Sequence[Any]]) -> None:
-        """Look at the columns."""
         lengths = [len(column) for column in columns]
         self._length = prod(lengths)
         # Each column, for how many items it stays the same, and its length.

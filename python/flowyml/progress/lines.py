@@ -167,7 +167,6 @@ class LogView:
     """A line now and then, further and further apart: for logs, pipes and services."""
 
     def __init__(self) -> None:
-        """Wait a while before the first one."""
         self.every = _FIRST_LINE
 
     def show(self, progress: Progress) -> None:

@@ -18,7 +18,6 @@ class NotebookView:
     every = 0.25
 
     def __init__(self) -> None:
-        """Show nothing yet."""
         self._handle: Any = None
 
     def show(self, progress: Progress) -> None:

@@ -24,7 +24,6 @@ class RichLine:
     """Draws lines; where they stand is the affair of `lines.py`, so that what is printed costs no drawing."""
 
     def __init__(self) -> None:
-        """Find out what the terminal can show."""
         self._colours: Any = Console(file=sys.stderr).color_system
 
     def __call__(self, progress: Progress, width: int) -> str:

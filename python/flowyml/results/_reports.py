@@ -109,7 +109,6 @@ class Places:
     """
 
     def __init__(self, record: Record) -> None:
-        """Put the items of each step where the step stands in add order."""
         self.order: array[int] | None = None
         self.nodes: Sequence[int] = range(len(record.states))
         if not (record.layout.is_plain and isinstance(record.order, range)):

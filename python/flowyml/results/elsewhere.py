@@ -17,7 +17,6 @@ class ResultElsewhere:
     """
 
     def __init__(self, text: str) -> None:
-        """Keep the text."""
         self._text = text
 
     def __repr__(self) -> str:

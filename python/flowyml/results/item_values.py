@@ -28,7 +28,6 @@ class ItemValues(ListLike[Any]):
     __slots__ = ("_items", "_node", "_record")
 
     def __init__(self, record: Record, node: int) -> None:
-        """Point at the run's values."""
         self._record = record
         self._node = node
         self._items = record.items_of(node)

@@ -59,7 +59,6 @@ class PipelineResult:
     """
 
     def __init__(self, run: Run) -> None:
-        """Take over the run's arrays."""
         from datetime import timedelta
 
         from flowyml.results.record import Record

@@ -38,7 +38,6 @@ class StepResult:
     __slots__ = ("_index", "_node", "_record", "step_name")
 
     def __init__(self, record: Record, node: int, index: int | None = None) -> None:
-        """Point at the run's arrays."""
         self._record = record
         self._node = node
         self._index = index

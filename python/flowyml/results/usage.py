@@ -30,7 +30,6 @@ class Usage:
     """
 
     def __init__(self) -> None:
-        """Know nothing."""
         self.captures = False
         self._cpu = array("f")
         self._memory = array("I")
@@ -95,7 +94,6 @@ class StepLog:
     __slots__ = ("_head", "_tail", "size")
 
     def __init__(self) -> None:
-        """Start empty."""
         self._head = bytearray()
         self._tail = bytearray()
         self.size = 0

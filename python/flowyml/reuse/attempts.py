@@ -97,7 +97,6 @@ class Attempts:
     """
 
     def __init__(self, root: Path, pipeline: str, *, always: bool) -> None:
-        """Look at nothing yet."""
         self._root = root
         self._pipeline = pipeline
         self._always = always

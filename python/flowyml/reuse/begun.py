@@ -29,7 +29,6 @@ class Begun:
     """
 
     def __init__(self, run: Run, keys: JournalKeys) -> None:
-        """Know none."""
         self._run = run
         self._keys = keys
         self._dynamic: dict[int, bytes] = {}  # the keys of dynamic steps as they are before they return a pipeline

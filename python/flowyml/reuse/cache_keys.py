@@ -58,7 +58,6 @@ class CacheKeys:
     """
 
     def __init__(self, run: Run, contents: ValueContents, context: Mapping[str, Any]) -> None:
-        """Look at nothing yet."""
         self._run = run
         self._context = context
         self._contents = contents

@@ -85,7 +85,6 @@ class CallKeys:
         code_graph: CodeGraph,
         unhashable: Callable[[int, Unhashable], bytes] | None = None,
     ) -> None:
-        """Look at nothing yet."""
         self._unhashable = unhashable
         self._run = run
         self._refer = refer

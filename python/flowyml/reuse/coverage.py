@@ -44,7 +44,6 @@ class Coverage:
     """
 
     def __init__(self, plan: Plan, node: int, arguments: tuple[Argument, ...]) -> None:
-        """Collect the parts and gaps."""
         self._plan, self._node = plan, node
         self._mode: CacheMode | None = plan.forms[node].options.caching
         self._sources = {each.parameter: each.source for each in arguments}

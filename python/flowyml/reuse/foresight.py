@@ -49,7 +49,6 @@ class Foresight:
     """
 
     def __init__(self, plan: Plan, store: CacheStore, scope: Scope, seed: int | None = None) -> None:
-        """Run nothing, and see what is there."""
         self._plan = plan
         self._store = store
         self._run = Run(plan, seed=seed)

@@ -41,7 +41,6 @@ class JournalKeys:
     """
 
     def __init__(self, run: Run, tell: Callable[[int, Unhashable], None], *, foresee: bool = False) -> None:
-        """Look at nothing yet."""
         self._run = run
         self._foresee = foresee
         self._tell = tell

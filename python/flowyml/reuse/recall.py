@@ -106,7 +106,6 @@ class Recall:
     def __init__(
         self, run: Run, memories: Sequence[Memory], *, only_look: bool = False, patience: float = math.inf
     ) -> None:
-        """Ask nothing yet."""
         self._run = run
         self._memories = memories
         self._only_look = only_look

@@ -44,7 +44,6 @@ class Story:
         *,
         before: Story | None = None,
     ) -> None:
-        """Compare nothing yet."""
         self._run = run
         self._finished = finished
         self._keys = keys

@@ -71,7 +71,6 @@ class Resuming:
     """
 
     def __init__(self, run: Run, attempt: Attempt, attempts: Attempts) -> None:
-        """Write nothing yet."""
         self._run = run
         self._attempt = attempt
         self._attempts = attempts

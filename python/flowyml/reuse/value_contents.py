@@ -37,7 +37,6 @@ class ValueContents:
     """
 
     def __init__(self, run: Run) -> None:
-        """Know none."""
         self._run = run
         self._known: dict[int, Content] = {}
         self.code_graph = CodeGraph()

@@ -45,7 +45,6 @@ class HelperThreads:
     """
 
     def __init__(self) -> None:
-        """Start none yet."""
         self._idle: list[_Helper] = []
         self._busy: set[_Helper] = set()
 

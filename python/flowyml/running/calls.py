@@ -64,7 +64,6 @@ class Calls:
         seed: int | None,
         watch: Watch | None = None,
     ) -> None:
-        """Build nothing yet."""
         self._plan, self._layout, self._node_of, self._values = plan, layout, node_of, values
         self._tables, self._fallen, self._seed = tables, fallen, seed
         self.watch = watch

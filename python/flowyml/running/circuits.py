@@ -43,7 +43,6 @@ class Circuits:
     """
 
     def __init__(self, run: Run, forms: Iterable[Form]) -> None:
-        """Begin with all of them closed."""
         self._run = run
         self._circuits: dict[int, Circuit] = {}
         self._of_form: dict[int, Circuit] = {}

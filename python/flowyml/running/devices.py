@@ -36,7 +36,6 @@ class Devices:
     """
 
     def __init__(self, *, counted: bool) -> None:
-        """Know of none yet."""
         self.names: tuple[str, ...] = ()
         self._counted = counted
         self._shared = self._some_are_left = self._warned = False

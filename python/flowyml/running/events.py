@@ -215,7 +215,6 @@ class Inputs(Mapping[str, Any]):
     __slots__ = ("_arguments", "_item", "_named", "_run")
 
     def __init__(self, run: Run, item: int, arguments: list[Any] | None) -> None:
-        """Load nothing yet."""
         self._run = run
         self._item = item
         self._arguments = arguments

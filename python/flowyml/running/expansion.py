@@ -68,7 +68,6 @@ class Expansion:
         *,
         tasks: TaskRuns,
     ) -> None:
-        """Prepare the items of the steps whose length is known."""
         self._plan, self._layout, self._values, self._scheduler = plan, layout, values, scheduler
         self._node_of: Any = node_of
         self._tasks = tasks

@@ -47,7 +47,6 @@ class Grafting:
     """
 
     def __init__(self, plan: Plan) -> None:
-        """Let the plan be the run's own."""
         self.listeners: list[Callable[[list[int]], None]] = []
         self._came: list[tuple[int, float]] = []  # the first step of each pipeline, and when it was returned
         if plan.is_dynamic:

@@ -62,7 +62,6 @@ class Grown:
     """
 
     def __init__(self, plan: Plan, layout: Layout, node: int, pipeline: Holder) -> None:
-        """Wire them."""
         self._plan, self._layout, self._node = plan, layout, node
         self._before: Any = plan.templates[node], plan.references.get(node)
         self._exported: Iterable[str] = ()

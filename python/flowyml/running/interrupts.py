@@ -38,7 +38,6 @@ class Interrupts:
     """
 
     def __init__(self) -> None:
-        """Start without a handler."""
         self.requested = False
         self.raises = self.waits = False
         self.pending: Pending | None = None

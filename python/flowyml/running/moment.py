@@ -43,7 +43,6 @@ class Moment(Record):
     """
 
     def __init__(self, run: Run, ended: Ended) -> None:
-        """Hold what is known about the item alone."""
         item, state, start, end, worker = ended
         self.plan, self.layout, self.values, self.failures = run.plan, run.layout, run.values, run.failures
         self.began, self._began_at = run.started, run.started_at

@@ -134,7 +134,6 @@ class Run:
         watch: Watch | None = None,
         at_once: int | None = None,
     ) -> None:
-        """Prepare the run; nothing starts."""
         mask = keep_mask(plan, keep)
         self.plan = plan
         self.fail_fast = fail_fast

@@ -33,7 +33,6 @@ class Sharing:
     """
 
     def __init__(self, capacity: Capacity | None, layout: Layout) -> None:
-        """Have none yet."""
         self._capacity = capacity
         self._layout = layout
         self._numbers: dict[str, int] = {}

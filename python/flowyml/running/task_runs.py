@@ -44,7 +44,6 @@ class TaskRuns:
     """
 
     def __init__(self, plan: Plan, layout: Layout, scheduler: Scheduler, failures: Mapping[int, BaseException]) -> None:
-        """Tell the scheduler what steps of known length survive."""
         self._layout, self._scheduler, self._failures = layout, scheduler, failures
         self.terms: dict[int, Terms] = {}
         self.extend(plan, layout.mapped)

@@ -42,7 +42,6 @@ class Trials:
     def __init__(
         self, plan: Plan, layout: Layout, node_of: Sequence[int], scheduler: Scheduler, seed: int | None
     ) -> None:
-        """Begin with nothing tried."""
         self._plan, self._layout, self._node_of = plan, layout, node_of
         self._scheduler, self._seed = scheduler, seed
         self._failed: dict[int, int] = {}

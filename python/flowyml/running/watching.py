@@ -28,7 +28,6 @@ class Watch:
     """What has been told of changed arguments in one run."""
 
     def __init__(self) -> None:
-        """Nothing yet."""
         self._told: set[tuple[int, str]] = set()
         self._code = CodeGraph()
 

@@ -77,7 +77,6 @@ class CircuitBreaker:
         *,
         name: str | None = None,
     ) -> None:
-        """Check the arguments."""
         number: Any = failure_threshold
         if not isinstance(number, int) or isinstance(number, bool):
             raise TypeError(f"failure_threshold must be a whole number, got {failure_threshold!r:.60}")
@@ -191,7 +190,6 @@ class Circuit:
     """
 
     def __init__(self, breaker: CircuitBreaker, name: str) -> None:
-        """Begin closed."""
         self.breaker = breaker
         self.name = name
         self.failures = 0

@@ -277,7 +277,6 @@ class Guards:
     """
 
     def __init__(self, guards: Collection[Guard], own: Signature) -> None:
-        """Read the predicates' signatures."""
         self.checks = tuple(map(Check.of, guards))
         self._own = own
         self._extras = dict.fromkeys(name for check in self.checks for name in check.names if name not in self._taken())

@@ -26,7 +26,6 @@ class Context(Mapping[str, Any]):
     __slots__ = ("_values",)
 
     def __init__(self, /, **values: Any) -> None:
-        """Keep the values."""
         self._values = values
 
     def __getitem__(self, name: str) -> Any:

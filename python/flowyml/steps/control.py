@@ -37,7 +37,6 @@ class Decision:
     """
 
     def __init__(self, ask: Callable[[Any], Any], *, exact: bool) -> None:
-        """Keep the question."""
         self.ask = ask
         self.exact = exact
 
@@ -58,7 +57,6 @@ class Chosen:
     """
 
     def __init__(self, decision: str, values: Sequence[Any], *, wanted: bool, told: str) -> None:
-        """Take the answer by the decision's name."""
         self.decision = decision
         self.told = told
         self.values = values
@@ -84,7 +82,6 @@ class Branching:
     exact: bool
 
     def __init__(self, ask: Any, after: Any, name: Any) -> None:
-        """Check the arguments."""
         self.decision: Decision = Decision(
             checked_predicate(f"the condition of {type(self).__name__}", ask), exact=self.exact
         )
@@ -149,7 +146,6 @@ class If(Branching):
         after: Named | Sequence[Named] | None = None,
         name: str | None = None,
     ) -> None:
-        """Check the arguments."""
         super().__init__(condition, after, name)
         self._steps: dict[bool, Step[..., Any]] = {}
         for answer, step in ((True, then_step), (False, else_step)):
@@ -209,7 +205,6 @@ class Switch(Branching):
         after: Named | Sequence[Named] | None = None,
         name: str | None = None,
     ) -> None:
-        """Check the arguments."""
         super().__init__(selector, after, name)
         self._cases: list[tuple[Any, Step[..., Any]]] = []
         self._default: Step[..., Any] | None = None

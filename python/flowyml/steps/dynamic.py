@@ -118,7 +118,6 @@ class Returned(BaseException):
     """
 
     def __init__(self, pipeline: Holder) -> None:
-        """Keep it."""
         super().__init__()
         self.pipeline = pipeline
 
@@ -136,7 +135,6 @@ class Packed:
     def __init__(
         self, name: str, context: Context, columns: Columns, types: Literal["warn", "error"] | None = None
     ) -> None:
-        """Keep all of it."""
         self.name = name
         self.context = context
         self._added = columns
@@ -168,7 +166,6 @@ class Collected:
     """
 
     def __init__(self, names: Sequence[str] | None) -> None:
-        """Keep the names."""
         self.names = names
 
     def __call__(self, *values: Any) -> Any:

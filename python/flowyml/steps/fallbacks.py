@@ -45,7 +45,6 @@ class Fallback:
     __slots__ = ("_by_name", "_call", "_own", "_private", "_step", "func", "instead")
 
     def __init__(self, func: Callable[..., Any], instead: Callable[..., Any]) -> None:
-        """Read both signatures."""
         self.func = func
         self.instead = instead
         self._call = blocking(func)
@@ -192,7 +191,6 @@ class OnFailure:
     """
 
     def __init__(self, fallback: Callable[..., Any]) -> None:
-        """Keep the fallback."""
         self._fallback = fallback
 
     @leaves_no_frames

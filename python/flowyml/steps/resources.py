@@ -166,7 +166,6 @@ class Capacity:
     def __init__(
         self, given: Mapping[str, int], tag_limits: Mapping[str, int], detect: Callable[[], Mapping[str, float]] = dict
     ) -> None:
-        """Look at nothing yet."""
         self.tag_limits = tag_limits
         self._given = given
         self._detect = detect

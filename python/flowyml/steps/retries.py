@@ -56,7 +56,6 @@ class ExponentialBackoff:
         jitter: bool = True,
         max: float | None = None,  # noqa: A002  the documentation's name
     ) -> None:
-        """Check the numbers."""
         longest = max_delay if max is None else max
         for name, value, least in (("initial", initial, 0), ("max_delay", longest, 0), ("multiplier", multiplier, 1)):
             number: Any = value
@@ -126,7 +125,6 @@ class RetryConfig:
         on: Iterable[type[BaseException]] | type[BaseException] | None = None,
         not_on: Iterable[type[BaseException]] | type[BaseException] | None = None,
     ) -> None:
-        """Check the arguments."""
         number: Any = max_attempts
         if not isinstance(number, int) or isinstance(number, bool):
             raise TypeError(f"max_attempts must be a whole number, got {number!r:.60}")

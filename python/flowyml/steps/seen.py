@@ -106,7 +106,6 @@ class Seen(_NoValue):
         decode: Callable[[Any], Any] | None,
         given: Mapping[str, Any] | None = None,
     ) -> None:
-        """Load nothing."""
         self.params: Mapping[str, Any] = _Params(self, params, given) if given else params
         self._before = {each.name: each for each in before}
         self._values = values

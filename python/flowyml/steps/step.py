@@ -112,7 +112,6 @@ class Step(Generic[P, R_co]):
         cache_ttl: float | timedelta | None = None,
         resources: Resources | None = None,
     ) -> None:
-        """Check the function and keep what was said about it."""
         with own_frames_hidden:
             func = checked_function(func)
             behind = fallback, fallback_on, on_failure, circuit_breaker, tags, cache, cache_ttl, resources

@@ -35,7 +35,6 @@ class Expired(BaseException):
     """
 
     def __init__(self, limit: float) -> None:
-        """Keep the limit."""
         super().__init__(limit)
         self.limit = limit
 
@@ -54,7 +53,6 @@ class Limits:
     """
 
     def __init__(self, options: Iterable[Limited], options_of: Callable[[int], Limited], default: float) -> None:
-        """Find the shortest one."""
         self._options_of = options_of
         self._default = default
         self._warned = False

@@ -85,7 +85,6 @@ class Stored:
     __slots__ = ("__weakref__", "arena", "block")
 
     def __init__(self, arena: Holds, block: Block) -> None:
-        """Hold the block."""
         self.arena = arena
         self.block = block
 
@@ -175,7 +174,6 @@ class Arena:
     _numbers = itertools.count()
 
     def __init__(self, fd: int, freed: Callable[[int], None] | None = None) -> None:
-        """Take the file over."""
         from flowyml._extension import punch_hole
 
         self._punch_hole = punch_hole  # the last blocks are given back when nothing can be imported any more

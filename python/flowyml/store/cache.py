@@ -77,7 +77,6 @@ class CacheStore:
 
     @leaves_no_frames
     def __init__(self, cache_dir: str | PathLike[str] = DEFAULT, *, max_bytes: int | None = 10 * GIB) -> None:
-        """Touch nothing yet."""
         from pathlib import Path
 
         if not isinstance(cache_dir, (str, os.PathLike)):

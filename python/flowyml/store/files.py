@@ -35,7 +35,6 @@ class Files:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Look at nothing yet."""
         self.folder = folder
 
     def path(self, checksum: bytes) -> Path:

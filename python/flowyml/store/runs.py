@@ -52,7 +52,6 @@ class RunFolder:
     """
 
     def __init__(self, path: Path) -> None:
-        """Touch nothing."""
         self.path = path.absolute()
         self._lock: int | None = None
 

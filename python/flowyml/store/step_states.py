@@ -40,7 +40,6 @@ class States:
     """
 
     def __init__(self, folder: Path, what: str) -> None:
-        """Touch nothing."""
         self._folder = folder
         self._what = what
 

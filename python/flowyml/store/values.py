@@ -119,7 +119,6 @@ class Outputs:
     __slots__ = ("kind", "names", "parts")
 
     def __init__(self, parts: tuple[Any, ...], kind: Any, names: tuple[str, ...]) -> None:
-        """Keep the parts."""
         self.parts = parts
         self.kind = kind
         self.names = names
@@ -159,7 +158,6 @@ class Values:
     __slots__ = ("_decoded", "_layout", "decode", "decode_all", "dropped", "is_whole", "raw", "tasks")
 
     def __init__(self, layout: Layout) -> None:
-        """Start without values."""
         self._layout = layout
         self.raw: list[Any] = [MISSING] * layout.item_count
         self.decode: Callable[[Any, int], Any] | None = None

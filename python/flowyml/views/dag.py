@@ -89,7 +89,6 @@ class DAG:
     """
 
     def __init__(self, plan: Plan, scope: Scope) -> None:
-        """Look at the plan."""
         self._plan, self._scope = plan, scope
         self._links = links_of(plan)
         self.name: str = plan.name

@@ -64,7 +64,6 @@ class Unpickled:
     """
 
     def __init__(self, text: str) -> None:
-        """Keep the look."""
         self._text = text
 
     def __repr__(self) -> str:

@@ -34,7 +34,6 @@ class _Knowledge:
     """What was found out about the loaded modules, and of which state of the interpreter it holds."""
 
     def __init__(self) -> None:
-        """Know nothing."""
         self.path: list[str] = []
         self.importable: dict[str, tuple[int, bool]] = {}
         self.is_user: dict[str, tuple[int, bool]] = {}

@@ -56,7 +56,6 @@ class Apart:
     __slots__ = ("buffers", "least")
 
     def __init__(self, least: int) -> None:
-        """Have taken nothing."""
         self.least = least
         self.buffers: list[memoryview] = []
 

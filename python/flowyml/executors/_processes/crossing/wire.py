@@ -148,7 +148,6 @@ class Reader:
     """
 
     def __init__(self) -> None:
-        """Start with nothing."""
         self._data = bytearray()
 
     def feed(self, data: bytes | memoryview) -> None:
@@ -205,7 +204,6 @@ class Outbox:
     """Frames on their way through a socket that does not block."""
 
     def __init__(self, sock: socket.socket) -> None:
-        """Start empty."""
         self._socket = sock
         self._buffers: deque[memoryview] = deque()
 
@@ -267,7 +265,6 @@ class Receiver:
     """
 
     def __init__(self, sock: socket.socket) -> None:
-        """Prepare a buffer that is used again for each read."""
         self._socket = sock
         self._buffer = bytearray(RECEIVE)
         self._view = memoryview(self._buffer)

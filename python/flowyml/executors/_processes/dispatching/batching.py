@@ -44,7 +44,6 @@ class BatchSizer:
     __slots__ = ("_grown", "_least", "_loose", "_mean", "_most", "_shares", "_target", "_worth")
 
     def __init__(self, target: float, most: int, *, loose: bool = False) -> None:
-        """Start with one step at a time."""
         self._loose = loose
         self._shares, self._worth = (_SHARES_OF_LOOSE, _LEAST_OF_LOOSE) if loose else (_SHARES, _LEAST)
         self._target = target

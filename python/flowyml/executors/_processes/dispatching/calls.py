@@ -84,7 +84,6 @@ class CallWriter:
     """
 
     def __init__(self, run: Run, lending: Lending, initializer: Callable[[], object] | None = None) -> None:
-        """Collect the functions."""
         self._run = run
         self._lending = lending
         self._apart = Apart(LARGE)

@@ -42,7 +42,6 @@ class Deadlines:
     """
 
     def __init__(self, limits: Limits) -> None:
-        """Look when the first step can be over its time."""
         self._limits = limits
         self._shortest = limits.shortest
         self._next = clock() + limits.shortest

@@ -34,7 +34,6 @@ class Deaths:
     """
 
     def __init__(self, run: Run, outcomes: Outcomes) -> None:
-        """Nobody has died."""
         self._run = run
         self._outcomes = outcomes
         self._false_starts = 0

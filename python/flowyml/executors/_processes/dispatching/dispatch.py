@@ -49,7 +49,6 @@ class Dispatch:
     """One run on a team of worker processes."""
 
     def __init__(self, team: ProcessTeam, run: Run) -> None:
-        """Prepare the functions and the loop; no step starts."""
         self._team = team
         self._run = run
         self._lines = Lines()

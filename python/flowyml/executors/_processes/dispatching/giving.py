@@ -54,7 +54,6 @@ class Giving:
     """
 
     def __init__(self, team: ProcessTeam, run: Run, lines: Lines) -> None:
-        """Prepare the functions; no step starts."""
         self._team = team
         self._run = run
         self._lines = lines

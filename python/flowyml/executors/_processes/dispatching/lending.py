@@ -48,7 +48,6 @@ class Budget:
     """
 
     def __init__(self, size: int) -> None:
-        """Have all of it."""
         self.left = size
         self.folder = spill_folder()
         self.fd = os.memfd_create("flowyml-budget", os.MFD_CLOEXEC)
@@ -75,7 +74,6 @@ class Lending:
     """
 
     def __init__(self, budget: int | None = None) -> None:
-        """Make none."""
         self._budget = None if budget is None else Budget(budget)
         self._of_worker: dict[int, tuple[Arena, Arena | None] | None] = {}
         self._arenas: dict[int, Arena] = {}

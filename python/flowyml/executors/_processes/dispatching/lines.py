@@ -22,7 +22,6 @@ class Lines:
     """The lines of one run."""
 
     def __init__(self) -> None:
-        """Hear nobody yet."""
         self._ears = Ears()
         self._sockets: dict[int, Member] = {}
         self._pipes: dict[int, Member] = {}

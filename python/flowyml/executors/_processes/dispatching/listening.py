@@ -35,7 +35,6 @@ class Ears:
     """
 
     def __init__(self) -> None:
-        """Wait for nothing yet."""
         self.talking = self.hears = False
         self._near = select.epoll()
         self._all = select.poll()

@@ -56,7 +56,6 @@ class Posting:
     def __init__(
         self, batch: Batch, count: int, first: int, refused: dict[int, FlowymlError], stored: list[Stored]
     ) -> None:
-        """Post the first items of a batch."""
         self.batch = batch
         self.first = first
         self.count = self.length = count
@@ -114,7 +113,6 @@ class Member:
     """
 
     def __init__(self, worker: Worker, number: int, *, initialized: bool = True) -> None:
-        """Nothing is posted yet."""
         self.worker = worker
         self.number = number
         self.ready, self.initialized = False, initialized

@@ -57,7 +57,6 @@ class Outcomes:
     """
 
     def __init__(self, run: Run, lending: Lending) -> None:
-        """Tell the run's values how to decode."""
         self._run = run
         self._lending = lending
         self.taken = self.finished = 0

@@ -66,7 +66,6 @@ class OutputReader:
         label: Callable[[int], str | None] | None = None,
         keep: Callable[[int, str], None] | None = None,
     ) -> None:
-        """Start with nothing read and no owner."""
         self._stream_name = stream_name
         self._label = label
         self._keep = keep

@@ -43,7 +43,6 @@ class Placing:
     def __init__(
         self, team: ProcessTeam, run: Run, assign: Callable[[Member], bool], hire: Callable[[], Member | None]
     ) -> None:
-        """Give out nothing yet."""
         self._team = team
         self._run = run
         self._assign = assign

@@ -62,7 +62,6 @@ class ProcessTeam:
         memory_budget: int | None = None,
         initializer: Callable[[], object] | None = None,
     ) -> None:
-        """Start nothing."""
         self.initializer = initializer
         self.size = pool.max_workers
         self.max_tasks = max_tasks

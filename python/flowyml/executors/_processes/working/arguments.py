@@ -39,7 +39,6 @@ class Arguments:
     """
 
     def __init__(self, shelf: Shelf) -> None:
-        """Have nothing."""
         self._shelf = shelf
         self.shared: dict[int, bytes] = {}
         self.previous: Any = ...

@@ -107,7 +107,6 @@ class Shelf:
     """The arenas of this worker, and what it has of others."""
 
     def __init__(self) -> None:
-        """Have nothing."""
         self._driver = 0
         self._own: dict[int, _Writer] = {}
         self._write: Callable[[Pickled], Block] | None = None

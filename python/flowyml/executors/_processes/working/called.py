@@ -41,7 +41,6 @@ class Functions:
     """
 
     def __init__(self) -> None:
-        """Have none."""
         self.called: list[Function | None] = []
         self.failed: list[int] = []
         self._wrap: Callable[[Function], Function] | None = None

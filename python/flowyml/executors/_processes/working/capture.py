@@ -149,7 +149,6 @@ class _Pipe(io.RawIOBase):
     """The raw stream over fd 1 or fd 2 that marks whose bytes follow."""
 
     def __init__(self, number: int, name: str, capture: Capture) -> None:
-        """Remember the pipe that the descriptor is now."""
         super().__init__()
         self.name = name
         self.mode = "wb"

@@ -43,7 +43,6 @@ class Opened:
     """
 
     def __init__(self, data: bytes, *, further: bool = False) -> None:
-        """Read where each function is found."""
         if not further:
             # Else nothing was pickled; a thread that a step has left may be importing it.
             if (forget := getattr(sys.modules.get(_PICKLER), "forget_definitions", None)) is not None:

@@ -25,7 +25,6 @@ class Meter:
     """
 
     def __init__(self) -> None:
-        """Measure nothing yet."""
         self.runs = False
         self._resets = False
         self._cpu = self._start = 0.0

@@ -31,7 +31,6 @@ class Sender:
     """
 
     def __init__(self, lifeline: Lifeline) -> None:
-        """Send nothing yet."""
         self._socket = lifeline.socket
         self._caller = lifeline.caller
         self._lock = threading.Lock()

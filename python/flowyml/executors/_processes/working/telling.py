@@ -34,7 +34,6 @@ class StepTeller:
     """
 
     def __init__(self, caller: Caller, functions: Functions) -> None:
-        """Know of no step."""
         self._caller = caller
         self._functions = functions
         self.run: tuple[str, str, int | None, float, str, int] = ("", "", None, 0.0, "", 0)
