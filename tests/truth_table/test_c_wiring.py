@@ -67,10 +67,10 @@ def test_C7_a_pipeline_that_says_nothing_is_told_what_is_missing() -> None:
     def extract() -> int:
         return 1
 
-    def validate(data: int) -> int:
-        return data
+    def validate(readings: int) -> int:
+        return readings
 
-    with pytest.raises(PipelineValidationError, match=r"\['data'\]; give params, inputs=\['extract'\], run"):
+    with pytest.raises(PipelineValidationError, match=r"\['readings'\]; give params, inputs=\['extract'\], run"):
         Pipeline("golden").add_steps([extract, validate]).run()
 
 
