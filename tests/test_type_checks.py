@@ -22,7 +22,7 @@ import pandas as pd
 import pytest
 
 from flowyml import If, LocalExecutor, Pipeline, PipelineValidationError, context, dynamic, map_task, step
-from flowyml.planning.hints import assignable, fits, hints_of, part_of
+from flowyml.planning.type_checks import hints_of, is_assignable, is_instance, part_of
 from flowyml.steps.tasks import MapTaskResult  # noqa: TC001  a hint of a step, resolved at run time
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ from collections.abc import (
 )
 from typing import (
     Annotated, Any, Generic, Literal, LiteralString, NamedTuple, NewType, Optional, Protocol, SupportsFloat,
-    SupportsInt, TextIO, TypedDict, TypeVar, Union, Never, Final,
+    SupportsInt, TextIO, TypedDict, TypeVar, Union, Never, Final, runtime_checkable,
 )
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +49,9 @@ class Derived(Base): ...
 class Other: ...
 class Closes(Protocol):
     def close(self) -> None: ...
+@runtime_checkable
+class Reads(Protocol):
+    def read(self) -> int: ...
 class Named(Protocol):
     name: str
 class HasName:
@@ -87,6 +90,7 @@ str > Sequence[str]; str > Iterable[str]; range > Sequence[int]; bytes > Sequenc
 type[Derived] > type[Base]; type[Base] > Callable[..., Base]; type > type[int]
 Callable[[int], str] > Callable[[str], int]; Callable[..., Any] > Callable[[], int]
 io.StringIO > Closes; io.TextIOWrapper > TextIO; HasName > Named; Anything > Closes
+Base > Closes; Base > Closes | None; Anything > Reads
 int > SupportsFloat; int > SupportsInt; int > Hashable; list[int] > Sized; list[int] > Iterable[int]
 Iterator[int] > Iterable[int]; Box[int] > Box[int]; Box > Box[int]; Box[bool] > Box[int]
 Sink[object] > Sink[int]; IntList > list[str]; IntList > Sequence[int]
@@ -112,7 +116,7 @@ tuple[int, ...] > tuple[str, str]; set[int] > Iterable[str]; Sequence[int] > lis
 dict[str, int] > Mapping[str, str]; dict[str, int] > Mapping[int, int]; dict[str, int] > Iterable[int]
 dict[str, int] > list[int]; list[list[int]] > list[list[str]]; list[int | None] > list[int]
 type[Base] > type[Other]; type[Base] > Base; Base > type[Base]
-int > Callable[..., Any]; Base > Closes; Base > Closes | None
+int > Callable[..., Any]; Base > Reads; Base > Reads | None
 int > Sized; int > Iterable[int]; Box[int] > Box[str]; Box[int] > Other; IntList > Mapping[str, int]
 Row > list[str]; Point > list[int]; datetime.date > datetime.datetime; pathlib.Path > str
 str > os.PathLike[str]; np.float64 > int; np.ndarray > list[float]; np.ndarray > str
@@ -139,12 +143,12 @@ def hint(text: str) -> Any:
 
 @pytest.mark.parametrize(("source", "target"), pairs(NO_CONTRADICTION))
 def test_what_fits_or_might_is_no_finding(source: str, target: str) -> None:
-    assert assignable(hint(source), hint(target))
+    assert is_assignable(hint(source), hint(target))
 
 
 @pytest.mark.parametrize(("source", "target"), pairs(CONTRADICTION))
 def test_a_contradiction_is_found(source: str, target: str) -> None:
-    assert not assignable(hint(source), hint(target))
+    assert not is_assignable(hint(source), hint(target))
 
 
 @pytest.mark.timeout(240)
@@ -171,32 +175,39 @@ VALUES_THAT_FIT = [
     *[([1], "list[str]"), ((1,), "Sequence[int]"), ({"a": 1}, "Mapping[str, int]"), ({"a": 1}, "Row"), (len, "Any")],
     *[(len, "Callable[..., int]"), (int, "type[int]"), (list[int], "type"), (np.int64(1), "int"), (1, "UserId")],
     *[(np.float32(1), "float"), (np.bool_(1), "bool"), (np.zeros(2), "npt.NDArray[np.int64]")],
-    *[(np.zeros(2), "npt.ArrayLike"), (np.zeros(2), 'Literal["a"]'), ("x", '"NoSuchName"'), (3, "T"), (3, "object")],
+    *[
+        (np.zeros(2), "npt.ArrayLike"),
+        (3, "Closes"),
+        (np.zeros(2), 'Literal["a"]'),
+        ("x", '"NoSuchName"'),
+        (3, "T"),
+        (3, "object"),
+    ],
     pytest.param(Mock(), "str", id="Mock-str"),  # a mock's text differs from process to process
 ]
 VALUES_THAT_DO_NOT = [
     *[("3", "int"), (3.5, "int"), (3, "str"), (None, "int"), (3, "None"), ("c", 'Literal["a", "b"]')],
     *[((1,), "list[int]"), ([1], "Mapping[str, int]"), (3, "Callable[..., int]"), (3, "type"), ("a", "UserId")],
-    *[(3, "Closes"), ("a", "pathlib.Path"), ([1.0], "npt.NDArray[np.float64]"), (3, "str | bytes")],
+    *[(3, "Reads"), ("a", "pathlib.Path"), ([1.0], "npt.NDArray[np.float64]"), (3, "str | bytes")],
 ]
 
 
 @pytest.mark.parametrize(("value", "target"), VALUES_THAT_FIT, ids=str)
 def test_a_value_fits(value: Any, target: str) -> None:
-    assert fits(value, hint(target))
+    assert is_instance(value, hint(target))
 
 
 @pytest.mark.parametrize(("value", "target"), VALUES_THAT_DO_NOT, ids=str)
 def test_a_value_does_not_fit(value: Any, target: str) -> None:
-    assert not fits(value, hint(target))
+    assert not is_instance(value, hint(target))
 
 
 def test_a_class_that_was_defined_again_is_the_same_type() -> None:
     first, second = {"__name__": "cell"}, {"__name__": "cell"}
     exec("class Row: ...", first)
     exec("class Row: ...", second)
-    assert assignable(first["Row"], second["Row"])
-    assert fits(first["Row"](), second["Row"])
+    assert is_assignable(first["Row"], second["Row"])
+    assert is_instance(first["Row"](), second["Row"])
 
 
 def test_hints_that_refer_to_each_other_end() -> None:
@@ -204,21 +215,21 @@ def test_hints_that_refer_to_each_other_end() -> None:
         pytest.skip("recursive aliases are statements of 3.12")
     names: dict[str, Any] = {}
     exec("type A = int | list[A]\ntype B = int | list[B]\ntype C = str | dict[str, C]", names)
-    assert assignable(names["A"], names["B"])
-    assert assignable(names["C"], names["C"])
-    assert not assignable(names["A"], names["C"])
+    assert is_assignable(names["A"], names["B"])
+    assert is_assignable(names["C"], names["C"])
+    assert not is_assignable(names["A"], names["C"])
 
 
-def test_generic_aliases_are_what_they_stand_for() -> None:
+def test_aliases_are_what_they_stand_for_and_those_with_parameters_say_nothing() -> None:
     if sys.version_info < (3, 12):
         pytest.skip("aliases with parameters are statements of 3.12")
     names: dict[str, Any] = {}
     exec("type Table[K, V] = list[dict[V, K]]\ntype Many[*Ts] = tuple[*Ts]", names)
     table, many = names["Table"], names["Many"]
-    assert assignable(table[int, str], list[dict[str, int]])
-    assert not assignable(table[int, str], list[dict[int, str]])
-    assert assignable(table, list[int]) is False
-    assert assignable(many[int, str], tuple[int, str])
+    assert is_assignable(table[int, str], list[dict[str, int]])
+    assert is_assignable(table[int, str], int)
+    assert is_assignable(table, list[int]) is False
+    assert is_assignable(many[int, str], tuple[int, str])
 
 
 def test_a_hint_that_does_not_resolve_hides_no_other() -> None:
@@ -480,10 +491,19 @@ def test_the_graph_as_an_object_tells_them_too() -> None:
 def test_the_module_is_loaded_for_those_who_ask() -> None:
     code = (
         "import sys; from flowyml import Pipeline; Pipeline('p').add_step(dict).run();"
-        "print([name for name in sys.modules if name in ('flowyml.planning.hints', 'flowyml.planning.type_checks')])"
+        "print([name for name in sys.modules if name.partition('.')[0] == 'beartype' or name.endswith('type_checks')])"
     )
     done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("asked", [True, "warn", "error"])
+def test_without_beartype_the_error_names_the_extra(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "beartype", None)
+    with pytest.raises(ImportError, match="needs beartype, which the extra `types` installs"):
+        Pipeline("p", validate_types=asked)
+    for off in (None, False):
+        Pipeline("p", validate_types=off).add_steps([load, count]).build()
 
 
 def test_a_context_parameter_is_a_mapping() -> None:

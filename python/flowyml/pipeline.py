@@ -75,6 +75,7 @@ class Pipeline(Runnable):
     Raises:
         TypeError: For a wrong argument. Keywords of the 2.2.1 documentation that are out of scope (`stack`, `project`,
             ...) are accepted with one `UserWarning`.
+        ImportError: For `validate_types=` if beartype is not installed (the extra `types`).
 
     >>> from flowyml import Pipeline, step
     >>> @step

@@ -159,14 +159,20 @@ def checked_mode(validate_types: Any) -> Literal["warn", "error"] | None:
     Raises:
         TypeError: If it is neither truth nor a word.
         ValueError: For another word.
+        ImportError: If types are to be compared and beartype is not installed.
     """
-    if validate_types is None or isinstance(validate_types, bool):
-        return "error" if validate_types else None
-    if not isinstance(validate_types, str):
+    if validate_types is None or validate_types is False:
+        return None
+    if not isinstance(validate_types, (bool, str)):
         kind = type(validate_types).__name__
         raise TypeError(f'validate_types must be True, False, "warn" or "error", got {kind} {validate_types!r:.60}')
-    if validate_types not in {"warn", "error"}:
+    if validate_types not in {True, "warn", "error"}:
         raise ValueError(f'validate_types must be True, False, "warn" or "error", got {validate_types!r:.60}')
+    from importlib.util import find_spec
+
+    if find_spec("beartype") is None:
+        remedy = 'pip install beartype, or ".[types]" in a checkout'
+        raise ImportError(f"validate_types needs beartype, which the extra `types` installs: {remedy}")
     return "warn" if validate_types == "warn" else "error"
 
 

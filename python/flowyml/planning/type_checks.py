@@ -1,7 +1,7 @@
 """Types across edges: what a step says it returns against what the next one says it takes.
 
 ```
-Plan ──▶ the arguments of each step, with their hints ──▶ producer's hint or value ──_hints──▶ sentences
+Plan ──▶ arguments of each step, with their hints ──▶ producer's hint or value ──beartype──▶ problems or a warning
 ```
 
 Loaded for pipelines that ask for it (`Pipeline(validate_types=...)`), no other pays. Three things are compared with the
@@ -11,15 +11,24 @@ or a context; the items of a map. Steps that were added alike share one sentence
 
 from __future__ import annotations
 
+import abc
+import collections
+import collections.abc as abcs
+import inspect
 import logging
+import numbers
+import sys
 import types
-from functools import partial
-from typing import TYPE_CHECKING, Any
+import typing
+from functools import lru_cache, partial
+from itertools import compress
+from typing import TYPE_CHECKING, Any, Literal, NewType, Union, get_args, get_origin
+
+from beartype.door import is_bearable, is_subhint
 
 from flowyml._containers import NamedTuple
 from flowyml.messages.warned import warn_caller
 from flowyml.messages.words import MOST_TOLD, others_like_it
-from flowyml.planning.hints import assignable, element_of, fits, hints_of, may_be_items, optional, part_of, told
 from flowyml.planning.plan import Plan
 from flowyml.planning.templates import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VALUE
 from flowyml.steps.conditions import Guards
@@ -28,8 +37,7 @@ from flowyml.steps.tasks import MapTaskResult
 from flowyml.store.values import Gather, Items, Output, Present, Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import Literal
+    from collections.abc import Callable, Collection, Iterator
 
     from flowyml.planning.forms import Columns, Form
     from flowyml.planning.layout import Layout
@@ -38,6 +46,24 @@ if TYPE_CHECKING:
     from flowyml.planning.templates import Template
 
 _log = logging.getLogger("flowyml")
+
+_LONGEST = 100
+_MAPPINGS = {dict, collections.defaultdict, collections.OrderedDict, abcs.Mapping, abcs.MutableMapping}
+# Generics whose first parameter is the type of what iterating gives; mappings have a second one.
+_ITERABLES = {
+    *(list, set, frozenset, tuple, collections.deque, *_MAPPINGS),
+    *(abcs.Iterable, abcs.Iterator, abcs.Generator, abcs.Reversible, abcs.Collection, abcs.Container),
+    *(abcs.Sequence, abcs.MutableSequence, abcs.Set, abcs.MutableSet),
+}
+# What a parameter of a class takes in addition to its subclasses; numpy's numbers are registered.
+_WIDER: dict[Any, Any] = {
+    int: Union[int, numbers.Integral],  # noqa: UP007
+    float: Union[float, numbers.Real],  # noqa: UP007
+    complex: Union[complex, numbers.Complex],  # noqa: UP007
+    bytes: Union[bytes, bytearray, memoryview],  # noqa: UP007
+}
+_FILES: set[Any] = {typing.IO, typing.TextIO, typing.BinaryIO}  # no class of files is a subclass of these
+_UNKNOWN: set[Any] = {Any, object, abcs.Awaitable, abcs.Coroutine}  # an awaitable's value is of another type
 
 
 class Typed(NamedTuple):
@@ -212,7 +238,7 @@ class Mismatches:
         defaults = self._plan.forms[node].step.signature.defaults
         for argument in arguments:
             if argument.kind == VALUE and argument.which is not defaults.get(argument.parameter, self):
-                if not fits(argument.which, argument.hint):
+                if not is_instance(argument.which, argument.hint):
                     self._add_value(node, argument, self._origin(node, argument.parameter), argument.which)
             elif argument.kind == ITEM:
                 self._look_at_items(node, template, argument)
@@ -223,7 +249,7 @@ class Mismatches:
         items = () if isinstance(part, int) or part is None else part
         firsts = {int: 0} if isinstance(items, range) and items else dict(zip(map(type, items), items, strict=True))
         for item in firsts.values():
-            if not fits(item, argument.hint):
+            if not is_instance(item, argument.hint):
                 self._add_value(node, argument, "items", item)
 
     def _look_at_lists(self, node: int, over: Over) -> None:
@@ -243,7 +269,7 @@ class Mismatches:
         """Compare what differs from step to step."""
         if argument.kind == PARAM:
             value = self._plan.row(node)[argument.which]
-            if not fits(value, argument.hint):
+            if not is_instance(value, argument.hint):
                 self._add_value(node, argument, "params", value)
             return
         which = argument.which[0] if argument.kind == CHOICE else argument.which
@@ -265,7 +291,7 @@ class Mismatches:
         if key not in self._fits:
             task = given.lists > 0 and self._plan.forms[given.node].step.terms is not None
             wrappers = (list, MapTaskResult) if task else (list,)  # it may be read as either
-            self._fits[key] = any(assignable(self._hint(given, each), argument.hint) for each in wrappers)
+            self._fits[key] = any(is_assignable(self._hint(given, each), argument.hint) for each in wrappers)
         if not self._fits[key]:
             self._add_edge(node, argument, given)
 
@@ -277,7 +303,7 @@ class Mismatches:
 
     def _add_value(self, node: int, argument: Typed, origin: str, value: Any) -> None:
         gives = "give" if origin in {"params", "items"} else "gives"
-        said = f"Type mismatch on {argument.parameter!r}: {origin} {gives} {told(type(value))}"
+        said = f"Type mismatch on {argument.parameter!r}: {origin} {gives} {format_hint(type(value))}"
         key = id(self._plan.forms[node]), argument.parameter, said
         self._add(node, key, lambda: f"{said} → {self._expects(node, argument)}")
 
@@ -296,12 +322,12 @@ class Mismatches:
     def _outputs(self, given: Given) -> tuple[str, str]:
         """Return the name of an asset, and in words what its step says that it is."""
         plan, form = self._plan, self._plan.forms[given.node]
-        outputs = f"step {plan.names[given.node]!r} outputs {told(self._hint(given))} ({form.place})"
+        outputs = f"step {plan.names[given.node]!r} outputs {format_hint(self._hint(given))} ({form.place})"
         return plan.assets_of(given.node)[given.part or 0], outputs
 
     def _expects(self, node: int, argument: Typed, where: str = "") -> str:
         name, place = self._plan.names[node], self._plan.forms[node].place
-        return f"step {name!r} expects {told(argument.hint)}{where} ({place})"
+        return f"step {name!r} expects {format_hint(argument.hint)}{where} ({place})"
 
     def _add(self, node: int, key: Any, sentence: Callable[[], str]) -> None:
         """Tell of a mismatch, or count it where one like it was told, or enough of them were."""
@@ -314,3 +340,272 @@ class Mismatches:
                 return
             found = told[-1]
         found[1] += 1
+
+
+# ---- what a function says ------------------------------------------------------------------------------------------
+
+
+def hints_of(func: Any) -> dict[str, Any]:
+    """Return the hints of a callable's parameters, and under "return" that of its result; what is unknown is left out.
+
+    >>> def half(n: int, by: "Unheard" = None) -> "float": ...
+    >>> hints_of(half)
+    {'n': <class 'int'>, 'return': <class 'float'>}
+    """
+    while isinstance(func, partial):
+        func = func.func
+    if inspect.isclass(func):
+        return _hints_of_class(func)
+    if not inspect.isroutine(func):
+        func = type(func).__call__
+    return _resolved(func)
+
+
+def _hints_of_class(cls: type) -> dict[str, Any]:
+    """Return what a class takes; what it returns is itself, unless it was made to return something else."""
+    if type(cls) not in {type, abc.ABCMeta} or inspect.isfunction(cls.__new__):
+        return {}
+    return {**_resolved(inspect.getattr_static(cls, "__init__")), "return": cls}
+
+
+def _resolved(func: Any) -> dict[str, Any]:
+    """Resolve all annotations at once, or where that fails each by itself."""
+    try:
+        return typing.get_type_hints(func)
+    except Exception:  # noqa: BLE001  whatever an annotation raises, it says nothing
+        return dict(_one_by_one(func))
+
+
+def _one_by_one(func: Any) -> Iterator[tuple[str, Any]]:
+    names = getattr(inspect.unwrap(func), "__globals__", {})
+    local = {each.__name__: each for each in getattr(func, "__type_params__", ())}
+    for name, hint in _annotations(func).items():
+        try:
+            yield from typing.get_type_hints(types.SimpleNamespace(__annotations__={name: hint}), names, local).items()
+        except Exception:  # noqa: BLE001, S112  as above
+            continue
+
+
+def _annotations(func: Any) -> dict[str, Any]:
+    if sys.version_info >= (3, 14):
+        import annotationlib
+
+        return annotationlib.get_annotations(func, format=annotationlib.Format.FORWARDREF)
+    return getattr(func, "__annotations__", {})
+
+
+def part_of(hint: Any, part: int, name: str, count: int) -> Any:
+    """Return the hint of one of several outputs: a part of a tuple, list or dict; `Any` where it is not said.
+
+    >>> part_of(tuple[int, str], 1, "label", 2), part_of(dict[str, float], 0, "low", 2), part_of(tuple, 0, "a", 2)
+    (<class 'str'>, <class 'float'>, typing.Any)
+    """
+    if typing.is_typeddict(hint):
+        return _resolved(hint).get(name, Any)
+    hint = _plain(hint)
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is tuple and arguments[-1:] != (...,):
+        return arguments[part] if len(arguments) == count else Any
+    if origin in {tuple, list}:
+        return arguments[0]
+    if origin in _MAPPINGS:
+        return arguments[-1]
+    return _field(hint, part)
+
+
+def _field(hint: Any, part: int) -> Any:
+    """Return the hint of a field of a named tuple."""
+    fields = getattr(hint, "_fields", None)
+    if inspect.isclass(hint) and isinstance(fields, tuple) and part < len(fields):
+        return _resolved(hint).get(fields[part], Any)
+    return Any
+
+
+def element_of(hint: Any) -> Any:
+    """Return the hint of what iterating gives, `Any` where it is not said.
+
+    >>> element_of(list[int]), element_of(dict[str, int]), element_of(tuple[int, ...]), element_of(list)
+    (<class 'int'>, <class 'str'>, <class 'int'>, typing.Any)
+    """
+    hint = _plain(hint)
+    arguments = get_args(hint)
+    if get_origin(hint) not in _ITERABLES or not arguments:
+        return Any
+    if get_origin(hint) is not tuple:
+        return arguments[0]
+    return Any if _has_unpacked(arguments) else Union[tuple(each for each in arguments if each is not ...)]  # noqa: UP007
+
+
+def may_be_items(hint: Any) -> bool:
+    """Return False if a map cannot run over a value of this type, as far as the hint says; in doubt True.
+
+    >>> may_be_items(list[int]), may_be_items(int), may_be_items(str), may_be_items(list | None)
+    (True, False, False, True)
+    """
+    return any(_may_be_items(_class_of(each)) for each in _members(hint))
+
+
+def _may_be_items(cls: Any) -> bool:
+    if cls is Any or _is_protocol(cls):
+        return True
+    if issubclass(cls, (str, bytes, bytearray, abcs.Mapping, abcs.Iterator, abcs.AsyncIterator)):
+        return False
+    return hasattr(cls, "__iter__") or hasattr(cls, "__getitem__")
+
+
+def optional(hint: Any) -> Any:
+    """Return a hint of what may be `None`, too; a parameter with the default `None` means that.
+
+    >>> optional(int) == (int | None)
+    True
+    """
+    try:
+        return Union[hint, None]  # noqa: UP007
+    except TypeError:
+        return Any
+
+
+def format_hint(hint: Any) -> str:
+    """Return a hint as it would be written.
+
+    >>> format_hint(list[int]), format_hint(None), format_hint(Union[int, None])
+    ('list[int]', 'None', 'int | None')
+    """
+    if hint is type(None):
+        hint = None
+    text = " | ".join(map(format_hint, get_args(hint))) if _is_union(hint) else inspect.formatannotation(hint)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+
+
+# ---- whether hints contradict each other ---------------------------------------------------------------------------
+#
+# beartype knows which classes are subtypes, and what it refuses beyond that is often right at run time or for a type
+# checker (`int` for `float`, `list` for `list[int]`, `str` for `Sequence[str]`). So it compares the classes of two
+# hints, and their parameters one by one. Where it raises (strings, protocols), nothing is refused.
+
+
+def is_assignable(source: Any, target: Any) -> bool:
+    """Return False if no value of one type can be used as another, as far as beartype can judge; in doubt True.
+
+    >>> is_assignable(int, float), is_assignable(list[int], list[str]), is_assignable("Foo", int)
+    (True, False, True)
+    >>> is_assignable(str | None, str), is_assignable(str, str | None)
+    (False, True)
+    """
+    try:
+        return _is_assignable(source, target)
+    except Exception:  # noqa: BLE001  hints are the user's objects; recursive ones end here, too
+        return True
+
+
+def _is_assignable(source: Any, target: Any) -> bool:
+    return all(any(_is_member_assignable(each, other) for other in _members(target)) for each in _members(source))
+
+
+def _is_member_assignable(source: Any, target: Any) -> bool:
+    if get_origin(source) is Literal:
+        return all(_is_instance(value, target) for value in get_args(source))
+    if get_origin(target) is Literal:
+        return any(_is_assignable(type(value), source) for value in get_args(target))
+    cls, wanted = _class_of(source), _class_of(target)
+    if cls is Any or wanted is Any:
+        return True
+    return _is_subclass(cls, wanted) and _are_arguments_assignable(cls, get_args(source), wanted, get_args(target))
+
+
+@lru_cache(maxsize=1024)  # of a million values most are of few classes; beartype takes 10 us
+def _is_subclass(cls: Any, wanted: Any) -> bool:
+    """Return True if one class can be used as another: a subtype, a number, or the same class before a reload."""
+    if is_subhint(cls, _WIDER.get(wanted, wanted)) or (wanted is bool and cls.__module__ == "numpy"):
+        return True
+    if wanted in _FILES or (_is_protocol(wanted) and hasattr(cls, "__getattr__")):
+        return True
+    name = wanted.__module__, wanted.__qualname__
+    return any((base.__module__, base.__qualname__) == name for base in cls.__mro__)
+
+
+def _are_arguments_assignable(cls: Any, given: tuple[Any, ...], wanted: Any, asked: tuple[Any, ...]) -> bool:
+    """Compare the parameters of two generics, each as if it were covariant, if it is known which are which."""
+    if not given or not asked or wanted is abcs.Callable or _has_unpacked((*given, *asked)):
+        return True
+    if cls is tuple and (wanted is not tuple or ... in (*given, *asked)):
+        pairs = [(mine, other) for mine in given for other in asked if ... not in (mine, other)]
+    elif cls is tuple and len(given) != len(asked):
+        return False
+    else:
+        pairs = list(zip(given, asked, strict=False))
+    if cls is wanted:
+        pairs = list(compress(pairs, _are_covariant(cls, len(pairs))))
+    elif not {cls, wanted} <= _ITERABLES:
+        return True
+    return all(_is_assignable(mine, other) for mine, other in pairs)
+
+
+def _are_covariant(cls: Any, count: int) -> list[bool]:
+    """Return which parameters of a class can be compared as if they were covariant."""
+    contravariant = ("__contravariant__", "__infer_variance__")
+    variables = getattr(cls, "__parameters__", ()) or (None,) * count
+    return [not any(getattr(each, name, False) for name in contravariant) for each in variables]
+
+
+def _has_unpacked(arguments: Collection[Any]) -> bool:
+    return any(get_origin(each) is typing.Unpack or getattr(each, "__unpacked__", False) for each in arguments)
+
+
+def is_instance(value: Any, hint: Any) -> bool:
+    """Return False if a value is not of a type, as far as its class says: what is inside of it is not looked at.
+
+    >>> is_instance(3, float), is_instance("3", int), is_instance(None, int | None), is_instance(["a"], list[int])
+    (True, False, True, True)
+    """
+    try:
+        return any(_is_instance(value, each) for each in _members(hint))
+    except Exception:  # noqa: BLE001  comparing values and asking for their class run the user's code
+        return True
+
+
+def _is_instance(value: Any, hint: Any) -> bool:
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    cls: Any = type(value)
+    wanted = _class_of(hint)
+    if wanted is Any or _is_subclass(cls, wanted) or is_bearable(value, wanted):
+        return True
+    return (wanted is type and get_origin(value) is not None) or cls.__module__ == "unittest.mock"
+
+
+def _is_protocol(cls: Any) -> bool:
+    return bool(getattr(cls, "_is_protocol", False))
+
+
+def _class_of(hint: Any) -> Any:
+    """Return the class of a hint, or of a generic; `Any` if it says nothing."""
+    cls = get_origin(hint) or hint
+    return cls if isinstance(cls, type) and cls not in _UNKNOWN else Any
+
+
+def _members(hint: Any) -> tuple[Any, ...]:
+    """Return the members of a union, also of those inside of it; of anything else itself."""
+    hint = _plain(hint)
+    return tuple(member for each in get_args(hint) for member in _members(each)) if _is_union(hint) else (hint,)
+
+
+def _is_union(hint: Any) -> bool:
+    return get_origin(hint) in {Union, types.UnionType}
+
+
+def _plain(hint: Any) -> Any:
+    """Return the hint that an alias, a `NewType`, an annotated or a typed dictionary is at run time."""
+    while True:
+        if isinstance(hint, NewType):
+            hint = hint.__supertype__
+        elif type(hint).__name__ == "TypeAliasType":
+            hint = hint.__value__
+        elif get_origin(hint) is typing.Annotated:
+            hint = get_args(hint)[0]
+        elif typing.is_typeddict(hint):
+            return dict
+        elif hint is None or hint is typing.LiteralString:
+            return str if hint else type(None)
+        else:
+            return hint
