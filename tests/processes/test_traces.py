@@ -1,13 +1,13 @@
-"""What a step sets for its whole process is put back before the next step begins, or that begins in another worker."""
+"""The umask, the environment, signal handlers and timers are put back before the next step begins."""
 
 from __future__ import annotations
 
-import locale
 import os
 import resource
 import signal
+import subprocess
 import sys
-from pathlib import Path
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,60 +16,49 @@ from flowyml import ParallelExecutor, Pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 
 def sets_umask() -> None:
     os.umask(0o077)
 
 
-def sets_soft_limit() -> None:
-    resource.setrlimit(resource.RLIMIT_CORE, (4096, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    resource.prlimit(0, resource.RLIMIT_NOFILE, (50, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+def sets_variables() -> None:
+    os.environ["OF_A_STEP"] = "1"
+    del os.environ["HOME"]
+    os.environ.update(PATH="/nowhere")
 
 
-def sets_nice() -> None:
-    os.nice(3)
+def sets_zone() -> None:
+    os.environb[b"TZ"] = b"Asia/Tokyo"
+    time.tzset()
 
 
-def sets_cores() -> None:
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+def sets_handlers() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, lambda *_: None)
+
+
+def sets_alarm_with_a_handler() -> None:
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.alarm(60)
 
 
 def sets_alarm() -> None:
     signal.setitimer(signal.ITIMER_REAL, 60)
 
 
-def sets_locale() -> None:
-    locale.setlocale(locale.LC_NUMERIC, "C.UTF-8" if sys.platform == "linux" else "C")
-
-
-def changes_root(folder: str) -> None:
-    os.chroot(folder)
-
-
-def becomes_another() -> None:
-    os.setresuid(64_321, 64_321, 64_321)
-
-
-def lowers_hard_limit() -> None:
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.setresuid(64_321, 64_321, 64_321)
-
-
 def traits() -> list[Any]:
     """Return what holds for the whole process."""
     umask = os.umask(0)
     os.umask(umask)
-    limits = [resource.getrlimit(each) for each in (resource.RLIMIT_CORE, resource.RLIMIT_NOFILE)]
     return [
         umask,
-        limits,
-        os.getpriority(os.PRIO_PROCESS, 0),
-        os.sched_getaffinity(0),
         signal.getitimer(signal.ITIMER_REAL)[1] or signal.getitimer(signal.ITIMER_REAL)[0] > 0,
-        locale.setlocale(locale.LC_NUMERIC),
-        os.getresuid(),
-        os.stat("/").st_ino,  # noqa: PTH116
+        [str(signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM)],
+        [os.environ.get(name) for name in ("OF_A_STEP", "HOME", "PATH", "TZ")],
+        subprocess.check_output([sys.executable, "-c", "import os; print('OF_A_STEP' in os.environ)"]),
+        time.localtime(0).tm_hour,
     ]
 
 
@@ -97,22 +86,27 @@ def before_and_after(executor: ParallelExecutor, sets: Callable[..., None], many
 
 
 @pytest.mark.parametrize("many", [True, False])
-@pytest.mark.parametrize("sets", [sets_umask, sets_soft_limit, sets_nice, sets_cores, sets_alarm, sets_locale])
+@pytest.mark.parametrize(
+    "sets", [sets_umask, sets_variables, sets_zone, sets_handlers, sets_alarm, sets_alarm_with_a_handler]
+)
 def test_what_can_be_put_back_is_put_back(one: ParallelExecutor, sets: Any, many: bool) -> None:
-    if sets is sets_nice and os.geteuid() != 0:
-        pytest.skip("only root may become less nice")
     first, *later = before_and_after(one, sets, many)
     assert all(each == first for each in later)  # the same worker, too
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs rights that only root has")
-@pytest.mark.parametrize("many", [True, False])
-@pytest.mark.parametrize("sets", [changes_root, becomes_another, lowers_hard_limit])
-def test_what_cannot_be_put_back_costs_the_worker(one: ParallelExecutor, sets: Any, many: bool, tmp_path: Path) -> None:
-    """Its step is a success, what follows runs in another worker, and nobody says anything."""
-    first, *later = before_and_after(one, sets, many, **({"folder": str(tmp_path)} if sets is changes_root else {}))
-    assert all(each[0] == first[0] for each in later)
-    assert all(each[1] != first[1] for each in later)
+def test_what_the_initializer_sets_stays() -> None:
+    def prepare() -> None:
+        os.environ["OF_THE_INITIALIZER"] = "1"
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+
+    def work(i: int) -> Any:
+        os.environ["OF_THE_INITIALIZER"], before = str(i), os.environ["OF_THE_INITIALIZER"]
+        return before, str(signal.signal(signal.SIGUSR2, signal.SIG_DFL))
+
+    with ParallelExecutor(1, initializer=prepare) as executor:
+        for _ in range(2):
+            found = Pipeline("p").map(work, range(30)).run(executor=executor, raise_on_failure=True)["work"]
+            assert set(found) == {("1", str(signal.SIG_IGN))}
 
 
 def test_what_a_module_sets_when_it_is_imported_stays(
@@ -144,18 +138,42 @@ def test_watched_functions_are_as_the_ones_they_stand_for(one: ParallelExecutor)
             mask = os.umask
 
         Holds().mask(os.umask(0o022))
-        return [os.umask, pickle.loads(pickle.dumps(os.umask)) is os.umask, str(inspect.signature(os.umask))]
+        names = [os.umask, os.putenv, signal.alarm, signal.setitimer]
+        same = [pickle.loads(pickle.dumps(each)) is each for each in names]
+        return [os.umask, same, str(inspect.signature(os.umask))]
 
     result = Pipeline("p").add_step(looks).run(executor=one, raise_on_failure=True)["looks"]
-    assert result[:2] == [os.umask, True]
+    assert result[:2] == [os.umask, [True] * 4]
 
 
-def test_a_limit_that_a_step_has_set_is_its_failure_alone(one: ParallelExecutor) -> None:
-    def work(i: int) -> int:
-        if i == 50:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-        with Path("/dev/null").open() as file:
-            return i + file.fileno() * 0
+def test_variables_that_a_module_sets_when_it_is_imported_stay(
+    one: ParallelExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "setting_a_variable.py").write_text("import os\nos.environ['OF_A_MODULE'] = '1'\n")
+    monkeypatch.syspath_prepend(tmp_path)
 
-    result = Pipeline("p").map(work, range(100), name="w").run(executor=one)
-    assert [each.step_name for each in result.failed] == ["w[50]"]
+    def imports(i: int) -> str | None:
+        import setting_a_variable  # noqa: F401
+
+        found = os.environ.get("OF_A_MODULE")
+        os.environ["OF_A_MODULE"] = str(i)
+        return found
+
+    try:
+        assert set(Pipeline("p").map(imports, range(2, 40)).run(executor=one)["imports"]) == {"1"}
+    finally:
+        one.shutdown()
+
+
+def test_what_is_not_put_back_ends_with_the_worker() -> None:
+    """A step that gets a process of its own finds none of it."""
+
+    def work(_: int) -> Any:
+        before = os.getpriority(os.PRIO_PROCESS, 0), resource.getrlimit(resource.RLIMIT_CORE)[0]
+        os.nice(3)
+        resource.setrlimit(resource.RLIMIT_CORE, (4096, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+        return before
+
+    with ParallelExecutor(1, max_tasks_per_worker=1) as executor:
+        found = Pipeline("p").map(work, range(3)).run(executor=executor, raise_on_failure=True)["work"]
+    assert len(set(found)) == 1

@@ -164,14 +164,7 @@ def _report(control: socket.socket, number: int) -> bool:
 
 def _take_environment(environment: dict[bytes, bytes], place: int | None) -> None:
     """Take over the environment of the recipe."""
-    zone = os.environb.get(b"TZ")
-    for name in os.environb.keys() - environment.keys():
-        del os.environb[name]
-    for name, value in environment.items():
-        if os.environb.get(name) != value:
-            os.environb[name] = value
-    if os.environb.get(b"TZ") != zone:
-        time.tzset()
+    traces.set_environment(environment)
     if place is not None:
         _show_tag(environment[TAG.encode()], place)
 

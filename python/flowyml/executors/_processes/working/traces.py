@@ -1,28 +1,33 @@
-"""What a step sets for its whole process, and steps after it would find: put back, or the worker ends after the step.
+"""What a step sets for its whole process, and steps after it would find: put back when the step ends.
 
 ```
-os.umask(0o077) in a step ──▶ Watched: notes how it was, and that there is something to see to
-                                  │ the step ends, its result is on its way
-             put back ◀───────────┴──────────▶ cannot be (chroot, another user, a lowered hard limit): another worker
+os.umask(0o077) in a step ──▶ Watched ──▶ Traces.note: how it was before
+                                               │ the step ends
+             put_back ◀────────────────────────┘
 ```
 
-Looking after each step would cost a dozen system calls, more than a short step takes; so the functions of the standard
-library that set such things are watched, which costs nothing until one is called. C code that makes the system call
-itself is not seen. What a module sets while it is imported stays, since it is imported once.
+What is noted are the umask, the environment, signal handlers and timers. To compare them after each step would take
+5 us (4 for 64 handlers, 1 for 35 variables, half of one for the umask), and the shortest steps take 0.15 us. So the
+functions of the standard library that set them are watched, which costs nothing until one is called. C code that makes
+the system call itself is not seen. What a module sets while it is imported stays, since it is imported once.
+
+The working directory (`frame.py`) and the standard streams (`capture.py`) are checked after each step. Everything else
+that a step changes in its process stays.
 """
 
 from __future__ import annotations
 
 import functools
 import os
-import signal
 import sys
-from typing import TYPE_CHECKING, Any
+import time
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from flowyml._containers import NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    import signal
+    from collections.abc import Callable, Mapping
     from types import FrameType
     from typing import Protocol
 
@@ -30,15 +35,20 @@ if TYPE_CHECKING:
         """Who is told that a step has left something to see to: `written` has its worker look when the step ends."""
 
         written: bool
+else:
+    import _signal as signal  # see `starts.py`
 
 
-class Kind(NamedTuple):
+_TAKES_FROM = {"posix": "os", "_signal": "signal"}
+
+
+class Trait(NamedTuple):
     """Something that holds for the whole process.
 
     Attributes:
         names: The functions that set it, with the modules that have them.
         read: Returns how it is.
-        write: Makes it so again; raises `OSError` or `ValueError` where that is not allowed.
+        write: Makes it so again.
     """
 
     names: tuple[str, ...]
@@ -57,25 +67,24 @@ class Traces:
     """
 
     def __init__(self, moment: Moment) -> None:
-        """Watch from now on."""
-        self.left: dict[Kind, Any] = {}
+        self.left: dict[Trait, Any] = {}
         self._moment = moment
-        _watch(self)
+        Watched.traces = self
+        watch()
 
-    def note(self, kind: Kind, before: Any) -> None:
-        """Note that something was set."""
-        self.left.setdefault(kind, before)
+    def note(self, trait: Trait) -> None:
+        """Note how something is before it is set."""
+        if trait not in self.left:
+            self.left[trait] = trait.read()
         self._moment.written = True
 
-    def put_back(self) -> bool:
-        """Make everything as it was; tell whether that was possible."""
+    def put_back(self) -> None:
+        """Make everything as it was."""
         left, self.left = self.left, {}
-        try:
-            for kind, before in left.items():
-                kind.write(before)
-        except (OSError, ValueError):
-            return False
-        return True
+        Watched.traces = None
+        for trait, before in left.items():
+            trait.write(before)
+        Watched.traces = self
 
 
 class Watched:
@@ -85,61 +94,83 @@ class Watched:
 
     Args:
         function: The function.
-        kind: What it sets.
+        trait: What it sets.
     """
 
-    def __init__(self, function: Callable[..., Any], kind: Kind) -> None:
-        """Look like the function."""
+    traces: ClassVar[Traces | None] = None
+
+    def __init__(self, function: Callable[..., Any], trait: Trait) -> None:
         functools.update_wrapper(self, function)
         self._function = function
-        self._kind = kind
+        self._trait = trait
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call it, and note what it changes."""
-        traces = _state.traces
-        if traces is None or _is_importing(sys._getframe(1)):  # noqa: SLF001  the only way to learn who calls
-            return self._function(*args, **kwargs)
-        before = self._kind.read()
-        found = self._function(*args, **kwargs)
-        traces.note(self._kind, before)
-        return found
+        traces = self.traces
+        if traces is not None and not _is_importing(sys._getframe(1)):  # noqa: SLF001  the only way to learn who calls
+            traces.note(self._trait)
+        return self._function(*args, **kwargs)
 
     def __reduce__(self) -> str:
         """Pickle by name, as the function does."""
         return self._function.__name__
 
 
-class _State:
-    traces: Traces | None = None
-    watching = False
-
-
-_state = _State()
-
-
-def _watch(traces: Traces) -> None:
-    _state.traces = traces
-    watch()
-
-
 def watch() -> None:
     """Put watched functions in the places of all; before other modules take them from there."""
-    if not _state.watching:
-        _state.watching = True
-        for kind in _kinds():
-            for name in kind.names:
-                _replace(kind, *name.split("."))
+    if not isinstance(os.umask, Watched):
+        for trait in _traits():
+            for name in trait.names:
+                _replace(trait, *name.split("."))
 
 
-def _replace(kind: Kind, module: str, name: str) -> None:
-    found = sys.modules.get(module)
-    function = getattr(found, name, None)
+def set_environment(environment: Mapping[bytes, bytes]) -> None:
+    """Make an environment that of this process."""
+    here = os.environb
+    zone = here.get(b"TZ")
+    for name in here.keys() - environment.keys():
+        del here[name]
+    for name, value in environment.items():
+        if here.get(name) != value:
+            here[name] = value
+    if here.get(b"TZ") != zone:
+        time.tzset()
+
+
+def _traits() -> list[Trait]:
+    timers = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+    umask, set_handler, set_timer = os.umask, signal.signal, signal.setitimer
+
+    def read_umask() -> int:
+        found = umask(0)
+        umask(found)
+        return found
+
+    def read_handlers() -> dict[int, Any]:
+        return {number: signal.getsignal(number) for number in signal.valid_signals()}
+
+    def write_handlers(before: dict[int, Any]) -> None:
+        for timer in timers:  # first: a signal without its handler would end the worker
+            set_timer(timer, 0)
+        for number, handler in before.items():
+            if handler is not None and signal.getsignal(number) is not handler:  # None: it is of C code
+                set_handler(number, handler)
+
+    return [
+        Trait(("posix.umask",), read_umask, umask),
+        Trait(("posix.putenv", "posix.unsetenv"), lambda: dict(os.environb), set_environment),
+        Trait(("_signal.signal", "_signal.setitimer", "_signal.alarm"), read_handlers, write_handlers),
+    ]
+
+
+def _replace(trait: Trait, module: str, name: str) -> None:
+    """Put one watched function in the place of a function, also in the module that takes it from there."""
+    function = getattr(sys.modules.get(module), name, None)
     if function is not None:
-        watched = Watched(function, kind)
-        setattr(found, name, watched)
-        posix = sys.modules.get("posix")
-        if module == "os" and getattr(posix, name, None) is function:  # pickles name it so
-            setattr(posix, name, watched)
+        watched = Watched(function, trait)
+        for place in (module, _TAKES_FROM[module]):
+            if getattr(sys.modules.get(place), name, None) is function:
+                setattr(sys.modules[place], name, watched)
 
 
 def _is_importing(frame: FrameType | None) -> bool:
@@ -149,55 +180,3 @@ def _is_importing(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
-
-
-def _kinds() -> Iterable[Kind]:
-    import _locale
-    import resource
-
-    umask, set_limit = os.umask, resource.setrlimit
-    set_timer, set_locale, set_priority = signal.setitimer, _locale.setlocale, os.setpriority
-    limits = [number for name, number in vars(resource).items() if name.startswith("RLIMIT_")]
-    timers = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
-
-    def read_umask() -> int:
-        found = umask(0)
-        umask(found)
-        return found
-
-    def write_limits(before: dict[int, tuple[int, int]]) -> None:
-        for number, pair in before.items():
-            if resource.getrlimit(number) != pair:
-                set_limit(number, pair)
-
-    def write_priority(before: int) -> None:
-        if os.getpriority(os.PRIO_PROCESS, 0) != before:
-            set_priority(os.PRIO_PROCESS, 0, before)
-
-    yield Kind(("os.umask",), read_umask, umask)
-    yield Kind(
-        ("resource.setrlimit", "resource.prlimit"),
-        lambda: {number: resource.getrlimit(number) for number in limits},
-        write_limits,
-    )
-    yield Kind(("os.nice", "os.setpriority"), lambda: os.getpriority(os.PRIO_PROCESS, 0), write_priority)
-    yield Kind(("signal.setitimer", "signal.alarm"), lambda: None, lambda _: [set_timer(each, 0) for each in timers])
-    yield Kind(
-        ("_locale.setlocale", "locale._setlocale"),
-        lambda: set_locale(_locale.LC_ALL),
-        lambda before: set_locale(_locale.LC_ALL, before),
-    )
-    if hasattr(os, "sched_setaffinity"):
-        set_cores = os.sched_setaffinity
-        yield Kind(("os.sched_setaffinity",), lambda: os.sched_getaffinity(0), lambda before: set_cores(0, before))
-    yield Kind(tuple(f"os.{name}" for name in _FOR_GOOD), lambda: None, _refuse)
-
-
-_FOR_GOOD = (
-    *("chroot", "setuid", "seteuid", "setreuid", "setresuid", "setgid", "setegid", "setregid", "setresgid"),
-    *("setgroups", "initgroups", "sched_setscheduler", "sched_setparam", "unshare", "setns"),
-)
-
-
-def _refuse(_: object) -> None:
-    raise PermissionError

@@ -235,7 +235,9 @@ class Worker:
         """Return the devices that the next steps have; a step before them may have set the variable otherwise."""
         if devices and self._setting is not None:
             name, value = self._setting
-            os.environ[name] = value
+            if os.environ.get(name) != value:
+                os.environ[name] = value
+                self._traces.left.clear()  # it is to stay
         return devices
 
     def _run_many(self, group: Any, slot: int) -> None:
@@ -366,10 +368,9 @@ class Worker:
         if news is not None:
             what, value = wire.LENT, [what, value, *news]
         self._capture.end_step()
-        is_fit = not self._traces.left or self._traces.put_back()
+        if self._traces.left:
+            self._traces.put_back()
         self._sender.result(slot, start, what, value, self._meter.end() if self._meter.runs else None)
-        if not is_fit:  # for another step; the driver starts another worker
-            _leave()
 
     @calls_steps
     def _outcome(
