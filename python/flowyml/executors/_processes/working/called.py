@@ -8,8 +8,8 @@ payload ──set_up──▶ not loaded (`None`) ──load, in a step that is 
 ```
 
 To load one is to run what the user wrote: a module may take long to import, crash, or never end. So the step that
-needs it has begun by then: that is the one to blame for a crash, the one whose time is over, and the one that the
-watchdog names. What came by value comes together, since it shares globals and the values of steps may be made of it.
+needs it has begun by then: that is the one to blame for a crash, and the one whose time is over. What came by value
+comes together, since it shares globals and the values of steps may be made of it.
 
 One that did not load fails its steps, and is tried again where one of them is, and in the next run: whatever was
 missing may be there by then; yet a million steps do not import a broken module a million times.
