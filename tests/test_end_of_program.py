@@ -57,7 +57,7 @@ scheduler, turn = Scheduler(Graph([""], array("I", [3]), array("I"), array("I"))
 turn.begin(scheduler.claim(0, 3, 1.0), 1.0)
 template = SimpleNamespace(direct=False, single=True, function=abs)
 steps = ([template], [None], {}, {0: Table()}, None, False)
-call = lambda: turn.call(steps, [None] * 3, print, 1.0, type(None))
+call = lambda: turn.call(steps, [None] * 3, print, print, 1.0, type(None), frozenset())
 threading.Thread(target=call, daemon=True).start()
 inside.wait()
 """

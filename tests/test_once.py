@@ -71,6 +71,35 @@ def test_an_item_and_an_output_and_a_step_that_came_later_too(executor: Any) -> 
     assert "step 'two' returned a generator for output 'a'" in str(result.step_results["two"].exception)
 
 
+def test_one_that_fails_when_it_is_closed_fails_its_step_alone(executor: Any) -> None:
+    def rows() -> Any:
+        try:
+            yield 1
+        finally:
+            raise ValueError
+
+    def begun() -> Any:
+        made = rows()
+        next(made)
+        return made
+
+    result = Pipeline("p").add_step(begun).add_step(abs, params={"x": -1}).run(executor=executor)
+    assert "step 'begun' returned a generator" in str(result.step_results["begun"].exception)
+    assert result["abs"] == 1
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_it_is_found_among_values_of_other_types(executor: Any, count: int) -> None:
+    """Also where the same function returned a value before."""
+
+    def some(i: int) -> Any:
+        return [i, str(i), None, (each for each in [i])][i % 4]
+
+    result = Pipeline("p").map(some, range(4 * count), name="some").run(executor=executor)
+    states = [str(each.state) for each in result.step_results["some"].items]
+    assert states == ["success", "success", "success", "failed"] * count
+
+
 @pytest.mark.parametrize(
     ("make", "source"),
     [

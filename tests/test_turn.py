@@ -18,6 +18,10 @@ class Special:
     """A value that the loop does not decide about."""
 
 
+SPECIAL = Special, frozenset([zip])
+"""What is refused: values of a class and its subclasses, and of types that are exactly these."""
+
+
 def scheduler_of(count: int) -> Scheduler:
     return Scheduler(Graph(range(count), None, NONE, NONE))
 
@@ -88,7 +92,7 @@ def test_each_step_has_a_number_of_its_own():
 def test_a_turn_goes_on_until_nothing_is_ready():
     scheduler, turn, values = scheduler_of(1000), Turn(target=1.0, most=64, workers=2), [None] * 1000
     turn.begin(scheduler.claim(0, 1, 1.0), 1.0)
-    turn.call(steps_of(abs, [(-i,) for i in range(1000)]), values, None, 1.0, Special, scheduler=scheduler)
+    turn.call(steps_of(abs, [(-i,) for i in range(1000)]), values, None, None, 1.0, *SPECIAL, scheduler=scheduler)
     assert scheduler.finished
     assert values == list(range(1000))
     assert turn.report() is None
@@ -97,7 +101,7 @@ def test_a_turn_goes_on_until_nothing_is_ready():
 def test_without_a_scheduler_it_ends_with_its_batch():
     turn, scheduler = begun(3)
     values: list[Any] = [None] * 3
-    turn.call(steps_of(abs, [(-1,), (2,), (3,)]), values, None, 1.0, Special)
+    turn.call(steps_of(abs, [(-1,), (2,), (3,)]), values, None, None, 1.0, *SPECIAL)
     assert (values, scheduler.finished, len(turn.report()[3])) == ([1, 2, 3], False, 3)
 
 
@@ -111,7 +115,14 @@ def test_a_step_that_raises_is_told_and_left_to_the_caller(stop):
 
     rows = [(1,), (0,), (4,), (5,)]
     turn.call(
-        steps_of(half, rows), values, lambda *what: told.append(what), 1.0, Special, stop=stop, scheduler=scheduler
+        steps_of(half, rows),
+        values,
+        lambda *what: told.append(what),
+        None,
+        1.0,
+        *SPECIAL,
+        stop=stop,
+        scheduler=scheduler,
     )
     ((position, item, error),) = told
     assert (position, item, type(error)) == (1, 1, ZeroDivisionError)
@@ -128,17 +139,52 @@ def test_what_is_raised_while_it_is_told_ends_the_loop():
         raise error
 
     with pytest.raises(ZeroDivisionError):
-        turn.call(steps_of(divmod, [(1, 0), (1, 1)]), [None, None], failed, 1.0, Special)
+        turn.call(steps_of(divmod, [(1, 0), (1, 1)]), [None, None], failed, None, 1.0, *SPECIAL)
     assert (len(turn.ends), turn.left) == (0, 1)
 
 
-def test_a_special_value_is_left_to_the_caller():
+class MoreSpecial(Special):
+    """Refused as its base is."""
+
+
+class Zipped(zip):
+    """Not refused: no type that is refused is exactly this one."""
+
+
+@pytest.mark.parametrize("kind", [Special, MoreSpecial, zip])
+def test_a_value_that_is_refused_is_left_to_the_caller(kind: type) -> None:
     scheduler, turn, values = scheduler_of(3), Turn(most=1), [None] * 3
     turn.begin(scheduler.claim(0, 1, 1.0), 1.0)
-    turn.call(steps_of(Special, [(), (), ()]), values, None, 1.0, Special, scheduler=scheduler)
-    assert isinstance(values[0], Special)
-    assert values[1:] == [None, None]
+    told: list[Any] = []
+
+    def refused(*what: Any) -> str:
+        told.append(what)
+        return "refused"
+
+    turn.call(steps_of(kind, [(), (), ()]), values, None, refused, 1.0, *SPECIAL, scheduler=scheduler)
+    ((position, item, value),) = told
+    assert (position, item, type(value)) == (0, 0, kind)
+    assert values == ["refused", None, None]
     assert len(turn.report()[3]) == 1
+
+
+def test_a_value_is_looked_at_whatever_the_one_before_it_was() -> None:
+    scheduler, turn, values, told = scheduler_of(5), Turn(), [None] * 5, []
+    turn.begin(scheduler.claim(0, 5, 1.0), 1.0)
+    returned = [Zipped(), zip(), 1, zip(), Zipped()]
+    steps = steps_of(returned.__getitem__, [(i,) for i in range(5)])
+    turn.call(steps, values, None, lambda position, *_: told.append(position), 1.0, *SPECIAL)
+    assert told == [1, 3]
+    assert [type(value) for value in values] == [Zipped, type(None), int, type(None), Zipped]
+
+
+@pytest.mark.parametrize(("value", "count"), [(1, 3), ([1], 1)])
+def test_a_value_that_can_change_ends_the_call_and_is_not_refused(value: object, count: int) -> None:
+    scheduler, turn, values = scheduler_of(3), Turn(most=1), [None] * 3
+    turn.begin(scheduler.claim(0, 1, 1.0), 1.0)
+    steps = steps_of(lambda: value, [(), (), ()])
+    turn.call(steps, values, None, None, 1.0, *SPECIAL, atoms=frozenset([int]), scheduler=scheduler)
+    assert values == [value] * count + [None] * (3 - count)
 
 
 def test_a_lone_parameter_is_the_argument_itself():
@@ -150,7 +196,7 @@ def test_a_lone_parameter_is_the_argument_itself():
     ):
         turn, _ = begun(1)
         values = [None]
-        turn.call(([template], [pair], {}, {}, None, False), values, None, 1.0, Special)
+        turn.call(([template], [pair], {}, {}, None, False), values, None, None, 1.0, *SPECIAL)
         assert values == [2]
 
 
@@ -160,7 +206,7 @@ def test_a_closed_scheduler_takes_nothing_from_turns():
     turn.begin(scheduler.claim(0, 1, 1.0), 1.0)
     scheduler.close()
     before = scheduler.states(), scheduler.ends()
-    turn.call(steps_of(abs, [(-1,), (-2,)]), [None, None], None, 1.0, Special, scheduler=scheduler)
+    turn.call(steps_of(abs, [(-1,), (-2,)]), [None, None], None, None, 1.0, *SPECIAL, scheduler=scheduler)
     assert (scheduler.states(), scheduler.ends(), scheduler.ready) == (*before, 1)
 
 
@@ -174,7 +220,7 @@ def test_two_turns_share_what_there_is_and_call_each_step_once():
             batch = scheduler.claim(worker, 1, 1.0, 0.01)
             if batch is not None:
                 turn.begin(batch, 1.0)
-                turn.call(steps, values, None, 1.0, Special, scheduler=scheduler)
+                turn.call(steps, values, None, None, 1.0, *SPECIAL, scheduler=scheduler)
                 rest = turn.report()
                 if rest is not None:
                     scheduler.complete(*rest)
@@ -196,7 +242,7 @@ def test_two_turns_share_what_there_is_and_call_each_step_once():
 def test_values_that_are_held_come_with_the_report():
     turn, _ = begun(3, holds=True)
     values: list[Any] = [None] * 3
-    turn.call(steps_of(abs, [(-1,), (2,), (3,)]), values, None, 1.0, Special)
+    turn.call(steps_of(abs, [(-1,), (2,), (3,)]), values, None, None, 1.0, *SPECIAL)
     assert values == [None] * 3
     turn.report(most=2, into=values)
     assert values == [1, 2, None]
@@ -212,7 +258,13 @@ def test_held_values_are_there_for_the_next_batch():
     first = SimpleNamespace(direct=True, single=False, lone=False, function=abs, parts=None)
     turn.begin(scheduler.claim(0, 1, 1.0), 1.0)
     turn.call(
-        ([first, template], [(-7,), ()], {1: (0,)}, {}, None, False), values, None, 1.0, Special, scheduler=scheduler
+        ([first, template], [(-7,), ()], {1: (0,)}, {}, None, False),
+        values,
+        None,
+        None,
+        1.0,
+        *SPECIAL,
+        scheduler=scheduler,
     )
     assert (values, scheduler.finished) == ([7, 7], True)
 
@@ -236,7 +288,7 @@ def test_nothing_is_reported_of_a_thread_that_was_given_up():
         return i
 
     turn.begin(scheduler.claim(0, 1, 1.0), 1.0)
-    turn.call(steps_of(give_up, [(1,), (2,)]), values, None, 1.0, Special, scheduler=scheduler)
+    turn.call(steps_of(give_up, [(1,), (2,)]), values, None, None, 1.0, *SPECIAL, scheduler=scheduler)
     assert (values, scheduler.running, scheduler.ready) == ([None] * 2, 1, 1)
 
 
@@ -244,7 +296,7 @@ def test_what_a_turn_reports_is_noted_in_order_and_ends_its_call_when_it_is_much
     scheduler, turn, values = scheduler_of(10), Turn(most=2), [None] * 10
     scheduler.note(4, 100.0, 100.0)
     turn.begin(scheduler.claim(0, 2, 1.0), 1.0)
-    turn.call(steps_of(abs, [(i,) for i in range(10)]), values, None, 1.0, Special, scheduler=scheduler)
+    turn.call(steps_of(abs, [(i,) for i in range(10)]), values, None, None, 1.0, *SPECIAL, scheduler=scheduler)
     assert values == [0, 1, 2, 3, *[None] * 6]
     assert scheduler.take_noted() == [0, 1, 2, 3]
     assert scheduler.take_noted() == []
@@ -255,7 +307,7 @@ def test_notes_do_not_wait_long_and_no_longer_than_a_step_that_takes_long(window
     scheduler, turn, values = scheduler_of(3), Turn(most=1), [None] * 3
     scheduler.note(100, window, tiny)
     turn.begin(scheduler.claim(0, 1, 1.0), 1.0)
-    turn.call(steps_of(abs, [(i,) for i in range(3)]), values, None, 1.0, Special, scheduler=scheduler)
+    turn.call(steps_of(abs, [(i,) for i in range(3)]), values, None, None, 1.0, *SPECIAL, scheduler=scheduler)
     assert (values, scheduler.take_noted()) == ([0, None, None], [0])
 
 
@@ -282,7 +334,7 @@ def test_times_that_are_not_finite_are_refused(time: float) -> None:
     with pytest.raises(ValueError, match="finite"):
         turn.begin(batch, time)
     with pytest.raises(ValueError, match="finite"):
-        turn.call(steps_of(abs, [(1,)]), [], None, time, Special)
+        turn.call(steps_of(abs, [(1,)]), [], None, None, time, *SPECIAL)
     with pytest.raises(ValueError, match="finite"):
         Turn(target=time)
     for complete in (

@@ -332,9 +332,12 @@ class Turn:
         steps: tuple[list[Any], list[tuple[Any, ...]], dict[int, Any], dict[int, Any], Callable[[int], Any], bool],
         values: list[Any],
         failed: Callable[[int, int, BaseException], Any],
+        refused: Callable[[int, int, Any], Any],
         now: float,
-        special: type,
+        pipeline: type,
+        once: frozenset[type],
         *,
+        atoms: frozenset[type] | None = None,
         stop: bool = False,
         scheduler: Scheduler | None = None,
     ) -> None:
@@ -348,10 +351,13 @@ class Turn:
             steps: What the plan has, by number of the step: templates, parameters, references to values, items of
                 mapped steps; a function that calls the step of an item; and whether that one is to be used for all.
             values: The values of the run.
-            failed: Is told of what a step raised: its position in the batch, its item, the exception; it returns what
-                stands for the value. What it raises itself ends the call; then that step has not ended.
+            failed: Called with the position of a step in the batch, its item and the exception that it raised; returns
+                what is stored in place of the value. What it raises itself ends the call; then that step has not ended.
+            refused: The same for a step whose return value is refused, which takes the place of the exception.
             now: The time now, on the clock of which all times are.
-            special: A class; a value of it is special.
+            pipeline: Values of this class and its subclasses are refused, and special.
+            once: Values of exactly these types are refused, and special.
+            atoms: Values of all other types are special. `None`: no others.
             stop: Begin nothing behind a step that has raised.
             scheduler: Where to report and claim.
         """

@@ -11,8 +11,9 @@
 //! itself needs once a batch. That a step has ended shows in the number of `ends`, and when it began in the end of the one
 //! before, so a step that nobody looks at costs a value, a time and no object of ours.
 //!
-//! What is *special* is for Python to decide: a step that raised, a value that is a pipeline. The loop then ends with
-//! its batch, and whoever called it reports.
+//! What is *special* is for Python to decide: a step that raised or returned what is no value of a step (a pipeline, a
+//! generator), a value that is to be written down before the next step can change it. The loop then ends with its batch, and
+//! its caller reports.
 //!
 //! Where steps have time limits a turn *holds* the values of its batch, and hands them over as they are reported. So a
 //! thread that was given up (`abandon`) writes into nothing but a list that nobody reads, and nobody looks at the clock
@@ -33,7 +34,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
-use pyo3::types::{PyList, PyTuple, PyType};
+use pyo3::types::{PyFrozenSet, PyList, PyTuple, PyType};
 
 use crate::scheduler as core;
 use crate::sizer::Sizer;
@@ -42,7 +43,7 @@ use super::batch::Batch;
 use super::finite;
 use super::scheduler::Scheduler;
 use super::shared::Part;
-use calling::{Calling, Clock};
+use calling::{Calling, Clock, Refusal};
 use claim::{Claim, Held};
 pub(crate) use ends::Ends;
 use steps::Steps;
@@ -226,7 +227,7 @@ impl Turn {
         Some(item.0)
     }
 
-    #[pyo3(signature = (steps, values, failed, now, special, *, stop=false, scheduler=None))]
+    #[pyo3(signature = (steps, values, failed, refused, now, pipeline, once, *, atoms=None, stop=false, scheduler=None))]
     #[expect(clippy::too_many_arguments, reason = "what a loop needs at hand")]
     fn call(
         &self,
@@ -234,8 +235,11 @@ impl Turn {
         steps: &Bound<'_, PyTuple>,
         values: &Bound<'_, PyList>,
         failed: &Bound<'_, PyAny>,
+        refused: &Bound<'_, PyAny>,
         now: f64,
-        special: &Bound<'_, PyType>,
+        pipeline: &Bound<'_, PyType>,
+        once: &Bound<'_, PyFrozenSet>,
+        atoms: Option<&Bound<'_, PyFrozenSet>>,
         stop: bool,
         scheduler: Option<&Bound<'_, Scheduler>>,
     ) -> PyResult<()> {
@@ -250,8 +254,13 @@ impl Turn {
             values,
             failed,
             stop,
-            kind: special,
-            plain: None,
+            refusal: Refusal {
+                pipeline,
+                once,
+                refused,
+            },
+            atoms,
+            known: None,
             clock: Clock::new(now),
             special: false,
         };

@@ -58,7 +58,6 @@ class Authoring(AnyPipeline):
     """
 
     def __init__(self, name: str, context: Context, *, discovers: bool) -> None:
-        super().__init__()
         self.name: str = checked_text("a pipeline's name", name)
         self.context: Context = context
         self._discovers = discovers

@@ -1,7 +1,7 @@
 """Calling steps in this process: what the local executor and thread workers share.
 
 The loop itself is the core's (`Turn.call`, see `rust/python/turn.rs`): it reads the clock once a step, since a step
-starts when the one before it ended. Here stands what it asks when a step has raised.
+starts when the one before it ended. Here stands what it calls when a step has raised, or returned what is no value.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from flowyml._pipelines import AnyPipeline
+from flowyml.steps.dynamic import refusal
+from flowyml.steps.once import ONCE
 from flowyml.steps.step_context import StepContext, by_name
 from flowyml.store.values import MISSING
 
@@ -113,7 +116,7 @@ def call_steps(run: Run, turn: Turn, failures: Failures, scheduler: Scheduler | 
     Args:
         run: The run.
         turn: What is claimed.
-        failures: Gets `(position in the batch, item, exception)` of those that raised.
+        failures: Gets `(position in the batch, item, exception)` of those that raised, or returned no value.
         scheduler: Where the turn reports, and claims its next batch; `None` if that is for others to do.
     """
     raw, interrupts = run.values.raw, run.interrupts
@@ -124,4 +127,13 @@ def call_steps(run: Run, turn: Turn, failures: Failures, scheduler: Scheduler | 
         failures.append((position, item, error))
         return MISSING
 
-    turn.call(run.steps, raw, failed, clock(), run.looked_at, stop=run.fail_fast, scheduler=scheduler)
+    def refused(position: int, item: int, value: Any) -> Any:
+        failures.append((position, item, refusal(value, run.item_name(item))))
+        return MISSING
+
+    turn.call(
+        *(run.steps, raw, failed, refused, clock(), AnyPipeline, ONCE),
+        atoms=run.atoms,
+        stop=run.fail_fast,
+        scheduler=scheduler,
+    )

@@ -36,6 +36,7 @@ from flowyml.running import seeding
 from flowyml.running.awaitable import HelperThreads, in_thread
 from flowyml.steps.conditions import Guarded
 from flowyml.steps.coroutines import coroutine_function
+from flowyml.steps.dynamic import is_refused, refusal
 from flowyml.steps.fallbacks import Fallback
 from flowyml.steps.tellers import telling
 from flowyml.steps.timeouts import Expired
@@ -319,6 +320,8 @@ class LoopRun:
             if work.left or work.thread:
                 work.keep_tokens(self._run)
             value, error = MISSING, Expired(self._limits.of(work.item))
+        if is_refused(value):
+            value, error = MISSING, refusal(value, self._run.item_name(work.item))
         self._run.values.raw[work.item] = value
         work.reported = True
         failures = [] if error is None else [(0, work.item, error)]

@@ -19,7 +19,7 @@ from flowyml._containers import NamedTuple
 from flowyml.planning.globs import is_glob
 from flowyml.planning.lengths import item_by_item
 from flowyml.planning.wiring import wire
-from flowyml.steps.once import ONCE, given_once, may_return_once
+from flowyml.steps.once import ONCE, given_once
 from flowyml.steps.options import NO_OPTIONS
 
 if TYPE_CHECKING:
@@ -91,7 +91,6 @@ class Connections:
         special: The forms whose steps have options, by id.
         linked: The mapped steps whose items wait for the items they are made of, and the steps of those items.
         has_timeouts: Whether some step has a time limit of its own.
-        may_return_once: Whether some step may return what can be read only once.
         lacks: Whether some step has parameters without a value.
     """
 
@@ -105,7 +104,7 @@ class Connections:
         self.defaulted: dict[int, tuple[Form, tuple[str, ...]]] = {}
         self.special: dict[int, Form] = {}
         self.linked: dict[int, Sequence[int]] = {}
-        self.has_timeouts = self.may_return_once = self.lacks = self._has_joins = False
+        self.has_timeouts = self.lacks = self._has_joins = False
         self._lost: dict[int, Wired] = {}  # by form: a step of which nothing that it alone reads exists
         self._mapped: dict[int, Wired] = {}  # the steps whose items are made of those of others
         self.first, self.assets, self.scope, self._problems = first, assets, scope, problems
@@ -258,7 +257,6 @@ class Connections:
         wired = wire(form, self.assets, self.scope, own, without=without)
         self._has_joins = self._has_joins or form.options.run_if == "any"
         self.has_timeouts = self.has_timeouts or form.options.timeout is not None
-        self.may_return_once = self.may_return_once or may_return_once(form.step.func)
         self.lacks = self.lacks or wired.lacks
         if form.options is not NO_OPTIONS:
             self.special[id(form)] = form

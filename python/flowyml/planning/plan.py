@@ -85,7 +85,6 @@ class Plan:
         defaulted: Forms, and the parameters of their steps that keep their defaults.
         is_dynamic: Whether some step may return further steps; see `running/growth.py`.
         has_timeouts: Whether some step has a time limit of its own.
-        may_return_once: Whether some step may return what can be read only once.
         linked: The mapped steps whose items wait for items of other steps, with those steps.
     """
 
@@ -108,7 +107,6 @@ class Plan:
         self.used, self.undefined, self.notes = wired.used, wired.undefined, wired.notes.values()
         self.defaulted = wired.defaulted.values()
         self.special, self.has_timeouts = wired.special, wired.has_timeouts
-        self.may_return_once = wired.may_return_once
         self.linked = wired.linked
         self._stands_alone = not (mapped or self.namespaces or wired.lacks or scope.inputs or scope.context)
         self.is_dynamic = any(form.options.dynamic for form in self.special.values())

@@ -18,11 +18,9 @@ import sys
 import time
 from datetime import UTC, datetime
 from functools import cached_property
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from flowyml._extension import Scheduler
-from flowyml._pipelines import AnyPipeline, may_be_returned
 from flowyml.errors import ExecutorError, SerializationError, StepTimeoutError
 from flowyml.hooks import everywhere
 from flowyml.messages.frames import cut_own_frames
@@ -37,7 +35,6 @@ from flowyml.running.expansion import Expansion
 from flowyml.running.grafting import Grafting
 from flowyml.running.interrupts import Interrupts
 from flowyml.running.keeping import keep_mask
-from flowyml.running.noticed import Changeable, NoValue, no_values
 from flowyml.running.sharing import Sharing
 from flowyml.running.task_runs import TaskRuns
 from flowyml.running.trials import Trials
@@ -45,7 +42,7 @@ from flowyml.state import CODES, FAILED, SKIPPED, STATES, SUCCESS, TIMED_OUT, St
 from flowyml.steps.dynamic import Returned
 from flowyml.steps.skips import Skipped
 from flowyml.steps.timeouts import Expired, Limits
-from flowyml.store.encoding import decoded_all, encoded
+from flowyml.store.encoding import ATOMS, decoded_all, encoded
 from flowyml.store.values import Values, always, split_outputs
 
 if TYPE_CHECKING:
@@ -196,11 +193,6 @@ class Run:
         """What the core needs to do the same: see `rust/python/turn/steps.rs`."""
         return self.calls.for_core(self.call, fallbacks=self.has_fallbacks)
 
-    @cached_property
-    def special(self) -> type:
-        """The class of what steps of this run may return that is looked at before it counts as a value."""
-        return NoValue if self.plan.may_return_once or self.plan.is_dynamic else AnyPipeline
-
     @property
     def finished(self) -> bool:
         """Whether no step is left to run and none is running."""
@@ -215,9 +207,9 @@ class Run:
         return not (asked or changes) and self.claim == self.scheduler.claim
 
     @property
-    def looked_at(self) -> type:
-        """The class of what a worker of this process reports by itself: `special`, and where ends are noted more."""
-        return Changeable if self.recall is not None and self.recall.notes else self.special
+    def atoms(self) -> frozenset[type] | None:
+        """The types whose values no step can change, if those of others are to be written down before the next step."""
+        return ATOMS if self.recall is not None and self.recall.notes else None
 
     def useful(self, workers: int) -> int:
         """Return how many of so many workers can have something to do."""
@@ -294,10 +286,8 @@ class Run:
     def complete(self, batch: Batch, position: int, report: Reported) -> int:
         """Take over the report on items `position` and following of a batch; return how many failed for good."""
         failed = 0
-        looks = not self.encodes and (self.special is NoValue or may_be_returned())  # a worker process looks itself
-        failures = self._with_returned(batch, position, report) if looks else report.failures
-        if failures:
-            failed = self._complete_with_failures(batch, position, report, failures)
+        if report.failures:
+            failed = self._complete_with_failures(batch, position, report)
         else:
             if self.circuits is not None:
                 self.circuits.passed(batch)
@@ -319,15 +309,7 @@ class Run:
         if self.releases:
             self.values.drop(self.scheduler.take_released())
 
-    def _with_returned(self, batch: Batch, position: int, report: Reported) -> list[tuple[int, int, BaseException]]:
-        """Return the failures with the items that returned no value of a step: a pipeline, what can be read once."""
-        items = batch.items()[position : position + len(report.ends)]
-        found = no_values(self.values.raw, items, self.item_name)
-        return sorted([*report.failures, *found], key=itemgetter(0)) if found else report.failures
-
-    def _complete_with_failures(
-        self, batch: Batch, position: int, report: Reported, failures: list[tuple[int, int, BaseException]]
-    ) -> int:
+    def _complete_with_failures(self, batch: Batch, position: int, report: Reported) -> int:
         """Report what has ended, and hold back what is to be tried again; return how many steps failed for good.
 
         A step whose condition did not hold stands among the failures with `Skipped`, one that took too long with
@@ -336,7 +318,7 @@ class Run:
         failed = 0
         outcomes = bytearray([SUCCESS]) * len(report.ends)
         first = 0
-        for offset, item, error in failures:
+        for offset, item, error in report.failures:
             if isinstance(error, Returned):
                 self._complete_part(batch, position, report, outcomes, slice(first, offset))
                 refusal = self.grafting.graft(
@@ -367,7 +349,7 @@ class Run:
             first = offset + 1
         self._complete_part(batch, position, report, outcomes, slice(first, len(outcomes)))
         if failed and self.tasks.terms:
-            self.tasks.note_failures({self.node_of[item] for _, item, _ in failures if item in self.failures})
+            self.tasks.note_failures({self.node_of[item] for _, item, _ in report.failures if item in self.failures})
         return failed
 
     def _complete_part(self, batch: Batch, position: int, report: Reported, outcomes: bytearray, part: slice) -> None:

@@ -19,6 +19,7 @@ from flowyml._pipelines import is_pipeline
 from flowyml.messages.frames import leaves_no_frames
 from flowyml.messages.warned import warn_out_of_scope
 from flowyml.steps.decorator import KEYWORDS, step
+from flowyml.steps.once import ONCE, let_go, returned_once
 from flowyml.steps.step import Step
 
 if TYPE_CHECKING:
@@ -153,9 +154,14 @@ def packed(pipeline: Any) -> Packed:
     return Packed(pipeline.name, pipeline.context, pipeline._inner_columns(), pipeline._types)  # noqa: SLF001
 
 
-def returned(value: Any) -> Returned | None:
-    """Return what is to be reported of a step's value; `None` if it is no pipeline."""
-    return Returned(value) if is_pipeline(value) else None
+def is_refused(value: Any) -> bool:
+    """Return True if it is no value of a step: a pipeline, or what can be read only once."""
+    return type(value) in ONCE or is_pipeline(value)
+
+
+def refusal(value: Any, step: str) -> BaseException:
+    """Return what is reported of a step whose return value is refused."""
+    return Returned(value) if is_pipeline(value) else returned_once(step, let_go(value))
 
 
 class Collected:

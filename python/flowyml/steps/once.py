@@ -1,36 +1,26 @@
 """Values that can be read only once: generators and their like, which are no result of a step and no argument.
 
 Whoever reads such a value takes it from all others, another attempt finds it empty, and it goes to no other process: so
-it is refused, on every executor alike. In this process somebody has to look at what steps return; at what a function
-returns that calls nothing nobody has to. The module knows neither steps nor runs.
+it is refused, on every executor alike. The module knows neither steps nor runs.
 """
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import types
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-_KINDS = (types.GeneratorType, types.AsyncGeneratorType, types.CoroutineType, map, filter, zip, enumerate)
-ONCE = frozenset(_KINDS)
+ONCE = frozenset(
+    (types.GeneratorType, types.AsyncGeneratorType, types.CoroutineType, map, filter, zip, enumerate),
+)
 """The classes of such values."""
-
-
-@functools.cache
-def _calls() -> frozenset[int]:
-    """Return the opcodes that call something."""
-    from opcode import opmap
-
-    return frozenset(op for name, op in opmap.items() if name.startswith("CALL") and "INTRINSIC" not in name)
 
 
 def let_go(value: Any) -> str:
     """Close such a value, so that nobody warns of it; return the name of its class."""
     if isinstance(value, (types.CoroutineType, types.GeneratorType)):
-        value.close()
+        with contextlib.suppress(Exception, SystemExit):  # code of the step that it has begun may run
+            value.close()
     return type(value).__name__
 
 
@@ -58,22 +48,6 @@ def _as_list(kind: str) -> str:
     return "[each async for each in ...]" if kind == types.AsyncGeneratorType.__name__ else "list(...)"
 
 
-def may_return_once(function: Any) -> bool:
-    """Tell whether a function may return such a value: it calls something, or is the class of one.
-
-    >>> may_return_once(lambda x: 2 * x), may_return_once(lambda x: (y for y in x)), may_return_once(map)
-    (False, True, True)
-    """
-    while isinstance(function, functools.partial):
-        function = function.func
-    if isinstance(function, type):
-        return function in ONCE
-    code = getattr(function, "__code__", None)
-    if code is None:
-        code = getattr(type(function).__call__, "__code__", None)
-    return code is not None and not _calls().isdisjoint(code.co_code[::2])
-
-
 def generates(function: Any) -> str:
     """Say what is wrong with a generator function; "" for all others.
 
@@ -87,8 +61,3 @@ def generates(function: Any) -> str:
     if inspect.isgeneratorfunction(function):
         return "a generator function, which has no single result; return list(...) of it"
     return ""
-
-
-def found_once(values: Iterable[object]) -> bool:
-    """Tell whether such a value is among some."""
-    return not ONCE.isdisjoint(map(type, values))

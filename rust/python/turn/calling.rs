@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyType};
+use pyo3::types::{PyFrozenSet, PyList, PyType};
 
 use crate::scheduler::Run;
 
@@ -25,13 +25,24 @@ pub(super) struct Calling<'a, 'py> {
     pub(super) failed: &'a Bound<'py, PyAny>,
     /// Begin nothing behind a failure.
     pub(super) stop: bool,
-    /// The class whose values are special.
-    pub(super) kind: &'a Bound<'py, PyType>,
-    /// The type of the last value that was not.
-    pub(super) plain: Option<Bound<'py, PyType>>,
+    pub(super) refusal: Refusal<'a, 'py>,
+    /// Types whose values cannot be changed, if a value of another type is special.
+    pub(super) atoms: Option<&'a Bound<'py, PyFrozenSet>>,
+    /// The type of the last value that was not refused.
+    pub(super) known: Option<Bound<'py, PyType>>,
     pub(super) clock: Clock,
     /// Something has come up that the loop does not decide.
     pub(super) special: bool,
+}
+
+/// What is no value of a step.
+pub(super) struct Refusal<'a, 'py> {
+    /// The class of pipelines.
+    pub(super) pipeline: &'a Bound<'py, PyType>,
+    /// Types whose values can be read only once.
+    pub(super) once: &'a Bound<'py, PyFrozenSet>,
+    /// Called with position, item and what was returned; returns the value that takes its place.
+    pub(super) refused: &'a Bound<'py, PyAny>,
 }
 
 impl<'py> Calling<'_, 'py> {
@@ -60,14 +71,13 @@ impl<'py> Calling<'_, 'py> {
             let at = position - here.position;
             let item = here.item.0 + at;
             let value = match calls.call(here, at) {
-                Ok(value) => value,
+                Ok(value) => self.look_at(position, item, value)?,
                 Err(error) => {
                     self.special = true;
                     let error = error.into_value(py);
                     held_call(self.failed, &(position, item, error).into_pyobject(py)?)?
                 }
             };
-            self.look_at(&value)?;
             match held {
                 Some(held) => held.set_item(position as usize, value)?,
                 None => self.values.set_item(item as usize, value)?,
@@ -81,17 +91,27 @@ impl<'py> Calling<'_, 'py> {
         Ok(())
     }
 
-    /// Find out whether a value is special; most are of the type of the one before.
-    fn look_at(&mut self, value: &Bound<'py, PyAny>) -> PyResult<()> {
+    /// Return a value, or the one that takes its place; most are of the type of the one before.
+    fn look_at(
+        &mut self,
+        position: u32,
+        item: u32,
+        value: Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let kind = value.get_type();
-        if self.plain.as_ref().is_none_or(|plain| !plain.is(&kind)) {
-            if kind.is_subclass(self.kind)? {
-                self.special = true;
-            } else {
-                self.plain = Some(kind);
-            }
+        if self.known.as_ref().is_some_and(|known| known.is(&kind)) {
+            return Ok(value);
         }
-        Ok(())
+        if kind.is_subclass(self.refusal.pipeline)? || self.refusal.once.contains(&kind)? {
+            self.special = true;
+            let returned = (position, item, value).into_pyobject(kind.py())?;
+            return held_call(self.refusal.refused, &returned);
+        }
+        if let Some(atoms) = self.atoms {
+            self.special |= !atoms.contains(&kind)?;
+        }
+        self.known = Some(kind);
+        Ok(value)
     }
 }
 
