@@ -126,15 +126,19 @@ def watch() -> None:
 
 def set_environment(environment: Mapping[bytes, bytes]) -> None:
     """Make an environment that of this process."""
-    here = os.environb
-    zone = here.get(b"TZ")
-    for name in here.keys() - environment.keys():
-        del here[name]
+    before = _environment()
+    for name in before.keys() - environment.keys():
+        del os.environb[name]
     for name, value in environment.items():
-        if here.get(name) != value:
-            here[name] = value
-    if here.get(b"TZ") != zone:
+        if before.get(name) != value:
+            os.environb[name] = value
+    if before.get(b"TZ") != environment.get(b"TZ"):
         time.tzset()
+
+
+def _environment() -> dict[bytes, bytes]:
+    """Return the environment of this process; one variable at a time takes 24 us rather than 0.2."""
+    return dict(getattr(os.environb, "_data", os.environb))
 
 
 def _traits() -> list[Trait]:
@@ -158,7 +162,7 @@ def _traits() -> list[Trait]:
 
     return [
         Trait(("posix.umask",), read_umask, umask),
-        Trait(("posix.putenv", "posix.unsetenv"), lambda: dict(os.environb), set_environment),
+        Trait(("posix.putenv", "posix.unsetenv"), _environment, set_environment),
         Trait(("_signal.signal", "_signal.setitimer", "_signal.alarm"), read_handlers, write_handlers),
     ]
 
