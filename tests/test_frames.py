@@ -21,8 +21,9 @@ import pytest
 
 import flowyml
 from flowyml import If, LocalExecutor, ParallelExecutor, Pipeline, StepError, StepNotRunError, parallel_map, step
-from flowyml.messages.frames import called_as, hide_own_frames
+from flowyml.messages.frames import called_as, hide_internal_frames
 from flowyml.messages.short import LONGEST, short
+from flowyml.visualize import show
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -128,12 +129,20 @@ RAISING: dict[str, Callable[[], Any]] = {
     "no key of a context": lambda: flowyml.context(rate=1)["rte"],
     "no step around": flowyml.get_context,
     "a format that is none": lambda: failing().visualize("png"),
+    "a format that show() does not know": lambda: show(failing(), "png"),  # type: ignore[arg-type]
     "a step that is not explained": lambda: failing().explain("hlaf"),
     "a handle of nothing": lambda: failing()["hlaf"],
     "a node that is none": lambda: failing().dag.nodes["hlaf"],
     "an asset of nobody": lambda: failing().dag.asset_producers["hlaf"],
     "parallel_map": lambda: parallel_map(half, [1], max_workers=1),
     "a wrong argument of parallel_map": lambda: parallel_map(half, 5),
+    "a builtin that a circuit breaker calls": lambda: flowyml.CircuitBreaker().call(math.sqrt, -1),
+    "a builtin under a circuit breaker": lambda: flowyml.CircuitBreaker()(math.sqrt)(-1),
+    "a run that is only looked at": lambda: failing().dry_run(given={"unknown": 1}),
+    "a wrong argument of a coroutine function": lambda: asyncio.run(failing().run_async(1, 2)),  # type: ignore[misc]
+    "a keyword that is none": lambda: flowyml.ParallelExecutor(max_worker=2),  # type: ignore[call-arg]
+    "a value that does not load": lambda: unloadable().get("a"),
+    "an output that does not load": lambda: unloadable().outputs.get("a"),
     "a lock in a function": lambda: locked().run(executor=ParallelExecutor(1)),
 }
 
@@ -180,7 +189,7 @@ def test_an_exception_that_refuses_attributes_is_raised_as_it_is() -> None:
         def __getattribute__(self, name: str) -> Any:
             raise AttributeError(name)
 
-    hide_own_frames(StubbornError())
+    hide_internal_frames(StubbornError())
     assert type(raised(lambda: Pipeline("p").map(half, map(raise_it, [StubbornError()])))) is StubbornError
 
 

@@ -10,7 +10,7 @@ import pytest
 from flowyml import (
     Pipeline,
 )
-from flowyml.messages.frames import is_own
+from flowyml.messages.frames import is_internal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,4 +58,4 @@ def assert_refused(use_it: Callable[[], Any], kind: type[Exception], words: str)
         use_it()
     assert caught.type is kind or kind is ValueError
     frames = traceback.extract_tb(caught.value.__traceback__)
-    assert [frame for frame in frames if is_own(frame.filename)] == []
+    assert [frame for frame in frames if is_internal(frame.filename)] == []

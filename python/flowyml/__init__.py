@@ -119,12 +119,15 @@ def __getattr__(name: str) -> Any:
     if module is None and _is_module(name):
         raise AttributeError(name)  # `from flowyml import module` asks here before it imports; nobody sees this
     if module is None:
-        from flowyml.messages.frames import own_frames_hidden
+        from flowyml.messages.frames import hide_internal_frames
         from flowyml.messages.words import nearest
 
         hint = "" if name.startswith("_") else nearest(name, __all__)
-        with own_frames_hidden:
-            raise AttributeError(f"module 'flowyml' has no attribute {name!r}{hint}")
+        try:  # not the decorator: it would be imported with the package
+            raise AttributeError(f"module 'flowyml' has no attribute {name!r}{hint}")  # noqa: TRY301  no frame of it
+        except AttributeError as error:
+            hide_internal_frames(error)
+            raise
     value = globals()[name] = getattr(importlib.import_module(module), name)
     return value
 

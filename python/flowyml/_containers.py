@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from flowyml.messages.frames import own_frames_hidden
+from flowyml.messages.frames import hides_internal_frames
 
 if TYPE_CHECKING:
     from typing import NamedTuple
@@ -49,12 +49,12 @@ class ListLike(Sequence[R_co]):
 
     __slots__ = ()
 
+    @hides_internal_frames
     def __eq__(self, other: object) -> bool:
         """Compare as a list does."""
         if not isinstance(other, Sequence) or isinstance(other, (str, bytes)):
             return NotImplemented
-        with own_frames_hidden:
-            return len(self) == len(other) and list(self) == list(other)
+        return len(self) == len(other) and list(self) == list(other)
 
     __hash__ = None  # type: ignore[assignment]
 

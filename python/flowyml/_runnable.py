@@ -18,7 +18,7 @@ from flowyml._loading import refuse_if_loading
 from flowyml.authoring.arguments import checked_executor, checked_flags, checked_progress
 from flowyml.authoring.preparing import Planning
 from flowyml.executors.local import LocalExecutor
-from flowyml.messages.frames import own_frames_hidden
+from flowyml.messages.frames import hides_internal_frames
 from flowyml.messages.warned import warn_out_of_scope
 from flowyml.steps.declarations import checked_text
 from flowyml.steps.tellers import current_teller
@@ -73,6 +73,7 @@ class Runnable(Planning):
         other._hooks = copy.copy(self._hooks)  # noqa: SLF001  it is one of these
         return other
 
+    @hides_internal_frames
     def run(
         self,
         inputs: Mapping[str, Any] | None = None,
@@ -137,21 +138,21 @@ class Runnable(Planning):
         """
         if commands.current is not None and not _is_inside():  # `flowyml run` has executed the script that calls this
             return commands.current.run(self._pipeline, commands.given(locals()))
-        with own_frames_hidden:
-            warn_out_of_scope("run()", unknown, _RUN_KEYWORDS)
-            checked_flags(fail_fast=fail_fast, raise_on_failure=raise_on_failure, debug=debug, dry_run=dry_run)
-            watched = checked_progress(progress)
-            executor = self._chosen(executor)
-            options: dict[str, Any] = {"keep": keep, "fail_fast": fail_fast, "seed": seed, "run_id": run_id}
-            options |= {"resume": resume, "targets": targets, "debug": debug, "given": given}
-            run, told = self._begun(inputs, context, executor, only_look=dry_run, **options)
-            if told is not None:
-                return told
-            result = _executed(run, executor, watched)
-            if raise_on_failure:
-                result.raise_for_failure()
-            return result
+        warn_out_of_scope("run()", unknown, _RUN_KEYWORDS)
+        checked_flags(fail_fast=fail_fast, raise_on_failure=raise_on_failure, debug=debug, dry_run=dry_run)
+        watched = checked_progress(progress)
+        executor = self._chosen(executor)
+        options: dict[str, Any] = {"keep": keep, "fail_fast": fail_fast, "seed": seed, "run_id": run_id}
+        options |= {"resume": resume, "targets": targets, "debug": debug, "given": given}
+        run, told = self._begun(inputs, context, executor, only_look=dry_run, **options)
+        if told is not None:
+            return told
+        result = _executed(run, executor, watched)
+        if raise_on_failure:
+            result.raise_for_failure()
+        return result
 
+    @hides_internal_frames
     def dry_run(
         self,
         inputs: Mapping[str, Any] | None = None,
@@ -181,6 +182,7 @@ class Runnable(Planning):
         """
         return self.run(inputs, given=given, context=context, executor=executor, targets=targets, dry_run=True)
 
+    @hides_internal_frames
     def rerun(
         self,
         run_id: str,
@@ -208,10 +210,10 @@ class Runnable(Planning):
         """
         if commands.current is not None and not _is_inside():
             return commands.current.rerun(self._pipeline, commands.given(locals()))
-        with own_frames_hidden:
-            named: dict[str, Any] = {"inputs": inputs, "given": given, "context": context, "executor": executor}
-            return self.run_again(run_id, from_step, raise_on_failure=raise_on_failure, **named)
+        named: dict[str, Any] = {"inputs": inputs, "given": given, "context": context, "executor": executor}
+        return self.run_again(run_id, from_step, raise_on_failure=raise_on_failure, **named)
 
+    @hides_internal_frames
     def run_again(
         self,
         resume: str,
@@ -228,20 +230,20 @@ class Runnable(Planning):
         **options: Any,
     ) -> PipelineResult:
         """Do what `rerun` does, with what else `run` takes: the command may say it."""
-        with own_frames_hidden:
-            watched = checked_progress(progress)
-            executor = self._chosen(executor)
-            resume = checked_text("run_id", resume)
-            options = {"run_id": None, "targets": None, "debug": False, "given": given, **options, "anew": from_step}
-            options["seed"] = self._seed_of(resume) if seed is None else seed
-            run, told = self._begun(inputs, context, executor, resume=resume, only_look=dry_run, **options)
-            if told is not None:
-                return told
-            result = _executed(run, executor, watched)
-            if raise_on_failure:
-                result.raise_for_failure()
-            return result
+        watched = checked_progress(progress)
+        executor = self._chosen(executor)
+        resume = checked_text("run_id", resume)
+        options = {"run_id": None, "targets": None, "debug": False, "given": given, **options, "anew": from_step}
+        options["seed"] = self._seed_of(resume) if seed is None else seed
+        run, told = self._begun(inputs, context, executor, resume=resume, only_look=dry_run, **options)
+        if told is not None:
+            return told
+        result = _executed(run, executor, watched)
+        if raise_on_failure:
+            result.raise_for_failure()
+        return result
 
+    @hides_internal_frames
     async def run_async(
         self,
         inputs: Mapping[str, Any] | None = None,
@@ -299,22 +301,21 @@ class Runnable(Planning):
         """
         if commands.current is not None and not _is_inside():
             return await commands.current.run_async(self._pipeline, commands.given(locals()))
-        with own_frames_hidden:
-            from flowyml.running.awaitable import in_thread
+        from flowyml.running.awaitable import in_thread
 
-            watched = checked_progress(progress)
-            warn_out_of_scope("run_async()", unknown, _RUN_KEYWORDS)
-            checked_flags(fail_fast=fail_fast, raise_on_failure=raise_on_failure, debug=debug, dry_run=dry_run)
-            executor = self._chosen(executor)
-            options: dict[str, Any] = {"keep": keep, "fail_fast": fail_fast, "seed": seed, "run_id": run_id}
-            options |= {"resume": resume, "targets": targets, "debug": debug, "given": given}
-            run, told = self._begun(inputs, context, executor, only_look=dry_run, **options)
-            if told is not None:
-                return told
-            result = await in_thread(lambda: _executed(run, executor, watched), run.interrupts.request)
-            if raise_on_failure:
-                result.raise_for_failure()
-            return result
+        watched = checked_progress(progress)
+        warn_out_of_scope("run_async()", unknown, _RUN_KEYWORDS)
+        checked_flags(fail_fast=fail_fast, raise_on_failure=raise_on_failure, debug=debug, dry_run=dry_run)
+        executor = self._chosen(executor)
+        options: dict[str, Any] = {"keep": keep, "fail_fast": fail_fast, "seed": seed, "run_id": run_id}
+        options |= {"resume": resume, "targets": targets, "debug": debug, "given": given}
+        run, told = self._begun(inputs, context, executor, only_look=dry_run, **options)
+        if told is not None:
+            return told
+        result = await in_thread(lambda: _executed(run, executor, watched), run.interrupts.request)
+        if raise_on_failure:
+            result.raise_for_failure()
+        return result
 
     def _chosen(self, executor: Any) -> Executor:
         """Return where a run is executed: where its caller says, or the pipeline."""

@@ -15,7 +15,7 @@ import contextlib
 import inspect
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flowyml.messages.frames import leaves_no_frames
+from flowyml.messages.frames import hides_internal_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -60,17 +60,17 @@ class Hooks:
     def __init__(self) -> None:
         self._functions: dict[str, list[Callable[..., object]]] = {moment: [] for moment in _ARGUMENTS}
 
-    @leaves_no_frames
+    @hides_internal_frames
     def on_pipeline_start(self, function: PipelineStart) -> PipelineStart:
         """Call `function(pipeline)` before the first step."""
         return self._register("on_pipeline_start", function)
 
-    @leaves_no_frames
+    @hides_internal_frames
     def on_pipeline_end(self, function: PipelineEnd) -> PipelineEnd:
         """Call `function(pipeline, result)` after everything else, also after a run that was interrupted."""
         return self._register("on_pipeline_end", function)
 
-    @leaves_no_frames
+    @hides_internal_frames
     def on_step_start(self, function: StepStart) -> StepStart:
         """Call `function(step, inputs)` when a step, or an item of a mapped step, begins: once, not for each attempt.
 
@@ -83,7 +83,7 @@ class Hooks:
         """
         return self._register("on_step_start", function)
 
-    @leaves_no_frames
+    @hides_internal_frames
     def on_step_end(self, function: StepEnd) -> StepEnd:
         """Call `function(step, result)` when a step, or an item of a mapped step, has ended for good: once for each.
 
@@ -93,7 +93,7 @@ class Hooks:
         """
         return self._register("on_step_end", function)
 
-    @leaves_no_frames
+    @hides_internal_frames
     def remove(self, function: Callable[..., object]) -> None:
         """Call a function no more, whatever it was registered for.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 from flowyml import registry
 from flowyml.errors import MapTaskError
 from flowyml.executors.parallel import ParallelExecutor
-from flowyml.messages.frames import leaves_no_frames
+from flowyml.messages.frames import hides_internal_frames
 from flowyml.messages.words import unknown_keywords
 from flowyml.pipeline import Pipeline
 from flowyml.steps.coroutines import is_coroutine_function
@@ -111,7 +111,7 @@ def map_task(
     outputs: str | Sequence[str] | None = None,
     name: str | None = None,
 ) -> Callable[[Callable[..., R]], MapTask[R]]: ...
-@leaves_no_frames
+@hides_internal_frames
 def map_task(
     fn: Callable[..., Any] | None = None,
     /,
@@ -169,7 +169,7 @@ def map_task(
     terms = checked_terms(concurrency, min_success_ratio, fail_fast)
     retry = checked_retries(retries, retry_delay)
 
-    @leaves_no_frames
+    @hides_internal_frames
     def decorate(fn: Callable[..., Any]) -> MapTask[Any]:
         task: MapTask[Any] = MapTask(
             fn, name=name, inputs=inputs, outputs=outputs, retry=retry, timeout=timeout_per_item

@@ -28,7 +28,7 @@ from flowyml.authoring.arguments import (
     checked_mode,
 )
 from flowyml.authoring.preparing import Planning
-from flowyml.messages.frames import leaves_no_frames, own_frames_hidden
+from flowyml.messages.frames import hides_internal_frames
 from flowyml.messages.warned import warn_out_of_scope
 from flowyml.messages.words import counted
 from flowyml.planning.forms import Place
@@ -88,7 +88,7 @@ class Pipeline(Runnable):
     {'square_0': 0, 'square_1': 1, 'square_2': 4}
     """
 
-    @leaves_no_frames
+    @hides_internal_frames
     def __init__(
         self,
         name: str,
@@ -104,19 +104,19 @@ class Pipeline(Runnable):
         durability: Literal["batch", "always"] = "batch",
         **unknown: object,
     ) -> None:
-        with own_frames_hidden:
-            warn_out_of_scope("Pipeline()", unknown, _PIPELINE_KEYWORDS)
-            super().__init__(
-                name,
-                as_context(context),
-                discovers=auto_discover,
-                types=checked_mode(validate_types),
-                cache=checked_cache_store(cache_dir, enabled=enable_cache),
-                journals=checked_journals(enable_checkpointing, checkpoint_dir, durability),
-            )
-            self.executor = checked_executor(executor)
+        warn_out_of_scope("Pipeline()", unknown, _PIPELINE_KEYWORDS)
+        super().__init__(
+            name,
+            as_context(context),
+            discovers=auto_discover,
+            types=checked_mode(validate_types),
+            cache=checked_cache_store(cache_dir, enabled=enable_cache),
+            journals=checked_journals(enable_checkpointing, checkpoint_dir, durability),
+        )
+        self.executor = checked_executor(executor)
 
     @classmethod
+    @hides_internal_frames
     def from_steps(
         cls,
         *steps: Step[..., Any] | Callable[..., Any] | If | Switch | SubPipeline,
@@ -149,13 +149,12 @@ class Pipeline(Runnable):
         >>> Pipeline.from_steps(min, max, name="two").name
         'two'
         """
-        with own_frames_hidden:
-            warn_out_of_scope("from_steps()", unknown, _PIPELINE_KEYWORDS)
-            frame = sys._getframe(1)  # noqa: SLF001
-            options: dict[str, Any] = {"enable_cache": enable_cache, "cache_dir": cache_dir, "durability": durability}
-            options |= {"enable_checkpointing": enable_checkpointing, "checkpoint_dir": checkpoint_dir}
-            pipeline = cls(name, context, executor, validate_types=validate_types, **options)
-            return pipeline._add_all(steps, Place(frame.f_code, frame.f_lasti))
+        warn_out_of_scope("from_steps()", unknown, _PIPELINE_KEYWORDS)
+        frame = sys._getframe(2)  # noqa: SLF001  1 is the decorator
+        options: dict[str, Any] = {"enable_cache": enable_cache, "cache_dir": cache_dir, "durability": durability}
+        options |= {"enable_checkpointing": enable_checkpointing, "checkpoint_dir": checkpoint_dir}
+        pipeline = cls(name, context, executor, validate_types=validate_types, **options)
+        return pipeline._add_all(steps, Place(frame.f_code, frame.f_lasti))
 
     def _add_part(self, part: Branching | SubPipeline, place: Place, *rest: Any) -> Self:
         """Add it, and say what of a sub-pipeline counts only where it is run itself."""

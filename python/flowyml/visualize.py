@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from flowyml.messages.frames import hides_internal_frames
+
 if TYPE_CHECKING:
     from typing import Literal
 
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from flowyml.views.dag import DAG
 
 
+@hides_internal_frames
 def show(pipeline: Pipeline | DAG, format: Literal["text", "mermaid", "dot", "svg"] | None = None) -> None:  # noqa: A002
     """Show the graph of a pipeline: a notebook draws it, elsewhere its text is printed.
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from flowyml._pipelines import AnyPipeline
 from flowyml.authoring._added import NOTHING, Added, check_mapped
 from flowyml.errors import FlowymlError
-from flowyml.messages.frames import hide_own_frames, leaves_no_frames, own_frames_hidden
+from flowyml.messages.frames import hide_internal_frames, hides_internal_frames
 from flowyml.messages.warned import warn_out_of_scope
 from flowyml.messages.words import unknown_keywords
 from flowyml.planning.forms import Place
@@ -149,11 +149,12 @@ class Authoring(AnyPipeline):
             if isinstance(step, (Branching, SubPipeline)):
                 return self._add_part(step, place, name, {**given, "params": params}, options)
             self._added.step(step, name, params, place, alike=alike, options=options, **given)
-        except BaseException as error:  # `with own_frames_hidden` costs a little where nothing is raised
-            hide_own_frames(error)
+        except BaseException as error:  # the decorator's call costs a fifth of a microsecond
+            hide_internal_frames(error)
             raise
         return self
 
+    @hides_internal_frames
     def map(
         self,
         step: Step[..., Any] | Callable[..., Any],
@@ -228,21 +229,21 @@ class Authoring(AnyPipeline):
         >>> list(pipeline.run()["hexed"])
         ['0x2', '0x2', '0x2']
         """
-        with own_frames_hidden:
-            if unknown:
-                warn_out_of_scope("map()", unknown, ("items", "over", "combine", *_STEP_KEYWORDS))
-            frame = sys._getframe(1)  # noqa: SLF001
-            place = Place(frame.f_code, frame.f_lasti)
-            behind = timeout, fallback, fallback_on, on_failure, circuit_breaker, tags, cache, cache_ttl, resources
-            options = retry, condition, skip_if, run_if, *behind
-            given: dict[str, Any] = {"inputs": inputs, "outputs": outputs, "after": after, "options": options}
-            form = self._added.form(step, params, place, **given, mapped=True)
-            check_mapped(form)
-            form.over = checked_over(items, over, combine, form.step.name)._replace(terms=form.step.terms)
-            values = params or {}
-            self._added.append(form, name, form.kept(tuple([values[key] for key in form.keys])))
+        if unknown:
+            warn_out_of_scope("map()", unknown, ("items", "over", "combine", *_STEP_KEYWORDS))
+        frame = sys._getframe(2)  # noqa: SLF001  1 is the decorator
+        place = Place(frame.f_code, frame.f_lasti)
+        behind = timeout, fallback, fallback_on, on_failure, circuit_breaker, tags, cache, cache_ttl, resources
+        options = retry, condition, skip_if, run_if, *behind
+        given: dict[str, Any] = {"inputs": inputs, "outputs": outputs, "after": after, "options": options}
+        form = self._added.form(step, params, place, **given, mapped=True)
+        check_mapped(form)
+        form.over = checked_over(items, over, combine, form.step.name)._replace(terms=form.step.terms)
+        values = params or {}
+        self._added.append(form, name, form.kept(tuple([values[key] for key in form.keys])))
         return self
 
+    @hides_internal_frames
     def add_control_flow(self, control: If | Switch) -> Self:
         """Add a decision and its branches: nodes of the graph, after all steps added so far (or its `after=`).
 
@@ -256,14 +257,12 @@ class Authoring(AnyPipeline):
             TypeError: If it is neither.
             ValueError: If it has no branches, or a branch has the name of another step.
         """
-        with own_frames_hidden:
-            frame = sys._getframe(1)  # noqa: SLF001
-            if not isinstance(control, Branching):
-                raise TypeError(
-                    f"add_control_flow() takes an If or a Switch, got {type(control).__name__} {control!r:.60}"
-                )
-            return self._add_part(control, Place(frame.f_code, frame.f_lasti))
+        frame = sys._getframe(2)  # noqa: SLF001  1 is the decorator
+        if not isinstance(control, Branching):
+            raise TypeError(f"add_control_flow() takes an If or a Switch, got {type(control).__name__} {control!r:.60}")
+        return self._add_part(control, Place(frame.f_code, frame.f_lasti))
 
+    @hides_internal_frames
     def add_sub_pipeline(
         self,
         pipeline: Pipeline,
@@ -310,21 +309,21 @@ class Authoring(AnyPipeline):
         >>> whole.run()["word"]
         'ehllo'
         """
-        with own_frames_hidden:
-            if unknown:
-                raise TypeError(unknown_keywords("add_sub_pipeline()", unknown, _SUB_PIPELINE_KEYWORDS))
-            frame = sys._getframe(1)  # noqa: SLF001
-            part = sub_pipeline(
-                pipeline,
-                inputs,
-                outputs,
-                name=name,
-                input_mapping=input_mapping,
-                output_mapping=output_mapping,
-                after=after,
-            )
-            return self._add_part(part, Place(frame.f_code, frame.f_lasti))
+        if unknown:
+            raise TypeError(unknown_keywords("add_sub_pipeline()", unknown, _SUB_PIPELINE_KEYWORDS))
+        frame = sys._getframe(2)  # noqa: SLF001  1 is the decorator
+        part = sub_pipeline(
+            pipeline,
+            inputs,
+            outputs,
+            name=name,
+            input_mapping=input_mapping,
+            output_mapping=output_mapping,
+            after=after,
+        )
+        return self._add_part(part, Place(frame.f_code, frame.f_lasti))
 
+    @hides_internal_frames
     def add_steps(
         self, steps: Iterable[Step[..., Any] | Callable[..., Any] | If | Switch | SubPipeline], *more: Never
     ) -> Self:
@@ -341,18 +340,17 @@ class Authoring(AnyPipeline):
         >>> len(Pipeline("two").add_steps([min, max]))
         2
         """
-        with own_frames_hidden:
-            frame = sys._getframe(1)  # noqa: SLF001
-            if more:
-                raise TypeError("add_steps() takes several steps, in one list: add_steps([load, clean, ...])")
-            return self._add_all(steps, Place(frame.f_code, frame.f_lasti))
+        frame = sys._getframe(2)  # noqa: SLF001  1 is the decorator
+        if more:
+            raise TypeError("add_steps() takes several steps, in one list: add_steps([load, clean, ...])")
+        return self._add_all(steps, Place(frame.f_code, frame.f_lasti))
 
     @property
     def steps(self) -> list[Step[..., Any]]:
         """The steps in add order; a step that was added twice stands there twice."""
         return [form.step for form in self._added.forms]
 
-    @leaves_no_frames
+    @hides_internal_frames
     def __getitem__(self, name: str) -> Handle:
         """Return the name of a step or asset that was added, checked; it stands wherever a step names one.
 

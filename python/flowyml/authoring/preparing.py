@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from flowyml._loading import refuse_if_loading
 from flowyml.authoring.adding import Authoring
 from flowyml.authoring.arguments import absolute, checked_resume, checked_seed, checked_values
-from flowyml.messages.frames import leaves_no_frames, own_frames_hidden
+from flowyml.messages.frames import hides_internal_frames
 from flowyml.messages.warned import warn_caller
 from flowyml.messages.words import listed, nearest
 from flowyml.steps.contexts import Context
@@ -90,6 +90,7 @@ class Planning(Authoring):
         """Return the columns for a pipeline that this one is part of: without a cache of its own, nothing is cached."""
         return self._columns() if self._cache is not None else self._columns().uncached()
 
+    @hides_internal_frames
     def build(self, inputs: Mapping[str, Any] | None = None, context: Mapping[str, Any] | None = None) -> None:
         """Check the pipeline's structure without running it.
 
@@ -101,10 +102,9 @@ class Planning(Authoring):
             PipelineValidationError: With everything that is wrong. Missing parameters are left to `run()`, which knows
                 all values; if something else is wrong they are listed with it.
         """
-        with own_frames_hidden:
-            values, overlay = checked_values("build(inputs=)", inputs), checked_values("build(context=)", context)
-            self._built = None
-            self._built = self._planned(self._scope(values, overlay, complete=False))
+        values, overlay = checked_values("build(inputs=)", inputs), checked_values("build(context=)", context)
+        self._built = None
+        self._built = self._planned(self._scope(values, overlay, complete=False))
 
     @property
     def dag(self) -> DAG:
@@ -121,7 +121,7 @@ class Planning(Authoring):
             self._seen = size, DAG(self._planned(scope, strict=False), scope)
         return self._seen[1]
 
-    @leaves_no_frames
+    @hides_internal_frames
     def visualize(self, format: Literal["text", "mermaid", "dot", "svg"] = "text") -> str:  # noqa: A002
         """Return the graph as text; see `DAG.visualize`.
 
@@ -141,7 +141,7 @@ class Planning(Authoring):
         """
         return self.dag.visualize(format)
 
-    @leaves_no_frames
+    @hides_internal_frames
     def explain(self, name: str, *, cache: bool = False) -> Explanation:
         """Say where each argument of a step would come from, what it waits for and what waits for it.
 
@@ -218,7 +218,7 @@ class Planning(Authoring):
         """Return what is stored, and how often values were found in runs of this pipeline; see `CacheStore.stats`."""
         return {} if self._cache is None else self._cache.stats()
 
-    @leaves_no_frames
+    @hides_internal_frames
     def invalidate_cache(self, step: str | None = None, before: str | date | None = None) -> int:
         """Remove cached values of this pipeline's steps; the next run calls them again.
 

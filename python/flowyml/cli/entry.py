@@ -25,7 +25,7 @@ from flowyml.cli.terminal import (
     write,
 )
 from flowyml.errors import FlowymlError
-from flowyml.messages.frames import hide_own_frames, is_own
+from flowyml.messages.frames import hide_internal_frames, is_internal
 
 if TYPE_CHECKING:
     import argparse
@@ -128,7 +128,7 @@ def _part(options: argparse.Namespace) -> int:
 
 def _tell(error: BaseException) -> None:
     """Write what the user's file raised as Python would: its frames, none of ours."""
-    hide_own_frames(error)
+    hide_internal_frames(error)
     trace = error.__traceback__
     while trace is not None and _is_machinery(trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next
@@ -139,4 +139,4 @@ def _tell(error: BaseException) -> None:
 
 def _is_machinery(file: str) -> bool:
     """Tell whether a file is one of ours, or of the import system."""
-    return is_own(file) or file.startswith("<frozen importlib") or file.endswith(_IMPORTLIB)
+    return is_internal(file) or file.startswith("<frozen importlib") or file.endswith(_IMPORTLIB)

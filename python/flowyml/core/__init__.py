@@ -17,7 +17,7 @@ from functools import partial
 from importlib.machinery import ModuleSpec
 from typing import TYPE_CHECKING, Any
 
-from flowyml.messages.frames import leaves_no_frames, own_frames_hidden
+from flowyml.messages.frames import hides_internal_frames
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -77,6 +77,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split
 __all__ = sorted({*" ".join(_NAMES.values()).split()} - {*_HOME_OF})  # noqa: PLE0605  one list of names, above
 
 
+@hides_internal_frames
 def __getattr__(name: str) -> Any:
     """Load one of the names when it is first used."""
     return _load(sys.modules[__name__], name)
@@ -87,11 +88,11 @@ def __dir__() -> list[str]:
     return sorted({*__all__, *_NAMES})
 
 
+@hides_internal_frames
 def _load(module: ModuleType, name: str) -> Any:
     """Return a name of a module from its home, and keep it in the module."""
     if name not in module.__all__:
-        with own_frames_hidden:
-            raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
+        raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOME_OF.get(name, "flowyml")), name)
     setattr(module, name, value)
     return value
@@ -144,7 +145,7 @@ def get_global_hooks() -> Hooks:
     return everywhere
 
 
-@leaves_no_frames
+@hides_internal_frames
 def SubPipelineStep(  # noqa: N802, PLR0917  a class with these arguments in 2.x
     sub_pipeline: Pipeline,
     name: str | None = None,

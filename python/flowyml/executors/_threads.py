@@ -28,7 +28,7 @@ from flowyml.executors._claimed import Claimed, look_in
 from flowyml.executors._courier import EVERY, PATIENCE
 from flowyml.executors._initializing import initializer_failed
 from flowyml.executors._inline import Current, clock
-from flowyml.messages.frames import calls_steps, cut_own_frames
+from flowyml.messages.frames import hide_internal_frames, user_code_boundary
 from flowyml.steps.tellers import telling
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class ThreadRun:
         most, holds = min(_MOST, self.run.at_once), self.limits is not None
         return Claimed(self.limits, Turn(target=_TARGET, most=most, workers=self.workers, holds=holds))
 
-    @calls_steps
+    @user_code_boundary
     def prepare(self, initializer: Callable[[], object]) -> bool:
         """Call what is to be called before the first step of a thread; tell whether it may be a worker."""
         try:
@@ -99,7 +99,7 @@ class ThreadRun:
         if self._closed or self.run.finished:
             return
         try:
-            cut_own_frames(error)
+            hide_internal_frames(error)
             self.trouble = self.trouble or initializer_failed(error)
         finally:  # whatever comes of telling it
             if self.trouble is None:

@@ -14,7 +14,7 @@ from flowyml.executors._patches import refuse_patches
 from flowyml.executors._totals import detected
 from flowyml.executors.contract import Executor
 from flowyml.executors.local import LocalExecutor
-from flowyml.messages.frames import leaves_no_frames
+from flowyml.messages.frames import hides_internal_frames
 from flowyml.messages.words import nearest, unknown_keywords
 from flowyml.sizes import checked_size
 from flowyml.steps.resources import Capacity, checked_tag_limits, checked_totals
@@ -80,7 +80,7 @@ class ParallelExecutor(Executor):
     [1, 2]
     """
 
-    @leaves_no_frames
+    @hides_internal_frames
     def __init__(
         self,
         max_workers: int | None = None,

@@ -1,13 +1,16 @@
-"""Frames of tracebacks: which are flowyml's own, and what the others were called with.
+"""Frames of tracebacks: which are internal, and what the others were called with.
 
 ```
 run() ─ _prepared() ─ Plan() ─ raise        ──▶ nothing of it is shown: the user's line, then the message
 call_steps() ─ call() ─ step() ─ helper()   ──▶ step() and helper(), with their arguments in short form
 ```
 
-A public function that raises leaves no frame behind: its body stands in `with own_frames_hidden:`. That works because
-neither a `with` block nor a bare `raise` adds the frame that it is in to what it raises again. With
-FLOWYML_TRACEBACK=full in the environment nothing is hidden. All of this happens when something has failed.
+A frame is internal if its file is inside the package. `hide_internal_frames` takes internal frames off an exception
+in two places: where it leaves a public function (`@hides_internal_frames`; the few functions for which the call of a
+decorator costs too much call it themselves, in `except BaseException`), and where an attempt of a step failed.
+
+Neither a bare `raise` nor an `except` block adds the frame that it is in to the traceback of what it raises again, so
+the decorator leaves no frame of its own. With FLOWYML_TRACEBACK=full in the environment nothing is hidden.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import os
 import re
 from contextlib import suppress
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from flowyml.messages.short import short
 from flowyml.messages.words import nearest
@@ -26,8 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import CodeType, FrameType, TracebackType
 
-P = ParamSpec("P")
-R = TypeVar("R")
 F = TypeVar("F", bound="Callable[..., Any]")
 
 _HOME: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep  # noqa: PTH100, PTH120  a prefix of co_filename
@@ -38,122 +39,112 @@ _UNSHOWN: Final = r"passw|secret|token|credential|api_?key"
 _UNEXPECTED: Final = r"(.*unexpected keyword argument '(\w+)')(\. Did you mean '\w+'\?)?$"  # from 3.13 on with a guess
 _MOST_LINKED: Final = 100
 _HIDDEN: Final = "__flowyml_hidden__"
-_CALLERS: Final[set[CodeType]] = set()
+_COROUTINE: Final = 0x80  # CO_COROUTINE of `inspect`
+_BOUNDARIES: Final[set[CodeType]] = set()
 
 
-# ---- whose frames --------------------------------------------------------------------------------------------------
+# ---- which frames are internal -------------------------------------------------------------------------------------
 
 
-def is_own(filename: str) -> bool:
-    """Tell whether a file is one of flowyml's."""
+def is_internal(filename: str) -> bool:
+    """Return True if a file is inside the package."""
     return filename.startswith(_HOME)
 
 
 def is_pythons(filename: str) -> bool:
-    """Tell whether a file is one of the standard library's."""
+    """Return True if a file is one of the standard library's."""
     installed = re.search(_INSTALLED, filename)
     return installed[0] == "<frozen " if installed else filename.startswith(_LIBRARY)
 
 
-def calls_steps(func: F) -> F:
-    """Mark a function of ours that calls that of a step: what it seems to raise, C code of the user has raised."""
-    _CALLERS.add(func.__code__)
+def user_code_boundary(func: F) -> F:
+    """Mark an internal function that calls user code: what begins in its frame was raised by a C function it called."""
+    _BOUNDARIES.add(func.__code__)
     return func
 
 
-def without_own_frames(trace: TracebackType | None) -> TracebackType | None:
-    """Return a traceback from the first frame on that is not flowyml's; `None` if all are."""
-    while trace is not None and is_own(trace.tb_frame.f_code.co_filename):
-        trace = trace.tb_next
-    return trace
+# ---- how they are hidden -------------------------------------------------------------------------------------------
 
 
-def cut_own_frames(error: BaseException) -> None:
-    """Take flowyml's frames off an exception: those that led to the function of the user, and those that it led to.
+def hides_internal_frames(func: F) -> F:
+    """Let a public function, or coroutine function, raise without internal frames."""
+    call: Callable[..., Any]
+    if func.__code__.co_flags & _COROUTINE:
 
-    Where there are only ours the last one stays: it may tell of a mistake of ours. A `raise` statement is none, and the
-    call of a step that is a builtin is none.
-    """
-    with suppress(Exception):  # whatever the exception's class does to attributes
-        trace = error.__traceback__
-        if trace is None or _everything_asked_for():
-            return
-        deliberate = _is_deliberate(trace)
-        kept = without_own_frames(trace)
-        if kept is None and not deliberate and (last := _last(trace)).tb_frame.f_code not in _CALLERS:
-            kept = last
-        _set_traceback(error, _without_own_end(kept) if deliberate else kept)
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return await func(*args, **kwargs)
+            except BaseException as error:
+                _leave(error, func)
+                raise
+
+    else:
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return func(*args, **kwargs)
+            except BaseException as error:
+                _leave(error, func)
+                raise
+
+    return cast("F", functools.wraps(func)(call))
 
 
-def hide_own_frames(error: BaseException) -> None:
-    """Take flowyml's frames off an exception that leaves a public function, and off its causes.
+def _leave(error: BaseException, func: Callable[..., Any]) -> None:
+    if isinstance(error, TypeError) and _is_of_call(error):
+        _correct_message(error, func)
+        if not _everything_asked_for():
+            _set_traceback(error, None)
+    else:
+        hide_internal_frames(error)
 
-    What was raised by accident, and not by a `raise` statement, keeps all of them.
+
+def hide_internal_frames(error: BaseException) -> None:
+    """Take internal frames off an exception, and off its causes and contexts.
+
+    Those before the first frame of the user are removed; if a `raise` statement of flowyml raised the exception, those
+    after the user's last frame, too. If all frames are internal they are removed after such a statement, or if the last
+    one is at the boundary to user code; otherwise the exception shows a defect of flowyml and keeps all of them.
     """
     if _everything_asked_for():
         return
-    with suppress(Exception):
+    with suppress(Exception):  # whatever the exception's class does to attributes
         for each in islice(_linked(error), _MOST_LINKED):
             _hide(each)
 
 
 def _hide(error: BaseException) -> None:
     trace = error.__traceback__
-    deliberate = trace is not None and (_HIDDEN in error.__dict__ or _is_deliberate(trace))
-    kept = without_own_frames(trace)
-    if kept is None and deliberate:
+    if trace is None:
+        return
+    is_deliberate = _HIDDEN in error.__dict__ or _is_deliberate(trace)
+    kept = _external(trace)
+    if kept is not None:
+        _set_traceback(error, _without_internal_end(kept) if is_deliberate else kept)
+    elif is_deliberate:
         error.__dict__[_HIDDEN] = True  # for the public function around this one
-    if kept is not None or deliberate:
-        _set_traceback(error, _without_own_end(kept) if deliberate else kept)
+        _set_traceback(error, None)
+    elif _last(trace).tb_frame.f_code in _BOUNDARIES:
+        _set_traceback(error, None)
 
 
 def _set_traceback(error: BaseException, trace: TracebackType | None) -> None:
     BaseException.with_traceback(error, trace)  # its class may refuse attributes
 
 
-class _OwnFramesHidden:
-    """Around the body of a public function: what it raises shows the user's frames only."""
-
-    __slots__ = ()
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is not None:
-            hide_own_frames(error)
-
-
-own_frames_hidden: Final = _OwnFramesHidden()
-
-
-def leaves_no_frames(func: Callable[P, R]) -> Callable[P, R]:
-    """Let a public function raise in `with own_frames_hidden:`; for those that are called seldom."""
-
-    @functools.wraps(func)
-    def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            with own_frames_hidden:
-                return func(*args, **kwargs)
-        except TypeError as error:
-            _tell_of_call(error, func)
-            raise
-
-    return call
-
-
-def _tell_of_call(error: TypeError, func: Callable[..., Any]) -> None:
-    """Where Python has found that arguments do not fit, say it of the class, not of its method, with a near match."""
+def _is_of_call(error: BaseException) -> bool:
+    """Return True if Python found that the arguments of a decorated function do not fit its parameters."""
     trace = error.__traceback__
-    if trace is None or trace.tb_next is not None or trace.tb_frame.f_code.co_filename != __file__:
-        return
-    text, code = str(error).replace(".__init__()", "()"), getattr(func, "__code__", None)
+    return trace is not None and trace.tb_next is None and trace.tb_frame.f_code.co_filename == __file__
+
+
+def _correct_message(error: TypeError, func: Callable[..., Any]) -> None:
+    """Name the class, not its method, in the message of a call whose arguments do not fit; add a near match."""
+    text, code = str(error).replace(".__init__()", "()"), func.__code__
     unknown = re.match(_UNEXPECTED, text)
-    if unknown is not None and code is not None:
+    if unknown is not None:
         text = unknown[1] + nearest(unknown[2], code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
     error.args = (text,)
-    if not _everything_asked_for():
-        _set_traceback(error, None)
 
 
 def _everything_asked_for() -> bool:
@@ -170,10 +161,17 @@ def _linked(error: BaseException) -> Iterator[BaseException]:
         other = other.__cause__ or (None if other.__suppress_context__ else other.__context__)
 
 
+def _external(trace: TracebackType | None) -> TracebackType | None:
+    """Return a traceback from its first frame on that is not internal; `None` if all are."""
+    while trace is not None and is_internal(trace.tb_frame.f_code.co_filename):
+        trace = trace.tb_next
+    return trace
+
+
 def _is_deliberate(trace: TracebackType) -> bool:
-    """Tell whether a `raise` statement of ours raised it."""
+    """Return True if a `raise` statement of flowyml raised the exception."""
     last = _last(trace)
-    if not is_own(last.tb_frame.f_code.co_filename):
+    if not is_internal(last.tb_frame.f_code.co_filename):
         return False
     from opcode import opmap
 
@@ -181,15 +179,14 @@ def _is_deliberate(trace: TracebackType) -> bool:
     return last.tb_lasti < len(code) and code[last.tb_lasti] == opmap["RAISE_VARARGS"]
 
 
-def _without_own_end(trace: TracebackType | None) -> TracebackType | None:
+def _without_internal_end(trace: TracebackType) -> TracebackType:
     """Let a traceback end with the user's last frame."""
-    last, each = None, trace
+    last, each = trace, trace.tb_next
     while each is not None:
-        if not is_own(each.tb_frame.f_code.co_filename):
+        if not is_internal(each.tb_frame.f_code.co_filename):
             last = each
         each = each.tb_next
-    if last is not None:
-        last.tb_next = None
+    last.tb_next = None
     return trace
 
 
@@ -208,7 +205,11 @@ def arguments_of(frame: FrameType) -> dict[str, str]:
     They are what the parameters hold now: of a name that was bound anew, the later value.
     """
     code = frame.f_code
-    if is_own(code.co_filename) or code.co_filename.startswith(_LIBRARY) or re.search(_INSTALLED, code.co_filename):
+    if (
+        is_internal(code.co_filename)
+        or code.co_filename.startswith(_LIBRARY)
+        or re.search(_INSTALLED, code.co_filename)
+    ):
         return {}
     count = code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & 4) + bool(code.co_flags & 8)
     names = [name for name in code.co_varnames[:count] if name not in {"self", "cls"} and not name.startswith(".")]
@@ -218,7 +219,7 @@ def arguments_of(frame: FrameType) -> dict[str, str]:
 
 def called_as(error: BaseException) -> str:
     """Return how the function was called that an exception came from, as in "half(n=5)"; "" if it is not known."""
-    trace = without_own_frames(error.__traceback__)
+    trace = _external(error.__traceback__)
     arguments = {} if trace is None else arguments_of(trace.tb_frame)
     if trace is None or not arguments:
         return ""

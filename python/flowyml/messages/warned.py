@@ -6,7 +6,7 @@ import sys
 import warnings
 from typing import TYPE_CHECKING
 
-from flowyml.messages.frames import is_own, is_pythons
+from flowyml.messages.frames import is_internal, is_pythons
 from flowyml.messages.words import unknown_keywords
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def warn_caller(message: str) -> None:
     """
     level = 2
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  skip_file_prefixes= of warnings came with Python 3.12
-    while frame is not None and (is_own(frame.f_code.co_filename) or is_pythons(frame.f_code.co_filename)):
+    while frame is not None and (is_internal(frame.f_code.co_filename) or is_pythons(frame.f_code.co_filename)):
         level, frame = level + 1, frame.f_back
     try:
         warnings.warn(message, UserWarning, stacklevel=level)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from flowyml.messages.frames import leaves_no_frames
+from flowyml.messages.frames import hides_internal_frames
 from flowyml.steps.declarations import checked_after, checked_inputs, checked_names, checked_text
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class SubPipeline:
         return Namespace(self.name, steps, None, self.given, self.exports, self.after, context, place, types=types)
 
 
-@leaves_no_frames
+@hides_internal_frames
 def sub_pipeline(
     pipeline: Holder,
     inputs: str | Sequence[str] | Mapping[str, str | Sequence[str]] | None = None,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowyml._containers import NamedTuple
 from flowyml.errors import StepNotRunError
-from flowyml.messages.frames import calls_steps
+from flowyml.messages.frames import user_code_boundary
 from flowyml.steps.seen import Before, Kept, Seen
 from flowyml.store.values import MISSING, Gather, Items, Outputs, Reference
 
@@ -104,7 +104,7 @@ class Template:
                 arguments.extend(values)
         return arguments
 
-    @calls_steps
+    @user_code_boundary
     def call(self, arguments: Sequence[Any]) -> Any:
         """Call the function with assembled arguments."""
         count = len(self.keywords)

@@ -6,7 +6,7 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from flowyml._containers import ListLike
-from flowyml.messages.frames import hide_own_frames, own_frames_hidden
+from flowyml.messages.frames import hide_internal_frames
 from flowyml.messages.words import counted
 
 if TYPE_CHECKING:
@@ -43,24 +43,22 @@ class ItemValues(ListLike[Any]):
             IndexError: If there is no such item.
             StepNotRunError: If an item has none, from its exception.
         """
-        if isinstance(index, slice):
-            with own_frames_hidden:
+        try:
+            if isinstance(index, slice):
                 return list(map(self.__getitem__, range(*index.indices(len(self)))))
-        try:
-            item = self._items[index]
-        except IndexError:
-            with own_frames_hidden:
-                raise IndexError(f"{self._name!r} has {counted(len(self), 'item')}, there is no {index}") from None
-        except TypeError:
-            with own_frames_hidden:
-                raise TypeError(
-                    f"items of {self._name!r} are asked for by number or slice, not by {index!r:.60}"
-                ) from None
-        try:
+            try:
+                item = self._items[index]
+            except (IndexError, TypeError) as error:
+                raise self._refusal(index, error) from None
             return self._record.value(item)
-        except BaseException as error:
-            hide_own_frames(error)
+        except BaseException as error:  # the decorator's call costs as much as the value of a small item
+            hide_internal_frames(error)
             raise
+
+    def _refusal(self, index: object, error: Exception) -> Exception:
+        if isinstance(error, IndexError):
+            return IndexError(f"{self._name!r} has {counted(len(self), 'item')}, there is no {index}")
+        return TypeError(f"items of {self._name!r} are asked for by number or slice, not by {index!r:.60}")
 
     def __iter__(self) -> Iterator[Any]:
         """Go through the values; the first item that has none raises as `values[i]` does.

@@ -10,7 +10,7 @@ from collections.abc import ItemsView, Iterator, Mapping, ValuesView
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
 from flowyml.errors import StepError
-from flowyml.messages.frames import called_as, hide_own_frames, own_frames_hidden
+from flowyml.messages.frames import called_as, hide_internal_frames, hides_internal_frames
 from flowyml.messages.short import short
 from flowyml.messages.words import counted
 from flowyml.results.step_result import StepResult
@@ -114,16 +114,16 @@ class PipelineResult:
                 return record.asset_of(*asset)
             found = record.find(name)
             return record.asset(name) if found is None else record.value_of(*found)
-        except BaseException as error:  # `with own_frames_hidden` costs a little where nothing is raised
-            hide_own_frames(error)
+        except BaseException as error:  # the decorator's call costs as much as looking the value up
+            hide_internal_frames(error)
             raise
 
+    @hides_internal_frames
     def __iter__(self) -> NoReturn:
         """Refuse: whether names, values or steps are meant must be said."""
-        with own_frames_hidden:
-            raise TypeError(
-                "a PipelineResult is not iterable: go through result.outputs (values by name) or result.step_results"
-            )
+        raise TypeError(
+            "a PipelineResult is not iterable: go through result.outputs (values by name) or result.step_results"
+        )
 
     def has_ended_well(self, name: str) -> bool:
         """Tell whether there is a step or item of that name that has a value."""
@@ -135,6 +135,7 @@ class PipelineResult:
         record = self._record
         return isinstance(name, str) and (record.find(name) is not None or record.plan.find(name) is not None)
 
+    @hides_internal_frames
     def get(self, name: str, default: Any = None) -> Any:
         """Return an asset or a step's value, or the default where there is none."""
         try:
@@ -142,6 +143,7 @@ class PipelineResult:
         except LookupError:
             return default
 
+    @hides_internal_frames
     def raise_for_failure(self) -> None:
         """Raise a `StepError` from the first step that failed, if one did.
 
@@ -158,8 +160,7 @@ class PipelineResult:
         called = called_as(first.exception) if first.exception is not None else ""
         if called:
             error.add_note(f"it was called as {called}")
-        with own_frames_hidden:
-            raise error from first.exception
+        raise error from first.exception
 
     def summary(self) -> str:
         """Return a few lines for people; steps of one function are put together where there are many."""
@@ -200,6 +201,7 @@ class PipelineResult:
 
         return timeline_of(self._record, self._head(), Places(self._record))
 
+    @hides_internal_frames
     def to_dataframe(self) -> pd.DataFrame:
         """Return a pandas DataFrame with a row for each call, in add order.
 
@@ -214,10 +216,9 @@ class PipelineResult:
         from flowyml.report.frame import dataframe
         from flowyml.results._reports import Places, errors_of, timeline_of, usage_of
 
-        with own_frames_hidden:
-            places = Places(self._record)
-            timeline = timeline_of(self._record, self._head(), places)
-            return dataframe(timeline, errors_of(self._record, places), *usage_of(self._record, places))
+        places = Places(self._record)
+        timeline = timeline_of(self._record, self._head(), places)
+        return dataframe(timeline, errors_of(self._record, places), *usage_of(self._record, places))
 
     def to_trace(self, path: str | PathLike[str], *, flows: bool = False) -> None:
         """Write a trace that Perfetto (ui.perfetto.dev) and Chrome (about:tracing) show: a thread for each worker.
@@ -295,10 +296,11 @@ class _Outputs(Mapping[str, Any]):
     def __getitem__(self, asset: str) -> Any:
         try:
             return self._record.asset(asset)
-        except BaseException as error:  # `with own_frames_hidden` costs a little where nothing is raised
-            hide_own_frames(error)
+        except BaseException as error:  # as above
+            hide_internal_frames(error)
             raise
 
+    @hides_internal_frames
     def get(self, asset: str, default: Any = None) -> Any:
         try:
             return self._record.asset(asset)
@@ -350,7 +352,7 @@ def _without_frames(values: Iterator[T]) -> Iterator[T]:
     try:
         yield from values
     except BaseException as error:
-        hide_own_frames(error)
+        hide_internal_frames(error)
         raise
 
 
@@ -382,11 +384,14 @@ class _StepResults(Mapping[str, StepResult]):
 
     def __getitem__(self, name: str) -> StepResult:
         record = self._record
-        found = record.find(name)
-        if found is None:
-            with own_frames_hidden:
-                raise KeyError(f"no step {name!r} in this run{record.hint(name, record.plan.names)}")
-        return StepResult(record, *found)
+        try:
+            found = record.find(name)
+            if found is None:
+                raise KeyError(f"no step {name!r} in this run{record.hint(name, record.plan.names)}")  # noqa: TRY301
+            return StepResult(record, *found)
+        except BaseException as error:  # as above
+            hide_internal_frames(error)
+            raise
 
     def __contains__(self, name: object) -> bool:
         return self._record.find(name) is not None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from flowyml.messages.frames import own_frames_hidden
+from flowyml.messages.frames import hides_internal_frames
 from flowyml.messages.words import counted
 from flowyml.state import StepState
 
@@ -85,6 +85,7 @@ class StepResult:
         return self.state is StepState.SKIPPED
 
     @property
+    @hides_internal_frames
     def output(self) -> Any:
         """The return value, loaded when it is first looked at; a mapped step's is a list that loads item by item.
 
@@ -92,8 +93,7 @@ class StepResult:
             StepNotRunError: If there is none, saying why.
             ValueLoadError: If it does not load.
         """
-        with own_frames_hidden:
-            return self._record.value_of(self._node, self._index)
+        return self._record.value_of(self._node, self._index)
 
     @property
     def exception(self) -> BaseException | None:

@@ -21,7 +21,7 @@ from traceback import TracebackException, walk_tb
 from typing import TYPE_CHECKING, Final
 
 from flowyml.errors import FlowymlError, PipelineValidationError, RemoteTraceback
-from flowyml.messages.frames import arguments_of, is_own
+from flowyml.messages.frames import arguments_of, is_internal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,7 +132,7 @@ def _formatted(exception: BaseException) -> str:
     report = TracebackException(kind, exception, trace, limit=-MOST_FRAMES, compact=True)
     for part, error in _parts(report, exception):
         _tell_arguments(part, error)
-        _cut_own_frames(part, keep_last=not isinstance(exception, FlowymlError))
+        _hide_internal_frames(part, keep_last=not isinstance(exception, FlowymlError))
     return "".join(report.format())
 
 
@@ -163,10 +163,10 @@ def _tell_arguments(report: TracebackException, error: BaseException | None) -> 
             told.locals = {f"{_WHERE}{name}": value for name, value in arguments_of(frame).items()} or None
 
 
-def _cut_own_frames(report: TracebackException, *, keep_last: bool) -> None:
+def _hide_internal_frames(report: TracebackException, *, keep_last: bool) -> None:
     """Drop the frames before the user's; where there are only ours, the last one may tell of a mistake of ours."""
     stack = report.stack
-    own = next((n for n, frame in enumerate(stack) if not is_own(frame.filename)), len(stack))
+    own = next((n for n, frame in enumerate(stack) if not is_internal(frame.filename)), len(stack))
     if own == len(stack) and keep_last:
         own -= 1
     del stack[: max(own, 0)]

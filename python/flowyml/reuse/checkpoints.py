@@ -12,7 +12,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from flowyml.errors import FlowymlError, StoreError
-from flowyml.messages.frames import leaves_no_frames
+from flowyml.messages.frames import hides_internal_frames
 from flowyml.messages.words import nearest
 from flowyml.steps.step_context import CHECKPOINTS, get_context
 
@@ -55,7 +55,7 @@ class PipelineCheckpoint:
     ('from 2 to 4', [])
     """
 
-    @leaves_no_frames
+    @hides_internal_frames
     def __init__(self, run_id: str | None = None, checkpoint_dir: str | PathLike[str] | None = None) -> None:
         """Find out whose it is; nothing is read yet."""
         from pathlib import Path
@@ -82,7 +82,7 @@ class PipelineCheckpoint:
             return self._states.exists(name)
         return bool(self._states.names()) or (self.run_id is not None and self._folder.has_journal)
 
-    @leaves_no_frames
+    @hides_internal_frames
     def save(self, name: str | dict[str, Any], obj: Any = None) -> None:
         """Put a value aside under a name, in place of what is there.
 
@@ -100,7 +100,7 @@ class PipelineCheckpoint:
         else:
             self._states.save(name, obj)
 
-    @leaves_no_frames
+    @hides_internal_frames
     def load(self, name: str | None = None) -> Any:
         """Return what is saved under a name; of a run, without a name, what is known of it.
 
@@ -123,7 +123,7 @@ class PipelineCheckpoint:
         """Return the names of what is saved, the oldest first."""
         return self._states.names()
 
-    @leaves_no_frames
+    @hides_internal_frames
     def clear(self) -> None:
         """Remove what is saved; of a run also its journal, so that it cannot be continued any more.
 
@@ -139,7 +139,7 @@ class PipelineCheckpoint:
 
     # -- the steps of a run
 
-    @leaves_no_frames
+    @hides_internal_frames
     def save_step_state(self, step_name: str, outputs: Any, metadata: dict[str, Any] | None = None) -> None:
         """Put aside what a step of the run has returned.
 
@@ -155,7 +155,7 @@ class PipelineCheckpoint:
         when = {"timestamp": dt.datetime.now(dt.UTC).isoformat()}
         self._about.save(_METADATA, when | ({"metadata": metadata} if metadata else {}))
 
-    @leaves_no_frames
+    @hides_internal_frames
     def load_step_state(self, step_name: str) -> Any:
         """Return what was put aside for a step, or what the journal of the run has of it.
 
@@ -173,7 +173,7 @@ class PipelineCheckpoint:
         known = nearest(step_name, self.get_completed_steps())
         raise KeyError(f"run {self.run_id!r} has finished no step {step_name!r}{known}")
 
-    @leaves_no_frames
+    @hides_internal_frames
     def get_completed_steps(self) -> list[str]:
         """Return the steps of the run that have ended, by its journal and by `save_step_state`, in that order."""
         self._of_run("get_completed_steps()")

@@ -15,7 +15,7 @@ import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from flowyml.messages.frames import calls_steps
+from flowyml.messages.frames import user_code_boundary
 from flowyml.planning.templates import there
 from flowyml.running import seeding
 from flowyml.steps.fallbacks import Fallback
@@ -130,14 +130,14 @@ class Calls:
         templates, rows, node_of = self._plan.templates, self._plan.rows, self._node_of
         general, tables, firsts = self._general, self._tables, self._layout.firsts
 
-        @calls_steps
+        @user_code_boundary
         def call(item: int) -> Any:
             template: Any = templates[item]
             if not template.direct:
                 return general(template, item, item)
             return template.function(rows[item]) if template.lone else template.function(*rows[item])
 
-        @calls_steps
+        @user_code_boundary
         def call_mapped(item: int) -> Any:
             node = node_of[item]
             template = templates[node]
@@ -168,7 +168,7 @@ class Calls:
 
         return seeded
 
-    @calls_steps
+    @user_code_boundary
     def _general(self, template: Template, node: int, item: int) -> Any:
         value = None
         if template.over is not None:

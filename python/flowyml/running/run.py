@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from flowyml._extension import Scheduler
 from flowyml.errors import ExecutorError, SerializationError, StepTimeoutError
 from flowyml.hooks import everywhere
-from flowyml.messages.frames import cut_own_frames
+from flowyml.messages.frames import hide_internal_frames
 from flowyml.messages.words import listed
 from flowyml.results.result import PipelineResult
 from flowyml.results.usage import Usage
@@ -337,7 +337,7 @@ class Run:
             delay = self.trials.delay(item, reason)
             if delay is None:
                 outcomes[offset] = outcome
-                cut_own_frames(reason)
+                hide_internal_frames(reason)
                 self.failures[item] = reason
                 failed += 1
                 continue

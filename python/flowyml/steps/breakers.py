@@ -20,7 +20,7 @@ import time
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from flowyml.errors import CircuitOpenError
-from flowyml.messages.frames import leaves_no_frames, own_frames_hidden
+from flowyml.messages.frames import hides_internal_frames, user_code_boundary
 from flowyml.steps.retries import as_classes, is_one_of
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class CircuitBreaker:
     'open'
     """
 
-    @leaves_no_frames
+    @hides_internal_frames
     def __init__(
         self,
         failure_threshold: int = 5,
@@ -95,7 +95,8 @@ class CircuitBreaker:
         self.name = name
         self._own = Circuit(self, name or "circuit breaker")
 
-    @leaves_no_frames
+    @hides_internal_frames
+    @user_code_boundary
     def call(self, func: Callable[..., R], /, *args: Any, **kwargs: Any) -> R:
         """Call a function unless the circuit is open; a coroutine function is awaited by the caller.
 
@@ -104,7 +105,7 @@ class CircuitBreaker:
         """
         return cast("R", self._guarded(func, _name_of(func))(*args, **kwargs))
 
-    @leaves_no_frames
+    @hides_internal_frames
     def __call__(self, func: F) -> F:
         """Guard a function; see the class.
 
@@ -147,12 +148,16 @@ class CircuitBreaker:
         return _rebuild, arguments
 
     def _guarded(self, func: Callable[..., Any], name: str) -> Callable[..., Any]:
+        @hides_internal_frames
+        @user_code_boundary
         def guarded(*args: Any, **kwargs: Any) -> Any:
-            with own_frames_hidden, _Call(self._own, name):
+            with _Call(self._own, name):
                 return func(*args, **kwargs)
 
+        @hides_internal_frames
+        @user_code_boundary
         async def guarded_coroutine(*args: Any, **kwargs: Any) -> Any:
-            with own_frames_hidden, _Call(self._own, name):
+            with _Call(self._own, name):
                 return await func(*args, **kwargs)
 
         return guarded_coroutine if inspect.iscoroutinefunction(func) else guarded

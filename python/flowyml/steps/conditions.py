@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flowyml._containers import NamedTuple
-from flowyml.messages.frames import calls_steps, leaves_no_frames
+from flowyml.messages.frames import hides_internal_frames, user_code_boundary
 from flowyml.messages.short import short
 from flowyml.steps.coroutines import blocking, coroutine_function
 from flowyml.steps.signatures import Signature
@@ -53,7 +53,7 @@ class Guard(NamedTuple):
         return f"{'' if self.wanted else 'not '}{getattr(self.predicate, '__name__', short(self.predicate))}{place}"
 
 
-@leaves_no_frames
+@hides_internal_frames
 def when(predicate: Callable[..., Any]) -> Callable[[F], F]:
     """Run a step only if a predicate holds; else it is skipped, and so is what depends on it.
 
@@ -80,7 +80,7 @@ def when(predicate: Callable[..., Any]) -> Callable[[F], F]:
     return _decorator("when", predicate, wanted=True)
 
 
-@leaves_no_frames
+@hides_internal_frames
 def unless(predicate: Callable[..., Any]) -> Callable[[F], F]:
     """Run a step only if a predicate does not hold: the opposite of `when`; `skip_if=` says the same.
 
@@ -101,7 +101,7 @@ def unless(predicate: Callable[..., Any]) -> Callable[[F], F]:
 def _decorator(name: str, predicate: Any, *, wanted: bool) -> Callable[[F], F]:
     guard = Guard(checked_predicate(f"@{name}", predicate), wanted)
 
-    @leaves_no_frames
+    @hides_internal_frames
     def decorate(func: Any) -> Any:
         guarded = getattr(type(func), "_with_guard", None)
         if guarded is not None:
@@ -234,7 +234,7 @@ class Guarded:
         """Make a coroutine function one that waits."""
         self._call = blocking(self.func)
 
-    @calls_steps
+    @user_code_boundary
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Ask the predicates, then call the function.
 

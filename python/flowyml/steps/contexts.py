@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from flowyml.messages.frames import own_frames_hidden
+from flowyml.messages.frames import hides_internal_frames
 from flowyml.messages.words import nearest
 
 
@@ -28,6 +28,7 @@ class Context(Mapping[str, Any]):
     def __init__(self, /, **values: Any) -> None:
         self._values = values
 
+    @hides_internal_frames
     def __getitem__(self, name: str) -> Any:
         """Return a value.
 
@@ -37,18 +38,20 @@ class Context(Mapping[str, Any]):
         try:
             return self._values[name]
         except KeyError:
-            with own_frames_hidden:
-                raise KeyError(f"the context has no value {name!r}{nearest(name, self._values)}") from None
+            raise KeyError(self._missing(name)) from None
 
+    @hides_internal_frames
     def __getattr__(self, name: str) -> Any:
         """Return a value as an attribute."""
         if name.startswith("_"):
             raise AttributeError(name)
         try:
-            return self[name]
-        except KeyError as error:
-            with own_frames_hidden:
-                raise AttributeError(error.args[0]) from None
+            return self._values[name]
+        except KeyError:
+            raise AttributeError(self._missing(name)) from None
+
+    def _missing(self, name: str) -> str:
+        return f"the context has no value {name!r}{nearest(name, self._values)}"
 
     def __contains__(self, name: object) -> bool:
         """Tell whether there is a value of that name."""

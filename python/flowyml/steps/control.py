@@ -16,7 +16,7 @@ import inspect
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from flowyml.messages.frames import leaves_no_frames
+from flowyml.messages.frames import hides_internal_frames
 from flowyml.steps.conditions import Guard, checked_predicate
 from flowyml.steps.declarations import checked_after, checked_text
 from flowyml.steps.step import Step, as_step
@@ -136,7 +136,7 @@ class If(Branching):
     kind = "if"
     exact = False
 
-    @leaves_no_frames
+    @hides_internal_frames
     def __init__(
         self,
         condition: Callable[[Seen], object],
@@ -152,12 +152,12 @@ class If(Branching):
             if step is not None:
                 self._set(answer, step)
 
-    @leaves_no_frames
+    @hides_internal_frames
     def then(self, step: Callable[..., Any]) -> If:
         """Say which step runs if the answer is true."""
         return self._set(answer=True, step=step)
 
-    @leaves_no_frames
+    @hides_internal_frames
     def else_(self, step: Callable[..., Any]) -> If:
         """Say which step runs if it is not."""
         return self._set(answer=False, step=step)
@@ -197,7 +197,7 @@ class Switch(Branching):
     kind = "switch"
     exact = True
 
-    @leaves_no_frames
+    @hides_internal_frames
     def __init__(
         self,
         selector: Callable[[Seen], object],
@@ -209,7 +209,7 @@ class Switch(Branching):
         self._cases: list[tuple[Any, Step[..., Any]]] = []
         self._default: Step[..., Any] | None = None
 
-    @leaves_no_frames
+    @hides_internal_frames
     def case(self, value: Any, step: Callable[..., Any]) -> Switch:
         """Say which step runs for a value."""
         if any(value == other for other, _ in self._cases):
@@ -217,7 +217,7 @@ class Switch(Branching):
         self._cases.append((value, as_step(step)))
         return self
 
-    @leaves_no_frames
+    @hides_internal_frames
     def default(self, step: Callable[..., Any]) -> Switch:
         """Say which step runs for any other value."""
         if self._default is not None:

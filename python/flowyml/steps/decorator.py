@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 from flowyml import registry
-from flowyml.messages.frames import own_frames_hidden
+from flowyml.messages.frames import hides_internal_frames
 from flowyml.messages.warned import warn_out_of_scope
 from flowyml.steps.declarations import checked_text
 from flowyml.steps.options import OPTION_NAMES
@@ -51,6 +51,7 @@ def step(
     cache: bool | str | Callable[..., str] | None = None,
     cache_ttl: float | timedelta | None = None,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
+@hides_internal_frames
 def step(
     func: Callable[..., Any] | None = None,
     /,
@@ -118,17 +119,15 @@ def step(
         options |= {"fallback": fallback, "fallback_on": fallback_on, "on_failure": on_failure}
         options |= {"circuit_breaker": circuit_breaker, "timeout": timeout, "tags": tags}
         options |= {"cache": cache, "cache_ttl": cache_ttl, "resources": resources}
-        with own_frames_hidden:
-            made = Step(func, name=name, inputs=inputs, outputs=outputs, **options)
-            if register:
-                registry.register(made, pipeline)
-            return made
+        made = Step(func, name=name, inputs=inputs, outputs=outputs, **options)
+        if register:
+            registry.register(made, pipeline)
+        return made
 
-    with own_frames_hidden:
-        if unknown:
-            warn_out_of_scope("step()", unknown, KEYWORDS)
-        if isinstance(func, str):
-            raise TypeError(f"@step takes a function, not {func!r}; use @step(name={func!r})")
-        if pipeline is not None:
-            checked_text("step(pipeline=)", pipeline)
-        return decorate if func is None else decorate(func)
+    if unknown:
+        warn_out_of_scope("step()", unknown, KEYWORDS)
+    if isinstance(func, str):
+        raise TypeError(f"@step takes a function, not {func!r}; use @step(name={func!r})")
+    if pipeline is not None:
+        checked_text("step(pipeline=)", pipeline)
+    return hides_internal_frames(decorate) if func is None else decorate(func)

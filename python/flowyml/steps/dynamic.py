@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, Unpack, overload
 
 from flowyml._pipelines import is_pipeline
-from flowyml.messages.frames import leaves_no_frames
+from flowyml.messages.frames import hides_internal_frames
 from flowyml.messages.warned import warn_out_of_scope
 from flowyml.steps.decorator import KEYWORDS, step
 from flowyml.steps.once import ONCE, let_go, returned_once
@@ -63,7 +63,7 @@ R = TypeVar("R")
 def dynamic(func: Callable[P, R], /) -> Step[P, R]: ...
 @overload
 def dynamic(**options: Unpack[StepOptions]) -> Callable[[Callable[P, R]], Step[P, R]]: ...
-@leaves_no_frames
+@hides_internal_frames
 def dynamic(func: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Make a step that may return a pipeline, whose steps then run in its place.
 
@@ -100,7 +100,7 @@ def dynamic(func: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     warn_out_of_scope("dynamic()", unknown, KEYWORDS)
     if func is None:
         decorate: Callable[..., Step[..., Any]] = step(**options)
-        return leaves_no_frames(lambda func: _marked(decorate(func)))
+        return hides_internal_frames(lambda func: _marked(decorate(func)))
     if isinstance(func, Step):
         return _marked(func.as_added(func.name, func.inputs, func.outputs, func.options))
     return _marked(step(func))

@@ -15,7 +15,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from flowyml.messages.frames import calls_steps, leaves_no_frames
+from flowyml.messages.frames import hides_internal_frames, user_code_boundary
 from flowyml.messages.warned import warn_caller
 from flowyml.messages.words import listed
 from flowyml.steps.conditions import Guarded
@@ -55,7 +55,7 @@ class Fallback:
         self._own = Signature.of(func)
         self._by_name = _fit(self._own, self._step) == "names"
 
-    @calls_steps
+    @user_code_boundary
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call it with the arguments of the step."""
         given, named = self._arguments(args, {name: kwargs[name] for name in kwargs if name not in self._private})
@@ -193,7 +193,7 @@ class OnFailure:
     def __init__(self, fallback: Callable[..., Any]) -> None:
         self._fallback = fallback
 
-    @leaves_no_frames
+    @hides_internal_frames
     def __call__(self, func: F) -> F:
         """Leave the fallback with a function, for the `@step` above; or give it to a step."""
         of_step = getattr(type(func), "_with_options", None)
@@ -209,7 +209,7 @@ class OnFailure:
 def on_failure(action: Callable[..., Any]) -> OnFailure: ...
 @overload
 def on_failure(action: str = "log", **notification: object) -> Callable[[BaseException, StepResult], None]: ...
-@leaves_no_frames
+@hides_internal_frames
 def on_failure(action: Callable[..., Any] | str = "log", **notification: object) -> Any:
     """Say what happens when a step has failed for good.
 

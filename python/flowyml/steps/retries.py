@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flowyml.errors import CircuitOpenError
-from flowyml.messages.frames import leaves_no_frames
+from flowyml.messages.frames import hides_internal_frames
 
 if TYPE_CHECKING:
     import random
@@ -46,7 +46,7 @@ class ExponentialBackoff:
     multiplier: float
     jitter: bool
 
-    @leaves_no_frames
+    @hides_internal_frames
     def __init__(
         self,
         initial: float = 1.0,
@@ -117,7 +117,7 @@ class RetryConfig:
     on: tuple[type[BaseException], ...]
     not_on: tuple[type[BaseException], ...]
 
-    @leaves_no_frames
+    @hides_internal_frames
     def __init__(
         self,
         max_attempts: int = 3,

@@ -12,7 +12,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
 
-from flowyml.messages.frames import own_frames_hidden
+from flowyml.messages.frames import hides_internal_frames
 from flowyml.steps.breakers import bare
 from flowyml.steps.conditions import MARK
 from flowyml.steps.declarations import checked_inputs, checked_outputs, checked_text
@@ -91,6 +91,7 @@ class Step(Generic[P, R_co]):
     options: Options
     terms: Terms | None = None  # of a map task
 
+    @hides_internal_frames
     def __init__(
         self,
         func: Callable[P, R_co],
@@ -112,23 +113,22 @@ class Step(Generic[P, R_co]):
         cache_ttl: float | timedelta | None = None,
         resources: Resources | None = None,
     ) -> None:
-        with own_frames_hidden:
-            func = checked_function(func)
-            behind = fallback, fallback_on, on_failure, circuit_breaker, tags, cache, cache_ttl, resources
-            given = (retry, condition, skip_if, timeout, *behind)
-            options, marked = NO_OPTIONS, bool(getattr(func, "__dict__", None))
-            if marked or run_if != "all" or given != _NONE_GIVEN:
-                options = _options_of(func, name, given, run_if)
-                func, _ = bare(func)
-            _wear(self, func)
-            self.func = func
-            self.name = default_name(func) if name is None else checked_text("the name of a step", name)
-            self.inputs = checked_inputs(inputs, self.name)
-            self.outputs = checked_outputs(outputs, self.name)
-            self.options = options
-            self._signature: Signature | None = None
-            if options.fallback is not None:
-                options.check_fallback(self.signature, self.name)
+        func = checked_function(func)
+        behind = fallback, fallback_on, on_failure, circuit_breaker, tags, cache, cache_ttl, resources
+        given = (retry, condition, skip_if, timeout, *behind)
+        options, marked = NO_OPTIONS, bool(getattr(func, "__dict__", None))
+        if marked or run_if != "all" or given != _NONE_GIVEN:
+            options = _options_of(func, name, given, run_if)
+            func, _ = bare(func)
+        _wear(self, func)
+        self.func = func
+        self.name = default_name(func) if name is None else checked_text("the name of a step", name)
+        self.inputs = checked_inputs(inputs, self.name)
+        self.outputs = checked_outputs(outputs, self.name)
+        self.options = options
+        self._signature: Signature | None = None
+        if options.fallback is not None:
+            options.check_fallback(self.signature, self.name)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Run the plain function."""

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from flowyml.errors import FlowymlError
-from flowyml.messages.frames import leaves_no_frames
+from flowyml.messages.frames import hides_internal_frames
 from flowyml.steps.conditions import Guarded
 from flowyml.steps.fallbacks import Fallback
 from flowyml.steps.signatures import Signature
@@ -96,7 +96,7 @@ def _rebuild(values: dict[str, Any]) -> StepContext:
     return StepContext(**values | {"params": MappingProxyType(values["params"])})
 
 
-@leaves_no_frames
+@hides_internal_frames
 def get_context() -> StepContext:
     """Return what is known about the step that calls this: run, step, attempt, parameters, a logger.
 

@@ -18,7 +18,7 @@ import time
 from typing import TYPE_CHECKING, Any, Self
 
 from flowyml.errors import StoreError
-from flowyml.messages.frames import leaves_no_frames
+from flowyml.messages.frames import hides_internal_frames
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -75,7 +75,7 @@ class CacheStore:
     (['success', 'cached'], 1, 1)
     """
 
-    @leaves_no_frames
+    @hides_internal_frames
     def __init__(self, cache_dir: str | PathLike[str] = DEFAULT, *, max_bytes: int | None = 10 * GIB) -> None:
         from pathlib import Path
 
@@ -91,7 +91,7 @@ class CacheStore:
 
     # -- for people
 
-    @leaves_no_frames
+    @hides_internal_frames
     def clear(self) -> int:
         """Remove everything; return how many values there were."""
         with self.opened(create=False) as index:
@@ -102,12 +102,12 @@ class CacheStore:
             index.shrink()
             return count
 
-    @leaves_no_frames
+    @hides_internal_frames
     def clear_step(self, name: str) -> int:
         """Remove what a step has stored or used; return how many values."""
         return self.invalidate(step_name=name)
 
-    @leaves_no_frames
+    @hides_internal_frames
     def invalidate(
         self, key: str | None = None, step_name: str | None = None, *, before: str | dt.date | None = None
     ) -> int:
@@ -138,7 +138,7 @@ class CacheStore:
         """Remove what these steps have stored or used, as `invalidate` does."""
         return sum(self.invalidate(step_name=name, before=before) for name in names)
 
-    @leaves_no_frames
+    @hides_internal_frames
     def stats(self) -> dict[str, Any]:
         """Return what is stored, and how often values were found through this object.
 

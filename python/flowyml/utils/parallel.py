@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from flowyml.authoring.arguments import checked_progress
 from flowyml.errors import ValueLoadError
 from flowyml.executors.parallel import ParallelExecutor, checked_backend, checked_workers
-from flowyml.messages.frames import own_frames_hidden
+from flowyml.messages.frames import hides_internal_frames
 from flowyml.messages.words import unknown_keywords
 from flowyml.pipeline import Pipeline
 from flowyml.steps.timeouts import checked_seconds
@@ -54,6 +54,7 @@ def parallel_map(
     timeout: float | timedelta | None = None,
     progress: bool | Callable[[Progress], object] | None = None,
 ) -> list[R | BaseException]: ...
+@hides_internal_frames
 def parallel_map(
     fn: Callable[[Any], Any],
     items: Iterable[Any],
@@ -93,22 +94,21 @@ def parallel_map(
     >>> parallel_map(str.upper, ["a", "b"], max_workers=2)
     ['A', 'B']
     """
-    with own_frames_hidden:
-        if unknown:
-            raise TypeError(unknown_keywords("parallel_map()", unknown, _KEYWORDS))
-        if max_workers is not None and num_workers is not None:
-            raise TypeError("num_workers is another name of max_workers; give one of them")
-        if on_error not in {"raise", "return"}:
-            raise ValueError(f'on_error must be "raise" or "return", got {on_error!r}')
-        workers = checked_workers(num_workers if max_workers is None else max_workers, checked_backend(backend))
-        limit = None if timeout is None else checked_seconds("timeout", timeout)
-        at_once = _checked_chunksize(chunksize)
-        pipeline = Pipeline("parallel_map").map(fn, _listed(items), name="item", timeout=limit)
-        with ParallelExecutor(workers, backend) as executor:
-            watched = checked_progress(progress)
-            fail_fast = on_error == "raise"
-            result = pipeline.run_quietly(executor, fail_fast=fail_fast, progress=watched, at_once=at_once)
-            return _collect(result, on_error)
+    if unknown:
+        raise TypeError(unknown_keywords("parallel_map()", unknown, _KEYWORDS))
+    if max_workers is not None and num_workers is not None:
+        raise TypeError("num_workers is another name of max_workers; give one of them")
+    if on_error not in {"raise", "return"}:
+        raise ValueError(f'on_error must be "raise" or "return", got {on_error!r}')
+    workers = checked_workers(num_workers if max_workers is None else max_workers, checked_backend(backend))
+    limit = None if timeout is None else checked_seconds("timeout", timeout)
+    at_once = _checked_chunksize(chunksize)
+    pipeline = Pipeline("parallel_map").map(fn, _listed(items), name="item", timeout=limit)
+    with ParallelExecutor(workers, backend) as executor:
+        watched = checked_progress(progress)
+        fail_fast = on_error == "raise"
+        result = pipeline.run_quietly(executor, fail_fast=fail_fast, progress=watched, at_once=at_once)
+        return _collect(result, on_error)
 
 
 def _checked_chunksize(chunksize: Any) -> int | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from flowyml.messages.frames import leaves_no_frames
+from flowyml.messages.frames import hides_internal_frames
 from flowyml.messages.words import counted, listed, nearest
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class ByStep(View[T]):
 
     __slots__ = ()
 
-    @leaves_no_frames
+    @hides_internal_frames
     def __getitem__(self, name: str) -> T:
         return self._make(number_of(self._plan, name))
 
@@ -91,7 +91,7 @@ class Producers(Mapping[str, str]):
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
 
-    @leaves_no_frames
+    @hides_internal_frames
     def __getitem__(self, asset: str) -> str:
         found = self._plan.assets.find(asset)
         if found is None:
@@ -113,7 +113,7 @@ class Consumers(View["AbstractSet[str]"]):
 
     __slots__ = ()
 
-    @leaves_no_frames
+    @hides_internal_frames
     def __getitem__(self, asset: str) -> AbstractSet[str]:
         if asset not in self:
             raise KeyError(f"no step produces or reads {asset!r}{nearest(str(asset), self)}")

@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from flowyml._order import add_order
-from flowyml.messages.frames import leaves_no_frames
+from flowyml.messages.frames import hides_internal_frames
 from flowyml.messages.words import counted, listed
 from flowyml.planning.layout import UNKNOWN
 from flowyml.report.graph import drawing
@@ -146,7 +146,7 @@ class DAG:
         """
         return self._plan.problems.told(), [*self._needs(), *self._dead()]
 
-    @leaves_no_frames
+    @hides_internal_frames
     def explain(self, name: str) -> Explanation:
         """Say where a step's arguments come from; see `Pipeline.explain`."""
         plan, node = self._plan, self._explained(name)
@@ -166,7 +166,7 @@ class DAG:
 
     # -- pictures
 
-    @leaves_no_frames
+    @hides_internal_frames
     def visualize(self, format: Literal["text", "mermaid", "dot", "svg"] = "text") -> str:  # noqa: A002
         """Return the graph as text of one of four formats.
 

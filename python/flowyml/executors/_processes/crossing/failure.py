@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from flowyml._containers import NamedTuple
 from flowyml.errors import RemoteError, RemoteTraceback
-from flowyml.messages.frames import cut_own_frames
+from flowyml.messages.frames import hide_internal_frames
 from flowyml.results.traceback import fill_source, last_cause, message_text, shortened, traceback_text
 from flowyml.store.reduction import fill, new_exception, pickles_itself, set_field, slots_of
 
@@ -92,7 +92,7 @@ def pack_exception(exception: BaseException, dump: Dump, load: Load) -> bytes:
         dump: Pickles one object.
         load: Loads what `dump` returned.
     """
-    cut_own_frames(exception)
+    hide_internal_frames(exception)
     info = (_type_names(type(exception)), message_text(exception), traceback_text(exception))
     try:
         nodes = [tuple(node) for node in _nodes(exception, dump, load)]

@@ -43,7 +43,7 @@ from flowyml.executors._processes.working.returned import encoded, raised, refus
 from flowyml.executors._processes.working.sending import Sender
 from flowyml.executors._processes.working.telling import StepTeller
 from flowyml.executors._processes.working.traces import Traces
-from flowyml.messages.frames import calls_steps
+from flowyml.messages.frames import user_code_boundary
 from flowyml.running import seeding
 from flowyml.steps.tellers import telling
 
@@ -153,7 +153,7 @@ class Worker:
         # What was imported until now stays: the collector need not look at it again.
         gc.freeze()
 
-    @calls_steps
+    @user_code_boundary
     def _initialize(self, what: tuple[int, bool, int, int | None], count: int, *, anew: bool) -> None:
         """Call the initializer, unless that was done and what it has made is still there; no step runs if it raises.
 
@@ -198,7 +198,7 @@ class Worker:
     def _seeding(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Let each step begin with its own random numbers."""
 
-        @calls_steps
+        @user_code_boundary
         def seeded(*args: Any, **kwargs: Any) -> Any:
             here = self._teller.step_context()
             seeding.begin(here.seed or 0 if here else 0)
@@ -372,7 +372,7 @@ class Worker:
             self._traces.put_back()
         self._sender.result(slot, start, what, value, self._meter.end() if self._meter.runs else None)
 
-    @calls_steps
+    @user_code_boundary
     def _outcome(
         self, function: Callable[..., Any], arguments: Any, keywords: Any, segments: list[bytes], *, flat: bool
     ) -> tuple[int, Any]:
