@@ -488,9 +488,10 @@ def test_the_graph_as_an_object_tells_them_too() -> None:
     assert [error.split(":")[0] for error in errors] == ["Type mismatch on 'load'"]
 
 
-def test_the_module_is_loaded_for_those_who_ask() -> None:
+@pytest.mark.parametrize("added", ["add_step(dict)", "add_step(dynamic(lambda: Pipeline('q').add_step(dict)))"])
+def test_the_module_is_loaded_for_those_who_ask(added: str) -> None:
     code = (
-        "import sys; from flowyml import Pipeline; Pipeline('p').add_step(dict).run();"
+        f"import sys; from flowyml import Pipeline, dynamic; assert Pipeline('p').{added}.run();"
         "print([name for name in sys.modules if name.partition('.')[0] == 'beartype' or name.endswith('type_checks')])"
     )
     done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)

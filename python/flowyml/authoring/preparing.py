@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from flowyml.authoring.arguments import Journals
     from flowyml.executors.contract import Executor
     from flowyml.planning.forms import Columns
+    from flowyml.planning.layout import Layout
     from flowyml.planning.plan import Plan
     from flowyml.planning.scope import Scope
     from flowyml.reuse.attempts import Attempts
@@ -274,10 +275,18 @@ class Planning(Authoring):
         return checked_plan(self.name, columns, scope, self._types, strict=strict)
 
     def _look_at_new_types(self, plan: Plan, scope: Scope) -> None:
-        """Let the types of steps be looked at that come during the run."""
-        from flowyml.planning.type_checks import types_of_new_steps
+        """Let the types of steps be looked at that come during the run, if their pipeline or this one asks for it."""
+        from flowyml.planning.namespaces import types_mode
 
-        plan.look_at_types = types_of_new_steps(scope, self._types)
+        def look(plan: Plan, layout: Layout, steps: range) -> list[str]:
+            if all(types_mode(plan.forms[node].within, mode) is None for node in steps):
+                return []
+            from flowyml.planning.type_checks import mismatches_of_new_steps
+
+            return mismatches_of_new_steps(plan, scope, layout, steps, mode)
+
+        mode = self._types
+        plan.look_at_types = look
 
     def _prepared(
         self,

@@ -82,6 +82,18 @@ class Namespace:
         return replace(self, name=f"{into.prefix}{own}", steps=steps, outer=into)
 
 
+def types_mode(within: Namespace | None, around: Literal["warn", "error"] | None) -> Literal["warn", "error"] | None:
+    """Return what to do where the types of a step do not fit.
+
+    Args:
+        within: The sub-pipeline that the step is in.
+        around: What the whole pipeline does.
+    """
+    while within is not None and within.types is None:
+        within = within.outer
+    return around if within is None else within.types
+
+
 def inlined(columns: Columns, whole: Namespace) -> Columns:
     """Return the columns of a pipeline as part of another one: numbered from there on, behind its prefix."""
     moved: dict[Namespace | None, Namespace] = {None: whole}

@@ -29,6 +29,7 @@ from beartype.door import is_bearable, is_subhint
 from flowyml._containers import NamedTuple
 from flowyml.messages.warned import warn_caller
 from flowyml.messages.words import MOST_TOLD, others_like_it
+from flowyml.planning.namespaces import types_mode
 from flowyml.planning.plan import Plan
 from flowyml.planning.templates import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VALUE
 from flowyml.steps.conditions import Guards
@@ -118,19 +119,15 @@ def checked_plan(
     return plan
 
 
-def types_of_new_steps(
-    scope: Scope, mode: Literal["warn", "error"] | None
-) -> Callable[[Plan, Layout, range], list[str]]:
-    """Return what looks at the steps that come during a run, logs what it is to warn of, and returns what is wrong."""
-
-    def look(plan: Plan, layout: Layout, steps: range) -> list[str]:
-        found = Mismatches(plan, scope, layout, steps, mode)
-        warned = found.told("warn")
-        if warned:  # no warning: who runs in this thread need not be who wrote the pipeline
-            _log.warning("types of pipeline %r do not fit:\n%s", plan.name, "\n".join(warned))
-        return found.told("error")
-
-    return look
+def mismatches_of_new_steps(
+    plan: Plan, scope: Scope, layout: Layout, steps: range, mode: Literal["warn", "error"] | None
+) -> list[str]:
+    """Look at steps that come during a run, log the mismatches that are warnings, and return those that are errors."""
+    found = Mismatches(plan, scope, layout, steps, mode)
+    warned = found.told("warn")
+    if warned:  # no warning: who runs in this thread need not be who wrote the pipeline
+        _log.warning("types of pipeline %r do not fit:\n%s", plan.name, "\n".join(warned))
+    return found.told("error")
 
 
 class Mismatches:
@@ -171,10 +168,7 @@ class Mismatches:
         return [f"{sentence}{others_like_it(others)}" for sentence, others in self._told[mode]]
 
     def _mode_of(self, node: int) -> Literal["warn", "error"] | None:
-        within = self._plan.forms[node].within
-        while within is not None and within.types is None:
-            within = within.outer
-        return self._mode if within is None else within.types
+        return types_mode(self._plan.forms[node].within, self._mode)
 
     # -- what there is to compare
 
