@@ -507,6 +507,16 @@ def test_without_beartype_the_error_names_the_extra(asked: Any, monkeypatch: pyt
         Pipeline("p", validate_types=off).add_steps([load, count]).build()
 
 
+def test_dynamic_steps_run_without_beartype() -> None:
+    code = (
+        "import sys; sys.modules['beartype'] = None\nfrom flowyml import Pipeline, dynamic\n"
+        "@dynamic\ndef grow(): return Pipeline('inner').add_step(lambda: 7, name='seven')\n"
+        "print(Pipeline('p').add_step(grow).run().success)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
+    assert done.stdout.strip() == "True", done.stderr
+
+
 def test_a_context_parameter_is_a_mapping() -> None:
     def read(context: Mapping[str, int]) -> int:
         return context["a"]

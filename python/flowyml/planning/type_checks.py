@@ -24,8 +24,6 @@ from functools import lru_cache, partial
 from itertools import compress
 from typing import TYPE_CHECKING, Any, Literal, NewType, Union, get_args, get_origin
 
-from beartype.door import is_bearable, is_subhint
-
 from flowyml._containers import NamedTuple
 from flowyml.messages.warned import warn_caller
 from flowyml.messages.words import MOST_TOLD, others_like_it
@@ -510,6 +508,8 @@ def _is_member_assignable(source: Any, target: Any) -> bool:
 @lru_cache(maxsize=1024)  # of a million values most are of few classes; beartype takes 10 us
 def _is_subclass(cls: Any, wanted: Any) -> bool:
     """Return True if one class can be used as another: a subtype, a number, or the same class before a reload."""
+    from beartype.door import is_subhint  # optional: this module is also imported by runs that compare no types
+
     if is_subhint(cls, _WIDER.get(wanted, wanted)) or (wanted is bool and cls.__module__ == "numpy"):
         return True
     if wanted in _FILES or (_is_protocol(wanted) and hasattr(cls, "__getattr__")):
@@ -561,6 +561,8 @@ def is_instance(value: Any, hint: Any) -> bool:
 def _is_instance(value: Any, hint: Any) -> bool:
     if get_origin(hint) is Literal:
         return value in get_args(hint)
+    from beartype.door import is_bearable
+
     cls: Any = type(value)
     wanted = _class_of(hint)
     if wanted is Any or _is_subclass(cls, wanted) or is_bearable(value, wanted):
