@@ -267,6 +267,24 @@ mod tests {
         assert!(!set.contains(5_000_000));
     }
 
+    #[test]
+    fn members_beyond_the_first_word_stay_when_it_grows() {
+        let mut set = BitSet::new(100);
+        set.insert(70);
+        set.grow(1_000_000);
+        assert_eq!((set.first(), set.next(71)), (Some(70), None));
+    }
+
+    #[test]
+    fn the_room_at_least_doubles_and_only_if_there_is_too_little() {
+        let mut set = BitSet::new(640);
+        let words = |set: &BitSet| set.levels[0].len();
+        set.grow(640);
+        assert_eq!(words(&set), 10);
+        set.grow(641);
+        assert_eq!(words(&set), 20);
+    }
+
     proptest::proptest! {
         #[test]
         fn it_is_a_set(ops in proptest::collection::vec((0u8..5, 0u32..9000, 0u32..300), 1..60)) {

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "how a test fails")]
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use flowyml::error::Problem;
 use flowyml::graph::{Edges, Graph, Kind, NodeId, UNKNOWN};
@@ -64,6 +64,14 @@ fn a_graph_without_nodes_is_a_graph() {
 }
 
 #[test]
+fn a_graph_counts_its_edges_and_knows_whether_one_is_elementwise() {
+    let graph = build("a>b b>c a>c").unwrap();
+    assert_eq!((graph.edge_count(), graph.has_elementwise()), (3, false));
+    assert!(mapped("a~b", &[2, 2]).unwrap().has_elementwise());
+    assert!(!mapped("a~b a>b", &[2, 2]).unwrap().has_elementwise());
+}
+
+#[test]
 fn each_component_gives_a_shortest_cycle_from_its_lowest_id() {
     let problems = build("a>b b>c c>d d>a c>a e>f f>e d>e a>g").unwrap_err();
     assert_eq!(problems, [cycle(&[0, 1, 2, 0]), cycle(&[4, 5, 4])]);
@@ -85,6 +93,34 @@ fn everything_wrong_is_found_at_once() {
             cycle(&[1, 2, 1]),
             Problem::LengthMismatch { node, dependency },
         ]
+    );
+}
+
+#[test]
+fn the_first_id_that_is_not_there_is_out_of_range() {
+    let mut edges = Edges::default();
+    edges.push(NodeId(2), NodeId(0), Kind::All);
+    edges.push(NodeId(0), NodeId(2), Kind::All);
+    let out = Problem::OutOfRange { node: NodeId(2) };
+    assert_eq!(Graph::build(2, None, edges).unwrap_err(), [out]);
+}
+
+#[test]
+fn names_make_the_graph_that_ids_make() {
+    let graph = Graph::by_name(&[("a", vec!["b"]), ("b", vec![])]).unwrap();
+    assert_eq!(graph.order(), [NodeId(1), NodeId(0)]);
+}
+
+#[test]
+fn a_name_given_twice_is_a_problem_of_its_own() {
+    let twice = Problem::DuplicateName {
+        name: "a".into(),
+        first: NodeId(0),
+        second: NodeId(1),
+    };
+    assert_eq!(
+        Graph::by_name::<_, &str>(&[("a", vec![]), ("a", vec![])]).unwrap_err(),
+        [twice]
     );
 }
 
@@ -167,6 +203,13 @@ fn different_lengths_do_not_fit() {
 }
 
 #[test]
+fn a_known_length_may_be_none() {
+    let graph = mapped("a>b", &[0, 1, 3]).unwrap();
+    let counts: Vec<u32> = graph.nodes().map(|node| graph.count(node)).collect();
+    assert_eq!(counts, [0, 1, 3]);
+}
+
+#[test]
 fn too_many_items_are_a_problem_and_not_a_panic() {
     assert_eq!(
         mapped("a>b", &[UNKNOWN - 1, 5]).unwrap_err(),
@@ -239,5 +282,39 @@ proptest! {
         }
         let loops = pairs.len() - others.len();
         prop_assert_eq!(problems.len(), loops + lowest.len());
+    }
+
+    /// Rows of any length, in any order, with repetitions, across the blocks in which they are turned around.
+    #[test]
+    fn each_edge_is_kept_once_in_both_directions(
+        rows in prop::collection::vec((0..10_000_u32, prop::collection::vec((any::<u32>(), any::<bool>()), 0..40)), 1..12),
+        near in any::<bool>(),
+    ) {
+        let mut edges = Edges::default();
+        let mut kinds: BTreeMap<u32, Vec<(NodeId, Kind)>> = BTreeMap::new();
+        for (dependent, row) in rows {
+            for (draw, all) in row {
+                let dependency = if near { 17_000 + draw % 24 } else { (draw % 20_000).max(dependent + 1) };
+                let kind = if all { Kind::All } else { Kind::Elementwise };
+                edges.push(NodeId(dependent), NodeId(dependency), kind);
+                let row = kinds.entry(dependent).or_default();
+                match row.iter_mut().find(|end| end.0.0 == dependency) {
+                    Some(end) if kind == Kind::All => end.1 = kind,
+                    Some(_) => {}
+                    None => row.push((NodeId(dependency), kind)),
+                }
+            }
+        }
+        let graph = Graph::build(20_000, None, edges).unwrap();
+        let mut turned: BTreeMap<u32, Vec<(NodeId, Kind)>> = BTreeMap::new();
+        for (dependent, row) in &kinds {
+            prop_assert_eq!(&graph.dependencies(NodeId(*dependent)).collect::<Vec<_>>(), row);
+            for (dependency, kind) in row {
+                turned.entry(dependency.0).or_default().push((NodeId(*dependent), *kind));
+            }
+        }
+        for (dependency, row) in turned {
+            prop_assert_eq!(graph.dependents(NodeId(dependency)).collect::<Vec<_>>(), row);
+        }
     }
 }

@@ -83,3 +83,16 @@ fn of_nodes_without_edges_the_longest_goes_first() {
     let order = graph.weighted(&[1.0, 3.0, 2.0, 3.0]).order();
     assert_eq!(order, [1, 3, 2, 0].map(NodeId));
 }
+
+#[test]
+fn the_time_that_is_left_counts_and_not_the_number_of_steps() {
+    let mut edges = flowyml::graph::Edges::default();
+    for (dependent, dependency) in [(1, 0), (2, 1)] {
+        let kind = flowyml::graph::Kind::All;
+        edges.push(NodeId(dependent), NodeId(dependency), kind);
+    }
+    let graph = flowyml::graph::Graph::build(4, None, edges).unwrap();
+    assert_eq!(graph.order(), [0, 1, 2, 3].map(NodeId));
+    let order = graph.weighted(&[0.1, 0.1, 0.1, 0.25]).order();
+    assert_eq!(order, [0, 3, 1, 2].map(NodeId));
+}

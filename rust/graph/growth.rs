@@ -169,8 +169,7 @@ impl Graph {
         }
         for node in grown.awaited {
             let dependents = &mut growth.edges_mut(node).dependents;
-            let place = dependents.partition_point(|end| end.0 < at);
-            dependents.insert(place, (at, Kind::All));
+            dependents.insert(0, (at, Kind::All)); // all others are new, behind `at`
             growth.edges_mut(at).dependencies.push((node, Kind::All));
         }
         growth.decided.insert(at.0, decided);

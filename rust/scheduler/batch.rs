@@ -301,11 +301,8 @@ impl Ledger {
             .slots
             .get(batch.slot as usize)
             .filter(|slot| slot.generation == batch.generation);
-        let out = |at: u32| {
-            slot.is_some_and(|slot| {
-                slot.left > 0 && slot.out[at as usize / 64] >> (at % 64) & 1 == 1
-            })
-        };
+        let out =
+            |at: u32| slot.is_some_and(|slot| slot.out[at as usize / 64] >> (at % 64) & 1 == 1);
         match (position..end).find(|at| !out(*at)) {
             Some(position) => Err(Refusal::NotOut { position }),
             None => Ok(()),

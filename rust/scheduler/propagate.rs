@@ -236,8 +236,7 @@ impl Scheduler {
     /// Return the worst of the `All` dependencies, which are complete. O(1) while nothing was skipped or cancelled.
     fn gate(&self, graph: &Graph, node: NodeId) -> Verdict {
         let gaps = self.count_in(State::Skipped) + self.count_in(State::Cancelled);
-        let quiet = gaps == 0 && !self.gapped && !self.cancelled;
-        if quiet && !graph.is_join(node) {
+        if gaps == 0 && !self.gapped && !graph.is_join(node) {
             return Verdict::Fine;
         }
         let all = graph.deciding(node).filter(|(_, kind)| *kind == Kind::All);

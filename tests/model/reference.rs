@@ -77,6 +77,7 @@ impl Model {
             elementwise,
             joins: sample.joins & ((1 << nodes) - 1),
             lengths: (0..nodes).map(count).collect(),
+            special: (0..nodes).filter(|node| count(*node).is_none()).collect(),
             add_order: order == Order::Add,
             ..Self::default()
         };
