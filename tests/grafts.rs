@@ -335,3 +335,20 @@ fn the_lengths_of_nodes_that_come_to_a_cancelled_node_are_not_asked_for() {
         );
     }
 }
+
+#[test]
+fn an_item_of_a_new_node_cannot_run_if_its_element_failed_whatever_the_node_waits_for() {
+    let mut core = scheduler(&[2, 1, 1], &[], &[]);
+    let batch = core.claim(0, 1, 0.0).unwrap();
+    end(&mut core, &batch, State::Failed);
+    let batch = core.claim(0, 2, 0.0).unwrap();
+    core.complete(&batch, 0, 0.0, &[1.0], Outcomes::Success)
+        .unwrap();
+    let mut new = grafted(&[2], &[(3, 2)], &[], &[]);
+    new.nodes
+        .edges
+        .push(NodeId(3), NodeId(0), Kind::Elementwise);
+    core.graft(&batch, 1, 1.0, &new).unwrap();
+    let states = [4, 5].map(|item| core.state(ItemId(item)));
+    assert_eq!(states, [Some(State::UpstreamFailed), Some(State::Waiting)]);
+}

@@ -160,6 +160,26 @@ fn an_edge_given_twice_is_one_edge_and_all_wins() {
 }
 
 #[test]
+fn a_long_row_that_is_sorted_may_name_a_dependency_twice() {
+    for pairs in [
+        vec![30; 30],
+        (0..40).map(|at| at.max(1)).collect::<Vec<u32>>(),
+    ] {
+        let mut edges = Edges::default();
+        for dependency in &pairs {
+            edges.push(NodeId(50), NodeId(*dependency), Kind::All);
+        }
+        let graph = Graph::build(51, None, edges).unwrap();
+        let once: BTreeSet<u32> = pairs.into_iter().collect();
+        let found = graph.dependencies(NodeId(50)).map(|end| end.0.0);
+        assert_eq!(
+            found.collect::<Vec<_>>(),
+            once.into_iter().collect::<Vec<_>>()
+        );
+    }
+}
+
+#[test]
 fn nodes_are_mapped_by_their_length_or_by_an_elementwise_edge() {
     let graph = mapped("a~b b>c", &[1, 1, 1, 2]).unwrap();
     assert_eq!(graph.mapped(), [NodeId(0), NodeId(1), NodeId(3)]);

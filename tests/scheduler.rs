@@ -130,31 +130,51 @@ fn what_stands_next_to_each_other_is_one_run_of_a_batch() {
 }
 
 #[test]
+fn a_part_of_a_batch_knows_its_place_in_node_and_batch() {
+    let mut core = scheduler("", &[1, 5], Order::CriticalPath);
+    let batch = claim(&mut core, 3);
+    complete(&mut core, &batch, State::Success);
+    let batch = claim(&mut core, 3);
+    let parts: Vec<Run> = batch.slices(1, 2).collect();
+    assert_eq!(
+        parts,
+        [Run {
+            position: 1,
+            ..run(4, 2, 1, Some(3))
+        }]
+    );
+    assert_eq!(
+        (batch.at(2), batch.at(3)),
+        (Some((ItemId(5), NodeId(1))), None)
+    );
+}
+
+#[test]
 fn a_long_chain_is_one_run_and_each_position_is_known_to_be_chained() {
     for first in [0, 1] {
         let mut edges = Edges::default();
-        (first..199).for_each(|node| edges.push(NodeId(node + 1), NodeId(node), Kind::All));
-        let graph = Graph::build(200, None, edges).unwrap();
+        (first..4999).for_each(|node| edges.push(NodeId(node + 1), NodeId(node), Kind::All));
+        let graph = Graph::build(5000, None, edges).unwrap();
         let mut core = Scheduler::new(Arc::new(graph), Order::CriticalPath, None).unwrap();
-        core.chain(&[1; 200]).unwrap();
-        let batch = core.claim_chains(0, 1, 150, 0.0).unwrap();
-        assert_eq!(batch.runs(), [run(first, 150, first, None)]);
+        core.chain(&vec![1; 5000]).unwrap();
+        let batch = core.claim_chains(0, 1, 4500, 0.0).unwrap();
+        assert_eq!(batch.runs(), [run(first, 4500, first, None)]);
         assert!(
-            (1..150).all(|at| batch.is_chained(at))
+            (1..4500).all(|at| batch.is_chained(at))
                 && !batch.is_chained(0)
-                && !batch.is_chained(150)
+                && !batch.is_chained(4500)
         );
         assert_eq!(
-            (batch.next_head(1), batch.head_at(149), batch.heads()),
-            (150, 0, 1)
+            (batch.next_head(1), batch.head_at(4499), batch.heads()),
+            (4500, 0, 1)
         );
-        for (position, count) in [(0, 70), (70, 1), (71, 79)] {
+        for (position, count) in [(0, 70), (70, 1), (71, 4429)] {
             let (ends, ok) = (vec![1.0; count], vec![State::Success as u8; count]);
             core.complete(&batch, position, 0.0, &ends, Outcomes::Each(&ok))
                 .unwrap();
         }
         core.check_invariants().unwrap();
-        assert_eq!(core.count_in(State::Success), 150);
+        assert_eq!(core.count_in(State::Success), 4500);
     }
 }
 
@@ -285,6 +305,14 @@ fn a_batch_is_restless_if_an_end_in_it_may_let_others_run() {
         !fresh().claim(0, 4, 0.0).unwrap().restless(),
         "where nothing is chained it is not known"
     );
+}
+
+#[test]
+fn any_of_several_neighbours_makes_a_batch_restless() {
+    let mut core = scheduler("d>g", &[1; 8], Order::Add);
+    claim(&mut core, 2);
+    let batch = claim_chains(&mut core, 3);
+    assert_eq!((ids(&batch), batch.restless()), (vec![2, 3, 4], true));
 }
 
 #[test]

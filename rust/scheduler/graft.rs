@@ -122,14 +122,15 @@ impl Scheduler {
     /// Make room for new nodes and their items; nothing is decided about them.
     fn grow(&mut self, at: NodeId, grown: Grown, keep: Option<&[u8]>) {
         let first = NodeId(self.graph.node_count());
-        let elementwise = grown.elementwise(first);
-        for (_, source) in elementwise.iter().filter(|edge| edge.1 < first) {
+        let mut older = grown.elementwise(first);
+        older.retain(|edge| edge.1 < first);
+        for (_, source) in &older {
             self.keep_like_mapped(*source);
         }
         let awaited = grown.awaited_count();
         Arc::make_mut(&mut self.graph).extend(at, grown);
         let graph = Arc::clone(&self.graph);
-        for (follower, source) in elementwise.into_iter().filter(|edge| edge.1 < first) {
+        for (follower, source) in older {
             self.maps
                 .get_mut(source)
                 .into_iter()
