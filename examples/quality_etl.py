@@ -24,17 +24,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from flowyml import (
-    ExponentialBackoff,
-    If,
-    LocalExecutor,
-    ParallelExecutor,
-    Pipeline,
-    context,
-    get_context,
-    retry,
-    step,
-)
+from flowyml import ExponentialBackoff, If, LocalExecutor, ParallelExecutor, Pipeline, context, get_context, retry, step
 
 # The largest share of flights that may be cancelled, or lack their plane, destination or weather.
 LIMITS = {"cancelled": 0.04, "plane": 0.2, "airport": 0.05, "weather": 0.02}

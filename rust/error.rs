@@ -1,4 +1,4 @@
-//! What can be wrong: with a graph ([`Problem`]) and with a report to the scheduler ([`Refusal`]).
+//! What can be wrong: with a graph ([`Problem`]) and with a report to the scheduler ([`RejectedReport`]).
 //!
 //! Both are data. Sentences for the user are made where names are known: in `planning/plan.py` for problems, in `Display` here
 //! for refusals, which only a mistake in an executor can cause.

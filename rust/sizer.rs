@@ -3,7 +3,7 @@
 //! One at a time is right for steps of a millisecond and hopeless for those of a microsecond, so the size follows the
 //! measured time of a step: as many as fill the target time, never more than a fair share of what is ready (so that the
 //! last ones spread over all workers), and growing at most fourfold at a time, since the first steps may not be like the
-//! rest. It reads no clock. `executors/_processes/dispatching/batching.py` does so for worker processes, with other numbers.
+//! rest. It reads no clock. `executors/process/driver/batching.py` does so for worker processes, with other numbers.
 
 /// A fair share is this part of what each worker would get: small enough that workers end together.
 const SHARES: u32 = 4;

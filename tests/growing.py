@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flowyml import (
-    Pipeline,
-    PipelineResult,
-    dynamic,
-)
+from flowyml import Pipeline, PipelineResult, dynamic
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flowyml import If, ParallelExecutor, Pipeline, registry, step
-from flowyml.authoring import _added, _growing, adding
+from flowyml.authoring import builder, step_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # After these the interpreter looks whether there was a signal.
 LOOKS = {"CALL", "CALL_KW", "CALL_FUNCTION_EX", "RESUME", "JUMP_BACKWARD"}
-FILES = {each.__file__ for each in (_added, _growing, adding)}
+FILES = {each.__file__ for each in (step_table, step_table, builder)}
 
 
 def same(value: Any) -> Any:
@@ -138,7 +138,7 @@ def test_an_interrupted_loop_leaves_the_pipeline_to_other_threads() -> None:
 
 def test_steps_are_found_though_looking_for_them_was_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pipeline that looks for its steps finds all of them the next time."""
-    made = registry._Registry()  # without the steps of other tests
+    made = registry._StepRegistry()  # without the steps of other tests
     monkeypatch.setattr(registry, "_made", made)
     monkeypatch.setattr(registry, "register", made.add)
     kept = [step(lambda: 1, name=name, pipeline="found by itself") for name in ("one", "two")]

@@ -8,7 +8,7 @@ import pytest
 
 from flowyml import Executor, If, Pipeline, step
 from flowyml.errors import PipelineValidationError
-from flowyml.planning.looking import Looking
+from flowyml.planning.binding import DecisionBinder
 
 
 def pair(left: Any, right: Any) -> tuple[Any, Any]:
@@ -115,7 +115,7 @@ def test_a_plan_whose_fast_path_differs_from_the_plain_binder_is_refused(monkeyp
     def wrong(self: Any, reads: Any) -> Any:
         return self.references, self.producers
 
-    monkeypatch.setattr("flowyml.planning.wired.Wired.with_reads", wrong)
+    monkeypatch.setattr("flowyml.planning.binding.BindingResult.with_reads", wrong)
     monkeypatch.setenv("FLOWYML_VERIFY_FAST_PATHS", "1")
     pipeline = two_sources()
     for name, inputs in {"a": ["s0", "s1"], "b": ["s1", "s0"]}.items():
@@ -130,14 +130,14 @@ def test_decisions_one_after_the_other_share_what_is_known_of_the_steps_before_t
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     looked_at: list[int] = []
-    before = Looking._before
+    before = DecisionBinder._before
 
-    def counted(self: Looking, node: int) -> Any:
+    def counted(self: DecisionBinder, node: int) -> Any:
         looked_at.append(node)
         return before(self, node)
 
     monkeypatch.delenv("FLOWYML_VERIFY_FAST_PATHS", raising=False)  # it wires each step once more
-    monkeypatch.setattr(Looking, "_before", counted)
+    monkeypatch.setattr(DecisionBinder, "_before", counted)
     pipeline = Pipeline("decisions").add_step(lambda: 1, name="first")
     for number in range(20):
         last = f"branch_{number - 1}" if number else "first"

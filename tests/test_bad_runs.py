@@ -5,14 +5,7 @@ from __future__ import annotations
 import pytest
 from wrong import Wrong, assert_refused, generate, load, pipeline, ready, use
 
-from flowyml import (
-    LocalExecutor,
-    ParallelExecutor,
-    PipelineValidationError,
-    Step,
-    parallel_map,
-    step,
-)
+from flowyml import LocalExecutor, ParallelExecutor, PipelineValidationError, Step, parallel_map, step
 
 EXECUTORS: dict[str, Wrong] = {
     "no workers": (

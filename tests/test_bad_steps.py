@@ -11,16 +11,7 @@ import pandas as pd
 import pytest
 from wrong import Generates, Wrong, assert_refused, generate, generate_soon, load, pipeline, use
 
-from flowyml import (
-    CircuitBreaker,
-    If,
-    PipelineValidationError,
-    Step,
-    dynamic,
-    on_failure,
-    retry,
-    step,
-)
+from flowyml import CircuitBreaker, If, PipelineValidationError, Step, dynamic, on_failure, retry, step
 
 STEPS: dict[str, Wrong] = {
     "a generator function": (lambda: step(generate), TypeError, r"'generate' is a generator function.*list\(\.\.\.\)"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowyml.executors._processes.dispatching.batching import BatchSizer
+from flowyml.executors.process.driver.batching import BatchSizer
 
 
 def sizer(seconds: float, *, target: float = 0.01, reports: int = 5, loose: bool = True) -> BatchSizer:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from flowyml import CircuitBreaker, CircuitOpenError, ParallelExecutor, Pipeline, WorkerLostError, retry, step
-from flowyml.steps.breakers import Circuit
+from flowyml.steps.circuit_breaker import Circuit
 
 
 def calls(folder: Path) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flowyml import Executor, OutputMismatchError, Pipeline, PipelineValidationError, step
-from flowyml.planning import wiring
+from flowyml.planning import binding
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -113,10 +113,10 @@ def test_a_step_does_not_read_its_own_output(executor: Executor) -> None:
 
 
 def test_steps_added_alike_are_wired_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(wiring.VERIFY, raising=False)
+    monkeypatch.delenv(binding.VERIFY, raising=False)
     wired: list[Any] = []
-    wire = wiring.Wiring.wire
-    monkeypatch.setattr(wiring.Wiring, "wire", lambda self: wired.append(self) or wire(self))
+    wire = binding.Binder.wire
+    monkeypatch.setattr(binding.Binder, "wire", lambda self: wired.append(self) or wire(self))
     added(["tuple"] * COUNT).build()
     assert len(wired) == 1
 

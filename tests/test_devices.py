@@ -12,7 +12,7 @@ from effort import examples
 from holding import QUARTERS, act, both, crash, hold, meet, pid, seen, wrong
 
 from flowyml import LocalExecutor, ParallelExecutor, Pipeline, PipelineValidationError, dynamic, get_context
-from flowyml.steps import devices
+from flowyml.steps import resources
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,7 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(autouse=True)
 def _no_devices_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in devices.VARIABLES:
+    for name in resources.VARIABLES:
         monkeypatch.delenv(name, raising=False)
 
 
@@ -94,11 +94,11 @@ def test_the_drivers_variable_names_the_devices(
     text: str, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", text)
-    assert devices.visible() == names
-    assert devices.present() == len(names)
+    assert resources.visible() == names
+    assert resources.present() == len(names)
 
 
-@pytest.mark.parametrize("variable", devices.VARIABLES)
+@pytest.mark.parametrize("variable", resources.VARIABLES)
 def test_workers_see_entries_of_the_drivers_variable(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Detected, not told."""
     monkeypatch.setenv(variable, "7,GPU-8f3e")

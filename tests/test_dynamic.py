@@ -9,14 +9,7 @@ import pytest
 from growing import add, error, making, numbers, same, total, tower
 from outcomes import states
 
-from flowyml import (
-    OutputMismatchError,
-    Pipeline,
-    PipelineValidationError,
-    RetryConfig,
-    dynamic,
-    step,
-)
+from flowyml import OutputMismatchError, Pipeline, PipelineValidationError, RetryConfig, dynamic, step
 
 if TYPE_CHECKING:
     from flowyml import Executor

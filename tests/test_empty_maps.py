@@ -11,8 +11,8 @@ import pytest
 from outcomes import states
 
 from flowyml import ExecutorError, Pipeline, StepState, dynamic, map_task
-from flowyml.running.expansion import Expansion
-from flowyml.running.run import Run
+from flowyml.runtime.expansion import MapExpansion
+from flowyml.runtime.run import Run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -198,7 +198,7 @@ def test_a_stalled_run_is_an_error_that_names_the_waiting_steps(
     fresh_executor: Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a defect of the package would cause it: a length that is due and never given."""
-    monkeypatch.setattr(Expansion, "_expand", lambda _self, _node: None)
+    monkeypatch.setattr(MapExpansion, "_expand", lambda _self, _node: None)
     pipeline = Pipeline("lost").add_step(nothing).map(text, over="nothing", name="texts")
     pipeline.add_step(counted, inputs={"found": "texts"})
     with pytest.raises(ExecutorError, match=r"'lost' cannot finish: .*'texts', 'counted'") as raised:
@@ -210,13 +210,13 @@ def test_a_stalled_run_is_an_error_that_names_the_waiting_steps(
 
 def test_a_due_length_is_found_before_a_wait(executor: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever makes a length due: an executor checks for due lengths before it waits."""
-    expand, calls = Expansion.go_on, []
+    expand, calls = MapExpansion.go_on, []
 
-    def once_too_few(expansion: Expansion, **options: bool) -> int:
+    def once_too_few(expansion: MapExpansion, **options: bool) -> int:
         calls.append(expansion)
         return 0 if len(calls) == 2 else expand(expansion, **options)  # the one after `nothing`
 
-    monkeypatch.setattr(Expansion, "go_on", once_too_few)
+    monkeypatch.setattr(MapExpansion, "go_on", once_too_few)
     pipeline = Pipeline("late").add_step(nothing).map(text, over="nothing", name="texts")
     result = pipeline.add_step(counted, inputs={"found": "texts"}).run(executor=executor)
     assert (result.success, result["counted"]) == (True, 0)

@@ -31,7 +31,7 @@ from flowyml import (
     unless,
     when,
 )
-from flowyml.running.run import Run
+from flowyml.runtime.run import Run
 
 
 def count(folder: str, name: str = "tries") -> int:
@@ -477,7 +477,7 @@ def test_without_a_fallback_steps_are_called_as_ever() -> None:
     run = Run(pipeline._planned(pipeline._scope({}, {}, complete=True)))
     run.listen(pipeline, pipeline.hooks)
     assert (run.has_fallbacks, run.circuits, run.events, run.one_by_one) == (False, None, None, False)
-    assert run.call.__qualname__.startswith("Calls._plain")
+    assert run.call.__qualname__.startswith("StepCaller._plain")
 
 
 # ---- how it is said

@@ -23,7 +23,7 @@ from flowyml import (
     get_context,
     step,
 )
-from flowyml.planning.over import Product, Zip
+from flowyml.planning.map_inputs import ProductSequence, ZipSequence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -596,7 +596,7 @@ def test_a_time_limit_holds_for_each_item(executor: Executor) -> None:
     assert states(result, "slow") == ["success", "timed_out", "success"]
 
 
-@pytest.mark.parametrize("made", [Zip([[1, 2, 3], "abc"]), Product([[1, 2], "abc"])])
+@pytest.mark.parametrize("made", [ZipSequence([[1, 2, 3], "abc"]), ProductSequence([[1, 2], "abc"])])
 def test_the_items_of_several_lists_are_read_like_those_of_one(made: Any) -> None:
     alike, bounds = list(iter(made)), [None, *range(-8, 9)]
     assert all(made[at] == alike[at] for at in range(-len(alike), len(alike)))

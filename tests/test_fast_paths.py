@@ -17,14 +17,14 @@ from plain_binder import built
 from test_wiring_drawn import Drawing
 
 from flowyml import LocalExecutor, ParallelExecutor, Pipeline, get_context
-from flowyml.executors._processes.crossing import wire
-from flowyml.executors._processes.working.sending import Sender
-from flowyml.executors._processes.working.worker import Worker
-from flowyml.reuse.call_keys import CallKeys
-from flowyml.reuse.journal_keys import JournalKeys
-from flowyml.reuse.resuming import Resuming
-from flowyml.running.calls import Calls
-from flowyml.running.run import Run
+from flowyml.caching.journal_keys import JournalKeys
+from flowyml.caching.keys import CallHasher
+from flowyml.caching.run_journal import RunJournal
+from flowyml.executors.process.protocol import wire
+from flowyml.executors.process.worker.results import ResultSender
+from flowyml.executors.process.worker.worker_loop import WorkerLoop
+from flowyml.runtime.calls import StepCaller
+from flowyml.runtime.run import Run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -155,11 +155,11 @@ def replaced(target: Any, **attributes: Any) -> Iterator[None]:
         yield
 
 
-def always_by_call(self: Calls, call: Any, *, fallbacks: bool) -> Any:
+def always_by_call(self: StepCaller, call: Any, *, fallbacks: bool) -> Any:
     return (*for_core(self, call, fallbacks=fallbacks)[:-1], True)
 
 
-for_core = Calls.for_core
+for_core = StepCaller.for_core
 
 
 @pytest.fixture(scope="module", params=["local", "thread"])
@@ -174,7 +174,7 @@ def in_process(request: pytest.FixtureRequest) -> Iterator[Executor]:
 def test_steps_called_by_the_loop_of_the_core_are_called_as_python_calls_them(in_process: Any, seed: int) -> None:
     pipeline = drawn(seed)
     fast = facts(pipeline, in_process)
-    with replaced(Calls, for_core=always_by_call):
+    with replaced(StepCaller, for_core=always_by_call):
         assert facts(pipeline, in_process) == fast
 
 
@@ -196,13 +196,13 @@ def call_one_by_one() -> None:
     def run_many(self: Any, group: Any, slot: int) -> None:
         self._run_each(group, slot, [])
 
-    Worker._run_many = run_many  # type: ignore[method-assign]
+    WorkerLoop._run_many = run_many  # type: ignore[method-assign]
 
 
 def send_through_the_socket() -> None:
     """Let a worker send all results through its socket; those of calls in the core go past that."""
 
-    def result(self: Sender, slot: int, start: float, outcome: int, value: Any, usage: Any) -> None:
+    def result(self: ResultSender, slot: int, start: float, outcome: int, value: Any, usage: Any) -> None:
         if usage is not None:
             self.send(wire.frame(wire.USAGE, [slot, *usage]))
         segments: list[bytes] = []
@@ -212,7 +212,7 @@ def send_through_the_socket() -> None:
     from time import monotonic as now
 
     call_one_by_one()
-    Sender.result = result  # type: ignore[method-assign]
+    ResultSender.result = result  # type: ignore[method-assign]
 
 
 @pytest.fixture(scope="module")
@@ -255,9 +255,9 @@ class Journalled:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        write, with_contents = Resuming._write, JournalKeys.with_contents
+        write, with_contents = RunJournal._write, JournalKeys.with_contents
 
-        def noted(resuming: Resuming, items: Any, values: Any, states: bytes) -> None:
+        def noted(resuming: RunJournal, items: Any, values: Any, states: bytes) -> None:
             self.states.update(zip(items, states, strict=True))
             write(resuming, items, values, states)
 
@@ -266,7 +266,7 @@ class Journalled:
             self.keys.update(zip(items, found[0], strict=True))
             return found
 
-        with replaced(Resuming, _write=noted), replaced(JournalKeys, with_contents=keyed):
+        with replaced(RunJournal, _write=noted), replaced(JournalKeys, with_contents=keyed):
             yield
 
 
@@ -286,7 +286,7 @@ def test_journals_of_the_loop_of_the_core_hold_what_those_of_python_hold(
 ) -> None:
     pipeline, folder = drawn(seed), tmp_path_factory.mktemp("journals")
     fast = run_and_continued(pipeline, in_process, folder / "fast")
-    with replaced(Resuming, may_wait=False):
+    with replaced(RunJournal, may_wait=False):
         assert run_and_continued(pipeline, in_process, folder / "plain") == fast
 
 
@@ -299,7 +299,7 @@ def test_keys_of_many_calls_are_those_of_each_alone(seed: int, tmp_path_factory:
         fast, plain = Journalled(), Journalled()
         with fast.watching():
             kept(pipeline, folder / f"fast{number}").run(**inputs)
-        with plain.watching(), replaced(CallKeys, all_at_once=nothing), replaced(JournalKeys, _of_links=nothing):
+        with plain.watching(), replaced(CallHasher, all_at_once=nothing), replaced(JournalKeys, _of_links=nothing):
             kept(pipeline, folder / f"plain{number}").run(**inputs)
         assert (plain.keys, plain.states) == (fast.keys, fast.states)
         assert fast.keys

@@ -14,8 +14,8 @@ import pytest
 from notes import note, ran
 
 from flowyml import File, Pipeline, step
-from flowyml.keys import file as files
-from flowyml.keys.content import Unhashable, content
+from flowyml.hashing import file as files
+from flowyml.hashing.content import UnhashableError, content
 
 
 def write(path: Path, text: str) -> Path:
@@ -130,15 +130,14 @@ def test_what_is_no_readable_file_has_no_content(tmp_path):
         (tmp_path, r"File\(each\)"),
         ("/dev/null", "not a regular file"),
     ):
-        with pytest.raises(Unhashable, match=reason):
+        with pytest.raises(UnhashableError, match=reason):
             content(File(path))
 
 
 def test_its_content_is_the_same_in_every_process(tmp_path):
     path = write(tmp_path / "a", "1")
-    code = (
-        f"from flowyml import File; from flowyml.keys.content import content; print(content(File({str(path)!r})).hex())"
-    )
+    code = "from flowyml import File; from flowyml.hashing.content import content; "
+    code += f"print(content(File({str(path)!r})).hex())"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert found.strip() == content(File(path)).hex()
 

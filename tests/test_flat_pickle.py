@@ -21,9 +21,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_results_ring import Pair
 
-from flowyml.executors._processes.crossing import wire
-from flowyml.executors._processes.crossing.values import load_value
-from flowyml.executors._processes.working.returned import encoded
+from flowyml.executors.process.protocol import wire
+from flowyml.executors.process.protocol.value_pickle import load_value
+from flowyml.executors.process.worker.results import encoded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -188,11 +188,11 @@ def test_a_value_is_the_same_by_the_ring_and_by_the_socket(value: Any) -> None:
 
 
 def _through_socket(data: Any) -> Any:
-    """Send what the encoder has made of a value as `Sender.result` does, in any portions."""
+    """Send what the encoder has made of a value as `ResultSender.result` does, in any portions."""
     segments: list[bytes] = []
     slimmed = data if type(data) in wire.ATOMS else wire.slim(data, segments)
     raw = b"".join(wire.frame(wire.RESULT, [0, 1.0, 2.0, wire.RETURNED, slimmed], segments))
-    reader = wire.Reader()
+    reader = wire.FrameDecoder()
     for at in range(0, len(raw), 7):
         reader.feed(raw[at : at + 7])
     ((kind, body, arrived),) = reader

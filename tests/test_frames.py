@@ -21,8 +21,8 @@ import pytest
 
 import flowyml
 from flowyml import If, LocalExecutor, ParallelExecutor, Pipeline, StepError, StepNotRunError, parallel_map, step
-from flowyml.messages.frames import called_as, hide_internal_frames
-from flowyml.messages.short import LONGEST, short
+from flowyml.diagnostics.text import LONGEST, short
+from flowyml.diagnostics.tracebacks import called_as, hide_internal_frames
 from flowyml.visualize import show
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from flowyml import step
-from flowyml.planning.layout import Layout
+from flowyml.planning.item_index import ItemIndex
 from flowyml.registry import registered
-from flowyml.store.values import Values
+from flowyml.store.value_store import ValueStore
 
 FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
 
@@ -35,7 +35,7 @@ def test_the_lock_stays_off():
 
 
 def test_threads_that_look_at_a_value_at_once_get_one_object():
-    values, both = Values(Layout(1, None)), threading.Barrier(2)
+    values, both = ValueStore(ItemIndex(1, None)), threading.Barrier(2)
     values.raw[0] = b"encoded"
 
     def decode(_raw, _item):
@@ -59,7 +59,7 @@ def test_steps_may_be_made_in_any_thread():
 
 def test_a_layout_that_grows_is_kept_in_lists():
     """Other threads read it meanwhile, and an `array` moves its memory when it grows."""
-    grown = Layout(2, None).of_run(grows=True)
+    grown = ItemIndex(2, None).of_run(grows=True)
     before = grown.firsts
     grown.add([3] * 100, range(2, 102))
     assert (type(before), before is grown.firsts, grown.items_of(101)) == (list, True, range(299, 302))

@@ -254,8 +254,8 @@ def test_reports_show_the_state(tmp_path: Path) -> None:
 
 
 def test_progress_counts_given_calls_apart() -> None:
-    from flowyml.progress.lines import trouble_text
-    from flowyml.progress.sampling import Progress
+    from flowyml.progress.display import Progress
+    from flowyml.progress.terminal import trouble_text
 
     progress = Progress("p", 6, 3, 1, 0, {"given": 3}, 2.0, (), open=False)
     assert (trouble_text(progress), progress.remaining) == ("3 given", None)

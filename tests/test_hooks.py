@@ -22,7 +22,7 @@ from flowyml import (
     parallel_map,
     step,
 )
-from flowyml.running.run import Run
+from flowyml.runtime.run import Run
 
 
 @pytest.fixture(autouse=True)

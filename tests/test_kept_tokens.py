@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flowyml import ParallelExecutor, Pipeline, RunInterrupted, dynamic, get_context
-from flowyml.steps import devices
+from flowyml.steps import resources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ SHORT = 0.1
 
 @pytest.fixture(autouse=True)
 def _no_devices_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in devices.VARIABLES:
+    for name in resources.VARIABLES:
         monkeypatch.delenv(name, raising=False)
 
 

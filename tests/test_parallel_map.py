@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import flowyml.executors._threads
+import flowyml.executors.threads
 import flowyml.utils.parallel
 from flowyml import ParallelExecutor, Pipeline, parallel_map, step
 from flowyml.errors import RemoteTraceback
@@ -263,7 +263,7 @@ def test_no_worker_takes_more_than_a_chunk(monkeypatch: pytest.MonkeyPatch) -> N
         asked.append(limits["most"])
         return made(**limits)
 
-    made = flowyml.executors._threads.Turn
-    monkeypatch.setattr(flowyml.executors._threads, "Turn", turn)
+    made = flowyml.executors.threads.Turn
+    monkeypatch.setattr(flowyml.executors.threads, "Turn", turn)
     parallel_map(abs, range(10), 2, chunksize=3)
     assert set(asked) == {3}

@@ -14,11 +14,10 @@ import threading
 import pytest
 
 from flowyml import Pipeline, parallel_map
-from flowyml.progress import views
-from flowyml.progress.lines import LineView, LogView, line_of
-from flowyml.progress.notebook import _bar
-from flowyml.progress.rich_bar import RichLine
-from flowyml.progress.sampling import Progress
+from flowyml.progress import display as views
+from flowyml.progress.display import Progress, _bar
+from flowyml.progress.rich_renderer import RichRenderer
+from flowyml.progress.terminal import LogProgress, TerminalLine, line_of
 
 SOME = Progress("etl", 1_200, 300, 2, 3, {"cached": 100}, 61.0, ("fit[7]", "load"), open=False)
 
@@ -121,10 +120,10 @@ def test_a_line_tells_counts_times_and_trouble():
 
 def test_what_is_not_done_is_not_shown_as_done(capsys):
     nearly = SOME._replace(total=500, done=499)
-    LogView().show(nearly)
-    LogView().show(SOME._replace(total=5, done=5, open=True))  # the length of some map is not known yet
-    LogView().show(SOME._replace(total=5, done=5))
-    LogView().show(SOME._replace(total=0, done=0))
+    LogProgress().show(nearly)
+    LogProgress().show(SOME._replace(total=5, done=5, open=True))  # the length of some map is not known yet
+    LogProgress().show(SOME._replace(total=5, done=5))
+    LogProgress().show(SOME._replace(total=0, done=0))
     told = [line.split(",")[0] for line in capsys.readouterr().err.splitlines()]
     assert told == ["etl: 499/500 done (99 %)", "etl: 5/5+ done (99 %)", "etl: 5/5 done (100 %)", "etl: 0/0 done (0 %)"]
     assert "███████████─ 499/500" in line_of(nearly, 200)
@@ -135,7 +134,7 @@ def test_what_is_not_done_is_not_shown_as_done(capsys):
 @pytest.mark.parametrize("width", [200, 80, 60])
 def test_the_line_of_rich_fits_the_terminal(monkeypatch, width):
     monkeypatch.setattr(sys, "stderr", Terminal())
-    line = re.sub(r"\x1b\[[0-9;]*m", "", RichLine()(SOME, width))
+    line = re.sub(r"\x1b\[[0-9;]*m", "", RichRenderer()(SOME, width))
     assert len(line) <= width
     assert line.startswith("etl ")
     assert "300/1,200" in line
@@ -148,7 +147,7 @@ def test_what_is_printed_goes_above_the_line(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stdout", terminal)
     monkeypatch.setattr(sys, "stderr", terminal)
-    view = LineView(lambda progress, width: "BAR")
+    view = TerminalLine(lambda progress, width: "BAR")
     view.show(SOME)
     print("one", end="")
     view.show(SOME)  # somebody is in the middle of a line: no bar
@@ -164,13 +163,13 @@ def test_a_stream_that_is_no_terminal_is_left_alone(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
     file = io.StringIO()
     monkeypatch.setattr(sys, "stdout", file)
-    view = LineView()
+    view = TerminalLine()
     assert sys.stdout is file
     view.close(SOME)
 
 
 def test_without_a_terminal_there_is_a_line_now_and_then(capsys):
-    view = LogView()
+    view = LogProgress()
     pauses = [view.every]
     for _ in range(8):
         view.show(SOME)

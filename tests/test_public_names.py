@@ -135,7 +135,7 @@ def test_all_names_come_without_what_runs_pipelines() -> None:
     code = "import sys; before = set(sys.modules); from flowyml import *; print(*(set(sys.modules) - before))"
     loaded = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True).stdout
     assert "flowyml.pipeline" in loaded.split()
-    later = {"flowyml._core", "flowyml.running.run", "flowyml.planning.plan", "logging", "pathlib", "pickle"}
+    later = {"flowyml._core", "flowyml.runtime.run", "flowyml.planning.plan", "logging", "pathlib", "pickle"}
     assert later & set(loaded.split()) == set()
 
 

@@ -12,7 +12,7 @@ from flowyml import Pipeline, PipelineValidationError, Step, registry, step
 @pytest.fixture(autouse=True)
 def empty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Begin without the steps of other tests."""
-    made = registry._Registry()
+    made = registry._StepRegistry()
     monkeypatch.setattr(registry, "_made", made)
     monkeypatch.setattr(registry, "register", made.add)
 

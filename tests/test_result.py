@@ -28,7 +28,7 @@ from flowyml import (
     StepResult,
     StepState,
 )
-from flowyml.store.values import Values
+from flowyml.store.value_store import ValueStore
 
 
 class Refused(Exception):  # noqa: N818
@@ -653,8 +653,8 @@ def test_a_result_holds_its_arrays_and_no_objects(large: PipelineResult) -> None
     assert sum(isinstance(each, StepResult) for each in gc.get_objects()) < 100
 
 
-def values_alive() -> list[Values]:
-    return [each for each in gc.get_objects() if type(each) is Values]
+def values_alive() -> list[ValueStore]:
+    return [each for each in gc.get_objects() if type(each) is ValueStore]
 
 
 class NewValues:

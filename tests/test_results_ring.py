@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowyml._extension import Caller, ClaimWords, Graph, OpenFiles, Results, Scheduler
-from flowyml.executors._processes.crossing import wire
+from flowyml.executors.process.protocol import wire
 
 FILES = OpenFiles([0, 1, 2])
 LINE = os.pipe()

@@ -780,8 +780,8 @@ def test_a_run_that_is_going_on_is_not_resumed(tmp_path, folder):
 
 BEGINS = """
 import pathlib, sys
-from flowyml.reuse.attempts import Attempts
-attempt = Attempts(pathlib.Path(sys.argv[1]), "p", always=False).open("blank", resume=None)
+from flowyml.caching.resumable_runs import ResumableRuns
+attempt = ResumableRuns(pathlib.Path(sys.argv[1]), "p", always=False).open("blank", resume=None)
 if sys.argv[2] == "told":
     attempt.begin(None)
 print("held", flush=True)
@@ -865,8 +865,8 @@ def test_always_durable(tmp_path, folder, executor):
 
 def test_keys_of_items_that_end_in_another_order_are_their_own(tmp_path):
     """Steps that read them are taken over, whatever the order in which several workers have ended them."""
-    from flowyml.reuse.journal_keys import JournalKeys
-    from flowyml.running.run import Run
+    from flowyml.caching.journal_keys import JournalKeys
+    from flowyml.runtime.run import Run
 
     pipeline = Pipeline("p").map(abs, range(4), name="abs")
     plan = pipeline._planned(pipeline._scope({}, {}, complete=True))

@@ -13,7 +13,7 @@ import cloudpickle
 import pytest
 
 from flowyml import Pipeline, Step, step
-from flowyml.steps.signatures import Signature
+from flowyml.steps.signature import StepSignature
 
 
 @step
@@ -256,7 +256,7 @@ FUNCTIONS: list[Any] = [
 @pytest.mark.parametrize("func", FUNCTIONS)
 def test_a_signature_read_from_the_code_is_that_of_inspect(func: Any) -> None:
     through_inspect = functools.partial(func)
-    assert Signature.of(func) == Signature.of(through_inspect)
+    assert StepSignature.of(func) == StepSignature.of(through_inspect)
 
 
 def test_a_bound_method_has_no_self() -> None:
@@ -267,13 +267,13 @@ def test_a_bound_method_has_no_self() -> None:
 
         def default_self(self: Any = None, b: int = 1) -> None: ...
 
-    assert Signature.of(Method().named) == Signature(("a", "b"), (), 1, {"b": 1})
-    assert Signature.of(Method().nameless) == Signature(var_positional="args")
-    assert Signature.of(Method().default_self) == Signature(("b",), defaults={"b": 1})
+    assert StepSignature.of(Method().named) == StepSignature(("a", "b"), (), 1, {"b": 1})
+    assert StepSignature.of(Method().nameless) == StepSignature(var_positional="args")
+    assert StepSignature.of(Method().default_self) == StepSignature(("b",), defaults={"b": 1})
 
 
 def test_a_builtin_that_does_not_tell_has_no_readable_signature() -> None:
-    assert not Signature.of(range).readable
+    assert not StepSignature.of(range).readable
 
 
 @pytest.mark.parametrize("way", ["add_step", "map"])

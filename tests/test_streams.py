@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flowyml import LocalExecutor, ParallelExecutor, Pipeline, ValueLoadError
-from flowyml.steps.signatures import asks_for_iterator
+from flowyml.steps.signature import asks_for_iterator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

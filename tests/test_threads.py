@@ -15,7 +15,7 @@ import pytest
 from plumbing import eventually
 
 from flowyml import LocalExecutor, ParallelExecutor, Pipeline, RunInterrupted, parallel_map
-from flowyml.executors._threads import Team, ThreadRun
+from flowyml.executors.threads import ThreadBackend, ThreadRun
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -348,13 +348,13 @@ def test_a_step_that_was_given_up_shuts_down_at_once_and_not_after_the_next_run(
 def test_a_shutdown_that_is_interrupted_leaves_the_executor_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """The run ends, and with it the workers, since a step asked for it; then comes Ctrl-C."""
 
-    def interrupted(_: Team) -> None:
+    def interrupted(_: ThreadBackend) -> None:
         raise KeyboardInterrupt
 
     with ParallelExecutor(1, backend="thread") as executor:
         pipeline = Pipeline("p").add_step(executor.shutdown, "closes")
         with monkeypatch.context() as patched:
-            patched.setattr(Team, "shutdown", interrupted)
+            patched.setattr(ThreadBackend, "shutdown", interrupted)
             with pytest.raises(RunInterrupted):
                 pipeline.run(executor=executor)
         other = threading.Thread(target=lambda: Pipeline("q").add_step(on_thread).run(executor=executor), daemon=True)

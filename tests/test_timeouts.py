@@ -40,8 +40,8 @@ from flowyml import (
     step,
 )
 from flowyml._core import Scheduler
-from flowyml.running.execution import execute
-from flowyml.running.run import Run
+from flowyml.runtime.execute import execute
+from flowyml.runtime.run import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,7 +10,7 @@ import pytest
 from nasty import raised
 
 from flowyml.errors import SerializationError, WorkerLostError
-from flowyml.results.traceback import LONGEST_MESSAGE, LONGEST_TRACEBACK, error_text, shortened
+from flowyml.results.error_text import LONGEST_MESSAGE, LONGEST_TRACEBACK, error_text, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable

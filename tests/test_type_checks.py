@@ -23,7 +23,7 @@ import pytest
 
 from flowyml import If, LocalExecutor, Pipeline, PipelineValidationError, context, dynamic, map_task, step
 from flowyml.planning.type_checks import hints_of, is_assignable, is_instance, part_of
-from flowyml.steps.tasks import MapTaskResult  # noqa: TC001  a hint of a step, resolved at run time
+from flowyml.steps.map_task import MapTaskResult  # noqa: TC001  a hint of a step, resolved at run time
 
 if TYPE_CHECKING:
     from nowhere import Unheard

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowyml import If, Pipeline, Switch, step
-from flowyml._order import add_order, fold
-from flowyml.report.graph.layout import layout
-from flowyml.report.graph.picture import Box, Picture
-from flowyml.report.graph.svg import svg
+from flowyml.graph.layout import layout
+from flowyml.graph.model import GraphModel, NodeBox
+from flowyml.graph.ordering import add_order, fold
+from flowyml.graph.svg import svg
 
 FORMATS = ["text", "mermaid", "dot", "svg"]
 UGLY = 'say "x" & <b>#1\n`$100%`\\ ]] --> {y}'
@@ -214,7 +214,7 @@ def test_dot_escapes_labels():
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
 def test_svg_is_xml_whatever_a_name_holds(name):
-    root = ET.fromstring(svg(Picture(name, (Box(name, name),), 1)))
+    root = ET.fromstring(svg(GraphModel(name, (NodeBox(name, name),), 1)))
     assert root.tag == f"{SVG}svg"
 
 
@@ -256,11 +256,13 @@ def test_svg_piles_what_is_folded():
 
 
 @st.composite
-def pictures(draw: st.DrawFn) -> Picture:
+def pictures(draw: st.DrawFn) -> GraphModel:
     count = draw(st.integers(1, 25))
     before = [draw(st.sets(st.integers(0, node - 1), max_size=3)) if node else set() for node in range(count)]
     names = [f"step_{node}" * draw(st.integers(1, 4)) for node in range(count)]
-    return Picture("p", tuple(Box(name, name, tuple(sorted(b))) for name, b in zip(names, before, strict=True)), count)
+    return GraphModel(
+        "p", tuple(NodeBox(name, name, tuple(sorted(b))) for name, b in zip(names, before, strict=True)), count
+    )
 
 
 @given(pictures())

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from flowyml import Executor
-    from flowyml.views.dag import DAG
+    from flowyml.graph.dag import DAG
 
 # What no step takes is drawn, too.
 pytestmark = pytest.mark.filterwarnings("ignore:.*(is used by no|reaches no) step:UserWarning")

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flowyml import (
-    Pipeline,
-)
-from flowyml.messages.frames import is_internal
+from flowyml import Pipeline
+from flowyml.diagnostics.tracebacks import is_internal
 
 if TYPE_CHECKING:
     from collections.abc import Callable

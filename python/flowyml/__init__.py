@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from flowyml.caching.checkpoint import PipelineCheckpoint as PipelineCheckpoint
     from flowyml.errors import CircuitOpenError as CircuitOpenError
     from flowyml.errors import CycleError as CycleError
     from flowyml.errors import ExecutorError as ExecutorError
@@ -28,43 +29,42 @@ if TYPE_CHECKING:
     from flowyml.errors import StoreError as StoreError
     from flowyml.errors import ValueLoadError as ValueLoadError
     from flowyml.errors import WorkerLostError as WorkerLostError
-    from flowyml.executors.contract import Executor as Executor
-    from flowyml.executors.local import LocalExecutor as LocalExecutor
-    from flowyml.executors.parallel import ParallelExecutor as ParallelExecutor
-    from flowyml.keys.file import File as File
+    from flowyml.executors.executor import Executor as Executor
+    from flowyml.executors.local_executor import LocalExecutor as LocalExecutor
+    from flowyml.executors.parallel_executor import ParallelExecutor as ParallelExecutor
+    from flowyml.hashing.file import File as File
     from flowyml.map_tasks import MapTask as MapTask
     from flowyml.map_tasks import map_task as map_task
     from flowyml.pipeline import Pipeline as Pipeline
     from flowyml.planning.sub_pipelines import sub_pipeline as sub_pipeline
     from flowyml.results.result import PipelineResult as PipelineResult
     from flowyml.results.step_result import StepResult as StepResult
-    from flowyml.reuse.checkpoints import PipelineCheckpoint as PipelineCheckpoint
     from flowyml.state import StepState as StepState
-    from flowyml.steps.breakers import CircuitBreaker as CircuitBreaker
+    from flowyml.steps.circuit_breaker import CircuitBreaker as CircuitBreaker
     from flowyml.steps.conditions import unless as unless
     from flowyml.steps.conditions import when as when
-    from flowyml.steps.contexts import Context as Context
-    from flowyml.steps.contexts import context as context
-    from flowyml.steps.control import If as If
-    from flowyml.steps.control import Switch as Switch
+    from flowyml.steps.context import Context as Context
+    from flowyml.steps.context import context as context
+    from flowyml.steps.context import get_context as get_context
+    from flowyml.steps.control_flow import If as If
+    from flowyml.steps.control_flow import Switch as Switch
     from flowyml.steps.decorator import step as step
     from flowyml.steps.dynamic import dynamic as dynamic
-    from flowyml.steps.fallbacks import on_failure as on_failure
-    from flowyml.steps.retries import ExponentialBackoff as ExponentialBackoff
-    from flowyml.steps.retries import RetryConfig as RetryConfig
-    from flowyml.steps.retries import retry as retry
+    from flowyml.steps.fallback import on_failure as on_failure
+    from flowyml.steps.map_task import MapTaskResult as MapTaskResult
+    from flowyml.steps.retry import ExponentialBackoff as ExponentialBackoff
+    from flowyml.steps.retry import RetryConfig as RetryConfig
+    from flowyml.steps.retry import retry as retry
     from flowyml.steps.step import Step as Step
-    from flowyml.steps.step_context import get_context as get_context
-    from flowyml.steps.tasks import MapTaskResult as MapTaskResult
-    from flowyml.store.cache import CacheStore as CacheStore
+    from flowyml.store.cache_store import CacheStore as CacheStore
     from flowyml.utils.parallel import parallel_map as parallel_map
 
 _HOMES = {
-    "flowyml.steps.breakers": ("CircuitBreaker",),
-    "flowyml.reuse.checkpoints": ("PipelineCheckpoint",),
+    "flowyml.steps.circuit_breaker": ("CircuitBreaker",),
+    "flowyml.caching.checkpoint": ("PipelineCheckpoint",),
     "flowyml.steps.conditions": ("unless", "when"),
-    "flowyml.steps.contexts": ("Context", "context"),
-    "flowyml.steps.control": ("If", "Switch"),
+    "flowyml.steps.context": ("Context", "context", "get_context"),
+    "flowyml.steps.control_flow": ("If", "Switch"),
     "flowyml.steps.dynamic": ("dynamic",),
     "flowyml.errors": (
         "CircuitOpenError",
@@ -87,23 +87,22 @@ _HOMES = {
         "ValueLoadError",
         "WorkerLostError",
     ),
-    "flowyml.executors.contract": ("Executor",),
-    "flowyml.executors.local": ("LocalExecutor",),
-    "flowyml.executors.parallel": ("ParallelExecutor",),
-    "flowyml.steps.fallbacks": ("on_failure",),
-    "flowyml.keys.file": ("File",),
+    "flowyml.executors.executor": ("Executor",),
+    "flowyml.executors.local_executor": ("LocalExecutor",),
+    "flowyml.executors.parallel_executor": ("ParallelExecutor",),
+    "flowyml.steps.fallback": ("on_failure",),
+    "flowyml.hashing.file": ("File",),
     "flowyml.map_tasks": ("MapTask", "map_task"),
     "flowyml.pipeline": ("Pipeline",),
     "flowyml.results.result": ("PipelineResult",),
-    "flowyml.steps.retries": ("ExponentialBackoff", "RetryConfig", "retry"),
+    "flowyml.steps.retry": ("ExponentialBackoff", "RetryConfig", "retry"),
     "flowyml.state": ("StepState",),
-    "flowyml.steps.step_context": ("get_context",),
     "flowyml.results.step_result": ("StepResult",),
     "flowyml.steps.decorator": ("step",),
     "flowyml.steps.step": ("Step",),
-    "flowyml.steps.tasks": ("MapTaskResult",),
+    "flowyml.steps.map_task": ("MapTaskResult",),
     "flowyml.planning.sub_pipelines": ("sub_pipeline",),
-    "flowyml.store.cache": ("CacheStore",),
+    "flowyml.store.cache_store": ("CacheStore",),
     "flowyml.utils.parallel": ("parallel_map",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -119,8 +118,8 @@ def __getattr__(name: str) -> Any:
     if module is None and _is_module(name):
         raise AttributeError(name)  # `from flowyml import module` asks here before it imports; nobody sees this
     if module is None:
-        from flowyml.messages.frames import hide_internal_frames
-        from flowyml.messages.words import nearest
+        from flowyml.diagnostics.text import nearest
+        from flowyml.diagnostics.tracebacks import hide_internal_frames
 
         hint = "" if name.startswith("_") else nearest(name, __all__)
         try:  # not the decorator: it would be imported with the package

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from flowyml.messages.frames import hides_internal_frames
+from flowyml.diagnostics.tracebacks import hides_internal_frames
 
 if TYPE_CHECKING:
     from typing import NamedTuple
@@ -21,7 +21,7 @@ else:
     # What a class body has that is the tuple's own.
     _OWN = frozenset(["__qualname__", "__module__", "__annotations__", "__dict__", "__weakref__", "__classcell__"])
 
-    class _Making(type):
+    class _NamedTupleMeta(type):
         """Makes a named tuple of a class body."""
 
         def __new__(cls, name: str, bases: tuple[type, ...], body: dict[str, object]) -> type:
@@ -37,14 +37,14 @@ else:
                     setattr(made, key, value)
             return made
 
-    class NamedTuple(metaclass=_Making):
+    class NamedTuple(metaclass=_NamedTupleMeta):
         """The base that a class body names; the class made of the body does not inherit from it."""
 
 
 R_co = TypeVar("R_co", covariant=True)
 
 
-class ListLike(Sequence[R_co]):
+class LazySequence(Sequence[R_co]):
     """A sequence that equals any other of equal values, except a string; like a list it has no hash."""
 
     __slots__ = ()
@@ -59,4 +59,4 @@ class ListLike(Sequence[R_co]):
     __hash__ = None  # type: ignore[assignment]
 
 
-__all__ = ["ListLike", "NamedTuple"]
+__all__ = ["LazySequence", "NamedTuple"]

@@ -32,13 +32,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flowyml.sizes import in_words
+from flowyml.units import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flowyml.results.result import PipelineResult
-    from flowyml.steps.tasks import MapTaskResult
+    from flowyml.steps.map_task import MapTaskResult
 
 __all__ = [
     "CircuitOpenError",

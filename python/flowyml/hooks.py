@@ -15,7 +15,7 @@ import contextlib
 import inspect
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flowyml.messages.frames import hides_internal_frames
+from flowyml.diagnostics.tracebacks import hides_internal_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -1,7 +1,7 @@
 """`@map_task`: a function of one item as a step that runs over a list of them.
 
 In a pipeline it is one mapped step, with the state, attempts and value of each item, under terms that hold for all of
-them; called directly it runs here: on threads, coroutines in an event loop. See `steps/tasks.py` for the terms.
+them; called directly it runs here: on threads, coroutines in an event loop. See `steps/map_task.py` for the terms.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from flowyml import registry
+from flowyml.diagnostics.text import unknown_keywords
+from flowyml.diagnostics.tracebacks import hides_internal_frames
 from flowyml.errors import MapTaskError
-from flowyml.executors.parallel import ParallelExecutor
-from flowyml.messages.frames import hides_internal_frames
-from flowyml.messages.words import unknown_keywords
+from flowyml.executors.parallel_executor import ParallelExecutor
 from flowyml.pipeline import Pipeline
 from flowyml.steps.coroutines import is_coroutine_function
+from flowyml.steps.map_task import checked_retries, checked_terms
 from flowyml.steps.step import Step
-from flowyml.steps.tasks import checked_retries, checked_terms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from flowyml.steps.declarations import Reads
-    from flowyml.steps.options import Options
-    from flowyml.steps.tasks import MapTaskResult, Terms
+    from flowyml.steps.map_task import MapTaskPolicy, MapTaskResult
+    from flowyml.steps.options import StepOptions
 
 R = TypeVar("R")
 
@@ -49,7 +49,7 @@ class MapTask(Step[..., Any], Generic[R]):
     ([11, 12], 2)
     """
 
-    terms: Terms
+    terms: MapTaskPolicy
 
     def __call__(self, items: Iterable[Any], /, **params: Any) -> MapTaskResult[R]:
         """Run it here, over these items: on threads; coroutines side by side in an event loop.
@@ -78,7 +78,7 @@ class MapTask(Step[..., Any], Generic[R]):
         bound: Any = super().__get__(instance, owner)
         return bound  # type: ignore[no-any-return]
 
-    def _remade(self, func: Callable[..., Any], options: Options) -> MapTask[Any]:
+    def _remade(self, func: Callable[..., Any], options: StepOptions) -> MapTask[Any]:
         return _rebuild(func, (self.name, self.inputs, self.outputs), options, self.terms)
 
     def _parts(self) -> tuple[Any, ...]:
@@ -89,7 +89,9 @@ class MapTask(Step[..., Any], Generic[R]):
         return f"<MapTask {self.name!r} of {getattr(self.func, '__qualname__', self.func)!s}>"
 
 
-def _rebuild(func: Callable[..., Any], declared: tuple[Any, ...], options: Options, terms: Terms) -> MapTask[Any]:
+def _rebuild(
+    func: Callable[..., Any], declared: tuple[Any, ...], options: StepOptions, terms: MapTaskPolicy
+) -> MapTask[Any]:
     name, inputs, outputs = declared
     task: MapTask[Any] = MapTask(func, name=name, inputs=inputs, outputs=outputs or None)
     task.options, task.terms = options, terms

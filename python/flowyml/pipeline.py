@@ -6,8 +6,8 @@ Authoring ◀── Planning ◀── Runnable ◀── Pipeline
  map ...       dag ...      rerun ...    from_steps
 ```
 
-A pipeline is written, planned and run, and each class knows the ones to its left: `authoring/adding.py` keeps what it
-was told in columns, `authoring/preparing.py` makes plans and runs of them, `_runnable.py` executes the runs, and this
+A pipeline is written, planned and run, and each class knows the ones to its left: `authoring/builder.py` keeps what it
+was told in columns, `authoring/preparation.py` makes plans and runs of them, `_runnable.py` executes the runs, and this
 module is the door that users come in by.
 """
 
@@ -18,20 +18,19 @@ import warnings
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-from flowyml._runnable import Runnable
-from flowyml.authoring.adding import Authoring
-from flowyml.authoring.arguments import (
+from flowyml.authoring.builder import PipelineBuilder
+from flowyml.authoring.preparation import Preparation
+from flowyml.authoring.validation import (
     as_context,
     checked_cache_store,
     checked_executor,
     checked_journals,
     checked_mode,
 )
-from flowyml.authoring.preparing import Planning
-from flowyml.messages.frames import hides_internal_frames
-from flowyml.messages.warned import warn_out_of_scope
-from flowyml.messages.words import counted
-from flowyml.planning.forms import Place
+from flowyml.diagnostics.text import counted
+from flowyml.diagnostics.tracebacks import hides_internal_frames, warn_out_of_scope
+from flowyml.launch import Launcher
+from flowyml.planning.step_spec import SourceLocation
 from flowyml.planning.sub_pipelines import SubPipeline
 
 if TYPE_CHECKING:
@@ -39,11 +38,11 @@ if TYPE_CHECKING:
     from os import PathLike
     from typing import Literal, Self
 
-    from flowyml.executors.contract import Executor
-    from flowyml.steps.contexts import Context
-    from flowyml.steps.control import Branching, If, Switch
+    from flowyml.executors.executor import Executor
+    from flowyml.steps.context import Context
+    from flowyml.steps.control_flow import ControlFlow, If, Switch
     from flowyml.steps.step import Step
-    from flowyml.store.cache import CacheStore
+    from flowyml.store.cache_store import CacheStore
 
 _PIPELINE_KEYWORDS = (
     *("name", "context", "executor", "validate_types", "auto_discover"),
@@ -51,7 +50,7 @@ _PIPELINE_KEYWORDS = (
 )
 
 
-class Pipeline(Runnable):
+class Pipeline(Launcher):
     """A graph of steps: add them in any order, then run.
 
     Args:
@@ -154,9 +153,9 @@ class Pipeline(Runnable):
         options: dict[str, Any] = {"enable_cache": enable_cache, "cache_dir": cache_dir, "durability": durability}
         options |= {"enable_checkpointing": enable_checkpointing, "checkpoint_dir": checkpoint_dir}
         pipeline = cls(name, context, executor, validate_types=validate_types, **options)
-        return pipeline._add_all(steps, Place(frame.f_code, frame.f_lasti))
+        return pipeline._add_all(steps, SourceLocation(frame.f_code, frame.f_lasti))
 
-    def _add_part(self, part: Branching | SubPipeline, place: Place, *rest: Any) -> Self:
+    def _add_part(self, part: ControlFlow | SubPipeline, place: SourceLocation, *rest: Any) -> Self:
         """Add it, and say what of a sub-pipeline counts only where it is run itself."""
         super()._add_part(part, place, *rest)
         inner = part.pipeline if isinstance(part, SubPipeline) else None
@@ -184,7 +183,7 @@ def _of_pipeline(*kinds: type) -> None:
                 each.__module__, each.__qualname__ = __name__, f"Pipeline.{name}"
 
 
-_of_pipeline(Authoring, Planning, Runnable)
+_of_pipeline(PipelineBuilder, Preparation, Launcher)
 
 
 def _named_only(name: str) -> Pipeline:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from flowyml.steps.step import Step
 
 
-class _Registry:
+class _StepRegistry:
     """Steps by pipeline (`None`: for all) and name; those that are gone are cleared away now and then."""
 
     __slots__ = ("_lock", "_most", "_steps")
@@ -52,7 +52,7 @@ class _Registry:
             return list(self._steps.items())
 
 
-_made = _Registry()
+_made = _StepRegistry()
 
 register = _made.add
 """Enter a step that `@step` has made, for one pipeline or for all."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from flowyml.messages.frames import hides_internal_frames
+from flowyml.diagnostics.tracebacks import hides_internal_frames
 
 if TYPE_CHECKING:
     from typing import Literal
 
+    from flowyml.graph.dag import DAG
     from flowyml.pipeline import Pipeline
-    from flowyml.views.dag import DAG
 
 
 @hides_internal_frames

@@ -1,4 +1,4 @@
-//! `Batch`: what one worker claimed, as plain tuples; and what its steps read, looked up for all of them in one crossing.
+//! `JournalBatch`: what one worker claimed, as plain tuples; and what its steps read, looked up for all of them in one crossing.
 
 use std::sync::Arc;
 

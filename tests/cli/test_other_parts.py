@@ -11,7 +11,7 @@ import sys
 import pytest
 from calling import DAILY
 
-from flowyml.cli.values import value_of
+from flowyml.cli.parser import value_of
 
 KEEPS = """
 from flowyml import Pipeline

@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 from flowyml import LocalExecutor, ParallelExecutor, Pipeline, dynamic
-from flowyml.reuse.recall import Recall
+from flowyml.caching.lookup import ResultLookup
 from flowyml.state import SUCCESS
 
 TINY = 150
@@ -119,7 +119,7 @@ def pipeline(mode: str) -> Pipeline:
 def noting(ended: Any) -> Any:
     """Have the driver note what it has counted as done, and when."""
 
-    def noted(self: Recall, batch: Any, position: int, count: int, states: bytes | None) -> None:
+    def noted(self: ResultLookup, batch: Any, position: int, count: int, states: bytes | None) -> None:
         ended(self, batch, position, count, states)
         now, run = time.monotonic(), self._run
         items = self._items_of(batch)[position : position + count]
@@ -134,7 +134,7 @@ def noting(ended: Any) -> Any:
 def beginning(begin: Any) -> Any:
     """Have somebody look at what the run counts as done: workers in the driver count by themselves."""
 
-    def begun(self: Recall) -> None:
+    def begun(self: ResultLookup) -> None:
         threading.Thread(target=look, args=(self._run,), daemon=True).start()
         begin(self)
 
@@ -154,8 +154,8 @@ def look(run: Any) -> None:
 
 if __name__ == "__main__":
     backend, workers, mode = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-    Recall.ended = noting(Recall.ended)  # type: ignore[method-assign]
-    Recall.begin = beginning(Recall.begin)  # type: ignore[method-assign]
+    ResultLookup.ended = noting(ResultLookup.ended)  # type: ignore[method-assign]
+    ResultLookup.begin = beginning(ResultLookup.begin)  # type: ignore[method-assign]
     made = LocalExecutor() if backend == "local" else ParallelExecutor(workers, backend=backend)  # type: ignore[arg-type]
     with made as executor:
         result = pipeline(mode).run(executor=executor)

@@ -27,7 +27,7 @@ import pyarrow as pa
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from flowyml.keys.content import content
+from flowyml.hashing.content import content
 
 
 class Shade(enum.Enum):

@@ -10,8 +10,8 @@ import types
 import pytest
 
 from flowyml import Step
-from flowyml.keys.code_graph import UnhashableCode
-from flowyml.keys.fingerprint import CoveredPart, covered, differences, fingerprint
+from flowyml.hashing.code_graph import UnhashableCodeError
+from flowyml.hashing.fingerprint import CoveredPart, covered, differences, fingerprint
 
 
 def module(source: str, name: str = "made_by_hand") -> types.ModuleType:
@@ -249,7 +249,7 @@ def test_what_does_not_pickle_is_no_part_of_a_fingerprint():
     with (
         open("/dev/null") as file,  # noqa: PTH123
         pytest.raises(
-            UnhashableCode, match=r"closure value 'thing' of .*step cannot be hashed: TypeError: cannot pickle"
+            UnhashableCodeError, match=r"closure value 'thing' of .*step cannot be hashed: TypeError: cannot pickle"
         ),
     ):
         fingerprint(holding(file))

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowyml.keys.content import Unhashable, content
+from flowyml.hashing.content import UnhashableError, content
 
 
 class Number(int):
@@ -168,7 +168,7 @@ def test_the_order_of_a_set_does_not_count():
 
 def test_sets_of_texts_are_alike_in_every_process():
     code = (
-        "from flowyml.keys.content import content; import collections\n"
+        "from flowyml.hashing.content import content; import collections\n"
         "value = [{'a', 'b', ('d', 1)}, {frozenset(['x', 'y']): 1, 'z': {'u', 'v'}}, collections.Counter('abcab')]\n"
         "print(content(value).hex())"
     )
@@ -279,7 +279,7 @@ def test_files_behind_a_dataset_or_a_lazy_frame_are_not_content(tmp_path):
     polars.DataFrame({"a": [1]}).write_parquet(tmp_path / "a.parquet")
     dataset = pytest.importorskip("pyarrow.dataset").dataset(tmp_path / "a.parquet")
     for value in (dataset, polars.scan_parquet(tmp_path / "a.parquet")):
-        with pytest.raises(Unhashable, match=r"flowyml\.File"):
+        with pytest.raises(UnhashableError, match=r"flowyml\.File"):
             content(value)
     assert content(dataset.to_table()) == content(arrow.table({"a": [1]}))
 
@@ -287,7 +287,7 @@ def test_files_behind_a_dataset_or_a_lazy_frame_are_not_content(tmp_path):
 def test_a_polars_expression_that_calls_a_function_is_no_content():
     polars = pytest.importorskip("polars")
     assert content(polars.col("a") + 1) != content(polars.col("a") + 2)
-    with pytest.raises(Unhashable, match="calls a Python function"):
+    with pytest.raises(UnhashableError, match="calls a Python function"):
         content(polars.col("a").map_elements(len, return_dtype=polars.Int64))
 
 
@@ -400,7 +400,7 @@ def test_a_class_counts_with_its_methods():
 
 @pytest.mark.parametrize("value", [threading.Lock(), (each for each in ()), [open("/dev/null")]])  # noqa: PTH123, SIM115
 def test_what_does_not_pickle_has_no_content(value):
-    with pytest.raises(Unhashable, match="cannot pickle"):
+    with pytest.raises(UnhashableError, match="cannot pickle"):
         content(value)
 
 
@@ -410,13 +410,13 @@ class Raises:
 
 
 def test_a_reducer_that_raises_or_exits_is_no_content():
-    with pytest.raises(Unhashable, match="SystemExit: 3"):
+    with pytest.raises(UnhashableError, match="SystemExit: 3"):
         content([Raises()])
 
 
 def test_no_package_is_imported_for_it():
     code = (
-        "import sys; from flowyml.keys.content import content; content({1: [len, {2}]})\n"
+        "import sys; from flowyml.hashing.content import content; content({1: [len, {2}]})\n"
         "assert not {'numpy', 'pandas', 'pyarrow', 'cloudpickle'} & set(sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

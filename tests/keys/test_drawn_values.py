@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from flowyml.keys.content import content
+from flowyml.hashing.content import content
 
 pytest.importorskip("pyarrow")
 pytest.importorskip("polars")

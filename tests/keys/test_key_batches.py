@@ -8,19 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowyml import Pipeline, get_context
-from flowyml.keys.code_graph import CodeGraph
-from flowyml.keys.content import content, contents_of_atoms
-from flowyml.reuse.cache_keys import CacheKeys
-from flowyml.reuse.call_keys import CallKeys
-from flowyml.reuse.journal_keys import JournalKeys
-from flowyml.reuse.value_contents import ValueContents
-from flowyml.running.run import Run
-from flowyml.steps.cache_modes import CODE
+from flowyml.caching.journal_keys import JournalKeys
+from flowyml.caching.keys import CacheKeys, CallHasher
+from flowyml.caching.step_cache import ValueHashes
+from flowyml.hashing.code_graph import CodeGraph
+from flowyml.hashing.content import content, contents_of_atoms
+from flowyml.runtime.run import Run
+from flowyml.steps.cache_policy import CODE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flowyml.keys.content import Unhashable
+    from flowyml.hashing.content import UnhashableError
 
 
 class Point:
@@ -87,7 +86,7 @@ def runs(draw: Any) -> Callable[[], Run]:
     return made
 
 
-def refuse(node: int, error: Unhashable) -> None:
+def refuse(node: int, error: UnhashableError) -> None:
     raise AssertionError(f"{node}: {error}")
 
 
@@ -125,7 +124,7 @@ def test_keys_of_the_journal(made, random):
 @given(runs())
 def test_arguments_of_steps_that_were_added_alike(made):
     run = made()
-    calls = CallKeys(run, lambda _: b"-", CodeGraph())
+    calls = CallHasher(run, lambda _: b"-", CodeGraph())
     for stretch in JournalKeys(run, refuse).stretches(range(run.layout.item_count)):
         at_once = calls.all_at_once(stretch)
         assert at_once is None or at_once == [calls.joined(item) for item in stretch]
@@ -134,7 +133,7 @@ def test_arguments_of_steps_that_were_added_alike(made):
 @given(runs())
 def test_keys_of_the_cache_do_not_depend_on_those_made_before(made):
     run, other = made(), made()
-    keys, backwards = (CacheKeys(each, ValueContents(each), {}) for each in (run, other))
+    keys, backwards = (CacheKeys(each, ValueHashes(each), {}) for each in (run, other))
     order = range(run.layout.item_count)
     found = {item: backwards.key(item, CODE) for item in reversed(order)}
     assert [keys.key(item, CODE) for item in order] == [found[item] for item in order]

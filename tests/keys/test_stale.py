@@ -1200,7 +1200,7 @@ def main():
 
 SERVER = """
 import io, os, sys, traceback, logging
-import flowyml, flowyml.keys.code_graph, flowyml.reuse.caching, flowyml.reuse.resuming, numpy, pandas
+import flowyml, flowyml.hashing.code_graph, flowyml.caching.step_cache, flowyml.caching.run_journal, numpy, pandas
 
 def child(folder, form):
     os.chdir(folder)

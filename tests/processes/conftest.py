@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import plumbing
 import pytest
 
-from flowyml.executors._processes.pooling.environment import START_VARIABLE, STARTS
-from flowyml.executors._processes.pooling.pool import WorkerPool
+from flowyml.executors.process.pool.command_line import START_VARIABLE, STARTS
+from flowyml.executors.process.pool.worker_pool import WorkerPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flowyml.executors._processes.guarding.process_table import process_table, read_environment, read_proc
-from flowyml.executors._processes.guarding.starts import TAG
-from flowyml.executors._processes.pooling.workers import Exited, Started
+from flowyml.executors.process.pool.worker_process import WorkerExited, WorkerStarted
+from flowyml.executors.process.supervisor.process_tree import process_table, read_environment, read_proc
+from flowyml.executors.process.supervisor.spawning import TAG
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from flowyml.executors._processes.pooling.pool import WorkerPool
-    from flowyml.executors._processes.pooling.workers import Event, Worker
+    from flowyml.executors.process.pool.worker_pool import WorkerPool
+    from flowyml.executors.process.pool.worker_process import Event, WorkerProcess
 
 MARK = "FLOWYML_TEST_MARK"
 _UNLOCKED = "t" in sys.abiflags
@@ -38,7 +38,7 @@ PROGRAM = """
 import os, signal, subprocess, sys, time
 root = sys.argv[1]
 root in sys.path or sys.path.insert(0, root)
-from flowyml.executors._processes.working.lifeline import attach
+from flowyml.executors.process.worker.bootstrap import attach
 line = attach()
 def tell(value): line.socket.sendall(repr(value).encode() + b"\\n")
 while text := line.socket.recv(1 << 16):
@@ -126,7 +126,7 @@ def open_fds(pid: int | str = "self") -> int:
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
-def wait_for(fd: int | WorkerPool | Worker, limit: float = LIMIT) -> None:
+def wait_for(fd: int | WorkerPool | WorkerProcess, limit: float = LIMIT) -> None:
     """Wait until something can be read."""
     fd = getattr(fd, "socket", fd)
     assert select.select([fd], [], [], limit)[0], "nothing came"
@@ -138,25 +138,25 @@ def next_events(pool: WorkerPool) -> list[Event]:
     return pool.read_events()
 
 
-def wait_until(pool: WorkerPool, worker: Worker, kind: type[Started | Exited]) -> None:
+def wait_until(pool: WorkerPool, worker: WorkerProcess, kind: type[WorkerStarted | WorkerExited]) -> None:
     """Read events until one of this kind is about this worker."""
     while not any(isinstance(event, kind) and event.worker is worker for event in next_events(pool)):
         pass
 
 
-def started(pool: WorkerPool) -> Worker:
+def started(pool: WorkerPool) -> WorkerProcess:
     """Return a worker that has a process."""
     worker = pool.spawn_worker()
-    wait_until(pool, worker, Started)
+    wait_until(pool, worker, WorkerStarted)
     return worker
 
 
-def run(worker: Worker, text: str) -> None:
+def run(worker: WorkerProcess, text: str) -> None:
     """Have a worker run some lines."""
     worker.socket.sendall(text.encode())
 
 
-def ask(worker: Worker, text: str) -> str:
+def ask(worker: WorkerProcess, text: str) -> str:
     """Have a worker run some lines, and return what it tells."""
     run(worker, text)
     wait_for(worker)

@@ -6,7 +6,7 @@ import contextlib
 import io
 from collections import defaultdict
 
-from flowyml.executors._processes.dispatching.output import OutputReader
+from flowyml.executors.process.driver.output import OutputReader
 
 TOKEN = b"c0ffee"
 

@@ -9,8 +9,8 @@ import sys
 import textwrap
 from pathlib import Path
 
-from flowyml.executors._processes.crossing.payload import build_payload
-from flowyml.executors._processes.crossing.values import dump_value, load_value
+from flowyml.executors.process.protocol.function_payload import build_payload
+from flowyml.executors.process.protocol.value_pickle import dump_value, load_value
 
 HERE = Path(__file__).parent
 
@@ -18,14 +18,14 @@ CHILD = """
 import os, pickle, sys
 asks, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
 sys.path[:] = pickle.load(asks)
-from flowyml.executors._processes.crossing import frame
-from flowyml.executors._processes.working.functions import LoadFailure, Opened
-from flowyml.executors._processes.crossing.values import dump_result, load_value
-from flowyml._loading import loading
+from flowyml.executors.process.protocol import driver_environment
+from flowyml.executors.process.worker.functions import LoadFailure, LoadedPayload
+from flowyml.executors.process.protocol.value_pickle import dump_result, load_value
+from flowyml.import_guard import loading
 
 def load(data):
     global functions
-    opened = Opened(data)
+    opened = LoadedPayload(data)
     functions = [opened.load(place) for place in range(len(opened))]
     return [f.exception if isinstance(f, LoadFailure) else None for f in functions]
 
@@ -34,7 +34,8 @@ def call(index, data):
         arguments = load_value(data)
     return dump_result(functions[index](*arguments))
 
-verbs = {"load": load, "call": call, "apply": frame.apply, "enter": frame.enter, "settle": frame.settle}
+verbs = {
+    "load": load, "call": call, **{name: getattr(driver_environment, name) for name in ("apply", "enter", "settle")}}
 while True:
     try:
         verb, *arguments = pickle.load(asks)

@@ -19,9 +19,9 @@ import pytest
 
 from flowyml import ExecutorError, MemoryBudgetError, MemoryLimitError, ParallelExecutor, Pipeline
 from flowyml._extension import PrivateMap
-from flowyml.executors._processes.dispatching import lending
+from flowyml.executors.process.driver import arena_owner
 from flowyml.store import arenas
-from flowyml.store.arenas import Arena, Pickled
+from flowyml.store.arenas import Arena, PickledValue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -232,7 +232,7 @@ def test_a_worker_that_dies_in_a_step_leaves_nothing_behind(two: ParallelExecuto
 def test_a_block_that_was_begun_is_cut_off() -> None:
     """By the driver, when its writer is dead."""
     arena = Arena.of_memory()
-    first = arena.put(Pickled(pickle.dumps(1), []))
+    first = arena.put(PickledValue(pickle.dumps(1), []))
     os.pwrite(arena.fd, b"x" * MIB, arena.end)
     arena.cut()
     assert os.fstat(arena.fd).st_blocks * 512 == arenas.padded(first.size)
@@ -261,7 +261,7 @@ def test_a_part_beyond_the_end_of_its_file_is_not_mapped(offset: int, length: in
 def test_a_block_that_is_not_in_its_arena_is_an_error_and_no_signal() -> None:
     """As a worker might report one: the driver reads it."""
     arena = Arena.of_memory()
-    arena.put(Pickled(b"12", []))
+    arena.put(PickledValue(b"12", []))
     with pytest.raises(ValueError, match="the file ends at 2"):
         arena.adopt((arena.number, arena.fd, arena.end, 10, (MIB,))).load()
 
@@ -269,7 +269,7 @@ def test_a_block_that_is_not_in_its_arena_is_an_error_and_no_signal() -> None:
 def test_an_arena_of_memory_cannot_be_cut() -> None:
     """By a step that found its descriptor: processes that have mapped a block can still read it."""
     arena = Arena.of_memory()
-    stored = arena.put(Pickled(pickle.dumps([1, 2]), []))
+    stored = arena.put(PickledValue(pickle.dumps([1, 2]), []))
     with pytest.raises(PermissionError):
         os.ftruncate(arena.fd, 0)
     assert stored.load() == [1, 2]
@@ -293,7 +293,7 @@ def test_values_travel_through_sockets_where_there_is_no_room(one: ParallelExecu
 
 def test_values_travel_through_sockets_where_descriptors_cannot_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a process that may not be looked at; a budget cannot be kept there."""
-    monkeypatch.setattr(lending, "check_able", unable)
+    monkeypatch.setattr(arena_owner, "check_able", unable)
     table = np.ones(MIB, dtype=np.uint8)
     pipeline = Pipeline("sockets").add_step(zeros)
     pipeline.add_step(lambda a, b: int((a + b).sum()), name="sum", inputs={"a": "zeros"}, params={"b": table})
@@ -425,7 +425,7 @@ def test_a_folder_without_nameless_files_will_do(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delattr(os, "O_TMPFILE")
     arena = Arena.of_disk(str(tmp_path))
     assert not list(tmp_path.iterdir())
-    assert arena.put(Pickled(pickle.dumps("x"), [])).load() == "x"
+    assert arena.put(PickledValue(pickle.dumps("x"), [])).load() == "x"
 
 
 # -- memory_budget=
@@ -500,13 +500,13 @@ def test_a_value_that_finds_no_room_is_the_failure_of_its_step() -> None:
 
 def test_a_worker_without_an_arena_reads_those_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """As when files are few: what it returns goes through its socket, what it is given lies where it lies."""
-    new, made = lending.Lending._new, []
+    new, made = arena_owner.ArenaOwner._new, []
 
-    def only_the_first(self: lending.Lending) -> tuple[Arena, Arena | None] | None:
+    def only_the_first(self: arena_owner.ArenaOwner) -> tuple[Arena, Arena | None] | None:
         made.append(None if made else new(self))
         return made[-1]
 
-    monkeypatch.setattr(lending.Lending, "_new", only_the_first)
+    monkeypatch.setattr(arena_owner.ArenaOwner, "_new", only_the_first)
     with ParallelExecutor(max_workers=2) as executor:
         pipeline = Pipeline("unequal").map(lambda k: time.sleep(0.01) or bytes([k]) * MIB, range(20), name="big")
         pipeline.map(lambda big: time.sleep(0.01) or (os.getpid(), len(big)), over="big", name="size")

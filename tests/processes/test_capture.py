@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 PREAMBLE = """
 import gc, io, os, subprocess, sys, threading
-from flowyml.executors._processes.working.capture import install
+from flowyml.executors.process.worker.output_capture import install
 capture = install(b"c0ffee")
 def step(slot, *, eager=False):
     capture.begin_step(slot, eager=eager)

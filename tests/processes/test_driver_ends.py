@@ -10,7 +10,7 @@ from plumbing import HELPERS, clear, driver, eventually, marked, under_load
 DRIVER = """
 import os, signal, sys, time
 from plumbing import *
-from flowyml.executors._processes.pooling.pool import WorkerPool
+from flowyml.executors.process.pool.worker_pool import WorkerPool
 pool = WorkerPool(2, program=PROGRAM)
 workers = [started(pool), started(pool)]
 for worker in workers:
@@ -134,7 +134,7 @@ pool.shutdown()
 thread.start(); thread.join()
 assert ask(workers[-1], "tell(1)") == "1"
 pool.kill(workers[-1])
-wait_until(pool, workers[-1], Exited)
+wait_until(pool, workers[-1], WorkerExited)
 assert workers[-1].exitcode == -9
 """
     with driver(DRIVER + script, mark) as process:
@@ -162,7 +162,7 @@ def test_kill_9_of_a_stopped_driver_leaves_nothing(mark):
 
 
 NESTED = """
-from flowyml.executors._processes.pooling.pool import WorkerPool
+from flowyml.executors.process.pool.worker_pool import WorkerPool
 import plumbing
 inner = WorkerPool(2, program=plumbing.PROGRAM)
 plumbing.ask(inner.spawn_worker(), plumbing.HELPERS['own session'] + '\\\\ntell(1)')
@@ -185,7 +185,7 @@ worker = workers[0]
 pool.kill(workers[1])
 ask(worker, '''{NESTED}''')
 {end}
-wait_until(pool, worker, Exited)
+wait_until(pool, worker, WorkerExited)
 mark = os.environ[MARK]
 assert eventually(lambda: marked(mark) == helpers(pool), 1.0)
 """
@@ -201,7 +201,7 @@ pool.shutdown()
 worker = started(pool)
 ask(worker, "tell(1)")
 run(worker, "assert subprocess.call(['false']) == 1; os.kill(os.getpid(), signal.SIGTERM); time.sleep(1000)")
-wait_until(pool, worker, Exited)
+wait_until(pool, worker, WorkerExited)
 assert worker.exitcode == -signal.SIGTERM, worker.exitcode
 """
     with driver(DRIVER + script, mark) as process:

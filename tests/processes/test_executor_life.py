@@ -104,7 +104,7 @@ def test_the_guardian_is_killed_in_the_middle(mark: str, tmp_path: Path, helper:
 
 def test_the_guardian_is_stopped(mark: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It does nothing any more; runs go on, and the end kills it, after a while that is shorter here."""
-    monkeypatch.setattr("flowyml.executors._processes.pooling.link.END_LIMIT", 0.5)
+    monkeypatch.setattr("flowyml.executors.process.pool.supervisor_client.END_LIMIT", 0.5)
     executor = ParallelExecutor(2)
     use(executor)
     os.kill(guardian(executor), signal.SIGSTOP)
@@ -293,6 +293,6 @@ def test_an_error_of_the_run_itself_is_no_torn_worker(monkeypatch: pytest.Monkey
     def refuse(*_: object) -> int:
         raise ValueError("at is inf")
 
-    monkeypatch.setattr("flowyml.running.run.Run.complete", refuse)
+    monkeypatch.setattr("flowyml.runtime.run.Run.complete", refuse)
     with ParallelExecutor(1) as executor, pytest.raises(ValueError, match="at is inf"):
         Pipeline("p").add_step(abs, params={"x": -1}).run(executor=executor)

@@ -30,8 +30,8 @@ from nasty import (
 )
 
 from flowyml.errors import RemoteError, RemoteTraceback, WorkerLostError
-from flowyml.executors._processes.crossing.failure import FailureInfo, pack_exception, unpack_exception, unpack_info
-from flowyml.results.traceback import LONGEST_MESSAGE, LONGEST_TRACEBACK, error_text
+from flowyml.executors.process.protocol.exceptions import ExceptionInfo, pack_exception, unpack_exception, unpack_info
+from flowyml.results.error_text import LONGEST_MESSAGE, LONGEST_TRACEBACK, error_text
 
 
 def thrown(error: BaseException) -> BaseException:
@@ -281,7 +281,7 @@ def test_an_exception_that_came_from_another_worker_is_passed_on() -> None:
 def test_the_names_of_all_classes_travel() -> None:
     info = unpack_info(pack_exception(OwnOS("x"), pickle.dumps, pickle.loads))
 
-    assert info == FailureInfo(
+    assert info == ExceptionInfo(
         ("nasty.OwnOS", "builtins.OSError", "builtins.Exception", "builtins.BaseException"),
         "[Errno 2] not here: 'x'",
         "nasty.OwnOS: [Errno 2] not here: 'x'\n",
@@ -331,7 +331,7 @@ def test_source_lines_that_only_the_driver_knows_are_filled_in() -> None:
     source = "def fail():\n    raise ValueError('in a cell')\n"
     script = f"""
 import pickle, sys
-from flowyml.executors._processes.crossing.failure import pack_exception
+from flowyml.executors.process.protocol.exceptions import pack_exception
 names = {{}}
 exec(compile({source!r}, "<cell 1>", "exec"), names)
 try:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from remote import Worker, run_script
 
-from flowyml.executors._processes.crossing.frame import capture, start_variables
+from flowyml.executors.process.protocol.driver_environment import capture, start_variables
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def seen(worker, function):
 
 
 def _payload(function):
-    from flowyml.executors._processes.crossing.payload import build_payload
+    from flowyml.executors.process.protocol.function_payload import build_payload
 
     return build_payload([function], ["step"]).data
 
@@ -195,7 +195,7 @@ def test_the_start_method_that_the_user_chose():
     run_script(
         """
         import multiprocessing
-        from flowyml.executors._processes.crossing.frame import capture
+        from flowyml.executors.process.protocol.driver_environment import capture
         def step(): import multiprocessing; return multiprocessing.get_start_method()
         multiprocessing.set_start_method("spawn")
         with Worker() as w:

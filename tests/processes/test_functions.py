@@ -13,7 +13,7 @@ import pytest
 from notes import executions, kept
 
 from flowyml import ParallelExecutor, Pipeline, StepTimeoutError, WorkerLostError
-from flowyml.executors._processes.crossing import wire
+from flowyml.executors.process.protocol import wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from plumbing import MARK, eventually, marked
 
-from flowyml.executors._processes.guarding import guardian, process_table
-from flowyml.executors._processes.guarding.guardian import COMMAND, END, REFUSED, REPORT, SPAWN
-from flowyml.executors._processes.pooling.environment import guardian_command
+from flowyml.executors.process.pool.command_line import guardian_command
+from flowyml.executors.process.supervisor import process_tree, supervisor
+from flowyml.executors.process.supervisor.supervisor import COMMAND, END, REFUSED, REPORT, SPAWN
 
 
 @pytest.fixture
@@ -102,35 +102,35 @@ def test_it_has_a_session_of_its_own_and_nothing_open(served):
 
 
 def test_it_imports_next_to_nothing():
-    folder = Path(guardian.__file__).parent.parent
-    text = f"import sys; sys.path.append({str(folder)!r}); import guarding.guardian; print(*sys.modules)"
+    folder = Path(supervisor.__file__).parent.parent
+    text = f"import sys; sys.path.append({str(folder)!r}); import supervisor.supervisor; print(*sys.modules)"
     output = subprocess.run([sys.executable, "-S", "-s", "-P", "-c", text], check=True, capture_output=True, text=True)
     heavy = {"site", "typing", "pathlib", "contextlib", "re", "subprocess", "dataclasses", "threading", "flowyml"}
     assert not heavy & set(output.stdout.split())
 
 
 def test_the_process_table_holds_this_process():
-    assert process_table.process_table()[os.getpid()] == (os.getppid(), os.getsid(0))
+    assert process_tree.process_table()[os.getpid()] == (os.getppid(), os.getsid(0))
 
 
 def test_a_name_with_brackets_and_blanks_does_not_confuse_the_table(mark, tmp_path):
     strange = tmp_path / ") S 1 (x"
     strange.symlink_to("/bin/sleep")
     with subprocess.Popen([strange, "1000"]) as process:
-        assert process_table.process_table()[process.pid][0] == os.getpid()
+        assert process_tree.process_table()[process.pid][0] == os.getpid()
         process.kill()
 
 
 def test_descendants_are_roots_and_all_below():
     table = {1: (0, 1), 2: (1, 1), 3: (2, 1), 4: (1, 1), 5: (4, 1), 9: (9, 9)}
-    assert process_table.descendants(table, {2, 5}) == {2, 3, 5}
-    assert process_table.descendants(table, {9, 77}) == {9, 77}
+    assert process_tree.descendants(table, {2, 5}) == {2, 3, 5}
+    assert process_tree.descendants(table, {9, 77}) == {9, 77}
 
 
 def test_kill_all_looks_until_nothing_is_new(mark):
     with subprocess.Popen(["sleep", "1000"]) as first, subprocess.Popen(["sleep", "1000"]) as second:
         finds = iter([{first.pid}, {first.pid, second.pid}, {first.pid, second.pid}])
-        process_table.kill_all(lambda: next(finds))
+        process_tree.kill_all(lambda: next(finds))
         assert (first.wait(), second.wait()) == (-9, -9)
         assert next(finds, None) is None
 
@@ -138,28 +138,28 @@ def test_kill_all_looks_until_nothing_is_new(mark):
 def test_signals_to_what_is_gone_are_no_error(mark):
     with subprocess.Popen(["true"]) as process:
         process.wait()
-    process_table.send_signal(os.kill, process.pid, signal.SIGKILL)
+    process_tree.send_signal(os.kill, process.pid, signal.SIGKILL)
 
 
 def test_a_tag_is_found_whole_or_not_at_all(mark):
     with subprocess.Popen(["sleep", "1000"]) as process:
-        assert eventually(lambda: process_table.carries(process.pid, f"{MARK}={mark}".encode()))
-        assert not process_table.carries(process.pid, f"{MARK}={mark[:-1]}".encode())
+        assert eventually(lambda: process_tree.carries(process.pid, f"{MARK}={mark}".encode()))
+        assert not process_tree.carries(process.pid, f"{MARK}={mark[:-1]}".encode())
         process.kill()
-    assert not process_table.carries(process.pid, f"{MARK}={mark}".encode())
+    assert not process_tree.carries(process.pid, f"{MARK}={mark}".encode())
 
 
 def test_everything_is_killed_and_reaped(mark):
     text = f"""
 import os, signal, subprocess, sys
-sys.path.insert(0, {str(Path(guardian.__file__).parent.parent)!r})
-from guarding import guardian
-guardian.become_subreaper()
+sys.path.insert(0, {str(Path(supervisor.__file__).parent.parent)!r})
+from supervisor import supervisor
+supervisor.become_subreaper()
 for _ in range(3): subprocess.Popen(["sh", "-c", "setsid sleep 1000 & sleep 1000"])
-class Quiet(guardian.Guardian):
+class Quiet(supervisor.Supervisor):
     def __init__(self): self.pid = os.getpid(); self.wakeup = 0
 Quiet().kill_everything()
-print(guardian.has_children())
+print(supervisor.has_children())
 """
     output = subprocess.run([sys.executable, "-W", "ignore", "-c", text], capture_output=True, text=True, timeout=20)
     assert output.stdout == "False\n", output.stderr
@@ -172,9 +172,9 @@ def test_without_pidfds_the_parents_number_is_watched(mark):
 import os, socket, subprocess, sys
 control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 program = ("import os, sys; del os.pidfd_open; os.pidfd_open = lambda pid: os.close(-1); "
-    "sys.path.append(sys.argv[3]); from guarding.guardian import main; main()")
+    "sys.path.append(sys.argv[3]); from supervisor.supervisor import main; main()")
 holder = subprocess.Popen(["sleep", "1000"], pass_fds=[control.fileno()])
-folder = {str(Path(guardian.__file__).parent.parent)!r}
+folder = {str(Path(supervisor.__file__).parent.parent)!r}
 command = [sys.executable, "-S", "-c", program, str(theirs.fileno()), str(os.getpid()), folder]
 subprocess.Popen(command, pass_fds=[theirs.fileno()], start_new_session=True)
 control.send(b"k" + bytes({COMMAND.size} - 1))

@@ -27,7 +27,7 @@ from flowyml import (
     StepNotRunError,
     retry,
 )
-from flowyml.running.interrupts import Interrupts
+from flowyml.runtime.interrupts import InterruptHandler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -405,7 +405,7 @@ def test_the_second_one_is_immediate(mark: str, backend: str) -> None:
 
 
 def test_where_descriptors_are_made_no_signal_raises() -> None:
-    interrupts, reached = Interrupts(), []
+    interrupts, reached = InterruptHandler(), []
 
     def begin() -> None:
         with interrupts:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flowyml.executors._processes.dispatching import listening
-from flowyml.executors._processes.dispatching.listening import Ears
+from flowyml.executors.process.driver import connections
+from flowyml.executors.process.driver.connections import OutputSelector
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,7 @@ class Ends:
     def __init__(self) -> None:
         self.near, self.far = socket.socketpair()
         self.pipe, self.writer = os.pipe()
-        self.ears = Ears()
+        self.ears = OutputSelector()
         self.ears.add(self.near.fileno())
         self.ears.add_pipe(self.pipe)
 
@@ -42,7 +42,7 @@ def ends() -> Iterator[Ends]:
 
 def test_a_mark_in_a_pipe_wakes_nobody_and_a_socket_does(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a step writes into a pipe before it begins is not worth a look of its own."""
-    monkeypatch.setattr(listening, "_PAUSE", 1000.0)
+    monkeypatch.setattr(connections, "_PAUSE", 1000.0)
     os.write(ends.writer, b"mark")
 
     assert ends.ears.hear(0) == []
@@ -66,7 +66,7 @@ def test_a_pipe_is_heard_also_where_every_wait_is_short(ends: Ends) -> None:
 
 def test_sockets_and_pipes_are_heard_together(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once pipes are listened to, neither hides the other."""
-    monkeypatch.setattr(listening, "_PAUSE", 0.0)
+    monkeypatch.setattr(connections, "_PAUSE", 0.0)
     os.write(ends.writer, b"line")
     ends.far.send(b"result")
 
@@ -75,7 +75,7 @@ def test_sockets_and_pipes_are_heard_together(ends: Ends, monkeypatch: pytest.Mo
 
 def test_while_text_comes_pipes_are_heard_at_once(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
     """A step that writes much does not wait for the driver with a full pipe."""
-    monkeypatch.setattr(listening, "_PAUSE", 1000.0)
+    monkeypatch.setattr(connections, "_PAUSE", 1000.0)
     os.write(ends.writer, b"text")
     ends.ears.talking = True
 
@@ -86,7 +86,7 @@ def test_while_text_comes_pipes_are_heard_at_once(ends: Ends, monkeypatch: pytes
 @pytest.mark.parametrize("listened", [False, True])
 def test_a_pipe_and_a_socket_can_be_forgotten(ends: Ends, monkeypatch: pytest.MonkeyPatch, *, listened: bool) -> None:
     """Those of a dead worker are closed, whether or not somebody has listened to its pipes yet."""
-    monkeypatch.setattr(listening, "_PAUSE", 0.0)
+    monkeypatch.setattr(connections, "_PAUSE", 0.0)
     if listened:
         ends.ears.hear(0)
     os.write(ends.writer, b"line")

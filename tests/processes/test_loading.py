@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from flowyml._loading import loading, refuse_if_loading
 from flowyml.errors import FlowymlError
+from flowyml.import_guard import loading, refuse_if_loading
 
 
 def test_outside_of_loading_everything_may_run():

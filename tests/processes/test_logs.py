@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from flowyml.executors._processes.crossing import logs
-from flowyml.executors._processes.crossing.logs import LogForwarder, handle_record
+from flowyml.executors.process.protocol import log_records
+from flowyml.executors.process.protocol.log_records import LogForwarder, handle_record
 
 
 class Unpicklable:
@@ -31,7 +31,7 @@ class LoadsNot:
 @pytest.fixture
 def worker(monkeypatch: pytest.MonkeyPatch) -> logging.Logger:
     """Return a logger of a "worker" in this process: its records go to the list `sent`, no other handler is known."""
-    monkeypatch.setattr(logs, "_handled_here", lambda record, forwarder: set())
+    monkeypatch.setattr(log_records, "_handled_here", lambda record, forwarder: set())
     logger = logging.Logger("steps.a")  # noqa: LOG001  not the driver's logger of this name
     logger.sent = []  # type: ignore[attr-defined]
     logger.addHandler(LogForwarder(logger.sent.append, lambda: 7))  # type: ignore[attr-defined]
@@ -137,7 +137,7 @@ def test_records_of_all_threads_are_sent(worker: logging.Logger) -> None:
 
 WORKER = """
 import logging, os, sys
-from flowyml.executors._processes.crossing.logs import LogForwarder
+from flowyml.executors.process.protocol.log_records import LogForwarder
 import pickle
 sent = []
 forwarder = LogForwarder(sent.append)
@@ -146,7 +146,7 @@ logging.getLogger().setLevel(logging.INFO)
 """
 DRIVER = """
 import logging, pickle, sys
-from flowyml.executors._processes.crossing.logs import handle_record
+from flowyml.executors.process.protocol.log_records import handle_record
 """
 HANDLE = """
 for data in pickle.loads(sys.stdin.buffer.read()): handle_record(data)

@@ -11,7 +11,7 @@ import cloudpickle
 import pytest
 from remote import run_script
 
-from flowyml.executors._processes.crossing.reducers import find_imported_submodules
+from flowyml.executors.process.protocol.reducers import find_imported_submodules
 
 CLASSES = """
     import dataclasses, enum, typing

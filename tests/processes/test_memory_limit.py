@@ -132,7 +132,7 @@ def test_it_is_measured() -> None:
     """Measured in a process of its own, since what this one has started counts with it and comes and goes."""
     script = f"""
     import mmap, os
-    from flowyml.executors._processes.dispatching.memory import used
+    from flowyml.executors.process.driver.limit_monitor import used
     before = used(os.getpid(), 1 << 40)
     held = mmap.mmap(-1, 64 * {MIB}, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # malloc may have some left
     for _ in range(64):  # a piece at a time: what the allocator keeps of it would count, too

@@ -15,8 +15,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from reading import TOKEN, Reading, mark, read
 
-from flowyml.executors._processes.dispatching.output import LONGEST_LINE, OutputReader
-from flowyml.results.usage import KEPT, StepLog
+from flowyml.executors.process.driver.output import LONGEST_LINE, OutputReader
+from flowyml.results.resource_usage import KEPT, StepLog
 
 # ---- the driver: marks and lines ---------------------------------------------------------------------------------
 

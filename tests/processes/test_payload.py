@@ -16,9 +16,9 @@ import pytest
 from remote import HERE, Worker
 
 from flowyml.errors import FlowymlError, SerializationError
-from flowyml.executors._processes.crossing.importable import user_modules
-from flowyml.executors._processes.crossing.payload import build_payload
-from flowyml.executors._processes.crossing.values import ValueDumper, dump_result, dump_value, load_value
+from flowyml.executors.process.protocol.function_payload import build_payload
+from flowyml.executors.process.protocol.importable import user_modules
+from flowyml.executors.process.protocol.value_pickle import ValueDumper, dump_result, dump_value, load_value
 
 
 @pytest.fixture
@@ -214,7 +214,7 @@ def run_pytest(folder, *options):
 
 
 def test_a_module_that_runs_a_pipeline_on_import_is_named(on_disk, worker):
-    text = "from flowyml._loading import refuse_if_loading\nrefuse_if_loading()\ndef step(): return 1\n"
+    text = "from flowyml.import_guard import refuse_if_loading\nrefuse_if_loading()\ndef step(): return 1\n"
     module = on_disk("daily", text)
     (error,) = worker.load(module.step)
     assert isinstance(error, FlowymlError)
@@ -322,7 +322,7 @@ def test_a_value_that_does_not_pickle_leaves_nothing_in_the_next_one(translated)
 
 def test_functions_of_modules_go_without_cloudpickle():
     """It takes long to import, and what goes by name does not need it."""
-    code = "import json, sys; from flowyml.executors._processes.crossing.payload import build_payload as build\n"
+    code = "import json, sys; from flowyml.executors.process.protocol.function_payload import build_payload as build\n"
     code += "build([json.dumps, json.loads], ['a', 'b']); assert 'cloudpickle' not in sys.modules\n"
     code += "build([lambda: 1], ['c']); assert 'cloudpickle' in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from flowyml import ParallelExecutor, Pipeline
-from flowyml.executors._processes.crossing import columns
-from flowyml.executors._processes.crossing.values import Apart, dump_result, dump_value, load_value
+from flowyml.executors.process.protocol import polars_frames
+from flowyml.executors.process.protocol.value_pickle import OutOfBandBuffers, dump_result, dump_value, load_value
 
 pl = pytest.importorskip("polars")
 pytest.importorskip("pyarrow")
@@ -61,7 +61,7 @@ FRAMES = {
 
 
 def rebuilt(value: Any) -> Any:
-    apart = Apart(1)
+    apart = OutOfBandBuffers(1)
     data = dump_result(value, apart=apart)
     return pickle.loads(data, buffers=[bytearray(each) for each in apart.take()])
 
@@ -82,7 +82,7 @@ def assert_alike(found: Any, frame: Any) -> None:
 
 @pytest.mark.parametrize("name", FRAMES)
 def test_frames_arrive_as_they_are(name, monkeypatch):
-    monkeypatch.setattr(columns, "_LEAST_BYTES", 0)
+    monkeypatch.setattr(polars_frames, "_LEAST_BYTES", 0)
     frame = FRAMES[name]()
     assert_alike(rebuilt(frame), frame)
     assert_alike(rebuilt([frame])[0], frame)
@@ -91,14 +91,14 @@ def test_frames_arrive_as_they_are(name, monkeypatch):
 
 
 def test_the_buffers_of_a_large_frame_are_out_of_band():
-    frame, apart = large(), Apart(1 << 16)
+    frame, apart = large(), OutOfBandBuffers(1 << 16)
     data = dump_result({"frame": frame}, apart=apart)
     assert len(data) < frame.estimated_size() / 10
     assert sum(map(len, apart.buffers)) >= LARGE * 8
 
 
 def test_a_large_frame_is_made_over_the_buffers_that_arrive():
-    frame, apart = pl.DataFrame({"a": range(LARGE)}), Apart(1 << 16)
+    frame, apart = pl.DataFrame({"a": range(LARGE)}), OutOfBandBuffers(1 << 16)
     data = dump_result(frame, apart=apart)
     (buffer,) = map(bytearray, apart.take())
     found = pickle.loads(data, buffers=[buffer])
@@ -107,8 +107,8 @@ def test_a_large_frame_is_made_over_the_buffers_that_arrive():
 
 
 def test_a_slice_with_strings_goes_without_the_rest_of_its_buffers(monkeypatch):
-    monkeypatch.setattr(columns, "_LEAST_BYTES", 1000)
-    apart = Apart(1)
+    monkeypatch.setattr(polars_frames, "_LEAST_BYTES", 1000)
+    apart = OutOfBandBuffers(1)
     frame = large()[: LARGE // 100]
     data = dump_result(frame, apart=apart)
     assert len(data) + sum(map(len, apart.buffers)) < 3 * frame.estimated_size()
@@ -117,9 +117,9 @@ def test_a_slice_with_strings_goes_without_the_rest_of_its_buffers(monkeypatch):
 def test_a_small_frame_is_pickled_by_polars_and_pyarrow_is_not_imported():
     code = (
         "import sys, polars as pl\n"
-        "from flowyml.executors._processes.crossing.values import Apart, dump_result, load_value\n"
+        "from flowyml.executors.process.protocol.value_pickle import OutOfBandBuffers, dump_result, load_value\n"
         "frame = pl.DataFrame({'a': [1]})\n"
-        "assert load_value(dump_result(frame, apart=Apart(1 << 16))).equals(frame)\n"
+        "assert load_value(dump_result(frame, apart=OutOfBandBuffers(1 << 16))).equals(frame)\n"
         "assert 'pyarrow' not in sys.modules"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
@@ -128,15 +128,15 @@ def test_a_small_frame_is_pickled_by_polars_and_pyarrow_is_not_imported():
 def test_without_pyarrow_frames_are_pickled_by_polars(monkeypatch):
     frame = large()
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    apart = Apart(1 << 16)
+    apart = OutOfBandBuffers(1 << 16)
     assert load_value(dump_value(frame, apart=apart)).equals(frame)
     assert apart.buffers == []
 
 
 def test_polars_is_not_imported_if_it_is_not_loaded():
     code = (
-        "import sys; from flowyml.executors._processes.crossing.values import dump_result; dump_result([1, {2}])\n"
-        "assert not {'polars', 'flowyml.executors._processes.crossing.columns'} & set(sys.modules)"
+        "import sys; from flowyml.executors.process.protocol.value_pickle import dump_result; dump_result([1, {2}])\n"
+        "assert not {'polars', 'flowyml.executors.process.protocol.polars_frames'} & set(sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 

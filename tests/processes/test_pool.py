@@ -32,10 +32,10 @@ from plumbing import (
 )
 
 from flowyml.errors import ExecutorError
-from flowyml.executors._processes.crossing import claims
-from flowyml.executors._processes.pooling import environment, link, session
-from flowyml.executors._processes.pooling.pool import WorkerPool
-from flowyml.executors._processes.pooling.workers import Exited, GuardianLost, Refused, Started
+from flowyml.executors.process.pool import command_line, supervisor_client, worker_pool
+from flowyml.executors.process.pool.worker_pool import WorkerPool
+from flowyml.executors.process.pool.worker_process import SpawnFailed, SupervisorLost, WorkerExited, WorkerStarted
+from flowyml.executors.process.protocol import claim_memory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,7 +71,7 @@ def test_a_worker_has_no_descriptor_of_anything_else(pool):
 def test_an_exit_code_is_reported_as_it_is(pool, code):
     worker = started(pool)
     run(worker, f"os._exit({code})")
-    wait_until(pool, worker, Exited)
+    wait_until(pool, worker, WorkerExited)
     assert (worker.ended, worker.exitcode) == (True, code)
 
 
@@ -81,14 +81,14 @@ def test_a_signal_is_reported_as_a_negative_number(pool, number):
     run(
         worker, f"signal.signal({number:d}, signal.SIG_DFL) if {number:d} != 9 else 0; os.kill(os.getpid(), {number:d})"
     )
-    wait_until(pool, worker, Exited)
+    wait_until(pool, worker, WorkerExited)
     assert worker.exitcode == -number
 
 
 def test_one_death_costs_one_worker(pool):
     doomed, other = started(pool), started(pool)
     run(doomed, "os._exit(1)")
-    wait_until(pool, doomed, Exited)
+    wait_until(pool, doomed, WorkerExited)
     assert ask(other, "tell(1)") == "1"
 
 
@@ -96,7 +96,7 @@ def test_kill_ends_a_worker_that_holds_the_interpreter(pool):
     worker = started(pool)
     ask(worker, "signal.signal(signal.SIGTERM, signal.SIG_IGN); tell(1); sum(range(10**12))")
     pool.kill(worker)
-    wait_until(pool, worker, Exited)
+    wait_until(pool, worker, WorkerExited)
     assert worker.exitcode == -signal.SIGKILL
 
 
@@ -104,7 +104,7 @@ def test_kill_ends_a_stopped_worker(pool):
     worker = started(pool)
     os.kill(worker.pid, signal.SIGSTOP)
     pool.kill(worker)
-    wait_until(pool, worker, Exited)
+    wait_until(pool, worker, WorkerExited)
     assert worker.exitcode == -signal.SIGKILL
 
 
@@ -112,7 +112,7 @@ def test_killing_a_dead_worker_does_nothing(pool):
     worker = started(pool)
     pool.kill(worker)
     pool.kill(worker)
-    wait_until(pool, worker, Exited)
+    wait_until(pool, worker, WorkerExited)
     pool.kill(worker)
     assert ask(started(pool), "tell(1)") == "1"
 
@@ -120,7 +120,7 @@ def test_killing_a_dead_worker_does_nothing(pool):
 def test_a_worker_asked_for_and_killed_at_once_ends(pool):
     worker = pool.spawn_worker()
     pool.kill(worker)
-    wait_until(pool, worker, Exited)
+    wait_until(pool, worker, WorkerExited)
     assert worker.exitcode == -signal.SIGKILL
 
 
@@ -133,7 +133,7 @@ def test_helpers_go_with_their_worker(pool, mark, how, end):
         pool.kill(worker)
     else:
         run(worker, "os._exit(0)")
-    wait_until(pool, worker, Exited)
+    wait_until(pool, worker, WorkerExited)
     assert eventually(lambda: marked(mark) <= helpers(pool), 1.0)
 
 
@@ -143,7 +143,7 @@ def test_a_helper_that_keeps_forking_does_not_slip_through(pool, mark):
     ask(worker, f"subprocess.Popen([sys.executable, '-S', '-c', {'import os, time' + chr(10) + text!r}]); tell(1)")
     assert eventually(lambda: len(marked(mark)) > 30)
     pool.kill(worker)
-    wait_until(pool, worker, Exited)
+    wait_until(pool, worker, WorkerExited)
     assert eventually(lambda: marked(mark) <= helpers(pool), 1.0)
 
 
@@ -157,7 +157,7 @@ def test_orphans_are_reaped(pool):
 def test_results_and_prints_outlive_their_worker(pool):
     worker = started(pool)
     run(worker, "print('x' * 1000, flush=True); tell('result'); os.kill(os.getpid(), 9)")
-    wait_until(pool, worker, Exited)
+    wait_until(pool, worker, WorkerExited)
     assert worker.socket.recv(100) == b"'result'\n"
     assert read_all(worker.stdout) == b"x" * 1000 + b"\n"
     assert read_all(worker.stderr) == b""
@@ -189,7 +189,7 @@ def test_places_are_used_again_and_wiped_but_ids_are_not(pool):
     first = started(pool)
     first.claims.post(5)
     pool.kill(first)
-    wait_until(pool, first, Exited)
+    wait_until(pool, first, WorkerExited)
     pool.release(first)
     second = started(pool)
     assert (second.id, second.index) == (1, 0)
@@ -203,7 +203,7 @@ def test_a_running_worker_is_not_released(pool):
 
 
 def test_too_many_workers_are_refused_in_words(pool, monkeypatch):
-    monkeypatch.setattr(claims, "MAX_WORKERS", 2)
+    monkeypatch.setattr(claim_memory, "MAX_WORKERS", 2)
     pool.spawn_worker(), pool.spawn_worker()
     with pytest.raises(ExecutorError, match="at most 2 worker processes"):
         pool.spawn_worker()
@@ -211,10 +211,10 @@ def test_too_many_workers_are_refused_in_words(pool, monkeypatch):
 
 @pytest.mark.parametrize("start", ["exec"], indirect=True)  # a template that is there needs no interpreter to fork
 def test_a_worker_that_cannot_start_is_refused(pool, monkeypatch):
-    monkeypatch.setattr(session, "worker_command", lambda *_: [b"/no/such/python"])
+    monkeypatch.setattr(worker_pool, "worker_command", lambda *_: [b"/no/such/python"])
     worker = pool.spawn_worker()
     (event,) = next_events(pool)
-    assert isinstance(event, Refused)
+    assert isinstance(event, SpawnFailed)
     assert event.error.errno == errno.ENOENT
     assert (event.worker, worker.ended, worker.exitcode) == (worker, True, None)
     pool.release(worker)
@@ -227,10 +227,10 @@ def test_a_large_environment_arrives(pool, monkeypatch):
 
 
 def test_numeric_libraries_are_capped_where_the_user_left_it_open(pool, monkeypatch):
-    for name in (environment.OPENMP, *environment.FOLLOWS_OPENMP, *environment.ALONE):
+    for name in (command_line.OPENMP, *command_line.FOLLOWS_OPENMP, *command_line.ALONE):
         monkeypatch.delenv(name, raising=False)
     text = "tell([os.environ.get(name) for name in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS')])"
-    share = str(environment.share_of(2))
+    share = str(command_line.share_of(2))
     assert ask(pool.spawn_worker(), text) == str([share, share])
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     assert ask(pool.spawn_worker(), text) == str(["7", None])
@@ -243,7 +243,7 @@ def test_interpreter_flags_are_handed_on(mark):
         "-W",
         "ignore",
         "-c",
-        "from flowyml.executors._processes.pooling import environment as e\n",
+        "from flowyml.executors.process.pool import command_line as e\n",
     ]
     command[-1] += "import sys\nprint(e.worker_command('', 1))"
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -318,7 +318,7 @@ def test_a_lost_guardian_takes_the_workers_along_and_is_told(pool, mark, number)
     workers = [started(pool), started(pool)]
     ask(workers[0], HELPERS["own session"] + "\ntell(1)")
     os.kill(pool.guardian_pid, number)
-    while not isinstance((event := next_events(pool)[-1]), GuardianLost):
+    while not isinstance((event := next_events(pool)[-1]), SupervisorLost):
         pass
     assert all(worker.ended for worker in workers)
     assert eventually(lambda: not marked(mark), 1.0)
@@ -349,7 +349,7 @@ def test_a_guardian_lost_while_nobody_looked_is_replaced(pool):
 
 
 def test_a_guardian_that_does_not_answer_is_given_up(pool, mark, monkeypatch):
-    monkeypatch.setattr(link, "END_LIMIT", 0.1)
+    monkeypatch.setattr(supervisor_client, "END_LIMIT", 0.1)
     started(pool)
     os.kill(pool.guardian_pid, signal.SIGSTOP)
     pool.shutdown(0)
@@ -381,4 +381,4 @@ def test_users_modules_do_not_reach_the_guardian(pool, monkeypatch, tmp_path: Pa
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     pool.spawn_worker()
-    assert isinstance(next_events(pool)[0], Started)
+    assert isinstance(next_events(pool)[0], WorkerStarted)

@@ -16,10 +16,10 @@ import pytest
 from plumbing import eventually, forked
 
 from flowyml import ParallelExecutor, Pipeline
-from flowyml.executors._processes.dispatching import familiar
-from flowyml.executors._processes.pooling.environment import START_VARIABLE
-from flowyml.executors._processes.working import preloading
-from flowyml.steps.conditions import Guarded
+from flowyml.executors.process.driver import backend
+from flowyml.executors.process.pool.command_line import START_VARIABLE
+from flowyml.executors.process.worker import fork_server
+from flowyml.steps.conditions import GuardedFunction
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +65,7 @@ def scripted(text: str, **names: Any) -> Any:
 
 def test_large_packages_that_this_process_has_imported():
     """Whatever the functions use; with the subpackages that were imported."""
-    words = familiar.familiar()
+    words = backend.familiar()
     assert {"numpy", "numpy.linalg", "pandas"} <= {word.partition("=")[0] for word in words}
     assert all(Path(word.partition("=")[2]).is_file() for word in words)
     assert not [word for word in words if "._" in word.partition("=")[0]]
@@ -74,13 +74,13 @@ def test_large_packages_that_this_process_has_imported():
 def test_packages_that_this_process_has_not_imported_are_left_to_the_steps(monkeypatch):
     for name in [name for name in sys.modules if name.partition(".")[0] == "sklearn"]:
         monkeypatch.delitem(sys.modules, name)
-    assert not [word for word in familiar.familiar() if word.startswith("sklearn")]
+    assert not [word for word in backend.familiar() if word.startswith("sklearn")]
 
 
 def test_a_package_that_was_imported_since_is_found(monkeypatch):
-    familiar.familiar()
+    backend.familiar()
     monkeypatch.setitem(sys.modules, "numpy.imported_since", np)
-    assert any(word.startswith("numpy.imported_since=") for word in familiar.familiar())
+    assert any(word.startswith("numpy.imported_since=") for word in backend.familiar())
 
 
 def test_a_module_of_the_user_that_is_named_like_one_is_left_to_the_steps(monkeypatch):
@@ -88,19 +88,21 @@ def test_a_module_of_the_user_that_is_named_like_one_is_left_to_the_steps(monkey
     module = ModuleType("sklearn")
     module.__file__, module.__path__ = str(Path(__file__).parent / "sklearn" / "__init__.py"), []
     monkeypatch.setitem(sys.modules, "sklearn", module)
-    assert not [word for word in familiar.familiar() if word.startswith("sklearn=")]
+    assert not [word for word in backend.familiar() if word.startswith("sklearn=")]
 
 
-@pytest.mark.parametrize("wrap", [lambda f: f, partial, lambda f: Guarded(f, (), ("a",), None, {}, frozenset())])
+@pytest.mark.parametrize(
+    "wrap", [lambda f: f, partial, lambda f: GuardedFunction(f, (), ("a",), None, {}, frozenset())]
+)
 def test_what_makes_functions_that_come_by_value(wrap: Any):
     """Behind whatever stands around the function."""
-    assert preloading.BY_VALUE in familiar.first_imports(run_of(wrap(scripted("def f(a): return a"))))
-    assert preloading.BY_VALUE not in familiar.first_imports(run_of(wrap(np.linalg.norm)))
+    assert fork_server.BY_VALUE in backend.first_imports(run_of(wrap(scripted("def f(a): return a"))))
+    assert fork_server.BY_VALUE not in backend.first_imports(run_of(wrap(np.linalg.norm)))
 
 
 def test_nothing_where_modules_are_patched_first(monkeypatch):
     monkeypatch.setitem(sys.modules, "gevent", os)
-    assert familiar.familiar() == []
+    assert backend.familiar() == []
 
 
 # ---- what workers have of it ---------------------------------------------------------------------------------------
@@ -217,15 +219,15 @@ def test_what_must_not_be_forked_is_told_and_done_without(modules: Path, caplog,
 def test_after_that_workers_are_forked_without_it(modules: Path, caplog):
     (modules / "unfit.py").write_text("raise ValueError")
     with ParallelExecutor(1, preload=["unfit"], max_tasks_per_worker=1) as executor:
-        assert eventually(lambda: ask(executor, words_of_template)[3:] == sorted(familiar.familiar()))
+        assert eventually(lambda: ask(executor, words_of_template)[3:] == sorted(backend.familiar()))
     assert len(caplog.records) == 1
 
 
 def test_a_familiar_module_of_another_file_is_left_out(monkeypatch):
-    monkeypatch.setattr(preloading, "_has_threads", lambda: False)  # those of whoever runs the tests
+    monkeypatch.setattr(fork_server, "_has_threads", lambda: False)  # those of whoever runs the tests
     path = os.pathsep.join(sys.path)
     monkeypatch.delitem(sys.modules, "this", raising=False)
-    assert preloading.preload(path, "this=/elsewhere/this.py") is None
+    assert fork_server.preload(path, "this=/elsewhere/this.py") is None
     assert "this" not in sys.modules
 
 

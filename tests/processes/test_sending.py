@@ -9,9 +9,9 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from flowyml import ParallelExecutor, Pipeline
-from flowyml.executors._processes.crossing import wire
-from flowyml.executors._processes.crossing.logs import LogForwarder
-from flowyml.executors._processes.working.sending import Sender
+from flowyml.executors.process.protocol import wire
+from flowyml.executors.process.protocol.log_records import LogForwarder
+from flowyml.executors.process.worker.results import ResultSender
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +24,8 @@ class Line:
 
     def __init__(self, *interruptions: Callable[[], object]) -> None:
         self.interruptions = list(interruptions)
-        self.reader = wire.Reader()
-        self.sender = Sender(SimpleNamespace(socket=self, caller=None))  # type: ignore[arg-type]
+        self.reader = wire.FrameDecoder()
+        self.sender = ResultSender(SimpleNamespace(socket=self, caller=None))  # type: ignore[arg-type]
 
     def sendall(self, data: bytes) -> None:
         self.reader.feed(data[:5])
@@ -47,7 +47,7 @@ def test_a_frame_inside_another_one_comes_after_it() -> None:
 def test_a_frame_inside_one_that_fails_is_sent_with_the_next() -> None:
     def fail() -> None:
         line.sender.log(b"inside")
-        line.reader = wire.Reader()
+        line.reader = wire.FrameDecoder()
         raise TimeoutError
 
     line = Line(fail)

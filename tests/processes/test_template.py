@@ -25,9 +25,9 @@ from plumbing import (
 )
 
 from flowyml import ExecutorError, ParallelExecutor, Pipeline
-from flowyml.executors._processes.pooling import environment
-from flowyml.executors._processes.pooling.pool import WorkerPool
-from flowyml.executors._processes.pooling.workers import Exited, Started, Worker
+from flowyml.executors.process.pool import command_line
+from flowyml.executors.process.pool.worker_pool import WorkerPool
+from flowyml.executors.process.pool.worker_process import WorkerExited, WorkerProcess, WorkerStarted
 
 pytestmark = forked
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def forking(mark: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkerPool]:
     """A pool whose stand-in workers are forked."""
-    monkeypatch.delenv(environment.START_VARIABLE, raising=False)
+    monkeypatch.delenv(command_line.START_VARIABLE, raising=False)
     pool = WorkerPool(2, program=PROGRAM)
     yield pool
     pool.shutdown(0)
@@ -57,9 +57,9 @@ def template(pool: WorkerPool) -> int:
     return looks[-1].pop()
 
 
-def is_forked(pool: WorkerPool, worker: Worker) -> bool:
+def is_forked(pool: WorkerPool, worker: WorkerProcess) -> bool:
     """Tell whether a worker runs what its template runs: a fork does not change the command line."""
-    line = ask(worker, "tell('working.template' in open('/proc/self/cmdline').read())")
+    line = ask(worker, "tell('worker.fork_server' in open('/proc/self/cmdline').read())")
     return line == "True"
 
 
@@ -77,16 +77,16 @@ def test_exec_can_be_chosen(pool, start):
 
 
 def test_another_choice_is_an_error_in_words(monkeypatch):
-    monkeypatch.setenv(environment.START_VARIABLE, "spoon")
+    monkeypatch.setenv(command_line.START_VARIABLE, "spoon")
     with pytest.raises(ExecutorError, match="FLOWYML_WORKER_START must be 'fork' or 'exec', it is 'spoon'"):
         WorkerPool(1).start()
 
 
 def test_a_free_threaded_build_execs(monkeypatch):
-    monkeypatch.delenv(environment.START_VARIABLE, raising=False)
-    assert environment.may_fork()
+    monkeypatch.delenv(command_line.START_VARIABLE, raising=False)
+    assert command_line.may_fork()
     monkeypatch.setattr(sys, "abiflags", "t")
-    assert not environment.may_fork()
+    assert not command_line.may_fork()
 
 
 def test_the_command_line_is_its_own_and_main_is_fresh(pool):
@@ -154,8 +154,10 @@ def test_every_worker_comes_once_whenever_the_template_is_lost(forking, mark, mo
 
 
 def test_a_template_that_does_not_answer_is_given_up(forking, monkeypatch):
-    text = environment.GUARDIAN.replace("from guarding.guardian", "import guarding.starts as s; s.PATIENCE = 2.0; {}")
-    monkeypatch.setattr(environment, "GUARDIAN", text.format("from guarding.guardian"))
+    text = command_line.SUPERVISOR.replace(
+        "from supervisor.supervisor", "import supervisor.spawning as s; s.PATIENCE = 2.0; {}"
+    )
+    monkeypatch.setattr(command_line, "SUPERVISOR", text.format("from supervisor.supervisor"))
     started(forking)
     os.kill(template(forking), signal.SIGSTOP)
     worker = forking.spawn_worker()
@@ -165,7 +167,7 @@ def test_a_template_that_does_not_answer_is_given_up(forking, monkeypatch):
 
 @pytest.mark.parametrize("text", ["raise SystemExit(1)", "import os; os._exit(0)", "nonsense("])
 def test_without_a_template_workers_are_execed(forking, monkeypatch, text):
-    monkeypatch.setattr(environment, "TEMPLATE", text)
+    monkeypatch.setattr(command_line, "FORK_SERVER", text)
     workers = [forking.spawn_worker() for _ in range(3)]
     assert {ask(worker, "tell(1)") for worker in workers} == {"1"}
     assert not is_forked(forking, workers[0])
@@ -188,7 +190,7 @@ def test_a_worker_killed_before_it_is_there_ends(forking):
     worker = forking.spawn_worker()
     forking.kill(worker)
     os.kill(pid, signal.SIGCONT)
-    wait_until(forking, worker, Exited)
+    wait_until(forking, worker, WorkerExited)
     assert worker.exitcode == -signal.SIGKILL
 
 
@@ -210,12 +212,12 @@ def test_what_ends_before_it_reports_is_not_forgotten(forking):
     while not all(worker.ended for worker in workers):
         seen += next_events(forking)
     assert {worker.exitcode for worker in workers} == {7}
-    assert sum(isinstance(event, Started) for event in seen) == 50
+    assert sum(isinstance(event, WorkerStarted) for event in seen) == 50
 
 
 def test_a_lost_template_in_the_middle_of_runs(mark, monkeypatch):
     """Steps that die and a template that is killed with them: every other step has its value, the guilty are named."""
-    monkeypatch.delenv(environment.START_VARIABLE, raising=False)
+    monkeypatch.delenv(command_line.START_VARIABLE, raising=False)
 
     def work(i: int, guardian: int) -> int:
         if i % 10 == 3:

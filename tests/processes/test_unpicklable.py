@@ -12,8 +12,8 @@ import pytest
 
 from flowyml import ParallelExecutor, Pipeline
 from flowyml.errors import SerializationError
-from flowyml.executors._processes.crossing.payload import build_payload
-from flowyml.executors._processes.crossing.values import dump_result, dump_value, load_value
+from flowyml.executors.process.protocol.function_payload import build_payload
+from flowyml.executors.process.protocol.value_pickle import dump_result, dump_value, load_value
 
 LOCK = threading.Lock()
 

@@ -12,8 +12,8 @@ import pytest
 from plumbing import gives_back
 
 from flowyml import ParallelExecutor, Pipeline
-from flowyml.results import usage
-from flowyml.results.usage import Usage
+from flowyml.results import resource_usage
+from flowyml.results.resource_usage import ResourceUsage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,8 +125,8 @@ def test_what_cannot_be_known_is_none(backend: str) -> None:
 
 
 def test_a_run_keeps_so_much_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(usage, "MOST", 1000)
-    kept = Usage()
+    monkeypatch.setattr(resource_usage, "MOST", 1000)
+    kept = ResourceUsage()
     kept.captures = True
     for item in range(100):
         kept.keep(item, "x" * 100)

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flowyml import ParallelExecutor, Pipeline
-from flowyml.executors._processes.crossing.stacks import stack_of
-from flowyml.executors._processes.dispatching import watchdog
-from flowyml.executors._processes.dispatching.giving import Giving
+from flowyml.executors.process.driver import stall_detector
+from flowyml.executors.process.driver.assignment import BatchAssigner
+from flowyml.executors.process.protocol.stack_dump import stack_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,8 +28,8 @@ PATIENCE = 20
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     """What lasts for a third of a second has lasted."""
-    monkeypatch.setattr(watchdog, "INTERVAL_SECONDS", 0.05)
-    monkeypatch.setattr(watchdog, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(stall_detector, "INTERVAL_SECONDS", 0.05)
+    monkeypatch.setattr(stall_detector, "PATIENCE_SECONDS", 0.3)
 
 
 class Mender(logging.Handler):
@@ -160,8 +160,10 @@ def test_a_step_that_has_put_something_else_in_its_place_is_left_alone(tmp_path:
 def test_ready_steps_that_nobody_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     """An error of the loop itself: it is reported once, with the workers' stacks, and the run ends when it can."""
     broken = [True]
-    assign = Giving._assign
-    monkeypatch.setattr(Giving, "_assign", lambda self, member, **more: not broken and assign(self, member, **more))
+    assign = BatchAssigner._assign
+    monkeypatch.setattr(
+        BatchAssigner, "_assign", lambda self, member, **more: not broken and assign(self, member, **more)
+    )
     with ParallelExecutor(2) as executor:
         broken.clear()
         pids = [member.worker.pid for member in warmed(executor).members]

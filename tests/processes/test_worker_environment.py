@@ -23,7 +23,7 @@ import pytest
 from plumbing import eventually
 
 from flowyml import ParallelExecutor, Pipeline, parallel_map
-from flowyml.executors._cpus import usable_cpus
+from flowyml.executors.cpus import usable_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -235,7 +235,7 @@ def test_workers_share_the_cpus(backend: str, monkeypatch: pytest.MonkeyPatch) -
     for workers, share in ((1, usable_cpus()), (2, max(1, usable_cpus() // 2)), (64, 1)):
         with ParallelExecutor(workers, backend) as executor:
             assert ask(executor, look) == (share, 7)
-    monkeypatch.setattr("flowyml.executors._cpus.usable_cpus", lambda: 12)
+    monkeypatch.setattr("flowyml.executors.cpus.usable_cpus", lambda: 12)
     with ParallelExecutor(3, backend) as executor:
         assert ask(executor, look) == (4, 7)
 

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from flowyml import CacheStore, Pipeline, StoreError, step
-from flowyml.store.index import FORMAT
+from flowyml.store.cache_index import FORMAT
 
 if TYPE_CHECKING:
     from pathlib import Path

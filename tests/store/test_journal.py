@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flowyml import Pipeline, StoreError
-from flowyml.reuse.finished import RUN, Finished
-from flowyml.store.encoding import Packed, packed
+from flowyml.caching.journal_index import RUN, JournalIndex
 from flowyml.store.journal import FORMAT, LOST, Journal, first_body
-from flowyml.store.runs import RunFolder, folder_of, remove_leftovers, unfinished
+from flowyml.store.run_directory import RunDirectory, folder_of, remove_leftovers, unfinished
+from flowyml.store.serialization import SerializedValue, packed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,7 +68,7 @@ def test_it_goes_on_behind_what_is_there(tmp_path):
 @pytest.mark.parametrize("always", [False, True])
 def test_values_come_back(tmp_path, always):
     journal = opened(tmp_path, always=always)
-    values = [packed(b"small pickle"), packed(b"large pickle" * 10_000), Packed(b"m", b"\xe9\x01\x00\x00\x00")]
+    values = [packed(b"small pickle"), packed(b"large pickle" * 10_000), SerializedValue(b"m", b"\xe9\x01\x00\x00\x00")]
     stand = [journal.prepared(value) for value in values]
     journal.write([each for each, _ in stand], [data for _, data in stand])
     journal.close()
@@ -153,7 +153,7 @@ def test_a_journal_tells_the_seed_of_its_run_unless_an_older_version_wrote_it(tm
     journal.write([RUN, "r", "p", 1.0, *told])
     journal.close()
     journal = opened(tmp_path)
-    finished = Finished(journal)
+    finished = JournalIndex(journal)
     journal.close()
     assert (finished.run, finished.seed) == (("r", "p", 1.0), seed)
 
@@ -214,7 +214,7 @@ def test_a_journal_that_is_removed_while_its_run_goes_on_is_one_warning(tmp_path
 
 
 def test_a_folder_is_held_once(tmp_path):
-    one, other = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "run")
+    one, other = RunDirectory(tmp_path / "run"), RunDirectory(tmp_path / "run")
     assert (one.hold(), other.hold(), one.hold()) == (True, False, False)
     one.let_go()
     one.let_go()
@@ -232,7 +232,7 @@ def test_names_of_runs_become_names_of_files(tmp_path):
 
 def test_unfinished_runs_are_found_the_last_one_first(tmp_path):
     for age, name in enumerate(["a", "b", "c"]):
-        folder = RunFolder(tmp_path / name)
+        folder = RunDirectory(tmp_path / name)
         assert folder.hold()
         opened(folder.path).close()
         os.utime(folder.path / "journal", (time.time() - age,) * 2)
@@ -244,7 +244,7 @@ def test_unfinished_runs_are_found_the_last_one_first(tmp_path):
 
 def test_what_is_left_of_a_run_that_was_being_removed_goes(tmp_path):
     for name in ("left", "new", "held", "mine"):
-        folder = RunFolder(tmp_path / name)
+        folder = RunDirectory(tmp_path / name)
         assert folder.hold()
         if name != "held":
             folder.let_go()
@@ -260,7 +260,7 @@ def test_what_is_left_of_a_run_that_was_being_removed_goes(tmp_path):
 def test_what_is_left_of_a_run_that_was_about_to_begin_goes(tmp_path):
     """At once, but for what somebody is at, or what looks alike and is not ours."""
     for name in ("begun", "held", "empty", "mine", "other", "told"):
-        folder = RunFolder(tmp_path / name)
+        folder = RunDirectory(tmp_path / name)
         assert folder.hold()
         journal = opened(folder.path)
         if name == "told":
@@ -399,7 +399,7 @@ def test_a_run_whose_end_was_written_is_over(tmp_path, monkeypatch):
     """It was killed between the last word of its journal and the removal."""
     first = run(tmp_path)
     shutil.copytree(tmp_path / first.run_id, tmp_path / "copy")
-    folder = RunFolder(tmp_path / "copy")
+    folder = RunDirectory(tmp_path / "copy")
     assert folder.hold()
     journal = opened(folder.path)
     assert len([*journal.records()]) > 1

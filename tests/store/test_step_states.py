@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flowyml import StoreError
-from flowyml.store.step_states import FORMAT, States, of_step
+from flowyml.store.step_state_files import FORMAT, StepStateFiles, of_step
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 @pytest.fixture
-def states(tmp_path: Path) -> States:
+def states(tmp_path: Path) -> StepStateFiles:
     states = of_step(tmp_path, "p", "train")
     states.save("model", [1, 2, 3])
     return states
 
 
-def test_wherever_a_file_is_torn_it_is_never_served(states: States) -> None:
+def test_wherever_a_file_is_torn_it_is_never_served(states: StepStateFiles) -> None:
     path = states._path("model")
     whole = path.read_bytes()
     for length in range(len(whole)):
@@ -31,7 +31,7 @@ def test_wherever_a_file_is_torn_it_is_never_served(states: States) -> None:
             states.load("model")
 
 
-def test_whichever_bit_flips_it_is_never_served(states: States) -> None:
+def test_whichever_bit_flips_it_is_never_served(states: StepStateFiles) -> None:
     path = states._path("model")
     whole = path.read_bytes()
     for bit in range(8 * len(whole)):
@@ -43,7 +43,7 @@ def test_whichever_bit_flips_it_is_never_served(states: States) -> None:
 
 
 @pytest.mark.parametrize("newer", [FORMAT + 1, 0xFFFF])
-def test_a_file_of_a_newer_format_is_named_and_left_alone(states: States, newer: int) -> None:
+def test_a_file_of_a_newer_format_is_named_and_left_alone(states: StepStateFiles, newer: int) -> None:
     path = states._path("model")
     written = b"flowyml state\n" + newer.to_bytes(2, "little") + b"whatever comes then"
     path.write_bytes(written)
@@ -52,7 +52,7 @@ def test_a_file_of_a_newer_format_is_named_and_left_alone(states: States, newer:
     assert path.read_bytes() == written
 
 
-def test_something_else_is_never_served(states: States) -> None:
+def test_something_else_is_never_served(states: StepStateFiles) -> None:
     """Not even a pickle: it would be run."""
     path = states._path("model")
     path.write_bytes(pickle.dumps([1, 2, 3]))
@@ -61,7 +61,7 @@ def test_something_else_is_never_served(states: States) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
-def test_a_file_of_somebody_else_is_refused(states: States) -> None:
+def test_a_file_of_somebody_else_is_refused(states: StepStateFiles) -> None:
     os.chown(states._path("model"), 64_321, -1)
     with pytest.raises(StoreError, match="belongs to"):
         states.load("model")
@@ -72,7 +72,7 @@ def test_a_full_disk_and_one_that_cannot_be_written_to(on_disk) -> None:
     told = on_disk(
         """
 from pathlib import Path
-from flowyml.store.step_states import of_step
+from flowyml.store.step_state_files import of_step
 
 states = of_step(Path(disk), "p", "train")
 states.save("model", 1)

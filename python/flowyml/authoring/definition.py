@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flowyml.views.dag import DAG
+    from flowyml.graph.dag import DAG
 
 
 def definition_of(dag: DAG) -> dict[str, Any]:

@@ -5,26 +5,25 @@ run(given={"load": rows, "model": m}) ──given_values──▶ values by step
 ```
 
 Imported only by runs that use it. In the columns such a step is a function of one parameter that waits for nothing
-(`steps/given_value.py`): its inputs, conditions and options are dropped.
+(`steps/outcomes.py`): its inputs, conditions and options are dropped.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from flowyml.diagnostics.text import listed, nearest
 from flowyml.errors import OutputMismatchError, PipelineValidationError
-from flowyml.messages.words import listed, nearest
-from flowyml.planning.over import Column, Over, as_items
-from flowyml.steps.given_value import given_value
-from flowyml.steps.once import ONCE
-from flowyml.steps.options import Options
-from flowyml.store.values import split_outputs
+from flowyml.planning.map_inputs import MapColumn, MapInput, as_items
+from flowyml.steps.options import StepOptions
+from flowyml.steps.outcomes import ONCE, given_value
+from flowyml.store.value_store import split_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from flowyml.planning.forms import Columns, Form
     from flowyml.planning.plan import Plan
+    from flowyml.planning.step_spec import StepColumns, StepSpec
 
 
 def given_values(plan: Plan, given: Mapping[str, Any]) -> dict[int, Any]:
@@ -108,7 +107,7 @@ def _misfit(plan: Plan, node: int, value: Any) -> str | None:
     return None
 
 
-def with_given(columns: Columns, values: Mapping[int, Any]) -> Columns:
+def with_given(columns: StepColumns, values: Mapping[int, Any]) -> StepColumns:
     """Return the columns in which the steps with these ids have these values."""
     forms, rows, reads = list(columns.forms), list(columns.rows), list(columns.reads)
     for node, value in values.items():
@@ -118,11 +117,11 @@ def with_given(columns: Columns, values: Mapping[int, Any]) -> Columns:
     return columns._replace(forms=forms, rows=rows, reads=reads)
 
 
-def _given(form: Form, value: Any) -> Form:
+def _given(form: StepSpec, value: Any) -> StepSpec:
     step = form.step.with_function(given_value)
-    options = Options(given=True, tags=form.options.tags)
+    options = StepOptions(given=True, tags=form.options.tags)
     changes: dict[str, Any] = {"step": step, "inputs": None, "after": (), "options": options}
     if form.over is None:
         return form.but(**changes, keys=("value",))
-    over = Over((Column(None, as_items(value)),), terms=form.over.terms)
+    over = MapInput((MapColumn(None, as_items(value)),), terms=form.over.terms)
     return form.but(**changes, keys=(), over=over)

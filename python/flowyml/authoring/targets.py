@@ -16,30 +16,29 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from flowyml.diagnostics.text import nearest
 from flowyml.errors import PipelineValidationError
-from flowyml.messages.words import nearest
-from flowyml.planning.forms import Columns
+from flowyml.graph.dag import links_of
+from flowyml.planning.binding import wire
 from flowyml.planning.namespaces import inside
-from flowyml.planning.wiring import wire
-from flowyml.steps.handles import step_of
-from flowyml.steps.tags import has_tag
-from flowyml.views._names import links_of
+from flowyml.planning.step_spec import StepColumns
+from flowyml.steps.declarations import has_tag, step_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from flowyml.planning.forms import Form
     from flowyml.planning.globs import Found
+    from flowyml.planning.name_resolution import Scope
     from flowyml.planning.namespaces import Namespace
     from flowyml.planning.plan import Plan
-    from flowyml.planning.scope import Scope
+    from flowyml.planning.step_spec import StepSpec
 
 T = TypeVar("T")
 
 _TAG = "tag:"
 
 
-def narrowed(plan: Plan, targets: Any, scope: Scope) -> Columns:
+def narrowed(plan: Plan, targets: Any, scope: Scope) -> StepColumns:
     """Return what was added of the steps that targets name, and of those that they need.
 
     Args:
@@ -61,7 +60,7 @@ def narrowed(plan: Plan, targets: Any, scope: Scope) -> Columns:
         moved = {form: _moved(form, namespaces) for form in dict.fromkeys(forms)}
         forms = [moved[form] for form in forms]
     kept = [namespaces[each] for each in plan.namespaces if each in namespaces]
-    return Columns(names, forms, _of(plan.rows, nodes), _of(plan.reads, nodes), kept)
+    return StepColumns(names, forms, _of(plan.rows, nodes), _of(plan.reads, nodes), kept)
 
 
 def _of(column: list[T], nodes: list[int]) -> list[T]:
@@ -137,7 +136,7 @@ def _is_of(found: Found | None, nodes: list[int]) -> bool:
     return found is not None and nodes[min(bisect_left(nodes, found[0]), len(nodes) - 1)] == found[0]
 
 
-def _moved(form: Form, namespaces: Mapping[Namespace, Namespace]) -> Form:
+def _moved(form: StepSpec, namespaces: Mapping[Namespace, Namespace]) -> StepSpec:
     return form if form.within is None else form.but(within=namespaces[form.within])
 
 

@@ -33,6 +33,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     nothing is cached in /nowhere/at/all
     0
     """
-    from flowyml.cli.entry import called
+    from flowyml.cli.entry_point import called
 
     return called(sys.argv[1:] if arguments is None else list(arguments))

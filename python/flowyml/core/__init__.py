@@ -17,39 +17,39 @@ from functools import partial
 from importlib.machinery import ModuleSpec
 from typing import TYPE_CHECKING, Any
 
-from flowyml.messages.frames import hides_internal_frames
+from flowyml.diagnostics.tracebacks import hides_internal_frames
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import ModuleType
 
+    from flowyml.caching.checkpoint import PipelineCheckpoint as PipelineCheckpoint
     from flowyml.errors import CircuitOpenError as CircuitOpenError
-    from flowyml.executors.contract import Executor as Executor
-    from flowyml.executors.local import LocalExecutor as LocalExecutor
-    from flowyml.executors.parallel import ParallelExecutor as ParallelExecutor
+    from flowyml.executors.executor import Executor as Executor
+    from flowyml.executors.local_executor import LocalExecutor as LocalExecutor
+    from flowyml.executors.parallel_executor import ParallelExecutor as ParallelExecutor
     from flowyml.hooks import Hooks
     from flowyml.map_tasks import map_task as map_task
     from flowyml.pipeline import Pipeline as Pipeline
     from flowyml.planning.sub_pipelines import SubPipeline
     from flowyml.planning.sub_pipelines import sub_pipeline as sub_pipeline
     from flowyml.results.result import PipelineResult as PipelineResult
-    from flowyml.reuse.checkpoints import PipelineCheckpoint as PipelineCheckpoint
-    from flowyml.steps.breakers import CircuitBreaker as CircuitBreaker
+    from flowyml.steps.circuit_breaker import CircuitBreaker as CircuitBreaker
     from flowyml.steps.conditions import unless as unless
     from flowyml.steps.conditions import when as when
-    from flowyml.steps.contexts import Context as Context
-    from flowyml.steps.contexts import context as context
-    from flowyml.steps.control import If as If
-    from flowyml.steps.control import Switch as Switch
+    from flowyml.steps.context import Context as Context
+    from flowyml.steps.context import context as context
+    from flowyml.steps.control_flow import If as If
+    from flowyml.steps.control_flow import Switch as Switch
     from flowyml.steps.decorator import step as step
     from flowyml.steps.dynamic import dynamic as dynamic
-    from flowyml.steps.fallbacks import on_failure as on_failure
-    from flowyml.steps.retries import ExponentialBackoff as ExponentialBackoff
-    from flowyml.steps.retries import RetryConfig as RetryConfig
-    from flowyml.steps.retries import retry as retry
+    from flowyml.steps.fallback import on_failure as on_failure
+    from flowyml.steps.map_task import MapTaskResult as MapTaskResult
+    from flowyml.steps.retry import ExponentialBackoff as ExponentialBackoff
+    from flowyml.steps.retry import RetryConfig as RetryConfig
+    from flowyml.steps.retry import retry as retry
     from flowyml.steps.step import Step as Step
-    from flowyml.steps.tasks import MapTaskResult as MapTaskResult
-    from flowyml.store.cache import CacheStore as CacheStore
+    from flowyml.store.cache_store import CacheStore as CacheStore
     from flowyml.utils.parallel import parallel_map as parallel_map
 
 # The names of each module. Their home is `flowyml`, unless `_HOMES` has another one.

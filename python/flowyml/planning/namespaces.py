@@ -5,7 +5,8 @@ Assets (all names of a pipeline) ◀──"etl."── Inside: the sub-pipeline'
 ```
 
 The steps of a sub-pipeline stand in the columns of the pipeline that it was added to, under names with a prefix. They
-go on using the names that they were added with: a form says which namespace it belongs to, and `Inside` puts the prefix
+go on using the names that they were added with: a form says which namespace it belongs to, and `NamespaceView` puts
+the prefix
 before each name. What a sub-pipeline does not produce comes from the pipeline around it: under the names that were
 given, or under the same name where nothing was said. Namespaces stand in each other as sub-pipelines do.
 """
@@ -18,19 +19,19 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from flowyml._containers import NamedTuple
-from flowyml.messages.words import listed, nearest
-from flowyml.planning.forms import Columns
+from flowyml.diagnostics.text import listed, nearest
 from flowyml.planning.globs import GlobIndex, is_glob
+from flowyml.planning.step_spec import StepColumns
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
     from typing import Literal
 
-    from flowyml.planning.forms import Assets, Form, Place
     from flowyml.planning.globs import Found
-    from flowyml.store.values import Reference
+    from flowyml.planning.step_spec import AssetTable, SourceLocation, StepSpec
+    from flowyml.store.value_store import Reference
 
-    Names: TypeAlias = "Assets | Inside"
+    Names: TypeAlias = "AssetTable | NamespaceView"
     """Where names are looked up: all of a pipeline, or inside a sub-pipeline."""
 
 Wanted: TypeAlias = "str | Sequence[str]"
@@ -61,7 +62,7 @@ class Namespace:
     exports: Mapping[str, str]
     after: tuple[str, ...]
     context: Mapping[str, Any]
-    place: Place
+    place: SourceLocation
     grafted: bool = False
     types: Literal["warn", "error"] | None = None
 
@@ -94,7 +95,7 @@ def types_mode(within: Namespace | None, around: Literal["warn", "error"] | None
     return around if within is None else within.types
 
 
-def inlined(columns: Columns, whole: Namespace) -> Columns:
+def inlined(columns: StepColumns, whole: Namespace) -> StepColumns:
     """Return the columns of a pipeline as part of another one: numbered from there on, behind its prefix."""
     moved: dict[Namespace | None, Namespace] = {None: whole}
     for each in reversed(columns.namespaces):  # outer ones first
@@ -103,11 +104,11 @@ def inlined(columns: Columns, whole: Namespace) -> Columns:
     forms = {form: form.moved(moved[form.within], prefix) for form in dict.fromkeys(columns.forms)}
     names = dict(zip(map(prefix.__add__, columns.names), whole.steps, strict=True))
     inner = [*(moved[each] for each in columns.namespaces), whole]
-    return Columns(names, list(map(forms.__getitem__, columns.forms)), columns.rows, columns.reads, inner)
+    return StepColumns(names, list(map(forms.__getitem__, columns.forms)), columns.rows, columns.reads, inner)
 
 
-class Inside:
-    """What the steps of a sub-pipeline see: its assets by its own names; the methods are those of `Assets`.
+class NamespaceView:
+    """What the steps of a sub-pipeline see: its assets by its own names; the methods are those of `AssetTable`.
 
     Args:
         root: All assets.
@@ -118,7 +119,7 @@ class Inside:
         asked: Those of the given names that some step has asked for.
     """
 
-    def __init__(self, root: Assets, outer: Names, namespace: Namespace) -> None:
+    def __init__(self, root: AssetTable, outer: Names, namespace: Namespace) -> None:
         self.forms = root.forms
         self.outer = outer
         self.namespace = namespace
@@ -218,13 +219,13 @@ class Inside:
         return self._root.origin(self.namespace.prefix + name)
 
 
-def inside(root: Assets, namespace: Namespace | None) -> Names:
+def inside(root: AssetTable, namespace: Namespace | None) -> Names:
     """Return what the steps of a sub-pipeline see, the same object each time; of none, all assets."""
     if namespace is None:
         return root
     if namespace not in root.inner:
-        root.inner[namespace] = Inside(root, inside(root, namespace.outer), namespace)
-    found: Inside = root.inner[namespace]
+        root.inner[namespace] = NamespaceView(root, inside(root, namespace.outer), namespace)
+    found: NamespaceView = root.inner[namespace]
     return found
 
 
@@ -235,7 +236,7 @@ def reaches(names: Names, name: str, hidden: Container[int], *, declared: bool) 
         return True
     if is_glob(name) and any(node not in hidden for node, _ in names.match(name)):
         return True
-    return isinstance(names, Inside) and names.wanted(name, declared=declared) is not None
+    return isinstance(names, NamespaceView) and names.wanted(name, declared=declared) is not None
 
 
 def reached(names: Names, asset: str, *, declared: bool = True) -> Found | None:
@@ -244,13 +245,13 @@ def reached(names: Names, asset: str, *, declared: bool = True) -> Found | None:
     The inputs of a sub-pipeline are looked up around it like a parameter, so values of contexts there go first.
     """
     found = names.find(asset)
-    if found is not None or not isinstance(names, Inside) or is_glob(asset):
+    if found is not None or not isinstance(names, NamespaceView) or is_glob(asset):
         return found
     wanted = names.wanted(asset, declared=declared)
     return reached(names.outer, wanted, declared=False) if isinstance(wanted, str) else None
 
 
-def needs_of(form: Form) -> Iterator[str]:
+def needs_of(form: StepSpec) -> Iterator[str]:
     """Go through the names that a step may look up: declared inputs, what it is mapped over, its parameters."""
     inputs = form.inputs
     if isinstance(inputs, str):
@@ -263,7 +264,7 @@ def needs_of(form: Form) -> Iterator[str]:
     yield from form.parameters
 
 
-def enter(assets: Assets, namespaces: Sequence[Namespace]) -> Iterator[str]:
+def enter(assets: AssetTable, namespaces: Sequence[Namespace]) -> Iterator[str]:
     """Enter the sub-pipelines, inner ones first, and the names that they export; say which names are taken."""
     assets.namespaces.update((namespace.name, namespace) for namespace in namespaces)
     for namespace in namespaces:
@@ -276,14 +277,14 @@ def enter(assets: Assets, namespaces: Sequence[Namespace]) -> Iterator[str]:
         for asset, name in namespace.exports.items():
             found = within.find(asset)
             if found is None:
-                own = (each for each, _ in within.each()) if isinstance(within, Inside) else ()
+                own = (each for each, _ in within.each()) if isinstance(within, NamespaceView) else ()
                 hint = within.near(asset, own)
                 yield f"{_called(namespace)} produces no asset {asset!r} to export{hint} ({namespace.place})"
             elif not assets.export(_full_name(assets, found), around + name, found):
                 yield _taken(assets, namespace, name, around + name)
 
 
-class Unneeded(NamedTuple):
+class UnusedInput(NamedTuple):
     """A name that a sub-pipeline is given and none of its steps has asked for.
 
     Attributes:
@@ -297,7 +298,7 @@ class Unneeded(NamedTuple):
     meant: Collection[str]
 
 
-def unneeded(assets: Assets, namespaces: Iterable[Namespace]) -> Iterator[Unneeded]:
+def unneeded(assets: AssetTable, namespaces: Iterable[Namespace]) -> Iterator[UnusedInput]:
     """Say which names sub-pipelines are given that none of their steps has asked for."""
     for namespace in namespaces:
         within = inside(assets, namespace)
@@ -313,10 +314,10 @@ def unneeded(assets: Assets, namespaces: Iterable[Namespace]) -> Iterator[Unneed
                 if len(namespace.given or ()) == 1 and not open_names:  # it may have been meant as its name
                     hint += f"; to call it so write name={name!r}"
                 sentence = f"{_called(namespace)} does not need input {name!r}, {why}{hint} ({namespace.place})"
-                yield Unneeded(sentence, steps, open_names if len(open_names) <= len(strange) else ())
+                yield UnusedInput(sentence, steps, open_names if len(open_names) <= len(strange) else ())
 
 
-def names_of(assets: Assets, node: int, namespace: Namespace | None) -> list[list[str]]:
+def names_of(assets: AssetTable, node: int, namespace: Namespace | None) -> list[list[str]]:
     """Return for each output of a step the names that it has in a sub-pipeline or the whole, the shortest way first.
 
     The last one is the name under which the step declares it; it may stand there twice.
@@ -336,13 +337,13 @@ def _called(namespace: Namespace) -> str:
     return f"sub-pipeline {namespace.name!r}"
 
 
-def _full_name(assets: Assets, found: Found) -> str:
+def _full_name(assets: AssetTable, found: Found) -> str:
     node, output = found
     outputs = assets.forms[node].outputs
     return outputs[output or 0] if outputs else assets.name_of(node)
 
 
-def _taken(assets: Assets, namespace: Namespace, name: str, full: str) -> str:
+def _taken(assets: AssetTable, namespace: Namespace, name: str, full: str) -> str:
     node = assets.number(full)
     if node is None:
         found = assets.find(full)

@@ -6,7 +6,7 @@ names, forms, rows, reads (what was added) ──▶ Plan: templates, references
 
 A plan numbers the steps in add order; the core sees numbers only, and names come back in messages. Everything that is
 wrong with a pipeline is found here, in one pass and one error, before anything runs. A plan holds no value of a run,
-and does not change afterwards, unless steps come during its run (see `running/growth.py`).
+and does not change afterwards, unless steps come during its run (see `runtime/dynamic_steps.py`).
 """
 
 from __future__ import annotations
@@ -18,28 +18,26 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from flowyml._extension import Graph
+from flowyml.diagnostics.text import misspells, nearest
 from flowyml.errors import GraphError
-from flowyml.messages.words import misspells, nearest
-from flowyml.planning.connections import Connections
-from flowyml.planning.forms import Assets, listed_names
-from flowyml.planning.layout import UNKNOWN, Layout
-from flowyml.planning.lengths import counts_of
+from flowyml.planning.binding import VERIFY, MissingParameter, wire
+from flowyml.planning.dependencies import DependencyBuilder, counts_of
+from flowyml.planning.item_index import UNKNOWN, ItemIndex
+from flowyml.planning.name_resolution import Scope
 from flowyml.planning.namespaces import enter, unneeded
 from flowyml.planning.problems import Problems
-from flowyml.planning.scope import Scope
-from flowyml.planning.wired import Lacking
-from flowyml.planning.wiring import VERIFY, wire
-from flowyml.steps.conditions import Guarded
-from flowyml.steps.dynamic import Collected
-from flowyml.store.values import nodes_of, split_outputs
+from flowyml.planning.step_spec import AssetTable, listed_names
+from flowyml.steps.conditions import GuardedFunction
+from flowyml.steps.dynamic import CollectOutputs
+from flowyml.store.value_store import nodes_of, split_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from flowyml.planning.connections import Edges
-    from flowyml.planning.forms import Columns, Form
+    from flowyml.planning.dependencies import EdgeList
     from flowyml.planning.globs import Found
     from flowyml.planning.namespaces import Namespace
+    from flowyml.planning.step_spec import StepColumns, StepSpec
 
 
 # Comparing the names of so many steps in pairs takes some milliseconds.
@@ -83,25 +81,25 @@ class Plan:
         used: Names of run inputs and context values that some step takes.
         notes: Forms, and what is right with their steps and may be meant otherwise.
         defaulted: Forms, and the parameters of their steps that keep their defaults.
-        is_dynamic: Whether some step may return further steps; see `running/growth.py`.
+        is_dynamic: Whether some step may return further steps; see `runtime/dynamic_steps.py`.
         has_timeouts: Whether some step has a time limit of its own.
         linked: The mapped steps whose items wait for items of other steps, with those steps.
     """
 
-    def __init__(self, name: str, columns: Columns, scope: Scope, *, strict: bool = True) -> None:
+    def __init__(self, name: str, columns: StepColumns, scope: Scope, *, strict: bool = True) -> None:
         """Wire all steps, build the graph, and raise what is wrong."""
         self.name = name
         self.numbers: Mapping[str, int]
         self.numbers, self.forms, self.rows, self.reads, self.namespaces = columns
         self.names = listed_names(self.numbers)
         mapped = _mapped(self.forms)
-        self.assets = Assets(self.numbers, self.forms, Layout(len(self.forms), None, mapped))
+        self.assets = AssetTable(self.numbers, self.forms, ItemIndex(len(self.forms), None, mapped))
         clashes = [*self.assets.problems(), *enter(self.assets, self.namespaces)]
         self._counts = counts_of(self.forms, self.assets, scope) if mapped else None
-        self.layout = self.assets.layout = Layout(len(self.forms), self._counts, mapped)
+        self.layout = self.assets.layout = ItemIndex(len(self.forms), self._counts, mapped)
         self.problems = Problems(self.names, self.forms, clashes)
-        self.loose: Edges | None = None
-        wired = Connections(0, self.assets, scope, self.problems)
+        self.loose: EdgeList | None = None
+        wired = DependencyBuilder(0, self.assets, scope, self.problems)
         wired.connect(columns, self.layout.waiting)
         self.templates, self.references = wired.templates, wired.references
         self.used, self.undefined, self.notes = wired.used, wired.undefined, wired.notes.values()
@@ -110,8 +108,8 @@ class Plan:
         self.linked = wired.linked
         self._stands_alone = not (mapped or self.namespaces or wired.lacks or scope.inputs or scope.context)
         self.is_dynamic = any(form.options.dynamic for form in self.special.values())
-        self.look_at_types: Callable[[Plan, Layout, range], list[str]] | None = None
-        self.grafts: dict[Namespace, Assets] = {}
+        self.look_at_types: Callable[[Plan, ItemIndex, range], list[str]] | None = None
+        self.grafts: dict[Namespace, AssetTable] = {}
         self.grafted_waits: dict[int, list[int]] = {}
         self.past: list[object] = []
         if self.is_dynamic:
@@ -134,7 +132,7 @@ class Plan:
             return []
         return [node for node, form in enumerate(self.forms) if form.options.given]
 
-    def is_that_of(self, columns: Columns, scope: Scope) -> bool:
+    def is_that_of(self, columns: StepColumns, scope: Scope) -> bool:
         """Tell whether another plan of these columns would be the same: nothing that it is made of can have changed.
 
         That is known where all that steps are given stands in the columns, and the lists of none are counted.
@@ -227,7 +225,7 @@ class Plan:
     def function_of(self, node: int) -> Callable[..., Any]:
         """Return what is called for a step, as it was given: its function, behind its conditions if it has some."""
         template = self.templates[node]
-        wrapped = template is not None and isinstance(template.function, (Guarded, Collected))
+        wrapped = template is not None and isinstance(template.function, (GuardedFunction, CollectOutputs))
         return template.function if wrapped else self.forms[node].step.func  # type: ignore[union-attr]
 
     def dynamic_steps(self) -> list[int]:
@@ -238,7 +236,7 @@ class Plan:
     def is_expanded(self, node: int) -> bool:
         """Tell whether a step has returned a pipeline whose steps now run in its place."""
         template = self.templates[node]
-        return template is not None and isinstance(template.function, Collected)
+        return template is not None and isinstance(template.function, CollectOutputs)
 
     def length_of(self, node: int) -> int | None:
         """Return how many items a mapped step has, or `UNKNOWN`; `None` for an ordinary step."""
@@ -251,7 +249,7 @@ class Plan:
         """Whether some step is to be cached."""
         return any(form.options.caching for form in self.special.values())
 
-    def misspelled_defaults(self) -> Iterator[tuple[Form, str]]:
+    def misspelled_defaults(self) -> Iterator[tuple[StepSpec, str]]:
         """Yield parameters that keep their defaults although an asset that no step reads has nearly their name.
 
         Hand-written pipelines have such mistakes; large pipelines are not searched.
@@ -297,14 +295,14 @@ class Plan:
     def _add_missing(self, scope: Scope) -> None:
         """Add parameters without a value, which a run might still give, to the other problems."""
         firsts = {form: node for node, form in reversed(list(enumerate(self.forms)))}
-        missing: dict[Form, list[str]] = {}
+        missing: dict[StepSpec, list[str]] = {}
         for form, node in firsts.items():
             problems = wire(form, self.assets, scope, self.reads[node], without=node).problems
-            missing[form] = [each for each in problems if isinstance(each, Lacking)]
+            missing[form] = [each for each in problems if isinstance(each, MissingParameter)]
         for node, form in enumerate(self.forms):
             self.problems.add(node, missing[form])
 
-    def _build_graph(self, wired: Connections, *, strict: bool) -> Graph:
+    def _build_graph(self, wired: DependencyBuilder, *, strict: bool) -> Graph:
         edges, joins = wired.edges, wired.joins(self.forms)
         try:
             graph = Graph(self.names, self._counts, edges.dependents, edges.dependencies, edges.kinds(), joins)
@@ -317,7 +315,7 @@ class Plan:
         return graph
 
 
-def _mapped(forms: Sequence[Form]) -> frozenset[int]:
+def _mapped(forms: Sequence[StepSpec]) -> frozenset[int]:
     if all(form.over is None for form in set(forms)):
         return frozenset()
     return frozenset(node for node, form in enumerate(forms) if form.over is not None)

@@ -15,16 +15,16 @@ import re
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
+from flowyml.diagnostics.text import MOST_TOLD, others_like_it
 from flowyml.errors import CycleError, PipelineValidationError
-from flowyml.messages.words import MOST_TOLD, others_like_it
-from flowyml.planning.sourcing import OfSubPipeline
-from flowyml.planning.wired import Lacking
+from flowyml.planning.binding import MissingParameter
+from flowyml.planning.name_resolution import SubPipelineProblem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
-    from flowyml.planning.forms import Form
-    from flowyml.planning.namespaces import Unneeded
+    from flowyml.planning.namespaces import UnusedInput
+    from flowyml.planning.step_spec import StepSpec
 
 # A cycle of more steps than this is told by the first few of them.
 _LONG = 20
@@ -43,7 +43,7 @@ class Problems:
         add_rest: Adds what is a problem only if there are others; called before the report.
     """
 
-    def __init__(self, names: Sequence[str], forms: Sequence[Form], first: Iterable[str]) -> None:
+    def __init__(self, names: Sequence[str], forms: Sequence[StepSpec], first: Iterable[str]) -> None:
         self.names, self.forms = names, forms
         self.cycles: list[list[str]] = []
         self._sentences: list[str] = []
@@ -52,7 +52,7 @@ class Problems:
         self._told: dict[str, list[int]] = {}  # by kind: its sentences
         self._more: dict[str, int] = {}  # by kind: how many more there would be
         self._lacking: list[tuple[int, int, tuple[str, ...]]] = []
-        self._unneeded: list[Unneeded] = []
+        self._unneeded: list[UnusedInput] = []
         self.add_rest: Callable[[], None] | None = None
         self.add_sentences(first)
 
@@ -63,7 +63,7 @@ class Problems:
     def add(self, node: int, problems: list[str]) -> None:
         """Enter a step's problems; steps that were added in the same way share a line."""
         for problem in problems:
-            key = (0 if isinstance(problem, OfSubPipeline) else id(self.forms[node]), problem)
+            key = (0 if isinstance(problem, SubPipelineProblem) else id(self.forms[node]), problem)
             at = self._at.get(key)
             if at is None:
                 at = self._tell(_kind(problem), partial(self._sentence, node, problem))
@@ -72,7 +72,7 @@ class Problems:
                 self._at[key] = at
             elif key[0]:
                 self._others[at] = self._others.get(at, 0) + 1
-            if isinstance(problem, Lacking):
+            if isinstance(problem, MissingParameter):
                 self._lacking.append((node, at, problem.names))
 
     def add_sentences(self, sentences: Iterable[str]) -> None:
@@ -99,11 +99,11 @@ class Problems:
         return told[-1]
 
     def _sentence(self, node: int, problem: str) -> str:
-        if isinstance(problem, OfSubPipeline):
+        if isinstance(problem, SubPipelineProblem):
             return problem
         return f"Node {self.names[node]!r} {_as_clause(problem)} ({self.forms[node].place})"
 
-    def add_unneeded(self, found: Iterable[Unneeded]) -> None:
+    def add_unneeded(self, found: Iterable[UnusedInput]) -> None:
         """Enter names that sub-pipelines are given and do not need; what steps lack because of that is not reported."""
         for each in found:
             self.add_sentences([each.sentence])

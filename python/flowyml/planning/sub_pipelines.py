@@ -14,19 +14,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from flowyml.messages.frames import hides_internal_frames
+from flowyml.diagnostics.tracebacks import hides_internal_frames
 from flowyml.steps.declarations import checked_after, checked_inputs, checked_names, checked_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Literal, Protocol
 
-    from flowyml.planning.forms import Columns, Place
     from flowyml.planning.namespaces import Namespace, Wanted
-    from flowyml.steps.contexts import Context
+    from flowyml.planning.step_spec import SourceLocation, StepColumns
+    from flowyml.steps.context import Context
     from flowyml.steps.declarations import Named
 
-    class Holder(Protocol):
+    class HasColumns(Protocol):
         """What of a `Pipeline` becomes part of another."""
 
         name: str
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
         _types: Literal["warn", "error"] | None
 
-        def _inner_columns(self) -> Columns: ...
+        def _inner_columns(self) -> StepColumns: ...
 
 
 class SubPipeline:
@@ -54,7 +54,7 @@ class SubPipeline:
 
     def __init__(
         self,
-        pipeline: Holder,
+        pipeline: HasColumns,
         name: str,
         given: Mapping[str, Wanted] | None,
         exports: Mapping[str, str],
@@ -67,11 +67,11 @@ class SubPipeline:
         own = checked_text("the name of a sub-pipeline", name)
         return SubPipeline(self.pipeline, own, self.given, self.exports, self.after)
 
-    def columns(self) -> Columns:
+    def columns(self) -> StepColumns:
         """Return the steps of the pipeline as they are now."""
         return self.pipeline._inner_columns()  # noqa: SLF001  the one who may see them
 
-    def namespace(self, steps: range, place: Place) -> Namespace:
+    def namespace(self, steps: range, place: SourceLocation) -> Namespace:
         """Return what its steps know of names, once they have numbers."""
         from flowyml.planning.namespaces import Namespace
 
@@ -81,7 +81,7 @@ class SubPipeline:
 
 @hides_internal_frames
 def sub_pipeline(
-    pipeline: Holder,
+    pipeline: HasColumns,
     inputs: str | Sequence[str] | Mapping[str, str | Sequence[str]] | None = None,
     outputs: str | Sequence[str] | Mapping[str, str] | None = None,
     *,

@@ -25,24 +25,24 @@ from itertools import compress
 from typing import TYPE_CHECKING, Any, Literal, NewType, Union, get_args, get_origin
 
 from flowyml._containers import NamedTuple
-from flowyml.messages.warned import warn_caller
-from flowyml.messages.words import MOST_TOLD, others_like_it
+from flowyml.diagnostics.text import MOST_TOLD, others_like_it
+from flowyml.diagnostics.tracebacks import warn_caller
+from flowyml.planning.call_template import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VALUE
 from flowyml.planning.namespaces import types_mode
 from flowyml.planning.plan import Plan
-from flowyml.planning.templates import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VALUE
-from flowyml.steps.conditions import Guards
-from flowyml.steps.control import Decision
-from flowyml.steps.tasks import MapTaskResult
-from flowyml.store.values import Gather, Items, Output, Present, Stream
+from flowyml.steps.conditions import GuardSet
+from flowyml.steps.control_flow import Decision
+from flowyml.steps.map_task import MapTaskResult
+from flowyml.store.value_store import IteratorRef, ListRef, MappedRef, OptionalRef, OutputRef
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
-    from flowyml.planning.forms import Columns, Form
-    from flowyml.planning.layout import Layout
-    from flowyml.planning.scope import Scope
-    from flowyml.planning.templates import Columns as Over
-    from flowyml.planning.templates import Template
+    from flowyml.planning.call_template import CallTemplate
+    from flowyml.planning.call_template import ItemColumns as Over
+    from flowyml.planning.item_index import ItemIndex
+    from flowyml.planning.name_resolution import Scope
+    from flowyml.planning.step_spec import StepColumns, StepSpec
 
 _log = logging.getLogger("flowyml")
 
@@ -65,7 +65,7 @@ _FILES: set[Any] = {typing.IO, typing.TextIO, typing.BinaryIO}  # no class of fi
 _UNKNOWN: set[Any] = {Any, object, abcs.Awaitable, abcs.Coroutine}  # an awaitable's value is of another type
 
 
-class Typed(NamedTuple):
+class TypedArgument(NamedTuple):
     """An argument whose parameter has a hint: the hint, and its source as in `Template.sources`."""
 
     parameter: str
@@ -74,7 +74,7 @@ class Typed(NamedTuple):
     which: Any
 
 
-class Given(NamedTuple):
+class ValueOrigin(NamedTuple):
     """Where an argument's value comes from: a step, which of its outputs, and how many lists there are around it.
 
     There are -1 where the value is an element of what the step returns.
@@ -87,7 +87,7 @@ class Given(NamedTuple):
 
 def checked_plan(
     name: str,
-    columns: Columns,
+    columns: StepColumns,
     scope: Scope,
     mode: Literal["warn", "error"] | None,
     *,
@@ -107,7 +107,7 @@ def checked_plan(
         PipelineValidationError: With everything that is wrong.
     """
     plan = Plan(name, columns, scope, strict=False)
-    found = Mismatches(plan, scope, plan.layout, range(len(plan.names)), mode)
+    found = TypeChecker(plan, scope, plan.layout, range(len(plan.names)), mode)
     plan.problems.add_sentences(found.told("error"))
     if strict:
         plan.problems.raise_all(name)
@@ -118,17 +118,17 @@ def checked_plan(
 
 
 def mismatches_of_new_steps(
-    plan: Plan, scope: Scope, layout: Layout, steps: range, mode: Literal["warn", "error"] | None
+    plan: Plan, scope: Scope, layout: ItemIndex, steps: range, mode: Literal["warn", "error"] | None
 ) -> list[str]:
     """Look at steps that come during a run, log the mismatches that are warnings, and return those that are errors."""
-    found = Mismatches(plan, scope, layout, steps, mode)
+    found = TypeChecker(plan, scope, layout, steps, mode)
     warned = found.told("warn")
     if warned:  # no warning: who runs in this thread need not be who wrote the pipeline
         _log.warning("types of pipeline %r do not fit:\n%s", plan.name, "\n".join(warned))
     return found.told("error")
 
 
-class Mismatches:
+class TypeChecker:
     """Where the types of a plan contradict each other.
 
     Args:
@@ -140,7 +140,7 @@ class Mismatches:
     """
 
     def __init__(
-        self, plan: Plan, scope: Scope, layout: Layout, steps: range, mode: Literal["warn", "error"] | None
+        self, plan: Plan, scope: Scope, layout: ItemIndex, steps: range, mode: Literal["warn", "error"] | None
     ) -> None:
         """Look at every argument of the steps."""
         self._plan, self._scope, self._layout, self._mode = plan, scope, layout, mode
@@ -148,7 +148,7 @@ class Mismatches:
         self._fits: dict[Any, bool] = {}
         self._found: dict[Any, list[Any]] = {}  # a sentence each, and how many others are like it
         self._told: dict[Any, list[list[Any]]] = {"error": [], "warn": []}
-        arguments: dict[int, list[Typed]] = {}
+        arguments: dict[int, list[TypedArgument]] = {}
         for node in steps:
             template = plan.templates[node]
             if template is None or self._mode_of(node) is None:
@@ -170,7 +170,7 @@ class Mismatches:
 
     # -- what there is to compare
 
-    def _hints_of(self, form: Form) -> dict[str, Any]:
+    def _hints_of(self, form: StepSpec) -> dict[str, Any]:
         func = form.step.func
         if isinstance(func, Decision):
             return {}
@@ -178,13 +178,13 @@ class Mismatches:
             self._hints[id(func)] = hints_of(func)
         return self._hints[id(func)]
 
-    def _arguments(self, form: Form, template: Template) -> Iterator[Typed]:
+    def _arguments(self, form: StepSpec, template: CallTemplate) -> Iterator[TypedArgument]:
         """Go through the arguments of a call whose parameters have hints."""
         hints, signature = self._hints_of(form), form.step.signature
         if not hints or not signature.readable:
             return
         guards = form.options.guards
-        positional = (Guards(guards, signature).signature if guards else signature).positional
+        positional = (GuardSet(guards, signature).signature if guards else signature).positional
         count = len(template.sources) - len(template.keywords)
         for index, (kind, which) in enumerate(template.sources):
             name = positional[index] if index < min(count, len(positional)) else signature.var_positional
@@ -192,24 +192,24 @@ class Mismatches:
             if name in hints and name != "return":
                 default = signature.defaults.get(name, hints)
                 hint = optional(hints[name]) if default is None else hints[name]
-                yield Typed(name, hint, kind, which)
+                yield TypedArgument(name, hint, kind, which)
 
-    def _given(self, reference: Any) -> Iterator[Given]:
+    def _given(self, reference: Any) -> Iterator[ValueOrigin]:
         """Go through what a reference stands for."""
-        if isinstance(reference, (Present, Stream)):
+        if isinstance(reference, (OptionalRef, IteratorRef)):
             yield from self._given(reference.reference)
-        elif isinstance(reference, Gather):
+        elif isinstance(reference, ListRef):
             for part in reference.references:
                 for node, output, lists in self._given(part):
-                    yield Given(node, output, lists + 1)
-        elif isinstance(reference, Items):
-            yield Given(reference.node, None, 1)
-        elif isinstance(reference, Output):
-            yield Given(self._layout.node_at(reference.item), reference.part, 0)
+                    yield ValueOrigin(node, output, lists + 1)
+        elif isinstance(reference, MappedRef):
+            yield ValueOrigin(reference.node, None, 1)
+        elif isinstance(reference, OutputRef):
+            yield ValueOrigin(self._layout.node_at(reference.item), reference.part, 0)
         elif isinstance(reference, int):
-            yield Given(self._layout.node_at(reference), None, 0)
+            yield ValueOrigin(self._layout.node_at(reference), None, 0)
 
-    def _hint(self, given: Given, wrapper: type = list) -> Any:
+    def _hint(self, given: ValueOrigin, wrapper: type = list) -> Any:
         """Return what a step says about the value that it gives; what has many items has them in a wrapper."""
         form = self._plan.forms[given.node]
         if form.options.dynamic:  # a pipeline, whose outcome nobody has said anything about
@@ -225,7 +225,7 @@ class Mismatches:
 
     # -- comparing
 
-    def _look_at_values(self, node: int, template: Template, arguments: list[Typed]) -> None:
+    def _look_at_values(self, node: int, template: CallTemplate, arguments: list[TypedArgument]) -> None:
         """Compare the values that all steps of a form share."""
         defaults = self._plan.forms[node].step.signature.defaults
         for argument in arguments:
@@ -235,7 +235,7 @@ class Mismatches:
             elif argument.kind == ITEM:
                 self._look_at_items(node, template, argument)
 
-    def _look_at_items(self, node: int, template: Template, argument: Typed) -> None:
+    def _look_at_items(self, node: int, template: CallTemplate, argument: TypedArgument) -> None:
         """Compare the items of a map, one of each class."""
         part = template.over.parts[argument.which or 0] if template.over else ()
         items = () if isinstance(part, int) or part is None else part
@@ -252,12 +252,12 @@ class Mismatches:
                     key = id(self._plan.forms[given.node]), given.part, id(self._plan.forms[node])
                     self._add(node, key, partial(self._no_list, node, given))
 
-    def _no_list(self, node: int, given: Given) -> str:
+    def _no_list(self, node: int, given: ValueOrigin) -> str:
         asset, outputs = self._outputs(given)
         runs = f"step {self._plan.names[node]!r} runs over it, so it must be a list ({self._plan.forms[node].place})"
         return f"Type mismatch on {asset!r}: {outputs} → {runs}"
 
-    def _look(self, node: int, argument: Typed) -> None:
+    def _look(self, node: int, argument: TypedArgument) -> None:
         """Compare what differs from step to step."""
         if argument.kind == PARAM:
             value = self._plan.row(node)[argument.which]
@@ -271,13 +271,13 @@ class Mismatches:
         if argument.kind not in {ASSET, CHOICE, SPREAD, ITEM, KEPT} or not isinstance(which, int):
             return
         reference = self._plan.references[node][which]
-        if isinstance(reference, Stream):
+        if isinstance(reference, IteratorRef):
             argument = argument._replace(hint=element_of(argument.hint))
         for given in self._given(reference):
-            lists = given.lists - (isinstance(reference, Stream) or argument.kind in {SPREAD, ITEM, KEPT})
+            lists = given.lists - (isinstance(reference, IteratorRef) or argument.kind in {SPREAD, ITEM, KEPT})
             self._look_at_edge(node, argument, given._replace(lists=lists))
 
-    def _look_at_edge(self, node: int, argument: Typed, given: Given) -> None:
+    def _look_at_edge(self, node: int, argument: TypedArgument, given: ValueOrigin) -> None:
         producer, template = id(self._plan.forms[given.node]), id(self._plan.templates[node])
         key = producer, given.part, given.lists, template, argument.parameter
         if key not in self._fits:
@@ -293,31 +293,31 @@ class Mismatches:
         known = name in scope.inputs or name in scope.context or name == "context"
         return scope.origin(name).removesuffix(f" has {name!r}") if known else "run(inputs=)"
 
-    def _add_value(self, node: int, argument: Typed, origin: str, value: Any) -> None:
+    def _add_value(self, node: int, argument: TypedArgument, origin: str, value: Any) -> None:
         gives = "give" if origin in {"params", "items"} else "gives"
         said = f"Type mismatch on {argument.parameter!r}: {origin} {gives} {format_hint(type(value))}"
         key = id(self._plan.forms[node]), argument.parameter, said
         self._add(node, key, lambda: f"{said} → {self._expects(node, argument)}")
 
-    def _add_edge(self, node: int, argument: Typed, given: Given) -> None:
+    def _add_edge(self, node: int, argument: TypedArgument, given: ValueOrigin) -> None:
         forms = self._plan.forms
         key = id(forms[given.node]), given.part, id(forms[node]), argument.parameter
         self._add(node, key, partial(self._edge, node, argument, given))
 
-    def _edge(self, node: int, argument: Typed, given: Given) -> str:
+    def _edge(self, node: int, argument: TypedArgument, given: ValueOrigin) -> str:
         asset, outputs = self._outputs(given)
         spread = argument.parameter == self._plan.forms[node].step.signature.var_positional
         parameter = f"{'*' * spread}{argument.parameter}"
         expects = self._expects(node, argument, f" as {parameter!r}" * (parameter != asset))
         return f"Type mismatch on {asset!r}: {outputs} → {expects}"
 
-    def _outputs(self, given: Given) -> tuple[str, str]:
+    def _outputs(self, given: ValueOrigin) -> tuple[str, str]:
         """Return the name of an asset, and in words what its step says that it is."""
         plan, form = self._plan, self._plan.forms[given.node]
         outputs = f"step {plan.names[given.node]!r} outputs {format_hint(self._hint(given))} ({form.place})"
         return plan.assets_of(given.node)[given.part or 0], outputs
 
-    def _expects(self, node: int, argument: Typed, where: str = "") -> str:
+    def _expects(self, node: int, argument: TypedArgument, where: str = "") -> str:
         name, place = self._plan.names[node], self._plan.forms[node].place
         return f"step {name!r} expects {format_hint(argument.hint)}{where} ({place})"
 

@@ -4,7 +4,8 @@
 FLOWYML_VERIFY_FAST_PATHS=1 ──▶ Connections (by its fast paths) == wire(form, reads, without=step) of each step?
 ```
 
-Steps that were added alike share the wiring of the first one, as far as `Connections` can see that they are alike. With
+Steps that were added alike share the wiring of the first one, as far as `DependencyBuilder` can see that they are
+alike. With
 the environment variable each plan also wires every step by itself, and raises if the results differ: the tests run this
 way. The module is imported for that only.
 """
@@ -15,16 +16,16 @@ import functools
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from flowyml.planning.wiring import wire
+from flowyml.planning.binding import wire
 
 if TYPE_CHECKING:
-    from flowyml.planning.connections import Connections
-    from flowyml.planning.forms import Columns
+    from flowyml.planning.dependencies import DependencyBuilder
+    from flowyml.planning.step_spec import StepColumns
 
 _PLAIN = (int, str, bytes, range, frozenset, type(None))
 
 
-def verify(columns: Columns, wired: Connections) -> None:
+def verify(columns: StepColumns, wired: DependencyBuilder) -> None:
     """Check that each step is wired as it would be by itself.
 
     Args:

@@ -8,7 +8,6 @@ Nothing is told by steps or workers: a thread looks at the counters that a run h
 and without. One view at a time: a run inside a run, or beside one, shows nothing.
 """
 
-from flowyml.progress.sampling import Progress
-from flowyml.progress.views import shown
+from flowyml.progress.display import Progress, shown
 
 __all__ = ["Progress", "shown"]

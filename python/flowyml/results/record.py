@@ -14,15 +14,15 @@ from functools import cached_property
 from itertools import compress
 from typing import TYPE_CHECKING, Any
 
+from flowyml.diagnostics.text import cut
 from flowyml.errors import MapTaskError, StepNotRunError
-from flowyml.messages.words import cut
-from flowyml.results._reasons import Reasons
-from flowyml.results.item_values import ItemValues
-from flowyml.results.traceback import error_line
+from flowyml.results.error_text import error_line
+from flowyml.results.mapped_values import MappedValues
+from flowyml.results.run_arrays import FailureCauses
 from flowyml.state import STATES, StepState
-from flowyml.steps.tasks import NOT_RUN, MapTaskResult
+from flowyml.steps.map_task import NOT_RUN, MapTaskResult
 from flowyml.store.arenas import ENCODED
-from flowyml.store.values import MISSING, Outputs
+from flowyml.store.value_store import MISSING, MultiOutput
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,7 +36,7 @@ _WHY_NOT = {
 _HAS_VALUE = bytes(code < len(STATES) and STATES[code].has_value for code in range(256))
 
 
-class Record(Reasons):
+class RunRecord(FailureCauses):
     """What a run left behind: states, values, reasons."""
 
     @cached_property
@@ -60,7 +60,7 @@ class Record(Reasons):
             if not self.items_of(node) and not self.empty_states[node].has_value:
                 reason, cause = self._why_no_items(node)
                 raise StepNotRunError(self.plan.names[node], reason) from cause
-            return self._task_result(node) if node in self.tasks else ItemValues(self, node)
+            return self._task_result(node) if node in self.tasks else MappedValues(self, node)
         return self.value(self.layout.firsts[node] + (index or 0))
 
     def _task_result(self, node: int) -> MapTaskResult[Any]:
@@ -181,7 +181,7 @@ class Record(Reasons):
         if not self.layout.is_plain or 0 in self.has_value:
             return None
         kinds = set(map(type, raw))
-        return None if Outputs in kinds or (decodes and not kinds.isdisjoint(ENCODED)) else raw
+        return None if MultiOutput in kinds or (decodes and not kinds.isdisjoint(ENCODED)) else raw
 
     @cached_property
     def asset_names(self) -> Sequence[str] | None:
@@ -219,7 +219,7 @@ class Record(Reasons):
         for node in self.valued_nodes():
             value, form = MISSING if node in mapped else raw[firsts[node]], forms[node]
             kind = type(value)
-            if kind is Outputs:
+            if kind is MultiOutput:
                 for index, asset in enumerate(plan.assets_of(node)):
                     yield asset, self.values.read_output(firsts[node], index)
             else:

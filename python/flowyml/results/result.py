@@ -2,6 +2,11 @@
 
 A million steps cost no million objects: the run's flat arrays stand in a `Record`, and a `StepResult` is made when
 somebody asks for one (`step_result.py`). A result stays readable after the executor is gone.
+
+What the result of a run is in another process: its text, and an answer to whoever asks it for more.
+
+The values of a run stay where it was made: they are not pickled with a global that a function happens to name, nor with
+an exception that holds the result. It knows nothing of results but their text.
 """
 
 from __future__ import annotations
@@ -9,10 +14,9 @@ from __future__ import annotations
 from collections.abc import ItemsView, Iterator, Mapping, ValuesView
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
+from flowyml.diagnostics.text import counted, short
+from flowyml.diagnostics.tracebacks import called_as, hide_internal_frames, hides_internal_frames
 from flowyml.errors import StepError
-from flowyml.messages.frames import called_as, hide_internal_frames, hides_internal_frames
-from flowyml.messages.short import short
-from flowyml.messages.words import counted
 from flowyml.results.step_result import StepResult
 
 if TYPE_CHECKING:
@@ -21,10 +25,40 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from flowyml.report.timeline import Timeline
-    from flowyml.results._reports import Head
-    from flowyml.results.record import Record
-    from flowyml.running.run import Run
+    from flowyml.reports.timeline import Timeline
+    from flowyml.results.record import RunRecord
+    from flowyml.results.report_data import RunHeader
+    from flowyml.runtime.run import Run
+
+
+class RemoteResultStub:
+    """Stands for a `PipelineResult` of another process.
+
+    Args:
+        text: How the result prints.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        """Print as the result does."""
+        return self._text
+
+    def __getattr__(self, name: str) -> Any:
+        """Say where the values are."""
+        raise AttributeError(name if name.startswith("_") else self._where())  # protocols ask for names of their own
+
+    def _refuse(self, *_: object) -> NoReturn:
+        raise TypeError(self._where())
+
+    def _where(self) -> str:
+        return (
+            f"{self._text} was pickled, and its values stayed in the process of its run: hand on what is needed of it, "
+            "such as dict(result.outputs) or result.to_dict()"
+        )
+
+    __getitem__ = __contains__ = __iter__ = __len__ = __bool__ = _refuse
 
 
 T = TypeVar("T")
@@ -61,7 +95,7 @@ class PipelineResult:
     def __init__(self, run: Run) -> None:
         from datetime import timedelta
 
-        from flowyml.results.record import Record
+        from flowyml.results.record import RunRecord
 
         self.run_id: str = run.run_id
         self.pipeline_name: str = run.plan.name
@@ -71,9 +105,9 @@ class PipelineResult:
         self.resumed: str | None = run.resumed
         self._interrupted = run.interrupted
         self._dry = run.dry
-        self._record = Record(run)
-        self.outputs: Mapping[str, Any] = _Outputs(self._record)
-        self.step_results: Mapping[str, StepResult] = _StepResults(self._record)
+        self._record = RunRecord(run)
+        self.outputs: Mapping[str, Any] = _OutputMapping(self._record)
+        self.step_results: Mapping[str, StepResult] = _StepResultMapping(self._record)
 
     @property
     def success(self) -> bool:
@@ -164,7 +198,7 @@ class PipelineResult:
 
     def summary(self) -> str:
         """Return a few lines for people; steps of one function are put together where there are many."""
-        from flowyml.report.summary import MOST_LINES, MOST_TROUBLES, summary, summary_by_function
+        from flowyml.reports.summary import MOST_LINES, MOST_TROUBLES, summary, summary_by_function
 
         if len(self.step_results) <= MOST_LINES:
             return summary(self, self.step_results.values())
@@ -197,9 +231,9 @@ class PipelineResult:
         >>> [call.name for call in timeline], timeline[1].end > timeline[1].start + 0.015
         (['nap[0]', 'nap[1]'], True)
         """
-        from flowyml.results._reports import Places, timeline_of
+        from flowyml.results.report_data import TimelineIndex, timeline_of
 
-        return timeline_of(self._record, self._head(), Places(self._record))
+        return timeline_of(self._record, self._head(), TimelineIndex(self._record))
 
     @hides_internal_frames
     def to_dataframe(self) -> pd.DataFrame:
@@ -213,10 +247,10 @@ class PipelineResult:
         Raises:
             ImportError: If pandas is not installed.
         """
-        from flowyml.report.frame import dataframe
-        from flowyml.results._reports import Places, errors_of, timeline_of, usage_of
+        from flowyml.reports.dataframe import dataframe
+        from flowyml.results.report_data import TimelineIndex, errors_of, timeline_of, usage_of
 
-        places = Places(self._record)
+        places = TimelineIndex(self._record)
         timeline = timeline_of(self._record, self._head(), places)
         return dataframe(timeline, errors_of(self._record, places), *usage_of(self._record, places))
 
@@ -231,7 +265,7 @@ class PipelineResult:
         Raises:
             OSError: If it cannot be written.
         """
-        from flowyml.results._reports import write_trace
+        from flowyml.results.report_data import write_trace
 
         write_trace(self._record, self._head(), path, flows=flows)
 
@@ -254,15 +288,15 @@ class PipelineResult:
         ...     os.listdir(folder)
         ['run.html']
         """
-        from flowyml.results._reports import write_page
+        from flowyml.results.report_data import write_page
 
         write_page(self._record, self._head(), self.step_results.values(), path)
 
-    def _head(self) -> Head:
-        from flowyml.results._reports import Head
+    def _head(self) -> RunHeader:
+        from flowyml.results.report_data import RunHeader
 
         times = self.start_time, self.duration_seconds
-        return Head(self.pipeline_name, self.run_id, self.state, *times, self.resumed)
+        return RunHeader(self.pipeline_name, self.run_id, self.state, *times, self.resumed)
 
     def __repr__(self) -> str:
         """Show the outcome and the counts."""
@@ -280,17 +314,15 @@ class PipelineResult:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle without the values: a global of a script travels with its functions, they do not."""
-        from flowyml.results.elsewhere import ResultElsewhere
-
-        return ResultElsewhere, (repr(self),)
+        return RemoteResultStub, (repr(self),)
 
 
-class _Outputs(Mapping[str, Any]):
+class _OutputMapping(Mapping[str, Any]):
     """The assets that have a value, in add order; one that has none says why when it is asked for."""
 
     __slots__ = ("_record",)
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: RunRecord) -> None:
         self._record = record
 
     def __getitem__(self, asset: str) -> Any:
@@ -322,10 +354,10 @@ class _Outputs(Mapping[str, Any]):
         return self._record.valued_count()
 
     def values(self) -> ValuesView[Any]:
-        return _Values(self)
+        return _OutputValues(self)
 
     def items(self) -> ItemsView[str, Any]:
-        return _Items(self)
+        return _OutputItems(self)
 
     def each(self) -> Iterator[tuple[str, Any]]:
         return _without_frames(self._record.valued_assets())
@@ -356,30 +388,30 @@ def _without_frames(values: Iterator[T]) -> Iterator[T]:
         raise
 
 
-class _Values(ValuesView[Any]):
+class _OutputValues(ValuesView[Any]):
     """The values of the assets, loaded one by one."""
 
-    _mapping: _Outputs
+    _mapping: _OutputMapping
 
     def __iter__(self) -> Iterator[Any]:
         return self._mapping.each_value()
 
 
-class _Items(ItemsView[str, Any]):
+class _OutputItems(ItemsView[str, Any]):
     """The assets with their values, loaded one by one."""
 
-    _mapping: _Outputs
+    _mapping: _OutputMapping
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
         return self._mapping.each()
 
 
-class _StepResults(Mapping[str, StepResult]):
+class _StepResultMapping(Mapping[str, StepResult]):
     """Step results by name, in add order; items of mapped steps are found by theirs, too."""
 
     __slots__ = ("_record",)
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: RunRecord) -> None:
         self._record = record
 
     def __getitem__(self, name: str) -> StepResult:

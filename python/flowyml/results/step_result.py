@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from flowyml.messages.frames import hides_internal_frames
-from flowyml.messages.words import counted
+from flowyml.diagnostics.text import counted
+from flowyml.diagnostics.tracebacks import hides_internal_frames
 from flowyml.state import StepState
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from flowyml.results.record import Record
+    from flowyml.results.record import RunRecord
 
 # The state of a mapped step is the first of these that one of its items is in.
 _WORST = (StepState.FAILED, StepState.TIMED_OUT, StepState.CANCELLED, StepState.UPSTREAM_FAILED, StepState.SKIPPED)
@@ -37,7 +37,7 @@ class StepResult:
 
     __slots__ = ("_index", "_node", "_record", "step_name")
 
-    def __init__(self, record: Record, node: int, index: int | None = None) -> None:
+    def __init__(self, record: RunRecord, node: int, index: int | None = None) -> None:
         self._record = record
         self._node = node
         self._index = index
@@ -123,7 +123,7 @@ class StepResult:
     @property
     def error(self) -> str | None:
         """The exception's message and traceback as text, or why the step did not run; `None` for a success."""
-        from flowyml.results.traceback import error_text
+        from flowyml.results.error_text import error_text
 
         exception = self.exception
         return error_text(exception) if exception is not None else self._record.reason(self._node, self.state)
@@ -131,7 +131,7 @@ class StepResult:
     @property
     def error_line(self) -> str | None:
         """Type and message of the exception in one line, or why the step did not run."""
-        from flowyml.results.traceback import error_line
+        from flowyml.results.error_text import error_line
 
         exception = self.exception
         return self._record.reason(self._node, self.state) if exception is None else error_line(exception)
@@ -265,7 +265,7 @@ class _ItemResults(Sequence[StepResult]):
 
     __slots__ = ("_node", "_record")
 
-    def __init__(self, record: Record, node: int) -> None:
+    def __init__(self, record: RunRecord, node: int) -> None:
         self._record = record
         self._node = node
 

@@ -21,11 +21,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flowyml._containers import NamedTuple
-from flowyml.messages.frames import hides_internal_frames, user_code_boundary
-from flowyml.messages.short import short
+from flowyml.diagnostics.text import short
+from flowyml.diagnostics.tracebacks import hides_internal_frames, user_code_boundary
 from flowyml.steps.coroutines import blocking, coroutine_function
-from flowyml.steps.signatures import Signature
-from flowyml.steps.skips import Skipped
+from flowyml.steps.outcomes import StepSkipped
+from flowyml.steps.signature import StepSignature
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -155,7 +155,7 @@ def checked_run_if(run_if: Any, step: str) -> str:
     return str(run_if)
 
 
-class Check(NamedTuple):
+class BoundGuard(NamedTuple):
     """A guard, and what its predicate is asked with.
 
     Attributes:
@@ -173,9 +173,9 @@ class Check(NamedTuple):
     alone: str | None
 
     @classmethod
-    def of(cls, guard: Guard) -> Check:
+    def of(cls, guard: Guard) -> BoundGuard:
         """Read the predicate's signature."""
-        signature = Signature.of(guard.predicate)
+        signature = StepSignature.of(guard.predicate)
         required = [name for name in signature.names if name not in signature.defaults]
         takes_any = signature.positional_only or (signature.var_positional and not signature.names)
         if not signature.readable or (takes_any and not required):  # `bool(object=False, /)`, as newer Pythons tell it
@@ -210,7 +210,7 @@ class Check(NamedTuple):
 
 
 @dataclass(slots=True)
-class Guarded:
+class GuardedFunction:
     """A step's function behind its checks; called as the function is.
 
     Attributes:
@@ -223,7 +223,7 @@ class Guarded:
     """
 
     func: Callable[..., Any]
-    checks: tuple[Check, ...]
+    checks: tuple[BoundGuard, ...]
     positional: tuple[str, ...]
     variable: str | None
     defaults: Mapping[str, Any]
@@ -247,24 +247,24 @@ class Guarded:
             named[self.variable] = args[len(self.positional) :]
         arguments = [*args, *own.values()] or list(self.defaults.values())
         if not all(check.holds(named, arguments) for check in self.checks):
-            raise Skipped
+            raise StepSkipped
         return self._call(*args, **own)
 
-    def awaited(self) -> Guarded | None:
+    def awaited(self) -> GuardedFunction | None:
         """Return the same, whose calls return a coroutine; `None` if the function is a plain one."""
         if coroutine_function(self._call) is None:
             return None
-        copy = Guarded(self.func, self.checks, self.positional, self.variable, self.defaults, self.private)
+        copy = GuardedFunction(self.func, self.checks, self.positional, self.variable, self.defaults, self.private)
         copy._call = self.func
         return copy
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel by parts: a coroutine function is wrapped anew."""
         parts = (self.func, self.checks, self.positional, self.variable, self.defaults, self.private)
-        return Guarded, parts
+        return GuardedFunction, parts
 
 
-class Guards:
+class GuardSet:
     """The guards of one step, and what they want beyond its own parameters.
 
     Args:
@@ -276,8 +276,8 @@ class Guards:
         optional: Names that nothing needs to give: the first argument stands in.
     """
 
-    def __init__(self, guards: Collection[Guard], own: Signature) -> None:
-        self.checks = tuple(map(Check.of, guards))
+    def __init__(self, guards: Collection[Guard], own: StepSignature) -> None:
+        self.checks = tuple(map(BoundGuard.of, guards))
         self._own = own
         self._extras = dict.fromkeys(name for check in self.checks for name in check.names if name not in self._taken())
         self.signature = self._extended() if self._extras else own
@@ -285,7 +285,7 @@ class Guards:
         alone: set[str | None] = {check.alone for check in self.checks if has_arguments and check.alone}
         self.optional = alone - set(self._needed(alone))
 
-    def guarded(self, func: Callable[..., Any], explicit: Collection[str]) -> Guarded:
+    def guarded(self, func: Callable[..., Any], explicit: Collection[str]) -> GuardedFunction:
         """Return the function behind its checks; `explicit` are extra names that `params` or inputs give.
 
         Where the function has `**kwargs` those are for the function, too.
@@ -294,12 +294,12 @@ class Guards:
         private = frozenset(self._extras).difference(explicit if own.var_keyword else ())
         asked = {name for check in self.checks for name in check.names} | set(own.names[:1])
         defaults = {name: value for name, value in own.defaults.items() if name in asked}
-        return Guarded(func, self.checks, own.positional, own.var_positional, defaults, private)
+        return GuardedFunction(func, self.checks, own.positional, own.var_positional, defaults, private)
 
     def _taken(self) -> Collection[str | None]:
         return (*self._own.names, self._own.var_positional)
 
-    def _extended(self) -> Signature:
+    def _extended(self) -> StepSignature:
         defaults = {name: value for check in self.checks for name, value in check.defaults.items()}
         found = {name: defaults[name] for name in self._extras if name in defaults and name not in self._needed(())}
         own = self._own

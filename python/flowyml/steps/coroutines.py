@@ -7,7 +7,7 @@ import functools
 from types import BuiltinFunctionType, FunctionType
 from typing import TYPE_CHECKING, Any
 
-from flowyml._endings import ends_when_asked
+from flowyml.cancellation import ends_when_asked
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task

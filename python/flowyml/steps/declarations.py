@@ -2,19 +2,32 @@
 
 Every function returns what was given in the form in which steps keep it, which later changes of the caller's object do
 not reach, or raises an error that names the step. It knows nothing of functions, pipelines or graphs.
+
+Handles: what stands for the name of a step or an asset where names are asked for.
+
+`pipeline["load"]` is a handle, and a `Step` is one of its own name. As what a step reads it means the asset, as what a
+step waits for it means the step. The module knows neither steps nor pipelines: what has `_as_asset` and `_as_step`
+stands for a name.
+
+Tags: words by which steps are chosen, apart from their names.
+
+A tag is a word with or without a value. `run(targets=["tag:nightly"])` runs what has one (`authoring/targets.py`),
+`ParallelExecutor(tag_limits=)` says how many such steps run at once. The module knows neither pipelines nor executors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from flowyml.steps.handles import asset_of, step_of
+from flowyml.diagnostics.text import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Self
 
     from flowyml.steps.step import Step
+
 
 Inputs: TypeAlias = "str | Sequence[str] | Mapping[str, str | Sequence[str]]"
 """Declared inputs: one asset, several, or the assets of each parameter."""
@@ -122,3 +135,107 @@ def checked_names(
         if not name:
             raise ValueError(f"{what} of step {step!r} must not be empty names")
     return found
+
+
+class NameHandle(str):
+    """The name of a step or asset that was added to a pipeline; `Pipeline.__getitem__` gives it.
+
+    Args:
+        name: The name that was asked for.
+        step: Its step.
+        assets: What the step produces, if the name is the step's; else that name alone.
+
+    >>> from flowyml import Pipeline
+    >>> pipeline = Pipeline("p").add_step(dict, name="raw")
+    >>> pipeline = pipeline.add_step(len, inputs=[pipeline["raw"]])
+    >>> pipeline["raw"], pipeline.run()["len"]
+    ('raw', 0)
+    """
+
+    __slots__ = ("_assets", "_step")
+
+    _step: str
+    _assets: tuple[str, ...]
+
+    def __new__(cls, name: str, step: str, assets: tuple[str, ...]) -> Self:
+        """Make a name that knows what it is the name of."""
+        self = super().__new__(cls, name)
+        self._step, self._assets = step, assets
+        return self
+
+    def _as_asset(self) -> str:
+        return only_asset(self._step, self._assets)
+
+    def _as_step(self) -> str:
+        return self._step
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as the plain name."""
+        return str, (str(self),)
+
+
+def only_asset(step: str, assets: tuple[str, ...]) -> str:
+    """Return the one asset of a step.
+
+    Raises:
+        ValueError: If it has several, or is a sub-pipeline.
+    """
+    if len(assets) == 1:
+        return assets[0]
+    if not assets:
+        raise ValueError(f"{step!r} is a sub-pipeline and no asset; name an asset of it")
+    raise ValueError(f"step {step!r} has several outputs, name one of them: {listed(assets)}")
+
+
+def asset_of(name: Any) -> Any:
+    """Return the name of the asset that something stands for; what stands for none as it is."""
+    stands = getattr(type(name), "_as_asset", None)
+    return name if stands is None else stands(name)
+
+
+def step_of(name: Any) -> Any:
+    """Return the name of the step that something stands for; what stands for none as it is."""
+    stands = getattr(type(name), "_as_step", None)
+    return name if stands is None else stands(name)
+
+
+Tags: TypeAlias = "str | Iterable[str] | Mapping[str, str | int | float | bool | None]"
+"""Tags as they are given: one, several, or with values."""
+
+
+def checked_tags(tags: Any, step: str) -> dict[str, Any]:
+    """Return tags as a mapping of their own; one without a value has "".
+
+    Raises:
+        TypeError: If a tag is no text, or its value neither text nor a number.
+        ValueError: If a tag is empty.
+
+    >>> checked_tags("nightly", "train"), checked_tags({"team": "ml"}, "train")
+    ({'nightly': ''}, {'team': 'ml'})
+    """
+    if isinstance(tags, str):
+        tags = (tags,)
+    if not isinstance(tags, Iterable):
+        raise TypeError(f"tags of step {step!r} must be texts or a mapping, got {type(tags).__name__} {tags!r:.60}")
+    kept = dict(tags) if isinstance(tags, Mapping) else dict.fromkeys(tags, "")
+    for tag, value in kept.items():
+        if not isinstance(tag, str):
+            raise TypeError(f"tags of step {step!r} must be texts, got {type(tag).__name__} {tag!r:.60}")
+        if not tag:
+            raise ValueError(f"a tag of step {step!r} is empty")
+        if not isinstance(value, (str, int, float, type(None))):
+            raise TypeError(
+                f"tag {tag!r} of step {step!r} must have a text or a number as its value, "
+                f"got {type(value).__name__} {value!r:.60}"
+            )
+    return kept
+
+
+def has_tag(tags: Mapping[str, Any], wanted: str) -> bool:
+    """Tell whether tags have one, written "tag" or "tag=value".
+
+    >>> has_tag({"team": "ml"}, "team"), has_tag({"team": "ml"}, "team=ml"), has_tag({"team": "ml"}, "team=ops")
+    (True, True, False)
+    """
+    tag, said, value = wanted.partition("=")
+    return wanted in tags or (tag in tags and (not said or str(tags[tag]) == value))

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 from flowyml import registry
-from flowyml.messages.frames import hides_internal_frames
-from flowyml.messages.warned import warn_out_of_scope
+from flowyml.diagnostics.tracebacks import hides_internal_frames, warn_out_of_scope
 from flowyml.steps.declarations import checked_text
 from flowyml.steps.options import OPTION_NAMES
 from flowyml.steps.step import Step
@@ -15,11 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from datetime import timedelta
 
-    from flowyml.steps.breakers import CircuitBreaker
-    from flowyml.steps.declarations import Reads
+    from flowyml.steps.circuit_breaker import CircuitBreaker
+    from flowyml.steps.declarations import Reads, Tags
     from flowyml.steps.resources import Resources
-    from flowyml.steps.retries import RetryConfig
-    from flowyml.steps.tags import Tags
+    from flowyml.steps.retry import RetryConfig
 
 KEYWORDS = ("name", "inputs", "outputs", *OPTION_NAMES, "pipeline", "register")
 

@@ -7,7 +7,7 @@
 
 What such a step returns decides: a pipeline is expanded, anything else is its value. A pipeline comes back from a
 worker process as a `Packed` one, with everything in it; everywhere else pipelines pickle by name alone. How the steps
-are wired is told in `running/growth.py`, where they run and how is told where that is told of all steps.
+are wired is told in `runtime/dynamic_steps.py`, where they run and how is told where that is told of all steps.
 """
 
 from __future__ import annotations
@@ -15,11 +15,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, Unpack, overload
 
-from flowyml._pipelines import is_pipeline
-from flowyml.messages.frames import hides_internal_frames
-from flowyml.messages.warned import warn_out_of_scope
+from flowyml.diagnostics.tracebacks import hides_internal_frames, warn_out_of_scope
 from flowyml.steps.decorator import KEYWORDS, step
-from flowyml.steps.once import ONCE, let_go, returned_once
+from flowyml.steps.outcomes import ONCE, is_pipeline, let_go, returned_once
 from flowyml.steps.step import Step
 
 if TYPE_CHECKING:
@@ -27,15 +25,14 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from typing import Literal
 
-    from flowyml.planning.forms import Columns
-    from flowyml.planning.sub_pipelines import Holder
-    from flowyml.steps.breakers import CircuitBreaker
-    from flowyml.steps.contexts import Context
-    from flowyml.steps.declarations import Reads
-    from flowyml.steps.retries import RetryConfig
-    from flowyml.steps.tags import Tags
+    from flowyml.planning.step_spec import StepColumns
+    from flowyml.planning.sub_pipelines import HasColumns
+    from flowyml.steps.circuit_breaker import CircuitBreaker
+    from flowyml.steps.context import Context
+    from flowyml.steps.declarations import Reads, Tags
+    from flowyml.steps.retry import RetryConfig
 
-    class StepOptions(TypedDict, total=False):
+    class StepKeywords(TypedDict, total=False):
         """The options of `step`."""
 
         name: str | None
@@ -62,7 +59,7 @@ R = TypeVar("R")
 @overload
 def dynamic(func: Callable[P, R], /) -> Step[P, R]: ...
 @overload
-def dynamic(**options: Unpack[StepOptions]) -> Callable[[Callable[P, R]], Step[P, R]]: ...
+def dynamic(**options: Unpack[StepKeywords]) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 @hides_internal_frames
 def dynamic(func: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Make a step that may return a pipeline, whose steps then run in its place.
@@ -111,19 +108,19 @@ def _marked(made: Step[..., Any]) -> Step[..., Any]:
     return made
 
 
-class Returned(BaseException):
-    """A step has returned a pipeline; reported in the place of an exception, as `Skipped` is.
+class SubgraphReturned(BaseException):
+    """A step has returned a pipeline; reported in the place of an exception, as `StepSkipped` is.
 
     Args:
         pipeline: The pipeline.
     """
 
-    def __init__(self, pipeline: Holder) -> None:
+    def __init__(self, pipeline: HasColumns) -> None:
         super().__init__()
         self.pipeline = pipeline
 
 
-class Packed:
+class PickledPipeline:
     """A pipeline on its way from a worker, with everything in it.
 
     Args:
@@ -134,24 +131,24 @@ class Packed:
     """
 
     def __init__(
-        self, name: str, context: Context, columns: Columns, types: Literal["warn", "error"] | None = None
+        self, name: str, context: Context, columns: StepColumns, types: Literal["warn", "error"] | None = None
     ) -> None:
         self.name = name
         self.context = context
         self._added = columns
         self._types = types
 
-    def _inner_columns(self) -> Columns:
+    def _inner_columns(self) -> StepColumns:
         return self._added
 
 
-def packed(pipeline: Any) -> Packed:
+def packed(pipeline: Any) -> PickledPipeline:
     """Return a pipeline in a form that travels with its steps.
 
     Raises:
         FlowymlError: If it has come to this process by its name alone.
     """
-    return Packed(pipeline.name, pipeline.context, pipeline._inner_columns(), pipeline._types)  # noqa: SLF001
+    return PickledPipeline(pipeline.name, pipeline.context, pipeline._inner_columns(), pipeline._types)  # noqa: SLF001
 
 
 def is_refused(value: Any) -> bool:
@@ -161,10 +158,10 @@ def is_refused(value: Any) -> bool:
 
 def refusal(value: Any, step: str) -> BaseException:
     """Return what is reported of a step whose return value is refused."""
-    return Returned(value) if is_pipeline(value) else returned_once(step, let_go(value))
+    return SubgraphReturned(value) if is_pipeline(value) else returned_once(step, let_go(value))
 
 
-class Collected:
+class CollectOutputs:
     """Gives the value of a dynamic step, once what it waits for is there.
 
     Args:
@@ -182,10 +179,10 @@ class Collected:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel by parts."""
-        return Collected, (self.names,)
+        return CollectOutputs, (self.names,)
 
 
-def unmarked(name: str, pipeline: Holder) -> TypeError:
+def unmarked(name: str, pipeline: HasColumns) -> TypeError:
     """Return what is wrong with a step that returns a pipeline and is not dynamic."""
     return TypeError(
         f"step {name!r} returned the pipeline {pipeline.name!r}: with @dynamic in the place of @step its steps would "

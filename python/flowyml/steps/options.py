@@ -9,28 +9,28 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from flowyml.steps.breakers import checked_breaker
-from flowyml.steps.cache_modes import CODE, checked_cache, checked_ttl
-from flowyml.steps.conditions import Guards, checked_condition, checked_run_if, checked_skip
-from flowyml.steps.fallbacks import check_fits, checked_fallback, checked_fallback_on, checked_handler
+from flowyml.steps.cache_policy import CODE, checked_cache, checked_ttl
+from flowyml.steps.circuit_breaker import checked_breaker
+from flowyml.steps.conditions import GuardSet, checked_condition, checked_run_if, checked_skip
+from flowyml.steps.declarations import checked_tags
+from flowyml.steps.fallback import check_fits, checked_fallback, checked_fallback_on, checked_handler
 from flowyml.steps.resources import checked_resources
-from flowyml.steps.retries import checked_retry, is_one_of
-from flowyml.steps.tags import checked_tags
-from flowyml.steps.timeouts import checked_timeout
+from flowyml.steps.retry import checked_retry, is_one_of
+from flowyml.steps.timeout import checked_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from flowyml.steps.breakers import CircuitBreaker
-    from flowyml.steps.cache_modes import CacheMode
+    from flowyml.steps.cache_policy import CachePolicy
+    from flowyml.steps.circuit_breaker import CircuitBreaker
     from flowyml.steps.conditions import Guard
     from flowyml.steps.resources import Tokens
-    from flowyml.steps.retries import RetryConfig
-    from flowyml.steps.signatures import Signature
+    from flowyml.steps.retry import RetryConfig
+    from flowyml.steps.signature import StepSignature
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class StepOptions:
     """How a step is run.
 
     Attributes:
@@ -63,14 +63,14 @@ class Options:
     circuit_breaker: CircuitBreaker | None = None
     tags: Mapping[str, Any] | None = None
     dynamic: bool = False
-    cache: CacheMode | None = None
+    cache: CachePolicy | None = None
     cache_ttl: float | None = None
     resources: Tokens = ()
     decorated: tuple[Guard, ...] = ()
     given: bool = False
 
     @property
-    def caching(self) -> CacheMode | None:
+    def caching(self) -> CachePolicy | None:
         """What the key of its cached value is made of; `None` if it is not cached. A `cache_ttl` alone says `True`."""
         mode = CODE if self.cache is None and self.cache_ttl is not None else self.cache
         return mode or None
@@ -80,10 +80,10 @@ class Options:
         """All that decides whether it runs."""
         return (*self.decorated, *filter(None, (self.condition, self.skip_if)))
 
-    def parameters(self, signature: Signature) -> tuple[str, ...]:
+    def parameters(self, signature: StepSignature) -> tuple[str, ...]:
         """Return the names of all that a step can take: its function's, and what its conditions want beyond them."""
         guards = self.guards
-        return Guards(guards, signature).signature.names if guards else signature.names
+        return GuardSet(guards, signature).signature.names if guards else signature.names
 
     def falls_back_on(self, error: BaseException) -> bool:
         """Tell whether the fallback stands in for this failure; an open circuit counts as what opened it, too."""
@@ -94,7 +94,7 @@ class Options:
             is_one_of(each, self.fallback_on) for each in (error, last) if each is not None
         )
 
-    def check_fallback(self, signature: Signature, step: str) -> None:
+    def check_fallback(self, signature: StepSignature, step: str) -> None:
         """Check that the fallback can stand in for a function.
 
         Raises:
@@ -106,11 +106,11 @@ class Options:
         elif self.fallback_on:
             raise ValueError(f"step {step!r} has fallback_on, but no fallback")
 
-    def with_guard(self, guard: Guard) -> Options:
+    def with_guard(self, guard: Guard) -> StepOptions:
         """Return these options with one more condition, asked before all others."""
         return replace(self, decorated=(guard, *self.decorated))
 
-    def but(self, step: str, given: Mapping[str, Any]) -> Options:
+    def but(self, step: str, given: Mapping[str, Any]) -> StepOptions:
         """Return these options with those that were given in their place; `None` means not given.
 
         Raises:
@@ -121,7 +121,7 @@ class Options:
         return replace(self, **checked) if checked else self
 
 
-NO_OPTIONS = Options()
+NO_OPTIONS = StepOptions()
 
 _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "retry": checked_retry,

@@ -14,26 +14,71 @@ The tokens of "gpu" are those of devices (see `devices.py`): a step gets devices
 
 Amounts are whole tokens: thousandths of a CPU, GPU or other unit, mebibytes of memory. The spellings of 2.x, which are
 those of Kubernetes, are read, too: `{"cpu": "500m", "memory": "16Gi", "gpu": "nvidia-tesla-v100", "gpu_count": 2}`.
+
+The devices of this machine, by the names under which libraries are told which of them to use.
+
+    CUDA_VISIBLE_DEVICES=2,GPU-8f3e ──▶ ("2", "GPU-8f3e")      not set ──▶ ("0", "1", ...), as many as there are
+
+A library reads the variable when it looks for devices first, and not again: a process has its devices for life. The
+variables of ROCm are read, too, where CUDA's is not set. No driver is asked for anything.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import re
 from array import array
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from flowyml._containers import NamedTuple
-from flowyml.messages.words import nearest
-from flowyml.sizes import checked_size, in_words
-from flowyml.steps import devices
+from flowyml.diagnostics.text import nearest
+from flowyml.units import checked_size, in_words
+
+VARIABLES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
+
+_PRESENT = "/proc/driver/nvidia/gpus"
+
+
+def variable() -> str:
+    """Return the variable that says which devices a process sees: the first that is set, else CUDA's."""
+    return next((name for name in VARIABLES if name in os.environ), VARIABLES[0])
+
+
+def visible() -> tuple[str, ...] | None:
+    """Return the devices that the variable names, each once; `None` where it is not set.
+
+    What stands behind an entry that names none is not seen, as CUDA has it.
+    """
+    found: dict[str, None] = {}
+    text = os.environ.get(variable())
+    for entry in [] if text is None else text.split(","):
+        if entry.strip() in {"", "-1"}:
+            break
+        found[entry.strip()] = None
+    return None if text is None else tuple(found)
+
+
+def present() -> int:
+    """Return how many devices this process may use."""
+    names = visible()
+    if names is not None:
+        return len(names)
+    return len(os.listdir(_PRESENT)) if os.path.isdir(_PRESENT) else 0  # noqa: PTH112, PTH208  pathlib takes ms to import
+
+
+def named(count: int) -> tuple[str, ...]:
+    """Return the names of the first devices."""
+    names = visible()
+    return tuple(map(str, range(count))) if names is None else names[:count]
+
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Protocol
 
-    class Demanding(Protocol):
+    class HasResources(Protocol):
         """The options of a step; see `options.py`."""
 
         @property
@@ -174,12 +219,12 @@ class Capacity:
         """Return the tokens of each resource, and those of each limited tag."""
         tags = {_TAG + tag: most for tag, most in self.tag_limits.items()}
         totals = {**checked_totals("detected", self._detect()), **self._given, **tags}
-        if GPU in totals and (named := devices.visible()) is not None:
+        if GPU in totals and (named := visible()) is not None:
             totals[GPU] = min(totals[GPU], len(named) * _FRACTION)
         return totals
 
 
-class Budget(NamedTuple):
+class SchedulerLimits(NamedTuple):
     """The limits of one run as the core takes them; see `Scheduler`."""
 
     limits: array[int]
@@ -189,14 +234,14 @@ class Budget(NamedTuple):
 
 
 def budget(
-    options: Sequence[Demanding],
+    options: Sequence[HasResources],
     capacity: Capacity | None,
     alone: Mapping[int, int],
     problems: list[tuple[int, str]],
     *,
     numbers: dict[str, int] | None = None,
     first: int = 0,
-) -> Budget | None:
+) -> SchedulerLimits | None:
     """Return the limits of a run, or those beside the ones that it has; `None` if there are none.
 
     Args:
@@ -237,7 +282,7 @@ def budget(
         demands[node] = classes.setdefault(wants, len(classes))
     divided = (numbers[GPU], _FRACTION) if numbers.get(GPU, -1) >= before else None
     needs = [[(numbers[name], amount) for name, amount in wants] for wants in classes]
-    return Budget(limits, demands, needs, divided)
+    return SchedulerLimits(limits, demands, needs, divided)
 
 
 def device_count(amount: int) -> int:
@@ -258,7 +303,7 @@ def split_devices(amount: int) -> tuple[int, int]:
     return divmod(amount, _FRACTION)
 
 
-def _wanted(options: Demanding, capacity: Capacity) -> Tokens:
+def _wanted(options: HasResources, capacity: Capacity) -> Tokens:
     """Return what a step takes, a token of each limited tag included."""
     tags = ((_TAG + tag, 1) for tag in capacity.tag_limits if tag in (options.tags or ()))
     return (*options.resources, *tags)
@@ -270,8 +315,8 @@ def _impossible(name: str, amount: int, totals: Mapping[str, int]) -> str | None
         hint = nearest(name, totals) or "; give one: ParallelExecutor(resources={...})"
         return f"requires {_told(name, amount)}, of which the executor has no total{hint}"
     if amount > totals[name]:
-        named = devices.visible() if name == GPU else None
-        why = "" if named is None else f" ({devices.variable()} names {len(named)})"
+        named = visible() if name == GPU else None
+        why = "" if named is None else f" ({variable()} names {len(named)})"
         return f"requires {_told(name, amount)}, the executor has {_told(name, totals[name])} in all{why}"
     return None
 

@@ -12,28 +12,26 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
 
-from flowyml.messages.frames import hides_internal_frames
-from flowyml.steps.breakers import bare
+from flowyml.diagnostics.tracebacks import hides_internal_frames
+from flowyml.steps.circuit_breaker import bare
 from flowyml.steps.conditions import MARK
-from flowyml.steps.declarations import checked_inputs, checked_outputs, checked_text
-from flowyml.steps.fallbacks import MARK as FALLBACK
-from flowyml.steps.handles import only_asset
-from flowyml.steps.once import generates
-from flowyml.steps.options import NO_OPTIONS, Options
+from flowyml.steps.declarations import checked_inputs, checked_outputs, checked_text, only_asset
+from flowyml.steps.fallback import MARK as FALLBACK
+from flowyml.steps.options import NO_OPTIONS, StepOptions
+from flowyml.steps.outcomes import generates
 from flowyml.steps.resources import in_units
-from flowyml.steps.signatures import Signature
+from flowyml.steps.signature import StepSignature
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from datetime import timedelta
 
-    from flowyml.steps.breakers import CircuitBreaker
+    from flowyml.steps.circuit_breaker import CircuitBreaker
     from flowyml.steps.conditions import Guard
-    from flowyml.steps.declarations import Inputs, Reads
+    from flowyml.steps.declarations import Inputs, Reads, Tags
+    from flowyml.steps.map_task import MapTaskPolicy
     from flowyml.steps.resources import Resources
-    from flowyml.steps.retries import RetryConfig
-    from flowyml.steps.tags import Tags
-    from flowyml.steps.tasks import Terms
+    from flowyml.steps.retry import RetryConfig
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -88,8 +86,8 @@ class Step(Generic[P, R_co]):
     name: str
     inputs: Inputs | None
     outputs: tuple[str, ...]
-    options: Options
-    terms: Terms | None = None  # of a map task
+    options: StepOptions
+    terms: MapTaskPolicy | None = None  # of a map task
 
     @hides_internal_frames
     def __init__(
@@ -126,7 +124,7 @@ class Step(Generic[P, R_co]):
         self.inputs = checked_inputs(inputs, self.name)
         self.outputs = checked_outputs(outputs, self.name)
         self.options = options
-        self._signature: Signature | None = None
+        self._signature: StepSignature | None = None
         if options.fallback is not None:
             options.check_fallback(self.signature, self.name)
 
@@ -146,7 +144,7 @@ class Step(Generic[P, R_co]):
         func = binds(instance, owner) if binds else self.func
         return self._remade(func, self.options)
 
-    def _remade(self, func: Callable[..., Any], options: Options) -> Step[Any, Any]:
+    def _remade(self, func: Callable[..., Any], options: StepOptions) -> Step[Any, Any]:
         """Return the same of another function, or with other options."""
         return _rebuild(func, self.name, self.inputs, self.outputs, options)
 
@@ -170,7 +168,9 @@ class Step(Generic[P, R_co]):
         options.check_fallback(self.signature, self.name)
         return self._remade(self.func, options)
 
-    def as_added(self, name: str, inputs: Inputs | None, outputs: tuple[str, ...], options: Options) -> Step[P, R_co]:
+    def as_added(
+        self, name: str, inputs: Inputs | None, outputs: tuple[str, ...], options: StepOptions
+    ) -> Step[P, R_co]:
         """Return this step as it stands in a pipeline, with what was said there."""
         copy: Step[P, R_co] = object.__new__(type(self))
         copy.__dict__.update(self.__dict__, name=name, inputs=inputs, outputs=outputs, options=options)
@@ -272,7 +272,7 @@ class Step(Generic[P, R_co]):
         Raises:
             TypeError: If something that belongs to it cannot be hashed.
         """
-        from flowyml.keys.fingerprint import fingerprint
+        from flowyml.hashing.fingerprint import fingerprint
 
         return fingerprint(self.func).digest.hex()
 
@@ -282,10 +282,10 @@ class Step(Generic[P, R_co]):
         return self.options.parameters(self.signature)
 
     @property
-    def signature(self) -> Signature:
+    def signature(self) -> StepSignature:
         """What wiring needs to know of the function's signature."""
         if self._signature is None:
-            self._signature = Signature.of(self.func)
+            self._signature = StepSignature.of(self.func)
         return self._signature
 
     def __repr__(self) -> str:
@@ -300,7 +300,7 @@ _GIVEN = (
 _NONE_GIVEN = (None,) * len(_GIVEN)
 
 
-def _options_of(func: Any, name: Any, given: tuple[Any, ...], run_if: Any) -> Options:
+def _options_of(func: Any, name: Any, given: tuple[Any, ...], run_if: Any) -> StepOptions:
     """Return the options of a step: those that were given, else those that decorators have left with its function."""
     named = dict(zip(_GIVEN, given, strict=True))
     _, breaker = bare(func)
@@ -321,7 +321,7 @@ def _wear(step: Step[..., Any], func: Any) -> None:
 
 
 def _rebuild(
-    func: Callable[..., Any], name: str, inputs: Inputs | None, outputs: tuple[str, ...], options: Options
+    func: Callable[..., Any], name: str, inputs: Inputs | None, outputs: tuple[str, ...], options: StepOptions
 ) -> Step[..., Any]:
     step = Step(func, name=name, inputs=inputs, outputs=outputs or None)
     step.options = options

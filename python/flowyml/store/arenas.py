@@ -15,8 +15,8 @@ columns, `bytes`), each aligned. It is written once, by `write(2)`, which says `
 a SIGBUS, and spares the kernel the zeroing of pages. It is read through a private map: pages are shared by all who read
 them until one of them writes, and then nobody else sees it.
 
-`Stored` stands for a block; when the last one is gone the block becomes a hole. The module does not know who writes,
-who reads, or how a value is pickled.
+`ArenaValue` stands for a block; when the last one is gone the block becomes a hole. The module does not know who
+writes, who reads, or how a value is pickled.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ if TYPE_CHECKING:
 
     from flowyml._core import PrivateMap
 
-    class Holds(Protocol):
-        """What holds blocks, as a `Stored` sees it: an arena of this process, or one of another."""
+    class BlockHolder(Protocol):
+        """What holds blocks, as a `ArenaValue` sees it: an arena of this process, or one of another."""
 
-        def map(self, stored: Stored) -> PrivateMap:
+        def map(self, stored: ArenaValue) -> PrivateMap:
             """Return the memory of a block."""
 
-        def free(self, stored: Stored) -> None:
+        def free(self, stored: ArenaValue) -> None:
             """Nobody holds a block any more."""
 
-        def reduce(self, stored: Stored) -> tuple[Any, ...]:
+        def reduce(self, stored: ArenaValue) -> tuple[Any, ...]:
             """Reduce what stands for a block, for another process."""
 
 
@@ -58,10 +58,10 @@ Block: TypeAlias = "tuple[int, int, int, int, tuple[int, ...]]"
 """Number and descriptor of an arena, offset, length of the stream, lengths of the buffers (negative: read only)."""
 
 
-class Pickled(NamedTuple):
+class PickledValue(NamedTuple):
     """A value as its pickle, and the buffers that lie beside it.
 
-    >>> Pickled(b"1234", [memoryview(bytes(100))]).size
+    >>> PickledValue(b"1234", [memoryview(bytes(100))]).size
     164
     """
 
@@ -74,7 +74,7 @@ class Pickled(NamedTuple):
         return block_size(len(self.stream), [len(buffer) for buffer in self.buffers])
 
 
-class Stored:
+class ArenaValue:
     """A value that lies in an arena.
 
     Args:
@@ -84,7 +84,7 @@ class Stored:
 
     __slots__ = ("__weakref__", "arena", "block")
 
-    def __init__(self, arena: Holds, block: Block) -> None:
+    def __init__(self, arena: BlockHolder, block: Block) -> None:
         self.arena = arena
         self.block = block
 
@@ -108,7 +108,7 @@ class Stored:
         _, _, _, stream, sizes = self.block
         with memoryview(self.arena.map(self)) as view:  # type: ignore[arg-type]
             buffers = [pickle.PickleBuffer(part) for part in _buffers(view, stream, sizes)]
-            return pickle.dumps(_Inline(bytes(view[:stream]), buffers), 5)
+            return pickle.dumps(_InlineValue(bytes(view[:stream]), buffers), 5)
 
     def __del__(self) -> None:
         """Give the block back."""
@@ -123,7 +123,7 @@ class Stored:
         return f"<a stored value of {self.size} bytes>"
 
 
-class _Inline:
+class _InlineValue:
     """Pickles as a value whose buffers are in the pickle."""
 
     def __init__(self, stream: bytes, buffers: list[pickle.PickleBuffer]) -> None:
@@ -140,20 +140,20 @@ def put_together(stream: bytes, buffers: list[Any]) -> Any:
     return pickle.loads(stream, buffers=buffers)
 
 
-class Borrowers:
+class ArenaOpener:
     """Who opens arenas of other processes in this one, if anybody does."""
 
-    borrow: Callable[[Block], Stored] | None = None
+    borrow: Callable[[Block], ArenaValue] | None = None
 
 
-def borrowed(block: Block) -> Stored:
+def borrowed(block: Block) -> ArenaValue:
     """Return what stands for a block of another process."""
-    if Borrowers.borrow is None:
+    if ArenaOpener.borrow is None:
         raise OSError("stored values are for the workers of their run")
-    return Borrowers.borrow(block)
+    return ArenaOpener.borrow(block)
 
 
-ENCODED = frozenset({bytes, Stored})
+ENCODED = frozenset({bytes, ArenaValue})
 """The types of values that have to be loaded, where a run keeps its values encoded."""
 
 
@@ -213,13 +213,13 @@ class Arena:
             os.unlink(name)  # noqa: PTH108
             return cls(fd)
 
-    def adopt(self, block: Block) -> Stored:
+    def adopt(self, block: Block) -> ArenaValue:
         """Return what stands for a block that another process has written; once for each."""
         _, _, offset, stream, sizes = block
         self.end = max(self.end, padded(offset + block_size(stream, sizes)))
-        return Stored(self, block)
+        return ArenaValue(self, block)
 
-    def put(self, value: Pickled) -> Stored:
+    def put(self, value: PickledValue) -> ArenaValue:
         """Write a block.
 
         Raises:
@@ -241,13 +241,13 @@ class Arena:
         """Give back what lies behind the last block that is known: whoever wrote it is dead."""
         self._punch(self.end, _EVERYTHING - self.end)
 
-    def map(self, stored: Stored) -> PrivateMap:
+    def map(self, stored: ArenaValue) -> PrivateMap:
         """Return the memory of a block; whoever looks at it holds the block."""
         from flowyml._extension import PrivateMap
 
         return PrivateMap(self.fd, stored.block[2], stored.size, stored)
 
-    def free(self, stored: Stored) -> None:
+    def free(self, stored: ArenaValue) -> None:
         """Give a block back."""
         if os.getpid() != self._owner:  # in a forked child the arena is the parent's
             return
@@ -256,7 +256,7 @@ class Arena:
         if self._freed is not None:
             self._freed(size)
 
-    def reduce(self, stored: Stored) -> tuple[Any, ...]:
+    def reduce(self, stored: ArenaValue) -> tuple[Any, ...]:
         """Let a worker find the block; the run holds it meanwhile."""
         return borrowed, (stored.block,)
 
@@ -270,7 +270,7 @@ class Arena:
         os.close(self.fd)
 
 
-def write_block(fd: int, offset: int, value: Pickled) -> tuple[int, ...]:
+def write_block(fd: int, offset: int, value: PickledValue) -> tuple[int, ...]:
     """Write a block; return the lengths of its buffers as they stand for it.
 
     Raises:

@@ -10,8 +10,8 @@ it to the disk at most every 50 ms (or each write waits for the disk), so a powe
 are read up to the first that is not whole; the rest is cut off. Payloads are neither read nor hashed then: each value
 has a checksum, which is compared when it is loaded. Values over 64 KiB are files.
 
-What stands in a body is `reuse/resuming.py`'s affair. Written by hand and not with SQLite (3 times the cost for each
-step) or a package for logs (none keeps batches whole by checksums and reads payloads late).
+What stands in a body is `caching/run_journal.py`'s affair. Written by hand and not with SQLite (3 times the cost for
+each step) or a package for logs (none keeps batches whole by checksums and reads payloads late).
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from flowyml._containers import NamedTuple
-from flowyml._digests import blake2b
 from flowyml.errors import StoreError
-from flowyml.store.encoding import Packed, unpacked
-from flowyml.store.files import LARGE, Files, sync_folder
-from flowyml.store.folders import check_owner
+from flowyml.hashing import blake2b
+from flowyml.store.blobs import LARGE, BlobStore, sync_folder
+from flowyml.store.directories import check_owner
+from flowyml.store.serialization import SerializedValue, unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -50,7 +50,7 @@ LOST = (_LOST, b"", 0, b"")
 """Stands for a value that cannot be stored."""
 
 
-class Record(NamedTuple):
+class JournalRecord(NamedTuple):
     """A record that was read.
 
     Attributes:
@@ -86,7 +86,7 @@ class Journal:
         """Open it, or make a new one; what is there has to be read before something is written."""
         self.path = folder / "journal"
         self.cut = 0
-        self._files = Files(folder / "objects")
+        self._files = BlobStore(folder / "objects")
         self._always = always
         self._read_only = read_only
         self._on_trouble = on_trouble
@@ -121,7 +121,7 @@ class Journal:
 
     # -- reading
 
-    def records(self) -> Iterator[Record]:
+    def records(self) -> Iterator[JournalRecord]:
         """Go through all records, up to the first that is not whole; cut off what follows."""
         size = os.fstat(self._fd).st_size
         with open(self._fd, "rb", closefd=False) as file:
@@ -132,7 +132,7 @@ class Journal:
         if self.cut and not self._read_only:
             os.ftruncate(self._fd, self._end)
 
-    def _read(self, file: Any, size: int) -> Record | None:
+    def _read(self, file: Any, size: int) -> JournalRecord | None:
         """Return the next record; `None` at the end, or if it is not whole."""
         head = file.read(_HEAD.size)
         if len(head) < _HEAD.size:
@@ -146,7 +146,7 @@ class Journal:
             return None
         self._end = begin + payload
         file.seek(payload, os.SEEK_CUR)
-        return Record(marshal.loads(data), begin)  # noqa: S302  it has its checksum
+        return JournalRecord(marshal.loads(data), begin)  # noqa: S302  it has its checksum
 
     def load(self, value: Any, at: int) -> Any:
         """Return a value that was written, still encoded.
@@ -166,7 +166,7 @@ class Journal:
         try:
             if where == _IN_FILE:
                 return unpacked(self._files.get(kind, checksum))
-            packed = Packed(kind, os.pread(self._fd, size, at))
+            packed = SerializedValue(kind, os.pread(self._fd, size, at))
         except StoreError as error:
             if not self._read_only:
                 self._files.remove(checksum)
@@ -179,7 +179,7 @@ class Journal:
 
     # -- writing
 
-    def prepared(self, value: Packed) -> tuple[Any, bytes]:
+    def prepared(self, value: SerializedValue) -> tuple[Any, bytes]:
         """Return how a value stands in a body, and its part of the payload; a large one is written to its file now.
 
         Raises:

@@ -5,7 +5,7 @@
 * An exception whose class has its own `__init__` or `__new__` and no `__reduce__`: pickle would call the class with
   `args`, which fails (keyword-only parameters) or makes another exception of it (a message that `__init__`
   formats). Here it is reduced to its class, `args`, attributes and slots, and rebuilt without a call of the class.
-  `crossing/failure.py` does the same with exceptions that steps raise.
+  `protocol/exceptions.py` does the same with exceptions that steps raise.
 """
 
 from __future__ import annotations

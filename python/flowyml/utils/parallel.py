@@ -6,13 +6,13 @@ import contextlib
 import math
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from flowyml.authoring.arguments import checked_progress
+from flowyml.authoring.validation import checked_progress
+from flowyml.diagnostics.text import unknown_keywords
+from flowyml.diagnostics.tracebacks import hides_internal_frames
 from flowyml.errors import ValueLoadError
-from flowyml.executors.parallel import ParallelExecutor, checked_backend, checked_workers
-from flowyml.messages.frames import hides_internal_frames
-from flowyml.messages.words import unknown_keywords
+from flowyml.executors.parallel_executor import ParallelExecutor, checked_backend, checked_workers
 from flowyml.pipeline import Pipeline
-from flowyml.steps.timeouts import checked_seconds
+from flowyml.steps.timeout import checked_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -1,4 +1,4 @@
-//! `Claim`: a batch and what comes of it; `Held`: what a turn keeps under its lock.
+//! `Claim`: a batch and what comes of it; `WriteBuffer`: what a turn keeps under its lock.
 
 use std::sync::Arc;
 

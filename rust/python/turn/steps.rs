@@ -12,7 +12,7 @@ use pyo3::types::{PyDict, PyInt, PyIterator, PyList, PyRange, PySlice, PyTuple};
 use super::super::held_call::{held_call, held_call_one};
 use crate::scheduler::Run;
 
-/// Kinds of sources, as in `planning/templates.py`.
+/// Kinds of sources, as in `planning/call_template.py`.
 const PARAM: u8 = 0;
 const ASSET: u8 = 2;
 

@@ -1,0 +1,91 @@
+"""`flowyml cache`: what is cached, and away with it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flowyml.cli.console import FAILURE, SUCCESS, UsageError, asked, columns, file_size, is_terminal, write, write_json
+from flowyml.diagnostics.text import counted, nearest
+from flowyml.store.cache_store import DEFAULT, CacheStore
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def cache(options: argparse.Namespace) -> int:
+    """Look at cached values, or remove them."""
+    return _stats(options) if options.action == "stats" else _clear(options)
+
+
+def _stats(options: argparse.Namespace) -> int:
+    store = CacheStore(options.dir or DEFAULT)
+    stats = store.stats()
+    if options.json:
+        write_json({key: stats[key] for key in ("cache_dir", "total_entries", "total_size_mb", "by_step")})
+    elif not stats["total_entries"]:
+        write(f"nothing is cached in {store.cache_dir}")
+    else:
+        steps = sorted(stats["by_step"].items(), key=lambda each: each[1]["size_bytes"], reverse=True)
+        rows = [[step, f"{each['count']:,}", file_size(each["size_bytes"])] for step, each in steps]
+        size = file_size(stats["total_size_mb"] * 2**20)
+        write(f"{store.cache_dir}: {counted(stats['total_entries'], 'value')}, {size}\n")
+        write("\n".join(columns(["step", ">values", ">size"], rows)))
+    return SUCCESS
+
+
+def _clear(options: argparse.Namespace) -> int:
+    if options.days is not None and options.days < 0:
+        raise UsageError(f"--days must be 0 or more, got {options.days:g}")
+    before = None if options.days is None else dt.datetime.now(dt.UTC) - dt.timedelta(days=options.days)
+    store, names, what = _meant(options)
+    if store is None:
+        write("the pipeline has no cache")
+        return SUCCESS
+    if options.days is not None:
+        what += f" that were stored more than {options.days:g} days ago"
+    if not options.yes:
+        if not is_terminal(sys.stdin):
+            raise UsageError(f"this removes {what} from {store.cache_dir}; say --yes where nobody can be asked")
+        if not asked(f"Remove {what} from {store.cache_dir}?"):
+            write("nothing was removed")
+            return FAILURE
+    removed = _removed(store, names, before)
+    if options.json:
+        write_json({"cache_dir": str(store.cache_dir), "removed": removed})
+    else:
+        write(f"{counted(removed, 'value')} removed from {store.cache_dir}")
+    return SUCCESS
+
+
+def _meant(options: argparse.Namespace) -> tuple[CacheStore | None, list[str] | None, str]:
+    """Return the cache, the steps that are meant (`None`: all there are) and both in words."""
+    if options.pipeline is None:
+        store = CacheStore(options.dir or DEFAULT)
+        known = store.stats()["by_step"]
+        if options.step is not None and options.step not in known:
+            raise UsageError(
+                f"nothing is cached of step {options.step!r} in {store.cache_dir}{nearest(options.step, known)}"
+            )
+        names = None if options.step is None else [options.step]
+        return store, names, "all cached values" if names is None else f"the values of step {options.step!r}"
+    from flowyml.cli.graph_command import pipeline_of
+
+    pipeline = pipeline_of(options.pipeline)
+    steps = list(pipeline.dag.nodes)
+    if options.step is not None and options.step not in steps:
+        raise UsageError(f"pipeline {pipeline.name!r} has no step {options.step!r}{nearest(options.step, steps)}")
+    at = options.dir or pipeline.cache_stats().get("cache_dir")
+    chosen = steps if options.step is None else [options.step]
+    what = (
+        f"the values of pipeline {pipeline.name!r}" if options.step is None else f"the values of step {options.step!r}"
+    )
+    return None if at is None else CacheStore(Path(at)), chosen, what
+
+
+def _removed(store: CacheStore, names: list[str] | None, before: Any) -> int:
+    if names is not None:
+        return store.invalidate_steps(names, before=before)
+    return store.clear() if before is None else store.invalidate(before=before)

@@ -1,0 +1,208 @@
+"""`flowyml runs` and `flowyml show`: the runs that have a journal, what they have finished, what resuming would do."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flowyml._containers import NamedTuple
+from flowyml.caching.journal_index import JournalIndex
+from flowyml.cli.console import SUCCESS, UsageError, ago, columns, complain, file_size, say, write, write_json
+from flowyml.diagnostics.text import counted, nearest
+from flowyml.errors import StoreError
+from flowyml.steps.context import CHECKPOINTS
+from flowyml.store.journal import Journal
+from flowyml.store.run_directory import RunDirectory, folder_of, is_held, unfinished
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from flowyml.caching.journal_index import StepTally
+
+_MOST_STEPS = 200
+
+
+class RunSummary(NamedTuple):
+    """What the journal of a run tells.
+
+    Attributes:
+        run_id: The run.
+        pipeline: Its pipeline.
+        state: "going on", "cut off" (it was killed), or the state in which it ended.
+        began: When it began, in seconds since 1970.
+        changed: When its journal was written last.
+        size: How many bytes its folder has.
+        folder: Its folder.
+        finished: What it has finished.
+    """
+
+    run_id: str
+    pipeline: str
+    state: str
+    began: float
+    changed: float
+    size: int
+    folder: RunDirectory
+    finished: JournalIndex
+
+    @property
+    def resuming(self) -> str:
+        """What `run(resume=)` would do, in words."""
+        if self.state == "going on":
+            return "nothing: it is going on"
+        if not self.finished.count:
+            return "begins anew: nothing is finished"
+        ended = sum(each.ended for each in self.finished.tallies().values())
+        return f"takes over what has not changed of {counted(ended, 'call')}"
+
+
+def runs(options: argparse.Namespace) -> int:
+    """List the runs that have a journal, or remove some."""
+    root = _root(options)
+    if options.remove:
+        return _remove(root, options.remove)
+    known = [each for each in _all(root) if options.pipeline in {None, each.pipeline}]
+    if options.json:
+        write_json([_data(each) for each in known])
+    elif known:
+        rows = [
+            (
+                each.run_id,
+                each.pipeline,
+                each.state,
+                ago(time.time() - each.changed),
+                f"{each.finished.count:,}",
+                file_size(each.size),
+            )
+            for each in known
+        ]
+        write("\n".join(columns(["run", "pipeline", "state", "written", ">finished", ">size"], rows)))
+    elif options.pipeline is not None:
+        others = [each.pipeline for each in _all(root)]
+        write(f"pipeline {options.pipeline!r} has no runs in {root}{nearest(options.pipeline, others)}")
+    else:
+        write(
+            f"there are no runs in {root}; only those of pipelines with enable_checkpointing that did not end well stay"
+        )
+    return SUCCESS
+
+
+def show(options: argparse.Namespace) -> int:
+    """Tell what a run has finished."""
+    root = _root(options)
+    known = _one(root, options.run)
+    if options.json:
+        tallies = known.finished.tallies()
+        write_json({**_data(known), "steps": {name: each._asdict() for name, each in tallies.items()}})
+        return SUCCESS
+    began = dt.datetime.fromtimestamp(known.began).astimezone()
+    write(
+        f"Run ID: {known.run_id}\nPipeline: {known.pipeline}\nState: {known.state}\n"
+        f"Began: {began:%Y-%m-%d %H:%M:%S %Z}, written {ago(time.time() - known.changed)}\n"
+        f"Journal: {known.folder.path} ({file_size(known.size)})\nFinished:"
+    )
+    write("\n".join(_steps(known)))
+    if known.finished.attempts:
+        spent = sum(1 for attempts in known.finished.attempts.values() if attempts)
+        if spent:
+            write(f"Waiting to be tried again: {counted(spent, 'call')}")
+    write(f"Resuming: {known.resuming}")
+    if known.state != "going on":
+        write(f"          flowyml run PIPELINE --resume {known.run_id}; with --dry-run it tells what would run again")
+    return SUCCESS
+
+
+def _steps(known: RunSummary) -> Iterator[str]:
+    tallies = known.finished.tallies()
+    if not tallies:
+        yield "  nothing"
+        return
+    for name, tally in list(tallies.items())[:_MOST_STEPS]:
+        items = f" ({_items(tally)})" if tally.mapped else ""
+        notes = [(tally.skipped, "skipped"), (tally.lost, "not stored: runs again")]
+        told = ", ".join(word if not tally.mapped else f"{count:,} {word}" for count, word in notes if count)
+        size = f", {file_size(tally.size)}" if tally.size else ""
+        sign = "…" if tally.left else "-" if tally.skipped == tally.ended else "✓"
+        yield f"  {sign} {name}{items}{f': {told}' if told else ''}{size}"
+    if len(tallies) > _MOST_STEPS:
+        yield f"  and {counted(len(tallies) - _MOST_STEPS, 'more step')}"
+
+
+def _items(tally: StepTally) -> str:
+    if tally.items is not None and tally.left:
+        return f"{tally.items - tally.left:,} of {counted(tally.items, 'item')}"
+    return counted(tally.ended, "item")
+
+
+def _data(known: RunSummary) -> dict[str, Any]:
+    return {
+        "run_id": known.run_id,
+        "pipeline_name": known.pipeline,
+        "state": known.state,
+        "began": dt.datetime.fromtimestamp(known.began, dt.UTC).isoformat(),
+        "written": dt.datetime.fromtimestamp(known.changed, dt.UTC).isoformat(),
+        "finished": known.finished.count,
+        "size_bytes": known.size,
+        "folder": str(known.folder.path),
+        "resuming": known.resuming,
+    }
+
+
+def _root(options: argparse.Namespace) -> Path:
+    return Path(options.dir or CHECKPOINTS)
+
+
+def _all(root: Path) -> Iterator[RunSummary]:
+    """Go through the runs, the one that was written last first; what cannot be read is named."""
+    for folder in unfinished(root):
+        try:
+            known = _known(folder)
+        except (OSError, StoreError) as error:
+            complain(str(error))
+            continue
+        if known is not None:
+            yield known
+
+
+def _one(root: Path, run_id: str) -> RunSummary:
+    if run_id == "last":
+        for last in _all(root):
+            return last
+        raise UsageError(f"there are no runs in {root}")
+    folder = folder_of(root, run_id)
+    known = _known(folder) if folder.has_journal else None
+    if known is None:
+        raise UsageError(f"there is no run {run_id!r} in {root}{nearest(run_id, [each.run_id for each in _all(root)])}")
+    return known
+
+
+def _known(folder: RunDirectory) -> RunSummary | None:
+    """Return what a journal tells; `None` if it does not even tell which run it is."""
+    journal = Journal(folder.path, read_only=True, on_trouble=lambda _: None)
+    try:
+        finished = JournalIndex(journal)
+        if finished.run is None:
+            return None
+        run_id, pipeline, began = finished.run
+        state = "going on" if is_held(folder.path) else finished.ended or "cut off"
+        return RunSummary(run_id, pipeline, state, began, folder.changed, _size(folder.path), folder, finished)
+    finally:
+        journal.close()
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _remove(root: Path, run_ids: list[str]) -> int:
+    chosen = [_one(root, run_id) for run_id in run_ids]
+    for known in chosen:
+        if not known.folder.hold():
+            raise UsageError(f"run {known.run_id!r} is going on")
+        known.folder.remove()
+        known.folder.let_go()
+        say(f"Removed run {known.run_id} of pipeline {known.pipeline!r}")
+    return SUCCESS

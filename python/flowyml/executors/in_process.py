@@ -1,0 +1,352 @@
+"""What one thread has claimed: steps wait, run and end here, and a step that takes too long is given up here.
+
+```
+begin(batch) ──▶ turn: left ──the thread takes them in order──▶ running ──▶ ends ──deliver()──▶ run
+                          └──▶ take_back(): back to the scheduler  └──▶ expire(): timed out, the thread given up
+```
+
+The thread itself needs no lock for a step: that a step has ended shows in the number of `turn.ends`, and when it began
+in the end of the one before. All others look from outside, under the lock. Where steps have time limits, the turn
+*holds* values until they are reported, so that a thread that was given up writes into nothing but what nobody reads.
+
+A thread that reports for one that is in a step: what has ended before counts, however long the step takes.
+
+Only for runs that write down what has ended. Else a report may wait for the end of its batch. It also has that written
+which the loop has reported by itself and noted.
+
+Calling steps in this process: what the local executor and thread workers share.
+
+The loop itself is the core's (`Turn.call`, see `rust/python/turn.rs`): it reads the clock once a step, since a step
+starts when the one before it ended. Here stands what it calls when a step has raised, or returned what is no value.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+from flowyml._extension import Turn
+from flowyml.cancellation import ask_to_end
+from flowyml.steps.context import StepContext, by_name
+from flowyml.steps.dynamic import refusal
+from flowyml.steps.outcomes import ONCE, PipelineBase
+from flowyml.steps.timeout import StepExpired
+from flowyml.store.value_store import MISSING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    from flowyml._core import Batch, Ends, Scheduler
+    from flowyml.runtime.run import Run
+    from flowyml.steps.timeout import TimeLimits
+
+
+# Looking more often than this gains nothing: a limit is kept to some tens of milliseconds.
+_SHORTEST_LOOK = 0.01
+
+
+class ThreadBatch:
+    """Steps of one batch in the hands of one thread.
+
+    Args:
+        limits: The time limits of the run's steps, if there are any.
+        turn: What counts the steps; by default one that takes one batch after the other. With limits it holds values.
+
+    Attributes:
+        abandoned: The thread was given up; nothing of it reaches the run any more.
+        turn: The steps.
+        failures: `(position in the batch, item, exception)` of those that raised.
+    """
+
+    __slots__ = (
+        *("_kept", "_limits", "_lock", "_thread"),
+        *("abandoned", "at", "failures", "turn"),
+    )
+
+    def __init__(self, limits: TimeLimits | None = None, turn: Turn | None = None) -> None:
+        self._lock = threading.Lock()
+        self._limits = limits
+        self._thread = 0
+        self._kept: Batch | None = None  # its tokens are kept until this thread ends its step
+        self.abandoned = False
+        self.turn = Turn(holds=limits is not None) if turn is None else turn
+        self.at = self.turn.at
+        self.failures: Failures = []
+
+    def begin(self, batch: Batch, count: int | None = None) -> None:
+        """Take over a batch, or the first `count` items of it."""
+        with self._lock:
+            self.failures = []
+            self.turn.begin(batch, clock(), count)
+
+    def call(self, run: Run, *, goes_on: bool = True) -> None:
+        """Call the steps in this thread, until nothing is left here.
+
+        Where a report means nothing but itself, batch after batch, until nothing is ready; `deliver` then has the rest.
+
+        Args:
+            run: The run.
+            goes_on: This thread may call whatever is ready.
+        """
+        self._thread = threading.get_ident()
+        try:
+            call_steps(run, self.turn, self.failures, run.scheduler if goes_on and run.is_plain else None)
+        finally:
+            if self._limits is not None:
+                self._return_tokens(run)
+
+    def _return_tokens(self, run: Run) -> None:
+        """Return what a step that was given up has taken, now that it has ended."""
+        with self._lock:
+            kept, self._kept = self._kept, None
+            if kept is not None:
+                run.scheduler.return_tokens(kept)
+
+    def deliver(self, run: Run, *, patience: float = 0.0) -> tuple[int, bool]:
+        """Report to the run what is done and was not reported; return how many steps that were, and if one failed.
+
+        Args:
+            run: The run.
+            patience: Do nothing while the worker has ended a step more recently than this.
+        """
+        with self._lock:
+            if self.abandoned:
+                return 0, False
+            before = clock() - patience if patience else math.inf
+            found = self.turn.report(before, into=run.values.raw)
+            return (0, False) if found is None else self._deliver(run, *found)
+
+    def _deliver(self, run: Run, batch: Batch, position: int, start: float, ends: Ends) -> tuple[int, bool]:
+        end = position + len(ends)
+        failures = [(at - position, item, error) for at, item, error in self.failures if position <= at < end]
+        failed = run.complete(batch, position, InProcessReport(start, ends, failures))
+        return len(ends), failed > 0
+
+    def take_back(self, run: Run, *, everything: bool = False) -> bool:
+        """Give half (or all) of what is not begun back to the scheduler; tell whether there was something."""
+        with self._lock:
+            return self._take_back(run, everything=everything)
+
+    def _take_back(self, run: Run, *, everything: bool) -> bool:
+        left = self.turn.left
+        taken = self.turn.take_back(left if everything else -(-left // 2)) if left else None
+        if taken is not None:
+            run.scheduler.give_back(*taken)
+        return taken is not None
+
+    # -- time limits
+
+    def due(self) -> float:
+        """Return when the step that runs is over its time; `inf` if none runs, or if it has no limit."""
+        with self._lock:
+            return self._due(self.turn.running())
+
+    def _due(self, running: tuple[Batch, int, int, float] | None) -> float:
+        if running is None or self._limits is None:
+            return math.inf
+        batch, position, _, start = running
+        return start + self._limits.of(batch.item(position))
+
+    def expire(self, run: Run) -> bool:
+        """Report the step that runs as timed out if it is over its time, and give the thread up; tell whether it was.
+
+        Costs next to nothing if it is not. Else what is not begun goes back to the scheduler: then the thread can begin
+        nothing of this batch, and if it is in the same step after that, the step is what is over its time.
+        """
+        with self._lock:
+            running = self.turn.running()
+            if self.abandoned or self._limits is None or running is None or clock() < self._due(running):
+                return False
+            self._take_back(run, everything=True)
+            batch, position, number, start = running
+            if not self.turn.abandon(number):
+                return False
+            done = self.turn.report(most=position, into=run.values.raw)
+            if done is not None:
+                self._deliver(run, *done)
+            self.abandoned = True
+            item = batch.item(position)
+            run.scheduler.keep_tokens(batch)
+            self._kept = batch
+            run.complete(
+                batch, position, InProcessReport(start, [clock()], [(0, item, StepExpired(self._limits.of(item)))])
+            )
+        if not ask_to_end(self._thread):
+            self._limits.warn_left_behind(run.item_name(item), self._limits.of(item))
+        return True
+
+    def leave(self) -> None:
+        """Give the thread up, whatever it is in: the run is over, and nothing of it reaches the run any more."""
+        with self._lock:
+            self.abandoned = True
+            self.turn.abandon()
+
+
+def look_in(due: float, limits: TimeLimits) -> float:
+    """Return in how many seconds to look again, where a step is over its time at `due`, or others have yet to begin."""
+    return max(_SHORTEST_LOOK, min(due - clock(), limits.shortest))
+
+
+EVERY = 0.02
+"""How many seconds pass before it looks again."""
+
+PATIENCE = 0.005
+"""Who has ended a step more recently than this will report by itself."""
+
+
+class ReportFlusher:
+    """Reports, now and then, what a thread has done of a batch.
+
+    Args:
+        run: The run.
+        claimed: What the thread has claimed.
+    """
+
+    def __init__(self, run: Run, claimed: ThreadBatch) -> None:
+        self._run = run
+        self._claimed = claimed
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._go, name="flowyml-courier", daemon=True)
+
+    def _go(self) -> None:
+        while not self._over.wait(EVERY):
+            _, failed = self._claimed.deliver(self._run, patience=PATIENCE)
+            if failed and self._run.fail_fast:
+                self._claimed.take_back(self._run, everything=True)
+            self._run.write()
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End; what is left the thread itself reports."""
+        self._over.set()
+        self._thread.join()
+
+
+if TYPE_CHECKING:
+    from typing import Protocol, TypeAlias
+
+    Failures: TypeAlias = list[tuple[int, int, BaseException]]
+
+    class RunningWork(Protocol):
+        """What a worker is at."""
+
+        def at(self) -> tuple[Batch, int, int] | None:
+            """Return the batch, the position of the step that runs, and a number that tells it from all others."""
+
+
+clock = time.monotonic
+
+
+class InProcessReport:
+    """What came of some steps of one batch, in order.
+
+    Args:
+        start: When the first step began (monotonic seconds).
+        ends: When each step ended.
+        failures: `(offset in the report, item, exception)` of those that raised; `StepSkipped` of those that did not
+        run.
+    """
+
+    __slots__ = ("ends", "failures", "start")
+
+    def __init__(self, start: float, ends: Sequence[float], failures: Failures) -> None:
+        self.start = start
+        self.ends = ends
+        self.failures = failures
+
+
+class CurrentStep:
+    """Tells which step of a batch is running in this process; see `steps/context.py`.
+
+    Nothing is noted for it step by step: as many steps of the batch are done as have an end.
+
+    Args:
+        run: The run.
+        work: The batch that is being worked on, and the report on it.
+    """
+
+    __slots__ = ("_run", "_told", "_work")
+
+    def __init__(self, run: Run, work: RunningWork) -> None:
+        self._run = run
+        self._work = work
+        self._told: tuple[int, StepContext] | None = None
+
+    def step_context(self) -> StepContext | None:
+        """Return the step that is running, the same object each time; `None` between steps."""
+        at = self._work.at()
+        if at is None:
+            return None
+        batch, position, number = at
+        told = self._told  # threads that the step has started may ask, too
+        if told is None or told[0] != number:
+            told = self._told = (number, describe(self._run, batch, position))
+        return told[1]
+
+
+def describe(run: Run, batch: Batch, position: int) -> StepContext:
+    """Say what is known about the step at a position of a batch that runs in this process."""
+    item, plan = _item_at(batch, position), run.plan
+    node, index = run.layout.place_of(item)
+    template = plan.templates[node]
+    assert template is not None  # noqa: S101  a plan that runs is wired
+    gpus = run.devices.of(batch, plan.forms[node].options)
+    return StepContext(
+        run_id=run.run_id,
+        pipeline_name=plan.name,
+        step_name=plan.item_name(node, index),
+        index=index,
+        attempt=run.trials.current(item),
+        params=by_name(plan.function_of(node), template.keywords, run.calls.arguments(item)),
+        worker=batch.worker,
+        seed=run.calls.seed_of(item),
+        checkpoint_dir=run.checkpoint_dir,
+        gpus=gpus,
+        devices=tuple(map(run.devices.names.__getitem__, gpus)),
+    )
+
+
+def _item_at(batch: Batch, position: int) -> int:
+    for first, count, _, _ in batch.runs:
+        if position < count:
+            return first + position
+        position -= count
+    raise IndexError(position)
+
+
+def call_steps(run: Run, turn: Turn, failures: Failures, scheduler: Scheduler | None) -> None:
+    """Call the steps of a turn one after the other; failures are added, values go into the run, or are held.
+
+    Args:
+        run: The run.
+        turn: What is claimed.
+        failures: Gets `(position in the batch, item, exception)` of those that raised, or returned no value.
+        scheduler: Where the turn reports, and claims its next batch; `None` if that is for others to do.
+    """
+    raw, interrupts = run.values.raw, run.interrupts
+
+    def failed(position: int, item: int, error: BaseException) -> Any:
+        if interrupts.requested and isinstance(error, KeyboardInterrupt):
+            raise error
+        failures.append((position, item, error))
+        return MISSING
+
+    def refused(position: int, item: int, value: Any) -> Any:
+        failures.append((position, item, refusal(value, run.item_name(item))))
+        return MISSING
+
+    turn.call(
+        *(run.steps, raw, failed, refused, clock(), PipelineBase, ONCE),
+        atoms=run.atoms,
+        stop=run.fail_fast,
+        scheduler=scheduler,
+    )

@@ -1,0 +1,116 @@
+"""LocalExecutor: in this process, one step at a time; in the caller's thread, but for steps that have a time limit."""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from flowyml.executors.executor import Executor
+
+if TYPE_CHECKING:
+    from flowyml._core import Batch
+    from flowyml.executors.in_process import ThreadBatch
+    from flowyml.runtime.run import Run
+    from flowyml.steps.timeout import TimeLimits
+
+clock = time.monotonic
+
+# Reporting a batch costs about as much as ten calls of the loop; past a few hundred steps nothing more is gained.
+_BATCH = 256
+
+
+class LocalExecutor(Executor):
+    """Runs one step at a time in the calling thread, in add order among what is ready; the default.
+
+    Steps that have a `timeout` run in a helper thread, one at a time as well, while the calling thread waits.
+
+    >>> from flowyml import LocalExecutor, Pipeline
+    >>> Pipeline("one").add_step(max, params={"a": 1, "b": 2}).run(executor=LocalExecutor())["max"]
+    2
+    """
+
+    order: ClassVar[Literal["critical_path", "add"]] = "add"
+
+    def __repr__(self) -> str:
+        """Show it as it is made."""
+        return "LocalExecutor()"
+
+    def execute(self, run: Run) -> None:
+        """Run all steps, here and now."""
+        from flowyml._extension import Turn
+        from flowyml.executors.in_process import CurrentStep, ReportFlusher, ThreadBatch
+        from flowyml.steps.current_step import telling
+
+        limits, turn = run.limits, Turn(most=1 if run.fail_fast else _BATCH)
+        claimed = ThreadBatch(turn=turn)
+        with telling(CurrentStep(run, claimed)):
+            if limits is not None:
+                _run_with_limits(run, claimed, limits)
+                return
+            with ReportFlusher(run, claimed) if run.prompt else nullcontext():
+                while not run.finished:
+                    _one_batch(run, claimed, run.claim(0, turn.limit(0), clock(), 0.1))
+
+
+def _one_batch(run: Run, claimed: ThreadBatch, batch: Batch | None, count: int | None = None) -> None:
+    """Call a batch, or only its first steps; what was finished before a Ctrl-C counts."""
+    if batch is None:
+        _between(run)
+        return
+    run.tell()
+    claimed.begin(batch, count)
+    try:
+        with run.interrupts.may_raise(claimed.turn):
+            claimed.call(run, goes_on=count is None)
+    finally:
+        claimed.deliver(run)
+        run.write()
+    run.tell()
+
+
+def _between(run: Run) -> None:
+    """See to the run while it waits: for the delay of a retry, or for what a step that was given up has taken."""
+    run.interrupts.check()
+    run.tell()
+    run.check_progress()
+
+
+def _run_with_limits(run: Run, claimed: ThreadBatch, limits: TimeLimits) -> None:
+    """Run all steps, those with a time limit in a helper thread; what is called elsewhere goes back first."""
+    from flowyml.executors.timed_thread import TimedThread
+
+    most = 1 if run.fail_fast else _BATCH
+    helper, size = TimedThread(run, limits, most), 1
+    try:
+        while not run.finished:
+            batch = run.claim(0, 1 if run.fail_fast else size, clock(), 0.1)
+            if batch is None:
+                _between(run)
+                continue
+            count = _alike(batch, limits)
+            if count < len(batch):
+                run.scheduler.give_back(batch, count, len(batch) - count)
+            size = 1 if run.prompt and not limits.everywhere else min(_BATCH, 2 * count)
+            if limits.of(batch.item(0)) < math.inf:
+                run.tell()
+                helper.call(batch, count, goes_on=limits.everywhere)
+                run.tell()
+            else:
+                _one_batch(run, claimed, batch, count)
+    finally:
+        helper.close()
+
+
+def _alike(batch: Batch, limits: TimeLimits) -> int:
+    """Return how many of the first items are alike: all have a time limit, or none has one."""
+    if limits.everywhere:
+        return len(batch)
+    limited, count = limits.of(batch.item(0)) < math.inf, 0
+    for first, length, _, index in batch.runs:
+        for item in range(first, first + (length if index is None else 1)):
+            if (limits.of(item) < math.inf) is not limited:
+                return count
+            count += 1 if index is None else length
+    return count

@@ -1,0 +1,88 @@
+"""What the step that a worker is in is told of itself, made when it asks; see `steps/context.py`.
+
+```
+worker ── run, message, devices, arguments ──▶ StepTeller ◀── step_context() ── the step, or whatever it calls
+```
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flowyml.executors.process.protocol import wire
+from flowyml.runtime import random_seeds
+
+if TYPE_CHECKING:
+    from flowyml._extension import Caller
+    from flowyml.executors.process.worker.functions import FunctionTable
+    from flowyml.steps.context import StepContext
+
+
+class WorkerStepContext:
+    """Tells the step that runs what it is.
+
+    Args:
+        caller: Knows the slot of the step.
+        functions: The functions of the run.
+
+    Attributes:
+        run: Id, pipeline, seed, seconds for arguments to load where steps have time limits, where checkpoints are,
+            number of this worker.
+        message: The groups of steps that are called now, and the slot of the first.
+        devices: Those of the steps of the message.
+        arguments: Those of the step, where they had to be loaded.
+    """
+
+    def __init__(self, caller: Caller, functions: FunctionTable) -> None:
+        self._caller = caller
+        self._functions = functions
+        self.run: tuple[str, str, int | None, float, str, int] = ("", "", None, 0.0, "", 0)
+        self.message: tuple[int, list[Any]] = (0, [])
+        self.devices: tuple[str, ...] = ()
+        self.arguments: Any = None
+        self._told: tuple[int, StepContext] | None = None
+
+    def forget(self) -> None:
+        """Let go of the step, which has ended."""
+        self.arguments = self._told = None
+
+    def end_message(self) -> None:
+        """Let go of the message, whose steps have ended."""
+        self.message, self._told = (0, []), None
+
+    def step_context(self) -> StepContext | None:
+        """Return the step that is running, the same object each time."""
+        slot = self._caller.slot
+        if slot is None or not self.message[1]:
+            return None
+        if self._told is None or self._told[0] != slot:
+            self._told = (slot, self._describe(slot))
+        return self._told[1]
+
+    def _describe(self, slot: int) -> StepContext:
+        from flowyml.steps.context import StepContext, by_name
+
+        position = slot - self.message[0]
+        for group in self.message[1]:
+            if position < len(group[-1]):
+                break
+            position -= len(group[-1])
+        function, keywords, _, names, first, attempts, flat, calls = group
+        if isinstance(names, str) and first is None:
+            names = names.split(wire.SEPARATOR)
+        run_id, pipeline, seed, _, checkpoint_dir, worker = self.run
+        step = names[position] if first is None else f"{names}[{first + position}]"
+        arguments = (calls[position],) if flat else self.arguments
+        return StepContext(
+            run_id=run_id,
+            pipeline_name=pipeline,
+            step_name=step,
+            index=None if first is None else first + position,
+            attempt=attempts[position] if attempts else 1,
+            params=by_name(self._functions.original(function), keywords, arguments),
+            worker=worker,
+            seed=None if seed is None else random_seeds.derived(seed, step),
+            checkpoint_dir=checkpoint_dir,
+            gpus=tuple(range(len(self.devices))),
+            devices=self.devices,
+        )

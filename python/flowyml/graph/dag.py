@@ -1,0 +1,467 @@
+"""DAG: the graph of a pipeline as an object, to ask and to draw.
+
+```
+Pipeline ──build without raising──▶ Plan ──▶ _core.Graph ◀── DAG: views by name, queries, pictures
+```
+
+Everything is a read-only view (`_names.py`): a node, or the names of its neighbours, is put together when somebody
+asks for it, so a million steps cost no million objects. A pipeline that is not valid has a DAG too; `validate` says
+what is wrong, and what no step produces counts as an input that the run has to give.
+
+What a DAG shows by name: mappings over a plan that make what they hold when somebody asks for it.
+
+A plan that is not valid has edges, too, but no graph of the core: `links_of` gives either. It knows no pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from flowyml.diagnostics.text import counted, listed, nearest
+from flowyml.diagnostics.tracebacks import hides_internal_frames
+from flowyml.graph import drawing
+from flowyml.graph.explain import ArgumentTrace, Explanation, options_of
+from flowyml.graph.model import picture_of
+from flowyml.graph.ordering import add_order
+from flowyml.planning.item_index import UNKNOWN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from collections.abc import Set as AbstractSet
+    from typing import Literal
+
+    import networkx as nx
+
+    from flowyml.caching.preview import ResumePreview
+    from flowyml.graph.model import GraphModel
+    from flowyml.planning.name_resolution import Scope
+    from flowyml.planning.plan import Plan
+    from flowyml.steps.step import Step
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from collections.abc import Set as AbstractSet
+    from typing import Protocol
+
+    from flowyml.planning.dependencies import EdgeList
+    from flowyml.planning.plan import Plan
+
+    class EdgeSource(Protocol):
+        """Who waits for whom, by number."""
+
+        def dependencies(self, node: int, /) -> list[int]:
+            """Return the nodes that a node waits for."""
+
+        def dependents(self, node: int, /) -> list[int]:
+            """Return the nodes that wait for a node."""
+
+
+T = TypeVar("T")
+
+
+def links_of(plan: Plan) -> EdgeSource:
+    """Return who waits for whom in a plan, valid or not."""
+    return plan.graph if plan.loose is None else _InvalidGraphEdges(plan.loose)
+
+
+class _InvalidGraphEdges:
+    """The edges of a graph that is not valid."""
+
+    def __init__(self, edges: EdgeList) -> None:
+        self._before: dict[int, dict[int, None]] = {}
+        self._after: dict[int, dict[int, None]] = {}
+        for node, before in zip(edges.dependents, edges.dependencies, strict=True):
+            self._before.setdefault(node, {})[before] = None
+            self._after.setdefault(before, {})[node] = None
+
+    def dependencies(self, node: int) -> list[int]:
+        return list(self._before.get(node, ()))
+
+    def dependents(self, node: int) -> list[int]:
+        return list(self._after.get(node, ()))
+
+
+class LazyMapping(Mapping[str, T], Generic[T]):
+    """What is made of a name when it is asked for."""
+
+    __slots__ = ("_make", "_plan")
+
+    def __init__(self, plan: Plan, make: Callable[[Any], T]) -> None:
+        self._plan = plan
+        self._make = make
+
+    def __repr__(self) -> str:
+        return f"<{counted(len(self), 'name')}: {listed(self)}>"
+
+
+class StepMapping(LazyMapping[T]):
+    """Something of each step, by name."""
+
+    __slots__ = ()
+
+    @hides_internal_frames
+    def __getitem__(self, name: str) -> T:
+        return self._make(number_of(self._plan, name))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._plan.numbers
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._plan.names)
+
+    def __len__(self) -> int:
+        return len(self._plan.names)
+
+
+class AssetProducers(Mapping[str, str]):
+    """The step of each asset."""
+
+    __slots__ = ("_plan",)
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+
+    @hides_internal_frames
+    def __getitem__(self, asset: str) -> str:
+        found = self._plan.assets.find(asset)
+        if found is None:
+            raise KeyError(f"no step produces {asset!r}{nearest(str(asset), self)}")
+        return self._plan.names[found[0]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(self._plan.all_assets()))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __repr__(self) -> str:
+        return f"<producers of {counted(len(self), 'asset')}>"
+
+
+class AssetConsumers(LazyMapping["AbstractSet[str]"]):
+    """Those that read each asset."""
+
+    __slots__ = ()
+
+    @hides_internal_frames
+    def __getitem__(self, asset: str) -> AbstractSet[str]:
+        if asset not in self:
+            raise KeyError(f"no step produces or reads {asset!r}{nearest(str(asset), self)}")
+        return self._make(asset)
+
+    def __contains__(self, asset: object) -> bool:
+        return isinstance(asset, str) and (self._plan.assets.find(asset) is not None or asset in self._plan.undefined)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys([*self._plan.all_assets(), *self._plan.undefined]))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def number_of(plan: Plan, name: object) -> int:
+    """Return the number of a step.
+
+    Raises:
+        KeyError: If there is none of that name, with near matches.
+    """
+    node = plan.numbers.get(name) if isinstance(name, str) else None
+    if node is None:
+        raise KeyError(f"no step {name!r} in pipeline {plan.name!r}{nearest(str(name), plan.names)}")
+    return node
+
+
+# A notebook shows a picture of at most this many boxes, and lines of text beyond.
+_MOST_BOXES = 150
+_MOST_LINES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One step of a graph; equal to any node of its name.
+
+    Attributes:
+        name: Name of the step in the pipeline.
+        step: The step.
+        inputs: Assets that it reads, declared or not.
+        outputs: Assets that it produces.
+        params: Names of the parameters that `params` gives.
+        mapped: Whether it is a mapped step.
+        items: How many items a mapped step has; `None` if only a run tells.
+        tags: Its tags, each with its value or "".
+    """
+
+    name: str
+    step: Step[..., Any] = field(compare=False)
+    inputs: list[str] = field(compare=False)
+    outputs: list[str] = field(compare=False)
+    params: list[str] = field(compare=False)
+    mapped: bool = field(compare=False)
+    items: int | None = field(compare=False)
+    tags: dict[str, Any] = field(compare=False)
+
+
+class DAG:
+    """The graph of a pipeline: read-only views, queries and pictures. Read from `Pipeline.dag`, never made by hand.
+
+    Args:
+        plan: The plan, valid or not.
+        scope: The context values that are known.
+
+    Attributes:
+        name: Name of the pipeline.
+        nodes: Nodes by step name, in add order.
+        edges: For each step the names of those that it waits for, in add order; compares equal to a set.
+        reverse_edges: For each step the names of those that wait for it.
+        asset_producers: For each asset the name of the step that produces it.
+        asset_consumers: For each asset, and each declared input that no step produces, the names of those that read it.
+
+    >>> from flowyml import Pipeline
+    >>> dag = Pipeline("p").add_step(dict, name="raw").add_step(len, inputs=["raw"]).dag
+    >>> dag.edges["len"] == {"raw"}, [node.name for node in dag.topological_sort()]
+    (True, ['raw', 'len'])
+    """
+
+    def __init__(self, plan: Plan, scope: Scope) -> None:
+        self._plan, self._scope = plan, scope
+        self._links = links_of(plan)
+        self.name: str = plan.name
+        self.nodes: Mapping[str, Node] = StepMapping(plan, self._node)
+        self.edges: Mapping[str, AbstractSet[str]] = StepMapping(plan, self._before)
+        self.reverse_edges: Mapping[str, AbstractSet[str]] = StepMapping(plan, self._after)
+        self.asset_producers: Mapping[str, str] = AssetProducers(plan)
+        self.asset_consumers: Mapping[str, AbstractSet[str]] = AssetConsumers(plan, self._consumers)
+
+    def __len__(self) -> int:
+        """Return the number of steps."""
+        return len(self._plan.names)
+
+    def __repr__(self) -> str:
+        """Show name and size."""
+        return f"<DAG {self.name!r} of {counted(len(self), 'step')}>"
+
+    # -- queries
+
+    def topological_sort(self) -> list[Node]:
+        """Return the nodes so that each comes after its dependencies, those that were added first as early as possible.
+
+        It is the order in which `LocalExecutor` runs them.
+
+        Raises:
+            CycleError: If there is none.
+        """
+        return [self._node(node) for node in self._order()]
+
+    def get_dependencies(self, name: str) -> AbstractSet[str]:
+        """Return the steps that a step waits for.
+
+        Raises:
+            KeyError: If there is no such step, with near matches; likewise below.
+        """
+        return self.edges[name]
+
+    def get_dependents(self, name: str) -> AbstractSet[str]:
+        """Return the steps that wait for a step."""
+        return self.reverse_edges[name]
+
+    def get_all_dependencies(self, name: str) -> AbstractSet[str]:
+        """Return the steps that a step waits for, near or far, in add order."""
+        return self._reached(name, self._links.dependencies)
+
+    def get_all_dependents(self, name: str) -> AbstractSet[str]:
+        """Return the steps that wait for a step, near or far, in add order."""
+        return self._reached(name, self._links.dependents)
+
+    def validate(self) -> tuple[list[str], list[str]]:
+        """Return what is wrong and what may be, as sentences; raises nothing.
+
+        Errors are those that `Pipeline.build` raises. Warnings are parameters that only `run` can fill, and outputs
+        of a step with several that no step reads.
+        """
+        return self._plan.problems.told(), [*self._needs(), *self._dead()]
+
+    @hides_internal_frames
+    def explain(self, name: str) -> Explanation:
+        """Say where a step's arguments come from; see `Pipeline.explain`."""
+        plan, node = self._plan, self._explained(name)
+        traced, form = ArgumentTrace(plan, node, self._scope), plan.forms[node]
+        return Explanation(
+            step_name=plan.names[node],
+            label=f"{form.step.name or form.step.func!r}, added at {form.place}",
+            arguments=tuple(traced.arguments),
+            dependencies=tuple(self._before(node)),
+            dependents=tuple(self._after(node)),
+            options=options_of(plan, node),
+            problems=(*traced.problems, *plan.problems.cycles_of(plan.names[node])),
+            missing=tuple(traced.missing),
+            mapped=plan.layout.is_mapped(node),
+            items=_known(plan.length_of(node)),
+        )
+
+    # -- pictures
+
+    @hides_internal_frames
+    def visualize(self, format: Literal["text", "mermaid", "dot", "svg"] = "text") -> str:  # noqa: A002
+        """Return the graph as text of one of four formats.
+
+        Args:
+            format: "text" for people, "mermaid" for Markdown, "dot" for graphviz, "svg" for browsers (which needs no
+                graphviz). More than 20 steps of one function that wait for the same are one line or box.
+
+        Raises:
+            ValueError: For another format.
+
+        >>> from flowyml import Pipeline
+        >>> print(Pipeline("p").add_step(dict, name="raw").add_step(len, inputs=["raw"]).dag.visualize())
+        Pipeline DAG: p
+        <BLANKLINE>
+        Step Execution Order:
+          1. raw
+          2. len (depends on: raw)
+        """
+        return drawing(format)(self._picture)
+
+    def to_networkx(self) -> nx.DiGraph[str]:
+        """Return the graph as a `networkx.DiGraph` whose edges go from a step to those that wait for it.
+
+        Nodes have the attributes `step`, `inputs`, `outputs`, `params`, `mapped` and `items`.
+
+        Raises:
+            ImportError: If networkx is not installed.
+        """
+        try:
+            import networkx as nx
+        except ImportError as error:
+            raise ImportError("to_networkx() needs networkx: pip install networkx") from error
+        graph: nx.DiGraph[str] = nx.DiGraph(name=self.name)
+        for name, node in self.nodes.items():
+            graph.add_node(
+                name, **{each.name: getattr(node, each.name) for each in fields(node) if each.name != "name"}
+            )
+        graph.add_edges_from((before, name) for name, others in self.edges.items() for before in others)
+        return graph
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        """Show a notebook the picture, with the text for those that draw none; of a large graph only lines of text."""
+        lines = self.visualize().split("\n")
+        more = [f"  ... and {len(lines) - _MOST_LINES:,} more lines"] if len(lines) > _MOST_LINES else []
+        bundle = {"text/plain": "\n".join([*lines[:_MOST_LINES], *more])}
+        if 0 < len(self._picture.boxes) <= _MOST_BOXES:
+            bundle["image/svg+xml"] = self.visualize("svg")
+        return bundle
+
+    # -- by number
+
+    @cached_property
+    def _picture(self) -> GraphModel:
+        return picture_of(self._plan, self._all_dependencies())
+
+    def _all_dependencies(self) -> list[list[int]]:
+        return list(map(self._links.dependencies, range(len(self))))
+
+    def _order(self) -> list[int]:
+        order = add_order(self._all_dependencies())
+        if len(order) < len(self):
+            raise self._plan.problems.cycle_error(self.name)
+        return order
+
+    def _node(self, node: int) -> Node:
+        plan = self._plan
+        form = plan.forms[node]
+        return Node(
+            name=plan.names[node],
+            step=form.step,
+            inputs=ArgumentTrace(plan, node, self._scope).assets,
+            outputs=list(plan.assets_of(node)),
+            params=list(form.keys),
+            mapped=plan.layout.is_mapped(node),
+            items=_known(plan.length_of(node)),
+            tags=dict(form.options.tags or {}),
+        )
+
+    def _before(self, node: int) -> AbstractSet[str]:
+        return self._named(sorted(self._links.dependencies(node)))
+
+    def _after(self, node: int) -> AbstractSet[str]:
+        return self._named(self._links.dependents(node))
+
+    def _consumers(self, asset: str) -> AbstractSet[str]:
+        """Return the names of those that read an asset: of those that wait for its step, some may read another."""
+        plan, found = self._plan, self._plan.assets.find(asset)
+        nodes = set(plan.undefined.get(asset, ()))
+        if found is not None:
+            asset = plan.assets_of(found[0])[found[1] or 0]  # as it is listed; it may have other names
+            after = self._links.dependents(found[0])
+            nodes.update(node for node in after if asset in ArgumentTrace(plan, node, self._scope).assets)
+        return self._named(sorted(nodes))
+
+    def _reached(self, name: str, step: Callable[[int], list[int]]) -> AbstractSet[str]:
+        start = number_of(self._plan, name)
+        seen, waiting = {start}, [start]
+        while waiting:
+            new = [each for each in step(waiting.pop()) if each not in seen]
+            seen.update(new)
+            waiting += dict.fromkeys(new)
+        return self._named(sorted(seen - {start}))
+
+    def _named(self, nodes: Iterable[int]) -> AbstractSet[str]:
+        """Return names as a set that keeps its order."""
+        return dict.fromkeys(self._plan.names[node] for node in nodes).keys()
+
+    def _explained(self, name: str) -> int:
+        """Return the step of that name, or the one that produces an asset of that name."""
+        found = None if name in self._plan.numbers else self._plan.assets.find(name)
+        return number_of(self._plan, name) if found is None else found[0]
+
+    # -- warnings
+
+    def _needs(self) -> Iterator[str]:
+        """Say which parameters only `run` can fill, once for steps that were added alike."""
+        plan = self._plan
+        firsts: dict[int, list[int]] = {}
+        for node, form in enumerate(plan.forms):
+            firsts.setdefault(id(form), [node, -1])[1] += 1
+        for node, others in firsts.values():
+            missing = ArgumentTrace(plan, node, self._scope).missing
+            if missing:
+                more = f" (and {others:,} like it)" if others else ""
+                named = ", ".join(map(repr, missing))
+                yield f"Node {plan.names[node]!r}{more} needs {named} from run(inputs=) or a context"
+
+    def _dead(self) -> Iterator[str]:
+        """Say which outputs nobody reads though others of their step are read."""
+        for node, form in enumerate(self._plan.forms):
+            if len(form.outputs) > 1 and self._links.dependents(node):
+                for asset in form.outputs:
+                    if not self._consumers(asset):
+                        yield f"Dead output: asset {asset!r} of node {self._plan.names[node]!r} is read by no step"
+
+
+def rehearsal(plan: Plan, scope: Scope, executor: str, cached: str | None, resumed: ResumePreview | None) -> str:
+    """Return the text of a dry run: what would run, in which order.
+
+    Args:
+        plan: The plan.
+        scope: Where values come from.
+        executor: Where it would run.
+        cached: What is in the cache, in words.
+        resumed: What would be taken over from an earlier attempt, and what is left then; `None` without one.
+    """
+    given = plan.given_steps()
+    calls = plan.layout.item_count - sum(len(plan.layout.items_of(node)) for node in given)
+    steps, at_least = len(plan.names) - len(given), bool(plan.layout.waiting)
+    if resumed is not None:
+        steps, calls, at_least = resumed.steps, resumed.calls, resumed.at_least
+    how_many = f"{counted(steps, 'step')} ({'at least ' * at_least}{counted(calls, 'call')})"
+    told = f"Dry run: {how_many} would run on {executor}; nothing was run."
+    named = f"Given: {listed([plan.names[node] for node in given])}." if given else None
+    more = named, cached, resumed and resumed.told
+    return "\n".join(filter(None, (f"{DAG(plan, scope).visualize()}\n\n{told}", *more)))
+
+
+def _known(length: int | None) -> int | None:
+    return None if length == UNKNOWN else length

@@ -1,0 +1,361 @@
+"""Explanations: where each argument of a step comes from, and by which rule.
+
+```
+Plan + number of a step ──wire again, with notes──▶ [Argument] ──▶ Explanation, lines of run(debug=True)
+```
+
+A plan keeps how a step is called and forgets why. Whoever asks has that one step wired once more, so nobody else pays.
+It works for plans that are not valid, too. No value is shown but defaults, which stand in the code anyhow: others may
+be large, or secret.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from flowyml._containers import NamedTuple
+from flowyml.diagnostics.text import listed
+from flowyml.planning.binding import SEEN_AS, Binder
+from flowyml.planning.call_template import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VIEW
+from flowyml.planning.item_index import UNKNOWN
+from flowyml.steps.control_flow import BranchPredicate
+from flowyml.steps.options import NO_OPTIONS
+from flowyml.store.value_store import IteratorRef, ListRef, MappedRef, OutputRef, bare, nodes_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from flowyml.planning.call_template import CallTemplate
+    from flowyml.planning.name_resolution import Scope
+    from flowyml.planning.namespaces import Namespace
+    from flowyml.planning.plan import Plan
+    from flowyml.store.value_store import Reference
+
+_log = logging.getLogger("flowyml")
+_LONGEST = 60
+
+
+class ArgumentSource(NamedTuple):
+    """One argument of a step.
+
+    Attributes:
+        parameter: Its parameter; "*args" for one of many.
+        source: Where its value comes from, in words.
+        assets: The assets it reads.
+        implicit: Whether it reads an asset only because that has the parameter's name.
+    """
+
+    parameter: str
+    source: str
+    assets: tuple[str, ...] = ()
+    implicit: bool = False
+
+
+class KeyPart(NamedTuple):
+    """A part that the key of a cached step covers.
+
+    Attributes:
+        kind: "argument", "function", "class", "module", "condition", "file", "files", "value" or "installed".
+        name: Its name; of a value in code, what it is: "global 'RATE'".
+        counts: How it counts, in words ("content", "its code").
+    """
+
+    kind: str
+    name: str
+    counts: str
+
+
+class ArgumentTrace:
+    """The arguments of one step of a plan.
+
+    Args:
+        plan: The plan.
+        node: The step's number.
+        scope: Values of the run's inputs and the contexts.
+
+    Attributes:
+        arguments: One for each parameter, in the order of the signature, then those of `*args`.
+        missing: Parameters that nothing fills yet.
+        problems: What is wrong with the step's wiring.
+    """
+
+    def __init__(self, plan: Plan, node: int, scope: Scope) -> None:
+        """Wire the step again, for the reasons; its arguments are the plan's."""
+        self._plan, self._form = plan, plan.forms[node]
+        self._wiring = wiring = Binder(
+            self._form, plan.assets, scope, self._form.inputs_of(plan.reads[node]), without=node
+        )
+        self.problems: list[str] = wiring.wire().problems
+        self._references: Sequence[Reference] = wiring.references
+        self._sources, self._rest = dict(wiring.sources), wiring.spread
+        template = plan.templates[node]
+        if template is not None:
+            self._references = plan.references.get(node, ())
+            self._take(template)
+        self.arguments: list[ArgumentSource] = [*self._named(), *self._spread()]
+        self.missing: list[str] = wiring.missing
+
+    def _take(self, template: CallTemplate) -> None:
+        """Take the arguments from the plan's template of the step."""
+        count = len(template.sources) - len(template.keywords)
+        named = count - len(self._rest)
+        self._rest = list(template.sources[named:count])
+        positional = zip(self._wiring.signature.positional[:named], template.sources[:named], strict=True)
+        for name, source in (*positional, *zip(template.keywords, template.sources[count:], strict=True)):
+            if name in self._sources:  # else it is a default that is passed
+                self._sources[name] = source
+
+    @property
+    def assets(self) -> list[str]:
+        """The assets that the step reads, and declared inputs that nothing gives, each once."""
+        read = (asset for argument in self.arguments for asset in argument.assets)
+        return list(dict.fromkeys([*read, *self._wiring.undefined]))
+
+    def _named(self) -> Iterator[ArgumentSource]:
+        signature, sources = self._wiring.signature, self._sources
+        for name in dict.fromkeys([*signature.names, *sources, *self._wiring.declared]):
+            if name in sources:
+                yield self._argument(name, *sources[name])
+            elif name in self._wiring.declared:
+                yield ArgumentSource(name, f"asset {self._wiring.declared[name]!r}, which no step produces")
+            elif name in signature.defaults:
+                yield ArgumentSource(name, f"default {_short(signature.defaults[name])}")
+            elif not self._wiring.is_optional(name):
+                yield ArgumentSource(name, "nothing yet: params, run(inputs=) or a context value must give it")
+
+    def _spread(self) -> Iterator[ArgumentSource]:
+        star = f"*{self._wiring.signature.var_positional or 'args'}"
+        for kind, which in self._rest:
+            yield self._argument(star, kind, which)
+
+    def _argument(self, name: str, kind: int, which: Any) -> ArgumentSource:
+        if kind == PARAM:
+            return ArgumentSource(name, "params")
+        if kind in {ITEM, KEPT}:
+            return self._item(name, which or 0)
+        wiring = self._wiring
+        if kind == CHOICE:
+            chosen = self._argument(name, ASSET, which[0])
+            return chosen._replace(source=f"{chosen.source}, else its default {which[1]!r:.40}")
+        if kind == VIEW:
+            seen = "what it waits for" if name == SEEN_AS else "what the steps before it produced"
+            return ArgumentSource(name, f"{seen}, and the context")
+        if kind in {ASSET, SPREAD}:
+            implicit = name in wiring.implicit
+            rule = "implicit: it has the parameter's name" if implicit else self._declaration(name)
+            if self._is_branch_of(name):
+                rule = "the decision that chooses this branch"
+            assets = self._assets(which)
+            return ArgumentSource(name, f"{self._told(which, assets)} ({rule})", assets, implicit)
+        return ArgumentSource(name, self._value(name))
+
+    def _is_branch_of(self, name: str) -> bool:
+        """Tell whether a name is that of the decision that lets the step run."""
+        predicates = [guard.predicate for guard in self._form.options.guards]
+        return any(isinstance(each, BranchPredicate) and each.decision == name for each in predicates)
+
+    def _route(self, name: str) -> str | None:
+        """Say by which sub-pipelines a value has come in that the pipeline around gives; `None` for one from inside."""
+        asked = self._wiring.declared.get(name, name)
+        route = self._wiring.routes.get(asked, []) if isinstance(asked, str) else []
+        return ", ".join(map(_told_route, route)) or None
+
+    def _item(self, name: str, at: int) -> ArgumentSource:
+        """Say which part of an item an argument is."""
+        over, part = self._form.over, self._wiring.parts[at]
+        assert over is not None  # noqa: S101  it has items
+        source = over.columns[at].source
+        if part is None:
+            return ArgumentSource(
+                name, f"an item of {source!r}, which nothing gives yet", (), name in self._wiring.implicit
+            )
+        if not isinstance(part, int):
+            list_of = f" of {over.named(at)}" if len(over.columns) > 1 else ""
+            what = (
+                f"an item of {self._value(source)}, {source!r}," if isinstance(source, str) else f"the item{list_of},"
+            )
+            return ArgumentSource(name, f"{what} one of {len(part):,}")
+        assets = self._assets(part)
+        reference = self._reference(part)
+        if isinstance(reference, MappedRef):
+            word = "an item" if over.product else "the item of the same index"
+            return ArgumentSource(name, f"{word} of step {self._plan.names[reference.node]!r}", assets)
+        if isinstance(reference, ListRef):
+            return ArgumentSource(name, f"one of {len(assets):,} assets: {listed(assets)}", assets)
+        return ArgumentSource(name, f"an item of asset {assets[0]!r}, a list known at run time", assets)
+
+    def _declaration(self, name: str) -> str:
+        route = self._route(name)
+        if route:
+            return route
+        wanted = self._wiring.declared.get(name)
+        several = isinstance(wanted, str) and any(letter in wanted for letter in "*?[")
+        return f"declared input {wanted!r}" if several else "declared input"
+
+    def _value(self, name: str) -> str:
+        scope, declared, route = self._wiring.scope, self._wiring.declared, self._route(name)
+        if route:
+            return f"a value of the run ({route})"
+        if name in declared:
+            return f"run(inputs=), {declared[name]!r} (declared input)"
+        if name in scope.inputs or name.startswith("*"):
+            return "run(inputs=)"
+        if name in scope.context:
+            return "run(context=)" if name in scope.overlay else self._context(name)
+        return "the whole context"
+
+    def _context(self, name: str) -> str:
+        """Say whose context has a value."""
+        namespace = self._form.within
+        while namespace is not None and name not in namespace.context:
+            namespace = namespace.outer
+        return "context" if namespace is None else f"context of sub-pipeline {namespace.name!r}"
+
+    # -- assets
+
+    def _assets(self, which: int) -> tuple[str, ...]:
+        reference = self._reference(which)
+        parts = reference.references if isinstance(reference, ListRef) else (reference,)
+        return tuple(map(self._asset, parts))
+
+    def _reference(self, which: int) -> Any:
+        return bare(self._references[which])
+
+    def _asset(self, reference: Any) -> str:
+        part = reference.part if isinstance(reference, OutputRef) else 0
+        return self._plan.assets_of(self._node(reference))[part]
+
+    def _node(self, reference: Any) -> int:
+        return next(nodes_of((reference,), self._plan.layout))
+
+    def _told(self, which: int, assets: tuple[str, ...]) -> str:
+        reference = self._reference(which)
+        kind = "iterator over" if isinstance(self._references[which], IteratorRef) else "list of"
+        if isinstance(reference, ListRef):
+            return f"{kind} {len(assets):,} asset{'s' * (len(assets) != 1)}: {listed(assets)}"
+        step, asset = self._plan.names[self._node(reference)], assets[0]
+        text = f"step {step!r}" if asset == step else f"asset {asset!r} of step {step!r}"
+        if isinstance(reference, MappedRef):
+            length = self._plan.length_of(reference.node)
+            return f"{kind} {'all' if length in {None, UNKNOWN} else f'the {length:,}'} results of {text}"
+        return f"output of {text}" if asset == step else text
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Explanation:
+    """What a step gets, what it waits for, and what waits for it; its text says all of it.
+
+    Attributes:
+        step_name: Name of the step.
+        label: Name under which it was declared, and where it was added.
+        arguments: Where each argument comes from.
+        dependencies: Steps that it waits for.
+        dependents: Steps that wait for it.
+        options: How it is run, where something was said about it.
+        problems: What is wrong with it.
+        missing: Parameters that `run` has to give.
+        mapped: Whether it is a mapped step.
+        items: How many items a mapped step has; `None` if only a run tells.
+        cache: Whether its value would come from the cache, and why not; `None` for steps that are not to be cached.
+        resume: What would be taken over of it from an earlier attempt, or why it runs again; `None` without one.
+        key: What the key of its cached value covers; with `explain(name, cache=True)` only.
+        not_in_key: What that key does not cover.
+    """
+
+    step_name: str
+    label: str
+    arguments: tuple[ArgumentSource, ...]
+    dependencies: tuple[str, ...]
+    dependents: tuple[str, ...]
+    options: Mapping[str, object]
+    problems: tuple[str, ...]
+    missing: tuple[str, ...]
+    mapped: bool
+    items: int | None
+    cache: str | None = None
+    resume: str | None = None
+    key: tuple[KeyPart, ...] = ()
+    not_in_key: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Return the text."""
+        return "\n".join(self._lines())
+
+    def __repr__(self) -> str:
+        """Show the text, in a notebook as after `print`."""
+        return str(self)
+
+    def _lines(self) -> Iterator[str]:
+        yield f"Step {self.step_name!r}: {self.label}"
+        if self.mapped:
+            items = "each item of a list known at run time" if self.items is None else f"each of {self.items:,} items"
+            yield f"  Mapped: runs once for {items}"
+        yield f"  Arguments:{'' if self.arguments else ' none'}"
+        for argument in self.arguments:
+            yield f"    {argument.parameter}: {argument.source}"
+        yield f"  Waits for: {_several(self.dependencies)}"
+        yield f"  Needed by: {_several(self.dependents)}"
+        if self.options:
+            yield f"  Options: {', '.join(f'{name}={value}' for name, value in self.options.items())}"
+        if self.cache:
+            yield f"  Cache: {self.cache}"
+        if self.resume:
+            yield f"  Resume: {self.resume}"
+        if self.key:
+            yield "  Its key covers:"
+            yield from (f"    {part.kind} {part.name}: {part.counts}" for part in self.key)
+        if self.not_in_key:
+            yield "  Its key does not cover:"
+            yield from (f"    {gap}" for gap in self.not_in_key)
+        if self.problems:
+            yield "  Problems:"
+            yield from (f"    {problem}" for problem in self.problems)
+
+
+def options_of(plan: Plan, node: int) -> dict[str, object]:
+    """Return the options of a step that differ from what a step has without any."""
+    form = plan.forms[node]
+    pairs = ((each.name, getattr(form.options, each.name)) for each in fields(form.options))
+    said: dict[str, object] = {name: value for name, value in pairs if value != getattr(NO_OPTIONS, name)}
+    terms = form.over.terms if form.over is not None else None
+    return said if terms is None else said | terms.said()
+
+
+def log_sources(plan: Plan, scope: Scope) -> None:
+    """Log where the arguments of each step come from, one line a step; steps that are called alike share a line.
+
+    At level INFO, or the logger's own where that is higher: it was asked for.
+    """
+    level = max(logging.INFO, _log.getEffectiveLevel())
+    for nodes in _alike(plan):
+        arguments = ArgumentTrace(plan, nodes[0], scope).arguments
+        told = "; ".join(f"{argument.parameter}: {argument.source}" for argument in arguments) or "no arguments"
+        more = f" and {len(nodes) - 1:,} like it" if len(nodes) > 1 else ""
+        _log.log(level, "step %r%s: %s", plan.names[nodes[0]], more, told)
+
+
+def _alike(plan: Plan) -> Iterator[list[int]]:
+    """Go through the steps, those of one form together unless they read something."""
+    groups: dict[int | tuple[int], list[int]] = {}
+    for node, form in enumerate(plan.forms):
+        key = (node,) if node in plan.references or plan.reads[node] else id(form)
+        groups.setdefault(key, []).append(node)
+    yield from groups.values()
+
+
+def _told_route(part: tuple[Namespace, str]) -> str:
+    namespace, name = part
+    if namespace.given is None:
+        return f"sub-pipeline {namespace.name!r} takes {name!r} from around it"
+    return f"given to sub-pipeline {namespace.name!r} as {name!r}"
+
+
+def _several(names: tuple[str, ...]) -> str:
+    return listed(names, most=20) or "nothing"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."

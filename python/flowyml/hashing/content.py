@@ -1,0 +1,471 @@
+"""The content of a value as a short byte string: equal for equal values, in whatever process they were made.
+
+The canonical form is a pickle without the two things that make pickles of equal values differ. There is no memo (the C
+pickler's `fast` mode), so it does not matter whether two equal strings are one object; and dicts and sets are written
+in sorted order. Types stand in the form: 1, 1.0, True and a subclass's 1 are four values. A NaN is equal to itself.
+Functions and classes count by their code and all that it reaches (`code_graph.py`), so a lambda has a content although
+it does not pickle. What can be neither pickled nor followed is `UnhashableError`: nothing counts by its type alone.
+Arrays and frames are read by their buffers (`arrays.py`).
+
+Hashed with `hashlib.blake2b`, 0.8 GB/s: blake3 and xxhash are faster for large values, but they are packages to
+install, and next to pickling, checksums and the disk the hash is the smaller part.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import io
+import marshal
+import pickle
+import sys
+import threading
+import typing
+from collections import Counter, OrderedDict
+from contextvars import ContextVar
+from enum import EnumType
+from functools import partial
+from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MappingProxyType, MethodType, ModuleType
+from typing import TYPE_CHECKING, Any, TypeAlias
+from weakref import ReferenceType, WeakKeyDictionary, WeakSet, WeakValueDictionary
+
+from flowyml.hashing import arrays, blake2b, bytecode, code, module_source
+from flowyml.hashing.file import File, collected, digest_of
+from flowyml.user_modules import is_written_here
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from flowyml.hashing.code_graph import CodeGraph
+
+SIZE = 16
+"""Bytes of a digest."""
+
+HOLDS_FILES = b"@"
+"""The first byte of the content of a value with a `File` in it."""
+
+ATOMS = frozenset([type(None), bool, int, float, str])
+FLAT = ATOMS | {bytes}
+_SEQUENCES = frozenset([list, tuple])
+_SORTABLE = ({str}, {int}, {bytes}, {bool})
+# Without a memo an object that is held many times is written many times.
+_MOST = 4 << 30
+# Sequences of at least so many numbers and texts are written by plain C.
+_MANY = 64
+_MARSHAL = 2  # version 2 keeps no table of what it has seen: equal bytes for equal atoms
+TROUBLE = (Exception, SystemExit, GeneratorExit)  # what a reducer may raise without being Ctrl-C
+TOO_MUCH = (ValueError, RecursionError, OverflowError)  # what a cycle, or too many copies, ends in without a memo
+
+Handler: TypeAlias = "Callable[[CanonicalPickler, Any], Any]"
+
+
+class UnhashableError(Exception):
+    """A value has no content: something in it does not pickle. Its text says what."""
+
+
+class UnknownCodeError(UnhashableError):
+    """A value holds functions or classes of the user's, and what these reach is not known here."""
+
+
+def content(value: Any, code_graph: CodeGraph | None = None) -> bytes:
+    """Return the content of a value: short ones as they are, others as a hash.
+
+    Functions and classes in it count with their code and all that it reaches: for the driver, since in a worker the
+    modules of a script are not whole.
+
+    Args:
+        value: Anything.
+        code_graph: What is known of functions and classes, so that each is looked at once.
+
+    Raises:
+        Unhashable: If something in it does not pickle.
+
+    >>> content({"a": 1, "b": 2}) == content({"b": 2, "a": 1}), content(1) == content(1.0)
+    (True, False)
+    """
+    return _flat_content(value) or _deep_content(value, code_graph or _new_graph())
+
+
+def plain_content(value: Any) -> bytes | None:
+    """Return the content of a value in which there are no functions and classes of the user's; `None` of others.
+
+    Raises:
+        Unhashable: If something in it does not pickle.
+
+    >>> plain_content([1, {"a"}]) == content([1, {"a"}]), plain_content(lambda: 1)
+    (True, None)
+    """
+    try:
+        return _flat_content(value) or _deep_content(value, None)
+    except UnknownCodeError:
+        return None
+
+
+def _flat_content(value: Any) -> bytes | None:
+    """Return the content of numbers, strings, and lists of them."""
+    kind = type(value)
+    if kind in ATOMS or (kind in _SEQUENCES and FLAT.issuperset(map(type, value))):
+        data = marshal.dumps(value, _MARSHAL)
+        return data if len(data) <= SIZE else b"*" + blake2b(data, digest_size=SIZE).digest()
+    return None
+
+
+def _deep_content(value: Any, code_graph: CodeGraph | None) -> bytes:
+    with collected() as files:
+        digest = _digest(value, code_graph)
+    return (HOLDS_FILES if files else b"#") + digest
+
+
+def _new_graph() -> CodeGraph:
+    from flowyml.hashing.code_graph import CodeGraph
+
+    return CodeGraph()
+
+
+def contents_of_atoms(values: Sequence[Any]) -> list[bytes] | None:
+    """Return the contents of many values at once, if they are numbers and texts; else `None`.
+
+    >>> contents_of_atoms([1, "a"]) == [content(1), content("a")], contents_of_atoms([1, []])
+    (True, None)
+    """
+    if not ATOMS.issuperset(map(type, values)):
+        return None
+    dumps = marshal.dumps
+    found = [dumps(value, _MARSHAL) for value in values]
+    if len(max(found, key=len, default=b"")) <= SIZE:
+        return found
+    return [data if len(data) <= SIZE else b"*" + blake2b(data, digest_size=SIZE).digest() for data in found]
+
+
+def _digest(value: Any, code_graph: CodeGraph | None) -> bytes:
+    try:
+        try:
+            return ValueWriter(code_graph).dumped(value)
+        except TOO_MUCH:
+            from flowyml.hashing.code_graph import digest_of_objects
+
+            return digest_of_objects(value, code_graph)
+    except UnhashableError:
+        raise
+    except TROUBLE as error:
+        raise UnhashableError(f"{type(error).__name__}: {error}") from error
+
+
+class HashSink:
+    """A file that is hashed and not kept."""
+
+    def __init__(self) -> None:
+        self.hash = blake2b(digest_size=SIZE)
+        self._size = 0
+
+    def write(self, data: Any) -> None:
+        """Hash some bytes."""
+        self._size += len(data)
+        if self._size > _MOST:
+            raise OverflowError("too large to be hashed without a memo")
+        self.hash.update(data)
+
+
+class CanonicalPickler(pickle.Pickler):
+    """Writes the canonical form, and hashes it.
+
+    What stands in the place of an object is a persistent id: a tuple of plain data and further objects, written alike.
+
+    Attributes:
+        is_code: Whether the value belongs to a function.
+    """
+
+    is_code = False
+
+    def __init__(self) -> None:
+        self._sink = HashSink()
+        super().__init__(self._sink, 5)
+        self.fast = True
+
+    def dumped(self, value: Any) -> bytes:
+        """Return the hash of a value; for one value only."""
+        self.dump(value)
+        return self._sink.hash.digest()
+
+    def persistent_id(self, obj: Any) -> Any:
+        """Return what stands for an object; `None` if its pickle does."""
+        handler = HANDLERS[type(obj)]
+        return None if handler is None else handler(self, obj)
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Reduce as pickle does; objects that pickle by name are reduced with their class and attributes, too."""
+        kind = type(obj)
+        if kind in _REDUCED_AS_PICKLE_DOES or (kind.__reduce_ex__ is _REDUCES[0] and kind.__reduce__ is _REDUCES[1]):
+            return NotImplemented
+        if kind in copyreg.dispatch_table:
+            return NotImplemented
+        if not is_written_here(kind.__module__):
+            _REDUCED_AS_PICKLE_DOES.add(kind)
+            return NotImplemented
+        reduced = obj.__reduce_ex__(5)
+        return (_by_name, (reduced, kind, getattr(obj, "__dict__", None))) if isinstance(reduced, str) else reduced
+
+    # -- what subclasses define
+
+    def code(self, obj: Any) -> tuple[Any, ...]:
+        """Return the canonical form of a function, class or module of the user's."""
+        raise NotImplementedError
+
+    def named(self, name: str) -> tuple[Any, ...]:
+        """Return the canonical form of an installed function, class or module."""
+        return "named", name
+
+    def unordered(self, parts: Iterable[Any]) -> tuple[Any, ...]:
+        """Return the canonical form of unordered parts."""
+        raise NotImplementedError
+
+
+class ValueWriter(CanonicalPickler):
+    """Writes a value; code in it counts by its hash.
+
+    Args:
+        code_graph: Knows the hashes of code; `None`: the value may hold no code.
+    """
+
+    def __init__(self, code_graph: CodeGraph | None) -> None:
+        super().__init__()
+        self.code_graph = code_graph
+
+    def code(self, obj: Any) -> tuple[Any, ...]:
+        """Return the hash of the code."""
+        if self.code_graph is None:
+            raise UnknownCodeError(f"{type(obj).__name__} {getattr(obj, '__qualname__', '')}")
+        return "code", self.code_graph.digest(obj)
+
+    def unordered(self, parts: Iterable[Any]) -> tuple[Any, ...]:
+        """Return the hashes of the parts, sorted."""
+        return tuple(sorted(ValueWriter(self.code_graph).dumped(part) for part in parts))
+
+
+_REDUCED_AS_PICKLE_DOES: set[type] = set()  # types that are installed
+_REDUCES: tuple[Any, Any] = (object.__reduce_ex__, object.__reduce__)
+
+
+def _by_name(*_: Any) -> None:
+    """Mark an object that pickles by name; the written form is never loaded."""
+
+
+# ---- functions and classes -------------------------------------------------------------------------------------------
+
+
+def _of_function(canonical: CanonicalPickler, obj: Any) -> Any:
+    """Write functions and classes: by name what is installed."""
+    name = code.installed_name(obj)
+    return canonical.code(obj) if name is None else canonical.named(name)
+
+
+def _of_builtin(canonical: CanonicalPickler, obj: Any) -> Any:
+    """Write functions of extensions; methods of objects are pickled."""
+    if isinstance(obj.__self__, ModuleType | None):
+        return _of_function(canonical, obj)
+    return None
+
+
+def _of_module(canonical: CanonicalPickler, obj: ModuleType) -> Any:
+    return canonical.code(obj) if is_written_here(obj.__name__) else canonical.named(obj.__name__)
+
+
+def _of_named(canonical: CanonicalPickler, obj: code.InstalledName) -> Any:
+    return canonical.named(obj.name)
+
+
+def _of_file(canonical: CanonicalPickler, obj: Any) -> Any:
+    return canonical.code(obj)
+
+
+def _of_callable(_: CanonicalPickler, obj: Any) -> Any:
+    """Write what goes around a function: methods, partials, what a decorator put in its place."""
+    return code.unwrapped(obj)
+
+
+# ---- what needs more than its pickle ---------------------------------------------------------------------------------
+
+
+def _of_dict(canonical: CanonicalPickler, obj: dict[Any, Any]) -> Any:
+    if len(obj) > 1 and set(map(type, obj)) not in _SORTABLE:
+        return "dict", canonical.unordered(obj.items())
+    return "dict", tuple([each for key in sorted(obj) for each in (key, obj[key])])
+
+
+def _of_set(canonical: CanonicalPickler, obj: Iterable[Any]) -> Any:
+    return type(obj).__name__, _sorted(canonical, obj)
+
+
+def _sorted(canonical: CanonicalPickler, obj: Iterable[Any]) -> tuple[Any, ...]:
+    return tuple(sorted(obj)) if set(map(type, obj)) in _SORTABLE else canonical.unordered(obj)
+
+
+def _of_sequence(_: CanonicalPickler, obj: Any) -> Any:
+    """Write long sequences of numbers and texts without a look at each."""
+    if len(obj) < _MANY or not FLAT.issuperset(map(type, obj)):
+        return None
+    return type(obj).__name__, "flat", _flat_digest(obj)
+
+
+def _flat_digest(obj: Any) -> bytes:
+    file = io.BytesIO()
+    pickler = pickle.Pickler(file, 5)
+    pickler.fast = True
+    pickler.dump(obj)
+    return blake2b(file.getbuffer(), digest_size=SIZE).digest()
+
+
+def _of_dict_subclass(canonical: CanonicalPickler, obj: Any) -> Any:
+    """Write what has the order of its keys by chance; what pickles in a way of its own does so here."""
+    if type(obj).__reduce__ is _REDUCES_COUNTER:  # it leaves out what a subclass keeps
+        return "counter", type(obj), _of_dict(canonical, dict(obj)), object.__getstate__(obj)
+    reduced = obj.__reduce_ex__(5)
+    if isinstance(reduced, str) or len(reduced) < 5 or reduced[4] is None:  # noqa: PLR2004  the items of a dict
+        return None
+    return "dict of", reduced[:4], _of_dict(canonical, dict(reduced[4])), reduced[5:]
+
+
+def _of_set_subclass(canonical: CanonicalPickler, obj: Any) -> Any:
+    if type(obj).__reduce__ not in _REDUCES_SET:
+        return None
+    return "set of", type(obj), _sorted(canonical, obj), obj.__reduce__()[2:]
+
+
+_REDUCES_COUNTER: Any = Counter.__reduce__
+_REDUCES_SET: tuple[Any, ...] = (set.__reduce__, frozenset.__reduce__)
+
+
+def _of_mapping_proxy(_: CanonicalPickler, obj: Any) -> Any:
+    return "view", obj.copy()
+
+
+def _of_memory(_: CanonicalPickler, obj: Any) -> Any:
+    view = memoryview(obj)
+    return type(obj).__name__, view.format, view.shape, view.readonly, view.tobytes()
+
+
+def _of_data_file(_: CanonicalPickler, obj: File) -> Any:
+    return "file", type(obj), obj.path, digest_of(obj.path), getattr(obj, "__dict__", None)
+
+
+def _of_exception(_: CanonicalPickler, obj: BaseException) -> Any:
+    """Write what its pickle leaves out: the exceptions that it came from."""
+    others = obj.__cause__, obj.__context__
+    if others[0] is None is others[1]:
+        return None
+    return ("exception", obj.__reduce_ex__(5), others, obj.__suppress_context__)
+
+
+def _of_code(_: CanonicalPickler, obj: CodeType) -> Any:
+    return "code", bytecode.plain(obj)
+
+
+def _of_stream(canonical: CanonicalPickler, obj: Any) -> Any:
+    """Write the standard streams, which are a usual default of `file=`, by name; other open files have no content."""
+    name = next((each for each in ("stdin", "stdout", "stderr") if obj is getattr(sys, each)), None)
+    return None if name is None or not canonical.is_code else canonical.named(f"sys.{name}")
+
+
+def _of_lock(canonical: CanonicalPickler, obj: Any) -> Any:
+    """Write a lock by its kind in code, where a function cannot depend on its state; as a value it has no content."""
+    return ("lock", type(obj).__name__) if canonical.is_code else None
+
+
+def _of_weak_mapping(_: CanonicalPickler, obj: Any) -> Any:
+    return type(obj).__name__, dict(obj.items())
+
+
+def _of_weak_set(_: CanonicalPickler, obj: Any) -> Any:
+    return "weak set", set(obj)
+
+
+def _of_weak_reference(_: CanonicalPickler, obj: Any) -> Any:
+    return "weak reference", obj()
+
+
+def _of_context_variable(_: CanonicalPickler, obj: ContextVar[Any]) -> Any:
+    return "context variable", obj.name, obj.get(None)
+
+
+def _of_local(_: CanonicalPickler, obj: Any) -> Any:
+    return "local of a thread", type(obj), vars(obj)
+
+
+def _of_cell(_: CanonicalPickler, obj: Any) -> Any:
+    try:
+        return "cell", obj.cell_contents
+    except ValueError:
+        return "cell", "empty"
+
+
+def _of_descriptor(_: CanonicalPickler, obj: Any) -> Any:
+    return type(obj).__name__, obj.__func__
+
+
+def _of_property(_: CanonicalPickler, obj: property) -> Any:
+    return "property", obj.fget, obj.fset, obj.fdel
+
+
+def _of_new_type(_: CanonicalPickler, obj: Any) -> Any:
+    return "new type", code.full_name(obj), obj.__supertype__
+
+
+def _of_type_alias(_: CanonicalPickler, obj: Any) -> Any:
+    return "alias", obj.__name__, obj.__value__
+
+
+class _TypeHandlers(dict[type, "Handler | None"]):
+    """The handler of each type; those of types that come up are found and kept, but for the user's own."""
+
+    def __missing__(self, kind: type) -> Handler | None:
+        if not isinstance(kind.__module__, str):  # of Cython's functions
+            return _of_function
+        handler = arrays.handler_of(kind, _flat_digest) or _handler_of(kind)
+        if not is_written_here(kind.__module__):
+            self[kind] = handler
+        return handler
+
+
+def _handler_of(kind: type) -> Handler | None:
+    for base, handler in _BASES:
+        if issubclass(kind, base):
+            return handler
+    return _of_callable if callable(getattr(kind, "__call__", None)) else None  # noqa: B004  of the type
+
+
+_BASES: tuple[tuple[Any, Handler | None], ...] = (
+    (type, _of_function),
+    (ModuleType, _of_module),
+    (OrderedDict, None),
+    (dict, _of_dict_subclass),
+    ((set, frozenset), _of_set_subclass),
+    (BaseException, _of_exception),
+    (threading.local, _of_local),
+    (ReferenceType, _of_weak_reference),
+    (File, _of_data_file),
+)
+_KNOWN: dict[Any, Handler | None] = {
+    **dict.fromkeys(FLAT),
+    **dict.fromkeys((list, tuple), _of_sequence),
+    **dict.fromkeys((set, frozenset), _of_set),
+    **dict.fromkeys((type, EnumType, FunctionType), _of_function),
+    **dict.fromkeys((module_source.Source, module_source.Project), _of_file),
+    **dict.fromkeys((type(threading.Lock()), type(threading.RLock())), _of_lock),
+    **dict.fromkeys((WeakKeyDictionary, WeakValueDictionary), _of_weak_mapping),
+    **dict.fromkeys((staticmethod, classmethod), _of_descriptor),
+    **dict.fromkeys((MethodType, partial), _of_callable),
+    dict: _of_dict,
+    MappingProxyType: _of_mapping_proxy,
+    **dict.fromkeys((memoryview, pickle.PickleBuffer), _of_memory),
+    CodeType: _of_code,
+    io.TextIOWrapper: _of_stream,
+    BuiltinFunctionType: _of_builtin,
+    code.InstalledName: _of_named,
+    WeakSet: _of_weak_set,
+    ReferenceType: _of_weak_reference,
+    ContextVar: _of_context_variable,
+    CellType: _of_cell,
+    property: _of_property,
+    typing.NewType: _of_new_type,
+    **({typing.TypeAliasType: _of_type_alias} if hasattr(typing, "TypeAliasType") else {}),
+}
+HANDLERS = _TypeHandlers(_KNOWN)

@@ -1,1 +1,0 @@
-"""Keys by content: what a value, and what a function, comes down to."""

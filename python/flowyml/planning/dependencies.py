@@ -1,0 +1,391 @@
+"""Connections: steps wired one after the other, and who waits for whom.
+
+```
+forms, reads ──wiring, one form at a time──▶ templates, references, edges, problems
+```
+
+Steps of one form are wired once and then only differ in what they read; where many of one form stand in a row, the row
+is wired in one go. What belongs to one step is the wiring's; here it is put together for many, numbered from wherever
+they begin.
+
+Lengths: how many items mapped steps have, as far as a plan can know, and who learns it with whom.
+
+```
+before wiring   items, run inputs, mapped steps of known length ──▶ counts: a number, or UNKNOWN
+after wiring    what each mapped step is made of ──▶ edges item by item, or from the whole
+```
+
+An item waits for the item it is made of, no longer, where both steps are sure to have as many: both lengths are known,
+or both follow from the same step. Else it waits for the whole list, and lengths are compared when they are there.
+"""
+
+from __future__ import annotations
+
+from array import array
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from flowyml._containers import NamedTuple
+from flowyml.planning.binding import Binder, wire
+from flowyml.planning.globs import is_glob
+from flowyml.planning.item_index import UNKNOWN
+from flowyml.steps.options import NO_OPTIONS
+from flowyml.steps.outcomes import ONCE, given_once
+from flowyml.store.value_store import ListRef, MappedRef, bare
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+    from flowyml.planning.binding import BindingResult
+    from flowyml.planning.call_template import CallTemplate
+    from flowyml.planning.map_inputs import MapColumn
+    from flowyml.planning.name_resolution import Scope
+    from flowyml.planning.problems import Problems
+    from flowyml.planning.step_spec import AssetTable, StepColumns, StepSpec
+    from flowyml.store.value_store import Reference
+
+
+# How many steps are wired in one go: twice as many each time, as long as they are alike.
+_LEAST, _MOST = 8, 1 << 14
+
+
+class EdgeList(NamedTuple):
+    """Who waits for whom; `elementwise` has a 1 for each that waits item by item, up to the last of those."""
+
+    dependents: array[int]
+    dependencies: array[int]
+    elementwise: bytearray
+
+    def kinds(self) -> bytes | None:
+        """Return 1 for each edge that is elementwise, else 0; `None` if none is."""
+        return bytes(self.elementwise.ljust(len(self.dependents), b"\0")) if self.elementwise else None
+
+    def add(self, node: int, producers: Sequence[int], *, elementwise: bool = False) -> None:
+        """Let a step wait for its producers."""
+        if elementwise:
+            self.elementwise.extend(bytes(len(self.dependents) - len(self.elementwise)) + b"\1" * len(producers))
+        if len(producers) == 1:
+            self.dependents.append(node)
+            self.dependencies.append(producers[0])
+        else:
+            self.dependents.extend([node] * len(producers))
+            self.dependencies.extend(producers)
+
+
+def _may_be_once(forms: Sequence[StepSpec], rows: Sequence[Any]) -> bool:
+    """Return True if some params may be values that can be read only once: checks the types of all at once."""
+    counts = {len(form.keys) for form in set(forms)}
+    kinds = set(map(type, rows)) if 1 in counts else set()
+    if max(counts, default=0) > 1:
+        kinds.update(type(value) for row in rows if type(row) is tuple for value in row)
+    return not ONCE.isdisjoint(kinds)
+
+
+class DependencyBuilder:
+    """Consecutive steps, wired.
+
+    Args:
+        first: The number of the first of them.
+        assets: What they see.
+        scope: Values of the run's inputs and the contexts.
+        problems: Where it is told what is wrong.
+
+    Attributes:
+        first: The number of the first of them.
+        assets: What they see.
+        scope: Values of the run's inputs and the contexts.
+        templates: How each step calls its function; `None` where something is wrong.
+        references: What the arguments of the steps that read assets refer to.
+        edges: Who waits for whom.
+        undefined: Declared inputs that nothing gives, and the steps that declare them.
+        used: Names of run inputs and context values that some step takes.
+        notes: What is right with steps, and may be meant otherwise, by the id of their form.
+        defaulted: Parameters of steps that keep their defaults, by the id of their form.
+        special: The forms whose steps have options, by id.
+        linked: The mapped steps whose items wait for the items they are made of, and the steps of those items.
+        has_timeouts: Whether some step has a time limit of its own.
+        lacks: Whether some step has parameters without a value.
+    """
+
+    def __init__(self, first: int, assets: AssetTable, scope: Scope, problems: Problems) -> None:
+        self.templates: list[CallTemplate | None] = []
+        self.references: dict[int, tuple[Reference, ...]] = {}
+        self.edges = EdgeList(array("I"), array("I"), bytearray())
+        self.undefined: dict[str, list[int]] = {}
+        self.used: set[str] = set()
+        self.notes: dict[int, tuple[StepSpec, list[str]]] = {}
+        self.defaulted: dict[int, tuple[StepSpec, tuple[str, ...]]] = {}
+        self.special: dict[int, StepSpec] = {}
+        self.linked: dict[int, Sequence[int]] = {}
+        self.has_timeouts = self.lacks = self._has_joins = False
+        self._lost: dict[int, BindingResult] = {}  # by form: a step of which nothing that it alone reads exists
+        self._mapped: dict[int, BindingResult] = {}  # the steps whose items are made of those of others
+        self.first, self.assets, self.scope, self._problems = first, assets, scope, problems
+
+    def connect(self, columns: StepColumns, waiting: Collection[int]) -> None:
+        """Wire all steps; `waiting` are those whose number of items is not known."""
+        _, forms, rows, reads, _ = columns
+        done: dict[int, BindingResult] = {}
+        at, end, piece = 0, len(forms), _LEAST
+        while at < end:
+            form, node = forms[at], self.first + at
+            wired = done.get(id(form.base))
+            if wired is None:
+                wired = done[id(form.base)] = self._wired(form, reads[at])
+                self._connect(node, form, reads[at], wired)
+            elif forms[at - 1] is form and (taken := self._connect_alike(wired, forms, reads, at, piece)):
+                at, piece = at + taken, min(2 * piece, _MOST) if taken == piece else _LEAST
+                continue
+            elif reads[at] or wired.waits or wired.problems or wired.own_risk:
+                self._connect_another(node, form, reads[at], wired)
+            else:
+                self.templates.append(wired.template)
+            at += 1
+        self._follow(self._mapped, forms, waiting)
+        if _may_be_once(forms, rows):
+            for node, form, row in zip(count(self.first), forms, rows, strict=False):
+                self._refuse_once(node, form, form.row(row))
+
+    def _connect_another(self, node: int, form: StepSpec, own: tuple[str, ...], wired: BindingResult) -> None:
+        """Wire a step whose form is known."""
+        if not own:
+            self._connect(node, form, own, wired)
+            return
+        link = wired.links.get(own[0]) if wired.links is not None else None
+        if link is not None:
+            self.templates.append(wired.template)
+            self.references[node] = (link,)
+            self.edges.dependents.append(node)
+            self.edges.dependencies.append(link)
+            return
+        alike = wired.with_reads(own)
+        if alike is not None:
+            self._connect(node, form, own, wired, alike)
+        elif not self._connect_lost(node, form, own):
+            wired = self._wired(form, own)
+            if wired.assets is self.assets and len(own) == len(wired.undefined) == len(wired.problems):
+                self._lost[id(form)] = wired
+            self._connect(node, form, own, wired)
+
+    def _connect_lost(self, node: int, form: StepSpec, own: tuple[str, ...]) -> bool:
+        """Wire a step all of whose own inputs are undefined, once enough of these are told; say whether it is one.
+
+        A wrong loop makes a million of them.
+        """
+        lost = self._lost.get(id(form))
+        if lost is None or node in lost.own_risk or not all(map(self._is_undefined, own)):
+            return False
+        if not self._problems.add_more(lost.problems[0], len(own)):
+            return False
+        self.templates.append(None)
+        if lost.waits:
+            self.references[node] = lost.references
+            self.edges.add(node, lost.producers)
+        for asset in own:
+            self.undefined.setdefault(asset, []).append(node)
+        return True
+
+    def _is_undefined(self, asset: str) -> bool:
+        return not is_glob(asset) and asset not in self.scope.inputs and self.assets.find(asset) is None
+
+    def _connect(
+        self,
+        node: int,
+        form: StepSpec,
+        own: tuple[str, ...],
+        wired: BindingResult,
+        alike: tuple[tuple[Reference, ...], Sequence[int]] | None = None,
+    ) -> None:
+        """Put a step behind the others; `alike` is what it reads and waits for, where that is not what `wired` says."""
+        if node in wired.own_risk:
+            alike, wired = None, self._wired(form, own, without=node)
+        self.templates.append(wired.template)
+        if wired.problems:
+            self._refuse(node, wired)
+        if wired.waits:
+            self.references[node], producers = alike or (wired.references, wired.producers)
+            self.edges.add(node, producers)
+            if wired.followed:
+                self._mapped[node] = wired
+
+    def _connect_alike(
+        self, wired: BindingResult, forms: Sequence[StepSpec], reads: Sequence[tuple[str, ...]], at: int, most: int
+    ) -> int:
+        """Wire the steps from one on, at most so many, if they are of its form and simple; tell how many were wired.
+
+        Either each stands alone, or each reads one other step: what a million steps would else spend most of their
+        wiring on.
+        """
+        links = wired.links
+        if links is None and (wired.waits or wired.problems or wired.own_risk):
+            return 0
+        found, own = forms[at : at + most], reads[at : at + most]
+        if found.count(found[0]) < len(found):
+            own = own[: next(k for k, form in enumerate(found) if form is not found[0])]
+        node, count = self.first + at, len(own)
+        if links is not None:
+            producers = [links.get(names[0]) if names else None for names in own]
+            if None in producers:
+                count = producers.index(None)
+                del producers[count:]
+            nodes = range(node, node + count)
+            self.references.update(zip(nodes, zip(producers, strict=True), strict=True))  # type: ignore[arg-type]
+            self.edges.dependents.extend(nodes)
+            self.edges.dependencies.extend(producers)  # type: ignore[arg-type]
+        elif any(own):
+            count = next(k for k, names in enumerate(own) if names)
+        self.templates.extend([wired.template] * count)
+        return count
+
+    def _refuse(self, node: int, wired: BindingResult) -> None:
+        """Note what is wrong with a step."""
+        self._problems.add(node, wired.problems)
+        for asset in wired.undefined:
+            self.undefined.setdefault(asset, []).append(node)
+
+    def joins(self, forms: Sequence[StepSpec]) -> bytes | None:
+        """Return for each step 1 if it is a join; `None` if none is."""
+        return bytes(form.options.run_if == "any" for form in forms) if self._has_joins else None
+
+    def _follow(self, mapped: dict[int, BindingResult], forms: Sequence[StepSpec], waiting: Collection[int]) -> None:
+        """Let mapped steps wait for those whose items theirs are made of: item by item where that can be."""
+        first = self.first
+        linked = (node for node in item_by_item(mapped, waiting) if not first or min(mapped[node].followed) >= first)
+        # Lists of steps that were there before are read as wholes: what is known of them by now depends on the time.
+        self.linked = {node: mapped[node].followed for node in linked}
+        for node, wired in mapped.items():
+            self.edges.add(node, wired.followed, elementwise=node in self.linked)
+            if node not in self.linked and forms[node - self.first].options.run_if == "any":
+                self._problems.add(
+                    node, ['runs over whole lists, which does not go with run_if="any": map item by item']
+                )
+
+    def _refuse_once(self, node: int, form: StepSpec, row: tuple[Any, ...]) -> None:
+        """Say which params of a step can be read only once."""
+        for key, value in zip(form.keys, row, strict=False):
+            if type(value) in ONCE:
+                self._problems.add(node, [given_once(key, value, "params")])
+
+    def _wired(self, form: StepSpec, own: tuple[str, ...], *, without: int | None = None) -> BindingResult:
+        wired = wire(form, self.assets, self.scope, own, without=without)
+        self._has_joins = self._has_joins or form.options.run_if == "any"
+        self.has_timeouts = self.has_timeouts or form.options.timeout is not None
+        self.lacks = self.lacks or wired.lacks
+        if form.options is not NO_OPTIONS:
+            self.special[id(form)] = form
+        self.used |= wired.used
+        if wired.defaulted:
+            self.defaulted[id(form)] = (form, wired.defaulted)
+        if wired.notes:
+            self.notes[id(form)] = (form, wired.notes)
+        return wired
+
+
+def counts_of(
+    forms: Sequence[StepSpec], assets: AssetTable, scope: Scope, first: int = 0, given: Mapping[int, int] | None = None
+) -> array[int]:
+    """Return how many items each step has, or `UNKNOWN`.
+
+    Args:
+        forms: All forms.
+        assets: What the steps see.
+        scope: Values of the run's inputs and the contexts.
+        first: The step to begin with.
+        given: Lengths that are known already, `UNKNOWN` among them.
+    """
+    known = _KnownCounts(forms, assets, scope, given or {})
+    each = enumerate(forms[first:] if first else forms, first)
+    return array("I", [1 if form.over is None else known.count(node) for node, form in each])
+
+
+class _KnownCounts:
+    """Lengths of mapped steps that follow from what is known before a run."""
+
+    def __init__(self, forms: Sequence[StepSpec], assets: AssetTable, scope: Scope, given: Mapping[int, int]) -> None:
+        self._forms, self._assets, self._scope = forms, assets, scope
+        self._counts: dict[int, int] = dict(given)
+
+    def count(self, node: int) -> int:
+        """Return the length of one; of those in a cycle nothing is known."""
+        if node not in self._counts:
+            columns: dict[int, list[int | MappedRef]] = {}
+
+            def sources(node: int) -> list[int]:
+                columns[node] = self._columns(node)
+                return [each.node for each in columns[node] if isinstance(each, MappedRef)]
+
+            for each in _sources_first(node, sources, self._counts):
+                self._counts[each] = self._counted(each, columns[each])
+        return self._counts[node]
+
+    def _columns(self, node: int) -> list[int | MappedRef]:
+        """Return the length of each column, or the mapped step that has it."""
+        over = self._forms[node].over
+        return [self._column(node, column) for column in over.columns] if over else []
+
+    def _column(self, node: int, column: MapColumn) -> int | MappedRef:
+        if not isinstance(column.source, str):
+            return len(column.source)
+        wiring = Binder(self._forms[node], self._assets, self._scope, None, node)
+        wiring.column(column)
+        part = wiring.parts[-1]
+        if not isinstance(part, int):
+            return UNKNOWN if part is None or wiring.problems else len(part)
+        reference = bare(wiring.references[part])
+        if isinstance(reference, MappedRef):
+            return reference
+        return len(reference.references) if isinstance(reference, ListRef) else UNKNOWN
+
+    def _counted(self, node: int, columns: list[int | MappedRef]) -> int:
+        form = self._forms[node]
+        lengths = [self._counts.get(each.node, UNKNOWN) if isinstance(each, MappedRef) else each for each in columns]
+        if form.over is None or UNKNOWN in lengths:
+            return UNKNOWN
+        return min(form.over.count(lengths), UNKNOWN)
+
+
+def _sources_first(start: int, sources: Callable[[int], Iterable[int]], done: Mapping[int, Any]) -> list[int]:
+    """Return what a node follows from and is not done, each after its own sources, the node last."""
+    order: list[int] = []
+    entered, stack = set(), [start]
+    while stack:
+        node = stack.pop()
+        if node < 0:
+            order.append(~node)
+        elif node not in entered and node not in done:
+            entered.add(node)
+            stack.append(~node)
+            stack.extend(sources(node))
+    return order
+
+
+def item_by_item(mapped: Mapping[int, BindingResult], waiting: Collection[int]) -> set[int]:
+    """Return the mapped steps whose items wait for the items they are made of, and not for whole lists.
+
+    Args:
+        mapped: The wiring of each mapped step that is made of items of others.
+        waiting: The steps whose number of items is not known.
+    """
+    origins: dict[int, int] = {}
+    for start in mapped:
+        for node in _sources_first(start, lambda each: mapped[each].followed if each in mapped else (), origins):
+            origins[node] = _origin(node, mapped[node], waiting, origins) if node in mapped else node
+    return {
+        node
+        for node, origin in origins.items()
+        if origin != node or (node in mapped and _is_apart(mapped[node]) and node not in waiting)
+    }
+
+
+def _origin(node: int, wired: BindingResult, waiting: Collection[int], origins: Mapping[int, int]) -> int:
+    """Return the step whose length a step has for sure; itself, if it has one of its own or its length is known."""
+    waits = [node, *wired.followed]
+    if not _is_apart(wired) or not wired.is_all_followed or not all(each in waiting for each in waits):
+        return node
+    roots = {origins.get(each, each) for each in wired.followed}
+    return roots.pop() if len(roots) == 1 else node
+
+
+def _is_apart(wired: BindingResult) -> bool:
+    """Tell whether a step follows others and reads nothing else of them."""
+    return bool(wired.followed) and set(wired.producers).isdisjoint(wired.followed)

@@ -1,0 +1,300 @@
+"""What ended how: the flat arrays of a run after its end, and what they tell of steps and items.
+
+```
+scheduler ──▶ states, attempts, workers, starts, ends (one entry an item) ┐
+run       ──▶ values, failures                                            ├──▶ Ended ◀── Reasons ◀── Record
+plan      ──▶ names, forms, assets                                        ┘
+```
+
+Items are calls: a step has one, a mapped step one for each of its items. All is asked for by step number and item
+number; no object is made for a step. Why something has no value is said in `_reasons.py`, and `record.py` reads values.
+
+Why steps have no value: what failed on its own account, and what only because of that.
+
+A step that did not run has a culprit: a failed step that it depends on, near or far.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from flowyml._containers import NamedTuple
+from flowyml.diagnostics.text import counted, nearest
+from flowyml.results.error_text import error_line
+from flowyml.state import CODES, STATES, StepState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from flowyml.planning.plan import Plan
+    from flowyml.runtime.failure_policy import RetryState
+    from flowyml.runtime.run import Run
+    from flowyml.steps.map_task import MapTaskPolicy
+
+
+_ITEM = r"(?P<step>.+)\[(?P<index>0|[1-9][0-9]{0,18})\]"
+_GLOB = r"[*?]"
+# What an interrupt cut off is cancelled.
+_AT_THE_END = bytes(code if code >= CODES[StepState.SUCCESS] else CODES[StepState.CANCELLED] for code in range(256))
+
+# A dry run has ended nothing but what is given.
+_BEFORE = bytes(code if code == CODES[StepState.GIVEN] else CODES[StepState.WAITING] for code in range(256))
+
+
+class StateCounts(NamedTuple):
+    """How the steps of one function ended.
+
+    Attributes:
+        label: Name of the step as it was declared.
+        size: How many there are, each item of a mapped step counted.
+        states: How many of them are in each state.
+    """
+
+    label: str
+    size: int
+    states: dict[str, int]
+
+
+class RunArrays:
+    """The arrays of one run.
+
+    Args:
+        run: The run, ended.
+
+    Attributes:
+        began: When the run began, on the clock of `starts` and `ends`.
+        empty_states: The states of mapped steps without items.
+        tasks: The terms of map tasks.
+        forgiven: Map tasks that are a success although items failed, and how many did.
+        order: The steps in add order.
+    """
+
+    def __init__(self, run: Run) -> None:
+        """Copy what the scheduler says of states, take over values and failures."""
+        self.plan: Plan = run.plan
+        self.layout = run.layout
+        self.values = run.values
+        self.failures, self.fallen = run.failures, run.fallen
+        self.refused = run.refused
+        self.usage = run.usage
+        scheduler = run.scheduler
+        self.states = scheduler.states().translate(_BEFORE if run.dry else _AT_THE_END)
+        self.attempts = _begun(scheduler.attempts(), self.states, run.trials)
+        self._scheduler = scheduler
+        self.began, self._began_at = run.started, run.started_at
+        self._came_at = run.grafting.came_at
+        self.order = self.plan.in_order()
+        self._culprits: dict[int, int] = {}
+        self.empty_states = {
+            node: StepState.WAITING if run.dry else STATES[scheduler.node_state(node)]
+            for node in self.layout.empty_nodes()
+        }
+        self.tasks: Mapping[int, MapTaskPolicy] = run.tasks.terms
+        self.forgiven: Mapping[int, int] = run.tasks.forgiven(self.states)
+
+    # Copied when somebody asks: a million steps that nobody asks about need them once, and not twice.
+
+    @cached_property
+    def workers(self) -> Sequence[int]:
+        """The worker of each item."""
+        return memoryview(self._scheduler.workers()).cast("H")
+
+    @cached_property
+    def starts(self) -> Sequence[float]:
+        """When each item began last."""
+        return memoryview(self._scheduler.starts()).cast("d")
+
+    @cached_property
+    def ends(self) -> Sequence[float]:
+        """When each item ended."""
+        return memoryview(self._scheduler.ends()).cast("d")
+
+    # -- items and steps
+
+    def items_of(self, node: int) -> range:
+        """Return the items of a step."""
+        return self.layout.items_of(node)
+
+    def node_of(self, item: int) -> int:
+        """Return the step of an item."""
+        return self.layout.node_at(item)
+
+    def item_name(self, item: int) -> str:
+        """Return the name of an item's step, with the index in a mapped step."""
+        return self.plan.item_name(*self.layout.place_of(item))
+
+    def find(self, name: object) -> tuple[int, int | None] | None:
+        """Return step and index by the name that messages use: "load" is a step, "load[3]" an item of a mapped one."""
+        if not isinstance(name, str):
+            return None
+        node = self.plan.numbers.get(name)
+        if node is not None:
+            return node, None
+        node, index = self._item_called(name)
+        return None if node is None or index >= len(self.items_of(node)) or not self.is_mapped(node) else (node, index)
+
+    def _item_called(self, name: str) -> tuple[int | None, int]:
+        """Return the step and the index that the name of an item tells, whether there is that item or not."""
+        parts = re.fullmatch(_ITEM, name, re.DOTALL)
+        return (self.plan.numbers.get(parts["step"]), int(parts["index"])) if parts else (None, 0)
+
+    def is_mapped(self, node: int) -> bool:
+        """Tell whether a step is a mapped one."""
+        return self.layout.is_mapped(node)
+
+    def no_such(self, name: object) -> str:
+        """Return the text of the `KeyError` for a name that is neither asset nor step."""
+        return f"no asset or step {name!r} in this run{self.hint(name, [*self.plan.names, *self.plan.all_assets()])}"
+
+    def hint(self, name: object, known: Iterable[str]) -> str:
+        """Say what could be meant by a name that does not exist: another name, or an item among those there are."""
+        node, _ = self._item_called(str(name))
+        if node is None:
+            if re.search(_GLOB, str(name)):
+                return "; patterns are for inputs=, here pick from the names in .outputs"
+            return nearest(str(name), known)
+        size = f"has {counted(len(self.items_of(node)), 'item')}" if self.is_mapped(node) else "is no mapped step"
+        return f"; step {self.plan.names[node]!r} {size}"
+
+    # -- states and times
+
+    def at(self, seconds: float) -> datetime:
+        """Return the time of day of a monotonic time."""
+        return self._began_at + timedelta(seconds=seconds - self.began)
+
+    def state(self, item: int) -> StepState:
+        """Return an item's state."""
+        return STATES[self.states[item]]
+
+    def has_trouble(self) -> bool:
+        """Return True if some item ended in a state other than success, cached, given or skipped."""
+        fine = (StepState.SUCCESS, StepState.CACHED, StepState.GIVEN, StepState.SKIPPED)
+        good = sum(self.states.count(state.code) for state in fine) + sum(self.forgiven.values())
+        return good != len(self.states) or bool(self.refused)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many items are in each state that occurs; a step that failed without items counts as one."""
+        counter = Counter({code: self.states.count(code) for code in range(len(STATES))})
+        return _by_name(counter + Counter({CODES[StepState.FAILED]: len(self.refused)}))
+
+    def tallies(self) -> list[StateCounts]:
+        """Return how the steps ended, function by function, in the order in which each was added first."""
+        plan, states = self.plan, self.states
+        groups: dict[int, tuple[str, Counter[int]]] = {}
+        for node, form in enumerate(plan.forms):
+            _, counter = groups.setdefault(id(form.step), (form.step.name or plan.names[node], Counter()))
+            items = self.items_of(node)
+            if len(items) == 1:
+                counter[states[items.start]] += 1
+            else:
+                counter.update(states[items.start : items.stop])
+                counter[CODES[StepState.FAILED]] += node in self.refused
+        return [StateCounts(label, counter.total(), _by_name(counter)) for label, counter in groups.values()]
+
+    def queue_seconds(self, item: int) -> float | None:
+        """Return how long an item was ready before it began; `None` if it never did, or if it was tried again."""
+        if self.attempts[item] != 1 or item in self.fallen:
+            return None
+        node, index = self.layout.place_of(item)
+        linked = self.plan.linked.get(node, ())
+        ready = max(self.began, self._came_at(node))
+        for before in self.plan.waits_for(node):
+            items = self.items_of(before)
+            needed = items[index : index + 1] if before in linked and index is not None else items
+            ready = max(ready, max(self._ends_of(needed), default=0.0))
+        return max(0.0, self.starts[item] - ready)
+
+    def _ends_of(self, items: range) -> Sequence[float]:
+        return self.ends[items.start : items.stop]
+
+
+def _begun(attempts: bytes, states: bytes, trials: RetryState) -> bytes:
+    """Return how often each step was begun, calls of fallbacks and what a circuit breaker refused taken off."""
+    if not trials.fallen and not trials.refused:
+        return attempts
+    own = bytearray(attempts)
+    for item in trials.fallen:
+        if states[item] != CODES[StepState.CANCELLED]:
+            own[item] -= 1
+    for item, times in trials.refused.items():
+        own[item] = max(0, own[item] - times)
+    return bytes(own)
+
+
+def _by_name(counter: Counter[int]) -> dict[str, int]:
+    return {str(state): counter[code] for code, state in enumerate(STATES) if counter[code]}
+
+
+_UPSTREAM_FAILED = CODES[StepState.UPSTREAM_FAILED]
+_OWN_FAILURES = {CODES[StepState.FAILED], CODES[StepState.TIMED_OUT]}
+
+
+class FailureCauses(RunArrays):
+    """The arrays of one run, and who is to blame for what."""
+
+    def own_failures(self) -> list[tuple[int, int | None]]:
+        """Return step and index of all that failed on its own account, in add order; an index of `None`: the step."""
+        places = list(map(self.layout.place_of, self.failures))
+        items = [place for place in places if place[0] not in self.forgiven]
+        if not items and not self.refused and self.has_trouble():
+            items = places  # what was forgiven has cost items that were made of it
+        rank = range(len(self.order)) if isinstance(self.order, range) else _places(self.order)
+        found = [*items, *((node, None) for node in self.refused)]
+        return sorted(found, key=lambda place: (rank[place[0]], place[1] or 0))
+
+    def first_failure(self, items: range) -> int | None:
+        """Return the first of these items that failed on its own account."""
+        return min((item for item in self.failures if item in items), default=None)
+
+    def failure_line(self, node: int) -> str | None:
+        """Say how many items of a mapped step failed, and the first of them; `None` for other steps."""
+        items = self.items_of(node)
+        first = self.first_failure(items) if self.is_mapped(node) else None
+        if first is None:
+            return None
+        failed = sum(self.states.count(code, items.start, items.stop) for code in _OWN_FAILURES)
+        line = error_line(self.failures[first])
+        return f"{failed:,} of {counted(len(items), 'item')} failed, first: {self.item_name(first)}: {line}"
+
+    def reason(self, node: int, state: StepState) -> str | None:
+        """Say why a step without an exception has no value."""
+        if state is StepState.UPSTREAM_FAILED:
+            culprit = self._culprit(node)
+            return f"did not run: {'a step before it' if culprit is None else self._called(culprit)} failed"
+        return "cancelled before it was finished" if state is StepState.CANCELLED else None
+
+    def _called(self, node: int) -> str:
+        return f"step {self.plan.names[node]!r}"
+
+    def _culprit(self, node: int) -> int | None:
+        """Return a failed step that this one depends on, near or far; each step is passed once for all questions."""
+        path, at = [], node
+        while at not in self._culprits:
+            path.append(at)
+            before = self.plan.waits_for(at)
+            failed = [each for each in before if self._ended(each, _OWN_FAILURES)]
+            own = min(failed, key=self.forgiven.__contains__, default=None)
+            if own is not None:
+                self._culprits[at] = own
+                break
+            further = next((each for each in before if self._ended(each, {_UPSTREAM_FAILED})), None)
+            if further is None:
+                return None
+            at = further
+        self._culprits.update(dict.fromkeys(path, self._culprits[at]))
+        return self._culprits[at]
+
+    def _ended(self, node: int, codes: set[int]) -> bool:
+        items = self.items_of(node)
+        if not items:
+            return self.empty_states[node].code in codes
+        return any(self.states.find(code, items.start, items.stop) >= 0 for code in codes)
+
+
+def _places(order: Sequence[int]) -> dict[int, int]:
+    return {node: place for place, node in enumerate(order)}

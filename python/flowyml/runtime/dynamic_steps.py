@@ -1,0 +1,387 @@
+"""Growth: the steps of a pipeline that a dynamic step has returned, wired into the plan of a run.
+
+```
+Plan + number of the step + pipeline ──grown──▶ Grown: new steps behind all others, edges, what the step waits for now
+                                       undo() ◀── something is wrong with it: the plan is as it was
+```
+
+The new steps are a sub-pipeline of the name of their step. What they lack is looked for around that step, among what
+was there before the run began or came with the same pipeline: other dynamic steps may or may not have been expanded by
+then, and a run must not depend on that. The plan is the run's own; one thread at a time lets it grow.
+
+Grafting: what a dynamic step has returned becomes part of the run.
+
+```
+run ──Returned──▶ Grafting ──▶ growth.py: the plan gets the new steps
+                     ├──▶ layout, values, tables, functions of workers: room for them
+                     └──▶ scheduler: they may run; the dynamic step waits for them and runs again
+```
+
+Any thread may come; one at a time changes what all share. Room is made first: once the scheduler knows the new steps,
+other threads may run them. If something is wrong nothing has changed, and the dynamic step fails with the reason.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from array import array
+from bisect import bisect_right
+from typing import TYPE_CHECKING, Any
+
+from flowyml.diagnostics.text import listed
+from flowyml.errors import GraphError, PipelineValidationError
+from flowyml.planning.binding import VERIFY
+from flowyml.planning.call_template import ASSET, CallTemplate
+from flowyml.planning.dependencies import DependencyBuilder, counts_of
+from flowyml.planning.item_index import UNKNOWN, ItemIndex
+from flowyml.planning.namespaces import Namespace, NamespaceView, enter, inlined, inside, unneeded
+from flowyml.planning.problems import Problems
+from flowyml.planning.step_spec import AssetTable
+from flowyml.steps.dynamic import CollectOutputs, unmarked
+from flowyml.store.value_store import MISSING, nodes_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from flowyml._core import Batch
+    from flowyml.planning.globs import Found
+    from flowyml.planning.namespaces import Names
+    from flowyml.planning.plan import Plan
+    from flowyml.planning.step_spec import StepSpec
+    from flowyml.planning.sub_pipelines import HasColumns
+    from flowyml.runtime.run import Run
+    from flowyml.store.value_store import Reference
+
+
+# Whatever a pipeline does when it is looked at is the step's failure.
+_TROUBLE = (Exception, SystemExit, GeneratorExit)
+
+
+class SubgraphInsertion:
+    """Lets one run grow; it does not hold the run, which holds it: what large values belong to must be in no cycle.
+
+    Args:
+        plan: The plan of the run; from now on the run's own, if it may grow.
+
+    Attributes:
+        listeners: Called with the numbers of the steps that are new or called in another way, before they may run;
+            what they raise is the dynamic step's failure. They are let go of with the end of the run.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.listeners: list[Callable[[list[int]], None]] = []
+        self._came: list[tuple[int, float]] = []  # the first step of each pipeline, and when it was returned
+        if plan.is_dynamic:
+            plan.begin_to_grow()
+
+    def came_at(self, node: int) -> float:
+        """Return when the dynamic step ended that brought a step (monotonic seconds); 0 if none did."""
+        at = bisect_right(self._came, (node, math.inf))
+        return self._came[at - 1][1] if at else 0.0
+
+    def graft(
+        self, run: Run, batch: Batch, position: int, item: int, pipeline: HasColumns, *, now: float
+    ) -> BaseException | None:
+        """Expand what the item at a position of a batch has returned; return why the step fails, if it does."""
+        node = run.node_of[item]
+        if not run.plan.forms[node].options.dynamic:
+            return unmarked(run.item_name(item), pipeline)
+        try:
+            with run.expansion.growing() as goes_on:
+                if goes_on:
+                    self._graft(run, batch, position, node, pipeline, now=now)
+        except _TROUBLE as error:
+            return error
+        if run.circuits is not None:
+            run.circuits.skipped(item)  # it has called nothing yet that could have failed
+        return None
+
+    def _graft(self, run: Run, batch: Batch, position: int, node: int, pipeline: HasColumns, *, now: float) -> None:
+        grown = PlanExtension(run.plan, run.layout, node, pipeline)
+        items = len(run.values.raw)
+        try:
+            _make_room(run, grown)
+            for listener in self.listeners:
+                listener([*grown.steps, node])
+            run.adopt(grown.steps, grown.special)
+            self._came.append((grown.steps.start, now))
+            _tell_scheduler(run, batch, position, grown, now)
+        except BaseException:
+            grown.undo()
+            node_of: Any = run.node_of
+            del run.values.raw[items:], node_of[items:]
+            for each in grown.steps:
+                run.tables.pop(each, None)
+            run.forget(grown.steps)
+            self._came = [each for each in self._came if each[0] < grown.steps.start]
+            raise
+
+
+def _make_room(run: Run, grown: PlanExtension) -> None:
+    node_of: Any = run.node_of  # a list, where a run may grow
+    for node, count in zip(grown.steps, grown.counts, strict=True):
+        if count != UNKNOWN:
+            node_of.extend([node] * count)
+    run.values.raw.extend([MISSING] * (run.layout.item_count - len(run.values.raw)))
+    run.expansion.enter(grown.steps, grown.groups())
+
+
+def _tell_scheduler(run: Run, batch: Batch, position: int, grown: PlanExtension, now: float) -> None:
+    edges = grown.edges
+    keep = grown.keep_mask() if run.releases else None
+    found: list[tuple[int, str]] = []
+    new: Any = (grown.counts, edges.dependents, edges.dependencies, edges.kinds(), grown.joins, grown.awaited)
+    with run.sharing.growing():
+        limits = run.sharing.limits_of(grown.forms, found, special=bool(grown.special), first=grown.steps.start)
+        grown.refuse((grown.steps[at], problem) for at, problem in found)
+        try:
+            run.scheduler.graft(batch, position, now, *new, keep=keep, **limits)
+        except GraphError as error:
+            grown.refuse_graph(error.problems)
+        except ValueError as error:
+            raise PipelineValidationError([_gone(run, grown)], grown.name) from error
+
+
+def _gone(run: Run, grown: PlanExtension) -> str:
+    """Say which values the new steps read that are there no more."""
+    read = [node for node in grown.reads() if node < grown.steps.start]
+    dropped = [node for node in read if not run.values.dropped.isdisjoint(run.layout.items_of(node))]
+    names = listed([run.plan.names[node] for node in dropped or read])
+    return f"what {names} produced is gone: keep= let it go after its last reader; name it there, or read it before"
+
+
+class PlanExtension:
+    """New steps of a plan, for one step that returned them.
+
+    Args:
+        plan: The plan; it has them from now on.
+        layout: Which items each step has; it has those of the new steps, too.
+        node: The dynamic step.
+        pipeline: What it returned.
+
+    Raises:
+        PipelineValidationError: With everything that is wrong with the pipeline; the plan is as it was.
+
+    Attributes:
+        name: The name of the dynamic step.
+        steps: The numbers of the new steps.
+        counts: How many items each has, or `UNKNOWN`.
+        edges: Who of them waits for whom.
+        awaited: Those of them that the dynamic step waits for.
+        joins: For each of them 1 if it is a join; `None` if none is.
+        special: Those of their forms whose steps have options, by id.
+    """
+
+    def __init__(self, plan: Plan, layout: ItemIndex, node: int, pipeline: HasColumns) -> None:
+        self._plan, self._layout, self._node = plan, layout, node
+        self._before: Any = plan.templates[node], plan.references.get(node)
+        self._exported: Iterable[str] = ()
+        plan.past.append(self)
+        first = len(plan.names)
+        columns = pipeline._inner_columns()  # noqa: SLF001  the one who may see them
+        self.steps = range(first, first + len(columns.forms))
+        form = plan.forms[node]
+        self.name = plan.names[node]
+        context = pipeline.context.to_dict()
+        types = pipeline._types  # noqa: SLF001
+        self._whole = Namespace(
+            self.name, self.steps, form.within, None, {}, (), context, form.place, grafted=True, types=types
+        )
+        self._columns = inlined(columns, self._whole)
+        self._check_names(pipeline.name)
+        try:
+            self._enter()
+            self._wire(pipeline.name)
+        except BaseException:
+            self.undo()
+            raise
+
+    def undo(self) -> None:
+        """Take the new steps out of the plan."""
+        plan, first = self._plan, self.steps.start
+        for name in plan.names[first:]:
+            del plan.own_numbers[name]
+        del plan.names[first:], plan.forms[first:], plan.rows[first:], plan.reads[first:], plan.templates[first:]
+        for node in self.steps:
+            plan.references.pop(node, None)
+            plan.linked.pop(node, None)
+        template, references = self._before
+        plan.templates[self._node] = template
+        plan.references.pop(self._node, None)
+        if references is not None:
+            plan.references[self._node] = references
+        for asset in self._exported:
+            plan.assets.exported.pop(asset, None)
+        plan.grafts.pop(self._whole, None)
+        for node in (self._node, *self.steps):
+            plan.grafted_waits.pop(node, None)
+        self._layout.cut(first)
+
+    @property
+    def forms(self) -> Sequence[StepSpec]:
+        """How the new steps were added."""
+        return self._columns.forms
+
+    def refuse(self, found: Iterable[tuple[int, str]]) -> None:
+        """Raise what is wrong with new steps beside their wiring, if there is anything."""
+        problems = Problems(self._plan.names, self._plan.forms, [])
+        for node, problem in found:
+            problems.add(node, [problem])
+        problems.raise_all(self.name)
+
+    def refuse_graph(self, found: list[tuple[Any, ...]]) -> None:
+        """Raise what the core has found to be wrong with the graph."""
+        problems = Problems(self._plan.names, self._plan.forms, [])
+        problems.add_graph(found)
+        problems.raise_all(self.name)
+
+    def keep_mask(self) -> bytes:
+        """Return for each new step 1 if nothing reads its value."""
+        read = self.reads()
+        return bytes(node not in read for node in self.steps)
+
+    def reads(self) -> set[int]:
+        """Return the steps whose values the new ones and the dynamic step read."""
+        references = self._plan.references
+        reading = (references[node] for node in (self._node, *self.steps) if node in references)
+        return {node for each in reading for node in nodes_of(each, self._layout)}
+
+    def groups(self) -> dict[int, list[int]]:
+        """Return for each new step whose length is not known the steps that get theirs together with it."""
+        edges = self.edges
+        followers: dict[int, list[int]] = {}
+        for after, before, linked in zip(edges.dependents, edges.dependencies, edges.kinds() or (), strict=False):
+            if linked:
+                followers.setdefault(before, []).append(after)
+        unknown = (node for node, count in zip(self.steps, self.counts, strict=True) if count == UNKNOWN)
+        return {node: _reached(node, followers) for node in unknown}
+
+    # -- the new steps
+
+    def _check_names(self, pipeline: str) -> None:
+        taken = [name for name in self._columns.names if name in self._plan.numbers]
+        if taken:
+            raise PipelineValidationError([f"there is a step {taken[0]!r} already; give one another name"], pipeline)
+
+    def _enter(self) -> None:
+        """Make room in the plan."""
+        plan, new = self._plan, self._columns
+        plan.own_numbers.update(new.names)
+        plan.names.extend(new.names)
+        plan.forms.extend(new.forms)
+        plan.rows.extend(new.rows)
+        plan.reads.extend(new.reads)
+
+    def _wire(self, pipeline: str) -> None:
+        plan, node, first, new = self._plan, self._node, self.steps.start, self._columns
+        mapped = {node for node, form in zip(self.steps, new.forms, strict=True) if form.over is not None}
+        assets = AssetTable(
+            new.names, plan.forms, ItemIndex(len(plan.forms), None, {*self._layout.mapped, *mapped}), first
+        )
+        around = seen_around(plan, self._whole.outer)
+        assets.inner[self._whole] = own = NamespaceView(assets, around, self._whole)
+        inner = new.namespaces[:-1]  # all but itself, whose name is that of a step
+        problems = Problems(plan.names, plan.forms, [*assets.problems(), *enter(assets, inner)])
+        self.counts = self._lengths(assets, mapped)
+        waiting = {node for node, count in zip(self.steps, self.counts, strict=True) if count == UNKNOWN}
+        self._layout.add(self.counts, mapped)
+        assets.layout = self._layout
+        wired = DependencyBuilder(first, assets, plan.scope, problems)
+        wired.connect(new, plan.layout.waiting | waiting)
+        problems.add_unneeded(unneeded(assets, inner))
+        if os.environ.get(VERIFY):
+            from flowyml.planning.verification import verify
+
+            verify(new, wired)
+        awaited = self._collected(assets, own, wired, problems)
+        problems.raise_all(pipeline)
+        self._templates = wired.templates
+        plan.templates.extend(wired.templates)
+        plan.references.update(wired.references)
+        plan.linked.update(wired.linked)
+        self._exported = assets.exported
+        plan.assets.exported.update(assets.exported)
+        plan.grafts[self._whole] = assets
+        waits = plan.grafted_waits
+        waits[node] = sorted(awaited)
+        for after, before in zip(wired.edges.dependents, wired.edges.dependencies, strict=True):
+            waits.setdefault(after, []).append(before)
+        self.edges, self.joins, self.special = wired.edges, wired.joins(new.forms), wired.special
+        self.awaited = array("I", sorted(awaited))
+        if plan.look_at_types is not None:
+            problems.add_sentences(plan.look_at_types(plan, self._layout, self.steps))
+            problems.raise_all(pipeline)
+
+    def _lengths(self, assets: AssetTable, mapped: set[int]) -> array[int]:
+        if not mapped:
+            return array("I", [1]) * len(self.steps)
+        known = {node: self._length(node) for node in self._layout.mapped}
+        # How many failures a map task survives is told with its length, so nobody may have known that before.
+        known.update((node, UNKNOWN) for node in mapped if _survives_failures(self._plan.forms[node]))
+        return counts_of(self._plan.forms, assets, self._plan.scope, self.steps.start, known)
+
+    def _length(self, node: int) -> int:
+        """Return the length of a mapped step as it was known before the run, whatever is known by now."""
+        planned = self._plan.layout
+        layout = planned if node < planned.nodes else self._layout
+        return UNKNOWN if node in layout.waiting else len(layout.items_of(node))
+
+    # -- the value of the dynamic step
+
+    def _collected(
+        self, assets: AssetTable, own: NamespaceView, wired: DependencyBuilder, problems: Problems
+    ) -> set[int]:
+        """Let the dynamic step read what it gives on; return the steps that it waits for."""
+        plan, node = self._plan, self._node
+        declared = plan.forms[node].parts
+        if len(declared) == 1 and own.find(declared[0]) is None:
+            declared = ()  # so it is what the value is called
+        found = self._outputs(declared, own, problems) if declared else dict(self._last(own, wired))
+        names = None if declared or len(found) == 1 else tuple(found)
+        references: tuple[Reference, ...] = tuple(map(assets.reference, found.values()))
+        sources = tuple((ASSET, which) for which in range(len(references)))
+        several = len(declared) if len(declared) > 1 else 0
+        plan.templates[node] = CallTemplate(CollectOutputs(names), sources, (), several, None, lone=False)
+        plan.references[node] = references
+        return {each for each, _ in found.values()}
+
+    def _outputs(self, declared: Sequence[str], own: NamespaceView, problems: Problems) -> dict[str, Found]:
+        found = {name: own.find(name) for name in declared}
+        name, form = self.name, self._plan.forms[self._node]
+        problems.add_sentences(
+            f"dynamic step {name!r} declares output {output!r}, which the pipeline that it returned does not produce"
+            f"{own.near(output, (asset for asset, _ in own.each()))} ({form.place})"
+            for output, producer in found.items()
+            if producer is None
+        )
+        return {output: producer for output, producer in found.items() if producer is not None}
+
+    def _last(self, own: NamespaceView, wired: DependencyBuilder) -> Sequence[tuple[str, Found]]:
+        """Return the assets of the steps that no other new step waits for, by their names inside."""
+        waited_for = set(wired.edges.dependencies)
+        names = {found: asset for asset, found in own.each() if found[0] not in waited_for}
+        return [(asset, found) for found, asset in names.items()]  # of several names the exported one
+
+
+def _survives_failures(form: StepSpec) -> bool:
+    terms = None if form.over is None else form.over.terms
+    return terms is not None and terms.min_success_ratio < 1
+
+
+def _reached(start: int, followers: dict[int, list[int]]) -> list[int]:
+    seen = {start: None}
+    stack = [start]
+    while stack:
+        new = [each for each in followers.get(stack.pop(), ()) if each not in seen]
+        seen.update(dict.fromkeys(new))
+        stack += new
+    return sorted(seen)
+
+
+def seen_around(plan: Plan, namespace: Namespace | None) -> Names:
+    """Return what the steps of a sub-pipeline see, of one that came during the run, too."""
+    whole = namespace
+    while whole is not None and not whole.grafted:
+        whole = whole.outer
+    return inside(plan.assets if whole is None else plan.grafts[whole], namespace)

@@ -1,0 +1,309 @@
+"""Expansion: the items of mapped steps in a run, and lengths that only a run tells.
+
+```
+run ──a step is complete──▶ Expansion.go_on() ──▶ which lists are there now: count them, compare them
+                                               ├─▶ layout, values and scheduler get the items
+                                               └─▶ or the step is refused: it fails without items
+```
+
+A list that a step produced is loaded once, here, and taken apart; values of other mapped steps stay as they are kept.
+Any thread may come; one at a time expands. The module does not know who runs the items.
+
+The map tasks of one run: what holds for their items together, and what they have for a value while it goes on.
+
+The scheduler counts: it is told how many failures a step survives, and which step to end. The module does not know who
+runs the items.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from flowyml.diagnostics.text import counted
+from flowyml.errors import FanOutError
+from flowyml.planning.item_index import UNKNOWN
+from flowyml.planning.map_inputs import as_items
+from flowyml.results.error_text import error_line
+from flowyml.state import CODES, FAILED, STATES, StepState
+from flowyml.steps.map_task import NOT_RUN, MapTaskResult
+from flowyml.store.serialization import decoded
+from flowyml.store.value_store import MISSING, ListRef, MappedRef, bare
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from flowyml._core import Scheduler
+    from flowyml.planning.call_template import ItemColumns
+    from flowyml.planning.item_index import ItemIndex
+    from flowyml.planning.plan import Plan
+    from flowyml.steps.map_task import MapTaskPolicy
+    from flowyml.store.value_store import ValueStore
+
+
+# Whatever lists do when they are loaded and read is the step's failure.
+_TROUBLE = (Exception, SystemExit, GeneratorExit)
+_NO_FAILURES = {CODES[StepState.SKIPPED], CODES[StepState.CANCELLED]}
+
+
+class MapExpansion:
+    """The items of the mapped steps of one run.
+
+    Args:
+        plan: What is run.
+        layout: Which items each step has; grows.
+        values: The run's values; grow.
+        scheduler: Says which lengths are due, and is told them.
+        node_of: The step of each item; grows.
+        tasks: Map tasks, which survive some failures.
+
+    Attributes:
+        tables: For each mapped step its items by index, as `Template.sources` speak of them: values, references to
+            values of other steps, or tuples of these.
+        refused: What kept a step from having items.
+        answered: The number of lengths that were given to the scheduler, or refused.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        layout: ItemIndex,
+        values: ValueStore,
+        scheduler: Scheduler,
+        node_of: Sequence[int],
+        *,
+        tasks: MapTaskRuns,
+    ) -> None:
+        self._plan, self._layout, self._values, self._scheduler = plan, layout, values, scheduler
+        self._node_of: Any = node_of
+        self._tasks = tasks
+        self._lock = threading.Lock()
+        self._over = False
+        self.answered = 0
+        self.tables: dict[int, Sequence[Any]] = {}
+        self.refused: dict[int, BaseException] = {}
+        self._groups: dict[int, Sequence[int]] = {}
+        self.enter(layout.mapped, {})
+
+    def enter(self, nodes: Iterable[int], groups: Mapping[int, Sequence[int]]) -> None:
+        """Prepare the items of mapped steps whose length is known.
+
+        Args:
+            nodes: The steps.
+            groups: By each of those that came during the run, the steps that get their items together with it.
+        """
+        self._groups.update(groups)
+        for node in nodes:
+            if self._layout.is_mapped(node) and node not in self._layout.waiting:
+                self._set_table(node, self._columns(node))
+
+    @contextlib.contextmanager
+    def growing(self) -> Iterator[bool]:
+        """Keep others from growing meanwhile; tells whether the run goes on."""
+        with self._lock:
+            yield not self._over
+
+    def go_on(self, *, waits: bool = True) -> int:
+        """Give their items to the steps whose lengths are due; return how many of them failed.
+
+        Args:
+            waits: Wait while another thread expands a step; otherwise leave the other steps to that thread.
+        """
+        failed = len(self.refused)
+        # One at a time: a step without items is complete at once, and with it the next length may be due.
+        while self._scheduler.expandable and self._lock.acquire(blocking=waits):
+            try:
+                node = self._scheduler.next_expandable()
+                if node is not None and not self._over:
+                    self._expand(node)
+                    self.answered += 1
+            finally:
+                self._lock.release()
+        return len(self.refused) - failed
+
+    def is_stalled(self) -> bool:
+        """Return True if the run is not finished and no event can come any more."""
+        if not self._lock.acquire(blocking=False):  # a thread is about to expand a step
+            return False
+        try:
+            return self._scheduler.stalled
+        finally:
+            self._lock.release()
+
+    def end(self) -> None:
+        """Give nobody items any more: the run is over, whoever is still in a step."""
+        with self._lock:
+            self._over = True
+
+    def _expand(self, node: int) -> None:
+        try:
+            columns = self._columns(node)
+            count = self._count(node, columns)
+        except _NoInputError as error:
+            self._scheduler.refuse(node, error.state, time.monotonic())
+        except _TROUBLE as error:
+            self.refused[node] = error
+            self._scheduler.refuse(node, FAILED, time.monotonic())
+        else:
+            self._grow(node, columns, count)
+
+    def _grow(self, node: int, columns: list[Sequence[Any]], count: int) -> None:
+        """Make room first: once the scheduler knows the items, other threads may run them."""
+        followers = self._group(node)
+        self._layout.grow(followers, count)
+        for each in followers:
+            self._node_of.extend([each] * count)
+            self._values.raw.extend([MISSING] * count)
+            self._set_table(each, columns if each == node else self._columns(each))
+            self._tasks.allow(each, count)
+        self._scheduler.expand(node, count, time.monotonic())
+
+    def _group(self, node: int) -> Sequence[int]:
+        """Return the steps that get their items together with one."""
+        return self._groups[node] if node in self._groups else self._plan.graph.group(node)
+
+    def _set_table(self, node: int, columns: list[Sequence[Any]]) -> None:
+        self.tables[node] = self._over_of(node).over.table(columns)
+
+    def _over_of(self, node: int) -> ItemColumns:
+        template = self._plan.templates[node]
+        assert template is not None and template.over is not None  # noqa: S101, PT018  a mapped step of a valid plan
+        return template.over
+
+    def _columns(self, node: int) -> list[Sequence[Any]]:
+        over = self._over_of(node)
+        references = self._plan.references.get(node, ())
+        return [
+            self._column(node, at, references[part]) if isinstance(part, int) else part or ()
+            for at, part in enumerate(over.parts)
+        ]
+
+    def _column(self, node: int, at: int, reference: Any) -> Sequence[Any]:
+        reference = bare(reference)
+        if isinstance(reference, MappedRef):
+            return self._layout.items_of(reference.node)
+        if isinstance(reference, ListRef):
+            return reference.references
+        item = reference if isinstance(reference, int) else reference.item
+        value = self._values.load(reference)
+        if value is MISSING and self._scheduler.state(item) in _NO_FAILURES:
+            raise _NoInputError(self._scheduler.state(item))
+        try:
+            if value is not MISSING:
+                return as_items(value)
+            what = "is not there"
+        except TypeError as error:
+            what = f"is {error}"
+        name, producer = self._over_of(node).over.columns[at].source, self._plan.names[self._layout.node_at(item)]
+        raise FanOutError(self._plan.names[node], f"{name!r}, which step {producer!r} has to produce, {what}")
+
+    def _count(self, node: int, columns: list[Sequence[Any]]) -> int:
+        """Return how many items there are.
+
+        Raises:
+            FanOutError: If lengths differ in a zip, or a product is too large.
+        """
+        over, lengths = self._over_of(node).over, [len(column) for column in columns]
+        if not over.product and len(set(lengths)) > 1:
+            told = (f"{over.named(at)} has {counted(length, 'item')}" for at, length in enumerate(lengths))
+            raise FanOutError(self._plan.names[node], f"the lists have different lengths: {', '.join(told)}")
+        count = over.count(lengths)
+        if self._layout.item_count + count * len(self._group(node)) >= UNKNOWN:
+            raise FanOutError(self._plan.names[node], f"{count:,} items are more than a run can have")
+        return count
+
+
+class _NoInputError(Exception):
+    """A join was to be mapped over a list, and the list is not there because its step was skipped or cancelled."""
+
+    def __init__(self, state: int) -> None:
+        super().__init__(state)
+        self.state = state
+
+
+_BAD = tuple(state.code for state in (StepState.FAILED, StepState.TIMED_OUT, StepState.UPSTREAM_FAILED))
+_FINE = {StepState.SUCCESS, StepState.CACHED, StepState.GIVEN, StepState.SKIPPED}
+
+
+class MapTaskRuns:
+    """The map tasks of one run.
+
+    Args:
+        plan: What is run.
+        layout: Which items each step has.
+        scheduler: Counts failures, ends steps.
+        failures: What items have raised.
+
+    Attributes:
+        terms: What holds for each of them, by step.
+    """
+
+    def __init__(
+        self, plan: Plan, layout: ItemIndex, scheduler: Scheduler, failures: Mapping[int, BaseException]
+    ) -> None:
+        self._layout, self._scheduler, self._failures = layout, scheduler, failures
+        self.terms: dict[int, MapTaskPolicy] = {}
+        self.extend(plan, layout.mapped)
+        for node in self.terms:
+            if node not in layout.waiting:
+                self.allow(node, len(layout.items_of(node)))
+
+    def extend(self, plan: Plan, nodes: Iterable[int]) -> bool:
+        """Take in further steps, none of which can fail yet; tell whether the first failure ends one of them."""
+        overs = ((node, plan.forms[node].over) for node in nodes)
+        new = {node: over.terms for node, over in overs if over is not None and over.terms is not None}
+        self.terms.update(new)
+        return any(terms.fail_fast for terms in new.values())
+
+    def forget(self, nodes: Iterable[int]) -> None:
+        """Forget steps of which nothing has run."""
+        for node in nodes:
+            self.terms.pop(node, None)
+
+    @property
+    def any_fail_fast(self) -> bool:
+        """Whether the first failure ends one of them."""
+        return any(terms.fail_fast for terms in self.terms.values())
+
+    @property
+    def values(self) -> dict[int, Callable[[ValueStore], MapTaskResult[Any]]]:
+        """For each of them, what its value is made of."""
+        return {node: partial(self._result, node) for node in self.terms}
+
+    def allow(self, node: int, count: int) -> None:
+        """Tell the scheduler how many of so many items may fail, before any can."""
+        if node in self.terms:
+            survives = self.terms[node].survives(count)
+            if survives:
+                self._scheduler.tolerate(node, survives)
+
+    def note_failures(self, nodes: Iterable[int]) -> None:
+        """Some items of these steps have failed for good: where the first failure ends all, begin no other."""
+        for node in nodes:
+            if node in self.terms and self.terms[node].fail_fast:
+                self._scheduler.cancel_node(node, time.monotonic())
+
+    def forgiven(self, states: bytes) -> dict[int, int]:
+        """Return the steps that had failures and are a success all the same, with the number of them."""
+        found = {}
+        for node, terms in self.terms.items():
+            items = self._layout.items_of(node)
+            bad = sum(states.count(code, items.start, items.stop) for code in _BAD)
+            if bad and terms.survives(len(items)) and STATES[self._scheduler.node_state(node)] in _FINE:
+                found[node] = bad
+        return found
+
+    def _result(self, node: int, values: ValueStore) -> MapTaskResult[Any]:
+        items = self._layout.items_of(node)
+        raw = values.raw[items.start : items.stop]
+        load = None if values.decode is None else decoded
+        return MapTaskResult.of(raw, [value is not MISSING for value in raw], partial(self._error, items), load)
+
+    def _error(self, items: range, index: int) -> str | None:
+        error = self._failures.get(items[index])
+        if error is not None:
+            return error_line(error)
+        return NOT_RUN if self._scheduler.state(items[index]) in _BAD else None

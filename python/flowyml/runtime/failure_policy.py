@@ -1,0 +1,215 @@
+"""The circuits of one run: which steps are refused before they are begun.
+
+```
+claim ──▶ the next ready items, cut so that they are alike ──▶ no circuit, or admitted: to the worker
+                                                          └─▶ refused: reported as failed, and on to the next
+report ──▶ record ──▶ Circuit (steps/circuit_breaker.py): closed, open, half open
+```
+
+All in the driver, the same for every executor: steps with a circuit are claimed one at a time and no earlier than they
+are begun, so none begins once the circuit is open. Steps without one go on in batches.
+
+How often the items of one run were tried, and what a failure of one is followed by.
+
+```
+failure ──▶ another attempt, after a delay ──▶ its fallback, at once ──▶ for good
+```
+
+It counts only where somebody asks for more than one attempt. It knows neither executors nor what a final failure costs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from flowyml.errors import CircuitOpenError
+from flowyml.results.error_text import error_line
+from flowyml.runtime import random_seeds
+from flowyml.steps.circuit_breaker import Circuit
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable, Container, Iterable, Sequence
+
+    from flowyml._core import Batch, Scheduler
+    from flowyml.planning.item_index import ItemIndex
+    from flowyml.planning.plan import Plan
+    from flowyml.planning.step_spec import StepSpec
+    from flowyml.runtime.run import Run
+
+
+class RejectedReport:
+    """The report on items that were not begun; see `Run.complete`."""
+
+    def __init__(self, items: list[int], error: CircuitOpenError, now: float) -> None:
+        self.start = now
+        self.ends = [now] * len(items)
+        self.failures: list[tuple[int, int, BaseException]] = [(k, item, error) for k, item in enumerate(items)]
+
+
+class CircuitBreakers:
+    """The circuits of one run, one for each breaker.
+
+    Args:
+        run: The run.
+        forms: The forms whose steps have a breaker.
+    """
+
+    def __init__(self, run: Run, forms: Iterable[StepSpec]) -> None:
+        self._run = run
+        self._circuits: dict[int, Circuit] = {}
+        self._of_form: dict[int, Circuit] = {}
+        self.extend(forms)
+        # How many items are worth claiming at once: what is cut off goes back.
+        self._reach = 1
+
+    def extend(self, forms: Iterable[StepSpec]) -> None:
+        """Take in further forms."""
+        for form in forms:
+            breaker: Any = form.options.circuit_breaker
+            circuit = self._circuits.setdefault(id(breaker), Circuit(breaker, breaker.name or form.step.name))
+            self._of_form[id(form)] = circuit
+
+    def of(self, item: int) -> Circuit | None:
+        """Return the circuit that an item is under; a fallback is under none."""
+        run = self._run
+        circuit = self._of_form.get(id(run.plan.forms[run.layout.node_at(item)]))
+        return None if circuit is None or item in run.fallen else circuit
+
+    def claiming(self, claim: Callable[..., Batch | None]) -> Callable[..., Batch | None]:
+        """Return a way to claim that reports what is refused, and returns what may begin."""
+
+        def careful(worker: int, limit: int, now: float, timeout: float = 0.0) -> Batch | None:
+            while (batch := claim(worker, min(limit, self._reach), now, timeout)) is not None:
+                items = batch.items()
+                count = self._alike(items, now)
+                self._reach = max(1, 2 * count)
+                if count < len(items):
+                    self._run.scheduler.give_back(batch, 0, len(items))
+                    limit = count
+                    continue
+                circuit = self.of(items[0])
+                refusal = None if circuit is None else circuit.admit(items[0], now)
+                if refusal is None:
+                    return batch
+                self._run.trials.refused.update(items)
+                self._run.complete(batch, 0, RejectedReport(items, refusal, now))
+            return None
+
+        return careful
+
+    def _alike(self, items: list[int], now: float) -> int:
+        """Return how many of the first items may go together: all without a circuit, all that one refuses, or one."""
+        circuit = self.of(items[0])
+        if circuit is not None and not circuit.refuses(items[0], now):
+            return 1
+        return next((k for k, item in enumerate(items) if self.of(item) is not circuit), len(items))
+
+    def passed(self, batch: Batch) -> None:
+        """Take in that the steps of a batch have succeeded."""
+        if len(batch) == 1:
+            self.record(batch.items()[0], None, 0.0)
+
+    def record(self, item: int, error: BaseException | None, now: float) -> None:
+        """Take in what an item raised; `None` for a value."""
+        circuit = self.of(item)
+        if circuit is not None and isinstance(error, CircuitOpenError):
+            circuit.release(item)  # refused, here or by another breaker inside the step
+        elif circuit is not None:
+            circuit.record(item, error, now)
+
+    def skipped(self, item: int) -> None:
+        """Take in that an item was skipped, which says nothing about what it would have called."""
+        circuit = self.of(item)
+        if circuit is not None:
+            circuit.release(item)
+
+
+class RetryState:
+    """The attempts of all items.
+
+    Args:
+        plan: What the steps ask for.
+        layout: Which items belong to which step.
+        node_of: The step of each item.
+        scheduler: Tells whether the run is cancelled.
+        seed: Makes the spread of delays reproducible.
+
+    Attributes:
+        fallen: What the steps raised in whose place their fallback is called, by item.
+        refused: How often items have failed without having been begun: their circuit was open.
+    """
+
+    def __init__(
+        self, plan: Plan, layout: ItemIndex, node_of: Sequence[int], scheduler: Scheduler, seed: int | None
+    ) -> None:
+        self._plan, self._layout, self._node_of = plan, layout, node_of
+        self._scheduler, self._seed = scheduler, seed
+        self._failed: dict[int, int] = {}
+        self.refused: Counter[int] = Counter()
+        self.fallen: dict[int, BaseException] = {}
+
+    def delay(self, item: int, error: BaseException) -> float | None:
+        """Count a failure; return the seconds until the item, or its fallback, is started, `None` if it is for good."""
+        node = self._node_of[item]
+        options = self._plan.forms[node].options
+        retry, attempts = options.retry, 0
+        if item in self.fallen:
+            _note_fallback(error, self.fallen[item])
+            return None
+        if retry is not None:
+            attempts = self._failed[item] = self.failed(item) + 1
+        if self._scheduler.cancelled:
+            return None
+        if retry is not None and retry.wants(error, attempts):
+            return retry.delay(attempts, self._jitter(item, attempts))
+        if options.falls_back_on(error) and not self._plan.is_expanded(node):  # what it would be given is gone then
+            self.fallen[item] = error
+            return 0.0
+        return None
+
+    @property
+    def some_failed(self) -> bool:
+        """Whether some attempt was counted as failed: until then each item is in its first."""
+        return bool(self._failed)
+
+    def failed(self, item: int) -> int:
+        """Return how many attempts of an item have failed, where that is counted."""
+        return self._failed.get(item, 0)
+
+    def current(self, item: int) -> int:
+        """Return which attempt of an item is running, or would be the next: 1 is the first."""
+        failed = self.failed(item) - self.refused[item]
+        return max(1, failed) if item in self.fallen else failed + 1
+
+    def made(self, item: int, failures: Container[int]) -> int:
+        """Return how often an item that has ended was started, its fallback not counted.
+
+        Args:
+            item: The item.
+            failures: The items that have failed for good.
+        """
+        failed = self.failed(item)
+        ends = max(1, failed) if item in failures or item in self.fallen else failed + 1
+        return ends - self.refused[item]
+
+    def spend(self, item: int, attempts: int) -> None:
+        """Count attempts that an item has made in an earlier run, which this one continues."""
+        if self._plan.forms[self._node_of[item]].options.retry is not None:
+            self._failed[item] = attempts
+
+    def _jitter(self, item: int, attempt: int) -> random.Random | None:
+        """Return what spreads the delay after an attempt; `None` where nobody wants it reproducible."""
+        if self._seed is None:
+            return None
+        import random
+
+        name = self._plan.item_name(*self._layout.place_of(item))
+        return random.Random(random_seeds.derived(self._seed, name, attempt))  # noqa: S311
+
+
+def _note_fallback(error: BaseException, first: BaseException) -> None:
+    """Say in the exception of a fallback what it stood in for; it may be the same one again."""
+    if error is not first:
+        error.add_note(f"raised by the fallback, which stood in for: {error_line(first)}")

@@ -1,0 +1,56 @@
+"""Watching: which steps change what they were given, for `run(debug=True)`.
+
+```
+content of each argument ──▶ the step ──▶ the same again: what differs is told, once for each argument of a step
+```
+
+Where steps share their arguments (in this process), others see such a change; on worker processes each has its own.
+What has no content, since it does not pickle, is not looked at. It knows neither the run nor who calls the step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+from flowyml.diagnostics.text import listed
+from flowyml.hashing.code_graph import CodeGraph
+from flowyml.hashing.content import ATOMS, UnhashableError, content
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_log = logging.getLogger("flowyml")
+
+
+class MutationCheck:
+    """What has been told of changed arguments in one run."""
+
+    def __init__(self) -> None:
+        self._told: set[tuple[int, str]] = set()
+        self._code = CodeGraph()
+
+    @contextlib.contextmanager
+    def over(self, step: str, node: int, arguments: Mapping[str, Any]) -> Iterator[None]:
+        """Tell which of a step's arguments change in this block."""
+        before = {name: self._content(value) for name, value in arguments.items() if type(value) not in ATOMS}
+        try:
+            yield
+        finally:
+            found = [name for name, was in before.items() if was is not None and self._content(arguments[name]) != was]
+            new = [name for name in found if (node, name) not in self._told]
+            if new:
+                self._told.update((node, name) for name in new)
+                _log.warning(
+                    "step %r has changed what it was given as %s: in this process others that read it see the change, "
+                    "on worker processes they do not; let it change a copy",
+                    step,
+                    listed(new),
+                )
+
+    def _content(self, value: Any) -> bytes | None:
+        try:
+            return content(value, self._code)
+        except UnhashableError:
+            return None

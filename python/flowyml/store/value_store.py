@@ -1,0 +1,327 @@
+"""The values of one run, by item, and what may point at them.
+
+A value is kept in the form in which it came: backends that run in this process keep the object itself, process workers
+send an *encoded* value, which is decoded when somebody looks at it and never before. The module does not know how a
+value is encoded; it is handed the decoder.
+
+What an argument may refer to (a *reference*):
+
+```
+7                      the value of item 7 (what nearly every reference is)
+Output(7, 1)           the second declared output of item 7
+Items(3)               the list of the values of step 3, a mapped one
+Gather((3, 4, 9))      the list of what these references stand for: a glob or a list of assets
+Present(...)           one of these, as far as it has values: `MISSING` for a value that is missing and for a mapped
+                       step with failed or skipped items; a `ListRef` without the missing values
+Stream(...)            an iterator over one of these lists, which reads one value at a time
+```
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from flowyml._containers import NamedTuple
+from flowyml.diagnostics.text import counted
+from flowyml.errors import OutputMismatchError
+from flowyml.steps.outcomes import ONCE, PipelineBase, is_pipeline, let_go, returned_once
+from flowyml.store.arenas import ENCODED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from flowyml.planning.item_index import ItemIndex
+
+
+class OutputRef(NamedTuple):
+    """One declared output of an item that has several."""
+
+    item: int
+    part: int
+
+
+class MappedRef(NamedTuple):
+    """The values of a mapped step, as a list; which items it has is the layout's to say."""
+
+    node: int
+
+
+class ListRef(NamedTuple):
+    """Several references, as a list."""
+
+    references: tuple[Any, ...]
+
+
+class OptionalRef(NamedTuple):
+    """What is there of a reference: a join reads values of which some may be missing."""
+
+    reference: Any
+
+
+class IteratorRef(NamedTuple):
+    """The values of a list, one by one: for a step that takes an iterator."""
+
+    reference: Any
+
+
+Reference: TypeAlias = int | OutputRef | MappedRef | ListRef | OptionalRef | IteratorRef
+
+
+def bare(reference: Any) -> Any:
+    """Return what a reference points at, whichever way it is read."""
+    while isinstance(reference, (OptionalRef, IteratorRef)):
+        reference = reference.reference
+    return reference
+
+
+def parts_of(reference: Any, layout: ItemIndex) -> Iterable[Any] | None:
+    """Return the references that a list consists of; `None` for a reference to one value."""
+    if isinstance(reference, ListRef):
+        return reference.references
+    return layout.items_of(reference.node) if isinstance(reference, MappedRef) else None
+
+
+def nodes_of(references: Iterable[Any], layout: ItemIndex) -> Iterator[int]:
+    """Yield the steps that references point at."""
+    for reference in references:
+        if isinstance(reference, MappedRef):
+            yield reference.node
+        elif isinstance(reference, ListRef):
+            yield from nodes_of(reference.references, layout)
+        elif isinstance(reference, (OptionalRef, IteratorRef)):
+            yield from nodes_of((reference.reference,), layout)
+        else:
+            yield layout.node_at(reference if isinstance(reference, int) else reference.item)
+
+
+class _Missing:
+    """Stands where an item has no value (yet, or any more)."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+MISSING = _Missing()
+
+
+class MultiOutput:
+    """The value of a step with several declared outputs, part by part.
+
+    Args:
+        parts: The values in the order of the declared outputs, each as it is kept.
+        kind: `tuple` or `list`, or the keys of the dict that the step returned, in its order.
+        names: The declared outputs.
+    """
+
+    __slots__ = ("kind", "names", "parts")
+
+    def __init__(self, parts: tuple[Any, ...], kind: Any, names: tuple[str, ...]) -> None:
+        self.parts = parts
+        self.kind = kind
+        self.names = names
+
+    def whole(self, decode: Callable[[Any], Any]) -> Any:
+        """Put the step's return value together again."""
+        parts = [decode(part) for part in self.parts]
+        if self.kind in {tuple, list}:
+            return self.kind(parts)
+        by_name = dict(zip(self.names, parts, strict=True))
+        return {key: by_name[key] for key in self.kind}
+
+
+_PICKLES = frozenset([bytes])
+
+
+def always(_node: int) -> bool:
+    """Return True: the list of each mapped step is a value."""
+    return True
+
+
+class ValueStore:
+    """The values of one run.
+
+    Args:
+        layout: Which items each step has.
+
+    Attributes:
+        raw: One entry for each item, as it came; `MISSING` where there is none.
+        decode: Turns an entry into the object; `None` while entries are the objects.
+        decode_all: Turns many pickles into objects; whatever loading one raises.
+        tasks: What map tasks have for a value, by step.
+        is_whole: Returns True if a mapped step that has ended counts as a success, so that its list is a value; used
+            during the run only.
+    """
+
+    __slots__ = ("_decoded", "_layout", "decode", "decode_all", "dropped", "is_whole", "raw", "tasks")
+
+    def __init__(self, layout: ItemIndex) -> None:
+        self._layout = layout
+        self.raw: list[Any] = [MISSING] * layout.item_count
+        self.decode: Callable[[Any, int], Any] | None = None
+        self.decode_all: Callable[[list[Any]], list[Any]] = list
+        self.tasks: Mapping[int, Callable[[ValueStore], Any]] = {}
+        self.is_whole: Callable[[int], bool] = always
+        self.dropped: set[int] = set()
+        self._decoded: dict[int | tuple[int, int], Any] = {}
+
+    def argument(self, reference: Reference) -> Any:
+        """Return what a reference stands for, in the form in which the values are kept."""
+        if isinstance(reference, int):
+            return self.raw[reference]
+        if isinstance(reference, OutputRef):
+            return self.raw[reference.item].parts[reference.part]
+        if isinstance(reference, MappedRef):
+            return self._of_step(reference.node)
+        if isinstance(reference, OptionalRef):
+            return self._present(reference.reference)
+        if isinstance(reference, IteratorRef):
+            return self._streamed(reference.reference)
+        return [self.argument(part) for part in reference.references]
+
+    def has(self, reference: int | OutputRef) -> bool:
+        """Tell whether the value that a reference points at is there."""
+        return self.raw[reference if isinstance(reference, int) else reference.item] is not MISSING
+
+    def load(self, reference: int | OutputRef) -> Any:
+        """Return the object of one value, or `MISSING`, loaded anew: it is not kept beside the encoded one.
+
+        Raises:
+            ValueLoadError: If it does not load.
+        """
+        if isinstance(reference, int):
+            raw, item = self.raw[reference], reference
+        else:
+            whole, item = self.raw[reference.item], reference.item
+            raw = whole if whole is MISSING else whole.parts[reference.part]
+        return (
+            raw.whole(lambda part: self._decode(part, item))
+            if isinstance(raw, MultiOutput)
+            else self._decode(raw, item)
+        )
+
+    def _of_step(self, node: int) -> Any:
+        if node in self.tasks:
+            return self.tasks[node](self)
+        items = self._layout.items_of(node)
+        return self.raw[items.start : items.stop]
+
+    def _streamed(self, reference: Any) -> Any:
+        """Return an iterator over the values of a list, or `MISSING` if a join reads a list that has no value."""
+        listed = bare(reference)
+        if isinstance(reference, OptionalRef) and isinstance(listed, MappedRef) and not self.is_whole(listed.node):
+            return MISSING
+        return self._each(reference)
+
+    def _each(self, reference: Any) -> Iterator[Any]:
+        """Go through the values of a list; of a join's, those that are there."""
+        listed = bare(reference)
+        items = isinstance(listed, MappedRef)
+        for part in self._layout.items_of(listed.node) if items else listed.references:
+            value = self._present(part) if isinstance(reference, OptionalRef) or items else self.argument(part)
+            if value is not MISSING:
+                yield value
+
+    def _present(self, reference: Any) -> Any:
+        """Return the value, or `MISSING` if there is none; for several references a list of the values that exist."""
+        if isinstance(reference, OutputRef):
+            return MISSING if self.raw[reference.item] is MISSING else self.argument(reference)
+        if isinstance(reference, MappedRef):
+            return self._of_step(reference.node) if self.is_whole(reference.node) else MISSING
+        if isinstance(reference, ListRef):
+            return [value for value in map(self._present, reference.references) if value is not MISSING]
+        return self.raw[reference]
+
+    def read(self, item: int) -> Any:
+        """Return the object that an item produced; the same one each time.
+
+        Raises:
+            LookupError: If it has none.
+            ValueLoadError: If it does not load.
+        """
+        raw = self.raw[item]
+        if raw is MISSING:
+            raise LookupError(item)
+        if isinstance(raw, MultiOutput):
+            return raw.whole(lambda part: self._decode(part, item))
+        return self._once(item, raw, item)
+
+    def read_all(self, items: range) -> list[Any] | None:
+        """Return the objects that some items produced, all of which have one, as `read` does; much faster.
+
+        `None` where that cannot be done at once: they lie in arenas, or one does not load.
+        """
+        found = self.raw[items.start : items.stop]
+        kinds = set() if self.decode is None else ENCODED.intersection(map(type, found))
+        if not kinds:
+            return None if MultiOutput in map(type, found) else found
+        if kinds != _PICKLES or not self._decoded.keys().isdisjoint(items):
+            return None
+        try:
+            loaded = self.decode_all(found)
+        except (Exception, SystemExit, GeneratorExit):  # noqa: BLE001  whoever reads it alone is told
+            return None
+        return list(map(self._decoded.setdefault, items, loaded))
+
+    def read_output(self, item: int, index: int) -> Any:
+        """Return one of several declared outputs of an item, as `read` does."""
+        raw = self.raw[item]
+        if raw is MISSING:
+            raise LookupError(item)
+        return self._once((item, index), raw.parts[index], item)
+
+    def drop(self, items: Iterable[int]) -> None:
+        """Let go of values that nobody needs any more."""
+        for item in items:
+            if self.raw[item] is not MISSING:
+                self.raw[item] = MISSING
+                self.dropped.add(item)
+
+    def _once(self, key: Any, raw: Any, item: int) -> Any:
+        if self.decode is None or type(raw) not in ENCODED:
+            return raw
+        decoded = self._decoded.get(key, MISSING)
+        if decoded is MISSING:
+            decoded = self._decoded.setdefault(key, self.decode(raw, item))  # of two threads that look, one is first
+        return decoded
+
+    def _decode(self, raw: Any, item: int) -> Any:
+        return raw if self.decode is None or type(raw) not in ENCODED else self.decode(raw, item)
+
+
+def split_outputs(returned: Any, names: tuple[str, ...], step: str) -> MultiOutput | PipelineBase:
+    """Take a return value apart into the declared outputs; a pipeline stays whole.
+
+    Raises:
+        OutputMismatchError: If it is not a tuple or list of that length nor a dict with these keys.
+        TypeError: If a part can be read only once.
+    """
+    if _is(returned, dict):
+        if set(returned) == set(names):
+            return MultiOutput(_kept([returned[name] for name in names], names, step), tuple(returned), names)
+        raise OutputMismatchError(step, names, f"a dict with the keys {list(returned)}")
+    if _is(returned, (tuple, list)):
+        if len(returned) == len(names):
+            return MultiOutput(_kept(returned, names, step), list if isinstance(returned, list) else tuple, names)
+        raise OutputMismatchError(step, names, counted(len(returned), "value"))
+    if is_pipeline(returned):
+        pipeline: PipelineBase = returned
+        return pipeline  # the run decides what becomes of it
+    raise OutputMismatchError(step, names, f"one value of type {type(returned).__name__}")
+
+
+def _is(returned: Any, kinds: type | tuple[type, ...]) -> bool:
+    """Tell whether a value is one of these; one that raises when it is asked is none."""
+    try:
+        return isinstance(returned, kinds)
+    except (Exception, SystemExit, GeneratorExit):  # noqa: BLE001  code of the value's class
+        return False
+
+
+def _kept(parts: Sequence[Any], names: tuple[str, ...], step: str) -> tuple[Any, ...]:
+    """Return the parts, none of which can be read only once."""
+    for name, part in zip(names, parts, strict=True):
+        if type(part) in ONCE:
+            raise returned_once(step, let_go(part), name)
+    return tuple(parts)
