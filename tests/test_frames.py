@@ -21,7 +21,7 @@ import pytest
 
 import flowyml
 from flowyml import If, LocalExecutor, ParallelExecutor, Pipeline, StepError, StepNotRunError, parallel_map, step
-from flowyml.diagnostics.text import LONGEST, short
+from flowyml.diagnostics.text import LONGEST, short_repr
 from flowyml.diagnostics.tracebacks import called_as, hide_internal_frames
 from flowyml.visualize import show
 
@@ -353,8 +353,8 @@ SHORT: dict[str, tuple[Any, str]] = {
 @pytest.mark.parametrize("name", SHORT)
 def test_a_value_in_short_form(name: str) -> None:
     value, text = SHORT[name]
-    assert short(value) == text
+    assert short_repr(value) == text
 
 
 def test_short_is_short() -> None:
-    assert len(short({f"a long key {i}": "a long value" for i in range(10)})) == LONGEST
+    assert len(short_repr({f"a long key {i}": "a long value" for i in range(10)})) == LONGEST

@@ -118,10 +118,10 @@ def __getattr__(name: str) -> Any:
     if module is None and _is_module(name):
         raise AttributeError(name)  # `from flowyml import module` asks here before it imports; nobody sees this
     if module is None:
-        from flowyml.diagnostics.text import nearest
+        from flowyml.diagnostics.text import did_you_mean
         from flowyml.diagnostics.tracebacks import hide_internal_frames
 
-        hint = "" if name.startswith("_") else nearest(name, __all__)
+        hint = "" if name.startswith("_") else did_you_mean(name, __all__)
         try:  # not the decorator: it would be imported with the package
             raise AttributeError(f"module 'flowyml' has no attribute {name!r}{hint}")  # noqa: TRY301  no frame of it
         except AttributeError as error:

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flowyml.units import in_words
+from flowyml.units import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -199,7 +199,7 @@ class MemoryLimitError(FlowymlError, MemoryError):
         self.used = used
 
     def __str__(self) -> str:
-        used, limit = in_words(self.used), in_words(self.limit)
+        used, limit = format_size(self.used), format_size(self.limit)
         return f"step {self.step_name!r} took its worker process to {used} of memory, above the memory_limit of {limit}"
 
 
@@ -360,7 +360,7 @@ class MemoryBudgetError(FlowymlError, MemoryError):
 
     def __str__(self) -> str:
         return (
-            f"a value of {in_words(self.size)} has no room: the memory_budget is used up, and the folder for spilled"
+            f"a value of {format_size(self.size)} has no room: the memory_budget is used up, and the folder for spilled"
             f" values does not take it ({self.reason}); TMPDIR chooses another, keep= lets values go earlier"
         )
 

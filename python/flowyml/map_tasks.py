@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from flowyml import registry
-from flowyml.diagnostics.text import unknown_keywords
+from flowyml.diagnostics.text import unknown_keyword_message
 from flowyml.diagnostics.tracebacks import hides_internal_frames
 from flowyml.errors import MapTaskError
 from flowyml.executors.parallel_executor import ParallelExecutor
@@ -165,7 +165,7 @@ def map_task(
     (True, [1.0, 0.25], {1: 'ZeroDivisionError: division by zero'})
     """
     if unknown:
-        raise TypeError(unknown_keywords("map_task()", unknown, _KEYWORDS))
+        raise TypeError(unknown_keyword_message("map_task()", unknown, _KEYWORDS))
     if isinstance(fn, str):
         raise TypeError(f"@map_task takes a function, not {fn!r}; use @map_task(name={fn!r})")
     terms = checked_terms(concurrency, min_success_ratio, fail_fast)

@@ -27,7 +27,7 @@ from flowyml.authoring.validation import (
     checked_journals,
     checked_mode,
 )
-from flowyml.diagnostics.text import counted
+from flowyml.diagnostics.text import pluralize
 from flowyml.diagnostics.tracebacks import hides_internal_frames, warn_out_of_scope
 from flowyml.launch import Launcher
 from flowyml.planning.step_spec import SourceLocation
@@ -168,7 +168,7 @@ class Pipeline(Launcher):
 
     def __repr__(self) -> str:
         """Show name and size."""
-        return f"<Pipeline {self.name!r} of {counted(len(self), 'step')}>"
+        return f"<Pipeline {self.name!r} of {pluralize(len(self), 'step')}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by name alone: a global of a script travels with its functions, its steps do not."""

@@ -64,10 +64,10 @@ def _of_text(what: str, text: str) -> int:
     return size
 
 
-def in_words(size: int) -> str:
+def format_size(size: int) -> str:
     """Return an amount of memory for people.
 
-    >>> in_words(3 * 2**30 // 2), in_words(10)
+    >>> format_size(3 * 2**30 // 2), format_size(10)
     ('1.5 GiB', '10 B')
     """
     for unit in ("TiB", "GiB", "MiB", "KiB"):

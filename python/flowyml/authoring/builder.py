@@ -14,7 +14,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from flowyml.authoring.step_table import NOTHING, StepTable, check_mapped
-from flowyml.diagnostics.text import unknown_keywords
+from flowyml.diagnostics.text import unknown_keyword_message
 from flowyml.diagnostics.tracebacks import hide_internal_frames, hides_internal_frames, warn_out_of_scope
 from flowyml.errors import FlowymlError
 from flowyml.planning.map_inputs import checked_over
@@ -307,7 +307,7 @@ class PipelineBuilder(PipelineBase):
         'ehllo'
         """
         if unknown:
-            raise TypeError(unknown_keywords("add_sub_pipeline()", unknown, _SUB_PIPELINE_KEYWORDS))
+            raise TypeError(unknown_keyword_message("add_sub_pipeline()", unknown, _SUB_PIPELINE_KEYWORDS))
         frame = sys._getframe(2)  # noqa: SLF001  1 is the decorator
         part = sub_pipeline(
             pipeline,

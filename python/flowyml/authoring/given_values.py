@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flowyml.diagnostics.text import listed, nearest
+from flowyml.diagnostics.text import did_you_mean, join_names
 from flowyml.errors import OutputMismatchError, PipelineValidationError
 from flowyml.planning.map_inputs import MapColumn, MapInput, as_items
 from flowyml.steps.options import StepOptions
@@ -58,7 +58,7 @@ def given_values(plan: Plan, given: Mapping[str, Any]) -> dict[int, Any]:
         missing = [outputs[at] for at in range(len(outputs)) if at not in found]
         if missing:
             problems.append(
-                f"given: step {plan.names[node]!r} has {len(outputs)} outputs, {listed(missing)} "
+                f"given: step {plan.names[node]!r} has {len(outputs)} outputs, {join_names(missing)} "
                 f"{'is' if len(missing) == 1 else 'are'} not given; give all of them, or the step"
             )
         values[node] = tuple(found.get(at) for at in range(len(outputs)))
@@ -78,7 +78,7 @@ def _unknown(plan: Plan, name: str) -> str:
     if plan.assets.steps(name) is not None:
         return f"given: {name!r} is a sub-pipeline; give values of its steps, as in {name + '.step'!r}"
     known = [*plan.names, *plan.all_assets()]
-    near = nearest(name, known)
+    near = did_you_mean(name, known)
     item = name.rpartition("[")[0]
     if item in plan.numbers:
         return f"given: {name!r} is one item; give the list of the values of all items as {item!r}"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowyml.authoring.builder import PipelineBuilder
 from flowyml.authoring.validation import absolute, checked_resume, checked_seed, checked_values
-from flowyml.diagnostics.text import listed, nearest
+from flowyml.diagnostics.text import did_you_mean, join_names
 from flowyml.diagnostics.tracebacks import hides_internal_frames, warn_caller
 from flowyml.import_guard import refuse_if_loading
 from flowyml.steps.context import Context
@@ -235,7 +235,7 @@ class Preparation(PipelineBuilder):
             return 0
         names = self._added.numbers
         if step is not None and step not in names:
-            raise KeyError(f"pipeline {self.name!r} has no step {step!r}{nearest(step, names)}")
+            raise KeyError(f"pipeline {self.name!r} has no step {step!r}{did_you_mean(step, names)}")
         return self._cache.invalidate_steps(names if step is None else [step], before=before)
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
@@ -316,7 +316,7 @@ class Preparation(PipelineBuilder):
         if targets is None and not values_given:
             self._warn_unused(plan, values, overlay)
         elif lost := [name for name in values_given if plan.find(name) is None and name not in plan.numbers]:
-            warn_caller(f"run(given=) gives {listed(lost)}, which no step of targets= needs")
+            warn_caller(f"run(given=) gives {join_names(lost)}, which no step of targets= needs")
         if plan.is_dynamic:
             self._look_at_new_types(plan, scope)
         if debug:
@@ -394,7 +394,7 @@ class Preparation(PipelineBuilder):
             unused = [name for name in unused if name in inputs]
         parameters = {name for form in forms for name in form.parameters}
         for name in unused:
-            near = "" if name in parameters else nearest(name, parameters - plan.used)
+            near = "" if name in parameters else did_you_mean(name, parameters - plan.used)
             if near or name in given:
                 where = f"step of pipeline {self.name!r}"
                 reason = f"is used by no {where}{near}"

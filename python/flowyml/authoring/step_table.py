@@ -29,7 +29,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from flowyml.authoring.validation import checked_params, shape_of
-from flowyml.diagnostics.text import listed, nearest
+from flowyml.diagnostics.text import did_you_mean, join_names
 from flowyml.diagnostics.tracebacks import warn_caller
 from flowyml.errors import PipelineValidationError
 from flowyml.planning.map_inputs import MapInput, over_of_task
@@ -306,7 +306,7 @@ class StepTable(ExtendableColumns):
         found = self.find(name) if isinstance(name, str) else None
         if found is None:
             known = [*self.numbers, *self._produced, *self.parts]
-            raise KeyError(f"no step or asset {name!r} in pipeline {self.pipeline!r}{nearest(str(name), known)}")
+            raise KeyError(f"no step or asset {name!r} in pipeline {self.pipeline!r}{did_you_mean(str(name), known)}")
         return found
 
     def find(self, name: str) -> NameHandle | None:
@@ -474,7 +474,7 @@ class StepTable(ExtendableColumns):
                 code = getattr(step.func, "__code__", None) or sys._getframe(0).f_code  # noqa: SLF001
                 self._put_new(self.form(step, None, SourceLocation(code, 0)))
         if not found:
-            owners = f"; there are some for {listed(pipelines())}" if pipelines() else ""
+            owners = f"; there are some for {join_names(pipelines())}" if pipelines() else ""
             warn_caller(f"auto_discover: @step has made no step for pipeline {self.pipeline!r}{owners}")
 
 

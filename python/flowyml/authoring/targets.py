@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flowyml.diagnostics.text import nearest
+from flowyml.diagnostics.text import did_you_mean
 from flowyml.errors import PipelineValidationError
 from flowyml.graph.dag import links_of
 from flowyml.planning.binding import wire
@@ -104,9 +104,11 @@ def _named(plan: Plan, target: str) -> Iterator[int]:
 def _unknown(plan: Plan, target: str) -> str:
     if target.startswith(_TAG):
         tags = dict.fromkeys(tag for form in plan.forms for tag in form.options.tags or ())
-        return f"targets: no step has the tag {target.removeprefix(_TAG)!r}{nearest(target.removeprefix(_TAG), tags)}"
+        return (
+            f"targets: no step has the tag {target.removeprefix(_TAG)!r}{did_you_mean(target.removeprefix(_TAG), tags)}"
+        )
     known = [*plan.names, *plan.all_assets(), *(each.name for each in plan.namespaces)]
-    return f"targets: {target!r} is no step, sub-pipeline or asset{nearest(target, known)}"
+    return f"targets: {target!r} is no step, sub-pipeline or asset{did_you_mean(target, known)}"
 
 
 def _namespaces(plan: Plan, nodes: list[int], scope: Scope) -> dict[Namespace, Namespace]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from flowyml.diagnostics.text import nearest
+from flowyml.diagnostics.text import did_you_mean
 from flowyml.diagnostics.tracebacks import hides_internal_frames
 from flowyml.errors import FlowymlError, StoreError
 from flowyml.steps.context import CHECKPOINTS, get_context
@@ -170,7 +170,7 @@ class PipelineCheckpoint:
         with self._journal() as finished:
             if finished is not None and step_name in finished.names():
                 return finished.value_of(step_name)
-        known = nearest(step_name, self.get_completed_steps())
+        known = did_you_mean(step_name, self.get_completed_steps())
         raise KeyError(f"run {self.run_id!r} has finished no step {step_name!r}{known}")
 
     @hides_internal_frames

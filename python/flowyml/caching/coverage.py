@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from flowyml.caching.keys import argument_names
-from flowyml.diagnostics.text import counted, listed
+from flowyml.diagnostics.text import join_names, pluralize
 from flowyml.graph.explain import KeyPart
 from flowyml.hashing.code_graph import CodeGraph
 from flowyml.hashing.content import UnhashableError, content
@@ -96,7 +96,7 @@ class Coverage:
             return "cannot be hashed"
         if not files:
             return "content"
-        bytes_of = f"the bytes of {counted(len(files), 'file')}: {listed(sorted(files))}"
+        bytes_of = f"the bytes of {pluralize(len(files), 'file')}: {join_names(sorted(files))}"
         return f"File: path and {bytes_of}" if isinstance(value, File) else f"content, and {bytes_of}"
 
     # -- code

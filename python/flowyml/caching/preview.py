@@ -34,7 +34,7 @@ from flowyml.caching.lookup import CacheHit, ResultLookup
 from flowyml.caching.resume_summary import ResumeSummary
 from flowyml.caching.run_journal import ANEW, CHANGED, is_anew
 from flowyml.caching.step_cache import StepCache
-from flowyml.diagnostics.text import counted, listed
+from flowyml.diagnostics.text import join_names, pluralize
 from flowyml.errors import StoreError
 from flowyml.graph.explain import ArgumentTrace
 from flowyml.hashing.content import SIZE
@@ -111,7 +111,7 @@ class CachePreview:
         """Say how many items of a mapped step are cached."""
         if not self._run.layout.is_mapped(node):
             return ""
-        return f" ({self._cached(node):,} of {counted(len(self._run.layout.items_of(node)), 'item')})"
+        return f" ({self._cached(node):,} of {pluralize(len(self._run.layout.items_of(node)), 'item')})"
 
     # -- one step
 
@@ -126,7 +126,7 @@ class CachePreview:
         reason = self._reason(node, missed)
         if not self._run.layout.is_mapped(node):
             return reason
-        there = f"{self._cached(node):,} of {counted(len(items), 'item')}"
+        there = f"{self._cached(node):,} of {pluralize(len(items), 'item')}"
         return f"{there} cached; {self._run.item_name(missed)}: {reason}"
 
     def _age(self, node: int) -> str:
@@ -135,12 +135,12 @@ class CachePreview:
 
     def _reason(self, node: int, item: int) -> str:
         if node in self._unknown:
-            return f"its key is not known before run() gives {listed(self._unknown[node])}"
+            return f"its key is not known before run() gives {join_names(self._unknown[node])}"
         if node in self._caching.reasons:
             return self._caching.reasons[node]
         waits = [self._plan.names[each] for each in self._plan.graph.dependencies(node) if not self._is_there(each)]
         if waits:
-            return f"its key is not known before {listed(waits)} {'has' if len(waits) == 1 else 'have'} run"
+            return f"its key is not known before {join_names(waits)} {'has' if len(waits) == 1 else 'have'} run"
         key = self._caching.key(item)
         with self._store.opened(create=False) as index:
             if key is None or index is None:
@@ -183,7 +183,7 @@ def _made(words: bytes | None, recipe: bytes) -> tuple[KeyParts, list[bytes]] | 
 def _when(seconds: float) -> str:
     age = max(0, time.time() - seconds)
     unit, size = next((each for each in _UNITS if age >= each[1]), _UNITS[-1])
-    return f"{counted(int(age // size), unit)} ago"
+    return f"{pluralize(int(age // size), unit)} ago"
 
 
 def _more(count: int) -> str:

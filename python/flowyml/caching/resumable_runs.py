@@ -20,7 +20,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from flowyml.caching.journal_index import RUN, JournalIndex
-from flowyml.diagnostics.text import counted, nearest
+from flowyml.diagnostics.text import did_you_mean, pluralize
 from flowyml.errors import StoreError
 from flowyml.store.journal import Journal, first_body
 from flowyml.store.run_directory import RunDirectory, folder_of, is_held, locks_tell, remove_leftovers, unfinished
@@ -62,7 +62,7 @@ class ResumableRun:
             _log.warning(
                 "journal: %s was cut off in the middle of a record; its last %s are dropped, what they told runs again",
                 self.journal.path,
-                counted(self.journal.cut, "byte"),
+                pluralize(self.journal.cut, "byte"),
             )
 
     def _note(self, error: Exception) -> None:
@@ -164,7 +164,7 @@ class ResumableRuns:
     def _folder_named(self, run_id: str) -> RunDirectory:
         folder = folder_of(self._root, run_id)
         if not folder.has_journal:
-            known = nearest(run_id, [each for each, _ in self._mine()])
+            known = did_you_mean(run_id, [each for each, _ in self._mine()])
             raise ValueError(f"there is no unfinished run {run_id!r} in {self._root.absolute()}{known}")
         header = _header(folder)
         if header is not None and header[1] != self._pipeline:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from flowyml.caching.journal_keys import JournalKeys
 from flowyml.caching.keys import UNHASHABLE, split
-from flowyml.diagnostics.text import counted
+from flowyml.diagnostics.text import pluralize
 from flowyml.hashing.fingerprint import differences
 from flowyml.state import FAILED, SUCCESS, TIMED_OUT
 
@@ -61,7 +61,7 @@ class ResumeSummary:
             more = len(first) - _MOST_NAMED
             named = ", ".join(first[:_MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")
             tail = (
-                f"{counted(len(behind), 'step')} that depend{'s' * (len(behind) == 1)} on what runs again"
+                f"{pluralize(len(behind), 'step')} that depend{'s' * (len(behind) == 1)} on what runs again"
                 if behind
                 else ""
             )
@@ -80,7 +80,7 @@ class ResumeSummary:
         if self._follows:
             is_one = len(self._follows) == 1
             verb, reads = ("is", "it reads") if is_one else ("are", "they read")
-            steps = counted(len(self._follows), "finished step")
+            steps = pluralize(len(self._follows), "finished step")
             told += f"; {steps} {verb} taken over later, after the steps that {reads} have run"
         return told
 
@@ -89,8 +89,8 @@ class ResumeSummary:
         tallies = self._finished.tallies().values()
         items = sum(each.ended for each in tallies if each.mapped)
         steps = sum(each.ended for each in tallies if not each.mapped)
-        parts = [counted(steps, "finished step")] if steps or not items else []
-        parts += [counted(items, "finished item")] if items else []
+        parts = [pluralize(steps, "finished step")] if steps or not items else []
+        parts += [pluralize(items, "finished item")] if items else []
         return self.told().replace(self._how_many(), f"none of {' and '.join(parts)}", 1)
 
     @cached_property
@@ -128,7 +128,7 @@ class ResumeSummary:
         items = run.layout.items_of(node)
         taken = sum(item in self._taken for item in items)
         if run.layout.is_mapped(node) and 0 < taken < len(items):
-            return f"{taken:,} of {counted(len(items), 'item')} taken over"
+            return f"{taken:,} of {pluralize(len(items), 'item')} taken over"
         if taken:
             return "taken over"
         nodes = {run.layout.node_at(item) for item in self._taken}
@@ -152,9 +152,9 @@ class ResumeSummary:
         layout = self._run.layout
         nodes = [layout.node_at(item) for item in self._taken]
         items = sum(layout.is_mapped(node) for node in nodes)
-        parts = [counted(len(nodes) - items, "finished step")] if len(nodes) > items or not items else []
+        parts = [pluralize(len(nodes) - items, "finished step")] if len(nodes) > items or not items else []
         if items:
-            parts.append(counted(items, "finished item"))
+            parts.append(pluralize(items, "finished item"))
         return " and ".join(parts)
 
     def _again(self) -> Iterator[tuple[int, str | None]]:

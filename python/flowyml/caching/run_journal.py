@@ -24,7 +24,7 @@ from flowyml.caching.keys import files_of, holds_files
 from flowyml.caching.lookup import CacheHit
 from flowyml.caching.resume_summary import ResumeSummary
 from flowyml.caching.write_buffer import WriteBuffer
-from flowyml.diagnostics.text import cut
+from flowyml.diagnostics.text import truncate
 from flowyml.errors import SerializationError, StoreError
 from flowyml.hashing.code_graph import UnhashableCodeError
 from flowyml.hashing.content import UnhashableError
@@ -368,7 +368,7 @@ class RunJournal:
 
     def _cannot_hash(self, node: int, error: UnhashableError) -> None:
         step = self._run.plan.names[node]
-        what, reason = "the code" if isinstance(error, UnhashableCodeError) else "an argument", cut(f"{error}")
+        what, reason = "the code" if isinstance(error, UnhashableCodeError) else "an argument", truncate(f"{error}")
         _log.warning("journal: %s of step %r cannot be hashed, it runs again on resume: %s", what, step, reason)
 
     def _cannot_store(self, item: int, error: Exception) -> None:
@@ -378,7 +378,7 @@ class RunJournal:
             reason = error.reason if isinstance(error, SerializationError) else str(error)
             name = self._run.item_name(item)
             _log.warning(
-                "journal: the value of step %r cannot be stored, it runs again on resume: %s", name, cut(reason)
+                "journal: the value of step %r cannot be stored, it runs again on resume: %s", name, truncate(reason)
             )
 
     def _guarded(self, function: Any, *arguments: Any) -> None:

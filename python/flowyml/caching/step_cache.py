@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from flowyml.caching.keys import FILES, CacheKeys, combined, files_of, joined, split
 from flowyml.caching.lookup import CacheHit
-from flowyml.diagnostics.text import cut
+from flowyml.diagnostics.text import truncate
 from flowyml.errors import SerializationError, StoreError
 from flowyml.hashing.code_graph import CodeGraph, UnhashableCodeError
 from flowyml.hashing.content import HOLDS_FILES, SIZE, UnhashableError, content, plain_content
@@ -162,7 +162,7 @@ class StepCache:
         step = self._run.plan.forms[node].step.name or self._run.plan.names[node]
         if (step, what) not in self._warned and not self._only_look:
             self._warned.add((step, what))
-            _log.warning("cache: step %r is not cached: %s", self._run.item_name(item), cut(f"{what}: {why}"))
+            _log.warning("cache: step %r is not cached: %s", self._run.item_name(item), truncate(f"{what}: {why}"))
 
     def words(self, key: CacheKey) -> bytes | None:
         """Return what a key is made of, packed."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowyml.cli.console import FAILURE, SUCCESS, UsageError, asked, columns, file_size, is_terminal, write, write_json
-from flowyml.diagnostics.text import counted, nearest
+from flowyml.diagnostics.text import did_you_mean, pluralize
 from flowyml.store.cache_store import DEFAULT, CacheStore
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def _stats(options: argparse.Namespace) -> int:
         steps = sorted(stats["by_step"].items(), key=lambda each: each[1]["size_bytes"], reverse=True)
         rows = [[step, f"{each['count']:,}", file_size(each["size_bytes"])] for step, each in steps]
         size = file_size(stats["total_size_mb"] * 2**20)
-        write(f"{store.cache_dir}: {counted(stats['total_entries'], 'value')}, {size}\n")
+        write(f"{store.cache_dir}: {pluralize(stats['total_entries'], 'value')}, {size}\n")
         write("\n".join(columns(["step", ">values", ">size"], rows)))
     return SUCCESS
 
@@ -56,7 +56,7 @@ def _clear(options: argparse.Namespace) -> int:
     if options.json:
         write_json({"cache_dir": str(store.cache_dir), "removed": removed})
     else:
-        write(f"{counted(removed, 'value')} removed from {store.cache_dir}")
+        write(f"{pluralize(removed, 'value')} removed from {store.cache_dir}")
     return SUCCESS
 
 
@@ -67,7 +67,7 @@ def _meant(options: argparse.Namespace) -> tuple[CacheStore | None, list[str] | 
         known = store.stats()["by_step"]
         if options.step is not None and options.step not in known:
             raise UsageError(
-                f"nothing is cached of step {options.step!r} in {store.cache_dir}{nearest(options.step, known)}"
+                f"nothing is cached of step {options.step!r} in {store.cache_dir}{did_you_mean(options.step, known)}"
             )
         names = None if options.step is None else [options.step]
         return store, names, "all cached values" if names is None else f"the values of step {options.step!r}"
@@ -76,7 +76,7 @@ def _meant(options: argparse.Namespace) -> tuple[CacheStore | None, list[str] | 
     pipeline = pipeline_of(options.pipeline)
     steps = list(pipeline.dag.nodes)
     if options.step is not None and options.step not in steps:
-        raise UsageError(f"pipeline {pipeline.name!r} has no step {options.step!r}{nearest(options.step, steps)}")
+        raise UsageError(f"pipeline {pipeline.name!r} has no step {options.step!r}{did_you_mean(options.step, steps)}")
     at = options.dir or pipeline.cache_stats().get("cache_dir")
     chosen = steps if options.step is None else [options.step]
     what = (

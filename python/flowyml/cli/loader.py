@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from flowyml import run_interceptor
 from flowyml._containers import NamedTuple
 from flowyml.cli.console import FAILURE, Exit, UsageError, UserError, say
-from flowyml.diagnostics.text import nearest
+from flowyml.diagnostics.text import did_you_mean
 from flowyml.pipeline import Pipeline
 from flowyml.registry import pipelines as registered_pipelines
 
@@ -159,7 +159,7 @@ def _named(target: PipelineRef, name: str, names: Mapping[str, Any], pipelines: 
 
 
 def _unknown(target: PipelineRef, name: str, known: Sequence[str]) -> UsageError:
-    hint = nearest(name, known) or (f"; there are {', '.join(dict.fromkeys(known))}" if known else "; it has none")
+    hint = did_you_mean(name, known) or (f"; there are {', '.join(dict.fromkeys(known))}" if known else "; it has none")
     return UsageError(f"there is no pipeline {name!r} in {target.place}{hint}")
 
 
@@ -249,7 +249,7 @@ def target_of(given: str) -> PipelineRef:
         if path.is_dir():
             raise UsageError(f"{place!r} is a directory; give a Python file, or a module that can be imported")
         if not path.is_file():
-            raise UsageError(f"there is no file {place!r}{nearest(path.name, _scripts(path.parent))}")
+            raise UsageError(f"there is no file {place!r}{did_you_mean(path.name, _scripts(path.parent))}")
         return PipelineRef(path, "", name, given)
     if name is None:
         registered = _registered(place)
@@ -264,7 +264,7 @@ def target_of(given: str) -> PipelineRef:
     what = (
         f"module {place!r}" if name is not None else f"pipeline {place!r}: no file, no module, and no registered name"
     )
-    raise UsageError(f"there is no {what}{nearest(place, known)}")
+    raise UsageError(f"there is no {what}{did_you_mean(place, known)}")
 
 
 def _parts(given: str) -> tuple[str, str | None]:

@@ -21,7 +21,7 @@ import re
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from flowyml.cli.console import UsageError
-from flowyml.diagnostics.text import nearest
+from flowyml.diagnostics.text import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -72,7 +72,7 @@ class _ArgumentParser(argparse.ArgumentParser):
         """Raise that there are no such options or arguments."""
         word = words[0].partition("=")[0]
         known = [option for action in self._actions for option in action.option_strings]
-        told = f"there is no option {word}{nearest(word, known)}" if word[:1] == "-" else f"what is {word!r} for?"
+        told = f"there is no option {word}{did_you_mean(word, known)}" if word[:1] == "-" else f"what is {word!r} for?"
         raise UsageError(f"{told}\nTry `{self.prog} --help`.")
 
 
@@ -88,7 +88,7 @@ def _clear(message: str, wanted: Mapping[str, Any]) -> str:
     choice = re.match(r"argument (.*?): invalid choice: '(.*?)' \(choose from (.*)\)", message, re.DOTALL)
     if choice:
         words = [word.strip(" '") for word in choice[3].split(",")]
-        hint = nearest(choice[2], words) or f"; there are {', '.join(words)}"
+        hint = did_you_mean(choice[2], words) or f"; there are {', '.join(words)}"
         if choice[1] in {"COMMAND", "ACTION"}:
             return f"there is no command {choice[2]!r}{hint}"
         return f"{choice[1].rpartition('/')[2]} cannot be {choice[2]!r}{hint}"

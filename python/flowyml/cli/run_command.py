@@ -30,7 +30,7 @@ from flowyml.cli.console import (
 )
 from flowyml.cli.loader import at_line, executed, found, line_of, target_of
 from flowyml.cli.parser import assigned
-from flowyml.diagnostics.text import listed, nearest
+from flowyml.diagnostics.text import did_you_mean, join_names
 from flowyml.errors import FlowymlError, RunInterrupted
 from flowyml.executors.local_executor import LocalExecutor
 from flowyml.executors.parallel_executor import OF_PROCESSES, OPTIONS, ParallelExecutor, checked_workers
@@ -131,7 +131,7 @@ class CliRun:
                 return None
             if not self._others:
                 raise
-            raise UsageError(f"{error}; the file itself has run {listed(dict.fromkeys(self._others))}") from None
+            raise UsageError(f"{error}; the file itself has run {join_names(dict.fromkeys(self._others))}") from None
         return None if any(each is pipeline for each in self._begun) else pipeline
 
     def run(self, pipeline: Pipeline, arguments: dict[str, Any]) -> PipelineResult:
@@ -283,7 +283,7 @@ class CliRun:
         """Return what may have been meant by a name that no step takes."""
         name = told.partition("' of run(")[0].removeprefix("'")
         known = {each for step in pipeline.steps for each in inspect.signature(step.func).parameters}
-        return "" if "did you mean" in told else nearest(name, sorted(known))
+        return "" if "did you mean" in told else did_you_mean(name, sorted(known))
 
 
 def _is_check(error: Exception) -> bool:

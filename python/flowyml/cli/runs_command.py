@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flowyml._containers import NamedTuple
 from flowyml.caching.journal_index import JournalIndex
 from flowyml.cli.console import SUCCESS, UsageError, ago, columns, complain, file_size, say, write, write_json
-from flowyml.diagnostics.text import counted, nearest
+from flowyml.diagnostics.text import did_you_mean, pluralize
 from flowyml.errors import StoreError
 from flowyml.steps.context import CHECKPOINTS
 from flowyml.store.journal import Journal
@@ -56,7 +56,7 @@ class RunSummary(NamedTuple):
         if not self.finished.count:
             return "begins anew: nothing is finished"
         ended = sum(each.ended for each in self.finished.tallies().values())
-        return f"takes over what has not changed of {counted(ended, 'call')}"
+        return f"takes over what has not changed of {pluralize(ended, 'call')}"
 
 
 def runs(options: argparse.Namespace) -> int:
@@ -82,7 +82,7 @@ def runs(options: argparse.Namespace) -> int:
         write("\n".join(columns(["run", "pipeline", "state", "written", ">finished", ">size"], rows)))
     elif options.pipeline is not None:
         others = [each.pipeline for each in _all(root)]
-        write(f"pipeline {options.pipeline!r} has no runs in {root}{nearest(options.pipeline, others)}")
+        write(f"pipeline {options.pipeline!r} has no runs in {root}{did_you_mean(options.pipeline, others)}")
     else:
         write(
             f"there are no runs in {root}; only those of pipelines with enable_checkpointing that did not end well stay"
@@ -108,7 +108,7 @@ def show(options: argparse.Namespace) -> int:
     if known.finished.attempts:
         spent = sum(1 for attempts in known.finished.attempts.values() if attempts)
         if spent:
-            write(f"Waiting to be tried again: {counted(spent, 'call')}")
+            write(f"Waiting to be tried again: {pluralize(spent, 'call')}")
     write(f"Resuming: {known.resuming}")
     if known.state != "going on":
         write(f"          flowyml run PIPELINE --resume {known.run_id}; with --dry-run it tells what would run again")
@@ -128,13 +128,13 @@ def _steps(known: RunSummary) -> Iterator[str]:
         sign = "…" if tally.left else "-" if tally.skipped == tally.ended else "✓"
         yield f"  {sign} {name}{items}{f': {told}' if told else ''}{size}"
     if len(tallies) > _MOST_STEPS:
-        yield f"  and {counted(len(tallies) - _MOST_STEPS, 'more step')}"
+        yield f"  and {pluralize(len(tallies) - _MOST_STEPS, 'more step')}"
 
 
 def _items(tally: StepTally) -> str:
     if tally.items is not None and tally.left:
-        return f"{tally.items - tally.left:,} of {counted(tally.items, 'item')}"
-    return counted(tally.ended, "item")
+        return f"{tally.items - tally.left:,} of {pluralize(tally.items, 'item')}"
+    return pluralize(tally.ended, "item")
 
 
 def _data(known: RunSummary) -> dict[str, Any]:
@@ -175,7 +175,9 @@ def _one(root: Path, run_id: str) -> RunSummary:
     folder = folder_of(root, run_id)
     known = _known(folder) if folder.has_journal else None
     if known is None:
-        raise UsageError(f"there is no run {run_id!r} in {root}{nearest(run_id, [each.run_id for each in _all(root)])}")
+        raise UsageError(
+            f"there is no run {run_id!r} in {root}{did_you_mean(run_id, [each.run_id for each in _all(root)])}"
+        )
     return known
 
 

@@ -29,10 +29,10 @@ _TELLING: Final = frozenset({"datetime", "decimal", "fractions", "ipaddress", "p
 _ARRAYS: Final = frozenset({"cupy", "jax", "jaxlib", "numpy", "pandas", "polars", "scipy", "torch", "xarray"})
 
 
-def short(value: Any) -> str:
+def short_repr(value: Any) -> str:
     """Return a value in at most a hundred characters.
 
-    >>> short([1, "two", object(), 4, 5]), short({"rows": range(3)}), short("x" * 1000)[-9:]
+    >>> short_repr([1, "two", object(), 4, 5]), short_repr({"rows": range(3)}), short_repr("x" * 1000)[-9:]
     ("[1, 'two', <object>, 4, ...]", "{'rows': range(0, 3)}", "xxxxx'...")
     """
     try:
@@ -95,28 +95,28 @@ _SHORTEST_BEGIN = 2
 # A misspelled name differs by at most so many letters from the intended one, and has at least this similarity to it.
 _MOST_LETTERS = 2
 _MISSPELLED = 0.85
-MOST_TOLD = 20
+MAX_PROBLEMS_SHOWN = 20
 """How many problems of one kind are put into words."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return "; did you mean 'x'?" with the closest known names, or "" if none is close.
 
-    >>> nearest("lerning_rate", ["learning_rate", "epochs"])
+    >>> did_you_mean("lerning_rate", ["learning_rate", "epochs"])
     "; did you mean 'learning_rate'?"
     """
-    close = closest(name, known)
+    close = closest_names(name, known)
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
-def misspells(name: str, other: str) -> bool:
+def is_misspelling(name: str, other: str) -> bool:
     """Return True if one name is most likely a misspelling of the other, and not another word.
 
     >>> (
-    ...     misspells("treshold", "threshold"),
-    ...     misspells("plot", "plots"),
-    ...     misspells("part_1", "part_2"),
-    ...     misspells("a", "a"),
+    ...     is_misspelling("treshold", "threshold"),
+    ...     is_misspelling("plot", "plots"),
+    ...     is_misspelling("part_1", "part_2"),
+    ...     is_misspelling("a", "a"),
     ... )
     (True, False, False, False)
     """
@@ -124,17 +124,17 @@ def misspells(name: str, other: str) -> bool:
         return False
     if name.startswith(other) or other.startswith(name) or re.sub(r"\d", "", name) == re.sub(r"\d", "", other):
         return False
-    return bool(closest(name, [other], cutoff=_MISSPELLED))
+    return bool(closest_names(name, [other], cutoff=_MISSPELLED))
 
 
-def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> list[str]:
+def closest_names(name: str, known: Iterable[str], cutoff: float = 0.6) -> list[str]:
     """Return the one or two known names that are like a misspelled one, the nearest first.
 
-    >>> closest("laod", ["load", "save", "load"])
+    >>> closest_names("laod", ["load", "save", "load"])
     ['load']
-    >>> closest("X", ["x", "y"])
+    >>> closest_names("X", ["x", "y"])
     ['x']
-    >>> closest("chnk_*", ["chunk_of_the_first_file", "chunk_2"]), closest("etl.*", ["elt.load_everything"])
+    >>> closest_names("chnk_*", ["chunk_of_the_first_file", "chunk_2"]), closest_names("etl.*", ["elt.load_everything"])
     (['chunk_2'], ['elt.load_everything'])
     """
     pool = list(dict.fromkeys(islice(known, _MOST_LOOKED_AT)))
@@ -164,48 +164,48 @@ def _unlike(name: str, other: str) -> int:
     return abs(len(name) - len(other)) + 4 * (name[:2] != other[:2]) + 4 * (name[-2:] != other[-2:])
 
 
-def unknown_keywords(where: str, unknown: Iterable[str], known: Sequence[str]) -> str:
+def unknown_keyword_message(where: str, unknown: Iterable[str], known: Sequence[str]) -> str:
     """Return the text of the `TypeError` for keywords that nobody knows.
 
-    >>> unknown_keywords("step()", ["nmae"], ["name", "inputs"])
+    >>> unknown_keyword_message("step()", ["nmae"], ["name", "inputs"])
     "step() got an unknown keyword 'nmae'; did you mean 'name'?"
     """
     name = next(iter(unknown))
-    hint = nearest(name, known) or f"; known are {', '.join(known)}"
+    hint = did_you_mean(name, known) or f"; known are {', '.join(known)}"
     return f"{where} got an unknown keyword {name!r}{hint}"
 
 
-def counted(count: int, noun: str) -> str:
+def pluralize(count: int, noun: str) -> str:
     """Return a number with its noun.
 
-    >>> counted(1, "step"), counted(1_000, "item")
+    >>> pluralize(1, "step"), pluralize(1_000, "item")
     ('1 step', '1,000 items')
     """
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def others_like_it(count: int) -> str:
+def and_others(count: int) -> str:
     """Return how many more a sentence about one is about; "" for none.
 
-    >>> others_like_it(1), others_like_it(39_980)
+    >>> and_others(1), and_others(39_980)
     (', and 1 other like it', ', and 39,980 others like it')
     """
     return f", and {count:,} other{'s' * (count > 1)} like it" if count else ""
 
 
-def cut(text: str, most: int = 300) -> str:
+def truncate(text: str, most: int = 300) -> str:
     """Return a line of at most so many characters.
 
-    >>> cut("a long line", 9)
+    >>> truncate("a long line", 9)
     'a long...'
     """
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
-def listed(names: Iterable[str], most: int = 5) -> str:
+def join_names(names: Iterable[str], most: int = 5) -> str:
     """Return names in quotes, the first few of them.
 
-    >>> listed("abcdefg")
+    >>> join_names("abcdefg")
     "'a', 'b', 'c', 'd', 'e' and 2 more"
     """
     names = list(names)

@@ -26,7 +26,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
-from flowyml.diagnostics.text import nearest, short, unknown_keywords
+from flowyml.diagnostics.text import did_you_mean, short_repr, unknown_keyword_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -147,7 +147,7 @@ def _correct_message(error: TypeError, func: Callable[..., Any]) -> None:
     text, code = str(error).replace(".__init__()", "()"), func.__code__
     unknown = re.match(_UNEXPECTED, text)
     if unknown is not None:
-        text = unknown[1] + nearest(unknown[2], code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
+        text = unknown[1] + did_you_mean(unknown[2], code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
     error.args = (text,)
 
 
@@ -236,7 +236,7 @@ def _is_ours(value: object) -> bool:
 
 
 def _argument(name: str, value: Any) -> str:
-    return "(not shown)" if re.search(_UNSHOWN, name, re.IGNORECASE) and value is not None else short(value)
+    return "(not shown)" if re.search(_UNSHOWN, name, re.IGNORECASE) and value is not None else short_repr(value)
 
 
 # Keywords of the 2.2.1 documentation for what this package does not do, with a hint if there is one.
@@ -286,7 +286,7 @@ def warn_out_of_scope(where: str, unknown: Mapping[str, object], known: Sequence
     """
     strange = [name for name in unknown if name not in _OUT_OF_SCOPE]
     if strange:
-        raise TypeError(unknown_keywords(where, strange, known))
+        raise TypeError(unknown_keyword_message(where, strange, known))
     if unknown:
         names = ", ".join(sorted(unknown))
         hints = "".join(f"; {_OUT_OF_SCOPE[name]}" for name in sorted(unknown) if _OUT_OF_SCOPE[name])

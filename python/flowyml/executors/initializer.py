@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flowyml.diagnostics.text import cut
+from flowyml.diagnostics.text import truncate
 from flowyml.errors import ExecutorError
 from flowyml.steps.coroutines import is_coroutine_function
-from flowyml.units import in_words
+from flowyml.units import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,8 +60,8 @@ def checked_initializer(initializer: Any) -> Callable[[], object] | None:
 def too_large(limit: int, size: int) -> ExecutorError:
     """Return the error of a run whose workers take more memory, in bytes, than they may before they begin a step."""
     return ExecutorError(
-        f"a worker process took {in_words(size)} of memory before its first step, above the memory_limit of "
-        f"{in_words(limit)}; what modules and the initializer take counts: raise the limit, or let them take less"
+        f"a worker process took {format_size(size)} of memory before its first step, above the memory_limit of "
+        f"{format_size(limit)}; what modules and the initializer take counts: raise the limit, or let them take less"
     )
 
 
@@ -69,6 +69,6 @@ def initializer_failed(error: BaseException) -> ExecutorError:
     """Return the error of a run for what an initializer has raised."""
     from flowyml.results.error_text import error_line  # takes milliseconds; few runs need it
 
-    failed = ExecutorError(f"the initializer of the workers raised {cut(error_line(error))}")
+    failed = ExecutorError(f"the initializer of the workers raised {truncate(error_line(error))}")
     failed.__cause__ = error
     return failed

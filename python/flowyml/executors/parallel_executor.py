@@ -7,7 +7,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Literal
 
-from flowyml.diagnostics.text import nearest, unknown_keywords
+from flowyml.diagnostics.text import did_you_mean, unknown_keyword_message
 from flowyml.diagnostics.tracebacks import hides_internal_frames
 from flowyml.executors.cpus import default_workers, detected
 from flowyml.executors.durations import StepDurations
@@ -97,7 +97,7 @@ class ParallelExecutor(Executor):
     ) -> None:
         """Check the arguments; no worker starts."""
         if unknown:
-            raise TypeError(unknown_keywords("ParallelExecutor()", unknown, _KEYWORDS))
+            raise TypeError(unknown_keyword_message("ParallelExecutor()", unknown, _KEYWORDS))
         self.backend: str = checked_backend(backend)
         self.max_workers: int = checked_workers(max_workers, self.backend)
         self.timeout: float | None = None if timeout is None else checked_seconds("timeout", timeout)
@@ -328,5 +328,5 @@ def checked_backend(backend: str) -> str:
     """
     if backend in BACKENDS:
         return backend
-    hint = nearest(str(backend), BACKENDS)
+    hint = did_you_mean(str(backend), BACKENDS)
     raise ValueError(f"backend must be one of {', '.join(map(repr, BACKENDS))}, got {backend!r}{hint}")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flowyml.diagnostics.text import listed, nearest
+from flowyml.diagnostics.text import did_you_mean, join_names
 from flowyml.graph.dot import dot
 from flowyml.graph.mermaid import mermaid
 from flowyml.graph.plain_text import text
@@ -36,7 +36,7 @@ def drawing(format: str) -> Callable[[GraphModel], str]:  # noqa: A002  the word
         ValueError: If there is no such format.
     """
     if not isinstance(format, str):
-        raise TypeError(f"format must be one of {listed(FORMATS)}, got {type(format).__name__} {format!r:.60}")
+        raise TypeError(f"format must be one of {join_names(FORMATS)}, got {type(format).__name__} {format!r:.60}")
     if format not in FORMATS:
-        raise ValueError(f"format must be one of {listed(FORMATS)}, got {format!r}{nearest(format, FORMATS)}")
+        raise ValueError(f"format must be one of {join_names(FORMATS)}, got {format!r}{did_you_mean(format, FORMATS)}")
     return FORMATS[format]

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from flowyml.diagnostics.text import counted, listed, nearest
+from flowyml.diagnostics.text import did_you_mean, join_names, pluralize
 from flowyml.diagnostics.tracebacks import hides_internal_frames
 from flowyml.graph import drawing
 from flowyml.graph.explain import ArgumentTrace, Explanation, options_of
@@ -95,7 +95,7 @@ class LazyMapping(Mapping[str, T], Generic[T]):
         self._make = make
 
     def __repr__(self) -> str:
-        return f"<{counted(len(self), 'name')}: {listed(self)}>"
+        return f"<{pluralize(len(self), 'name')}: {join_names(self)}>"
 
 
 class StepMapping(LazyMapping[T]):
@@ -129,7 +129,7 @@ class AssetProducers(Mapping[str, str]):
     def __getitem__(self, asset: str) -> str:
         found = self._plan.assets.find(asset)
         if found is None:
-            raise KeyError(f"no step produces {asset!r}{nearest(str(asset), self)}")
+            raise KeyError(f"no step produces {asset!r}{did_you_mean(str(asset), self)}")
         return self._plan.names[found[0]]
 
     def __iter__(self) -> Iterator[str]:
@@ -139,7 +139,7 @@ class AssetProducers(Mapping[str, str]):
         return sum(1 for _ in self)
 
     def __repr__(self) -> str:
-        return f"<producers of {counted(len(self), 'asset')}>"
+        return f"<producers of {pluralize(len(self), 'asset')}>"
 
 
 class AssetConsumers(LazyMapping["AbstractSet[str]"]):
@@ -150,7 +150,7 @@ class AssetConsumers(LazyMapping["AbstractSet[str]"]):
     @hides_internal_frames
     def __getitem__(self, asset: str) -> AbstractSet[str]:
         if asset not in self:
-            raise KeyError(f"no step produces or reads {asset!r}{nearest(str(asset), self)}")
+            raise KeyError(f"no step produces or reads {asset!r}{did_you_mean(str(asset), self)}")
         return self._make(asset)
 
     def __contains__(self, asset: object) -> bool:
@@ -171,7 +171,7 @@ def number_of(plan: Plan, name: object) -> int:
     """
     node = plan.numbers.get(name) if isinstance(name, str) else None
     if node is None:
-        raise KeyError(f"no step {name!r} in pipeline {plan.name!r}{nearest(str(name), plan.names)}")
+        raise KeyError(f"no step {name!r} in pipeline {plan.name!r}{did_you_mean(str(name), plan.names)}")
     return node
 
 
@@ -242,7 +242,7 @@ class DAG:
 
     def __repr__(self) -> str:
         """Show name and size."""
-        return f"<DAG {self.name!r} of {counted(len(self), 'step')}>"
+        return f"<DAG {self.name!r} of {pluralize(len(self), 'step')}>"
 
     # -- queries
 
@@ -456,9 +456,9 @@ def rehearsal(plan: Plan, scope: Scope, executor: str, cached: str | None, resum
     steps, at_least = len(plan.names) - len(given), bool(plan.layout.waiting)
     if resumed is not None:
         steps, calls, at_least = resumed.steps, resumed.calls, resumed.at_least
-    how_many = f"{counted(steps, 'step')} ({'at least ' * at_least}{counted(calls, 'call')})"
+    how_many = f"{pluralize(steps, 'step')} ({'at least ' * at_least}{pluralize(calls, 'call')})"
     told = f"Dry run: {how_many} would run on {executor}; nothing was run."
-    named = f"Given: {listed([plan.names[node] for node in given])}." if given else None
+    named = f"Given: {join_names([plan.names[node] for node in given])}." if given else None
     more = named, cached, resumed and resumed.told
     return "\n".join(filter(None, (f"{DAG(plan, scope).visualize()}\n\n{told}", *more)))
 

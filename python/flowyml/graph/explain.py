@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from flowyml._containers import NamedTuple
-from flowyml.diagnostics.text import listed
+from flowyml.diagnostics.text import join_names
 from flowyml.planning.binding import SEEN_AS, Binder
 from flowyml.planning.call_template import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VIEW
 from flowyml.planning.item_index import UNKNOWN
@@ -183,7 +183,7 @@ class ArgumentTrace:
             word = "an item" if over.product else "the item of the same index"
             return ArgumentSource(name, f"{word} of step {self._plan.names[reference.node]!r}", assets)
         if isinstance(reference, ListRef):
-            return ArgumentSource(name, f"one of {len(assets):,} assets: {listed(assets)}", assets)
+            return ArgumentSource(name, f"one of {len(assets):,} assets: {join_names(assets)}", assets)
         return ArgumentSource(name, f"an item of asset {assets[0]!r}, a list known at run time", assets)
 
     def _declaration(self, name: str) -> str:
@@ -234,7 +234,7 @@ class ArgumentTrace:
         reference = self._reference(which)
         kind = "iterator over" if isinstance(self._references[which], IteratorRef) else "list of"
         if isinstance(reference, ListRef):
-            return f"{kind} {len(assets):,} asset{'s' * (len(assets) != 1)}: {listed(assets)}"
+            return f"{kind} {len(assets):,} asset{'s' * (len(assets) != 1)}: {join_names(assets)}"
         step, asset = self._plan.names[self._node(reference)], assets[0]
         text = f"step {step!r}" if asset == step else f"asset {asset!r} of step {step!r}"
         if isinstance(reference, MappedRef):
@@ -353,7 +353,7 @@ def _told_route(part: tuple[Namespace, str]) -> str:
 
 
 def _several(names: tuple[str, ...]) -> str:
-    return listed(names, most=20) or "nothing"
+    return join_names(names, most=20) or "nothing"
 
 
 def _short(value: object) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from flowyml._containers import NamedTuple
-from flowyml.diagnostics.text import counted
+from flowyml.diagnostics.text import pluralize
 from flowyml.graph.ordering import add_order, fold
 from flowyml.planning.item_index import UNKNOWN
 from flowyml.steps.conditions import Guard
@@ -104,7 +104,7 @@ class NodeBox(NamedTuple):
 
 def told(items: int) -> str:
     """Return a number of items in words."""
-    return "items known at run time" if items == UNKNOWN else counted(items, "item")
+    return "items known at run time" if items == UNKNOWN else pluralize(items, "item")
 
 
 @dataclass(frozen=True, slots=True)

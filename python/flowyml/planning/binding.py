@@ -37,7 +37,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from flowyml.diagnostics.text import closest
+from flowyml.diagnostics.text import closest_names
 from flowyml.planning.call_template import (
     ASSET,
     CHOICE,
@@ -420,8 +420,8 @@ class Binder(DecisionBinder):
     def _note_first(self, name: str) -> None:
         """A condition's name that nothing has stands for the first argument, unless it is another one, misspelled."""
         first, *others = self.own.names or ("",)
-        near = closest(name, others, cutoff=_MISSPELLED)
-        if near and not closest(name, [first], cutoff=_MISSPELLED):
+        near = closest_names(name, others, cutoff=_MISSPELLED)
+        if near and not closest_names(name, [first], cutoff=_MISSPELLED):
             means = f"did you mean {near[0]!r}? It gets the step's first argument, {first!r}"
             self.notes.append(f"asks a condition for {name!r}, which is none of its parameters; {means}")
 

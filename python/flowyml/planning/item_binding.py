@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flowyml.diagnostics.text import counted, listed
+from flowyml.diagnostics.text import join_names, pluralize
 from flowyml.planning.call_template import ITEM, KEPT, VALUE
 from flowyml.planning.item_index import UNKNOWN
 from flowyml.planning.name_resolution import NameResolver
@@ -148,7 +148,7 @@ class ItemBinder(NameResolver):
         if over is None or not lengths or self.problems:
             return
         if not over.product and len(set(lengths.values())) > 1:
-            told = (f"{over.named(at)} has {counted(length, 'item')}" for at, length in lengths.items())
+            told = (f"{over.named(at)} has {pluralize(length, 'item')}" for at, length in lengths.items())
             self.problems.append(f"cannot zip lists of different lengths: {', '.join(told)}")
         elif over.count([*lengths.values()]) >= UNKNOWN:
             self.problems.append(f"is mapped over {over.count([*lengths.values()]):,} items, more than {UNKNOWN - 1:,}")
@@ -185,5 +185,5 @@ class ItemBinder(NameResolver):
             return f"; *{parameter} takes inputs: inputs={{{parameter!r}: [...]}}"
         return (
             self._whole[0].near_parameter(parameter, signature)
-            or f"; it takes {listed(signature.names) or 'no parameters'}"
+            or f"; it takes {join_names(signature.names) or 'no parameters'}"
         )

@@ -19,7 +19,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from flowyml._containers import NamedTuple
-from flowyml.diagnostics.text import listed, nearest
+from flowyml.diagnostics.text import did_you_mean, join_names
 from flowyml.planning.globs import GlobIndex, is_glob
 from flowyml.planning.step_spec import StepColumns
 
@@ -195,7 +195,7 @@ class NamespaceView:
         """Say what could be meant by an asset that does not exist; `more` are other names that would do."""
         node = self.number(asset)
         if node is not None:
-            return f"; {asset!r} is a step, its outputs are {listed(self.forms[node].parts)}"
+            return f"; {asset!r} is a step, its outputs are {join_names(self.forms[node].parts)}"
         return self.near(asset, chain(more, self.known()))
 
     def known(self) -> Iterator[str]:
@@ -310,7 +310,7 @@ def unneeded(assets: AssetTable, namespaces: Iterable[Namespace]) -> Iterator[Un
             open_names = [name for name in needs if within.find(name) is None and name not in (namespace.given or ())]
             for name in strange:
                 why = "it produces that itself" if within.find(name) else "none of its steps takes that"
-                hint = nearest(name, open_names) or f"; it takes {listed(open_names) or 'nothing else'}"
+                hint = did_you_mean(name, open_names) or f"; it takes {join_names(open_names) or 'nothing else'}"
                 if len(namespace.given or ()) == 1 and not open_names:  # it may have been meant as its name
                     hint += f"; to call it so write name={name!r}"
                 sentence = f"{_called(namespace)} does not need input {name!r}, {why}{hint} ({namespace.place})"

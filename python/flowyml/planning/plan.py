@@ -18,7 +18,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from flowyml._extension import Graph
-from flowyml.diagnostics.text import misspells, nearest
+from flowyml.diagnostics.text import did_you_mean, is_misspelling
 from flowyml.errors import GraphError
 from flowyml.planning.binding import VERIFY, MissingParameter, wire
 from flowyml.planning.dependencies import DependencyBuilder, counts_of
@@ -191,7 +191,7 @@ class Plan:
         dynamic = (self.names[node] for node in self.dynamic_steps())
         step = next((each for each in dynamic if name.startswith(f"{each}.")), None)
         if step is None:
-            return nearest(name, [*self.names, *(each.name for each in self.namespaces)])
+            return did_you_mean(name, [*self.names, *(each.name for each in self.namespaces)])
         return f"; what comes from dynamic step {step!r} runs again only with all of it: from_step={step!r}"
 
     def in_order(self) -> Sequence[int]:
@@ -261,7 +261,9 @@ class Plan:
         assets = {asset: self.forms[node] for node in unread for asset in self.assets_of(node)}
         for form, names in self.defaulted:
             for name in names:
-                near = next((asset for asset in assets if assets[asset] is not form and misspells(name, asset)), None)
+                near = next(
+                    (asset for asset in assets if assets[asset] is not form and is_misspelling(name, asset)), None
+                )
                 if near is not None:
                     yield form, f"keeps the default of {name!r}, and no step reads {near!r}; did you mean {near!r}?"
 

@@ -15,7 +15,7 @@ import re
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
-from flowyml.diagnostics.text import MOST_TOLD, others_like_it
+from flowyml.diagnostics.text import MAX_PROBLEMS_SHOWN, and_others
 from flowyml.errors import CycleError, PipelineValidationError
 from flowyml.planning.binding import MissingParameter
 from flowyml.planning.name_resolution import SubPipelineProblem
@@ -83,7 +83,7 @@ class Problems:
     def add_more(self, problem: str, count: int) -> bool:
         """Count further problems like one, if no more of its kind are put into words; tell whether that is so."""
         kind = _kind(problem)
-        full = len(self._told.get(kind, ())) >= MOST_TOLD
+        full = len(self._told.get(kind, ())) >= MAX_PROBLEMS_SHOWN
         if full:
             self._more[kind] = self._more.get(kind, 0) + count
         return full
@@ -91,7 +91,7 @@ class Problems:
     def _tell(self, kind: str, sentence: Callable[[], str]) -> int | None:
         """Say something, or count it where enough of its kind has been said; return which sentence it is."""
         told = self._told.setdefault(kind, [])
-        if len(told) >= MOST_TOLD:
+        if len(told) >= MAX_PROBLEMS_SHOWN:
             self._more[kind] = self._more.get(kind, 0) + 1
             return None
         told.append(len(self._sentences))
@@ -169,7 +169,7 @@ class Problems:
         for kind, more in self._more.items():
             last = next((at for at in reversed(self._told[kind]) if at not in excused), self._told[kind][-1])
             others[last] = others.get(last, 0) + more
-        return [f"{sentence}{others_like_it(others.get(at, 0))}" for at, sentence in enumerate(self._sentences)]
+        return [f"{sentence}{and_others(others.get(at, 0))}" for at, sentence in enumerate(self._sentences)]
 
 
 @lru_cache(maxsize=8)  # of many steps that are wrong in one way, one is asked about again and again

@@ -20,7 +20,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from flowyml._containers import NamedTuple
-from flowyml.diagnostics.text import MOST_TOLD, closest, listed, nearest, others_like_it
+from flowyml.diagnostics.text import MAX_PROBLEMS_SHOWN, and_others, closest_names, did_you_mean, join_names
 from flowyml.planning.globs import GlobIndex
 from flowyml.steps.cache_policy import OFF
 from flowyml.steps.options import NO_OPTIONS, StepOptions
@@ -272,16 +272,16 @@ class AssetTable:
 
     def problems(self) -> list[str]:
         """Say which assets have several producers, of many the first few."""
-        told = [self._clash(asset, nodes) for asset, nodes in islice(self._clashes.items(), MOST_TOLD)]
+        told = [self._clash(asset, nodes) for asset, nodes in islice(self._clashes.items(), MAX_PROBLEMS_SHOWN)]
         if told:
-            told[-1] += others_like_it(len(self._clashes) - len(told))
+            told[-1] += and_others(len(self._clashes) - len(told))
         return told
 
     def _clash(self, asset: str, nodes: list[int]) -> str:
         first = self.forms[nodes[0]].outputs
         sentence = f"Multiple nodes produce asset {asset!r}"
         if first and asset not in first:
-            sentence = f"asset {asset!r} has the name of another step, whose outputs are {listed(first)}"
+            sentence = f"asset {asset!r} has the name of another step, whose outputs are {join_names(first)}"
         places = ", ".join(f"{self.name_of(node)!r} ({self.forms[node].place})" for node in nodes[:_MOST_NAMED])
         more = len(nodes) - _MOST_NAMED
         others = f" and {more} more" if more > 0 else ""
@@ -356,7 +356,7 @@ class AssetTable:
         """Say what could be meant by an asset that does not exist; `more` are other names that would do."""
         node = self.names.get(asset)
         if node is not None:
-            return f"; {asset!r} is a step, its outputs are {listed(self.forms[node].outputs)}"
+            return f"; {asset!r} is a step, its outputs are {join_names(self.forms[node].outputs)}"
         return self.near(asset, chain(more, self.known()))
 
     def known(self) -> Iterator[str]:
@@ -367,12 +367,12 @@ class AssetTable:
     def near(self, name: str, known: Iterable[str]) -> str:
         """Return ", did you mean ...?", for the first few names that are asked for."""
         self.hints_left -= 1
-        return nearest(name, known) if self.hints_left >= 0 else ""
+        return did_you_mean(name, known) if self.hints_left >= 0 else ""
 
     def near_parameter(self, name: str, signature: StepSignature) -> str:
         """Return ", did you mean ...?" with a parameter of a function, for those that will be told."""
         key = name, id(signature)
-        if key not in self._near_parameters and len(self._near_parameters) < MOST_TOLD:
+        if key not in self._near_parameters and len(self._near_parameters) < MAX_PROBLEMS_SHOWN:
             self._near_parameters[key] = signature.near(name)
         return self._near_parameters.get(key, "")
 
@@ -383,7 +383,7 @@ class AssetTable:
     def near_names(self, name: str, known: Iterable[str]) -> list[str]:
         """Return those of some names that are like one, for the first few that are asked for."""
         self.hints_left -= 1
-        return closest(name, known) if self.hints_left >= 0 else []
+        return closest_names(name, known) if self.hints_left >= 0 else []
 
     def before(self, form: StepSpec) -> str | None:
         """Return the only asset of the step that was added before the first of a form, for the first few asked for."""

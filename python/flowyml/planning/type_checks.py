@@ -25,7 +25,7 @@ from itertools import compress
 from typing import TYPE_CHECKING, Any, Literal, NewType, Union, get_args, get_origin
 
 from flowyml._containers import NamedTuple
-from flowyml.diagnostics.text import MOST_TOLD, others_like_it
+from flowyml.diagnostics.text import MAX_PROBLEMS_SHOWN, and_others
 from flowyml.diagnostics.tracebacks import warn_caller
 from flowyml.planning.call_template import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VALUE
 from flowyml.planning.namespaces import types_mode
@@ -163,7 +163,7 @@ class TypeChecker:
 
     def told(self, mode: Literal["warn", "error"]) -> list[str]:
         """Return one sentence for each mismatch that is to be an error, or a warning; of many the first few."""
-        return [f"{sentence}{others_like_it(others)}" for sentence, others in self._told[mode]]
+        return [f"{sentence}{and_others(others)}" for sentence, others in self._told[mode]]
 
     def _mode_of(self, node: int) -> Literal["warn", "error"] | None:
         return types_mode(self._plan.forms[node].within, self._mode)
@@ -326,7 +326,7 @@ class TypeChecker:
         found = self._found.get(key)
         if found is None:
             told = self._told[self._mode_of(node)]
-            if len(told) < MOST_TOLD:
+            if len(told) < MAX_PROBLEMS_SHOWN:
                 self._found[key] = [sentence(), 0]
                 told.append(self._found[key])
                 return

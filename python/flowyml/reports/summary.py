@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from flowyml.diagnostics.text import counted, cut
+from flowyml.diagnostics.text import pluralize, truncate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -71,7 +71,7 @@ def summary_by_function(result: SummaryRun, tallies: Sequence[SummaryGroup], tro
     """Return the run in a few lines: the steps of one function together, and some that failed."""
     shown = [_tally(tally) for tally in tallies[:MOST_LINES]]
     if len(tallies) > MOST_LINES:
-        shown.append(f"· {counted(len(tallies) - MOST_LINES, 'more function')}")
+        shown.append(f"· {pluralize(len(tallies) - MOST_LINES, 'more function')}")
     return _text(result, [*shown, *map(_line, troubles)])
 
 
@@ -91,10 +91,10 @@ def _text(result: SummaryRun, lines: Iterable[str]) -> str:
 
 def _line(step: SummaryStep) -> str:
     state = str(step.state)
-    count = f" ({counted(len(step.items), 'item')})" if step.items else ""
+    count = f" ({pluralize(len(step.items), 'item')})" if step.items else ""
     retries = f" [{step.retries} {'retry' if step.retries == 1 else 'retries'}]" if step.retries else ""
     failure = step.failure_line
-    tail = f": {cut(failure)}" if failure else ""
+    tail = f": {truncate(failure)}" if failure else ""
     retries += " [fallback]" if step.fallback_used else ""
     word = "" if state == "success" else f" {state}"
     return f"{_SIGNS.get(state, '·')} {step.step_name}{count}: {step.duration_seconds:.2f}s{word}{retries}{tail}"

@@ -6,7 +6,7 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from flowyml._containers import LazySequence
-from flowyml.diagnostics.text import counted
+from flowyml.diagnostics.text import pluralize
 from flowyml.diagnostics.tracebacks import hide_internal_frames
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class MappedValues(LazySequence[Any]):
 
     def _refusal(self, index: object, error: Exception) -> Exception:
         if isinstance(error, IndexError):
-            return IndexError(f"{self._name!r} has {counted(len(self), 'item')}, there is no {index}")
+            return IndexError(f"{self._name!r} has {pluralize(len(self), 'item')}, there is no {index}")
         return TypeError(f"items of {self._name!r} are asked for by number or slice, not by {index!r:.60}")
 
     def __iter__(self) -> Iterator[Any]:
@@ -84,7 +84,7 @@ class MappedValues(LazySequence[Any]):
 
     def __repr__(self) -> str:
         """Show the size; values are not loaded for it."""
-        return f"<values of {self._name!r}: {counted(len(self), 'item')}>"
+        return f"<values of {self._name!r}: {pluralize(len(self), 'item')}>"
 
     @property
     def _name(self) -> str:

@@ -14,7 +14,7 @@ from functools import cached_property
 from itertools import compress
 from typing import TYPE_CHECKING, Any
 
-from flowyml.diagnostics.text import cut
+from flowyml.diagnostics.text import truncate
 from flowyml.errors import MapTaskError, StepNotRunError
 from flowyml.results.error_text import error_line
 from flowyml.results.mapped_values import MappedValues
@@ -117,7 +117,7 @@ class RunRecord(FailureCauses):
     def _why_no_items(self, node: int) -> tuple[str, BaseException | None]:
         error = self.refused.get(node)
         if error is not None:
-            return cut(error_line(error)), error
+            return truncate(error_line(error)), error
         return self._why_not_run(node, self.empty_states[node])
 
     def _why_not_run(self, node: int, state: StepState) -> tuple[str, BaseException | None]:
@@ -125,9 +125,9 @@ class RunRecord(FailureCauses):
         culprit = self._culprit(node) if state is StepState.UPSTREAM_FAILED else None
         if culprit is not None and culprit in self.refused:
             error = self.refused[culprit]
-            return f"it did not run, {self._called(culprit)} failed: {cut(error_line(error))}", error
+            return f"it did not run, {self._called(culprit)} failed: {truncate(error_line(error))}", error
         if culprit in self.tasks and culprit is not None and (short := self.task_error(culprit)) is not None:
-            return f"it did not run, {self._called(culprit)} failed: {cut(error_line(short))}", short
+            return f"it did not run, {self._called(culprit)} failed: {truncate(error_line(short))}", short
         first = None if culprit is None else self.first_failure(self.items_of(culprit))
         if first is None:
             return _WHY_NOT.get(state, f"its state is {state}"), None
@@ -135,7 +135,7 @@ class RunRecord(FailureCauses):
 
     def _told(self, item: int, error: BaseException) -> str:
         word = str(self.state(item)).replace("_", " ")
-        return f"step {self.item_name(item)!r} {word}: {cut(error_line(error))}"
+        return f"step {self.item_name(item)!r} {word}: {truncate(error_line(error))}"
 
     def asset(self, name: str) -> Any:
         """Return the value of an asset.

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import ItemsView, Iterator, Mapping, ValuesView
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
-from flowyml.diagnostics.text import counted, short
+from flowyml.diagnostics.text import pluralize, short_repr
 from flowyml.diagnostics.tracebacks import called_as, hide_internal_frames, hides_internal_frames
 from flowyml.errors import StepError
 from flowyml.results.step_result import StepResult
@@ -368,13 +368,13 @@ class _OutputMapping(Mapping[str, Any]):
     def __repr__(self) -> str:
         count = len(self)
         if count > _MOST_SHOWN:
-            return f"<outputs of {self._record.plan.name!r}: {counted(count, 'asset')}>"
+            return f"<outputs of {self._record.plan.name!r}: {pluralize(count, 'asset')}>"
         return f"{{{', '.join(f'{asset!r}: {self._shown(asset)}' for asset in self)}}}"
 
     def _shown(self, asset: str) -> str:
         try:
             value = self._record.asset(asset)
-            return repr(value) if type(value).__module__.startswith("flowyml.") else short(value)
+            return repr(value) if type(value).__module__.startswith("flowyml.") else short_repr(value)
         except Exception as error:  # noqa: BLE001  whatever loading it calls
             return f"<{type(error).__name__}>"
 
@@ -435,4 +435,4 @@ class _StepResultMapping(Mapping[str, StepResult]):
         return len(self._record.plan.names)
 
     def __repr__(self) -> str:
-        return f"<step results of {self._record.plan.name!r}: {counted(len(self), 'step')}>"
+        return f"<step results of {self._record.plan.name!r}: {pluralize(len(self), 'step')}>"

@@ -23,7 +23,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from flowyml._containers import NamedTuple
-from flowyml.diagnostics.text import counted, nearest
+from flowyml.diagnostics.text import did_you_mean, pluralize
 from flowyml.results.error_text import error_line
 from flowyml.state import CODES, STATES, StepState
 
@@ -157,8 +157,8 @@ class RunArrays:
         if node is None:
             if re.search(_GLOB, str(name)):
                 return "; patterns are for inputs=, here pick from the names in .outputs"
-            return nearest(str(name), known)
-        size = f"has {counted(len(self.items_of(node)), 'item')}" if self.is_mapped(node) else "is no mapped step"
+            return did_you_mean(str(name), known)
+        size = f"has {pluralize(len(self.items_of(node)), 'item')}" if self.is_mapped(node) else "is no mapped step"
         return f"; step {self.plan.names[node]!r} {size}"
 
     # -- states and times
@@ -259,7 +259,7 @@ class FailureCauses(RunArrays):
             return None
         failed = sum(self.states.count(code, items.start, items.stop) for code in _OWN_FAILURES)
         line = error_line(self.failures[first])
-        return f"{failed:,} of {counted(len(items), 'item')} failed, first: {self.item_name(first)}: {line}"
+        return f"{failed:,} of {pluralize(len(items), 'item')} failed, first: {self.item_name(first)}: {line}"
 
     def reason(self, node: int, state: StepState) -> str | None:
         """Say why a step without an exception has no value."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from flowyml.diagnostics.text import counted
+from flowyml.diagnostics.text import pluralize
 from flowyml.diagnostics.tracebacks import hides_internal_frames
 from flowyml.state import StepState
 
@@ -279,4 +279,4 @@ class _ItemResults(Sequence[StepResult]):
         return StepResult(self._record, self._node, chosen)
 
     def __repr__(self) -> str:
-        return f"<results of {self._record.plan.names[self._node]!r}: {counted(len(self), 'item')}>"
+        return f"<results of {self._record.plan.names[self._node]!r}: {pluralize(len(self), 'item')}>"

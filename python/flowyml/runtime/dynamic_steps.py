@@ -29,7 +29,7 @@ from array import array
 from bisect import bisect_right
 from typing import TYPE_CHECKING, Any
 
-from flowyml.diagnostics.text import listed
+from flowyml.diagnostics.text import join_names
 from flowyml.errors import GraphError, PipelineValidationError
 from flowyml.planning.binding import VERIFY
 from flowyml.planning.call_template import ASSET, CallTemplate
@@ -147,7 +147,7 @@ def _gone(run: Run, grown: PlanExtension) -> str:
     """Say which values the new steps read that are there no more."""
     read = [node for node in grown.reads() if node < grown.steps.start]
     dropped = [node for node in read if not run.values.dropped.isdisjoint(run.layout.items_of(node))]
-    names = listed([run.plan.names[node] for node in dropped or read])
+    names = join_names([run.plan.names[node] for node in dropped or read])
     return f"what {names} produced is gone: keep= let it go after its last reader; name it there, or read it before"
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowyml.cancellation import ends_when_asked
-from flowyml.diagnostics.text import counted, cut
+from flowyml.diagnostics.text import pluralize, truncate
 from flowyml.errors import ExecutorError, RunInterrupted
 from flowyml.results.error_text import error_line
 from flowyml.runtime import random_seeds
@@ -111,7 +111,7 @@ def _log_failures(run: Run) -> None:
         f"  {run.item_name(item)} ({STATES[scheduler.state(item)]}): {error_line(failures[item])}"
         for item in sorted(failures)[:_SHOWN_FAILURES]
     ]
-    first = list(map(cut, told[:_SHOWN_FAILURES]))
+    first = list(map(truncate, told[:_SHOWN_FAILURES]))
     more = len(failures) + len(run.refused) - len(first)
     _log.error(
         "pipeline %r: %s failed, result.success is False\n%s%s",
@@ -164,7 +164,9 @@ def _log_fallbacks(run: Run) -> None:
     """Say, once a run, that there are values that steps have not made themselves."""
     fallen = sorted(item for item in run.fallen if run.scheduler.state(item) == SUCCESS)
     if fallen:
-        first = [cut(f"  {run.item_name(item)}: {error_line(run.fallen[item])}") for item in fallen[:_SHOWN_FAILURES]]
+        first = [
+            truncate(f"  {run.item_name(item)}: {error_line(run.fallen[item])}") for item in fallen[:_SHOWN_FAILURES]
+        ]
         more = [f"  ... and {len(fallen) - len(first):,} more"] if len(fallen) > len(first) else []
         many = "1 value comes from a fallback" if len(fallen) == 1 else f"{len(fallen):,} values come from fallbacks"
         _log.warning("pipeline %r: %s\n%s", run.plan.name, many, "\n".join(first + more))
@@ -184,7 +186,7 @@ def _how_many(run: Run) -> str:
     nodes = [run.node_of[item] for item in _unforgiven(run)]
     mapped = [node for node in nodes if run.layout.is_mapped(node)]
     steps = len(nodes) - len(mapped) + len(run.refused)
-    parts = [counted(steps, "step")] if steps or not mapped else []
+    parts = [pluralize(steps, "step")] if steps or not mapped else []
     if mapped:
-        parts.append(f"{counted(len(mapped), 'item')} of {counted(len(set(mapped)), 'mapped step')}")
+        parts.append(f"{pluralize(len(mapped), 'item')} of {pluralize(len(set(mapped)), 'mapped step')}")
     return " and ".join(parts)

@@ -23,7 +23,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from flowyml.diagnostics.text import counted
+from flowyml.diagnostics.text import pluralize
 from flowyml.errors import FanOutError
 from flowyml.planning.item_index import UNKNOWN
 from flowyml.planning.map_inputs import as_items
@@ -208,7 +208,7 @@ class MapExpansion:
         """
         over, lengths = self._over_of(node).over, [len(column) for column in columns]
         if not over.product and len(set(lengths)) > 1:
-            told = (f"{over.named(at)} has {counted(length, 'item')}" for at, length in enumerate(lengths))
+            told = (f"{over.named(at)} has {pluralize(length, 'item')}" for at, length in enumerate(lengths))
             raise FanOutError(self._plan.names[node], f"the lists have different lengths: {', '.join(told)}")
         count = over.count(lengths)
         if self._layout.item_count + count * len(self._group(node)) >= UNKNOWN:

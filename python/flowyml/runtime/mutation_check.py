@@ -14,7 +14,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
-from flowyml.diagnostics.text import listed
+from flowyml.diagnostics.text import join_names
 from flowyml.hashing.code_graph import CodeGraph
 from flowyml.hashing.content import ATOMS, UnhashableError, content
 
@@ -46,7 +46,7 @@ class MutationCheck:
                     "step %r has changed what it was given as %s: in this process others that read it see the change, "
                     "on worker processes they do not; let it change a copy",
                     step,
-                    listed(new),
+                    join_names(new),
                 )
 
     def _content(self, value: Any) -> bytes | None:

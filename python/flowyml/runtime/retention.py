@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from flowyml.diagnostics.text import nearest
+from flowyml.diagnostics.text import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,7 @@ def keep_mask(plan: Plan, keep: str | Sequence[str]) -> bytes | None:
             return None
         if keep == "leaves":
             return bytes(_unread(plan))
-        raise ValueError(f'keep must be "all", "leaves" or a list of names, got {keep!r}{nearest(keep, _WORDS)}')
+        raise ValueError(f'keep must be "all", "leaves" or a list of names, got {keep!r}{did_you_mean(keep, _WORDS)}')
     if not isinstance(keep, Iterable):
         raise TypeError(f'keep must be "all", "leaves" or a list of names, got {type(keep).__name__} {keep!r:.60}')
     mask = _unread(plan)
@@ -37,7 +37,7 @@ def keep_mask(plan: Plan, keep: str | Sequence[str]) -> bytes | None:
         found = plan.assets.find(name)
         node = found[0] if found else plan.numbers.get(name)
         if node is None:
-            raise ValueError(f"keep names {name!r}, which is no step or asset{nearest(name, plan.names)}")
+            raise ValueError(f"keep names {name!r}, which is no step or asset{did_you_mean(name, plan.names)}")
         mask[node] = 1
     return bytes(mask)
 

@@ -21,7 +21,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from flowyml._extension import Scheduler
-from flowyml.diagnostics.text import listed
+from flowyml.diagnostics.text import join_names
 from flowyml.diagnostics.tracebacks import hide_internal_frames
 from flowyml.errors import ExecutorError, SerializationError, StepTimeoutError
 from flowyml.hooks import everywhere
@@ -399,7 +399,7 @@ class Run:
         if self.expansion.is_stalled():
             raise ExecutorError(
                 f"internal error: the run of pipeline {self.plan.name!r} cannot finish: nothing is running or ready, "
-                f"and these steps would wait for ever: {listed(self.waiting_steps())}; please report this"
+                f"and these steps would wait for ever: {join_names(self.waiting_steps())}; please report this"
             )
         return self.expansion.answered != before
 

@@ -15,7 +15,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from flowyml._containers import NamedTuple
-from flowyml.diagnostics.text import nearest
+from flowyml.diagnostics.text import did_you_mean
 from flowyml.steps.signature import StepSignature
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def checked_cache(cache: Any, step: str) -> CachePolicy:
     if isinstance(cache, str):
         if cache not in _NAMES:
             known = "True, False, 'code_hash', 'input_hash' or a function"
-            raise ValueError(f"cache of step {step!r} must be {known}, got {cache!r}{nearest(cache, _NAMES)}")
+            raise ValueError(f"cache of step {step!r} must be {known}, got {cache!r}{did_you_mean(cache, _NAMES)}")
         return CODE if cache == _NAMES[0] else INPUT
     if not callable(cache):
         raise TypeError(

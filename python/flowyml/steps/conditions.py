@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flowyml._containers import NamedTuple
-from flowyml.diagnostics.text import short
+from flowyml.diagnostics.text import short_repr
 from flowyml.diagnostics.tracebacks import hides_internal_frames, user_code_boundary
 from flowyml.steps.coroutines import blocking, coroutine_function
 from flowyml.steps.outcomes import StepSkipped
@@ -50,7 +50,9 @@ class Guard(NamedTuple):
         """Return it in words: which function is asked, and where it stands."""
         code = getattr(self.predicate, "__code__", None)
         place = f" ({os.path.basename(code.co_filename)}:{code.co_firstlineno})" if code else ""  # noqa: PTH119
-        return f"{'' if self.wanted else 'not '}{getattr(self.predicate, '__name__', short(self.predicate))}{place}"
+        return (
+            f"{'' if self.wanted else 'not '}{getattr(self.predicate, '__name__', short_repr(self.predicate))}{place}"
+        )
 
 
 @hides_internal_frames

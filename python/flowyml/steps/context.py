@@ -21,7 +21,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from flowyml.diagnostics.text import nearest
+from flowyml.diagnostics.text import did_you_mean
 from flowyml.diagnostics.tracebacks import hides_internal_frames
 from flowyml.errors import FlowymlError
 from flowyml.steps.conditions import GuardedFunction
@@ -74,7 +74,7 @@ class Context(Mapping[str, Any]):
             raise AttributeError(self._missing(name)) from None
 
     def _missing(self, name: str) -> str:
-        return f"the context has no value {name!r}{nearest(name, self._values)}"
+        return f"the context has no value {name!r}{did_you_mean(name, self._values)}"
 
     def __contains__(self, name: object) -> bool:
         """Tell whether there is a value of that name."""

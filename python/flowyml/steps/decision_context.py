@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flowyml._containers import NamedTuple
-from flowyml.diagnostics.text import listed, nearest
+from flowyml.diagnostics.text import did_you_mean, join_names
 from flowyml.errors import StepNotRunError
 
 if TYPE_CHECKING:
@@ -140,10 +140,10 @@ class DecisionContext(_NoValue):
         if name in self.params:
             return self.params[name]
         known = [asset for each in self._before.values() for asset in each.outputs]
-        near = nearest(name, [*known, *self.params])
+        near = did_you_mean(name, [*known, *self.params])
         raise LookupError(
-            f"{name!r} is no output of the steps before this decision ({listed(known) or 'there are none'}), and no "
-            f"context value; add its step before, or name it in after={near}"
+            f"{name!r} is no output of the steps before this decision ({join_names(known) or 'there are none'}), and "
+            f"no context value; add its step before, or name it in after={near}"
         )
 
     def value(self, step: str, index: int) -> Any:
@@ -198,8 +198,8 @@ class _StepsView(_NotANumber, Mapping[str, "StepView"]):
         before = self._seen._before  # noqa: SLF001  a view of it
         if name not in before:
             raise LookupError(
-                f"step {name!r} is not before this decision (before it: {listed(before) or 'nothing'})"
-                f"; add it before, or name it in after={nearest(name, before)}"
+                f"step {name!r} is not before this decision (before it: {join_names(before) or 'nothing'})"
+                f"; add it before, or name it in after={did_you_mean(name, before)}"
             )
         return StepView(self._seen, before[name])
 
@@ -260,7 +260,7 @@ class _OutputsView(_NotANumber, Mapping[str, Any]):
         if isinstance(whole, Mapping) and name in whole:
             return whole[name]
         raise LookupError(
-            f"step {self._step.name!r} has no output {name!r}, its outputs are {listed(self._step.outputs)}"
+            f"step {self._step.name!r} has no output {name!r}, its outputs are {join_names(self._step.outputs)}"
         )
 
     def __iter__(self) -> Iterator[str]:

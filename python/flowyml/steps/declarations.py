@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from flowyml.diagnostics.text import listed
+from flowyml.diagnostics.text import join_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -184,7 +184,7 @@ def only_asset(step: str, assets: tuple[str, ...]) -> str:
         return assets[0]
     if not assets:
         raise ValueError(f"{step!r} is a sub-pipeline and no asset; name an asset of it")
-    raise ValueError(f"step {step!r} has several outputs, name one of them: {listed(assets)}")
+    raise ValueError(f"step {step!r} has several outputs, name one of them: {join_names(assets)}")
 
 
 def asset_of(name: Any) -> Any:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from flowyml.diagnostics.text import listed
+from flowyml.diagnostics.text import join_names
 from flowyml.diagnostics.tracebacks import hides_internal_frames, user_code_boundary, warn_caller
 from flowyml.steps.conditions import GuardedFunction
 from flowyml.steps.coroutines import blocking, coroutine_function
@@ -110,8 +110,8 @@ def check_fits(fallback: Callable[..., Any], signature: StepSignature, step: str
     own = StepSignature.of(fallback)
     if _fit(own, signature) is None:
         raise TypeError(
-            f"the fallback of step {step!r} takes {listed(own.names)}, which the step's arguments do not fill: "
-            f"they are {listed(signature.names) or 'none'}; a fallback takes some or all of them, or none"
+            f"the fallback of step {step!r} takes {join_names(own.names)}, which the step's arguments do not fill: "
+            f"they are {join_names(signature.names) or 'none'}; a fallback takes some or all of them, or none"
         )
 
 
@@ -171,7 +171,7 @@ def call_handler(handler: Callable[..., object], error: BaseException, result: A
 
 
 def _told(signature: StepSignature) -> str:
-    return listed(signature.names) or "no arguments"
+    return join_names(signature.names) or "no arguments"
 
 
 def _takes(function: Callable[..., object], count: int) -> bool:

@@ -33,8 +33,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from flowyml._containers import NamedTuple
-from flowyml.diagnostics.text import nearest
-from flowyml.units import checked_size, in_words
+from flowyml.diagnostics.text import did_you_mean
+from flowyml.units import checked_size, format_size
 
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 
@@ -312,7 +312,7 @@ def _wanted(options: HasResources, capacity: Capacity) -> Tokens:
 def _impossible(name: str, amount: int, totals: Mapping[str, int]) -> str | None:
     """Say why so much of a resource can never be had."""
     if name not in totals:
-        hint = nearest(name, totals) or "; give one: ParallelExecutor(resources={...})"
+        hint = did_you_mean(name, totals) or "; give one: ParallelExecutor(resources={...})"
         return f"requires {_told(name, amount)}, of which the executor has no total{hint}"
     if amount > totals[name]:
         named = visible() if name == GPU else None
@@ -323,7 +323,7 @@ def _impossible(name: str, amount: int, totals: Mapping[str, int]) -> str | None
 
 def _told(name: str, amount: int) -> str:
     if name == MEMORY:
-        return f"{in_words(amount * _MIB)} of memory"
+        return f"{format_size(amount * _MIB)} of memory"
     if name.startswith(_TAG):
         return f"{amount} of {name}"
     return f"{amount / _FRACTION:g} {name}"

@@ -16,7 +16,7 @@ from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from flowyml._containers import NamedTuple
-from flowyml.diagnostics.text import nearest
+from flowyml.diagnostics.text import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -128,4 +128,4 @@ class StepSignature(NamedTuple):
 
     def near(self, name: str) -> str:
         """Return ", did you mean ...?" for a misspelled parameter, else ""."""
-        return nearest(name, self.names)
+        return did_you_mean(name, self.names)

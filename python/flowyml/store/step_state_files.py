@@ -15,7 +15,7 @@ import struct
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from flowyml.diagnostics.text import nearest
+from flowyml.diagnostics.text import did_you_mean
 from flowyml.errors import StoreError
 from flowyml.store.blobs import write_whole
 from flowyml.store.directories import check_owner, file_name, private_folder, remove_emptied
@@ -80,7 +80,7 @@ class StepStateFiles:
             check_owner(path)
             data = _content(path)
         except FileNotFoundError:
-            raise KeyError(f"{self._what} has saved nothing under {name!r}{nearest(name, self.names())}") from None
+            raise KeyError(f"{self._what} has saved nothing under {name!r}{did_you_mean(name, self.names())}") from None
         value = SerializedValue(data[SIZE : SIZE + 1], data[SIZE + 1 :])
         if len(data) <= SIZE or value.checksum != data[:SIZE]:
             raise StoreError(str(path), "is damaged: its content is not what was saved")

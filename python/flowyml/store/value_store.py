@@ -22,7 +22,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from flowyml._containers import NamedTuple
-from flowyml.diagnostics.text import counted
+from flowyml.diagnostics.text import pluralize
 from flowyml.errors import OutputMismatchError
 from flowyml.steps.outcomes import ONCE, PipelineBase, is_pipeline, let_go, returned_once
 from flowyml.store.arenas import ENCODED
@@ -304,7 +304,7 @@ def split_outputs(returned: Any, names: tuple[str, ...], step: str) -> MultiOutp
     if _is(returned, (tuple, list)):
         if len(returned) == len(names):
             return MultiOutput(_kept(returned, names, step), list if isinstance(returned, list) else tuple, names)
-        raise OutputMismatchError(step, names, counted(len(returned), "value"))
+        raise OutputMismatchError(step, names, pluralize(len(returned), "value"))
     if is_pipeline(returned):
         pipeline: PipelineBase = returned
         return pipeline  # the run decides what becomes of it

@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from flowyml.authoring.validation import checked_progress
-from flowyml.diagnostics.text import unknown_keywords
+from flowyml.diagnostics.text import unknown_keyword_message
 from flowyml.diagnostics.tracebacks import hides_internal_frames
 from flowyml.errors import ValueLoadError
 from flowyml.executors.parallel_executor import ParallelExecutor, checked_backend, checked_workers
@@ -95,7 +95,7 @@ def parallel_map(
     ['A', 'B']
     """
     if unknown:
-        raise TypeError(unknown_keywords("parallel_map()", unknown, _KEYWORDS))
+        raise TypeError(unknown_keyword_message("parallel_map()", unknown, _KEYWORDS))
     if max_workers is not None and num_workers is not None:
         raise TypeError("num_workers is another name of max_workers; give one of them")
     if on_error not in {"raise", "return"}:

@@ -16,7 +16,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from flowyml._containers import NamedTuple
-from flowyml.diagnostics.text import counted
+from flowyml.diagnostics.text import pluralize
 from flowyml.reports.html.markup import seconds
 from flowyml.state import FAILURES
 
@@ -46,13 +46,13 @@ def gantt(made: Sequence[Lane], span: float, timeline: Timeline, kinds: Sequence
     yield from _axis(span)
     for lane in made[:MOST_LANES]:
         share = f"{100 * lane.busy / span:.0f} %" if span > 0 else ""
-        told = f"worker {lane.worker}: {counted(lane.calls, 'call')}, busy for {seconds(lane.busy)}"
+        told = f"worker {lane.worker}: {pluralize(lane.calls, 'call')}, busy for {seconds(lane.busy)}"
         yield (
             f'<div class="lane" title="{escape(told)}"><b><em>worker </em>{lane.worker}</b><div class="track">'
             f"{''.join(_bar(bar, span, timeline, kinds) for bar in lane.bars)}</div><span>{share}</span></div>"
         )
     if len(made) > MOST_LANES:
-        yield f'<p class="faint">and {counted(len(made) - MOST_LANES, "more worker")}</p>'
+        yield f'<p class="faint">and {pluralize(len(made) - MOST_LANES, "more worker")}</p>'
     yield from _load(made, span)
 
 
@@ -63,7 +63,7 @@ def _bar(bar: Bar, span: float, timeline: Timeline, kinds: Sequence[int]) -> str
     told = f"{name}: {took}"
     if bar.calls > 1:
         failed = f", {bar.failed:,} failed" if bar.failed else ""
-        told = f"{counted(bar.calls, 'call')} from {name} on: {took}{failed}"
+        told = f"{pluralize(bar.calls, 'call')} from {name} on: {took}{failed}"
     elif bar.failed:
         told += ", failed"
     left, width = _share(bar.start, span), _share(bar.end - bar.start, span)

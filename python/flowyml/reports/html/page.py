@@ -7,7 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from flowyml._containers import NamedTuple
-from flowyml.diagnostics.text import counted, cut
+from flowyml.diagnostics.text import pluralize, truncate
 from flowyml.reports.html.gantt import COLOURS, gantt, lanes
 from flowyml.reports.html.markup import bar, facts, note, number, seconds, state, table, text
 from flowyml.reports.html.style import STYLE
@@ -180,13 +180,13 @@ def _numbers(known: ReportData, made: Sequence[Lane]) -> Iterator[tuple[str, str
 def _failures(known: ReportData) -> Iterator[str]:
     if not known.failed:
         return
-    yield f"<h2>{counted(known.failed, 'failure')}</h2>"
+    yield f"<h2>{pluralize(known.failed, 'failure')}</h2>"
     for place, failure in enumerate(known.failures):
         tries = f" after {failure.attempts} attempts" if failure.attempts > 1 else ""
         yield (
             f'<details{" open" if not place else ""}><summary><b class="{escape(failure.state)}">'
             f"{escape(_name(failure.name))}</b> {escape(failure.state.replace('_', ' '))}{tries}: "
-            f"{escape(cut(failure.line))}</summary><pre>{escape(failure.text)}</pre></details>"
+            f"{escape(truncate(failure.line))}</summary><pre>{escape(failure.text)}</pre></details>"
         )
     if known.failed > len(known.failures):
         yield f'<p class="faint">and {known.failed - len(known.failures):,} more</p>'
@@ -199,7 +199,7 @@ def _legend(known: ReportData) -> Iterator[str]:
     ]
     more = len(known.kinds) - COLOURS
     if more > 0:
-        shown.append(f"<span>and {counted(more, 'more function')} in the same colours</span>")
+        shown.append(f"<span>and {pluralize(more, 'more function')} in the same colours</span>")
     yield f'<div class="legend">{"".join(shown)}</div>'
 
 
@@ -211,7 +211,7 @@ def _kinds(known: ReportData) -> Iterator[str]:
     rows = (_kind_row(kind, kind.total / whole) for kind in known.kinds[:_MOST_KINDS])
     yield from table(["function", ">calls", "states", ">in all", "", ">mean", ">longest"], rows)
     if len(known.kinds) > _MOST_KINDS:
-        yield f'<p class="faint">and {counted(len(known.kinds) - _MOST_KINDS, "more function")}</p>'
+        yield f'<p class="faint">and {pluralize(len(known.kinds) - _MOST_KINDS, "more function")}</p>'
 
 
 def _kind_row(kind: FunctionRow, share: float) -> list[Cell]:
@@ -253,7 +253,7 @@ def _rows(known: ReportData) -> Iterator[str]:
         return
     yield "<h2>Steps</h2>"
     if len(known.rows) > _MOST_OPEN:
-        yield f"<details><summary>{counted(len(known.rows), 'step')}, in add order</summary>"
+        yield f"<details><summary>{pluralize(len(known.rows), 'step')}, in add order</summary>"
     rows = (
         [
             text(_name(row.name)),
@@ -262,7 +262,7 @@ def _rows(known: ReportData) -> Iterator[str]:
             number(seconds(row.start)),
             number(seconds(row.took)),
             number(row.attempts or ""),
-            note(cut(row.note)),
+            note(truncate(row.note)),
         ]
         for row in known.rows
     )
@@ -270,8 +270,8 @@ def _rows(known: ReportData) -> Iterator[str]:
     if len(known.rows) > _MOST_OPEN:
         yield "</details>"
     if known.steps > len(known.rows):
-        yield f'<p class="faint">and {counted(known.steps - len(known.rows), "more step")}</p>'
+        yield f'<p class="faint">and {pluralize(known.steps - len(known.rows), "more step")}</p>'
 
 
 def _name(name: str) -> str:
-    return cut(name, _LONGEST_NAME)
+    return truncate(name, _LONGEST_NAME)

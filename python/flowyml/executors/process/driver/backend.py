@@ -32,7 +32,7 @@ import time
 from types import MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-from flowyml.diagnostics.text import counted
+from flowyml.diagnostics.text import pluralize
 from flowyml.errors import ExecutorError
 from flowyml.executors.process.driver.arena_owner import ArenaOwner
 from flowyml.executors.process.driver.interpreter_exit import wait_if_ending, watch
@@ -295,7 +295,7 @@ class WorkerTeam:
             raise ExecutorError(f"a worker process could not be started: {reason}") from error
         if not self.crowded:
             self.crowded = True
-            many = f"{counted(count, 'worker')} instead of {self.size}"
+            many = f"{pluralize(count, 'worker')} instead of {self.size}"
             _log.warning("%s: the run goes on with %s", reason, many)
 
     def room(self, member: WorkerHandle) -> int:

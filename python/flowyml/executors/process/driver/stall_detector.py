@@ -12,7 +12,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from flowyml.diagnostics.text import counted
+from flowyml.diagnostics.text import pluralize
 from flowyml.executors.process.protocol.stack_dump import stack_of
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class StallDetector:
         steps = ("ready", "parked", "running", "unfinished")
         lines = [
             f"the run of pipeline {name!r} stands still: steps are ready and worker {free} has nothing to do",
-            f"  {', '.join(counted(getattr(scheduler, each), f'{each} step') for each in steps)}",
+            f"  {', '.join(pluralize(getattr(scheduler, each), f'{each} step') for each in steps)}",
         ]
         for member in self._team.members:
             lines.append(f"  worker {member.number}, process {member.worker.pid}: {self._state(member, now)}")
