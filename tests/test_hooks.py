@@ -415,8 +415,8 @@ def test_without_hooks_nothing_is_watched() -> None:
     """A run that tells nobody takes the same way as ever."""
     pipeline = Pipeline("quiet").add_step(load)
     run = Run(pipeline._planned(pipeline._scope({}, {}, complete=True)))
-    run.listen(pipeline, pipeline.hooks)
-    assert (run.events, run.one_by_one, run.patience(0.1)) == (None, False, 0.1)
+    run.attach_hooks(pipeline, pipeline.hooks)
+    assert (run.events, run.single_item_batches, run.poll_interval(0.1)) == (None, False, 0.1)
     assert run.claim == run.scheduler.claim
 
 

@@ -45,8 +45,8 @@ def test_items_that_change_what_they_share_fail_with_a_hint(
 ) -> None:
     told = logged(Pipeline("p").map(function, range(3), name="grow", params={"state": state}), executor, caplog)
     assert "changed size during iteration" in told
-    assert (HINT in told) is not executor.keeps_encoded  # worker processes have a copy each
-    assert ('backend="process"' in told) is not executor.keeps_encoded
+    assert (HINT in told) is not executor.keeps_values_serialized  # worker processes have a copy each
+    assert ('backend="process"' in told) is not executor.keeps_values_serialized
 
 
 def test_a_value_of_another_step_is_shared_too(caplog: pytest.LogCaptureFixture) -> None:

@@ -328,13 +328,13 @@ class Launcher(Preparation):
         """Return a run that is ready, and, where it is only looked at, its result, once that is printed."""
         run, scope = self._prepared(inputs, context, executor, resume=resume, only_look=only_look, **options)
         if not only_look:
-            run.listen(self._pipeline, self.hooks)
+            run.attach_hooks(self._pipeline, self.hooks)
             return run, None
         from flowyml.graph.dag import rehearsal
 
         more = self._foreseen(run.plan, scope, run.seed), self._resumable(run, resume)
         print(rehearsal(run.plan, scope, type(executor).__name__, *more))  # noqa: T201  it is what was asked for
-        return run, run.rehearsed()
+        return run, run.dry_run_result()
 
     def run_quietly(
         self, executor: Executor, *, fail_fast: bool, progress: Watching = None, at_once: int | None = None
@@ -344,7 +344,7 @@ class Launcher(Preparation):
 
         refuse_if_loading()
         plan = self._planned(self._scope({}, {}, complete=True))
-        run = Run(plan, order=executor.order, capacity=executor.capacity, fail_fast=fail_fast, at_once=at_once)
+        run = Run(plan, order=executor.order, capacity=executor.capacity, fail_fast=fail_fast, max_batch_size=at_once)
         return _executed(run, executor, progress, quiet=True)
 
 

@@ -323,15 +323,15 @@ class Preparation(PipelineBuilder):
             from flowyml.graph.explain import log_sources
 
             log_sources(plan, scope)
-            if not executor.keeps_encoded:
+            if not executor.keeps_values_serialized:
                 from flowyml.runtime.mutation_check import MutationCheck
 
                 options["watch"] = MutationCheck()
-        options |= {"order": executor.order, "capacity": executor.capacity, "graph": executor.ranked(plan)}
+        options |= {"order": executor.order, "capacity": executor.capacity, "graph": executor.prioritized_graph(plan)}
         run = Run(plan, run_id=run_id, seed=checked_seed(seed), **options)
         run.checkpoint_dir = absolute(self._journals.folder)
         if anew is not None:
-            run.anew = plan.behind(step_of(anew))
+            run.forced_steps = plan.behind(step_of(anew))
         if not only_look and (self._journals.kept or (self._cache is not None and plan.has_caching)):
             self._remember(run, scope, executor, run_id, resume)
         return run, scope
@@ -340,8 +340,8 @@ class Preparation(PipelineBuilder):
         """Let a run ask the cache and the journal of an earlier attempt, and tell them what has run."""
         from flowyml.caching.lookup import attach
 
-        if executor.keeps_encoded:
-            run.keep_encoded()
+        if executor.keeps_values_serialized:
+            run.keep_values_serialized()
         attempts = self._attempts() if self._journals.kept else None
         attach(run, self._cache, scope.context, attempts, run_id=run_id, resume=resume)
 
@@ -368,7 +368,7 @@ class Preparation(PipelineBuilder):
             return None
         from flowyml.caching.preview import prospect
 
-        return prospect(run.plan, self._attempts(), seed=run.seed, resume=resume, anew=run.anew)
+        return prospect(run.plan, self._attempts(), seed=run.seed, resume=resume, anew=run.forced_steps)
 
     def _warn_notes(self, plan: Plan) -> None:
         """Warn of what may be meant otherwise, once."""

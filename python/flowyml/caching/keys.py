@@ -388,7 +388,7 @@ class CallHasher:
         if run.seed is not None or len(template.sources) != 1:
             return None
         if template.single:
-            table, first = run.tables[node], run.layout.firsts[node]
+            table, first = run.map_inputs[node], run.layout.firsts[node]
             values = [table[item - first] for item in items]
         elif template.direct and template.lone:
             rows, node_of = run.plan.rows, run.node_of
@@ -423,7 +423,7 @@ class CallHasher:
         if kind == PARAM:
             return self._param(plan.row(node)[which], node)
         if kind in {ITEM, KEPT}:
-            entry = self._run.tables[node][item - self._run.layout.firsts[node]]
+            entry = self._run.map_inputs[node][item - self._run.layout.firsts[node]]
             part = entry if which is None else entry[which]
             return self._hashed(part, node) if kind == ITEM else self._refer(part) or b"-"
         references = plan.references.get(node, ())  # a decision may wait for nothing

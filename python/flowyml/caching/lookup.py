@@ -71,7 +71,7 @@ def attach(
         recall = ResultLookup(run, memories, patience=math.inf if continues else _PATIENCE)
         if caching is not None:
             recall.contents, recall.read = caching.contents, caching.read
-        run.remember(recall)
+        run.attach_lookup(recall)
 
 
 if TYPE_CHECKING:
@@ -248,7 +248,7 @@ class ResultLookup:
             return True
         try:
             raw = found.load()
-            self._run.values.raw[item] = raw if self._run.encodes else decoded(raw)
+            self._run.values.raw[item] = raw if self._run.keeps_serialized else decoded(raw)
         except (Exception, SystemExit, GeneratorExit):  # noqa: BLE001  it does not load (any more): so it runs
             self._run.values.raw[item] = MISSING
             return False
@@ -264,7 +264,7 @@ class ResultLookup:
                 end += 1
             if end > position:
                 states = bytes(found[item].state for item in items[position:end])
-                self._run.take_over(batch, position, states)
+                self._run.complete_from_cache(batch, position, states)
             position = end + 1
 
     def _give_back(self, batch: Batch) -> None:

@@ -75,7 +75,7 @@ class CachePreview:
         self._run = Run(plan, seed=seed)
         self._caching = StepCache(self._run, store, scope.context, only_look=True)
         recall = ResultLookup(self._run, [self._caching], only_look=True, patience=math.inf)
-        self._run.remember(recall)
+        self._run.attach_lookup(recall)
         self._unknown = dict(self._needing(scope))
         self._caching.leave_out(self._unknown)
         recall.begin()
@@ -342,13 +342,13 @@ def _looked_into(
         return None
     try:
         run = Run(plan, seed=seed)
-        run.anew = anew
+        run.forced_steps = anew
         look = _ReadOnlyJournal(run, journal)
         finished = look.finished
         if finished.ended == "success" or not finished.count:
             return None
         recall = ResultLookup(run, [look], only_look=True, patience=math.inf)
-        run.remember(recall)
+        run.attach_lookup(recall)
         recall.begin()
         recall.close(None)
         if tentative and not look.in_common:

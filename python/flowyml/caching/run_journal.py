@@ -51,10 +51,10 @@ CHANGED = "a file that it returned has changed"
 
 def is_anew(run: Run, item: int) -> bool:
     """Tell whether an item is to run again: its step was named, or the dynamic step that it came from."""
-    if not run.anew:
+    if not run.forced_steps:
         return False
     node, names = run.node_of[item], run.plan.names
-    return node in run.anew or any(names[node].startswith(f"{names[each]}.") for each in run.anew)
+    return node in run.forced_steps or any(names[node].startswith(f"{names[each]}.") for each in run.forced_steps)
 
 
 class RunJournal:
@@ -124,7 +124,7 @@ class RunJournal:
             return
         spent = self._finished.attempts.pop(key, 0)
         if spent:
-            self._run.trials.spend(item, spent)
+            self._run.retries.spend(item, spent)
 
     def _load(self, item: int, value: Any, at: int) -> Any:
         try:
@@ -170,7 +170,7 @@ class RunJournal:
         self._attempt, self._run.run_id, self._next_form = attempt, attempt.run_id, attempt.finished.forms
         if not attempt.finished.run:
             told = ResumeSummary(self._run, before.finished, self.keys, (), {}).none_of()
-            self._run.resumed = f"nothing from run {before.run_id}, which is kept: {told}"
+            self._run.resume_summary = f"nothing from run {before.run_id}, which is kept: {told}"
             _log.warning(
                 "pipeline %r starts a new run: nothing that run %s finished is part of it (%s); that is kept in %s",
                 self._run.plan.name,
@@ -186,16 +186,18 @@ class RunJournal:
             return
         run, count = self._run, len(self._taken)
         story = ResumeSummary(run, self._finished, self.keys, self._taken, self._again)
-        run.resumed, to_come = story.told(), story.to_come()
+        run.resume_summary, to_come = story.told(), story.to_come()
         level = max(logging.INFO, _log.getEffectiveLevel())  # it happens unasked, so it must be seen
-        _log.log(level, "pipeline %r continues run %s: %s%s", run.plan.name, attempt.run_id, run.resumed, to_come)
-        run.retell = partial(self._retold, story, count, wholly=not to_come)
+        _log.log(
+            level, "pipeline %r continues run %s: %s%s", run.plan.name, attempt.run_id, run.resume_summary, to_come
+        )
+        run.final_resume_summary = partial(self._retold, story, count, wholly=not to_come)
 
     def _retold(self, before: ResumeSummary, count: int, *, wholly: bool) -> str | None:
         """Say it once more at the end, if more was taken over meanwhile, or could not be told yet."""
         with self._lock:
             if wholly and len(self._taken) == count:
-                return self._run.resumed
+                return self._run.resume_summary
             return ResumeSummary(self._run, self._finished, self.keys, self._taken, self._again, before=before).told()
 
     # -- writing down
@@ -241,7 +243,7 @@ class RunJournal:
         if state == SKIPPED:
             return None
         try:
-            return value if self._run.encodes else encoded(value)
+            return value if self._run.keeps_serialized else encoded(value)
         except SerializationError as error:
             self._cannot_store(item, error)
             return LOST
@@ -251,7 +253,7 @@ class RunJournal:
         for item, state in zip(items, states, strict=True):
             if state in {FAILED, TIMED_OUT}:
                 self._begun.failed(item)
-                if self._run.trials.current(item) > 1:
+                if self._run.retries.current(item) > 1:
                     self._guarded(self._attempt.journal.write, [RETRY, self.keys.key(item), 0])
 
     def _counts(self, item: int, state: int) -> bool:

@@ -99,7 +99,7 @@ class StepCache:
         self._used: list[tuple[str, CacheEntry]] = []
         self._asked = 0
         self.read = self._read_nodes()
-        run.grafting.listeners.append(self._grow)
+        run.subgraphs.listeners.append(self._grow)
         self._is_open = False
         self._is_open = bool(self._guarded(self._open))
 
@@ -235,7 +235,7 @@ class StepCache:
             for k, item in enumerate(items):
                 if self._is_open and (states is None or states[k] == SUCCESS):
                     key = self._keys.get(item)
-                    if key is not None and item not in self._run.fallen:
+                    if key is not None and item not in self._run.fallback_errors:
                         self._store_value(item, key)
             if self._waiting:
                 much = len(self._waiting) >= _MOST_WAITING or self._bytes >= _MOST_BYTES
@@ -262,8 +262,8 @@ class StepCache:
             self._cannot(item, "its value is not stored", "a file among its arguments changed while it ran")
             return
         try:
-            value = packed(raw if self._run.encodes else encoded(raw))
-            files = [files_of(raw if self._run.encodes else encoded(raw))] if MARK in value.data else []
+            value = packed(raw if self._run.keeps_serialized else encoded(raw))
+            files = [files_of(raw if self._run.keeps_serialized else encoded(raw))] if MARK in value.data else []
         except (SerializationError, UnhashableError, ValueError) as error:
             reason = error.reason if isinstance(error, SerializationError) else str(error)
             self._cannot(item, "its value cannot be stored", reason)
@@ -395,7 +395,7 @@ class ValueHashes:
         return self._of_part(item, raw)
 
     def _of_part(self, item: int, raw: Any) -> bytes:
-        if type(raw) not in ENCODED or not self._run.encodes:
+        if type(raw) not in ENCODED or not self._run.keeps_serialized:
             return self._of_value(item, raw)
         try:
             value = decoded(raw)

@@ -1,7 +1,7 @@
 """What steps took when they last ran on an executor: the next run begins with what has the most time behind it.
 
 ```
-run ──note──▶ seconds by step name, of the last run of each pipeline ──ranked──▶ the graph, with ranks by time
+run ──note──▶ seconds by step name, of the last run of each pipeline ──prioritized_graph──▶ graph, ranks by time
 ```
 
 The first run knows how many steps stand behind each other, not how long they take. Kept in memory, with the executor,
@@ -36,7 +36,7 @@ class StepDurations:
     def __init__(self) -> None:
         self._seconds: dict[str, dict[str, float]] = {}
 
-    def ranked(self, plan: Plan) -> Graph:
+    def prioritized_graph(self, plan: Plan) -> Graph:
         """Return the graph of a plan, with ranks by time as far as it is known; others count as the mean."""
         known = self._seconds.get(plan.name)
         if not known or not _fits(plan):

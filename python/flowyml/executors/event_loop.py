@@ -137,9 +137,9 @@ class EventLoopRun:
         self._run = run
         self._loop = loop
         self._helpers = threads
-        self._free = list(range(run.useful(limit)))[::-1]
+        self._free = list(range(run.max_useful_workers(limit)))[::-1]
         self._tasks: dict[asyncio.Task[None], _StepTask] = {}
-        self._limits = run.limits
+        self._limits = run.time_limits
         self.left_behind = False
         self._coroutines: dict[int, CallTemplate | None] = {}
         self._threads = asyncio.Semaphore(_MOST_THREADS)
@@ -157,9 +157,9 @@ class EventLoopRun:
         """Run everything and wait for the end, in the caller's thread."""
         self._loop.call_soon_threadsafe(self._begin)  # in there Ctrl-C would leave frames of `asyncio`
         with self._run.interrupts.may_raise():
-            while not (self._over or self._until_over.acquire(timeout=self._run.patience(_SLICE))):
+            while not (self._over or self._until_over.acquire(timeout=self._run.poll_interval(_SLICE))):
                 self._run.interrupts.check()
-                self._run.tell()
+                self._run.deliver_events()
         trouble, self._trouble = self._trouble, None
         if trouble is not None:
             try:

@@ -42,11 +42,11 @@ class Executor(ABC):
     capacity: Capacity | None = None
 
     @property
-    def keeps_encoded(self) -> bool:
+    def keeps_values_serialized(self) -> bool:
         """Whether a run that it executes now keeps its values encoded, as worker processes send them."""
         return False
 
-    def ranked(self, plan: Plan) -> Graph:
+    def prioritized_graph(self, plan: Plan) -> Graph:
         """Return the graph of a plan, with the order in which its steps are preferred."""
         return plan.graph
 

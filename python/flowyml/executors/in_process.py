@@ -93,7 +93,7 @@ class ThreadBatch:
         """
         self._thread = threading.get_ident()
         try:
-            call_steps(run, self.turn, self.failures, run.scheduler if goes_on and run.is_plain else None)
+            call_steps(run, self.turn, self.failures, run.scheduler if goes_on and run.can_report_directly else None)
         finally:
             if self._limits is not None:
                 self._return_tokens(run)
@@ -216,7 +216,7 @@ class ReportFlusher:
             _, failed = self._claimed.deliver(self._run, patience=PATIENCE)
             if failed and self._run.fail_fast:
                 self._claimed.take_back(self._run, everything=True)
-            self._run.write()
+            self._run.flush_journal()
 
     def __enter__(self) -> Self:
         """Begin."""
@@ -305,7 +305,7 @@ def describe(run: Run, batch: Batch, position: int) -> StepContext:
         pipeline_name=plan.name,
         step_name=plan.item_name(node, index),
         index=index,
-        attempt=run.trials.current(item),
+        attempt=run.retries.current(item),
         params=by_name(plan.function_of(node), template.keywords, run.calls.arguments(item)),
         worker=batch.worker,
         seed=run.calls.seed_of(item),

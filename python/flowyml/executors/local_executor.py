@@ -43,13 +43,13 @@ class LocalExecutor(Executor):
         from flowyml.executors.in_process import CurrentStep, ReportFlusher, ThreadBatch
         from flowyml.steps.current_step import telling
 
-        limits, turn = run.limits, Turn(most=1 if run.fail_fast else _BATCH)
+        limits, turn = run.time_limits, Turn(most=1 if run.fail_fast else _BATCH)
         claimed = ThreadBatch(turn=turn)
         with telling(CurrentStep(run, claimed)):
             if limits is not None:
                 _run_with_limits(run, claimed, limits)
                 return
-            with ReportFlusher(run, claimed) if run.prompt else nullcontext():
+            with ReportFlusher(run, claimed) if run.reports_early else nullcontext():
                 while not run.finished:
                     _one_batch(run, claimed, run.claim(0, turn.limit(0), clock(), 0.1))
 
@@ -59,21 +59,21 @@ def _one_batch(run: Run, claimed: ThreadBatch, batch: Batch | None, count: int |
     if batch is None:
         _between(run)
         return
-    run.tell()
+    run.deliver_events()
     claimed.begin(batch, count)
     try:
         with run.interrupts.may_raise(claimed.turn):
             claimed.call(run, goes_on=count is None)
     finally:
         claimed.deliver(run)
-        run.write()
-    run.tell()
+        run.flush_journal()
+    run.deliver_events()
 
 
 def _between(run: Run) -> None:
     """See to the run while it waits: for the delay of a retry, or for what a step that was given up has taken."""
     run.interrupts.check()
-    run.tell()
+    run.deliver_events()
     run.check_progress()
 
 
@@ -92,11 +92,11 @@ def _run_with_limits(run: Run, claimed: ThreadBatch, limits: TimeLimits) -> None
             count = _alike(batch, limits)
             if count < len(batch):
                 run.scheduler.give_back(batch, count, len(batch) - count)
-            size = 1 if run.prompt and not limits.everywhere else min(_BATCH, 2 * count)
+            size = 1 if run.reports_early and not limits.everywhere else min(_BATCH, 2 * count)
             if limits.of(batch.item(0)) < math.inf:
-                run.tell()
+                run.deliver_events()
                 helper.call(batch, count, goes_on=limits.everywhere)
-                run.tell()
+                run.deliver_events()
             else:
                 _one_batch(run, claimed, batch, count)
     finally:

@@ -118,7 +118,7 @@ class ParallelExecutor(Executor):
         self._runner: int | None = None  # the thread whose run it is
 
     @property
-    def keeps_encoded(self) -> bool:
+    def keeps_values_serialized(self) -> bool:
         """Whether a run that it executes now keeps its values encoded; see `Executor`."""
         return self.backend == "process" and not self._is_mine()
 
@@ -127,9 +127,9 @@ class ParallelExecutor(Executor):
         """What its steps may take together: what was given, and what this machine has."""
         return Capacity(self._totals, self.tag_limits or {}, detected)
 
-    def ranked(self, plan: Plan) -> Graph:
+    def prioritized_graph(self, plan: Plan) -> Graph:
         """Return the graph of a plan: what took long when it last ran here goes first, with all that waits for it."""
-        return self._measured.ranked(plan)
+        return self._measured.prioritized_graph(plan)
 
     def execute(self, run: Run) -> None:
         """Run all steps of a run on the workers; see `Executor.execute`."""

@@ -68,7 +68,7 @@ class ThreadRun:
         self.run = run
         self.workers = workers
         self.owners = owners
-        self.limits = run.limits
+        self.limits = run.time_limits
         self.claims = [self._claimed() for _ in range(workers)]
         self.trouble: BaseException | None = None
         self._stopped = False
@@ -79,7 +79,7 @@ class ThreadRun:
         self._inside = 0 if late else workers  # threads to wait for: those given up are replaced, or were late
 
     def _claimed(self) -> ThreadBatch:
-        most, holds = min(_MOST, self.run.at_once), self.limits is not None
+        most, holds = min(_MOST, self.run.max_batch_size), self.limits is not None
         return ThreadBatch(self.limits, Turn(target=_TARGET, most=most, workers=self.workers, holds=holds))
 
     @user_code_boundary
@@ -155,18 +155,18 @@ class ThreadRun:
         with self.run.interrupts.may_raise():
             finished = self.run.scheduler.wait(seconds)
             if not finished:
-                self.run.tell()
+                self.run.deliver_events()
                 self.run.check_progress()
             return finished
 
     def _look(self, replace: Callable[[ThreadRun, int], None]) -> float:
         """Give up the threads whose step is over its time; return how long to wait before the next look."""
-        longest = self.run.patience(_SLICE)
-        if self.run.prompt:
+        longest = self.run.poll_interval(_SLICE)
+        if self.run.reports_early:
             longest = min(longest, EVERY)
             for claimed in self.claims:
                 self._deliver(claimed, patience=PATIENCE)
-            self.run.write()
+            self.run.flush_journal()
         if self.limits is None:
             return longest
         for worker, claimed in enumerate(self.claims):
@@ -210,7 +210,7 @@ class ThreadRun:
             claimed.take_back(run, everything=True)
         if not claimed.abandoned:
             self._deliver(claimed)
-            run.write()
+            run.flush_journal()
 
     def _deliver(self, claimed: ThreadBatch, *, patience: float = 0.0) -> int:
         count, failed = claimed.deliver(self.run, patience=patience)
@@ -248,7 +248,7 @@ class ThreadBackend:
 
     def execute(self, run: Run) -> None:
         """Run all steps of a run."""
-        workers = run.useful(self.size)
+        workers = run.max_useful_workers(self.size)
         run.devices.share()
         run.steps  # noqa: B018  what an idle thread has made would wait for it, without a global lock, and hold the run
         late = self._initializer is not None

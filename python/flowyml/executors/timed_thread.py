@@ -82,7 +82,7 @@ class TimedThread:
             self._forget()
             raise
         claimed.deliver(self._run)
-        self._run.write()
+        self._run.flush_journal()
         if done.trouble is not None:
             raise done.trouble
 
@@ -95,14 +95,14 @@ class TimedThread:
 
     def _wait(self, claimed: ThreadBatch, done: _Completion) -> bool:
         run = self._run
-        longest = min(run.patience(_SLICE), look_in(claimed.due(), self._limits))
+        longest = min(run.poll_interval(_SLICE), look_in(claimed.due(), self._limits))
         with run.interrupts.may_raise():
-            ended = done.event.wait(min(longest, EVERY) if run.prompt else longest)
+            ended = done.event.wait(min(longest, EVERY) if run.reports_early else longest)
             if not ended:
-                run.tell()
-        if run.prompt and not ended:
+                run.deliver_events()
+        if run.reports_early and not ended:
             claimed.deliver(run, patience=PATIENCE)
-            run.write()
+            run.flush_journal()
         return ended
 
     def _started(self) -> Inbox:

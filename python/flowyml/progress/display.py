@@ -158,7 +158,7 @@ def shown(run: Run, progress: Literal[True] | Callable[[Progress], object]) -> I
     if not _turn.acquire(blocking=False):
         yield
         return
-    run.prompt = True  # what has ended is to be seen, although its batch has not
+    run.reports_early = True  # what has ended is to be seen, although its batch has not
     feed = _ProgressThread(run, _CallbackDisplay(progress) if callable(progress) else _view())
     try:
         feed.start()

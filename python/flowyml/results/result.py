@@ -102,7 +102,7 @@ class PipelineResult:
         self.duration_seconds: float = run.ended - run.started
         self.start_time: datetime = run.started_at
         self.end_time: datetime = run.started_at + timedelta(seconds=self.duration_seconds)
-        self.resumed: str | None = run.resumed
+        self.resumed: str | None = run.resume_summary
         self._interrupted = run.interrupted
         self._dry = run.dry
         self._record = RunRecord(run)

@@ -79,23 +79,23 @@ class RunArrays:
         self.plan: Plan = run.plan
         self.layout = run.layout
         self.values = run.values
-        self.failures, self.fallen = run.failures, run.fallen
-        self.refused = run.refused
+        self.failures, self.fallen = run.failures, run.fallback_errors
+        self.refused = run.expansion_errors
         self.usage = run.usage
         scheduler = run.scheduler
         self.states = scheduler.states().translate(_BEFORE if run.dry else _AT_THE_END)
-        self.attempts = _begun(scheduler.attempts(), self.states, run.trials)
+        self.attempts = _begun(scheduler.attempts(), self.states, run.retries)
         self._scheduler = scheduler
         self.began, self._began_at = run.started, run.started_at
-        self._came_at = run.grafting.came_at
+        self._came_at = run.subgraphs.came_at
         self.order = self.plan.in_order()
         self._culprits: dict[int, int] = {}
         self.empty_states = {
             node: StepState.WAITING if run.dry else STATES[scheduler.node_state(node)]
             for node in self.layout.empty_nodes()
         }
-        self.tasks: Mapping[int, MapTaskPolicy] = run.tasks.terms
-        self.forgiven: Mapping[int, int] = run.tasks.forgiven(self.states)
+        self.tasks: Mapping[int, MapTaskPolicy] = run.map_tasks.terms
+        self.forgiven: Mapping[int, int] = run.map_tasks.forgiven(self.states)
 
     # Copied when somebody asks: a million steps that nobody asks about need them once, and not twice.
 

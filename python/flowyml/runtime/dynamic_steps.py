@@ -104,7 +104,7 @@ class SubgraphInsertion:
             _make_room(run, grown)
             for listener in self.listeners:
                 listener([*grown.steps, node])
-            run.adopt(grown.steps, grown.special)
+            run.add_steps(grown.steps, grown.special)
             self._came.append((grown.steps.start, now))
             _tell_scheduler(run, batch, position, grown, now)
         except BaseException:
@@ -112,8 +112,8 @@ class SubgraphInsertion:
             node_of: Any = run.node_of
             del run.values.raw[items:], node_of[items:]
             for each in grown.steps:
-                run.tables.pop(each, None)
-            run.forget(grown.steps)
+                run.map_inputs.pop(each, None)
+            run.remove_steps(grown.steps)
             self._came = [each for each in self._came if each[0] < grown.steps.start]
             raise
 
@@ -132,8 +132,8 @@ def _tell_scheduler(run: Run, batch: Batch, position: int, grown: PlanExtension,
     keep = grown.keep_mask() if run.releases else None
     found: list[tuple[int, str]] = []
     new: Any = (grown.counts, edges.dependents, edges.dependencies, edges.kinds(), grown.joins, grown.awaited)
-    with run.sharing.growing():
-        limits = run.sharing.limits_of(grown.forms, found, special=bool(grown.special), first=grown.steps.start)
+    with run.resource_limits.growing():
+        limits = run.resource_limits.limits_of(grown.forms, found, special=bool(grown.special), first=grown.steps.start)
         grown.refuse((grown.steps[at], problem) for at, problem in found)
         try:
             run.scheduler.graft(batch, position, now, *new, keep=keep, **limits)

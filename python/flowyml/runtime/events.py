@@ -118,7 +118,7 @@ class EventQueue:
 
     def ended(self, batch: Batch, position: int, start: float, ends: Sequence[float], outcomes: bytes | None) -> None:
         """Note that items of a batch, from `position` on, have ended; before what depends on them can begin."""
-        told, fallen = bool(self._hooks["on_step_end"]), self._run.fallen
+        told, fallen = bool(self._hooks["on_step_end"]), self._run.fallback_errors
         if not told and not (self._has_handlers and (outcomes or fallen)):
             return
         for k, item in enumerate(batch.items()[position : position + len(ends)]):
@@ -173,7 +173,7 @@ class EventQueue:
 
     def _tell_the_rest(self, result: PipelineResult) -> None:
         names = self._run.plan.names
-        for node in self._run.refused:
+        for node in self._run.expansion_errors:
             self._tell_failure(node, result.step_results[names[node]])
         if not self._hooks["on_step_end"]:
             return
@@ -326,10 +326,10 @@ class ItemRecord(RunRecord):
         item, state, start, end, worker = ended
         self.plan, self.layout, self.values, self.failures = run.plan, run.layout, run.values, run.failures
         self.began, self._began_at = run.started, run.started_at
-        self._came_at, self._scheduler = run.grafting.came_at, run.scheduler
-        self.fallen, self.refused, self.usage = run.fallen, run.refused, run.usage
+        self._came_at, self._scheduler = run.subgraphs.came_at, run.scheduler
+        self.fallen, self.refused, self.usage = run.fallback_errors, run.expansion_errors, run.usage
         self._state = ((item, state),)
-        made = run.trials.failed(item) if state in _NOT_BEGUN else run.trials.made(item, run.failures)
+        made = run.retries.failed(item) if state in _NOT_BEGUN else run.retries.made(item, run.failures)
         self.states, self.attempts = {item: state}, {item: made}  # type: ignore[assignment]
         self.workers, self.starts, self.ends = {item: worker}, {item: start}, {item: end}  # type: ignore[assignment]
         self.empty_states, self.tasks, self.forgiven = {}, {}, {}

@@ -65,13 +65,13 @@ def execute(run: Run, executor: SupportsExecute, *, quiet: bool = False) -> Pipe
             error.result = partial
         raise
     finally:
-        if run.recall is not None:
-            run.recall.close(result)
+        if run.lookup is not None:
+            run.lookup.close(result)
         if result is not None and run.checkpoint_dir:
             _forget_states(run.checkpoint_dir, result)
     if not result.success and not quiet:
         _log_failures(run)
-    if run.fallen:
+    if run.fallback_errors:
         _log_fallbacks(run)
     return result
 
@@ -80,8 +80,8 @@ def _begin(run: Run) -> None:
     """Tell those who watch that a run begins."""
     if run.events is not None:
         run.events.begin()
-    if run.recall is not None:
-        run.recall.begin()
+    if run.lookup is not None:
+        run.lookup.begin()
 
 
 def _forget_states(checkpoint_dir: str, result: PipelineResult) -> None:
@@ -106,13 +106,16 @@ def _seeded(run: Run) -> contextlib.AbstractContextManager[None]:
 
 def _log_failures(run: Run) -> None:
     failures, scheduler = _unforgiven(run), run.scheduler
-    told = [f"  {run.plan.names[node]} (failed): {error_line(error)}" for node, error in sorted(run.refused.items())]
+    told = [
+        f"  {run.plan.names[node]} (failed): {error_line(error)}"
+        for node, error in sorted(run.expansion_errors.items())
+    ]
     told += [
         f"  {run.item_name(item)} ({STATES[scheduler.state(item)]}): {error_line(failures[item])}"
         for item in sorted(failures)[:_SHOWN_FAILURES]
     ]
     first = list(map(truncate, told[:_SHOWN_FAILURES]))
-    more = len(failures) + len(run.refused) - len(first)
+    more = len(failures) + len(run.expansion_errors) - len(first)
     _log.error(
         "pipeline %r: %s failed, result.success is False\n%s%s",
         run.plan.name,
@@ -129,7 +132,7 @@ def _shared_hint(run: Run) -> str:
     what it raised is that a container changed while it was iterated over. Worker processes give each item a copy.
     """
     hit: dict[int, list[int]] = {}
-    for item, error in () if run.encodes else run.failures.items():
+    for item, error in () if run.keeps_serialized else run.failures.items():
         if type(error) is RuntimeError and str(error).endswith(_CHANGED):
             hit.setdefault(run.node_of[item], []).append(item)
     for node, items in hit.items():
@@ -162,10 +165,11 @@ def _shared_by(run: Run, node: int, items: list[int]) -> list[str]:
 
 def _log_fallbacks(run: Run) -> None:
     """Say, once a run, that there are values that steps have not made themselves."""
-    fallen = sorted(item for item in run.fallen if run.scheduler.state(item) == SUCCESS)
+    fallen = sorted(item for item in run.fallback_errors if run.scheduler.state(item) == SUCCESS)
     if fallen:
         first = [
-            truncate(f"  {run.item_name(item)}: {error_line(run.fallen[item])}") for item in fallen[:_SHOWN_FAILURES]
+            truncate(f"  {run.item_name(item)}: {error_line(run.fallback_errors[item])}")
+            for item in fallen[:_SHOWN_FAILURES]
         ]
         more = [f"  ... and {len(fallen) - len(first):,} more"] if len(fallen) > len(first) else []
         many = "1 value comes from a fallback" if len(fallen) == 1 else f"{len(fallen):,} values come from fallbacks"
@@ -174,10 +178,10 @@ def _log_fallbacks(run: Run) -> None:
 
 def _unforgiven(run: Run) -> dict[int, BaseException]:
     """Return the failures without those of map tasks that are a success all the same."""
-    forgiven = run.tasks.forgiven(run.scheduler.states()) if run.tasks.terms else ()
+    forgiven = run.map_tasks.forgiven(run.scheduler.states()) if run.map_tasks.terms else ()
     found = {item: error for item, error in run.failures.items() if run.node_of[item] not in forgiven}
     return (
-        found if found or run.refused else run.failures
+        found if found or run.expansion_errors else run.failures
     )  # nothing else: what was forgiven has cost items that were made of it
 
 
@@ -185,7 +189,7 @@ def _how_many(run: Run) -> str:
     """Return how many steps failed, and how many items of mapped ones."""
     nodes = [run.node_of[item] for item in _unforgiven(run)]
     mapped = [node for node in nodes if run.layout.is_mapped(node)]
-    steps = len(nodes) - len(mapped) + len(run.refused)
+    steps = len(nodes) - len(mapped) + len(run.expansion_errors)
     parts = [pluralize(steps, "step")] if steps or not mapped else []
     if mapped:
         parts.append(f"{pluralize(len(mapped), 'item')} of {pluralize(len(set(mapped)), 'mapped step')}")

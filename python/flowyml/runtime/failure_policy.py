@@ -75,7 +75,7 @@ class CircuitBreakers:
         """Return the circuit that an item is under; a fallback is under none."""
         run = self._run
         circuit = self._of_form.get(id(run.plan.forms[run.layout.node_at(item)]))
-        return None if circuit is None or item in run.fallen else circuit
+        return None if circuit is None or item in run.fallback_errors else circuit
 
     def claiming(self, claim: Callable[..., Batch | None]) -> Callable[..., Batch | None]:
         """Return a way to claim that reports what is refused, and returns what may begin."""
@@ -93,7 +93,7 @@ class CircuitBreakers:
                 refusal = None if circuit is None else circuit.admit(items[0], now)
                 if refusal is None:
                     return batch
-                self._run.trials.refused.update(items)
+                self._run.retries.refused.update(items)
                 self._run.complete(batch, 0, RejectedReport(items, refusal, now))
             return None
 

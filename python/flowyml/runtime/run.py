@@ -83,29 +83,29 @@ class Run:
         fail_fast: Start nothing new after the first failure.
         run_id: Name of the run; random by default.
         seed: Seeds the random generators of each step; see `seeding.py`.
-        graph: The graph of the plan with other ranks; see `Executor.ranked`.
+        graph: The graph of the plan with other ranks; see `Executor.prioritized_graph`.
         watch: Tells which steps change their arguments; see `watching.py`.
-        at_once: The most steps that one worker takes at once; `None`: what the executor thinks right.
+        max_batch_size: The most steps that one worker takes at once; `None`: what the executor thinks right.
 
     Attributes:
-        tables: For each mapped step its items; see `expansion.py`.
-        refused: Mapped steps that failed without items, with the reason.
-        trials: How often items were tried; see `trials.py`.
+        map_inputs: For each mapped step its items; see `expansion.py`.
+        expansion_errors: Mapped steps that failed without items, with the reason.
+        retries: How often items were tried; see `trials.py`.
         calls: How steps are called in this process; see `calls.py`.
         claim: Takes up to `limit` ready items for a worker, as `Scheduler.claim` does.
-        fallen: What the steps raised in whose place their fallback is called, by item.
-        one_by_one: Items are claimed one at a time, so a worker should not have any beyond the one it is at.
+        fallback_errors: What the steps raised in whose place their fallback is called, by item.
+        single_item_batches: Items are claimed one at a time, so a worker should not have any beyond the one it is at.
         events: What happens, for those who asked for it; `None` if nobody did.
-        resumed: What was taken over from an earlier attempt and what runs again, in words; `None` if there was none.
-        retell: Says the same at the end, when all of it is known; `None` if there was none, or it was said.
-        recall: What is known of its items already, for pipelines that ask; `None` if nobody does.
-        sharing: What its steps may take together.
+        resume_summary: Which results of an earlier attempt are reused and what runs again; `None` if there was none.
+        final_resume_summary: Returns the same at the end of the run, when all of it is known; `None` if there was none.
+        lookup: What is known of its items already, for pipelines that ask; `None` if nobody does.
+        resource_limits: What its steps may take together.
         devices: Which devices its steps have, where they take some.
         usage: What steps have used and written, where that is seen.
-        prompt: What has ended is reported soon, since it is written down: a batch may hold a long step.
+        reports_early: What has ended is reported soon, since it is written down: a batch may hold a long step.
         checkpoint_dir: Where steps put aside what `PipelineCheckpoint` is given; "" for a run of no pipeline.
-        anew: Steps that run again although an earlier attempt has finished them.
-        encodes: Whether its values are kept encoded: then those that are known already come so, too.
+        forced_steps: Steps that run again although an earlier attempt has finished them.
+        keeps_serialized: Whether its values are kept encoded: then those that are known already come so, too.
         default_timeout: The seconds that a step without a `timeout` of its own may take; the executor sets it.
     """
 
@@ -126,13 +126,13 @@ class Run:
         capacity: Capacity | None = None,
         graph: Graph | None = None,
         watch: MutationCheck | None = None,
-        at_once: int | None = None,
+        max_batch_size: int | None = None,
     ) -> None:
         mask = keep_mask(plan, keep)
         self.plan = plan
         self.fail_fast = fail_fast
         self.run_id = run_id or os.urandom(6).hex()
-        self.seed, self.at_once = seed, sys.maxsize if at_once is None else at_once
+        self.seed, self.max_batch_size = seed, sys.maxsize if max_batch_size is None else max_batch_size
         self.layout = plan.layout.of_run(grows=plan.is_dynamic)
         self.values = ValueStore(self.layout)
         self.failures: dict[int, BaseException] = {}
@@ -140,40 +140,49 @@ class Run:
         self.interrupted = False
         self.dry = False
         self.default_timeout = math.inf
-        self.sharing = ResourceLimits(capacity, self.layout)
-        self.devices = self.sharing.devices
+        self.resource_limits = ResourceLimits(capacity, self.layout)
+        self.devices = self.resource_limits.devices
         found: list[tuple[int, str]] = []
-        limits = self.sharing.limits_of(plan.forms, found, special=bool(plan.special))
+        limits = self.resource_limits.limits_of(plan.forms, found, special=bool(plan.special))
         plan.refuse(found)
         self.scheduler = Scheduler(graph or plan.graph, order=order, keep=mask, **limits)
         self.node_of = self.layout.node_of()
-        self.trials = RetryState(plan, self.layout, self.node_of, self.scheduler, seed)
-        self.fallen: dict[int, BaseException] = self.trials.fallen
-        self.tasks: MapTaskRuns = MapTaskRuns(plan, self.layout, self.scheduler, self.failures)
-        self.values.tasks, self.values.is_whole = self.tasks.values, _wholeness(self.scheduler)
+        self.retries = RetryState(plan, self.layout, self.node_of, self.scheduler, seed)
+        self.fallback_errors: dict[int, BaseException] = self.retries.fallen
+        self.map_tasks: MapTaskRuns = MapTaskRuns(plan, self.layout, self.scheduler, self.failures)
+        self.values.tasks, self.values.is_whole = self.map_tasks.values, _wholeness(self.scheduler)
         self.claim: Callable[..., Batch | None] = self._claiming(self.scheduler.claim)
         options = [form.options for form in plan.special.values()]
         self.has_fallbacks = plan.is_dynamic or any(each.fallback for each in options)
         self.circuits = self._new_circuits() if any(each.circuit_breaker for each in options) else None
-        self.one_by_one = self.circuits is not None or self.tasks.any_fail_fast
+        self.single_item_batches = self.circuits is not None or self.map_tasks.any_fail_fast
         self.events: EventQueue | None = None
-        self.recall: ResultLookup | None = None
-        self.resumed: str | None = None
-        self.retell: Callable[[], str | None] | None = None
-        self.prompt = False
+        self.lookup: ResultLookup | None = None
+        self.resume_summary: str | None = None
+        self.final_resume_summary: Callable[[], str | None] | None = None
+        self.reports_early = False
         self.usage = ResourceUsage()
         self.checkpoint_dir = ""
-        self.anew: frozenset[int] = frozenset()
-        self.encodes = False
-        self.expansion = MapExpansion(plan, self.layout, self.values, self.scheduler, self.node_of, tasks=self.tasks)
-        self.tables: dict[int, Sequence[Any]] = self.expansion.tables
-        self.refused: dict[int, BaseException] = self.expansion.refused
-        self.grafting = SubgraphInsertion(plan)
+        self.forced_steps: frozenset[int] = frozenset()
+        self.keeps_serialized = False
+        self.expansion = MapExpansion(
+            plan, self.layout, self.values, self.scheduler, self.node_of, tasks=self.map_tasks
+        )
+        self.map_inputs: dict[int, Sequence[Any]] = self.expansion.tables
+        self.expansion_errors: dict[int, BaseException] = self.expansion.refused
+        self.subgraphs = SubgraphInsertion(plan)
         self._give()
         if self.layout.waiting:
             self.expansion.go_on()
         self.calls = StepCaller(
-            plan, self.layout, self.node_of, self.values, tables=self.tables, fallen=self.fallen, seed=seed, watch=watch
+            plan,
+            self.layout,
+            self.node_of,
+            self.values,
+            tables=self.map_inputs,
+            fallen=self.fallback_errors,
+            seed=seed,
+            watch=watch,
         )
         self.started_at = datetime.now(UTC)
         self.started = time.monotonic()
@@ -196,19 +205,19 @@ class Run:
         return self.scheduler.finished
 
     @property
-    def is_plain(self) -> bool:
+    def can_report_directly(self) -> bool:
         """Whether a report without failures means nothing but itself, so that workers can give it to the scheduler."""
-        notes = self.recall is not None and self.recall.notes
-        asked = self.events is not None or ((self.recall is not None or self.prompt) and not notes)
+        notes = self.lookup is not None and self.lookup.notes
+        asked = self.events is not None or ((self.lookup is not None or self.reports_early) and not notes)
         changes = self.releases or self.layout.waiting or self.layout.grows
         return not (asked or changes) and self.claim == self.scheduler.claim
 
     @property
     def atoms(self) -> frozenset[type] | None:
         """The types whose values no step can change, if those of others are to be written down before the next step."""
-        return ATOMS if self.recall is not None and self.recall.notes else None
+        return ATOMS if self.lookup is not None and self.lookup.notes else None
 
-    def useful(self, workers: int) -> int:
+    def max_useful_workers(self, workers: int) -> int:
         """Return how many of so many workers can have something to do."""
         return workers if self.layout.waiting or self.layout.grows else max(1, min(workers, self.layout.item_count))
 
@@ -224,7 +233,7 @@ class Run:
             self.values.raw[items.start : items.stop] = values
             self.scheduler.give(node)
 
-    def listen(self, pipeline: Pipeline, hooks: Hooks) -> None:
+    def attach_hooks(self, pipeline: Pipeline, hooks: Hooks) -> None:
         """Tell hooks what happens in this run of a pipeline."""
         if not (hooks.any or everywhere.any or self.plan.special or self.plan.is_dynamic):
             return
@@ -232,31 +241,31 @@ class Run:
         if events:
             self.events = events
         if events.one_by_one:
-            self.one_by_one = True
+            self.single_item_batches = True
             self.claim = events.claiming(self.claim)
 
     def _claiming(self, claim: Callable[..., Batch | None]) -> Callable[..., Batch | None]:
         """Return a way to claim: one item at a time where the first failure of a step ends all that has not begun."""
-        if not self.tasks.any_fail_fast:
+        if not self.map_tasks.any_fail_fast:
             return claim
         return lambda worker, _limit, now, timeout=0.0: claim(worker, 1, now, timeout)
 
-    def remember(self, recall: ResultLookup) -> None:
+    def attach_lookup(self, recall: ResultLookup) -> None:
         """Ask for what is known already before anything runs, and tell what has run."""
-        self.recall, self.prompt = recall, True
+        self.lookup, self.reports_early = recall, True
         claim = self._claiming(recall.claiming(self.scheduler.claim))
         self.claim = claim if self.circuits is None else self.circuits.claiming(claim)
 
-    def keep_encoded(self) -> None:
+    def keep_values_serialized(self) -> None:
         """Keep values as they come from worker processes, those that are known already like all others."""
-        if not self.encodes:
-            self.encodes = True
+        if not self.keeps_serialized:
+            self.keeps_serialized = True
             for node in self.plan.given_steps():
                 self._encode_given(node)
             self.values.decode = decoder(self.plan, self.layout)
             self.values.decode_all = decoded_all
-            if self.recall is not None:
-                self.recall.encode()
+            if self.lookup is not None:
+                self.lookup.encode()
 
     def _encode_given(self, node: int) -> None:
         raw, items = self.values.raw, self.layout.items_of(node)
@@ -266,19 +275,19 @@ class Run:
             what = f"the given value of step {self.plan.names[node]!r}"
             raise SerializationError(what, error.reason) from error.__cause__
 
-    def tell(self) -> None:
+    def deliver_events(self) -> None:
         """Tell hooks what has happened; called by the thread that waits for the run, where nothing is half done."""
         if self.events is not None:
             self.events.deliver()
 
-    def patience(self, most: float) -> float:
+    def poll_interval(self, most: float) -> float:
         """Return how long, up to `most` seconds, the waiting thread may wait before it looks what there is to tell."""
         return most if self.events is None else min(most, _TOLD_AFTER)
 
-    def write(self) -> None:
+    def flush_journal(self) -> None:
         """Write down what workers of this process have ended and noted."""
-        if self.recall is not None:
-            self.recall.write()
+        if self.lookup is not None:
+            self.lookup.write()
 
     def complete(self, batch: Batch, position: int, report: BatchReport) -> int:
         """Take over the report on items `position` and following of a batch; return how many failed for good."""
@@ -297,7 +306,7 @@ class Run:
             self.values.drop(self.scheduler.take_released())
         return failed
 
-    def take_over(self, batch: Batch, position: int, states: bytes) -> None:
+    def complete_from_cache(self, batch: Batch, position: int, states: bytes) -> None:
         """Let items of a batch end in these states without having run."""
         now = time.monotonic()
         self._end(batch, position, now, [now] * len(states), states)
@@ -318,7 +327,7 @@ class Run:
         for offset, item, error in report.failures:
             if isinstance(error, SubgraphReturned):
                 self._complete_part(batch, position, report, outcomes, slice(first, offset))
-                refusal = self.grafting.graft(
+                refusal = self.subgraphs.graft(
                     self, batch, position + offset, item, error.pipeline, now=report.ends[offset]
                 )
                 first = offset + (refusal is None)
@@ -331,7 +340,7 @@ class Run:
                     self.circuits.skipped(item)
                 continue
             outcome, reason = self._failure(item, error, report.ends[offset])
-            delay = self.trials.delay(item, reason)
+            delay = self.retries.delay(item, reason)
             if delay is None:
                 outcomes[offset] = outcome
                 hide_internal_frames(reason)
@@ -340,13 +349,15 @@ class Run:
                 continue
             self._complete_part(batch, position, report, outcomes, slice(first, offset))
             now = report.ends[offset]
-            if self.recall is not None:
-                self.recall.retried(item, self.trials.failed(item))
+            if self.lookup is not None:
+                self.lookup.retried(item, self.retries.failed(item))
             self.scheduler.retry(batch, position + offset, now + delay, now)
             first = offset + 1
         self._complete_part(batch, position, report, outcomes, slice(first, len(outcomes)))
-        if failed and self.tasks.terms:
-            self.tasks.note_failures({self.node_of[item] for _, item, _ in report.failures if item in self.failures})
+        if failed and self.map_tasks.terms:
+            self.map_tasks.note_failures(
+                {self.node_of[item] for _, item, _ in report.failures if item in self.failures}
+            )
         return failed
 
     def _complete_part(
@@ -358,8 +369,8 @@ class Run:
             self._end(batch, position + part.start, start, report.ends[part], outcome)
 
     def _end(self, batch: Batch, position: int, start: float, ends: Sequence[float], outcomes: bytes | None) -> None:
-        if self.recall is not None:  # first: who hears of an end, in another thread, may rely on its being written
-            self.recall.ended(batch, position, len(ends), outcomes)
+        if self.lookup is not None:  # first: who hears of an end, in another thread, may rely on its being written
+            self.lookup.ended(batch, position, len(ends), outcomes)
         if self.events is not None:
             self.events.ended(batch, position, start, ends, outcomes)
         self.scheduler.complete(batch, position, start, ends, outcomes)
@@ -374,7 +385,7 @@ class Run:
         return outcome, reason
 
     @cached_property
-    def limits(self) -> TimeLimits | None:
+    def time_limits(self) -> TimeLimits | None:
         """The time limits of the steps; `None` where no step has one."""
         if not self.plan.has_timeouts and not self.plan.is_dynamic and self.default_timeout == math.inf:
             return None
@@ -420,14 +431,14 @@ class Run:
         """Return what came of the run."""
         self.ended = time.monotonic()
         # What is called back from here on would hold the run in a cycle, and with it large values.
-        self.grafting.listeners.clear()
+        self.subgraphs.listeners.clear()
         if self.events is None:  # else hooks may still look at what steps were given
             self.values.is_whole = always
-        if self.retell is not None:
-            self.resumed, self.retell = self.retell(), None
+        if self.final_resume_summary is not None:
+            self.resume_summary, self.final_resume_summary = self.final_resume_summary(), None
         return PipelineResult(self)
 
-    def rehearsed(self) -> PipelineResult:
+    def dry_run_result(self) -> PipelineResult:
         """Return the result of running nothing: every step waits."""
         self.dry = True
         return PipelineResult(self)
@@ -442,25 +453,25 @@ class Run:
         self.failures = {}
         return result
 
-    def adopt(self, nodes: Iterable[int], forms: Mapping[int, StepSpec]) -> None:
+    def add_steps(self, nodes: Iterable[int], forms: Mapping[int, StepSpec]) -> None:
         """Be ready for steps that come during the run; `forms` are those of them that have options."""
         self.plan.special.update(forms)
-        if self.tasks.extend(self.plan, nodes) and not self.one_by_one:
-            self.claim, self.one_by_one = self._claiming(self.claim), True
-        self.values.tasks = self.tasks.values
+        if self.map_tasks.extend(self.plan, nodes) and not self.single_item_batches:
+            self.claim, self.single_item_batches = self._claiming(self.claim), True
+        self.values.tasks = self.map_tasks.values
         options = [form.options for form in forms.values()]
-        if self.limits is not None:
-            self.limits.extend(options)
+        if self.time_limits is not None:
+            self.time_limits.extend(options)
         breakers = [form for form in forms.values() if form.options.circuit_breaker]
         if breakers and self.circuits is None:
-            self.circuits, self.one_by_one = self._new_circuits(), True
+            self.circuits, self.single_item_batches = self._new_circuits(), True
         elif breakers and self.circuits is not None:
             self.circuits.extend(breakers)
 
-    def forget(self, nodes: Iterable[int]) -> None:
+    def remove_steps(self, nodes: Iterable[int]) -> None:
         """Forget such steps again: they were refused, and others will have their numbers."""
-        self.tasks.forget(nodes)
-        self.values.tasks = self.tasks.values
+        self.map_tasks.forget(nodes)
+        self.values.tasks = self.map_tasks.values
 
     def _new_circuits(self) -> CircuitBreakers:
         circuits = CircuitBreakers(self, (form for form in self.plan.special.values() if form.options.circuit_breaker))

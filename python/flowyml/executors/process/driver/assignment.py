@@ -67,8 +67,8 @@ class BatchAssigner:
         self._chains = allow_chains(run)
         # Whether the end of one step may let another begin that is not in its batch.
         edges, devices = run.plan.graph.edge_count, run.devices.names
-        self._releases = bool(run.one_by_one or run.plan.is_dynamic or edges or devices)
-        target, most = _TARGET if self._releases else _TARGET_OF_LOOSE, min(_MOST, run.at_once)
+        self._releases = bool(run.single_item_batches or run.plan.is_dynamic or edges or devices)
+        target, most = _TARGET if self._releases else _TARGET_OF_LOOSE, min(_MOST, run.max_batch_size)
         self.sizer = BatchSizer(target, most, loose=not self._releases)
         self._placing: DeviceAssigner | None = None
         self._prepared = False
@@ -101,7 +101,7 @@ class BatchAssigner:
     @property
     def _depth(self) -> int:
         """How many batches a worker has at most; a step that came during the run may have changed that."""
-        return 1 if self._run.one_by_one else _DEPTH
+        return 1 if self._run.single_item_batches else _DEPTH
 
     def _place(self) -> None:
         """Give out the steps of a run in which some take devices."""

@@ -214,7 +214,7 @@ class WorkerTeam:
 
     def setup(self, writer: CallEncoder, run: Run) -> WorkerSetup:
         """Look at the driver as it is now; what only a new process can see means new workers."""
-        frame, modules, loading = capture(), user_modules(), 0.0 if run.limits is None else wire.LOADING
+        frame, modules, loading = capture(), user_modules(), 0.0 if run.time_limits is None else wire.LOADING
         if changed_modules(self._modules, modules) or self._start_variables not in (None, frame.start):
             self.shutdown()
         self._start_variables, self._modules = frame.start, modules

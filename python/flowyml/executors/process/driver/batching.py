@@ -127,7 +127,7 @@ _SIMPLE = frozenset([ASSET, PARAM, VALUE])
 
 def allow_chains(run: Run) -> bool:
     """Let the scheduler of a run on worker processes chain steps, if there are some; tell whether it may."""
-    if not run.plan.references or run.one_by_one or run.claim != run.scheduler.claim:
+    if not run.plan.references or run.single_item_batches or run.claim != run.scheduler.claim:
         return False
     templates, references = run.plan.templates, run.plan.references
     mask = bytearray(run.layout.nodes)
@@ -194,7 +194,7 @@ def stretches(run: Run, batch: Batch, count: int) -> Iterator[CallGroup]:
         if each.position >= count:
             return
         stretch = each if each.position + each.length <= count else each.part(0, count - each.position)
-        yield from _parted(run, stretch) if run.fallen else (stretch,)
+        yield from _parted(run, stretch) if run.fallback_errors else (stretch,)
 
 
 def items_of(run: Run, stretch: CallGroup) -> Sequence[int]:

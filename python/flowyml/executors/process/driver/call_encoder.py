@@ -106,12 +106,12 @@ class CallEncoder:
             self.initializer = self._functions[id(initializer)], goes_by_name(initializer)
         self.function_count = len(self._functions)
         self.further: list[tuple[FunctionPayload, int]] = []
-        run.grafting.listeners.append(self._extend)
+        run.subgraphs.listeners.append(self._extend)
 
     @property
     def hashed(self) -> list[int]:
         """The functions whose values take part in keys, so that workers return the contents beside them."""
-        nodes = () if self._run.recall is None else self._run.recall.read
+        nodes = () if self._run.lookup is None else self._run.lookup.read
         return list({self._functions[id(self._plan.function_of(node))] for node in nodes})
 
     def write(self, batch: Batch, count: int) -> CallMessage:
@@ -205,15 +205,15 @@ class CallEncoder:
 
     def _attempts(self, stretch: CallGroup) -> list[int] | None:
         """Return which attempt of each step this is; `None` where it is the first of all."""
-        if self._plan.forms[stretch.node].options.retry is None or not self._run.trials.some_failed:
+        if self._plan.forms[stretch.node].options.retry is None or not self._run.retries.some_failed:
             return None
-        return list(map(self._run.trials.current, items_of(self._run, stretch)))
+        return list(map(self._run.retries.current, items_of(self._run, stretch)))
 
     def _flat(self, stretch: CallGroup) -> Any:
         """Return the only arguments of a stretch in one list, if they are numbers and such: the common fan-out."""
         template, first = stretch.template, stretch.first
         if first is not None and (template.single or template.kept):
-            values = self._run.tables[stretch.node][first : first + stretch.length]
+            values = self._run.map_inputs[stretch.node][first : first + stretch.length]
             if type(values) is range and not template.kept:
                 return values
             values = list(map(self._run.values.argument, values)) if template.kept else list(values)
@@ -247,7 +247,7 @@ class CallEncoder:
     ) -> list[Any]:
         run, row = self._run, self._plan.row(node)
         references = self._plan.references.get(node, ())
-        item: Any = None if template.over is None else run.tables[node][index]
+        item: Any = None if template.over is None else run.map_inputs[node][index]
         arguments: list[Any] = []
         for kind, which in template.sources:
             if kind == PARAM:
@@ -283,7 +283,7 @@ class CallEncoder:
     def _asset(self, message: CallMessage, reference: Reference, value: Any) -> Any:
         if isinstance(reference, IteratorRef):
             return (wire.slim(list(value), message.segments),)
-        if self._run.tasks.terms:
+        if self._run.map_tasks.terms:
             value = _encoded_results(value)
         return wire.slim(value, message.segments)
 

@@ -63,7 +63,7 @@ class DeviceAssigner:
         """Give idle workers all that they can be given, the most urgent first, then others a second batch."""
         while any(self._give(amount) for amount, _ in self._run.scheduler.device_needs()):
             pass
-        if not self._run.one_by_one:
+        if not self._run.single_item_batches:
             for member in self._team.members:
                 if len(member.postings) == 1 and not member.devices and self._team.has_use_for(member):
                     self._assigned(member, 0, ())

@@ -65,7 +65,7 @@ class Dispatcher:
                 self._giving.fill()
                 self._lines.listen(self._team.pool.fileno())
                 self._giving.show_output()
-                self._run.tell()
+                self._run.deliver_events()
                 self._wait()
             self._end()
         except KeyboardInterrupt:
@@ -146,8 +146,8 @@ class Dispatcher:
         wakeups = [watch.next for watch in self._watches]
         if (wakeup := self._run.scheduler.next_wakeup()) is not None:
             wakeups.append(wakeup)
-        longest = self._run.patience(_LONGEST_WAIT)
-        if self._run.prompt and any(member.open > 1 for member in self._team.members):
+        longest = self._run.poll_interval(_LONGEST_WAIT)
+        if self._run.reports_early and any(member.open > 1 for member in self._team.members):
             longest = min(longest, _GLANCE)
         longest = min(longest, max(0.0, min(wakeups) - clock())) if wakeups else longest
         return PATIENCE if self._giving.is_waiting else longest

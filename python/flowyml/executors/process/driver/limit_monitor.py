@@ -225,8 +225,8 @@ if TYPE_CHECKING:
 def watches(team: WorkerTeam, run: Run) -> list[LimitMonitor]:
     """Return what keeps the limits that there are, and what notices that the run stands still."""
     found: list[LimitMonitor] = [StallDetector(team, run)]
-    if run.limits is not None:
-        found.append(DeadlineMonitor(run.limits))
+    if run.time_limits is not None:
+        found.append(DeadlineMonitor(run.time_limits))
     if team.memory_limit is not None:
         found.append(MemoryMonitor(run, team.memory_limit))
     return found

@@ -176,7 +176,7 @@ class ResultDecoder:
         self._run = run
         self._lending = lending
         self.taken = self.finished = 0
-        run.keep_encoded()
+        run.keep_values_serialized()
         run.usage.captures = True
 
     def commit(self, member: WorkerHandle, committed: int, sizer: BatchSizer) -> bool:
@@ -321,7 +321,7 @@ class ResultDecoder:
 
     def _note_content(self, item: int, outcome: int, value: Any, contents: list[bytes]) -> tuple[int, Any]:
         """Take in the content of a value, which came beside it."""
-        recall = self._run.recall
+        recall = self._run.lookup
         if recall is not None and recall.contents is not None:
             recall.contents.note(item, contents if outcome == wire.PARTS else contents[0])
         return outcome, value
@@ -361,7 +361,7 @@ class ResultDecoder:
         kind, which = sources[argument] if argument < len(sources) else (VALUE, None)
         reference: Any = None
         if kind == KEPT:
-            reference = run.tables[node][item - run.layout.firsts[node]]
+            reference = run.map_inputs[node][item - run.layout.firsts[node]]
             reference = reference if which is None else reference[which]
         elif kind in {ASSET, CHOICE}:
             place: Any = which if kind == ASSET else which[0]  # type: ignore[index]
