@@ -167,8 +167,9 @@ class BatchAssigner:
         member.postings.append(PostedBatch(batch, count, slot, message.refused, message.stored))
         member.assigned, member.posted = member.assigned + count, now
         eager = wire.MEASURED if self.sizer.is_long else int(count == 1)
-        devices = [] if self._placing is None or not batch.devices else [member.devices]
-        frames += wire.frame(wire.CALLS, [slot, eager, message.groups, *devices], message.segments)
+        devices = () if self._placing is None or not batch.devices else member.devices
+        body = wire.CallsBody(slot, eager, message.groups, devices)
+        frames += wire.frame(wire.CALLS, tuple(body), message.segments)
         self._lines.send(member, frames)
         return True
 

@@ -111,7 +111,7 @@ class WorkerSetup:
         self,
         frame: DriverEnvironment,
         writer: CallEncoder,
-        run: tuple[str, str, int | None, float, str],
+        run: wire.RunInfo,
         lending: ArenaOwner,
         terms: tuple[int, int | None],
     ) -> None:
@@ -126,7 +126,9 @@ class WorkerSetup:
         self._frame = frame
         self._payload = writer.payload
         self._functions = writer.function_count
-        self._initializer = None if writer.initializer is None else (*writer.initializer, *terms)
+        self._initializer: tuple[Any, ...] | None = None
+        if writer.initializer is not None:
+            self._initializer = tuple(wire.InitializerCall(*writer.initializer, *terms))
         self._hashed = writer.hashed
 
     def register(self, member: WorkerHandle) -> None:
@@ -164,10 +166,17 @@ class WorkerSetup:
         segments: list[bytes] = []
         frame = wire.slim(pickle.dumps(self._frame), segments) if new_frame else None
         payload = wire.slim(self._payload.data, segments) if new_payload else None
-        run = (*self._run, member.number)
-        arenas = tuple(self._lending.terms(member.number))
-        body = [frame, payload, self._functions, run, self._hashed, arenas, member.setting, self._initializer]
-        return wire.frame(wire.SETUP, body, segments)
+        body = wire.SetupBody(
+            environment=frame,
+            payload=payload,
+            function_count=self._functions,
+            run=tuple(self._run._replace(worker=member.number)),
+            hashed_functions=self._hashed,
+            arenas=tuple(self._lending.terms(member.number)),
+            device_variable=member.setting,
+            initializer=self._initializer,
+        )
+        return wire.frame(wire.SETUP, tuple(body), segments)
 
 
 _log = logging.getLogger("flowyml")
@@ -218,7 +227,7 @@ class WorkerTeam:
         if changed_modules(self._modules, modules) or self._start_variables not in (None, frame.start):
             self.shutdown()
         self._start_variables, self._modules = frame.start, modules
-        about = (run.run_id, run.plan.name, run.seed, loading, run.checkpoint_dir)
+        about = wire.RunInfo(run.run_id, run.plan.name, run.seed, loading, run.checkpoint_dir, worker=0)
         self.runs += 1
         return WorkerSetup(frame, writer, about, self.lending, (self.runs, self.memory_limit))
 

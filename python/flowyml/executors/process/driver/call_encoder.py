@@ -174,18 +174,24 @@ class CallEncoder:
         is_fallback = isinstance(template.function, Fallback)
         return template.function if is_fallback else self._plan.function_of(node)
 
-    def _group(self, message: CallMessage, stretch: CallGroup) -> list[Any]:
-        template, node = stretch.template, stretch.node
-        function = self._functions[id(self._function(template, node))]
-        names, attempts = self._names(stretch), self._attempts(stretch)
-        flat = self._flat(stretch)
-        if flat is not None:
-            way = wire.SINGLE
-            if type(flat) is range:
-                way, flat = wire.RANGE, [flat.start, flat.stop, flat.step]
-            return [function, (), self._outputs(stretch), names, stretch.first, attempts, way, flat]
-        calls = [self._call(message, stretch, k) for k in range(stretch.length)]
-        return [function, template.keywords, self._outputs(stretch), names, stretch.first, attempts, wire.LISTS, calls]
+    def _group(self, message: CallMessage, stretch: CallGroup) -> tuple[Any, ...]:
+        template = stretch.template
+        layout, calls = wire.SINGLE, self._flat(stretch)
+        if type(calls) is range:
+            layout, calls = wire.RANGE, (calls.start, calls.stop, calls.step)
+        elif calls is None:
+            layout, calls = wire.LISTS, [self._call(message, stretch, k) for k in range(stretch.length)]
+        group = wire.EncodedGroup(
+            function=self._functions[id(self._function(template, stretch.node))],
+            keywords=template.keywords if layout == wire.LISTS else (),
+            outputs=self._outputs(stretch),
+            names=self._names(stretch),
+            first_index=stretch.first,
+            attempts=self._attempts(stretch),
+            layout=layout,
+            calls=calls,
+        )
+        return tuple(group)
 
     def _names(self, stretch: CallGroup) -> str | list[str]:
         """Return the steps' names: as one text where that can be taken apart, which costs next to nothing."""

@@ -177,7 +177,8 @@ class Dispatcher:
     def _handle_frame(self, member: WorkerHandle, kind: int, body: Any, segments: list[bytes]) -> None:
         run = self._run
         if kind == wire.RESULT:
-            member.arrived.append((body, segments))
+            result = wire.ResultBody._make(body)
+            member.arrived.append(result._replace(value=wire.restore(result.value, segments)) if segments else result)
         elif kind == wire.LOG:
             handle_record(wire.restore(body, segments), keep=lambda slot, text: keep(run, member, slot, text))
         elif kind == wire.USAGE:

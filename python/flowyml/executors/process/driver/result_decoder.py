@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from flowyml.executors.process.driver.arena_owner import ArenaOwner
     from flowyml.executors.process.driver.batching import BatchSizer
     from flowyml.executors.process.driver.worker_handle import PostedBatch, WorkerHandle
-    from flowyml.executors.process.protocol.wire import Body
+    from flowyml.executors.process.protocol.wire import ResultBody
     from flowyml.runtime.run import Run
 
 
@@ -215,7 +215,7 @@ class ResultDecoder:
         """
         if not member.postings:
             return bool(member.arrived) or member.results.waiting
-        return bool(member.arrived) and not member.is_posted(member.arrived[0][0][0])
+        return bool(member.arrived) and not member.is_posted(member.arrived[0].slot)
 
     def _drain(self, member: WorkerHandle, posting: PostedBatch, committed: int) -> ProcessReport | None:
         """Take over what stands in shared memory, up to a result that does not; the worker is torn if that is none."""
@@ -246,12 +246,13 @@ class ResultDecoder:
         results, slot = member.arrived, posting.first + posting.done
         report: ProcessReport | None = None
         for k in range(posting.count - posting.done):
-            if not results or results[0][0][0] != slot + k or results[0][0][3] == wire.UNCHAINED:
+            if not results or results[0].slot != slot + k or results[0].outcome == wire.UNCHAINED:
                 break
             result = results.popleft()
             if report is None:
-                report = ProcessReport(result[0][1], array("d"))
+                report = ProcessReport(result.start, array("d"))
             self._fill(member, posting, k, result, report)
+            del result  # a large value must not stay until the next one
             if report.failures:  # before it is told, what is chained to it goes back
                 self._give_back(posting, posting.done + k + 1)
                 break
@@ -261,10 +262,9 @@ class ResultDecoder:
         """Pass over a step that was not called, since what it is chained to has no value; tell if it was one."""
         results = member.arrived
         slot = posting.first + posting.done
-        if not results or results[0][0][0] != slot or results[0][0][3] != wire.UNCHAINED:
+        if not results or results[0].slot != slot or results[0].outcome != wire.UNCHAINED:
             return False
-        body, _ = results.popleft()
-        del body
+        results.popleft()
         self._give_back(posting, posting.done)
         posting.done += 1
         if posting.done >= posting.count:
@@ -295,11 +295,11 @@ class ResultDecoder:
         member: WorkerHandle,
         posting: PostedBatch,
         k: int,
-        result: tuple[Body, list[bytes]],
+        result: ResultBody,
         report: ProcessReport,
     ) -> None:
         """Take over a result that has come through the socket."""
-        (_, _, end, outcome, value), segments = result
+        outcome, value = result.outcome, result.value
         item, raw = posting.batch.item(posting.done + k), self._run.values.raw
         if outcome == wire.LENT:
             outcome, value, kept, returned = value
@@ -307,17 +307,17 @@ class ResultDecoder:
         if outcome == wire.HASHED:
             outcome, value = self._note_content(item, *value)
         if outcome == wire.RETURNED:
-            raw[item] = wire.restore(value, segments) if segments else value
+            raw[item] = value
         elif outcome == wire.STORED:
             raw[item] = self._lending.receive(value)
         elif outcome == wire.PARTS:
-            kind, parts = wire.restore(value, segments)
+            kind, parts = value
             parts = [self._lending.receive(part) if wire.is_block(part) else part for part in parts]
             raw[item] = self._parts(item, kind, parts)
         else:
-            error = self._error(posting, posting.done + k, outcome, wire.restore(value, segments))  # or a pipeline
+            error = self._error(posting, posting.done + k, outcome, value)  # or a pipeline
             report.failures.append((k, item, error))
-        report.ends.append(end)
+        report.ends.append(result.end)
 
     def _note_content(self, item: int, outcome: int, value: Any, contents: list[bytes]) -> tuple[int, Any]:
         """Take in the content of a value, which came beside it."""

@@ -134,7 +134,7 @@ class WorkerHandle:
         self.outbox = wire.SendBuffer(worker.socket)
         self.receiver = wire.FrameReader(worker.socket)
         self.results = worker.results
-        self.arrived: deque[tuple[wire.Body, list[bytes]]] = deque()
+        self.arrived: deque[wire.ResultBody] = deque()
         self.torn = self.talked = False
         self._unread = 0
         token = worker.token.encode()

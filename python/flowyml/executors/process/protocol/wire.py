@@ -63,7 +63,124 @@ class ArenaConfig(NamedTuple):
     room: int
 
 
-Body = list[Any]
+class RunInfo(NamedTuple):
+    """What a worker knows about the run.
+
+    Attributes:
+        run_id: The id of the run.
+        pipeline: The name of the pipeline.
+        seed: The seed of the run, if it has one.
+        loading_seconds: How long the arguments of a step may take to load; 0.0 if no step has a time limit.
+        checkpoint_dir: Where steps store their checkpoints.
+        worker: The number of this worker within the run.
+    """
+
+    run_id: str
+    pipeline: str
+    seed: int | None
+    loading_seconds: float
+    checkpoint_dir: str
+    worker: int
+
+
+class InitializerCall(NamedTuple):
+    """The function that a worker calls before its first step.
+
+    Attributes:
+        function: Its index among the functions of the run.
+        is_by_name: Whether the function is imported, so that what it sets outlives the payload.
+        run: The number of the run within the executor.
+        memory_limit: The bytes that a worker may use, which the initializer must not exceed.
+    """
+
+    function: int
+    is_by_name: bool
+    run: int
+    memory_limit: int | None
+
+
+class SetupBody(NamedTuple):
+    """The body of SETUP: what a worker needs before the first calls of a run.
+
+    Attributes:
+        environment: The pickled `DriverEnvironment`; `None` if the worker has it.
+        payload: The functions of the run; `None` if the worker has them.
+        function_count: How many functions there are.
+        run: A `RunInfo`.
+        hashed_functions: The functions whose results are hashed, for the keys of cached steps.
+        arenas: An `ArenaConfig`.
+        device_variable: The environment variable that restricts the worker to its devices, and its value.
+        initializer: An `InitializerCall`, if there is an initializer.
+    """
+
+    environment: Any
+    payload: Any
+    function_count: int
+    run: tuple[Any, ...]
+    hashed_functions: list[int]
+    arenas: tuple[Any, ...]
+    device_variable: tuple[str, str] | None
+    initializer: tuple[Any, ...] | None
+
+
+class CallsBody(NamedTuple):
+    """The body of CALLS: consecutive slots, in groups of steps that are called alike.
+
+    Attributes:
+        slot: The slot of the first call.
+        eager: Whether output is marked before each step; `MEASURED` if its resource usage is measured, too.
+        groups: An `EncodedGroup` each.
+        devices: The devices that the steps use, by name.
+    """
+
+    slot: int
+    eager: int
+    groups: list[Any]
+    devices: tuple[str, ...]
+
+
+class EncodedGroup(NamedTuple):
+    """Steps that are called alike, with their arguments.
+
+    Attributes:
+        function: The index of the function.
+        keywords: The names of the last arguments.
+        outputs: The declared outputs of each step, if there are several.
+        names: The name of the mapped step; otherwise the names of the steps, joined by `SEPARATOR` if possible.
+        first_index: The index of the first item of a mapped step.
+        attempts: The attempt of each step; `None` if all are first attempts.
+        layout: How `calls` is written: `LISTS`, `SINGLE` or `RANGE`.
+        calls: The arguments of each step.
+    """
+
+    function: int
+    keywords: tuple[str, ...]
+    outputs: list[tuple[str, ...]] | None
+    names: str | list[str]
+    first_index: int | None
+    attempts: list[int] | None
+    layout: int
+    calls: Any
+
+
+class ResultBody(NamedTuple):
+    """The body of RESULT.
+
+    Attributes:
+        slot: The slot of the step.
+        start: When it began (monotonic seconds).
+        end: When it ended.
+        outcome: One of the outcomes below.
+        value: What that outcome carries.
+    """
+
+    slot: int
+    start: float
+    end: float
+    outcome: int
+    value: Any
+
+
 ATOMS = frozenset((type(None), bool, int, float, str))
 
 # Kinds of frames: to a worker ...
@@ -105,7 +222,10 @@ RECEIVE = 1 << 18
 
 
 def frame(kind: int, body: Any, segments: list[bytes] | None = None) -> list[bytes]:
-    """Return the buffers of a frame, to be sent in this order."""
+    """Return the buffers of a frame, to be sent in this order.
+
+    Marshal refuses subclasses of tuple, so a body that is a named tuple is passed as `tuple(body)`.
+    """
     data = marshal.dumps(body, _VERSION)
     if not segments:
         return [_HEADER.pack(kind, len(data), 0) + data]

@@ -146,7 +146,8 @@ class ResultSender:
             self.send(wire.frame(wire.USAGE, [slot, *usage]))
         segments: list[bytes] = []
         slimmed = value if type(value) in wire.ATOMS else wire.slim(value, segments)
-        self.send(wire.frame(wire.RESULT, [slot, start, clock(), outcome, slimmed], segments))
+        body = wire.ResultBody(slot, start, clock(), outcome, slimmed)
+        self.send(wire.frame(wire.RESULT, tuple(body), segments))
 
     def _put_parts(self, slot: int, start: float, value: Any) -> bool:
         """Put the values of several outputs into shared memory; return False if they are not small."""

@@ -26,9 +26,8 @@ class WorkerStepContext:
         functions: The functions of the run.
 
     Attributes:
-        run: Id, pipeline, seed, seconds for arguments to load where steps have time limits, where checkpoints are,
-            number of this worker.
-        message: The groups of steps that are called now, and the slot of the first.
+        run: The run whose steps are called.
+        message: The slot of the first step of the message, and its groups.
         devices: Those of the steps of the message.
         arguments: Those of the step, where they had to be loaded.
     """
@@ -36,8 +35,8 @@ class WorkerStepContext:
     def __init__(self, caller: Caller, functions: FunctionTable) -> None:
         self._caller = caller
         self._functions = functions
-        self.run: tuple[str, str, int | None, float, str, int] = ("", "", None, 0.0, "", 0)
-        self.message: tuple[int, list[Any]] = (0, [])
+        self.run = wire.RunInfo("", "", None, 0.0, "", 0)
+        self.message: tuple[int, list[wire.EncodedGroup]] = (0, [])
         self.devices: tuple[str, ...] = ()
         self.arguments: Any = None
         self._told: tuple[int, StepContext] | None = None
@@ -53,7 +52,8 @@ class WorkerStepContext:
     def step_context(self) -> StepContext | None:
         """Return the step that is running, the same object each time."""
         slot = self._caller.slot
-        if slot is None or not self.message[1]:
+        _, groups = self.message
+        if slot is None or not groups:
             return None
         if self._told is None or self._told[0] != slot:
             self._told = (slot, self._describe(slot))
@@ -62,27 +62,27 @@ class WorkerStepContext:
     def _describe(self, slot: int) -> StepContext:
         from flowyml.steps.context import StepContext, by_name
 
-        position = slot - self.message[0]
-        for group in self.message[1]:
-            if position < len(group[-1]):
+        first_slot, groups = self.message
+        position = slot - first_slot
+        for group in groups:
+            if position < len(group.calls):
                 break
-            position -= len(group[-1])
-        function, keywords, _, names, first, attempts, flat, calls = group
+            position -= len(group.calls)
+        run, names, first = self.run, group.names, group.first_index
         if isinstance(names, str) and first is None:
             names = names.split(wire.SEPARATOR)
-        run_id, pipeline, seed, _, checkpoint_dir, worker = self.run
         step = names[position] if first is None else f"{names}[{first + position}]"
-        arguments = (calls[position],) if flat else self.arguments
+        arguments = self.arguments if group.layout == wire.LISTS else (group.calls[position],)
         return StepContext(
-            run_id=run_id,
-            pipeline_name=pipeline,
+            run_id=run.run_id,
+            pipeline_name=run.pipeline,
             step_name=step,
             index=None if first is None else first + position,
-            attempt=attempts[position] if attempts else 1,
-            params=by_name(self._functions.original(function), keywords, arguments),
-            worker=worker,
-            seed=None if seed is None else random_seeds.derived(seed, step),
-            checkpoint_dir=checkpoint_dir,
+            attempt=group.attempts[position] if group.attempts else 1,
+            params=by_name(self._functions.original(group.function), group.keywords, arguments),
+            worker=run.worker,
+            seed=None if run.seed is None else random_seeds.derived(run.seed, step),
+            checkpoint_dir=run.checkpoint_dir,
             gpus=tuple(range(len(self.devices))),
             devices=self.devices,
         )

@@ -121,16 +121,18 @@ class WorkerLoop:
 
     # -- before the calls
 
-    def _set_up(self, body: Any, segments: list[bytes]) -> None:
+    def _set_up(self, message: Any, segments: list[bytes]) -> None:
         """Take over the run frame and the functions, where they changed."""
-        frame, payload, count = (wire.restore(part, segments) for part in body[:3])
-        before, self._teller.run = self._teller.run[2], body[3]
-        seed, self._loading = body[3][2:4]
-        if body[6] is not None:  # before anything is imported that may look for devices
-            os.environ[body[6][0]] = body[6][1]
-        self._setting = body[6]
-        self._hashed = frozenset(body[4])
-        self._shelf.set_up(body[5])
+        body = wire.SetupBody._make(message)
+        frame, payload = wire.restore(body.environment, segments), wire.restore(body.payload, segments)
+        before, self._teller.run = self._teller.run.seed, wire.RunInfo._make(body.run)
+        seed, self._loading = self._teller.run.seed, self._teller.run.loading_seconds
+        self._setting = body.device_variable
+        if self._setting is not None:  # before anything is imported that may look for devices
+            name, value = self._setting
+            os.environ[name] = value
+        self._hashed = frozenset(body.hashed_functions)
+        self._shelf.set_up(wire.ArenaConfig._make(body.arenas))
         self._loader.shared.clear()
         trouble = None
         try:
@@ -142,27 +144,26 @@ class WorkerLoop:
             trouble = error
         if seed is None and before is not None:  # after a seeded run nobody can foresee random numbers
             random_seeds.end()
-        self._functions.begin(count, None if seed is None else self._seeding, trouble)
+        self._functions.begin(body.function_count, None if seed is None else self._seeding, trouble)
         self._logs.install()
-        if body[7] is not None and trouble is None:
-            self._initialize(body[7], count, anew=payload is not None)
+        if body.initializer is not None and trouble is None:
+            call = wire.InitializerCall._make(body.initializer)
+            self._initialize(call, body.function_count, anew=payload is not None)
         settle()
         self._traces.left.clear()  # what the frame and the initializer have set is to stay
         # What was imported until now stays: the collector need not look at it again.
         gc.freeze()
 
     @user_code_boundary
-    def _initialize(self, what: tuple[int, bool, int, int | None], count: int, *, anew: bool) -> None:
-        """Call the initializer, unless that was done and what it has made is still there; no step runs if it raises.
+    def _initialize(self, call: wire.InitializerCall, count: int, *, anew: bool) -> None:
+        """Call the initializer unless that was done and its effects are still there; if it raises, no step runs.
 
         Args:
-            what: Which of the functions it is, whether what it has made outlives them, the number of the run, and how
-                many bytes this process may have before a step begins, which would be blamed for them.
+            call: The initializer.
             count: How many functions there are.
-            anew: Whether they came with this run.
+            anew: Whether the functions came with this run.
         """
-        index, stays, run, limit = what
-        if anew and not stays:
+        if anew and not call.is_by_name:
             self._initialized = False
         if self._initialized:
             return
@@ -170,8 +171,9 @@ class WorkerLoop:
         try:
             self._enter()
             _ProcessState.is_initializing = True
-            self._functions.load(index)
-            callable_of(self._functions.original(index))()
+            self._functions.load(call.function)
+            callable_of(self._functions.original(call.function))()
+            limit = call.memory_limit  # above it the first step would be blamed
             if limit is not None and (size := anonymous(os.getpid())) > limit:
                 raise too_large(limit, size)  # noqa: TRY301  the same becomes of it
             self._initialized = True
@@ -179,7 +181,8 @@ class WorkerLoop:
             if self._caller.forked:
                 raise  # the child ends as any child that nobody catches
             # Whatever it raises ends the run.
-            self._sender.send(wire.frame(wire.NO_START, [run, raised(error)[1]]))
+            _, packed = raised(error)
+            self._sender.send(wire.frame(wire.NO_START, [call.run, packed]))
             self._functions.begin(count, None, error)
         finally:
             _ProcessState.is_initializing = False
@@ -191,7 +194,8 @@ class WorkerLoop:
 
     def _add_functions(self, body: Any, segments: list[bytes]) -> None:
         """Take over functions of steps that came during the run."""
-        self._functions.add(wire.restore(body[0], segments), body[1])
+        payload, count = body
+        self._functions.add(wire.restore(payload, segments), count)
 
     def _seeding(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Let each step begin with its own random numbers."""
@@ -209,27 +213,27 @@ class WorkerLoop:
 
     # -- the calls
 
-    def _run_calls(self, body: Any, segments: list[bytes]) -> None:
+    def _run_calls(self, message: Any, segments: list[bytes]) -> None:
         """Call the steps of one message in order, each if it was not taken back."""
-        slot, eager, groups = body[:3]
-        if self._functions.failed and any(group[5] for group in groups):  # steps are tried again: by now it may load
+        body = wire.CallsBody._make(message)
+        slot, groups = body.slot, [_group(each) for each in body.groups]
+        if self._functions.failed and any(group.attempts for group in groups):  # retries: by now the function may load
             self._functions.forget_failures()
-        self._teller.devices = self._shown(*body[3:])
+        self._teller.devices = self._shown(body.devices)
         self._teller.message, self._loader.previous = (slot, groups), ...
         for group in groups:
-            if group[6] == wire.RANGE:
-                group[7] = range(*group[7])
-            if group[6] and group[2] is None and not eager and not self._shelf.in_use:
+            is_flat = group.layout != wire.LISTS
+            if is_flat and group.outputs is None and not body.eager and not self._shelf.in_use:
                 self._run_many(group, slot)
             else:
-                self._run_each(group, slot, segments, eager=eager)
-            slot += len(group[7])
+                self._run_each(group, slot, segments, eager=body.eager)
+            slot += len(group.calls)
         self._teller.end_message()
         self._loader.previous = ...
         if self._caller.must_wake(True):  # noqa: FBT003  positional only
             self._sender.wake()
 
-    def _shown(self, devices: tuple[str, ...] = ()) -> tuple[str, ...]:
+    def _shown(self, devices: tuple[str, ...]) -> tuple[str, ...]:
         """Return the devices that the next steps have; a step before them may have set the variable otherwise."""
         if devices and self._setting is not None:
             name, value = self._setting
@@ -238,13 +242,13 @@ class WorkerLoop:
                 self._traces.left.clear()  # it is to stay
         return devices
 
-    def _run_many(self, group: Any, slot: int) -> None:
+    def _run_many(self, group: wire.EncodedGroup, slot: int) -> None:
         """Call steps of one small argument each; what they do beside returning something small is seen to here."""
-        calls, position = group[7], 0
-        encode = None if group[0] in self._hashed else self._encode
+        calls, position = group.calls, 0
+        encode = None if group.function in self._hashed else self._encode
         self._capture.begin_many()
         while position < len(calls):
-            function = self._functions.called[group[0]]
+            function = self._functions.called[group.function]
             if function is None or (calls[position] is ... and self._loader.must_load) or not self._enter():
                 self._run_each(group, slot, [], first=position, end=position + 1)
                 position += 1
@@ -296,7 +300,7 @@ class WorkerLoop:
 
     def _run_each(
         self,
-        group: Any,
+        group: wire.EncodedGroup,
         slot: int,
         segments: list[bytes],
         *,
@@ -305,8 +309,8 @@ class WorkerLoop:
         eager: int = 0,
     ) -> None:
         """Call steps one by one, from the first to before the end."""
-        index, keywords, _, _, _, _, flat, calls = group
-        function, take, begin = self._functions.called[index], self._take, self._capture.begin_step
+        keywords, calls, flat = group.keywords, group.calls, group.layout != wire.LISTS
+        function, take, begin = self._functions.called[group.function], self._take, self._capture.begin_step
         for position in range(first, len(calls) if end is None else end):
             start, call = clock(), calls[position]
             simple = flat and call is not ...
@@ -320,7 +324,7 @@ class WorkerLoop:
                 else:
                     begin(slot + position, eager=False)
                 if function is None:
-                    function, start = self._load(index), clock()
+                    function, start = self._load(group.function), clock()
                     self._set_time(slot + position, start if simple else start + self._loading)
                 arguments = (call,) if flat else call
                 outcome = list(self._outcome(function, arguments, keywords, segments, flat=simple))
@@ -336,7 +340,7 @@ class WorkerLoop:
             self._meter.begin()
         return function
 
-    def _conclude(self, group: Any, position: int, slot: int, start: float, outcome: list[Any]) -> None:
+    def _conclude(self, group: wire.EncodedGroup, position: int, slot: int, start: float, outcome: list[Any]) -> None:
         """Put in order what a step has done to this process, then send what came of it.
 
         The outcome is taken out of its list: nothing here may hold on to a large value.
@@ -346,14 +350,10 @@ class WorkerLoop:
         value, what = outcome.pop(), outcome.pop()
         returned: Any = _NOT_HASHED
         if what == wire.RETURNED:
-            outputs, names = group[2:4]
-            if group[0] in self._hashed:
+            if group.function in self._hashed:
                 returned = value
-            what, value = (
-                encoded(value, outputs[position], names[position], self._shelf.dump)
-                if outputs
-                else encoded(value, None, "", self._shelf.dump)
-            )
+            outputs, name = (group.outputs[position], group.names[position]) if group.outputs else (None, "")
+            what, value = encoded(value, outputs, name, self._shelf.dump)
         self._deliver(slot, start, what, value, returned)
 
     def _deliver(self, slot: int, start: float, what: int, value: Any, returned: Any = _NOT_HASHED) -> None:
@@ -405,6 +405,11 @@ class WorkerLoop:
     def _note_fork(self) -> None:
         """In a child that a step or the initializer forked: the socket is not its own, nor is the rest of the batch."""
         self._caller.forked = True
+
+
+def _group(group: tuple[Any, ...]) -> wire.EncodedGroup:
+    decoded = wire.EncodedGroup._make(group)
+    return decoded._replace(calls=range(*decoded.calls)) if decoded.layout == wire.RANGE else decoded
 
 
 def _leave() -> NoReturn:
