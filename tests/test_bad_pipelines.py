@@ -170,7 +170,7 @@ MAPS: dict[str, Wrong] = {
 }
 
 PIPELINES: dict[str, Wrong] = {
-    "a cache in no folder": (lambda: CacheStore(3), TypeError, "cache_dir must be a folder, got int 3"),
+    "a cache in no folder": (lambda: CacheStore(3), TypeError, "cache_dir must be a path of a directory, got int 3"),
     "a pipeline without a name": (lambda: Pipeline(None), TypeError, "pipeline's name must be a string, got NoneType"),
     "a pipeline with an empty name": (lambda: Pipeline(""), ValueError, "pipeline's name must not be empty"),
     "an unknown keyword of a pipeline": (
@@ -207,7 +207,7 @@ PIPELINES: dict[str, Wrong] = {
     "a cache folder of another kind": (
         lambda: pipeline(cache_dir=3),
         TypeError,
-        "cache_dir must be a folder or a CacheStore, got int 3",
+        "cache_dir must be a path of a directory or a CacheStore, got int 3",
     ),
     "a cache of no size": (lambda: CacheStore(max_bytes=0), ValueError, "max_bytes must be at least 1, got 0"),
     "a cache of a size in words": (
@@ -223,7 +223,7 @@ PIPELINES: dict[str, Wrong] = {
     "an invalidation before no time": (
         lambda: ready().invalidate_cache(before="yesterday"),
         ValueError,
-        "before= takes a date, a datetime or ISO text like '2026-01-31', got 'yesterday'",
+        "before must be a date, a datetime or an ISO string like '2026-01-31', got 'yesterday'",
     ),
     "an invalidation of no key": (lambda: CacheStore().invalidate("xyz"), ValueError, "hexadecimal digits, got 'xyz'"),
     "checkpoints that are neither on nor off": (

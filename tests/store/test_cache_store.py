@@ -19,6 +19,7 @@ import pytest
 
 from flowyml import CacheStore, Pipeline, StoreError, step
 from flowyml.store.cache_index import FORMAT
+from flowyml.store.cache_store import database_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,7 +88,7 @@ def test_clear_step_removes_what_the_step_stored_or_used(store):
 
 def test_invalidate_by_key_and_by_time(store):
     run(store, 1, 2)
-    with store.opened() as index:
+    with database_of(store).opened() as index:
         keys = [row[0].hex() for row in index._read("SELECT key FROM entries WHERE step = 'large'")]
     assert (store.invalidate(keys[0]), store.invalidate(key=keys[0]), len(files(store))) == (1, 0, 1)
     now = dt.datetime.now(dt.UTC)
@@ -125,7 +126,7 @@ def test_what_was_not_used_for_the_longest_time_goes_first(tmp_path):
     for n in range(10):
         run(store, n, steps=(large,))
         if n == 4:
-            with store.opened() as index:  # as if it had been used an hour ago, and all others before
+            with database_of(store).opened() as index:  # as if it had been used an hour ago, and all others before
                 index._connection.execute("UPDATE entries SET used = used - 7200")
             assert run(store, 0, steps=(large,)) == ["cached"]
     assert store.stats()["total_size_mb"] < 1
@@ -169,7 +170,7 @@ def test_a_damaged_file_is_named_and_never_served(store, caplog, spoil):
     spoil(path)
     assert run(store, 1, steps=(large,)) == ["success"]
     assert told(caplog) == [
-        f"cache: {path} is damaged: its content is not what was stored; it is removed, its step runs"
+        f"cache: {path} is damaged: its content is not what was stored; it is removed, and its step runs"
     ]
     caplog.clear()
     assert run(store, 1, steps=(large,)) == ["cached"]
@@ -202,7 +203,7 @@ def test_a_file_that_is_gone_is_no_damage(store, caplog):
 @pytest.mark.parametrize("field", ["step", "created", "kind", "value", "content", "recipe", "key"])
 def test_a_damaged_row_is_never_served(store, caplog, field):
     run(store, 1, 2, steps=(small,))
-    with store.opened() as index:
+    with database_of(store).opened() as index:
         key = index._read("SELECT key FROM entries ORDER BY created DESC, rowid DESC LIMIT 1")[0][0]
         change = {"created": "created + 1", "step": "'other'", "content": "x'00'", "key": "x'00'"}.get(
             field, f"x'70' || substr({field}, 2)"
@@ -210,7 +211,7 @@ def test_a_damaged_row_is_never_served(store, caplog, field):
         index._connection.execute(f"UPDATE entries SET {field} = {change} WHERE key = ?", [key])
     states = run(store, 1, 2, steps=(small,))
     assert sorted(states) == ["cached", "success"]
-    assert ["is damaged; it is removed, its step runs" in each for each in told(caplog)] == (
+    assert ["is damaged; it is removed, and its step runs" in each for each in told(caplog)] == (
         [] if field == "key" else [True]
     )
 
@@ -249,18 +250,20 @@ def test_bits_that_flip_anywhere_in_the_index_never_give_a_wrong_value(store, ca
         assert set(run(store, *range(40), steps=(small,))) <= {"success", "cached"}
 
 
-def test_a_newer_format_is_named_and_left_alone(store, caplog):
+@pytest.mark.parametrize(("other", "age"), [(FORMAT - 1, "an older"), (FORMAT + 1, "a newer")])
+def test_another_format_is_named_and_left_alone(store, caplog, other, age):
     run(store, 1, steps=(small,))
     index = store.cache_dir / "index.db"
     connection = sqlite3.connect(index)
-    connection.execute(f"PRAGMA user_version = {FORMAT + 1}")
+    connection.execute(f"PRAGMA user_version = {other}")
     connection.close()
     before = index.read_bytes()
     assert run(store, 1, steps=(small,)) == ["success"]
-    reason = f"has format {FORMAT + 1}; this version of flowyml knows up to {FORMAT}"
-    assert told(caplog) == [f"cache: {index} {reason}; the run goes on without it"]
+    reason = f"has format {other} of {age} version of flowyml, and this version reads format {FORMAT}"
+    remedy = f"delete the directory {store.cache_dir}, or use another cache_dir"
+    assert told(caplog) == [f"cache: {index} {reason}: {remedy}; the run continues without the cache"]
     assert index.read_bytes() == before
-    with pytest.raises(StoreError, match="knows up to"):
+    with pytest.raises(StoreError, match=remedy):
         store.stats()
 
 
@@ -269,12 +272,12 @@ def test_what_belongs_to_somebody_else_is_refused(store, caplog):
     run(store, 1)
     os.chown(files(store)[0], 12345, -1)
     assert run(store, 1) == ["cached", "success"]
-    assert "belongs to another user (id 12345), and what stands in it would be run" in told(caplog)[0]
+    assert "belongs to another user (id 12345), and loading it would run code from it" in told(caplog)[0]
     for path in (store.cache_dir / "index.db", store.cache_dir):
         os.chown(path, 12345, -1)
         caplog.clear()
         assert run(store, 1) == ["success"] * 2
-        assert [str(path) in each and "the run goes on without it" in each for each in told(caplog)] == [True]
+        assert [str(path) in each and "the run continues without the cache" in each for each in told(caplog)] == [True]
         with pytest.raises(StoreError, match="belongs to another user"):
             store.clear()
         os.chown(path, os.geteuid(), -1)
@@ -284,7 +287,7 @@ def test_a_folder_that_everybody_may_write_to_is_refused(store, caplog):
     run(store, 1)
     store.cache_dir.chmod(0o777)
     assert run(store, 1) == ["success"] * 2
-    assert "can be written by everybody" in told(caplog)[0]
+    assert "is writable by everybody" in told(caplog)[0]
 
 
 # -- disks
@@ -311,13 +314,15 @@ def test_a_full_disk_is_one_warning_and_the_run_completes(on_disk):
     assert lines[:2] == ["0 0", ""]
     warnings = [line for line in lines if "No space left" in line or "full" in line]
     assert len(warnings) == 2  # one a run
-    assert all(line.startswith("cache: ") and line.endswith("; the run goes on without it") for line in warnings)
+    assert all(
+        line.startswith("cache: ") and line.endswith("; the run continues without the cache") for line in warnings
+    )
 
 
 def test_a_disk_that_is_full_from_the_start(on_disk):
     told = on_disk(f"{CODE}\nopen(disk + '/all', 'wb').write(bytes(16384))\nprint(states())", size="16k")
     assert told.splitlines()[0] == "0"
-    assert told.count("the run goes on without it") == 1
+    assert told.count("the run continues without the cache") == 1
 
 
 def test_a_disk_that_cannot_be_written_to(on_disk):
@@ -384,7 +389,7 @@ def test_a_writer_that_is_killed_leaves_whole_values(store, tmp_path, caplog):
         writer.stdout.close()
         assert set(run(store, *range(30))) <= {"success", "cached"}
     assert told(caplog) == []
-    with store.opened() as index:
+    with database_of(store).opened() as index:
         assert index._read("PRAGMA integrity_check") == [("ok",)]
     for path in files(store):
         assert path.name.endswith(".part") or path.stat().st_size > 100_000

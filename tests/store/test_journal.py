@@ -16,7 +16,7 @@ import pytest
 from flowyml import Pipeline, StoreError
 from flowyml.caching.journal_index import RUN, JournalIndex
 from flowyml.store.journal import FORMAT, LOST, Journal, first_body
-from flowyml.store.run_directory import RunDirectory, folder_of, remove_leftovers, unfinished
+from flowyml.store.run_directory import RunDirectory, directory_of, remove_leftovers, unfinished_runs
 from flowyml.store.serialization import SerializedValue, packed
 
 if TYPE_CHECKING:
@@ -134,13 +134,14 @@ def test_records_of_another_journal_are_not_its_own(tmp_path):
     assert len(read(tmp_path / "one")[0]) == 3
 
 
-def test_something_else_and_newer_formats_are_refused(tmp_path):
+@pytest.mark.parametrize(("other", "age"), [(FORMAT - 1, "an older"), (FORMAT + 1, "a newer")])
+def test_something_else_and_other_formats_are_refused(tmp_path, other, age):
     path = tmp_path / "journal"
     path.write_bytes(b"something else, of more than twenty bytes")
-    with pytest.raises(StoreError, match="journal is no journal of a run"):
+    with pytest.raises(StoreError, match="journal is not the journal of a run"):
         opened(tmp_path)
-    path.write_bytes(struct.pack("<16sI", b"flowyml journal\n", FORMAT + 1))
-    with pytest.raises(StoreError, match=f"has format {FORMAT + 1}; this version of flowyml knows up to {FORMAT}"):
+    path.write_bytes(struct.pack("<16sI", b"flowyml journal\n", other))
+    with pytest.raises(StoreError, match=f"has format {other} of {age} version of flowyml, and this version reads"):
         opened(tmp_path)
     assert path.stat().st_size == 20
     path.write_bytes(b"flowyml jou")  # cut off before its first record
@@ -206,7 +207,7 @@ def test_a_journal_that_is_removed_while_its_run_goes_on_is_one_warning(tmp_path
     assert [each.step_name for each in result.failed] == ["work[11]"]
     told = [record.getMessage() for record in caplog.records if "journal" in record.getMessage()]
     assert len(told) == 1
-    assert "it was removed while its run goes on, with all that it held" in told[0]
+    assert "it was removed while its run continues, with everything in it" in told[0]
     assert "runs again when it is resumed" in told[0]
 
 
@@ -215,16 +216,16 @@ def test_a_journal_that_is_removed_while_its_run_goes_on_is_one_warning(tmp_path
 
 def test_a_folder_is_held_once(tmp_path):
     one, other = RunDirectory(tmp_path / "run"), RunDirectory(tmp_path / "run")
-    assert (one.hold(), other.hold(), one.hold()) == (True, False, False)
-    one.let_go()
-    one.let_go()
-    assert other.hold()
-    other.let_go()
+    assert (one.acquire(), other.acquire(), one.acquire()) == (True, False, False)
+    one.release()
+    one.release()
+    assert other.acquire()
+    other.release()
 
 
 def test_names_of_runs_become_names_of_files(tmp_path):
     names = ["plain", "../up", "a/b", ".hidden", "", "ü", "x" * 400, "x" * 401]
-    paths = [folder_of(tmp_path, name).path for name in names]
+    paths = [directory_of(tmp_path, name).path for name in names]
     assert len({*paths}) == len(names)
     assert {path.parent for path in paths[:4] + paths[5:]} == {tmp_path}
     assert all(len(path.name) < 200 for path in paths)
@@ -233,21 +234,21 @@ def test_names_of_runs_become_names_of_files(tmp_path):
 def test_unfinished_runs_are_found_the_last_one_first(tmp_path):
     for age, name in enumerate(["a", "b", "c"]):
         folder = RunDirectory(tmp_path / name)
-        assert folder.hold()
+        assert folder.acquire()
         opened(folder.path).close()
         os.utime(folder.path / "journal", (time.time() - age,) * 2)
-        folder.let_go()
+        folder.release()
     (tmp_path / "d").mkdir()
-    assert [folder.path.name for folder in unfinished(tmp_path)] == ["a", "b", "c"]
-    assert unfinished(tmp_path / "nowhere") == []
+    assert [folder.path.name for folder in unfinished_runs(tmp_path)] == ["a", "b", "c"]
+    assert unfinished_runs(tmp_path / "nowhere") == []
 
 
 def test_what_is_left_of_a_run_that_was_being_removed_goes(tmp_path):
     for name in ("left", "new", "held", "mine"):
         folder = RunDirectory(tmp_path / name)
-        assert folder.hold()
+        assert folder.acquire()
         if name != "held":
-            folder.let_go()
+            folder.release()
         if name == "mine":
             (folder.path / "notes").touch()
         if name != "new":
@@ -261,13 +262,13 @@ def test_what_is_left_of_a_run_that_was_about_to_begin_goes(tmp_path):
     """At once, but for what somebody is at, or what looks alike and is not ours."""
     for name in ("begun", "held", "empty", "mine", "other", "told"):
         folder = RunDirectory(tmp_path / name)
-        assert folder.hold()
+        assert folder.acquire()
         journal = opened(folder.path)
         if name == "told":
             journal.write(["which"])
         journal.close()
         if name != "held":
-            folder.let_go()
+            folder.release()
     (tmp_path / "empty" / "journal").write_bytes(b"")
     (tmp_path / "mine" / "notes").touch()
     (tmp_path / "other" / "journal").write_bytes(b"dear diary")
@@ -336,18 +337,22 @@ def test_what_is_left_of_a_torn_journal_counts(tmp_path, caplog):
     assert f"{path} was cut off in the middle of a record; its last" in told(caplog)[0]
 
 
-def test_a_journal_of_a_newer_format_is_named_and_left_alone(tmp_path, caplog):
+@pytest.mark.parametrize(("other", "age"), [(FORMAT - 1, "an older"), (FORMAT + 1, "a newer")])
+def test_a_journal_of_another_format_is_named_and_left_alone(tmp_path, caplog, other, age):
     first = run(tmp_path)
     path = tmp_path / first.run_id / "journal"
     data = bytearray(path.read_bytes())
-    data[16] = FORMAT + 1
+    data[16] = other
     path.write_bytes(data)
     with pytest.raises(StoreError, match="has format"):
         run(tmp_path, resume=first.run_id)
     second = run(tmp_path)
     assert (second.run_id != first.run_id, len(RAN), path.read_bytes()) == (True, 10, bytes(data))
-    reason = f"has format {FORMAT + 1}; this version of flowyml knows up to {FORMAT}"
-    assert told(caplog) == [f"journal: {path} {reason}; it is left alone, and its run is not continued"]
+    reason = f"has format {other} of {age} version of flowyml, and this version reads format {FORMAT}"
+    remedy = f"finish its run with that version, or delete the directory {path.parent}"
+    assert told(caplog) == [f"journal: {path} {reason}: {remedy}; it is left alone, and its run is not continued"]
+    dry = Pipeline("p", enable_checkpointing=True, checkpoint_dir=tmp_path).add_step(item, "s0", {"i": 0})
+    assert dry.run(dry_run=True, resume="last").resumed is None
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
@@ -400,12 +405,12 @@ def test_a_run_whose_end_was_written_is_over(tmp_path, monkeypatch):
     first = run(tmp_path)
     shutil.copytree(tmp_path / first.run_id, tmp_path / "copy")
     folder = RunDirectory(tmp_path / "copy")
-    assert folder.hold()
+    assert folder.acquire()
     journal = opened(folder.path)
     assert len([*journal.records()]) > 1
     journal.write([4, "success"])
     journal.close()
-    folder.let_go()
+    folder.release()
     shutil.rmtree(tmp_path / first.run_id)
     assert run(tmp_path).resumed is None
     assert not (tmp_path / "copy").exists()

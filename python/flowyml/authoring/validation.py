@@ -18,7 +18,7 @@ from flowyml.planning.globs import is_glob
 from flowyml.steps.context import CHECKPOINTS, Context
 from flowyml.steps.declarations import asset_of
 from flowyml.steps.step import Step
-from flowyml.store.cache_store import CacheStore, usual_folder
+from flowyml.store.cache_store import CacheStore, default_directory
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -57,7 +57,8 @@ def checked_cache_store(cache_dir: Any, *, enabled: Any) -> CacheStore | None:
     if cache_dir is None:
         return CacheStore() if enabled else None
     if not isinstance(cache_dir, (str, PathLike, CacheStore)):
-        raise TypeError(f"cache_dir must be a folder or a CacheStore, got {type(cache_dir).__name__} {cache_dir!r:.60}")
+        kind = type(cache_dir).__name__
+        raise TypeError(f"cache_dir must be a path of a directory or a CacheStore, got {kind} {cache_dir!r:.60}")
     store = cache_dir if isinstance(cache_dir, CacheStore) else CacheStore(cache_dir)
     return store if enabled else None
 
@@ -76,7 +77,7 @@ def checked_journals(enabled: Any, folder: Any, durability: Any) -> JournalConfi
         raise ValueError(f'durability must be "batch" or "always", got {durability!r:.60}')
     from pathlib import Path
 
-    found = usual_folder(CHECKPOINTS) if folder is None else Path(folder)
+    found = default_directory(CHECKPOINTS) if folder is None else Path(folder)
     return JournalConfig(enabled, found, durability == "always")
 
 

@@ -60,17 +60,17 @@ class PipelineCheckpoint:
         """Find out whose it is; nothing is read yet."""
         from pathlib import Path
 
-        from flowyml.store.run_directory import ABOUT, STATES, folder_of
-        from flowyml.store.step_state_files import StepStateFiles, of_step
+        from flowyml.store.run_directory import ABOUT, STATES, directory_of
+        from flowyml.store.step_state_files import StepStateFiles, states_of_step
 
         self.run_id: str | None = run_id
         if run_id is None:
             here = _step()
             self.checkpoint_dir = Path(checkpoint_dir or here.checkpoint_dir or CHECKPOINTS)
-            self._states = of_step(self.checkpoint_dir, here.pipeline_name, here.step_name)
+            self._states = states_of_step(self.checkpoint_dir, here.pipeline_name, here.step_name)
             return
         self.checkpoint_dir = Path(CHECKPOINTS if checkpoint_dir is None else checkpoint_dir)
-        self._folder = folder_of(self.checkpoint_dir, run_id)
+        self._folder = directory_of(self.checkpoint_dir, run_id)
         self._states = StepStateFiles(self._folder.path / STATES, f"run {run_id!r}")
         self._about = StepStateFiles(self._folder.path / ABOUT, f"run {run_id!r}")
 
@@ -132,10 +132,10 @@ class PipelineCheckpoint:
         """
         self._states.clear()
         if self.run_id is not None and self._folder.path.exists():
-            if not self._folder.hold():
+            if not self._folder.acquire():
                 raise StoreError(str(self._folder.path), f"is in use: run {self.run_id!r} is going on")
             self._folder.remove()
-            self._folder.let_go()
+            self._folder.release()
 
     # -- the steps of a run
 

@@ -41,6 +41,7 @@ from flowyml.hashing.content import SIZE
 from flowyml.hashing.fingerprint import differences
 from flowyml.runtime.run import Run
 from flowyml.state import CACHED, SKIPPED, STATES
+from flowyml.store.cache_store import database_of
 from flowyml.store.journal import Journal
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from flowyml.caching.resumable_runs import ResumableRuns
     from flowyml.planning.name_resolution import Scope
     from flowyml.planning.plan import Plan
-    from flowyml.store.cache_index import CacheIndex
+    from flowyml.store.cache_index import CacheDatabase
     from flowyml.store.cache_store import CacheStore
     from flowyml.store.run_directory import RunDirectory
 
@@ -142,7 +143,7 @@ class CachePreview:
         if waits:
             return f"its key is not known before {join_names(waits)} {'has' if len(waits) == 1 else 'have'} run"
         key = self._caching.key(item)
-        with self._store.opened(create=False) as index:
+        with database_of(self._store).opened() as index:
             if key is None or index is None:
                 return "nothing is stored for it yet"
             return self._compared(index, node, key)
@@ -150,12 +151,12 @@ class CachePreview:
     def _is_there(self, node: int) -> bool:
         return all(STATES[self._run.scheduler.state(item)].final for item in self._run.layout.items_of(node))
 
-    def _compared(self, index: CacheIndex, node: int, key: CacheKey) -> str:
+    def _compared(self, index: CacheDatabase, node: int, key: CacheKey) -> str:
         """Say how a key differs from that of the newest value of the step."""
-        expired = next(iter(index.find([key.digest])), None)
+        expired = index.lookup([key.digest]).get(key.digest)
         if expired is not None:
             return f"its value is older than cache_ttl, stored {_when(expired.created)}"
-        before = index.last(self._plan.names[node])
+        before = index.newest(self._plan.names[node])
         if before is None:
             return "nothing is stored for it yet"
         old, new = _made(index.words(before.recipe[:SIZE]), before.recipe), _made(self._caching.words(key), key.recipe)

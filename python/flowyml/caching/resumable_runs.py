@@ -23,7 +23,14 @@ from flowyml.caching.journal_index import RUN, JournalIndex
 from flowyml.diagnostics.text import did_you_mean, pluralize
 from flowyml.errors import StoreError
 from flowyml.store.journal import Journal, first_body
-from flowyml.store.run_directory import RunDirectory, folder_of, is_held, locks_tell, remove_leftovers, unfinished
+from flowyml.store.run_directory import (
+    HAS_PROCESS_LOCKS,
+    RunDirectory,
+    directory_of,
+    is_locked,
+    remove_leftovers,
+    unfinished_runs,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -78,13 +85,13 @@ class ResumableRun:
     def leave(self) -> None:
         """Close the journal and let go of the folder."""
         self.journal.close()
-        self.folder.let_go()
+        self.folder.release()
 
     def remove(self) -> None:
         """Remove all of it: there is nothing to continue."""
         self.journal.close()
         self.folder.remove()
-        self.folder.let_go()
+        self.folder.release()
 
 
 class ResumableRuns:
@@ -126,9 +133,9 @@ class ResumableRuns:
     def new(self, run_id: str | None = None) -> ResumableRun | None:
         """Open a new run; `None`, and a warning, where the disk does not allow it."""
         run_id = run_id or os.urandom(6).hex()
-        folder = folder_of(self._root, run_id)
+        folder = directory_of(self._root, run_id)
         try:
-            if folder.hold():
+            if folder.acquire():
                 return self._attempt(folder, run_id)
         except _TROUBLE as error:
             self._give_up(error)
@@ -157,12 +164,12 @@ class ResumableRuns:
         """
         for _, folder in self.asked_for(resume=resume):
             finished = _read(folder)
-            if finished is not None and (resume != "last" or (finished.is_unfinished and not is_held(folder.path))):
+            if finished is not None and (resume != "last" or (finished.is_unfinished and not is_locked(folder.path))):
                 return finished.seed
         return None
 
     def _folder_named(self, run_id: str) -> RunDirectory:
-        folder = folder_of(self._root, run_id)
+        folder = directory_of(self._root, run_id)
         if not folder.has_journal:
             known = did_you_mean(run_id, [each for each, _ in self._mine()])
             raise ValueError(f"there is no unfinished run {run_id!r} in {self._root.absolute()}{known}")
@@ -173,16 +180,16 @@ class ResumableRuns:
 
     def _named(self, run_id: str) -> ResumableRun:
         folder = self._folder_named(run_id)
-        if not folder.hold():
+        if not folder.acquire():
             raise _in_use(folder, run_id)
         return self._attempt(folder, run_id)
 
     def _given(self, run_id: str, *, afresh: bool) -> ResumableRun | None:
         """Open the run of a name that the user gave it."""
-        folder = folder_of(self._root, run_id)
+        folder = directory_of(self._root, run_id)
         if not folder.has_journal:
             return self.new(run_id)
-        if not folder.hold():
+        if not folder.acquire():
             raise _in_use(folder, run_id)
         if afresh:
             folder.empty()
@@ -225,7 +232,7 @@ class ResumableRuns:
         One that was killed before anything had ended has nothing, nor has one that was killed when all had.
         """
         try:
-            if not folder.hold():
+            if not folder.acquire():
                 return None
             attempt = self._attempt(folder, run_id)
         except _TROUBLE as error:
@@ -233,7 +240,7 @@ class ResumableRuns:
             return None
         if attempt.finished.is_unfinished:
             return attempt
-        if locks_tell:
+        if HAS_PROCESS_LOCKS:
             attempt.remove()
         else:
             attempt.leave()
@@ -243,12 +250,12 @@ class ResumableRuns:
         try:
             return ResumableRun(folder, run_id, self._pipeline, always=self._always)
         except BaseException:
-            folder.let_go()
+            folder.release()
             raise
 
     def _mine(self) -> Iterator[tuple[str, RunDirectory]]:
         """Go through the unfinished runs of this pipeline, the last one first."""
-        for folder in unfinished(self._root):
+        for folder in unfinished_runs(self._root):
             header = _header(folder)
             if header is not None and header[1] == self._pipeline:
                 yield header[0], folder
@@ -272,5 +279,5 @@ def _read(folder: RunDirectory) -> JournalIndex | None:
 
 def _header(folder: RunDirectory) -> tuple[str, str] | None:
     """Return the run and its pipeline, if the journal tells."""
-    body: Any = first_body(folder.path / "journal")
-    return (body[1], body[2]) if body is not None and body[0] == RUN else None
+    body: Any = first_body(folder.path / "journal")  # of any format: a run of another one is named, not continued
+    return (body[1], body[2]) if isinstance(body, list) and len(body) > 2 and body[0] == RUN else None  # noqa: PLR2004

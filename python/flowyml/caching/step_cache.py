@@ -35,6 +35,7 @@ from flowyml.state import SUCCESS
 from flowyml.steps.cache_policy import CODE
 from flowyml.store.arenas import ENCODED
 from flowyml.store.cache_index import DatabaseErrors, is_damage
+from flowyml.store.cache_store import database_of
 from flowyml.store.serialization import PARTS, decoded, encoded, packed
 from flowyml.store.value_store import MISSING, ListRef, MappedRef, MultiOutput, OutputRef, bare, nodes_of, parts_of
 
@@ -85,6 +86,7 @@ class StepCache:
         self._run = run
         self._only_look = only_look
         self._store = store
+        self._database = database_of(store)
         self._modes: list[CachePolicy | None] = [form.options.caching for form in run.plan.forms]
         self.contents = ValueHashes(run)
         self._made = CacheKeys(run, self.contents, context)
@@ -104,9 +106,9 @@ class StepCache:
         self._is_open = bool(self._guarded(self._open))
 
     def _open(self) -> bool:
-        found = self._store.open(create=not self._only_look) is not None
+        found = self._database.open(create=not self._only_look)
         if not found:
-            self._store.close()
+            self._database.close()
         return found
 
     def _read_nodes(self) -> frozenset[int]:
@@ -194,7 +196,7 @@ class StepCache:
             if not self._is_open:
                 return {}
             keys = {item: key.digest for item in items if (key := self.key(item)) is not None}
-            entries = self._guarded(self._store.find, list(dict.fromkeys(keys.values()))) or {}
+            entries = self._guarded(self._database.lookup, list(dict.fromkeys(keys.values()))) or {}
             there = {item: entries[key] for item, key in keys.items() if key in entries}
             self._asked += len(keys)
             fresh = {item: entry for item, entry in there.items() if self._is_fresh(item, entry)}
@@ -224,7 +226,7 @@ class StepCache:
 
     def _load(self, entry: CacheEntry) -> Any:
         with self._lock:
-            loaded = self._guarded(lambda: (self._store.load(entry),)) if self._is_open else None
+            loaded = self._guarded(lambda: (self._database.load(entry),)) if self._is_open else None
         if loaded is None:
             raise LookupError(entry.key)
         return loaded[0]
@@ -269,7 +271,7 @@ class StepCache:
             self._cannot(item, "its value cannot be stored", reason)
             return
         step = self._run.plan.names[self._run.node_of[item]]
-        entry = self._guarded(self._store.entry, key.digest, step, value, self._content(item, files), key.recipe)
+        entry = self._guarded(self._database.new_entry, key.digest, step, value, self._content(item, files), key.recipe)
         if entry is not None:
             self._bytes += len(value.data)
             self._waiting.append(entry)
@@ -307,17 +309,17 @@ class StepCache:
                 self._guarded(self._finish)
             if self._is_open:
                 self._is_open = False
-                self._store.close()
+                self._database.close()
 
     def _finish(self) -> None:
         if self._waiting:
-            self._store.add(self._waiting, list(self._made.words.items()))
+            self._database.add(self._waiting, list(self._made.words.items()))
         if self._used:
-            self._store.note_use(self._used)
-        self._store.trim()
+            self._database.note_use(self._used)
+        self._database.trim()
 
     def _write(self) -> None:
-        self._guarded(self._store.add, self._waiting, list(self._made.words.items()))
+        self._guarded(self._database.add, self._waiting, list(self._made.words.items()))
         self._waiting, self._bytes, self._written = [], 0, clock()
 
     # -- when the store fails
@@ -332,17 +334,17 @@ class StepCache:
 
     def _give_up(self, error: Exception) -> None:
         if isinstance(error, DatabaseErrors) and is_damage(error):
-            self._store.begin_anew(error)
+            self._database.replace_damaged(error)
         else:
             where = "" if str(self._store.cache_dir) in str(error) else f"{self._store.cache_dir}: "
-            _log.warning("cache: %s%s; the run goes on without it", where, error)
+            _log.warning("cache: %s%s; the run continues without the cache", where, error)
             if self._is_open:
                 with contextlib.suppress(*_TROUBLE):
-                    self._store.forget(self._waiting)
+                    self._database.discard_files(self._waiting)
         self._waiting.clear()
         if self._is_open:
             self._is_open = False
-            self._store.close()
+            self._database.close()
 
 
 Content: TypeAlias = "bytes | list[bytes]"

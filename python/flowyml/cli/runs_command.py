@@ -14,7 +14,7 @@ from flowyml.diagnostics.text import did_you_mean, pluralize
 from flowyml.errors import StoreError
 from flowyml.steps.context import CHECKPOINTS
 from flowyml.store.journal import Journal
-from flowyml.store.run_directory import RunDirectory, folder_of, is_held, unfinished
+from flowyml.store.run_directory import RunDirectory, directory_of, is_locked, unfinished_runs
 
 if TYPE_CHECKING:
     import argparse
@@ -157,7 +157,7 @@ def _root(options: argparse.Namespace) -> Path:
 
 def _all(root: Path) -> Iterator[RunSummary]:
     """Go through the runs, the one that was written last first; what cannot be read is named."""
-    for folder in unfinished(root):
+    for folder in unfinished_runs(root):
         try:
             known = _known(folder)
         except (OSError, StoreError) as error:
@@ -172,7 +172,7 @@ def _one(root: Path, run_id: str) -> RunSummary:
         for last in _all(root):
             return last
         raise UsageError(f"there are no runs in {root}")
-    folder = folder_of(root, run_id)
+    folder = directory_of(root, run_id)
     known = _known(folder) if folder.has_journal else None
     if known is None:
         raise UsageError(
@@ -189,7 +189,7 @@ def _known(folder: RunDirectory) -> RunSummary | None:
         if finished.run is None:
             return None
         run_id, pipeline, began = finished.run
-        state = "going on" if is_held(folder.path) else finished.ended or "cut off"
+        state = "going on" if is_locked(folder.path) else finished.ended or "cut off"
         return RunSummary(run_id, pipeline, state, began, folder.changed, _size(folder.path), folder, finished)
     finally:
         journal.close()
@@ -202,9 +202,9 @@ def _size(folder: Path) -> int:
 def _remove(root: Path, run_ids: list[str]) -> int:
     chosen = [_one(root, run_id) for run_id in run_ids]
     for known in chosen:
-        if not known.folder.hold():
+        if not known.folder.acquire():
             raise UsageError(f"run {known.run_id!r} is going on")
         known.folder.remove()
-        known.folder.let_go()
+        known.folder.release()
         say(f"Removed run {known.run_id} of pipeline {known.pipeline!r}")
     return SUCCESS

@@ -87,9 +87,9 @@ def _begin(run: Run) -> None:
 def _forget_states(checkpoint_dir: str, result: PipelineResult) -> None:
     """Remove what steps that have ended well had put aside; without such files that is one question."""
     if os.path.isdir(f"{checkpoint_dir}/steps"):  # noqa: PTH112  each run asks; a Path would cost more than the question
-        from flowyml.store.step_state_files import remove_ended
+        from flowyml.store.step_state_files import remove_succeeded
 
-        remove_ended(Path(checkpoint_dir), result.pipeline_name, result.has_ended_well)
+        remove_succeeded(Path(checkpoint_dir), result.pipeline_name, result.has_ended_well)
 
 
 def _cut_off(run: Run) -> PipelineResult:

@@ -1,7 +1,7 @@
-"""Large values as files that are named by their content.
+"""Content-addressed files for large values.
 
-A file is written beside its name and renamed, so it is whole or not there; equal contents are one file. What is read is
-hashed again: a file whose content is not what its name says is never served.
+A file is written under a temporary name and renamed, so it is either complete or absent; equal values share one file.
+Every read compares the content with the checksum in the file's name, so a damaged file is never served.
 """
 
 from __future__ import annotations
@@ -21,49 +21,51 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LARGE = 1 << 16
-"""Values of more bytes than this become files."""
+"""Values of more bytes are stored as files."""
 
-_UNFINISHED = ".part"
-_FORGOTTEN, _DAY = 3600, 86400
+_TEMPORARY = ".part"
+_ABANDONED_SECONDS, _SWEEP_SECONDS = 3600, 86400
 
 
 class BlobStore:
-    """A folder of such files.
+    """A directory of such files.
 
     Args:
-        folder: Where they are.
+        directory: The directory; it is created by the first write.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
 
     def path(self, checksum: bytes) -> Path:
-        """Return the file of a content."""
+        """Return the file of a checksum."""
         name = checksum.hex()
-        return self.folder / name[:2] / name[2:]
+        return self.directory / name[:2] / name[2:]
 
     def put(self, value: SerializedValue, checksum: bytes, *, durable: bool = False) -> None:
-        """Write a value, unless it is there.
+        """Write a value unless it is there.
 
         Args:
             value: The value.
             checksum: `value.checksum`.
-            durable: Return when it is on the disk.
+            durable: Return only once it is on the disk.
 
         Raises:
             OSError: If it cannot be written; nothing is left behind.
         """
         path = self.path(checksum)
-        if not self._has(path, len(value.data)):
-            path.parent.mkdir(0o700, parents=True, exist_ok=True)
-            write_whole(path, value.data, durable=durable)
+        with contextlib.suppress(OSError):
+            if path.stat().st_size == len(value.data):
+                return
+        path.parent.mkdir(0o700, parents=True, exist_ok=True)
+        write_atomically(path, value.data, durable=durable)
 
     def get(self, kind: bytes, checksum: bytes) -> SerializedValue:
         """Read a value.
 
         Raises:
             FileNotFoundError: If it is not there.
-            StoreError: If it is damaged or another user's; names the file.
+            StoreError: If it is damaged or belongs to another user; names the file.
         """
         path = self.path(checksum)
         with path.open("rb") as file:
@@ -74,93 +76,82 @@ class BlobStore:
         return value
 
     def remove(self, checksum: bytes) -> None:
-        """Remove a value, if it is there."""
+        """Remove a value if it is there."""
         self.path(checksum).unlink(missing_ok=True)
 
     def remove_all(self) -> None:
-        """Remove everything but what others are writing at this moment."""
-        for path in self._all():
+        """Remove all files except those that other processes are writing now."""
+        for path in self._files():
             with contextlib.suppress(OSError):
-                if not path.name.endswith(_UNFINISHED) or _is_old(path, _FORGOTTEN):
+                if not path.name.endswith(_TEMPORARY) or _is_older(path, _ABANDONED_SECONDS):
                     path.unlink()
 
     def clear(self) -> None:
-        """Remove all of it, and the folders that hold nothing else."""
-        for path in self._all():
+        """Remove all files, and the directories that contain nothing else."""
+        for path in self._files():
             with contextlib.suppress(OSError):
                 path.unlink()
                 path.parent.rmdir()
         with contextlib.suppress(OSError):
-            self.folder.rmdir()
+            self.directory.rmdir()
 
-    def sweep(self, named: Callable[[], set[str]]) -> None:
-        """Once a day, remove old files that nobody names."""
-        mark = self.folder.with_name("swept")
-        if not self.folder.exists() or (mark.exists() and not _is_old(mark, _DAY)):
+    def sweep(self, referenced: Callable[[], set[str]]) -> None:
+        """Once a day, remove old files that no entry refers to: their writer was killed before it wrote the entries."""
+        mark = self.directory.with_name("swept")
+        if not self.directory.exists() or (mark.exists() and not _is_older(mark, _SWEEP_SECONDS)):
             return
         mark.touch(0o600)
-        keep = named()
-        for path in self._all():
+        keep = referenced()
+        for path in self._files():
             with contextlib.suppress(OSError):
-                if path.parent.name + path.name not in keep and _is_old(path, _FORGOTTEN):
+                if path.parent.name + path.name not in keep and _is_older(path, _ABANDONED_SECONDS):
                     path.unlink()
 
-    def _all(self) -> Iterator[Path]:
-        """Go through the files that have such names: others in the folder are somebody else's."""
+    def _files(self) -> Iterator[Path]:
+        """Yield the files of this store; files with other names belong to somebody else and are left alone."""
         with contextlib.suppress(FileNotFoundError):
-            for folder in list(self.folder.iterdir()):
-                if folder.is_dir():
-                    yield from [path for path in folder.iterdir() if _is_one(path)]
-
-    @staticmethod
-    def _has(path: Path, size: int) -> bool:
-        try:
-            return path.stat().st_size == size
-        except OSError:
-            return False
+            for directory in list(self.directory.iterdir()):
+                if directory.is_dir():
+                    yield from [path for path in directory.iterdir() if _is_blob(path)]
 
 
-def _is_one(path: Path) -> bool:
-    """Tell whether a file has the name of a content, or that of one which is being written."""
+def _is_blob(path: Path) -> bool:
+    """Return True if a file has the name of a checksum, or the temporary name of a blob that is being written."""
     name, _, rest = path.name.partition(".")
     name = path.parent.name + name
-    is_name = len(name) == 2 * SIZE and not name.strip("0123456789abcdef")
-    return is_name and (not rest or rest.endswith(_UNFINISHED[1:]))
+    is_checksum = len(name) == 2 * SIZE and not name.strip("0123456789abcdef")
+    return is_checksum and (not rest or rest.endswith(_TEMPORARY[1:]))
 
 
-def _is_old(path: Path, seconds: float) -> bool:
+def _is_older(path: Path, seconds: float) -> bool:
     return time.time() - path.stat().st_mtime > seconds
 
 
-def write_whole(path: Path, data: bytes, *, durable: bool) -> None:
-    """Write a file that is whole or not there, in place of one that is.
+def write_atomically(path: Path, data: bytes, *, durable: bool) -> None:
+    """Write a file completely or not at all; an existing file is replaced.
 
     Raises:
         OSError: If it cannot be written; nothing is left behind.
     """
-    beside = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}{_UNFINISHED}")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}{_TEMPORARY}")
     try:
-        with open(beside, "xb", opener=_private) as file:
+        with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             file.write(data)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
-        beside.replace(path)
+        temporary.replace(path)
         if durable:
-            sync_folder(path.parent)
+            sync_directory(path.parent)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
-def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync_directory(path: Path) -> None:
+    """Write the names in a directory to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

@@ -1,4 +1,7 @@
-"""Folders for files that are unpickled later: this user's alone, since to unpickle a file is to run it."""
+"""Private directories, safe file names and format checks for files that are unpickled later.
+
+Unpickling a file runs code, so a store reads only files that belong to the current user and that nobody else can write.
+"""
 
 from __future__ import annotations
 
@@ -15,63 +18,77 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _PRIVATE = 0o700
-_LONGEST = 150
-_IGNORED, _ALL = ".gitignore", "*\n"
+_MAX_NAME_LENGTH = 150
+_GITIGNORE, _IGNORE_ALL = ".gitignore", "*\n"
 
 
-def private_folder(folder: Path) -> Path:
-    """Make a folder that nobody else can look into, or take one that is there; return its absolute path.
+def private_directory(path: Path) -> Path:
+    """Create a directory that only its owner can read, or check an existing one; return its absolute path.
 
-    What is made here keeps itself out of git.
+    A new directory gets a `.gitignore` that keeps it out of git.
 
     Raises:
-        StoreError: If it is another user's, or everybody may write to it.
-        OSError: If it cannot be made.
+        StoreError: If it belongs to another user, or everybody can write to it.
+        OSError: If it cannot be created.
     """
-    folder = folder.absolute()
+    path = path.absolute()
     try:
-        folder.mkdir(_PRIVATE, parents=True)
+        path.mkdir(_PRIVATE, parents=True)
     except FileExistsError:
-        check_owner(folder)
+        check_owner(path)
     else:
-        (folder / _IGNORED).write_text(_ALL)
-    return folder
+        (path / _GITIGNORE).write_text(_IGNORE_ALL)
+    return path
 
 
-def remove_emptied(folder: Path) -> None:
-    """Remove a folder that `private_folder` has made, if nothing is in it any more."""
+def remove_if_empty(path: Path) -> None:
+    """Remove a directory created by `private_directory` if it contains nothing but its `.gitignore`."""
     with contextlib.suppress(OSError):
-        ignored = folder / _IGNORED
-        if list(folder.iterdir()) == [ignored] and ignored.read_text() == _ALL:
-            ignored.unlink()
-        folder.rmdir()
+        gitignore = path / _GITIGNORE
+        if list(path.iterdir()) == [gitignore] and gitignore.read_text() == _IGNORE_ALL:
+            gitignore.unlink()
+        path.rmdir()
 
 
 def file_name(text: str) -> str:
-    """Return a name for a file that stands for any text; `urllib.parse.unquote` takes it back, if it is not too long.
+    """Return a file name for any string; `urllib.parse.unquote` reverses it unless the string is too long.
 
     >>> file_name("nightly-3"), file_name("../a b"), len(file_name("x" * 1000))
     ('nightly-3', '%2E.%2Fa%20b', 167)
     """
     name = quote(text, safe="@+=,[]", errors="surrogatepass") or "%"
     name = f"%2E{name[1:]}" if name.startswith(".") else name
-    if len(name) <= _LONGEST:
+    if len(name) <= _MAX_NAME_LENGTH:
         return name
-    return f"{name[:_LONGEST]}-{blake2b(text.encode('utf-8', 'surrogatepass'), digest_size=8).hexdigest()}"
+    return f"{name[:_MAX_NAME_LENGTH]}-{blake2b(text.encode('utf-8', 'surrogatepass'), digest_size=8).hexdigest()}"
 
 
 def check_owner(path: Path) -> None:
-    """Refuse a file or folder into which somebody else may have put something.
+    """Refuse a file or directory into which another user may have put something.
 
     Raises:
-        StoreError: If it is another user's, or everybody may write to it.
+        StoreError: If it belongs to another user, or everybody can write to it.
     """
     status = path.stat()
     if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
         raise StoreError(
             str(path),
-            f"belongs to another user (id {status.st_uid}), and what stands in it would be run: "
-            "choose a folder of your own, or become its owner",
+            f"belongs to another user (id {status.st_uid}), and loading it would run code from it: "
+            "choose a directory of your own, or become its owner",
         )
     if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
-        raise StoreError(str(path), "can be written by everybody, and what stands in it would be run: chmod o-w it")
+        raise StoreError(str(path), "is writable by everybody, and loading it would run code from it: chmod o-w it")
+
+
+def check_format(path: Path, found: int, expected: int, remedy: str) -> None:
+    """Refuse a file of an older or newer format: its pickles may name modules that this version does not have.
+
+    Raises:
+        StoreError: If the formats differ; says what to do.
+    """
+    if found != expected:
+        age = "an older" if found < expected else "a newer"
+        raise StoreError(
+            str(path),
+            f"has format {found} of {age} version of flowyml, and this version reads format {expected}: {remedy}",
+        )

@@ -1,14 +1,14 @@
-"""The folders of runs that may be continued: one for each, locked by the process that is at it.
+"""Directories of resumable runs: one for each, locked by the process that executes the run.
 
 ```
 checkpoints/
-    3f2a91c04b77/     journal, lock, objects/    the name of the run
+    3f2a91c04b77/     journal, lock, objects/    named by the run's id
     nightly/          ...
 ```
 
-A lock is the kernel's and goes with its process, however that ends; forked children do not hold it. Two runs of one
-process do not see each other's locks, so those are noted here, too. A folder without a journal is what was left of a
-run that was being removed.
+The lock belongs to the kernel and is released when its process ends, however that happens; forked children do not
+hold it. Locks of one process do not exclude each other, so those are also recorded here. A directory without a journal
+is the rest of a run that was being removed.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ import time
 from typing import TYPE_CHECKING
 
 from flowyml.store.blobs import BlobStore
-from flowyml.store.directories import file_name, private_folder, remove_emptied
-from flowyml.store.journal import says_nothing
+from flowyml.store.directories import file_name, private_directory, remove_if_empty
+from flowyml.store.journal import has_no_records
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 try:
     import fcntl
-except ImportError:  # Windows: runs of one process exclude each other, those of several do not
+except ImportError:  # Windows: runs of one process exclude each other, those of several processes do not
     fcntl = None  # type: ignore[assignment]
 
-locks_tell = fcntl is not None
-"""Whether a lock that is free says that no other process is at a run."""
+HAS_PROCESS_LOCKS = fcntl is not None
+"""Whether a free lock means that no other process executes the run."""
 STATES, ABOUT = "states", "about"
-"""Folders of a run for what a `PipelineCheckpoint` puts aside: what steps have returned, what is to be known."""
-_OURS = {".gitignore", "journal", "lock", "objects"}
-_A_WHILE = 60  # seconds in which a run that begins has written its journal
+"""Subdirectories with what a `PipelineCheckpoint` of a run has saved: values of steps, and data of the run."""
+_OWN_NAMES = {".gitignore", "journal", "lock", "objects"}
+_START_SECONDS = 60  # within this time, a run that starts has written its journal
 _FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux: type, whence, start, length, process
-_held: set[str] = set()
-_holding = threading.Lock()
+_locked_here: set[str] = set()
+_mutex = threading.Lock()
 
 
 class RunDirectory:
-    """The folder of one run.
+    """The directory of one run.
 
     Args:
-        path: The folder.
+        path: The directory.
     """
 
     def __init__(self, path: Path) -> None:
@@ -62,71 +62,67 @@ class RunDirectory:
 
     @property
     def changed(self) -> float:
-        """When its journal was written last (seconds since 1970)."""
+        """When its journal was last written (seconds since 1970)."""
         return (self.path / "journal").stat().st_mtime
 
-    def hold(self) -> bool:
-        """Make the folder if need be, and lock it; tell whether that was possible: else the run is going on.
+    def acquire(self) -> bool:
+        """Create the directory if necessary and lock it; return False if the run is executing now.
 
         Raises:
-            StoreError: If it is another user's.
-            OSError: If it cannot be made.
+            StoreError: If it belongs to another user.
+            OSError: If it cannot be created.
         """
-        with _holding:
-            if str(self.path) in _held:
+        with _mutex:
+            if str(self.path) in _locked_here:
                 return False
-            private_folder(self.path.parent)
-            private_folder(self.path)
+            private_directory(self.path.parent)
+            private_directory(self.path)
             lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-            if not _locked(lock) or _is_gone(self.path / "lock", lock):
+            if not _try_lock(lock) or _was_replaced(self.path / "lock", lock):
                 os.close(lock)
                 return False
-            _held.add(str(self.path))
+            _locked_here.add(str(self.path))
             self._lock = lock
             return True
 
-    def let_go(self) -> None:
-        """Unlock it; a second time does nothing."""
-        with _holding:
+    def release(self) -> None:
+        """Unlock it; a second call does nothing."""
+        with _mutex:
             if self._lock is not None:
                 os.close(self._lock)
                 self._lock = None
-                _held.discard(str(self.path))
+                _locked_here.discard(str(self.path))
 
     def remove(self) -> None:
-        """Remove it, the journal first: what is left without one is nothing to continue.
+        """Remove it, the journal first: without one there is nothing to continue.
 
-        Whatever else somebody keeps there stays, and the folder with it.
+        Foreign files stay, and the directory with them.
         """
         self.empty()
-        for folder in (self.path / STATES, self.path / ABOUT):
-            if folder.exists():
-                _clear_states(folder)
+        for directory in (self.path / STATES, self.path / ABOUT):
+            if directory.exists():
+                from flowyml.store.step_state_files import StepStateFiles  # few runs have any
+
+                StepStateFiles(directory, "").clear()
         with contextlib.suppress(OSError):
             (self.path / "lock").unlink(missing_ok=True)
-        remove_emptied(self.path)
+        remove_if_empty(self.path)
 
     def empty(self) -> None:
-        """Remove all that it holds of a run, but the lock."""
+        """Remove its journal and values, but not its lock."""
         (self.path / "journal").unlink(missing_ok=True)
         BlobStore(self.path / "objects").clear()
 
 
-def _clear_states(folder: Path) -> None:
-    from flowyml.store.step_state_files import StepStateFiles  # few runs have any
-
-    StepStateFiles(folder, "").clear()
-
-
-def _is_gone(path: Path, descriptor: int) -> bool:
-    """Tell whether somebody has removed a lock while it was taken: he was at the end of this very run."""
+def _was_replaced(path: Path, descriptor: int) -> bool:
+    """Return True if a lock was removed while it was being acquired: its run was ending at that moment."""
     try:
         return not os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:
         return True
 
 
-def _locked(descriptor: int) -> bool:
+def _try_lock(descriptor: int) -> bool:
     if fcntl is None:
         return True
     try:
@@ -136,69 +132,64 @@ def _locked(descriptor: int) -> bool:
     return True
 
 
-def is_held(path: Path) -> bool:
-    """Tell whether some process is at the run of a folder, without touching its lock: a run may be about to take it."""
+def is_locked(path: Path) -> bool:
+    """Return True if a process executes the run of a directory; the lock itself is not touched."""
     path = path.absolute()
-    if str(path) in _held:
+    if str(path) in _locked_here:
         return True
+    if not sys.platform.startswith("linux"):  # only Linux documents the layout of the question
+        return False
     try:
         lock = os.open(path / "lock", os.O_RDWR)
     except OSError:
         return False
     try:
-        return _is_locked(lock)
+        question = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        kind = struct.unpack(_FLOCK, fcntl.fcntl(lock, fcntl.F_GETLK, question))[0]
+        return bool(kind != fcntl.F_UNLCK)
     finally:
         os.close(lock)
 
 
-def _is_locked(descriptor: int) -> bool:
-    """Ask who holds a lock; only Linux has the layout of this question written down."""
-    if not sys.platform.startswith("linux"):
-        return False
-    question = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-    kind = struct.unpack(_FLOCK, fcntl.fcntl(descriptor, fcntl.F_GETLK, question))[0]
-    return bool(kind != fcntl.F_UNLCK)
-
-
-def folder_of(root: Path, run_id: str) -> RunDirectory:
-    """Return the folder of a run.
+def directory_of(root: Path, run_id: str) -> RunDirectory:
+    """Return the directory of a run.
 
     >>> from pathlib import Path
-    >>> folder_of(Path("/tmp"), "nightly-3").path.name, folder_of(Path("/tmp"), "../a b").path.name
+    >>> directory_of(Path("/tmp"), "nightly-3").path.name, directory_of(Path("/tmp"), "../a b").path.name
     ('nightly-3', '%2E.%2Fa%20b')
     """
     return RunDirectory(root / file_name(run_id))
 
 
 def remove_leftovers(root: Path) -> None:
-    """Remove what is left of runs that were about to begin, or being removed, when their processes were killed."""
+    """Remove the directories of runs whose process was killed while they were started or removed."""
     with contextlib.suppress(OSError):
         for path in root.iterdir():
-            if _is_left(path) and (folder := RunDirectory(path)).hold():
+            if _is_leftover(path) and (directory := RunDirectory(path)).acquire():
                 try:
-                    if _is_left(path):  # nobody has begun meanwhile
-                        folder.remove()
+                    if _is_leftover(path):  # no run has started meanwhile
+                        directory.remove()
                 finally:
-                    folder.let_go()
+                    directory.release()
 
 
-def _is_left(path: Path) -> bool:
-    """Tell whether a folder is one of a run, by its lock, and has no journal, or one that tells nothing."""
+def _is_leftover(path: Path) -> bool:
+    """Return True if a directory has a run's lock, and no journal or one without records."""
     with contextlib.suppress(OSError):
-        if (path / "lock").stat().st_size or not {each.name for each in path.iterdir()} <= _OURS:
+        if (path / "lock").stat().st_size or not {entry.name for entry in path.iterdir()} <= _OWN_NAMES:
             return False
-        if says_nothing(path):  # whoever wrote it had locked the folder: no need to wait
-            return locks_tell
-        return not (path / "journal").exists() and time.time() - path.stat().st_mtime > _A_WHILE
+        if has_no_records(path):  # its writer had locked the directory: no need to wait
+            return HAS_PROCESS_LOCKS
+        return not (path / "journal").exists() and time.time() - path.stat().st_mtime > _START_SECONDS
     return False
 
 
-def unfinished(root: Path) -> list[RunDirectory]:
-    """Return the folders with a journal, the one that was written last first."""
-    found = []
+def unfinished_runs(root: Path) -> list[RunDirectory]:
+    """Return the directories with a journal, the most recently written first."""
+    runs = []
     with contextlib.suppress(OSError):
         for path in root.iterdir():
             with contextlib.suppress(OSError):
-                folder = RunDirectory(path)
-                found.append((folder.changed, str(path), folder))
-    return [folder for _, _, folder in sorted(found, key=lambda each: each[:2], reverse=True)]
+                directory = RunDirectory(path)
+                runs.append((directory.changed, str(path), directory))
+    return [directory for _, _, directory in sorted(runs, key=lambda run: run[:2], reverse=True)]

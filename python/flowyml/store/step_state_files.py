@@ -1,11 +1,11 @@
-"""What steps have put aside while they ran, until they end well: one folder a step, one file a name.
+"""Files of values that steps have saved while they ran: one directory per step, one file per name.
 
 ```
-checkpoints/steps/<pipeline>/<step>/<name>      magic, format │ a checksum, a byte that says how, the value
+checkpoints/steps/<pipeline>/<step>/<name>      magic, format │ checksum, kind (one byte), value
 ```
 
-A step that was killed finds its states again when it runs the next time, in whatever run that is. The driver removes
-them at the end of a run in which the step has ended well.
+A step that was killed finds its values when it runs again, in any later run. The driver removes them at the end of a
+run in which the step has succeeded.
 """
 
 from __future__ import annotations
@@ -17,116 +17,103 @@ from urllib.parse import unquote
 
 from flowyml.diagnostics.text import did_you_mean
 from flowyml.errors import StoreError
-from flowyml.store.blobs import write_whole
-from flowyml.store.directories import check_owner, file_name, private_folder, remove_emptied
+from flowyml.store.blobs import write_atomically
+from flowyml.store.directories import check_format, check_owner, file_name, private_directory, remove_if_empty
 from flowyml.store.serialization import SIZE, SerializedValue, decoded, encoded, packed, unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-FORMAT = 1
+FORMAT = 2
 _START = struct.Struct("<14sH")
 _MAGIC = b"flowyml state\n"
 _STEPS = "steps"
 
 
 class StepStateFiles:
-    """Named values in one folder.
+    """Named values in one directory.
 
     Args:
-        folder: The folder; made when something is saved.
-        what: Whose they are, for messages.
+        directory: The directory; created when something is saved.
+        owner: The step or run to which they belong, for messages.
     """
 
-    def __init__(self, folder: Path, what: str) -> None:
-        self._folder = folder
-        self._what = what
+    def __init__(self, directory: Path, owner: str) -> None:
+        self._directory = directory
+        self._owner = owner
 
     def names(self) -> list[str]:
-        """Return the names of what is saved, the oldest first."""
+        """Return the names of the saved values, the oldest first."""
         try:
-            found = [path for path in self._folder.iterdir() if not path.name.startswith(".")]
-            found.sort(key=lambda path: (path.stat().st_mtime_ns, path.name))
+            paths = [path for path in self._directory.iterdir() if not path.name.startswith(".")]
+            paths.sort(key=lambda path: (path.stat().st_mtime_ns, path.name))
         except OSError:
             return []
-        return [unquote(path.name) for path in found]
+        return [unquote(path.name) for path in paths]
 
     def exists(self, name: str) -> bool:
-        """Tell whether something is saved under a name."""
+        """Return True if a value is saved under a name."""
         return self._path(name).is_file()
 
     def save(self, name: str, value: Any) -> None:
-        """Save a value, in place of what is saved under that name.
+        """Save a value; it replaces an earlier one.
 
         Raises:
-            SerializationError: If it does not pickle.
-            OSError: If it cannot be written; what was saved before is still there.
+            SerializationError: If it cannot be pickled.
+            OSError: If it cannot be written; an earlier value remains.
         """
-        whole = packed(encoded(value))
-        private_folder(self._folder)
+        serialized = packed(encoded(value))
+        private_directory(self._directory)
         start = _START.pack(_MAGIC, FORMAT)
-        write_whole(self._path(name), start + whole.checksum + whole.kind + whole.data, durable=True)
+        data = start + serialized.checksum + serialized.kind + serialized.data
+        write_atomically(self._path(name), data, durable=True)
 
     def load(self, name: str) -> Any:
-        """Return what is saved under a name.
+        """Return a saved value.
 
         Raises:
-            KeyError: If there is nothing, with near matches.
-            StoreError: If it is damaged, was written by a newer version, or is another user's.
+            KeyError: If there is none, with near matches.
+            StoreError: If it is damaged, has the format of another version, or belongs to another user.
         """
         path = self._path(name)
         try:
             check_owner(path)
-            data = _content(path)
+            data = path.read_bytes()
         except FileNotFoundError:
-            raise KeyError(f"{self._what} has saved nothing under {name!r}{did_you_mean(name, self.names())}") from None
-        value = SerializedValue(data[SIZE : SIZE + 1], data[SIZE + 1 :])
-        if len(data) <= SIZE or value.checksum != data[:SIZE]:
+            hint = did_you_mean(name, self.names())
+            raise KeyError(f"{self._owner} has saved nothing under {name!r}{hint}") from None
+        magic, version = _START.unpack_from(data) if len(data) >= _START.size else (b"", 0)
+        if magic == _MAGIC:
+            check_format(path, version, FORMAT, "delete it, so that its step starts from the beginning")
+        checksum, data = data[_START.size : _START.size + SIZE], data[_START.size + SIZE :]
+        value = SerializedValue(data[:1], data[1:])
+        if magic != _MAGIC or value.checksum != checksum:
             raise StoreError(str(path), "is damaged: its content is not what was saved")
         return decoded(unpacked(value))
 
     def clear(self) -> None:
-        """Remove all of them, and the folder if nothing else is in it."""
-        for path in self._folder.iterdir() if self._folder.is_dir() else ():
-            with contextlib.suppress(OSError):
-                if _is_state(path):
+        """Remove all saved values, and the directory unless it contains other files."""
+        for path in self._directory.iterdir() if self._directory.is_dir() else ():
+            with contextlib.suppress(OSError), path.open("rb") as file:
+                if file.read(len(_MAGIC)) == _MAGIC:
                     path.unlink()
-        remove_emptied(self._folder)
+        remove_if_empty(self._directory)
 
     def _path(self, name: str) -> Path:
-        return self._folder / file_name(name)
+        return self._directory / file_name(name)
 
 
-def _is_state(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(_MAGIC)) == _MAGIC
-
-
-def _content(path: Path) -> bytes:
-    """Read what stands behind the format; nothing of a file that is none of these.
-
-    Raises:
-        StoreError: If its format is newer than what is known here.
-    """
-    data = path.read_bytes()
-    magic, version = _START.unpack_from(data) if len(data) >= _START.size else (b"", 0)
-    if magic == _MAGIC and version > FORMAT:
-        raise StoreError(str(path), f"has format {version}; this version of flowyml knows up to {FORMAT}")
-    return data[_START.size :] if (magic, version) == (_MAGIC, FORMAT) else b""
-
-
-def of_step(root: Path, pipeline: str, step: str) -> StepStateFiles:
-    """Return the states of a step."""
+def states_of_step(root: Path, pipeline: str, step: str) -> StepStateFiles:
+    """Return the saved values of a step."""
     return StepStateFiles(root / _STEPS / file_name(pipeline) / file_name(step), f"step {step!r}")
 
 
-def remove_ended(root: Path, pipeline: str, has_ended: Callable[[str], bool]) -> None:
-    """Remove the states of the steps that have ended well."""
-    folder = root / _STEPS / file_name(pipeline)
+def remove_succeeded(root: Path, pipeline: str, has_succeeded: Callable[[str], bool]) -> None:
+    """Remove the saved values of the steps that have succeeded."""
+    directory = root / _STEPS / file_name(pipeline)
     with contextlib.suppress(OSError):
-        steps = [path for path in folder.iterdir() if path.is_dir()]
-        ended = [path for path in steps if has_ended(unquote(path.name))]
-        for path in ended:
+        steps = [path for path in directory.iterdir() if path.is_dir()]
+        for path in [path for path in steps if has_succeeded(unquote(path.name))]:
             StepStateFiles(path, "").clear()
-        remove_emptied(folder)
+        remove_if_empty(directory)
