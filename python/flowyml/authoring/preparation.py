@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from flowyml.planning.item_index import ItemIndex
     from flowyml.planning.name_resolution import Scope
     from flowyml.planning.plan import Plan
+    from flowyml.planning.problems import Problems
     from flowyml.planning.step_spec import StepColumns
     from flowyml.runtime.run import Run
     from flowyml.store.cache_store import CacheStore
@@ -276,12 +277,12 @@ class Preparation(PipelineBuilder):
         """Let the types of steps be looked at that come during the run, if their pipeline or this one asks for it."""
         from flowyml.planning.namespaces import types_mode
 
-        def look(plan: Plan, layout: ItemIndex, steps: range) -> list[str]:
+        def look(plan: Plan, layout: ItemIndex, steps: range, problems: Problems) -> None:
             if all(types_mode(plan.forms[node].within, mode) is None for node in steps):
-                return []
-            from flowyml.planning.type_checks import mismatches_of_new_steps
+                return
+            from flowyml.planning.type_checks import check_new_steps
 
-            return mismatches_of_new_steps(plan, scope, layout, steps, mode)
+            check_new_steps(plan, scope, layout, steps, mode, problems=problems)
 
         mode = self._types
         plan.look_at_types = look

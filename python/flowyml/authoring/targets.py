@@ -17,10 +17,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flowyml.diagnostics.text import did_you_mean
-from flowyml.errors import PipelineValidationError
 from flowyml.graph.dag import links_of
 from flowyml.planning.binding import wire
 from flowyml.planning.namespaces import inside
+from flowyml.planning.problems import Problems
 from flowyml.planning.step_spec import StepColumns
 from flowyml.steps.declarations import has_tag, step_of
 
@@ -52,8 +52,8 @@ def narrowed(plan: Plan, targets: Any, scope: Scope) -> StepColumns:
         PipelineValidationError: If a step produces what is an input of the run.
     """
     nodes = sorted(_with_dependencies(plan, _chosen(plan, targets)))
-    if produced := list(plan.produced(scope.inputs)):
-        raise PipelineValidationError(produced, plan.name)
+    unused = Problems(plan.names, plan.forms, plan.unused_run_inputs(scope.inputs))
+    unused.raise_all(plan.name)
     names = {plan.names[node]: number for number, node in enumerate(nodes)}
     forms, namespaces = _of(plan.forms, nodes), _namespaces(plan, nodes, scope) if plan.namespaces else {}
     if namespaces:

@@ -282,7 +282,7 @@ class DAG:
         Errors are those that `Pipeline.build` raises. Warnings are parameters that only `run` can fill, and outputs
         of a step with several that no step reads.
         """
-        return self._plan.problems.told(), [*self._needs(), *self._dead()]
+        return self._plan.problems.sentences(), [*self._needs(), *self._dead()]
 
     @hides_internal_frames
     def explain(self, name: str) -> Explanation:

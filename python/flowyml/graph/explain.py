@@ -87,7 +87,7 @@ class ArgumentTrace:
         self._wiring = wiring = Binder(
             self._form, plan.assets, scope, self._form.inputs_of(plan.reads[node]), without=node
         )
-        self.problems: list[str] = wiring.wire().problems
+        self.problems = list(map(str, wiring.wire().problems))
         self._references: Sequence[Reference] = wiring.references
         self._sources, self._rest = dict(wiring.sources), wiring.spread
         template = plan.templates[node]

@@ -52,6 +52,15 @@ from flowyml.planning.call_template import (
 from flowyml.planning.globs import is_glob
 from flowyml.planning.item_binding import ItemBinder
 from flowyml.planning.namespaces import NamespaceView, names_of, reached
+from flowyml.planning.problems import (
+    DEFAULT_NEEDED,
+    MISSING_PARAMETERS,
+    NO_PARAMETER_FOR_INPUT,
+    NO_SIGNATURE,
+    SINGLE_USE_VALUE,
+    UNKNOWN_STEP,
+    Problem,
+)
 from flowyml.planning.step_spec import AssetTable
 from flowyml.steps.control_flow import Decision
 from flowyml.steps.coroutines import blocking
@@ -62,7 +71,6 @@ from flowyml.store.value_store import IteratorRef, ListRef, MappedRef, OptionalR
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from typing import Self
 
     from flowyml.planning.name_resolution import Scope
     from flowyml.planning.namespaces import Names
@@ -138,19 +146,6 @@ class DecisionBinder(ItemBinder):
         return tuple(given)
 
 
-class MissingParameter(str):
-    """That a step lacks parameters; it may be that its sub-pipeline is given them under wrong names."""
-
-    __slots__ = ("names",)
-    names: tuple[str, ...]
-
-    def __new__(cls, text: str, names: Sequence[str]) -> Self:
-        """Keep the names beside the text."""
-        self = super().__new__(cls, text)
-        self.names = tuple(names)
-        return self
-
-
 @dataclass(slots=True)
 class BindingResult:
     """The outcome of wiring one form.
@@ -185,7 +180,7 @@ class BindingResult:
     own_risk: frozenset[int]
     slots: tuple[tuple[int, int], ...]
     borders: tuple[range, ...]
-    problems: list[str]
+    problems: list[Problem]
     undefined: list[str]
     used: set[str]
     notes: list[str]
@@ -331,7 +326,7 @@ class Binder(DecisionBinder):
                 source = "run(inputs=)"
                 if name not in self.declared:
                     source = self.scope.origin(name).removesuffix(f" has {name!r}")
-                self.problems.append(given_once(name, value, source))
+                self.problems.append(Problem(SINGLE_USE_VALUE, message=given_once(name, value, source)))
 
     # -- the sources, in order of precedence
 
@@ -380,7 +375,7 @@ class Binder(DecisionBinder):
         elif self.signature.var_keyword and not is_glob(name):
             self._fill(name, name, None)  # the asset's name is the keyword, so it differs from step to step
         else:
-            self.problems.append(f"no parameter is left for input {name!r}")
+            self.problems.append(Problem(NO_PARAMETER_FOR_INPUT, asset=name))
 
     def _take_spread(self, name: str, position: int | None = None) -> None:
         """Pass an asset to `*args`; of a glob or a mapped step, each value is an argument of its own."""
@@ -431,7 +426,7 @@ class Binder(DecisionBinder):
 
     def _report_missing(self, missing: list[str]) -> None:
         hint = "".join(map(self._missing_hint, missing)) or f"; give params, {self._inputs_hint(missing)}"
-        self.problems.append(MissingParameter(f"Missing required parameters: {missing}{hint}", missing))
+        self.problems.append(Problem(MISSING_PARAMETERS, parameters=missing, hint=hint))
 
     def _inputs_hint(self, missing: list[str]) -> str:
         """Say how a parameter would read what the step before it produces; that it follows there means nothing."""
@@ -468,14 +463,12 @@ class Binder(DecisionBinder):
         self._spread_items()
         inputs = self.inputs
         if isinstance(inputs, Mapping):
-            self.problems.append("the function does not tell its parameters: give inputs as a list, in order")
+            self.problems.append(Problem(NO_SIGNATURE, remedy="give inputs as a list, in order"))
         elif inputs is not None:
             sources = map(self._source, (inputs,) if isinstance(inputs, str) else inputs)
             self.spread.extend(source for source in sources if source is not None)
             if any(map(self._may_be_missing, range(len(self.references)))):
-                self.problems.append(
-                    'the function does not tell its parameters: with run_if="any" give it a glob, a list'
-                )
+                self.problems.append(Problem(NO_SIGNATURE, remedy='with run_if="any" give it a glob, a list'))
 
     def _take_after(self) -> None:
         if self.form.options.given:
@@ -497,7 +490,7 @@ class Binder(DecisionBinder):
     def _refuse_unknown_steps(self, after: Iterable[str]) -> None:
         for name in after:
             if self.assets.steps(name) is None:
-                self.problems.append(f"after={name!r} is no step{self.assets.near(name, self.assets.names)}")
+                self.problems.append(Problem(UNKNOWN_STEP, name=name, hint=self.assets.near(name, self.assets.names)))
 
     # -- assets
 
@@ -517,10 +510,7 @@ class Binder(DecisionBinder):
         if not may_be_missing:
             return source
         if parameter not in self.signature.defaults:
-            self.problems.append(
-                f"requires a default for parameter {parameter!r}, or a list: inputs={{{parameter!r}: [...]}}; "
-                f'with run_if="any" what it reads may have no value'
-            )
+            self.problems.append(Problem(DEFAULT_NEEDED, parameter=parameter))
         return CHOICE, (which, self.signature.defaults.get(parameter))
 
     def _stream(self, parameter: str, which: int) -> None:

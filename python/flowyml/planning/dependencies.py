@@ -29,6 +29,7 @@ from flowyml._containers import NamedTuple
 from flowyml.planning.binding import Binder, wire
 from flowyml.planning.globs import is_glob
 from flowyml.planning.item_index import UNKNOWN
+from flowyml.planning.problems import JOIN_OVER_WHOLE_LIST, SINGLE_USE_VALUE, Problem
 from flowyml.steps.options import NO_OPTIONS
 from flowyml.steps.outcomes import ONCE, given_once
 from flowyml.store.value_store import ListRef, MappedRef, bare
@@ -175,7 +176,7 @@ class DependencyBuilder:
         lost = self._lost.get(id(form))
         if lost is None or node in lost.own_risk or not all(map(self._is_undefined, own)):
             return False
-        if not self._problems.add_more(lost.problems[0], len(own)):
+        if not self._problems.count_more(lost.problems[0].kind, len(own)):
             return False
         self.templates.append(None)
         if lost.waits:
@@ -239,7 +240,7 @@ class DependencyBuilder:
 
     def _refuse(self, node: int, wired: BindingResult) -> None:
         """Note what is wrong with a step."""
-        self._problems.add(node, wired.problems)
+        self._problems.add_of_step(node, wired.problems)
         for asset in wired.undefined:
             self.undefined.setdefault(asset, []).append(node)
 
@@ -256,15 +257,14 @@ class DependencyBuilder:
         for node, wired in mapped.items():
             self.edges.add(node, wired.followed, elementwise=node in self.linked)
             if node not in self.linked and forms[node - self.first].options.run_if == "any":
-                self._problems.add(
-                    node, ['runs over whole lists, which does not go with run_if="any": map item by item']
-                )
+                self._problems.add_of_step(node, [Problem(JOIN_OVER_WHOLE_LIST)])
 
     def _refuse_once(self, node: int, form: StepSpec, row: tuple[Any, ...]) -> None:
         """Say which params of a step can be read only once."""
         for key, value in zip(form.keys, row, strict=False):
             if type(value) in ONCE:
-                self._problems.add(node, [given_once(key, value, "params")])
+                message = given_once(key, value, "params")
+                self._problems.add_of_step(node, [Problem(SINGLE_USE_VALUE, message=message)])
 
     def _wired(self, form: StepSpec, own: tuple[str, ...], *, without: int | None = None) -> BindingResult:
         wired = wire(form, self.assets, self.scope, own, without=without)

@@ -16,6 +16,17 @@ from flowyml.diagnostics.text import join_names, pluralize
 from flowyml.planning.call_template import ITEM, KEPT, VALUE
 from flowyml.planning.item_index import UNKNOWN
 from flowyml.planning.name_resolution import NameResolver
+from flowyml.planning.problems import (
+    DIFFERENT_LENGTHS,
+    GIVEN_TWICE,
+    JOIN_OVER_WHOLE_LIST,
+    NO_ITEMS,
+    NO_PARAMETER_FOR_ITEMS,
+    NO_SIGNATURE,
+    TOO_MANY_ITEMS,
+    UNKNOWN_PARAMETER,
+    Problem,
+)
 from flowyml.store.value_store import ListRef, MappedRef, OutputRef
 
 if TYPE_CHECKING:
@@ -72,7 +83,7 @@ class ItemBinder(NameResolver):
         for column in self.form.over.columns if self.form.over else ():
             self.spread.append(self.column(column))
             if column.parameter is not None:
-                self.problems.append("the function does not tell its parameters: give over as a list, in order")
+                self.problems.append(Problem(NO_SIGNATURE, remedy="give over as a list, in order"))
         self._compare_lengths()
 
     def _named_like(self, source: Any) -> str | None:
@@ -83,7 +94,7 @@ class ItemBinder(NameResolver):
         if declared and not self.signature.takes(parameter):
             self._refuse_unknown(parameter, "over")
         elif parameter in self.sources:
-            self.problems.append(f"parameter {parameter!r} is given by params, and by over")
+            self.problems.append(Problem(GIVEN_TWICE, parameter=parameter))
         else:
             self.sources[parameter] = source
 
@@ -96,8 +107,8 @@ class ItemBinder(NameResolver):
         elif signature.var_positional:
             self.spread.append(source)
         else:
-            of = f" of {wanted!r}" if isinstance(wanted, str) else " of the map"
-            self.problems.append(f"no parameter is left for the items{of}")
+            source_name = repr(wanted) if isinstance(wanted, str) else "the map"
+            self.problems.append(Problem(NO_PARAMETER_FOR_ITEMS, source=source_name))
 
     def column(self, column: MapColumn) -> tuple[int, Any]:
         """Return how an item reads a list that the step runs over, and note where the list comes from."""
@@ -117,7 +128,7 @@ class ItemBinder(NameResolver):
             self.followed += self.producers[at:]
             del self.producers[at:]
         elif self.joins and not isinstance(reference, (int, OutputRef)):
-            self.problems.append('runs over whole lists, which does not go with run_if="any": map item by item')
+            self.problems.append(Problem(JOIN_OVER_WHOLE_LIST))
         return ITEM if isinstance(reference, (int, OutputRef)) else KEPT, which
 
     def _named_list(self, name: str) -> tuple[int, Any] | None:
@@ -148,10 +159,10 @@ class ItemBinder(NameResolver):
         if over is None or not lengths or self.problems:
             return
         if not over.product and len(set(lengths.values())) > 1:
-            told = (f"{over.named(at)} has {pluralize(length, 'item')}" for at, length in lengths.items())
-            self.problems.append(f"cannot zip lists of different lengths: {', '.join(told)}")
-        elif over.count([*lengths.values()]) >= UNKNOWN:
-            self.problems.append(f"is mapped over {over.count([*lengths.values()]):,} items, more than {UNKNOWN - 1:,}")
+            listed_lengths = (f"{over.named(at)} has {pluralize(length, 'item')}" for at, length in lengths.items())
+            self.problems.append(Problem(DIFFERENT_LENGTHS, lengths=", ".join(listed_lengths)))
+        elif (count := over.count([*lengths.values()])) >= UNKNOWN:
+            self.problems.append(Problem(TOO_MANY_ITEMS, count=count, limit=UNKNOWN - 1))
 
     def _length(self, part: Sequence[Any] | int | None) -> int | None:
         if not isinstance(part, int):
@@ -166,7 +177,7 @@ class ItemBinder(NameResolver):
         try:
             return self.scope.items(value)
         except TypeError as error:
-            self.problems.append(f"runs over {name!r}, which must be a list of items, and is {error}")
+            self.problems.append(Problem(NO_ITEMS, name=name, found=str(error)))
             return ()
 
     def _named_inputs(self) -> set[str]:
@@ -176,7 +187,9 @@ class ItemBinder(NameResolver):
 
     def _refuse_unknown(self, parameter: str, where: str) -> None:
         self.unknown += 1
-        self.problems.append(f"unknown parameter {parameter!r} in {where}{self._takes(parameter)}")
+        self.problems.append(
+            Problem(UNKNOWN_PARAMETER, parameter=parameter, argument=where, hint=self._takes(parameter))
+        )
 
     def _takes(self, parameter: str) -> str:
         """Say which parameter could be meant, or which there are."""

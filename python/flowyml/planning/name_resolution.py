@@ -20,6 +20,7 @@ from flowyml.planning.call_template import ASSET, VALUE
 from flowyml.planning.globs import is_glob
 from flowyml.planning.map_inputs import as_items
 from flowyml.planning.namespaces import NamespaceView, inside, reaches
+from flowyml.planning.problems import GLOB_WITHOUT_MATCH, UNDEFINED_ASSET, UNDEFINED_IN_SUB_PIPELINE, Problem
 from flowyml.registry import producing
 from flowyml.steps.conditions import GuardSet
 from flowyml.steps.context import Context
@@ -90,12 +91,6 @@ class Scope:
 T = TypeVar("T")
 
 
-class SubPipelineProblem(str):
-    """A problem of a sub-pipeline and not of the step that met it: a whole sentence, told once."""
-
-    __slots__ = ()
-
-
 class NameResolver:
     """What names stand for, for the step of one form.
 
@@ -136,7 +131,7 @@ class NameResolver:
         self.undefined: list[str] = []
         self.producers: list[int] = []
         self.own_risk: set[int] = set()
-        self.problems: list[str] = []
+        self.problems: list[Problem] = []
         self.used: set[str] = set()
 
     # -- assets
@@ -206,21 +201,22 @@ class NameResolver:
         return f"; step {found.name!r}, which produces it, is defined{place} and was not added: add_step({found.name})"
 
     def _report_undefined(self, asset: str) -> None:
-        if self._is_pattern(asset):
-            hint = f": the glob matches nothing{self.assets.hint(asset, self.scope.inputs)}"
+        is_pattern = self._is_pattern(asset)
+        if is_pattern:
+            hint = self.assets.hint(asset, self.scope.inputs)
         elif asset in self.scope.inputs:
             hint = "; run inputs and outputs of steps do not go into one list, add a step that returns the value"
         else:
             hint = self._not_added(asset) + self.assets.hint(asset, self.scope.inputs)
         self.undefined.append(asset)
-        problem = f"requires undefined asset {asset!r}"
         if self._asked is None:
-            self.problems.append(f"{problem}{hint}")
+            self.problems.append(Problem(GLOB_WITHOUT_MATCH if is_pattern else UNDEFINED_ASSET, asset=asset, hint=hint))
             return
+        hint = f": the glob matches nothing{hint}" if is_pattern else hint
         namespace, own = self.routes[self._asked][-1]
         given = "" if own == asset else f", given as {own!r}"
-        sentence = f"sub-pipeline {namespace.name!r} {problem}{given}{hint} ({namespace.place})"
-        self.problems.append(SubPipelineProblem(sentence))
+        data = {"name": namespace.name, "asset": asset, "given": given, "hint": hint, "place": namespace.place}
+        self.problems.append(Problem(UNDEFINED_IN_SUB_PIPELINE, **data))
 
     def _asset(self, reference: Reference, producers: list[int]) -> tuple[int, Any]:
         self.references.append(OptionalRef(reference) if self.joins else reference)

@@ -18,13 +18,19 @@ from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from flowyml._containers import NamedTuple
 from flowyml.diagnostics.text import did_you_mean, join_names
 from flowyml.planning.globs import GlobIndex, is_glob
+from flowyml.planning.problems import (
+    EXPORT_TAKEN,
+    STEP_NAMED_AS_SUB_PIPELINE,
+    UNKNOWN_EXPORT,
+    UNUSED_INPUT,
+    Problem,
+)
 from flowyml.planning.step_spec import StepColumns
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
     from typing import Literal
 
     from flowyml.planning.globs import Found
@@ -264,42 +270,29 @@ def needs_of(form: StepSpec) -> Iterator[str]:
     yield from form.parameters
 
 
-def enter(assets: AssetTable, namespaces: Sequence[Namespace]) -> Iterator[str]:
-    """Enter the sub-pipelines, inner ones first, and the names that they export; say which names are taken."""
+def enter(assets: AssetTable, namespaces: Sequence[Namespace]) -> Iterator[Problem]:
+    """Enter the sub-pipelines, inner ones first, and the names that they export; yield the names that are taken."""
     assets.namespaces.update((namespace.name, namespace) for namespace in namespaces)
     for namespace in namespaces:
         within = inside(assets, namespace)
-        node = assets.number(namespace.name)
+        node, own = assets.number(namespace.name), {"name": namespace.name, "place": namespace.place}
         if node is not None:
-            step = f"step {namespace.name!r} ({assets.forms[node].place})"
-            yield f"{step} has the name of {_called(namespace)} ({namespace.place}); give one of them another name="
+            yield Problem(STEP_NAMED_AS_SUB_PIPELINE, step_place=assets.forms[node].place, **own)
         around = "" if namespace.outer is None else namespace.outer.prefix
         for asset, name in namespace.exports.items():
             found = within.find(asset)
             if found is None:
-                own = (each for each, _ in within.each()) if isinstance(within, NamespaceView) else ()
-                hint = within.near(asset, own)
-                yield f"{_called(namespace)} produces no asset {asset!r} to export{hint} ({namespace.place})"
+                known = (each for each, _ in within.each()) if isinstance(within, NamespaceView) else ()
+                yield Problem(UNKNOWN_EXPORT, asset=asset, hint=within.near(asset, known), **own)
             elif not assets.export(_full_name(assets, found), around + name, found):
-                yield _taken(assets, namespace, name, around + name)
+                yield Problem(EXPORT_TAKEN, asset=name, nodes=[_producer(assets, around + name)], **own)
 
 
-class UnusedInput(NamedTuple):
-    """A name that a sub-pipeline is given and none of its steps has asked for.
+def unused_inputs(assets: AssetTable, namespaces: Iterable[Namespace]) -> Iterator[Problem]:
+    """Yield the names that sub-pipelines are given and none of their steps reads.
 
-    Attributes:
-        sentence: What is wrong.
-        steps: The steps of the sub-pipeline.
-        meant: The names that they lack, if this wrong name explains it.
+    `steps` of a problem are the steps of the sub-pipeline, `meant` the names that they miss, if the name explains that.
     """
-
-    sentence: str
-    steps: range
-    meant: Collection[str]
-
-
-def unneeded(assets: AssetTable, namespaces: Iterable[Namespace]) -> Iterator[UnusedInput]:
-    """Say which names sub-pipelines are given that none of their steps has asked for."""
     for namespace in namespaces:
         within = inside(assets, namespace)
         strange = [name for name in namespace.given or () if name not in within.asked]  # type: ignore[union-attr]
@@ -313,8 +306,9 @@ def unneeded(assets: AssetTable, namespaces: Iterable[Namespace]) -> Iterator[Un
                 hint = did_you_mean(name, open_names) or f"; it takes {join_names(open_names) or 'nothing else'}"
                 if len(namespace.given or ()) == 1 and not open_names:  # it may have been meant as its name
                     hint += f"; to call it so write name={name!r}"
-                sentence = f"{_called(namespace)} does not need input {name!r}, {why}{hint} ({namespace.place})"
-                yield UnusedInput(sentence, steps, open_names if len(open_names) <= len(strange) else ())
+                meant = open_names if len(open_names) <= len(strange) else ()
+                data = {"name": namespace.name, "asset": name, "reason": why, "hint": hint, "place": namespace.place}
+                yield Problem(UNUSED_INPUT, steps=steps, meant=meant, **data)
 
 
 def names_of(assets: AssetTable, node: int, namespace: Namespace | None) -> list[list[str]]:
@@ -333,24 +327,16 @@ def names_of(assets: AssetTable, node: int, namespace: Namespace | None) -> list
     return named
 
 
-def _called(namespace: Namespace) -> str:
-    return f"sub-pipeline {namespace.name!r}"
-
-
 def _full_name(assets: AssetTable, found: Found) -> str:
     node, output = found
     outputs = assets.forms[node].outputs
     return outputs[output or 0] if outputs else assets.name_of(node)
 
 
-def _taken(assets: AssetTable, namespace: Namespace, name: str, full: str) -> str:
-    node = assets.number(full)
+def _producer(assets: AssetTable, name: str) -> int:
+    node = assets.number(name)
     if node is None:
-        found = assets.find(full)
-        assert found is not None  # noqa: S101  it is taken
+        found = assets.find(name)
+        assert found is not None  # noqa: S101  the name is taken
         node = found[0]
-    other = f"{assets.name_of(node)!r} ({assets.forms[node].place})"
-    return (
-        f"Multiple nodes produce asset {name!r}: {other}, {_called(namespace)} exports it ({namespace.place}); "
-        f"export it under another name: outputs={{..., {name!r}: ...}}"
-    )
+    return node

@@ -20,12 +20,19 @@ from typing import TYPE_CHECKING, Any
 from flowyml._extension import Graph
 from flowyml.diagnostics.text import did_you_mean, is_misspelling
 from flowyml.errors import GraphError
-from flowyml.planning.binding import VERIFY, MissingParameter, wire
+from flowyml.planning.binding import VERIFY, wire
 from flowyml.planning.dependencies import DependencyBuilder, counts_of
 from flowyml.planning.item_index import UNKNOWN, ItemIndex
 from flowyml.planning.name_resolution import Scope
-from flowyml.planning.namespaces import enter, unneeded
-from flowyml.planning.problems import Problems
+from flowyml.planning.namespaces import enter, unused_inputs
+from flowyml.planning.problems import (
+    MISSING_PARAMETERS,
+    RESOURCE_LIMIT,
+    RUN_INPUT_AND_GIVEN,
+    UNUSED_RUN_INPUT,
+    Problem,
+    Problems,
+)
 from flowyml.planning.step_spec import AssetTable, listed_names
 from flowyml.steps.conditions import GuardedFunction
 from flowyml.steps.dynamic import CollectOutputs
@@ -73,7 +80,7 @@ class Plan:
         problems: What is wrong.
         undefined: Declared inputs that nothing gives, and the steps that declare them.
         special: The forms whose steps have options, by id.
-        look_at_types: Says what is wrong with the types of steps that come during the run.
+        look_at_types: Adds what is wrong with the types of steps that come during the run to some problems.
         grafts: What the steps see that came during the run, by the sub-pipeline that they are.
         grafted_waits: Whom steps wait for since then.
         past: What has held forms and templates; some know these by their ids, so they have to live.
@@ -108,15 +115,16 @@ class Plan:
         self.linked = wired.linked
         self._stands_alone = not (mapped or self.namespaces or wired.lacks or scope.inputs or scope.context)
         self.is_dynamic = any(form.options.dynamic for form in self.special.values())
-        self.look_at_types: Callable[[Plan, ItemIndex, range], list[str]] | None = None
+        self.look_at_types: Callable[[Plan, ItemIndex, range, Problems], None] | None = None
         self.grafts: dict[Namespace, AssetTable] = {}
         self.grafted_waits: dict[int, list[int]] = {}
         self.past: list[object] = []
         if self.is_dynamic:
             self.scope, self.names = scope, list(self.names)
-        self.problems.add_sentences(self.produced(scope.inputs))
+        for problem in self.unused_run_inputs(scope.inputs):
+            self.problems.add(problem)
         if not self.given_steps():  # else sub-pipelines may be given what these would read
-            self.problems.add_unneeded(unneeded(self.assets, self.namespaces))
+            self.problems.add_unused_inputs(unused_inputs(self.assets, self.namespaces))
         if wired.lacks and not scope.complete:
             whole = Scope(scope.inputs, scope.context, complete=True, overlay=scope.overlay)
             self.problems.add_rest = partial(self._add_missing, whole)
@@ -140,18 +148,15 @@ class Plan:
         alone = self._stands_alone and not (self.is_dynamic or columns.namespaces or scope.inputs or scope.context)
         return alone and self.forms is columns.forms and self.rows is columns.rows and self.reads is columns.reads
 
-    def produced(self, inputs: Mapping[str, Any]) -> Iterator[str]:
-        """Yield a problem for each run input whose name is an asset and reaches no step: its value would be ignored."""
+    def unused_run_inputs(self, inputs: Mapping[str, Any]) -> Iterator[Problem]:
+        """Yield the run inputs whose names are assets and that reach no step: their values would be ignored."""
         for name in inputs:
             found = None if name in self.used else self.assets.find(name)
             if found is not None and not self.forms[found[0]].options.given:
-                step = self.names[found[0]]
-                yield (
-                    f"run(inputs=) gives {name!r}, which step {step!r} produces ({self.forms[found[0]].place}); "
-                    f"run(given={{{name!r}: ...}}) takes the value instead of running the step"
-                )
+                step, place = self.names[found[0]], self.forms[found[0]].place
+                yield Problem(UNUSED_RUN_INPUT, name=name, step=step, place=place)
             elif found is not None:
-                yield f"run(inputs=) and run(given=) both give {name!r}; leave it out of inputs"
+                yield Problem(RUN_INPUT_AND_GIVEN, name=name)
 
     def begin_to_grow(self) -> None:
         """Let go of the columns of the pipeline, which others read: steps will be added to these."""
@@ -281,28 +286,28 @@ class Plan:
         for node in range(len(self.forms)):
             yield from self.assets_of(node)
 
-    def refuse(self, found: Iterable[tuple[int, str]]) -> None:
-        """Raise what is wrong with steps beside their wiring, if there is anything.
+    def refuse(self, unmet: Iterable[tuple[int, str]]) -> None:
+        """Raise the problems of steps with resources and limits, if there are any.
 
         Args:
-            found: Steps, and what is wrong in words that follow the step's name.
+            unmet: Steps, and what is wrong with them.
 
         Raises:
-            PipelineValidationError: With all of it.
+            PipelineValidationError: With all problems.
         """
-        for node, problem in found:
-            self.problems.add(node, [problem])
+        for node, message in unmet:
+            self.problems.add_of_step(node, [Problem(RESOURCE_LIMIT, message=message)])
         self.problems.raise_all(self.name)
 
     def _add_missing(self, scope: Scope) -> None:
         """Add parameters without a value, which a run might still give, to the other problems."""
         firsts = {form: node for node, form in reversed(list(enumerate(self.forms)))}
-        missing: dict[StepSpec, list[str]] = {}
+        missing: dict[StepSpec, list[Problem]] = {}
         for form, node in firsts.items():
             problems = wire(form, self.assets, scope, self.reads[node], without=node).problems
-            missing[form] = [each for each in problems if isinstance(each, MissingParameter)]
+            missing[form] = [each for each in problems if each.kind is MISSING_PARAMETERS]
         for node, form in enumerate(self.forms):
-            self.problems.add(node, missing[form])
+            self.problems.add_of_step(node, missing[form])
 
     def _build_graph(self, wired: DependencyBuilder, *, strict: bool) -> Graph:
         edges, joins = wired.edges, wired.joins(self.forms)

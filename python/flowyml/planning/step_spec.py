@@ -16,12 +16,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
-from itertools import chain, islice
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from flowyml._containers import NamedTuple
-from flowyml.diagnostics.text import MAX_PROBLEMS_SHOWN, and_others, closest_names, did_you_mean, join_names
+from flowyml.diagnostics.text import MAX_PROBLEMS_SHOWN, closest_names, did_you_mean, join_names
 from flowyml.planning.globs import GlobIndex
+from flowyml.planning.problems import ASSET_NAMED_AS_STEP, SEVERAL_PRODUCERS, Problem
 from flowyml.steps.cache_policy import OFF
 from flowyml.steps.options import NO_OPTIONS, StepOptions
 from flowyml.store.value_store import MappedRef, OutputRef, Reference
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
     from flowyml.steps.signature import StepSignature
     from flowyml.steps.step import Step
 
-# The parts of a message about many steps that are wrong in the same way.
-_MOST_NAMED = 3
 # A near match among many names takes a twentieth of a second; a pipeline of typos must not take minutes.
 _MOST_HINTS = 10
 
@@ -270,22 +269,14 @@ class AssetTable:
         self.exported.setdefault(asset, []).append(name)
         return True
 
-    def problems(self) -> list[str]:
-        """Say which assets have several producers, of many the first few."""
-        told = [self._clash(asset, nodes) for asset, nodes in islice(self._clashes.items(), MAX_PROBLEMS_SHOWN)]
-        if told:
-            told[-1] += and_others(len(self._clashes) - len(told))
-        return told
-
-    def _clash(self, asset: str, nodes: list[int]) -> str:
-        first = self.forms[nodes[0]].outputs
-        sentence = f"Multiple nodes produce asset {asset!r}"
-        if first and asset not in first:
-            sentence = f"asset {asset!r} has the name of another step, whose outputs are {join_names(first)}"
-        places = ", ".join(f"{self.name_of(node)!r} ({self.forms[node].place})" for node in nodes[:_MOST_NAMED])
-        more = len(nodes) - _MOST_NAMED
-        others = f" and {more} more" if more > 0 else ""
-        return f"{sentence}: {places}{others}; give one of them another name, or other outputs="
+    def problems(self) -> Iterator[Problem]:
+        """Yield the assets that several steps produce."""
+        for asset, nodes in self._clashes.items():
+            outputs = self.forms[nodes[0]].outputs
+            if outputs and asset not in outputs:
+                yield Problem(ASSET_NAMED_AS_STEP, asset=asset, nodes=nodes, outputs=join_names(outputs))
+            else:
+                yield Problem(SEVERAL_PRODUCERS, asset=asset, nodes=nodes)
 
     def name_of(self, node: int) -> str:
         """Return the name of a step."""

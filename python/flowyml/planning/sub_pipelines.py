@@ -18,7 +18,7 @@ from flowyml.diagnostics.tracebacks import hides_internal_frames
 from flowyml.steps.declarations import checked_after, checked_inputs, checked_names, checked_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from typing import Literal, Protocol
 
     from flowyml.planning.namespaces import Namespace, Wanted
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
         _types: Literal["warn", "error"] | None
 
         def _inner_columns(self) -> StepColumns: ...
+
+
+_OWNER = "sub-pipeline"
 
 
 class SubPipeline:
@@ -119,7 +122,7 @@ def sub_pipeline(
         name,
         _given(name, inputs, input_mapping),
         _exports(name, outputs, output_mapping),
-        _checked(checked_after, after, name),
+        checked_after(after, name, _OWNER),
     )
 
 
@@ -129,9 +132,9 @@ def _given(name: str, inputs: Any, around: Any) -> Mapping[str, Wanted] | None:
         return None
     renamed = _mapping("input_mapping", around, name)
     if isinstance(inputs, Mapping):
-        given: dict[str, Wanted] = dict(_checked(checked_inputs, inputs, name))
+        given: dict[str, Wanted] = dict(checked_inputs(inputs, name, _OWNER))
     else:
-        names = () if inputs is None else _checked(checked_names, "inputs", inputs, name)
+        names = () if inputs is None else checked_names("inputs", inputs, name, owner=_OWNER)
         given = {renamed.get(each, each): each for each in names}
     for asset, own in renamed.items():
         if given.setdefault(own, asset) != asset:
@@ -145,19 +148,12 @@ def _exports(name: str, outputs: Any, renamed: Any) -> Mapping[str, str]:
         exports.update(_mapping("outputs", outputs, name))
     elif outputs is not None:
         known = set(exports.values())
-        exports.update((each, each) for each in _checked(checked_names, "outputs", outputs, name) if each not in known)
+        names = checked_names("outputs", outputs, name, owner=_OWNER)
+        exports.update((asset, asset) for asset in names if asset not in known)
     for own, asset in exports.items():
         if asset.startswith(f"{name}."):
             raise ValueError(f"sub-pipeline {name!r} cannot export {own!r} as {asset!r}, which is among its own names")
     return exports
-
-
-def _checked(check: Callable[..., Any], *arguments: Any) -> Any:
-    """Check as for a step, and speak of a sub-pipeline."""
-    try:
-        return check(*arguments)
-    except (TypeError, ValueError) as error:
-        raise type(error)(str(error).replace(" of step ", " of sub-pipeline ", 1)) from None
 
 
 def _mapping(what: str, mapping: Any, name: str) -> dict[str, str]:

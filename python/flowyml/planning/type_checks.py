@@ -25,11 +25,11 @@ from itertools import compress
 from typing import TYPE_CHECKING, Any, Literal, NewType, Union, get_args, get_origin
 
 from flowyml._containers import NamedTuple
-from flowyml.diagnostics.text import MAX_PROBLEMS_SHOWN, and_others
 from flowyml.diagnostics.tracebacks import warn_caller
 from flowyml.planning.call_template import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VALUE
 from flowyml.planning.namespaces import types_mode
 from flowyml.planning.plan import Plan
+from flowyml.planning.problems import TYPE_MISMATCH, Problem, Problems
 from flowyml.steps.conditions import GuardSet
 from flowyml.steps.control_flow import Decision
 from flowyml.steps.map_task import MapTaskResult
@@ -107,25 +107,29 @@ def checked_plan(
         PipelineValidationError: With everything that is wrong.
     """
     plan = Plan(name, columns, scope, strict=False)
-    found = TypeChecker(plan, scope, plan.layout, range(len(plan.names)), mode)
-    plan.problems.add_sentences(found.told("error"))
+    warnings = Problems(plan.names, plan.forms)
+    TypeChecker(plan, scope, plan.layout, mode, errors=plan.problems, warnings=warnings).check(range(len(plan.names)))
     if strict:
         plan.problems.raise_all(name)
-        warned = found.told("warn")
-        if warned:
-            warn_caller(f"types of pipeline {name!r} do not fit:\n" + "\n".join(warned))
+        if warnings:
+            warn_caller("\n".join([f"types of pipeline {name!r} do not fit:", *warnings.sentences()]))
     return plan
 
 
-def mismatches_of_new_steps(
-    plan: Plan, scope: Scope, layout: ItemIndex, steps: range, mode: Literal["warn", "error"] | None
-) -> list[str]:
-    """Look at steps that come during a run, log the mismatches that are warnings, and return those that are errors."""
-    found = TypeChecker(plan, scope, layout, steps, mode)
-    warned = found.told("warn")
-    if warned:  # no warning: who runs in this thread need not be who wrote the pipeline
-        _log.warning("types of pipeline %r do not fit:\n%s", plan.name, "\n".join(warned))
-    return found.told("error")
+def check_new_steps(
+    plan: Plan,
+    scope: Scope,
+    layout: ItemIndex,
+    steps: range,
+    mode: Literal["warn", "error"] | None,
+    *,
+    problems: Problems,
+) -> None:
+    """Check steps that come during a run: log the mismatches that are warnings, add the others to the problems."""
+    warnings = Problems(plan.names, plan.forms)
+    TypeChecker(plan, scope, layout, mode, errors=problems, warnings=warnings).check(steps)
+    if warnings:  # logged: the code that runs in this thread need not be the code that defines the pipeline
+        _log.warning("types of pipeline %r do not fit:\n%s", plan.name, "\n".join(warnings.sentences()))
 
 
 class TypeChecker:
@@ -135,19 +139,29 @@ class TypeChecker:
         plan: The plan, valid or not.
         scope: Values of the run's inputs and the contexts, to say where a value comes from.
         layout: Which items each step has.
-        steps: The steps to look at.
-        mode: What is done with findings, where no sub-pipeline says something else; `None`: they are not looked for.
+        mode: What a mismatch is, unless a sub-pipeline sets its own mode; `None`: types are not compared.
+        errors: Collects the mismatches that are errors.
+        warnings: Collects the mismatches that are warnings.
     """
 
     def __init__(
-        self, plan: Plan, scope: Scope, layout: ItemIndex, steps: range, mode: Literal["warn", "error"] | None
+        self,
+        plan: Plan,
+        scope: Scope,
+        layout: ItemIndex,
+        mode: Literal["warn", "error"] | None,
+        *,
+        errors: Problems,
+        warnings: Problems,
     ) -> None:
-        """Look at every argument of the steps."""
         self._plan, self._scope, self._layout, self._mode = plan, scope, layout, mode
+        self._problems = {"error": errors, "warn": warnings}
         self._hints: dict[int, dict[str, Any]] = {}
         self._fits: dict[Any, bool] = {}
-        self._found: dict[Any, list[Any]] = {}  # a sentence each, and how many others are like it
-        self._told: dict[Any, list[list[Any]]] = {"error": [], "warn": []}
+
+    def check(self, steps: range) -> None:
+        """Compare the types of every argument of some steps."""
+        plan = self._plan
         arguments: dict[int, list[TypedArgument]] = {}
         for node in steps:
             template = plan.templates[node]
@@ -160,10 +174,6 @@ class TypeChecker:
                 self._look_at_lists(node, template.over)
             for argument in arguments[id(template)]:
                 self._look(node, argument)
-
-    def told(self, mode: Literal["warn", "error"]) -> list[str]:
-        """Return one sentence for each mismatch that is to be an error, or a warning; of many the first few."""
-        return [f"{sentence}{and_others(others)}" for sentence, others in self._told[mode]]
 
     def _mode_of(self, node: int) -> Literal["warn", "error"] | None:
         return types_mode(self._plan.forms[node].within, self._mode)
@@ -252,10 +262,10 @@ class TypeChecker:
                     key = id(self._plan.forms[given.node]), given.part, id(self._plan.forms[node])
                     self._add(node, key, partial(self._no_list, node, given))
 
-    def _no_list(self, node: int, given: ValueOrigin) -> str:
+    def _no_list(self, node: int, given: ValueOrigin) -> Problem:
         asset, outputs = self._outputs(given)
         runs = f"step {self._plan.names[node]!r} runs over it, so it must be a list ({self._plan.forms[node].place})"
-        return f"Type mismatch on {asset!r}: {outputs} → {runs}"
+        return Problem(TYPE_MISMATCH, name=asset, found=outputs, expected=runs)
 
     def _look(self, node: int, argument: TypedArgument) -> None:
         """Compare what differs from step to step."""
@@ -295,21 +305,25 @@ class TypeChecker:
 
     def _add_value(self, node: int, argument: TypedArgument, origin: str, value: Any) -> None:
         gives = "give" if origin in {"params", "items"} else "gives"
-        said = f"Type mismatch on {argument.parameter!r}: {origin} {gives} {format_hint(type(value))}"
-        key = id(self._plan.forms[node]), argument.parameter, said
-        self._add(node, key, lambda: f"{said} → {self._expects(node, argument)}")
+        found = f"{origin} {gives} {format_hint(type(value))}"
+        key = id(self._plan.forms[node]), argument.parameter, found
+
+        def mismatch() -> Problem:
+            return Problem(TYPE_MISMATCH, name=argument.parameter, found=found, expected=self._expects(node, argument))
+
+        self._add(node, key, mismatch)
 
     def _add_edge(self, node: int, argument: TypedArgument, given: ValueOrigin) -> None:
         forms = self._plan.forms
         key = id(forms[given.node]), given.part, id(forms[node]), argument.parameter
         self._add(node, key, partial(self._edge, node, argument, given))
 
-    def _edge(self, node: int, argument: TypedArgument, given: ValueOrigin) -> str:
+    def _edge(self, node: int, argument: TypedArgument, given: ValueOrigin) -> Problem:
         asset, outputs = self._outputs(given)
         spread = argument.parameter == self._plan.forms[node].step.signature.var_positional
         parameter = f"{'*' * spread}{argument.parameter}"
         expects = self._expects(node, argument, f" as {parameter!r}" * (parameter != asset))
-        return f"Type mismatch on {asset!r}: {outputs} → {expects}"
+        return Problem(TYPE_MISMATCH, name=asset, found=outputs, expected=expects)
 
     def _outputs(self, given: ValueOrigin) -> tuple[str, str]:
         """Return the name of an asset, and in words what its step says that it is."""
@@ -321,17 +335,10 @@ class TypeChecker:
         name, place = self._plan.names[node], self._plan.forms[node].place
         return f"step {name!r} expects {format_hint(argument.hint)}{where} ({place})"
 
-    def _add(self, node: int, key: Any, sentence: Callable[[], str]) -> None:
-        """Tell of a mismatch, or count it where one like it was told, or enough of them were."""
-        found = self._found.get(key)
-        if found is None:
-            told = self._told[self._mode_of(node)]
-            if len(told) < MAX_PROBLEMS_SHOWN:
-                self._found[key] = [sentence(), 0]
-                told.append(self._found[key])
-                return
-            found = told[-1]
-        found[1] += 1
+    def _add(self, node: int, key: Any, mismatch: Callable[[], Problem]) -> None:
+        mode = self._mode_of(node)
+        assert mode is not None  # noqa: S101  the types of the step are compared
+        self._problems[mode].count(key, TYPE_MISMATCH, mismatch)
 
 
 # ---- what a function says ------------------------------------------------------------------------------------------

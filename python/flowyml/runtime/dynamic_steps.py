@@ -35,8 +35,8 @@ from flowyml.planning.binding import VERIFY
 from flowyml.planning.call_template import ASSET, CallTemplate
 from flowyml.planning.dependencies import DependencyBuilder, counts_of
 from flowyml.planning.item_index import UNKNOWN, ItemIndex
-from flowyml.planning.namespaces import Namespace, NamespaceView, enter, inlined, inside, unneeded
-from flowyml.planning.problems import Problems
+from flowyml.planning.namespaces import Namespace, NamespaceView, enter, inlined, inside, unused_inputs
+from flowyml.planning.problems import RESOURCE_LIMIT, UNKNOWN_OUTPUT, Problem, Problems
 from flowyml.planning.step_spec import AssetTable
 from flowyml.steps.dynamic import CollectOutputs, unmarked
 from flowyml.store.value_store import MISSING, nodes_of
@@ -225,14 +225,14 @@ class PlanExtension:
 
     def refuse(self, found: Iterable[tuple[int, str]]) -> None:
         """Raise what is wrong with new steps beside their wiring, if there is anything."""
-        problems = Problems(self._plan.names, self._plan.forms, [])
-        for node, problem in found:
-            problems.add(node, [problem])
+        problems = Problems(self._plan.names, self._plan.forms)
+        for node, message in found:
+            problems.add_of_step(node, [Problem(RESOURCE_LIMIT, message=message)])
         problems.raise_all(self.name)
 
     def refuse_graph(self, found: list[tuple[Any, ...]]) -> None:
         """Raise what the core has found to be wrong with the graph."""
-        problems = Problems(self._plan.names, self._plan.forms, [])
+        problems = Problems(self._plan.names, self._plan.forms)
         problems.add_graph(found)
         problems.raise_all(self.name)
 
@@ -289,7 +289,7 @@ class PlanExtension:
         assets.layout = self._layout
         wired = DependencyBuilder(first, assets, plan.scope, problems)
         wired.connect(new, plan.layout.waiting | waiting)
-        problems.add_unneeded(unneeded(assets, inner))
+        problems.add_unused_inputs(unused_inputs(assets, inner))
         if os.environ.get(VERIFY):
             from flowyml.planning.verification import verify
 
@@ -310,7 +310,7 @@ class PlanExtension:
         self.edges, self.joins, self.special = wired.edges, wired.joins(new.forms), wired.special
         self.awaited = array("I", sorted(awaited))
         if plan.look_at_types is not None:
-            problems.add_sentences(plan.look_at_types(plan, self._layout, self.steps))
+            plan.look_at_types(plan, self._layout, self.steps, problems)
             problems.raise_all(pipeline)
 
     def _lengths(self, assets: AssetTable, mapped: set[int]) -> array[int]:
@@ -349,12 +349,9 @@ class PlanExtension:
     def _outputs(self, declared: Sequence[str], own: NamespaceView, problems: Problems) -> dict[str, Found]:
         found = {name: own.find(name) for name in declared}
         name, form = self.name, self._plan.forms[self._node]
-        problems.add_sentences(
-            f"dynamic step {name!r} declares output {output!r}, which the pipeline that it returned does not produce"
-            f"{own.near(output, (asset for asset, _ in own.each()))} ({form.place})"
-            for output, producer in found.items()
-            if producer is None
-        )
+        for output in (output for output, producer in found.items() if producer is None):
+            hint = own.near(output, (asset for asset, _ in own.each()))
+            problems.add(Problem(UNKNOWN_OUTPUT, name=name, asset=output, hint=hint, place=form.place))
         return {output: producer for output, producer in found.items() if producer is not None}
 
     def _last(self, own: NamespaceView, wired: DependencyBuilder) -> Sequence[tuple[str, Found]]:

@@ -54,7 +54,7 @@ def checked_text(what: str, text: Any) -> str:
     return str(text)
 
 
-def checked_inputs(inputs: Any, step: str) -> Any:
+def checked_inputs(inputs: Any, step: str, owner: str = "step") -> Any:
     """Return declared inputs in a form that later changes of the caller's object do not reach.
 
     Raises:
@@ -63,19 +63,19 @@ def checked_inputs(inputs: Any, step: str) -> Any:
     if inputs is None:
         return None
     if not isinstance(inputs, Mapping):
-        return checked_names("inputs", inputs, step, asset_of)
+        return checked_names("inputs", inputs, step, asset_of, owner)
     for parameter in inputs:
         if not isinstance(parameter, str):
-            raise TypeError(f"inputs of step {step!r} must have parameter names as keys, got {parameter!r:.60}")
+            raise TypeError(f"inputs of {owner} {step!r} must have parameter names as keys, got {parameter!r:.60}")
     return {
-        parameter: wanted if type(wanted) is str else _checked_wanted(f"inputs[{parameter!r}]", wanted, step)
+        parameter: wanted if type(wanted) is str else _checked_wanted(f"inputs[{parameter!r}]", wanted, step, owner)
         for parameter, wanted in inputs.items()
     }
 
 
-def _checked_wanted(what: str, wanted: Any, step: str) -> str | tuple[str, ...]:
+def _checked_wanted(what: str, wanted: Any, step: str, owner: str) -> str | tuple[str, ...]:
     named = asset_of(wanted)
-    return named if isinstance(named, str) else checked_names(what, wanted, step, asset_of)
+    return named if isinstance(named, str) else checked_names(what, wanted, step, asset_of, owner)
 
 
 def checked_outputs(outputs: Any, step: str) -> tuple[str, ...]:
@@ -106,19 +106,26 @@ def plain_names(names: Any) -> tuple[str, ...]:
     return tuple(names) if len(set(names)) == len(names) else ()
 
 
-def checked_after(after: Any, step: str) -> tuple[str, ...]:
+def checked_after(after: Any, step: str, owner: str = "step") -> tuple[str, ...]:
     """Return the names of the steps that one waits for.
 
     Raises:
         TypeError: If they are no names.
     """
-    return () if after is None else checked_names("after", after, step, step_of)
+    return () if after is None else checked_names("after", after, step, step_of, owner)
 
 
 def checked_names(
-    what: str, names: Any, step: str, stands_for: Callable[[Any], Any] = lambda name: name
+    what: str, names: Any, step: str, stands_for: Callable[[Any], Any] = lambda name: name, owner: str = "step"
 ) -> tuple[str, ...]:
-    """Return one name or several as a tuple; `stands_for` says which name a step or a handle stands for.
+    """Return one name or several as a tuple.
+
+    Args:
+        what: The argument.
+        names: Its value.
+        step: The name of the step or sub-pipeline, for messages.
+        stands_for: Returns the name that a step or a handle stands for.
+        owner: "step" or "sub-pipeline", for messages.
 
     Raises:
         TypeError: If they are no strings, or in no order.
@@ -127,13 +134,13 @@ def checked_names(
     if isinstance(names, str) or isinstance(stands_for(names), str):
         names = (names,)
     if isinstance(names, (bytes, Mapping, set, frozenset)) or not hasattr(type(names), "__iter__"):
-        raise TypeError(f"{what} of step {step!r} must be a name or a list of names, got {names!r:.60}")
+        raise TypeError(f"{what} of {owner} {step!r} must be a name or a list of names, got {names!r:.60}")
     found: tuple[str, ...] = tuple(map(stands_for, names))
     for name in found:
         if not isinstance(name, str):
-            raise TypeError(f"{what} of step {step!r} must be names, got {type(name).__name__} {name!r:.60}")
+            raise TypeError(f"{what} of {owner} {step!r} must be names, got {type(name).__name__} {name!r:.60}")
         if not name:
-            raise ValueError(f"{what} of step {step!r} must not be empty names")
+            raise ValueError(f"{what} of {owner} {step!r} must not be empty names")
     return found
 
 
