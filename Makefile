@@ -26,14 +26,14 @@ SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile -o console_output_style=classic
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test soak compat mutants lint bench bench-peers bench-instructions bench-faults wheel develop format lock hooks clean rust-tools always
+.PHONY: help demo docs test soak compat mutants lint bench bench-peers bench-instructions bench-faults wheel develop format lock hooks clean rust-tools always
 .PHONY: lint-rust lint-types lint-use lint-forms lint-deny
 
 help: ## list the verbs
 	@echo "flowyml: make VERB, where VERB is one of"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "PYTHON=... chooses the interpreter (3.11 or newer) of a new environment, VENV=... says where that is (.venv),"
-	@echo "ARGS=... is handed on by demo, test, compat, mutants and bench."
+	@echo "ARGS=... is passed to demo, docs, test, compat, mutants and bench."
 
 demo: $(VENV)/.built $(VENV)/.has-demo ## a year of real flights, one step a month, on process workers
 	@$(RUN) examples/flights.py $(ARGS)
@@ -96,6 +96,9 @@ bench-instructions: rust-tools ## count the instructions of the core's hot paths
 bench-faults: $(VENV)/.built $(VENV)/.has-peers ## the same faults for every pool that one could use instead; prints a table
 	$(RUN) benches/faults/run.py $(ARGS)
 
+docs: $(VENV)/.ready $(VENV)/.has-docs ## build the documentation site into site/; a broken link or a missing reference is an error
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet $(ARGS)
+
 wheel: $(VENV)/.ready rust-tools ## build the release wheel into dist/ and test it installed, outside the checkout
 	@.ci/wheel $(RUN) $(ARGS)
 
@@ -113,7 +116,7 @@ hooks: ## let git run lint before each commit
 	git config core.hooksPath .githooks
 
 clean: ## remove what was built
-	rm -rf $(VENV) dist target .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) dist site target .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	rm -f python/flowyml/_core*.so python/flowyml/_core*.dylib
 
 # ---- what the verbs stand on -------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benches" / "results"
-DOCUMENTS = [ROOT / "README.md", ROOT / "docs" / "performance.md"]
+DOCUMENTS = [ROOT / "docs" / "performance.md", ROOT / "docs" / "benchmarks.md"]
 
 _PLACE = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end of figures -->)", re.DOTALL)
 _MILLION = 1_000_000
@@ -122,13 +122,13 @@ def circumstances(results: Document) -> Iterator[str]:
 
 def peers(results: Document) -> Iterator[str]:
     """The same steps on the engines and pools that one could use instead."""
-    yield from _head(["", "us a step", "beside ours", "measured at"])
+    yield from _head(["", "us a step", "vs ours", "measured at"])
     peers = results["peers"]
     ours = {kind: _run(_figure(peers, "peers", _MILLION, f"flowyml {kind} add_step")) for kind in ("thread", "process")}
     for each in peers["figures"]:
         kind = each["case"].removeprefix("flowyml ").split()[0]
-        beside = "" if each["case"].startswith("flowyml") else f"{number(_run(each) / ours[kind])}x"
-        yield _row([each["case"], number(_run(each) * 1e6), beside, f"{each['units']:,}"])
+        ratio = "" if each["case"].startswith("flowyml") else f"{number(_run(each) / ours[kind])}x"
+        yield _row([each["case"], number(_run(each) * 1e6), ratio, f"{each['units']:,}"])
     yield ""
     yield from circumstances(peers)
 

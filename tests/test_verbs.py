@@ -14,6 +14,7 @@ import pytest
 VERBS = {
     "help",
     "demo",
+    "docs",
     "test",
     "soak",
     "compat",
@@ -66,11 +67,11 @@ def test_every_verb_is_phony(checkout: Path) -> None:
     assert set(phony[1].split()) >= VERBS
 
 
-def test_ci_runs_lint_test_and_the_count_of_instructions(checkout: Path) -> None:
+def test_ci_runs_lint_docs_test_and_the_count_of_instructions(checkout: Path) -> None:
     script = checkout / ".ci" / "run"
     assert os.access(script, os.X_OK)
     stages = re.findall(r"^stage (.*)$", script.read_text(), flags=re.MULTILINE)
-    assert stages == ["make lint", "make test", "make bench-instructions"]
+    assert stages == ["make lint", "make docs", "make test", "make bench-instructions"]
 
 
 def test_missing_cargo_is_one_line(checkout: Path, bare: Path) -> None:

@@ -137,6 +137,9 @@ GROUP = Group(
             for shape in (LONG, SIDE)
             for backend, most in (("thread", 2.0), ("process", 4.0))
         ),
-        *(Bar(f"{MS}, {backend}, beside local", 1.2, _beside_local(backend), "x") for backend in ("thread", "process")),
+        *(
+            Bar(f"{MS}, {backend}, compared with local", 1.2, _beside_local(backend), "x")
+            for backend in ("thread", "process")
+        ),
     ),
 )

@@ -132,7 +132,7 @@ GROUP = Group(
     bars=(
         Bar("10M nodes, 20M edges: build, validate, order", 1.5, _seconds, "s"),
         Bar("10M nodes, 20M edges: memory to build", 60, _bytes, "B a node"),
-        Bar("1M nodes, 2M edges, beside rustworkx", 1 / 5, _beside(RUSTWORKX), "x"),
-        Bar("1M nodes, 2M edges, beside graphlib", 1 / 50, _beside(GRAPHLIB), "x"),
+        Bar("1M nodes, 2M edges, compared with rustworkx", 1 / 5, _beside(RUSTWORKX), "x"),
+        Bar("1M nodes, 2M edges, compared with graphlib", 1 / 50, _beside(GRAPHLIB), "x"),
     ),
 )

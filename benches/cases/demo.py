@@ -93,6 +93,6 @@ GROUP = Group(
         Pair(OURS, BY_HAND, ("warm",), "warm"),
         Pair(OURS, BY_HAND, (PROCESS,), "whole process"),
     ),
-    bars=(Bar("the demo beside ProcessPoolExecutor by hand, cold + close", 1.03, _ratio, "x"),),
+    bars=(Bar("the demo, compared with a plain ProcessPoolExecutor, cold + close", 1.03, _ratio, "x"),),
     prepare=write_months,
 )

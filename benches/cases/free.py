@@ -72,7 +72,7 @@ GROUP = Group(
     pairs=(Pair(OURS, LOCAL, ("run",), "run"), Pair(OURS, POOL, ("run",), "run")),
     bars=(
         Bar(
-            "two threads of a free-threaded Python, beside the local executor",
+            "two threads of a free-threaded Python, compared with the local executor",
             1 / SPEEDUP,
             lambda figures: figures.ratio("free", Pair(OURS, LOCAL, ("run",)), STEPS),
             "x",

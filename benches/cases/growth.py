@@ -52,8 +52,8 @@ def _bars() -> tuple[Bar, ...]:
     mapped = [ours(backend, "map") for backend in BACKENDS]
     added = [ours(backend, "add_step") for backend in BACKENDS]
     return (
-        *(Bar(f"{case}, 10M beside 10,000", 1.2, growth("growth", case, SMALL, LARGE), "x") for case in mapped),
-        *(Bar(f"{case}, 1M beside 10,000", 1.2, growth("steps", case, 10_000, MILLION), "x") for case in added),
+        *(Bar(f"{case}, 10M, compared with 10,000", 1.2, growth("growth", case, SMALL, LARGE), "x") for case in mapped),
+        *(Bar(f"{case}, 1M, compared with 10,000", 1.2, growth("steps", case, 10_000, MILLION), "x") for case in added),
         *(
             Bar(f"{case}, 10M, above the results", 60, above("growth", case, BARE, LARGE), "B an item")
             for case in mapped

@@ -43,20 +43,25 @@ def _times(case: str, baseline: str) -> Callable[[Figures], float | None]:
 
 def _bars() -> tuple[Bar, ...]:
     best = tuple(
-        Bar(f"1M steps, run, {backend}, {way}, beside the best {kind.strip(' :')}", 1 / times, _times(case, kind), "x")
+        Bar(
+            f"1M steps, run, {backend}, {way}, compared with the best {kind.strip(' :')}",
+            1 / times,
+            _times(case, kind),
+            "x",
+        )
         for backend, (kind, times) in FASTER.items()
         for way in WAYS
         for case in (ours(backend, way),)
     )
     ray = (
-        Bar(f"1M steps, run, process, {way}, beside ray", 1 / 500, _times(ours("process", way), RAY), "x")
+        Bar(f"1M steps, run, process, {way}, compared with ray", 1 / 500, _times(ours("process", way), RAY), "x")
         for way in WAYS
     )
     return (*best, *ray)
 
 
 GROUP = Group(
-    title="A step that does nothing, beside others",
+    title="A step that does nothing, compared with others",
     unit=("us a step", 1e6),
     cases={**{name: case for name, case in OURS.items() if "local" not in name}, **GRAPHS, **POOLS},
     sizes={MILLION: 3},

@@ -213,7 +213,13 @@ GROUP = Group(
         for baseline in (IDEAL, "peer: ")
     ),
     bars=(
-        *(Bar(f"{name}, beside the ideal", 1 / work.bar, _beside(name, IDEAL), "x") for name, work in WORKS.items()),
-        *(Bar(f"{name}, beside the best peer's best chunks", 1.0, _beside(name, "peer: "), "x") for name in WORKS),
+        *(
+            Bar(f"{name}, compared with the ideal", 1 / work.bar, _beside(name, IDEAL), "x")
+            for name, work in WORKS.items()
+        ),
+        *(
+            Bar(f"{name}, compared with the best peer's best chunks", 1.0, _beside(name, "peer: "), "x")
+            for name in WORKS
+        ),
     ),
 )

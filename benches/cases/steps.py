@@ -134,7 +134,12 @@ def _times(case: str, baseline: str) -> Callable[[Figures], float | None]:
 
 def _bars() -> tuple[Bar, ...]:
     run = [
-        Bar(f"1M steps, run, {backend}, {way}, beside {baseline}", most, _times(ours(backend, way), baseline), "x")
+        Bar(
+            f"1M steps, run, {backend}, {way}, compared with {baseline}",
+            most,
+            _times(ours(backend, way), baseline),
+            "x",
+        )
         for backend, (baseline, mapped, added) in _TIMES.items()
         for way, most in (("map", mapped), ("add_step", added))
     ]

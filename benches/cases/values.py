@@ -87,7 +87,7 @@ GROUP = Group(
     quick={QUICK: 1},
     pairs=(Pair(PROCESSES, THREADS, ("run",), "run"),),
     bars=(
-        Bar("200 x 16 MB, each read twice, processes beside threads", 1.3, _beside_threads, "x"),
+        Bar("200 x 16 MB, each read twice, processes, compared with threads", 1.3, _beside_threads, "x"),
         Bar("the same, growth of the driver", 50, _growth, "MB"),
     ),
 )

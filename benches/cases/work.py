@@ -165,7 +165,8 @@ GROUP = Group(
         for phases, label in ((SCRIPT, "cold + close"), (("warm",), "warm"))
     ),
     bars=tuple(
-        Bar(f"{work} beside Pool.map by hand, cold + close", 1.03, _beside(work), "x") for work in (SWEEP, FILES)
+        Bar(f"{work}, compared with a plain Pool.map, cold + close", 1.03, _beside(work), "x")
+        for work in (SWEEP, FILES)
     ),
     prepare=write_orders,
 )
