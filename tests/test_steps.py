@@ -13,6 +13,7 @@ import cloudpickle
 import pytest
 
 from flowyml import Pipeline, Step, step
+from flowyml.steps.options import OPTION_NAMES, StepKeywords
 from flowyml.steps.signature import StepSignature
 
 
@@ -276,8 +277,18 @@ def test_a_builtin_that_does_not_tell_has_no_readable_signature() -> None:
     assert not StepSignature.of(range).readable
 
 
-@pytest.mark.parametrize("way", ["add_step", "map"])
-def test_what_the_decorator_takes_is_taken_where_a_step_is_added(way: str) -> None:
+def test_what_the_decorator_takes_is_taken_where_a_step_is_added() -> None:
     """All but what concerns the registry, in which only decorated functions are."""
     said = set(inspect.signature(step).parameters) - {"func", "unknown", "pipeline", "register"}
-    assert said <= set(inspect.signature(getattr(Pipeline, way)).parameters)
+    assert said == {"name", "inputs", "outputs", *StepKeywords.__annotations__}
+    assert set(OPTION_NAMES) == set(StepKeywords.__annotations__)
+
+
+@pytest.mark.parametrize("way", ["add_step", "map"])
+@pytest.mark.parametrize("option", OPTION_NAMES)
+def test_every_option_of_the_decorator_is_checked_where_a_step_is_added(way: str, option: str) -> None:
+    pipeline = Pipeline("p")
+    added = functools.partial(getattr(pipeline, way), abs, *([1],) * (way == "map"))
+    with pytest.raises((TypeError, ValueError), match=option if option != "resources" else "resources of step"):
+        added(**{option: object()})
+    assert len(added(**{option: None})) == 1

@@ -13,35 +13,33 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from flowyml.authoring.step_table import NOTHING, StepTable, check_mapped
+from flowyml.authoring.step_table import NOTHING, NOTHING_GIVEN, StepTable, check_mapped
 from flowyml.diagnostics.text import unknown_keyword_message
-from flowyml.diagnostics.tracebacks import hide_internal_frames, hides_internal_frames, warn_out_of_scope
+from flowyml.diagnostics.tracebacks import hide_internal_frames, hides_internal_frames
 from flowyml.errors import FlowymlError
 from flowyml.planning.map_inputs import checked_over
 from flowyml.planning.step_spec import SourceLocation
 from flowyml.planning.sub_pipelines import SubPipeline, sub_pipeline
 from flowyml.steps.control_flow import ControlFlow
 from flowyml.steps.declarations import checked_text
-from flowyml.steps.options import OPTION_NAMES
+from flowyml.steps.options import given_options
 from flowyml.steps.outcomes import PipelineBase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from datetime import timedelta
-    from typing import Literal, Never, Self
+    from typing import Literal, Never, Self, Unpack
 
     from flowyml.pipeline import Pipeline
     from flowyml.planning.map_inputs import Lists
     from flowyml.planning.step_spec import StepColumns
-    from flowyml.steps.circuit_breaker import CircuitBreaker
     from flowyml.steps.context import Context
     from flowyml.steps.control_flow import If, Switch
-    from flowyml.steps.declarations import Named, NameHandle, Reads, Tags
-    from flowyml.steps.resources import Resources
-    from flowyml.steps.retry import RetryConfig
+    from flowyml.steps.declarations import Named, NameHandle, Reads
+    from flowyml.steps.options import StepKeywords
     from flowyml.steps.step import Step
 
-_STEP_KEYWORDS = ("name", "params", "inputs", "outputs", "after", *OPTION_NAMES)
+_ADD_STEP_KEYWORDS = ("name", "params", "inputs", "outputs", "after")
+_MAP_KEYWORDS = ("items", "over", "combine", *_ADD_STEP_KEYWORDS)
 _SUB_PIPELINE_KEYWORDS = ("inputs", "outputs", "name", "input_mapping", "output_mapping", "after")
 
 
@@ -70,20 +68,7 @@ class PipelineBuilder(PipelineBase):
         inputs: Reads | None = None,
         outputs: str | Sequence[str] | None = None,
         after: Named | Sequence[Named] | None = None,
-        retry: int | RetryConfig | None = None,
-        condition: Callable[..., Any] | None = None,
-        skip_if: Callable[..., Any] | None = None,
-        run_if: Literal["all", "any"] | None = None,
-        timeout: float | timedelta | None = None,
-        fallback: Callable[..., Any] | None = None,
-        fallback_on: Iterable[type[BaseException]] | type[BaseException] | None = None,
-        on_failure: Callable[..., Any] | None = None,
-        circuit_breaker: CircuitBreaker | None = None,
-        tags: Tags | None = None,
-        cache: bool | str | Callable[..., str] | None = None,
-        cache_ttl: float | timedelta | None = None,
-        resources: Resources | None = None,
-        **unknown: object,
+        **options: Unpack[StepKeywords],
     ) -> Self:
         """Add a step; one function may be added any number of times under different names.
 
@@ -94,21 +79,8 @@ class PipelineBuilder(PipelineBase):
             inputs: Assets to read, instead of the step's own declaration (see `Step`).
             outputs: Assets to produce, instead of the step's own declaration.
             after: Names of steps that must be finished first, without data.
-            retry: Further attempts after a failure, instead of the step's own (see `Step`).
-            condition: What must hold for it to run, instead of the step's own.
-            skip_if: What must not hold for it to run, instead of the step's own.
-            run_if: Which of its dependencies it needs, instead of the step's own.
-            timeout: How many seconds it may take, instead of the step's own (see `Step`).
-            fallback: What stands in for it when it has failed for good, instead of the step's own.
-            fallback_on: For which exceptions, instead of the step's own.
-            on_failure: What is told of its failure, instead of the step's own.
-            circuit_breaker: What refuses it while it keeps failing, instead of the step's own.
-            tags: Words that it can be chosen by, instead of the step's own.
-            cache: Whether its value is stored, and what its key is made of, instead of the step's own (see `Step`).
-            cache_ttl: How many seconds a stored value may be used, instead of the step's own.
-            resources: What it takes of an executor's resources, instead of the step's own.
-            **unknown: Keywords of 2.2.1 that are out of scope get one warning, all others an error with the nearest
-                known one.
+            **options: Options of `step` (`retry=`, `timeout=`, ...), which replace the step's own. Keywords of 2.2.1
+                that are out of scope get one warning.
 
         Returns:
             The pipeline itself.
@@ -118,34 +90,16 @@ class PipelineBuilder(PipelineBase):
             ValueError: If the name is taken; both places are named.
         """
         try:
-            if unknown:
-                warn_out_of_scope("add_step()", unknown, _STEP_KEYWORDS)
+            given = given_options("add_step()", options, _ADD_STEP_KEYWORDS) if options else NOTHING_GIVEN
+            alike = after is None and not given
             frame = sys._getframe(1)  # noqa: SLF001  the place is part of the messages
-            alike = (  # one by one is a tenth of a microsecond less than to put them together and compare
-                after is None
-                and retry is None
-                and condition is None
-                and skip_if is None
-                and run_if is None
-                and timeout is None
-                and fallback is None
-                and fallback_on is None
-                and on_failure is None
-                and circuit_breaker is None
-                and tags is None
-                and cache is None
-                and cache_ttl is None
-                and resources is None
-            )
             if alike and self._added.again(step, name, params, inputs, frame, outputs=outputs):
                 return self
             place = SourceLocation(frame.f_code, frame.f_lasti)
-            behind = timeout, fallback, fallback_on, on_failure, circuit_breaker, tags, cache, cache_ttl, resources
-            options = retry, condition, skip_if, run_if, *behind
-            given: dict[str, Any] = {"inputs": inputs, "outputs": outputs, "after": after}
+            declared: dict[str, Any] = {"inputs": inputs, "outputs": outputs, "after": after}
             if isinstance(step, (ControlFlow, SubPipeline)):
-                return self._add_part(step, place, name, {**given, "params": params}, options)
-            self._added.step(step, name, params, place, alike=alike, options=options, **given)
+                return self._add_part(step, place, name, {**declared, **given, "params": params})
+            self._added.step(step, name, params, place, alike=alike, options=given, **declared)
         except BaseException as error:  # the decorator's call costs a fifth of a microsecond
             hide_internal_frames(error)
             raise
@@ -164,20 +118,7 @@ class PipelineBuilder(PipelineBase):
         inputs: Reads | None = None,
         outputs: str | Sequence[str] | None = None,
         after: Named | Sequence[Named] | None = None,
-        retry: int | RetryConfig | None = None,
-        condition: Callable[..., Any] | None = None,
-        skip_if: Callable[..., Any] | None = None,
-        run_if: Literal["all", "any"] | None = None,
-        timeout: float | timedelta | None = None,
-        fallback: Callable[..., Any] | None = None,
-        fallback_on: Iterable[type[BaseException]] | type[BaseException] | None = None,
-        on_failure: Callable[..., Any] | None = None,
-        circuit_breaker: CircuitBreaker | None = None,
-        tags: Tags | None = None,
-        cache: bool | str | Callable[..., str] | None = None,
-        cache_ttl: float | timedelta | None = None,
-        resources: Resources | None = None,
-        **unknown: object,
+        **options: Unpack[StepKeywords],
     ) -> Self:
         """Add one step that runs once for each item: a fan-out of any size as one node of the graph.
 
@@ -196,20 +137,7 @@ class PipelineBuilder(PipelineBase):
             inputs: Assets to read, the same for all items.
             outputs: The name of the one asset: the list of results in item order.
             after: Names of steps that must be finished first.
-            retry: Further attempts for an item that failed.
-            condition: What must hold for an item to run.
-            skip_if: What must not hold for an item to run.
-            run_if: Which of its dependencies an item needs.
-            timeout: How many seconds an item may take.
-            fallback: What stands in for an item that has failed for good.
-            fallback_on: For which exceptions.
-            on_failure: What is told of the failure of an item.
-            circuit_breaker: What refuses items while they keep failing.
-            tags: Words that the step can be chosen by.
-            cache: Whether the value of each item is stored, and what its key is made of.
-            cache_ttl: How many seconds a stored value may be used.
-            resources: What an item takes of an executor's resources.
-            **unknown: As for `add_step`.
+            **options: Options of `step`, applied to each item, which replace the step's own.
 
         Returns:
             The pipeline itself.
@@ -226,14 +154,11 @@ class PipelineBuilder(PipelineBase):
         >>> list(pipeline.run()["hexed"])
         ['0x2', '0x2', '0x2']
         """
-        if unknown:
-            warn_out_of_scope("map()", unknown, ("items", "over", "combine", *_STEP_KEYWORDS))
         frame = sys._getframe(2)  # noqa: SLF001  1 is the decorator
         place = SourceLocation(frame.f_code, frame.f_lasti)
-        behind = timeout, fallback, fallback_on, on_failure, circuit_breaker, tags, cache, cache_ttl, resources
-        options = retry, condition, skip_if, run_if, *behind
-        given: dict[str, Any] = {"inputs": inputs, "outputs": outputs, "after": after, "options": options}
-        form = self._added.form(step, params, place, **given, mapped=True)
+        given = given_options("map()", options, _MAP_KEYWORDS)
+        declared: dict[str, Any] = {"inputs": inputs, "outputs": outputs, "after": after}
+        form = self._added.form(step, params, place, **declared, options=given, mapped=True)
         check_mapped(form)
         form.over = checked_over(items, over, combine, form.step.name)._replace(terms=form.step.terms)
         values = params or {}

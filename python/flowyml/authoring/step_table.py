@@ -44,7 +44,7 @@ from flowyml.steps.declarations import (
     checked_text,
     plain_names,
 )
-from flowyml.steps.options import NO_OPTIONS, OPTION_NAMES
+from flowyml.steps.options import NO_OPTIONS
 from flowyml.steps.step import Step, as_step
 
 if TYPE_CHECKING:
@@ -168,8 +168,7 @@ class ExtendableColumns:
 
 
 NOTHING: tuple[Any, ...] = ()
-NO_VALUES = (None,) * len(OPTION_NAMES)
-"""The options of a step for which none was given."""
+NOTHING_GIVEN: Mapping[str, Any] = {}
 
 
 # What IPython calls the file of a cell, alone and in a notebook.
@@ -211,11 +210,10 @@ class StepTable(ExtendableColumns):
         place: SourceLocation,
         name: Any = None,
         given: Mapping[str, Any] | None = None,
-        options: tuple[Any, ...] = NO_VALUES,
     ) -> None:
         """Add what is more than one step."""
         kind = type(part).__name__
-        if options != NO_VALUES or any(value is not None for value in (given or {}).values()):
+        if any(value is not None for value in (given or {}).values()):
             rest = "sub_pipeline()" if isinstance(part, SubPipeline) else f"{kind} and its steps"
             raise TypeError(f"add_step({kind}(...)) takes a name only; say the rest in {rest}")
         if isinstance(part, SubPipeline):
@@ -276,12 +274,12 @@ class StepTable(ExtendableColumns):
         inputs: Any = None,
         outputs: Any = None,
         after: Any = None,
-        options: tuple[Any, ...] = NO_VALUES,
+        options: Mapping[str, Any] = NOTHING_GIVEN,
         mapped: bool = False,
     ) -> StepSpec:
         """Make a form; `mapped` says that the caller tells what it runs over, else a map task does."""
         known = self.known_step(step)
-        own = known.options.but(known.name, dict(zip(OPTION_NAMES, options, strict=True)))
+        own = known.options.replace(known.name, options) if options else known.options
         if own is not known.options:
             own.check_fallback(known.signature, known.name)
         form = StepSpec(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, Unpack, overload
 
 from flowyml import registry
 from flowyml.diagnostics.tracebacks import hides_internal_frames, warn_out_of_scope
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from flowyml.steps.circuit_breaker import CircuitBreaker
     from flowyml.steps.declarations import Reads, Tags
+    from flowyml.steps.options import DecoratorKeywords
     from flowyml.steps.resources import Resources
     from flowyml.steps.retry import RetryConfig
 
@@ -28,27 +29,7 @@ R = TypeVar("R")
 @overload
 def step(func: Callable[P, R], /) -> Step[P, R]: ...
 @overload
-def step(
-    *,
-    name: str | None = None,
-    inputs: Reads | None = None,
-    outputs: str | Sequence[str] | None = None,
-    retry: int | RetryConfig | None = None,
-    condition: Callable[..., Any] | None = None,
-    skip_if: Callable[..., Any] | None = None,
-    run_if: Literal["all", "any"] = "all",
-    timeout: float | timedelta | None = None,
-    fallback: Callable[..., Any] | None = None,
-    fallback_on: Iterable[type[BaseException]] | type[BaseException] | None = None,
-    on_failure: Callable[..., Any] | None = None,
-    circuit_breaker: CircuitBreaker | None = None,
-    tags: Tags | None = None,
-    resources: Resources | None = None,
-    pipeline: str | None = None,
-    register: bool = True,
-    cache: bool | str | Callable[..., str] | None = None,
-    cache_ttl: float | timedelta | None = None,
-) -> Callable[[Callable[P, R]], Step[P, R]]: ...
+def step(**options: Unpack[DecoratorKeywords]) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 @hides_internal_frames
 def step(
     func: Callable[..., Any] | None = None,
@@ -60,42 +41,50 @@ def step(
     retry: int | RetryConfig | None = None,
     condition: Callable[..., Any] | None = None,
     skip_if: Callable[..., Any] | None = None,
-    run_if: Literal["all", "any"] = "all",
+    run_if: Literal["all", "any"] | None = None,
     timeout: float | timedelta | None = None,
     fallback: Callable[..., Any] | None = None,
     fallback_on: Iterable[type[BaseException]] | type[BaseException] | None = None,
     on_failure: Callable[..., Any] | None = None,
     circuit_breaker: CircuitBreaker | None = None,
     tags: Tags | None = None,
+    cache: bool | str | Callable[..., str] | None = None,
+    cache_ttl: float | timedelta | None = None,
     resources: Resources | None = None,
     pipeline: str | None = None,
     register: bool = True,
-    cache: bool | str | Callable[..., str] | None = None,
-    cache_ttl: float | timedelta | None = None,
     **unknown: object,
 ) -> Any:
     """Make a step of a function: `@step` or `@step(name=, inputs=, outputs=, retry=, condition=, ...)`.
 
     Args:
-        func: The function, where the decorator is used bare.
-        name: See `Step`, as for the others.
-        inputs: Assets that the step reads.
-        outputs: Assets that the step produces.
-        retry: Further attempts after a failure.
-        condition: What must hold for it to run.
-        skip_if: What must not hold for it to run.
-        run_if: Which of its dependencies it needs.
-        timeout: How many seconds it may take.
-        fallback: What stands in for it when it has failed for good.
-        fallback_on: For which exceptions.
-        on_failure: What is told of its failure.
-        circuit_breaker: What refuses it while it keeps failing.
-        tags: Words that it can be chosen by.
-        resources: What it takes of an executor's resources.
+        func: The function, if the decorator is used without parentheses.
+        name: Name of the step; the function's own name by default.
+        inputs: Assets that the step reads; see `Step`.
+        outputs: Assets that the step produces; see `Step`.
+        retry: Number of attempts after the first failure, or a `RetryConfig`; a delay before one occupies no worker.
+        condition: A function of the step's arguments: the step is skipped if it returns a false value (see `when`).
+        skip_if: The opposite: the step is skipped if it returns a true value.
+        run_if: "all", the default: every dependency needs a value. "any": the step is a join, which waits for all of
+            its dependencies and runs if any has a value. Lists then hold the values that exist, and a parameter whose
+            asset does not exist gets its Python default.
+        timeout: Seconds (or a `timedelta`) that an attempt may take, counted from its own start; after that the step
+            has timed out. Infinite: no limit, whatever the executor's default is.
+        fallback: A function that is called, where the step would run, once all attempts have failed; its value becomes
+            the step's. It gets those of the step's arguments that it has parameters for.
+        fallback_on: The exception classes for which the fallback is called; all by default.
+        on_failure: A function that is called with the exception, or with the exception and the `StepResult`, in the
+            thread that called `run()`, once all attempts have failed, also if there is a fallback.
+        circuit_breaker: A `CircuitBreaker`: the step fails at once while the called function keeps failing.
+        tags: Words by which `run(targets=["tag:..."])` selects steps; a mapping gives them values.
+        cache: `True` or "code_hash": the value is stored, and used again as long as the step's code and everything that
+            it reads are the same; "input_hash": whatever its code is; a function `(step, inputs, context) -> str`: as
+            long as that returns the same string. Off by default.
+        cache_ttl: Seconds (or a `timedelta`) for which a stored value may be used; alone it means `cache=True`, too.
+        resources: What the step occupies of a `ParallelExecutor`'s resources while it runs:
+            {"cpu": 2, "memory": "4GiB", "api": 1}.
         pipeline: The pipeline that finds the step with `Pipeline(auto_discover=True)`; by default all do.
         register: Whether such pipelines find it at all.
-        cache: Whether its value is stored, and what its key is made of.
-        cache_ttl: How many seconds a stored value may be used.
         **unknown: Keywords of 2.2.1 that are out of scope get one warning, all others an error with the nearest known
             one.
 
@@ -111,12 +100,10 @@ def step(
     >>> strip(" a "), strip.outputs
     ('a', ('clean',))
     """
+    arguments = locals()
+    options: Any = {option: arguments[option] for option in OPTION_NAMES if arguments[option] is not None}
 
     def decorate(func: Callable[..., Any]) -> Step[..., Any]:
-        options: dict[str, Any] = {"retry": retry, "condition": condition, "skip_if": skip_if, "run_if": run_if}
-        options |= {"fallback": fallback, "fallback_on": fallback_on, "on_failure": on_failure}
-        options |= {"circuit_breaker": circuit_breaker, "timeout": timeout, "tags": tags}
-        options |= {"cache": cache, "cache_ttl": cache_ttl, "resources": resources}
         made = Step(func, name=name, inputs=inputs, outputs=outputs, **options)
         if register:
             registry.register(made, pipeline)

@@ -13,7 +13,7 @@ are wired is told in `runtime/dynamic_steps.py`, where they run and how is told 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 from flowyml.diagnostics.tracebacks import hides_internal_frames, warn_out_of_scope
 from flowyml.steps.decorator import KEYWORDS, step
@@ -21,35 +21,13 @@ from flowyml.steps.outcomes import ONCE, is_pipeline, let_go, returned_once
 from flowyml.steps.step import Step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from datetime import timedelta
+    from collections.abc import Callable, Sequence
     from typing import Literal
 
     from flowyml.planning.step_spec import StepColumns
     from flowyml.planning.sub_pipelines import HasColumns
-    from flowyml.steps.circuit_breaker import CircuitBreaker
     from flowyml.steps.context import Context
-    from flowyml.steps.declarations import Reads, Tags
-    from flowyml.steps.retry import RetryConfig
-
-    class StepKeywords(TypedDict, total=False):
-        """The options of `step`."""
-
-        name: str | None
-        inputs: Reads | None
-        outputs: str | Sequence[str] | None
-        retry: int | RetryConfig | None
-        condition: Callable[..., Any] | None
-        skip_if: Callable[..., Any] | None
-        run_if: Literal["all", "any"]
-        timeout: float | timedelta | None
-        fallback: Callable[..., Any] | None
-        fallback_on: Iterable[type[BaseException]] | type[BaseException] | None
-        on_failure: Callable[..., Any] | None
-        circuit_breaker: CircuitBreaker | None
-        tags: Tags | None
-        pipeline: str | None
-        register: bool
+    from flowyml.steps.options import DecoratorKeywords
 
 
 P = ParamSpec("P")
@@ -59,7 +37,7 @@ R = TypeVar("R")
 @overload
 def dynamic(func: Callable[P, R], /) -> Step[P, R]: ...
 @overload
-def dynamic(**options: Unpack[StepKeywords]) -> Callable[[Callable[P, R]], Step[P, R]]: ...
+def dynamic(**options: Unpack[DecoratorKeywords]) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 @hides_internal_frames
 def dynamic(func: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Make a step that may return a pipeline, whose steps then run in its place.

@@ -10,27 +10,26 @@ import functools
 import inspect
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, Unpack, overload
 
 from flowyml.diagnostics.tracebacks import hides_internal_frames
 from flowyml.steps.circuit_breaker import bare
 from flowyml.steps.conditions import MARK
 from flowyml.steps.declarations import checked_inputs, checked_outputs, checked_text, only_asset
 from flowyml.steps.fallback import MARK as FALLBACK
-from flowyml.steps.options import NO_OPTIONS, StepOptions
+from flowyml.steps.options import NO_OPTIONS, StepOptions, given_options
 from flowyml.steps.outcomes import generates
 from flowyml.steps.resources import in_units
 from flowyml.steps.signature import StepSignature
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from datetime import timedelta
+    from collections.abc import Callable, Mapping, Sequence
 
     from flowyml.steps.circuit_breaker import CircuitBreaker
     from flowyml.steps.conditions import Guard
-    from flowyml.steps.declarations import Inputs, Reads, Tags
+    from flowyml.steps.declarations import Inputs, Reads
     from flowyml.steps.map_task import MapTaskPolicy
-    from flowyml.steps.resources import Resources
+    from flowyml.steps.options import StepKeywords
     from flowyml.steps.retry import RetryConfig
 
 P = ParamSpec("P")
@@ -50,26 +49,7 @@ class Step(Generic[P, R_co]):
             parameters left to right; a mapping says it parameter by parameter. A name with `*`, `?` or `[` is a glob.
         outputs: Assets that the step produces. None declared: one asset of the step's own name. Two or more: the
             function returns a tuple or list of that length, or a dict with these keys.
-        retry: How many more attempts after a failure, or a `RetryConfig`; waiting for one occupies no worker.
-        condition: A function of the step's arguments: where it says no, the step is skipped (see `when`).
-        skip_if: Likewise: where it says yes.
-        run_if: "all": it needs a value of everything that it depends on. "any": it is a join, which waits for all of
-            it and runs if any has a value. Lists then hold the values that are there, and a parameter whose asset is
-            not there has its Python default.
-        timeout: Seconds (or a `timedelta`) that it may take, counted from its own start; then it has ended as timed
-            out, whatever it does. Infinite: no limit, whatever the executor's default is.
-        fallback: A function that is called, where the step would run, when it has failed for good; its value becomes
-            the step's. It takes those of the step's arguments that it has parameters for.
-        fallback_on: Exception classes for which it is called; all by default.
-        on_failure: A function that is called with the exception, or with it and the `StepResult`, in the thread that
-            called `run()`, when the step has failed for good, also if a fallback stands in.
-        circuit_breaker: A `CircuitBreaker`: the step fails at once while what it calls keeps failing.
-        resources: What it takes while it runs of what a `ParallelExecutor` has: {"cpu": 2, "memory": "4GiB", "api": 1}.
-        tags: Words by which `run(targets=["tag:..."])` chooses steps; a mapping gives them values.
-        cache: `True` or "code_hash": its value is stored, and taken from there as long as its code and all that it
-            reads are the same; "input_hash": whatever its code is; a function `(step, inputs, context) -> str`: as long
-            as that returns the same text. Off by default.
-        cache_ttl: Seconds (or a `timedelta`) that a stored value may be used; alone it means `cache=True`, too.
+        **options: Retries, conditions, time limits and so on; see `step`.
 
     Raises:
         TypeError: If `func` cannot be a step, or an argument is not what it should be.
@@ -97,36 +77,22 @@ class Step(Generic[P, R_co]):
         name: str | None = None,
         inputs: Reads | None = None,
         outputs: str | Sequence[str] | None = None,
-        retry: int | RetryConfig | None = None,
-        condition: Callable[..., Any] | None = None,
-        skip_if: Callable[..., Any] | None = None,
-        run_if: Literal["all", "any"] = "all",
-        timeout: float | timedelta | None = None,
-        fallback: Callable[..., Any] | None = None,
-        fallback_on: Iterable[type[BaseException]] | type[BaseException] | None = None,
-        on_failure: Callable[..., Any] | None = None,
-        circuit_breaker: CircuitBreaker | None = None,
-        tags: Tags | None = None,
-        cache: bool | str | Callable[..., str] | None = None,
-        cache_ttl: float | timedelta | None = None,
-        resources: Resources | None = None,
+        **options: Unpack[StepKeywords],
     ) -> None:
         func = checked_function(func)
-        behind = fallback, fallback_on, on_failure, circuit_breaker, tags, cache, cache_ttl, resources
-        given = (retry, condition, skip_if, timeout, *behind)
-        options, marked = NO_OPTIONS, bool(getattr(func, "__dict__", None))
-        if marked or run_if != "all" or given != _NONE_GIVEN:
-            options = _options_of(func, name, given, run_if)
+        made = NO_OPTIONS
+        if options or getattr(func, "__dict__", None):
+            made = _options_of(func, name, options)
             func, _ = bare(func)
         _wear(self, func)
         self.func = func
         self.name = default_name(func) if name is None else checked_text("the name of a step", name)
         self.inputs = checked_inputs(inputs, self.name)
         self.outputs = checked_outputs(outputs, self.name)
-        self.options = options
+        self.options = made
         self._signature: StepSignature | None = None
-        if options.fallback is not None:
-            options.check_fallback(self.signature, self.name)
+        if made.fallback is not None:
+            made.check_fallback(self.signature, self.name)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Run the plain function."""
@@ -164,7 +130,7 @@ class Step(Generic[P, R_co]):
 
     def _with_options(self, **given: Any) -> Step[..., Any]:
         """Return this step with other options; decorators above `@step` ask for it."""
-        options = self.options.but(self.name, given)
+        options = self.options.replace(self.name, given)
         options.check_fallback(self.signature, self.name)
         return self._remade(self.func, options)
 
@@ -293,25 +259,14 @@ class Step(Generic[P, R_co]):
         return f"<Step {self.name!r} of {getattr(self.func, '__qualname__', self.func)!s}>"
 
 
-_GIVEN = (
-    *("retry", "condition", "skip_if", "timeout", "fallback", "fallback_on", "on_failure", "circuit_breaker"),
-    *("tags", "cache", "cache_ttl", "resources"),
-)
-_NONE_GIVEN = (None,) * len(_GIVEN)
-
-
-def _options_of(func: Any, name: Any, given: tuple[Any, ...], run_if: Any) -> StepOptions:
-    """Return the options of a step: those that were given, else those that decorators have left with its function."""
-    named = dict(zip(_GIVEN, given, strict=True))
+def _options_of(func: Any, name: Any, keywords: Mapping[str, Any]) -> StepOptions:
+    """Return the options of a step: those that are given, else those that decorators have stored on its function."""
+    given = given_options("Step()", keywords, ("name", "inputs", "outputs"))
     _, breaker = bare(func)
     marks = {"retry": getattr(func, "__flowyml_retry__", None), "fallback": getattr(func, FALLBACK, None)}
-    for option, mark in (marks | {"circuit_breaker": breaker}).items():
-        if named[option] is None:
-            named[option] = mark
-    if run_if != "all":
-        named["run_if"] = run_if
     step = default_name(func) if name is None else str(name)
-    options, decorated = NO_OPTIONS.but(step, named), getattr(func, MARK, ())
+    options = NO_OPTIONS.replace(step, {**marks, "circuit_breaker": breaker, **given})
+    decorated = getattr(func, MARK, ())
     return replace(options, decorated=decorated) if decorated else options
 
 
