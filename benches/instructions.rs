@@ -9,8 +9,8 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use flowyml::graph::{Edges, Graph};
+use flowyml::name_table::NameTable;
 use flowyml::scheduler::{Limits, Order, Outcomes, Scheduler};
-use flowyml::table::Table;
 use shapes::{chain, random};
 
 mod shapes;
@@ -31,7 +31,7 @@ const CASES: [Case; 12] = [
     ("add_names", || {
         let hashes = (1..=u64::from(NODES)).map(|k| k.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         measured(|| {
-            let mut table = Table::new();
+            let mut table = NameTable::new();
             hashes.for_each(|hash| table.add(hash, &[]).unwrap());
             table
         });

@@ -1,4 +1,4 @@
-//! What can be wrong: with a graph ([`Problem`]) and with a report to the scheduler ([`RejectedReport`]).
+//! What can be wrong: with a graph ([`GraphProblem`]) and with a report to the scheduler ([`RejectedReport`]).
 //!
 //! Both are data. Sentences for the user are made where names are known: in `planning/plan.py` for problems, in `Display` here
 //! for refusals, which only a mistake in an executor can cause.
@@ -9,7 +9,7 @@ use crate::graph::NodeId;
 
 /// One thing that is wrong with a graph; [`crate::graph::Graph::build`] finds all of them at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Problem {
+pub enum GraphProblem {
     /// Two nodes have the same name.
     DuplicateName {
         /// The name.
@@ -54,7 +54,7 @@ pub enum Problem {
 
 /// Why the scheduler did not accept a call; the scheduler is as it was before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum InvalidCall {
     /// The batch was claimed from another scheduler.
     ForeignBatch,
     /// The positions reach past the end of the batch.
@@ -180,7 +180,7 @@ pub enum Refusal {
     },
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for InvalidCall {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ForeignBatch => write!(out, "the batch was claimed from another scheduler"),
@@ -282,25 +282,25 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for InvalidCall {}
 
 /// Why a graft was not accepted; the scheduler is as it was before.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Rejection {
+pub enum InvalidGraft {
     /// The new nodes and edges make no graph.
-    Graph(Vec<Problem>),
+    Graph(Vec<GraphProblem>),
     /// Anything else.
-    Call(Refusal),
+    Call(InvalidCall),
 }
 
-impl From<Refusal> for Rejection {
-    fn from(refusal: Refusal) -> Self {
+impl From<InvalidCall> for InvalidGraft {
+    fn from(refusal: InvalidCall) -> Self {
         Self::Call(refusal)
     }
 }
 
-impl From<Vec<Problem>> for Rejection {
-    fn from(problems: Vec<Problem>) -> Self {
+impl From<Vec<GraphProblem>> for InvalidGraft {
+    fn from(problems: Vec<GraphProblem>) -> Self {
         Self::Graph(problems)
     }
 }

@@ -19,23 +19,23 @@
 //! takes the place of the weight ([`Graph::weighted`]).
 
 mod build;
+mod csr;
 mod cycles;
-mod grow;
-mod growth;
-mod lengths;
+mod extend;
+mod extension;
+mod item_counts;
 mod names;
-mod rows;
-mod weights;
+mod topological_order;
 
 use std::sync::Arc;
 
 pub use build::Edges;
-pub use grow::Addition;
-pub(crate) use grow::Known;
-pub(crate) use growth::Grown;
-use growth::Growth;
-use lengths::Lengths;
-use rows::Rows;
+use csr::Csr;
+pub(crate) use extend::Known;
+pub use extend::NewNodes;
+pub(crate) use extension::ExtendedGraph;
+use extension::Extension;
+use item_counts::ItemCounts;
 
 /// The count of a node whose length is known only at run time.
 pub const UNKNOWN: u32 = u32::MAX;
@@ -84,15 +84,15 @@ pub struct Graph {
     ranks: Arc<Ranks>,
     /// For each node of the base 1 if it is a join; empty if none is.
     joins: Arc<[u8]>,
-    growth: Option<Box<Growth>>,
+    growth: Option<Box<Extension>>,
 }
 
 /// What was built.
 #[derive(Debug)]
 struct Base {
-    dependencies: Rows,
-    dependents: Rows,
-    lengths: Lengths,
+    dependencies: Csr,
+    dependents: Csr,
+    lengths: ItemCounts,
     weights: Vec<u32>,
 }
 
@@ -301,7 +301,7 @@ impl Graph {
         if !self.has_elementwise() {
             return self.base.lengths.mapped().collect();
         }
-        let tied = |rows: &Rows, node: NodeId| {
+        let tied = |rows: &Csr, node: NodeId| {
             rows.edges(node.0)
                 .any(|(_, kind)| kind == Kind::Elementwise)
         };
@@ -338,7 +338,8 @@ impl Graph {
             self.base_count() as usize,
             "one duration for each node"
         );
-        let ranks = weights::by_time(durations, self.by_rank().rev(), &self.base.dependents);
+        let ranks =
+            topological_order::by_time(durations, self.by_rank().rev(), &self.base.dependents);
         Self {
             ranks: Arc::new(ranks),
             ..self.clone()

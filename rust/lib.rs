@@ -16,20 +16,20 @@
 //! * An *edge* is `All` (every item waits for the whole dependency) or `Elementwise` (item i waits for item i). A fan-out
 //!   of ten million is one node and no edges.
 //! * Nodes and items are dense `u32` ids in the order in which they were added. Names are seen only by
-//!   [`graph::Graph::by_name`]; a [`table::Table`] knows the ids of names by their hashes.
+//!   [`graph::Graph::by_name`]; a [`table::NameTable`] knows the ids of names by their hashes.
 //! * Nothing in here has a clock, a lock or a Python object, nor a thread beside the one that helps to build a large graph:
 //!   times are numbers that the caller passes in, and the same calls give the same answers. The binding (`python`, behind
 //!   the feature of that name) adds the lock and the wait.
 
 mod atomic;
+pub mod batch_sizer;
 pub mod claims;
 pub mod error;
 pub mod graph;
-pub mod queue;
-pub mod results;
+pub mod name_table;
+pub mod rank_set;
+pub mod result_ring;
 pub mod scheduler;
-pub mod sizer;
-pub mod table;
 
 #[cfg(feature = "python")]
 mod python;

@@ -9,21 +9,21 @@
 //! 4. What comes from Python is checked; what is not legal raises and changes nothing. Nothing panics on it.
 
 mod arguments;
+mod atom_pickle;
 mod batch;
-mod calls;
 mod claims;
-mod files;
-mod flat;
+mod daemon_call;
+mod descriptor_check;
 mod graph;
-mod held_call;
-mod names;
+mod locked_scheduler;
+mod name_index;
 mod private_map;
 mod records;
-mod results;
+mod result_reader;
 mod scheduler;
-mod shared;
-mod turn;
-mod words;
+mod shared_atomics;
+mod thread_call_loop;
+mod worker_call_loop;
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyIndexError, PyValueError};
 use pyo3::prelude::*;
 
-use crate::error::Refusal;
+use crate::error::InvalidCall;
 
 /// The longest time that a thread waits before it looks for signals.
 const SLICE: Duration = Duration::from_millis(100);
@@ -41,25 +41,25 @@ mod _core {
     #[pymodule_export]
     use super::batch::Batch;
     #[pymodule_export]
-    use super::calls::Caller;
-    #[pymodule_export]
     use super::claims::ClaimWords;
     #[pymodule_export]
-    use super::files::OpenFiles;
+    use super::descriptor_check::DescriptorCheck;
     #[pymodule_export]
     use super::graph::Graph;
     #[pymodule_export]
-    use super::names::Names;
+    use super::name_index::NameIndex;
     #[pymodule_export]
     use super::private_map::{PrivateMap, punch_hole};
     #[pymodule_export]
-    use super::results::Results;
+    use super::result_reader::ResultReader;
     #[pymodule_export]
     use super::scheduler::Scheduler;
     #[pymodule_export]
     use super::stub;
     #[pymodule_export]
-    use super::turn::{Ends, Turn};
+    use super::thread_call_loop::{EndTimes, ThreadCallLoop};
+    #[pymodule_export]
+    use super::worker_call_loop::WorkerCallLoop;
 }
 
 /// The description of all this, as it was when this was built.
@@ -70,7 +70,7 @@ fn stub() -> &'static [u8] {
     STUB
 }
 
-fn refused(refusal: Refusal) -> PyErr {
+fn refused(refusal: InvalidCall) -> PyErr {
     PyValueError::new_err(refusal.to_string())
 }
 

@@ -37,43 +37,43 @@ mod batch;
 mod chains;
 mod devices;
 mod expand;
+mod failure_tolerance;
 mod graft;
 mod invariants;
-mod lanes;
 mod limits;
-mod maps;
+mod mapped_nodes;
 mod propagate;
 mod ready;
 mod release;
-mod reports;
 mod state;
 mod timeline;
 mod timers;
-mod tolerate;
+mod token_queues;
+mod transitions;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::error::Refusal;
+use crate::error::InvalidCall;
 use crate::graph::{Graph, ItemId, NodeId};
-use crate::queue::BitSet;
+use crate::rank_set::RankSet;
 
 use batch::Ledger;
-use lanes::Lanes;
-use maps::{Map, Maps};
+use mapped_nodes::{MappedNode, MappedNodes};
 use propagate::Ended;
 use release::Release;
 use timers::Timers;
+use token_queues::TokenQueues;
 
-pub use batch::{Batch, Run};
+pub use batch::{Batch, ItemRange};
 pub use devices::Choice;
 pub use graft::Graft;
 pub use limits::Limits;
-pub use reports::Outcomes;
 pub use state::State;
 pub use timeline::Timeline;
+pub use transitions::Outcomes;
 
 /// Which of several ready nodes runs first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,13 +98,13 @@ pub struct Scheduler {
     pending: Vec<u32>,
     /// Number of nodes that are not complete.
     open_nodes: u32,
-    maps: Maps,
+    maps: MappedNodes,
     /// Ranks of nodes that have ready items.
-    ready_nodes: BitSet,
+    ready_nodes: RankSet,
     /// Ready items of mapped nodes.
-    ready_items: BitSet,
+    ready_items: RankSet,
     /// Ready nodes that need tokens of limits.
-    lanes: Option<Box<Lanes>>,
+    lanes: Option<Box<TokenQueues>>,
     ledger: Ledger,
     delays: Timers,
     /// Nodes whose length is due and was not taken yet, in the order in which they became due.
@@ -130,11 +130,11 @@ impl Scheduler {
     /// A mask of the wrong length.
     ///
     /// O(nodes + edges + items).
-    pub fn new(graph: Arc<Graph>, order: Order, keep: Option<&[u8]>) -> Result<Self, Refusal> {
+    pub fn new(graph: Arc<Graph>, order: Order, keep: Option<&[u8]>) -> Result<Self, InvalidCall> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let graph = graph.built();
         let items = graph.item_count();
-        let maps = Maps::new(&graph);
+        let maps = MappedNodes::new(&graph);
         let release = keep.map(|keep| Release::new(&graph, keep)).transpose()?;
         let mut scheduler = Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
@@ -143,8 +143,8 @@ impl Scheduler {
             counts: State::Waiting.times(items),
             pending: propagate::pending(&graph),
             open_nodes: graph.node_count(),
-            ready_nodes: BitSet::new(graph.node_count()),
-            ready_items: BitSet::new(if maps.is_empty() { 0 } else { items }),
+            ready_nodes: RankSet::new(graph.node_count()),
+            ready_items: RankSet::new(if maps.is_empty() { 0 } else { items }),
             maps,
             lanes: None,
             ledger: Ledger::default(),
@@ -278,7 +278,7 @@ impl Scheduler {
         let first = self.first_item(node).index();
         let states = &self.timeline.states[first.min(self.timeline.states.len())..];
         let states = &states[..(self.count(node) as usize).min(states.len())];
-        let forgives = self.maps.get(node).is_some_and(Map::forgives);
+        let forgives = self.maps.get(node).is_some_and(MappedNode::forgives);
         let counts_as = |state: State| {
             if forgives && state.is_bad() {
                 State::Success

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use flowyml::error::{Refusal, Rejection};
+use flowyml::error::{InvalidCall, InvalidGraft};
 use flowyml::graph::{Edges, Graph, ItemId, Kind, NodeId};
 use flowyml::scheduler::{Batch, Graft, Order, Outcomes, Scheduler, State};
 use proptest::prelude::*;
@@ -86,7 +86,7 @@ struct Held {
     end: u32,
 }
 
-struct Run<'a> {
+struct ItemRange<'a> {
     sample: &'a Sample,
     scheduler: Scheduler,
     held: Vec<Held>,
@@ -94,7 +94,7 @@ struct Run<'a> {
     retries: u32,
 }
 
-impl Run<'_> {
+impl ItemRange<'_> {
     fn step(&mut self, event: u32) {
         let rest = event / 8;
         match event % 8 {
@@ -177,7 +177,7 @@ impl Run<'_> {
             return;
         }
         let before = self.scheduler.timeline().states.clone();
-        let refused = Err(Refusal::Chained { position: next });
+        let refused = Err(InvalidCall::Chained { position: next });
         let failed = Outcomes::Each(&[State::Failed as u8]);
         let batch = &held.batch;
         assert_eq!(
@@ -228,7 +228,7 @@ proptest! {
     ) {
         let mut scheduler = sample.scheduler();
         scheduler.chain(&sample.mask).unwrap();
-        let mut run = Run { sample: &sample, scheduler, held: vec![], retries: 3 };
+        let mut run = ItemRange { sample: &sample, scheduler, held: vec![], retries: 3 };
         for event in events {
             run.step(event);
         }
@@ -271,7 +271,7 @@ fn nothing_is_chained_where_nobody_allows_it() {
     assert_eq!(scheduler.claim_chains(0, 3, 9, 0.0).unwrap().len(), 2);
     assert_eq!(
         scheduler.chain(&[1]),
-        Err(Refusal::Mask {
+        Err(InvalidCall::Mask {
             length: 1,
             nodes: 3
         })
@@ -307,10 +307,10 @@ fn what_is_chained_to_a_step_that_has_not_ended_was_not_begun() {
     let mut scheduler = line(2);
     scheduler.chain(&[1; 2]).unwrap();
     let batch = scheduler.claim_chains(0, 1, 2, 0.0).unwrap();
-    let refusal = Refusal::Chained { position: 1 };
+    let refusal = InvalidCall::Chained { position: 1 };
     assert_eq!(scheduler.retry(&batch, 1, 2.0, 1.0), Err(refusal));
     let graft = scheduler.graft(&batch, 1, 1.0, &Graft::default());
-    assert_eq!(graft, Err(Rejection::Call(refusal)));
+    assert_eq!(graft, Err(InvalidGraft::Call(refusal)));
     scheduler
         .complete(&batch, 0, 0.0, &[1.0], Outcomes::Success)
         .unwrap();

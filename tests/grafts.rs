@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use flowyml::error::{Problem, Refusal, Rejection};
-use flowyml::graph::{Addition, Edges, Graph, ItemId, Kind, NodeId, UNKNOWN};
+use flowyml::error::{GraphProblem, InvalidCall, InvalidGraft};
+use flowyml::graph::{Edges, Graph, ItemId, Kind, NewNodes, NodeId, UNKNOWN};
 use flowyml::scheduler::{Batch, Graft, Limits, Order, Outcomes, Scheduler, State};
 
 type Pairs<'a> = &'a [(u32, u32)];
@@ -31,7 +31,7 @@ fn kept(counts: &[u32], pairs: Pairs<'_>, joins: &[u8], keep: Option<&[u8]>) -> 
 }
 
 fn grafted(counts: &[u32], pairs: Pairs<'_>, joins: &[u8], awaited: &[u32]) -> Graft {
-    let nodes = Addition {
+    let nodes = NewNodes {
         counts: counts.to_vec(),
         edges: edges(pairs),
         joins: joins.to_vec(),
@@ -62,15 +62,15 @@ fn run(core: &mut Scheduler, node: u32, state: State) {
     end(core, &batch, state);
 }
 
-fn graft(core: &mut Scheduler, batch: &Batch, graft: &Graft) -> Result<NodeId, Rejection> {
+fn graft(core: &mut Scheduler, batch: &Batch, graft: &Graft) -> Result<NodeId, InvalidGraft> {
     let first = core.graft(batch, 0, 1.0, graft);
     core.check_invariants().unwrap();
     first
 }
 
-fn cycle(path: &[u32]) -> Result<NodeId, Rejection> {
+fn cycle(path: &[u32]) -> Result<NodeId, InvalidGraft> {
     let path = path.iter().copied().map(NodeId).collect();
-    Err(Rejection::Graph(vec![Problem::Cycle { path }]))
+    Err(InvalidGraft::Graph(vec![GraphProblem::Cycle { path }]))
 }
 
 // ---- what does not fit ----
@@ -78,9 +78,9 @@ fn cycle(path: &[u32]) -> Result<NodeId, Rejection> {
 #[test]
 fn ids_from_the_first_that_is_not_there_are_out_of_range() {
     let out = |ids: &[u32]| {
-        Err(Rejection::Graph(
+        Err(InvalidGraft::Graph(
             ids.iter()
-                .map(|id| Problem::OutOfRange { node: NodeId(*id) })
+                .map(|id| GraphProblem::OutOfRange { node: NodeId(*id) })
                 .collect(),
         ))
     };
@@ -119,7 +119,7 @@ fn masks_and_demands_have_one_entry_for_each_new_node() {
     let mut core = kept(&[1], &[], &[], Some(&[0]));
     let batch = claim(&mut core, 0);
     let one = || grafted(&[1], &[], &[], &[]);
-    let mask = Refusal::Mask {
+    let mask = InvalidCall::Mask {
         length: 2,
         nodes: 1,
     };
@@ -127,18 +127,21 @@ fn masks_and_demands_have_one_entry_for_each_new_node() {
         keep: Some(vec![0, 0]),
         ..one()
     };
-    assert_eq!(graft(&mut core, &batch, &two), Err(Rejection::Call(mask)));
+    assert_eq!(
+        graft(&mut core, &batch, &two),
+        Err(InvalidGraft::Call(mask))
+    );
     let limits = Limits {
         demands: Some(vec![0, 0]),
         ..Limits::default()
     };
-    let demands = Refusal::Demands {
+    let demands = InvalidCall::Demands {
         length: 2,
         nodes: 1,
     };
     assert_eq!(
         graft(&mut core, &batch, &Graft { limits, ..one() }),
-        Err(Rejection::Call(demands))
+        Err(InvalidGraft::Call(demands))
     );
 }
 
@@ -154,7 +157,7 @@ fn one_limit_is_divided_into_devices_at_the_most_and_it_is_a_new_one() {
         limits,
         ..grafted(&[1], &[], &[], awaited)
     };
-    let refused = |limit| Err(Rejection::Call(Refusal::Divided { limit, unit: 1 }));
+    let refused = |limit| Err(InvalidGraft::Call(InvalidCall::Divided { limit, unit: 1 }));
     let batch = claim(&mut core, 0);
     let plain = Limits {
         totals: vec![3],
@@ -242,10 +245,10 @@ fn values_that_are_gone_are_those_of_the_dependency() {
     run(&mut core, 2, State::Success);
     assert_eq!(core.take_released(), [ItemId(1)]);
     let batch = claim(&mut core, 3);
-    let gone = Refusal::Released { node: NodeId(1) };
+    let gone = InvalidCall::Released { node: NodeId(1) };
     assert_eq!(
         graft(&mut core, &batch, &grafted(&[1], &[(4, 1)], &[], &[4])),
-        Err(Rejection::Call(gone))
+        Err(InvalidGraft::Call(gone))
     );
     assert_eq!(
         graft(&mut core, &batch, &grafted(&[1], &[(4, 0)], &[], &[4])),

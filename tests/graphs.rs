@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use flowyml::error::Problem;
+use flowyml::error::GraphProblem;
 use flowyml::graph::{Edges, Graph, Kind, NodeId, UNKNOWN};
 use proptest::prelude::*;
 
@@ -24,17 +24,17 @@ fn edges(text: &str) -> (usize, Edges) {
     (ids.max().map_or(0, |id| *id as usize + 1), edges)
 }
 
-fn build(text: &str) -> Result<Graph, Vec<Problem>> {
+fn build(text: &str) -> Result<Graph, Vec<GraphProblem>> {
     let (nodes, edges) = edges(text);
     Graph::build(nodes, None, edges)
 }
 
-fn mapped(text: &str, counts: &[u32]) -> Result<Graph, Vec<Problem>> {
+fn mapped(text: &str, counts: &[u32]) -> Result<Graph, Vec<GraphProblem>> {
     Graph::build(counts.len(), Some(counts), edges(text).1)
 }
 
-fn cycle(path: &[u32]) -> Problem {
-    Problem::Cycle {
+fn cycle(path: &[u32]) -> GraphProblem {
+    GraphProblem::Cycle {
         path: path.iter().copied().map(NodeId).collect(),
     }
 }
@@ -88,10 +88,10 @@ fn everything_wrong_is_found_at_once() {
     assert_eq!(
         problems,
         [
-            Problem::SelfDependency { node: NodeId(0) },
-            Problem::OutOfRange { node: NodeId(9) },
+            GraphProblem::SelfDependency { node: NodeId(0) },
+            GraphProblem::OutOfRange { node: NodeId(9) },
             cycle(&[1, 2, 1]),
-            Problem::LengthMismatch { node, dependency },
+            GraphProblem::LengthMismatch { node, dependency },
         ]
     );
 }
@@ -101,7 +101,7 @@ fn the_first_id_that_is_not_there_is_out_of_range() {
     let mut edges = Edges::default();
     edges.push(NodeId(2), NodeId(0), Kind::All);
     edges.push(NodeId(0), NodeId(2), Kind::All);
-    let out = Problem::OutOfRange { node: NodeId(2) };
+    let out = GraphProblem::OutOfRange { node: NodeId(2) };
     assert_eq!(Graph::build(2, None, edges).unwrap_err(), [out]);
 }
 
@@ -113,7 +113,7 @@ fn names_make_the_graph_that_ids_make() {
 
 #[test]
 fn a_name_given_twice_is_a_problem_of_its_own() {
-    let twice = Problem::DuplicateName {
+    let twice = GraphProblem::DuplicateName {
         name: "a".into(),
         first: NodeId(0),
         second: NodeId(1),
@@ -135,12 +135,12 @@ fn names_given_twice_and_names_that_are_not_there_are_found_beside_cycles() {
     assert_eq!(
         Graph::by_name(&nodes).unwrap_err(),
         [
-            Problem::DuplicateName {
+            GraphProblem::DuplicateName {
                 name: "a".into(),
                 first: NodeId(0),
                 second: NodeId(3)
             },
-            Problem::UnknownDependency {
+            GraphProblem::UnknownDependency {
                 node: NodeId(2),
                 name: "x".into()
             },
@@ -206,7 +206,7 @@ fn an_undeclared_length_is_that_of_the_dependency() {
 #[test]
 fn different_lengths_do_not_fit() {
     let mismatch = |node, dependency| {
-        vec![Problem::LengthMismatch {
+        vec![GraphProblem::LengthMismatch {
             node: NodeId(node),
             dependency: NodeId(dependency),
         }]
@@ -233,7 +233,7 @@ fn a_known_length_may_be_none() {
 fn too_many_items_are_a_problem_and_not_a_panic() {
     assert_eq!(
         mapped("a>b", &[UNKNOWN - 1, 5]).unwrap_err(),
-        [Problem::TooLarge]
+        [GraphProblem::TooLarge]
     );
 }
 
@@ -242,12 +242,12 @@ fn items_are_counted_once_every_length_is_settled() {
     let large = 3_000_000_000;
     assert_eq!(
         mapped("a~b", &[large, UNKNOWN]).unwrap_err(),
-        [Problem::TooLarge],
+        [GraphProblem::TooLarge],
         "b is as long as a"
     );
     assert_eq!(
         mapped("a~b", &[large, large]).unwrap_err(),
-        [Problem::TooLarge]
+        [GraphProblem::TooLarge]
     );
     let graph = mapped("a~b a~c", &[UNKNOWN, large, large]).unwrap();
     assert_eq!(graph.item_count(), 0);
@@ -257,7 +257,7 @@ fn items_are_counted_once_every_length_is_settled() {
     );
     assert_eq!(
         mapped("a>b", &[UNKNOWN - 1, 1]).unwrap_err(),
-        [Problem::TooLarge]
+        [GraphProblem::TooLarge]
     );
 }
 
@@ -290,7 +290,7 @@ proptest! {
             lowest.insert(component.collect(), node);
         }
         let paths: Vec<&Vec<NodeId>> = problems.iter().filter_map(|problem| match problem {
-            Problem::Cycle { path } => Some(path),
+            GraphProblem::Cycle { path } => Some(path),
             _ => None,
         }).collect();
         let starts: BTreeSet<u32> = paths.iter().map(|path| path[0].0).collect();

@@ -5,8 +5,8 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use flowyml::error::Problem;
-use flowyml::graph::{Addition, Edges, Graph, ItemId, Kind, NodeId, UNKNOWN};
+use flowyml::error::GraphProblem;
+use flowyml::graph::{Edges, Graph, ItemId, Kind, NewNodes, NodeId, UNKNOWN};
 use flowyml::scheduler::{Graft, Limits, Order, Outcomes, Scheduler, State};
 
 const MILLION: u32 = 1_000_000;
@@ -82,7 +82,7 @@ fn a_cycle_among_many_edges_is_found() {
     edges.push(NodeId(7), NodeId(9), Kind::All);
     let problems = Graph::build(nodes as usize, None, edges).unwrap_err();
     let path = [7, 8, 9, 7].map(NodeId).to_vec();
-    assert_eq!(problems, [Problem::Cycle { path }]);
+    assert_eq!(problems, [GraphProblem::Cycle { path }]);
 }
 
 #[test]
@@ -173,10 +173,10 @@ fn many_grafts_bring_a_step_that_needs_a_token() {
         let batch = scheduler.claim(0, 1, 0.0).unwrap();
         let first = GRAFTS + at;
         let graft = Graft {
-            nodes: Addition {
+            nodes: NewNodes {
                 counts: vec![1],
                 awaited: vec![first],
-                ..Addition::default()
+                ..NewNodes::default()
             },
             keep: None,
             limits: Limits {
@@ -206,7 +206,7 @@ fn a_cycle_of_a_million_is_one_problem() {
     edges.dependencies.push(MILLION - 1);
     let problems = Graph::build(MILLION as usize, None, edges).unwrap_err();
     let path: Vec<NodeId> = (0..MILLION).chain([0]).map(NodeId).collect();
-    assert_eq!(problems, [Problem::Cycle { path }]);
+    assert_eq!(problems, [GraphProblem::Cycle { path }]);
 }
 
 #[test]

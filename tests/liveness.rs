@@ -10,8 +10,8 @@
 
 use std::sync::Arc;
 
-use flowyml::error::{Refusal, Rejection};
-use flowyml::graph::{Addition, Edges, Graph, Kind, NodeId, UNKNOWN};
+use flowyml::error::{InvalidCall, InvalidGraft};
+use flowyml::graph::{Edges, Graph, Kind, NewNodes, NodeId, UNKNOWN};
 use flowyml::scheduler::{Batch, Choice, Graft, Limits, Order, Outcomes, Scheduler, State};
 use proptest::prelude::*;
 
@@ -299,7 +299,7 @@ impl Driver<'_> {
         let demands = self.sample.demands.is_some();
         let demands = demands.then(|| vec![choice / 4 % 5, choice / 32 % 5]);
         let graft = Graft {
-            nodes: Addition {
+            nodes: NewNodes {
                 counts: vec![
                     unknown(1),
                     if choice & 1 == 0 { unknown(2) } else { UNKNOWN },
@@ -314,7 +314,9 @@ impl Driver<'_> {
         match self.core.graft(batch, next, self.now, &graft) {
             Ok(_) => {}
             // A cycle, values that were released, several items: the run continues without it.
-            Err(Rejection::Graph(_) | Rejection::Call(_)) => self.end(batch, next, State::Success),
+            Err(InvalidGraft::Graph(_) | InvalidGraft::Call(_)) => {
+                self.end(batch, next, State::Success);
+            }
         }
     }
 
@@ -372,7 +374,7 @@ fn lengths_that_do_not_fit_are_refused_and_others_are_not() {
     assert_eq!(core.next_expandable(), Some(NodeId(1)));
     // Each of the two fits alone.
     let half = (UNKNOWN - 100_000) / 2 + 1;
-    assert_eq!(core.expand(NodeId(1), half), Err(Refusal::TooLarge));
+    assert_eq!(core.expand(NodeId(1), half), Err(InvalidCall::TooLarge));
     assert_eq!(core.expand(NodeId(1), 50_000), Ok(()));
     assert_eq!(core.item_count(), 200_000);
 }

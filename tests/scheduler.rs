@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use flowyml::error::Refusal;
+use flowyml::error::InvalidCall;
 use flowyml::graph::{Edges, Graph, ItemId, Kind, NodeId, UNKNOWN};
-use flowyml::scheduler::{Batch, Choice, Limits, Order, Outcomes, Run, Scheduler, State};
+use flowyml::scheduler::{Batch, Choice, ItemRange, Limits, Order, Outcomes, Scheduler, State};
 
 fn graph(text: &str, counts: &[u32]) -> Graph {
     let mut edges = Edges::default();
@@ -50,8 +50,8 @@ fn complete(core: &mut Scheduler, batch: &Batch, state: State) {
     core.check_invariants().unwrap();
 }
 
-fn run(item: u32, count: u32, node: u32, index: Option<u32>) -> Run {
-    Run {
+fn run(item: u32, count: u32, node: u32, index: Option<u32>) -> ItemRange {
+    ItemRange {
         item: ItemId(item),
         count,
         node: NodeId(node),
@@ -90,7 +90,7 @@ fn a_keep_mask_has_one_byte_for_each_node() {
     let refused = Scheduler::new(Arc::new(graph("a>b", &[1, 1])), Order::Add, Some(&[0]));
     assert_eq!(
         refused.unwrap_err(),
-        Refusal::Mask {
+        InvalidCall::Mask {
             length: 1,
             nodes: 2
         }
@@ -107,7 +107,7 @@ fn what_stands_next_to_each_other_is_one_run_of_a_batch() {
         first.runs(),
         [
             run(0, 2, 0, None),
-            Run {
+            ItemRange {
                 position: 2,
                 ..run(2, 1, 2, Some(0))
             }
@@ -117,11 +117,11 @@ fn what_stands_next_to_each_other_is_one_run_of_a_batch() {
     core.give_back(&first, 2, 1).unwrap();
     let gap = [
         run(2, 1, 2, Some(0)),
-        Run {
+        ItemRange {
             position: 1,
             ..run(5, 2, 2, Some(3))
         },
-        Run {
+        ItemRange {
             position: 3,
             ..run(7, 1, 3, None)
         },
@@ -135,10 +135,10 @@ fn a_part_of_a_batch_knows_its_place_in_node_and_batch() {
     let batch = claim(&mut core, 3);
     complete(&mut core, &batch, State::Success);
     let batch = claim(&mut core, 3);
-    let parts: Vec<Run> = batch.slices(1, 2).collect();
+    let parts: Vec<ItemRange> = batch.slices(1, 2).collect();
     assert_eq!(
         parts,
-        [Run {
+        [ItemRange {
             position: 1,
             ..run(4, 2, 1, Some(3))
         }]
@@ -391,11 +391,11 @@ fn a_report_leaves_nothing_chained_to_an_end_without_a_value() {
     let batch = claim_chains(&mut core, 1);
     let (ok, failed) = (State::Success as u8, State::Failed as u8);
     let refused = core.complete(&batch, 0, 0.0, &[1.0; 3], Outcomes::Each(&[ok, ok, failed]));
-    assert_eq!(refused, Err(Refusal::Chained { position: 3 }));
+    assert_eq!(refused, Err(InvalidCall::Chained { position: 3 }));
     core.complete(&batch, 0, 0.0, &[1.0], Outcomes::Success)
         .unwrap();
     let refused = core.complete(&batch, 1, 0.0, &[1.0; 2], Outcomes::Each(&[ok, failed]));
-    assert_eq!(refused, Err(Refusal::Chained { position: 3 }));
+    assert_eq!(refused, Err(InvalidCall::Chained { position: 3 }));
     core.give_back(&batch, 3, 1).unwrap();
     core.complete(&batch, 1, 0.0, &[1.0; 2], Outcomes::Each(&[ok, failed]))
         .unwrap();
@@ -409,7 +409,7 @@ fn a_value_may_be_given_before_anything_runs() {
     let mut core = scheduler("a>b", &[2, 1, 0], Order::CriticalPath);
     assert_eq!(
         core.give(NodeId(1)),
-        Err(Refusal::NotReady { node: NodeId(1) })
+        Err(InvalidCall::NotReady { node: NodeId(1) })
     );
     core.give(NodeId(0)).unwrap();
     core.give(NodeId(2)).unwrap();
@@ -422,7 +422,7 @@ fn a_value_may_be_given_before_anything_runs() {
     let batch = claim(&mut core, 9);
     assert_eq!(
         core.give(NodeId(1)),
-        Err(Refusal::NotReady { node: NodeId(1) })
+        Err(InvalidCall::NotReady { node: NodeId(1) })
     );
     complete(&mut core, &batch, State::Success);
     assert!(core.is_finished());
@@ -463,7 +463,7 @@ fn the_length_of_a_join_is_not_asked_for_in_a_cancelled_run() {
 
 // ---- limits ----
 
-fn limited(counts: &[u32], limits: &Limits) -> Result<Scheduler, Refusal> {
+fn limited(counts: &[u32], limits: &Limits) -> Result<Scheduler, InvalidCall> {
     scheduler("", counts, Order::CriticalPath).with_limits(limits)
 }
 
@@ -490,14 +490,14 @@ fn demands_that_cannot_be_met_are_refused() {
     let refusal = |limits: Limits| limited(&[1, 1], &limits).unwrap_err();
     assert_eq!(
         refusal(limits(&[0])),
-        Refusal::Demands {
+        InvalidCall::Demands {
             length: 1,
             nodes: 2
         }
     );
     assert_eq!(
         refusal(limits(&[0, 9])),
-        Refusal::Class {
+        InvalidCall::Class {
             node: NodeId(1),
             class: 9
         }
@@ -508,7 +508,7 @@ fn demands_that_cannot_be_met_are_refused() {
     };
     assert_eq!(
         refusal(few),
-        Refusal::Demand {
+        InvalidCall::Demand {
             node: NodeId(1),
             limit: 0,
             amount: 2,
@@ -533,7 +533,7 @@ fn demands_that_cannot_be_met_are_refused() {
         };
         assert_eq!(
             refusal(wrong),
-            Refusal::Divided {
+            InvalidCall::Divided {
                 limit: divided.0,
                 unit: divided.1
             }

@@ -43,7 +43,7 @@ IN_ITEM = """
 import threading, time
 from array import array
 from types import SimpleNamespace
-from flowyml._core import Graph, Scheduler, Turn
+from flowyml._core import Graph, Scheduler, ThreadCallLoop
 
 inside = threading.Event()
 
@@ -53,7 +53,7 @@ class Table:
         while True:
             time.sleep(0.0001)
 
-scheduler, turn = Scheduler(Graph([""], array("I", [3]), array("I"), array("I"))), Turn()
+scheduler, turn = Scheduler(Graph([""], array("I", [3]), array("I"), array("I"))), ThreadCallLoop()
 turn.begin(scheduler.claim(0, 3, 1.0), 1.0)
 template = SimpleNamespace(direct=False, single=True, function=abs)
 steps = ([template], [None], {}, {0: Table()}, None, False)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowyml._extension import Names
+from flowyml._extension import NameIndex
 
 
 class Alike(str):
@@ -25,7 +25,7 @@ class Alike(str):
 
 @given(st.lists(st.text(max_size=3)))
 def test_it_tells_what_a_dict_tells(texts):
-    names, numbers = Names(), {}
+    names, numbers = NameIndex(), {}
     for text in texts:
         assert names.add(text) is (text not in numbers)
         numbers.setdefault(text, len(numbers))
@@ -38,7 +38,7 @@ def test_it_tells_what_a_dict_tells(texts):
 
 
 def test_many_names_keep_their_numbers_while_it_grows():
-    names = Names()
+    names = NameIndex()
     for number in range(100_000):
         assert names.add(f"step_{number}")
     assert all(names[f"step_{number}"] == number for number in range(100_000))
@@ -47,7 +47,7 @@ def test_many_names_keep_their_numbers_while_it_grows():
 
 
 def test_names_with_one_hash_are_told_apart():
-    names = Names(map(Alike, "abcdefghijkl"))
+    names = NameIndex(map(Alike, "abcdefghijkl"))
     assert [names[Alike(letter)] for letter in "lka"] == [11, 10, 0]
     assert names.get(Alike("m"), "none") == "none"
     assert not names.add(Alike("f"))
@@ -55,19 +55,19 @@ def test_names_with_one_hash_are_told_apart():
 
 
 def test_what_is_no_name_has_no_number():
-    names = Names(["a"])
+    names = NameIndex(["a"])
     assert 1 not in names
     with pytest.raises(KeyError, match="'b'"):
         names["b"]
     with pytest.raises(TypeError):
         names.add(1)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="a is there twice"):
-        Names("aa")
+        NameIndex("aa")
 
 
-@pytest.mark.parametrize("copied", [Names.copy, copy.deepcopy, lambda names: pickle.loads(pickle.dumps(names))])
+@pytest.mark.parametrize("copied", [NameIndex.copy, copy.deepcopy, lambda names: pickle.loads(pickle.dumps(names))])
 def test_a_copy_grows_by_itself(copied):
-    names = Names(["a", "b"])
+    names = NameIndex(["a", "b"])
     other = copied(names)
     assert other.add("c")
     assert (list(names), list(other), other["b"]) == (["a", "b"], ["a", "b", "c"], 1)
@@ -77,7 +77,7 @@ def test_threads_that_add_at_the_same_time_agree_on_names_and_numbers():
     """Number and place of a name are one thing: without the global lock, two steps would cross."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
-    names, added, start = Names(), [], threading.Barrier(8)
+    names, added, start = NameIndex(), [], threading.Barrier(8)
 
     def add(thread: int) -> None:
         start.wait()
@@ -100,7 +100,7 @@ def test_threads_that_add_at_the_same_time_agree_on_names_and_numbers():
 
 
 def test_the_names_that_are_listed_are_a_list_of_the_callers():
-    names = Names(["a", "b"])
+    names = NameIndex(["a", "b"])
     listed, iterator = names.listed, iter(names)
     listed.append("c")
     names.add("d")

@@ -17,10 +17,10 @@ from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowyml._extension import Caller, ClaimWords, Graph, OpenFiles, Results, Scheduler
+from flowyml._extension import ClaimWords, DescriptorCheck, Graph, ResultReader, Scheduler, WorkerCallLoop
 from flowyml.executors.process.protocol import wire
 
-FILES = OpenFiles([0, 1, 2])
+FILES = DescriptorCheck([0, 1, 2])
 LINE = os.pipe()
 
 
@@ -29,10 +29,10 @@ class Pair:
 
     def __init__(self, steps: int, words: int = 1 << 12, line: tuple[int, int] = LINE) -> None:
         claims = bytearray(ClaimWords.STRIDE)
-        self.memory = bytearray(Results.HEADER + 8 * words)
+        self.memory = bytearray(ResultReader.HEADER + 8 * words)
         self.claims = ClaimWords(claims, 0)
-        self.results = Results(self.memory)
-        self.caller = Caller(ClaimWords(claims, 0), self.memory, os.getpgid, line[1])
+        self.results = ResultReader(self.memory)
+        self.caller = WorkerCallLoop(ClaimWords(claims, 0), self.memory, os.getpgid, line[1])
         self.values: list[Any] = ["nothing"] * steps
         self.batch = Scheduler(Graph([""] * steps, None, array("I"), array("I"))).claim(0, steps, 0.0)
         self.wakes: list[None] = []
@@ -371,7 +371,7 @@ def test_the_driver_is_woken_if_it_sleeps(each: bool) -> None:
 def test_a_stray_write_is_an_error_and_no_more(written: int) -> None:
     pair = Pair(10, words=16)
     pair.memory[:8] = written.to_bytes(8, "little")
-    pair.memory[Results.HEADER :] = b"\xff" * 128
+    pair.memory[ResultReader.HEADER :] = b"\xff" * 128
     with pytest.raises(ValueError, match="no result"):
         pair.drain()
 
@@ -403,7 +403,7 @@ def test_a_result_without_finite_times_is_an_error(times: tuple[float, float], u
 def test_a_number_of_another_length_is_an_error() -> None:
     pair = Pair(1)
     assert pair.caller.put(0, 1.0, 2.0, "12345")
-    pair.memory[Results.HEADER + 7] = 3  # an int
+    pair.memory[ResultReader.HEADER + 7] = 3  # an int
     with pytest.raises(ValueError, match="no result"):
         pair.drain()
 
@@ -427,7 +427,7 @@ def test_any_memory_is_results_or_an_error(written: int, words: list[int]) -> No
     """Values of the types that there are, at finite times; nothing crashes, and what follows an error stays one."""
     pair = Pair(4, words=32)
     pair.memory[:8] = struct.pack("Q", written)
-    pair.memory[Results.HEADER :] = struct.pack("32Q", *words)
+    pair.memory[ResultReader.HEADER :] = struct.pack("32Q", *words)
     done = 0
     try:
         while done < 4 and (count := pair.drain(done)):
@@ -446,7 +446,7 @@ def test_what_is_before_a_stray_write_arrives(place: int, stray: bytes) -> None:
     for slot in range(4):
         assert pair.caller.put(slot, 1.0, 2.0, slot)
         ends.append((slot + 1) * 32)
-    at = Results.HEADER + place
+    at = ResultReader.HEADER + place
     pair.memory[at : at + len(stray)] = stray
     whole = sum(end <= place for end in ends)
     try:
@@ -458,6 +458,6 @@ def test_what_is_before_a_stray_write_arrives(place: int, stray: bytes) -> None:
 
 
 def test_memory_that_is_no_ring_is_refused() -> None:
-    for size in (0, 8, Results.HEADER, Results.HEADER + 24):
+    for size in (0, 8, ResultReader.HEADER, ResultReader.HEADER + 24):
         with pytest.raises(BufferError):
-            Results(bytearray(size))
+            ResultReader(bytearray(size))

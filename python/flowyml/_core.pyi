@@ -5,7 +5,7 @@ This file is the reference of the boundary between Python and Rust; `mypy.stubte
 Nodes are steps, in the order in which they were added; items are their calls (one for an ordinary step, n for a mapped
 one). Both are dense ids from 0: the items of a node are neighbours, nodes follow each other, and what comes by
 `Scheduler.expand` or `Scheduler.graft` follows all others. Times are finite numbers of seconds that the caller passes
-in, any other is a `ValueError`; only `Turn.call` reads a clock.
+in, any other is a `ValueError`; only `ThreadCallLoop.call` reads a clock.
 
 States of an item, by number:
 
@@ -23,16 +23,16 @@ _T = TypeVar("_T")
 
 __all__ = [
     "Batch",
-    "Caller",
     "ClaimWords",
-    "Ends",
+    "DescriptorCheck",
+    "EndTimes",
     "Graph",
-    "Names",
-    "OpenFiles",
+    "NameIndex",
     "PrivateMap",
-    "Results",
+    "ResultReader",
     "Scheduler",
-    "Turn",
+    "ThreadCallLoop",
+    "WorkerCallLoop",
     "punch_hole",
     "stub",
 ]
@@ -129,7 +129,7 @@ class Graph:
         """
 
 @final
-class Names(Mapping[str, int]):
+class NameIndex(Mapping[str, int]):
     """Names with their numbers, in the order in which they were added: a mapping that only grows.
 
     A million names are looked up at half the cost of a dict's, and take 24 bytes each in addition to the strings. Any
@@ -142,7 +142,7 @@ class Names(Mapping[str, int]):
         ValueError: If one of them is there twice.
     """
 
-    def __new__(cls, names: Iterable[str] | None = None, /) -> Names: ...
+    def __new__(cls, names: Iterable[str] | None = None, /) -> NameIndex: ...
     def add(self, name: str, /) -> bool:
         """Give a name the next number; return `False` if it has one, and change nothing."""
     @overload
@@ -165,9 +165,9 @@ class Names(Mapping[str, int]):
     @property
     def listed(self) -> list[str]:
         """The names in order, as a new list. O(n)."""
-    def copy(self) -> Names:
+    def copy(self) -> NameIndex:
         """Return the same, to which others may be added."""
-    def __reduce__(self) -> tuple[type[Names], tuple[list[str]]]: ...
+    def __reduce__(self) -> tuple[type[NameIndex], tuple[list[str]]]: ...
 
 @final
 class Batch:
@@ -234,7 +234,7 @@ class Batch:
         """
 
 @final
-class Ends(Sequence[float]):
+class EndTimes(Sequence[float]):
     """When steps ended, in order: a sequence of times. One thread adds, any may read meanwhile."""
 
     def __len__(self) -> int:
@@ -247,7 +247,7 @@ class Ends(Sequence[float]):
             IndexError: If it has not ended.
         """
     @overload
-    def __getitem__(self, index: slice, /) -> Ends:
+    def __getitem__(self, index: slice, /) -> EndTimes:
         """Return the ends of a slice as they are now."""
     def append(self, time: float) -> None:
         """Note that the next one has ended.
@@ -258,7 +258,7 @@ class Ends(Sequence[float]):
         """
 
 @final
-class Turn:
+class ThreadCallLoop:
     """What one thread of this process has claimed, and the loop that calls it.
 
     Its own thread begins batches and takes steps; all other methods may be called from any thread.
@@ -269,12 +269,14 @@ class Turn:
         workers: How many turns share what is ready; 0 if there is only this one, whose batches always have `most`.
         holds: Hold values until they are reported, see `report`: the thread may be given up.
 
-    >>> turn = Turn(target=0.001, most=8)
+    >>> turn = ThreadCallLoop(target=0.001, most=8)
     >>> turn.limit(100), turn.left
     (8, 0)
     """
 
-    def __new__(cls, *, target: float = 0.0, most: int = 1, workers: int = 0, holds: bool = False) -> Turn: ...
+    def __new__(
+        cls, *, target: float = 0.0, most: int = 1, workers: int = 0, holds: bool = False
+    ) -> ThreadCallLoop: ...
     @property
     def left(self) -> int:
         """How many steps of the batch are not begun."""
@@ -282,14 +284,14 @@ class Turn:
     def end(self) -> int:
         """The position behind the last step that was begun or may still be."""
     @property
-    def ends(self) -> Ends:
+    def ends(self) -> EndTimes:
         """When the steps of the batch ended."""
     @property
     def start(self) -> float:
         """When the first step of the batch began."""
     def begin(self, batch: Batch, now: float, count: int | None = None) -> None:
         """Take over a batch, or the first `count` steps of it."""
-    def __iter__(self) -> Turn:
+    def __iter__(self) -> ThreadCallLoop:
         """Return the turn itself."""
     def __next__(self) -> int:
         """Begin the next step and return its item."""
@@ -304,7 +306,7 @@ class Turn:
         """Begin nothing any more, now or later."""
     def report(
         self, before: float = ..., most: int = ..., *, into: list[Any] | None = None
-    ) -> tuple[Batch, int, float, Ends] | None:
+    ) -> tuple[Batch, int, float, EndTimes] | None:
         """Return what has ended and was not reported: the batch, the first position, when it began, and the ends.
 
         It counts as reported from now on. `None` if there is nothing, or if the last one ended after `before`.
@@ -405,7 +407,7 @@ class Scheduler:
             ValueError: A mask of the wrong length.
         """
     def note(self, most: int, window: float, tiny: float) -> None:
-        """Note what turns report by themselves (see `Turn.call`), which then end their call to have it written.
+        """Note what call loops report (see `ThreadCallLoop.call`); they then end their call to have it written.
 
         Args:
             most: When so many are noted.
@@ -758,8 +760,8 @@ class ClaimWords:
         """Return the greatest slot that was claimed: the one to blame for a death, unless its result is in."""
 
 @final
-class Results:
-    """What a worker's steps returned, in shared memory: the driver's view of what the worker's `Caller` writes.
+class ResultReader:
+    """What a worker's steps returned, in shared memory: the driver's view of what the worker's `WorkerCallLoop` writes.
 
     Args:
         buffer: `HEADER` bytes and a power of two of 8-byte words, as for `ClaimWords`.
@@ -767,9 +769,9 @@ class Results:
     Raises:
         BufferError: It has another size, or cannot hold words.
 
-    >>> memory = bytearray(Results.HEADER + 1024)
-    >>> caller = Caller(ClaimWords(bytearray(ClaimWords.STRIDE), 0), memory, abs, 0)
-    >>> results = Results(memory)
+    >>> memory = bytearray(ResultReader.HEADER + 1024)
+    >>> caller = WorkerCallLoop(ClaimWords(bytearray(ClaimWords.STRIDE), 0), memory, abs, 0)
+    >>> results = ResultReader(memory)
     >>> caller.put(0, 1.0, 1.5, 42), results.waiting
     (True, True)
     """
@@ -777,7 +779,7 @@ class Results:
     HEADER: int
     """Bytes before the results."""
 
-    def __new__(cls, buffer: Buffer) -> Results: ...
+    def __new__(cls, buffer: Buffer) -> ResultReader: ...
     def want(self, each: bool) -> None:
         """Say that the driver is going to sleep, to be woken by each result, or when the worker has nothing to do.
 
@@ -811,24 +813,24 @@ class Results:
             slot: The slot of the first item; those after it follow.
             end: The slot behind the last one that is posted.
             committed: Up to which place to look, as `committed()` has told.
-            unpack: Called with the bytes that `Caller.put_parts` wrote; an exception means that they are invalid.
+            unpack: Called with the bytes that `WorkerCallLoop.put_parts` wrote; an exception means invalid bytes.
 
         Returns:
             `None` if there is no result, or a tuple: the start of the first item; the ends of all, as packed doubles;
             item, CPU seconds and bytes of memory (`None` if not known) of each measured item; item and return value of
-            `unpack` of each that `Caller.put_parts` wrote, whose places in `values` stay unchanged.
+            `unpack` of each that `WorkerCallLoop.put_parts` wrote, whose places in `values` stay unchanged.
 
         Raises:
             ValueError: If the next result is invalid, or its slot is not from `slot` to `end`.
         """
 
 @final
-class Caller:
+class WorkerCallLoop:
     """Calls the steps of a worker process that take one argument and return something small, and knows which one runs.
 
     Args:
         claims: The worker's view of its claim words.
-        buffer: The memory of its results; see `Results`.
+        buffer: The memory of its results; see `ResultReader`.
         probe: A built-in function of one number that makes the cheapest system call there is: a step that takes less
             time than `probe(0)` has made none, so that nothing need be mended after it.
         line: The descriptor by which the driver is woken. Once it is closed nothing is written any more.
@@ -840,7 +842,9 @@ class Caller:
 
     """
 
-    def __new__(cls, claims: ClaimWords, buffer: Buffer, probe: Callable[[int], object], line: int) -> Caller: ...
+    def __new__(
+        cls, claims: ClaimWords, buffer: Buffer, probe: Callable[[int], object], line: int
+    ) -> WorkerCallLoop: ...
     slot: int | None
     written: bool
     forked: bool
@@ -859,7 +863,7 @@ class Caller:
 
         """
     def put_parts(self, slot: int, start: float, end: float, parts: bytes) -> bool:
-        """Write the values of several declared outputs, in an encoding that the `unpack` of `Results.drain` reads.
+        """Write the values of several declared outputs, in an encoding that the `unpack` of `ResultReader.drain` reads.
 
         Returns:
             False if they are too long, there is no room, or the line to the driver is gone.
@@ -873,7 +877,7 @@ class Caller:
         arguments: Sequence[Any],
         position: int,
         slot: int,
-        files: OpenFiles,
+        files: DescriptorCheck,
         directory: int | None,
         stdout: object,
         stderr: object,
@@ -907,7 +911,7 @@ class Caller:
         """
 
 @final
-class OpenFiles:
+class DescriptorCheck:
     """Descriptors, and which files they are now: a cheap way to ask later whether they still are.
 
     Args:
@@ -915,7 +919,7 @@ class OpenFiles:
 
     >>> import os
     >>> end, other = os.pipe()
-    >>> files = OpenFiles([end])
+    >>> files = DescriptorCheck([end])
     >>> files.unchanged()
     True
     >>> os.close(end)
@@ -924,7 +928,7 @@ class OpenFiles:
     >>> os.close(other)
     """
 
-    def __new__(cls, descriptors: Sequence[int]) -> OpenFiles: ...
+    def __new__(cls, descriptors: Sequence[int]) -> DescriptorCheck: ...
     def unchanged(self) -> bool:
         """Tell whether each descriptor is the file that it was when this was made."""
 

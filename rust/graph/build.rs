@@ -16,10 +16,10 @@ use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::thread;
 
-use super::rows::{Rows, by_dependent_of, transpose_into, unique};
-use super::weights::{Peeled, peel, rank, sweep};
-use super::{Base, Graph, Kind, Lengths, NodeId, Ranks, UNKNOWN, cycles};
-use crate::error::Problem;
+use super::csr::{Csr, by_dependent_of, transpose_into, unique};
+use super::topological_order::{TopologicalOrder, peel, rank, sweep};
+use super::{Base, Graph, ItemCounts, Kind, NodeId, Ranks, UNKNOWN, cycles};
+use crate::error::GraphProblem;
 
 /// Edges as parallel arrays: `dependents[k]` waits for `dependencies[k]`.
 #[derive(Clone, Debug, Default)]
@@ -81,7 +81,7 @@ impl Graph {
         nodes: usize,
         counts: Option<&[u32]>,
         mut edges: Edges,
-    ) -> Result<Self, Vec<Problem>> {
+    ) -> Result<Self, Vec<GraphProblem>> {
         assert_eq!(
             edges.dependents.len(),
             edges.dependencies.len(),
@@ -96,7 +96,7 @@ impl Graph {
             "one kind for each edge"
         );
         if nodes.max(edges.len()) >= UNKNOWN as usize {
-            return Err(vec![Problem::TooLarge]);
+            return Err(vec![GraphProblem::TooLarge]);
         }
         let mut problems = check_edges(nodes as u32, &edges);
         if !problems.is_empty() {
@@ -120,7 +120,7 @@ impl Graph {
         problems.extend(cycles::find(&dependencies, &dependents, &peeled.order));
         let acyclic = peeled.order.len() == nodes;
         let lengths =
-            match Lengths::resolve(counts, &dependencies, acyclic.then_some(&peeled.order)) {
+            match ItemCounts::resolve(counts, &dependencies, acyclic.then_some(&peeled.order)) {
                 Ok(lengths) if problems.is_empty() => lengths,
                 Ok(_) => return Err(problems),
                 Err(mismatches) => return Err(problems.into_iter().chain(mismatches).collect()),
@@ -168,21 +168,21 @@ fn side_by_side<A, B: Send>(
     })
 }
 
-fn ranked(peeled: Peeled) -> (Peeled, Ranks) {
+fn ranked(peeled: TopologicalOrder) -> (TopologicalOrder, Ranks) {
     let ranks = rank(&peeled.weights);
     (peeled, ranks)
 }
 
-fn check_edges(nodes: u32, edges: &Edges) -> Vec<Problem> {
+fn check_edges(nodes: u32, edges: &Edges) -> Vec<GraphProblem> {
     let mut problems = Vec::new();
     for (&dependent, &dependency) in edges.dependents.iter().zip(&edges.dependencies) {
         if dependent.max(dependency) >= nodes {
             let out = [dependent, dependency]
                 .into_iter()
                 .filter(|id| *id >= nodes);
-            problems.extend(out.map(|id| Problem::OutOfRange { node: NodeId(id) }));
+            problems.extend(out.map(|id| GraphProblem::OutOfRange { node: NodeId(id) }));
         } else if dependent == dependency {
-            problems.push(Problem::SelfDependency {
+            problems.push(GraphProblem::SelfDependency {
                 node: NodeId(dependent),
             });
         }
@@ -192,7 +192,7 @@ fn check_edges(nodes: u32, edges: &Edges) -> Vec<Problem> {
 }
 
 /// Keep no kinds if no edge is elementwise.
-fn forget_kinds(rows: &mut Rows) {
+fn forget_kinds(rows: &mut Csr) {
     if rows.elementwise.iter().all(|kind| *kind == 0) {
         rows.elementwise = Vec::new();
     }

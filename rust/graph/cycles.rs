@@ -5,14 +5,14 @@
 
 use std::collections::VecDeque;
 
-use super::weights::Backwards;
-use super::{NodeId, Rows};
-use crate::error::Problem;
+use super::topological_order::Direction;
+use super::{Csr, NodeId};
+use crate::error::GraphProblem;
 
 const NONE: u32 = u32::MAX;
 
 /// Return a cycle through the lowest id of each component, a shortest one. O(nodes + edges); O(1) if `peeled` has all nodes.
-pub(super) fn find(dependencies: &Rows, dependents: &Rows, peeled: &Backwards) -> Vec<Problem> {
+pub(super) fn find(dependencies: &Csr, dependents: &Csr, peeled: &Direction) -> Vec<GraphProblem> {
     let nodes = dependencies.offsets.len() - 1;
     if peeled.len() == nodes {
         return Vec::new();
@@ -27,7 +27,7 @@ pub(super) fn find(dependencies: &Rows, dependents: &Rows, peeled: &Backwards) -
             done[of as usize] = true;
             cycles.extend(
                 shortest(dependents, &component, start, &mut seen)
-                    .map(|path| Problem::Cycle { path }),
+                    .map(|path| GraphProblem::Cycle { path }),
             );
         }
     }
@@ -36,7 +36,7 @@ pub(super) fn find(dependencies: &Rows, dependents: &Rows, peeled: &Backwards) -
 
 /// Return a shortest path from `start` along dependents back to it, inside its component; `None` if it is alone in it.
 fn shortest(
-    dependents: &Rows,
+    dependents: &Csr,
     component: &[u32],
     start: u32,
     came_from: &mut [u32],
@@ -72,7 +72,7 @@ fn trace(came_from: &[u32], start: u32, last: u32) -> Vec<NodeId> {
 }
 
 /// Number the strongly connected components of the nodes that are not in `peeled` (Tarjan's algorithm with its own stack).
-fn components(dependencies: &Rows, peeled: &Backwards) -> Vec<u32> {
+fn components(dependencies: &Csr, peeled: &Direction) -> Vec<u32> {
     let mut search = Tarjan::new(dependencies.offsets.len() - 1);
     for node in peeled.iter() {
         search.index[node as usize] = Tarjan::GONE;
@@ -115,7 +115,7 @@ impl Tarjan {
         }
     }
 
-    fn visit(&mut self, rows: &Rows, root: u32) {
+    fn visit(&mut self, rows: &Csr, root: u32) {
         self.enter(root);
         while let Some((node, at)) = self.visiting.pop() {
             if let Some(&next) = rows.of(node).get(at) {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Edges, Graph, Kind, NodeId};
-use crate::error::Problem;
+use crate::error::GraphProblem;
 
 impl Graph {
     /// Make a graph of nodes of one item from names: each node with the names it waits for, in add order.
@@ -16,13 +16,13 @@ impl Graph {
     /// O(nodes + edges) with one hash of each name.
     pub fn by_name<N: AsRef<str>, D: AsRef<str>>(
         nodes: &[(N, Vec<D>)],
-    ) -> Result<Self, Vec<Problem>> {
+    ) -> Result<Self, Vec<GraphProblem>> {
         let mut problems = Vec::new();
         let mut ids = HashMap::with_capacity(nodes.len());
         for (at, (name, _)) in (0..).zip(nodes) {
             let first = *ids.entry(name.as_ref()).or_insert(NodeId(at));
             if first.0 != at {
-                problems.push(Problem::DuplicateName {
+                problems.push(GraphProblem::DuplicateName {
                     name: name.as_ref().to_owned(),
                     first,
                     second: NodeId(at),
@@ -34,7 +34,7 @@ impl Graph {
             for name in dependencies.iter().map(AsRef::as_ref) {
                 match ids.get(name) {
                     Some(&dependency) => edges.push(node, dependency, Kind::All),
-                    None => problems.push(Problem::UnknownDependency {
+                    None => problems.push(GraphProblem::UnknownDependency {
                         node,
                         name: name.to_owned(),
                     }),

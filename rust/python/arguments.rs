@@ -7,7 +7,7 @@ use pyo3::types::PyList;
 
 use crate::scheduler::Limits;
 
-use super::turn::Ends;
+use super::thread_call_loop::EndTimes;
 use super::{finite, ids};
 
 /// What classes of nodes need, from Python.
@@ -49,7 +49,7 @@ pub(super) fn finite_times(values: &Bound<'_, PyAny>) -> PyResult<Vec<f64>> {
 
 /// Copy times from a list or a buffer of doubles.
 pub(super) fn times(values: &Bound<'_, PyAny>) -> PyResult<Vec<f64>> {
-    if let Ok(ends) = values.cast::<Ends>() {
+    if let Ok(ends) = values.cast::<EndTimes>() {
         return Ok(ends.get().all());
     }
     if values.is_instance_of::<PyList>() {

@@ -10,7 +10,7 @@ use pyo3::sync::MutexExt;
 use crate::claims::{Claims, Ledger};
 
 use super::finite;
-use super::words::Words;
+use super::shared_atomics::SharedAtomics;
 
 /// Bytes of one worker: a cache line, so that two workers never write the same one.
 const STRIDE: usize = 64;
@@ -18,7 +18,7 @@ const STRIDE: usize = 64;
 /// The claim words of worker `index` in `buffer`.
 #[pyclass(frozen, module = "flowyml._core")]
 pub(crate) struct ClaimWords {
-    words: Words,
+    words: SharedAtomics,
     /// The driver's memory; a worker's view leaves it alone.
     ledger: Mutex<Ledger>,
 }
@@ -32,7 +32,7 @@ impl ClaimWords {
     #[new]
     fn new(buffer: &Bound<'_, PyAny>, index: usize) -> PyResult<Self> {
         Ok(Self {
-            words: Words::piece(buffer, index, STRIDE, 2)?,
+            words: SharedAtomics::piece(buffer, index, STRIDE, 2)?,
             ledger: Mutex::default(),
         })
     }

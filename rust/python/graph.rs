@@ -7,7 +7,7 @@ use pyo3::import_exception;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyMapping, PyString};
 
-use crate::error::Problem;
+use crate::error::GraphProblem;
 use crate::graph::{self as core, Edges, NodeId};
 
 use super::arguments::times;
@@ -188,7 +188,7 @@ fn strings(names: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
     names.try_iter()?.map(|name| name?.extract()).collect()
 }
 
-fn wrap(py: Python<'_>, built: Result<core::Graph, Vec<Problem>>) -> PyResult<Graph> {
+fn wrap(py: Python<'_>, built: Result<core::Graph, Vec<GraphProblem>>) -> PyResult<Graph> {
     match built {
         Ok(graph) => Ok(Graph(Arc::new(graph))),
         Err(problems) => Err(graph_error(py, problems)?),
@@ -196,7 +196,7 @@ fn wrap(py: Python<'_>, built: Result<core::Graph, Vec<Problem>>) -> PyResult<Gr
 }
 
 /// Make the exception that lists problems.
-pub(super) fn graph_error(py: Python<'_>, problems: Vec<Problem>) -> PyResult<PyErr> {
+pub(super) fn graph_error(py: Python<'_>, problems: Vec<GraphProblem>) -> PyResult<PyErr> {
     let problems = problems
         .into_iter()
         .map(|problem| as_tuple(py, problem))
@@ -204,27 +204,31 @@ pub(super) fn graph_error(py: Python<'_>, problems: Vec<Problem>) -> PyResult<Py
     Ok(GraphError::new_err((PyList::new(py, problems)?.unbind(),)))
 }
 
-fn as_tuple(py: Python<'_>, problem: Problem) -> PyResult<Bound<'_, PyAny>> {
+fn as_tuple(py: Python<'_>, problem: GraphProblem) -> PyResult<Bound<'_, PyAny>> {
     match problem {
-        Problem::DuplicateName {
+        GraphProblem::DuplicateName {
             name,
             first,
             second,
         } => ("duplicate", name, first.0, second.0)
             .into_pyobject(py)
             .map(Bound::into_any),
-        Problem::UnknownDependency { node, name } => ("unknown", node.0, name)
+        GraphProblem::UnknownDependency { node, name } => ("unknown", node.0, name)
             .into_pyobject(py)
             .map(Bound::into_any),
-        Problem::OutOfRange { node } => ("range", node.0).into_pyobject(py).map(Bound::into_any),
-        Problem::SelfDependency { node } => ("self", node.0).into_pyobject(py).map(Bound::into_any),
-        Problem::Cycle { path } => {
+        GraphProblem::OutOfRange { node } => {
+            ("range", node.0).into_pyobject(py).map(Bound::into_any)
+        }
+        GraphProblem::SelfDependency { node } => {
+            ("self", node.0).into_pyobject(py).map(Bound::into_any)
+        }
+        GraphProblem::Cycle { path } => {
             let path: Vec<u32> = path.into_iter().map(|node| node.0).collect();
             ("cycle", path).into_pyobject(py).map(Bound::into_any)
         }
-        Problem::LengthMismatch { node, dependency } => ("length", node.0, dependency.0)
+        GraphProblem::LengthMismatch { node, dependency } => ("length", node.0, dependency.0)
             .into_pyobject(py)
             .map(Bound::into_any),
-        Problem::TooLarge => ("size",).into_pyobject(py).map(Bound::into_any),
+        GraphProblem::TooLarge => ("size",).into_pyobject(py).map(Bound::into_any),
     }
 }

@@ -11,10 +11,10 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyEllipsis, PyFloat, PyInt, PyList, PyString, PyTuple};
 
-use crate::results::Ring;
+use crate::result_ring::ResultRing;
 
-use super::flat::flat_pickle;
-use super::results::{FALSE, FLOAT, INT, MEASURED, NONE, PICKLE, TEXT, TRUE};
+use super::atom_pickle::flat_pickle;
+use super::result_reader::{FALSE, FLOAT, INT, MEASURED, NONE, PICKLE, TEXT, TRUE};
 
 /// Longer texts go the long way, where they cost no copy more.
 const LONGEST_TEXT: usize = 512;
@@ -65,7 +65,7 @@ impl<'a> Atom<'a> {
     }
 
     /// Write it; false if it is too long, or there is no room.
-    pub(super) fn put(&self, ring: Ring<'_>, slot: u64, times: (f64, f64)) -> bool {
+    pub(super) fn put(&self, ring: ResultRing<'_>, slot: u64, times: (f64, f64)) -> bool {
         self.payload()
             .is_some_and(|(kind, bytes)| ring.put(slot, kind, times, bytes))
     }
@@ -83,7 +83,7 @@ impl<'a> Atom<'a> {
 /// Write an atom or the bytes of a pickle, with the CPU seconds and the bytes of memory that its step has used; false if it
 /// is neither, is too long, or there is no room.
 pub(super) fn put_measured(
-    ring: Ring<'_>,
+    ring: ResultRing<'_>,
     slot: u64,
     times: (f64, f64),
     value: &Bound<'_, PyAny>,
@@ -104,7 +104,7 @@ pub(super) fn put_measured(
 
 /// Write a pickle; false if it is too long, or there is no room.
 pub(super) fn put_pickle(
-    ring: Ring<'_>,
+    ring: ResultRing<'_>,
     slot: u64,
     times: (f64, f64),
     pickle: &Bound<'_, PyBytes>,
@@ -122,7 +122,7 @@ pub(super) enum Encoded<'py> {
 
 impl<'py> Encoded<'py> {
     /// Write it; false if it is no pickle or too long, or there is no room.
-    pub(super) fn put(&self, ring: Ring<'_>, slot: u64, times: (f64, f64)) -> bool {
+    pub(super) fn put(&self, ring: ResultRing<'_>, slot: u64, times: (f64, f64)) -> bool {
         match self {
             Self::Small(pickle) => put_pickle(ring, slot, times, pickle),
             Self::Other(value) => value

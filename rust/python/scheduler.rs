@@ -13,19 +13,19 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
-use crate::error::Rejection;
+use crate::error::InvalidGraft;
 use crate::graph::ItemId;
 use crate::scheduler::{self as core, Choice, Graft, Outcomes, State};
 
 use super::arguments::{Classes, bounds, finite_times, seconds};
 use super::batch::Batch;
 use super::graph::{Graph, edges, graph_error};
-use super::shared::Shared;
+use super::locked_scheduler::LockedScheduler;
 use super::{finite, no_such, refused};
 
 /// The state machine of one run, for any number of threads.
 #[pyclass(frozen, module = "flowyml._core")]
-pub(crate) struct Scheduler(Shared);
+pub(crate) struct Scheduler(LockedScheduler);
 
 #[pymethods]
 impl Scheduler {
@@ -48,7 +48,7 @@ impl Scheduler {
         let core = py
             .detach(|| building::scheduler(graph, order, keep, &limits))
             .map_err(refused)?;
-        Ok(Self(Shared::new(core)))
+        Ok(Self(LockedScheduler::new(core)))
     }
 
     fn chain(&self, py: Python<'_>, mask: &[u8]) -> PyResult<()> {
@@ -256,8 +256,8 @@ impl Scheduler {
         })?;
         match grafted {
             Ok(first) => Ok(first.0),
-            Err(Rejection::Call(refusal)) => Err(refused(refusal)),
-            Err(Rejection::Graph(problems)) => Err(graph_error(py, problems)?),
+            Err(InvalidGraft::Call(refusal)) => Err(refused(refusal)),
+            Err(InvalidGraft::Graph(problems)) => Err(graph_error(py, problems)?),
         }
     }
 
@@ -400,7 +400,7 @@ impl Scheduler {
 }
 
 impl Scheduler {
-    pub(super) fn shared(&self) -> &Shared {
+    pub(super) fn shared(&self) -> &LockedScheduler {
         &self.0
     }
 }

@@ -5,14 +5,14 @@
 
 use std::ops::Range;
 
-use crate::error::Refusal;
+use crate::error::InvalidCall;
 use crate::graph::{ItemId, NodeId};
 
 use super::devices::Placed;
 
 /// Items that stand next to each other: items of one mapped node, or nodes of one item each that follow each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Run {
+pub struct ItemRange {
     /// The first item.
     pub item: ItemId,
     /// The number of items.
@@ -37,7 +37,7 @@ pub struct Batch {
     /// On which devices.
     pub(super) placed: Option<Box<Placed>>,
     length: u32,
-    runs: Vec<Run>,
+    runs: Vec<ItemRange>,
     /// A bit for each position that is chained to the one before it; empty while none is.
     chained: Vec<u64>,
     heads: u32,
@@ -151,7 +151,7 @@ impl Batch {
 
     /// Return the runs.
     #[must_use]
-    pub fn runs(&self) -> &[Run] {
+    pub fn runs(&self) -> &[ItemRange] {
         &self.runs
     }
 
@@ -179,7 +179,7 @@ impl Batch {
     }
 
     /// Return the parts of the runs that lie in `count` positions from `position`.
-    pub fn slices(&self, position: u32, count: u32) -> impl Iterator<Item = Run> + '_ {
+    pub fn slices(&self, position: u32, count: u32) -> impl Iterator<Item = ItemRange> + '_ {
         let end = position + count;
         let from = self
             .runs
@@ -196,7 +196,7 @@ impl Batch {
         self.heads += count;
         match self.runs.last_mut() {
             Some(last) if last.goes_on_at(node, item, index) => last.count += count,
-            _ => self.runs.push(Run {
+            _ => self.runs.push(ItemRange {
                 item,
                 count,
                 node,
@@ -207,7 +207,7 @@ impl Batch {
     }
 }
 
-impl Run {
+impl ItemRange {
     fn goes_on_at(&self, node: NodeId, item: ItemId, index: Option<u32>) -> bool {
         let next = match self.index {
             None => index.is_none() && self.node.0 + self.count == node.0,
@@ -258,12 +258,12 @@ impl Run {
 /// Positions that are out, of batches that are not done.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    slots: Vec<Slot>,
+    slots: Vec<LedgerEntry>,
     free: Vec<u32>,
 }
 
 #[derive(Debug, Default)]
-struct Slot {
+struct LedgerEntry {
     /// Counts the batches that used the slot, so that an old batch is known as such.
     generation: u32,
     left: u32,
@@ -274,7 +274,7 @@ impl Ledger {
     /// Note that all of `batch` is out.
     pub(super) fn open(&mut self, batch: &mut Batch) {
         batch.slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot::default());
+            self.slots.push(LedgerEntry::default());
             self.slots.len() as u32 - 1
         });
         let slot = &mut self.slots[batch.slot as usize];
@@ -287,11 +287,16 @@ impl Ledger {
     }
 
     /// Check that all of `count` positions from `position` are out.
-    pub(super) fn check(&self, batch: &Batch, position: u32, count: u32) -> Result<(), Refusal> {
+    pub(super) fn check(
+        &self,
+        batch: &Batch,
+        position: u32,
+        count: u32,
+    ) -> Result<(), InvalidCall> {
         let length = batch.length;
         let end = position.checked_add(count).filter(|end| *end <= length);
         let Some(end) = end else {
-            return Err(Refusal::OutOfBatch {
+            return Err(InvalidCall::OutOfBatch {
                 position,
                 count,
                 length,
@@ -304,7 +309,7 @@ impl Ledger {
         let out =
             |at: u32| slot.is_some_and(|slot| slot.out[at as usize / 64] >> (at % 64) & 1 == 1);
         match (position..end).find(|at| !out(*at)) {
-            Some(position) => Err(Refusal::NotOut { position }),
+            Some(position) => Err(InvalidCall::NotOut { position }),
             None => Ok(()),
         }
     }

@@ -13,12 +13,12 @@
 //! What may be chained is said by whoever claims ([`Scheduler::chain`]); nodes with several items, joins and nodes that take of
 //! limits never are. A hop through the driver costs a hundred times what a step costs that does nothing.
 
-use crate::error::Refusal;
+use crate::error::InvalidCall;
 use crate::graph::{Kind, NodeId};
 
-use super::batch::{Batch, Run};
-use super::reports::Outcomes;
-use super::state::{State, Verdict};
+use super::batch::{Batch, ItemRange};
+use super::state::{DependencyEffect, State};
+use super::transitions::Outcomes;
 use super::{Order, Scheduler};
 
 impl Scheduler {
@@ -27,10 +27,10 @@ impl Scheduler {
     /// # Errors
     ///
     /// A mask of the wrong length.
-    pub fn chain(&mut self, mask: &[u8]) -> Result<(), Refusal> {
+    pub fn chain(&mut self, mask: &[u8]) -> Result<(), InvalidCall> {
         let nodes = self.graph.base_count() as usize;
         if mask.len() != nodes {
-            return Err(Refusal::Mask {
+            return Err(InvalidCall::Mask {
                 length: mask.len(),
                 nodes,
             });
@@ -71,7 +71,8 @@ impl Scheduler {
     fn others_are_fine(&self, node: NodeId, next: NodeId) -> bool {
         let gaps = self.count_in(State::Skipped) + self.count_in(State::Cancelled);
         let fine = |(other, _): (NodeId, Kind)| {
-            other == node || self.is_complete(other) && self.verdict(other) == Verdict::Fine
+            other == node
+                || self.is_complete(other) && self.verdict(other) == DependencyEffect::Fine
         };
         gaps == 0 && !self.gapped || self.graph.dependencies(next).all(fine)
     }
@@ -110,14 +111,14 @@ impl Scheduler {
         position: u32,
         count: u32,
         outcomes: Outcomes<'_>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), InvalidCall> {
         let mut valued = true;
         let mut at = 0;
         for run in batch.slices(position, count) {
             for part in run.by_node(true) {
                 let open = part.index.is_none() && self.pending[part.node.index()] > 0;
                 if open && (at == 0 || !valued) {
-                    return Err(Refusal::Chained {
+                    return Err(InvalidCall::Chained {
                         position: position + at,
                     });
                 }
@@ -132,10 +133,10 @@ impl Scheduler {
     }
 
     /// Refuse to retry or graft upon an item that is chained to one that has not ended: it was not begun.
-    pub(super) fn check_begun(&self, batch: &Batch, position: u32) -> Result<(), Refusal> {
-        let waits = |run: Run| run.index.is_none() && self.pending[run.node.index()] > 0;
+    pub(super) fn check_begun(&self, batch: &Batch, position: u32) -> Result<(), InvalidCall> {
+        let waits = |run: ItemRange| run.index.is_none() && self.pending[run.node.index()] > 0;
         if batch.is_chained(position) && batch.slices(position, 1).any(waits) {
-            Err(Refusal::Chained { position })
+            Err(InvalidCall::Chained { position })
         } else {
             Ok(())
         }
@@ -148,12 +149,12 @@ impl Scheduler {
         batch: &Batch,
         position: u32,
         end: u32,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), InvalidCall> {
         let chained = batch.is_chained(position)
             && position >= end
             && self.ledger.check(batch, position, 1).is_ok();
         if chained {
-            Err(Refusal::Chained { position })
+            Err(InvalidCall::Chained { position })
         } else {
             Ok(())
         }

@@ -9,11 +9,11 @@
 //! which devices (a process that has taken some for its life), with a [`Choice`]; else the parts of many lie together, so
 //! that others are free whole.
 
-use crate::error::Refusal;
+use crate::error::InvalidCall;
 
 use super::Scheduler;
 use super::invariants::ensure;
-use super::lanes::Lanes;
+use super::token_queues::TokenQueues;
 
 /// Devices that a batch has, with the tokens of each, by device.
 pub(super) type Placed = Vec<(u32, u32)>;
@@ -131,14 +131,14 @@ impl Devices {
     }
 }
 
-impl Lanes {
+impl TokenQueues {
     /// Check a choice.
-    fn check_choice(&self, choice: &Choice) -> Result<(), Refusal> {
+    fn check_choice(&self, choice: &Choice) -> Result<(), InvalidCall> {
         let count = self.devices.as_ref().map_or(0, Devices::count);
         let seen = |at: usize| choice.devices[..at].contains(&choice.devices[at]);
         let wrong = (0..choice.devices.len()).find(|at| choice.devices[*at] >= count || seen(*at));
         match wrong {
-            Some(at) => Err(Refusal::Device {
+            Some(at) => Err(InvalidCall::Device {
                 device: choice.devices[at],
                 count,
             }),
@@ -154,7 +154,7 @@ impl Scheduler {
     /// # Errors
     ///
     /// A device that is not there, or the same one twice.
-    pub fn choose(&mut self, choice: Option<Choice>) -> Result<(), Refusal> {
+    pub fn choose(&mut self, choice: Option<Choice>) -> Result<(), InvalidCall> {
         let Some(lanes) = &mut self.lanes else {
             return Ok(());
         };

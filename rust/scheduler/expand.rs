@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use crate::error::Refusal;
+use crate::error::InvalidCall;
 use crate::graph::{NodeId, UNKNOWN};
 
 use super::Scheduler;
-use super::maps::{Length, Map};
+use super::mapped_nodes::{MappedNode, NodeLength};
 use super::state::State;
 
 impl Scheduler {
     /// Ask the driver for the length of a node.
     pub(super) fn ask_for_length(&mut self, node: NodeId) {
         if let Some(map) = self.maps.get_mut(node) {
-            map.length = Length::Due;
+            map.length = NodeLength::Due;
             self.expandable.push_back(node);
         }
     }
@@ -40,19 +40,19 @@ impl Scheduler {
     /// A node whose length is not awaited, more items than fit 32 bits.
     ///
     /// O(items + nodes of the group).
-    pub fn expand(&mut self, node: NodeId, count: u32) -> Result<(), Refusal> {
+    pub fn expand(&mut self, node: NodeId, count: u32) -> Result<(), InvalidCall> {
         if self
             .maps
             .get(node)
-            .is_none_or(|map| map.length != Length::Due)
+            .is_none_or(|map| map.length != NodeLength::Due)
         {
-            return Err(Refusal::NotExpandable { node });
+            return Err(InvalidCall::NotExpandable { node });
         }
         let graph = Arc::clone(&self.graph);
         let group = graph.group(node);
         let items = u64::from(self.item_count()) + group.len() as u64 * u64::from(count);
         if items >= u64::from(UNKNOWN) {
-            return Err(Refusal::TooLarge);
+            return Err(InvalidCall::TooLarge);
         }
         for member in group.iter().copied().map(NodeId) {
             self.append(member, count);
@@ -74,15 +74,15 @@ impl Scheduler {
     /// A node whose length is not awaited, a state that is no end without a value.
     ///
     /// O(edges of what ends by it).
-    pub fn refuse(&mut self, node: NodeId, state: u8) -> Result<(), Refusal> {
+    pub fn refuse(&mut self, node: NodeId, state: u8) -> Result<(), InvalidCall> {
         let Some(state) = State::outcome(state).filter(|state| !state.has_value()) else {
-            return Err(Refusal::End { value: state });
+            return Err(InvalidCall::End { value: state });
         };
-        let due = |map: &&mut Map| map.length == Length::Due;
+        let due = |map: &&mut MappedNode| map.length == NodeLength::Due;
         let Some(map) = self.maps.get_mut(node).filter(due) else {
-            return Err(Refusal::NotExpandable { node });
+            return Err(InvalidCall::NotExpandable { node });
         };
-        map.length = Length::Refused;
+        map.length = NodeLength::Refused;
         self.expandable.retain(|other| *other != node);
         self.end_without_items(node, state);
         let graph = Arc::clone(&self.graph);
@@ -104,7 +104,7 @@ impl Scheduler {
         map.unfinished = if map.complete { 0 } else { count };
         map.bad = if state.is_bad() { count } else { 0 };
         map.barred = map.bad;
-        (map.first, map.count, map.length) = (first, count, Length::Known);
+        (map.first, map.count, map.length) = (first, count, NodeLength::Known);
         if count > 0 {
             self.maps.note_expansion(first, node);
         }

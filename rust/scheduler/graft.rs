@@ -16,21 +16,21 @@
 
 use std::sync::Arc;
 
-use crate::error::{Refusal, Rejection};
-use crate::graph::{Addition, Graph, Grown, Kind, Known, NodeId};
+use crate::error::{InvalidCall, InvalidGraft};
+use crate::graph::{ExtendedGraph, Graph, Kind, Known, NewNodes, NodeId};
 
 use super::Scheduler;
 use super::batch::Batch;
 use super::limits::Limits;
-use super::maps::Length;
+use super::mapped_nodes::NodeLength;
 use super::release::check_keep;
-use super::state::{State, Verdict};
+use super::state::{DependencyEffect, State};
 
 /// New nodes for the item of a node that runs.
 #[derive(Clone, Debug, Default)]
 pub struct Graft {
     /// The nodes, their edges, and which of them are awaited.
-    pub nodes: Addition,
+    pub nodes: NewNodes,
     /// One byte a node, as for [`Scheduler::new`]; `None`: their values are kept.
     pub keep: Option<Vec<u8>>,
     /// Limits beside those that are there, and what the new nodes need. Classes are those of this graft alone.
@@ -41,7 +41,7 @@ impl Known for Scheduler {
     fn length(&self, node: NodeId) -> Option<u32> {
         let map = self.maps.get(node);
         map.map_or(Some(1), |map| {
-            (map.length == Length::Known).then_some(map.count)
+            (map.length == NodeLength::Known).then_some(map.count)
         })
     }
 
@@ -80,7 +80,7 @@ impl Scheduler {
         position: u32,
         now: f64,
         graft: &Graft,
-    ) -> Result<NodeId, Rejection> {
+    ) -> Result<NodeId, InvalidGraft> {
         let node = self.graftable(batch, position)?;
         let count = graft.nodes.counts.len();
         let first = NodeId(self.graph.node_count());
@@ -89,7 +89,7 @@ impl Scheduler {
             .grow(node, &graft.nodes, self.item_count(), self)?;
         let gone = |older: &NodeId| self.has_released(*older);
         if let Some(node) = grown.older(first).into_iter().find(gone) {
-            return Err(Refusal::Released { node }.into());
+            return Err(InvalidCall::Released { node }.into());
         }
         check_keep(graft.keep.as_deref(), count)?;
         self.extend_limits(&graft.limits, count)?;
@@ -108,19 +108,19 @@ impl Scheduler {
         Ok(first)
     }
 
-    fn graftable(&self, batch: &Batch, position: u32) -> Result<NodeId, Refusal> {
+    fn graftable(&self, batch: &Batch, position: u32) -> Result<NodeId, InvalidCall> {
         self.check_out(batch, position, 1)?;
         self.check_begun(batch, position)?;
         self.check_follower(batch, position + 1, 0)?;
         match batch.at(position) {
             Some((_, node)) if self.count(node) == 1 => Ok(node),
-            Some((_, node)) => Err(Refusal::NotSingle { node }),
-            None => Err(Refusal::NotOut { position }),
+            Some((_, node)) => Err(InvalidCall::NotSingle { node }),
+            None => Err(InvalidCall::NotOut { position }),
         }
     }
 
     /// Make room for new nodes and their items; nothing is decided about them.
-    fn grow(&mut self, at: NodeId, grown: Grown, keep: Option<&[u8]>) {
+    fn grow(&mut self, at: NodeId, grown: ExtendedGraph, keep: Option<&[u8]>) {
         let first = NodeId(self.graph.node_count());
         let mut older = grown.elementwise(first);
         older.retain(|edge| edge.1 < first);
@@ -188,7 +188,7 @@ impl Scheduler {
                 Kind::All => !graph.is_join(node),
                 Kind::Elementwise => self.count(dependency) == 0,
             };
-            concerns && self.verdict(dependency) == Verdict::Failed
+            concerns && self.verdict(dependency) == DependencyEffect::Failed
         };
         if graph.dependencies(node).any(dooms) {
             self.doom(node);

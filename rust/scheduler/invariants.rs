@@ -3,7 +3,7 @@
 use crate::graph::{Kind, NodeId};
 
 use super::Scheduler;
-use super::maps::Map;
+use super::mapped_nodes::MappedNode;
 use super::state::State;
 
 impl Scheduler {
@@ -130,7 +130,7 @@ impl Scheduler {
         let has = |(dependency, kind): (NodeId, Kind), all: bool| {
             let mut items = self.items(dependency);
             let state = |item: u32| self.timeline.states[item as usize];
-            let forgives = self.maps.get(dependency).is_some_and(Map::forgives);
+            let forgives = self.maps.get(dependency).is_some_and(MappedNode::forgives);
             let good = |item: u32| valued(item) || forgives && state(item).is_bad();
             if kind == Kind::Elementwise {
                 valued(items.start + index)

@@ -5,14 +5,14 @@
 //! them or none: no batch waits while it holds some, so there is no deadlock. A class that needs much may be passed by others
 //! that need little; `lanes` explains how that is kept.
 
-use crate::error::Refusal;
+use crate::error::InvalidCall;
 use crate::graph::NodeId;
 
 use super::Scheduler;
 use super::batch::Batch;
 use super::devices::Devices;
-use super::lanes::{Lanes, sum};
 use super::state::State;
+use super::token_queues::{TokenQueues, sum};
 
 /// The limits of a run.
 #[derive(Clone, Debug, Default)]
@@ -29,7 +29,11 @@ pub struct Limits {
 
 impl Limits {
     /// Return the devices of the limit that is divided; one is, at most.
-    pub(super) fn devices(&self, totals: &[u32], known: bool) -> Result<Option<Devices>, Refusal> {
+    pub(super) fn devices(
+        &self,
+        totals: &[u32],
+        known: bool,
+    ) -> Result<Option<Devices>, InvalidCall> {
         let Some((limit, unit)) = self.divided else {
             return Ok(None);
         };
@@ -38,17 +42,17 @@ impl Limits {
             Some(total) if unit > 0 && !known && limit as usize >= first => {
                 Ok(Some(Devices::new(limit, unit, *total)))
             }
-            _ => Err(Refusal::Divided { limit, unit }),
+            _ => Err(InvalidCall::Divided { limit, unit }),
         }
     }
 
     /// Return the needs of each class; there is always class 0.
-    pub(super) fn needs(&self, totals: &[u32]) -> Result<Vec<Vec<(u32, u32)>>, Refusal> {
+    pub(super) fn needs(&self, totals: &[u32]) -> Result<Vec<Vec<(u32, u32)>>, InvalidCall> {
         let mut all = Vec::new();
         for (class, needs) in (0..).zip(&self.classes) {
             let missing = |need: &&(u32, u32)| class == 0 || need.0 as usize >= totals.len();
             if let Some(&(limit, _)) = needs.iter().find(missing) {
-                return Err(Refusal::Limit { class, limit });
+                return Err(InvalidCall::Limit { class, limit });
             }
             all.push(sum(needs));
         }
@@ -65,23 +69,23 @@ impl Limits {
         totals: &[u32],
         first: NodeId,
         count: usize,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), InvalidCall> {
         let Some(demands) = &self.demands else {
             return Ok(());
         };
         if demands.len() != count {
-            return Err(Refusal::Demands {
+            return Err(InvalidCall::Demands {
                 length: demands.len(),
                 nodes: count as u32,
             });
         }
         for (node, &class) in (first.0..).map(NodeId).zip(demands) {
             let Some(needs) = needs.get(class as usize) else {
-                return Err(Refusal::Class { node, class });
+                return Err(InvalidCall::Class { node, class });
             };
             let too_much = |need: &&(u32, u32)| need.1 > totals[need.0 as usize];
             if let Some(&(limit, amount)) = needs.iter().find(too_much) {
-                return Err(Refusal::Demand {
+                return Err(InvalidCall::Demand {
                     node,
                     limit,
                     amount,
@@ -110,10 +114,10 @@ impl Scheduler {
     /// Demands for another number of nodes, of classes or limits that are not there, of more tokens than there are.
     ///
     /// O(nodes + ready items * log nodes).
-    pub fn with_limits(mut self, limits: &Limits) -> Result<Self, Refusal> {
+    pub fn with_limits(mut self, limits: &Limits) -> Result<Self, InvalidCall> {
         let ready = self.graph.nodes();
         let ready: Vec<NodeId> = ready.filter(|node| self.is_queued(*node)).collect();
-        let mut lanes = Lanes::new(self.graph.node_count());
+        let mut lanes = TokenQueues::new(self.graph.node_count());
         lanes.extend(limits, NodeId(0), self.graph.node_count() as usize)?;
         for node in &ready {
             self.ready_nodes.remove(self.rank(*node));
@@ -129,12 +133,16 @@ impl Scheduler {
     }
 
     /// Add limits, and the classes of nodes that are about to be added.
-    pub(super) fn extend_limits(&mut self, limits: &Limits, count: usize) -> Result<(), Refusal> {
+    pub(super) fn extend_limits(
+        &mut self,
+        limits: &Limits,
+        count: usize,
+    ) -> Result<(), InvalidCall> {
         let first = self.graph.node_count();
         if let Some(lanes) = &mut self.lanes {
             return lanes.extend(limits, NodeId(first), count);
         }
-        let mut lanes = Lanes::new(first);
+        let mut lanes = TokenQueues::new(first);
         lanes.extend(limits, NodeId(first), count)?;
         lanes.count(0, self.count_in(State::Ready), 0);
         self.lanes = Some(Box::new(lanes));
@@ -175,13 +183,13 @@ impl Scheduler {
     /// # Errors
     ///
     /// A batch of another scheduler, one whose tokens are back.
-    pub fn keep_tokens(&mut self, batch: &Batch) -> Result<(), Refusal> {
+    pub fn keep_tokens(&mut self, batch: &Batch) -> Result<(), InvalidCall> {
         let out = self.holds(batch)?;
         let Some(lanes) = self.lanes.as_mut().filter(|_| batch.limited()) else {
             return Ok(());
         };
         if !out {
-            return Err(Refusal::NoTokens);
+            return Err(InvalidCall::NoTokens);
         }
         lanes.kept.insert(batch.key());
         Ok(())
@@ -192,13 +200,13 @@ impl Scheduler {
     /// # Errors
     ///
     /// A batch of another scheduler, one whose tokens are not kept.
-    pub fn return_tokens(&mut self, batch: &Batch) -> Result<(), Refusal> {
+    pub fn return_tokens(&mut self, batch: &Batch) -> Result<(), InvalidCall> {
         let out = self.holds(batch)?;
         let Some(lanes) = self.lanes.as_mut().filter(|_| batch.limited()) else {
             return Ok(());
         };
         if !lanes.kept.remove(&batch.key()) {
-            return Err(Refusal::NoTokens);
+            return Err(InvalidCall::NoTokens);
         }
         if !out {
             lanes.give(batch.class, batch.placed.as_deref());
@@ -207,11 +215,11 @@ impl Scheduler {
     }
 
     /// Say whether something of a batch still runs.
-    pub(super) fn holds(&self, batch: &Batch) -> Result<bool, Refusal> {
+    pub(super) fn holds(&self, batch: &Batch) -> Result<bool, InvalidCall> {
         if batch.scheduler == self.id {
             Ok(self.ledger.has(batch))
         } else {
-            Err(Refusal::ForeignBatch)
+            Err(InvalidCall::ForeignBatch)
         }
     }
 }

@@ -14,8 +14,8 @@ use std::ops::Range;
 use crate::graph::{Graph, Kind, NodeId};
 
 use super::Scheduler;
-use super::maps::{Length, Map, Prefixes};
-use super::state::{State, Verdict};
+use super::mapped_nodes::{MappedNode, NodeLength, Prefixes};
+use super::state::{DependencyEffect, State};
 
 /// Items of one node that ended in one state; no items if the node has none.
 #[derive(Clone, Debug)]
@@ -75,7 +75,10 @@ impl Scheduler {
         map.complete = true;
         map.verdict = state.verdict();
         map.end = state;
-        self.gapped |= !matches!(map.verdict, Verdict::Fine | Verdict::Failed);
+        self.gapped |= !matches!(
+            map.verdict,
+            DependencyEffect::Fine | DependencyEffect::Failed
+        );
         self.ended.push(Ended {
             node,
             items: 0..0,
@@ -177,7 +180,7 @@ impl Scheduler {
 
     /// Return true if the same item of all elementwise dependencies has ended. O(dependencies) for all calls together.
     fn sources_ended(&mut self, node: NodeId, index: u32) -> bool {
-        let prefixes = |map: &mut Map| std::mem::take(&mut map.ended_sources);
+        let prefixes = |map: &mut MappedNode| std::mem::take(&mut map.ended_sources);
         let Some(mut prefixes) = self.maps.get_mut(node).map(prefixes) else {
             return true;
         };
@@ -215,7 +218,7 @@ impl Scheduler {
     pub(super) fn settle(&mut self, graph: &Graph, node: NodeId) {
         let fed = graph.is_join(node) && self.is_fed(graph, node);
         let gate = if fed {
-            Verdict::Fine
+            DependencyEffect::Fine
         } else {
             self.gate(graph, node)
         };
@@ -234,15 +237,15 @@ impl Scheduler {
     }
 
     /// Return the worst of the `All` dependencies, which are complete. O(1) while nothing was skipped or cancelled.
-    fn gate(&self, graph: &Graph, node: NodeId) -> Verdict {
+    fn gate(&self, graph: &Graph, node: NodeId) -> DependencyEffect {
         let gaps = self.count_in(State::Skipped) + self.count_in(State::Cancelled);
         if gaps == 0 && !self.gapped && !graph.is_join(node) {
-            return Verdict::Fine;
+            return DependencyEffect::Fine;
         }
         let all = graph.deciding(node).filter(|(_, kind)| *kind == Kind::All);
         all.map(|(dependency, _)| self.verdict(dependency))
             .max()
-            .unwrap_or(Verdict::Fine)
+            .unwrap_or(DependencyEffect::Fine)
     }
 
     /// Return true if any of the `All` dependencies, which are complete, has a value: a node with several items has one if all
@@ -251,17 +254,17 @@ impl Scheduler {
         let mut all = graph
             .dependencies(node)
             .filter(|(_, kind)| *kind == Kind::All);
-        all.any(|(dependency, _)| self.verdict(dependency) == Verdict::Fine)
+        all.any(|(dependency, _)| self.verdict(dependency) == DependencyEffect::Fine)
     }
 
-    pub(super) fn verdict(&self, node: NodeId) -> Verdict {
+    pub(super) fn verdict(&self, node: NodeId) -> DependencyEffect {
         let single = || self.timeline.states[self.graph.first_item(node).index()].verdict();
         self.maps.get(node).map_or_else(single, |map| map.verdict)
     }
 
     /// Let all waiting items of a node run, or end them if a dependency has no value.
-    fn open(&mut self, node: NodeId, gate: Verdict) {
-        if gate != Verdict::Fine {
+    fn open(&mut self, node: NodeId, gate: DependencyEffect) {
+        if gate != DependencyEffect::Fine {
             return self.end_all(node, State::Waiting, gate.inherited());
         }
         if let Some(items) = self.timeline.run_of(State::Waiting, self.items(node)) {
@@ -275,7 +278,7 @@ impl Scheduler {
         let Some(map) = self.maps.get(node).filter(|map| !map.complete) else {
             return;
         };
-        if map.gate == Verdict::Failed {
+        if map.gate == DependencyEffect::Failed {
             return self.end_without_items(node, State::UpstreamFailed);
         }
         let sources = |from: usize| {
@@ -293,7 +296,7 @@ impl Scheduler {
         let worst = sources(0)
             .map(|source| source.verdict)
             .fold(map.gate, Ord::max);
-        if map.length == Length::Unknown && worst == Verdict::Fine {
+        if map.length == NodeLength::Unknown && worst == DependencyEffect::Fine {
             self.ask_for_length(node);
         } else {
             self.end_without_items(node, worst.inherited());
@@ -312,7 +315,7 @@ impl Scheduler {
             }
             match self.gate_of_item(node, index) {
                 None => {}
-                Some(Verdict::Fine) => {
+                Some(DependencyEffect::Fine) => {
                     self.transition(node, item..item + 1, State::Waiting, State::Ready);
                 }
                 Some(worst) => {
@@ -323,7 +326,7 @@ impl Scheduler {
     }
 
     /// Return the worst of an item's dependencies: `None` while some have not ended, unless one has failed.
-    fn gate_of_item(&self, node: NodeId, index: u32) -> Option<Verdict> {
+    fn gate_of_item(&self, node: NodeId, index: u32) -> Option<DependencyEffect> {
         let map = self.maps.get(node)?;
         let mut worst = map.gate;
         let mut ended = self.pending[node.index()] == 0;
@@ -336,6 +339,6 @@ impl Scheduler {
             ended &= state.is_terminal();
             worst = worst.max(state.verdict());
         }
-        (ended || worst == Verdict::Failed).then_some(worst)
+        (ended || worst == DependencyEffect::Failed).then_some(worst)
     }
 }

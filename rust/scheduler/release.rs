@@ -6,12 +6,12 @@
 
 use std::ops::Range;
 
-use crate::error::Refusal;
+use crate::error::InvalidCall;
 use crate::graph::{Graph, ItemId, Kind, NodeId};
-use crate::queue::BitSet;
+use crate::rank_set::RankSet;
 
 use super::Scheduler;
-use super::maps::{Map, Prefixes};
+use super::mapped_nodes::{MappedNode, Prefixes};
 use super::propagate::Ended;
 
 /// What holds values, and those that nothing holds.
@@ -19,7 +19,7 @@ use super::propagate::Ended;
 pub(super) struct Release {
     /// For each node the number of `All` dependents that are not complete; [`KEEP`] for values that stay.
     holders: Vec<u32>,
-    released: BitSet,
+    released: RankSet,
     /// Released and not yet taken.
     taken_next: Vec<ItemId>,
 }
@@ -28,24 +28,24 @@ pub(super) struct Release {
 const KEEP: u32 = u32::MAX;
 
 impl Release {
-    pub(super) fn new(graph: &Graph, keep: &[u8]) -> Result<Self, Refusal> {
+    pub(super) fn new(graph: &Graph, keep: &[u8]) -> Result<Self, InvalidCall> {
         check_keep(Some(keep), graph.node_count() as usize)?;
         let holders = graph.nodes().zip(keep);
         Ok(Self {
             holders: holders
                 .map(|(node, keep)| holders_of(graph, node, *keep))
                 .collect(),
-            released: BitSet::new(graph.item_count()),
+            released: RankSet::new(graph.item_count()),
             taken_next: Vec::new(),
         })
     }
 }
 
 /// Check that a keep mask has one byte for each of `nodes` nodes.
-pub(super) fn check_keep(keep: Option<&[u8]>, nodes: usize) -> Result<(), Refusal> {
+pub(super) fn check_keep(keep: Option<&[u8]>, nodes: usize) -> Result<(), InvalidCall> {
     match keep.map(<[u8]>::len).filter(|length| *length != nodes) {
         None => Ok(()),
-        Some(length) => Err(Refusal::Mask { length, nodes }),
+        Some(length) => Err(InvalidCall::Mask { length, nodes }),
     }
 }
 
@@ -146,7 +146,7 @@ impl Scheduler {
     /// The same for many followers. O(dependents) for all calls together.
     #[cold]
     fn many_followers_ended(&mut self, node: NodeId, index: u32) -> bool {
-        let prefixes = |map: &mut Map| std::mem::take(&mut map.ended_followers);
+        let prefixes = |map: &mut MappedNode| std::mem::take(&mut map.ended_followers);
         let Some(mut prefixes) = self.maps.get_mut(node).map(prefixes) else {
             return true;
         };

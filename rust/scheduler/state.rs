@@ -87,7 +87,7 @@ impl State {
 
     /// Say whether an item in this state has failed, or could not run because another one failed.
     pub(super) const fn is_bad(self) -> bool {
-        matches!(self.verdict(), Verdict::Failed)
+        matches!(self.verdict(), DependencyEffect::Failed)
     }
 
     /// Return counts by state of `count` items that all are in this one.
@@ -98,12 +98,12 @@ impl State {
     }
 
     /// Return what this end means for dependents.
-    pub(super) const fn verdict(self) -> Verdict {
+    pub(super) const fn verdict(self) -> DependencyEffect {
         match self {
-            Self::Failed | Self::TimedOut | Self::UpstreamFailed => Verdict::Failed,
-            Self::Cancelled => Verdict::Cancelled,
-            Self::Skipped => Verdict::Skipped,
-            _ => Verdict::Fine,
+            Self::Failed | Self::TimedOut | Self::UpstreamFailed => DependencyEffect::Failed,
+            Self::Cancelled => DependencyEffect::Cancelled,
+            Self::Skipped => DependencyEffect::Skipped,
+            _ => DependencyEffect::Fine,
         }
     }
 
@@ -131,7 +131,7 @@ impl State {
 
 /// What the end of an item or node means for its dependents; the worst wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Verdict {
+pub(super) enum DependencyEffect {
     /// They may run.
     Fine,
     /// They are skipped, once all their dependencies are complete.
@@ -142,7 +142,7 @@ pub(super) enum Verdict {
     Failed,
 }
 
-impl Verdict {
+impl DependencyEffect {
     /// Return the state that a dependent inherits.
     pub(super) const fn inherited(self) -> State {
         match self {

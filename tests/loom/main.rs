@@ -22,9 +22,9 @@ mod atomic {
 #[path = "../../rust/claims.rs"]
 #[allow(dead_code, unreachable_pub, reason = "a part of the crate")]
 mod claims;
-#[path = "../../rust/results.rs"]
+#[path = "../../rust/result_ring.rs"]
 #[allow(dead_code, unreachable_pub, reason = "a part of the crate")]
-mod results;
+mod result_ring;
 
 mod ring;
 mod words;

@@ -6,7 +6,7 @@ use loom::sync::Notify;
 use loom::thread::spawn;
 
 use crate::atomic::{AtomicU64, Ordering};
-use crate::results::{HEADER, Ring, Wanted};
+use crate::result_ring::{HEADER, ResultRing, WakeMode};
 
 /// Words of the smallest ring that holds two records of one word each.
 const DATA: usize = 8;
@@ -29,8 +29,8 @@ impl Shared {
         })
     }
 
-    fn ring(&self) -> Ring<'_> {
-        Ring::new(&self.words).unwrap()
+    fn ring(&self) -> ResultRing<'_> {
+        ResultRing::new(&self.words).unwrap()
     }
 
     fn turn(&self) {
@@ -101,7 +101,7 @@ pub(crate) fn a_full_ring_overwrites_nothing() {
 }
 
 /// Sleep until `count` results are there; a wake-up that does not come is a deadlock, which loom reports.
-fn sleep_for(shared: &Shared, wanted: Wanted, count: u64) {
+fn sleep_for(shared: &Shared, wanted: WakeMode, count: u64) {
     let (mut at, mut taken) = (0, 0);
     while taken < count {
         shared.turn();
@@ -110,7 +110,7 @@ fn sleep_for(shared: &Shared, wanted: Wanted, count: u64) {
         if shared.ring().committed() == at {
             shared.wakes.wait();
         }
-        shared.ring().want(Wanted::Nothing);
+        shared.ring().want(WakeMode::Nothing);
         taken += shared.take(&mut at, taken);
     }
 }
@@ -124,7 +124,7 @@ pub(crate) fn a_driver_that_wants_each_result_sleeps_beside_none() {
             workers.wake(false);
         }
     });
-    sleep_for(&shared, Wanted::Each, 2);
+    sleep_for(&shared, WakeMode::Each, 2);
     worker.join().unwrap();
 }
 
@@ -136,6 +136,6 @@ pub(crate) fn a_driver_that_wants_the_end_is_woken_by_it() {
         workers.wake(false);
         workers.wake(true);
     });
-    sleep_for(&shared, Wanted::TheEnd, 1);
+    sleep_for(&shared, WakeMode::TheEnd, 1);
     worker.join().unwrap();
 }

@@ -4,8 +4,8 @@
 
 use std::collections::BTreeSet;
 
-use flowyml::error::{Problem, Refusal, Rejection};
-use flowyml::graph::{Addition, Edges, Graph, Kind, NodeId, UNKNOWN};
+use flowyml::error::{GraphProblem, InvalidCall, InvalidGraft};
+use flowyml::graph::{Edges, Graph, Kind, NewNodes, NodeId, UNKNOWN};
 use flowyml::scheduler::{Graft, Limits};
 
 use super::graphs::CLASSES;
@@ -47,7 +47,7 @@ impl Pair {
             let (batch, now) = (self.out[at].0.clone(), self.now);
             return self.refuse_chained(|core| {
                 match core.graft(&batch, position, now, &Graft::default()) {
-                    Err(Rejection::Call(refusal)) => Err(refusal),
+                    Err(InvalidGraft::Call(refusal)) => Err(refusal),
                     other => panic!("{other:?}"),
                 }
             });
@@ -71,8 +71,10 @@ impl Pair {
                     assert_eq!(first.index(), self.keep.len());
                     return self.note_graft((at, position), item, &graph, &edges, &graft);
                 }
-                (Err(Rejection::Graph(found)), Err(expected)) => same_problems(&found, &expected),
-                (Err(Rejection::Call(refusal)), fits) => {
+                (Err(InvalidGraft::Graph(found)), Err(expected)) => {
+                    same_problems(&found, &expected);
+                }
+                (Err(InvalidGraft::Call(refusal)), fits) => {
                     let reason = self.reason(item, &edges);
                     assert_eq!(Some(refusal), reason, "{:?}", fits.err());
                 }
@@ -147,7 +149,7 @@ impl Pair {
         let mut bytes = || (0..new).map(|_| u8::from(dice.once_in(2))).collect();
         let (joins, keep): (Vec<u8>, Vec<u8>) = (bytes(), bytes());
         Graft {
-            nodes: Addition {
+            nodes: NewNodes {
                 counts,
                 edges: Edges::default(),
                 joins: if dice.once_in(2) { joins } else { Vec::new() },
@@ -181,8 +183,8 @@ impl Pair {
         &self,
         item: Item,
         edges: &[(u32, u32, Kind)],
-        nodes: &Addition,
-    ) -> Result<Graph, Vec<Problem>> {
+        nodes: &NewNodes,
+    ) -> Result<Graph, Vec<GraphProblem>> {
         let first = self.keep.len() as u32;
         let lengths = self.model.lengths.iter();
         let lengths = lengths.map(|length| length.unwrap_or(UNKNOWN));
@@ -193,8 +195,8 @@ impl Pair {
             .map(|edge| edge.0)
             .chain(nodes.awaited.iter().copied());
         let old = ends.filter(|node| !new.contains(node));
-        let mut problems: Vec<Problem> = old
-            .map(|node| Problem::OutOfRange { node: NodeId(node) })
+        let mut problems: Vec<GraphProblem> = old
+            .map(|node| GraphProblem::OutOfRange { node: NodeId(node) })
             .collect();
         let valid = edges.iter().filter(|edge| new.contains(&edge.0));
         let awaited = nodes.awaited.iter().filter(|node| new.contains(node));
@@ -211,15 +213,15 @@ impl Pair {
     }
 
     /// Why a graft is refused though the graph may be right.
-    fn reason(&self, item: Item, edges: &[(u32, u32, Kind)]) -> Option<Refusal> {
+    fn reason(&self, item: Item, edges: &[(u32, u32, Kind)]) -> Option<InvalidCall> {
         let node = NodeId(item.0);
         if self.model.lengths[item.0 as usize] != Some(1) {
-            return Some(Refusal::NotSingle { node });
+            return Some(InvalidCall::NotSingle { node });
         }
         let older = edges.iter().map(|edge| edge.1);
         let gone = |node: &u32| self.released.iter().any(|item| item.0 == *node);
         let node = older.filter(gone).min().map(NodeId)?;
-        Some(Refusal::Released { node })
+        Some(InvalidCall::Released { node })
     }
 
     fn note_graft(
@@ -264,10 +266,10 @@ fn packed(edges: &[(u32, u32, Kind)]) -> Edges {
 }
 
 /// Turn elementwise edges between different lengths into `All` edges; say whether there were any.
-fn mend(edges: &mut [(u32, u32, Kind)], problems: &[Problem]) -> bool {
+fn mend(edges: &mut [(u32, u32, Kind)], problems: &[GraphProblem]) -> bool {
     let mut mended = false;
     for problem in problems {
-        if let Problem::LengthMismatch { node, dependency } = problem {
+        if let GraphProblem::LengthMismatch { node, dependency } = problem {
             let same = |edge: &&mut (u32, u32, Kind)| (edge.0, edge.1) == (node.0, dependency.0);
             for edge in edges.iter_mut().filter(same) {
                 mended |= edge.2 != Kind::All;
@@ -279,9 +281,9 @@ fn mend(edges: &mut [(u32, u32, Kind)], problems: &[Problem]) -> bool {
 }
 
 /// Compare problems, but for the way a cycle takes.
-fn same_problems(found: &[Problem], expected: &[Problem]) {
-    let told = |problems: &[Problem]| -> BTreeSet<String> {
-        let cycle = |problem: &Problem| matches!(problem, Problem::Cycle { .. });
+fn same_problems(found: &[GraphProblem], expected: &[GraphProblem]) {
+    let told = |problems: &[GraphProblem]| -> BTreeSet<String> {
+        let cycle = |problem: &GraphProblem| matches!(problem, GraphProblem::Cycle { .. });
         let cycles = problems.iter().filter(|problem| cycle(problem));
         let others = problems.iter().filter(|problem| !cycle(problem));
         let others = others.map(|problem| format!("{problem:?}"));

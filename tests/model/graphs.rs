@@ -1,6 +1,6 @@
 //! Random graphs: ordinary, mapped, empty and unknown lengths, both kinds of edges, edges given twice, ids in any order.
 
-use flowyml::error::Problem;
+use flowyml::error::GraphProblem;
 use flowyml::graph::{Edges, Graph, Kind, NodeId, UNKNOWN};
 use flowyml::scheduler::Limits;
 use proptest::prelude::*;
@@ -75,7 +75,7 @@ pub(crate) fn bounds() -> impl Strategy<Value = Bounds> {
 }
 
 impl Sample {
-    pub(crate) fn build(&self) -> Result<Graph, Vec<Problem>> {
+    pub(crate) fn build(&self) -> Result<Graph, Vec<GraphProblem>> {
         let mut edges = Edges::default();
         for &(dependent, dependency, kind) in &self.edges {
             edges.push(NodeId(dependent), NodeId(dependency), kind);
@@ -89,7 +89,7 @@ impl Sample {
     fn mend(mut self) -> Self {
         while let Err(problems) = self.build() {
             for problem in problems {
-                let Problem::LengthMismatch { node, dependency } = problem else {
+                let GraphProblem::LengthMismatch { node, dependency } = problem else {
                     panic!("{problem:?} in an acyclic graph")
                 };
                 for edge in &mut self.edges {

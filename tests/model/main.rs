@@ -18,7 +18,7 @@ mod tokens;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use flowyml::error::Refusal;
+use flowyml::error::InvalidCall;
 use flowyml::graph::{Graph, ItemId, NodeId};
 use flowyml::scheduler::{Batch, Order, Outcomes, Scheduler, State};
 use proptest::prelude::*;
@@ -227,11 +227,11 @@ impl Pair {
     }
 
     /// Have a call refused because of chains, with nothing changed.
-    fn refuse_chained(&mut self, call: impl FnOnce(&mut Scheduler) -> Result<(), Refusal>) {
+    fn refuse_chained(&mut self, call: impl FnOnce(&mut Scheduler) -> Result<(), InvalidCall>) {
         let before = format!("{:?}", self.scheduler);
         let refused = call(&mut self.scheduler);
         assert!(
-            matches!(refused, Err(Refusal::Chained { .. })),
+            matches!(refused, Err(InvalidCall::Chained { .. })),
             "{refused:?}"
         );
         assert_eq!(before, format!("{:?}", self.scheduler));

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use flowyml::results::{Broken, HEADER, LONGEST, Record, Ring};
+use flowyml::result_ring::{CorruptRing, HEADER, LONGEST, Record, ResultRing};
 use proptest::prelude::*;
 
 /// A word as a worker may have written it: small numbers, heads of records that nearly fit, anything.
@@ -28,7 +28,7 @@ fn memory() -> impl Strategy<Value = Vec<AtomicU64>> {
 }
 
 /// Read as the driver does, from `at` on; return how many records there were.
-fn read(ring: Ring<'_>, capacity: u64, mut at: u64) -> Result<usize, Broken> {
+fn read(ring: ResultRing<'_>, capacity: u64, mut at: u64) -> Result<usize, CorruptRing> {
     let (committed, mut count) = (ring.committed(), 0);
     while let Some(record) = ring.peek(at, committed)? {
         let taken = record.next().wrapping_sub(at);
@@ -48,7 +48,7 @@ fn read(ring: Ring<'_>, capacity: u64, mut at: u64) -> Result<usize, Broken> {
     Ok(count)
 }
 
-fn check_behind(ring: Ring<'_>, bytes: &[u8], numbers: [u64; 3], rest: &Record) {
+fn check_behind(ring: ResultRing<'_>, bytes: &[u8], numbers: [u64; 3], rest: &Record) {
     let mut behind = vec![0; rest.length as usize];
     ring.copy(rest, &mut behind);
     let mut all: Vec<u8> = numbers.iter().flat_map(|it| it.to_le_bytes()).collect();
@@ -59,7 +59,7 @@ fn check_behind(ring: Ring<'_>, bytes: &[u8], numbers: [u64; 3], rest: &Record) 
 proptest! {
     #[test]
     fn any_memory_is_records_or_broken(words in memory(), at in word()) {
-        let ring = Ring::new(&words).unwrap();
+        let ring = ResultRing::new(&words).unwrap();
         let capacity = (words.len() - HEADER) as u64;
         let _ = read(ring, capacity, at);
         let _ = ring.must_wake(true);
@@ -69,7 +69,7 @@ proptest! {
     fn a_writer_whose_positions_were_overwritten_does_not_panic(
         words in memory(), length in 0..LONGEST + 9, slot: u64
     ) {
-        let ring = Ring::new(&words).unwrap();
+        let ring = ResultRing::new(&words).unwrap();
         let before = ring.committed();
         let written = ring.put(slot, 1, (0.0, 1.0), &vec![7; length]);
         let grown = ring.committed().wrapping_sub(before);
@@ -83,7 +83,7 @@ proptest! {
         lengths in prop::collection::vec(0..40_usize, 1..12), place in 0..256_usize, bits in word()
     ) {
         let words: Vec<_> = (0..HEADER + 256).map(|_| AtomicU64::new(0)).collect();
-        let ring = Ring::new(&words).unwrap();
+        let ring = ResultRing::new(&words).unwrap();
         let mut ends = vec![];
         for (slot, length) in lengths.iter().enumerate() {
             prop_assert!(ring.put(slot as u64, 1, (0.0, 1.0), &vec![slot as u8; *length]));

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
-use flowyml::results::{HEADER, Ring, Wanted};
+use flowyml::result_ring::{HEADER, ResultRing, WakeMode};
 use model::{Protocol, explore};
 
 const OURS: Protocol = Protocol {
@@ -20,7 +20,7 @@ const OURS: Protocol = Protocol {
 
 #[test]
 fn every_result_arrives_whole_and_nobody_sleeps_beside_one() {
-    for wanted in [Wanted::Each, Wanted::TheEnd] {
+    for wanted in [WakeMode::Each, WakeMode::TheEnd] {
         let states = explore(OURS, wanted, false).unwrap();
         assert!(states > 500, "only {states} states");
     }
@@ -28,7 +28,7 @@ fn every_result_arrives_whole_and_nobody_sleeps_beside_one() {
 
 #[test]
 fn a_worker_killed_anywhere_has_delivered_all_but_the_step_it_claimed_last() {
-    for wanted in [Wanted::Each, Wanted::TheEnd] {
+    for wanted in [WakeMode::Each, WakeMode::TheEnd] {
         let states = explore(OURS, wanted, true).unwrap();
         assert!(states > 500, "only {states} states");
     }
@@ -40,7 +40,7 @@ fn without_fences_the_driver_sleeps_for_ever() {
         fences: false,
         ..OURS
     };
-    let fault = explore(protocol, Wanted::Each, false).unwrap_err();
+    let fault = explore(protocol, WakeMode::Each, false).unwrap_err();
     assert!(fault.contains("sleeps"), "{fault}");
 }
 
@@ -50,7 +50,7 @@ fn a_driver_that_looks_before_it_says_so_sleeps_for_ever() {
         look_after_saying: false,
         ..OURS
     };
-    let fault = explore(protocol, Wanted::Each, false).unwrap_err();
+    let fault = explore(protocol, WakeMode::Each, false).unwrap_err();
     assert!(fault.contains("sleeps"), "{fault}");
 }
 
@@ -60,7 +60,7 @@ fn a_commit_before_the_record_is_seen_torn() {
         commit_last: false,
         ..OURS
     };
-    let fault = explore(protocol, Wanted::Each, false).unwrap_err();
+    let fault = explore(protocol, WakeMode::Each, false).unwrap_err();
     assert!(fault.contains("torn"), "{fault}");
 }
 
@@ -70,7 +70,7 @@ fn a_commit_before_the_record_is_seen_torn() {
 fn threads_agree_on_every_result() {
     const RESULTS: u64 = 2_000;
     let words: Vec<_> = (0..HEADER + 64).map(|_| AtomicU64::new(0)).collect();
-    let ring = Ring::new(&words).unwrap();
+    let ring = ResultRing::new(&words).unwrap();
     let (wakes, inbox) = channel::<()>();
     std::thread::scope(|scope| {
         scope.spawn(move || {
@@ -89,7 +89,7 @@ fn threads_agree_on_every_result() {
         });
         let (mut slot, mut at) = (0, 0);
         while slot < RESULTS {
-            let wanted = [Wanted::Each, Wanted::TheEnd][slot as usize % 2];
+            let wanted = [WakeMode::Each, WakeMode::TheEnd][slot as usize % 2];
             ring.want(wanted);
             if ring.committed() == at {
                 match inbox.recv_timeout(Duration::from_secs(20)) {
@@ -97,7 +97,7 @@ fn threads_agree_on_every_result() {
                     Ok(()) | Err(RecvTimeoutError::Disconnected) => {}
                 }
             }
-            ring.want(Wanted::Nothing);
+            ring.want(WakeMode::Nothing);
             let committed = ring.committed();
             while let Some(record) = ring.peek(at, committed).unwrap() {
                 let mut payload = vec![0; record.length as usize];

@@ -2,12 +2,12 @@
 //!
 //! Each store goes into the writer's own buffer first and arrives in memory later, in order: that is what real processors
 //! do, and what a fence waits for. A claim (a compare-and-swap) and a wake-up (a system call, which carries all that was
-//! written before) wait for it, too. The order of loads and stores is that of `Ring::put`, `must_wake` and `want`. The
+//! written before) wait for it, too. The order of loads and stores is that of `ResultRing::put`, `must_wake` and `want`. The
 //! driver may be woken once by something else; the worker may die anywhere, which wakes the driver, too.
 
 use std::collections::HashSet;
 
-use flowyml::results::Wanted;
+use flowyml::result_ring::WakeMode;
 
 /// The parts in which protocols differ.
 #[derive(Clone, Copy)]
@@ -70,7 +70,7 @@ struct State {
 }
 
 /// Walk through all states; return how many there are.
-pub(crate) fn explore(protocol: Protocol, wanted: Wanted, death: bool) -> Result<usize, String> {
+pub(crate) fn explore(protocol: Protocol, wanted: WakeMode, death: bool) -> Result<usize, String> {
     let start = State {
         memory: [0; WORDS],
         workers: vec![],
@@ -115,7 +115,7 @@ impl State {
     fn successors(
         &self,
         protocol: Protocol,
-        wanted: Wanted,
+        wanted: WakeMode,
         death: bool,
     ) -> Result<Vec<Self>, String> {
         let mut next = vec![];
@@ -166,9 +166,10 @@ impl State {
             })),
             Worker::Look(k, at_end) if arrived || !protocol.fences => Some(self.with(|s| {
                 let wanted = s.load(&s.workers, WANTED);
-                let due = wanted == Wanted::Each as u8 || at_end && wanted == Wanted::TheEnd as u8;
+                let due =
+                    wanted == WakeMode::Each as u8 || at_end && wanted == WakeMode::TheEnd as u8;
                 if due {
-                    s.workers.push((WANTED, Wanted::Nothing as u8));
+                    s.workers.push((WANTED, WakeMode::Nothing as u8));
                     s.worker = Worker::Wake(k, at_end);
                 } else {
                     s.go_on(k, at_end);
@@ -190,7 +191,7 @@ impl State {
         };
     }
 
-    fn driver_steps(&self, protocol: Protocol, wanted: Wanted) -> Result<Vec<Self>, String> {
+    fn driver_steps(&self, protocol: Protocol, wanted: WakeMode) -> Result<Vec<Self>, String> {
         let dead = self.worker == Worker::Dead && self.workers.is_empty();
         Ok(match self.driver {
             _ if self.is_over() => vec![],
@@ -216,7 +217,7 @@ impl State {
                         } else {
                             s.other = false;
                         }
-                        s.drivers.push((WANTED, Wanted::Nothing as u8));
+                        s.drivers.push((WANTED, WakeMode::Nothing as u8));
                         s.driver = Driver::Awake;
                     })
                 };

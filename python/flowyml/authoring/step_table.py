@@ -71,9 +71,9 @@ class ExtendableColumns:
     """
 
     def __init__(self) -> None:
-        from flowyml._extension import Names  # `import flowyml` does not come there
+        from flowyml._extension import NameIndex  # `import flowyml` does not come there
 
-        self.numbers = Names()
+        self.numbers = NameIndex()
         self.forms: list[StepSpec] = []
         self.rows: list[Any] = []
         self.reads: list[tuple[str, ...]] = []

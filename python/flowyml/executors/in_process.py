@@ -16,8 +16,9 @@ which the loop has reported by itself and noted.
 
 Calling steps in this process: what the local executor and thread workers share.
 
-The loop itself is the core's (`Turn.call`, see `rust/python/turn.rs`): it reads the clock once a step, since a step
-starts when the one before it ended. Here stands what it calls when a step has raised, or returned what is no value.
+The loop itself is the core's (`ThreadCallLoop.call`, see `rust/python/thread_call_loop.rs`): it reads the clock once a
+step, since a step starts when the one before it ended. This module has what it calls if a step raises, or returns what
+is no value.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Self
 
-from flowyml._extension import Turn
+from flowyml._extension import ThreadCallLoop
 from flowyml.cancellation import ask_to_end
 from flowyml.steps.context import StepContext, by_name
 from flowyml.steps.dynamic import refusal
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
-    from flowyml._core import Batch, Ends, Scheduler
+    from flowyml._core import Batch, EndTimes, Scheduler
     from flowyml.runtime.run import Run
     from flowyml.steps.timeout import TimeLimits
 
@@ -66,13 +67,13 @@ class ThreadBatch:
         *("abandoned", "at", "failures", "turn"),
     )
 
-    def __init__(self, limits: TimeLimits | None = None, turn: Turn | None = None) -> None:
+    def __init__(self, limits: TimeLimits | None = None, turn: ThreadCallLoop | None = None) -> None:
         self._lock = threading.Lock()
         self._limits = limits
         self._thread = 0
         self._kept: Batch | None = None  # its tokens are kept until this thread ends its step
         self.abandoned = False
-        self.turn = Turn(holds=limits is not None) if turn is None else turn
+        self.turn = ThreadCallLoop(holds=limits is not None) if turn is None else turn
         self.at = self.turn.at
         self.failures: Failures = []
 
@@ -119,7 +120,7 @@ class ThreadBatch:
             found = self.turn.report(before, into=run.values.raw)
             return (0, False) if found is None else self._deliver(run, *found)
 
-    def _deliver(self, run: Run, batch: Batch, position: int, start: float, ends: Ends) -> tuple[int, bool]:
+    def _deliver(self, run: Run, batch: Batch, position: int, start: float, ends: EndTimes) -> tuple[int, bool]:
         end = position + len(ends)
         failures = [(at - position, item, error) for at, item, error in self.failures if position <= at < end]
         failed = run.complete(batch, position, InProcessReport(start, ends, failures))
@@ -323,7 +324,7 @@ def _item_at(batch: Batch, position: int) -> int:
     raise IndexError(position)
 
 
-def call_steps(run: Run, turn: Turn, failures: Failures, scheduler: Scheduler | None) -> None:
+def call_steps(run: Run, turn: ThreadCallLoop, failures: Failures, scheduler: Scheduler | None) -> None:
     """Call the steps of a turn one after the other; failures are added, values go into the run, or are held.
 
     Args:

@@ -39,11 +39,11 @@ class LocalExecutor(Executor):
 
     def execute(self, run: Run) -> None:
         """Run all steps, here and now."""
-        from flowyml._extension import Turn
+        from flowyml._extension import ThreadCallLoop
         from flowyml.executors.in_process import CurrentStep, ReportFlusher, ThreadBatch
         from flowyml.steps.current_step import telling
 
-        limits, turn = run.time_limits, Turn(most=1 if run.fail_fast else _BATCH)
+        limits, turn = run.time_limits, ThreadCallLoop(most=1 if run.fail_fast else _BATCH)
         claimed = ThreadBatch(turn=turn)
         with telling(CurrentStep(run, claimed)):
             if limits is not None:

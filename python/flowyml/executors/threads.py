@@ -22,7 +22,7 @@ import weakref
 from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, TypeAlias
 
-from flowyml._extension import Turn
+from flowyml._extension import ThreadCallLoop
 from flowyml.diagnostics.tracebacks import hide_internal_frames, user_code_boundary
 from flowyml.executors import cpus
 from flowyml.executors.in_process import EVERY, PATIENCE, CurrentStep, ThreadBatch, clock, look_in
@@ -80,7 +80,7 @@ class ThreadRun:
 
     def _claimed(self) -> ThreadBatch:
         most, holds = min(_MOST, self.run.max_batch_size), self.limits is not None
-        return ThreadBatch(self.limits, Turn(target=_TARGET, most=most, workers=self.workers, holds=holds))
+        return ThreadBatch(self.limits, ThreadCallLoop(target=_TARGET, most=most, workers=self.workers, holds=holds))
 
     @user_code_boundary
     def prepare(self, initializer: Callable[[], object]) -> bool:

@@ -17,7 +17,7 @@ import threading
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, TypeAlias
 
-from flowyml._extension import Turn
+from flowyml._extension import ThreadCallLoop
 from flowyml.executors.in_process import EVERY, PATIENCE, CurrentStep, ThreadBatch, look_in
 from flowyml.steps.current_step import telling
 
@@ -66,7 +66,7 @@ class TimedThread:
             count: How many of it.
             goes_on: The thread may call what is ready after that.
         """
-        claimed, done = ThreadBatch(self._limits, Turn(most=self._most, holds=True)), _Completion()
+        claimed, done = ThreadBatch(self._limits, ThreadCallLoop(most=self._most, holds=True)), _Completion()
         claimed.begin(batch, count)
         self._started().put((claimed, done, copy_context(), goes_on))
         try:

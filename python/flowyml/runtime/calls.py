@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from flowyml.runtime.mutation_check import MutationCheck
     from flowyml.store.value_store import ValueStore
 
-    # See `Turn.call`.
+    # See `ThreadCallLoop.call`.
     Steps: TypeAlias = tuple[
         list[CallTemplate | None], list[Any], dict[int, Any], dict[int, Any], Callable[[int], Any], bool
     ]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::error::Refusal;
-use crate::graph::{Addition, Edges, Graph};
+use crate::error::InvalidCall;
+use crate::graph::{Edges, Graph, NewNodes};
 use crate::python::graph::same;
 use crate::python::ids;
 use crate::scheduler::{Limits, Order, Scheduler};
@@ -28,7 +28,7 @@ pub(super) fn scheduler(
     order: Order,
     keep: Option<&[u8]>,
     limits: &Limits,
-) -> Result<Scheduler, Refusal> {
+) -> Result<Scheduler, InvalidCall> {
     let core = Scheduler::new(graph, order, keep)?;
     if limits.is_empty() {
         Ok(core)
@@ -43,10 +43,10 @@ pub(super) fn addition(
     edges: Edges,
     joins: Option<&[u8]>,
     awaited: Option<&Bound<'_, PyAny>>,
-) -> PyResult<Addition> {
+) -> PyResult<NewNodes> {
     let counts = ids(counts)?;
     same("joins", joins.map(<[u8]>::len), "counts", counts.len())?;
-    Ok(Addition {
+    Ok(NewNodes {
         counts,
         edges,
         joins: joins.unwrap_or_default().to_vec(),

@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use pyo3::prelude::*;
 
-use crate::python::shared::Shared;
+use crate::python::locked_scheduler::LockedScheduler;
 use crate::scheduler::{Batch, Scheduler};
 
 /// Claim a batch, and wait up to `timeout` seconds for something to claim; `None` if there is nothing, or all is over.
 pub(super) fn claim(
-    shared: &Shared,
+    shared: &LockedScheduler,
     py: Python<'_>,
     worker: u16,
     limit: u32,
@@ -37,7 +37,11 @@ pub(super) fn claim(
 }
 
 /// Wait up to `timeout` seconds until all is over; say whether it is.
-pub(super) fn wait_for_end(shared: &Shared, py: Python<'_>, timeout: f64) -> PyResult<bool> {
+pub(super) fn wait_for_end(
+    shared: &LockedScheduler,
+    py: Python<'_>,
+    timeout: f64,
+) -> PyResult<bool> {
     let begun = Instant::now();
     loop {
         let finished = shared.look(py, Scheduler::is_finished)?;

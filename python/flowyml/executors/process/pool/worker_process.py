@@ -14,7 +14,7 @@ from flowyml._containers import NamedTuple
 if TYPE_CHECKING:
     import socket
 
-    from flowyml._core import ClaimWords, Results
+    from flowyml._core import ClaimWords, ResultReader
     from flowyml.executors.process.file_descriptors import FileDescriptor
 
 
@@ -53,7 +53,7 @@ class WorkerProcess:
         self,
         number: int,
         index: int,
-        views: tuple[ClaimWords, Results],
+        views: tuple[ClaimWords, ResultReader],
         socket_: socket.socket,
         pipes: tuple[FileDescriptor, FileDescriptor],
     ) -> None:

@@ -17,7 +17,7 @@ import heapq
 import mmap
 import os
 
-from flowyml._extension import ClaimWords, Results
+from flowyml._extension import ClaimWords, ResultReader
 from flowyml.errors import ExecutorError
 from flowyml.executors.process.file_descriptors import FileDescriptor
 
@@ -26,7 +26,7 @@ MAX_WORKERS = 1024
 
 # Half a megabyte holds sixteen thousand numbers: all that is ever posted to a worker at one time, so that the shortest
 # steps find room even while the driver is kept from its core.
-_RING = Results.HEADER + (1 << 19)
+_RING = ResultReader.HEADER + (1 << 19)
 # Maps begin at multiples of the page size, which is at most this.
 _PAGE = 1 << 16
 _STRIDE = -(-_RING // _PAGE) * _PAGE
@@ -73,7 +73,7 @@ class ClaimMemory:
         self._results: dict[int, mmap.mmap] = {}
         self._free = list(range(MAX_WORKERS))
 
-    def take(self) -> tuple[int, ClaimWords, Results]:
+    def take(self) -> tuple[int, ClaimWords, ResultReader]:
         """Return the lowest free index, and the driver's views of its words and results.
 
         Raises:
@@ -92,14 +92,14 @@ class ClaimMemory:
                 if error.errno == errno.EMFILE:  # which may be raised
                     raise
                 raise ExecutorError(no_memory("another worker process", _RING, error)) from None
-        return index, ClaimWords(self._claims, index), Results(self._results[index])
+        return index, ClaimWords(self._claims, index), ResultReader(self._results[index])
 
     def give_back(self, index: int) -> None:
         """Wipe the words of a worker that is gone, and free its index; its memory is kept for the next."""
         start = index * ClaimWords.STRIDE
         self._claims[start : start + ClaimWords.STRIDE] = bytes(ClaimWords.STRIDE)
         if index in self._results:
-            self._results[index][: Results.HEADER] = bytes(Results.HEADER)
+            self._results[index][: ResultReader.HEADER] = bytes(ResultReader.HEADER)
         heapq.heappush(self._free, index)
 
     def close(self) -> None:

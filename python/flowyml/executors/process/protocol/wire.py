@@ -282,7 +282,7 @@ def packed_parts(kind: str | list[str], parts: list[Any]) -> bytes | None:
 
 
 unpacked_parts: Callable[[bytes], Any] = marshal.loads
-"""Return the kind and the parts that `packed_parts` was given; `Results.drain` checks that they are."""
+"""Return the kind and the parts that `packed_parts` was given; `ResultReader.drain` checks that they are."""
 
 
 class FrameDecoder:

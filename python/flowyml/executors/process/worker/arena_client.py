@@ -12,7 +12,7 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from flowyml._extension import OpenFiles, PrivateMap, punch_hole
+from flowyml._extension import DescriptorCheck, PrivateMap, punch_hole
 from flowyml.errors import MemoryBudgetError
 from flowyml.executors.process.protocol.value_pickle import OutOfBandBuffers, dump_result
 from flowyml.store.arenas import ArenaOpener, ArenaValue, PickledValue, padded, write_block
@@ -35,7 +35,7 @@ class _ArenaWriter:
     def __init__(self, pid: int, place: Place) -> None:
         self.number, self._driver_fd, self._end = place
         self._fd = os.open(_path(pid, self._driver_fd), os.O_RDWR | os.O_CLOEXEC)
-        self._intact = OpenFiles([self._fd])
+        self._intact = DescriptorCheck([self._fd])
 
     def go_on(self, end: int) -> None:
         """Leave what the driver has heard of as it is."""
@@ -224,7 +224,7 @@ class ArenaClient:
 class _MappedArena:
     """An arena of another process, open for reading."""
 
-    _intact: OpenFiles | None = None
+    _intact: DescriptorCheck | None = None
 
     def __init__(self, shelf: ArenaClient, path: str) -> None:
         self._shelf = shelf
@@ -233,7 +233,7 @@ class _MappedArena:
 
     def _open(self) -> None:
         self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        self._intact = OpenFiles([self._fd])
+        self._intact = DescriptorCheck([self._fd])
 
     def map(self, stored: ArenaValue) -> PrivateMap:
         if not self._is_intact():  # a step has closed it, and the number may be another file's by now

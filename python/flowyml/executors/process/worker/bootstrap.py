@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from flowyml._containers import NamedTuple
-from flowyml._extension import Caller, ClaimWords
+from flowyml._extension import ClaimWords, WorkerCallLoop
 from flowyml.executors.process.protocol.claim_memory import map_claims, map_results
 from flowyml.executors.process.protocol.stack_dump import show_on_request
 from flowyml.executors.process.supervisor.spawning import GIVEN_HASH_SEED, HASH_SEED, WORKER_CLAIMS, WORKER_SOCKET
@@ -43,7 +43,7 @@ class WorkerResources(NamedTuple):
     token: str
     socket: socket.socket
     claims: ClaimWords
-    caller: Caller
+    caller: WorkerCallLoop
 
 
 def attach(arguments: Sequence[str] | None = None) -> WorkerResources:
@@ -59,7 +59,7 @@ def attach(arguments: Sequence[str] | None = None) -> WorkerResources:
     for fd in (WORKER_SOCKET, WORKER_CLAIMS):
         os.set_inheritable(fd, False)  # noqa: FBT003  positional only
     claims = ClaimWords(map_claims(WORKER_CLAIMS), int(index))
-    caller = Caller(claims, map_results(WORKER_CLAIMS, int(index)), os.getpgid, WORKER_SOCKET)
+    caller = WorkerCallLoop(claims, map_results(WORKER_CLAIMS, int(index)), os.getpgid, WORKER_SOCKET)
     os.close(WORKER_CLAIMS)
     show_on_request()
     return WorkerResources(int(worker), token, socket.socket(fileno=WORKER_SOCKET), claims, caller)

@@ -27,7 +27,7 @@ import select
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from flowyml._extension import OpenFiles
+from flowyml._extension import DescriptorCheck
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,7 +46,7 @@ _STANDARD: Final = (0, 1, 2)
 
 
 class CurrentSlot:
-    """Which step runs, and whether it has written something; a worker's `Caller` knows both, too."""
+    """Which step runs, and whether it has written something; a worker's `WorkerCallLoop` knows both, too."""
 
     slot: int | None = None
     written = False
@@ -83,7 +83,7 @@ class OutputCapture:
         self._pipes = (_MarkedPipe(1, "<stdout>", self), _MarkedPipe(2, "<stderr>", self))
         self.stdout, self.stderr = (_TextStream.over(pipe) for pipe in self._pipes)
         self._put_back()
-        self.files = OpenFiles(_STANDARD)
+        self.files = DescriptorCheck(_STANDARD)
         self._ends = self._pipes_now()
 
     def begin_step(self, slot: int, *, eager: bool) -> None:
@@ -120,9 +120,9 @@ class OutputCapture:
         if all(pipe.is_whole for pipe in self._pipes):
             self._ends = self._pipes_now()
 
-    def _pipes_now(self) -> OpenFiles:
+    def _pipes_now(self) -> DescriptorCheck:
         """Return what the descriptors of both pipes are, where they are what they ought to be."""
-        return OpenFiles([end for pipe in self._pipes for end in pipe.ends])
+        return DescriptorCheck([end for pipe in self._pipes for end in pipe.ends])
 
     def _settle(self) -> None:
         """Flush to where the step wrote, mend, flush what that did not take, and mark what follows as nobody's."""
@@ -137,7 +137,7 @@ class OutputCapture:
         self.moment.written = False
         if not self.files.unchanged():
             _open_stdin()
-            self.files = OpenFiles(_STANDARD)
+            self.files = DescriptorCheck(_STANDARD)
 
     def _put_back(self) -> None:
         """Make these streams the process's streams (again)."""

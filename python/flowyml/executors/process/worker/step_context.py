@@ -13,7 +13,7 @@ from flowyml.executors.process.protocol import wire
 from flowyml.runtime import random_seeds
 
 if TYPE_CHECKING:
-    from flowyml._extension import Caller
+    from flowyml._extension import WorkerCallLoop
     from flowyml.executors.process.worker.functions import FunctionTable
     from flowyml.steps.context import StepContext
 
@@ -32,7 +32,7 @@ class WorkerStepContext:
         arguments: Those of the step, where they had to be loaded.
     """
 
-    def __init__(self, caller: Caller, functions: FunctionTable) -> None:
+    def __init__(self, caller: WorkerCallLoop, functions: FunctionTable) -> None:
         self._caller = caller
         self._functions = functions
         self.run = wire.RunInfo("", "", None, 0.0, "", 0)

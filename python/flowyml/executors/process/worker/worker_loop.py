@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 clock = time.monotonic
 
 _NOT_HASHED = object()
-# What a `Caller` says of the step at which it stopped.
+# What a `WorkerCallLoop` says of the step at which it stopped.
 _RETURNED, _RAISED, _UNCHAINED, _DONE, _ENCODED = range(5)
 # Outcomes that are a value as the next step takes it.
 _WHOLE = frozenset([wire.RETURNED, wire.STORED])

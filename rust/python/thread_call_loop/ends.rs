@@ -1,4 +1,4 @@
-//! `Ends`: when the steps of a batch ended, in order. One thread adds, any may read.
+//! `EndTimes`: when the steps of a batch ended, in order. One thread adds, any may read.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use crate::python::finite;
 /// Times, as a sequence that grows up to a number that was given.
 #[pyclass(frozen, sequence, module = "flowyml._core")]
 #[derive(Clone)]
-pub(crate) struct Ends(Arc<Times>);
+pub(crate) struct EndTimes(Arc<Times>);
 
 struct Times {
     /// The times as bits.
@@ -21,7 +21,7 @@ struct Times {
 }
 
 #[pymethods]
-impl Ends {
+impl EndTimes {
     fn __len__(&self) -> usize {
         self.len() as usize
     }
@@ -53,7 +53,7 @@ impl Ends {
     }
 }
 
-impl Ends {
+impl EndTimes {
     pub(super) fn new(capacity: u32) -> Self {
         Self(Arc::new(Times {
             bits: (0..capacity).map(|_| AtomicU64::new(0)).collect(),

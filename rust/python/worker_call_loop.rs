@@ -1,4 +1,4 @@
-//! `Caller`: the innermost loop of a worker process, for steps of one argument that return something small.
+//! `WorkerCallLoop`: the innermost loop of a worker process, for steps of one argument that return something small.
 //!
 //! ```text
 //!   take(slot) ──▶ function(argument) ──▶ encode ──▶ put(result) ──▶ take(next slot)
@@ -12,7 +12,7 @@
 //! After each step whatever it has done to the process is mended before the next one begins: that takes system calls to
 //! find out (the files behind fd 0 to 2, the working directory), which take longer than the shortest steps. A step that was
 //! over sooner than a built-in function takes that makes the cheapest system call cannot have made one, so nobody asks
-//! ([`Caller::probe`]). Both are timed alike, with the clock read right before the call: what lies between two steps made
+//! ([`WorkerCallLoop::probe`]). Both are timed alike, with the clock read right before the call: what lies between two steps made
 //! every one of a map over a `range` look as if it might have, which cost five system calls a step.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,14 +22,14 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyEllipsis, PyIterator, PyList, PySlice, PyString};
 
-use crate::results::{Broken, Ring};
+use crate::result_ring::{CorruptRing, ResultRing};
 
 use super::claims::ClaimWords;
-use super::files::{self, OpenFiles};
-use super::held_call::held_call_one;
+use super::daemon_call::held_call_one;
+use super::descriptor_check::{self, DescriptorCheck};
 use super::records::{Atom, Encoder, Previous, put_measured, put_pickle};
-use super::results::{PARTS, no_ring, ring_words};
-use super::words::Words;
+use super::result_reader::{PARTS, no_ring, ring_words};
+use super::shared_atomics::SharedAtomics;
 
 /// No slot: numbers are never used again and do not come so far.
 const NO_SLOT: u64 = u64::MAX;
@@ -40,11 +40,11 @@ const LATELY: f64 = 0.001;
 
 /// Calls steps, and knows which one runs.
 #[pyclass(frozen, module = "flowyml._core")]
-pub(crate) struct Caller {
+pub(crate) struct WorkerCallLoop {
     claims: Py<ClaimWords>,
-    words: Words,
+    words: SharedAtomics,
     /// The descriptor by which the driver is woken: a worker that has lost it is lost, and its step is the reason.
-    line: OpenFiles,
+    line: DescriptorCheck,
     /// The step that runs, or ran last.
     slot: AtomicU64,
     /// Something was written to the streams since the last step ended.
@@ -74,7 +74,7 @@ const ENCODED: u8 = 4;
 type Left<'py> = (usize, u8, Bound<'py, PyAny>, f64);
 
 #[pymethods]
-impl Caller {
+impl WorkerCallLoop {
     #[new]
     fn new(
         py: Python<'_>,
@@ -84,7 +84,7 @@ impl Caller {
         line: i32,
     ) -> PyResult<Self> {
         let caller = Self {
-            line: OpenFiles::of(vec![line]),
+            line: DescriptorCheck::of(vec![line]),
             probe,
             claims,
             words: ring_words(buffer)?,
@@ -179,7 +179,7 @@ impl Caller {
         arguments: &Bound<'py, PyAny>,
         position: usize,
         slot: u64,
-        files: &Bound<'py, OpenFiles>,
+        files: &Bound<'py, DescriptorCheck>,
         directory: Option<i32>,
         stdout: &Bound<'py, PyAny>,
         stderr: &Bound<'py, PyAny>,
@@ -238,9 +238,9 @@ impl Caller {
     }
 }
 
-impl Caller {
-    fn ring(&self) -> PyResult<Ring<'_>> {
-        Ring::new(self.words.get()).map_err(|Broken| no_ring())
+impl WorkerCallLoop {
+    fn ring(&self) -> PyResult<ResultRing<'_>> {
+        ResultRing::new(self.words.get()).map_err(|CorruptRing| no_ring())
     }
 
     /// Time the probe as a step is timed, unless that was done lately. It is called without a function around it and does
@@ -265,8 +265,8 @@ impl Caller {
 
 /// What a step may have done something to.
 struct Process<'a, 'py> {
-    caller: &'a Caller,
-    files: &'a OpenFiles,
+    caller: &'a WorkerCallLoop,
+    files: &'a DescriptorCheck,
     /// The descriptor of the directory that steps run in, if they do in one.
     directory: Option<i32>,
     streams: Streams<'a, 'py>,
@@ -278,7 +278,7 @@ impl<'py> Process<'_, 'py> {
     /// Write what a step has returned; give it as the next step takes it, or as it was when something came up.
     fn deliver(
         &self,
-        ring: Ring<'_>,
+        ring: ResultRing<'_>,
         encoder: &Encoder<'_, 'py>,
         slot: u64,
         start: f64,
@@ -318,7 +318,7 @@ impl<'py> Process<'_, 'py> {
             && (end - start < self.floor
                 || self.files.unchanged()
                     && self.caller.line.unchanged()
-                    && self.directory.is_none_or(files::enter))
+                    && self.directory.is_none_or(descriptor_check::enter))
             && !self.caller.forked.load(Ordering::Relaxed))
     }
 }

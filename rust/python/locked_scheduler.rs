@@ -13,14 +13,14 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
 
-use crate::error::Refusal;
+use crate::error::InvalidCall;
 use crate::scheduler::{Batch, Outcomes, Scheduler};
 
 use super::{SLICE, refused};
 
 /// A scheduler for any number of threads.
-pub(super) struct Shared {
-    guarded: Mutex<Guarded>,
+pub(super) struct LockedScheduler {
+    guarded: Mutex<Inner>,
     /// Something may be ready, or all is over.
     work: Condvar,
     /// All is over.
@@ -28,7 +28,7 @@ pub(super) struct Shared {
 }
 
 /// What came of some items of a batch: all of them have a value.
-pub(super) struct Part<'a> {
+pub(super) struct Guard<'a> {
     pub(super) batch: &'a Batch,
     pub(super) position: u32,
     /// When the first of them began.
@@ -37,7 +37,7 @@ pub(super) struct Part<'a> {
 }
 
 /// What has ended and is to be written down.
-struct Notes {
+struct FinishedLog {
     items: Vec<u32>,
     /// When the first of them was noted.
     since: f64,
@@ -49,8 +49,8 @@ struct Notes {
     tiny: f64,
 }
 
-impl Notes {
-    fn add(&mut self, part: &Part<'_>, now: f64) {
+impl FinishedLog {
+    fn add(&mut self, part: &Guard<'_>, now: f64) {
         if self.items.is_empty() {
             self.since = now;
         }
@@ -68,9 +68,9 @@ impl Notes {
     }
 }
 
-struct Guarded {
+struct Inner {
     core: Scheduler,
-    notes: Option<Notes>,
+    notes: Option<FinishedLog>,
     /// Threads that wait for `work`.
     claimers: u32,
     /// Threads that wait for `end`.
@@ -79,9 +79,9 @@ struct Guarded {
     closed: bool,
 }
 
-impl Shared {
+impl LockedScheduler {
     pub(super) fn new(core: Scheduler) -> Self {
-        let guarded = Mutex::new(Guarded {
+        let guarded = Mutex::new(Inner {
             core,
             notes: None,
             claimers: 0,
@@ -104,7 +104,7 @@ impl Shared {
     pub(super) fn change<T>(
         &self,
         py: Python<'_>,
-        act: impl FnOnce(&mut Scheduler) -> Result<T, Refusal>,
+        act: impl FnOnce(&mut Scheduler) -> Result<T, InvalidCall>,
     ) -> PyResult<T> {
         self.try_change(py, act)?.map_err(refused)
     }
@@ -122,7 +122,7 @@ impl Shared {
     }
 
     /// Let go of the lock, and wake those who have something to do.
-    fn wake(&self, guarded: MutexGuard<'_, Guarded>) {
+    fn wake(&self, guarded: MutexGuard<'_, Inner>) {
         let (claimers, watchers) = guarded.to_wake();
         drop(guarded);
         (0..claimers).for_each(|_| self.work.notify_one());
@@ -136,7 +136,7 @@ impl Shared {
     pub(super) fn end_and_claim(
         &self,
         py: Python<'_>,
-        part: &Part<'_>,
+        part: &Guard<'_>,
         now: f64,
         limit: impl FnOnce(u32) -> Option<u32>,
     ) -> PyResult<Option<Batch>> {
@@ -152,9 +152,9 @@ impl Shared {
         Ok(())
     }
 
-    /// Note what is ended by `end_and_claim`: see [`Notes`].
+    /// Note what is ended by `end_and_claim`: see [`FinishedLog`].
     pub(super) fn note(&self, py: Python<'_>, most: u32, window: f64, tiny: f64) -> PyResult<()> {
-        let notes = Notes {
+        let notes = FinishedLog {
             items: Vec::new(),
             since: 0.0,
             most: most as usize,
@@ -208,7 +208,7 @@ impl Shared {
         py.check_signals()
     }
 
-    fn lock<'a>(&'a self, py: Python<'_>) -> PyResult<MutexGuard<'a, Guarded>> {
+    fn lock<'a>(&'a self, py: Python<'_>) -> PyResult<MutexGuard<'a, Inner>> {
         self.guarded.lock_py_attached(py).map_err(|poisoned| {
             drop(poisoned);
             PyRuntimeError::new_err("an earlier call panicked: the state of the run is not known")
@@ -216,19 +216,19 @@ impl Shared {
     }
 
     /// Lock while detached, where no error can be raised; the next call that is attached raises it.
-    fn lock_detached(&self) -> MutexGuard<'_, Guarded> {
+    fn lock_detached(&self) -> MutexGuard<'_, Inner> {
         self.guarded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Guarded {
+impl Inner {
     fn end_and_claim(
         &mut self,
-        part: &Part<'_>,
+        part: &Guard<'_>,
         now: f64,
         limit: impl FnOnce(u32) -> Option<u32>,
-    ) -> Result<Option<Batch>, Refusal> {
-        let Part {
+    ) -> Result<Option<Batch>, InvalidCall> {
+        let Guard {
             batch,
             position,
             start,

@@ -20,12 +20,12 @@ const WIDTH: u32 = 1 << BITS;
 
 /// A set of integers below a bound, as a tree of 64-bit words.
 #[derive(Clone, Debug)]
-pub struct BitSet {
+pub struct RankSet {
     /// From the members themselves up to a level of one word.
     levels: Vec<Vec<u64>>,
 }
 
-impl BitSet {
+impl RankSet {
     /// Return an empty set for members below `bound`.
     #[must_use]
     pub fn new(bound: u32) -> Self {
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn members_come_out_in_order() {
-        let mut set = BitSet::new(300_000);
+        let mut set = RankSet::new(300_000);
         for member in [299_999, 0, 63, 64, 4096, 262_144] {
             set.insert(member);
         }
@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_range_is_one_run_and_ends_at_a_gap() {
-        let mut set = BitSet::new(1000);
+        let mut set = RankSet::new(1000);
         set.insert_range(10..700);
         set.remove(500);
         assert_eq!(set.run(10, u32::MAX), 490);
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn growing_keeps_members() {
-        let mut set = BitSet::new(0);
+        let mut set = RankSet::new(0);
         set.grow(1);
         set.insert(0);
         set.grow(1_000_000);
@@ -269,7 +269,7 @@ mod tests {
 
     #[test]
     fn members_beyond_the_first_word_stay_when_it_grows() {
-        let mut set = BitSet::new(100);
+        let mut set = RankSet::new(100);
         set.insert(70);
         set.grow(1_000_000);
         assert_eq!((set.first(), set.next(71)), (Some(70), None));
@@ -277,8 +277,8 @@ mod tests {
 
     #[test]
     fn the_room_at_least_doubles_and_only_if_there_is_too_little() {
-        let mut set = BitSet::new(640);
-        let words = |set: &BitSet| set.levels[0].len();
+        let mut set = RankSet::new(640);
+        let words = |set: &RankSet| set.levels[0].len();
         set.grow(640);
         assert_eq!(words(&set), 10);
         set.grow(641);
@@ -288,7 +288,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn it_is_a_set(ops in proptest::collection::vec((0u8..5, 0u32..9000, 0u32..300), 1..60)) {
-            let (mut set, mut model) = (BitSet::new(9300), BTreeSet::new());
+            let (mut set, mut model) = (RankSet::new(9300), BTreeSet::new());
             for (op, at, length) in ops {
                 match op {
                     0 => { set.insert(at); model.insert(at); }

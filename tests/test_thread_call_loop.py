@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from flowyml._core import Graph, Scheduler, Turn
+from flowyml._core import Graph, Scheduler, ThreadCallLoop
 
 NONE = array("I")
 
@@ -26,9 +26,9 @@ def scheduler_of(count: int) -> Scheduler:
     return Scheduler(Graph(range(count), None, NONE, NONE))
 
 
-def begun(count: int, **options: Any) -> tuple[Turn, Scheduler]:
+def begun(count: int, **options: Any) -> tuple[ThreadCallLoop, Scheduler]:
     """A turn that has claimed all of so many steps."""
-    scheduler, turn = scheduler_of(count), Turn(**options)
+    scheduler, turn = scheduler_of(count), ThreadCallLoop(**options)
     turn.begin(scheduler.claim(0, count, 1.0), 1.0)
     return turn, scheduler
 
@@ -90,7 +90,7 @@ def test_each_step_has_a_number_of_its_own():
 
 
 def test_a_turn_goes_on_until_nothing_is_ready():
-    scheduler, turn, values = scheduler_of(1000), Turn(target=1.0, most=64, workers=2), [None] * 1000
+    scheduler, turn, values = scheduler_of(1000), ThreadCallLoop(target=1.0, most=64, workers=2), [None] * 1000
     turn.begin(scheduler.claim(0, 1, 1.0), 1.0)
     turn.call(steps_of(abs, [(-i,) for i in range(1000)]), values, None, None, 1.0, *SPECIAL, scheduler=scheduler)
     assert scheduler.finished
@@ -107,7 +107,7 @@ def test_without_a_scheduler_it_ends_with_its_batch():
 
 @pytest.mark.parametrize("stop", [False, True])
 def test_a_step_that_raises_is_told_and_left_to_the_caller(stop):
-    scheduler, turn, values, told = scheduler_of(4), Turn(most=4), [None] * 4, []
+    scheduler, turn, values, told = scheduler_of(4), ThreadCallLoop(most=4), [None] * 4, []
     turn.begin(scheduler.claim(0, 3, 1.0), 1.0)
 
     def half(i):
@@ -153,7 +153,7 @@ class Zipped(zip):
 
 @pytest.mark.parametrize("kind", [Special, MoreSpecial, zip])
 def test_a_value_that_is_refused_is_left_to_the_caller(kind: type) -> None:
-    scheduler, turn, values = scheduler_of(3), Turn(most=1), [None] * 3
+    scheduler, turn, values = scheduler_of(3), ThreadCallLoop(most=1), [None] * 3
     turn.begin(scheduler.claim(0, 1, 1.0), 1.0)
     told: list[Any] = []
 
@@ -169,7 +169,7 @@ def test_a_value_that_is_refused_is_left_to_the_caller(kind: type) -> None:
 
 
 def test_a_value_is_looked_at_whatever_the_one_before_it_was() -> None:
-    scheduler, turn, values, told = scheduler_of(5), Turn(), [None] * 5, []
+    scheduler, turn, values, told = scheduler_of(5), ThreadCallLoop(), [None] * 5, []
     turn.begin(scheduler.claim(0, 5, 1.0), 1.0)
     returned = [Zipped(), zip(), 1, zip(), Zipped()]
     steps = steps_of(returned.__getitem__, [(i,) for i in range(5)])
@@ -180,7 +180,7 @@ def test_a_value_is_looked_at_whatever_the_one_before_it_was() -> None:
 
 @pytest.mark.parametrize(("value", "count"), [(1, 3), ([1], 1)])
 def test_a_value_that_can_change_ends_the_call_and_is_not_refused(value: object, count: int) -> None:
-    scheduler, turn, values = scheduler_of(3), Turn(most=1), [None] * 3
+    scheduler, turn, values = scheduler_of(3), ThreadCallLoop(most=1), [None] * 3
     turn.begin(scheduler.claim(0, 1, 1.0), 1.0)
     steps = steps_of(lambda: value, [(), (), ()])
     turn.call(steps, values, None, None, 1.0, *SPECIAL, atoms=frozenset([int]), scheduler=scheduler)
@@ -202,7 +202,7 @@ def test_a_lone_parameter_is_the_argument_itself():
 
 def test_a_closed_scheduler_takes_nothing_from_turns():
     """So what a thread does that was left behind does not change what came of the run."""
-    scheduler, turn = scheduler_of(2), Turn(most=1)
+    scheduler, turn = scheduler_of(2), ThreadCallLoop(most=1)
     turn.begin(scheduler.claim(0, 1, 1.0), 1.0)
     scheduler.close()
     before = scheduler.states(), scheduler.ends()
@@ -215,7 +215,7 @@ def test_two_turns_share_what_there_is_and_call_each_step_once():
     scheduler, values = scheduler_of(count), [None] * count
 
     def work(worker: int) -> None:
-        turn = Turn(target=0.0005, most=256, workers=2)
+        turn = ThreadCallLoop(target=0.0005, most=256, workers=2)
         while not scheduler.finished:
             batch = scheduler.claim(worker, 1, 1.0, 0.01)
             if batch is not None:
@@ -253,7 +253,7 @@ def test_values_that_are_held_come_with_the_report():
 def test_held_values_are_there_for_the_next_batch():
     names = range(2)
     scheduler = Scheduler(Graph(names, None, array("I", [1]), array("I", [0])))
-    turn, values = Turn(holds=True), [None] * 2
+    turn, values = ThreadCallLoop(holds=True), [None] * 2
     template = SimpleNamespace(direct=False, single=False, lone=False, function=abs, parts=((2, 0),))
     first = SimpleNamespace(direct=True, single=False, lone=False, function=abs, parts=None)
     turn.begin(scheduler.claim(0, 1, 1.0), 1.0)
@@ -281,7 +281,7 @@ def test_only_the_step_that_runs_can_be_what_a_thread_is_given_up_for():
 
 
 def test_nothing_is_reported_of_a_thread_that_was_given_up():
-    scheduler, turn, values = scheduler_of(2), Turn(holds=True), [None] * 2
+    scheduler, turn, values = scheduler_of(2), ThreadCallLoop(holds=True), [None] * 2
 
     def give_up(i: int) -> int:
         assert turn.abandon(turn.running()[2])
@@ -293,7 +293,7 @@ def test_nothing_is_reported_of_a_thread_that_was_given_up():
 
 
 def test_what_a_turn_reports_is_noted_in_order_and_ends_its_call_when_it_is_much():
-    scheduler, turn, values = scheduler_of(10), Turn(most=2), [None] * 10
+    scheduler, turn, values = scheduler_of(10), ThreadCallLoop(most=2), [None] * 10
     scheduler.note(4, 100.0, 100.0)
     turn.begin(scheduler.claim(0, 2, 1.0), 1.0)
     turn.call(steps_of(abs, [(i,) for i in range(10)]), values, None, None, 1.0, *SPECIAL, scheduler=scheduler)
@@ -304,7 +304,7 @@ def test_what_a_turn_reports_is_noted_in_order_and_ends_its_call_when_it_is_much
 
 @pytest.mark.parametrize(("window", "tiny"), [(0.0, 100.0), (100.0, 0.0)])
 def test_notes_do_not_wait_long_and_no_longer_than_a_step_that_takes_long(window, tiny):
-    scheduler, turn, values = scheduler_of(3), Turn(most=1), [None] * 3
+    scheduler, turn, values = scheduler_of(3), ThreadCallLoop(most=1), [None] * 3
     scheduler.note(100, window, tiny)
     turn.begin(scheduler.claim(0, 1, 1.0), 1.0)
     turn.call(steps_of(abs, [(i,) for i in range(3)]), values, None, None, 1.0, *SPECIAL, scheduler=scheduler)
@@ -336,7 +336,7 @@ def test_times_that_are_not_finite_are_refused(time: float) -> None:
     with pytest.raises(ValueError, match="finite"):
         turn.call(steps_of(abs, [(1,)]), [], None, None, time, *SPECIAL)
     with pytest.raises(ValueError, match="finite"):
-        Turn(target=time)
+        ThreadCallLoop(target=time)
     for complete in (
         lambda it: scheduler.complete(it, 0, time, [2.0]),
         lambda it: scheduler.complete(it, 0, 1.0, [time]),

@@ -40,9 +40,9 @@ unsafe extern "C-unwind" {
 const GRACE: Duration = Duration::from_millis(100);
 
 /// Dropped only if a call neither returns nor raises.
-struct Hold;
+struct DaemonThreadGuard;
 
-impl Drop for Hold {
+impl Drop for DaemonThreadGuard {
     fn drop(&mut self) {
         if is_alive() {
             thread::sleep(GRACE);
@@ -67,12 +67,12 @@ fn is_alive() -> bool {
 }
 
 /// Call a function.
-pub(super) fn held_call<'py>(
+pub(super) fn daemon_call<'py>(
     function: &Bound<'py, PyAny>,
     arguments: &Bound<'py, PyTuple>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = function.py();
-    let hold = Hold;
+    let hold = DaemonThreadGuard;
     // SAFETY: both are live objects, the second is a tuple, the interpreter is attached.
     // What comes back is a new reference, or null with an exception set, which is what `from_owned_ptr_or_err` takes.
     // Nothing of Rust unwinds through it, since what Python calls of ours catches panics.
@@ -90,7 +90,7 @@ pub(super) fn held_call_one<'py>(
     argument: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = function.py();
-    let hold = Hold;
+    let hold = DaemonThreadGuard;
     // SAFETY: as above, and the list of arguments ends with a null pointer.
     let returned = unsafe {
         let end = std::ptr::null_mut::<ffi::PyObject>();

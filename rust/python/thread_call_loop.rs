@@ -1,4 +1,4 @@
-//! `Turn`: what one thread of this process has claimed, and the loop that calls it: the innermost one of the package.
+//! `ThreadCallLoop`: what one thread of this process has claimed, and the loop that calls it: the innermost one of the package.
 //!
 //! ```text
 //!             ┌──────── take: next < end ──▶ call ──▶ value into the list, end into `ends` ──┐
@@ -36,40 +36,40 @@ use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
 use pyo3::types::{PyFrozenSet, PyList, PyTuple, PyType};
 
+use crate::batch_sizer::BatchSizer;
 use crate::scheduler as core;
-use crate::sizer::Sizer;
 
 use super::batch::Batch;
 use super::finite;
+use super::locked_scheduler::Guard;
 use super::scheduler::Scheduler;
-use super::shared::Part;
-use calling::{Calling, Clock, Refusal};
-use claim::{Claim, Held};
-pub(crate) use ends::Ends;
-use steps::Steps;
+use calling::{CallLoop, Clock, Refusal};
+use claim::{CurrentBatch, LockedState};
+pub(crate) use ends::EndTimes;
+use steps::CallPlan;
 
 /// What one thread has claimed.
 #[pyclass(frozen, module = "flowyml._core")]
-pub(crate) struct Turn {
+pub(crate) struct ThreadCallLoop {
     /// The positions that may be begun: the next one, and above it in the upper half where they end.
     word: AtomicU64,
     /// Nothing is begun any more, and nothing claimed.
     closed: AtomicBool,
     /// Values are held until they are reported.
     holds: bool,
-    held: Mutex<Held>,
+    held: Mutex<LockedState>,
 }
 
 /// What is left to do after the steps of a batch were called.
 enum Next {
     /// Another batch was claimed.
-    Batch(Claim),
+    Batch(CurrentBatch),
     /// Nothing is ready, or it is not for the loop to say.
     Nothing,
 }
 
 #[pymethods]
-impl Turn {
+impl ThreadCallLoop {
     #[new]
     #[pyo3(signature = (*, target=0.0, most=1, workers=0, holds=false))]
     fn new(target: f64, most: u32, workers: u32, holds: bool) -> PyResult<Self> {
@@ -78,13 +78,13 @@ impl Turn {
             word: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             holds,
-            held: Mutex::new(Held {
+            held: Mutex::new(LockedState {
                 claim: None,
                 start: 0.0,
                 reported: 0,
                 abandoned: false,
                 before: 0,
-                sizer: Sizer::new(target, most, workers),
+                sizer: BatchSizer::new(target, most, workers),
             }),
         })
     }
@@ -123,10 +123,10 @@ impl Turn {
     }
 
     #[getter]
-    fn ends(&self, py: Python<'_>) -> Ends {
+    fn ends(&self, py: Python<'_>) -> EndTimes {
         let held = self.lock(py);
         let ends = held.claim.as_ref().map(|claim| claim.ends.clone());
-        ends.unwrap_or_else(|| Ends::new(0))
+        ends.unwrap_or_else(|| EndTimes::new(0))
     }
 
     #[getter]
@@ -159,7 +159,7 @@ impl Turn {
         before: f64,
         most: u32,
         into: Option<&Bound<'_, PyList>>,
-    ) -> PyResult<Option<(Batch, u32, f64, Ends)>> {
+    ) -> PyResult<Option<(Batch, u32, f64, EndTimes)>> {
         if before.is_nan() {
             return Err(PyValueError::new_err("before must be a time, got NaN"));
         }
@@ -247,9 +247,9 @@ impl Turn {
         let Some(mut claim) = self.claimed(py) else {
             return Ok(());
         };
-        let steps = Steps::new(steps, values)?;
+        let steps = CallPlan::new(steps, values)?;
         let mut calls = steps.calls();
-        let mut calling = Calling {
+        let mut calling = CallLoop {
             turn: self,
             values,
             failed,
@@ -277,8 +277,8 @@ impl Turn {
     }
 }
 
-impl Turn {
-    fn lock(&self, py: Python<'_>) -> MutexGuard<'_, Held> {
+impl ThreadCallLoop {
+    fn lock(&self, py: Python<'_>) -> MutexGuard<'_, LockedState> {
         // Nothing under this lock can panic half way.
         self.held
             .lock_py_attached(py)
@@ -318,23 +318,28 @@ impl Turn {
             .compare_exchange_weak(from, to, Ordering::AcqRel, Ordering::Acquire)
     }
 
-    fn claimed(&self, py: Python<'_>) -> Option<Claim> {
+    fn claimed(&self, py: Python<'_>) -> Option<CurrentBatch> {
         // The references are counted up under the lock, which calls nothing.
         self.lock(py).claim.as_ref().map(|claim| claim.clone(py))
     }
 
-    fn new_claim(&self, py: Python<'_>, batch: Arc<core::Batch>) -> PyResult<Claim> {
+    fn new_claim(&self, py: Python<'_>, batch: Arc<core::Batch>) -> PyResult<CurrentBatch> {
         let nothing = (0..batch.len()).map(|_| py.None());
         let held = self.holds.then(|| PyList::new(py, nothing)).transpose()?;
-        Ok(Claim {
-            ends: Ends::new(batch.len()),
+        Ok(CurrentBatch {
+            ends: EndTimes::new(batch.len()),
             batch,
             held: held.map(Bound::unbind),
         })
     }
 
     /// Take what has ended and was not reported: the batch, the first position and the one behind the last, when it began.
-    fn part(&self, py: Python<'_>, before: f64, most: u32) -> Option<(Claim, u32, u32, f64)> {
+    fn part(
+        &self,
+        py: Python<'_>,
+        before: f64,
+        most: u32,
+    ) -> Option<(CurrentBatch, u32, u32, f64)> {
         let mut held = self.lock(py);
         let ended = held.ended().min(most);
         let position = held.reported;
@@ -347,7 +352,13 @@ impl Turn {
     }
 
     /// Put another batch in the place of the one that was done; return that, to be dropped without the lock.
-    fn install(&self, held: &mut Held, claim: Claim, now: f64, count: u32) -> Option<Claim> {
+    fn install(
+        &self,
+        held: &mut LockedState,
+        claim: CurrentBatch,
+        now: f64,
+        count: u32,
+    ) -> Option<CurrentBatch> {
         held.before += u64::from(held.ended());
         (held.start, held.reported) = (now, 0);
         let before = held.claim.replace(claim);
@@ -361,7 +372,7 @@ impl Turn {
     /// Report what has ended and claim what is next, in one go.
     fn go_on(
         &self,
-        claim: &Claim,
+        claim: &CurrentBatch,
         scheduler: &Bound<'_, Scheduler>,
         values: &Bound<'_, PyList>,
         now: f64,
@@ -381,7 +392,7 @@ impl Turn {
         // All of it has ended, so nobody can give the thread up meanwhile.
         claim.hand_over(py, position, ended, values)?;
         let ends = claim.ends.times(position, ended);
-        let part = Part {
+        let part = Guard {
             batch: &claim.batch,
             position,
             start,

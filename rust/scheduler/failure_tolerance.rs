@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use crate::error::Refusal;
+use crate::error::InvalidCall;
 use crate::graph::NodeId;
 
 use super::Scheduler;
@@ -24,13 +24,13 @@ impl Scheduler {
     /// A node that has failed, or has more bad items than that.
     ///
     /// O(1), for the first node of one item O(nodes).
-    pub fn tolerate(&mut self, node: NodeId, failures: u32) -> Result<(), Refusal> {
+    pub fn tolerate(&mut self, node: NodeId, failures: u32) -> Result<(), InvalidCall> {
         let (bad, forgives) = self.maps.get(node).map_or_else(
             || (0, !self.node_state(node).is_bad()),
             |map| (map.bad, map.forgives()),
         );
         if !forgives || bad > failures {
-            return Err(Refusal::TooLate { node });
+            return Err(InvalidCall::TooLate { node });
         }
         self.keep_like_mapped(node);
         if let Some(map) = self.maps.get_mut(node) {

@@ -4,11 +4,11 @@
 
 use std::sync::Arc;
 
-use crate::error::Refusal;
+use crate::error::InvalidCall;
 use crate::graph::{ItemId, NodeId};
 
 use super::Scheduler;
-use super::batch::{Batch, Run};
+use super::batch::{Batch, ItemRange};
 use super::state::State;
 
 /// How the items of a report ended.
@@ -21,12 +21,12 @@ pub enum Outcomes<'a> {
 }
 
 impl Outcomes<'_> {
-    fn check(self, ends: usize) -> Result<(), Refusal> {
+    fn check(self, ends: usize) -> Result<(), InvalidCall> {
         let Self::Each(numbers) = self else {
             return Ok(());
         };
         if numbers.len() != ends {
-            return Err(Refusal::Lengths {
+            return Err(InvalidCall::Lengths {
                 ends,
                 outcomes: numbers.len(),
             });
@@ -35,7 +35,7 @@ impl Outcomes<'_> {
             .iter()
             .find(|number| State::outcome(**number).is_none())
         {
-            Some(&value) => Err(Refusal::Outcome { value }),
+            Some(&value) => Err(InvalidCall::Outcome { value }),
             None => Ok(()),
         }
     }
@@ -78,7 +78,7 @@ impl Scheduler {
         start: f64,
         ends: &[f64],
         outcomes: Outcomes<'_>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), InvalidCall> {
         let count = u32::try_from(ends.len()).unwrap_or(u32::MAX);
         outcomes.check(ends.len())?;
         if batch.has_chains() {
@@ -116,9 +116,9 @@ impl Scheduler {
         position: u32,
         at: f64,
         now: f64,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), InvalidCall> {
         if !(at.is_finite() && now.is_finite()) {
-            return Err(Refusal::Time);
+            return Err(InvalidCall::Time);
         }
         self.check_out(batch, position, 1)?;
         self.check_begun(batch, position)?;
@@ -145,7 +145,12 @@ impl Scheduler {
     /// # Errors
     ///
     /// Items that are not out, items without what is chained to them.
-    pub fn give_back(&mut self, batch: &Batch, position: u32, count: u32) -> Result<(), Refusal> {
+    pub fn give_back(
+        &mut self,
+        batch: &Batch,
+        position: u32,
+        count: u32,
+    ) -> Result<(), InvalidCall> {
         self.check_out(batch, position, count)?;
         self.check_follower(batch, position.saturating_add(count), 0)?;
         self.take_back(batch, position, count)?;
@@ -165,7 +170,7 @@ impl Scheduler {
     /// already wait, and end too.
     fn give_back_chains(&mut self, batch: &Batch, position: u32, count: u32) {
         let runs = batch.slices(position, count);
-        let items: Vec<Run> = runs.flat_map(|run| run.by_node(true)).collect();
+        let items: Vec<ItemRange> = runs.flat_map(|run| run.by_node(true)).collect();
         for run in items.into_iter().rev() {
             let waits = run.index.is_none() && self.pending[run.node.index()] > 0;
             let to = if waits { State::Waiting } else { State::Ready };
@@ -179,11 +184,11 @@ impl Scheduler {
         batch: &Batch,
         position: u32,
         count: u32,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), InvalidCall> {
         if batch.scheduler == self.id {
             self.ledger.check(batch, position, count)
         } else {
-            Err(Refusal::ForeignBatch)
+            Err(InvalidCall::ForeignBatch)
         }
     }
 
@@ -193,7 +198,7 @@ impl Scheduler {
         batch: &Batch,
         position: u32,
         count: u32,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), InvalidCall> {
         self.check_out(batch, position, count)?;
         if self.ledger.close(batch, position, count) {
             self.end_tokens(batch);
@@ -202,7 +207,7 @@ impl Scheduler {
     }
 
     /// Move running items to `to`, or end them if the run or their node is cancelled.
-    pub(super) fn put_back(&mut self, run: Run, to: State) {
+    pub(super) fn put_back(&mut self, run: ItemRange, to: State) {
         for run in run.by_node(self.maps.has_singles() || !self.stopped.is_empty()) {
             if self.cancelled || self.stopped.contains(&run.node) {
                 self.end_items(run.node, run.items(), State::Running, State::Cancelled);
@@ -271,11 +276,11 @@ impl Scheduler {
     /// A node of which an item waits, or is claimed or ended already.
     ///
     /// O(items + edges that become known to be satisfied).
-    pub fn give(&mut self, node: NodeId) -> Result<(), Refusal> {
+    pub fn give(&mut self, node: NodeId) -> Result<(), InvalidCall> {
         let states = &self.timeline.states;
         let mut items = self.items(node);
         if items.any(|item| states[item as usize] != State::Ready) {
-            return Err(Refusal::NotReady { node });
+            return Err(InvalidCall::NotReady { node });
         }
         self.end_all(node, State::Ready, State::Given);
         if let Some(map) = self.maps.get_mut(node).filter(|map| map.count == 0) {
@@ -294,7 +299,11 @@ impl Scheduler {
 }
 
 /// Cut a run into parts that ended alike; outcomes count from `at`.
-fn parts(run: Run, at: usize, outcomes: Outcomes<'_>) -> impl Iterator<Item = (Run, State)> + '_ {
+fn parts(
+    run: ItemRange,
+    at: usize,
+    outcomes: Outcomes<'_>,
+) -> impl Iterator<Item = (ItemRange, State)> + '_ {
     let mut done = 0;
     std::iter::from_fn(move || {
         let left = Some(run.count - done).filter(|left| *left > 0)?;

@@ -22,7 +22,7 @@
 //!
 //! All words are atomics, since another process writes them at the same time; the order that matters is that of
 //! `written` and `read` alone (release on one side, acquire on the other). The reader believes nothing: a record that does
-//! not fit what is there is [`Broken`], never a read outside. The module does not know where the memory comes from, what
+//! not fit what is there is [`CorruptRing`], never a read outside. The module does not know where the memory comes from, what
 //! a result means, or that Python exists.
 
 use crate::atomic::{AtomicU64, Ordering, fence};
@@ -37,7 +37,7 @@ pub const LONGEST: usize = 8192;
 /// When the driver wants to be woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u64)]
-pub enum Wanted {
+pub enum WakeMode {
     /// Not at all: it is awake.
     Nothing,
     /// When the worker has nothing left to do, or the ring is half full.
@@ -46,7 +46,7 @@ pub enum Wanted {
     Each,
 }
 
-impl Wanted {
+impl WakeMode {
     fn from_bits(bits: u64) -> Self {
         match bits {
             0 => Self::Nothing,
@@ -58,7 +58,7 @@ impl Wanted {
 
 /// The memory of one ring; both sides have a view of it.
 #[derive(Clone, Copy, Debug)]
-pub struct Ring<'a> {
+pub struct ResultRing<'a> {
     /// Words committed since the beginning; the worker's.
     written: &'a AtomicU64,
     /// Words taken since the beginning; the driver's.
@@ -88,18 +88,18 @@ pub struct Record {
 
 /// The memory holds no ring, or what the other side has written is no record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Broken;
+pub struct CorruptRing;
 
-impl<'a> Ring<'a> {
+impl<'a> ResultRing<'a> {
     /// The ring in these words; zeroed words are an empty ring.
     ///
     /// # Errors
     ///
     /// Not [`HEADER`] and a power of two of words.
-    pub fn new(words: &'a [AtomicU64]) -> Result<Self, Broken> {
-        let (header, data) = words.split_at_checked(HEADER).ok_or(Broken)?;
+    pub fn new(words: &'a [AtomicU64]) -> Result<Self, CorruptRing> {
+        let (header, data) = words.split_at_checked(HEADER).ok_or(CorruptRing)?;
         if !data.len().is_power_of_two() {
-            return Err(Broken);
+            return Err(CorruptRing);
         }
         Ok(Self {
             written: &header[0],
@@ -158,14 +158,15 @@ impl<'a> Ring<'a> {
     #[must_use]
     pub fn must_wake(&self, at_end: bool) -> bool {
         fence(Ordering::SeqCst);
-        let wanted = Wanted::from_bits(self.wanted.load(Ordering::Relaxed));
+        let wanted = WakeMode::from_bits(self.wanted.load(Ordering::Relaxed));
         let due = match wanted {
-            Wanted::Nothing => false,
-            Wanted::TheEnd => at_end || self.is_half_full(),
-            Wanted::Each => true,
+            WakeMode::Nothing => false,
+            WakeMode::TheEnd => at_end || self.is_half_full(),
+            WakeMode::Each => true,
         };
         if due {
-            self.wanted.store(Wanted::Nothing as u64, Ordering::Relaxed);
+            self.wanted
+                .store(WakeMode::Nothing as u64, Ordering::Relaxed);
         }
         due
     }
@@ -178,7 +179,7 @@ impl<'a> Ring<'a> {
     // -- the driver's side
 
     /// Say when to be woken. Look for results afterwards, and sleep only if there are none.
-    pub fn want(&self, wanted: Wanted) {
+    pub fn want(&self, wanted: WakeMode) {
         self.wanted.store(wanted as u64, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
@@ -194,7 +195,7 @@ impl<'a> Ring<'a> {
     /// # Errors
     ///
     /// What is there is no record.
-    pub fn peek(&self, at: u64, committed: u64) -> Result<Option<Record>, Broken> {
+    pub fn peek(&self, at: u64, committed: u64) -> Result<Option<Record>, CorruptRing> {
         let left = committed.wrapping_sub(at);
         if left == 0 {
             return Ok(None);
@@ -209,7 +210,11 @@ impl<'a> Ring<'a> {
             at: at.wrapping_add(PREFIX),
         };
         let fits = left <= self.capacity() && record.next().wrapping_sub(at) <= left;
-        if fits { Ok(Some(record)) } else { Err(Broken) }
+        if fits {
+            Ok(Some(record))
+        } else {
+            Err(CorruptRing)
+        }
     }
 
     /// The payload of a record up to eight bytes, as a number.
@@ -267,7 +272,7 @@ mod tests {
         (0..HEADER + data).map(|_| AtomicU64::new(0)).collect()
     }
 
-    fn taken(ring: Ring<'_>, at: &mut u64) -> Option<(u32, u8, Vec<u8>)> {
+    fn taken(ring: ResultRing<'_>, at: &mut u64) -> Option<(u32, u8, Vec<u8>)> {
         let record = ring.peek(*at, ring.committed()).ok().flatten()?;
         let mut bytes = vec![0; record.length as usize];
         ring.copy(&record, &mut bytes);
@@ -279,7 +284,7 @@ mod tests {
     #[test]
     fn what_is_put_is_taken_in_order_also_around_the_end() {
         let words = words(16);
-        let ring = Ring::new(&words).ok();
+        let ring = ResultRing::new(&words).ok();
         let ring = ring.as_ref().copied();
         let mut at = 0;
         for slot in 0..100_u64 {
@@ -293,7 +298,7 @@ mod tests {
     #[test]
     fn a_full_ring_takes_nothing_and_keeps_what_it_has() {
         let words = words(8);
-        let Ok(ring) = Ring::new(&words) else {
+        let Ok(ring) = ResultRing::new(&words) else {
             panic!()
         };
         let put = (0..4).map(|slot| ring.put(slot, 0, (0.0, 0.0), &[7; 8]));
@@ -310,7 +315,7 @@ mod tests {
     #[test]
     fn what_is_too_long_is_not_taken() {
         let words = words(1 << 12);
-        let Ok(ring) = Ring::new(&words) else {
+        let Ok(ring) = ResultRing::new(&words) else {
             panic!()
         };
         assert!(!ring.put(0, 0, (0.0, 0.0), &[0; LONGEST + 1]));
@@ -321,36 +326,36 @@ mod tests {
     fn memory_that_is_no_ring_is_refused() {
         for size in [0, HEADER - 1, HEADER, HEADER + 3] {
             let words: Vec<_> = (0..size).map(|_| AtomicU64::new(0)).collect();
-            assert_eq!(Ring::new(&words).err(), Some(Broken));
+            assert_eq!(ResultRing::new(&words).err(), Some(CorruptRing));
         }
     }
 
     #[test]
     fn a_stray_write_is_found() {
         let words = words(16);
-        let Ok(ring) = Ring::new(&words) else {
+        let Ok(ring) = ResultRing::new(&words) else {
             panic!()
         };
         for written in [1, 17, u64::MAX, 1 << 40] {
             words[0].store(written, Ordering::Relaxed);
             words[HEADER].store(u64::MAX, Ordering::Relaxed);
-            assert_eq!(ring.peek(0, ring.committed()).err(), Some(Broken));
+            assert_eq!(ring.peek(0, ring.committed()).err(), Some(CorruptRing));
         }
     }
 
     #[test]
     fn who_wants_to_be_woken_is_woken_once() {
         let words = words(16);
-        let Ok(ring) = Ring::new(&words) else {
+        let Ok(ring) = ResultRing::new(&words) else {
             panic!()
         };
         assert!(!ring.must_wake(true));
-        ring.want(Wanted::TheEnd);
+        ring.want(WakeMode::TheEnd);
         assert!(!ring.must_wake(false));
         assert!(ring.must_wake(true) && !ring.must_wake(true));
-        ring.want(Wanted::Each);
+        ring.want(WakeMode::Each);
         assert!(ring.must_wake(false) && !ring.must_wake(false));
-        ring.want(Wanted::TheEnd);
+        ring.want(WakeMode::TheEnd);
         assert!(ring.put(0, 0, (0.0, 0.0), &[0; 8 * 7]));
         assert!(ring.must_wake(false));
     }

@@ -1,15 +1,15 @@
-//! `Calling`: the steps of a batch, called one after the other, with all that this takes at hand.
+//! `CallLoop`: the steps of a batch, called one after the other, with all that this takes at hand.
 
 use std::time::Instant;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyFrozenSet, PyList, PyType};
 
-use crate::scheduler::Run;
+use crate::scheduler::ItemRange;
 
-use super::super::held_call::held_call;
-use super::Turn;
-use super::claim::Claim;
+use super::super::daemon_call::daemon_call;
+use super::ThreadCallLoop;
+use super::claim::CurrentBatch;
 use super::steps::Calls;
 
 /// Seconds after which the loop looks for signals and lets other threads run, where steps do not do so themselves.
@@ -19,8 +19,8 @@ use super::steps::Calls;
 const SLICE: f64 = 0.02;
 
 /// What the loop has at hand.
-pub(super) struct Calling<'a, 'py> {
-    pub(super) turn: &'a Turn,
+pub(super) struct CallLoop<'a, 'py> {
+    pub(super) turn: &'a ThreadCallLoop,
     pub(super) values: &'a Bound<'py, PyList>,
     pub(super) failed: &'a Bound<'py, PyAny>,
     /// Begin nothing behind a failure.
@@ -45,16 +45,16 @@ pub(super) struct Refusal<'a, 'py> {
     pub(super) refused: &'a Bound<'py, PyAny>,
 }
 
-impl<'py> Calling<'_, 'py> {
+impl<'py> CallLoop<'_, 'py> {
     /// Call what is left of a batch.
     pub(super) fn call_batch(
         &mut self,
         py: Python<'py>,
         calls: &mut Calls<'_, 'py>,
-        claim: &Claim,
+        claim: &CurrentBatch,
     ) -> PyResult<()> {
         let mut runs = claim.batch.runs().iter();
-        let mut run: Option<Run> = None;
+        let mut run: Option<ItemRange> = None;
         let held = claim.held.as_ref().map(|held| held.bind(py));
         while let Some(position) = self.turn.take() {
             let here = match run {
@@ -75,7 +75,7 @@ impl<'py> Calling<'_, 'py> {
                 Err(error) => {
                     self.special = true;
                     let error = error.into_value(py);
-                    held_call(self.failed, &(position, item, error).into_pyobject(py)?)?
+                    daemon_call(self.failed, &(position, item, error).into_pyobject(py)?)?
                 }
             };
             match held {
@@ -105,7 +105,7 @@ impl<'py> Calling<'_, 'py> {
         if kind.is_subclass(self.refusal.pipeline)? || self.refusal.once.contains(&kind)? {
             self.special = true;
             let returned = (position, item, value).into_pyobject(kind.py())?;
-            return held_call(self.refusal.refused, &returned);
+            return daemon_call(self.refusal.refused, &returned);
         }
         if let Some(atoms) = self.atoms {
             self.special |= !atoms.contains(&kind)?;

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
 use super::records::{Atom, ITEM};
-use super::results::{FALSE, FLOAT, INT, TRUE};
+use super::result_reader::{FALSE, FLOAT, INT, TRUE};
 
 /// Protocol 5, then the header of a frame, whose length follows.
 const BEGIN: [u8; 3] = [0x80, 5, 0x95];

@@ -3,25 +3,25 @@
 use std::cmp::Reverse;
 
 use super::Ranks;
-use super::rows::Rows;
+use super::csr::Csr;
 
 /// What is left when leaves are taken off one after the other.
-pub(super) struct Peeled {
+pub(super) struct TopologicalOrder {
     /// Nodes in the order in which they came off: each after all its dependents.
-    pub(super) order: Backwards,
+    pub(super) order: Direction,
     /// The weight of each node that came off.
     pub(super) weights: Vec<u32>,
 }
 
 /// Nodes, each after all its dependents.
-pub(super) enum Backwards {
+pub(super) enum Direction {
     /// So many, all of them, by falling id: nothing to keep.
     Falling(u32),
     /// These, in this order.
     Listed(Vec<u32>),
 }
 
-impl Backwards {
+impl Direction {
     pub(super) fn len(&self) -> usize {
         match self {
             Self::Falling(count) => *count as usize,
@@ -39,7 +39,7 @@ impl Backwards {
 
 /// Do what [`peel`] does for edges that all go from a lower id to a higher one, as they do where a step is added after its
 /// dependencies: one pass over the rows as they lie. `None` for other edges. O(nodes + edges).
-pub(super) fn sweep(dependencies: &Rows) -> Option<Peeled> {
+pub(super) fn sweep(dependencies: &Csr) -> Option<TopologicalOrder> {
     let nodes = dependencies.offsets.len() as u32 - 1;
     let mut weights = vec![1; nodes as usize];
     for node in (0..nodes).rev() {
@@ -52,15 +52,15 @@ pub(super) fn sweep(dependencies: &Rows) -> Option<Peeled> {
             *weight = above.max(*weight);
         }
     }
-    Some(Peeled {
-        order: Backwards::Falling(nodes),
+    Some(TopologicalOrder {
+        order: Direction::Falling(nodes),
         weights,
     })
 }
 
 /// Take leaves off until none is left, breadth first. A node comes off when its last dependent does, so its weight is one
 /// more than that dependent's. O(nodes + edges).
-pub(super) fn peel(dependencies: &Rows, dependents: &Rows) -> Peeled {
+pub(super) fn peel(dependencies: &Csr, dependents: &Csr) -> TopologicalOrder {
     // One array for both: the number of dependents left until the node comes off, its weight from then on.
     let mut weights: Vec<u32> = dependents
         .offsets
@@ -85,8 +85,8 @@ pub(super) fn peel(dependencies: &Rows, dependents: &Rows) -> Peeled {
             }
         }
     }
-    Peeled {
-        order: Backwards::Listed(order),
+    TopologicalOrder {
+        order: Direction::Listed(order),
         weights,
     }
 }
@@ -117,7 +117,7 @@ pub(super) fn rank(weights: &[u32]) -> Ranks {
 pub(super) fn by_time(
     durations: &[f64],
     backwards: impl Iterator<Item = u32>,
-    dependents: &Rows,
+    dependents: &Csr,
 ) -> Ranks {
     let mut left = vec![0_u128; durations.len()];
     for node in backwards {

@@ -9,14 +9,14 @@ use super::{Edges, Kind, NodeId};
 
 /// Edges in one direction, in compressed rows.
 #[derive(Debug)]
-pub(super) struct Rows {
+pub(super) struct Csr {
     pub(super) offsets: Vec<u32>,
     pub(super) targets: Vec<u32>,
     /// One byte an edge, 1 for elementwise; empty when no edge is.
     pub(super) elementwise: Vec<u8>,
 }
 
-impl Rows {
+impl Csr {
     pub(super) fn of(&self, node: u32) -> &[u32] {
         &self.targets[self.range(node)]
     }
@@ -44,7 +44,7 @@ impl Rows {
 }
 
 /// Sort edges by dependent, keeping the order of each one's dependencies. O(nodes + edges).
-pub(super) fn by_dependent(nodes: usize, edges: Edges) -> Rows {
+pub(super) fn by_dependent(nodes: usize, edges: Edges) -> Csr {
     by_dependent_of(
         nodes,
         &edges.dependents,
@@ -59,15 +59,15 @@ pub(super) fn by_dependent_of(
     dependents: &[u32],
     dependencies: Vec<u32>,
     elementwise: Vec<u8>,
-) -> Rows {
+) -> Csr {
     if let Some(offsets) = offsets_of_sorted(nodes, dependents) {
-        return Rows {
+        return Csr {
             offsets,
             targets: dependencies,
             elementwise,
         };
     }
-    let mut rows = Rows {
+    let mut rows = Csr {
         offsets: offsets(nodes, dependents.iter().copied()),
         targets: vec![0; dependents.len()],
         elementwise: vec![0; elementwise.len()],
@@ -114,7 +114,7 @@ fn offsets(nodes: usize, ids: impl Iterator<Item = u32>) -> Vec<u32> {
 }
 
 /// Keep one edge for each pair; `All` wins. O(nodes + edges).
-pub(super) fn unique(mut rows: Rows) -> Rows {
+pub(super) fn unique(mut rows: Csr) -> Csr {
     let nodes = rows.offsets.len() - 1;
     let Some(first) = (0..nodes as u32).find(|node| repeats(rows.of(*node))) else {
         return rows;
@@ -136,7 +136,7 @@ pub(super) fn unique(mut rows: Rows) -> Rows {
     rows
 }
 
-impl Rows {
+impl Csr {
     /// Move a row to `begin`, with each dependency once; return how many they are.
     ///
     /// Those of a short row are searched where they lie. For a long one `places` has where each was kept, an older entry
@@ -199,16 +199,16 @@ fn repeats(row: &[u32]) -> bool {
 ///
 /// Edges are first dealt to blocks of neighbouring dependencies, so that each block is counted and filled in the cache: for
 /// ten million nodes with random edges this is twice as fast as filling all rows at once.
-pub(super) fn transpose(rows: &Rows) -> Rows {
+pub(super) fn transpose(rows: &Csr) -> Csr {
     transpose_into(rows, Vec::new())
 }
 
 /// The same in memory that was used for something else: to get a page from the kernel costs as much as to fill it.
-pub(super) fn transpose_into(rows: &Rows, mut room: Vec<u32>) -> Rows {
+pub(super) fn transpose_into(rows: &Csr, mut room: Vec<u32>) -> Csr {
     room.resize(rows.targets.len(), 0);
     let nodes = rows.offsets.len() - 1;
-    let blocks = Blocks::deal(rows);
-    let mut turned = Rows {
+    let blocks = CsrBlocks::deal(rows);
+    let mut turned = Csr {
         offsets: vec![0; nodes + 1],
         targets: room,
         elementwise: vec![0; rows.elementwise.len()],
@@ -236,15 +236,15 @@ pub(super) fn transpose_into(rows: &Rows, mut room: Vec<u32>) -> Rows {
 const BLOCK: u32 = 14;
 
 /// Edges by block of dependencies.
-struct Blocks {
+struct CsrBlocks {
     starts: Vec<u32>,
     /// Dependency and dependent.
     edges: Vec<(u32, u32)>,
     elementwise: Vec<u8>,
 }
 
-impl Blocks {
-    fn deal(rows: &Rows) -> Self {
+impl CsrBlocks {
+    fn deal(rows: &Csr) -> Self {
         let nodes = rows.offsets.len() - 1;
         let block = |dependency: u32| dependency >> BLOCK;
         let starts = offsets(

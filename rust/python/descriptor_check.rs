@@ -1,4 +1,4 @@
-//! `OpenFiles`: tells whether descriptors are still the files that they were, in a fraction of a microsecond.
+//! `DescriptorCheck`: tells whether descriptors are still the files that they were, in a fraction of a microsecond.
 //!
 //! `os.fstat` builds an object of twenty attributes; a worker asks after every step.
 
@@ -9,12 +9,12 @@ type Identity = Option<(u64, u64)>;
 
 /// Descriptors, and which files they were when this was made.
 #[pyclass(frozen, module = "flowyml._core")]
-pub(crate) struct OpenFiles {
+pub(crate) struct DescriptorCheck {
     files: Vec<(i32, Identity)>,
 }
 
 #[pymethods]
-impl OpenFiles {
+impl DescriptorCheck {
     #[new]
     fn new(descriptors: Vec<i32>) -> Self {
         Self::of(descriptors)
@@ -40,7 +40,7 @@ pub(super) fn enter(_: i32) -> bool {
     false
 }
 
-impl OpenFiles {
+impl DescriptorCheck {
     pub(super) fn of(descriptors: Vec<i32>) -> Self {
         let files = descriptors
             .into_iter()

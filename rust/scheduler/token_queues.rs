@@ -15,7 +15,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::error::Refusal;
+use crate::error::InvalidCall;
 use crate::graph::NodeId;
 
 use super::devices::{Choice, Devices, Placed};
@@ -24,10 +24,10 @@ use super::limits::Limits;
 
 /// Lanes and tokens.
 #[derive(Debug, Default)]
-pub(super) struct Lanes {
+pub(super) struct TokenQueues {
     /// The class of each node.
     demands: Vec<u32>,
-    all: Vec<Lane>,
+    all: Vec<TokenQueue>,
     totals: Vec<u32>,
     /// Tokens of each limit that nobody holds.
     free: Vec<u32>,
@@ -49,7 +49,7 @@ pub(super) struct Lanes {
 
 /// The ready nodes of a class.
 #[derive(Debug, Default)]
-pub(super) struct Lane {
+pub(super) struct TokenQueue {
     pub(super) needs: Vec<(u32, u32)>,
     /// Keys of nodes with ready items; the lower half is the node.
     queue: BTreeSet<u64>,
@@ -63,14 +63,14 @@ pub(super) struct Lane {
     on_devices: u32,
 }
 
-impl Lanes {
+impl TokenQueues {
     /// Return the lane of class 0 alone, and `nodes` nodes that are of it.
     pub(super) fn new(nodes: u32) -> Self {
         let mut lanes = Self {
             demands: vec![0; nodes as usize],
             ..Self::default()
         };
-        lanes.add(Lane::new(Vec::new()));
+        lanes.add(TokenQueue::new(Vec::new()));
         lanes
     }
 
@@ -80,7 +80,7 @@ impl Lanes {
         limits: &Limits,
         first: NodeId,
         count: usize,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), InvalidCall> {
         let totals = [&self.totals[..], &limits.totals].concat();
         let needs = limits.needs(&totals)?;
         limits.check(&needs, &totals, first, count)?;
@@ -107,12 +107,12 @@ impl Lanes {
         if let Some(class) = self.classes.get(&needs) {
             return *class;
         }
-        let class = self.add(Lane::new(needs.clone()));
+        let class = self.add(TokenQueue::new(needs.clone()));
         self.classes.insert(needs, class);
         class
     }
 
-    fn add(&mut self, mut lane: Lane) -> u32 {
+    fn add(&mut self, mut lane: TokenQueue) -> u32 {
         let id = self.all.len() as u32;
         for &(limit, _) in &lane.needs {
             self.users[limit as usize].push(id);
@@ -291,7 +291,7 @@ impl Lanes {
     }
 }
 
-impl Lanes {
+impl TokenQueues {
     /// Compare tokens, lanes and their heads with each other, and with the number of ready items of each class.
     pub(super) fn check(&self, ready: impl Fn(u32) -> u32) -> Result<(), String> {
         let mut free = self.totals.clone();
@@ -333,7 +333,7 @@ impl Lanes {
     }
 }
 
-impl Lane {
+impl TokenQueue {
     fn new(needs: Vec<(u32, u32)>) -> Self {
         Self {
             needs,
@@ -367,7 +367,7 @@ mod tests {
 
     #[test]
     fn equal_needs_are_one_class_whenever_they_come() {
-        let mut lanes = Lanes::new(0);
+        let mut lanes = TokenQueues::new(0);
         let first = limits(
             &[3, 3],
             &[&[], &[(0, 1)], &[(1, 1), (0, 1)], &[(0, 1), (1, 1)], &[]],

@@ -5,13 +5,13 @@
 
 use crate::graph::{Graph, ItemId, Kind, NodeId, UNKNOWN};
 
-use super::state::{State, Verdict};
+use super::state::{DependencyEffect, State};
 
 const NONE: u32 = u32::MAX;
 
 /// What is known of a mapped node's length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Length {
+pub(super) enum NodeLength {
     /// The node has its items.
     Known,
     /// It depends on something that is not complete.
@@ -24,16 +24,16 @@ pub(super) enum Length {
 
 /// A mapped node.
 #[derive(Debug)]
-pub(super) struct Map {
+pub(super) struct MappedNode {
     pub(super) first: u32,
     pub(super) count: u32,
-    pub(super) length: Length,
+    pub(super) length: NodeLength,
     /// Is an ordinary node of one item.
     pub(super) single: bool,
     /// Items whose end dependents do not know yet.
     pub(super) unfinished: u32,
     /// The worst end so far, of an item or of the node itself if it has none; failures only once they are too many.
-    pub(super) verdict: Verdict,
+    pub(super) verdict: DependencyEffect,
     /// How the node ended, if it had no items then.
     pub(super) end: State,
     /// How many failed items the node tolerates.
@@ -43,7 +43,7 @@ pub(super) struct Map {
     /// Those of them that could not run.
     pub(super) barred: u32,
     /// The worst of the `All` dependencies, once all are complete; for a join `Fine` if any of them has a value.
-    pub(super) gate: Verdict,
+    pub(super) gate: DependencyEffect,
     /// An `All` dependency failed, so no item can run.
     pub(super) doomed: bool,
     pub(super) complete: bool,
@@ -88,17 +88,17 @@ impl Prefixes {
 
 /// All mapped nodes of a run. Empty, at no cost, if every node has one item.
 #[derive(Debug, Default)]
-pub(super) struct Maps {
+pub(super) struct MappedNodes {
     /// For each node its place in `all`.
     places: Vec<u32>,
-    all: Vec<Map>,
+    all: Vec<MappedNode>,
     /// Some nodes of one item are kept here.
     singles: bool,
     /// First item and node of each expansion, in item order.
     expansions: Vec<(u32, NodeId)>,
 }
 
-impl Maps {
+impl MappedNodes {
     /// O(nodes + edges of mapped nodes); nothing if there are none.
     pub(super) fn new(graph: &Graph) -> Self {
         let nodes = graph.mapped();
@@ -109,8 +109,8 @@ impl Maps {
         for (place, node) in (0..).zip(&nodes) {
             places[node.index()] = place;
         }
-        let map = |node: &NodeId| Map::new(graph, *node, graph.first_item(*node).0);
-        let all: Vec<Map> = nodes.iter().map(map).collect();
+        let map = |node: &NodeId| MappedNode::new(graph, *node, graph.first_item(*node).0);
+        let all: Vec<MappedNode> = nodes.iter().map(map).collect();
         Self {
             places,
             singles: all.iter().any(|map| map.single),
@@ -120,11 +120,11 @@ impl Maps {
     }
 
     /// Keep a node, whose items begin at `first`, from now on. Amortised O(1), for the first one of a run O(nodes).
-    pub(super) fn add(&mut self, graph: &Graph, node: NodeId, first: u32) -> &mut Map {
+    pub(super) fn add(&mut self, graph: &Graph, node: NodeId, first: u32) -> &mut MappedNode {
         if self.places.len() <= node.index() {
             self.places.resize(graph.node_count() as usize, NONE);
         }
-        let map = Map::new(graph, node, first);
+        let map = MappedNode::new(graph, node, first);
         self.singles |= map.single;
         self.places[node.index()] = self.all.len() as u32;
         self.all.push(map);
@@ -148,19 +148,19 @@ impl Maps {
             .filter(|place| *place != NONE)
     }
 
-    pub(super) fn get(&self, node: NodeId) -> Option<&Map> {
+    pub(super) fn get(&self, node: NodeId) -> Option<&MappedNode> {
         self.place(node).map(|place| self.at(place))
     }
 
-    pub(super) fn get_mut(&mut self, node: NodeId) -> Option<&mut Map> {
+    pub(super) fn get_mut(&mut self, node: NodeId) -> Option<&mut MappedNode> {
         self.place(node).map(|place| self.at_mut(place))
     }
 
-    pub(super) fn at(&self, place: u32) -> &Map {
+    pub(super) fn at(&self, place: u32) -> &MappedNode {
         &self.all[place as usize]
     }
 
-    pub(super) fn at_mut(&mut self, place: u32) -> &mut Map {
+    pub(super) fn at_mut(&mut self, place: u32) -> &mut MappedNode {
         &mut self.all[place as usize]
     }
 
@@ -187,7 +187,7 @@ impl Maps {
     }
 }
 
-impl Map {
+impl MappedNode {
     /// Write down that `count` items ended in `state`; say whether this makes the node fail.
     ///
     /// A node fails when more items are bad than it tolerates, or when none could run: then there is nothing to go on with.
@@ -203,12 +203,14 @@ impl Map {
             0
         };
         let fails = self.bad > self.tolerated || self.barred == self.count;
-        fails && std::mem::replace(&mut self.verdict, Verdict::Failed) != Verdict::Failed
+        fails
+            && std::mem::replace(&mut self.verdict, DependencyEffect::Failed)
+                != DependencyEffect::Failed
     }
 
     /// Say whether failures of its items do not count.
     pub(super) fn forgives(&self) -> bool {
-        self.verdict != Verdict::Failed
+        self.verdict != DependencyEffect::Failed
     }
 
     fn new(graph: &Graph, node: NodeId, first: u32) -> Self {
@@ -219,18 +221,18 @@ impl Map {
             first,
             count,
             length: if declared == UNKNOWN {
-                Length::Unknown
+                NodeLength::Unknown
             } else {
-                Length::Known
+                NodeLength::Known
             },
             single: declared == 1,
             unfinished: count,
-            verdict: Verdict::Fine,
+            verdict: DependencyEffect::Fine,
             end: State::Success,
             tolerated: 0,
             bad: 0,
             barred: 0,
-            gate: Verdict::Fine,
+            gate: DependencyEffect::Fine,
             doomed: false,
             complete: false,
             sources: graph

@@ -12,14 +12,14 @@ pub(super) type End = (NodeId, Kind);
 
 /// Nodes and edges by id, those that were built not among them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Growth {
+pub(super) struct Extension {
     /// The id of the first of the nodes.
     first: u32,
     nodes: Vec<Node>,
     /// Some of them are joins.
     joins: bool,
     /// Further edges of nodes that were built.
-    edges: BTreeMap<u32, Further>,
+    edges: BTreeMap<u32, ExtraEdges>,
     /// For each node that was grafted upon, how many of its dependencies it had before it ran last.
     decided: BTreeMap<u32, usize>,
     /// Further nodes that get their length from a root.
@@ -29,7 +29,7 @@ pub(super) struct Growth {
 /// A node that was added.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
-    pub(super) edges: Further,
+    pub(super) edges: ExtraEdges,
     pub(super) count: u32,
     /// Where its length comes from, if that is unknown.
     pub(super) root: Option<u32>,
@@ -39,26 +39,26 @@ pub(super) struct Node {
 
 /// Edges of a node in both directions.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Further {
+pub(super) struct ExtraEdges {
     pub(super) dependencies: Vec<End>,
     /// In id order.
     pub(super) dependents: Vec<End>,
 }
 
-impl Growth {
+impl Extension {
     fn node(&self, node: NodeId) -> Option<&Node> {
         let at = node.index().checked_sub(self.first as usize)?;
         self.nodes.get(at)
     }
 
-    fn edges(&self, node: NodeId) -> Option<&Further> {
+    fn edges(&self, node: NodeId) -> Option<&ExtraEdges> {
         match self.node(node) {
             Some(node) => Some(&node.edges),
             None => self.edges.get(&node.0),
         }
     }
 
-    fn edges_mut(&mut self, node: NodeId) -> &mut Further {
+    fn edges_mut(&mut self, node: NodeId) -> &mut ExtraEdges {
         match node.0.checked_sub(self.first) {
             Some(at) => &mut self.nodes[at as usize].edges,
             None => self.edges.entry(node.0).or_default(),
@@ -111,7 +111,7 @@ impl Growth {
 }
 
 /// Nodes that fit a graph; made by [`Graph::grow`].
-pub(crate) struct Grown {
+pub(crate) struct ExtendedGraph {
     /// Their dependencies are complete, dependents are missing.
     pub(super) nodes: Vec<Node>,
     /// Those of unknown length, dependencies first.
@@ -119,7 +119,7 @@ pub(crate) struct Grown {
     pub(super) awaited: Vec<NodeId>,
 }
 
-impl Grown {
+impl ExtendedGraph {
     /// Return the elementwise edges as (dependent, dependency).
     pub(crate) fn elementwise(&self, first: NodeId) -> Vec<(NodeId, NodeId)> {
         let edges = (first.0..).map(NodeId).zip(&self.nodes);
@@ -146,7 +146,7 @@ impl Grown {
 
 impl Graph {
     /// Put nodes behind all others and have `at` wait for those that it awaits. O(nodes and edges added).
-    pub(crate) fn extend(&mut self, at: NodeId, grown: Grown) {
+    pub(crate) fn extend(&mut self, at: NodeId, grown: ExtendedGraph) {
         let decided = self.dependencies(at).count();
         let first = self.node_count();
         let base = self.base_count();

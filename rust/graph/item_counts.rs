@@ -5,13 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use super::weights::Backwards;
-use super::{Kind, NodeId, Rows, UNKNOWN};
-use crate::error::Problem;
+use super::topological_order::Direction;
+use super::{Csr, Kind, NodeId, UNKNOWN};
+use crate::error::GraphProblem;
 
 /// Lengths of all nodes.
 #[derive(Debug, Default)]
-pub(crate) struct Lengths {
+pub(crate) struct ItemCounts {
     /// First item of each node and the total; empty if every node has one item.
     offsets: Vec<u32>,
     /// Members of each group of unknown length by its root, dependencies first.
@@ -20,7 +20,7 @@ pub(crate) struct Lengths {
     roots: BTreeMap<u32, u32>,
 }
 
-impl Lengths {
+impl ItemCounts {
     /// Settle the length of every node, following elementwise edges from dependencies to dependents.
     ///
     /// `order` has dependents before dependencies; without one (the graph has cycles) only what was declared is compared.
@@ -30,9 +30,9 @@ impl Lengths {
     /// Elementwise edges between different lengths, more items than fit 32 bits.
     pub(super) fn resolve(
         counts: Option<&[u32]>,
-        dependencies: &Rows,
-        order: Option<&Backwards>,
-    ) -> Result<Self, Vec<Problem>> {
+        dependencies: &Csr,
+        order: Option<&Direction>,
+    ) -> Result<Self, Vec<GraphProblem>> {
         let Some(declared) = counts else {
             return Ok(Self::default());
         };
@@ -73,7 +73,7 @@ impl Lengths {
             return Err(problems);
         }
         if items(0, counts.iter().copied()) >= u64::from(UNKNOWN) {
-            return Err(vec![Problem::TooLarge]);
+            return Err(vec![GraphProblem::TooLarge]);
         }
         Ok(Self {
             offsets: offsets(&counts),
@@ -137,7 +137,7 @@ pub(super) fn items(before: u32, counts: impl Iterator<Item = u32>) -> u64 {
 }
 
 /// Give `node` the length of what it depends on item by item, if it is declared unknown or that is unknown.
-fn adopt(counts: &mut [u32], roots: &mut BTreeMap<u32, u32>, dependencies: &Rows, node: u32) {
+fn adopt(counts: &mut [u32], roots: &mut BTreeMap<u32, u32>, dependencies: &Csr, node: u32) {
     for (dependency, kind) in dependencies.edges(node) {
         if kind == Kind::Elementwise {
             let length = counts[dependency.index()];
@@ -153,7 +153,7 @@ fn adopt(counts: &mut [u32], roots: &mut BTreeMap<u32, u32>, dependencies: &Rows
 }
 
 /// Return the elementwise edges (dependent, dependency) in node order.
-fn pairs(dependencies: &Rows) -> impl Iterator<Item = (u32, u32)> + '_ {
+fn pairs(dependencies: &Csr) -> impl Iterator<Item = (u32, u32)> + '_ {
     let nodes = if dependencies.elementwise.is_empty() {
         0
     } else {
@@ -168,16 +168,16 @@ fn pairs(dependencies: &Rows) -> impl Iterator<Item = (u32, u32)> + '_ {
 }
 
 fn mismatches(
-    dependencies: &Rows,
+    dependencies: &Csr,
     same: impl Fn(u32, u32) -> bool,
     counts: &[u32],
-) -> Vec<Problem> {
+) -> Vec<GraphProblem> {
     let differ = |pair: &(u32, u32)| !same(counts[pair.0 as usize], counts[pair.1 as usize]);
     pairs(dependencies).filter(differ).map(mismatch).collect()
 }
 
-fn mismatch((node, dependency): (u32, u32)) -> Problem {
-    Problem::LengthMismatch {
+fn mismatch((node, dependency): (u32, u32)) -> GraphProblem {
+    GraphProblem::LengthMismatch {
         node: NodeId(node),
         dependency: NodeId(dependency),
     }

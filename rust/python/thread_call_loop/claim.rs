@@ -1,24 +1,24 @@
-//! `Claim`: a batch and what comes of it; `WriteBuffer`: what a turn keeps under its lock.
+//! `CurrentBatch`: a batch and what comes of it; `WriteBuffer`: what a turn keeps under its lock.
 
 use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
+use crate::batch_sizer::BatchSizer;
 use crate::scheduler as core;
-use crate::sizer::Sizer;
 
-use super::Ends;
+use super::EndTimes;
 
 /// A batch, and where its loop puts what comes of it.
-pub(super) struct Claim {
+pub(super) struct CurrentBatch {
     pub(super) batch: Arc<core::Batch>,
-    pub(super) ends: Ends,
+    pub(super) ends: EndTimes,
     /// The values by position, where they are held.
     pub(super) held: Option<Py<PyList>>,
 }
 
-impl Claim {
+impl CurrentBatch {
     pub(super) fn clone(&self, py: Python<'_>) -> Self {
         Self {
             batch: Arc::clone(&self.batch),
@@ -49,8 +49,8 @@ impl Claim {
 }
 
 /// What lies under the lock of a turn.
-pub(super) struct Held {
-    pub(super) claim: Option<Claim>,
+pub(super) struct LockedState {
+    pub(super) claim: Option<CurrentBatch>,
     /// When the first step began.
     pub(super) start: f64,
     pub(super) reported: u32,
@@ -58,10 +58,10 @@ pub(super) struct Held {
     pub(super) abandoned: bool,
     /// Steps that had ended before this batch.
     pub(super) before: u64,
-    pub(super) sizer: Sizer,
+    pub(super) sizer: BatchSizer,
 }
 
-impl Held {
+impl LockedState {
     /// Let the size of the next batch follow the time that the steps of this one took: where others report and claim,
     /// nobody else does it.
     pub(super) fn observe(&mut self) {

@@ -27,8 +27,8 @@ const BITS: std::ops::RangeInclusive<u32> = 1..=29;
 
 /// Numbers from 0 by hash, in the order in which they were added.
 #[derive(Clone, Debug)]
-pub struct Table {
-    lines: Vec<Line>,
+pub struct NameTable {
+    lines: Vec<Bucket>,
     /// How many lines there are, as a power of two.
     bits: u32,
     count: u32,
@@ -38,23 +38,23 @@ pub struct Table {
 /// more.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
-struct Line([u64; LINE]);
+struct Bucket([u64; LINE]);
 
 /// Where a look has ended.
-enum Found {
+enum Lookup {
     /// At a line that has room, in this slot; what was not found before is not there.
     Room(usize, usize),
     /// At a number whose hash looks the same.
     Candidate(u32),
 }
 
-impl Default for Table {
+impl Default for NameTable {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Table {
+impl NameTable {
     /// Make an empty table.
     #[must_use]
     pub fn new() -> Self {
@@ -78,8 +78,8 @@ impl Table {
     #[must_use]
     pub fn find(&self, hash: u64, others: &[u32]) -> Option<u32> {
         match self.look(mixed(hash), others) {
-            Found::Candidate(number) => Some(number),
-            Found::Room(..) => None,
+            Lookup::Candidate(number) => Some(number),
+            Lookup::Room(..) => None,
         }
     }
 
@@ -97,8 +97,8 @@ impl Table {
     pub fn add(&mut self, hash: u64, others: &[u32]) -> Result<(), u32> {
         let hash = mixed(hash);
         match self.look(hash, others) {
-            Found::Candidate(number) => return Err(number),
-            Found::Room(line, slot) => {
+            Lookup::Candidate(number) => return Err(number),
+            Lookup::Room(line, slot) => {
                 self.count += 1;
                 self.lines[line].0[slot] = u64::from(hash) << 32 | u64::from(self.count);
             }
@@ -110,7 +110,7 @@ impl Table {
     }
 
     /// Go to the first candidate that is not among `others`, or where there is room.
-    fn look(&self, hash: u32, others: &[u32]) -> Found {
+    fn look(&self, hash: u32, others: &[u32]) -> Lookup {
         let mut at = home(hash, self.bits);
         loop {
             let line = &self.lines[at];
@@ -123,12 +123,12 @@ impl Table {
             while same != 0 {
                 let number = line.0[same.trailing_zeros() as usize] as u32 - 1;
                 if !others.contains(&number) {
-                    return Found::Candidate(number);
+                    return Lookup::Candidate(number);
                 }
                 same &= same - 1;
             }
             if taken < LINE {
-                return Found::Room(at, taken);
+                return Lookup::Room(at, taken);
             }
             at = (at + 1) & (self.lines.len() - 1);
         }
@@ -154,8 +154,8 @@ impl Table {
     }
 }
 
-fn empty(bits: u32) -> Vec<Line> {
-    vec![Line([0; LINE]); 1 << bits]
+fn empty(bits: u32) -> Vec<Bucket> {
+    vec![Bucket([0; LINE]); 1 << bits]
 }
 
 /// Return 32 bits that depend on all bits of a hash: hashes of a Python that was told not to draw a seed may be small.
@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     /// Numbers by hash as the table says, where each candidate with that hash is the one.
-    fn number(table: &Table, hashes: &[u64], hash: u64) -> Option<u32> {
+    fn number(table: &NameTable, hashes: &[u64], hash: u64) -> Option<u32> {
         let mut others = Vec::new();
         while let Some(number) = table.find(hash, &others) {
             if hashes[number as usize] == hash {
@@ -184,8 +184,8 @@ mod tests {
         None
     }
 
-    fn filled(hashes: &[u64]) -> Table {
-        let mut table = Table::new();
+    fn filled(hashes: &[u64]) -> NameTable {
+        let mut table = NameTable::new();
         for &hash in hashes {
             let mut others = Vec::new();
             while let Err(other) = table.add(hash, &others) {
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn hashes_that_look_the_same_are_told_apart_by_whoever_asks() {
-        let (mut table, same) = (Table::new(), 7);
+        let (mut table, same) = (NameTable::new(), 7);
         assert_eq!(table.add(same, &[]), Ok(()));
         assert_eq!(table.add(same, &[]), Err(0));
         assert_eq!(table.count(), 1);

@@ -1,4 +1,4 @@
-//! `Steps`: how the steps of a plan are called from here, with nothing of ours between the interpreter and the function.
+//! `CallPlan`: how the steps of a plan are called from here, with nothing of ours between the interpreter and the function.
 //!
 //! What the plan has is read as it lies in its Python lists; what is the same for step after step (the template, and for a
 //! mapped step its items) is looked up once. Three ways to call are known: with the parameters as they were given, with
@@ -9,15 +9,15 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyIterator, PyList, PyRange, PySlice, PyTuple};
 
-use super::super::held_call::{held_call, held_call_one};
-use crate::scheduler::Run;
+use super::super::daemon_call::{daemon_call, held_call_one};
+use crate::scheduler::ItemRange;
 
 /// Kinds of sources, as in `planning/call_template.py`.
 const PARAM: u8 = 0;
 const ASSET: u8 = 2;
 
 /// What a run calls, read from the tuple `Run.steps`.
-pub(super) struct Steps<'py> {
+pub(super) struct CallPlan<'py> {
     templates: Bound<'py, PyList>,
     rows: Bound<'py, PyList>,
     references: Bound<'py, PyDict>,
@@ -29,7 +29,7 @@ pub(super) struct Steps<'py> {
 }
 
 /// How the steps of one template are called.
-enum Way<'py> {
+enum CallKind<'py> {
     General,
     /// The row is the tuple of arguments,
     Row(Bound<'py, PyAny>),
@@ -51,9 +51,9 @@ enum Source<'py> {
 
 /// The steps of one run of a batch, called one after the other.
 pub(super) struct Calls<'a, 'py> {
-    steps: &'a Steps<'py>,
+    steps: &'a CallPlan<'py>,
     template: Option<Bound<'py, PyAny>>,
-    way: Way<'py>,
+    way: CallKind<'py>,
     items: Items<'py>,
 }
 
@@ -62,10 +62,10 @@ enum Items<'py> {
     None,
     Iterator(Bound<'py, PyIterator>),
     /// Any other sequence, with `operator.getitem`: its own method may be written in Python.
-    Table(Bound<'py, PyAny>, Bound<'py, PyAny>),
+    NameTable(Bound<'py, PyAny>, Bound<'py, PyAny>),
 }
 
-impl<'py> Steps<'py> {
+impl<'py> CallPlan<'py> {
     pub(super) fn new(steps: &Bound<'py, PyTuple>, values: &Bound<'py, PyList>) -> PyResult<Self> {
         Ok(Self {
             templates: steps.get_item(0)?.cast_into()?,
@@ -82,33 +82,33 @@ impl<'py> Steps<'py> {
         Calls {
             steps: self,
             template: None,
-            way: Way::General,
+            way: CallKind::General,
             items: Items::None,
         }
     }
 
-    fn way_of(template: &Bound<'py, PyAny>) -> PyResult<Way<'py>> {
+    fn way_of(template: &Bound<'py, PyAny>) -> PyResult<CallKind<'py>> {
         let direct = template.getattr("direct")?.is_truthy()?;
         if direct || template.getattr("single")?.is_truthy()? {
             let function = template.getattr("function")?;
             return Ok(if !direct {
-                Way::Item(function)
+                CallKind::Item(function)
             } else if template.getattr("lone")?.is_truthy()? {
-                Way::Lone(function)
+                CallKind::Lone(function)
             } else {
-                Way::Row(function)
+                CallKind::Row(function)
             });
         }
         let parts = template.getattr("parts")?;
         if parts.is_none() {
-            return Ok(Way::General);
+            return Ok(CallKind::General);
         }
         let lone = template.getattr("lone")?.is_truthy()?;
         let parts = parts
             .try_iter()?
             .map(|part| Self::source(&part?, lone))
             .collect::<PyResult<_>>()?;
-        Ok(Way::Parts(template.getattr("function")?, parts))
+        Ok(CallKind::Parts(template.getattr("function")?, parts))
     }
 
     fn source(part: &Bound<'py, PyAny>, lone: bool) -> PyResult<Source<'py>> {
@@ -124,7 +124,7 @@ impl<'py> Steps<'py> {
 
 impl<'py> Calls<'_, 'py> {
     /// Prepare for the steps of a run, of which `skip` have been called.
-    pub(super) fn enter(&mut self, run: Run, skip: u32) -> PyResult<()> {
+    pub(super) fn enter(&mut self, run: ItemRange, skip: u32) -> PyResult<()> {
         self.items = Items::None;
         let Some(index) = run.index else {
             return Ok(());
@@ -133,7 +133,7 @@ impl<'py> Calls<'_, 'py> {
             return Ok(());
         }
         self.look_at(run.node.0)?;
-        if let Way::Item(_) = self.way {
+        if let CallKind::Item(_) = self.way {
             let Some(table) = self.steps.tables.get_item(run.node.0)? else {
                 return Ok(());
             };
@@ -150,14 +150,14 @@ impl<'py> Calls<'_, 'py> {
                 Items::Iterator(part.try_iter()?)
             } else {
                 let operator = table.py().import(intern!(table.py(), "operator"))?;
-                Items::Table(table, operator.getattr(intern!(operator.py(), "getitem"))?)
+                Items::NameTable(table, operator.getattr(intern!(operator.py(), "getitem"))?)
             };
         }
         Ok(())
     }
 
     /// Call the step `at` places behind the first one of a run.
-    pub(super) fn call(&mut self, run: Run, at: u32) -> PyResult<Bound<'py, PyAny>> {
+    pub(super) fn call(&mut self, run: ItemRange, at: u32) -> PyResult<Bound<'py, PyAny>> {
         if !self.steps.only_general {
             if run.index.is_none() {
                 self.look_at(run.node.0 + at)?;
@@ -167,32 +167,32 @@ impl<'py> Calls<'_, 'py> {
             }
         }
         let general = &self.steps.general;
-        held_call(general, &(run.item.0 + at,).into_pyobject(general.py())?)
+        daemon_call(general, &(run.item.0 + at,).into_pyobject(general.py())?)
     }
 
     /// Call it if this is one of the ways that are known here.
-    fn call_here(&mut self, run: Run, at: u32) -> Option<PyResult<Bound<'py, PyAny>>> {
+    fn call_here(&mut self, run: ItemRange, at: u32) -> Option<PyResult<Bound<'py, PyAny>>> {
         let node = (run.node.0 + if run.index.is_none() { at } else { 0 }) as usize;
         match (&self.way, run.index) {
-            (Way::Row(function), None) => {
+            (CallKind::Row(function), None) => {
                 let row = self.steps.rows.get_item(node).ok()?.cast_into().ok()?;
-                Some(held_call(function, &row))
+                Some(daemon_call(function, &row))
             }
-            (Way::Lone(function), None) => {
+            (CallKind::Lone(function), None) => {
                 let row = self.steps.rows.get_item(node).ok()?;
                 Some(held_call_one(function, &row))
             }
-            (Way::Parts(function, parts), None) => {
+            (CallKind::Parts(function, parts), None) => {
                 let arguments = self.arguments(node, parts)?;
-                Some(arguments.and_then(|arguments| held_call(function, &arguments)))
+                Some(arguments.and_then(|arguments| daemon_call(function, &arguments)))
             }
-            (Way::Item(function), Some(index)) => {
+            (CallKind::Item(function), Some(index)) => {
                 let item = match &mut self.items {
                     Items::None => return None,
                     Items::Iterator(items) => items.next()?,
-                    Items::Table(table, get_item) => {
+                    Items::NameTable(table, get_item) => {
                         let key = (table.clone(), index + at).into_pyobject(table.py());
-                        key.and_then(|key| held_call(get_item, &key))
+                        key.and_then(|key| daemon_call(get_item, &key))
                     }
                 };
                 Some(item.and_then(|item| held_call_one(function, &item)))
@@ -240,7 +240,7 @@ impl<'py> Calls<'_, 'py> {
             .as_ref()
             .is_none_or(|known| !known.is(&template))
         {
-            self.way = Steps::way_of(&template)?;
+            self.way = CallPlan::way_of(&template)?;
             self.template = Some(template);
         }
         Ok(())

@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 const SIZE: usize = size_of::<AtomicU64>();
 
 /// Some words of a buffer.
-pub(super) struct Words {
+pub(super) struct SharedAtomics {
     /// Keeps the memory from being released or resized.
     buffer: PyBuffer<u8>,
     /// Where they start, in bytes.
@@ -21,7 +21,7 @@ pub(super) struct Words {
     count: usize,
 }
 
-impl Words {
+impl SharedAtomics {
     /// All of a buffer.
     pub(super) fn all(buffer: &Bound<'_, PyAny>) -> PyResult<Self> {
         let buffer = PyBuffer::<u8>::get(buffer)?;

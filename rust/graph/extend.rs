@@ -7,15 +7,15 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
-use super::growth::{End, Further, Grown, Node};
-use super::rows::{Rows, by_dependent, transpose};
-use super::weights::{Backwards, Peeled, peel, sweep};
-use super::{Edges, Graph, Kind, NodeId, UNKNOWN, cycles, lengths};
-use crate::error::Problem;
+use super::csr::{Csr, by_dependent, transpose};
+use super::extension::{End, ExtendedGraph, ExtraEdges, Node};
+use super::topological_order::{Direction, TopologicalOrder, peel, sweep};
+use super::{Edges, Graph, Kind, NodeId, UNKNOWN, cycles, item_counts};
+use crate::error::GraphProblem;
 
 /// Nodes to be added behind all others; their ids go on from the last one.
 #[derive(Clone, Debug, Default)]
-pub struct Addition {
+pub struct NewNodes {
     /// The number of items of each, or [`UNKNOWN`].
     pub counts: Vec<u32>,
     /// Edges whose dependents are new nodes.
@@ -49,10 +49,10 @@ impl Graph {
     pub(crate) fn grow(
         &self,
         at: NodeId,
-        addition: &Addition,
+        addition: &NewNodes,
         items: u32,
         known: &impl Known,
-    ) -> Result<Grown, Vec<Problem>> {
+    ) -> Result<ExtendedGraph, Vec<GraphProblem>> {
         let edges = &addition.edges;
         let new = addition.counts.len();
         assert_eq!(
@@ -71,7 +71,7 @@ impl Graph {
         let first = self.node_count();
         let nodes = u64::from(first) + new as u64;
         if nodes.max(edges.len() as u64) >= u64::from(UNKNOWN) {
-            return Err(vec![Problem::TooLarge]);
+            return Err(vec![GraphProblem::TooLarge]);
         }
         let ids = first..first + new as u32;
         let mut problems = check(&ids, addition);
@@ -99,15 +99,15 @@ impl Graph {
         if !problems.is_empty() {
             return Err(problems);
         }
-        if lengths::items(items, nodes.iter().map(|node| node.count)) >= u64::from(UNKNOWN) {
-            return Err(vec![Problem::TooLarge]);
+        if item_counts::items(items, nodes.iter().map(|node| node.count)) >= u64::from(UNKNOWN) {
+            return Err(vec![GraphProblem::TooLarge]);
         }
         part.weigh(self, &mut nodes, &dependencies, &peeled.order);
         for (node, row) in nodes.iter_mut().zip(part.rows) {
             node.edges.dependencies = row;
         }
         let awaited = part.awaited;
-        Ok(Grown {
+        Ok(ExtendedGraph {
             nodes,
             unknown,
             awaited,
@@ -115,10 +115,10 @@ impl Graph {
     }
 }
 
-fn check(ids: &Range<u32>, addition: &Addition) -> Vec<Problem> {
+fn check(ids: &Range<u32>, addition: &NewNodes) -> Vec<GraphProblem> {
     let mut problems = Vec::new();
     let edges = &addition.edges;
-    let out = |id: u32| Problem::OutOfRange { node: NodeId(id) };
+    let out = |id: u32| GraphProblem::OutOfRange { node: NodeId(id) };
     for (&dependent, &dependency) in edges.dependents.iter().zip(&edges.dependencies) {
         let ends = [
             (dependent, ids.contains(&dependent)),
@@ -128,7 +128,7 @@ fn check(ids: &Range<u32>, addition: &Addition) -> Vec<Problem> {
         problems.extend(wrong.map(|end| out(end.0)));
         if dependent == dependency && ids.contains(&dependent) {
             let node = NodeId(dependent);
-            problems.push(Problem::SelfDependency { node });
+            problems.push(GraphProblem::SelfDependency { node });
         }
     }
     let awaited = addition.awaited.iter().copied();
@@ -162,9 +162,9 @@ fn rows(ids: &Range<u32>, edges: &Edges) -> Vec<Vec<End>> {
 }
 
 /// Return the new nodes without edges.
-fn bare(addition: &Addition) -> Vec<Node> {
+fn bare(addition: &NewNodes) -> Vec<Node> {
     let node = |(place, count): (usize, &u32)| Node {
-        edges: Further::default(),
+        edges: ExtraEdges::default(),
         count: *count,
         root: None,
         weight: 1,
@@ -219,7 +219,7 @@ impl Part {
     }
 
     /// Peel the new nodes and, as the last one, the grafted node, which stands for all that depend on it.
-    fn peel(&self, behind: &Behind) -> (Rows, Peeled, Vec<Problem>) {
+    fn peel(&self, behind: &Behind) -> (Csr, TopologicalOrder, Vec<GraphProblem>) {
         let last = self.rows.len();
         let mut edges = Edges::default();
         for (node, row) in self.rows.iter().enumerate() {
@@ -238,7 +238,7 @@ impl Part {
         let peeled = sweep(&dependencies).unwrap_or_else(|| peel(&dependencies, &dependents));
         let found = cycles::find(&dependencies, &dependents, &peeled.order);
         let found = found.into_iter().map(|problem| match problem {
-            Problem::Cycle { path } => self.spell_out(&path, behind),
+            GraphProblem::Cycle { path } => self.spell_out(&path, behind),
             other => other,
         });
         let found = found.collect();
@@ -253,7 +253,7 @@ impl Part {
     }
 
     /// Turn a cycle of places into one of nodes, with the older nodes for which the grafted one stands.
-    fn spell_out(&self, path: &[NodeId], behind: &Behind) -> Problem {
+    fn spell_out(&self, path: &[NodeId], behind: &Behind) -> GraphProblem {
         let last = self.rows.len();
         let mut nodes = Vec::new();
         for pair in path.windows(2) {
@@ -267,7 +267,7 @@ impl Part {
         let place = nodes.iter().position(|node| Some(*node) == lowest);
         nodes.rotate_left(place.unwrap_or(0));
         nodes.extend(nodes.first().copied());
-        Problem::Cycle { path: nodes }
+        GraphProblem::Cycle { path: nodes }
     }
 
     /// Return the way from the grafted node to the first of these dependencies that depends on it, or is it.
@@ -296,12 +296,12 @@ impl Part {
         }
     }
 
-    /// Settle the length of every new node, like `Lengths::resolve`; return those of unknown length, dependencies first.
+    /// Settle the length of every new node, like `ItemCounts::resolve`; return those of unknown length, dependencies first.
     fn settle_lengths(
         &self,
         graph: &Graph,
         nodes: &mut [Node],
-        order: &Backwards,
+        order: &Direction,
         known: &impl Known,
     ) -> Vec<u32> {
         let mut unknown = Vec::new();
@@ -334,14 +334,14 @@ impl Part {
         nodes: &[Node],
         same: impl Fn(Length, Length) -> bool,
         known: &impl Known,
-    ) -> Vec<Problem> {
+    ) -> Vec<GraphProblem> {
         let mut problems = Vec::new();
         for (place, row) in self.rows.iter().enumerate() {
             let node = NodeId(self.ids.start + place as u32);
             let here = self.length(graph, nodes, node, known);
             for &(dependency, _) in row.iter().filter(|end| end.1 == Kind::Elementwise) {
                 if !same(here, self.length(graph, nodes, dependency, known)) {
-                    problems.push(Problem::LengthMismatch { node, dependency });
+                    problems.push(GraphProblem::LengthMismatch { node, dependency });
                 }
             }
         }
@@ -349,7 +349,7 @@ impl Part {
     }
 
     /// Set the weight of each new node: one more than that of its heaviest dependent, new or grafted upon.
-    fn weigh(&self, graph: &Graph, nodes: &mut [Node], dependencies: &Rows, order: &Backwards) {
+    fn weigh(&self, graph: &Graph, nodes: &mut [Node], dependencies: &Csr, order: &Direction) {
         for place in order.iter() {
             let above = match nodes.get(place as usize) {
                 Some(node) => node.weight + 1,

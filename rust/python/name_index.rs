@@ -1,4 +1,4 @@
-//! `Names`: names with their numbers, in the order in which they were added; a mapping that only grows.
+//! `NameIndex`: names with their numbers, in the order in which they were added; a mapping that only grows.
 //!
 //! One mutex guards both the names and the table that finds them by their hashes, so that a name and its id appear
 //! together, whatever other threads add meanwhile. Python compares two names for equality, without the lock.
@@ -10,15 +10,15 @@ use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
 use pyo3::types::{PyIterator, PyList, PyString, PyType};
 
-use crate::table::Table;
+use crate::name_table::NameTable;
 
 /// Names with their numbers.
 #[pyclass(frozen, mapping, module = "flowyml._core")]
-pub(crate) struct Names(Mutex<NameList>);
+pub(crate) struct NameIndex(Mutex<NameList>);
 
 /// The names in order, and the table of their hashes, of the same length.
 struct NameList {
-    table: Table,
+    table: NameTable,
     names: Vec<Py<PyString>>,
 }
 
@@ -30,12 +30,12 @@ impl NameList {
 }
 
 #[pymethods]
-impl Names {
+impl NameIndex {
     #[new]
     #[pyo3(signature = (names=None, /))]
     fn new(names: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
         let new = Self(Mutex::new(NameList {
-            table: Table::new(),
+            table: NameTable::new(),
             names: Vec::new(),
         }));
         if let Some(names) = names {
@@ -132,7 +132,7 @@ impl Names {
     }
 }
 
-impl Names {
+impl NameIndex {
     fn number(&self, name: &Bound<'_, PyAny>) -> PyResult<Option<u32>> {
         let Ok(text) = name.cast::<PyString>() else {
             return Ok(None);
@@ -174,7 +174,7 @@ fn is_same(there: &Bound<'_, PyString>, name: &Bound<'_, PyString>) -> PyResult<
 }
 
 /// Return one of the views that any mapping has.
-fn view<'py>(names: &Bound<'py, Names>, kind: &str) -> PyResult<Bound<'py, PyAny>> {
+fn view<'py>(names: &Bound<'py, NameIndex>, kind: &str) -> PyResult<Bound<'py, PyAny>> {
     let views = names.py().import("collections.abc")?;
     views.getattr(kind)?.call1((names,))
 }

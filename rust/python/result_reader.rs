@@ -1,4 +1,4 @@
-//! `Results`: the driver's side of a worker's results ring.
+//! `ResultReader`: the driver's side of a worker's results ring.
 //!
 //! The protocol stands in `crate::results`; this file turns records into values of a run, many in one crossing. What the
 //! payloads of records mean is known here and in `calls.rs`, which writes them.
@@ -10,10 +10,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyList, PyString, PyTuple};
 
 use crate::claims::low;
-use crate::results::{Broken, HEADER, Record, Ring, Wanted};
+use crate::result_ring::{CorruptRing, HEADER, Record, ResultRing, WakeMode};
 
 use super::batch::Batch;
-use super::words::Words;
+use super::shared_atomics::SharedAtomics;
 
 /// What a payload is. A pickle is bytes here: who keeps the values knows that bytes are one.
 pub(super) const NONE: u8 = 0;
@@ -37,14 +37,14 @@ type Drained<'py> = (f64, Bound<'py, PyBytes>, Vec<Used>, Vec<Parts<'py>>);
 
 /// Results of one worker, in the order of its slots.
 #[pyclass(frozen, module = "flowyml._core")]
-pub(crate) struct Results {
-    words: Words,
+pub(crate) struct ResultReader {
+    words: SharedAtomics,
     /// Up to where they were taken; only the driver's one thread takes some.
     read: AtomicU64,
 }
 
 #[pymethods]
-impl Results {
+impl ResultReader {
     #[classattr]
     #[pyo3(name = "HEADER")]
     const PY_HEADER: usize = HEADER * 8;
@@ -60,13 +60,17 @@ impl Results {
 
     /// Say when to be woken: not, with the end of what the worker has to do, or with each result.
     fn want(&self, each: bool) -> PyResult<()> {
-        let wanted = if each { Wanted::Each } else { Wanted::TheEnd };
+        let wanted = if each {
+            WakeMode::Each
+        } else {
+            WakeMode::TheEnd
+        };
         self.ring()?.want(wanted);
         Ok(())
     }
 
     fn awake(&self) -> PyResult<()> {
-        self.ring()?.want(Wanted::Nothing);
+        self.ring()?.want(WakeMode::Nothing);
         Ok(())
     }
 
@@ -126,16 +130,16 @@ impl Results {
     }
 }
 
-impl Results {
-    fn ring(&self) -> PyResult<Ring<'_>> {
-        Ring::new(self.words.get()).map_err(|Broken| no_ring())
+impl ResultReader {
+    fn ring(&self) -> PyResult<ResultRing<'_>> {
+        ResultRing::new(self.words.get()).map_err(|CorruptRing| no_ring())
     }
 }
 
 /// The words of a buffer that holds a ring.
-pub(super) fn ring_words(buffer: &Bound<'_, PyAny>) -> PyResult<Words> {
-    let words = Words::all(buffer)?;
-    Ring::new(words.get()).map_err(|Broken| no_ring())?;
+pub(super) fn ring_words(buffer: &Bound<'_, PyAny>) -> PyResult<SharedAtomics> {
+    let words = SharedAtomics::all(buffer)?;
+    ResultRing::new(words.get()).map_err(|CorruptRing| no_ring())?;
     Ok(words)
 }
 
@@ -165,13 +169,13 @@ struct DrainedResult<'py> {
 /// A record of any other slot would never be taken: it was not posted, or its result has been taken already.
 fn result<'py>(
     unpack: &Bound<'py, PyAny>,
-    ring: Ring<'_>,
+    ring: ResultRing<'_>,
     at: u64,
     committed: u64,
     slot: u64,
     end: u64,
 ) -> PyResult<Option<DrainedResult<'py>>> {
-    let Some(mut record) = ring.peek(at, committed).map_err(|Broken| broken())? else {
+    let Some(mut record) = ring.peek(at, committed).map_err(|CorruptRing| broken())? else {
         return Ok(None);
     };
     let ahead = record.slot.wrapping_sub(low(slot));
@@ -219,7 +223,11 @@ fn is_outputs(value: &Bound<'_, PyAny>) -> bool {
         })
 }
 
-fn value<'py>(py: Python<'py>, ring: Ring<'_>, record: &Record) -> PyResult<Bound<'py, PyAny>> {
+fn value<'py>(
+    py: Python<'py>,
+    ring: ResultRing<'_>,
+    record: &Record,
+) -> PyResult<Bound<'py, PyAny>> {
     let expected = match record.kind {
         NONE | FALSE | TRUE => 0,
         INT | FLOAT => 8,

@@ -13,7 +13,7 @@ const NEWEST: f64 = 0.3;
 
 /// Follows the measured step time of one worker.
 #[derive(Clone, Copy, Debug)]
-pub struct Sizer {
+pub struct BatchSizer {
     /// Seconds of work that one batch should hold.
     target: f64,
     most: u32,
@@ -23,7 +23,7 @@ pub struct Sizer {
     grown: u32,
 }
 
-impl Sizer {
+impl BatchSizer {
     /// Start with one step at a time; without other workers with as many as there may be.
     #[must_use]
     pub fn new(target: f64, most: u32, workers: u32) -> Self {
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn short_steps_come_in_batches_that_grow_fourfold() {
-        let mut sizer = Sizer::new(0.001, 1000, 2);
+        let mut sizer = BatchSizer::new(0.001, 1000, 2);
         let mut limits = vec![sizer.limit(1_000_000)];
         for _ in 0..5 {
             sizer.observe(1, 1e-6);
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn a_time_that_is_not_finite_says_nothing() {
-        let mut sizer = Sizer::new(0.001, 1000, 2);
+        let mut sizer = BatchSizer::new(0.001, 1000, 2);
         for seconds in [f64::NAN, f64::INFINITY] {
             sizer.observe(1, seconds);
             assert_eq!(sizer.limit(1_000_000), 1);
@@ -97,20 +97,20 @@ mod tests {
 
     #[test]
     fn long_steps_come_one_by_one() {
-        let mut sizer = Sizer::new(0.001, 1000, 2);
+        let mut sizer = BatchSizer::new(0.001, 1000, 2);
         sizer.observe(1, 0.5);
         assert_eq!(sizer.limit(1_000_000), 1);
     }
 
     #[test]
     fn the_last_ones_are_shared() {
-        let mut sizer = Sizer::new(0.001, 1000, 2);
+        let mut sizer = BatchSizer::new(0.001, 1000, 2);
         (0..5).for_each(|_| sizer.observe(1, 1e-6));
         assert_eq!([80, 12, 0].map(|ready| sizer.limit(ready)), [10, 1, 1]);
     }
 
     #[test]
     fn who_is_alone_takes_what_there_is() {
-        assert_eq!(Sizer::new(0.0, 256, 0).limit(3), 256);
+        assert_eq!(BatchSizer::new(0.0, 256, 0).limit(3), 256);
     }
 }
