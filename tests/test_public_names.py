@@ -119,7 +119,7 @@ def test_a_checkout_that_is_not_built_says_what_to_do(monkeypatch: pytest.Monkey
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(metadata, "version", unknown)
-    with pytest.raises(ImportError, match=r"is not installed here, .* `make develop`"):
+    with pytest.raises(ImportError, match=r"is not installed in this environment, .* `make develop`"):
         _ = flowyml.__version__
 
 
@@ -199,3 +199,14 @@ def test_the_paths_of_2_x_have_no_other_names(path: str) -> None:
         exec(f"from {path} import Stepp")
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module(f"{path}.nothing")
+
+
+def test_documented_modules_are_attributes_of_the_package() -> None:
+    code = "import flowyml; print(flowyml.visualize.show.__name__, flowyml.hooks.__name__, flowyml.errors.__name__)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.split() == ["show", "flowyml.hooks", "flowyml.errors"]
+
+
+def test_a_misspelled_module_is_suggested() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'visualise'; did you mean 'visualize'"):
+        flowyml.visualise  # noqa: B018

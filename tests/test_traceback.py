@@ -10,7 +10,7 @@ import pytest
 from nasty import raised
 
 from flowyml.errors import SerializationError, WorkerLostError
-from flowyml.results.error_text import LONGEST_MESSAGE, LONGEST_TRACEBACK, error_text, shortened
+from flowyml.results.error_text import MAX_MESSAGE, MAX_TRACEBACK, error_text, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,7 +84,7 @@ def test_frames_beyond_thousands_are_left_out() -> None:
     sys.setrecursionlimit(30_000)
     try:
         error = raised(lambda: recurse(0))
-        assert len(error_text(error)) < LONGEST_TRACEBACK + LONGEST_MESSAGE
+        assert len(error_text(error)) < MAX_TRACEBACK + MAX_MESSAGE
     finally:
         sys.setrecursionlimit(limit)
 

@@ -1,6 +1,6 @@
-"""flowyml: graphs of plain Python functions, run in parallel.
+"""flowyml: run graphs of plain Python functions in parallel.
 
-The public names, loaded when they are first used: `import flowyml` stays cheap.
+Public names and modules are imported on first access, so that `import flowyml` stays cheap.
 """
 
 from __future__ import annotations
@@ -108,22 +108,26 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = sorted(_HOME_OF)  # noqa: PLE0605  one list of names, above
+_MODULES = ("core", "errors", "hooks", "utils", "visualize")
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name when it is first used."""
+    """Import a public name or module on first access."""
     if name == "__version__":
         return _version()
     module = _HOME_OF.get(name)
     if module is None and _is_module(name):
-        raise AttributeError(name)  # `from flowyml import module` asks here before it imports; nobody sees this
+        if name.startswith("_"):
+            raise AttributeError(name)  # internal: `from flowyml import _core` calls this, then imports the module
+        return importlib.import_module(f"{__name__}.{name}")
     if module is None:
         from flowyml.diagnostics.text import did_you_mean
         from flowyml.diagnostics.tracebacks import hide_internal_frames
 
-        hint = "" if name.startswith("_") else did_you_mean(name, __all__)
-        try:  # not the decorator: it would be imported with the package
-            raise AttributeError(f"module 'flowyml' has no attribute {name!r}{hint}")  # noqa: TRY301  no frame of it
+        hint = "" if name.startswith("_") else did_you_mean(name, [*__all__, *_MODULES])
+
+        try:  # the decorator would have to be imported with the package
+            raise AttributeError(f"module 'flowyml' has no attribute {name!r}{hint}")  # noqa: TRY301
         except AttributeError as error:
             hide_internal_frames(error)
             raise
@@ -132,21 +136,23 @@ def __getattr__(name: str) -> Any:
 
 
 def _is_module(name: str) -> bool:
-    """Tell whether this package has a module of this name, which is not imported yet."""
+    """Return True if the package has a module of this name."""
     from importlib.machinery import PathFinder
 
     return PathFinder.find_spec(f"{__name__}.{name}", __path__) is not None
 
 
 def _version() -> str:
-    """Return the version of the distribution, which has it from Cargo.toml."""
+    """Return the version of the distribution, which is that in Cargo.toml."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
         return version("flowyml")
     except PackageNotFoundError:
         remedy = "`make develop` in a checkout, or `pip install .`"
-        raise ImportError(f"flowyml is not installed here, so nothing knows its version: {remedy}") from None
+        raise ImportError(
+            f"flowyml is not installed in this environment, so its version is unknown; use {remedy}"
+        ) from None
 
 
 def __dir__() -> list[str]:

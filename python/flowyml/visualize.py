@@ -1,4 +1,4 @@
-"""`flowyml.visualize.show(pipeline)`: a picture for whoever looks, in a notebook or a terminal."""
+"""`flowyml.visualize.show(pipeline)`: show the graph in a notebook or a terminal."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 @hides_internal_frames
 def show(pipeline: Pipeline | DAG, format: Literal["text", "mermaid", "dot", "svg"] | None = None) -> None:  # noqa: A002
-    """Show the graph of a pipeline: a notebook draws it, elsewhere its text is printed.
+    """Show the graph of a pipeline: drawn in a notebook, printed as text elsewhere.
 
     Args:
         pipeline: A pipeline or its `dag`.
-        format: Print it in this format instead; see `Pipeline.visualize`.
+        format: Print this format instead; see `Pipeline.visualize`.
 
     Raises:
-        ValueError: For another format.
+        ValueError: If the format is unknown.
 
     >>> from flowyml import Pipeline
     >>> show(Pipeline("p").add_step(dict, name="raw"))
@@ -37,4 +37,4 @@ def show(pipeline: Pipeline | DAG, format: Literal["text", "mermaid", "dot", "sv
     if format is None and shell is not None and hasattr(shell, "kernel"):
         sys.modules["IPython"].display.display(pipeline)
     else:
-        print(pipeline.visualize(format or "text"))  # noqa: T201  it is what was asked for
+        print(pipeline.visualize(format or "text"))  # noqa: T201  printing is its purpose

@@ -31,7 +31,7 @@ from nasty import (
 
 from flowyml.errors import RemoteError, RemoteTraceback, WorkerLostError
 from flowyml.executors.process.protocol.exceptions import ExceptionInfo, pack_exception, unpack_exception, unpack_info
-from flowyml.results.error_text import LONGEST_MESSAGE, LONGEST_TRACEBACK, error_text
+from flowyml.results.error_text import MAX_MESSAGE, MAX_TRACEBACK, error_text
 
 
 def thrown(error: BaseException) -> BaseException:
@@ -90,8 +90,8 @@ def test_the_object_is_whole_where_the_text_is_short() -> None:
     arrived, info = unpack_exception(data, pickle.loads)
 
     assert arrived.args == error.args
-    assert len(info.text) < LONGEST_MESSAGE + 100
-    assert len(info.traceback) < LONGEST_TRACEBACK + 100
+    assert len(info.text) < MAX_MESSAGE + 100
+    assert len(info.traceback) < MAX_TRACEBACK + 100
 
 
 # ---- what does not pickle ----------------------------------------------------------------------------------------
@@ -322,7 +322,7 @@ def test_a_recursion_error_has_a_bounded_text() -> None:
     arrived, info = unpack_exception(data, pickle.loads)
 
     assert type(arrived) is RecursionError
-    assert len(info.traceback) < LONGEST_TRACEBACK + 100
+    assert len(info.traceback) < MAX_TRACEBACK + 100
     assert info.traceback.endswith("RecursionError: maximum recursion depth exceeded\n")
 
 

@@ -1,1 +1,1 @@
-"""Reports: pure functions of a result or of a graph."""
+"""Reports of a run, made by pure functions: summary, timeline, trace, data frame, HTML page."""

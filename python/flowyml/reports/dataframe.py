@@ -1,4 +1,4 @@
-"""A timeline as a pandas DataFrame: one row a call; pandas is imported when it is asked for."""
+"""A timeline as a pandas DataFrame with one row for each call. pandas is imported only when it is called."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def dataframe(
     """Return a row for each call; see `PipelineResult.to_dataframe`.
 
     Args:
-        timeline: When what ran.
-        errors: Type and message of what went wrong, by place.
-        cpu: The CPU seconds of each call, NaN where they are not known.
-        memory: The KiB of memory of each call, 0 where they are not known.
+        timeline: Times, states and workers of all calls.
+        errors: Type and message of failures, by position.
+        cpu: CPU seconds of each call, NaN if unknown.
+        memory: KiB of memory of each call, 0 if unknown.
 
     Raises:
         ImportError: If pandas is not installed.
@@ -39,9 +39,9 @@ def dataframe(
     ran = attempts > 0
     starts, ends = np.asarray(timeline.starts, dtype=float), np.asarray(timeline.ends, dtype=float)
     zero = pd.Timestamp(timeline.began)
-    told: Any = np.full(len(timeline), None, dtype=object)
+    messages: Any = np.full(len(timeline), None, dtype=object)
     for at, line in errors.items():
-        told[at] = _without_surrogates(line)
+        messages[at] = _without_surrogates(line)
     columns: dict[str, Any] = {
         "step": _texts(np.asarray([*map(_without_surrogates, timeline.names)], dtype=object), steps),
         "item": _indices(timeline, steps),
@@ -53,7 +53,7 @@ def dataframe(
         "duration": np.where(ran & (states != CACHED), ends - starts, np.nan),
         "cpu_seconds": np.asarray(cpu, dtype=float),
         "max_rss": pd.array(np.asarray(memory, dtype=np.int64) << 10, dtype="Int64"),
-        "error": told,
+        "error": messages,
     }
     columns["max_rss"][np.asarray(memory) == 0] = pd.NA
     columns["worker"][~ran] = pd.NA
@@ -61,7 +61,7 @@ def dataframe(
 
 
 def _without_surrogates(text: str) -> str:
-    r"""Escape lone surrogates (names of files that are not UTF-8): the strings of pandas have no place for them.
+    r"""Escape lone surrogates (from file names that are not UTF-8), which pandas strings cannot hold.
 
     >>> _without_surrogates("\udce9t\xe9") == "\\udce9t\xe9"
     True
@@ -74,7 +74,7 @@ def _texts(names: Any, steps: Any) -> Any:
 
 
 def _indices(timeline: Timeline, steps: Any) -> Any:
-    """Return which item of its step each call is; NA for calls of ordinary steps."""
+    """Return the item index of each call, NA for calls of plain steps."""
     import numpy as np
     import pandas as pd
 

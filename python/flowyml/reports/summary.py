@@ -1,4 +1,4 @@
-"""The summary of a run as text; pure functions of what a result says."""
+"""The summary of a run as plain text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     class SummaryStep(Protocol):
-        """What the summary needs of a step."""
+        """The attributes of a step that the summary shows."""
 
         step_name: str
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
         @property
         def fallback_used(self) -> bool: ...  # noqa: D102
         @property
-        def failure_line(self) -> str | None: ...  # noqa: D102
+        def error_summary(self) -> str | None: ...  # noqa: D102
         @property
         def items(self) -> Sequence[object]: ...  # noqa: D102
 
     class SummaryGroup(Protocol):
-        """What the summary needs of the steps of one function."""
+        """The attributes of the steps of one function that the summary shows."""
 
         @property
         def label(self) -> str: ...  # noqa: D102
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         def states(self) -> Mapping[str, int]: ...  # noqa: D102
 
     class SummaryRun(Protocol):
-        """What the summary needs of a run."""
+        """The attributes of a run that the summary shows."""
 
         pipeline_name: str
         run_id: str
@@ -55,24 +55,24 @@ if TYPE_CHECKING:
         def success(self) -> bool: ...  # noqa: D102
 
 
-# A terminal shows about this many lines; more steps than that are counted, and the first that failed are told in full.
-MOST_LINES = 30
-MOST_TROUBLES = 10
+# A terminal shows about this many lines. More steps than that are counted by function, with the first failures.
+MAX_LINES = 30
+MAX_FAILURES = 10
 _GOOD, _BAD = ("success", "cached", "given"), ("failed", "timed_out", "upstream_failed")
 _SIGNS = {**dict.fromkeys(_GOOD, "✓"), **dict.fromkeys(_BAD, "✗"), "skipped": "-"}
 
 
 def summary(result: SummaryRun, steps: Iterable[SummaryStep]) -> str:
-    """Return the run in a few lines, one for each step."""
+    """Return the summary with one line for each step."""
     return _text(result, map(_line, steps))
 
 
-def summary_by_function(result: SummaryRun, tallies: Sequence[SummaryGroup], troubles: Sequence[SummaryStep]) -> str:
-    """Return the run in a few lines: the steps of one function together, and some that failed."""
-    shown = [_tally(tally) for tally in tallies[:MOST_LINES]]
-    if len(tallies) > MOST_LINES:
-        shown.append(f"· {pluralize(len(tallies) - MOST_LINES, 'more function')}")
-    return _text(result, [*shown, *map(_line, troubles)])
+def summary_by_function(result: SummaryRun, tallies: Sequence[SummaryGroup], failures: Sequence[SummaryStep]) -> str:
+    """Return the summary with one line for each function, and the given failures."""
+    shown = [_tally(tally) for tally in tallies[:MAX_LINES]]
+    if len(tallies) > MAX_LINES:
+        shown.append(f"· {pluralize(len(tallies) - MAX_LINES, 'more function')}")
+    return _text(result, [*shown, *map(_line, failures)])
 
 
 def _text(result: SummaryRun, lines: Iterable[str]) -> str:
@@ -93,7 +93,7 @@ def _line(step: SummaryStep) -> str:
     state = str(step.state)
     count = f" ({pluralize(len(step.items), 'item')})" if step.items else ""
     retries = f" [{step.retries} {'retry' if step.retries == 1 else 'retries'}]" if step.retries else ""
-    failure = step.failure_line
+    failure = step.error_summary
     tail = f": {truncate(failure)}" if failure else ""
     retries += " [fallback]" if step.fallback_used else ""
     word = "" if state == "success" else f" {state}"
@@ -103,8 +103,8 @@ def _line(step: SummaryStep) -> str:
 def _tally(tally: SummaryGroup) -> str:
     signs = {_SIGNS.get(state, "·") for state in tally.states}
     sign = next((sign for sign in "✗·-✓" if sign in signs), "✓")
-    return f"{sign} {tally.size:,} {tally.label}: {', '.join(_counted(tally.states))}"
+    return f"{sign} {tally.size:,} {tally.label}: {', '.join(_counts(tally.states))}"
 
 
-def _counted(states: Mapping[str, int]) -> Iterator[str]:
+def _counts(states: Mapping[str, int]) -> Iterator[str]:
     return (f"{count:,} {state}" for state, count in states.items())

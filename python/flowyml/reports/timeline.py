@@ -1,13 +1,12 @@
-"""Timeline: when each call of a run began and ended, where, and how often it was tried, in flat arrays.
+"""Timeline: start, end, worker and attempts of each call of a run, in flat arrays.
 
 ```
-scheduler's arrays (seconds of a clock) ──timeline()──▶ Timeline (seconds since the run began, NaN for what never ran)
+scheduler's arrays (seconds of a clock) ──timeline()──▶ Timeline (seconds since the start of the run, NaN: never ran)
                                                             ├──▶ dataframe   trace   html
 ```
 
-One entry a call: an ordinary step has one, a mapped step one for each item. The arrays are buffers, so
-`numpy.asarray(timeline.starts)` copies nothing. An entry becomes an object when somebody looks at it. The module knows
-neither runs nor pipelines.
+A plain step has one entry, a mapped step one for each item. The arrays are buffers, so `numpy.asarray(timeline.starts)`
+copies nothing. A `TimelineEntry` is created only on access. The module knows neither runs nor pipelines.
 """
 
 from __future__ import annotations
@@ -32,11 +31,11 @@ class TimelineEntry(NamedTuple):
 
     Attributes:
         name: Name of the step; of an item, "name[index]".
-        state: How it ended.
-        start: When its last attempt began, in seconds since the run began; NaN if it never ran.
-        end: When it ended, likewise.
-        worker: Number of the worker; `None` if it never ran.
-        attempts: How often it was started.
+        state: The final state.
+        start: Start of the last attempt, in seconds after the start of the run; NaN if it never ran.
+        end: End of the last attempt, in the same unit.
+        worker: Id of the worker; `None` if it never ran.
+        attempts: Number of attempts.
     """
 
     name: str
@@ -49,20 +48,20 @@ class TimelineEntry(NamedTuple):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Timeline(Sequence[TimelineEntry]):
-    """When each call of a run ran: a sequence of `TimelineEntry`, each made on access. See `PipelineResult.timeline`.
+    """The calls of a run: a sequence of `TimelineEntry`, each created on access. See `PipelineResult.timeline`.
 
     Attributes:
-        began: When the run began (UTC): the zero of all times.
-        duration: How many seconds the run took.
-        starts: When the last attempt of each call began, in seconds; NaN if it never ran. A buffer of doubles.
-        ends: When it ended, likewise.
-        workers: Number of its worker, a buffer of unsigned 16-bit numbers; without meaning where it never ran.
-        attempts: How often it was started, one byte each; 255 for more.
-        states: Its state, one byte each: a place in `STATES`, which is the order of `StepState`.
+        began: Start of the run (UTC), the zero of all times.
+        duration: Duration of the run in seconds.
+        starts: Start of the last attempt of each call, in seconds; NaN if it never ran. A buffer of doubles.
+        ends: End of the last attempt of each call, in the same form.
+        workers: Worker id of each call, a buffer of unsigned 16-bit integers; undefined for calls that never ran.
+        attempts: Number of attempts of each call, one byte each; 255 for more.
+        states: State of each call, one byte each: an index into `STATES`, which has the order of `StepState`.
         names: Names of the steps.
-        step_of: The step of each call, as a place in `names`.
+        step_of: The step of each call, as an index into `names`.
         firsts: The first call of each step.
-        mapped: Which steps are mapped ones.
+        mapped: The mapped steps.
     """
 
     began: datetime
@@ -86,17 +85,17 @@ class Timeline(Sequence[TimelineEntry]):
     @overload
     def __getitem__(self, index: slice) -> list[TimelineEntry]: ...
     def __getitem__(self, index: int | slice) -> TimelineEntry | list[TimelineEntry]:
-        """Return one call, or a list of them."""
+        """Return one call, or a list of calls for a slice."""
         if isinstance(index, slice):
             return [self._call(at) for at in range(*index.indices(len(self)))]
         return self._call(range(len(self))[index])
 
     def __iter__(self) -> Iterator[TimelineEntry]:
-        """Go through the calls."""
+        """Iterate over the calls."""
         return map(self._call, range(len(self)))
 
     def __repr__(self) -> str:
-        """Show how much there is."""
+        """Show the number of calls."""
         ran = sum(1 for _ in self.ran())
         return f"<Timeline: {len(self):,} calls, {ran:,} of them ran, in {self.duration:.3f} s>"
 
@@ -113,17 +112,17 @@ class Timeline(Sequence[TimelineEntry]):
         return TimelineEntry(self.name(at), STATES[self.states[at]], start, end, worker, self.attempts[at])
 
     def name(self, at: int) -> str:
-        """Return the name of a call: the step's, with the index in a mapped step."""
+        """Return the name of a call: the step's, with the index for an item of a mapped step."""
         step = self.step_of[at]
         return f"{self.names[step]}[{at - self.firsts[step]}]" if step in self.mapped else self.names[step]
 
     def item(self, at: int) -> int | None:
-        """Return which item of a mapped step a call is; `None` for other steps."""
+        """Return the item index of a call; `None` for plain steps."""
         step = self.step_of[at]
         return at - self.firsts[step] if step in self.mapped else None
 
     def ran(self) -> Iterator[int]:
-        """Go through the calls that ran, by place; what came from the cache did not."""
+        """Iterate over the positions of the calls that ran; cached results did not."""
         attempts, states = self.attempts, self.states
         if CACHED not in states:
             return compress(range(len(states)), attempts)
@@ -131,12 +130,12 @@ class Timeline(Sequence[TimelineEntry]):
 
 
 def relative(seconds: Sequence[float], began: float, attempts: bytes) -> memoryview:
-    """Return times of a clock as seconds since the run began, and NaN for calls that never ran.
+    """Convert clock readings to seconds since the start of the run, NaN for calls that never ran.
 
     >>> list(relative([12.0, 0.0], 10.0, bytes([1, 0])))
     [2.0, nan]
     """
-    values = array("d", [each - began for each in seconds])
+    values = array("d", [second - began for second in seconds])
     at = attempts.find(0)
     while at >= 0:
         values[at] = math.nan

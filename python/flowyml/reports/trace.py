@@ -1,7 +1,7 @@
 """A timeline as a trace for Perfetto and Chrome: `ui.perfetto.dev` or `about:tracing` show workers as threads.
 
-The format is Chrome's "Trace Event Format": an object with `traceEvents`, times in microseconds. It is written piece by
-piece, so a million calls take no memory. Values of steps are not in it.
+The format is Chrome's "Trace Event Format": an object with `traceEvents`, times in microseconds. It is written in
+chunks, so a million calls take no memory. It contains no step values.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ if TYPE_CHECKING:
     from flowyml.reports.timeline import Timeline
 
 _PID = 1
-_AT_ONCE = 4096
-# Names of colours that the viewers know; Perfetto takes its own from the name of the slice.
+_CHUNK_EVENTS = 4096
+# Colour names of Chrome's viewer; Perfetto derives its own from the name of the slice.
 _COLOURS = {"failed": "terrible", "timed_out": "bad", "cancelled": "grey"}
 
 
 def trace(
     timeline: Timeline, title: str, facts: Mapping[str, object], arrows: Iterable[tuple[int, int]] = ()
 ) -> Iterator[str]:
-    """Go through the text of a trace, piece by piece.
+    """Yield the trace in chunks.
 
     Args:
-        timeline: When what ran.
+        timeline: Times and workers of all calls.
         title: Name of the process in the viewer: that of the pipeline.
-        facts: What is known of the run; JSON-safe.
-        arrows: Calls that others waited for, as (before, after) by place; drawn where both ran.
+        facts: Metadata of the run; JSON-safe.
+        arrows: Dependencies between calls, as (before, after) positions; drawn if both ran.
     """
     yield f'{{"displayTimeUnit": "ms", "otherData": {json.dumps(dict(facts))}, "traceEvents": [\n'
     yield ",\n".join(_heads(timeline, title))
     pieces: list[str] = []
     for event in _events(timeline, arrows):
         pieces.append(event)
-        if len(pieces) == _AT_ONCE:
+        if len(pieces) == _CHUNK_EVENTS:
             yield ",\n" + ",\n".join(pieces)
             pieces.clear()
     yield "".join(f",\n{piece}" for piece in pieces)
@@ -46,7 +46,6 @@ def trace(
 
 
 def _heads(timeline: Timeline, title: str) -> Iterator[str]:
-    """Name the process and its threads, in the order of their numbers."""
     yield _meta("process_name", 0, name=title)
     for worker in sorted({timeline.workers[at] for at in timeline.ran()}):
         yield _meta("thread_name", worker, name=f"worker {worker}")
@@ -79,12 +78,11 @@ def _tail(state: str) -> str:
 
 
 def _flows(timeline: Timeline, arrows: Iterable[tuple[int, int]]) -> Iterator[str]:
-    """Draw an arrow from the end of a call to the beginning of one that waited for it."""
     for number, (before, after) in enumerate(arrows):
         if not (_ran(timeline, before) and _ran(timeline, after)):
             continue
         head = f'"cat": "dependency", "name": "dependency", "id": {number}, "pid": {_PID}'
-        # A flow begins within its slice: a nanosecond before the end, which viewers count as outside.
+        # A flow must start inside its slice, and viewers count the end as outside: start a nanosecond earlier.
         begin = max(timeline.starts[before], timeline.ends[before] - 1e-9)
         yield f'{{"ph": "s", {head}, "tid": {timeline.workers[before]}, "ts": {begin * 1e6:.3f}}}'
         end = timeline.starts[after]

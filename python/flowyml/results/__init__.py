@@ -1,1 +1,1 @@
-"""What came of a run: read-only views over its flat arrays."""
+"""Read-only views of a run that has ended."""

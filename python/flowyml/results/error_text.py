@@ -1,15 +1,14 @@
-"""Exceptions as text: what `StepResult.error` says, made the same way on every backend.
+"""Exceptions as text: the string in `StepResult.error`, identical on every backend.
 
-The text of an error is its message (`str(exception)`, or the name of its class if that is empty), a line break, and its
-traceback, if it has one: what Python would print, with the source lines, causes, contexts, notes and members of
-groups, but without the frames of flowyml itself that led to the user's code, and with the arguments of the user's
-functions in short form.
+It consists of the message (`str(exception)`, or the name of the class if that is empty), a line break and the
+traceback if there is one: what Python would print, with source lines, causes, contexts, notes and members of groups,
+but without flowyml's own frames at the top, and with the arguments of the user's functions in short form.
 
-An exception that came from a worker has no traceback of its own; its text was made in the worker and stands in the
-`RemoteTraceback` at the end of its `__cause__` chain. Lines that the worker could not know (cells of a notebook) are
-filled in here, where `linecache` knows them.
+An exception from a worker has no traceback of its own. Its text was made in the worker and is in the `RemoteTraceback`
+at the end of its `__cause__` chain. Source lines that the worker could not know (notebook cells) are added here if
+`linecache` knows them.
 
-Everything is bounded and nothing raises, whatever an exception's `__str__` does. The exceptions stay as they are.
+Everything is bounded and nothing raises, whatever an exception's `__str__` does. Exceptions are not modified.
 """
 
 from __future__ import annotations
@@ -26,17 +25,17 @@ from flowyml.errors import FlowymlError, PipelineValidationError, RemoteTracebac
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LONGEST_MESSAGE: Final = 8 * 1024  # characters
-LONGEST_TRACEBACK: Final = 64 * 1024  # characters
-MOST_FRAMES: Final = 2000  # of each exception, the innermost
+MAX_MESSAGE: Final = 8 * 1024  # characters
+MAX_TRACEBACK: Final = 64 * 1024  # characters
+MAX_FRAMES: Final = 2000  # of each exception, the innermost
 
 _WHERE: Final = "where "  # no line of Python begins like "where x = 1"
-_MOST_DESCRIBED: Final = 8  # frames whose arguments are told, at either end
+_MAX_DESCRIBED: Final = 8  # frames with arguments, at each end
 _FRAME: Final = r'(?P<indent>[ |+-]*)File "(?P<file>[^"]+)", line (?P<line>\d+), in '
 
 
 def error_text(exception: BaseException) -> str:
-    r"""Return message and traceback of an exception; the message alone if the rest says nothing more.
+    """Return message and traceback of an exception, or only the message if the traceback adds nothing.
 
     >>> try:
     ...     1 / 0
@@ -61,7 +60,7 @@ def error_line(error: BaseException) -> str:
 
 
 def message_text(exception: BaseException) -> str:
-    """Return `str(exception)`, shortened if it is long; what it raises is said instead.
+    """Return `str(exception)`, shortened if it is long; if that raises, a placeholder that says so.
 
     >>> message_text(KeyError("x"))
     "'x'"
@@ -70,11 +69,11 @@ def message_text(exception: BaseException) -> str:
         text = str(exception)
     except BaseException as error:  # noqa: BLE001  code of the user, which may even exit
         text = f"<str() of this {type(exception).__name__} raised {type(error).__name__}>"
-    return shortened(text, LONGEST_MESSAGE)
+    return shortened(text, MAX_MESSAGE)
 
 
 def traceback_text(exception: BaseException) -> str:
-    """Return the traceback: the worker's if the exception came from one and was not raised again, else its own."""
+    """Return the worker's traceback if the exception came from a worker and was not raised again, else its own."""
     try:
         remote = remote_traceback(exception)
         if remote is not None and exception.__traceback__ is None:
@@ -82,11 +81,11 @@ def traceback_text(exception: BaseException) -> str:
         text = _formatted(exception)
     except BaseException:  # noqa: BLE001  formatting calls code of the user
         text = f"{type(exception).__name__}: {message_text(exception)}\n"
-    return shortened(text, LONGEST_TRACEBACK)
+    return shortened(text, MAX_TRACEBACK)
 
 
 def remote_traceback(exception: BaseException) -> RemoteTraceback | None:
-    """Return the worker's traceback of an exception that came from a worker.
+    """Return the worker's traceback of an exception that a worker sent.
 
     >>> error = ValueError("bad")
     >>> error.__cause__ = RemoteTraceback("Traceback ...")
@@ -98,7 +97,7 @@ def remote_traceback(exception: BaseException) -> RemoteTraceback | None:
 
 
 def last_cause(exception: BaseException) -> BaseException:
-    """Return the end of the chain of causes; the exception itself if it has none or the chain is a circle."""
+    """Return the end of the chain of causes; the exception itself if it has no cause or the chain is cyclic."""
     seen = {id(exception)}
     last = exception
     while last.__cause__ is not None:
@@ -110,13 +109,13 @@ def last_cause(exception: BaseException) -> BaseException:
 
 
 def fill_source(text: str) -> str:
-    """Put source lines into a traceback where it has none and this process knows them."""
+    """Add the source lines that are missing in a traceback and known in this process."""
     lines = text.split("\n")
     return "\n".join(_with_source(lines)) if len(lines) > 1 else text
 
 
 def shortened(text: str, limit: int) -> str:
-    r"""Return the beginning and the end of a text that is longer than `limit` characters.
+    r"""Return the beginning and the end of a string that is longer than `limit` characters.
 
     >>> shortened("a" * 50 + "b" * 50, 10)
     'aaaaa\n... 90 characters left out ...\nbbbbb'
@@ -127,11 +126,11 @@ def shortened(text: str, limit: int) -> str:
 
 
 def _formatted(exception: BaseException) -> str:
-    """Format what Python would print, without flowyml's frames at the top and with arguments."""
+    """Return the traceback that Python would print, without flowyml's frames at the top and with arguments."""
     kind, trace = type(exception), exception.__traceback__
-    report = TracebackException(kind, exception, trace, limit=-MOST_FRAMES, compact=True)
+    report = TracebackException(kind, exception, trace, limit=-MAX_FRAMES, compact=True)
     for part, error in _parts(report, exception):
-        _tell_arguments(part, error)
+        _add_arguments(part, error)
         _hide_internal_frames(part, keep_last=not isinstance(exception, FlowymlError))
     return "".join(report.format())
 
@@ -139,7 +138,7 @@ def _formatted(exception: BaseException) -> str:
 def _parts(
     report: TracebackException, exception: BaseException
 ) -> Iterator[tuple[TracebackException, BaseException | None]]:
-    """Walk a report with its causes, contexts and members of groups, each with the exception that it is about."""
+    """Yield a report with its causes, contexts and group members, each with its exception."""
     waiting: list[tuple[TracebackException | None, BaseException | None]] = [(report, exception)]
     while waiting:
         part, error = waiting.pop()
@@ -152,19 +151,19 @@ def _parts(
         waiting.extend(zip_longest(part.exceptions or (), members))
 
 
-def _tell_arguments(report: TracebackException, error: BaseException | None) -> None:
-    """Put the arguments below the lines of the user's functions, the outermost and the innermost of them."""
+def _add_arguments(report: TracebackException, error: BaseException | None) -> None:
+    """Set the arguments of the outermost and the innermost frames."""
     stack = report.stack
-    frames = [frame for frame, _ in walk_tb(error.__traceback__)][-MOST_FRAMES:] if error is not None else []
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)][-MAX_FRAMES:] if error is not None else []
     if len(frames) != len(stack):
         return
-    for number, (told, frame) in enumerate(zip(stack, frames, strict=True)):
-        if number < _MOST_DESCRIBED or number >= len(frames) - _MOST_DESCRIBED:
-            told.locals = {f"{_WHERE}{name}": value for name, value in arguments_of(frame).items()} or None
+    for index, (summary, frame) in enumerate(zip(stack, frames, strict=True)):
+        if index < _MAX_DESCRIBED or index >= len(frames) - _MAX_DESCRIBED:
+            summary.locals = {f"{_WHERE}{name}": value for name, value in arguments_of(frame).items()} or None
 
 
 def _hide_internal_frames(report: TracebackException, *, keep_last: bool) -> None:
-    """Drop the frames before the user's; where there are only ours, the last one may tell of a mistake of ours."""
+    """Drop flowyml's frames at the top; if there are no others, the last one may show a defect of flowyml."""
     stack = report.stack
     own = next((n for n, frame in enumerate(stack) if not is_internal(frame.filename)), len(stack))
     if own == len(stack) and keep_last:
@@ -173,7 +172,6 @@ def _hide_internal_frames(report: TracebackException, *, keep_last: bool) -> Non
 
 
 def _with_source(lines: list[str]) -> Iterator[str]:
-    """Walk the lines of a traceback, with the source line after each frame that has none."""
     for line, following in zip(lines, [*lines[1:], ""], strict=True):
         yield line
         frame = re.match(_FRAME, line)

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from flowyml.results.record import RunRecord
 
 
-# How many values are loaded at once, by somebody who goes through them, in the end: one by one they take twice as long.
-_AT_ONCE = 256
+# An iteration loads chunks of up to this many values; one by one they take twice as long.
+_MAX_CHUNK = 256
 
 
 class MappedValues(LazySequence[Any]):
     """The values of a mapped step in item order, loaded one by one; reading a failed item raises.
 
-    Compares equal to any sequence of equal values. Read from a `PipelineResult`, never made by hand.
+    Compares equal to any sequence of equal values. It is read from a `PipelineResult` and has no public constructor.
     """
 
     __slots__ = ("_items", "_node", "_record")
@@ -33,15 +33,15 @@ class MappedValues(LazySequence[Any]):
         self._items = record.items_of(node)
 
     def __len__(self) -> int:
-        """Return how many items there are."""
+        """Return the number of items."""
         return len(self._items)
 
     def __getitem__(self, index: Any) -> Any:
-        """Return one value, or a list of them for a slice.
+        """Return one value, or a list of values for a slice.
 
         Raises:
             IndexError: If there is no such item.
-            StepNotRunError: If an item has none, from its exception.
+            StepNotRunError: If an item has no value, chained to the item's exception.
         """
         try:
             if isinstance(index, slice):
@@ -51,19 +51,19 @@ class MappedValues(LazySequence[Any]):
             except (IndexError, TypeError) as error:
                 raise self._refusal(index, error) from None
             return self._record.value(item)
-        except BaseException as error:  # the decorator's call costs as much as the value of a small item
+        except BaseException as error:  # calling the decorator costs as much as a small value
             hide_internal_frames(error)
             raise
 
     def _refusal(self, index: object, error: Exception) -> Exception:
         if isinstance(error, IndexError):
-            return IndexError(f"{self._name!r} has {pluralize(len(self), 'item')}, there is no {index}")
-        return TypeError(f"items of {self._name!r} are asked for by number or slice, not by {index!r:.60}")
+            return IndexError(f"{self._name!r} has {pluralize(len(self), 'item')}, index {index} is out of range")
+        return TypeError(f"items of {self._name!r}: indices must be integers or slices, not {index!r:.60}")
 
     def __iter__(self) -> Iterator[Any]:
-        """Go through the values; the first item that has none raises as `values[i]` does.
+        """Iterate over the values; the first item without a value raises as `values[i]` does.
 
-        Some are loaded at once, more and more: one, then two, then four.
+        Chunks grow from one value to 256, so that the first value is available at once.
         """
         return itertools.chain.from_iterable(self._pieces())
 
@@ -73,17 +73,19 @@ class MappedValues(LazySequence[Any]):
         count, first = 1, start
         while first < end:
             items = range(first, min(first + count, end))
-            found = values.read_all(items) if all(has[first : items.stop]) else None
-            # Not a generator: its frame would be part of the traceback of what an item raises.
-            yield map(self.__getitem__, range(first - start, items.stop - start)) if found is None else found
-            first, count = items.stop, min(2 * count, _AT_ONCE)
+            values_read = values.read_all(items) if all(has[first : items.stop]) else None
+            # map() rather than a generator, whose frame would be in the traceback of an item's exception.
+            yield (
+                map(self.__getitem__, range(first - start, items.stop - start)) if values_read is None else values_read
+            )
+            first, count = items.stop, min(2 * count, _MAX_CHUNK)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as a list of all values."""
         return list, (list(self),)
 
     def __repr__(self) -> str:
-        """Show the size; values are not loaded for it."""
+        """Show the size without loading values."""
         return f"<values of {self._name!r}: {pluralize(len(self), 'item')}>"
 
     @property

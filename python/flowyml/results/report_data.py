@@ -1,12 +1,11 @@
-"""What the reports of a run are drawn from, gathered from its record.
+"""The data of a run's reports, gathered from its record when a report is requested.
 
 ```
-Record (arrays by item) ──▶ Timeline (by call, in add order) ──▶ report/: dataframe, trace
-       names, failures  ──▶ Facts ──────────────────────────────▶ report/html: page
+RunRecord (arrays by item) ──▶ Timeline (by call, in add order) ──▶ reports/: dataframe, trace
+          names, failures  ──▶ ReportData ───────────────────────▶ reports/html: page
 ```
 
-Items that only the run has brought stand behind all others in its arrays; here each step's stand in add order. Nothing
-of this is computed before somebody asks.
+Items that were added during the run are at the end of its arrays; in reports the calls of each step are in add order.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from flowyml._containers import NamedTuple
 from flowyml.graph import drawing
 from flowyml.graph.model import BoxOutcome, picture_of
-from flowyml.reports.html import FailureRow, FunctionRow, ReportData, StepRow, page
+from flowyml.reports.html.page import FailureRow, FunctionRow, ReportData, StepRow, page
 from flowyml.reports.timeline import Timeline, relative
 from flowyml.reports.trace import trace
 from flowyml.results.error_text import error_line, error_text
@@ -39,47 +38,40 @@ if TYPE_CHECKING:
     from flowyml.results.record import RunRecord
 
     class StepRowSource(Protocol):
-        """What a row of the page needs of a step."""
+        """The attributes of a step that a row of the page shows."""
 
         step_name: str
 
         @property
-        def state(self) -> StepState:
-            """Return the state that the step ended in."""
+        def state(self) -> StepState: ...  # noqa: D102
 
         @property
-        def items(self) -> Sequence[object]:
-            """Return the results of the items of a map, empty for a plain step."""
+        def items(self) -> Sequence[object]: ...  # noqa: D102
 
         @property
-        def started_at(self) -> datetime | None:
-            """Return the start of the first attempt."""
+        def started_at(self) -> datetime | None: ...  # noqa: D102
 
         @property
-        def duration_seconds(self) -> float:
-            """Return the duration of all attempts."""
+        def duration_seconds(self) -> float: ...  # noqa: D102
 
         @property
-        def attempts(self) -> int:
-            """Return the number of attempts."""
+        def attempts(self) -> int: ...  # noqa: D102
 
         @property
-        def fallback_used(self) -> bool:
-            """Return True if the value is that of a fallback."""
+        def fallback_used(self) -> bool: ...  # noqa: D102
 
         @property
-        def failure_line(self) -> str | None:
-            """Return the last line of the error, None if there is none."""
+        def error_summary(self) -> str | None: ...  # noqa: D102
 
 
-_MOST_FAILURES = 50
-_LONGEST_TEXT = 20_000  # characters of one traceback
-_MOST_SLOW = 12
-_MOST_ROWS = 500
-_MOST_BOXES = 150
-_MOST_LINES = 200
-_MOST_ARROWS = 200_000
-# A box of several steps has the first of these states that one of its calls is in.
+_MAX_FAILURES = 50
+_MAX_TRACEBACK = 20_000  # characters of one traceback
+_MAX_SLOWEST = 12
+_MAX_ROWS = 500
+_MAX_BOXES = 150
+_MAX_GRAPH_LINES = 200
+_MAX_ARROWS = 200_000
+# The state of a box is the first of these that one of its calls has.
 _WORST = (
     StepState.FAILED,
     StepState.TIMED_OUT,
@@ -91,15 +83,15 @@ _WORST = (
 
 
 class RunHeader(NamedTuple):
-    """What is known of a run as a whole.
+    """The attributes of a run as a whole.
 
     Attributes:
         pipeline: Name of the pipeline.
-        run_id: Name of the run.
-        state: How it ended.
-        began: When it began.
-        duration: How many seconds it took.
-        resumed: What was taken over, in words.
+        run_id: Id of the run.
+        state: The final state.
+        began: Start time.
+        duration: Duration in seconds.
+        resumed: Summary of the results taken from an earlier attempt.
     """
 
     pipeline: str
@@ -111,14 +103,14 @@ class RunHeader(NamedTuple):
 
 
 class TimelineIndex:
-    """Where each item of a record stands in a timeline.
+    """The position of each item of a record in a timeline.
 
     Args:
         record: The record.
 
     Attributes:
         order: The items in the order of the timeline; `None` if that is the order of the record.
-        nodes: The step of each, in that order.
+        nodes: The step of each call, in that order.
     """
 
     def __init__(self, record: RunRecord) -> None:
@@ -135,7 +127,7 @@ class TimelineIndex:
         self._places = None if self.order is None else {item: place for place, item in enumerate(self.order)}
 
     def of(self, item: int) -> int:
-        """Return the place of an item."""
+        """Return the position of an item."""
         return item if self._places is None else self._places[item]
 
     def picked(self, column: Any, code: str) -> Any:
@@ -147,7 +139,7 @@ class TimelineIndex:
 
 
 def timeline_of(record: RunRecord, head: RunHeader, places: TimelineIndex) -> Timeline:
-    """Return when each call of a run ran."""
+    """Return the timeline of a run."""
     attempts = places.picked(record.attempts, "B")
     return Timeline(
         began=head.began,
@@ -175,22 +167,22 @@ def _nodes(record: RunRecord) -> range:
 
 
 def errors_of(record: RunRecord, places: TimelineIndex) -> dict[int, str]:
-    """Return what each call that failed has raised, in a line, by place."""
+    """Return type and message of each call that failed, by position."""
     return {places.of(item): error_line(error) for item, error in record.failures.items()}
 
 
 def usage_of(record: RunRecord, places: TimelineIndex) -> tuple[Any, Any]:
-    """Return the CPU seconds of each call, NaN where they are not known, and its KiB of memory, else 0."""
+    """Return the CPU seconds of each call, NaN if unknown, and its KiB of memory, 0 if unknown."""
     cpu, memory = record.usage.columns(len(record.states))
     return places.picked(cpu, "f"), places.picked(memory, "I")
 
 
 def arrows_of(record: RunRecord, places: TimelineIndex) -> Iterator[tuple[int, int]]:
-    """Go through the calls that waited for others, as (before, after): of a mapped step the one that ended last."""
+    """Yield dependencies of calls as (before, after); for a whole map, from the item that ended last."""
     plan = record.plan
     pairs = ((node, before) for node in _nodes(record) for before in plan.waits_for(node))
     arrows = (arrow for node, before in pairs for arrow in _between(record, before, node))
-    for before, after in islice(arrows, _MOST_ARROWS):
+    for before, after in islice(arrows, _MAX_ARROWS):
         yield places.of(before), places.of(after)
 
 
@@ -206,7 +198,7 @@ def _between(record: RunRecord, before: int, node: int) -> Iterable[tuple[int, i
 
 
 def write_trace(record: RunRecord, head: RunHeader, path: str | PathLike[str], *, flows: bool) -> None:
-    """Write the trace of a run to a file."""
+    """Write the trace of a run to a file, compressed if its name ends in ".gz"."""
     places = TimelineIndex(record)
     facts = {"pipeline": head.pipeline, "run_id": head.run_id, "state": head.state, "began": head.began.isoformat()}
     pieces = trace(timeline_of(record, head, places), head.pipeline, facts, arrows_of(record, places) if flows else ())
@@ -220,7 +212,7 @@ def write_trace(record: RunRecord, head: RunHeader, path: str | PathLike[str], *
 
 
 def write_page(record: RunRecord, head: RunHeader, steps: Iterable[StepRowSource], path: str | PathLike[str]) -> None:
-    """Write the page of a run to a file."""
+    """Write the HTML page of a run to a file."""
     with Path(path).open("w", encoding="utf-8", errors="replace") as file:
         file.writelines(f"{line}\n" for line in page(facts_of(record, head, steps)))
 
@@ -229,7 +221,7 @@ def write_page(record: RunRecord, head: RunHeader, steps: Iterable[StepRowSource
 
 
 def facts_of(record: RunRecord, head: RunHeader, steps: Iterable[StepRowSource]) -> ReportData:
-    """Return what the page of a run tells; `steps` are its steps, in add order."""
+    """Return the data of the page; `steps` are the steps in add order."""
     places = TimelineIndex(record)
     timeline = timeline_of(record, head, places)
     kind_of, kinds = _kinds(record, timeline)
@@ -247,16 +239,16 @@ def facts_of(record: RunRecord, head: RunHeader, steps: Iterable[StepRowSource])
         graph=_graph(record),
         kinds=kinds,
         kind_of=kind_of,
-        failures=[_failure(record, *place) for place in failed[:_MOST_FAILURES]],
+        failures=[_failure(record, *place) for place in failed[:_MAX_FAILURES]],
         failed=len(failed),
-        slowest=nlargest(_MOST_SLOW, timeline.ran(), key=lambda at: timeline.ends[at] - timeline.starts[at]),
-        rows=[_row(step, head) for step in islice(steps, _MOST_ROWS)],
+        slowest=nlargest(_MAX_SLOWEST, timeline.ran(), key=lambda at: timeline.ends[at] - timeline.starts[at]),
+        rows=[_row(step, head) for step in islice(steps, _MAX_ROWS)],
         version=version("flowyml"),
     )
 
 
 def _kinds(record: RunRecord, timeline: Timeline) -> tuple[Sequence[int], list[FunctionRow]]:
-    """Return the steps by function, those that took most time first, and for each step where it belongs."""
+    """Return for each step the position of its function, and the functions, those with the most time first."""
     numbers: dict[int, int] = {}
     plan = record.plan
     by_node = [numbers.setdefault(id(form.step), len(numbers)) for form in plan.forms]
@@ -276,22 +268,24 @@ def _kinds(record: RunRecord, timeline: Timeline) -> tuple[Sequence[int], list[F
         states[by_node[node]][record.empty_states[node].code] += 1
     ranked = sorted(range(len(numbers)), key=total.__getitem__, reverse=True)
     kinds = []
-    for each in ranked:
-        counts = {str(STATES[code]): count for code, count in sorted(states[each].items())}
-        kinds.append(FunctionRow(labels[each], states[each].total(), counts, ran[each], total[each], longest[each]))
+    for number in ranked:
+        counts = {str(STATES[code]): count for code, count in sorted(states[number].items())}
+        kinds.append(
+            FunctionRow(labels[number], states[number].total(), counts, ran[number], total[number], longest[number])
+        )
     rank = {number: place for place, number in enumerate(ranked)}
     return array("I", map(rank.__getitem__, by_node)), kinds
 
 
 def _times(timeline: Timeline, by_node: Sequence[int], kinds: int) -> tuple[list[int], list[float], list[float]]:
-    """Return by function how many calls ran, how long they took together, and the longest."""
+    """Return by function the number of calls that ran, their total time and the longest."""
     ran, total, longest = [0] * kinds, [0.0] * kinds, [0.0] * kinds
     starts, ends, step_of = timeline.starts, timeline.ends, timeline.step_of
     for at in timeline.ran():
         kind, took = by_node[step_of[at]], ends[at] - starts[at]
         ran[kind] += 1
         total[kind] += took
-        if took > longest[kind]:  # noqa: PLR1730  max() costs a million times more than this
+        if took > longest[kind]:  # noqa: PLR1730  a call of max() for each of a million calls shows
             longest[kind] = took
     return ran, total, longest
 
@@ -304,8 +298,8 @@ def _failure(record: RunRecord, node: int, index: int | None) -> FailureRow:
         item = record.items_of(node)[index or 0]
         error, state, attempts = record.failures[item], record.state(item), record.attempts[item]
     text = error_text(error)
-    if len(text) > _LONGEST_TEXT:
-        half = _LONGEST_TEXT // 2
+    if len(text) > _MAX_TRACEBACK:
+        half = _MAX_TRACEBACK // 2
         text = f"{text[:half]}\n[... {len(text) - 2 * half:,} characters ...]\n{text[-half:]}"
     return FailureRow(name, str(state), error_line(error), text, attempts)
 
@@ -314,23 +308,23 @@ def _row(step: StepRowSource, head: RunHeader) -> StepRow:
     began, items = step.started_at, len(step.items)
     start = float("nan") if began is None else (began - head.began).total_seconds()
     took = float("nan") if began is None else step.duration_seconds
-    note = step.failure_line or ("value of its fallback" if step.fallback_used else "")
+    note = step.error_summary or ("value of its fallback" if step.fallback_used else "")
     return StepRow(step.step_name, str(step.state), items or None, start, took, step.attempts, note)
 
 
 def _graph(record: RunRecord) -> str:
-    """Return the picture of the graph in the colours of its states; of a large one the first lines of its text."""
+    """Return the graph coloured by state, as SVG, or as text if it is large."""
     plan = record.plan
-    picture = picture_of(plan, list(map(plan.waits_for, _nodes(record))), lambda nodes: _told(record, nodes))
-    if len(picture.boxes) <= _MOST_BOXES:
+    picture = picture_of(plan, list(map(plan.waits_for, _nodes(record))), lambda nodes: _outcome(record, nodes))
+    if len(picture.boxes) <= _MAX_BOXES:
         return drawing("svg")(picture)
     lines = drawing("text")(picture).split("\n")
-    more = [f"  ... and {len(lines) - _MOST_LINES:,} more lines"] if len(lines) > _MOST_LINES else []
-    return f"<pre>{escape(chr(10).join([*lines[:_MOST_LINES], *more]))}</pre>"
+    more = [f"  ... and {len(lines) - _MAX_GRAPH_LINES:,} more lines"] if len(lines) > _MAX_GRAPH_LINES else []
+    return f"<pre>{escape(chr(10).join([*lines[:_MAX_GRAPH_LINES], *more]))}</pre>"
 
 
-def _told(record: RunRecord, nodes: Sequence[int]) -> BoxOutcome:
-    """Return the state of a box of steps, in words how many of its calls are in which, and its number of items."""
+def _outcome(record: RunRecord, nodes: Sequence[int]) -> BoxOutcome:
+    """Return the state of a box, a note with the number of calls in each state, and its number of items."""
     plain = record.layout.is_plain
     counter: Counter[int] = Counter(map(record.states.__getitem__, nodes)) if plain else Counter()
     for node in () if plain else nodes:
@@ -342,7 +336,7 @@ def _told(record: RunRecord, nodes: Sequence[int]) -> BoxOutcome:
         else:
             counter.update(record.states[items.start : items.stop])
     words = {STATES[code]: count for code, count in sorted(counter.items())}
-    alike = next((each for each in (StepState.CACHED, StepState.GIVEN) if set(words) == {each}), StepState.SUCCESS)
+    alike = next((state for state in (StepState.CACHED, StepState.GIVEN) if set(words) == {state}), StepState.SUCCESS)
     worst = alike if all(node in record.forgiven for node in nodes) else next(filter(words.__contains__, _WORST), alike)
     several = counter.total() > 1
     note = ", ".join(f"{count:,} {word}" if several else str(word) for word, count in words.items())

@@ -1,12 +1,11 @@
-"""What steps have used and written: CPU seconds and peak memory, measured by their worker; output and log records.
+"""Resources and output of steps: CPU seconds and peak memory, measured by the worker; output and log records.
 
 ```
-worker ──with the result of a step that took a millisecond or more───────────▶ Usage ──▶ StepResult.cpu_seconds, max_rss
-pipes, log records ──by the step that wrote──────────────────────────────────▶ Usage ──▶ StepResult.logs
+worker ──with each result of a step of a millisecond or more──▶ ResourceUsage ──▶ StepResult.cpu_seconds, max_rss
+pipes, log records ──by the step that wrote──────────────────▶ ResourceUsage ──▶ StepResult.logs
 ```
 
-A run that nobody measures has nothing of it, and a step that nobody measures and that writes nothing costs nothing:
-flat arrays of numbers come with the first one that is measured.
+The flat arrays are created with the first measurement, so a run without measurements or output pays nothing.
 """
 
 from __future__ import annotations
@@ -18,15 +17,15 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-KEPT: Final = 32 * 1024  # bytes kept of the beginning of what a step writes, and of its end
-MOST: Final = 64 << 20  # bytes kept in a run
+KEPT: Final = 32 * 1024  # bytes kept of a step's output, from its beginning and from its end
+MAX_KEPT: Final = 64 << 20  # bytes kept in a run
 
 
 class ResourceUsage:
-    """What the steps of one run have used and written, by item.
+    """Resources and output of the steps of one run, by item.
 
     Attributes:
-        captures: Whether what steps write is seen.
+        captures: True if the output of steps is captured.
     """
 
     def __init__(self) -> None:
@@ -37,7 +36,7 @@ class ResourceUsage:
         self._kept = 0
 
     def note(self, item: int, cpu: float, memory: int | None, count: int) -> None:
-        """Take in what the last attempt of an item has used; `count` is how many items there are."""
+        """Record the last attempt of an item; `count` is the number of items of the run."""
         if item >= len(self._cpu):
             more = count - len(self._cpu)
             self._cpu.extend(array("f", [math.nan]) * more)
@@ -46,13 +45,13 @@ class ResourceUsage:
         self._memory[item] = 0 if memory is None else max(1, memory >> 10)
 
     def forget(self, item: int) -> None:
-        """Take in that nobody has measured the last attempt of an item."""
+        """Discard the measurement of an item whose last attempt was not measured."""
         if item < len(self._cpu):
             self._cpu[item], self._memory[item] = math.nan, 0
 
     def keep(self, item: int, text: str) -> None:
-        """Take in what an item has written, as long as there is room."""
-        if self._kept < MOST:
+        """Append output of an item, within the limit of the run."""
+        if self._kept < MAX_KEPT:
             log = self._logs.get(item)
             if log is None:
                 log = self._logs[item] = StepLog()
@@ -61,27 +60,27 @@ class ResourceUsage:
             self._kept += log.held - before
 
     def cpu_seconds(self, items: Sequence[int]) -> float | None:
-        """Return the CPU seconds of items, as far as they are known."""
-        known = [each for item in items if item < len(self._cpu) and not math.isnan(each := self._cpu[item])]
+        """Return the sum of the known CPU seconds of items, `None` if none is known."""
+        known = [cpu for item in items if item < len(self._cpu) and not math.isnan(cpu := self._cpu[item])]
         return sum(known) if known else None
 
     def max_rss(self, items: Sequence[int]) -> int | None:
-        """Return the most bytes of memory that the worker of one of these items had while it ran it."""
+        """Return the peak memory in bytes of the workers that ran these items, `None` if unknown."""
         most = max((self._memory[item] for item in items if item < len(self._memory)), default=0)
         return most << 10 or None
 
     def columns(self, count: int) -> tuple[array[float], array[int]]:
-        """Return for each of so many items its CPU seconds, NaN where unknown, and its KiB of memory, else 0."""
+        """Return for each of `count` items its CPU seconds, NaN if unknown, and its KiB of memory, 0 if unknown."""
         more = max(0, count - len(self._cpu))
         return self._cpu + array("f", [math.nan]) * more, self._memory + array("I", [0]) * more
 
     def logs(self, items: Sequence[int]) -> str | None:
-        """Return what items have written, one after the other; `None` where that is not seen."""
+        """Return the output of items in their order; `None` if output is not captured."""
         return "".join(self._logs[item].text() for item in items if item in self._logs) if self.captures else None
 
 
 class StepLog:
-    r"""What one step wrote: its beginning and its end, bounded.
+    r"""The output of one step: its beginning and its end.
 
     At most `KEPT` bytes from the beginning and, in memory, twice that from the end.
 
@@ -101,11 +100,11 @@ class StepLog:
 
     @property
     def held(self) -> int:
-        """Bytes that are kept."""
+        """Number of bytes kept."""
         return len(self._head) + len(self._tail)
 
     def add(self, text: str) -> None:
-        """Append text; linear in the text over all calls."""
+        """Append output; linear in its size over all calls."""
         data = text.encode("utf-8", "backslashreplace")
         room = KEPT - len(self._head)
         self.size += len(data)
@@ -115,7 +114,7 @@ class StepLog:
             del self._tail[:-KEPT]
 
     def text(self) -> str:
-        """Return what was kept, with a line in the place of what was not."""
+        """Return the kept output, with a note in place of the gap."""
         tail = self._tail[-KEPT:]
         missing = self.size - len(self._head) - len(tail)
         gap = f"\n... {missing} bytes left out ...\n".encode() if missing else b""

@@ -1,12 +1,10 @@
-"""Results: read-only views over what a run left behind.
+"""The result of a run: a read-only view over the run's flat arrays.
 
-A million steps cost no million objects: the run's flat arrays stand in a `Record`, and a `StepResult` is made when
-somebody asks for one (`step_result.py`). A result stays readable after the executor is gone.
+A million steps do not become a million objects: the arrays are in a `RunRecord`, and a `StepResult` is created on
+access. A result stays readable after the executor is gone.
 
-What the result of a run is in another process: its text, and an answer to whoever asks it for more.
-
-The values of a run stay where it was made: they are not pickled with a global that a function happens to name, nor with
-an exception that holds the result. It knows nothing of results but their text.
+A pickled result is a `RemoteResultStub` without values. So a script's global result does not travel with a function
+that names it, nor with an exception that holds it.
 """
 
 from __future__ import annotations
@@ -32,57 +30,55 @@ if TYPE_CHECKING:
 
 
 class RemoteResultStub:
-    """Stands for a `PipelineResult` of another process.
+    """Placeholder for a `PipelineResult` of another process.
 
     Args:
-        text: How the result prints.
+        text: `repr()` of the result.
     """
 
     def __init__(self, text: str) -> None:
         self._text = text
 
     def __repr__(self) -> str:
-        """Print as the result does."""
         return self._text
 
     def __getattr__(self, name: str) -> Any:
-        """Say where the values are."""
-        raise AttributeError(name if name.startswith("_") else self._where())  # protocols ask for names of their own
+        raise AttributeError(name if name.startswith("_") else self._where())  # such as __array__
 
     def _refuse(self, *_: object) -> NoReturn:
         raise TypeError(self._where())
 
     def _where(self) -> str:
         return (
-            f"{self._text} was pickled, and its values stayed in the process of its run: hand on what is needed of it, "
-            "such as dict(result.outputs) or result.to_dict()"
+            f"{self._text} was pickled without its values, which are in the process of its run: pass on the values "
+            "that are needed, such as dict(result.outputs), or result.to_dict()"
         )
 
     __getitem__ = __contains__ = __iter__ = __len__ = __bool__ = _refuse
 
 
 T = TypeVar("T")
-# More outputs than these are counted and not shown where somebody prints them all.
-_MOST_SHOWN = 20
+# repr() of more outputs than these shows only their number.
+_MAX_SHOWN = 20
 
 
 class PipelineResult:
-    """What came of a run: every step with its state, its value or its error.
+    """The result of a run: each step with its state and its value or error.
 
-    `result["name"]` is an asset, or else the whole return value of a step. `bool(result)` is `result.success`, so that
+    `result["name"]` is an asset or the return value of a step. `bool(result)` is `result.success`, so
     `assert pipeline.run()` holds only if the run succeeded.
 
     Args:
         run: The run, ended.
 
     Attributes:
-        run_id: Name of the run.
-        resumed: What was taken over from an earlier attempt, and what ran again and why, in words; `None` if there was
-            none.
+        run_id: Id of the run.
+        resumed: Summary of a resumed run: which results were taken from an earlier attempt, which steps ran again and
+            why; `None` if the run was not resumed.
         pipeline_name: Name of the pipeline.
-        start_time: When the run began (UTC).
-        end_time: When it ended (UTC).
-        duration_seconds: The time between.
+        start_time: Start of the run (UTC).
+        end_time: End of the run (UTC).
+        duration_seconds: Time between start and end.
         outputs: Assets by name, in add order; a mapped step's is the list of its results.
         step_results: A `StepResult` for each step by name, in add order.
 
@@ -111,7 +107,7 @@ class PipelineResult:
 
     @property
     def success(self) -> bool:
-        """Whether every step that had to run succeeded."""
+        """True if every step that had to run succeeded."""
         return not self._interrupted and not self._dry and not self._record.has_trouble()
 
     def __bool__(self) -> bool:
@@ -120,7 +116,7 @@ class PipelineResult:
 
     @property
     def state(self) -> str:
-        """The outcome as a word: "success", "failed", "cancelled" or "dry_run"."""
+        """The outcome: "success", "failed", "cancelled" or "dry_run"."""
         if self._dry:
             return "dry_run"
         if self._interrupted:
@@ -129,18 +125,18 @@ class PipelineResult:
 
     @property
     def failed(self) -> list[StepResult]:
-        """The steps that failed on their own account, in add order; of a mapped step, the items that did."""
+        """The steps that failed themselves, in add order; of a mapped step, its failed items."""
         return self._first_failed(None)
 
     def _first_failed(self, most: int | None) -> list[StepResult]:
         return [StepResult(self._record, *place) for place in self._record.own_failures()[:most]]
 
     def __getitem__(self, name: str) -> Any:
-        """Return an asset, or else a step's whole return value, or that of one item: `result["name[3]"]`.
+        """Return an asset, the return value of a step, or that of an item: `result["name[3]"]`.
 
         Raises:
-            KeyError: If there is none, with near matches.
-            StepNotRunError: If the step has no value, saying why.
+            KeyError: If the name does not exist, with near matches.
+            StepNotRunError: If the step has no value, with the reason.
         """
         record = self._record
         try:
@@ -148,30 +144,25 @@ class PipelineResult:
                 return record.asset_of(*asset)
             found = record.find(name)
             return record.asset(name) if found is None else record.value_of(*found)
-        except BaseException as error:  # the decorator's call costs as much as looking the value up
+        except BaseException as error:  # calling the decorator costs as much as the lookup
             hide_internal_frames(error)
             raise
 
     @hides_internal_frames
     def __iter__(self) -> NoReturn:
-        """Refuse: whether names, values or steps are meant must be said."""
+        """Refuse: it would be ambiguous whether names, values or steps are meant."""
         raise TypeError(
-            "a PipelineResult is not iterable: go through result.outputs (values by name) or result.step_results"
+            "a PipelineResult is not iterable: iterate over result.outputs (values by name) or result.step_results"
         )
 
-    def has_ended_well(self, name: str) -> bool:
-        """Tell whether there is a step or item of that name that has a value."""
-        found = self._record.find(name)
-        return found is not None and StepResult(self._record, *found).success
-
     def __contains__(self, name: object) -> bool:
-        """Tell whether there is an asset, step or item of that name, with a value or without."""
+        """Return True if an asset, step or item of that name exists, with or without a value."""
         record = self._record
         return isinstance(name, str) and (record.find(name) is not None or record.plan.find(name) is not None)
 
     @hides_internal_frames
     def get(self, name: str, default: Any = None) -> Any:
-        """Return an asset or a step's value, or the default where there is none."""
+        """Return an asset or a step's value, or the default if there is none."""
         try:
             return self[name]
         except LookupError:
@@ -179,7 +170,7 @@ class PipelineResult:
 
     @hides_internal_frames
     def raise_for_failure(self) -> None:
-        """Raise a `StepError` from the first step that failed, if one did.
+        """Raise a `StepError` for the first failed step, if there is one.
 
         Raises:
             StepError: Its `__cause__` is the step's own exception.
@@ -197,15 +188,15 @@ class PipelineResult:
         raise error from first.exception
 
     def summary(self) -> str:
-        """Return a few lines for people; steps of one function are put together where there are many."""
-        from flowyml.reports.summary import MOST_LINES, MOST_TROUBLES, summary, summary_by_function
+        """Return a few lines that describe the run; many steps are grouped by function."""
+        from flowyml.reports.summary import MAX_FAILURES, MAX_LINES, summary, summary_by_function
 
-        if len(self.step_results) <= MOST_LINES:
+        if len(self.step_results) <= MAX_LINES:
             return summary(self, self.step_results.values())
-        return summary_by_function(self, self._record.tallies(), self._first_failed(MOST_TROUBLES))
+        return summary_by_function(self, self._record.tallies(), self._first_failed(MAX_FAILURES))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what can be written as JSON: the run and its steps, without their values."""
+        """Return the run and its steps as JSON-compatible data, without values."""
         return {
             "run_id": self.run_id,
             "pipeline_name": self.pipeline_name,
@@ -214,16 +205,16 @@ class PipelineResult:
             "start_time": self.start_time.isoformat(),
             "end_time": self.end_time.isoformat(),
             "duration_seconds": self.duration_seconds,
-            "steps": {name: each.to_dict() for name, each in self.step_results.items()},
+            "steps": {name: step.to_dict() for name, step in self.step_results.items()},
         }
 
     # -- reports
 
     def timeline(self) -> Timeline:
-        """Return when each call of the run began and ended, on which worker, how often tried: flat arrays.
+        """Return start, end, worker and attempts of each call of the run, in flat arrays.
 
-        One entry a call, in add order: a step has one, a mapped step one for each item. Times are seconds since the run
-        began, of the last attempt; NaN for what never ran. No object is made for an entry before it is looked at.
+        A plain step has one entry, a mapped step one for each item, in add order. Times belong to the last attempt and
+        are seconds after the start of the run; NaN for calls that never ran. Entries become objects only on access.
 
         >>> import time
         >>> from flowyml import Pipeline
@@ -239,10 +230,10 @@ class PipelineResult:
     def to_dataframe(self) -> pd.DataFrame:
         """Return a pandas DataFrame with a row for each call, in add order.
 
-        Its columns are `step`, `item` (NA for ordinary steps), `state` (categorical), `worker` (NA if it never ran),
+        Its columns are `step`, `item` (NA for plain steps), `state` (categorical), `worker` (NA if it never ran),
         `attempts`, `start` and `end` of the last attempt (UTC; NaT if it never ran), `duration` (seconds),
-        `cpu_seconds` and `max_rss` (bytes; both as in `StepResult`, NaN and NA where they are not known) and `error`
-        (type and message, of calls that failed).
+        `cpu_seconds` and `max_rss` (bytes; both as in `StepResult`, NaN and NA if unknown) and `error` (type and
+        message of the failure).
 
         Raises:
             ImportError: If pandas is not installed.
@@ -255,37 +246,39 @@ class PipelineResult:
         return dataframe(timeline, errors_of(self._record, places), *usage_of(self._record, places))
 
     def to_trace(self, path: str | PathLike[str], *, flows: bool = False) -> None:
-        """Write a trace that Perfetto (ui.perfetto.dev) and Chrome (about:tracing) show: a thread for each worker.
+        """Write a trace for Perfetto (ui.perfetto.dev) and Chrome (about:tracing), with a thread for each worker.
 
         Args:
-            path: The file; what ends in ".gz" is compressed, and the viewers read it all the same. A call takes some
-                150 bytes, compressed about a tenth of that.
-            flows: Draw arrows from calls to those that waited for them.
+            path: The file, compressed if its name ends in ".gz", which the viewers can read. A call takes some 150
+                bytes, about a tenth of that if compressed.
+            flows: Draw arrows from calls to the calls that depended on them.
 
         Raises:
-            OSError: If it cannot be written.
+            OSError: If the file cannot be written.
         """
         from flowyml.results.report_data import write_trace
 
         write_trace(self._record, self._head(), path, flows=flows)
 
     def to_html(self, path: str | PathLike[str]) -> None:
-        """Write a page about the run: one file that needs nothing else, with no script in it.
+        """Write an HTML page about the run: one self-contained file without scripts.
 
-        It has the states, the graph, who ran what when, what failed with tracebacks, what took longest. Large runs are
-        folded: their page stays below 1.5 megabytes. Values are not in it.
+        It shows the states, the graph, the timeline of the workers, failures with tracebacks and the slowest calls, but
+        no values. Large runs are folded: the page stays below 1.5 megabytes.
 
         Args:
             path: The file.
 
         Raises:
-            OSError: If it cannot be written.
+            OSError: If the file cannot be written.
 
         >>> import os, tempfile
         >>> from flowyml import Pipeline
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     Pipeline("one").add_step(max, params={"a": 1, "b": 2}).run().to_html(os.path.join(folder, "run.html"))
-        ...     os.listdir(folder)
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     Pipeline("one").add_step(max, params={"a": 1, "b": 2}).run().to_html(
+        ...         os.path.join(directory, "run.html")
+        ...     )
+        ...     os.listdir(directory)
         ['run.html']
         """
         from flowyml.results.report_data import write_page
@@ -299,26 +292,26 @@ class PipelineResult:
         return RunHeader(self.pipeline_name, self.run_id, self.state, *times, self.resumed)
 
     def __repr__(self) -> str:
-        """Show the outcome and the counts."""
+        """Show the outcome and the number of calls in each state."""
         counts = ", ".join(f"{count} {state}" for state, count in self._record.counts().items())
         none = "no items" if self.step_results else "no steps"
         return f"<PipelineResult {self.pipeline_name!r} {self.state}: {counts or none}>"
 
     def __copy__(self) -> Self:
-        """Return itself: a result does not change."""
+        """Return itself: a result is immutable."""
         return self
 
     def __deepcopy__(self, _: object) -> Self:
-        """Return itself: a result does not change."""
+        """Return itself: a result is immutable."""
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle without the values: a global of a script travels with its functions, they do not."""
+        """Pickle a stub without the values; see the module."""
         return RemoteResultStub, (repr(self),)
 
 
 class _OutputMapping(Mapping[str, Any]):
-    """The assets that have a value, in add order; one that has none says why when it is asked for."""
+    """The assets that have a value, in add order; reading another one raises an error with the reason."""
 
     __slots__ = ("_record",)
 
@@ -340,7 +333,6 @@ class _OutputMapping(Mapping[str, Any]):
             return default
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as a dict."""
         return dict, (dict(self),)
 
     def __contains__(self, asset: object) -> bool:
@@ -367,7 +359,7 @@ class _OutputMapping(Mapping[str, Any]):
 
     def __repr__(self) -> str:
         count = len(self)
-        if count > _MOST_SHOWN:
+        if count > _MAX_SHOWN:
             return f"<outputs of {self._record.plan.name!r}: {pluralize(count, 'asset')}>"
         return f"{{{', '.join(f'{asset!r}: {self._shown(asset)}' for asset in self)}}}"
 
@@ -380,7 +372,7 @@ class _OutputMapping(Mapping[str, Any]):
 
 
 def _without_frames(values: Iterator[T]) -> Iterator[T]:
-    """Yield values; exceptions from loading one show only the user's frames."""
+    """Yield values; if loading one raises, hide internal frames."""
     try:
         yield from values
     except BaseException as error:
@@ -389,8 +381,6 @@ def _without_frames(values: Iterator[T]) -> Iterator[T]:
 
 
 class _OutputValues(ValuesView[Any]):
-    """The values of the assets, loaded one by one."""
-
     _mapping: _OutputMapping
 
     def __iter__(self) -> Iterator[Any]:
@@ -398,8 +388,6 @@ class _OutputValues(ValuesView[Any]):
 
 
 class _OutputItems(ItemsView[str, Any]):
-    """The assets with their values, loaded one by one."""
-
     _mapping: _OutputMapping
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
@@ -407,7 +395,7 @@ class _OutputItems(ItemsView[str, Any]):
 
 
 class _StepResultMapping(Mapping[str, StepResult]):
-    """Step results by name, in add order; items of mapped steps are found by theirs, too."""
+    """Step results by name, in add order, with the items of mapped steps."""
 
     __slots__ = ("_record",)
 

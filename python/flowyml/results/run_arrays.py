@@ -1,17 +1,13 @@
-"""What ended how: the flat arrays of a run after its end, and what they tell of steps and items.
+"""States, attempts, workers and times of a run that has ended, as flat arrays, and the causes of its failures.
 
 ```
 scheduler ──▶ states, attempts, workers, starts, ends (one entry an item) ┐
-run       ──▶ values, failures                                            ├──▶ Ended ◀── Reasons ◀── Record
+run       ──▶ values, failures                                            ├──▶ RunArrays ◀── RunRecord
 plan      ──▶ names, forms, assets                                        ┘
 ```
 
-Items are calls: a step has one, a mapped step one for each of its items. All is asked for by step number and item
-number; no object is made for a step. Why something has no value is said in `_reasons.py`, and `record.py` reads values.
-
-Why steps have no value: what failed on its own account, and what only because of that.
-
-A step that did not run has a culprit: a failed step that it depends on, near or far.
+Items are calls: a plain step has one, a mapped step one for each item. Methods take node and item ids; no object is
+created for a step. A step with the state upstream_failed has a culprit: a failed step that it depends on.
 """
 
 from __future__ import annotations
@@ -39,20 +35,24 @@ if TYPE_CHECKING:
 
 _ITEM = r"(?P<step>.+)\[(?P<index>0|[1-9][0-9]{0,18})\]"
 _GLOB = r"[*?]"
-# What an interrupt cut off is cancelled.
-_AT_THE_END = bytes(code if code >= CODES[StepState.SUCCESS] else CODES[StepState.CANCELLED] for code in range(256))
+# Translates states at the end of a run: items that an interrupt left unfinished are cancelled.
+_AFTER_RUN = bytes(code if code >= CODES[StepState.SUCCESS] else CODES[StepState.CANCELLED] for code in range(256))
 
-# A dry run has ended nothing but what is given.
-_BEFORE = bytes(code if code == CODES[StepState.GIVEN] else CODES[StepState.WAITING] for code in range(256))
+# ... and of a dry run, in which only given steps have a value.
+_AFTER_DRY_RUN = bytes(code if code == CODES[StepState.GIVEN] else CODES[StepState.WAITING] for code in range(256))
+
+
+_UPSTREAM_FAILED = CODES[StepState.UPSTREAM_FAILED]
+_OWN_FAILURES = {CODES[StepState.FAILED], CODES[StepState.TIMED_OUT]}
 
 
 class StateCounts(NamedTuple):
-    """How the steps of one function ended.
+    """The states of the steps of one function.
 
     Attributes:
         label: Name of the step as it was declared.
-        size: How many there are, each item of a mapped step counted.
-        states: How many of them are in each state.
+        size: Number of calls, items counted.
+        states: Number of calls in each state.
     """
 
     label: str
@@ -67,15 +67,14 @@ class RunArrays:
         run: The run, ended.
 
     Attributes:
-        began: When the run began, on the clock of `starts` and `ends`.
+        began: Start of the run, on the clock of `starts` and `ends`.
         empty_states: The states of mapped steps without items.
-        tasks: The terms of map tasks.
-        forgiven: Map tasks that are a success although items failed, and how many did.
+        tasks: The policies of map tasks.
+        forgiven: Map tasks that succeeded although items failed, with the number of failed items.
         order: The steps in add order.
     """
 
     def __init__(self, run: Run) -> None:
-        """Copy what the scheduler says of states, take over values and failures."""
         self.plan: Plan = run.plan
         self.layout = run.layout
         self.values = run.values
@@ -83,7 +82,7 @@ class RunArrays:
         self.refused = run.expansion_errors
         self.usage = run.usage
         scheduler = run.scheduler
-        self.states = scheduler.states().translate(_BEFORE if run.dry else _AT_THE_END)
+        self.states = scheduler.states().translate(_AFTER_DRY_RUN if run.dry else _AFTER_RUN)
         self.attempts = _begun(scheduler.attempts(), self.states, run.retries)
         self._scheduler = scheduler
         self.began, self._began_at = run.started, run.started_at
@@ -97,7 +96,7 @@ class RunArrays:
         self.tasks: Mapping[int, MapTaskPolicy] = run.map_tasks.terms
         self.forgiven: Mapping[int, int] = run.map_tasks.forgiven(self.states)
 
-    # Copied when somebody asks: a million steps that nobody asks about need them once, and not twice.
+    # Copied on access, so that these arrays of a million steps are not held twice.
 
     @cached_property
     def workers(self) -> Sequence[int]:
@@ -106,12 +105,12 @@ class RunArrays:
 
     @cached_property
     def starts(self) -> Sequence[float]:
-        """When each item began last."""
+        """Start of the last attempt of each item."""
         return memoryview(self._scheduler.starts()).cast("d")
 
     @cached_property
     def ends(self) -> Sequence[float]:
-        """When each item ended."""
+        """End of each item."""
         return memoryview(self._scheduler.ends()).cast("d")
 
     # -- items and steps
@@ -125,35 +124,35 @@ class RunArrays:
         return self.layout.node_at(item)
 
     def item_name(self, item: int) -> str:
-        """Return the name of an item's step, with the index in a mapped step."""
+        """Return the name of an item's step, with the index for a mapped step."""
         return self.plan.item_name(*self.layout.place_of(item))
 
     def find(self, name: object) -> tuple[int, int | None] | None:
-        """Return step and index by the name that messages use: "load" is a step, "load[3]" an item of a mapped one."""
+        """Return step and index of a name as in messages: "load" is a step, "load[3]" an item of a mapped step."""
         if not isinstance(name, str):
             return None
         node = self.plan.numbers.get(name)
         if node is not None:
             return node, None
-        node, index = self._item_called(name)
+        node, index = self._parse_item_name(name)
         return None if node is None or index >= len(self.items_of(node)) or not self.is_mapped(node) else (node, index)
 
-    def _item_called(self, name: str) -> tuple[int | None, int]:
-        """Return the step and the index that the name of an item tells, whether there is that item or not."""
+    def _parse_item_name(self, name: str) -> tuple[int | None, int]:
+        """Return step and index in the name of an item, which need not exist."""
         parts = re.fullmatch(_ITEM, name, re.DOTALL)
         return (self.plan.numbers.get(parts["step"]), int(parts["index"])) if parts else (None, 0)
 
     def is_mapped(self, node: int) -> bool:
-        """Tell whether a step is a mapped one."""
+        """Return True if a step is a mapped step."""
         return self.layout.is_mapped(node)
 
     def no_such(self, name: object) -> str:
-        """Return the text of the `KeyError` for a name that is neither asset nor step."""
+        """Return the message of the `KeyError` for a name that is neither an asset nor a step."""
         return f"no asset or step {name!r} in this run{self.hint(name, [*self.plan.names, *self.plan.all_assets()])}"
 
     def hint(self, name: object, known: Iterable[str]) -> str:
-        """Say what could be meant by a name that does not exist: another name, or an item among those there are."""
-        node, _ = self._item_called(str(name))
+        """Return a hint for a name that does not exist: a near match, or the number of items."""
+        node, _ = self._parse_item_name(str(name))
         if node is None:
             if re.search(_GLOB, str(name)):
                 return "; patterns are for inputs=, here pick from the names in .outputs"
@@ -164,26 +163,26 @@ class RunArrays:
     # -- states and times
 
     def at(self, seconds: float) -> datetime:
-        """Return the time of day of a monotonic time."""
+        """Return the time of day of a clock reading."""
         return self._began_at + timedelta(seconds=seconds - self.began)
 
     def state(self, item: int) -> StepState:
-        """Return an item's state."""
+        """Return the state of an item."""
         return STATES[self.states[item]]
 
     def has_trouble(self) -> bool:
-        """Return True if some item ended in a state other than success, cached, given or skipped."""
+        """Return True if an item ended in a state other than success, cached, given or skipped."""
         fine = (StepState.SUCCESS, StepState.CACHED, StepState.GIVEN, StepState.SKIPPED)
         good = sum(self.states.count(state.code) for state in fine) + sum(self.forgiven.values())
         return good != len(self.states) or bool(self.refused)
 
     def counts(self) -> dict[str, int]:
-        """Return how many items are in each state that occurs; a step that failed without items counts as one."""
+        """Return the number of items in each state that occurs; a step that failed without items counts as one."""
         counter = Counter({code: self.states.count(code) for code in range(len(STATES))})
         return _by_name(counter + Counter({CODES[StepState.FAILED]: len(self.refused)}))
 
     def tallies(self) -> list[StateCounts]:
-        """Return how the steps ended, function by function, in the order in which each was added first."""
+        """Return the states by function, in the order in which each function was added first."""
         plan, states = self.plan, self.states
         groups: dict[int, tuple[str, Counter[int]]] = {}
         for node, form in enumerate(plan.forms):
@@ -197,7 +196,7 @@ class RunArrays:
         return [StateCounts(label, counter.total(), _by_name(counter)) for label, counter in groups.values()]
 
     def queue_seconds(self, item: int) -> float | None:
-        """Return how long an item was ready before it began; `None` if it never did, or if it was tried again."""
+        """Return how long an item was ready before it started; `None` if it never did or was retried."""
         if self.attempts[item] != 1 or item in self.fallen:
             return None
         node, index = self.layout.place_of(item)
@@ -212,30 +211,7 @@ class RunArrays:
     def _ends_of(self, items: range) -> Sequence[float]:
         return self.ends[items.start : items.stop]
 
-
-def _begun(attempts: bytes, states: bytes, trials: RetryState) -> bytes:
-    """Return how often each step was begun, calls of fallbacks and what a circuit breaker refused taken off."""
-    if not trials.fallen and not trials.refused:
-        return attempts
-    own = bytearray(attempts)
-    for item in trials.fallen:
-        if states[item] != CODES[StepState.CANCELLED]:
-            own[item] -= 1
-    for item, times in trials.refused.items():
-        own[item] = max(0, own[item] - times)
-    return bytes(own)
-
-
-def _by_name(counter: Counter[int]) -> dict[str, int]:
-    return {str(state): counter[code] for code, state in enumerate(STATES) if counter[code]}
-
-
-_UPSTREAM_FAILED = CODES[StepState.UPSTREAM_FAILED]
-_OWN_FAILURES = {CODES[StepState.FAILED], CODES[StepState.TIMED_OUT]}
-
-
-class FailureCauses(RunArrays):
-    """The arrays of one run, and who is to blame for what."""
+    # -- causes of failures
 
     def own_failures(self) -> list[tuple[int, int | None]]:
         """Return step and index of all that failed on its own account, in add order; an index of `None`: the step."""
@@ -298,3 +274,20 @@ class FailureCauses(RunArrays):
 
 def _places(order: Sequence[int]) -> dict[int, int]:
     return {node: place for place, node in enumerate(order)}
+
+
+def _begun(attempts: bytes, states: bytes, trials: RetryState) -> bytes:
+    """Return the attempts without calls of fallbacks and calls that a circuit breaker refused."""
+    if not trials.fallen and not trials.refused:
+        return attempts
+    own = bytearray(attempts)
+    for item in trials.fallen:
+        if states[item] != CODES[StepState.CANCELLED]:
+            own[item] -= 1
+    for item, times in trials.refused.items():
+        own[item] = max(0, own[item] - times)
+    return bytes(own)
+
+
+def _by_name(counter: Counter[int]) -> dict[str, int]:
+    return {str(state): counter[code] for code, state in enumerate(STATES) if counter[code]}

@@ -1,7 +1,4 @@
-"""Step results: what came of one step, or of one item of a mapped step, read from a run's record when it is asked for.
-
-It knows nothing of executors, and holds nothing but its place in the record.
-"""
+"""Step results: views of one step, or of one item of a mapped step, that read a run's record on access."""
 
 from __future__ import annotations
 
@@ -17,14 +14,14 @@ if TYPE_CHECKING:
 
     from flowyml.results.record import RunRecord
 
-# The state of a mapped step is the first of these that one of its items is in.
+# The state of a mapped step is the first of these that one of its items has,
 _WORST = (StepState.FAILED, StepState.TIMED_OUT, StepState.CANCELLED, StepState.UPSTREAM_FAILED, StepState.SKIPPED)
-# ... otherwise the one of these states that all of its items are in, or success.
+# otherwise the one of these that all of its items have, or success.
 _ALIKE = (StepState.CACHED, StepState.GIVEN)
 
 
 class StepResult:
-    """What came of one step, or of one item of a mapped step.
+    """The result of one step, or of one item of a mapped step.
 
     Attributes:
         step_name: Name of the step; of an item, "name[index]".
@@ -45,12 +42,12 @@ class StepResult:
 
     @property
     def index(self) -> int | None:
-        """Which item of a mapped step this is; `None` for a step."""
+        """Index of the item in its mapped step; `None` for a step."""
         return self._index
 
     @property
     def state(self) -> StepState:
-        """The final state; of a mapped step, the worst of its items'."""
+        """The final state; of a mapped step, the worst state of its items."""
         record, items = self._record, self._items
         if len(items) == 1 and not (self._index is None and self._node in record.forgiven):
             return record.state(items[0])
@@ -66,38 +63,38 @@ class StepResult:
 
     @property
     def success(self) -> bool:
-        """Whether the step has a value."""
+        """True if the step has a value."""
         return self.state.has_value
 
     @property
     def cached(self) -> bool:
-        """Whether the value came from the cache."""
+        """True if the value was read from the cache."""
         return self.state is StepState.CACHED
 
     @property
     def given(self) -> bool:
-        """Whether the value comes from `run(given=)`: the step did not run."""
+        """True if the value was passed in `run(given=)` and the step did not run."""
         return self.state is StepState.GIVEN
 
     @property
     def skipped(self) -> bool:
-        """Whether a condition kept the step from running."""
+        """True if a condition kept the step from running."""
         return self.state is StepState.SKIPPED
 
     @property
     @hides_internal_frames
     def output(self) -> Any:
-        """The return value, loaded when it is first looked at; a mapped step's is a list that loads item by item.
+        """The return value, loaded on first access; of a mapped step, a list that loads item by item.
 
         Raises:
-            StepNotRunError: If there is none, saying why.
-            ValueLoadError: If it does not load.
+            StepNotRunError: If there is none, with the reason.
+            ValueLoadError: If it cannot be loaded.
         """
         return self._record.value_of(self._node, self._index)
 
     @property
     def exception(self) -> BaseException | None:
-        """What the step raised, with the worker's traceback; of a mapped step, what its first failed item raised."""
+        """The step's exception with the worker's traceback; of a mapped step, that of its first failed item."""
         failures, items = self._record.failures, self._items
         if self._index is None and self._node in self._record.tasks and items:
             return self._record.task_error(self._node)
@@ -110,19 +107,19 @@ class StepResult:
 
     @property
     def fallback_error(self) -> BaseException | None:
-        """What the step raised for good, where its fallback was called; of a mapped step, its first such item."""
+        """The exception that the fallback was called for; of a mapped step, that of the first such item."""
         fallen = self._record.fallen
         return next((fallen[item] for item in self._items if item in fallen), None) if fallen else None
 
     @property
     def fallback_used(self) -> bool:
-        """Whether the value, or that of an item, is the fallback's."""
+        """True if the value, or that of an item, is the return value of the fallback."""
         record = self._record
         return bool(record.fallen) and any(item in record.fallen and record.has_value[item] for item in self._items)
 
     @property
     def error(self) -> str | None:
-        """The exception's message and traceback as text, or why the step did not run; `None` for a success."""
+        """Message and traceback of the exception, or the reason why the step did not run; `None` on success."""
         from flowyml.results.error_text import error_text
 
         exception = self.exception
@@ -130,15 +127,15 @@ class StepResult:
 
     @property
     def error_line(self) -> str | None:
-        """Type and message of the exception in one line, or why the step did not run."""
+        """Type and message of the exception in one line, or the reason why the step did not run."""
         from flowyml.results.error_text import error_line
 
         exception = self.exception
         return self._record.reason(self._node, self.state) if exception is None else error_line(exception)
 
     @property
-    def failure_line(self) -> str | None:
-        """The `error_line`; of a mapped step how many items failed, and that of the first."""
+    def error_summary(self) -> str | None:
+        """The `error_line`; of a mapped step, how many items failed, and that of the first."""
         of_items = self._record.failure_line(self._node) if self._index is None else None
         if self._node in self._record.tasks and self._node not in self._record.forgiven:
             return self.error_line
@@ -146,13 +143,13 @@ class StepResult:
 
     @property
     def started_at(self) -> datetime | None:
-        """When the (last) attempt began, in UTC; `None` if the step never ran."""
+        """Start of the (last) attempt, in UTC; `None` if the step never ran."""
         started = min((self._record.starts[item] for item in self._ran()), default=None)
         return None if started is None else self._record.at(started)
 
     @property
     def duration_seconds(self) -> float:
-        """How long the (last) attempt took; of a mapped step, from its first start to its last end."""
+        """Duration of the (last) attempt; of a mapped step, from its first start to its last end."""
         ran = self._ran()
         if not ran:
             return 0.0
@@ -161,18 +158,18 @@ class StepResult:
 
     @property
     def queue_seconds(self) -> float | None:
-        """How long it could have begun already, but waited for a worker; of a mapped step, until its first item began.
+        """How long the step was ready but waited for a worker; of a mapped step, until its first item started.
 
-        `None` if it never began, or if it was tried again: when a retry was due is not kept.
+        `None` if it never ran or was retried, because the time at which a retry is due is not recorded.
         """
         first = min(self._ran(), key=lambda item: self._record.starts[item], default=None)
         return None if first is None else self._record.queue_seconds(first)
 
     @property
     def attempts(self) -> int:
-        """How often the function was begun; of a mapped step, the most for one item.
+        """How often the function was called; of a mapped step, the maximum over its items.
 
-        What was cached, skipped or refused by its circuit breaker was not begun, and a fallback is another function.
+        Calls of fallbacks do not count, nor do cached, skipped or circuit-broken steps.
         """
         items = self._items
         if len(items) == 1:
@@ -181,7 +178,7 @@ class StepResult:
 
     @property
     def retries(self) -> int:
-        """Attempts after the first; of a mapped step, those of all its items together."""
+        """Attempts after the first; of a mapped step, the sum over its items."""
         items = self._items
         if len(items) == 1:
             return max(0, self.attempts - 1)
@@ -190,13 +187,13 @@ class StepResult:
 
     @property
     def worker(self) -> int | None:
-        """Number of the worker that ran it; `None` if it never ran, or for a mapped step."""
+        """Id of the worker that ran the step; `None` if it never ran, and for a mapped step."""
         ran = self._ran() if self._index is not None or not self._record.is_mapped(self._node) else ()
         return self._record.workers[ran[0]] if ran else None
 
     @property
     def cpu_seconds(self) -> float | None:
-        """CPU time of the (last) attempt, all threads and children that were waited for; of a mapped step, the sum.
+        """CPU time of the (last) attempt with all threads and awaited child processes; of a mapped step, the sum.
 
         Worker processes measure it for steps that are expected to take a millisecond or more; `None` for all others.
         """
@@ -204,30 +201,30 @@ class StepResult:
 
     @property
     def max_rss(self) -> int | None:
-        """The most bytes of memory that the worker process had in the (last) attempt; of a mapped step, for any item.
+        """Peak memory in bytes of the worker process in the (last) attempt; of a mapped step, the maximum of its items.
 
-        `None` where `cpu_seconds` is, and where the kernel does not tell.
+        `None` if `cpu_seconds` is, or if the kernel does not report it.
         """
         return self._record.usage.max_rss(self._ran())
 
     @property
     def logs(self) -> str | None:
-        """What the step printed and logged, in all its attempts; of a mapped step, that of its items in their order.
+        """The output and log records of all attempts; of a mapped step, those of its items in their order.
 
-        The first and the last 32 KiB of each step, and 64 MiB in a run. `None` for a step that did not run, or not on a
-        worker process: what is written in this process goes where the streams and loggers of the process go.
+        Bounded to the first and last 32 KiB of each step and 64 MiB a run. `None` for steps that did not run in a
+        worker process: output of other steps goes to the streams and loggers of this process.
         """
         ran = self._ran()
         return self._record.usage.logs(ran) if ran else None
 
     @property
     def items(self) -> Sequence[StepResult]:
-        """The results of a mapped step's items; empty for an ordinary step."""
+        """The results of a mapped step's items; empty for a plain step."""
         mapped = self._index is None and self._record.is_mapped(self._node)
         return _ItemResults(self._record, self._node) if mapped else ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what can be written as JSON."""
+        """Return the result as JSON-compatible data, without the value."""
         state = self.state
         return {
             "state": state.value,
@@ -261,8 +258,6 @@ class StepResult:
 
 
 class _ItemResults(Sequence[StepResult]):
-    """The step results of a mapped step's items."""
-
     __slots__ = ("_node", "_record")
 
     def __init__(self, record: RunRecord, node: int) -> None:

@@ -85,11 +85,12 @@ def _begin(run: Run) -> None:
 
 
 def _forget_states(checkpoint_dir: str, result: PipelineResult) -> None:
-    """Remove what steps that have ended well had put aside; without such files that is one question."""
+    """Remove the saved states of steps that succeeded. Without such files it costs one system call."""
     if os.path.isdir(f"{checkpoint_dir}/steps"):  # noqa: PTH112  each run asks; a Path would cost more than the question
         from flowyml.store.step_state_files import remove_succeeded
 
-        remove_succeeded(Path(checkpoint_dir), result.pipeline_name, result.has_ended_well)
+        steps = result.step_results
+        remove_succeeded(Path(checkpoint_dir), result.pipeline_name, lambda name: name in steps and steps[name].success)
 
 
 def _cut_off(run: Run) -> PipelineResult:

@@ -1,4 +1,4 @@
-"""Tables and words of the page: everything that comes from the user is escaped here, once."""
+"""Tables and cells of the page. Every string of the user is escaped here."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _MINUTE, _HOUR = 60, 3600
 
 
 class Cell(NamedTuple):
-    """One cell of a table, as HTML.
+    """A table cell.
 
     Attributes:
-        html: What stands in it.
-        kind: Its class: "n" for a number, which stands at the right, "note" for a longer text.
+        html: Its content.
+        kind: Its CSS class: "n" for numbers, which are right-aligned, "note" for longer strings.
     """
 
     html: str
@@ -26,32 +26,32 @@ class Cell(NamedTuple):
 
 
 def text(value: object) -> Cell:
-    """Return a cell of text, escaped."""
+    """Return a cell with an escaped string."""
     return Cell(escape(str(value)))
 
 
 def number(value: object) -> Cell:
-    """Return a cell of a number, at the right."""
+    """Return a right-aligned cell."""
     return Cell(escape(str(value)), "n")
 
 
 def note(value: object) -> Cell:
-    """Return a cell of a longer text."""
+    """Return a cell for a longer string."""
     return Cell(escape(str(value)), "note")
 
 
 def bar(share: float) -> Cell:
-    """Return a cell with a bar of a share of the whole."""
+    """Return a cell with a bar of that share of the full width."""
     return Cell(f'<div class="bar"><i style="width:{100 * min(1.0, max(0.0, share)):.1f}%"></i></div>')
 
 
 def state(word: str) -> Cell:
-    """Return a cell with a state, in its colour."""
+    """Return a cell with a state in its colour."""
     return Cell(f'<span class="{escape(word)}">{escape(word.replace("_", " "))}</span>')
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Iterator[str]:
-    """Go through the lines of a table; a head that begins with ">" stands at the right."""
+    """Yield the lines of a table; columns whose heading starts with ">" are right-aligned."""
     yield '<div class="scroll"><table><thead><tr>'
     yield "".join(
         f'<th class="n">{escape(head[1:])}</th>' if head[:1] == ">" else f"<th>{escape(head)}</th>" for head in heads
@@ -64,15 +64,15 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Iterator[str]
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """Go through the lines of a few numbers that stand out, each as (what, how much)."""
+    """Yield a row of highlighted values, each given as (label, value)."""
     yield '<div class="facts">'
-    for what, much in pairs:
-        yield f"<div><b>{escape(much)}</b><span>{escape(what)}</span></div>"
+    for label, value in pairs:
+        yield f"<div><b>{escape(value)}</b><span>{escape(label)}</span></div>"
     yield "</div>"
 
 
 def seconds(value: float) -> str:
-    """Return a time in words that fit it.
+    """Return a duration in units that suit its size.
 
     >>> seconds(0.0000032), seconds(0.0123), seconds(7.5), seconds(75.2), seconds(7384.0)
     ('3 µs', '12.3 ms', '7.50 s', '1 min 15 s', '2 h 03 min')

@@ -1,16 +1,24 @@
-"""The sections of the page, from what is known of a run."""
+"""The HTML page of a run: one file without scripts, network access or step values, only names, times and errors.
+
+```
+ReportData (counts, timeline, graph, rows) ──page()──▶ lines of HTML
+    gantt.py    lanes of bars       markup.py  escaped tables       style.css  light, dark, print
+```
+
+The page is a dozen short functions, so a template engine would not make it shorter, only harder to install.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from html import escape
+from importlib import resources
 from typing import TYPE_CHECKING
 
 from flowyml._containers import NamedTuple
 from flowyml.diagnostics.text import pluralize, truncate
 from flowyml.reports.html.gantt import COLOURS, gantt, lanes
 from flowyml.reports.html.markup import bar, facts, note, number, seconds, state, table, text
-from flowyml.reports.html.style import STYLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -21,21 +29,21 @@ if TYPE_CHECKING:
     from flowyml.reports.timeline import Timeline
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-_MOST_KINDS = 200
-_MOST_OPEN = 40  # rows of steps; more of them are shown on request
-_LONGEST_NAME = 200
+_MAX_FUNCTIONS = 200
+_MAX_OPEN_ROWS = 40  # a longer table of steps starts folded
+_MAX_NAME_LENGTH = 200
 
 
 class FunctionRow(NamedTuple):
-    """The steps of one function, taken together.
+    """The steps of one function.
 
     Attributes:
         label: Name of the step as it was declared.
-        calls: How many there are, items counted one by one.
-        states: How many of them are in each state.
-        ran: How many ran.
-        total: How many seconds they took together.
-        longest: How many the longest took.
+        calls: Number of calls, items counted.
+        states: Number of calls in each state.
+        ran: Number of calls that ran.
+        total: Sum of their durations in seconds.
+        longest: The longest duration.
     """
 
     label: str
@@ -47,14 +55,14 @@ class FunctionRow(NamedTuple):
 
 
 class FailureRow(NamedTuple):
-    """What went wrong with a call.
+    """A call that failed.
 
     Attributes:
-        name: Its name.
-        state: Its state.
-        line: Type and message.
+        name: Name of the step or item.
+        state: Its final state.
+        line: Type and message of the exception.
         text: Message and traceback.
-        attempts: How often it was tried.
+        attempts: Number of attempts.
     """
 
     name: str
@@ -65,16 +73,16 @@ class FailureRow(NamedTuple):
 
 
 class StepRow(NamedTuple):
-    """One step.
+    """A step.
 
     Attributes:
-        name: Its name.
-        state: Its state.
-        items: How many items a mapped step has; `None` for other steps.
-        start: When it began, in seconds since the run did; NaN if it never did.
-        took: How many seconds it took.
-        attempts: How often it was tried.
-        note: What else there is to say: the error, the fallback.
+        name: Name of the step.
+        state: Its final state.
+        items: Number of items of a mapped step; `None` for other steps.
+        start: Start in seconds after the start of the run; NaN if the step never ran.
+        took: Duration in seconds.
+        attempts: Number of attempts.
+        note: The error, or a remark on the fallback.
     """
 
     name: str
@@ -88,26 +96,26 @@ class StepRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ReportData:
-    """What the page tells.
+    """Everything that the page shows.
 
     Attributes:
         pipeline: Name of the pipeline.
-        run_id: Name of the run.
-        state: How it ended.
-        began: When it began.
-        duration: How many seconds it took.
-        resumed: What was taken over from an earlier attempt, in words.
-        counts: How many calls are in each state.
-        steps: How many steps there are.
-        timeline: When what ran.
-        graph: The picture of the graph, as SVG; or lines of text where it is too large.
+        run_id: Id of the run.
+        state: The final state.
+        began: Start time.
+        duration: Duration in seconds.
+        resumed: Summary of the results taken from an earlier attempt.
+        counts: Number of calls in each state.
+        steps: Number of steps.
+        timeline: Times and workers of all calls.
+        graph: The graph as SVG, or as preformatted text if it is large.
         kinds: The steps by function.
-        kind_of: For each step its place in `kinds`.
-        failures: What went wrong, the first of it.
-        failed: How much went wrong in all.
-        slowest: The calls that took longest, by place.
-        rows: The steps, the first of them.
-        version: Of this package.
+        kind_of: For each step its position in `kinds`.
+        failures: The first failures.
+        failed: Number of all failures.
+        slowest: The longest calls, as positions in the timeline.
+        rows: The first steps.
+        version: Version of this package.
     """
 
     pipeline: str
@@ -130,18 +138,19 @@ class ReportData:
 
 
 def page(known: ReportData) -> Iterator[str]:
-    """Go through the lines of the page."""
+    """Yield the lines of the page."""
     span = max(known.duration, 0.0)
-    made = lanes(known.timeline, span)
+    rows = lanes(known.timeline, span)
     yield from _head(known)
-    yield from facts(_numbers(known, made))
+    yield from facts(_numbers(known, rows))
     if known.resumed:
         yield f"<p>Resumed: {escape(known.resumed)}</p>"
     yield from _failures(known)
     yield f'<h2>Graph</h2><div class="graph" tabindex="0">{known.graph}</div>'
-    if made:
+
+    if rows:
         yield "<h2>Timeline</h2>"
-        yield from gantt(made, span, known.timeline, known.kind_of)
+        yield from gantt(rows, span, known.timeline, known.kind_of)
         yield from _legend(known)
     yield from _kinds(known)
     yield from _slowest(known)
@@ -154,13 +163,13 @@ def _head(known: ReportData) -> Iterator[str]:
     yield '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
     yield f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    yield f"<title>{name}: {escape(known.state)}</title><style>{STYLE}</style></head><body>"
+    yield f"<title>{name}: {escape(known.state)}</title><style>{_style()}</style></head><body>"
     word = escape(known.state)
     yield f'<header><h1>{name}</h1><span class="badge {word}">{escape(known.state.replace("_", " "))}</span></header>'
     yield f'<p class="faint">run <code>{escape(_name(known.run_id))}</code>, {escape(when)}</p>'
 
 
-def _numbers(known: ReportData, made: Sequence[Lane]) -> Iterator[tuple[str, str]]:
+def _numbers(known: ReportData, rows: Sequence[Lane]) -> Iterator[tuple[str, str]]:
     yield "duration", seconds(known.duration)
     calls = len(known.timeline)
     yield "steps", f"{known.steps:,}"
@@ -169,12 +178,12 @@ def _numbers(known: ReportData, made: Sequence[Lane]) -> Iterator[tuple[str, str
     for word, count in known.counts.items():
         if word != "success" or count != calls:
             yield word.replace("_", " "), f"{count:,}"
-    busy = sum(lane.busy for lane in made)
-    if made and known.duration > 0:
-        yield "workers", f"{len(made):,}"
+    busy = sum(lane.busy for lane in rows)
+    if rows and known.duration > 0:
+        yield "workers", f"{len(rows):,}"
         yield "time in steps", seconds(busy)
-        yield "at once, on average", f"{busy / known.duration:.2f}"
-        yield "parallel efficiency", f"{100 * busy / known.duration / len(made):.0f} %"
+        yield "running at once, on average", f"{busy / known.duration:.2f}"
+        yield "parallel efficiency", f"{100 * busy / known.duration / len(rows):.0f} %"
 
 
 def _failures(known: ReportData) -> Iterator[str]:
@@ -208,10 +217,10 @@ def _kinds(known: ReportData) -> Iterator[str]:
         return
     yield "<h2>Functions</h2>"
     whole = sum(kind.total for kind in known.kinds) or 1.0
-    rows = (_kind_row(kind, kind.total / whole) for kind in known.kinds[:_MOST_KINDS])
+    rows = (_kind_row(kind, kind.total / whole) for kind in known.kinds[:_MAX_FUNCTIONS])
     yield from table(["function", ">calls", "states", ">in all", "", ">mean", ">longest"], rows)
-    if len(known.kinds) > _MOST_KINDS:
-        yield f'<p class="faint">and {pluralize(len(known.kinds) - _MOST_KINDS, "more function")}</p>'
+    if len(known.kinds) > _MAX_FUNCTIONS:
+        yield f'<p class="faint">and {pluralize(len(known.kinds) - _MAX_FUNCTIONS, "more function")}</p>'
 
 
 def _kind_row(kind: FunctionRow, share: float) -> list[Cell]:
@@ -252,7 +261,7 @@ def _rows(known: ReportData) -> Iterator[str]:
     if not known.rows:
         return
     yield "<h2>Steps</h2>"
-    if len(known.rows) > _MOST_OPEN:
+    if len(known.rows) > _MAX_OPEN_ROWS:
         yield f"<details><summary>{pluralize(len(known.rows), 'step')}, in add order</summary>"
     rows = (
         [
@@ -267,11 +276,15 @@ def _rows(known: ReportData) -> Iterator[str]:
         for row in known.rows
     )
     yield from table(["step", "state", ">items", ">began after", ">took", ">attempts", ""], rows)
-    if len(known.rows) > _MOST_OPEN:
+    if len(known.rows) > _MAX_OPEN_ROWS:
         yield "</details>"
     if known.steps > len(known.rows):
         yield f'<p class="faint">and {pluralize(known.steps - len(known.rows), "more step")}</p>'
 
 
+def _style() -> str:
+    return resources.files("flowyml.reports.html").joinpath("style.css").read_text(encoding="utf-8")
+
+
 def _name(name: str) -> str:
-    return truncate(name, _LONGEST_NAME)
+    return truncate(name, _MAX_NAME_LENGTH)
