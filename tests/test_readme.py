@@ -17,6 +17,8 @@ DOCS = sorted(Path(__file__).parent.parent.glob("docs/**/*.md"))
 PAGES = [page for page in DOCS if "\n```python\n" in page.read_text(encoding="utf-8")]
 # Other libraries that a page uses: without them (there may be no wheel for this Python) the page is skipped.
 LIBRARIES = {"migrating.md": ["dask", "joblib"]}
+# Files of a user, in examples.
+EXAMPLES = {"daily.py", "nightly.py"}
 
 
 def blocks(readme: Path, *languages: str) -> list[str]:
@@ -62,3 +64,16 @@ def test_verbs_exist(checkout: Path) -> None:
 def test_files_exist(checkout: Path) -> None:
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)", (checkout / "README.md").read_text(encoding="utf-8"))
     assert [link for link in links if not (checkout / link).exists()] == []
+
+
+def test_modules_that_documents_name_exist(checkout: Path) -> None:
+    """A module that is renamed must not leave its old name behind; a name may leave out the first directories."""
+    names = {
+        f"/{path.relative_to(checkout)}"
+        for directory in ("python", "rust", "tests", "benches", "examples")
+        for path in (checkout / directory).rglob("*.*")
+    }
+    for document in [checkout / "ARCHITECTURE.md", checkout / "README.md", *DOCS]:
+        prose = re.sub(r"^```.*?^```$", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+        named = set(re.findall(r"`([\w/]+\.(?:py|pyi|rs))`", prose)) - EXAMPLES
+        assert [name for name in named if not any(path.endswith(f"/{name}") for path in names)] == [], document
