@@ -1,4 +1,4 @@
-//! What can be wrong: with a graph ([`GraphProblem`]) and with a report to the scheduler ([`RejectedReport`]).
+//! What can be wrong: with a graph ([`GraphProblem`]) and with a report to the scheduler ([`InvalidCall`]).
 //!
 //! Both are data. Sentences for the user are made where names are known: in `planning/plan.py` for problems, in `Display` here
 //! for refusals, which only a mistake in an executor can cause.

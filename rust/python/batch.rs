@@ -1,4 +1,4 @@
-//! `JournalBatch`: what one worker claimed, as plain tuples; and what its steps read, looked up for all of them in one crossing.
+//! `Batch`: what one worker claimed, as plain tuples; and what its steps read, looked up for all of them in one crossing.
 
 use std::sync::Arc;
 

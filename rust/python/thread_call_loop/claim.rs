@@ -1,4 +1,4 @@
-//! `CurrentBatch`: a batch and what comes of it; `WriteBuffer`: what a turn keeps under its lock.
+//! `CurrentBatch`: a batch and what comes of it; `LockedState`: what a call loop keeps under its lock.
 
 use std::sync::Arc;
 
