@@ -97,7 +97,10 @@ bench-faults: $(VENV)/.built $(VENV)/.has-peers ## the same faults for every poo
 	$(RUN) benches/faults/run.py $(ARGS)
 
 docs: $(VENV)/.ready $(VENV)/.has-docs ## build the documentation site into site/; a broken link or a missing reference is an error
-	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet $(ARGS)
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet $(ARGS)
+	@! grep -rlE '<(script|link|img)[^>]+(src|href)="https?:' site --include='*.html' || \
+		{ echo "flowyml: these pages load files from the network"; exit 1; }
+	@echo "flowyml: open site/index.html"
 
 wheel: $(VENV)/.ready rust-tools ## build the release wheel into dist/ and test it installed, outside the checkout
 	@.ci/wheel $(RUN) $(ARGS)
