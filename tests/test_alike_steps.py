@@ -8,7 +8,7 @@ import pytest
 
 from flowyml import Executor, If, Pipeline, step
 from flowyml.errors import PipelineValidationError
-from flowyml.planning.binding import DecisionBinder
+from flowyml.planning.decision_binding import DecisionBinder
 
 
 def pair(left: Any, right: Any) -> tuple[Any, Any]:
@@ -130,14 +130,14 @@ def test_decisions_one_after_the_other_share_what_is_known_of_the_steps_before_t
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     looked_at: list[int] = []
-    before = DecisionBinder._before
+    before = DecisionBinder._visible_step
 
     def counted(self: DecisionBinder, node: int) -> Any:
         looked_at.append(node)
         return before(self, node)
 
     monkeypatch.delenv("FLOWYML_VERIFY_FAST_PATHS", raising=False)  # it wires each step once more
-    monkeypatch.setattr(DecisionBinder, "_before", counted)
+    monkeypatch.setattr(DecisionBinder, "_visible_step", counted)
     pipeline = Pipeline("decisions").add_step(lambda: 1, name="first")
     for number in range(20):
         last = f"branch_{number - 1}" if number else "first"

@@ -115,8 +115,8 @@ def test_a_step_does_not_read_its_own_output(executor: Executor) -> None:
 def test_steps_added_alike_are_wired_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(binding.VERIFY, raising=False)
     wired: list[Any] = []
-    wire = binding.Binder.wire
-    monkeypatch.setattr(binding.Binder, "wire", lambda self: wired.append(self) or wire(self))
+    bind = binding.Binder.bind
+    monkeypatch.setattr(binding.Binder, "bind", lambda self: wired.append(self) or bind(self))
     added(["tuple"] * COUNT).build()
     assert len(wired) == 1
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from flowyml.diagnostics.text import did_you_mean
 from flowyml.graph.dag import links_of
-from flowyml.planning.binding import wire
+from flowyml.planning.binding import bind
 from flowyml.planning.namespaces import inside
 from flowyml.planning.problems import Problems
 from flowyml.planning.step_spec import StepColumns
@@ -117,7 +117,7 @@ def _namespaces(plan: Plan, nodes: list[int], scope: Scope) -> dict[Namespace, N
         seen.asked.clear()
     for node in nodes:  # wired once more, to see what they ask the pipeline around them for
         if plan.forms[node].within is not None:
-            wire(plan.forms[node], plan.assets, scope, plan.reads[node], without=node)
+            bind(plan.forms[node], plan.assets, scope, plan.reads[node], without=node)
     kept: dict[Namespace, Namespace] = {}
     for each in reversed(plan.namespaces):
         steps = range(bisect_left(nodes, each.steps.start), bisect_left(nodes, each.steps.stop))

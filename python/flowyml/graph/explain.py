@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowyml._containers import NamedTuple
 from flowyml.diagnostics.text import join_names
-from flowyml.planning.binding import SEEN_AS, Binder
+from flowyml.planning.binding import CONDITION_CONTEXT, Binder
 from flowyml.planning.call_template import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VIEW
 from flowyml.planning.item_index import UNKNOWN
 from flowyml.steps.control_flow import BranchPredicate
@@ -78,31 +78,31 @@ class ArgumentTrace:
     Attributes:
         arguments: One for each parameter, in the order of the signature, then those of `*args`.
         missing: Parameters that nothing fills yet.
-        problems: What is wrong with the step's wiring.
+        problems: What is wrong with the step's binder.
     """
 
     def __init__(self, plan: Plan, node: int, scope: Scope) -> None:
         """Wire the step again, for the reasons; its arguments are the plan's."""
         self._plan, self._form = plan, plan.forms[node]
-        self._wiring = wiring = Binder(
+        self._binder = binder = Binder(
             self._form, plan.assets, scope, self._form.inputs_of(plan.reads[node]), without=node
         )
-        self.problems = list(map(str, wiring.wire().problems))
-        self._references: Sequence[Reference] = wiring.references
-        self._sources, self._rest = dict(wiring.sources), wiring.spread
+        self.problems = list(map(str, binder.bind().problems))
+        self._references: Sequence[Reference] = binder.names.references
+        self._sources, self._rest = dict(binder.sources), binder.spread
         template = plan.templates[node]
         if template is not None:
             self._references = plan.references.get(node, ())
             self._take(template)
         self.arguments: list[ArgumentSource] = [*self._named(), *self._spread()]
-        self.missing: list[str] = wiring.missing
+        self.missing: list[str] = binder.missing
 
     def _take(self, template: CallTemplate) -> None:
         """Take the arguments from the plan's template of the step."""
         count = len(template.sources) - len(template.keywords)
         named = count - len(self._rest)
         self._rest = list(template.sources[named:count])
-        positional = zip(self._wiring.signature.positional[:named], template.sources[:named], strict=True)
+        positional = zip(self._binder.signature.positional[:named], template.sources[:named], strict=True)
         for name, source in (*positional, *zip(template.keywords, template.sources[count:], strict=True)):
             if name in self._sources:  # else it is a default that is passed
                 self._sources[name] = source
@@ -111,22 +111,22 @@ class ArgumentTrace:
     def assets(self) -> list[str]:
         """The assets that the step reads, and declared inputs that nothing gives, each once."""
         read = (asset for argument in self.arguments for asset in argument.assets)
-        return list(dict.fromkeys([*read, *self._wiring.undefined]))
+        return list(dict.fromkeys([*read, *self._binder.names.undefined]))
 
     def _named(self) -> Iterator[ArgumentSource]:
-        signature, sources = self._wiring.signature, self._sources
-        for name in dict.fromkeys([*signature.names, *sources, *self._wiring.declared]):
+        signature, sources = self._binder.signature, self._sources
+        for name in dict.fromkeys([*signature.names, *sources, *self._binder.declared]):
             if name in sources:
                 yield self._argument(name, *sources[name])
-            elif name in self._wiring.declared:
-                yield ArgumentSource(name, f"asset {self._wiring.declared[name]!r}, which no step produces")
+            elif name in self._binder.declared:
+                yield ArgumentSource(name, f"asset {self._binder.declared[name]!r}, which no step produces")
             elif name in signature.defaults:
                 yield ArgumentSource(name, f"default {_short(signature.defaults[name])}")
-            elif not self._wiring.is_optional(name):
+            elif not self._binder.is_optional(name):
                 yield ArgumentSource(name, "nothing yet: params, run(inputs=) or a context value must give it")
 
     def _spread(self) -> Iterator[ArgumentSource]:
-        star = f"*{self._wiring.signature.var_positional or 'args'}"
+        star = f"*{self._binder.signature.var_positional or 'args'}"
         for kind, which in self._rest:
             yield self._argument(star, kind, which)
 
@@ -135,15 +135,15 @@ class ArgumentTrace:
             return ArgumentSource(name, "params")
         if kind in {ITEM, KEPT}:
             return self._item(name, which or 0)
-        wiring = self._wiring
+        binder = self._binder
         if kind == CHOICE:
             chosen = self._argument(name, ASSET, which[0])
             return chosen._replace(source=f"{chosen.source}, else its default {which[1]!r:.40}")
         if kind == VIEW:
-            seen = "what it waits for" if name == SEEN_AS else "what the steps before it produced"
+            seen = "what it waits for" if name == CONDITION_CONTEXT else "what the steps before it produced"
             return ArgumentSource(name, f"{seen}, and the context")
         if kind in {ASSET, SPREAD}:
-            implicit = name in wiring.implicit
+            implicit = name in binder.names.implicit
             rule = "implicit: it has the parameter's name" if implicit else self._declaration(name)
             if self._is_branch_of(name):
                 rule = "the decision that chooses this branch"
@@ -158,18 +158,19 @@ class ArgumentTrace:
 
     def _route(self, name: str) -> str | None:
         """Say by which sub-pipelines a value has come in that the pipeline around gives; `None` for one from inside."""
-        asked = self._wiring.declared.get(name, name)
-        route = self._wiring.routes.get(asked, []) if isinstance(asked, str) else []
+        asked = self._binder.declared.get(name, name)
+        route = self._binder.names.import_paths.get(asked, []) if isinstance(asked, str) else []
         return ", ".join(map(_told_route, route)) or None
 
     def _item(self, name: str, at: int) -> ArgumentSource:
         """Say which part of an item an argument is."""
-        over, part = self._form.over, self._wiring.parts[at]
-        assert over is not None  # noqa: S101  it has items
+        items = self._binder.items
+        assert items is not None  # noqa: S101  it has items
+        over, part = items.over, items.parts[at]
         source = over.columns[at].source
         if part is None:
             return ArgumentSource(
-                name, f"an item of {source!r}, which nothing gives yet", (), name in self._wiring.implicit
+                name, f"an item of {source!r}, which nothing gives yet", (), name in self._binder.names.implicit
             )
         if not isinstance(part, int):
             list_of = f" of {over.named(at)}" if len(over.columns) > 1 else ""
@@ -190,12 +191,12 @@ class ArgumentTrace:
         route = self._route(name)
         if route:
             return route
-        wanted = self._wiring.declared.get(name)
+        wanted = self._binder.declared.get(name)
         several = isinstance(wanted, str) and any(letter in wanted for letter in "*?[")
         return f"declared input {wanted!r}" if several else "declared input"
 
     def _value(self, name: str) -> str:
-        scope, declared, route = self._wiring.scope, self._wiring.declared, self._route(name)
+        scope, declared, route = self._binder.names.scope, self._binder.declared, self._route(name)
         if route:
             return f"a value of the run ({route})"
         if name in declared:

@@ -26,23 +26,26 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from flowyml._containers import NamedTuple
-from flowyml.planning.binding import Binder, wire
+from flowyml.planning.binding import bind
 from flowyml.planning.globs import is_glob
+from flowyml.planning.item_binding import ItemBinder
 from flowyml.planning.item_index import UNKNOWN
+from flowyml.planning.name_resolution import NameResolver
 from flowyml.planning.problems import JOIN_OVER_WHOLE_LIST, SINGLE_USE_VALUE, Problem
 from flowyml.steps.options import NO_OPTIONS
 from flowyml.steps.outcomes import ONCE, given_once
-from flowyml.store.value_store import ListRef, MappedRef, bare
+from flowyml.store.value_store import ListRef, MappedRef
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
+    from flowyml.planning.assets import AssetTable
     from flowyml.planning.binding import BindingResult
     from flowyml.planning.call_template import CallTemplate
     from flowyml.planning.map_inputs import MapColumn
     from flowyml.planning.name_resolution import Scope
     from flowyml.planning.problems import Problems
-    from flowyml.planning.step_spec import AssetTable, StepColumns, StepSpec
+    from flowyml.planning.step_spec import StepColumns, StepSpec
     from flowyml.store.value_store import Reference
 
 
@@ -267,7 +270,7 @@ class DependencyBuilder:
                 self._problems.add_of_step(node, [Problem(SINGLE_USE_VALUE, message=message)])
 
     def _wired(self, form: StepSpec, own: tuple[str, ...], *, without: int | None = None) -> BindingResult:
-        wired = wire(form, self.assets, self.scope, own, without=without)
+        wired = bind(form, self.assets, self.scope, own, without=without)
         self._has_joins = self._has_joins or form.options.run_if == "any"
         self.has_timeouts = self.has_timeouts or form.options.timeout is not None
         self.lacks = self.lacks or wired.lacks
@@ -326,12 +329,15 @@ class _KnownCounts:
     def _column(self, node: int, column: MapColumn) -> int | MappedRef:
         if not isinstance(column.source, str):
             return len(column.source)
-        wiring = Binder(self._forms[node], self._assets, self._scope, None, node)
-        wiring.column(column)
-        part = wiring.parts[-1]
+        form, over = self._forms[node], self._forms[node].over
+        assert over is not None  # noqa: S101  it has the column
+        names = NameResolver(form, form.step.signature, self._assets, self._scope, node)
+        items = ItemBinder(names, over, is_join=form.options.run_if == "any")
+        items.bind_column(column)
+        part = items.parts[-1]
         if not isinstance(part, int):
-            return UNKNOWN if part is None or wiring.problems else len(part)
-        reference = bare(wiring.references[part])
+            return UNKNOWN if part is None or names.problems else len(part)
+        reference = names.reference(part)
         if isinstance(reference, MappedRef):
             return reference
         return len(reference.references) if isinstance(reference, ListRef) else UNKNOWN

@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
     from typing import Literal
 
+    from flowyml.planning.assets import AssetTable
     from flowyml.planning.globs import Found
-    from flowyml.planning.step_spec import AssetTable, SourceLocation, StepSpec
+    from flowyml.planning.step_spec import SourceLocation, StepSpec
     from flowyml.store.value_store import Reference
 
     Names: TypeAlias = "AssetTable | NamespaceView"

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 from flowyml._extension import Graph
 from flowyml.diagnostics.text import did_you_mean, is_misspelling
 from flowyml.errors import GraphError
-from flowyml.planning.binding import VERIFY, wire
+from flowyml.planning.assets import AssetTable
+from flowyml.planning.binding import VERIFY, bind
 from flowyml.planning.dependencies import DependencyBuilder, counts_of
 from flowyml.planning.item_index import UNKNOWN, ItemIndex
 from flowyml.planning.name_resolution import Scope
@@ -33,7 +34,7 @@ from flowyml.planning.problems import (
     Problem,
     Problems,
 )
-from flowyml.planning.step_spec import AssetTable, listed_names
+from flowyml.planning.step_spec import listed_names
 from flowyml.steps.conditions import GuardedFunction
 from flowyml.steps.dynamic import CollectOutputs
 from flowyml.store.value_store import nodes_of, split_outputs
@@ -304,7 +305,7 @@ class Plan:
         firsts = {form: node for node, form in reversed(list(enumerate(self.forms)))}
         missing: dict[StepSpec, list[Problem]] = {}
         for form, node in firsts.items():
-            problems = wire(form, self.assets, scope, self.reads[node], without=node).problems
+            problems = bind(form, self.assets, scope, self.reads[node], without=node).problems
             missing[form] = [each for each in problems if each.kind is MISSING_PARAMETERS]
         for node, form in enumerate(self.forms):
             self.problems.add_of_step(node, missing[form])

@@ -1,7 +1,7 @@
 """Verification: a plan is compared with the plain binder, step by step.
 
 ```
-FLOWYML_VERIFY_FAST_PATHS=1 ──▶ Connections (by its fast paths) == wire(form, reads, without=step) of each step?
+FLOWYML_VERIFY_FAST_PATHS=1 ──▶ Connections (by its fast paths) == bind(form, reads, without=step) of each step?
 ```
 
 Steps that were added alike share the wiring of the first one, as far as `DependencyBuilder` can see that they are
@@ -16,7 +16,7 @@ import functools
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from flowyml.planning.binding import wire
+from flowyml.planning.binding import bind
 
 if TYPE_CHECKING:
     from flowyml.planning.dependencies import DependencyBuilder
@@ -45,7 +45,7 @@ def verify(columns: StepColumns, wired: DependencyBuilder) -> None:
     state = wired.assets.hints_left  # messages of the plan do not depend on this
     for at, (name, form) in enumerate(zip(columns.names, columns.forms, strict=True)):
         node = wired.first + at
-        plain = wire(form, wired.assets, wired.scope, columns.reads[at], without=node)
+        plain = bind(form, wired.assets, wired.scope, columns.reads[at], without=node)
         pairs = (
             ("arguments", plain.template, wired.templates[at]),
             ("references", plain.references, wired.references.get(node, ())),

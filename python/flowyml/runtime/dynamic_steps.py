@@ -31,13 +31,13 @@ from typing import TYPE_CHECKING, Any
 
 from flowyml.diagnostics.text import join_names
 from flowyml.errors import GraphError, PipelineValidationError
+from flowyml.planning.assets import AssetTable
 from flowyml.planning.binding import VERIFY
 from flowyml.planning.call_template import ASSET, CallTemplate
 from flowyml.planning.dependencies import DependencyBuilder, counts_of
 from flowyml.planning.item_index import UNKNOWN, ItemIndex
 from flowyml.planning.namespaces import Namespace, NamespaceView, enter, inlined, inside, unused_inputs
 from flowyml.planning.problems import RESOURCE_LIMIT, UNKNOWN_OUTPUT, Problem, Problems
-from flowyml.planning.step_spec import AssetTable
 from flowyml.steps.dynamic import CollectOutputs, unmarked
 from flowyml.store.value_store import MISSING, nodes_of
 
