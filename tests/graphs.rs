@@ -303,6 +303,10 @@ proptest! {
         let loops = pairs.len() - others.len();
         prop_assert_eq!(problems.len(), loops + lowest.len());
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.div_ceil(4), ..ProptestConfig::default() })]
 
     /// Rows of any length, in any order, with repetitions, across the blocks in which they are turned around.
     #[test]

@@ -402,6 +402,18 @@ fn a_report_leaves_nothing_chained_to_an_end_without_a_value() {
     assert_eq!(core.state(ItemId(3)), Some(State::UpstreamFailed));
 }
 
+#[test]
+fn a_report_from_the_middle_of_a_chain_leaves_nothing_chained_to_an_end_without_a_value() {
+    let mut core = scheduler("a>b b>c c>d d>e e>f", &[1; 6], Order::CriticalPath);
+    core.chain(&[1; 6]).unwrap();
+    let batch = claim_chains(&mut core, 1);
+    core.complete(&batch, 0, 0.0, &[1.0; 2], Outcomes::Success)
+        .unwrap();
+    let ends = [State::Success, State::Success, State::Failed].map(|state| state as u8);
+    let refused = core.complete(&batch, 2, 0.0, &[1.0; 3], Outcomes::Each(&ends));
+    assert_eq!(refused, Err(Refusal::Chained { position: 5 }));
+}
+
 // ---- values that are given, cancellation ----
 
 #[test]
