@@ -210,13 +210,13 @@ def test_a_stalled_run_is_an_error_that_names_the_waiting_steps(
 
 def test_a_due_length_is_found_before_a_wait(executor: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever makes a length due: an executor checks for due lengths before it waits."""
-    expand, calls = MapExpansion.go_on, []
+    expand, calls = MapExpansion.expand_ready, []
 
     def once_too_few(expansion: MapExpansion, **options: bool) -> int:
         calls.append(expansion)
         return 0 if len(calls) == 2 else expand(expansion, **options)  # the one after `nothing`
 
-    monkeypatch.setattr(MapExpansion, "go_on", once_too_few)
+    monkeypatch.setattr(MapExpansion, "expand_ready", once_too_few)
     pipeline = Pipeline("late").add_step(nothing).map(text, over="nothing", name="texts")
     result = pipeline.add_step(counted, inputs={"found": "texts"}).run(executor=executor)
     assert (result.success, result["counted"]) == (True, 0)

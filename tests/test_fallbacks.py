@@ -476,7 +476,7 @@ def test_without_a_fallback_steps_are_called_as_ever() -> None:
     pipeline = Pipeline("p").add_step(lambda: 1, name="s", retry=1)
     run = Run(pipeline._planned(pipeline._scope({}, {}, complete=True)))
     run.attach_hooks(pipeline, pipeline.hooks)
-    assert (run.has_fallbacks, run.circuits, run.events, run.single_item_batches) == (False, None, None, False)
+    assert (run.has_fallbacks, list(run.extensions), run.single_item_batches) == (False, [], False)
     assert run.call.__qualname__.startswith("StepCaller._plain")
 
 

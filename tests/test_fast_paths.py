@@ -183,7 +183,7 @@ def test_steps_called_by_the_loop_of_the_core_are_called_as_python_calls_them(in
 def test_reports_and_claims_in_one_call_are_those_of_two(in_process: Any, seed: int) -> None:
     pipeline = drawn(seed)
     fast = facts(pipeline, in_process)
-    with replaced(Run, is_plain=False):
+    with replaced(Run, can_report_directly=False):
         assert facts(pipeline, in_process) == fast
 
 

@@ -416,7 +416,7 @@ def test_without_hooks_nothing_is_watched() -> None:
     pipeline = Pipeline("quiet").add_step(load)
     run = Run(pipeline._planned(pipeline._scope({}, {}, complete=True)))
     run.attach_hooks(pipeline, pipeline.hooks)
-    assert (run.events, run.single_item_batches, run.poll_interval(0.1)) == (None, False, 0.1)
+    assert (list(run.extensions), run.single_item_batches, run.poll_interval(0.1)) == ([], False, 0.1)
     assert run.claim == run.scheduler.claim
 
 

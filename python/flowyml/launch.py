@@ -328,7 +328,7 @@ class Launcher(Preparation):
         """Return a run that is ready, and, where it is only looked at, its result, once that is printed."""
         run, scope = self._prepared(inputs, context, executor, resume=resume, only_look=only_look, **options)
         if not only_look:
-            run.attach_hooks(self._pipeline, self.hooks)
+            run.attach_hooks(self._pipeline, self._hooks)
             return run, None
         from flowyml.graph.dag import rehearsal
 

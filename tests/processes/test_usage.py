@@ -126,8 +126,7 @@ def test_what_cannot_be_known_is_none(backend: str) -> None:
 
 def test_a_run_keeps_so_much_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource_usage, "MAX_KEPT", 1000)
-    kept = ResourceUsage()
-    kept.captures = True
+    kept = ResourceUsage(captures=True)
     for item in range(100):
         kept.keep(item, "x" * 100)
     assert len(kept.logs(range(100)) or "") == 1000

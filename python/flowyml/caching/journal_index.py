@@ -56,7 +56,7 @@ class RootStepTracker:
         if plan.is_dynamic:
             firsts, first = self._run.layout.firsts, filter(self._is_first, plan.dynamic_steps())
             self._dynamic = {node: self._keys.key(firsts[node]) for node in first}
-            self._run.subgraphs.listeners.append(self._grow)
+            self._run.on_plan_change(self._grow)
 
     def failed(self, item: int) -> None:
         """Take in that an item has failed for good."""

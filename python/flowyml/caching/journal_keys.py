@@ -52,7 +52,7 @@ class JournalKeys:
         self._keys = bytearray(SIZE * run.layout.item_count)
         self._known = bytearray(run.layout.item_count)
         if not foresee:
-            run.subgraphs.listeners.append(self._grow)
+            run.on_plan_change(self._grow)
 
     def look_ahead(self) -> None:
         """Hash the code of all steps before any has run."""

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowyml._containers import NamedTuple
 from flowyml.caching.write_buffer import MOST, TINY, WINDOW
+from flowyml.runtime.extension import LOOKUP, RunExtension
 from flowyml.state import CACHED, RUNNING
 from flowyml.store.serialization import decoded, encoded
 from flowyml.store.value_store import MISSING
@@ -81,9 +82,8 @@ if TYPE_CHECKING:
     from flowyml._core import Batch
     from flowyml.caching.step_cache import ValueHashes
     from flowyml.results.result import PipelineResult
+    from flowyml.runtime.extension import Claim, FinishedItems
     from flowyml.runtime.run import Run
-
-    Claim = Callable[..., Batch | None]
 
     class ResultSource(Protocol):
         """Something that knows values of items, or keeps them."""
@@ -137,7 +137,7 @@ class CacheHit(NamedTuple):
     is_read: bool = False
 
 
-class ResultLookup:
+class ResultLookup(RunExtension):
     """The memories of one run.
 
     Args:
@@ -147,10 +147,11 @@ class ResultLookup:
         patience: How many seconds may be spent on asking before workers start.
 
     Attributes:
-        notes: Workers of this process may report by themselves: what has ended so is noted, and told a moment later.
         contents: Who takes the contents of values; `None` if nobody does.
         read: The steps whose values take part in keys: process workers return their contents beside them.
     """
+
+    rank = LOOKUP
 
     def __init__(
         self, run: Run, memories: Sequence[ResultSource], *, only_look: bool = False, patience: float = math.inf
@@ -163,14 +164,14 @@ class ResultLookup:
         self._taken: list[int] = []
         self._items: dict[int, tuple[Batch, list[int]]] = {}
         self._writing = threading.RLock()
-        self.notes = self._may_note = False
+        self._may_note = False
         self.contents: ValueHashes | None = None
         self.read: frozenset[int] = frozenset()
 
     # -- before items run
 
-    def claiming(self, claim: Claim) -> Claim:
-        """Return a way to claim that gives out only what has to run."""
+    def wrap_claim(self, claim: Claim) -> Claim:
+        """Return a function that claims only what has to run."""
         if not any(memory.looks for memory in self._memories):
             return claim
 
@@ -182,7 +183,7 @@ class ResultLookup:
 
         return recalling
 
-    def begin(self) -> None:
+    def on_run_started(self) -> None:
         """Take over what is there before any worker starts; what takes longer is left for later."""
         for memory in self._memories:
             memory.prepare()
@@ -281,18 +282,19 @@ class ResultLookup:
 
     # -- after items have run
 
-    def ended(self, batch: Batch, position: int, count: int, states: bytes | None) -> None:
+    def on_items_finished(self, finished: FinishedItems) -> None:
         """Tell the memories that items of a batch have ended, before what depends on them can begin."""
-        items = self._items_of(batch)[position : position + count]
+        batch, position, _, ends, states = finished
+        items = self._items_of(batch)[position : position + len(ends)]
         with self._writing:
             self.write()
             for memory in self._memories:
                 memory.keep(items, states)
-        self.notes = self._may_note  # what ends first of all has nothing to wait for
+        self.allows_direct_reports = self._may_note  # what ends first of all has nothing to wait for
 
     def write(self) -> None:
         """Tell them of what was noted: in the order in which it ended, and before what depends on it."""
-        if not self.notes:
+        if not self.allows_direct_reports:
             return
         with self._writing:
             noted = self._run.scheduler.take_noted()
@@ -307,7 +309,7 @@ class ResultLookup:
             known = self._items[batch.worker] = (batch, batch.items())
         return known[1]
 
-    def retried(self, item: int, attempts: int) -> None:
+    def on_retry(self, item: int, attempts: int) -> None:
         """Tell the memories that an item is to be tried again."""
         with self._writing:
             self.write()

@@ -79,7 +79,7 @@ class CachePreview:
         self._run.attach_lookup(recall)
         self._unknown = dict(self._needing(scope))
         self._caching.leave_out(self._unknown)
-        recall.begin()
+        recall.on_run_started()
         recall.close(None)
 
     def _needing(self, scope: Scope) -> Iterator[tuple[int, list[str]]]:
@@ -350,7 +350,7 @@ def _looked_into(
             return None
         recall = ResultLookup(run, [look], only_look=True, patience=math.inf)
         run.attach_lookup(recall)
-        recall.begin()
+        recall.on_run_started()
         recall.close(None)
         if tentative and not look.in_common:
             return None

@@ -123,7 +123,7 @@ class RunJournal:
             found[item] = CacheHit(partial(self._load, item, value, at), SKIPPED if state == SKIPPED else CACHED)
             return
         spent = self._finished.attempts.pop(key, 0)
-        if spent:
+        if spent and self._run.retries is not None:
             self._run.retries.spend(item, spent)
 
     def _load(self, item: int, value: Any, at: int) -> Any:
@@ -205,8 +205,7 @@ class RunJournal:
     @property
     def may_wait(self) -> bool:
         """Whether what has ended may be told later: not where each end is to be on the disk, or somebody is told."""
-        events = self._run.events
-        return not self._attempt.always and (events is None or not events.tells_of_ends)
+        return not self._attempt.always and not any(each.needs_durable_ends for each in self._run.extensions)
 
     def keep(self, items: Sequence[int], states: bytes | None, *, late: bool = False) -> None:
         """Write down items that have ended, before the run counts them as done; tiny ones together, soon after."""
@@ -253,7 +252,7 @@ class RunJournal:
         for item, state in zip(items, states, strict=True):
             if state in {FAILED, TIMED_OUT}:
                 self._begun.failed(item)
-                if self._run.retries.current(item) > 1:
+                if self._run.attempt_of(item) > 1:
                     self._guarded(self._attempt.journal.write, [RETRY, self.keys.key(item), 0])
 
     def _counts(self, item: int, state: int) -> bool:

@@ -101,7 +101,7 @@ class StepCache:
         self._used: list[tuple[str, CacheEntry]] = []
         self._asked = 0
         self.read = self._read_nodes()
-        run.subgraphs.listeners.append(self._grow)
+        run.on_plan_change(self._grow)
         self._is_open = False
         self._is_open = bool(self._guarded(self._open))
 

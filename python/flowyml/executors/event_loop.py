@@ -29,10 +29,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flowyml.cancellation import ask_to_end
-from flowyml.executors.in_process import CurrentStep, InProcessReport, clock, look_in
+from flowyml.executors.in_process import CurrentStep, clock, look_in
 from flowyml.executors.threads import owners
 from flowyml.runtime import random_seeds
 from flowyml.runtime.async_run import ThreadCache, in_thread
+from flowyml.runtime.run import BatchReport
 from flowyml.steps.conditions import GuardedFunction
 from flowyml.steps.coroutines import coroutine_function
 from flowyml.steps.current_step import telling
@@ -324,7 +325,7 @@ class EventLoopRun:
         self._run.values.raw[work.item] = value
         work.reported = True
         failures = [] if error is None else [(0, work.item, error)]
-        self._run.complete(work.claimed, 0, InProcessReport(work.start, [clock()], failures))
+        self._run.complete(work.claimed, 0, BatchReport(work.start, [clock()], failures))
 
     async def _outcome(self, work: _StepTask) -> tuple[Any, BaseException | None]:
         """Return the value of a step, or what it raised: not every exception may pass through a future."""
@@ -394,7 +395,7 @@ class EventLoopBackend:
     def execute(self, run: Run) -> None:
         """Run all steps of a run."""
         loop = self._started()
-        run.devices.share()
+        run.share_devices()
         run.call  # noqa: B018  as in `ThreadBackend.execute`
         current = EventLoopRun(run, self._limit, loop, self._helpers, (self._owner(), *owners.get()))
         try:

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from flowyml._extension import ThreadCallLoop
 from flowyml.cancellation import ask_to_end
+from flowyml.runtime.run import BatchReport
 from flowyml.steps.context import StepContext, by_name
 from flowyml.steps.dynamic import refusal
 from flowyml.steps.outcomes import ONCE, PipelineBase
@@ -37,7 +38,6 @@ from flowyml.steps.timeout import StepExpired
 from flowyml.store.value_store import MISSING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from types import TracebackType
 
     from flowyml._core import Batch, EndTimes, Scheduler
@@ -123,7 +123,7 @@ class ThreadBatch:
     def _deliver(self, run: Run, batch: Batch, position: int, start: float, ends: EndTimes) -> tuple[int, bool]:
         end = position + len(ends)
         failures = [(at - position, item, error) for at, item, error in self.failures if position <= at < end]
-        failed = run.complete(batch, position, InProcessReport(start, ends, failures))
+        failed = run.complete(batch, position, BatchReport(start, ends, failures))
         return len(ends), failed > 0
 
     def take_back(self, run: Run, *, everything: bool = False) -> bool:
@@ -173,7 +173,7 @@ class ThreadBatch:
             run.scheduler.keep_tokens(batch)
             self._kept = batch
             run.complete(
-                batch, position, InProcessReport(start, [clock()], [(0, item, StepExpired(self._limits.of(item)))])
+                batch, position, BatchReport(start, [clock()], [(0, item, StepExpired(self._limits.of(item)))])
             )
         if not ask_to_end(self._thread):
             self._limits.warn_left_behind(run.item_name(item), self._limits.of(item))
@@ -247,24 +247,6 @@ if TYPE_CHECKING:
 clock = time.monotonic
 
 
-class InProcessReport:
-    """What came of some steps of one batch, in order.
-
-    Args:
-        start: When the first step began (monotonic seconds).
-        ends: When each step ended.
-        failures: `(offset in the report, item, exception)` of those that raised; `StepSkipped` of those that did not
-        run.
-    """
-
-    __slots__ = ("ends", "failures", "start")
-
-    def __init__(self, start: float, ends: Sequence[float], failures: Failures) -> None:
-        self.start = start
-        self.ends = ends
-        self.failures = failures
-
-
 class CurrentStep:
     """Tells which step of a batch is running in this process; see `steps/context.py`.
 
@@ -300,19 +282,20 @@ def describe(run: Run, batch: Batch, position: int) -> StepContext:
     node, index = run.layout.place_of(item)
     template = plan.templates[node]
     assert template is not None  # noqa: S101  a plan that runs is wired
-    gpus = run.devices.of(batch, plan.forms[node].options)
+    limits = run.resource_limits
+    gpus = () if limits is None else limits.devices.of(batch, plan.forms[node].options)
     return StepContext(
         run_id=run.run_id,
         pipeline_name=plan.name,
         step_name=plan.item_name(node, index),
         index=index,
-        attempt=run.retries.current(item),
+        attempt=run.attempt_of(item),
         params=by_name(plan.function_of(node), template.keywords, run.calls.arguments(item)),
         worker=batch.worker,
         seed=run.calls.seed_of(item),
         checkpoint_dir=run.checkpoint_dir,
         gpus=gpus,
-        devices=tuple(map(run.devices.names.__getitem__, gpus)),
+        devices=tuple(map(run.device_names.__getitem__, gpus)),
     )
 
 

@@ -249,7 +249,7 @@ class ThreadBackend:
     def execute(self, run: Run) -> None:
         """Run all steps of a run."""
         workers = run.max_useful_workers(self.size)
-        run.devices.share()
+        run.share_devices()
         run.steps  # noqa: B018  what an idle thread has made would wait for it, without a global lock, and hold the run
         late = self._initializer is not None
         shared = ThreadRun(run, workers, (self._owner(), *owners.get()), late=late)

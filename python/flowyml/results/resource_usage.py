@@ -24,12 +24,12 @@ MAX_KEPT: Final = 64 << 20  # bytes kept in a run
 class ResourceUsage:
     """Resources and output of the steps of one run, by item.
 
-    Attributes:
+    Args:
         captures: True if the output of steps is captured.
     """
 
-    def __init__(self) -> None:
-        self.captures = False
+    def __init__(self, *, captures: bool) -> None:
+        self._captures = captures
         self._cpu = array("f")
         self._memory = array("I")
         self._logs: dict[int, StepLog] = {}
@@ -76,7 +76,7 @@ class ResourceUsage:
 
     def logs(self, items: Sequence[int]) -> str | None:
         """Return the output of items in their order; `None` if output is not captured."""
-        return "".join(self._logs[item].text() for item in items if item in self._logs) if self.captures else None
+        return "".join(self._logs[item].text() for item in items if item in self._logs) if self._captures else None
 
 
 class StepLog:

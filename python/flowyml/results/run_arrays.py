@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from flowyml.planning.plan import Plan
+    from flowyml.results.resource_usage import ResourceUsage
     from flowyml.runtime.failure_policy import RetryState
     from flowyml.runtime.run import Run
     from flowyml.steps.map_task import MapTaskPolicy
@@ -42,6 +43,7 @@ _AFTER_RUN = bytes(code if code >= CODES[StepState.SUCCESS] else CODES[StepState
 _AFTER_DRY_RUN = bytes(code if code == CODES[StepState.GIVEN] else CODES[StepState.WAITING] for code in range(256))
 
 
+_FINE = tuple(CODES[state] for state in (StepState.SUCCESS, StepState.CACHED, StepState.GIVEN, StepState.SKIPPED))
 _UPSTREAM_FAILED = CODES[StepState.UPSTREAM_FAILED]
 _OWN_FAILURES = {CODES[StepState.FAILED], CODES[StepState.TIMED_OUT]}
 
@@ -80,21 +82,29 @@ class RunArrays:
         self.values = run.values
         self.failures, self.fallen = run.failures, run.fallback_errors
         self.refused = run.expansion_errors
-        self.usage = run.usage
+        self._usage, self._captures_output = run.measured_usage(), run.captures_output
         scheduler = run.scheduler
         self.states = scheduler.states().translate(_AFTER_DRY_RUN if run.dry else _AFTER_RUN)
         self.attempts = _begun(scheduler.attempts(), self.states, run.retries)
         self._scheduler = scheduler
         self.began, self._began_at = run.started, run.started_at
-        self._came_at = run.subgraphs.came_at
+        self._subgraphs = run.subgraphs
         self.order = self.plan.in_order()
         self._culprits: dict[int, int] = {}
         self.empty_states = {
             node: StepState.WAITING if run.dry else STATES[scheduler.node_state(node)]
             for node in self.layout.empty_nodes()
         }
-        self.tasks: Mapping[int, MapTaskPolicy] = run.map_tasks.terms
-        self.forgiven: Mapping[int, int] = run.map_tasks.forgiven(self.states)
+        tasks = run.map_tasks
+        self.tasks: Mapping[int, MapTaskPolicy] = {} if tasks is None else tasks.terms
+        self.forgiven: Mapping[int, int] = {} if tasks is None else tasks.forgiven(self.states)
+
+    @cached_property
+    def usage(self) -> ResourceUsage:
+        """What steps have used and written."""
+        from flowyml.results.resource_usage import ResourceUsage
+
+        return self._usage or ResourceUsage(captures=self._captures_output)
 
     # Copied on access, so that these arrays of a million steps are not held twice.
 
@@ -172,8 +182,7 @@ class RunArrays:
 
     def has_trouble(self) -> bool:
         """Return True if an item ended in a state other than success, cached, given or skipped."""
-        fine = (StepState.SUCCESS, StepState.CACHED, StepState.GIVEN, StepState.SKIPPED)
-        good = sum(self.states.count(state.code) for state in fine) + sum(self.forgiven.values())
+        good = sum(map(self.states.count, _FINE)) + sum(self.forgiven.values())
         return good != len(self.states) or bool(self.refused)
 
     def counts(self) -> dict[str, int]:
@@ -201,7 +210,7 @@ class RunArrays:
             return None
         node, index = self.layout.place_of(item)
         linked = self.plan.linked.get(node, ())
-        ready = max(self.began, self._came_at(node))
+        ready = max(self.began, 0.0 if self._subgraphs is None else self._subgraphs.came_at(node))
         for before in self.plan.waits_for(node):
             items = self.items_of(before)
             needed = items[index : index + 1] if before in linked and index is not None else items
@@ -276,15 +285,15 @@ def _places(order: Sequence[int]) -> dict[int, int]:
     return {node: place for place, node in enumerate(order)}
 
 
-def _begun(attempts: bytes, states: bytes, trials: RetryState) -> bytes:
+def _begun(attempts: bytes, states: bytes, retries: RetryState | None) -> bytes:
     """Return the attempts without calls of fallbacks and calls that a circuit breaker refused."""
-    if not trials.fallen and not trials.refused:
+    if retries is None or (not retries.fallen and not retries.refused):
         return attempts
     own = bytearray(attempts)
-    for item in trials.fallen:
+    for item in retries.fallen:
         if states[item] != CODES[StepState.CANCELLED]:
             own[item] -= 1
-    for item, times in trials.refused.items():
+    for item, times in retries.refused.items():
         own[item] = max(0, own[item] - times)
     return bytes(own)
 

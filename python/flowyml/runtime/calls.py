@@ -19,9 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowyml.diagnostics.tracebacks import user_code_boundary
 from flowyml.planning.call_template import there
-from flowyml.runtime import random_seeds
 from flowyml.steps.context import by_name
-from flowyml.steps.fallback import Fallback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -98,6 +96,8 @@ class StepCaller:
 
     def fallback_of(self, node: int) -> CallTemplate:
         """Return how the fallback of a step is called."""
+        from flowyml.steps.fallback import Fallback
+
         template: Any = self._plan.templates[node]
         if id(template) not in self._fallbacks:
             options: Any = self._plan.forms[node].options
@@ -116,6 +116,8 @@ class StepCaller:
         """Return the seed of an item under `run(seed=)`."""
         if self._seed is None:
             return None
+        from flowyml.runtime import random_seeds
+
         return random_seeds.derived(self._seed, self._plan.item_name(*self._layout.place_of(item)))
 
     def watched(self, item: int) -> AbstractContextManager[None]:
@@ -167,6 +169,8 @@ class StepCaller:
         def seeded(item: int) -> Any:
             random_seeds.begin(self.seed_of(item) or 0)
             return call(item)
+
+        from flowyml.runtime import random_seeds
 
         return seeded
 

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from flowyml.planning.plan import Plan
     from flowyml.planning.step_spec import StepSpec
     from flowyml.planning.sub_pipelines import HasColumns
+    from flowyml.runtime.expansion import MapExpansion
     from flowyml.runtime.run import Run
     from flowyml.store.value_store import Reference
 
@@ -80,7 +81,7 @@ class SubgraphInsertion:
         at = bisect_right(self._came, (node, math.inf))
         return self._came[at - 1][1] if at else 0.0
 
-    def graft(
+    def insert(
         self, run: Run, batch: Batch, position: int, item: int, pipeline: HasColumns, *, now: float
     ) -> BaseException | None:
         """Expand what the item at a position of a batch has returned; return why the step fails, if it does."""
@@ -88,13 +89,11 @@ class SubgraphInsertion:
         if not run.plan.forms[node].options.dynamic:
             return unmarked(run.item_name(item), pipeline)
         try:
-            with run.expansion.growing() as goes_on:
+            with _expansion_of(run).exclusive() as goes_on:
                 if goes_on:
                     self._graft(run, batch, position, node, pipeline, now=now)
         except _TROUBLE as error:
             return error
-        if run.circuits is not None:
-            run.circuits.skipped(item)  # it has called nothing yet that could have failed
         return None
 
     def _graft(self, run: Run, batch: Batch, position: int, node: int, pipeline: HasColumns, *, now: float) -> None:
@@ -118,13 +117,18 @@ class SubgraphInsertion:
             raise
 
 
+def _expansion_of(run: Run) -> MapExpansion:
+    assert run.expansion is not None  # noqa: S101  a run with dynamic steps has one
+    return run.expansion
+
+
 def _make_room(run: Run, grown: PlanExtension) -> None:
     node_of: Any = run.node_of  # a list, where a run may grow
     for node, count in zip(grown.steps, grown.counts, strict=True):
         if count != UNKNOWN:
             node_of.extend([node] * count)
     run.values.raw.extend([MISSING] * (run.layout.item_count - len(run.values.raw)))
-    run.expansion.enter(grown.steps, grown.groups())
+    _expansion_of(run).add_steps(grown.steps, grown.groups())
 
 
 def _tell_scheduler(run: Run, batch: Batch, position: int, grown: PlanExtension, now: float) -> None:
@@ -132,8 +136,10 @@ def _tell_scheduler(run: Run, batch: Batch, position: int, grown: PlanExtension,
     keep = grown.keep_mask() if run.releases else None
     found: list[tuple[int, str]] = []
     new: Any = (grown.counts, edges.dependents, edges.dependencies, edges.kinds(), grown.joins, grown.awaited)
-    with run.resource_limits.growing():
-        limits = run.resource_limits.limits_of(grown.forms, found, special=bool(grown.special), first=grown.steps.start)
+    resources = run.resource_limits
+    assert resources is not None  # noqa: S101  a run with dynamic steps has them
+    with resources.growing():
+        limits = resources.limits_of(grown.forms, found, special=bool(grown.special), first=grown.steps.start)
         grown.refuse((grown.steps[at], problem) for at, problem in found)
         try:
             run.scheduler.graft(batch, position, now, *new, keep=keep, **limits)

@@ -25,6 +25,7 @@ from flowyml.hooks import everywhere
 from flowyml.planning.call_template import VIEW
 from flowyml.results.record import RunRecord
 from flowyml.results.step_result import StepResult
+from flowyml.runtime.extension import EVENTS, RunExtension
 from flowyml.state import CODES, FAILURES, STATES, SUCCESS, StepState
 from flowyml.steps.context import by_name
 from flowyml.steps.fallback import call_handler
@@ -44,13 +45,14 @@ if TYPE_CHECKING:
     from flowyml.hooks import Hooks
     from flowyml.pipeline import Pipeline
     from flowyml.results.result import PipelineResult
+    from flowyml.runtime.extension import Claim, FinishedItems
     from flowyml.runtime.run import Run
     from flowyml.steps.step import Step
 
-    Claim = Callable[..., Batch | None]
-
 _log = logging.getLogger("flowyml")
 _MOST_LOGGED = 3
+# How late hooks may be called for what happens in other threads.
+_POLL_SECONDS = 0.01
 
 
 class StepStarted(NamedTuple):
@@ -60,7 +62,7 @@ class StepStarted(NamedTuple):
     arguments: list[Any] | None
 
 
-class EventQueue:
+class EventQueue(RunExtension):
     """What happens in one run.
 
     Args:
@@ -69,14 +71,20 @@ class EventQueue:
         hooks: Those of the pipeline; those of all pipelines go before them.
     """
 
-    def __init__(self, run: Run, pipeline: Pipeline, hooks: Hooks) -> None:
+    rank = EVENTS
+    reads_inputs_at_end = True
+    poll_seconds = _POLL_SECONDS
+
+    def __init__(self, run: Run, pipeline: Pipeline, hooks: Hooks | None) -> None:
         """Take the functions as they are registered now."""
         self._run = run
         self._pipeline = pipeline
         self._hooks = {
-            moment: everywhere.at(moment) + hooks.at(moment)
+            moment: everywhere.at(moment) + (() if hooks is None else hooks.at(moment))
             for moment in ("on_pipeline_start", "on_pipeline_end", "on_step_start", "on_step_end")
         }
+        self.claims_single_items = bool(self._hooks["on_step_start"])
+        self.needs_durable_ends = bool(self._hooks["on_step_end"])
         self._queue: deque[StepStarted | StepFinished] = deque()
         handlers = any(form.options.on_failure for form in run.plan.special.values())
         self._has_handlers = handlers or run.plan.is_dynamic  # steps that come may have some
@@ -88,20 +96,12 @@ class EventQueue:
         """Tell whether there is somebody to tell."""
         return self._has_handlers or any(self._hooks.values())
 
-    @property
-    def one_by_one(self) -> bool:
-        """Whether somebody wants to know when a step begins: then steps are not claimed before their time."""
-        return bool(self._hooks["on_step_start"])
-
-    @property
-    def tells_of_ends(self) -> bool:
-        """Whether somebody is told that steps have ended."""
-        return bool(self._hooks["on_step_end"])
-
     # -- what happens, from any thread
 
-    def claiming(self, claim: Claim) -> Claim:
-        """Return a way to claim that claims one step at a time and notes it."""
+    def wrap_claim(self, claim: Claim) -> Claim:
+        """Return a function that claims one item at a time and notes it, if a hook is called when a step begins."""
+        if not self.claims_single_items:
+            return claim
 
         def noting(worker: int, _limit: int, now: float, timeout: float = 0.0) -> Batch | None:
             batch = claim(worker, 1, now, timeout)
@@ -116,13 +116,14 @@ class EventQueue:
         # Values of this process are at hand now; encoded ones are loaded if somebody looks.
         self._queue.append(StepStarted(item, run.calls.arguments(item) if run.values.decode is None else None))
 
-    def ended(self, batch: Batch, position: int, start: float, ends: Sequence[float], outcomes: bytes | None) -> None:
-        """Note that items of a batch, from `position` on, have ended; before what depends on them can begin."""
-        told, fallen = bool(self._hooks["on_step_end"]), self._run.fallback_errors
-        if not told and not (self._has_handlers and (outcomes or fallen)):
+    def on_items_finished(self, finished: FinishedItems) -> None:
+        """Note that items have ended, if a hook is called for that."""
+        batch, _, start, ends, states = finished
+        told, fallen = self.needs_durable_ends, self._run.fallback_errors
+        if not told and not (self._has_handlers and (states or fallen)):
             return
-        for k, item in enumerate(batch.items()[position : position + len(ends)]):
-            state = SUCCESS if outcomes is None else outcomes[k]
+        for k, item in enumerate(finished.items()):
+            state = SUCCESS if states is None else states[k]
             if told or state in FAILURES or item in fallen:
                 self._queue.append(StepFinished(item, state, ends[k - 1] if k else start, ends[k], batch.worker))
 
@@ -137,18 +138,15 @@ class EventQueue:
             else:
                 self._tell_end(event)
 
-    def begin(self) -> None:
-        """Tell that the run begins."""
+    def on_run_started(self) -> None:
+        """Call `on_pipeline_start`."""
         self._call("on_pipeline_start", self._pipeline)
 
-    def end(self, result: PipelineResult) -> None:
-        """Tell of the steps that never began, and how the run ended."""
-        self.deliver()
-        self._tell_the_rest(result)
-        self.break_off(result)
-
-    def break_off(self, result: PipelineResult) -> None:
-        """Tell how the run ended, if that was not told yet, and nothing else: after Ctrl-C nobody wants to wait."""
+    def on_run_finished(self, result: PipelineResult, *, interrupted: bool = False) -> None:
+        """Call the hooks for steps that never began and for the end of the run; only the latter after Ctrl-C."""
+        if not interrupted:
+            self.deliver()
+            self._tell_the_rest(result)
         if not self._over:
             self._over = True
             self._call("on_pipeline_end", self._pipeline, result)
@@ -326,10 +324,14 @@ class ItemRecord(RunRecord):
         item, state, start, end, worker = ended
         self.plan, self.layout, self.values, self.failures = run.plan, run.layout, run.values, run.failures
         self.began, self._began_at = run.started, run.started_at
-        self._came_at, self._scheduler = run.subgraphs.came_at, run.scheduler
+        self._subgraphs, self._scheduler = run.subgraphs, run.scheduler
         self.fallen, self.refused, self.usage = run.fallback_errors, run.expansion_errors, run.usage
         self._state = ((item, state),)
-        made = run.retries.failed(item) if state in _NOT_BEGUN else run.retries.made(item, run.failures)
+        retries = run.retries
+        if retries is None:
+            made = 0 if state in _NOT_BEGUN else 1
+        else:
+            made = retries.failed(item) if state in _NOT_BEGUN else retries.made(item, run.failures)
         self.states, self.attempts = {item: state}, {item: made}  # type: ignore[assignment]
         self.workers, self.starts, self.ends = {item: worker}, {item: start}, {item: end}  # type: ignore[assignment]
         self.empty_states, self.tasks, self.forgiven = {}, {}, {}

@@ -20,7 +20,6 @@ from flowyml.cancellation import ends_when_asked
 from flowyml.diagnostics.text import pluralize, truncate
 from flowyml.errors import ExecutorError, RunInterrupted
 from flowyml.results.error_text import error_line
-from flowyml.runtime import random_seeds
 from flowyml.state import STATES, SUCCESS
 from flowyml.steps.context import by_name
 
@@ -52,11 +51,12 @@ def execute(run: Run, executor: SupportsExecute, *, quiet: bool = False) -> Pipe
     result: PipelineResult | None = None
     try:
         with run.interrupts, ends_when_asked(run.interrupts.request), _seeded(run):
-            _begin(run)
+            for extension in reversed(run.extensions):  # `on_pipeline_start` is called before anything is looked up
+                extension.on_run_started()
             executor.execute(run)
             result = run.result()
-            if run.events is not None:
-                run.events.end(result)
+            for extension in run.extensions:
+                extension.on_run_finished(result)
     except KeyboardInterrupt as error:
         raise RunInterrupted(_cut_off(run)) from error
     except Exception as error:
@@ -65,8 +65,8 @@ def execute(run: Run, executor: SupportsExecute, *, quiet: bool = False) -> Pipe
             error.result = partial
         raise
     finally:
-        if run.lookup is not None:
-            run.lookup.close(result)
+        for extension in run.extensions:
+            extension.close(result)
         if result is not None and run.checkpoint_dir:
             _forget_states(run.checkpoint_dir, result)
     if not result.success and not quiet:
@@ -74,14 +74,6 @@ def execute(run: Run, executor: SupportsExecute, *, quiet: bool = False) -> Pipe
     if run.fallback_errors:
         _log_fallbacks(run)
     return result
-
-
-def _begin(run: Run) -> None:
-    """Tell those who watch that a run begins."""
-    if run.events is not None:
-        run.events.begin()
-    if run.lookup is not None:
-        run.lookup.begin()
 
 
 def _forget_states(checkpoint_dir: str, result: PipelineResult) -> None:
@@ -96,13 +88,17 @@ def _forget_states(checkpoint_dir: str, result: PipelineResult) -> None:
 def _cut_off(run: Run) -> PipelineResult:
     """Return what came of a run that did not come to its end, and tell hooks that it is over."""
     result = run.partial_result()
-    if run.events is not None:
-        run.events.break_off(result)
+    for extension in run.extensions:
+        extension.on_run_finished(result, interrupted=True)
     return result
 
 
 def _seeded(run: Run) -> contextlib.AbstractContextManager[None]:
-    return contextlib.nullcontext() if run.seed is None else random_seeds.kept()
+    if run.seed is None:
+        return contextlib.nullcontext()
+    from flowyml.runtime import random_seeds
+
+    return random_seeds.kept()
 
 
 def _log_failures(run: Run) -> None:
@@ -179,7 +175,7 @@ def _log_fallbacks(run: Run) -> None:
 
 def _unforgiven(run: Run) -> dict[int, BaseException]:
     """Return the failures without those of map tasks that are a success all the same."""
-    forgiven = run.map_tasks.forgiven(run.scheduler.states()) if run.map_tasks.terms else ()
+    forgiven = () if run.map_tasks is None else run.map_tasks.forgiven(run.scheduler.states())
     found = {item: error for item, error in run.failures.items() if run.node_of[item] not in forgiven}
     return (
         found if found or run.expansion_errors else run.failures

@@ -1,7 +1,7 @@
 """Expansion: the items of mapped steps in a run, and lengths that only a run tells.
 
 ```
-run ──a step is complete──▶ Expansion.go_on() ──▶ which lists are there now: count them, compare them
+run ──a step is complete──▶ expand_ready() ──▶ which lists are there now: count them, compare them
                                                ├─▶ layout, values and scheduler get the items
                                                └─▶ or the step is refused: it fails without items
 ```
@@ -28,6 +28,7 @@ from flowyml.errors import FanOutError
 from flowyml.planning.item_index import UNKNOWN
 from flowyml.planning.map_inputs import as_items
 from flowyml.results.error_text import error_line
+from flowyml.runtime.extension import MAP_TASKS, RunExtension
 from flowyml.state import CODES, FAILED, STATES, StepState
 from flowyml.steps.map_task import NOT_RUN, MapTaskResult
 from flowyml.store.serialization import decoded
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from flowyml.planning.call_template import ItemColumns
     from flowyml.planning.item_index import ItemIndex
     from flowyml.planning.plan import Plan
+    from flowyml.runtime.extension import Claim
     from flowyml.steps.map_task import MapTaskPolicy
     from flowyml.store.value_store import ValueStore
 
@@ -59,11 +61,11 @@ class MapExpansion:
         scheduler: Says which lengths are due, and is told them.
         node_of: The step of each item; grows.
         tasks: Map tasks, which survive some failures.
+        tables: Gets for each mapped step its items by index, as `CallTemplate.sources` names them: values, references
+            to values of other steps, or tuples of these.
+        refused: Gets the exception that kept a step from having items.
 
     Attributes:
-        tables: For each mapped step its items by index, as `Template.sources` speak of them: values, references to
-            values of other steps, or tuples of these.
-        refused: What kept a step from having items.
         answered: The number of lengths that were given to the scheduler, or refused.
     """
 
@@ -75,7 +77,9 @@ class MapExpansion:
         scheduler: Scheduler,
         node_of: Sequence[int],
         *,
-        tasks: MapTaskRuns,
+        tasks: MapTaskRuns | None,
+        tables: dict[int, Sequence[Any]],
+        refused: dict[int, BaseException],
     ) -> None:
         self._plan, self._layout, self._values, self._scheduler = plan, layout, values, scheduler
         self._node_of: Any = node_of
@@ -83,12 +87,11 @@ class MapExpansion:
         self._lock = threading.Lock()
         self._over = False
         self.answered = 0
-        self.tables: dict[int, Sequence[Any]] = {}
-        self.refused: dict[int, BaseException] = {}
+        self._tables, self._refused = tables, refused
         self._groups: dict[int, Sequence[int]] = {}
-        self.enter(layout.mapped, {})
+        self.add_steps(layout.mapped, {})
 
-    def enter(self, nodes: Iterable[int], groups: Mapping[int, Sequence[int]]) -> None:
+    def add_steps(self, nodes: Iterable[int], groups: Mapping[int, Sequence[int]]) -> None:
         """Prepare the items of mapped steps whose length is known.
 
         Args:
@@ -101,18 +104,18 @@ class MapExpansion:
                 self._set_table(node, self._columns(node))
 
     @contextlib.contextmanager
-    def growing(self) -> Iterator[bool]:
-        """Keep others from growing meanwhile; tells whether the run goes on."""
+    def exclusive(self) -> Iterator[bool]:
+        """Let no other thread expand a step in this block; yields False if the run is over."""
         with self._lock:
             yield not self._over
 
-    def go_on(self, *, waits: bool = True) -> int:
+    def expand_ready(self, *, waits: bool = True) -> int:
         """Give their items to the steps whose lengths are due; return how many of them failed.
 
         Args:
             waits: Wait while another thread expands a step; otherwise leave the other steps to that thread.
         """
-        failed = len(self.refused)
+        failed = len(self._refused)
         # One at a time: a step without items is complete at once, and with it the next length may be due.
         while self._scheduler.expandable and self._lock.acquire(blocking=waits):
             try:
@@ -122,7 +125,7 @@ class MapExpansion:
                     self.answered += 1
             finally:
                 self._lock.release()
-        return len(self.refused) - failed
+        return len(self._refused) - failed
 
     def is_stalled(self) -> bool:
         """Return True if the run is not finished and no event can come any more."""
@@ -133,8 +136,8 @@ class MapExpansion:
         finally:
             self._lock.release()
 
-    def end(self) -> None:
-        """Give nobody items any more: the run is over, whoever is still in a step."""
+    def close(self) -> None:
+        """Expand no step any more: the run is over, although threads may still be in a step."""
         with self._lock:
             self._over = True
 
@@ -145,7 +148,7 @@ class MapExpansion:
         except _NoInputError as error:
             self._scheduler.refuse(node, error.state, time.monotonic())
         except _TROUBLE as error:
-            self.refused[node] = error
+            self._refused[node] = error
             self._scheduler.refuse(node, FAILED, time.monotonic())
         else:
             self._grow(node, columns, count)
@@ -158,7 +161,8 @@ class MapExpansion:
             self._node_of.extend([each] * count)
             self._values.raw.extend([MISSING] * count)
             self._set_table(each, columns if each == node else self._columns(each))
-            self._tasks.allow(each, count)
+            if self._tasks is not None:
+                self._tasks.allow(each, count)
         self._scheduler.expand(node, count, time.monotonic())
 
     def _group(self, node: int) -> Sequence[int]:
@@ -166,7 +170,7 @@ class MapExpansion:
         return self._groups[node] if node in self._groups else self._plan.graph.group(node)
 
     def _set_table(self, node: int, columns: list[Sequence[Any]]) -> None:
-        self.tables[node] = self._over_of(node).over.table(columns)
+        self._tables[node] = self._over_of(node).over.table(columns)
 
     def _over_of(self, node: int) -> ItemColumns:
         template = self._plan.templates[node]
@@ -228,45 +232,58 @@ _BAD = tuple(state.code for state in (StepState.FAILED, StepState.TIMED_OUT, Ste
 _FINE = {StepState.SUCCESS, StepState.CACHED, StepState.GIVEN, StepState.SKIPPED}
 
 
-class MapTaskRuns:
+class MapTaskRuns(RunExtension):
     """The map tasks of one run.
 
     Args:
         plan: What is run.
         layout: Which items each step has.
         scheduler: Counts failures, ends steps.
-        failures: What items have raised.
+        failures: The exceptions of items.
+        node_of: The step of each item; grows.
 
     Attributes:
-        terms: What holds for each of them, by step.
+        terms: The policy of each map task, by step.
     """
 
+    rank = MAP_TASKS
+
     def __init__(
-        self, plan: Plan, layout: ItemIndex, scheduler: Scheduler, failures: Mapping[int, BaseException]
+        self,
+        plan: Plan,
+        layout: ItemIndex,
+        scheduler: Scheduler,
+        failures: Mapping[int, BaseException],
+        node_of: Sequence[int],
     ) -> None:
-        self._layout, self._scheduler, self._failures = layout, scheduler, failures
+        self._plan, self._layout, self._scheduler, self._failures = plan, layout, scheduler, failures
+        self._node_of = node_of
         self.terms: dict[int, MapTaskPolicy] = {}
-        self.extend(plan, layout.mapped)
+        self._add(layout.mapped)
         for node in self.terms:
             if node not in layout.waiting:
                 self.allow(node, len(layout.items_of(node)))
 
-    def extend(self, plan: Plan, nodes: Iterable[int]) -> bool:
-        """Take in further steps, none of which can fail yet; tell whether the first failure ends one of them."""
-        overs = ((node, plan.forms[node].over) for node in nodes)
-        new = {node: over.terms for node, over in overs if over is not None and over.terms is not None}
-        self.terms.update(new)
-        return any(terms.fail_fast for terms in new.values())
+    def _add(self, nodes: Iterable[int]) -> None:
+        overs = ((node, self._plan.forms[node].over) for node in nodes)
+        self.terms.update((node, over.terms) for node, over in overs if over is not None and over.terms is not None)
+        self.claims_single_items = any(terms.fail_fast for terms in self.terms.values())
+        self.allows_direct_reports = not self.claims_single_items
 
-    def forget(self, nodes: Iterable[int]) -> None:
+    def on_steps_added(self, nodes: range) -> None:
+        """Take in further steps, none of which can fail yet."""
+        self._add(nodes)
+
+    def on_steps_removed(self, nodes: range) -> None:
         """Forget steps of which nothing has run."""
         for node in nodes:
             self.terms.pop(node, None)
 
-    @property
-    def any_fail_fast(self) -> bool:
-        """Whether the first failure ends one of them."""
-        return any(terms.fail_fast for terms in self.terms.values())
+    def wrap_claim(self, claim: Claim) -> Claim:
+        """Claim one item at a time if the first failure of a map task ends everything that has not begun."""
+        if not self.claims_single_items:
+            return claim
+        return lambda worker, _limit, now, timeout=0.0: claim(worker, 1, now, timeout)
 
     @property
     def values(self) -> dict[int, Callable[[ValueStore], MapTaskResult[Any]]]:
@@ -280,9 +297,9 @@ class MapTaskRuns:
             if survives:
                 self._scheduler.tolerate(node, survives)
 
-    def note_failures(self, nodes: Iterable[int]) -> None:
-        """Some items of these steps have failed for good: where the first failure ends all, begin no other."""
-        for node in nodes:
+    def on_items_failed(self, items: Sequence[int]) -> None:
+        """Begin no other item of a map task that ends with its first failure."""
+        for node in {self._node_of[item] for item in items}:
             if node in self.terms and self.terms[node].fail_fast:
                 self._scheduler.cancel_node(node, time.monotonic())
 

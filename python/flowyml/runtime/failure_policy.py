@@ -25,49 +25,53 @@ from typing import TYPE_CHECKING, Any
 
 from flowyml.errors import CircuitOpenError
 from flowyml.results.error_text import error_line
-from flowyml.runtime import random_seeds
+from flowyml.runtime.extension import BREAKERS, RunExtension
+from flowyml.runtime.run import BatchReport
+from flowyml.state import SUCCESS
 from flowyml.steps.circuit_breaker import Circuit
+from flowyml.steps.dynamic import SubgraphReturned
+from flowyml.steps.outcomes import StepSkipped
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Container, Iterable, Sequence
+    from collections.abc import Container, Iterable, Sequence
 
     from flowyml._core import Batch, Scheduler
     from flowyml.planning.item_index import ItemIndex
     from flowyml.planning.plan import Plan
     from flowyml.planning.step_spec import StepSpec
+    from flowyml.runtime.extension import Claim, FinishedItems
     from flowyml.runtime.run import Run
 
 
-class RejectedReport:
-    """The report on items that were not begun; see `Run.complete`."""
-
-    def __init__(self, items: list[int], error: CircuitOpenError, now: float) -> None:
-        self.start = now
-        self.ends = [now] * len(items)
-        self.failures: list[tuple[int, int, BaseException]] = [(k, item, error) for k, item in enumerate(items)]
-
-
-class CircuitBreakers:
+class CircuitBreakers(RunExtension):
     """The circuits of one run, one for each breaker.
 
     Args:
         run: The run.
-        forms: The forms whose steps have a breaker.
+        forms: Specs of steps, some of which have a breaker.
     """
+
+    rank = BREAKERS
+    claims_single_items = True
 
     def __init__(self, run: Run, forms: Iterable[StepSpec]) -> None:
         self._run = run
         self._circuits: dict[int, Circuit] = {}
         self._of_form: dict[int, Circuit] = {}
-        self.extend(forms)
+        self._add(forms)
         # How many items are worth claiming at once: what is cut off goes back.
         self._reach = 1
 
-    def extend(self, forms: Iterable[StepSpec]) -> None:
-        """Take in further forms."""
+    def on_steps_added(self, nodes: range) -> None:
+        """Construct circuits for those that have breakers."""
+        self._add(self._run.plan.forms[node] for node in nodes)
+
+    def _add(self, forms: Iterable[StepSpec]) -> None:
         for form in forms:
             breaker: Any = form.options.circuit_breaker
+            if not breaker:
+                continue
             circuit = self._circuits.setdefault(id(breaker), Circuit(breaker, breaker.name or form.step.name))
             self._of_form[id(form)] = circuit
 
@@ -77,8 +81,8 @@ class CircuitBreakers:
         circuit = self._of_form.get(id(run.plan.forms[run.layout.node_at(item)]))
         return None if circuit is None or item in run.fallback_errors else circuit
 
-    def claiming(self, claim: Callable[..., Batch | None]) -> Callable[..., Batch | None]:
-        """Return a way to claim that reports what is refused, and returns what may begin."""
+    def wrap_claim(self, claim: Claim) -> Claim:
+        """Return a function that reports the items that are refused, and returns those that may begin."""
 
         def careful(worker: int, limit: int, now: float, timeout: float = 0.0) -> Batch | None:
             while (batch := claim(worker, min(limit, self._reach), now, timeout)) is not None:
@@ -93,11 +97,17 @@ class CircuitBreakers:
                 refusal = None if circuit is None else circuit.admit(items[0], now)
                 if refusal is None:
                     return batch
-                self._run.retries.refused.update(items)
-                self._run.complete(batch, 0, RejectedReport(items, refusal, now))
+                self._refuse(batch, items, refusal, now)
             return None
 
         return careful
+
+    def _refuse(self, batch: Batch, items: list[int], refusal: CircuitOpenError, now: float) -> None:
+        run = self._run
+        assert run.retries is not None  # noqa: S101  a step with a breaker has options
+        run.retries.refused.update(items)
+        failures = [(offset, item, refusal) for offset, item in enumerate(items)]
+        run.complete(batch, 0, BatchReport(now, [now] * len(items), failures))
 
     def _alike(self, items: list[int], now: float) -> int:
         """Return how many of the first items may go together: all without a circuit, all that one refuses, or one."""
@@ -106,24 +116,23 @@ class CircuitBreakers:
             return 1
         return next((k for k, item in enumerate(items) if self.of(item) is not circuit), len(items))
 
-    def passed(self, batch: Batch) -> None:
-        """Take in that the steps of a batch have succeeded."""
-        if len(batch) == 1:
-            self.record(batch.items()[0], None, 0.0)
+    def on_items_finished(self, finished: FinishedItems) -> None:
+        """Record the success of a step with a breaker; such steps are claimed alone."""
+        if len(finished.batch) == 1 and (finished.states is None or finished.states[0] == SUCCESS):
+            (item,) = finished.items()
+            circuit = self.of(item)
+            if circuit is not None:
+                circuit.record(item, None, finished.ends[0])
 
-    def record(self, item: int, error: BaseException | None, now: float) -> None:
-        """Take in what an item raised; `None` for a value."""
+    def on_attempt_failed(self, item: int, error: BaseException, now: float) -> None:
+        """Record the failure of a step with a breaker."""
         circuit = self.of(item)
-        if circuit is not None and isinstance(error, CircuitOpenError):
-            circuit.release(item)  # refused, here or by another breaker inside the step
+        # Neither a refusal, here or by another breaker inside the step, nor a step that called nothing says anything
+        # about the service.
+        if circuit is not None and isinstance(error, (CircuitOpenError, StepSkipped, SubgraphReturned)):
+            circuit.release(item)
         elif circuit is not None:
             circuit.record(item, error, now)
-
-    def skipped(self, item: int) -> None:
-        """Take in that an item was skipped, which says nothing about what it would have called."""
-        circuit = self.of(item)
-        if circuit is not None:
-            circuit.release(item)
 
 
 class RetryState:
@@ -135,20 +144,27 @@ class RetryState:
         node_of: The step of each item.
         scheduler: Tells whether the run is cancelled.
         seed: Makes the spread of delays reproducible.
+        fallen: By item, the exception that made the run call the step's fallback.
 
     Attributes:
-        fallen: What the steps raised in whose place their fallback is called, by item.
         refused: How often items have failed without having been begun: their circuit was open.
     """
 
     def __init__(
-        self, plan: Plan, layout: ItemIndex, node_of: Sequence[int], scheduler: Scheduler, seed: int | None
+        self,
+        plan: Plan,
+        layout: ItemIndex,
+        node_of: Sequence[int],
+        scheduler: Scheduler,
+        seed: int | None,
+        *,
+        fallen: dict[int, BaseException],
     ) -> None:
         self._plan, self._layout, self._node_of = plan, layout, node_of
         self._scheduler, self._seed = scheduler, seed
         self._failed: dict[int, int] = {}
         self.refused: Counter[int] = Counter()
-        self.fallen: dict[int, BaseException] = {}
+        self.fallen = fallen
 
     def delay(self, item: int, error: BaseException) -> float | None:
         """Count a failure; return the seconds until the item, or its fallback, is started, `None` if it is for good."""
@@ -204,6 +220,8 @@ class RetryState:
         if self._seed is None:
             return None
         import random
+
+        from flowyml.runtime import random_seeds
 
         name = self._plan.item_name(*self._layout.place_of(item))
         return random.Random(random_seeds.derived(self._seed, name, attempt))  # noqa: S311

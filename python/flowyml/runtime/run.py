@@ -1,13 +1,15 @@
-"""One run: the glue of scheduler, values and failures, the same for every executor.
+"""One run: its scheduler, values and failures, the same for every executor.
 
 ```
 Plan ──▶ Run ──claim──▶ executor ──complete──▶ Run ──▶ PipelineResult
-          │ scheduler: which item is in which state
-          │ values: what each item returned
-          └ failures: what each failed item raised
+          │ scheduler: the state of each item
+          │ values: the return value of each item
+          │ failures: the exception of each failed item
+          └ extensions: the features that this run uses, see `extension.py`
 ```
 
-The run decides what a failure means and what is kept; it does not know where steps run.
+The run decides what a failure means and which values are kept; it does not know where steps run. What the steps of a
+run do not ask for (retries, maps, dynamic steps, limits, hooks, the cache) is not constructed.
 """
 
 from __future__ import annotations
@@ -24,27 +26,19 @@ from flowyml._extension import Scheduler
 from flowyml.diagnostics.text import join_names
 from flowyml.diagnostics.tracebacks import hide_internal_frames
 from flowyml.errors import ExecutorError, SerializationError, StepTimeoutError
-from flowyml.hooks import everywhere
-from flowyml.results.resource_usage import ResourceUsage
 from flowyml.results.result import PipelineResult
 from flowyml.runtime.calls import StepCaller
-from flowyml.runtime.dynamic_steps import SubgraphInsertion
-from flowyml.runtime.events import EventQueue
-from flowyml.runtime.expansion import MapExpansion, MapTaskRuns
-from flowyml.runtime.failure_policy import CircuitBreakers, RetryState
 from flowyml.runtime.interrupts import InterruptHandler
-from flowyml.runtime.resource_limits import ResourceLimits
-from flowyml.runtime.retention import keep_mask
 from flowyml.state import CODES, FAILED, SKIPPED, STATES, SUCCESS, TIMED_OUT, StepState
-from flowyml.steps.dynamic import SubgraphReturned
+from flowyml.steps.dynamic import SubgraphReturned, unmarked
 from flowyml.steps.outcomes import StepSkipped
 from flowyml.steps.timeout import StepExpired, TimeLimits
 from flowyml.store.serialization import ATOMS, decoded_all, decoder, encoded
 from flowyml.store.value_store import ValueStore, always, split_outputs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-    from typing import Literal, Protocol
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Literal
 
     from flowyml._core import Batch, Graph
     from flowyml.caching.lookup import ResultLookup
@@ -52,24 +46,39 @@ if TYPE_CHECKING:
     from flowyml.pipeline import Pipeline
     from flowyml.planning.plan import Plan
     from flowyml.planning.step_spec import StepSpec
+    from flowyml.results.resource_usage import ResourceUsage
     from flowyml.runtime.calls import Steps
+    from flowyml.runtime.dynamic_steps import SubgraphInsertion
+    from flowyml.runtime.expansion import MapExpansion, MapTaskRuns
+    from flowyml.runtime.extension import Claim, RunExtension
+    from flowyml.runtime.failure_policy import RetryState
     from flowyml.runtime.mutation_check import MutationCheck
+    from flowyml.runtime.resource_limits import ResourceLimits
     from flowyml.steps.resources import Capacity
 
-    class BatchReport(Protocol):
-        """What an executor reports of a batch; see `executors/in_process.py`."""
 
-        start: float
-        ends: Any  # a sequence of times
-        failures: list[tuple[int, int, BaseException]]
+class BatchReport:
+    """An executor's report on consecutive items of a batch.
+
+    Args:
+        start: When the first item began (monotonic seconds).
+        ends: When each item ended.
+        failures: `(offset in the report, item, exception)` of items that raised: `StepSkipped` if a condition did not
+            hold, `StepExpired` if the item took too long, `SubgraphReturned` if it returned a pipeline.
+    """
+
+    __slots__ = ("ends", "failures", "start")
+
+    def __init__(
+        self, start: float, ends: Any, failures: Sequence[tuple[int, int, BaseException]] | None = None
+    ) -> None:
+        self.start = start
+        self.ends = ends  # a sequence of times that may be sliced
+        self.failures: Any = [] if failures is None else failures
 
 
-# How late hooks may hear of what happens in other threads.
-_TOLD_AFTER = 0.01
-
-
-def _wholeness(scheduler: Scheduler) -> Callable[[int], bool]:
-    """Return a function that tells whether an ended step counts as a success; without a reference to the run."""
+def _is_successful(scheduler: Scheduler) -> Callable[[int], bool]:
+    """Return a function that says whether an ended step counts as a success; without a reference to the run."""
     return lambda node: STATES[scheduler.node_state(node)].has_value
 
 
@@ -77,42 +86,52 @@ class Run:
     """One run of a plan.
 
     Args:
-        plan: What is run.
+        plan: The steps.
         order: Which ready step goes first; see `Executor.order`.
         keep: Which values stay; see `Pipeline.run`.
         fail_fast: Start nothing new after the first failure.
         run_id: Name of the run; random by default.
-        seed: Seeds the random generators of each step; see `seeding.py`.
-        graph: The graph of the plan with other ranks; see `Executor.prioritized_graph`.
-        watch: Tells which steps change their arguments; see `watching.py`.
-        max_batch_size: The most steps that one worker takes at once; `None`: what the executor thinks right.
+        seed: Seeds the random generators of each step; see `random_seeds.py`.
+        capacity: What the executor has for steps to take; `None`: it runs one step at a time.
+        graph: The graph of the plan with other priorities; see `Executor.prioritized_graph`.
+        watch: Reports steps that change their arguments.
+        max_batch_size: The most items in one batch; `None`: the executor decides.
 
     Attributes:
-        map_inputs: For each mapped step its items; see `expansion.py`.
-        expansion_errors: Mapped steps that failed without items, with the reason.
-        retries: How often items were tried; see `trials.py`.
-        calls: How steps are called in this process; see `calls.py`.
-        claim: Takes up to `limit` ready items for a worker, as `Scheduler.claim` does.
-        fallback_errors: What the steps raised in whose place their fallback is called, by item.
-        single_item_batches: Items are claimed one at a time, so a worker should not have any beyond the one it is at.
-        events: What happens, for those who asked for it; `None` if nobody did.
+        claim: Takes up to `limit` ready items for a worker, as `Scheduler.claim` does, through all extensions.
+        extensions: The features that this run uses, in the order of `RunExtension.rank`.
+        lookup: The extension for cache and journal; `None` if the run has neither.
+        retries: Attempts of items; `None` if no step has options.
+        map_tasks: The map tasks; `None` if there is none and none can come.
+        expansion: Items of mapped steps; `None` if there is none and none can come.
+        subgraphs: Inserts steps that dynamic steps return; `None` if no step is dynamic.
+        resource_limits: What steps may take together; `None` if no step takes anything.
+        map_inputs: The items of each mapped step.
+        expansion_errors: Why mapped steps failed before they had items.
+        fallback_errors: By item, the exception that made the run call the step's fallback.
         resume_summary: Which results of an earlier attempt are reused and what runs again; `None` if there was none.
         final_resume_summary: Returns the same at the end of the run, when all of it is known; `None` if there was none.
-        lookup: What is known of its items already, for pipelines that ask; `None` if nobody does.
-        resource_limits: What its steps may take together.
-        devices: Which devices its steps have, where they take some.
-        usage: What steps have used and written, where that is seen.
-        reports_early: What has ended is reported soon, since it is written down: a batch may hold a long step.
-        checkpoint_dir: Where steps put aside what `PipelineCheckpoint` is given; "" for a run of no pipeline.
+        reports_early: Items are reported soon after they end, not at the end of their batch.
+        checkpoint_dir: Where steps save their state, see `PipelineCheckpoint`; "" for a run of no pipeline.
         forced_steps: Steps that run again although an earlier attempt has finished them.
-        keeps_serialized: Whether its values are kept encoded: then those that are known already come so, too.
-        default_timeout: The seconds that a step without a `timeout` of its own may take; the executor sets it.
+        keeps_serialized: Values are kept as workers sent them.
+        captures_output: The output of steps is kept for `StepResult.logs`.
+        default_timeout: The seconds that a step without a `timeout` of its own may take; set by the executor.
     """
 
-    scheduler: Scheduler
-    started_at: datetime
-    started: float
-    ended: float
+    extensions: Sequence[RunExtension] = ()
+    lookup: ResultLookup | None = None
+    retries: RetryState | None = None
+    map_tasks: MapTaskRuns | None = None
+    expansion: MapExpansion | None = None
+    subgraphs: SubgraphInsertion | None = None
+    resource_limits: ResourceLimits | None = None
+    resume_summary: str | None = None
+    final_resume_summary: Callable[[], str | None] | None = None
+    interrupted = dry = reports_early = keeps_serialized = captures_output = False
+    default_timeout = math.inf
+    checkpoint_dir = ""
+    forced_steps: frozenset[int] = frozenset()
 
     def __init__(
         self,
@@ -128,7 +147,7 @@ class Run:
         watch: MutationCheck | None = None,
         max_batch_size: int | None = None,
     ) -> None:
-        mask = keep_mask(plan, keep)
+        mask = _keep_mask(plan, keep)
         self.plan = plan
         self.fail_fast = fail_fast
         self.run_id = run_id or os.urandom(6).hex()
@@ -136,58 +155,151 @@ class Run:
         self.layout = plan.layout.of_run(grows=plan.is_dynamic)
         self.values = ValueStore(self.layout)
         self.failures: dict[int, BaseException] = {}
+        self.fallback_errors: dict[int, BaseException] = {}
+        self.expansion_errors: dict[int, BaseException] = {}
+        self.map_inputs: dict[int, Sequence[Any]] = {}
         self.interrupts = InterruptHandler()
-        self.interrupted = False
-        self.dry = False
-        self.default_timeout = math.inf
-        self.resource_limits = ResourceLimits(capacity, self.layout)
-        self.devices = self.resource_limits.devices
-        found: list[tuple[int, str]] = []
-        limits = self.resource_limits.limits_of(plan.forms, found, special=bool(plan.special))
-        plan.refuse(found)
-        self.scheduler = Scheduler(graph or plan.graph, order=order, keep=mask, **limits)
+        self.scheduler = Scheduler(graph or plan.graph, order=order, keep=mask, **self._limits(capacity))
+        self.releases = mask is not None
         self.node_of = self.layout.node_of()
-        self.retries = RetryState(plan, self.layout, self.node_of, self.scheduler, seed)
-        self.fallback_errors: dict[int, BaseException] = self.retries.fallen
-        self.map_tasks: MapTaskRuns = MapTaskRuns(plan, self.layout, self.scheduler, self.failures)
-        self.values.tasks, self.values.is_whole = self.map_tasks.values, _wholeness(self.scheduler)
-        self.claim: Callable[..., Batch | None] = self._claiming(self.scheduler.claim)
-        options = [form.options for form in plan.special.values()]
-        self.has_fallbacks = plan.is_dynamic or any(each.fallback for each in options)
-        self.circuits = self._new_circuits() if any(each.circuit_breaker for each in options) else None
-        self.single_item_batches = self.circuits is not None or self.map_tasks.any_fail_fast
-        self.events: EventQueue | None = None
-        self.lookup: ResultLookup | None = None
-        self.resume_summary: str | None = None
-        self.final_resume_summary: Callable[[], str | None] | None = None
-        self.reports_early = False
-        self.usage = ResourceUsage()
-        self.checkpoint_dir = ""
-        self.forced_steps: frozenset[int] = frozenset()
-        self.keeps_serialized = False
-        self.expansion = MapExpansion(
-            plan, self.layout, self.values, self.scheduler, self.node_of, tasks=self.map_tasks
-        )
-        self.map_inputs: dict[int, Sequence[Any]] = self.expansion.tables
-        self.expansion_errors: dict[int, BaseException] = self.expansion.refused
-        self.subgraphs = SubgraphInsertion(plan)
+        self.claim: Claim = self.scheduler.claim
+        self.values.is_whole = _is_successful(self.scheduler)
+        self._watch = watch
+        if plan.special or plan.is_dynamic:
+            self._attach_options()
+        if self.layout.mapped or plan.is_dynamic:
+            self._attach_maps()
+        if plan.is_dynamic:
+            from flowyml.runtime.dynamic_steps import SubgraphInsertion
+
+            self.subgraphs = SubgraphInsertion(plan)
         self._give()
-        if self.layout.waiting:
-            self.expansion.go_on()
-        self.calls = StepCaller(
-            plan,
-            self.layout,
-            self.node_of,
-            self.values,
+        self._expand()
+        self.started_at = datetime.now(UTC)
+        self.started = self.ended = time.monotonic()
+
+    # -- features
+
+    def _limits(self, capacity: Capacity | None) -> dict[str, Any]:
+        """Return the arguments of the scheduler for what steps may take together."""
+        plan = self.plan
+        if not (plan.special or plan.is_dynamic or _has_map_tasks(plan)):
+            return {}
+        from flowyml.runtime.resource_limits import ResourceLimits
+
+        self.resource_limits = ResourceLimits(capacity, self.layout)
+        problems: list[tuple[int, str]] = []
+        limits = self.resource_limits.limits_of(plan.forms, problems, special=bool(plan.special))
+        plan.refuse(problems)
+        return limits
+
+    def _attach_options(self) -> None:
+        from flowyml.runtime.failure_policy import RetryState
+
+        plan = self.plan
+        self.retries = RetryState(
+            plan, self.layout, self.node_of, self.scheduler, self.seed, fallen=self.fallback_errors
+        )
+        if any(form.options.circuit_breaker for form in plan.special.values()):
+            self._attach_breakers()
+
+    def _attach_breakers(self) -> None:
+        from flowyml.runtime.failure_policy import CircuitBreakers
+
+        if not any(isinstance(extension, CircuitBreakers) for extension in self.extensions):
+            self.attach(CircuitBreakers(self, self.plan.special.values()))
+
+    def _attach_maps(self) -> None:
+        from flowyml.runtime.expansion import MapExpansion, MapTaskRuns
+
+        if self.plan.is_dynamic or _has_map_tasks(self.plan):
+            self.map_tasks = MapTaskRuns(self.plan, self.layout, self.scheduler, self.failures, self.node_of)
+            self.values.tasks = self.map_tasks.values
+            self.attach(self.map_tasks)
+        self.expansion = MapExpansion(
+            *(self.plan, self.layout, self.values, self.scheduler, self.node_of),
+            tasks=self.map_tasks,
+            tables=self.map_inputs,
+            refused=self.expansion_errors,
+        )
+
+    def attach(self, extension: RunExtension) -> None:
+        """Let a feature take part in the run, at its place among the others."""
+        self.extensions = sorted([*self.extensions, extension], key=lambda each: each.rank)
+        self._wrap_claim()
+
+    def _wrap_claim(self) -> None:
+        claim: Claim = self.scheduler.claim
+        for extension in self.extensions:
+            claim = extension.wrap_claim(claim)
+        self.claim = claim
+
+    def attach_hooks(self, pipeline: Pipeline, hooks: Hooks | None) -> None:
+        """Call hooks in this run of a pipeline: those that are given, and those of all pipelines."""
+        everywhere = getattr(sys.modules.get("flowyml.hooks"), "everywhere", None)  # not imported: it has no hooks
+        may_notify = self.plan.special or self.plan.is_dynamic  # `on_failure=`
+        if may_notify or (hooks is not None and hooks.any) or (everywhere is not None and everywhere.any):
+            from flowyml.runtime.events import EventQueue
+
+            events = EventQueue(self, pipeline, hooks)
+            if events:
+                self.attach(events)
+
+    def attach_lookup(self, lookup: ResultLookup) -> None:
+        """Take results from the cache and the journal, and store new ones there."""
+        self.lookup, self.reports_early = lookup, True
+        self.attach(lookup)
+
+    @property
+    def can_report_directly(self) -> bool:
+        """Whether workers may report successes to the scheduler without calling the run."""
+        early = self.reports_early and self.lookup is None
+        changes = self.releases or self.layout.waiting or self.layout.grows
+        if early or changes or not all(extension.allows_direct_reports for extension in self.extensions):
+            return False
+        return self.claim == self.scheduler.claim
+
+    @property
+    def single_item_batches(self) -> bool:
+        """Whether items are claimed one at a time, so that a worker gets its next item when it has ended the last."""
+        return any(extension.claims_single_items for extension in self.extensions)
+
+    @property
+    def atoms(self) -> frozenset[type] | None:
+        """The types whose values no step can change, if other values must be written before the next step begins."""
+        return ATOMS if self.lookup is not None and self.lookup.allows_direct_reports else None
+
+    def deliver_events(self) -> None:
+        """Call hooks; in the thread that waits for the run."""
+        for extension in self.extensions:
+            extension.deliver()
+
+    def poll_interval(self, most: float) -> float:
+        """Return how long, up to `most` seconds, the waiting thread may wait before it delivers events."""
+        return min(most, *(extension.poll_seconds for extension in self.extensions)) if self.extensions else most
+
+    def flush_journal(self) -> None:
+        """Write what workers of this process have reported to the scheduler."""
+        if self.lookup is not None:
+            self.lookup.write()
+
+    # -- calls
+
+    @cached_property
+    def calls(self) -> StepCaller:
+        """How steps are called in this process."""
+        return StepCaller(
+            *(self.plan, self.layout, self.node_of, self.values),
             tables=self.map_inputs,
             fallen=self.fallback_errors,
-            seed=seed,
-            watch=watch,
+            seed=self.seed,
+            watch=self._watch,
         )
-        self.started_at = datetime.now(UTC)
-        self.started = time.monotonic()
-        self.ended = self.started
-        self.releases = mask is not None
+
+    @property
+    def has_fallbacks(self) -> bool:
+        """Whether steps have fallbacks, or may come that have."""
+        return self.plan.is_dynamic or any(form.options.fallback for form in self.plan.special.values())
 
     @cached_property
     def call(self) -> Callable[[int], Any]:
@@ -199,30 +311,52 @@ class Run:
         """What the core needs to do the same: see `rust/python/turn/steps.rs`."""
         return self.calls.for_core(self.call, fallbacks=self.has_fallbacks)
 
-    @property
-    def finished(self) -> bool:
-        """Whether no step is left to run and none is running."""
-        return self.scheduler.finished
+    @cached_property
+    def usage(self) -> ResourceUsage:
+        """CPU seconds, memory and output of steps; constructed when the first is measured."""
+        from flowyml.results.resource_usage import ResourceUsage
+
+        return ResourceUsage(captures=self.captures_output)
+
+    def measured_usage(self) -> ResourceUsage | None:
+        """Return `usage` if something was measured."""
+        return vars(self).get("usage")
+
+    @cached_property
+    def time_limits(self) -> TimeLimits | None:
+        """The time limits of the steps; `None` if no step has one."""
+        if not self.plan.has_timeouts and not self.plan.is_dynamic and self.default_timeout == math.inf:
+            return None
+        forms = self.plan.forms
+        options = (form.options for form in set(forms))
+        return TimeLimits(options, lambda item: forms[self.node_of[item]].options, self.default_timeout)
 
     @property
-    def can_report_directly(self) -> bool:
-        """Whether a report without failures means nothing but itself, so that workers can give it to the scheduler."""
-        notes = self.lookup is not None and self.lookup.notes
-        asked = self.events is not None or ((self.lookup is not None or self.reports_early) and not notes)
-        changes = self.releases or self.layout.waiting or self.layout.grows
-        return not (asked or changes) and self.claim == self.scheduler.claim
+    def device_names(self) -> tuple[str, ...]:
+        """The devices that steps of this run share out; none if no step takes one."""
+        return () if self.resource_limits is None else self.resource_limits.devices.names
 
-    @property
-    def atoms(self) -> frozenset[type] | None:
-        """The types whose values no step can change, if those of others are to be written down before the next step."""
-        return ATOMS if self.lookup is not None and self.lookup.notes else None
+    def share_devices(self) -> None:
+        """Note that all steps run in this process."""
+        if self.resource_limits is not None:
+            self.resource_limits.devices.share()
 
     def max_useful_workers(self, workers: int) -> int:
         """Return how many of so many workers can have something to do."""
         return workers if self.layout.waiting or self.layout.grows else max(1, min(workers, self.layout.item_count))
 
+    def item_name(self, item: int) -> str:
+        """Return the name of an item's step, with the index in a mapped step."""
+        return self.plan.item_name(*self.layout.place_of(item))
+
+    def attempt_of(self, item: int) -> int:
+        """Return which attempt of an item is running, or would be the next: 1 is the first."""
+        return 1 if self.retries is None else self.retries.current(item)
+
+    # -- values
+
     def _give(self) -> None:
-        """End the given steps, before their dependents look at them."""
+        """End the given steps, before their dependents are expanded."""
         for node in self.plan.given_steps():
             form, items = self.plan.forms[node], self.layout.items_of(node)
             values: Sequence[Any] = self.plan.row(node)
@@ -233,31 +367,8 @@ class Run:
             self.values.raw[items.start : items.stop] = values
             self.scheduler.give(node)
 
-    def attach_hooks(self, pipeline: Pipeline, hooks: Hooks) -> None:
-        """Tell hooks what happens in this run of a pipeline."""
-        if not (hooks.any or everywhere.any or self.plan.special or self.plan.is_dynamic):
-            return
-        events = EventQueue(self, pipeline, hooks)
-        if events:
-            self.events = events
-        if events.one_by_one:
-            self.single_item_batches = True
-            self.claim = events.claiming(self.claim)
-
-    def _claiming(self, claim: Callable[..., Batch | None]) -> Callable[..., Batch | None]:
-        """Return a way to claim: one item at a time where the first failure of a step ends all that has not begun."""
-        if not self.map_tasks.any_fail_fast:
-            return claim
-        return lambda worker, _limit, now, timeout=0.0: claim(worker, 1, now, timeout)
-
-    def attach_lookup(self, recall: ResultLookup) -> None:
-        """Ask for what is known already before anything runs, and tell what has run."""
-        self.lookup, self.reports_early = recall, True
-        claim = self._claiming(recall.claiming(self.scheduler.claim))
-        self.claim = claim if self.circuits is None else self.circuits.claiming(claim)
-
     def keep_values_serialized(self) -> None:
-        """Keep values as they come from worker processes, those that are known already like all others."""
+        """Keep values as worker processes send them; those that are known already are encoded."""
         if not self.keeps_serialized:
             self.keeps_serialized = True
             for node in self.plan.given_steps():
@@ -275,90 +386,93 @@ class Run:
             what = f"the given value of step {self.plan.names[node]!r}"
             raise SerializationError(what, error.reason) from error.__cause__
 
-    def deliver_events(self) -> None:
-        """Tell hooks what has happened; called by the thread that waits for the run, where nothing is half done."""
-        if self.events is not None:
-            self.events.deliver()
-
-    def poll_interval(self, most: float) -> float:
-        """Return how long, up to `most` seconds, the waiting thread may wait before it looks what there is to tell."""
-        return most if self.events is None else min(most, _TOLD_AFTER)
-
-    def flush_journal(self) -> None:
-        """Write down what workers of this process have ended and noted."""
-        if self.lookup is not None:
-            self.lookup.write()
+    # -- reports
 
     def complete(self, batch: Batch, position: int, report: BatchReport) -> int:
-        """Take over the report on items `position` and following of a batch; return how many failed for good."""
+        """Take the report on the items of a batch from `position` on; return how many failed permanently."""
         failed = 0
         if report.failures:
             failed = self._complete_with_failures(batch, position, report)
         else:
-            if self.circuits is not None:
-                self.circuits.passed(batch)
             self._end(batch, position, report.start, report.ends, None)
-        if self.layout.waiting and not (failed and self.fail_fast):
-            failed += self.expansion.go_on()
+        if not (failed and self.fail_fast):
+            failed += self._expand()
+        self._settle(failed)
+        return failed
+
+    def complete_from_cache(self, batch: Batch, position: int, states: bytes) -> None:
+        """End items of a batch in these states without running them."""
+        now = time.monotonic()
+        self._end(batch, position, now, [now] * len(states), states)
+        self._settle(self._expand())
+
+    def _settle(self, failed: int) -> None:
         if failed and self.fail_fast:
             self.cancel()
         if self.releases:
             self.values.drop(self.scheduler.take_released())
-        return failed
 
-    def complete_from_cache(self, batch: Batch, position: int, states: bytes) -> None:
-        """Let items of a batch end in these states without having run."""
-        now = time.monotonic()
-        self._end(batch, position, now, [now] * len(states), states)
-        if self.layout.waiting and self.expansion.go_on() and self.fail_fast:
-            self.cancel()
-        if self.releases:
-            self.values.drop(self.scheduler.take_released())
+    def _expand(self, *, waits: bool = True) -> int:
+        """Give items to the steps whose lengths are known by now; return how many steps failed."""
+        return self.expansion.expand_ready(waits=waits) if self.layout.waiting and self.expansion is not None else 0
 
     def _complete_with_failures(self, batch: Batch, position: int, report: BatchReport) -> int:
-        """Report what has ended, and hold back what is to be tried again; return how many steps failed for good.
-
-        A step whose condition did not hold stands among the failures with `StepSkipped`, one that took too long with
-        `StepExpired`, one that returned a pipeline with `SubgraphReturned`.
-        """
-        failed = 0
+        """Report what has ended, and hold back what is to be tried again; return how many items failed permanently."""
         outcomes = bytearray([SUCCESS]) * len(report.ends)
+        failed: list[int] = []
         first = 0
         for offset, item, error in report.failures:
+            now = report.ends[offset]
             if isinstance(error, SubgraphReturned):
                 self._complete_part(batch, position, report, outcomes, slice(first, offset))
-                refusal = self.subgraphs.graft(
-                    self, batch, position + offset, item, error.pipeline, now=report.ends[offset]
-                )
+                refusal = self._insert_subgraph(batch, position + offset, item, error, now)
                 first = offset + (refusal is None)
                 if refusal is None:
                     continue
                 error = refusal  # noqa: PLW2901  that is what the step fails with
             if isinstance(error, StepSkipped):
                 outcomes[offset] = SKIPPED
-                if self.circuits is not None:
-                    self.circuits.skipped(item)
+                self._notify_attempt(item, error, now)
                 continue
-            outcome, reason = self._failure(item, error, report.ends[offset])
-            delay = self.retries.delay(item, reason)
+            outcome, reason = FAILED, error
+            if isinstance(error, StepExpired):
+                outcome, reason = TIMED_OUT, StepTimeoutError(self.item_name(item), error.limit)
+            self._notify_attempt(item, reason, now)
+            delay = None if self.retries is None else self.retries.delay(item, reason)
             if delay is None:
                 outcomes[offset] = outcome
                 hide_internal_frames(reason)
                 self.failures[item] = reason
-                failed += 1
+                failed.append(item)
                 continue
             self._complete_part(batch, position, report, outcomes, slice(first, offset))
-            now = report.ends[offset]
-            if self.lookup is not None:
-                self.lookup.retried(item, self.retries.failed(item))
-            self.scheduler.retry(batch, position + offset, now + delay, now)
+            self._retry(batch, position + offset, item, delay, now)
             first = offset + 1
         self._complete_part(batch, position, report, outcomes, slice(first, len(outcomes)))
-        if failed and self.map_tasks.terms:
-            self.map_tasks.note_failures(
-                {self.node_of[item] for _, item, _ in report.failures if item in self.failures}
-            )
-        return failed
+        for extension in self.extensions if failed else ():
+            extension.on_items_failed(failed)
+        return len(failed)
+
+    def _notify_attempt(self, item: int, error: BaseException, now: float) -> None:
+        for extension in self.extensions:
+            extension.on_attempt_failed(item, error, now)
+
+    def _insert_subgraph(
+        self, batch: Batch, position: int, item: int, returned: SubgraphReturned, now: float
+    ) -> BaseException | None:
+        """Insert the steps that an item has returned; return why the item fails, if it does."""
+        if self.subgraphs is None:
+            return unmarked(self.item_name(item), returned.pipeline)
+        refusal = self.subgraphs.insert(self, batch, position, item, returned.pipeline, now=now)
+        if refusal is None:
+            self._notify_attempt(item, returned, now)
+        return refusal
+
+    def _retry(self, batch: Batch, position: int, item: int, delay: float, now: float) -> None:
+        assert self.retries is not None  # noqa: S101  it has returned the delay
+        for extension in self.extensions:
+            extension.on_retry(item, self.retries.failed(item))
+        self.scheduler.retry(batch, position, now + delay, now)
 
     def _complete_part(
         self, batch: Batch, position: int, report: BatchReport, outcomes: bytearray, part: slice
@@ -369,29 +483,51 @@ class Run:
             self._end(batch, position + part.start, start, report.ends[part], outcome)
 
     def _end(self, batch: Batch, position: int, start: float, ends: Sequence[float], outcomes: bytes | None) -> None:
-        if self.lookup is not None:  # first: who hears of an end, in another thread, may rely on its being written
-            self.lookup.ended(batch, position, len(ends), outcomes)
-        if self.events is not None:
-            self.events.ended(batch, position, start, ends, outcomes)
+        if self.extensions:
+            self._notify_finished(batch, position, start, ends, outcomes)
         self.scheduler.complete(batch, position, start, ends, outcomes)
 
-    def _failure(self, item: int, error: BaseException, now: float) -> tuple[int, BaseException]:
-        """Return the state of an item that failed, and the exception that is the reason; tell its circuit."""
-        outcome, reason = FAILED, error
-        if isinstance(error, StepExpired):
-            outcome, reason = TIMED_OUT, StepTimeoutError(self.item_name(item), error.limit)
-        if self.circuits is not None:
-            self.circuits.record(item, reason, now)
-        return outcome, reason
+    def _notify_finished(self, *items: Any) -> None:
+        from flowyml.runtime.extension import FinishedItems
 
-    @cached_property
-    def time_limits(self) -> TimeLimits | None:
-        """The time limits of the steps; `None` where no step has one."""
-        if not self.plan.has_timeouts and not self.plan.is_dynamic and self.default_timeout == math.inf:
-            return None
-        forms = self.plan.forms
-        options = (form.options for form in set(forms))
-        return TimeLimits(options, lambda item: forms[self.node_of[item]].options, self.default_timeout)
+        finished = FinishedItems(*items)
+        for extension in self.extensions:
+            extension.on_items_finished(finished)
+
+    # -- steps that come during the run
+
+    def add_steps(self, nodes: range, forms: Mapping[int, StepSpec]) -> None:
+        """Prepare for steps that a dynamic step returned; `forms` are those of them that have options."""
+        self.plan.special.update(forms)
+        options = [form.options for form in forms.values()]
+        for extension in self.extensions:
+            extension.on_steps_added(nodes)
+        if self.map_tasks is not None:
+            self.values.tasks = self.map_tasks.values
+        if self.time_limits is not None:
+            self.time_limits.extend(options)
+        if any(each.circuit_breaker for each in options):
+            self._attach_breakers()
+        self._wrap_claim()
+
+    def remove_steps(self, nodes: range) -> None:
+        """Forget such steps again: they were refused, and others will have their numbers."""
+        for extension in self.extensions:
+            extension.on_steps_removed(nodes)
+        if self.map_tasks is not None:
+            self.values.tasks = self.map_tasks.values
+
+    def on_plan_change(self, listener: Callable[[list[int]], None]) -> None:
+        """Call a function with the numbers of steps that come or change during the run, before they may begin."""
+        if self.subgraphs is not None:
+            self.subgraphs.listeners.append(listener)
+
+    # -- progress and end
+
+    @property
+    def finished(self) -> bool:
+        """Whether no step is left to run and none is running."""
+        return self.scheduler.finished
 
     def check_progress(self) -> bool:
         """Give items to the steps whose length is due; raise an error if no event can come any more.
@@ -404,15 +540,16 @@ class Run:
         Raises:
             ExecutorError: If the run is not finished, and no step is running, ready or waiting for a retry.
         """
-        before = self.expansion.answered
-        if self.layout.waiting and self.expansion.go_on(waits=False) and self.fail_fast:
+        expansion = self.expansion
+        before = 0 if expansion is None else expansion.answered
+        if self._expand(waits=False) and self.fail_fast:
             self.cancel()
-        if self.expansion.is_stalled():
+        if self.scheduler.stalled if expansion is None else expansion.is_stalled():
             raise ExecutorError(
                 f"internal error: the run of pipeline {self.plan.name!r} cannot finish: nothing is running or ready, "
                 f"and these steps would wait for ever: {join_names(self.waiting_steps())}; please report this"
             )
-        return self.expansion.answered != before
+        return expansion is not None and expansion.answered != before
 
     def waiting_steps(self) -> list[str]:
         """Return the names of the waiting steps."""
@@ -423,57 +560,43 @@ class Run:
         """Start nothing new: what is not running is cancelled."""
         self.scheduler.cancel(time.monotonic())
 
-    def item_name(self, item: int) -> str:
-        """Return the name of an item's step, with the index in a mapped step."""
-        return self.plan.item_name(*self.layout.place_of(item))
-
     def result(self) -> PipelineResult:
-        """Return what came of the run."""
+        """Return the result of the run, which has ended."""
         self.ended = time.monotonic()
         # What is called back from here on would hold the run in a cycle, and with it large values.
-        self.subgraphs.listeners.clear()
-        if self.events is None:  # else hooks may still look at what steps were given
+        if self.subgraphs is not None:
+            self.subgraphs.listeners.clear()
+        if not any(extension.reads_inputs_at_end for extension in self.extensions):
             self.values.is_whole = always
         if self.final_resume_summary is not None:
             self.resume_summary, self.final_resume_summary = self.final_resume_summary(), None
         return PipelineResult(self)
 
     def dry_run_result(self) -> PipelineResult:
-        """Return the result of running nothing: every step waits."""
+        """Return the result of a dry run: every step waits."""
         self.dry = True
         return PipelineResult(self)
 
     def partial_result(self) -> PipelineResult:
-        """Return what came of a run that was interrupted; threads that are still in a step no longer reach it."""
+        """Return the result of a run that was interrupted; threads that are still in a step no longer reach it."""
         self.interrupted = True
         self.cancel()
-        self.expansion.end()
+        if self.expansion is not None:
+            self.expansion.close()
         self.scheduler.close()  # so nothing need be copied: that takes long for millions of steps
         result = self.result()
         self.failures = {}
         return result
 
-    def add_steps(self, nodes: Iterable[int], forms: Mapping[int, StepSpec]) -> None:
-        """Be ready for steps that come during the run; `forms` are those of them that have options."""
-        self.plan.special.update(forms)
-        if self.map_tasks.extend(self.plan, nodes) and not self.single_item_batches:
-            self.claim, self.single_item_batches = self._claiming(self.claim), True
-        self.values.tasks = self.map_tasks.values
-        options = [form.options for form in forms.values()]
-        if self.time_limits is not None:
-            self.time_limits.extend(options)
-        breakers = [form for form in forms.values() if form.options.circuit_breaker]
-        if breakers and self.circuits is None:
-            self.circuits, self.single_item_batches = self._new_circuits(), True
-        elif breakers and self.circuits is not None:
-            self.circuits.extend(breakers)
 
-    def remove_steps(self, nodes: Iterable[int]) -> None:
-        """Forget such steps again: they were refused, and others will have their numbers."""
-        self.map_tasks.forget(nodes)
-        self.values.tasks = self.map_tasks.values
+def _keep_mask(plan: Plan, keep: Any) -> bytes | None:
+    if isinstance(keep, str) and keep == "all":
+        return None
+    from flowyml.runtime.retention import keep_mask
 
-    def _new_circuits(self) -> CircuitBreakers:
-        circuits = CircuitBreakers(self, (form for form in self.plan.special.values() if form.options.circuit_breaker))
-        self.claim = circuits.claiming(self.claim)
-        return circuits
+    return keep_mask(plan, keep)
+
+
+def _has_map_tasks(plan: Plan) -> bool:
+    overs = (plan.forms[node].over for node in plan.layout.mapped)
+    return any(over is not None and over.terms is not None for over in overs)

@@ -66,7 +66,7 @@ class BatchAssigner:
         self._setup = team.setup(self._writer, run)
         self._chains = allow_chains(run)
         # Whether the end of one step may let another begin that is not in its batch.
-        edges, devices = run.plan.graph.edge_count, run.devices.names
+        edges, devices = run.plan.graph.edge_count, run.device_names
         self._releases = bool(run.single_item_batches or run.plan.is_dynamic or edges or devices)
         target, most = _TARGET if self._releases else _TARGET_OF_LOOSE, min(_MOST, run.max_batch_size)
         self.sizer = BatchSizer(target, most, loose=not self._releases)
@@ -85,7 +85,7 @@ class BatchAssigner:
         """Give everybody one batch before anybody gets a second."""
         scheduler = self._run.scheduler
         scheduler.advance(clock())
-        if self._run.devices.names:
+        if self._run.device_names:
             self._place()
             return
         self._hire(scheduler.ready)

@@ -106,7 +106,7 @@ class CallEncoder:
             self.initializer = self._functions[id(initializer)], goes_by_name(initializer)
         self.function_count = len(self._functions)
         self.further: list[tuple[FunctionPayload, int]] = []
-        run.subgraphs.listeners.append(self._extend)
+        run.on_plan_change(self._extend)
 
     @property
     def hashed(self) -> list[int]:
@@ -211,9 +211,10 @@ class CallEncoder:
 
     def _attempts(self, stretch: CallGroup) -> list[int] | None:
         """Return which attempt of each step this is; `None` where it is the first of all."""
-        if self._plan.forms[stretch.node].options.retry is None or not self._run.retries.some_failed:
+        retries = self._run.retries
+        if self._plan.forms[stretch.node].options.retry is None or retries is None or not retries.some_failed:
             return None
-        return list(map(self._run.retries.current, items_of(self._run, stretch)))
+        return list(map(retries.current, items_of(self._run, stretch)))
 
     def _flat(self, stretch: CallGroup) -> Any:
         """Return the only arguments of a stretch in one list, if they are numbers and such: the common fan-out."""
@@ -289,7 +290,7 @@ class CallEncoder:
     def _asset(self, message: CallMessage, reference: Reference, value: Any) -> Any:
         if isinstance(reference, IteratorRef):
             return (wire.slim(list(value), message.segments),)
-        if self._run.map_tasks.terms:
+        if self._run.map_tasks is not None:
             value = _encoded_results(value)
         return wire.slim(value, message.segments)
 

@@ -50,7 +50,7 @@ class DeviceAssigner:
         self._run = run
         self._assign = assign
         self._hire = hire
-        self._numbers = {name: number for number, name in enumerate(run.devices.names)}
+        self._numbers = {name: number for number, name in enumerate(run.device_names)}
 
     @property
     def useful(self) -> int:
@@ -111,7 +111,7 @@ class DeviceAssigner:
         member = self._new_member()
         if member is None:
             return False
-        names = self._run.devices.names
+        names = self._run.device_names
         member.devices = tuple(names[device] for device in devices)
         member.setting = (variable(), ",".join(member.devices))
         if self._assigned(member, amount, devices):
@@ -161,7 +161,7 @@ class DeviceAssigner:
 
     def _holders(self, device: int) -> list[WorkerHandle]:
         """Return the workers that have a device, also those that are about to end."""
-        name = self._run.devices.names[device]
+        name = self._run.device_names[device]
         return [member for member in self._team.members if name in member.devices]
 
     def _numbered(self, member: WorkerHandle) -> list[int]:

@@ -28,6 +28,7 @@ from flowyml.executors.process.protocol import wire
 from flowyml.executors.process.protocol.exceptions import unpack_exception
 from flowyml.executors.process.protocol.value_pickle import load_value
 from flowyml.planning.call_template import ASSET, CHOICE, KEPT, VALUE
+from flowyml.runtime.run import BatchReport
 from flowyml.steps.dynamic import SubgraphReturned
 from flowyml.steps.outcomes import StepSkipped, returned_once
 from flowyml.store.value_store import MultiOutput, bare
@@ -149,17 +150,6 @@ def no_start(error: bytes) -> ExecutorError:
     return initializer_failed(unpack_exception(error, load_value)[0])
 
 
-class ProcessReport:
-    """What came of consecutive items of a posting; see `Run.complete`."""
-
-    __slots__ = ("ends", "failures", "start")
-
-    def __init__(self, start: float, ends: array[float]) -> None:
-        self.start = start
-        self.ends = ends
-        self.failures: list[tuple[int, int, BaseException]] = []
-
-
 class ResultDecoder:
     """Brings results into a run.
 
@@ -177,7 +167,7 @@ class ResultDecoder:
         self._lending = lending
         self.taken = self.finished = 0
         run.keep_values_serialized()
-        run.usage.captures = True
+        run.captures_output = True
 
     def commit(self, member: WorkerHandle, committed: int, sizer: BatchSizer) -> bool:
         """Take over the results of a worker, in the order of its slots; tell whether a step failed.
@@ -217,7 +207,7 @@ class ResultDecoder:
             return bool(member.arrived) or member.results.waiting
         return bool(member.arrived) and not member.is_posted(member.arrived[0].slot)
 
-    def _drain(self, member: WorkerHandle, posting: PostedBatch, committed: int) -> ProcessReport | None:
+    def _drain(self, member: WorkerHandle, posting: PostedBatch, committed: int) -> BatchReport | None:
         """Take over what stands in shared memory, up to a result that does not; the worker is torn if that is none."""
         if member.torn:
             return None
@@ -239,18 +229,18 @@ class ResultDecoder:
                 form = forms[node_of[item]]
                 names = form.outputs if form.within is None else form.several
                 raw[item] = MultiOutput(values, _KINDS[kind] if type(kind) is str else tuple(kind), names)
-        return ProcessReport(start, array("d", ends))
+        return BatchReport(start, array("d", ends))
 
-    def _receive(self, member: WorkerHandle, posting: PostedBatch) -> ProcessReport | None:
+    def _receive(self, member: WorkerHandle, posting: PostedBatch) -> BatchReport | None:
         """Take over what has come through the socket, if it is next."""
         results, slot = member.arrived, posting.first + posting.done
-        report: ProcessReport | None = None
+        report: BatchReport | None = None
         for k in range(posting.count - posting.done):
             if not results or results[0].slot != slot + k or results[0].outcome == wire.UNCHAINED:
                 break
             result = results.popleft()
             if report is None:
-                report = ProcessReport(result.start, array("d"))
+                report = BatchReport(result.start, array("d"))
             self._fill(member, posting, k, result, report)
             del result  # a large value must not stay until the next one
             if report.failures:  # before it is told, what is chained to it goes back
@@ -283,7 +273,7 @@ class ResultDecoder:
         """Report the next item of a posting that has no result: its worker died in it; tell whether it has failed."""
         now = time.monotonic()
         item = posting.batch.item(posting.done)
-        report = ProcessReport(min(start, now), array("d", [now]))
+        report = BatchReport(min(start, now), array("d", [now]))
         report.failures.append((0, item, error))
         self._run.usage.forget(item)
         self._give_back(posting, posting.done + 1)
@@ -296,7 +286,7 @@ class ResultDecoder:
         posting: PostedBatch,
         k: int,
         result: ResultBody,
-        report: ProcessReport,
+        report: BatchReport,
     ) -> None:
         """Take over a result that has come through the socket."""
         outcome, value = result.outcome, result.value

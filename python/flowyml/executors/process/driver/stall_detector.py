@@ -71,7 +71,7 @@ class StallDetector:
     def _ready(self) -> int:
         """Return how many steps a free worker could be given; a device may have to be waited for while others work."""
         scheduler = self._run.scheduler
-        if not self._run.devices.names or not any(member.postings for member in self._team.members):
+        if not self._run.device_names or not any(member.postings for member in self._team.members):
             return scheduler.ready
         return dict(scheduler.device_needs()).get(0, 0)
 
