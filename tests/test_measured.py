@@ -63,4 +63,4 @@ def test_another_executor_and_another_pipeline_know_nothing_of_it():
 def test_steps_that_take_no_time_are_not_remembered():
     with ParallelExecutor(1, "thread") as executor:
         begun(waits("quick", *[0.0] * 1000), executor)
-        assert executor._measured._seconds == {}
+        assert executor._durations._seconds == {}

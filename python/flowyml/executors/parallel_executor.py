@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
+from array import array
 from typing import TYPE_CHECKING, Any, Literal
 
 from flowyml.diagnostics.text import did_you_mean, unknown_keyword_message
 from flowyml.diagnostics.tracebacks import hides_internal_frames
 from flowyml.executors.cpus import default_workers, detected
-from flowyml.executors.durations import StepDurations
 from flowyml.executors.executor import Executor
 from flowyml.executors.initializer import checked_initializer, refuse_nested
 from flowyml.executors.local_executor import LocalExecutor
 from flowyml.executors.monkey_patches import refuse_patches
+from flowyml.state import CODES, StepState
 from flowyml.steps.resources import Capacity, checked_tag_limits, checked_totals
 from flowyml.steps.timeout import checked_seconds
 from flowyml.units import checked_size
@@ -37,6 +39,50 @@ _COROUTINES = 100
 _MOST_WORKERS = 1 << 16
 # Waiting for a turn is done in slices, so that Ctrl-C is seen.
 _SLICE = 0.1
+# Steps whose seconds are kept for one pipeline, and pipelines.
+_MAX_TIMED_STEPS = 20_000
+_MAX_TIMED_PIPELINES = 16
+# Mean seconds of a step from which on the order of steps may be worth the bookkeeping.
+_MIN_MEAN_SECONDS = 0.001
+_SUCCESS = CODES[StepState.SUCCESS]
+
+
+class StepDurations:
+    """The seconds of the steps of the last run of each pipeline: the next run begins with the longest path by time.
+
+    The first run knows how many steps depend on each other, not how long they take. Kept in memory with the executor,
+    only for pipelines of ordinary steps that take a millisecond each, in the mean, or longer: for the others the order
+    does not matter. What may run does not depend on it.
+    """
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, dict[str, float]] = {}
+
+    def prioritized_graph(self, plan: Plan) -> Graph:
+        """Return the graph of a plan with priorities by time; steps without a known time count as the mean."""
+        known = self._seconds.get(plan.name)
+        if not known or not _has_timed_steps(plan):
+            return plan.graph
+        mean = sum(known.values()) / len(known)
+        return plan.graph.weighted(array("d", [known.get(name, mean) for name in plan.names]))
+
+    def record(self, run: Run) -> None:
+        """Record the seconds of the steps of a run that has just ended."""
+        plan = run.plan
+        if time.monotonic() - run.started < _MIN_MEAN_SECONDS * len(plan.names) or not _has_timed_steps(plan):
+            return
+        scheduler = run.scheduler
+        starts, ends = memoryview(scheduler.starts()).cast("d"), memoryview(scheduler.ends()).cast("d")
+        steps = zip(plan.names, scheduler.states(), starts, ends, strict=True)
+        self._seconds.pop(plan.name, None)
+        self._seconds[plan.name] = {name: end - start for name, state, start, end in steps if state == _SUCCESS}
+        while len(self._seconds) > _MAX_TIMED_PIPELINES:
+            del self._seconds[next(iter(self._seconds))]
+
+
+def _has_timed_steps(plan: Plan) -> bool:
+    """Return True if all steps are ordinary ones, more than one and not too many, and none can come."""
+    return plan.layout.is_plain and not plan.is_dynamic and 1 < len(plan.names) <= _MAX_TIMED_STEPS
 
 
 class ParallelExecutor(Executor):
@@ -108,8 +154,8 @@ class ParallelExecutor(Executor):
         self.preload: tuple[str, ...] | None = None if preload is None else checked_names(preload)
         self.resources: dict[str, float | str] | None = None if resources is None else dict(resources)
         self.tag_limits: dict[str, int] | None = checked_tag_limits(tag_limits) or None
-        self._totals = checked_totals("resources", resources)
-        self._measured = StepDurations()
+        self.capacity = Capacity(checked_totals("resources", resources), self.tag_limits or {}, detected)
+        self._durations = StepDurations()
         self._refuse_without_processes()
         self._pid = os.getpid()
         self._turn = threading.RLock()
@@ -122,14 +168,9 @@ class ParallelExecutor(Executor):
         """Whether a run that it executes now keeps its values encoded; see `Executor`."""
         return self.backend == "process" and not self._is_mine()
 
-    @property
-    def capacity(self) -> Capacity:  # type: ignore[override]
-        """What its steps may take together: what was given, and what this machine has."""
-        return Capacity(self._totals, self.tag_limits or {}, detected)
-
     def prioritized_graph(self, plan: Plan) -> Graph:
         """Return the graph of a plan: what took long when it last ran here goes first, with all that waits for it."""
-        return self._measured.prioritized_graph(plan)
+        return self._durations.prioritized_graph(plan)
 
     def execute(self, run: Run) -> None:
         """Run all steps of a run on the workers; see `Executor.execute`."""
@@ -153,7 +194,7 @@ class ParallelExecutor(Executor):
             if self._team is None:
                 self._team = self._new_team(run)
             self._team.execute(run)
-            self._measured.note(run)
+            self._durations.record(run)
         finally:
             self._runner = None  # first: a step that asks for the end from now on sees to it itself
             closing, self._closing = self._closing, False
