@@ -55,7 +55,7 @@ EXECUTORS: dict[str, Wrong] = {
     "memory as truth": (
         lambda: Step(use, resources={"memory": True}),
         TypeError,
-        "memory must be a number of bytes or a text",
+        r"memory must be an int \(bytes\) or a string",
     ),
     "totals below nothing": (
         lambda: ParallelExecutor(resources={"api": -1}),
@@ -98,10 +98,14 @@ EXECUTORS: dict[str, Wrong] = {
     "a memory limit in words": (
         lambda: ParallelExecutor(memory_limit="a lot"),
         ValueError,
-        'memory_limit must be an amount of memory like "4GiB", "500 MB" or a number of bytes, got \'a lot\'',
+        'memory_limit must be an amount of memory like "4GiB" or "500 MB", or an int \\(bytes\\), got \'a lot\'',
     ),
     "a memory limit without a unit": (lambda: ParallelExecutor(memory_limit="500"), ValueError, 'like "4GiB"'),
-    "a memory limit as a fraction": (lambda: ParallelExecutor(memory_limit=0.5), TypeError, "bytes .* got float 0.5"),
+    "a memory limit as a fraction": (
+        lambda: ParallelExecutor(memory_limit=0.5),
+        TypeError,
+        r"bytes\) .* got float 0.5",
+    ),
     "a memory limit of threads": (
         lambda: ParallelExecutor(2, "thread", memory_limit="1GiB"),
         ValueError,

@@ -17,7 +17,7 @@ HERE = Path(__file__)
 @pytest.fixture(autouse=True)
 def no_other_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Messages name steps that were defined and not added, also those of other tests."""
-    monkeypatch.setattr(registry, "_made", registry._StepRegistry())
+    monkeypatch.setattr(registry, "_registry", registry._StepRegistry())
 
 
 def load() -> int:

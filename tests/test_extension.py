@@ -18,7 +18,7 @@ PACKAGE = Path(flowyml.__file__).parent
 UNFIT = {
     "older than the stamp": (
         "sys.modules['flowyml._core'] = other = types.ModuleType('_core')\nother.__spec__ = flowyml.__spec__",
-        "is missing, older than the Python files beside it, or not for ",
+        "is missing, older than the Python files next to it, or not built for ",
     ),
     "built from another stub": (
         (
@@ -26,11 +26,11 @@ UNFIT = {
             "sys.modules['flowyml._core'] = other = types.SimpleNamespace(**vars(real))\n"
             "other.stub = lambda: b'another'"
         ),
-        "is older or newer than the Python files beside it",
+        "is older or newer than the Python files next to it",
     ),
     "built for the lock": (
         "sys.abiflags = 't'  # as of a free-threaded build, which finds files of the stable ABI, too",
-        "was built for Pythons that have the global lock, and this one has none",
+        "was built for Python with the GIL, and this Python has none",
     ),
     "missing": ("sys.modules['flowyml._core'] = None", "is missing, older than "),
 }

@@ -21,7 +21,7 @@ import pytest
 
 import flowyml
 from flowyml import If, LocalExecutor, ParallelExecutor, Pipeline, StepError, StepNotRunError, parallel_map, step
-from flowyml.diagnostics.text import LONGEST, short_repr
+from flowyml.diagnostics.text import MAX_LENGTH, short_repr
 from flowyml.diagnostics.tracebacks import called_as, hide_internal_frames
 from flowyml.visualize import show
 
@@ -357,4 +357,4 @@ def test_a_value_in_short_form(name: str) -> None:
 
 
 def test_short_is_short() -> None:
-    assert len(short_repr({f"a long key {i}": "a long value" for i in range(10)})) == LONGEST
+    assert len(short_repr({f"a long key {i}": "a long value" for i in range(10)})) == MAX_LENGTH

@@ -437,11 +437,11 @@ def test_a_decision_is_a_step_without_inputs() -> None:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: hooks.on_step_end("tell"), "told to a function, got str"),
+        (lambda: hooks.on_step_end("tell"), "expects a callable, got str"),
         (lambda: hooks.on_step_end(lambda result: None), r"on_step_end\(step, result\), but"),
         (lambda: hooks.on_step_start(lambda: None), r"on_step_start\(step, inputs\), but"),
         (lambda: hooks.on_pipeline_end(lambda pipeline, result, more: None), r"on_pipeline_end\(pipeline, result\)"),
-        (lambda: hooks.on_pipeline_start(asyncio.sleep), "nobody awaits"),
+        (lambda: hooks.on_pipeline_start(asyncio.sleep), "is a coroutine or generator function"),
     ],
 )
 def test_what_cannot_be_called_is_refused_at_once(make: Any, words: str) -> None:

@@ -29,7 +29,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(views, "_PATIENCE", 0.0)
+    monkeypatch.setattr(views, "_DELAY_SECONDS", 0.0)
 
 
 def until(seen: threading.Event):
@@ -78,7 +78,7 @@ def test_a_function_that_raises_is_told_once_and_the_run_goes_on(quick, caplog):
 
     assert Pipeline("p").add_step(lambda: until(seen), name="a").run(progress=look).success
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "the run goes on without it" in caplog.text
+    assert "the run continues without it" in caplog.text
 
 
 def test_a_run_inside_a_run_shows_nothing(quick):
@@ -225,7 +225,7 @@ def test_a_notebook_gets_an_output_that_changes(monkeypatch):
     module = type(sys)("IPython")
     module.get_ipython, module.display = Shell, Display
     monkeypatch.setitem(sys.modules, "IPython", module)
-    view = views._view()
+    view = views._choose_display()
     view.show(SOME)
     view.close(SOME._replace(pipeline="<b>", failed=0))
     assert "width:25.0%" in shown[0]

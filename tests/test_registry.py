@@ -13,7 +13,7 @@ from flowyml import Pipeline, PipelineValidationError, Step, registry, step
 def empty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Begin without the steps of other tests."""
     made = registry._StepRegistry()
-    monkeypatch.setattr(registry, "_made", made)
+    monkeypatch.setattr(registry, "_registry", made)
     monkeypatch.setattr(registry, "register", made.add)
 
 
@@ -75,7 +75,7 @@ def test_what_is_gone_does_not_pile_up() -> None:
     kept = [step(name=f"kept_{k}")(lambda: 1) for k in range(10)]
     for k in range(5_000):
         step(name=f"gone_{k}")(lambda: 1)
-    assert len(registry._made._steps) <= 1_001
+    assert len(registry._registry._steps) <= 1_001
     assert registry.registered("p") == kept
 
 

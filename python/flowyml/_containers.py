@@ -1,9 +1,9 @@
-"""Base types of containers: named tuples that are quick to create, and sequences that compare as lists do.
+"""Base types of containers: named tuples that are cheap to create, and sequences that compare like lists.
 
-`typing.NamedTuple` compiles the hint of every field where hints are strings, as in all modules here, and takes three
+`typing.NamedTuple` compiles the hint of each field if hints are strings, as in all modules here, and so takes three
 times as long to create a class. The package has some seventy such classes, eighteen of them in `from flowyml import *`.
-For type checkers `NamedTuple` is that of `typing`; at run time a class is what `collections.namedtuple` makes, with the
-methods, defaults and hints of its body.
+Type checkers see `typing.NamedTuple`; at run time a class is made by `collections.namedtuple`, with the methods,
+defaults and hints of its body.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 else:
     from collections import namedtuple
 
-    # What a class body has that is the tuple's own.
+    # Names in a class body that the named tuple defines itself.
     _OWN = frozenset(["__qualname__", "__module__", "__annotations__", "__dict__", "__weakref__", "__classcell__"])
 
     class _NamedTupleMeta(type):
@@ -30,22 +30,22 @@ else:
             hints = body["__annotations__"]
             fields = tuple(hints)
             defaults = [body[field] for field in fields if field in body]
-            made = namedtuple(name, fields, defaults=defaults, module=body["__module__"])  # noqa: PYI024  see above
-            made.__annotations__, made.__qualname__ = hints, body["__qualname__"]
+            named_tuple = namedtuple(name, fields, defaults=defaults, module=body["__module__"])  # noqa: PYI024  see above
+            named_tuple.__annotations__, named_tuple.__qualname__ = hints, body["__qualname__"]
             for key, value in body.items():
                 if key not in _OWN and key not in hints:
-                    setattr(made, key, value)
-            return made
+                    setattr(named_tuple, key, value)
+            return named_tuple
 
     class NamedTuple(metaclass=_NamedTupleMeta):
-        """The base that a class body names; the class made of the body does not inherit from it."""
+        """Base in a class statement; the resulting class does not inherit from it."""
 
 
 R_co = TypeVar("R_co", covariant=True)
 
 
 class LazySequence(Sequence[R_co]):
-    """A sequence that equals any other of equal values, except a string; like a list it has no hash."""
+    """A sequence that equals any other sequence of equal values except strings; unhashable like a list."""
 
     __slots__ = ()
 

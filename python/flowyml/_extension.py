@@ -1,12 +1,12 @@
-"""The Rust extension, checked when it is first needed: it was built from the stub that lies beside this file.
+"""The Rust extension, checked on import against the stub `_core.pyi` next to this file.
 
 ```
-_core.pyi here  ──the same bytes as _core.stub()?──▶ yes: its classes    no: one ImportError that says what to do
+_core.pyi on disk  ──the same bytes as _core.stub()?──▶ yes: export its classes    no: one ImportError with the remedy
 ```
 
-The stub describes the whole boundary, so that an extension with the same one fits, and an older or a newer one is found
-before it is called in a way that it does not know. `import flowyml` does not come here. Where the stub is left out, as
-some who pack programs do, nothing is compared.
+The stub describes the whole boundary, so an extension with the same stub fits, and an older or newer one is detected
+before it is called in a way that it does not know. `import flowyml` does not import this module. Nothing is compared if
+the stub is missing, because some packagers of programs leave it out.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from __future__ import annotations
 import os
 import sys
 
-_STUB = os.path.join(os.path.dirname(__file__), "_core.pyi")  # noqa: PTH118, PTH120  a worker needs no `pathlib` else
+_STUB = os.path.join(os.path.dirname(__file__), "_core.pyi")  # noqa: PTH118, PTH120  workers do not import pathlib
 _REMEDY = "build it again with `make develop` in a checkout, or `pip install --force-reinstall .`"
 
 
-def _unfit(reason: str) -> ImportError:
+def _error(reason: str) -> ImportError:
     return ImportError(f"flowyml's extension _core {reason}; {_REMEDY}", name="flowyml._core")
 
 
@@ -30,18 +30,18 @@ def _stub_here() -> bytes | None:
         return None
 
 
-def _is_for_the_lock() -> bool:
-    """Tell whether a Python without the global lock would load what was built for one that has it, and crash."""
+def _needs_gil() -> bool:
+    """Return True if a Python without the GIL would load an extension built for one that has it, and crash."""
     if "t" not in getattr(sys, "abiflags", ""):
         return False
     from importlib.util import find_spec
 
-    found = find_spec("flowyml._core")
-    return found is not None and (found.origin or "").endswith(".abi3.so")
+    spec = find_spec("flowyml._core")
+    return spec is not None and (spec.origin or "").endswith(".abi3.so")
 
 
-if _is_for_the_lock():
-    raise _unfit("was built for Pythons that have the global lock, and this one has none")
+if _needs_gil():
+    raise _error("was built for Python with the GIL, and this Python has none")
 
 try:
     from flowyml._core import (
@@ -61,10 +61,10 @@ try:
     )
 except ImportError as error:
     python = f"{sys.implementation.name} {sys.version_info.major}.{sys.version_info.minor}"
-    raise _unfit(f"is missing, older than the Python files beside it, or not for {python}: {error}") from error
+    raise _error(f"is missing, older than the Python files next to it, or not built for {python}: {error}") from error
 
 if _stub_here() not in {None, stub()}:
-    raise _unfit("is older or newer than the Python files beside it")
+    raise _error("is older or newer than the Python files next to it")
 
 __all__ = [
     "Batch",

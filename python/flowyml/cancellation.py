@@ -1,7 +1,8 @@
-"""What goes on in a thread and can be asked to end from another one.
+"""Cancellation callbacks of work that runs in a thread.
 
-A thread itself cannot be stopped. But the run of a pipeline that a step began can be interrupted, and a coroutine can
-be cancelled; either then lets its thread go on. They register here while they last; whoever gives a thread up asks.
+A thread cannot be stopped from outside, but a pipeline run that a step started can be interrupted and a coroutine can
+be cancelled, and both end the work of their thread. They register a callback here while they run; an executor that
+gives up a thread calls it.
 """
 
 from __future__ import annotations
@@ -13,26 +14,26 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# By thread, the innermost last.
-_asks: dict[int, list[Callable[[], None]]] = {}
+# By thread id, the innermost last.
+_callbacks: dict[int, list[Callable[[], None]]] = {}
 
 
 @contextlib.contextmanager
-def ends_when_asked(ask: Callable[[], None]) -> Iterator[None]:
-    """Have a function called when this thread is given up inside the block; from another thread."""
-    asks = _asks.setdefault(threading.get_ident(), [])
-    asks.append(ask)
+def on_cancel(callback: Callable[[], None]) -> Iterator[None]:
+    """Register a callback for this thread in a block; `cancel_thread` calls it from another thread."""
+    callbacks = _callbacks.setdefault(threading.get_ident(), [])
+    callbacks.append(callback)
     try:
         yield
     finally:
-        asks.remove(ask)
-        if not asks:
-            _asks.pop(threading.get_ident(), None)
+        callbacks.remove(callback)
+        if not callbacks:
+            _callbacks.pop(threading.get_ident(), None)
 
 
-def ask_to_end(thread: int) -> bool:
-    """Ask everything that goes on in a thread to end; tell whether there was something."""
-    asks = list(_asks.get(thread, ()))
-    for ask in asks:
-        ask()
-    return bool(asks)
+def cancel_thread(thread: int) -> bool:
+    """Call the callbacks of a thread; return True if there were any."""
+    callbacks = list(_callbacks.get(thread, ()))
+    for callback in callbacks:
+        callback()
+    return bool(callbacks)

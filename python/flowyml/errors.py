@@ -158,7 +158,7 @@ class StepTimeoutError(FlowymlError, TimeoutError):
     """
 
     def __init__(self, step_name: str, timeout: float) -> None:
-        Exception.__init__(self, step_name, timeout)  # that of OSError would read an errno and a text
+        Exception.__init__(self, step_name, timeout)  # OSError would read an errno and a message
         self.step_name = step_name
         self.timeout = timeout
 
@@ -273,7 +273,7 @@ class CircuitOpenError(FlowymlError):
     def __init__(
         self, breaker: str, failures: int, last: str, retry_after: float, last_error: BaseException | None = None
     ) -> None:
-        super().__init__(breaker, failures, last, retry_after)  # the message needs no more
+        super().__init__(breaker, failures, last, retry_after)  # not pickled: last_error
         self.breaker = breaker
         self.failures = failures
         self.last = last
@@ -360,8 +360,8 @@ class MemoryBudgetError(FlowymlError, MemoryError):
 
     def __str__(self) -> str:
         return (
-            f"a value of {format_size(self.size)} has no room: the memory_budget is used up, and the folder for spilled"
-            f" values does not take it ({self.reason}); TMPDIR chooses another, keep= lets values go earlier"
+            f"a value of {format_size(self.size)} has no room: the memory_budget is used up, and it cannot be spilled"
+            f" to disk ({self.reason}); choose another directory by TMPDIR, or free values earlier by keep="
         )
 
 
@@ -444,7 +444,7 @@ class RunInterrupted(KeyboardInterrupt):
     """
 
     def __init__(self, result: PipelineResult | None = None) -> None:
-        super().__init__("the run was interrupted; .result holds what was finished")
+        super().__init__("the run was interrupted; .result has the finished steps")
         self.result = result
 
 

@@ -1,12 +1,12 @@
-"""Hooks: functions that are told how runs go.
+"""Hooks: functions that are called when runs and steps start and end.
 
 ```
 @on_step_end            ──▶ Hooks of all pipelines ─┐
-@pipeline.hooks.on_...  ──▶ Hooks of a pipeline ────┴──▶ a run takes what is there when it begins ──▶ events.py calls it
+@pipeline.hooks.on_...  ──▶ Hooks of a pipeline ────┴──▶ a run copies both when it starts ──▶ runtime/events.py
 ```
 
-Each function is called in the thread that called `run()`, one after the other, those of all pipelines first, in the
-order in which they were registered. One that raises is logged and stops nothing. The module knows nothing of runs.
+Functions are called in the thread that called `run()`, one after the other: those of all pipelines first, in the order
+of registration. An exception of a hook is logged and stops nothing. The module knows nothing of runs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = ["Hooks", "on_pipeline_end", "on_pipeline_start", "on_step_end", "on_s
 
 F = TypeVar("F")
 
-# What each is called with.
+# The parameters of each hook.
 _ARGUMENTS = {
     "on_pipeline_start": ("pipeline",),
     "on_pipeline_end": ("pipeline", "result"),
@@ -44,14 +44,14 @@ _ARGUMENTS = {
 
 
 class Hooks:
-    """Functions to call at the four moments of a run; each method registers one and returns it, so it decorates.
+    """Functions to call at the start and end of runs and steps; each method registers one and works as a decorator.
 
-    What is registered or removed while a run goes on counts from the next run on.
+    Changes during a run take effect in the next run.
 
     >>> from flowyml import Pipeline
     >>> pipeline = Pipeline("one").add_step(max, params={"a": 1, "b": 2})
     >>> @pipeline.hooks.on_step_end
-    ... def tell(step, result):
+    ... def report(step, result):
     ...     print(step.name, result.state)
     >>> _ = pipeline.run()
     max success
@@ -67,48 +67,48 @@ class Hooks:
 
     @hides_internal_frames
     def on_pipeline_end(self, function: PipelineEnd) -> PipelineEnd:
-        """Call `function(pipeline, result)` after everything else, also after a run that was interrupted."""
+        """Call `function(pipeline, result)` after everything else, also if the run was interrupted."""
         return self._register("on_pipeline_end", function)
 
     @hides_internal_frames
     def on_step_start(self, function: StepStart) -> StepStart:
-        """Call `function(step, inputs)` when a step, or an item of a mapped step, begins: once, not for each attempt.
+        """Call `function(step, inputs)` when a step or an item of a mapped step starts: once, not for each attempt.
 
         Args:
-            function: Gets the step as it stands in the pipeline (its name is that of `add_step`, of an item
-                "name[index]") and its arguments by parameter name, read-only, loaded when they are first looked at.
+            function: Called with the step as it is in the pipeline (its name is that of `add_step`, of an item
+                "name[index]") and its arguments by parameter name, a read-only mapping that loads them on access.
 
-        Steps of this process have not begun yet when they run in the caller's thread; others may be under way. Steps on
-        process workers have been sent to a worker that has nothing else to do.
+        In the caller's thread the hook runs before the step; in other threads the step may already be running. Steps
+        for process workers have been sent to a worker that is idle.
         """
         return self._register("on_step_start", function)
 
     @hides_internal_frames
     def on_step_end(self, function: StepEnd) -> StepEnd:
-        """Call `function(step, result)` when a step, or an item of a mapped step, has ended for good: once for each.
+        """Call `function(step, result)` when a step or item has ended: once, after its last attempt.
 
         Args:
-            function: Gets the step, as for `on_step_start`, and its `StepResult`. Steps that never began
-                (`upstream_failed`, `cancelled`, `skipped` with what they read) are told at the end of the run.
+            function: Called with the step, as in `on_step_start`, and its `StepResult`. Steps that never started
+                (`upstream_failed`, `cancelled`, dependents of `skipped`) are reported at the end of the run.
         """
         return self._register("on_step_end", function)
 
     @hides_internal_frames
     def remove(self, function: Callable[..., object]) -> None:
-        """Call a function no more, whatever it was registered for.
+        """Remove a function from all hooks that it is registered for.
 
         Raises:
             ValueError: If it is not registered.
         """
-        found = [functions for functions in self._functions.values() if function in functions]
-        if not found:
+        matches = [functions for functions in self._functions.values() if function in functions]
+        if not matches:
             raise ValueError(f"{function!r:.80} is not registered here")
-        for functions in found:
+        for functions in matches:
             functions.remove(function)
 
     @contextlib.contextmanager
     def scope(self) -> Iterator[Hooks]:
-        """Forget what is registered inside this block when it ends."""
+        """Restore the registered functions at the end of the block."""
         before = {moment: list(functions) for moment, functions in self._functions.items()}
         try:
             yield self
@@ -123,15 +123,15 @@ class Hooks:
 
     @property
     def any(self) -> bool:
-        """Whether some function is registered."""
+        """True if a function is registered."""
         return bool(sum(map(len, self._functions.values())))
 
     def at(self, moment: str) -> tuple[Callable[..., object], ...]:
-        """Return the functions of a moment, as they are registered now."""
+        """Return the functions of a hook as they are registered now."""
         return tuple(self._functions[moment])
 
     def __repr__(self) -> str:
-        """Say how many there are."""
+        """Show the number of functions."""
         counts = ", ".join(f"{len(functions)} {moment}" for moment, functions in self._functions.items() if functions)
         return f"<Hooks: {counts or 'none'}>"
 
@@ -139,10 +139,10 @@ class Hooks:
         checked: Any = _checked(moment, function)
         functions = self._functions[moment]
         place = _place(checked)
-        # A notebook cell that is run again defines its hook again: the new one takes the place of the old one.
-        again = [k for k, each in enumerate(functions) if each == checked or (place and _place(each) == place)]
-        if again:
-            functions[again[0]] = checked
+        # A notebook cell that runs again defines its hook again: replace the old one.
+        same = [k for k, known in enumerate(functions) if known == checked or (place and _place(known) == place)]
+        if same:
+            functions[same[0]] = checked
         else:
             functions.append(checked)
         return function
@@ -157,10 +157,10 @@ def _checked(moment: str, function: Any) -> Any:
     arguments = _ARGUMENTS[moment]
     call = f"{moment}({', '.join(arguments)})"
     if not callable(function):
-        raise TypeError(f"{call} is told to a function, got {type(function).__name__} {function!r:.60}")
+        raise TypeError(f"{call} expects a callable, got {type(function).__name__} {function!r:.60}")
     if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
-        raise TypeError(f"{call} is told to a plain function: nobody awaits or iterates {function!r:.60}")
-    with contextlib.suppress(ValueError):  # a builtin that does not tell its signature
+        raise TypeError(f"{call} expects a plain function, but {function!r:.60} is a coroutine or generator function")
+    with contextlib.suppress(ValueError):  # a builtin without a signature
         signature = inspect.signature(function)
         try:
             signature.bind(*arguments)
@@ -170,7 +170,7 @@ def _checked(moment: str, function: Any) -> Any:
 
 
 def _place(function: Any) -> tuple[str, str] | None:
-    """Return where a function was defined, if at most one of that name can be there."""
+    """Return module and qualified name of a function, if they identify it."""
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "<")
     return None if "<" in name or inspect.ismethod(function) else (str(module), name)
 

@@ -138,7 +138,7 @@ class Launcher(Preparation):
         if (
             run_interceptor.current is not None and not _is_inside()
         ):  # `flowyml run` has executed the script that calls this
-            return run_interceptor.current.run(self._pipeline, run_interceptor.given(locals()))
+            return run_interceptor.current.run(self._pipeline, run_interceptor.bound_arguments(locals()))
         warn_out_of_scope("run()", unknown, _RUN_KEYWORDS)
         checked_flags(fail_fast=fail_fast, raise_on_failure=raise_on_failure, debug=debug, dry_run=dry_run)
         watched = checked_progress(progress)
@@ -210,7 +210,7 @@ class Launcher(Preparation):
             ValueError: If there is no such step, or no such run that is unfinished, or the pipeline keeps no journal.
         """
         if run_interceptor.current is not None and not _is_inside():
-            return run_interceptor.current.rerun(self._pipeline, run_interceptor.given(locals()))
+            return run_interceptor.current.rerun(self._pipeline, run_interceptor.bound_arguments(locals()))
         named: dict[str, Any] = {"inputs": inputs, "given": given, "context": context, "executor": executor}
         return self.run_again(run_id, from_step, raise_on_failure=raise_on_failure, **named)
 
@@ -301,7 +301,7 @@ class Launcher(Preparation):
         2
         """
         if run_interceptor.current is not None and not _is_inside():
-            return await run_interceptor.current.run_async(self._pipeline, run_interceptor.given(locals()))
+            return await run_interceptor.current.run_async(self._pipeline, run_interceptor.bound_arguments(locals()))
         from flowyml.runtime.async_run import in_thread
 
         watched = checked_progress(progress)
@@ -350,7 +350,7 @@ class Launcher(Preparation):
 
 def _is_inside() -> bool:
     """Tell whether this is inside of a run that the command lets run."""
-    return run_interceptor.is_inside(in_step=current_teller() is not None)
+    return run_interceptor.is_active(in_step=current_teller() is not None)
 
 
 def _executed(run: Run, executor: Executor, progress: Watching, *, quiet: bool = False) -> PipelineResult:

@@ -1,14 +1,14 @@
-"""The command above the runs of a script: `flowyml run script.py` executes a script that may run its pipeline itself.
+"""Interception of `Pipeline.run`: `flowyml run script.py` executes a script that may run its pipeline itself.
 
 ```
 flowyml run script.py -c day=3 --workers 4
-    └─ command ──┐
-script: pipeline.run() ──▶ command.run(pipeline, its arguments) ──▶ pipeline.run(changed arguments)
+    └─ interceptor ─┐
+script: pipeline.run() ──▶ interceptor.run(pipeline, its arguments) ──▶ pipeline.run(changed arguments)
 ```
 
-Outside of the command there is none, and a run pays one look at a global for it. Where the command lets a pipeline run,
-a run inside of that, in a step or a hook, is a run like any other; those that other threads and coroutines of the
-script begin meanwhile are the command's.
+Outside of the command no interceptor is installed, and a run pays one read of a global. A run that the interceptor
+passes through, and runs inside of that in steps and hooks, are not intercepted again; runs that other threads and
+coroutines of the script start meanwhile are.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ if TYPE_CHECKING:
     from flowyml.results.result import PipelineResult
 
     class RunInterceptor(Protocol):
-        """What takes the runs of a script into its hands."""
+        """Takes over the runs of a script."""
 
         def run(self, pipeline: Pipeline, arguments: dict[str, Any]) -> PipelineResult:
-            """Run a pipeline in the way of the command; `arguments` are those of `Pipeline.run`."""
+            """Run a pipeline; `arguments` are those of `Pipeline.run`."""
 
         def rerun(self, pipeline: Pipeline, arguments: dict[str, Any]) -> PipelineResult:
-            """Continue a run, likewise; `arguments` are those of `Pipeline.rerun`."""
+            """Continue a run; `arguments` are those of `Pipeline.rerun`."""
 
         async def run_async(self, pipeline: Pipeline, arguments: dict[str, Any]) -> PipelineResult:
-            """Run a pipeline beside an event loop, likewise."""
+            """Run a pipeline in an event loop; `arguments` are those of `Pipeline.run_async`."""
 
 
 current: RunInterceptor | None = None
-_let_run: ContextVar[bool] = ContextVar("flowyml_let_run", default=False)
+_passthrough: ContextVar[bool] = ContextVar("flowyml_passthrough", default=False)
 _lock = threading.Lock()
-_going_on = 0
+_active_runs = 0
 
 
 @contextmanager
-def above(command: RunInterceptor) -> Iterator[None]:
-    """Let a command be above the runs of a block."""
-    global current  # noqa: PLW0603  that is what it is for
-    before, current = current, command
+def install(interceptor: RunInterceptor) -> Iterator[None]:
+    """Install an interceptor for the runs of a block."""
+    global current  # noqa: PLW0603  the interceptor of this process
+    before, current = current, interceptor
     try:
         yield
     finally:
@@ -56,33 +56,33 @@ def above(command: RunInterceptor) -> Iterator[None]:
 
 
 @contextmanager
-def let_run() -> Iterator[None]:
-    """Let a pipeline run: what runs inside of it is no matter of the command."""
-    token = _let_run.set(True)
+def passthrough() -> Iterator[None]:
+    """Do not intercept the runs of this block."""
+    token = _passthrough.set(True)
     _count(1)
     try:
         yield
     finally:
         _count(-1)
-        _let_run.reset(token)
+        _passthrough.reset(token)
 
 
 def _count(more: int) -> None:
-    global _going_on  # noqa: PLW0603  workers of threads have no context of their caller
+    global _active_runs  # noqa: PLW0603  worker threads do not inherit a context variable
     with _lock:
-        _going_on += more
+        _active_runs += more
 
 
-def is_inside(*, in_step: bool) -> bool:
-    """Tell whether this is inside of a run that the command lets run.
+def is_active(*, in_step: bool) -> bool:
+    """Return True if this is inside of a run that was passed through.
 
     Args:
-        in_step: Whether this is in a step of some run. A thread that the step has started is not.
+        in_step: True if this is in a step of some run; a thread that the step has started is not.
     """
-    return _let_run.get() or (in_step and _going_on > 0)
+    return _passthrough.get() or (in_step and _active_runs > 0)
 
 
-def given(names: Mapping[str, Any]) -> dict[str, Any]:
+def bound_arguments(names: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of a call from the local names at its beginning."""
     arguments: dict[str, Any] = {name: value for name, value in names.items() if name not in {"self", "unknown"}}
     arguments.update(names.get("unknown", {}))

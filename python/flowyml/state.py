@@ -3,7 +3,7 @@
 ```
 waiting ──▶ ready ──▶ running ──▶ success | cached | failed | timed_out | skipped
    ├──────────┴──▶ skipped | upstream_failed | cancelled
-   └──▶ given (`run(given=)`: it does not run)
+   └──▶ given (`run(given=)`: the step does not run)
 ```
 """
 
@@ -13,7 +13,7 @@ from enum import StrEnum
 
 
 class StepState(StrEnum):
-    """State of a step or of one item of a mapped step; compares equal to its name.
+    """State of a step or of an item of a mapped step; compares equal to its name.
 
     >>> StepState.SUCCESS == "success", StepState.FAILED.final, StepState.READY.final
     (True, True, False)
@@ -33,17 +33,17 @@ class StepState(StrEnum):
 
     @property
     def code(self) -> int:
-        """The number that the core uses."""
+        """The code of the state in the core."""
         return CODES[self]
 
     @property
     def final(self) -> bool:
-        """Whether a step in this state is finished."""
+        """True if a step in this state is finished."""
         return self.code >= StepState.SUCCESS.code
 
     @property
     def has_value(self) -> bool:
-        """Whether a step in this state has a value."""
+        """True if a step in this state has a value."""
         return self in {StepState.SUCCESS, StepState.CACHED, StepState.GIVEN}
 
 

@@ -1,7 +1,7 @@
-"""Amounts of memory: as numbers of bytes, and in words.
+"""Amounts of memory: parsed from numbers and strings, and formatted for people.
 
 Decimal units (kB, MB, GB, TB) are powers of 1,000, binary ones (KiB, MiB, GiB, TiB) powers of 1,024. Without the B they
-are those of Kubernetes ("16Gi", "500M"), which the pages of 2.x use.
+are the units of Kubernetes ("16Gi", "500M"), which flowyml 2.x documents.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ _UNITS = {
 _BY_NAME = {name.casefold(): size for name, size in _UNITS.items()}
 _BY_NAME |= {name.removesuffix("b"): size for name, size in _BY_NAME.items() if name != "b"}
 # A worker process takes more than this before its first step.
-_LEAST = 1 << 20
-_TEXT = r"\s*(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[a-zA-Z]+)\s*"
+_MIN_SIZE = 1 << 20
+_PATTERN = r"\s*(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[a-zA-Z]+)\s*"
 
 
 def checked_size(what: str, size: Any) -> int:
-    """Return an amount of memory in bytes: a whole number of bytes, or a text like "4GiB" or "500 MB".
+    """Return an amount of memory in bytes, from an int or a string like "4GiB" or "500 MB".
 
     Raises:
         TypeError: If it is neither.
-        ValueError: If the string cannot be parsed, or the amount is below 1 MiB: a number as small as 4 was meant in
+        ValueError: If the string cannot be parsed, or the amount is below 1 MiB: so small a number probably was
+            meant in
             another unit.
 
     >>> (
@@ -37,10 +38,10 @@ def checked_size(what: str, size: Any) -> int:
     (1610612736, 2097152, 2000000)
     """
     if isinstance(size, str):
-        return _large_enough(what, size, _of_text(what, size), "")
+        return _large_enough(what, size, _parse(what, size), "")
     if isinstance(size, bool) or not hasattr(type(size), "__index__"):
         raise TypeError(
-            f'{what} must be a number of bytes or a text like "4GiB", got {type(size).__name__} {size!r:.60}'
+            f'{what} must be an int (bytes) or a string like "4GiB", got {type(size).__name__} {size!r:.60}'
         )
     if size <= 0:
         raise ValueError(f"{what} must be more than 0 bytes, got {size!r}")
@@ -48,24 +49,24 @@ def checked_size(what: str, size: Any) -> int:
 
 
 def _large_enough(what: str, given: Any, size: int, unit: str) -> int:
-    if size < _LEAST:
+    if size < _MIN_SIZE:
         raise ValueError(f'{what} must be at least 1 MiB, got {given!r}{unit}; write an amount like "4GiB" or "500 MB"')
     return size
 
 
-def _of_text(what: str, text: str) -> int:
-    found = re.fullmatch(_TEXT, text)
-    unit = _BY_NAME.get(found["unit"].casefold()) if found else None
-    size = int(float(found["number"]) * unit) if found and unit else 0
+def _parse(what: str, text: str) -> int:
+    match = re.fullmatch(_PATTERN, text)
+    unit = _BY_NAME.get(match["unit"].casefold()) if match else None
+    size = int(float(match["number"]) * unit) if match and unit else 0
     if size <= 0:
         raise ValueError(
-            f'{what} must be an amount of memory like "4GiB", "500 MB" or a number of bytes, got {text!r:.60}'
+            f'{what} must be an amount of memory like "4GiB" or "500 MB", or an int (bytes), got {text!r:.60}'
         )
     return size
 
 
 def format_size(size: int) -> str:
-    """Return an amount of memory for people.
+    """Return an amount of memory in the unit that suits its size.
 
     >>> format_size(3 * 2**30 // 2), format_size(10)
     ('1.5 GiB', '10 B')

@@ -66,7 +66,7 @@ def pipeline_of(given: str, arguments: Sequence[str] = ()) -> Pipeline:
     if at_hand is not None and target.name in {None, at_hand.name}:
         return at_hand
     try:
-        with run_interceptor.above(finding):
+        with run_interceptor.install(finding):
             return found(target, names)
     except Exit:  # of a function that is to return one, and runs it
         if finding.pipeline is None:

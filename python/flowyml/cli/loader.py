@@ -48,7 +48,7 @@ def executed(target: PipelineRef, arguments: Sequence[str], command: RunIntercep
         Ended: If it exits.
     """
     try:
-        with run_interceptor.above(command):
+        with run_interceptor.install(command):
             if target.file is not None:
                 return _execute(target.file, _compiled(target.file), arguments)
             sys.argv[:] = [target.module, *arguments]

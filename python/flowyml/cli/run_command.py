@@ -124,7 +124,7 @@ class CliRun:
         """
         self._makes = True
         try:
-            with run_interceptor.above(self):
+            with run_interceptor.install(self):
                 pipeline = found(self._target, names)
         except UsageError as error:
             if self.ran:
@@ -140,7 +140,7 @@ class CliRun:
         if self.is_meant(pipeline):
             return self.run_it(pipeline, arguments)
         self._others.append(pipeline.name)
-        with run_interceptor.let_run():
+        with run_interceptor.passthrough():
             return pipeline.run(**arguments)
 
     def rerun(self, pipeline: Pipeline, arguments: dict[str, Any]) -> PipelineResult:
@@ -148,7 +148,7 @@ class CliRun:
         self._refuse_in_module()
         if not self.is_meant(pipeline):
             self._others.append(pipeline.name)
-            with run_interceptor.let_run():
+            with run_interceptor.passthrough():
                 return pipeline.rerun(**arguments)
         arguments["resume"], from_step = arguments.pop("run_id"), arguments.pop("from_step")
         if self._options.fresh:
@@ -161,7 +161,7 @@ class CliRun:
         changed = self._changed(pipeline, arguments)
         self._note_begin(pipeline)
         try:
-            with run_interceptor.let_run():
+            with run_interceptor.passthrough():
                 result = begin(**changed)
         except BaseException as error:
             self._note(pipeline, error)
@@ -174,14 +174,14 @@ class CliRun:
         self._refuse_in_module()
         if not self.is_meant(pipeline):
             self._others.append(pipeline.name)
-            with run_interceptor.let_run():
+            with run_interceptor.passthrough():
                 return await pipeline.run_async(**arguments)
         if self._options.dry_run:
             return self.run_it(pipeline, arguments)
         changed = self._changed(pipeline, arguments)
         self._note_begin(pipeline)
         try:
-            with run_interceptor.let_run():
+            with run_interceptor.passthrough():
                 result = await pipeline.run_async(**changed)
         except BaseException as error:
             self._note(pipeline, error)

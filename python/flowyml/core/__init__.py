@@ -4,9 +4,9 @@
 flowyml.core.step ──▶ _NAMES["step"] ──▶ "Step step" ──first use──▶ flowyml.Step, flowyml.step
 ```
 
-The modules have no files: they are made when this package is imported, and load a name when it is first used. `step`,
-`context`, `dynamic` and `map_task` are names of modules and of functions; in this package they are the functions. Type
-checkers know the names of `flowyml.core`, not its modules.
+The modules have no files: they are created when this package is imported, and resolve a name on first access. `step`,
+`context`, `dynamic` and `map_task` name both modules and functions; as attributes of this package they are the
+functions. Type checkers know the names of `flowyml.core`, not its modules.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from flowyml.store.cache_store import CacheStore as CacheStore
     from flowyml.utils.parallel import parallel_map as parallel_map
 
-# The names of each module. Their home is `flowyml`, unless `_HOMES` has another one.
+# The names of each module. They are imported from `flowyml`, unless `_HOMES` names another module.
 _NAMES = {
     "cache": "CacheStore",
     "checkpoint": "PipelineCheckpoint",
@@ -79,7 +79,7 @@ __all__ = sorted({*" ".join(_NAMES.values()).split()} - {*_HOME_OF})  # noqa: PL
 
 @hides_internal_frames
 def __getattr__(name: str) -> Any:
-    """Load one of the names when it is first used."""
+    """Import a name on first access."""
     return _load(sys.modules[__name__], name)
 
 
@@ -90,7 +90,7 @@ def __dir__() -> list[str]:
 
 @hides_internal_frames
 def _load(module: ModuleType, name: str) -> Any:
-    """Return a name of a module from its home, and keep it in the module."""
+    """Return a name of a module from its home, and store it in the module."""
     if name not in module.__all__:
         raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOME_OF.get(name, "flowyml")), name)
@@ -99,7 +99,7 @@ def _load(module: ModuleType, name: str) -> Any:
 
 
 class _AliasImporter:
-    """Finds and loads the modules of the table, `importlib.reload` included."""
+    """Finder and loader of the modules of the table; supports `importlib.reload`."""
 
     @staticmethod
     def find_spec(fullname: str, _path: Any = None, _target: Any = None) -> ModuleSpec | None:
@@ -120,7 +120,7 @@ class _AliasImporter:
 
 
 def _make_modules() -> None:
-    """Import the modules now: a later import would replace a function by the module of the same name."""
+    """Create the modules now: a later import would replace a function by the module of the same name."""
     sys.meta_path[:] = [finder for finder in sys.meta_path if getattr(finder, "__module__", None) != __name__]
     sys.meta_path.append(_AliasImporter)
     for name in _NAMES:
@@ -133,7 +133,7 @@ _make_modules()
 
 
 def get_global_hooks() -> Hooks:
-    """Return the hooks of all pipelines: `flowyml.hooks.everywhere` under its name of 2.x.
+    """Return the hooks of all pipelines, `flowyml.hooks.everywhere`, under their name in 2.x.
 
     >>> from flowyml import hooks
     >>> from flowyml.core.hooks import get_global_hooks, on_step_end
@@ -154,7 +154,7 @@ def SubPipelineStep(  # noqa: N802, PLR0917  a class with these arguments in 2.x
     input_mapping: Mapping[str, str] | None = None,
     output_mapping: Mapping[str, str] | None = None,
 ) -> SubPipeline:
-    """Return a pipeline as a part of another, for `add_step`: `flowyml.sub_pipeline` under its name of 2.x.
+    """Return a pipeline as a step of another, for `add_step`: `flowyml.sub_pipeline` under its name in 2.x.
 
     >>> from flowyml import Pipeline
     >>> from flowyml.core.subpipeline import SubPipelineStep

@@ -28,7 +28,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from flowyml.cancellation import ask_to_end
+from flowyml.cancellation import cancel_thread
 from flowyml.executors.in_process import CurrentStep, clock, look_in
 from flowyml.executors.threads import owners
 from flowyml.runtime import random_seeds
@@ -286,7 +286,7 @@ class EventLoopRun:
 
     def _give_up(self, work: _StepTask) -> None:
         """Go on without a thread: what it has begun is asked to end, it itself cannot be stopped."""
-        if not ask_to_end(work.thread) and work.expired and self._limits is not None:
+        if not cancel_thread(work.thread) and work.expired and self._limits is not None:
             self._limits.warn_left_behind(self._run.item_name(work.item), self._limits.of(work.item))
 
     def _end_work(self, work: _StepTask) -> None:

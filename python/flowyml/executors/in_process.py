@@ -29,7 +29,7 @@ import time
 from typing import TYPE_CHECKING, Any, Self
 
 from flowyml._extension import ThreadCallLoop
-from flowyml.cancellation import ask_to_end
+from flowyml.cancellation import cancel_thread
 from flowyml.runtime.run import BatchReport
 from flowyml.steps.context import StepContext, by_name
 from flowyml.steps.dynamic import refusal
@@ -175,7 +175,7 @@ class ThreadBatch:
             run.complete(
                 batch, position, BatchReport(start, [clock()], [(0, item, StepExpired(self._limits.of(item)))])
             )
-        if not ask_to_end(self._thread):
+        if not cancel_thread(self._thread):
             self._limits.warn_left_behind(run.item_name(item), self._limits.of(item))
         return True
 

@@ -354,7 +354,7 @@ def _told_route(part: tuple[Namespace, str]) -> str:
 
 
 def _several(names: tuple[str, ...]) -> str:
-    return join_names(names, most=20) or "nothing"
+    return join_names(names, limit=20) or "nothing"
 
 
 def _short(value: object) -> str:

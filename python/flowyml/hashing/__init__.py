@@ -1,15 +1,13 @@
-"""BLAKE2, by which everything here is known by its content.
+"""Content hashes of values and functions, which are the keys of cached and resumed steps.
 
-`hashlib` has the same function from the same place, and loads OpenSSL beside it: three milliseconds for each process.
-
-Keys by content: what a value, and what a function, comes down to.
+BLAKE2 is imported from `_blake2` because `hashlib` also loads OpenSSL, which takes three milliseconds in each process.
 """
 
 from __future__ import annotations
 
 try:
     from _blake2 import blake2b
-except ImportError:  # another interpreter
+except ImportError:  # not CPython
     from hashlib import blake2b
 
 __all__ = ["blake2b"]

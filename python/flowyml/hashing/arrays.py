@@ -1,11 +1,10 @@
-"""Arrays and frames as plain data and hashes of their buffers: numpy, pandas, pyarrow, polars.
+"""Canonical forms of arrays and frames by their buffers: numpy, pandas, pyarrow, polars.
 
-Equal arrays have one form, whatever their strides, their blocks or their chunks are. None of the packages is imported:
-what is here is called for a type of such a package, so the package is loaded.
+Equal arrays have one form, whatever their strides, blocks or chunks. None of the packages is imported: a handler is
+looked up for a type of such a package, so the package is loaded.
 
-A form is complete: it holds the type, the dtype with its parameters, the dictionaries of dictionary arrays, names and
-flags. What has no form here (a subclass with its own pickling, an extension array of another package) is written as
-it pickles.
+A form is complete: it has the type, the dtype with its parameters, the dictionaries of dictionary arrays, names and
+flags. Types without a form here (a subclass with its own pickling, an extension array of another package) are pickled.
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ Handler: TypeAlias = "Callable[[Any, Any], Any]"
 
 
 def handler_of(kind: type, flat: Callable[[list[Any]], bytes]) -> Handler | None:
-    """Return what writes values of a type; `None` if it is not one of these packages'.
+    """Return the function that writes values of a type; `None` for types outside of these packages.
 
     Args:
         kind: The type of a value.
-        flat: Hashes a list of numbers and texts.
+        flat: Hashes a list of numbers and strings.
     """
     numpy: Any = sys.modules.get("numpy")
     if numpy is not None and issubclass(kind, (numpy.ndarray, numpy.generic)):  # also subclasses of the user
@@ -41,7 +40,7 @@ def handler_of(kind: type, flat: Callable[[list[Any]], bytes]) -> Handler | None
 
 
 class _Hash:
-    """A file object that hashes what is written and keeps nothing."""
+    """A file object that hashes the written data."""
 
     closed = False
 
@@ -55,7 +54,7 @@ class _Hash:
         return len(data)
 
     def flush(self) -> None:
-        """Do nothing: data is hashed when it is written."""
+        """Do nothing: there is no buffer."""
 
 
 # ---- numpy -------------------------------------------------------------------------------------------------------
@@ -79,23 +78,22 @@ def _of_array(array: Any, flat: Callable[[list[Any]], bytes]) -> Any:
     name = _of_dtype(dtype)
     if dtype.hasobject:
         return "array", name, array.shape, _of_objects(array.ravel().tolist(), flat)
-    if dtype.names:  # between fields there may be bytes that nobody has set
+    if dtype.names:  # the padding between fields is undefined
         return "array", name, array.shape, [array[field] for field in dtype.names]
     return "array", name, array.shape, _buffer_digest(array)
 
 
 def _of_dtype(dtype: Any) -> Any:
-    """Return the name of a dtype if the name is complete, else the dtype."""
     return dtype.str if dtype.num in _NAMED and dtype.metadata is None else dtype
 
 
 _VOID = 20
-_NAMED = frozenset(range(24)) - {_VOID}  # numbers of numpy's own dtypes without fields; those of others begin at 256
+_NAMED = frozenset(range(24)) - {_VOID}  # numpy's own dtypes without fields; ids of others start at 256
 _LONG_DOUBLES = frozenset([13, 16])
 
 
 def _buffer_digest(array: Any) -> bytes:
-    """Hash the elements in the order of the indices."""
+    """Hash the elements in index order."""
     numpy: Any = sys.modules["numpy"]
     view = numpy.ascontiguousarray(array).reshape(-1).view(numpy.uint8)
     if array.dtype.num in _LONG_DOUBLES:
@@ -104,7 +102,7 @@ def _buffer_digest(array: Any) -> bytes:
 
 
 def _without_padding(view: Any, dtype: Any) -> Any:
-    """Return the 10 bytes of each x87 number, without the padding to 12 or 16, which is undefined."""
+    """Return the 10 bytes of each x87 number without its padding to 12 or 16, which is undefined."""
     numpy: Any = sys.modules["numpy"]
     if numpy.finfo(dtype).nmant != 63:  # noqa: PLR2004  bits of an x87 number
         return view
@@ -113,10 +111,10 @@ def _without_padding(view: Any, dtype: Any) -> Any:
 
 
 def _of_objects(values: list[Any], flat: Callable[[list[Any]], bytes]) -> Any:
-    return ("flat", flat(values)) if _TEXTS.issuperset(map(type, values)) else values
+    return ("flat", flat(values)) if _PLAIN_TYPES.issuperset(map(type, values)) else values
 
 
-_TEXTS = frozenset([str, int, float, bool, bytes, type(None)])
+_PLAIN_TYPES = frozenset([str, int, float, bool, bytes, type(None)])
 
 
 def _of_scalar(value: Any, flat: Callable[[list[Any]], bytes]) -> Any:
@@ -134,7 +132,7 @@ def _of_masked_array(array: Any, flat: Callable[[list[Any]], bytes]) -> Any:
 
 
 def _attributes(value: Any) -> Any:
-    """Return the attributes of a subclass: numpy does not pickle them."""
+    """Return the attributes of a subclass, which numpy does not pickle."""
     return getattr(value, "__dict__", None) or None
 
 
@@ -169,17 +167,16 @@ def _notes(data: Any) -> tuple[Any, bool]:
 
 
 def _column(values: Any) -> Any:
-    """Return the values of a column or index: a numpy array where it has one."""
     numpy: Any = sys.modules["numpy"]
     return values.to_numpy() if isinstance(values.dtype, numpy.dtype) else values.array
 
 
 def _of_extension(_: Any, array: Any) -> Any:
-    """Write one of pandas' own arrays without what it remembers beside its values."""
+    """Return the form of one of pandas' own arrays, without its caches."""
     name = type(array), repr(array.dtype)
     if hasattr(array, "_pa_array"):
         return "arrow", name, array._pa_array  # noqa: SLF001  no public way without a copy
-    if hasattr(array, "asi8"):  # days and times: the numbers; two time zones may have one name
+    if hasattr(array, "asi8"):  # dates and times: the integers; two time zones may have one name
         return "times", name, array.asi8, getattr(array, "tz", None), getattr(array, "freq", None)
     if hasattr(array, "_mask") and hasattr(array, "_data"):
         mask, data = array._mask, array._data.copy()  # noqa: SLF001
@@ -195,50 +192,49 @@ def _pyarrow(kind: type) -> Handler | None:
     arrow: Any = sys.modules["pyarrow"]
     if kind is arrow.Table or kind is arrow.RecordBatch:
         return lambda _, table: (kind.__name__, table.schema.serialize().to_pybytes(), *map(_chunks, table.columns))
-    if kind.__module__ == "pyarrow._dataset" and kind.__name__.endswith(_REFERRING):
+    if kind.__module__ == "pyarrow._dataset" and kind.__name__.endswith(_FILE_REFERENCES):
         return _of_dataset
     if kind is arrow.ChunkedArray or issubclass(kind, arrow.Array):
         return lambda _, array: (kind.__name__, _chunks(array))
     return None
 
 
-_REFERRING = ("Dataset", "Fragment", "Factory")
+_FILE_REFERENCES = ("Dataset", "Fragment", "Factory")
 
 
 def _of_dataset(_: Any, dataset: Any) -> None:
     raise TypeError(
-        f"a {type(dataset).__name__} refers to files and does not hold their content; pass flowyml.File objects"
+        f"a {type(dataset).__name__} refers to files without holding their content; pass flowyml.File objects"
     )
 
 
 def _chunks(array: Any) -> bytes:
-    """Hash a column as a stream of its own: without chunks, without data outside a slice.
+    """Hash a column as an IPC stream, independent of chunks and without data outside of a slice.
 
-    The stream, and not a batch of it: the type with all its parameters and the dictionaries are messages before the
-    batch.
+    A stream rather than a record batch, because it also has the type with all parameters and the dictionaries.
     """
     arrow: Any = sys.modules["pyarrow"]
     file = _Hash()
     schema = arrow.schema([arrow.field("x", array.type)])
     with arrow.ipc.new_stream(arrow.PythonFile(file, mode="w"), schema) as stream:
-        for chunk in _few(array):
+        for chunk in _merged_chunks(array):
             stream.write(arrow.record_batch([chunk], schema=schema))
     return file.digest()
 
 
-def _few(array: Any) -> Iterable[Any]:
-    """Return an array in as few chunks as possible: one, but for strings of more than 2 GB and nested dictionaries."""
+def _merged_chunks(array: Any) -> Iterable[Any]:
+    """Return an array in as few chunks as possible: one, except for strings over 2 GB and nested dictionaries."""
     arrow: Any = sys.modules["pyarrow"]
     chunks = array.chunks if hasattr(array, "chunks") else [array]
-    if len(chunks) == 1 and not _has_bits(chunks[0]):
+    if len(chunks) == 1 and not _has_bitmap(chunks[0]):
         return chunks
-    try:  # also of one chunk: the last byte of a slice's bitmap holds bits of what comes behind the slice
+    try:  # also for one chunk: the last byte of a slice's bitmap has bits from outside of the slice
         return [arrow.concat_arrays(chunks)] if chunks else [arrow.array([], array.type)]
     except (NotImplementedError, ValueError):  # pyarrow's errors are subclasses of these
         return chunks
 
 
-def _has_bits(chunk: Any) -> bool:
+def _has_bitmap(chunk: Any) -> bool:
     types: Any = sys.modules["pyarrow"].types
     kind = chunk.type
     return bool(chunk.null_count) or not ((types.is_primitive(kind) and not types.is_boolean(kind)) or _is_text(kind))
@@ -257,7 +253,7 @@ def _polars(kind: type) -> Handler | None:
     if kind is polars.Series:
         return lambda _, series: ("polars series", *_of_series(series))
     if kind is polars.DataFrame:
-        return lambda _, frame: ("polars frame", frame.height, [_of_series(each) for each in frame.get_columns()])
+        return lambda _, frame: ("polars frame", frame.height, [_of_series(column) for column in frame.get_columns()])
     return {polars.LazyFrame: _of_lazy_frame, polars.Expr: _of_expression}.get(kind)
 
 
@@ -268,9 +264,9 @@ def _of_series(series: Any) -> tuple[Any, ...]:
 
 
 def _parts(series: Any) -> Iterator[Any]:
-    """Split a column into columns without bitmaps and without categories.
+    """Split a column into columns without bitmaps and categories.
 
-    The last byte of a bitmap has undefined bits, a null has any value behind it, and the codes of categories differ
+    The last byte of a bitmap has undefined bits, a null has an undefined value, and the codes of categories differ
     between processes.
     """
     polars: Any = sys.modules["polars"]
@@ -289,7 +285,7 @@ def _parts(series: Any) -> Iterator[Any]:
         yield from _parts(series.drop_nulls().explode().rechunk() if dtype.size else polars.Series(dtype=polars.Null))
     elif dtype == polars.Boolean:
         yield _stream(series.cast(polars.UInt8).fill_null(0))
-    elif dtype == polars.String or dtype == polars.Categorical or dtype == polars.Enum:  # noqa: PLR1714  two have none
+    elif dtype == polars.String or dtype == polars.Categorical or dtype == polars.Enum:  # noqa: PLR1714  unhashable
         yield _stream(series.cast(polars.String).fill_null(""))
     elif dtype == polars.Binary:
         yield _stream(series.fill_null(b""))
@@ -298,18 +294,18 @@ def _parts(series: Any) -> Iterator[Any]:
 
 
 def _stream(series: Any) -> bytes:
-    file, oldest = _Hash(), sys.modules["polars"].CompatLevel.oldest()  # strings in a row, not views of buffers
+    file, oldest = _Hash(), sys.modules["polars"].CompatLevel.oldest()  # contiguous strings, no views
     series.rechunk().alias("").to_frame().write_ipc_stream(file, compression="uncompressed", compat_level=oldest)
     return file.digest()
 
 
 def _of_lazy_frame(_: Any, frame: Any) -> None:
     del frame
-    raise TypeError("a lazy frame may scan files and does not hold their content; collect() it, or pass a flowyml.File")
+    raise TypeError("a lazy frame may scan files without holding their content; collect() it, or pass a flowyml.File")
 
 
 def _of_expression(_: Any, expression: Any) -> Any:
-    """Write an expression, unless it calls Python functions: it holds them by name, or with their own code only."""
+    """Return the form of an expression; refuse Python functions, of which it has only the name or the own code."""
     state = expression.__getstate__()
     if _PICKLE.search(state):
         raise TypeError(
@@ -318,7 +314,7 @@ def _of_expression(_: Any, expression: Any) -> Any:
     return "polars expression", state
 
 
-# The beginning of a pickle of a function, in bytes and in a list of numbers of MessagePack.
+# The beginning of the pickle of a function, as bytes and as a list of integers in MessagePack.
 _PICKLE = re.compile(rb"\xcc?\x80\xcc?[\x02-\x08]\xcc?\x95")
 
 _PACKAGES = {"pandas": _pandas, "pyarrow": _pyarrow, "polars": _polars}

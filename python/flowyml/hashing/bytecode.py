@@ -1,12 +1,12 @@
-"""Code objects as plain data, and what they read.
+"""Code objects as plain data, and the names that they read.
 
-Two functions are alike if they do alike: names, constants, instructions. File, line numbers, comments, docstrings and
-annotations take no part. Constants stand where they are used and not by number, so that a docstring, which is one of
-them, moves nothing. The instructions are those of this Python version: another one means another key.
+Two functions are equal if their names, constants and instructions are. File, line numbers, comments, docstrings and
+annotations do not count. Constants are written where they are used rather than by index, so that a docstring, which is
+a constant, shifts nothing. Another Python version has other instructions and so other keys.
 
 The instructions also show what a function reads in addition to its arguments: global names, closure variables, and
-chains of attributes of these (`pkg.sub.h`). A container to which the code only writes (`CALLS.append(...)`,
-`COUNTS[name] += 1`) does not change what the function does, and would change the key with each call.
+chains of their attributes (`pkg.sub.h`). Containers that the code only writes to (`CALLS.append(...)`,
+`COUNTS[name] += 1`) do not change what the function does, and would change the key with each call.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _CONSTANT = frozenset(dis.hasconst)
-# Flags that say how a function is called; others tell whether it is nested or has a docstring.
-_CALLED = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
+# Flags of the signature and of the kind of function; others mark nested functions and docstrings.
+_SIGNATURE = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
 _KIND = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE | inspect.CO_ASYNC_GENERATOR
 _GLOBAL = frozenset(["LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"])
 _CLOSURE = frozenset(["LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF"])
 _ATTRIBUTE = frozenset(["LOAD_ATTR", "LOAD_METHOD"])
 _REBINDS = frozenset(["STORE_GLOBAL", "DELETE_GLOBAL", "STORE_DEREF", "DELETE_DEREF"])
-# Where the container is below the top of the stack; the value, if there is one, is below it.
-_PUTS = {"STORE_ATTR": 1, "DELETE_ATTR": 1, "STORE_SUBSCR": 2, "DELETE_SUBSCR": 2, "STORE_SLICE": 3}
+# Depth of the container below the top of the stack; the value, if there is one, is below it.
+_STORE_DEPTHS = {"STORE_ATTR": 1, "DELETE_ATTR": 1, "STORE_SUBSCR": 2, "DELETE_SUBSCR": 2, "STORE_SLICE": 3}
 _CONSUMES = ("POP_", "STORE_", "DELETE_", "RETURN_", "JUMP_")
 _IN_PLACE, _SUBSCRIPT = range(13, 26), 26  # arguments of BINARY_OP
 _IMPORTERS = frozenset(["import_module", "__import__"])
-# Methods of the built-in containers, queues and files that change them and whose result is usually dropped.
-_CHANGES = frozenset(
+# Mutating methods of built-in containers, queues and files whose return value is usually dropped.
+_MUTATING_METHODS = frozenset(
     [
         *("append", "extend", "insert", "remove", "pop", "clear", "sort", "reverse", "appendleft", "extendleft"),
         *("popleft", "rotate", "add", "discard", "update", "setdefault", "popitem", "subtract", "write", "writelines"),
@@ -46,20 +46,21 @@ _CHANGES = frozenset(
 )
 
 Path: TypeAlias = "tuple[str, ...]"
-"""A name and the attributes that are read of it: `pkg.sub.h` is `("pkg", "sub", "h")`."""
+"""A name and the attributes read from it: `pkg.sub.h` is `("pkg", "sub", "h")`."""
 
 
 class NameUsage(NamedTuple):
-    """What code reads and changes in addition to its arguments.
+    """The names that code reads and changes in addition to its arguments.
 
     Attributes:
-        names: Paths of the global names that it reads. A name that is used in any other way than by an attribute (as
-            an argument, for example) is a path of its own: `("pkg",)`.
+        names: Paths of the global names that it reads. A name used in any other way than by an attribute (for
+            example as an
+            argument) is a path of its own: `("pkg",)`.
         closure: The same for closure variables.
-        written: Paths that it only writes to, with the method that it calls for that or "": `CALLS.append(x)`,
+        written: Paths that it only writes to, with the method called for that or "": `CALLS.append(x)`,
             `COUNTS[x] += 1`, `f.calls += 1`. Whether the method only writes depends on the object at the path.
-        imports: The imports inside it: name, level, and names that are imported from the module.
-        importers: Paths that are called with one constant string, and the string: `importlib.import_module("pkg.sub")`.
+        imports: Its import statements: name, level, and the names imported from the module.
+        importers: Paths called with one constant string, and the string: `importlib.import_module("pkg.sub")`.
         open_importers: Such paths that are used in another way.
     """
 
@@ -73,20 +74,22 @@ class NameUsage(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def plain(code: CodeType) -> tuple[Any, ...]:
-    """Return code as plain data: tuples, numbers, text; equal for code that does alike.
+    """Return code as plain data (tuples, numbers, strings), equal for code that does the same.
 
     >>> one, other = (compile(text, "file", "exec") for text in ("x = 1", "x = 1  # more"))
     >>> plain(one) == plain(other)
     True
     """
-    constants = code.co_consts  # `argval` does not know the names of keyword arguments
-    steps = tuple(
-        (each.opcode, _constant(constants[each.arg])) if each.opcode in _CONSTANT else (each.opcode, each.arg)  # type: ignore[index]
-        for each in dis.get_instructions(code)
+    constants = code.co_consts  # `argval` lacks the names of keyword arguments
+    instructions = tuple(
+        (instruction.opcode, _constant(constants[instruction.arg]))  # type: ignore[index]
+        if instruction.opcode in _CONSTANT
+        else (instruction.opcode, instruction.arg)
+        for instruction in dis.get_instructions(code)
     )
-    shape = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags & (_CALLED | _KIND))
+    shape = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags & (_SIGNATURE | _KIND))
     names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
-    return (steps, shape, names, code.co_exceptiontable)
+    return (instructions, shape, names, code.co_exceptiontable)
 
 
 def _constant(value: Any) -> tuple[Any, ...]:
@@ -95,29 +98,29 @@ def _constant(value: Any) -> tuple[Any, ...]:
 
 @lru_cache(maxsize=4096)
 def uses(code: CodeType) -> NameUsage:
-    """Return what code reads and changes, the functions inside it included.
+    """Return the names that code and the functions inside it read and change.
 
     >>> sorted(uses(compile("pkg.sub.h(pkg.RATE)", "file", "eval")).names)
     [('pkg', 'RATE'), ('pkg', 'sub', 'h')]
     """
-    search = _BytecodeScanner()
+    scanner = _BytecodeScanner()
     for instruction in dis.get_instructions(code):
-        search.see(instruction)
-    found = [search.found(), *(uses(each) for each in _inner(code))]
-    names, closure, written, *others = (frozenset().union(*parts) for parts in zip(*found, strict=True))
+        scanner.scan(instruction)
+    usages = [scanner.usage(), *(uses(inner) for inner in _inner(code))]
+    names, closure, written, *others = (frozenset().union(*parts) for parts in zip(*usages, strict=True))
     return NameUsage(names, closure, written, *others)
 
 
 def _inner(code: CodeType) -> Iterator[CodeType]:
-    return (each for each in code.co_consts if isinstance(each, CodeType))
+    return (constant for constant in code.co_consts if isinstance(constant, CodeType))
 
 
 class _Load:
-    """A global name or closure variable on the stack, with the attributes that were read of it since.
+    """A global name or closure variable on the stack, with the attributes read from it since.
 
     Attributes:
-        path: Its name and those attributes.
-        is_global: Whether it is a global name.
+        path: The name and the attributes.
+        is_global: True for a global name.
         written: The path of the container, if this load is only part of writing to it.
         constant: The only argument that it was called with, if that is a constant string.
     """
@@ -130,7 +133,7 @@ class _Load:
 
 
 class _Result(NamedTuple):
-    """The result of a call, a subscript or an in-place operation, which replaced its operand on the stack."""
+    """The result of a call, subscript or in-place operation, which replaced its operand on the stack."""
 
     kind: str
     of: _Load
@@ -141,11 +144,11 @@ class _Constant(NamedTuple):
 
 
 class _BytecodeScanner:
-    """Goes through instructions with a stack that knows which of its entries a name has put there.
+    """Simulates the stack, marking the entries that were loaded by name.
 
-    Jumps are not followed: after one, nothing is known of the stack. A use that is not known to read an attribute of a
-    name, or to write to it, is a use of the whole object. So it does not matter whether the object goes through a local
-    variable, an argument or a dict.
+    Jumps are not followed: after a jump the whole stack is unknown. A use that is not recognised as reading an
+    attribute of a name or writing to it counts as a use of the whole object, so it does not matter whether the object
+    passes through a local variable, an argument or a dict.
     """
 
     def __init__(self) -> None:
@@ -154,8 +157,7 @@ class _BytecodeScanner:
         self._stack: list[_Load | _Result | _Constant | None] = []
         self._argument: Any = None
 
-    def found(self) -> NameUsage:
-        """Return what was found."""
+    def usage(self) -> NameUsage:
         reads = [load for load in self._loads if load.written is None]
         names = frozenset(load.path for load in reads if load.is_global)
         importers = [load for load in reads if load.path[-1] in _IMPORTERS]
@@ -168,8 +170,7 @@ class _BytecodeScanner:
             frozenset(load.path for load in importers if load.constant is None),
         )
 
-    def see(self, instruction: dis.Instruction) -> None:
-        """Take in one instruction."""
+    def scan(self, instruction: dis.Instruction) -> None:
         if instruction.is_jump_target:
             self._stack[:] = [None] * len(self._stack)
         operation = instruction.opname
@@ -183,29 +184,29 @@ class _BytecodeScanner:
         elif operation in {"LOAD_CONST", "LOAD_SMALL_INT"}:
             self._push(instruction, _Constant(instruction.argval))
         elif operation in {"COPY", "SWAP"}:
-            self._turn(operation, instruction.arg or 1)
+            self._copy_or_swap(operation, instruction.arg or 1)
         elif operation in _HANDLERS:
             _HANDLERS[operation](self, instruction)
         else:
-            self._other(instruction)
+            self._apply_effect(instruction)
 
     def _push(self, instruction: dis.Instruction, entry: Any) -> None:
-        """Put an entry on the stack, twice where the instruction prepares a call: one is the place of `self`."""
+        """Push an entry, twice if the instruction prepares a call, which needs a place for `self`."""
         count = _effect(instruction)
         if instruction.opname in _ATTRIBUTE:
             self._stack.pop()
             count += 1
         self._stack += [entry] * max(1, count)
 
-    def _turn(self, operation: str, depth: int) -> None:
-        """Keep track through `x[k] += v`, which copies and swaps."""
+    def _copy_or_swap(self, operation: str, depth: int) -> None:
+        """Track `x[k] += v`, which copies and swaps entries."""
         if depth > len(self._stack):
             self._stack[:0] = [None] * (depth - len(self._stack))
         if operation == "SWAP":
             self._stack[-1], self._stack[-depth] = self._stack[-depth], self._stack[-1]
             return
         entry = self._stack[-depth]
-        if isinstance(entry, _Load):  # each of the two goes its own way
+        if isinstance(entry, _Load):  # the copies are used independently
             entry = _Load(entry.path, is_global=entry.is_global)
             self._loads.append(entry)
         self._stack.append(entry)
@@ -213,8 +214,8 @@ class _BytecodeScanner:
     def _at(self, depth: int) -> Any:
         return self._stack[-depth] if depth <= len(self._stack) else None
 
-    def _other(self, instruction: dis.Instruction) -> None:
-        """Follow the height of the stack; what an instruction leaves on top comes from no name."""
+    def _apply_effect(self, instruction: dis.Instruction) -> None:
+        """Adjust the height of the stack; the new top was not loaded by name."""
         effect = _effect(instruction)
         if effect < 0:
             del self._stack[effect:]
@@ -223,12 +224,12 @@ class _BytecodeScanner:
         if self._stack and not instruction.opname.startswith(_CONSUMES):
             self._stack[-1] = None
 
-    def _replaced(self, instruction: dis.Instruction, result: _Result | None) -> None:
-        self._other(instruction)
+    def _replace_top(self, instruction: dis.Instruction, result: _Result | None) -> None:
+        self._apply_effect(instruction)
         if self._stack and result is not None:
             self._stack[-1] = result
 
-    # -- writing
+    # -- writes
 
     def _prepare_call(self, instruction: dis.Instruction) -> None:
         """Pop the arguments, which Python 3.11 does before the call."""
@@ -237,25 +238,30 @@ class _BytecodeScanner:
             del self._stack[-count:]
 
     def _call(self, instruction: dis.Instruction) -> None:
-        count = 0 if _TAKES_OFF_EARLIER else (instruction.arg or 0)
-        if not _TAKES_OFF_EARLIER:
+        count = 0 if _POPS_BEFORE_CALL else (instruction.arg or 0)
+        if not _POPS_BEFORE_CALL:
             self._argument = self._at(1) if count == 1 else None
-        called = next((each for k in (1, 2) if isinstance(each := self._at(count + k), _Load)), None)
+        called = next((entry for k in (1, 2) if isinstance(entry := self._at(count + k), _Load)), None)
         if called is not None and isinstance(self._argument, _Constant) and isinstance(self._argument.value, str):
             called.constant = self._argument.value
         self._argument = None
-        self._replaced(instruction, None if called is None else _Result("call", called))
+        self._replace_top(instruction, None if called is None else _Result("call", called))
 
     def _drop(self, instruction: dis.Instruction) -> None:
         """Recognise `CALLS.append(x)`: the return value of the method is dropped."""
         top = self._at(1)
-        if isinstance(top, _Result) and top.kind == "call" and len(top.of.path) > 1 and top.of.path[-1] in _CHANGES:
+        if (
+            isinstance(top, _Result)
+            and top.kind == "call"
+            and len(top.of.path) > 1
+            and top.of.path[-1] in _MUTATING_METHODS
+        ):
             top.of.written = (top.of.path[:-1], top.of.path[-1])
-        self._other(instruction)
+        self._apply_effect(instruction)
 
     def _item(self, instruction: dis.Instruction) -> None:
         container = self._at(2)
-        self._replaced(instruction, _Result("item", container) if isinstance(container, _Load) else None)
+        self._replace_top(instruction, _Result("item", container) if isinstance(container, _Load) else None)
 
     def _operate(self, instruction: dis.Instruction) -> None:
         if instruction.arg == _SUBSCRIPT:
@@ -264,18 +270,18 @@ class _BytecodeScanner:
         left = self._at(2) if instruction.arg in _IN_PLACE else None
         if isinstance(left, _Result):
             left = left.of if left.kind == "item" else None
-        self._replaced(instruction, _Result("in place", left) if isinstance(left, _Load) else None)
+        self._replace_top(instruction, _Result("in place", left) if isinstance(left, _Load) else None)
 
     def _rebind(self, instruction: dis.Instruction) -> None:
         """Recognise `total += x` of a global name or closure variable."""
         top = self._at(1)
         if isinstance(top, _Result) and top.kind == "in place" and top.of.path == (instruction.argval,):
             top.of.written = (top.of.path, "")
-        self._other(instruction)
+        self._apply_effect(instruction)
 
     def _put(self, instruction: dis.Instruction) -> None:
-        """Recognise an item or attribute that is set, also by an in-place operation."""
-        depth = _PUTS[instruction.opname]
+        """Recognise assignments to an item or attribute, also by an in-place operation."""
+        depth = _STORE_DEPTHS[instruction.opname]
         container, value = self._at(depth), self._at(depth + 1)
         if isinstance(container, _Load):
             container.written = (container.path, "")
@@ -287,7 +293,7 @@ class _BytecodeScanner:
                 and value.of.path == container.path + attribute
             ):
                 value.of.written = (container.path, "")
-        self._other(instruction)
+        self._apply_effect(instruction)
 
     # -- imports of modules
 
@@ -296,7 +302,7 @@ class _BytecodeScanner:
         given = names.value if isinstance(names, _Constant) else None
         of = level.value if isinstance(level, _Constant) else 0
         self._imports.add((instruction.argval, of, given or ()))
-        self._other(instruction)
+        self._apply_effect(instruction)
 
 
 _HANDLERS: dict[str, Callable[[_BytecodeScanner, dis.Instruction], None]] = {
@@ -307,9 +313,9 @@ _HANDLERS: dict[str, Callable[[_BytecodeScanner, dis.Instruction], None]] = {
     "BINARY_OP": _BytecodeScanner._operate,  # noqa: SLF001
     "IMPORT_NAME": _BytecodeScanner._import,  # noqa: SLF001
     **dict.fromkeys(_REBINDS, _BytecodeScanner._rebind),  # noqa: SLF001
-    **dict.fromkeys(_PUTS, _BytecodeScanner._put),  # noqa: SLF001
+    **dict.fromkeys(_STORE_DEPTHS, _BytecodeScanner._put),  # noqa: SLF001
 }
-_TAKES_OFF_EARLIER = "PRECALL" in dis.opmap
+_POPS_BEFORE_CALL = "PRECALL" in dis.opmap
 
 
 def _effect(instruction: dis.Instruction) -> int:

@@ -1,14 +1,14 @@
-"""The parts of a function, class or module: its code, and what it uses in addition to its arguments.
+"""Splits functions, classes and modules into parts: their code, and everything that it uses besides its arguments.
 
 ```
 function ──parts_of()──▶ code · defaults · closure · attributes · globals: functions, classes, values ──▶ code_graph.py
-                                                     imports inside it ──▶ modules.py
+                                                     imports inside it ──▶ module_source.py
 ```
 
-Parts are labelled in words, so that a change can be told ("clean() is another"). What the user wrote is looked into:
-helpers, their helpers, methods, what decorators wrap, and modules name by name (`pkg.sub.h`). A module that is used in
-any other way counts as a whole. What is installed (the standard library, `site-packages`) counts by its name. This
-module splits objects into parts and hashes nothing.
+Parts have labels, so that a change can be described ("clean() has changed"). Code of the user is followed: helpers,
+their helpers, methods, decorated functions, and modules name by name (`pkg.sub.h`). A module that is used in any other
+way counts as a whole. Installed code (the standard library, `site-packages`) counts by its name. This module hashes
+nothing.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from flowyml._containers import NamedTuple
 from flowyml.hashing import bytecode, module_source
-from flowyml.user_modules import is_own, is_written_here, module_file
+from flowyml.user_modules import is_package_module, is_user_module, module_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 Part: TypeAlias = "tuple[str, Any]"
-"""A label in words, and an object."""
+"""A label and an object."""
 
-# Names in a class body that Python, dataclasses and the like put there.
-_MADE = frozenset(
+# Names in a class that Python, dataclasses, attrs and pydantic set.
+_GENERATED_NAMES = frozenset(
     [
         *("__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__firstlineno__"),
         "__slotnames__",  # set by copyreg when an object is pickled
@@ -45,12 +45,11 @@ _MADE = frozenset(
         *("__classdictcell__", "__parameters__", "__orig_bases__"),
     ]
 )
-_MADE_PREFIXES = ("__pydantic_", "__attrs_")
-# What functools.wraps copies from the function that is wrapped, and what flowyml's decorators leave with a function.
+_GENERATED_PREFIXES = ("__pydantic_", "__attrs_")
+# Attributes that functools.wraps copies, and the prefix of those that flowyml's decorators set.
 _COPIED = frozenset([*functools.WRAPPER_ASSIGNMENTS, "__wrapped__", "__firstlineno__", "__annotate__"])
 _OWN_PREFIX = "__flowyml_"
-_WRITTEN_TO = "something that the function only writes to"
-# A method like `append` of these only writes.
+# Their mutating methods, such as `append`, only write.
 _CONTAINERS = frozenset(
     [
         *(list, dict, set, bytearray, collections.deque, collections.defaultdict, collections.OrderedDict),
@@ -58,13 +57,13 @@ _CONTAINERS = frozenset(
         *(io.TextIOWrapper, io.BufferedWriter, io.FileIO),
     ]
 )
-# `x[k] = v`, `x.a = v`, `x += v` of these runs no code of the user's.
+# With these, `x[k] = v`, `x.a = v` and `x += v` run no code of the user.
 _PLAIN = _CONTAINERS | {int, float, complex, str, bytes, bool, type(None), tuple, SimpleNamespace, FunctionType}
 _PLAIN |= {ModuleType, threading.local}
 
 
 class InstalledName(NamedTuple):
-    """The name of something installed, which counts by its name.
+    """Something installed, which counts by its name.
 
     Attributes:
         name: Its full name.
@@ -74,7 +73,7 @@ class InstalledName(NamedTuple):
 
 
 def installed_name(obj: Any) -> str | None:
-    """Return the full name of a function or class that is installed and found under it, else `None`.
+    """Return the full name of an installed function or class that is found under that name, else `None`.
 
     >>> import json
     >>> installed_name(json.dumps), installed_name(lambda: 0)
@@ -85,25 +84,25 @@ def installed_name(obj: Any) -> str | None:
         module = obj.__globals__.get("__name__")
     if isinstance(obj, BuiltinFunctionType) and not isinstance(obj.__self__, ModuleType | None):
         return None
-    if not isinstance(module, str) or not isinstance(name, str) or is_written_here(module):
+    if not isinstance(module, str) or not isinstance(name, str) or is_user_module(module):
         return None
-    if _found(module, name) is obj:
+    if _lookup(module, name) is obj:
         return f"{module}.{name}"
-    module = obj.__module__  # of what another installed module has wrapped
-    if isinstance(obj, FunctionType) and not is_written_here(module) and _found(module, name) is obj:
+    module = obj.__module__  # of a function that another installed module wrapped
+    if isinstance(obj, FunctionType) and not is_user_module(module) and _lookup(module, name) is obj:
         return f"{module}.{name}"
     return None
 
 
-def _found(module: str, name: str) -> Any:
-    found: Any = sys.modules.get(module)
+def _lookup(module: str, name: str) -> Any:
+    value: Any = sys.modules.get(module)
     for part in name.split("."):
-        found = getattr(found, part, None)
-    return found
+        value = getattr(value, part, None)
+    return value
 
 
 def full_name(obj: Any) -> str:
-    """Return the name of a function or class with that of its module; that of the script is its import name.
+    """Return the name of a function or class with its module; the script has its import name.
 
     >>> full_name(full_name)
     'flowyml.hashing.code.full_name'
@@ -122,21 +121,17 @@ def full_name(obj: Any) -> str:
 
 
 def parts_of(function: FunctionType) -> Iterator[Part]:
-    """Go through what a function is made of.
-
-    Args:
-        function: A Python function.
-    """
+    """Yield the parts of a Python function."""
     code = function.__code__
     uses = bytecode.uses(code)
     yield "its code", bytecode.plain(code)
     yield from _defaults(function)
-    cells = dict(zip(code.co_freevars, map(_closed, function.__closure__ or ()), strict=True))
+    cells = dict(zip(code.co_freevars, map(_cell_value, function.__closure__ or ()), strict=True))
     closure = frozenset(path for path in uses.closure if path[0] in cells)
     yield from _read("closure value", cells, closure, uses)
     yield from _attributes(function, uses)
     module = function.__globals__.get("__name__")
-    if is_written_here(module):
+    if is_user_module(module):
         fixed = {path for path, _ in uses.importers if _is_import_function(function, path)} - uses.open_importers
         yield from _read("global", function.__globals__, uses.names - fixed, uses)
         yield from _imports(function, uses)
@@ -150,8 +145,7 @@ def _defaults(function: FunctionType) -> Iterator[Part]:
         yield f"default of {name!r}", value
 
 
-def _closed(cell: Any) -> Any:
-    """Return what a closure holds; it may hold nothing yet."""
+def _cell_value(cell: Any) -> Any:
     try:
         return cell.cell_contents
     except ValueError:
@@ -159,7 +153,7 @@ def _closed(cell: Any) -> Any:
 
 
 def _attributes(function: FunctionType, uses: bytecode.NameUsage) -> Iterator[Part]:
-    """Yield the attributes of a function, except counters that it keeps there itself."""
+    """Yield the attributes of a function, except counters that it updates itself."""
     names = function.__dict__
     if not names:
         return
@@ -187,38 +181,38 @@ def _is_single_dispatch(function: Any) -> bool:
     )
 
 
-# ---- what a function reads of names ----------------------------------------------------------------------------------
+# ---- names that a function reads -------------------------------------------------------------------------------------
 
 
 def _read(
     kind: str, names: Mapping[str, Any], paths: frozenset[bytecode.Path], uses: bytecode.NameUsage
 ) -> Iterator[Part]:
-    """Yield the values that code uses by name, each path as far as it leads through modules."""
-    found: dict[str, Any] = {}
-    for path in sorted(paths | _written_otherwise(names, paths, uses)):
-        found.update(_followed(names, path))
-    for text, value in sorted(found.items(), key=lambda each: each[0]):
+    """Yield the values that code reads by name, each path as far as it passes through modules."""
+    values: dict[str, Any] = {}
+    for path in sorted(paths | _opaque_writes(names, paths, uses)):
+        values.update(_followed(names, path))
+    for text, value in sorted(values.items(), key=lambda pair: pair[0]):
         yield _label(kind, text, value), value
 
 
-def _written_otherwise(
+def _opaque_writes(
     names: Mapping[str, Any], paths: frozenset[bytecode.Path], uses: bytecode.NameUsage
 ) -> frozenset[bytecode.Path]:
-    """Return the paths that code only writes to, but whose objects are no plain containers: they may do anything."""
+    """Return the paths that code only writes to but whose objects are not plain containers, so may run any code."""
     if not uses.written:
         return frozenset()
-    found = set()
+    opaque = set()
     for path, method in uses.written:
         if path[0] in names and path not in paths:
             ends = _followed(names, path)
             allowed = _CONTAINERS if method else _PLAIN
             if not all(type(value) in allowed for _, value in ends):
-                found.add((*path, method) if method else path)
-    return frozenset(found)
+                opaque.add((*path, method) if method else path)
+    return frozenset(opaque)
 
 
 def _followed(names: Mapping[str, Any], path: bytecode.Path) -> list[tuple[str, Any]]:
-    """Return what a path leads to: the first object on it that is not a module."""
+    """Return the first object on a path that is not a module, with its name."""
     name, *rest = path
     if name not in names:
         if not hasattr(builtins, name):
@@ -227,31 +221,31 @@ def _followed(names: Mapping[str, Any], path: bytecode.Path) -> list[tuple[str, 
     value, text = names[name], name
     while rest and isinstance(value, ModuleType):
         inner: dict[str, Any] = ModuleType.__getattribute__(value, "__dict__")
-        written_here = is_written_here(value.__name__)
+        is_user = is_user_module(value.__name__)
         attribute = rest[0]
         if attribute not in inner:
-            found = _not_there(value, attribute, text) if written_here else []
-            return found or [(f"{text}.{attribute}", InstalledName(f"{value.__name__}.{attribute}"))]
+            missing = _missing_attribute(value, attribute, text) if is_user else []
+            return missing or [(f"{text}.{attribute}", InstalledName(f"{value.__name__}.{attribute}"))]
         module, value, text = value, inner[attribute], f"{text}.{attribute}"
         rest.pop(0)
-        if not written_here and not isinstance(value, ModuleType):
+        if not is_user and not isinstance(value, ModuleType):
             named = InstalledName(f"{module.__name__}.{attribute}")
-            return [(text, value if is_the_users(value) else named)]
+            return [(text, value if is_users_object(value) else named)]
     return [(text, value)]
 
 
-def _not_there(module: ModuleType, attribute: str, text: str) -> list[tuple[str, Any]]:
-    """Return what counts for an attribute that a module does not have yet: the module, and a submodule of that name."""
+def _missing_attribute(module: ModuleType, attribute: str, text: str) -> list[tuple[str, Any]]:
+    """Return what stands for an attribute that a module lacks so far: the module, and a submodule of that name."""
     source = module_source.source_of(f"{module.__name__}.{attribute}")
     return [(text, module), *([] if source is None else [(f"{text}.{attribute}", source)])]
 
 
-def is_the_users(value: Any) -> bool:
-    """Return True if an object in an installed module was put there by the user."""
+def is_users_object(value: Any) -> bool:
+    """Return True if an object in an installed module belongs to the user."""
     if isinstance(value, FunctionType):
-        return is_written_here(value.__globals__.get("__name__"))
+        return is_user_module(value.__globals__.get("__name__"))
     kind = value if isinstance(value, type) else type(value)
-    return is_written_here(kind.__module__)
+    return is_user_module(kind.__module__)
 
 
 def _label(kind: str, name: str, value: Any) -> str:
@@ -262,12 +256,12 @@ def _label(kind: str, name: str, value: Any) -> str:
     return f"{name}()" if callable(value) else f"{kind} {name!r}"
 
 
-# ---- what cannot be followed name by name ----------------------------------------------------------------------------
+# ---- code that cannot be followed name by name -----------------------------------------------------------------------
 
 _DYNAMIC_BUILTINS = frozenset(["eval", "exec", "globals", "__import__"])
-# What finds the user's own functions by strings. The first kind finds those that are loaded in the module ...
+# Functions that find code of the user by strings: the first set finds loaded names of the module,
 _FINDS_NAMES = frozenset(["builtins.eval", "builtins.exec", "builtins.globals"])
-# ... the second kind everything that can be imported.
+# the second set everything that can be imported.
 _FINDS_MODULES = frozenset(
     [
         *("builtins.__import__", "importlib.__import__", "importlib.import_module", "importlib", "sys.modules"),
@@ -285,7 +279,7 @@ _CONTEXT = frozenset(["flowyml", "flowyml.get_context", "flowyml.steps.context",
 
 
 def finds_names(name: str) -> bool:
-    """Return True if something installed may call functions of the user's by their names.
+    """Return True if something installed may call functions of the user by name.
 
     >>> finds_names("builtins.eval"), finds_names("builtins.len")
     (True, False)
@@ -303,14 +297,14 @@ def reads_context(name: str) -> bool:
 
 
 def reachable(module: Any, name: str) -> Iterator[Part]:
-    """Yield what a module of the user's may call by name.
+    """Yield the code of a user's module that may be called by name.
 
     Args:
         module: Name of the module.
-        name: What calls it.
+        name: The function that calls it.
     """
     loaded = sys.modules.get(module) if isinstance(module, str) else None
-    if loaded is not None and is_written_here(module):
+    if loaded is not None and is_user_module(module):
         yield f"module {module}", loaded
     project = module_source.project_of(module) if name in _FINDS_MODULES and isinstance(module, str) else None
     if project is not None:
@@ -318,13 +312,13 @@ def reachable(module: Any, name: str) -> Iterator[Part]:
 
 
 def _imports(function: FunctionType, uses: bytecode.NameUsage) -> Iterator[Part]:
-    """Yield what a function imports in its body."""
+    """Yield the modules that a function imports in its body."""
     package = function.__globals__.get("__package__") or ""
     names = {name for path, name in uses.importers if _is_import_function(function, path)}
     statements = uses.imports | {(name, 0, ()) for name in names}
     for name, level, of in sorted(statements):
-        for each in module_source.imported(name, level, of, package):
-            yield from _import(each, function)
+        for module_name in module_source.imported(name, level, of, package):
+            yield from _import(module_name, function)
 
 
 def _is_import_function(function: FunctionType, path: bytecode.Path) -> bool:
@@ -342,12 +336,12 @@ def _import(name: str, function: FunctionType) -> Iterator[Part]:
         return
     parent = name.rpartition(".")[0]
     module = sys.modules.get(parent)
-    if module is not None and is_written_here(parent):
+    if module is not None and is_user_module(parent):
         return  # the attribute of a module that counts as a whole
     yield f"import {name}", InstalledName(name)
-    for each in sorted(_all_names(function.__code__)):
-        if finds_names(f"{name}.{each}") or reads_context(f"{name}.{each}"):
-            yield f"import {name}.{each}", InstalledName(f"{name}.{each}")
+    for attribute in sorted(_all_names(function.__code__)):
+        if finds_names(f"{name}.{attribute}") or reads_context(f"{name}.{attribute}"):
+            yield f"import {name}.{attribute}", InstalledName(f"{name}.{attribute}")
 
 
 @functools.lru_cache(maxsize=1024)
@@ -365,7 +359,7 @@ def parts_of_class(cls: type) -> Iterator[Part]:
     if type(cls) is not type:
         yield "metaclass", type(cls)
     for name, value in sorted(vars(cls).items()):
-        if name in _MADE or name.startswith(_MADE_PREFIXES):
+        if name in _GENERATED_NAMES or name.startswith(_GENERATED_PREFIXES):
             continue
         kind, function = _function_in(value)
         if function is not None:
@@ -378,7 +372,7 @@ def parts_of_class(cls: type) -> Iterator[Part]:
 
 
 def _function_in(value: Any) -> tuple[str, Any]:
-    """Return the kind of a class attribute, and its function or functions, if there are any."""
+    """Return the kind of a class attribute, and its function or functions if it has any."""
     kind = type(value).__name__
     if isinstance(value, (staticmethod, classmethod)):
         return kind, value.__func__
@@ -390,13 +384,13 @@ def _function_in(value: Any) -> tuple[str, Any]:
 
 
 def _annotations(cls: type) -> Iterator[Part]:
-    """Yield the annotations of a class: dataclasses, pydantic and others make code of them."""
+    """Yield the annotations of a class, from which dataclasses, pydantic and others generate code."""
     try:
-        found = inspect.get_annotations(cls)
-    except Exception:  # noqa: BLE001  from Python 3.14 on they are evaluated here
+        annotations = inspect.get_annotations(cls)
+    except Exception:  # noqa: BLE001  Python 3.14 evaluates them here
         return
     names = vars(sys.modules[cls.__module__]) if cls.__module__ in sys.modules else {}
-    for name, value in found.items():
+    for name, value in annotations.items():
         yield f"annotation of {cls.__name__}.{name}", value
         if isinstance(value, str):
             yield from _names_in(value, names)
@@ -410,12 +404,12 @@ def _names_in(annotation: str, names: Mapping[str, Any]) -> Iterator[Part]:
     for path in sorted(paths):
         if path[0] in names:
             for text, value in _followed(names, path):
-                if is_the_users(value):
+                if is_users_object(value):
                     yield _label("global", text, value), value
 
 
 def parts_of_builtin(function: Any) -> Iterator[Part]:
-    """Yield the part of a function of an extension module: its file."""
+    """Yield the file of a function of an extension module."""
     source = module_source.source_of(function.__module__) if isinstance(function.__module__, str) else None
     if source is not None:
         yield "its extension", source
@@ -430,7 +424,7 @@ def parts_of_module(module: ModuleType) -> Iterator[Part]:
     if source is not None:
         yield "its file", source
     for name, value in module_source.data_of(module):
-        if not is_own(type(value).__module__):
+        if not is_package_module(type(value).__module__):
             yield _label("global", name, value), value
 
 
@@ -438,8 +432,8 @@ def parts_of_source(source: module_source.Source) -> Iterator[Part]:
     """Yield the parts of a file: its code, and the files of the modules that it imports."""
     code = module_source.code_of(source)
     yield "its code", code if isinstance(code, bytes) else bytecode.plain(code)
-    for each in module_source.imports_of(source):
-        yield f"import {each.name}", each
+    for imported_source in module_source.imports_of(source):
+        yield f"import {imported_source.name}", imported_source
 
 
 def parts_of_project(project: module_source.Project) -> Iterator[Part]:
@@ -453,10 +447,10 @@ def parts_of_project(project: module_source.Project) -> Iterator[Part]:
 # ---- wrappers of functions ------------------------------------------------------------------------------------------
 
 
-def unwrapped(obj: Any) -> tuple[tuple[Any, ...], Any] | None:  # noqa: PLR0911  each kind of object has its line
-    """Return what goes around a function in an object, and the function: a method, a partial, what wraps it.
+def unwrapped(obj: Any) -> tuple[tuple[Any, ...], Any] | None:  # noqa: PLR0911  one return for each kind of wrapper
+    """Return the wrapper in an object and the function that it wraps: a method, a partial, a decorated function.
 
-    `None` if the object is no such thing. Only what is no plain function is looked at.
+    `None` if the object is no wrapper.
     """
     if isinstance(obj, MethodType):
         return ("method", obj.__self__), obj.__func__
@@ -470,19 +464,19 @@ def unwrapped(obj: Any) -> tuple[tuple[Any, ...], Any] | None:  # noqa: PLR0911 
     wrapped = getattr(obj, "__dict__", {}).get("__wrapped__")
     if wrapped is None:
         return None
-    if not is_written_here(kind.__module__):
+    if not is_user_module(kind.__module__):
         return ("wrapped", f"{kind.__module__}.{kind.__qualname__}"), wrapped
     return ("decorated", kind, _state(obj)), wrapped
 
 
 def _in_ufunc(obj: Any) -> tuple[tuple[Any, ...], Any] | None:
-    """Return the function of a ufunc that `numpy.frompyfunc` made; others count by name."""
-    inner = [each for each in gc.get_referents(obj) if callable(each)]
+    """Return the function of a ufunc made by `numpy.frompyfunc`; others count by name."""
+    inner = [referent for referent in gc.get_referents(obj) if callable(referent)]
     return (("ufunc", obj.nin, obj.nout, repr(obj.identity)), inner[0]) if len(inner) == 1 else None
 
 
 def _state(obj: Any) -> dict[str, Any]:
-    """Return the attributes of a decorator of the user's, without those that it copied from the function."""
+    """Return the attributes of a user's decorator without those that it copied from the function."""
     state = {name: value for name, value in vars(obj).items() if name not in _COPIED}
     for base in type(obj).__mro__:
         for name, member in vars(base).items():
@@ -492,24 +486,24 @@ def _state(obj: Any) -> dict[str, Any]:
 
 
 def innermost(function: Any) -> Any:
-    """Return the function in a method, a partial, a decorator; anything else as it is."""
+    """Return the function inside all wrappers."""
     while (inner := unwrapped(function)) is not None:
         function = inner[1]
     return function
 
 
 def labelled(function: Any) -> Iterator[Part]:
-    """Go through the parts of anything that can be a step, labelled for people."""
+    """Yield the parts of anything that can be a step, with labels."""
     while (inner := unwrapped(function)) is not None:
-        around, function = inner
-        yield _AROUND[around[0]], around[1:]
+        wrapper, function = inner
+        yield _WRAPPER_LABELS[wrapper[0]], wrapper[1:]
     if isinstance(function, FunctionType) and installed_name(function) is None:
         yield from parts_of(function)
     else:
         yield "its code", function
 
 
-_AROUND = {
+_WRAPPER_LABELS = {
     "method": "the object that it is bound to",
     "partial": "the arguments of the partial",
     "wrapped": "its decorator",

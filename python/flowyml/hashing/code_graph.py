@@ -1,18 +1,18 @@
-"""Functions, classes and modules that use one another, and one hash for each with all that it reaches.
+"""The graph of functions, classes and modules that use one another, with one hash for each and everything it reaches.
 
 ```
-function ──code.py──▶ parts ──content.py──▶ hash of each part, with references to other code of the user's
+function ──code.py──▶ parts ──content.py──▶ hash of each part, with references to other code of the user
     │                                                              │
-    └── digest(): numbered in the order in which they are reached ◀┘ references, followed until nothing is new
+    └── digest(): numbered in the order in which they are reached ◀┘ references, followed until none is new
 ```
 
-Each is split into its parts once, and the parts refer to others by index, so cycles need no special case: functions
-that call each other, a table of functions that use the table. The indexes follow from the order of parts; sets are
-ordered by the hashes of their elements and of what these refer to. If two elements cannot be told apart, either order
-covers them; at worst an equal set gets another key. If something cannot be hashed, everything that reaches it is
+Each object is split into parts once, and parts refer to others by index, so cycles need no special case: functions that
+call each other, a table of functions that use the table. The indexes follow from the order of parts; sets are ordered
+by the hashes of their elements and of the objects these refer to. If two elements cannot be distinguished, either order
+is correct; at worst an equal set gets another key. If something cannot be hashed, everything that reaches it is
 `UnhashableError`.
 
-Values with cycles are written the same way, each mutable object on its own.
+Values with cycles are hashed in the same way, each mutable object by itself.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 _FILES = (module_source.Source, module_source.Project)
 _CODE = (FunctionType, type, ModuleType, BuiltinFunctionType, *_FILES)
 _IMMUTABLE = FLAT | {tuple, frozenset, range, slice, complex, code.InstalledName, *_FILES}
-_FAR = 3  # so far elements of a set are compared
-_MOST = 1_000_000
-_NUMBER = 4  # bytes
+_SHAPE_DEPTH = 3  # references followed to order the elements of a set
+_MAX_NODES = 1_000_000
+_INT_BYTES = 4
 
 
 class UnhashableCodeError(UnhashableError):
@@ -44,8 +44,8 @@ class HashedPart(NamedTuple):
     """A part of a function, class, module or object, with its hash.
 
     Attributes:
-        label: What it is, in words.
-        digest: Hash of the part itself, without what it refers to.
+        label: Its label.
+        digest: Hash of the part itself, without the objects it refers to.
         edges: The objects that it refers to, in order.
         names: Names of the installed functions, classes and modules that it uses.
     """
@@ -57,11 +57,11 @@ class HashedPart(NamedTuple):
 
 
 class CodeHash(NamedTuple):
-    """The hash of some code and all that it reaches.
+    """The hash of code and everything that it reaches.
 
     Attributes:
         digest: The hash.
-        asks: Whether it may call `get_context()`.
+        asks: True if it may call `get_context()`.
     """
 
     digest: bytes
@@ -74,8 +74,8 @@ class CodeNode:
     Attributes:
         obj: The object; kept, so that its id is not reused.
         parts: Its parts.
-        error: Why it cannot be hashed.
-        is_whole: Whether all its parts are known.
+        error: The reason why it cannot be hashed.
+        is_whole: True if all its parts are known.
     """
 
     def __init__(self, obj: Any) -> None:
@@ -85,7 +85,7 @@ class CodeNode:
         self.is_whole = False
 
     def edges(self) -> Iterator[Any]:
-        """Return the objects that it refers to."""
+        """Yield the objects that it refers to."""
         return (edge for part in self.parts for edge in part.edges)
 
 
@@ -98,27 +98,19 @@ class CodeGraph:
         self._reached: dict[Any, CodeHash | UnhashableError] = {}
 
     def digest(self, obj: Any) -> bytes:
-        """Return the hash of a function, class or module with all that it reaches.
-
-        Raises:
-            UnhashableCode: If something of it cannot be hashed.
-        """
+        """Return the hash of a function, class or module; see `reached`."""
         return self.reached(obj).digest
 
     def part(self, label: str, value: Any, owner: Any = None) -> CodeHash:
-        """Return the hash of a part of a step with all that it reaches.
+        """Return the hash of a part of a step with everything that it reaches.
 
         Raises:
-            UnhashableCode: If something of it cannot be hashed.
+            UnhashableCodeError: If something in it cannot be hashed.
         """
-        return self._combined(self.looked(label, value, owner), lambda edge: self.reached(edge).digest)
+        return self._combined(self.hashed_parts(label, value, owner), lambda edge: self.reached(edge).digest)
 
-    def looked(self, label: str, value: Any, owner: Any = None) -> list[HashedPart]:
-        """Return the hash of a part of a step itself, and what it may call by name.
-
-        Raises:
-            UnhashableCode: If it cannot be hashed.
-        """
+    def hashed_parts(self, label: str, value: Any, owner: Any = None) -> list[HashedPart]:
+        """Return the hash of a part of a step alone, and the parts that it may call by name; raises like `part`."""
         entry = CodeNode(owner)
         self._add(entry, label, value)
         if entry.error is not None:
@@ -126,26 +118,26 @@ class CodeGraph:
         return entry.parts
 
     def reached(self, obj: Any) -> CodeHash:
-        """Return the hash of a function, class, module or object.
+        """Return the hash of a function, class, module or object with everything that it reaches.
 
         Raises:
-            UnhashableCode: If something of it cannot be hashed.
+            UnhashableCodeError: If something in it cannot be hashed.
         """
         key = key_of(obj)
-        found = self._reached.get(key)
-        if found is None:
+        code_hash = self._reached.get(key)
+        if code_hash is None:
             if key not in self._components:
                 for component in self._new_components(obj):
                     self._components.update(dict.fromkeys(component, len(self._components)))
-                    if len(component) == 1:  # most are: what they refer to is known by now
+                    if len(component) == 1:  # usual, and its dependencies are hashed by now
                         self._number(component[0])
-            found = self._reached.get(key) or self._number(key)
-        if isinstance(found, UnhashableError):
-            raise found
-        return found
+            code_hash = self._reached.get(key) or self._number(key)
+        if isinstance(code_hash, UnhashableError):
+            raise code_hash
+        return code_hash
 
     def walk(self, roots: Iterable[Any]) -> Iterator[CodeNode]:
-        """Return the nodes of some objects and all that they reach, each once."""
+        """Yield the nodes of some objects and everything that they reach, each once."""
         seen: set[Any] = set()
         todo = list(roots)
         for obj in todo:
@@ -160,16 +152,16 @@ class CodeGraph:
         key = key_of(obj)
         entry = self._entries.get(key)
         if entry is None:
-            if len(self._entries) >= _MOST:
-                raise OverflowError(f"it reaches more than {_MOST:,} objects")
-            entry = self._entries[key] = CodeNode(obj)  # there before its parts are: they may refer to it
-            self._take_apart(entry)
+            if len(self._entries) >= _MAX_NODES:
+                raise OverflowError(f"it reaches more than {_MAX_NODES:,} objects")
+            entry = self._entries[key] = CodeNode(obj)  # before its parts are added, which may refer to it
+            self._split(entry)
             entry.is_whole = True
         return entry
 
     # -- splitting into parts
 
-    def _take_apart(self, entry: CodeNode) -> None:
+    def _split(self, entry: CodeNode) -> None:
         obj = entry.obj
         if not _is_code(obj):
             entry.parts.append(ObjectWriter(self, obj).hashed("object"))
@@ -178,16 +170,16 @@ class CodeGraph:
             for label, value in _parts(obj):
                 self._add(entry, label, value, lenient=isinstance(obj, ModuleType))
         except TROUBLE as error:
-            entry.error = entry.error or UnhashableCodeError(f"{code.full_name(obj)}: {_told(error)}")
+            entry.error = entry.error or UnhashableCodeError(f"{code.full_name(obj)}: {_error_message(error)}")
 
     def _add(self, entry: CodeNode, label: str, value: Any, *, lenient: bool = False) -> None:
-        """Take in one part.
+        """Add one part.
 
         Args:
-            entry: Whose part it is.
-            label: What it is.
-            value: What is there.
-            lenient: Accept a value that cannot be hashed, since the file that makes it counts.
+            entry: The node to which it belongs.
+            label: Its label.
+            value: Its value.
+            lenient: Accept a value that cannot be hashed, because the file that makes it counts.
         """
         try:
             part = self._hashed(label, value)
@@ -200,7 +192,7 @@ class CodeGraph:
         entry.parts.append(part)
         for name in part.names:
             if code.finds_names(name):
-                reached = [each for each in code.reachable(_module_of(entry.obj), name) if each[1] is not entry.obj]
+                reached = [part for part in code.reachable(_module_of(entry.obj), name) if part[1] is not entry.obj]
                 entry.parts += [HashedPart(more, b"by name", [one], []) for more, one in reached]
 
     def _hashed(self, label: str, value: Any) -> HashedPart:
@@ -215,7 +207,7 @@ class CodeGraph:
         state, asks = blake2b(digest_size=SIZE), False
         for part in parts:
             state.update(_sized(part.label.encode("utf-8", "surrogatepass")) + _sized(part.digest))
-            state.update(len(part.edges).to_bytes(_NUMBER, "big"))
+            state.update(len(part.edges).to_bytes(_INT_BYTES, "big"))
             for edge in part.edges:
                 state.update(_sized(stands_for(edge)))
                 known = self._reached.get(key_of(edge))
@@ -235,26 +227,26 @@ class CodeGraph:
             if key not in numbers:
                 numbers[key] = len(order)
                 order.append(key)
-            return numbers[key].to_bytes(_NUMBER, "big")
+            return numbers[key].to_bytes(_INT_BYTES, "big")
 
         state, asks = blake2b(digest_size=SIZE), False
-        found: CodeHash | UnhashableError
+        code_hash: CodeHash | UnhashableError
         try:
             for key in order:
                 entry = self._entries[key]
                 if entry.error is not None:
                     raise entry.error
-                one = self._combined(entry.parts, stands_for)
-                state.update(one.digest)
-                asks = asks or one.asks
-            found = CodeHash(state.digest(), asks)
+                part_hash = self._combined(entry.parts, stands_for)
+                state.update(part_hash.digest)
+                asks = asks or part_hash.asks
+            code_hash = CodeHash(state.digest(), asks)
         except UnhashableError as error:
-            found = error
-        self._reached[root] = found
-        return found
+            code_hash = error
+        self._reached[root] = code_hash
+        return code_hash
 
     def _new_components(self, root: Any) -> Iterator[list[Any]]:
-        """Return the new strongly connected components, dependencies first (Tarjan)."""
+        """Yield the new strongly connected components, dependencies first (Tarjan's algorithm)."""
         index: dict[Any, int] = {}
         low: dict[Any, int] = {}
         stack: list[Any] = []
@@ -289,16 +281,16 @@ class CodeGraph:
 
     # -- the order of sets
 
-    def shape(self, obj: Any, far: int = _FAR) -> bytes:
+    def shape(self, obj: Any, depth: int = _SHAPE_DEPTH) -> bytes:
         """Return a hash that distinguishes objects with the same name, as far as their parts are known."""
         entry = self.entry(obj)
-        if not entry.is_whole or not far:
+        if not entry.is_whole or not depth:
             return code.full_name(obj).encode("utf-8", "surrogatepass")
         state = blake2b(digest_size=SIZE)
         for part in entry.parts:
             state.update(_sized(part.digest))
             for edge in part.edges:
-                state.update(_sized(self.shape(edge, far - 1)))
+                state.update(_sized(self.shape(edge, depth - 1)))
         return state.digest()
 
 
@@ -306,7 +298,7 @@ class ObjectGraph(CodeGraph):
     """A value with cycles: its mutable objects, one by one.
 
     Args:
-        code_graph: Knows the code in it; `None`: there may be none.
+        code_graph: The hashes of code; `None` if the value may contain no code.
     """
 
     def __init__(self, code_graph: CodeGraph | None) -> None:
@@ -320,19 +312,19 @@ class ObjectGraph(CodeGraph):
 
 
 def digest_of_objects(value: Any, code_graph: CodeGraph | None) -> bytes:
-    """Return the hash of a value with cycles, whose parts count as the same only if they are one object.
+    """Return the hash of a value with cycles; its parts are equal only if they are the same object.
 
     Raises:
-        Unhashable: If something in it does not pickle.
+        UnhashableError: If something in it cannot be pickled.
     """
     return ObjectGraph(code_graph).digest_of(value)
 
 
 class PartWriter(CanonicalPickler):
-    """Writes a part: functions, classes and modules are references.
+    """Writes a part; functions, classes and modules in it are references.
 
     Args:
-        graph: Knows the code.
+        graph: The graph that hashes them.
     """
 
     def __init__(self, graph: CodeGraph) -> None:
@@ -344,7 +336,7 @@ class PartWriter(CanonicalPickler):
         self._names: list[str] = []
 
     def hashed(self, label: str, value: Any) -> HashedPart:
-        """Return the part; call it once."""
+        """Return the part; may be called once."""
         return HashedPart(label, self.dumped(value), self._edges, self._names)
 
     def reference(self, obj: Any) -> tuple[str, int]:
@@ -367,13 +359,13 @@ class PartWriter(CanonicalPickler):
         return super().named(name)
 
     def unordered(self, parts: Iterable[Any]) -> tuple[Any, ...]:
-        """Write parts in the order of their hashes, then of the names and shapes of what they refer to."""
-        found = [type(self)(self.graph).hashed("", part) for part in parts]
-        found.sort(key=_first_order)
-        if any(_first_order(one) == _first_order(other) for one, other in pairwise(found)):
-            found.sort(key=lambda part: (_first_order(part), [self.graph.shape(edge) for edge in part.edges]))
-        self._names += sorted(name for part in found for name in part.names)
-        return tuple([(part.digest, *(self.reference(edge)[1] for edge in part.edges)) for part in found])
+        """Write parts in the order of their hashes, then of the names and shapes of the objects they refer to."""
+        hashed_parts = [type(self)(self.graph).hashed("", part) for part in parts]
+        hashed_parts.sort(key=_first_order)
+        if any(_first_order(one) == _first_order(other) for one, other in pairwise(hashed_parts)):
+            hashed_parts.sort(key=lambda part: (_first_order(part), [self.graph.shape(edge) for edge in part.edges]))
+        self._names += sorted(name for part in hashed_parts for name in part.names)
+        return tuple([(part.digest, *(self.reference(edge)[1] for edge in part.edges)) for part in hashed_parts])
 
 
 def _first_order(part: HashedPart) -> tuple[bytes, list[str]]:
@@ -381,10 +373,10 @@ def _first_order(part: HashedPart) -> tuple[bytes, list[str]]:
 
 
 class ObjectWriter(PartWriter):
-    """Writes one object: other mutable objects are references.
+    """Writes one object; other mutable objects are references.
 
     Args:
-        graph: Knows these.
+        graph: The graph that hashes them.
         root: The object; `None` if it is to be a reference, too.
     """
 
@@ -394,22 +386,22 @@ class ObjectWriter(PartWriter):
         self._inline = [] if root is None else [root, getattr(root, "__dict__", None)]
 
     def hashed(self, label: str, value: Any = None) -> HashedPart:
-        """Return a part; without a value, of the root."""
+        """Return a part; without a value, that of the root."""
         return super().hashed(label, self._root if value is None else value)
 
     def persistent_id(self, obj: Any) -> Any:
         """Return a reference to a mutable object; the root is written itself."""
         if type(obj) in _IMMUTABLE or _is_code(obj):
             return super().persistent_id(obj)
-        position = next((k for k, each in enumerate(self._inline) if each is obj), None)
+        position = next((k for k, inline in enumerate(self._inline) if inline is obj), None)
         if position is None:
             return self.reference(obj)
-        del self._inline[position]  # in itself it is a reference
+        del self._inline[position]  # further occurrences inside it are references
         return super().persistent_id(obj)
 
 
 def key_of(obj: Any) -> Any:
-    """Return the key of an object: files are known by name, all others by identity."""
+    """Return the key of an object: files are identified by name, all others by identity."""
     return obj if type(obj) in _FILES else id(obj)
 
 
@@ -427,7 +419,7 @@ def kind_of(obj: Any) -> str:
 
 
 def _is_code(obj: Any) -> bool:
-    return isinstance(obj, _CODE) or not isinstance(type(obj).__module__, str)  # as it is of Cython's functions
+    return isinstance(obj, _CODE) or not isinstance(type(obj).__module__, str)  # as of Cython's functions
 
 
 def _parts(obj: Any) -> Iterator[code.Part]:
@@ -454,16 +446,16 @@ def _module_of(obj: Any) -> Any:
 
 
 def _named_error(owner: Any, label: str, error: BaseException) -> UnhashableCodeError:
-    """Return the error that names the part that cannot be hashed, and its owner."""
+    """Return an error that names the part that cannot be hashed, and its owner."""
     if isinstance(error, UnhashableCodeError):
         return error
     of = "" if owner is None else f" of {code.full_name(owner)}"
-    return UnhashableCodeError(f"{label}{of} cannot be hashed: {_told(error)}")
+    return UnhashableCodeError(f"{label}{of} cannot be hashed: {_error_message(error)}")
 
 
-def _told(error: BaseException) -> str:
+def _error_message(error: BaseException) -> str:
     return str(error) if isinstance(error, UnhashableError) else f"{type(error).__name__}: {error}"
 
 
 def _sized(data: bytes) -> bytes:
-    return len(data).to_bytes(_NUMBER, "big") + data
+    return len(data).to_bytes(_INT_BYTES, "big") + data

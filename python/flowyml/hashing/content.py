@@ -1,14 +1,14 @@
-"""The content of a value as a short byte string: equal for equal values, in whatever process they were made.
+"""The content of a value as a short byte string, equal for equal values in any process.
 
-The canonical form is a pickle without the two things that make pickles of equal values differ. There is no memo (the C
-pickler's `fast` mode), so it does not matter whether two equal strings are one object; and dicts and sets are written
-in sorted order. Types stand in the form: 1, 1.0, True and a subclass's 1 are four values. A NaN is equal to itself.
-Functions and classes count by their code and all that it reaches (`code_graph.py`), so a lambda has a content although
-it does not pickle. What can be neither pickled nor followed is `UnhashableError`: nothing counts by its type alone.
-Arrays and frames are read by their buffers (`arrays.py`).
+The canonical form is a pickle without the two things that make pickles of equal values differ: there is no memo (the C
+pickler's `fast` mode), so it does not matter whether two equal strings are one object, and dicts and sets are sorted.
+Types count: 1, 1.0, True and a subclass's 1 are four values. A NaN equals itself. Functions and classes count by their
+code and everything it reaches (`code_graph.py`), so a lambda has a content although it cannot be pickled. A value that
+can neither be pickled nor followed is an `UnhashableError`: nothing counts by its type alone. Arrays and frames are
+read by their buffers (`arrays.py`).
 
-Hashed with `hashlib.blake2b`, 0.8 GB/s: blake3 and xxhash are faster for large values, but they are packages to
-install, and next to pickling, checksums and the disk the hash is the smaller part.
+`blake2b` hashes 0.8 GB/s. blake3 and xxhash are faster for large values, but are packages to install, and compared with
+pickling, checksums and the disk the hash is the smaller part.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from weakref import ReferenceType, WeakKeyDictionary, WeakSet, WeakValueDictiona
 
 from flowyml.hashing import arrays, blake2b, bytecode, code, module_source
 from flowyml.hashing.file import File, collected, digest_of
-from flowyml.user_modules import is_written_here
+from flowyml.user_modules import is_user_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -41,43 +41,42 @@ SIZE = 16
 """Bytes of a digest."""
 
 HOLDS_FILES = b"@"
-"""The first byte of the content of a value with a `File` in it."""
+"""The first byte of the content of a value that contains a `File`."""
 
 ATOMS = frozenset([type(None), bool, int, float, str])
 FLAT = ATOMS | {bytes}
 _SEQUENCES = frozenset([list, tuple])
 _SORTABLE = ({str}, {int}, {bytes}, {bool})
-# Without a memo an object that is held many times is written many times.
-_MOST = 4 << 30
-# Sequences of at least so many numbers and texts are written by plain C.
-_MANY = 64
-_MARSHAL = 2  # version 2 keeps no table of what it has seen: equal bytes for equal atoms
-TROUBLE = (Exception, SystemExit, GeneratorExit)  # what a reducer may raise without being Ctrl-C
-TOO_MUCH = (ValueError, RecursionError, OverflowError)  # what a cycle, or too many copies, ends in without a memo
+# Without a memo an object is written as often as it occurs.
+_MAX_WRITTEN = 4 << 30
+_MIN_FLAT_LENGTH = 64  # sequences of atoms from this length are written in C
+_MARSHAL = 2  # version 2 has no references, so equal atoms have equal bytes
+TROUBLE = (Exception, SystemExit, GeneratorExit)  # of a reducer; not Ctrl-C
+TOO_MUCH = (ValueError, RecursionError, OverflowError)  # of cycles and too many copies, without a memo
 
 Handler: TypeAlias = "Callable[[CanonicalPickler, Any], Any]"
 
 
 class UnhashableError(Exception):
-    """A value has no content: something in it does not pickle. Its text says what."""
+    """A value has no content, because something in it cannot be pickled; the message names it."""
 
 
 class UnknownCodeError(UnhashableError):
-    """A value holds functions or classes of the user's, and what these reach is not known here."""
+    """A value contains functions or classes of the user, and there is no code graph."""
 
 
 def content(value: Any, code_graph: CodeGraph | None = None) -> bytes:
     """Return the content of a value: short ones as they are, others as a hash.
 
-    Functions and classes in it count with their code and all that it reaches: for the driver, since in a worker the
-    modules of a script are not whole.
+    Functions and classes in it count with their code and everything it reaches. Only for the driver: in a worker the
+    modules of a script are incomplete.
 
     Args:
-        value: Anything.
-        code_graph: What is known of functions and classes, so that each is looked at once.
+        value: Any value.
+        code_graph: The functions and classes hashed so far.
 
     Raises:
-        Unhashable: If something in it does not pickle.
+        UnhashableError: If something in it cannot be pickled.
 
     >>> content({"a": 1, "b": 2}) == content({"b": 2, "a": 1}), content(1) == content(1.0)
     (True, False)
@@ -86,10 +85,10 @@ def content(value: Any, code_graph: CodeGraph | None = None) -> bytes:
 
 
 def plain_content(value: Any) -> bytes | None:
-    """Return the content of a value in which there are no functions and classes of the user's; `None` of others.
+    """Return the content of a value without functions and classes of the user; `None` for others.
 
     Raises:
-        Unhashable: If something in it does not pickle.
+        UnhashableError: If something in it cannot be pickled.
 
     >>> plain_content([1, {"a"}]) == content([1, {"a"}]), plain_content(lambda: 1)
     (True, None)
@@ -101,7 +100,7 @@ def plain_content(value: Any) -> bytes | None:
 
 
 def _flat_content(value: Any) -> bytes | None:
-    """Return the content of numbers, strings, and lists of them."""
+    """Return the content of numbers, strings, and lists of them; `None` for others."""
     kind = type(value)
     if kind in ATOMS or (kind in _SEQUENCES and FLAT.issuperset(map(type, value))):
         data = marshal.dumps(value, _MARSHAL)
@@ -122,7 +121,7 @@ def _new_graph() -> CodeGraph:
 
 
 def contents_of_atoms(values: Sequence[Any]) -> list[bytes] | None:
-    """Return the contents of many values at once, if they are numbers and texts; else `None`.
+    """Return the contents of many values at once if all are numbers and strings, else `None`.
 
     >>> contents_of_atoms([1, "a"]) == [content(1), content("a")], contents_of_atoms([1, []])
     (True, None)
@@ -130,10 +129,10 @@ def contents_of_atoms(values: Sequence[Any]) -> list[bytes] | None:
     if not ATOMS.issuperset(map(type, values)):
         return None
     dumps = marshal.dumps
-    found = [dumps(value, _MARSHAL) for value in values]
-    if len(max(found, key=len, default=b"")) <= SIZE:
-        return found
-    return [data if len(data) <= SIZE else b"*" + blake2b(data, digest_size=SIZE).digest() for data in found]
+    dumped = [dumps(value, _MARSHAL) for value in values]
+    if len(max(dumped, key=len, default=b"")) <= SIZE:
+        return dumped
+    return [data if len(data) <= SIZE else b"*" + blake2b(data, digest_size=SIZE).digest() for data in dumped]
 
 
 def _digest(value: Any, code_graph: CodeGraph | None) -> bytes:
@@ -151,7 +150,7 @@ def _digest(value: Any, code_graph: CodeGraph | None) -> bytes:
 
 
 class HashSink:
-    """A file that is hashed and not kept."""
+    """A file that hashes the written data."""
 
     def __init__(self) -> None:
         self.hash = blake2b(digest_size=SIZE)
@@ -160,18 +159,18 @@ class HashSink:
     def write(self, data: Any) -> None:
         """Hash some bytes."""
         self._size += len(data)
-        if self._size > _MOST:
+        if self._size > _MAX_WRITTEN:
             raise OverflowError("too large to be hashed without a memo")
         self.hash.update(data)
 
 
 class CanonicalPickler(pickle.Pickler):
-    """Writes the canonical form, and hashes it.
+    """Writes the canonical form and hashes it.
 
-    What stands in the place of an object is a persistent id: a tuple of plain data and further objects, written alike.
+    A handler replaces an object by a persistent id: a tuple of plain data and further objects, which are written alike.
 
     Attributes:
-        is_code: Whether the value belongs to a function.
+        is_code: True if the value belongs to a function.
     """
 
     is_code = False
@@ -182,32 +181,32 @@ class CanonicalPickler(pickle.Pickler):
         self.fast = True
 
     def dumped(self, value: Any) -> bytes:
-        """Return the hash of a value; for one value only."""
+        """Return the hash of a value; may be called once."""
         self.dump(value)
         return self._sink.hash.digest()
 
     def persistent_id(self, obj: Any) -> Any:
-        """Return what stands for an object; `None` if its pickle does."""
+        """Return the replacement of an object; `None` if it is pickled."""
         handler = HANDLERS[type(obj)]
         return None if handler is None else handler(self, obj)
 
     def reducer_override(self, obj: Any) -> Any:
-        """Reduce as pickle does; objects that pickle by name are reduced with their class and attributes, too."""
+        """Reduce as pickle does; objects pickled by name are reduced with class and attributes, too."""
         kind = type(obj)
-        if kind in _REDUCED_AS_PICKLE_DOES or (kind.__reduce_ex__ is _REDUCES[0] and kind.__reduce__ is _REDUCES[1]):
+        if kind in _DEFAULT_REDUCED or (kind.__reduce_ex__ is _REDUCES[0] and kind.__reduce__ is _REDUCES[1]):
             return NotImplemented
         if kind in copyreg.dispatch_table:
             return NotImplemented
-        if not is_written_here(kind.__module__):
-            _REDUCED_AS_PICKLE_DOES.add(kind)
+        if not is_user_module(kind.__module__):
+            _DEFAULT_REDUCED.add(kind)
             return NotImplemented
         reduced = obj.__reduce_ex__(5)
         return (_by_name, (reduced, kind, getattr(obj, "__dict__", None))) if isinstance(reduced, str) else reduced
 
-    # -- what subclasses define
+    # -- for subclasses
 
     def code(self, obj: Any) -> tuple[Any, ...]:
-        """Return the canonical form of a function, class or module of the user's."""
+        """Return the canonical form of a function, class or module of the user."""
         raise NotImplementedError
 
     def named(self, name: str) -> tuple[Any, ...]:
@@ -223,7 +222,7 @@ class ValueWriter(CanonicalPickler):
     """Writes a value; code in it counts by its hash.
 
     Args:
-        code_graph: Knows the hashes of code; `None`: the value may hold no code.
+        code_graph: Hashes code; `None` if the value may contain no code.
     """
 
     def __init__(self, code_graph: CodeGraph | None) -> None:
@@ -241,32 +240,32 @@ class ValueWriter(CanonicalPickler):
         return tuple(sorted(ValueWriter(self.code_graph).dumped(part) for part in parts))
 
 
-_REDUCED_AS_PICKLE_DOES: set[type] = set()  # types that are installed
+_DEFAULT_REDUCED: set[type] = set()  # installed types
 _REDUCES: tuple[Any, Any] = (object.__reduce_ex__, object.__reduce__)
 
 
 def _by_name(*_: Any) -> None:
-    """Mark an object that pickles by name; the written form is never loaded."""
+    """Mark an object that is pickled by name; the written form is never loaded."""
 
 
 # ---- functions and classes -------------------------------------------------------------------------------------------
 
 
 def _of_function(canonical: CanonicalPickler, obj: Any) -> Any:
-    """Write functions and classes: by name what is installed."""
+    """Write functions and classes, installed ones by name."""
     name = code.installed_name(obj)
     return canonical.code(obj) if name is None else canonical.named(name)
 
 
 def _of_builtin(canonical: CanonicalPickler, obj: Any) -> Any:
-    """Write functions of extensions; methods of objects are pickled."""
+    """Write functions of extension modules; methods of objects are pickled."""
     if isinstance(obj.__self__, ModuleType | None):
         return _of_function(canonical, obj)
     return None
 
 
 def _of_module(canonical: CanonicalPickler, obj: ModuleType) -> Any:
-    return canonical.code(obj) if is_written_here(obj.__name__) else canonical.named(obj.__name__)
+    return canonical.code(obj) if is_user_module(obj.__name__) else canonical.named(obj.__name__)
 
 
 def _of_named(canonical: CanonicalPickler, obj: code.InstalledName) -> Any:
@@ -278,11 +277,11 @@ def _of_file(canonical: CanonicalPickler, obj: Any) -> Any:
 
 
 def _of_callable(_: CanonicalPickler, obj: Any) -> Any:
-    """Write what goes around a function: methods, partials, what a decorator put in its place."""
+    """Write wrappers: methods, partials, decorators."""
     return code.unwrapped(obj)
 
 
-# ---- what needs more than its pickle ---------------------------------------------------------------------------------
+# ---- types whose pickle is not canonical -----------------------------------------------------------------------------
 
 
 def _of_dict(canonical: CanonicalPickler, obj: dict[Any, Any]) -> Any:
@@ -300,8 +299,8 @@ def _sorted(canonical: CanonicalPickler, obj: Iterable[Any]) -> tuple[Any, ...]:
 
 
 def _of_sequence(_: CanonicalPickler, obj: Any) -> Any:
-    """Write long sequences of numbers and texts without a look at each."""
-    if len(obj) < _MANY or not FLAT.issuperset(map(type, obj)):
+    """Write long sequences of atoms in C."""
+    if len(obj) < _MIN_FLAT_LENGTH or not FLAT.issuperset(map(type, obj)):
         return None
     return type(obj).__name__, "flat", _flat_digest(obj)
 
@@ -315,8 +314,8 @@ def _flat_digest(obj: Any) -> bytes:
 
 
 def _of_dict_subclass(canonical: CanonicalPickler, obj: Any) -> Any:
-    """Write what has the order of its keys by chance; what pickles in a way of its own does so here."""
-    if type(obj).__reduce__ is _REDUCES_COUNTER:  # it leaves out what a subclass keeps
+    """Write subclasses whose key order is arbitrary; those with their own way of pickling keep it."""
+    if type(obj).__reduce__ is _REDUCES_COUNTER:  # it drops the attributes of a subclass
         return "counter", type(obj), _of_dict(canonical, dict(obj)), object.__getstate__(obj)
     reduced = obj.__reduce_ex__(5)
     if isinstance(reduced, str) or len(reduced) < 5 or reduced[4] is None:  # noqa: PLR2004  the items of a dict
@@ -348,7 +347,7 @@ def _of_data_file(_: CanonicalPickler, obj: File) -> Any:
 
 
 def _of_exception(_: CanonicalPickler, obj: BaseException) -> Any:
-    """Write what its pickle leaves out: the exceptions that it came from."""
+    """Write the cause and context, which its pickle omits."""
     others = obj.__cause__, obj.__context__
     if others[0] is None is others[1]:
         return None
@@ -360,13 +359,13 @@ def _of_code(_: CanonicalPickler, obj: CodeType) -> Any:
 
 
 def _of_stream(canonical: CanonicalPickler, obj: Any) -> Any:
-    """Write the standard streams, which are a usual default of `file=`, by name; other open files have no content."""
-    name = next((each for each in ("stdin", "stdout", "stderr") if obj is getattr(sys, each)), None)
+    """Write the standard streams, usual defaults of `file=`, by name; other open files have no content."""
+    name = next((name for name in ("stdin", "stdout", "stderr") if obj is getattr(sys, name)), None)
     return None if name is None or not canonical.is_code else canonical.named(f"sys.{name}")
 
 
 def _of_lock(canonical: CanonicalPickler, obj: Any) -> Any:
-    """Write a lock by its kind in code, where a function cannot depend on its state; as a value it has no content."""
+    """Write a lock in code by its kind, because a function cannot depend on its state; as a value it has no content."""
     return ("lock", type(obj).__name__) if canonical.is_code else None
 
 
@@ -414,13 +413,13 @@ def _of_type_alias(_: CanonicalPickler, obj: Any) -> Any:
 
 
 class _TypeHandlers(dict[type, "Handler | None"]):
-    """The handler of each type; those of types that come up are found and kept, but for the user's own."""
+    """The handler of each type, found on first use; those of the user's types are not stored."""
 
     def __missing__(self, kind: type) -> Handler | None:
-        if not isinstance(kind.__module__, str):  # of Cython's functions
+        if not isinstance(kind.__module__, str):  # as of Cython's functions
             return _of_function
         handler = arrays.handler_of(kind, _flat_digest) or _handler_of(kind)
-        if not is_written_here(kind.__module__):
+        if not is_user_module(kind.__module__):
             self[kind] = handler
         return handler
 
@@ -429,7 +428,7 @@ def _handler_of(kind: type) -> Handler | None:
     for base, handler in _BASES:
         if issubclass(kind, base):
             return handler
-    return _of_callable if callable(getattr(kind, "__call__", None)) else None  # noqa: B004  of the type
+    return _of_callable if callable(getattr(kind, "__call__", None)) else None  # noqa: B004  the attribute of the type
 
 
 _BASES: tuple[tuple[Any, Handler | None], ...] = (

@@ -1,11 +1,11 @@
-"""A file as a value: `File(path)` is used like the path, and its key counts the bytes of the file.
+"""A file as a value: `File(path)` is used like the path, and counts by the bytes of the file in keys.
 
 ```
 File ──stat──▶ device, inode, size, times ── hashed before? ──▶ its digest
-                                          └─ else read, hashed, and kept under what stat says
+                                          └─ else read, hashed, and stored under this signature
 ```
 
-The digest of a file that changed just before it was read is not kept: clocks of file systems are coarse, and a second
+The digest of a file that changed just before it was read is not stored: file systems have coarse clocks, and a second
 change within the same tick would not be visible.
 """
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from typing import Self
 
 MARK = b"flowyml.hashing.file"
-"""Part of each pickle that holds a `File`: the name of this module."""
+"""Contained in each pickle with a `File`: the name of this module."""
 
 _SIZE = 16
 _BLOCK = 1 << 20
 _TRIES = 3
 # The tick of the coarsest file system in use (FAT).
 _TICK_SECONDS = 2.0
-# Digests of more files than this are not kept.
-_MOST_KEPT = 100_000
+# Digests of more files than this are not stored.
+_MAX_STORED = 100_000
 
 Signature: TypeAlias = "tuple[int, int, int, int, int]"
 """Device, inode, size, and the times of the last change of the content and of the inode in nanoseconds."""
@@ -40,16 +40,16 @@ _digests: dict[Signature, bytes] = {}
 
 
 class File(os.PathLike[str]):
-    """A file that a step reads, counted by its content in keys of cached and continued steps.
+    """A file that a step reads, which counts by its content in the keys of cached and resumed steps.
 
     Use it like a path: `open(file)`, `pandas.read_csv(file)`, `Path(file)`. As a parameter, an input, an item of a map,
-    a context value or the value of a step, also inside lists and dicts, it counts by its path, as you wrote it, and by
-    the bytes of the file: a step that reads it runs again if they have changed. A plain path counts as a string.
+    a context value or the value of a step, also inside lists and dicts, it counts by its path as given and by the bytes
+    of the file: a step that reads it runs again if they have changed. A plain path counts as a string.
 
     The file is read when a key is made. The process keeps the digest as long as the file's size, times and inode stay
-    the same. A step whose file does not exist, cannot be read or is a directory is not cached, and a warning
-    says so. A value is not stored if one of the files changed while the step ran. A step that returned a file runs
-    again if that file has changed since, or is gone.
+    the same. A step whose file does not exist, cannot be read or is a directory is not cached, with a warning. A value
+    is not stored if one of its files changed while the step ran. A step that returned a file runs again if that file
+    has changed or is gone.
 
     Args:
         path: The path of the file; a relative path is resolved against the working directory, as by `open`.
@@ -117,7 +117,7 @@ class File(os.PathLike[str]):
 
 
 class _Collector(threading.local):
-    """The files that the code of this thread reads."""
+    """The files read while keys are made in this thread."""
 
     files: dict[str, bytes] | None = None
 
@@ -148,10 +148,10 @@ def digest_of(path: str) -> bytes:
     Raises:
         OSError: If it cannot be read, is not a regular file, or changes while it is read.
     """
-    found = _digest(path)
+    digest = _digest(path)
     if _collecting.files is not None:
-        _collecting.files[path] = found
-    return found
+        _collecting.files[path] = digest
+    return digest
 
 
 def _digest(path: str) -> bytes:
@@ -160,16 +160,16 @@ def _digest(path: str) -> bytes:
         if before in _digests:
             return _digests[before]
         began = time.time()
-        found = _read(path)
+        digest = _read(path)
         if _signature(path) == before:
-            if began - max(before[-2:]) / 1e9 > _TICK_SECONDS and len(_digests) < _MOST_KEPT:
-                _digests[before] = found
-            return found
+            if began - max(before[-2:]) / 1e9 > _TICK_SECONDS and len(_digests) < _MAX_STORED:
+                _digests[before] = digest
+            return digest
     raise OSError(f"{path!r} changed each of the {_TRIES} times that it was read")
 
 
 def _signature(path: str) -> Signature:
-    status = os.stat(path)  # noqa: PTH116  of a name, without an object
+    status = os.stat(path)  # noqa: PTH116  no Path object is needed
     if stat.S_ISDIR(status.st_mode):
         files = f"[File(each) for each in sorted(Path({path!r}).rglob('*')) if each.is_file()]"
         raise IsADirectoryError(

@@ -1,4 +1,4 @@
-"""The fingerprint of a function that is a step: one hash, and the hashes of its parts, so that a change can be told."""
+"""The fingerprint of a step's function: one hash, and a hash of each part, so that changes can be described."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
     from flowyml.hashing.code_graph import HashedPart
 
-_SHORT = 8
+_SHORT_BYTES = 8
 
 
 class FunctionFingerprint(NamedTuple):
-    """What a function comes down to.
+    """The hash of a function.
 
     Attributes:
-        digest: Equal for functions that do alike.
-        parts: A short hash of each part, by its label in words.
-        asks: Whether it may call `get_context()`.
+        digest: Equal for functions that do the same.
+        parts: A short hash of each part, by its label.
+        asks: True if it may call `get_context()`.
     """
 
     digest: bytes
@@ -36,11 +36,11 @@ def fingerprint(function: Any, code_graph: CodeGraph | None = None) -> FunctionF
     """Return the fingerprint of anything that can be a step.
 
     Args:
-        function: A function, method, partial, class, callable object.
-        code_graph: The functions and classes that are known already.
+        function: A function, method, partial, class or callable object.
+        code_graph: The functions and classes hashed so far.
 
     Raises:
-        UnhashableCode: If it cannot be followed, or uses something that cannot be hashed.
+        UnhashableCodeError: If it cannot be followed, or uses something that cannot be hashed.
 
     >>> fingerprint(lambda x: x + 1).digest == fingerprint(lambda x: x + 1).digest
     True
@@ -48,11 +48,11 @@ def fingerprint(function: Any, code_graph: CodeGraph | None = None) -> FunctionF
     graph, owner = code_graph or CodeGraph(), innermost(function)
     state, parts, asks = blake2b(digest_size=SIZE), {}, False
     for label, part in labelled(function):
-        found = graph.part(label, part, owner)
+        part_hash = graph.part(label, part, owner)
         state.update(label.encode("utf-8", "surrogatepass"))
-        state.update(found.digest)
-        parts[label] = found.digest[:_SHORT]
-        asks = asks or found.asks
+        state.update(part_hash.digest)
+        parts[label] = part_hash.digest[:_SHORT_BYTES]
+        asks = asks or part_hash.asks
     return FunctionFingerprint(state.digest(), parts, asks)
 
 
@@ -61,8 +61,8 @@ class CoveredPart(NamedTuple):
 
     Attributes:
         kind: "function", "class", "module", "file", "files", "value" or "installed"; the last counts by its name.
-        name: Its full name; of a value, what it is in words: "global 'RATE'", "default of 'n'".
-        owner: Full name of what uses it.
+        name: Its full name; of a value, its label: "global 'RATE'", "default of 'n'".
+        owner: Full name of the object that uses it.
     """
 
     kind: str
@@ -71,30 +71,30 @@ class CoveredPart(NamedTuple):
 
 
 def covered(function: Any, code_graph: CodeGraph | None = None) -> list[CoveredPart]:
-    """List what the fingerprint of a function covers in addition to the function itself, each part once.
+    """Return the parts that the fingerprint of a function covers in addition to the function itself, each once.
 
     Args:
         function: Anything that can be a step.
-        code_graph: The functions and classes that are known already.
+        code_graph: The functions and classes hashed so far.
 
     Raises:
-        UnhashableCode: If it cannot be followed, or uses something that cannot be hashed.
+        UnhashableCodeError: If it cannot be followed, or uses something that cannot be hashed.
 
-    >>> [(each.kind, each.name) for each in covered(lambda x, indent=2: x * indent)]
+    >>> [(part.kind, part.name) for part in covered(lambda x, indent=2: x * indent)]
     [('value', "default of 'indent'")]
     """
     graph, owner = code_graph or CodeGraph(), innermost(function)
-    found: dict[CoveredPart, None] = {}
+    parts: dict[CoveredPart, None] = {}
     roots: list[Any] = []
     for label, part in labelled(function):
         graph.part(label, part, owner)
-        for hashed in graph.looked(label, part, owner):
-            found.update(dict.fromkeys(_covered(hashed, full_name(owner))))
+        for hashed in graph.hashed_parts(label, part, owner):
+            parts.update(dict.fromkeys(_covered(hashed, full_name(owner))))
             roots += hashed.edges
     for entry in graph.walk(roots):
         for hashed in entry.parts:
-            found.update(dict.fromkeys(_covered(hashed, full_name(entry.obj))))
-    return list(found)
+            parts.update(dict.fromkeys(_covered(hashed, full_name(entry.obj))))
+    return list(parts)
 
 
 def _covered(part: HashedPart, owner: str) -> Iterator[CoveredPart]:
@@ -108,7 +108,7 @@ _OWN = frozenset(["its code", "its name", "bases"])
 
 
 def differences(before: Mapping[str, bytes], now: Mapping[str, bytes]) -> Iterator[str]:
-    """Say which parts of a function are others now.
+    """Yield a description of each part of a function that has changed.
 
     >>> before, now = {"its code": b"1", "clean()": b"2"}, {"its code": b"1", "clean()": b"3", "half()": b"4"}
     >>> list(differences(before, now))

@@ -1,4 +1,4 @@
-"""The user's modules as a whole: part of a key if a function cannot be followed name by name.
+"""Files of the user's modules, which count as a whole if a function cannot be followed name by name.
 
 ```
 a module as a value, an import inside a function ──▶ Source: the code of its file, and the modules that it imports
@@ -18,24 +18,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowyml._containers import NamedTuple
-from flowyml.user_modules import installed_folders, is_own, is_written_here, module_file
+from flowyml.user_modules import installed_directories, is_package_module, is_user_module, module_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import CodeType, ModuleType
 
-_ENTRY = ("__main__", "__mp_main__")
-_MOST_FILES = 2_000
-_MOST_BYTES = 64 << 20
-_NOT_LOOKED_INTO = frozenset(["__pycache__", "node_modules", "site-packages", "build", "dist"])
+_MAIN_NAMES = ("__main__", "__mp_main__")
+_MAX_FILES = 2_000
+_MAX_BYTES = 64 << 20
+_IGNORED_DIRECTORIES = frozenset(["__pycache__", "node_modules", "site-packages", "build", "dist"])
 
 
 class Source(NamedTuple):
-    """The file of a module that the user wrote; it need not be loaded.
+    """The file of a module of the user, which need not be loaded.
 
     Attributes:
         name: Name of the module.
-        file: Its file: Python code, or an extension.
+        file: Python code, or an extension.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Source(NamedTuple):
 
 
 class Project(NamedTuple):
-    """All Python files in a directory and below: what may be imported by a computed name.
+    """All Python files in a directory and below, any of which may be imported by a computed name.
 
     Attributes:
         folder: The directory.
@@ -53,18 +53,18 @@ class Project(NamedTuple):
 
 
 def canonical_name(name: str) -> str:
-    """Return the name of a module; the script has the name that it is imported by.
+    """Return the name of a module; the script has the name under which it can be imported.
 
     >>> canonical_name("json.decoder")
     'json.decoder'
     """
-    if name not in _ENTRY:
+    if name not in _MAIN_NAMES:
         return name
     module = sys.modules.get(name)
     spec = getattr(module, "__spec__", None)
     if spec is not None:  # python -m package.module
-        found = str(spec.name)
-        return found.removesuffix(".__main__") if found not in _ENTRY else name
+        spec_name = str(spec.name)
+        return spec_name.removesuffix(".__main__") if spec_name not in _MAIN_NAMES else name
     file = module_file(module)
     return name if file is None else _import_name(Path(file).resolve())
 
@@ -79,24 +79,24 @@ def _import_name(file: Path) -> str:
 
 
 def source_of(name: str) -> Source | None:
-    """Return the file of a module that the user wrote, without importing anything; `None` if it is installed or none.
+    """Return the file of a module of the user without importing anything; `None` for installed and missing modules.
 
     >>> source_of("json"), source_of("there_is_none")
     (None, None)
     """
-    if is_own(name):
+    if is_package_module(name):
         return None
     module = sys.modules.get(name)
     if module is not None:
         file = module_file(module)
-        return Source(canonical_name(name), str(Path(file).resolve())) if file and is_written_here(name) else None
-    file = _found(name)
-    if file is None or file.startswith(installed_folders()):
+        return Source(canonical_name(name), str(Path(file).resolve())) if file and is_user_module(name) else None
+    file = _find_file(name)
+    if file is None or file.startswith(installed_directories()):
         return None
     return Source(name, str(Path(file).resolve()))
 
 
-def _found(name: str) -> str | None:
+def _find_file(name: str) -> str | None:
     """Return the file that an import of a name would load."""
     parent, _, _ = name.rpartition(".")
     path: Any = None
@@ -104,7 +104,7 @@ def _found(name: str) -> str | None:
         loaded = sys.modules.get(parent)
         path = getattr(loaded, "__path__", None)
         if path is None:
-            path = _folders(parent)
+            path = _search_path(parent)
             if path is None:
                 return None
     try:
@@ -114,12 +114,12 @@ def _found(name: str) -> str | None:
     return spec.origin if spec is not None and spec.has_location else None
 
 
-def _folders(package: str) -> Any:
+def _search_path(package: str) -> Any:
     """Return the directories with the modules of a package that is not loaded."""
     parent, _, _ = package.rpartition(".")
     path = None
     if parent:
-        path = getattr(sys.modules.get(parent), "__path__", None) or _folders(parent)
+        path = getattr(sys.modules.get(parent), "__path__", None) or _search_path(parent)
         if path is None:
             return None
     try:
@@ -130,7 +130,7 @@ def _folders(package: str) -> Any:
 
 
 def imported(name: str, level: int, names: tuple[str, ...], package: str) -> Iterator[str]:
-    """Go through the modules that an import statement may load: those on the way to it, and those named in it.
+    """Yield the modules that an import statement may load: its packages, the module, and the names imported from it.
 
     >>> list(imported("pkg.sub", 0, ("h",), ""))
     ['pkg', 'pkg.sub', 'pkg.sub.h']
@@ -142,7 +142,7 @@ def imported(name: str, level: int, names: tuple[str, ...], package: str) -> Ite
             return
     parts = name.split(".")
     yield from (".".join(parts[:count]) for count in range(1, len(parts) + 1))
-    yield from (f"{name}.{each}" for each in names if each != "*")
+    yield from (f"{name}.{attribute}" for attribute in names if attribute != "*")
 
 
 def code_of(source: Source) -> CodeType | bytes:
@@ -172,13 +172,13 @@ def imports_of(source: Source) -> list[Source]:
     if isinstance(code, bytes):
         return []
     package = source.name if _is_package(source) else source.name.rpartition(".")[0]
-    found: dict[Source, None] = {}
+    sources: dict[Source, None] = {}
     for name, level, names in sorted(_statements(code)):
-        for each in imported(name, level, names, package):
-            one = source_of(each)
-            if one is not None and one.file != source.file:
-                found[one] = None
-    return list(found)
+        for module_name in imported(name, level, names, package):
+            imported_source = source_of(module_name)
+            if imported_source is not None and imported_source.file != source.file:
+                sources[imported_source] = None
+    return list(sources)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -189,7 +189,7 @@ def _statements(code: CodeType) -> frozenset[tuple[str, int, tuple[str, ...]]]:
 
 
 def project_of(module: str) -> Project | None:
-    """Return the directory from which a module that the user wrote is imported; `None` if it has no file."""
+    """Return the directory from which a module of the user is imported; `None` if it has no file."""
     source = source_of(module)
     if source is None:
         return None
@@ -207,29 +207,29 @@ def files_of(project: Project) -> list[str]:
     Raises:
         OverflowError: If there are too many.
     """
-    found: list[str] = []
+    files: list[str] = []
     size, todo = 0, [Path(project.folder)]
     for folder in todo:
         for path in sorted(folder.iterdir()):
             if path.suffix == ".py" and path.is_file():
-                found.append(str(path))
+                files.append(str(path))
                 size += path.stat().st_size
             elif not _is_left_out(path) and path.is_dir() and not (path / "pyvenv.cfg").exists():
                 todo.append(path)
-        if len(found) > _MOST_FILES or size > _MOST_BYTES or len(todo) > _MOST_FILES:
+        if len(files) > _MAX_FILES or size > _MAX_BYTES or len(todo) > _MAX_FILES:
             raise OverflowError(
                 f"the code imports modules by computed names, so all Python files in {project.folder} count, and they "
-                f"are more than {_MOST_FILES:,} or {_MOST_BYTES >> 20} MB"
+                f"are more than {_MAX_FILES:,} or {_MAX_BYTES >> 20} MB"
             )
-    return sorted(found)
+    return sorted(files)
 
 
 def _is_left_out(path: Path) -> bool:
-    return path.name.startswith(".") or path.name in _NOT_LOOKED_INTO or path.is_symlink()
+    return path.name.startswith(".") or path.name in _IGNORED_DIRECTORIES or path.is_symlink()
 
 
 def data_of(module: ModuleType) -> Iterator[tuple[str, Any]]:
-    """Go through the names and values of a loaded module, except those that Python sets."""
+    """Yield the names and values of a loaded module, except those that Python sets."""
     names: dict[str, Any] = dict(vars(module))
     for name in sorted(names):
         if not (name.startswith("__") and name.endswith("__")):

@@ -1,8 +1,6 @@
-"""Which view a run gets, and the thread that feeds it.
+"""Samples of a run's progress, the thread that takes them, and the choice of the display.
 
-How far a run is: read from the counters of its scheduler, at any time, from any thread.
-
-Progress in a notebook: one output of the cell that changes, as a bar, and as text for those that draw none.
+A sample is read from the counters of the scheduler, at any time and from any thread.
 """
 
 from __future__ import annotations
@@ -33,26 +31,25 @@ if TYPE_CHECKING:
     from flowyml.runtime.run import Run
 
 
-# The states of more calls than this are not looked through for those that are running.
-_MOST_LOOKED_AT = 2_000_000
-# ... and of those that are claimed, some thousands in a batch, no more than these.
-_MOST_CLAIMED = 20_000
-MOST_NAMED = 3
+# Running calls are searched among at most this many calls, and at most this many claimed ones (a batch has thousands).
+_MAX_CALLS_SCANNED = 2_000_000
+_MAX_CLAIMED_SCANNED = 20_000
+MAX_NAMES = 3
 
 
 class Progress(NamedTuple):
-    """How far a run is; items of mapped steps count one by one.
+    """The progress of a run; items of mapped steps count individually.
 
     Attributes:
         pipeline: Name of the pipeline.
-        total: How many calls there are, as far as that is known.
-        done: How many have ended, in whatever state.
-        running: How many workers are at one.
-        failed: How many failed or were timed out.
-        counts: How many are in each state, by its name.
-        seconds: How long the run has been going on.
-        current: Names of some of the calls that are running.
-        open: Whether there may be more calls: the length of some mapped step is not known yet.
+        total: Number of calls, as far as it is known.
+        done: Number of calls that have ended, in any state.
+        running: Number of busy workers.
+        failed: Number of calls that failed or timed out.
+        counts: Number of calls in each state, by its name.
+        seconds: Time since the start of the run.
+        current: Names of some running calls.
+        open: True if the length of a mapped step is not known yet, so that `total` may grow.
 
     >>> Progress("p", 4, 1, 1, 0, {}, 2.0, ("load",), open=False).remaining
     6.0
@@ -70,11 +67,11 @@ class Progress(NamedTuple):
 
     @property
     def share(self) -> float:
-        """How much of it is done, from 0 to 1."""
+        """The share of finished calls, from 0 to 1."""
         return self.done / self.total if self.total else 0.0
 
     def done_of(self, parts: int) -> int:
-        """Return how many of so many equal parts are done: all of them only if nothing is left.
+        """Return the share of finished calls as a number of parts; all of them only if nothing is left.
 
         >>> Progress("p", 500, 499, 1, 0, {}, 2.0, ("load",), open=False).done_of(100)
         99
@@ -85,7 +82,7 @@ class Progress(NamedTuple):
 
     @property
     def remaining(self) -> float | None:
-        """How many seconds are left if it goes on as it did; `None` if there is nothing to tell it from."""
+        """Estimated seconds that are left at the same speed; `None` if there is no basis for an estimate."""
         free = sum(self.counts.get(state, 0) for state in ("cached", "given", "skipped"))
         worked = self.done - free
         if worked <= 0 or self.open:
@@ -93,12 +90,12 @@ class Progress(NamedTuple):
         return self.seconds * (self.total - self.done) / worked
 
 
-def sampled(run: Run) -> Progress:
-    """Look how far a run is."""
+def sample(run: Run) -> Progress:
+    """Return the current progress of a run."""
     scheduler = run.scheduler
     counts = scheduler.counts()
     total, unfinished = sum(counts.values()), scheduler.unfinished
-    current = _current(run) if counts["running"] and total <= _MOST_LOOKED_AT else []
+    current = _current(run) if counts["running"] and total <= _MAX_CALLS_SCANNED else []
     return Progress(
         pipeline=run.plan.name,
         total=total,
@@ -107,16 +104,16 @@ def sampled(run: Run) -> Progress:
         failed=counts["failed"] + counts["timed_out"],
         counts=counts,
         seconds=time.monotonic() - run.started,
-        current=tuple(run.item_name(item) for item in current[:MOST_NAMED]),
+        current=tuple(run.item_name(item) for item in current[:MAX_NAMES]),
         open=bool(run.layout.waiting),
     )
 
 
 def _current(run: Run) -> list[int]:
-    """Return for each worker the first call that it has claimed and not ended: the one that it is at."""
+    """Return for each worker the first call that it has claimed and not finished, which is the one it runs."""
     states, workers = run.scheduler.states(), memoryview(run.scheduler.workers()).cast("H")
     first: dict[int, int] = {}
-    item, left = states.find(RUNNING), _MOST_CLAIMED
+    item, left = states.find(RUNNING), _MAX_CLAIMED_SCANNED
     while item >= 0 and left:
         first.setdefault(workers[item], item)
         item, left = states.find(RUNNING, item + 1), left - 1
@@ -130,52 +127,51 @@ if TYPE_CHECKING:
     from flowyml.runtime.run import Run
 
     class ProgressDisplay(Protocol):
-        """Shows how far a run is."""
+        """Shows samples."""
 
         every: float
 
         def show(self, progress: Progress) -> None:
-            """Show it anew."""
+            """Show a sample in place of the last one."""
 
         def close(self, progress: Progress) -> None:
-            """Show it for the last time, and leave it there."""
+            """Show the last sample, and leave it there."""
 
 
 _log = logging.getLogger("flowyml")
-_turn = threading.Lock()
-# What ends sooner is not worth a bar.
-_PATIENCE = 0.15
+_active = threading.Lock()
+_DELAY_SECONDS = 0.15  # shorter runs show nothing
 
 
 @contextlib.contextmanager
 def shown(run: Run, progress: Literal[True] | Callable[[Progress], object]) -> Iterator[None]:
-    """Show how far a run is as long as the block lasts.
+    """Show the progress of a run during a block.
 
     Args:
         run: The run.
-        progress: `True`, or a function that is called with each sample, in a thread.
+        progress: `True`, or a function that a thread calls with each sample.
     """
-    if not _turn.acquire(blocking=False):
+    if not _active.acquire(blocking=False):
         yield
         return
     run.reports_early = True  # what has ended is to be seen, although its batch has not
-    feed = _ProgressThread(run, _CallbackDisplay(progress) if callable(progress) else _view())
+    thread = _ProgressThread(run, _CallbackDisplay(progress) if callable(progress) else _choose_display())
     try:
-        feed.start()
+        thread.start()
         yield
     finally:
-        feed.stop()
-        _turn.release()
+        thread.stop()
+        _active.release()
 
 
 class _ProgressThread:
-    """Looks at a run again and again, and tells a view."""
+    """Samples a run periodically for a display."""
 
-    def __init__(self, run: Run, view: ProgressDisplay) -> None:
+    def __init__(self, run: Run, display: ProgressDisplay) -> None:
         self._run = run
-        self._view = view
+        self._display = display
         self._over = threading.Event()
-        self._showing = False
+        self._has_shown = False
         self._thread = threading.Thread(target=self._feed, name="flowyml-progress", daemon=True)
 
     def start(self) -> None:
@@ -184,32 +180,32 @@ class _ProgressThread:
     def stop(self) -> None:
         self._over.set()
         self._thread.join()
-        if self._showing:
-            self._guarded(lambda: self._view.close(sampled(self._run)))
+        if self._has_shown:
+            self._call(lambda: self._display.close(sample(self._run)))
 
     def _feed(self) -> None:
-        wait = max(_PATIENCE, self._view.every if isinstance(self._view, LogProgress) else 0.0)
+        wait = max(_DELAY_SECONDS, self._display.every if isinstance(self._display, LogProgress) else 0.0)
         while not self._over.wait(wait):
-            self._showing = True
-            if not self._guarded(lambda: self._view.show(sampled(self._run))):
+            self._has_shown = True
+            if not self._call(lambda: self._display.show(sample(self._run))):
                 return
-            wait = self._view.every
+            wait = self._display.every
 
-    def _guarded(self, show: Callable[[], None]) -> bool:
-        """Call a view; one that raises is told once, and is not called again: the run goes on."""
+    def _call(self, show: Callable[[], None]) -> bool:
+        """Call the display; an exception is logged once and ends the display, not the run."""
         try:
             show()
-        except Exception:  # noqa: BLE001  of a function of the user's, or of a terminal that is gone
-            self._showing = False
+        except Exception:  # noqa: BLE001  a function of the user, or a closed terminal
+            self._has_shown = False
             _log.warning(
-                "progress: the view of run %r raised; the run goes on without it", self._run.run_id, exc_info=True
+                "progress: the display of run %r raised; the run continues without it", self._run.run_id, exc_info=True
             )
             return False
         return True
 
 
-def _view() -> ProgressDisplay:
-    """Return the best view that there is here."""
+def _choose_display() -> ProgressDisplay:
+    """Return the best display for this environment."""
     if in_notebook():
         return NotebookProgress()
     if not _is_terminal(sys.stderr):
@@ -226,20 +222,18 @@ def _is_terminal(stream: Any) -> bool:
 
     try:
         return bool(stream.isatty()) and os.environ.get("TERM") != "dumb"
-    except (AttributeError, ValueError):  # a stream of somebody else, or one that is closed
+    except (AttributeError, ValueError):  # a foreign or closed stream
         return False
 
 
 def in_notebook() -> bool:
-    """Tell whether this is a notebook: an IPython with a kernel."""
+    """Return True in a notebook, which is an IPython with a kernel."""
     get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
     shell = None if get_ipython is None else get_ipython()
     return shell is not None and hasattr(shell, "kernel")
 
 
 class _CallbackDisplay:
-    """Hands each sample to a function of the user's."""
-
     every = 0.2
 
     def __init__(self, function: Callable[[Progress], object]) -> None:
@@ -253,7 +247,7 @@ class _CallbackDisplay:
 
 
 class NotebookProgress:
-    """A bar below the cell."""
+    """A bar below the cell: one output that is updated, as HTML and as plain text."""
 
     every = 0.25
 
@@ -263,23 +257,23 @@ class NotebookProgress:
     def show(self, progress: Progress) -> None:
         """Draw the bar."""
         display = sys.modules["IPython"].display
-        shown = {"text/html": _bar(progress), "text/plain": line_of(progress, 100)}
+        bundle = {"text/html": _bar(progress), "text/plain": line_of(progress, 100)}
         if self._handle is None:
-            self._handle = display.display(shown, raw=True, display_id=True)
+            self._handle = display.display(bundle, raw=True, display_id=True)
         else:
-            self._handle.update(shown, raw=True)
+            self._handle.update(bundle, raw=True)
 
     def close(self, progress: Progress) -> None:
-        """Draw it for the last time."""
+        """Draw the bar for the last time."""
         self.show(progress)
 
 
 def _bar(progress: Progress) -> str:
-    told = ", ".join(filter(None, (times_text(progress), trouble_text(progress), current_text(progress))))
+    details = ", ".join(filter(None, (times_text(progress), trouble_text(progress), current_text(progress))))
     colour = "#d93b36" if progress.failed else "#5b8def"
     return (
         f'<div style="font:13px/1.4 sans-serif"><b>{escape(progress.pipeline)}</b> {count_text(progress)} '
-        f'<span style="opacity:.7">{escape(told)}</span><div style="height:6px;border-radius:3px;max-width:480px;'
+        f'<span style="opacity:.7">{escape(details)}</span><div style="height:6px;border-radius:3px;max-width:480px;'
         f'background:#8883"><div style="height:6px;border-radius:3px;width:{progress.done_of(1000) / 10:.1f}%;'
         f'background:{colour}"></div></div></div>'
     )

@@ -1,8 +1,8 @@
-"""Progress as text: one line that changes on a terminal, and a line now and then where nobody watches.
+"""Progress as text: a line that is updated on a terminal, or log lines at growing intervals elsewhere.
 
-While the changing line stands there, what is printed goes above it: the streams that are the same terminal are wrapped,
-the line is wiped before they write, and drawn again at the next sample. While something printed has no end of line yet,
-the line waits.
+While the updated line is shown, other output goes above it: the streams of the same terminal are wrapped, the line is
+erased before they write, and drawn again with the next sample. While that output has an unfinished line, the progress
+line is not drawn.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
     from flowyml.progress.display import Progress
 
-_WIPE = "\r\x1b[2K"
-_MOST_NAMES = 40
+_ERASE = "\r\x1b[2K"
+_MAX_NAMES_LENGTH = 40
 _FULL, _EMPTY = "█", "─"
-_FIRST_LINE, _LONGEST_PAUSE = 5.0, 300.0
+_FIRST_LINE_SECONDS, _MAX_PAUSE_SECONDS = 5.0, 300.0
 
 
 def clock_text(seconds: float) -> str:
-    """Return a time as a clock shows it.
+    """Return a duration as a clock shows it.
 
     >>> clock_text(75), clock_text(7384)
     ('1:15', '2:03:04')
@@ -35,35 +35,35 @@ def clock_text(seconds: float) -> str:
 
 
 def count_text(progress: Progress) -> str:
-    """Return how much is done of how much."""
+    """Return finished and total calls."""
     return f"{progress.done:,}/{progress.total:,}{'+' if progress.open else ''}"
 
 
 def trouble_text(progress: Progress) -> str:
-    """Return what failed, what came from the cache and what was given, in words; "" if nothing."""
+    """Return the numbers of failed, cached and given calls; "" if there are none."""
     parts = [(progress.failed, "failed"), *((progress.counts.get(word, 0), word) for word in ("cached", "given"))]
     return ", ".join(f"{count:,} {word}" for count, word in parts if count)
 
 
-def current_text(progress: Progress, longest: int = _MOST_NAMES) -> str:
-    """Return what is running, in words; "" if that is not known."""
+def current_text(progress: Progress, limit: int = _MAX_NAMES_LENGTH) -> str:
+    """Return the names of running calls; "" if they are not known."""
     if not progress.current:
         return ""
     more = progress.running - len(progress.current)
     names = ", ".join(progress.current)
-    names = names if len(names) <= longest else f"{names[: longest - 1]}…"
+    names = names if len(names) <= limit else f"{names[: limit - 1]}…"
     return f"{names} and {more:,} more" if more > 0 else names
 
 
 def times_text(progress: Progress) -> str:
-    """Return how long it has been going on, and how long it may still take."""
+    """Return the elapsed and the estimated remaining time."""
     left = progress.remaining
     tail = f", {clock_text(left)} left" if left is not None and progress.done < progress.total else ""
     return f"{clock_text(progress.seconds)}{tail}"
 
 
 def line_of(progress: Progress, width: int) -> str:
-    """Return the whole line, of at most so many characters.
+    """Return the whole line, cut to `width` characters.
 
     >>> from flowyml.progress.display import Progress
     >>> line_of(Progress("etl", 4, 2, 1, 0, {}, 2.0, ("load",), open=False), 60)
@@ -77,21 +77,20 @@ def line_of(progress: Progress, width: int) -> str:
 
 
 class TerminalLine:
-    """One line of a terminal that changes.
+    """A line of the terminal that is updated in place.
 
     Args:
-        draw: Returns the line, of at most so many characters that can be seen.
+        draw: Returns the line for a sample and a maximum number of visible characters.
     """
 
     every = 0.1
 
     def __init__(self, draw: Callable[[Progress, int], str] = line_of) -> None:
-        """Wrap the streams of this terminal."""
         self._draw = draw
         self._lock = threading.RLock()
         self._out: Any = sys.stderr
-        self._there = False
-        self.open_end = False
+        self._is_drawn = False
+        self.has_open_line = False
         self._wrapped = [
             (name, _StreamAboveLine(stream, self))
             for name in ("stdout", "stderr")
@@ -101,32 +100,32 @@ class TerminalLine:
             setattr(sys, name, above)
 
     def show(self, progress: Progress) -> None:
-        """Draw the line, unless somebody is in the middle of theirs."""
+        """Draw the line, unless other output has an unfinished line."""
         with self._lock:
-            if not self.open_end:
-                self._write(_WIPE + self._draw(progress, shutil.get_terminal_size().columns - 1))
-                self._there = True
+            if not self.has_open_line:
+                self._write(_ERASE + self._draw(progress, shutil.get_terminal_size().columns - 1))
+                self._is_drawn = True
 
     def write_above(self, stream: Any, text: str) -> int:
-        """Write something of somebody else's where the line was."""
+        """Write other output in place of the line."""
         with self._lock:
-            if self._there:
-                self._write(_WIPE)
-                self._there = False
+            if self._is_drawn:
+                self._write(_ERASE)
+                self._is_drawn = False
             if text:
-                self.open_end = not text.endswith("\n")
+                self.has_open_line = not text.endswith("\n")
             return int(stream.write(text) or 0)
 
     def close(self, progress: Progress) -> None:
-        """Draw it for the last time, and give the streams back."""
+        """Draw the line for the last time, and restore the streams."""
         with self._lock:
-            self._write("\n" if self.open_end else "")
-            self.open_end = False
+            self._write("\n" if self.has_open_line else "")
+            self.has_open_line = False
             self.show(progress)
             self._write("\n")
-            self._there = False
+            self._is_drawn = False
         for name, above in self._wrapped:
-            if getattr(sys, name) is above:  # who has wrapped it since then has to give it back first
+            if getattr(sys, name) is above:  # else another wrapper was installed since
                 setattr(sys, name, above.stream)
             above.end()
 
@@ -136,7 +135,7 @@ class TerminalLine:
 
 
 class _StreamAboveLine:
-    """A stream of the terminal, whose text goes above the line."""
+    """A stream of the terminal whose output goes above the line."""
 
     def __init__(self, stream: Any, view: TerminalLine) -> None:
         self.stream = stream
@@ -151,7 +150,7 @@ class _StreamAboveLine:
             self.write(line)
 
     def end(self) -> None:
-        """Write as the stream does from now on: somebody may have kept this one."""
+        """Write directly from now on: other code may still hold this stream."""
         self._view = None
 
     def __getattr__(self, name: str) -> Any:
@@ -166,18 +165,18 @@ def _is_tty(stream: Any) -> bool:
 
 
 class LogProgress:
-    """A line now and then, further and further apart: for logs, pipes and services."""
+    """A log line at growing intervals, for logs, pipes and services."""
 
     def __init__(self) -> None:
-        self.every = _FIRST_LINE
+        self.every = _FIRST_LINE_SECONDS
 
     def show(self, progress: Progress) -> None:
         """Write a line."""
         parts = (f"{count_text(progress)} done ({progress.done_of(100)} %)", trouble_text(progress))
-        told = ", ".join(filter(None, (*parts, f"after {clock_text(progress.seconds)}")))
-        sys.stderr.write(f"{progress.pipeline}: {told}\n")
+        details = ", ".join(filter(None, (*parts, f"after {clock_text(progress.seconds)}")))
+        sys.stderr.write(f"{progress.pipeline}: {details}\n")
         sys.stderr.flush()
-        self.every = min(_LONGEST_PAUSE, 2 * self.every)
+        self.every = min(_MAX_PAUSE_SECONDS, 2 * self.every)
 
     def close(self, progress: Progress) -> None:
-        """Write nothing more: how a run ended is told elsewhere."""
+        """Write nothing: the end of a run is logged elsewhere."""

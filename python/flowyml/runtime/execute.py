@@ -16,7 +16,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flowyml.cancellation import ends_when_asked
+from flowyml.cancellation import on_cancel
 from flowyml.diagnostics.text import pluralize, truncate
 from flowyml.errors import ExecutorError, RunInterrupted
 from flowyml.results.error_text import error_line
@@ -50,7 +50,7 @@ def execute(run: Run, executor: SupportsExecute, *, quiet: bool = False) -> Pipe
     """
     result: PipelineResult | None = None
     try:
-        with run.interrupts, ends_when_asked(run.interrupts.request), _seeded(run):
+        with run.interrupts, on_cancel(run.interrupts.request), _seeded(run):
             for extension in reversed(run.extensions):  # `on_pipeline_start` is called before anything is looked up
                 extension.on_run_started()
             executor.execute(run)

@@ -7,7 +7,7 @@ import functools
 from types import BuiltinFunctionType, FunctionType
 from typing import TYPE_CHECKING, Any
 
-from flowyml.cancellation import ends_when_asked
+from flowyml.cancellation import on_cancel
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
@@ -76,7 +76,7 @@ async def _cancelled_when_asked(coroutine: Any) -> Any:
 
     task, loop = asyncio.current_task(), asyncio.get_running_loop()
     assert task is not None  # noqa: S101  it runs in a loop
-    with ends_when_asked(lambda: _cancel(loop, task)):
+    with on_cancel(lambda: _cancel(loop, task)):
         return await coroutine
 
 

@@ -44,7 +44,7 @@ from flowyml.executors.process.protocol.driver_environment import capture
 from flowyml.executors.process.protocol.importable import changed_modules, importable, user_modules
 from flowyml.executors.process.worker.fork_server import BY_VALUE, SEPARATOR
 from flowyml.steps.conditions import GuardedFunction
-from flowyml.user_modules import installed_folders, module_file
+from flowyml.user_modules import installed_directories, module_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +88,7 @@ def _words(packages: tuple[str, ...], _: int) -> list[str]:
         package, dot, rest = name.partition(".")
         if dot and package in files and rest.isidentifier() and rest[0] != "_" and _is_package(module):
             found[name] = files[package]
-    installed = installed_folders()
+    installed = installed_directories()
     return [f"{name}{SEPARATOR}{file}" for name, file in sorted(found.items()) if file.startswith(installed)]
 
 

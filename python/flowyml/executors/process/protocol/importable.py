@@ -19,7 +19,7 @@ from importlib.machinery import PathFinder
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from flowyml.user_modules import installed_folders, is_own, module_file
+from flowyml.user_modules import installed_directories, is_package_module, module_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,11 +72,11 @@ def newest_module() -> tuple[int, str] | None:
 
 def _is_user(name: str, module: object) -> bool:
     """Tell whether a module is the user's: made by hand, or from a file outside the installed folders."""
-    if name in ("__main__", "__mp_main__") or is_own(name):
+    if name in ("__main__", "__mp_main__") or is_package_module(name):
         return False
     file = module_file(module)
     if file is not None:
-        return not file.startswith(installed_folders())
+        return not file.startswith(installed_directories())
     root = name.partition(".")[0]
     by_hand = isinstance(module, ModuleType) and not _has_origin(module) and not name.startswith(_CYTHON)
     return by_hand and (root == name or not importable(root))
@@ -107,7 +107,7 @@ def importable(name: str) -> bool:
 def _is_found(name: str, module: ModuleType) -> bool:
     """Look a module up as the import system of a worker will."""
     file = module_file(module)
-    if file is not None and file.startswith(installed_folders()):
+    if file is not None and file.startswith(installed_directories()):
         return True
     if file is None and not hasattr(module, "__path__"):
         return _is_made_by_another(name, module)
