@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pipelines import typed_keywords
 
 from flowyml import (
     ExponentialBackoff,
@@ -24,10 +25,12 @@ from flowyml import (
     PipelineValidationError,
     StepError,
     get_context,
+    launch,
     parallel_map,
     retry,
     step,
 )
+from flowyml.launch import RunOptions
 from flowyml.runtime.run import Run
 
 asked: contextvars.ContextVar[str] = contextvars.ContextVar("asked", default="nobody")
@@ -475,4 +478,6 @@ def test_parallel_map_takes_coroutine_functions() -> None:
 
 
 def test_run_async_takes_the_arguments_of_run() -> None:
-    assert [*inspect.signature(Pipeline.run_async).parameters] == [*inspect.signature(Pipeline.run).parameters]
+    said = [*inspect.signature(Pipeline.run).parameters]
+    assert said == ["self", *RunOptions._fields[:-1], "unknown"]
+    assert typed_keywords(launch, "RunKeywords") == said[2:-1]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pipelines import planned
 from plumbing import under_load
 
 from flowyml import (
@@ -474,7 +475,7 @@ def test_steps_with_handlers_stay_in_batches(executor: Any) -> None:
 
 def test_without_a_fallback_steps_are_called_as_ever() -> None:
     pipeline = Pipeline("p").add_step(lambda: 1, name="s", retry=1)
-    run = Run(pipeline._planned(pipeline._scope({}, {}, complete=True)))
+    run = Run(planned(pipeline))
     run.attach_hooks(pipeline, pipeline.hooks)
     assert (run.has_fallbacks, list(run.extensions), run.single_item_batches) == (False, [], False)
     assert run.call.__qualname__.startswith("StepCaller._plain")

@@ -242,7 +242,7 @@ def test_worker_processes_call_and_answer_alike_in_the_core_and_in_python(
 def kept(pipeline: Pipeline, folder: Path) -> Pipeline:
     """Return the same steps with a journal, and one that fails, so that the journal stays."""
     keeping = Pipeline("kept", context=dict(pipeline.context), enable_checkpointing=True, checkpoint_dir=folder)
-    keeping._added = pipeline._added.copied()
+    keeping._builder = keeping._preparation.builder = pipeline._builder.copy()
     return keeping.add_step(act, "fails", {"kind": "value"})
 
 

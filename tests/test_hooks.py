@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pipelines import planned
 
 from flowyml import (
     ParallelExecutor,
@@ -414,7 +415,7 @@ def test_a_run_inside_a_step_is_told_like_any_other() -> None:
 def test_without_hooks_nothing_is_watched() -> None:
     """A run that tells nobody takes the same way as ever."""
     pipeline = Pipeline("quiet").add_step(load)
-    run = Run(pipeline._planned(pipeline._scope({}, {}, complete=True)))
+    run = Run(planned(pipeline))
     run.attach_hooks(pipeline, pipeline.hooks)
     assert (list(run.extensions), run.single_item_batches, run.poll_interval(0.1)) == ([], False, 0.1)
     assert run.claim == run.scheduler.claim

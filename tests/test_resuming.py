@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from notes import LOG, kept, note, ran
 from outcomes import states_in_order as states
+from pipelines import planned
 
 from flowyml import (
     If,
@@ -869,7 +870,7 @@ def test_keys_of_items_that_end_in_another_order_are_their_own(tmp_path):
     from flowyml.runtime.run import Run
 
     pipeline = Pipeline("p").map(abs, range(4), name="abs")
-    plan = pipeline._planned(pipeline._scope({}, {}, complete=True))
+    plan = planned(pipeline)
     keys, mixed = (JournalKeys(Run(plan), lambda *_: None) for _ in range(2))
     mixed.of([0, 2, 1, 3])
     assert [mixed.key(item) for item in range(4)] == keys.of([0, 1, 2, 3])

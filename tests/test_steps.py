@@ -11,9 +11,11 @@ from typing import Any
 
 import cloudpickle
 import pytest
+from pipelines import typed_keywords
 
 from flowyml import Pipeline, Step, step
-from flowyml.steps.options import OPTION_NAMES, StepKeywords
+from flowyml.steps import options
+from flowyml.steps.options import OPTION_NAMES
 from flowyml.steps.signature import StepSignature
 
 
@@ -280,8 +282,8 @@ def test_a_builtin_that_does_not_tell_has_no_readable_signature() -> None:
 def test_what_the_decorator_takes_is_taken_where_a_step_is_added() -> None:
     """All but what concerns the registry, in which only decorated functions are."""
     said = set(inspect.signature(step).parameters) - {"func", "unknown", "pipeline", "register"}
-    assert said == {"name", "inputs", "outputs", *StepKeywords.__annotations__}
-    assert set(OPTION_NAMES) == set(StepKeywords.__annotations__)
+    assert said == {"name", "inputs", "outputs", *OPTION_NAMES}
+    assert typed_keywords(options, "StepKeywords") == [*OPTION_NAMES]
 
 
 @pytest.mark.parametrize("way", ["add_step", "map"])

@@ -177,8 +177,8 @@ def test_many_like_steps_share_one_new_form() -> None:
     for number in range(1000):
         child.add_step(same, f"n{number}", {"value": number})
     whole = Pipeline("whole").add_sub_pipeline(child, name="a").add_sub_pipeline(child, name="b")
-    assert len({id(form) for form in whole._added.forms}) == 2
-    assert whole._added.rows[1999] is child._added.rows[999]
+    assert len({id(form) for form in whole._builder.table.forms}) == 2
+    assert whole._builder.table.rows[1999] is child._builder.table.rows[999]
 
 
 # ---- what goes in --------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from outcomes import states
+from pipelines import planned
 from plumbing import under_load
 
 from flowyml import (
@@ -359,7 +360,7 @@ def test_no_warning_for_processes(caplog: pytest.LogCaptureFixture) -> None:
 
 def with_one_token(pipeline: Pipeline, executor: Any) -> Run:
     """Return a run of which all steps need the same token."""
-    run = Run(pipeline._planned(pipeline._scope({}, {}, complete=True)), order=executor.order)
+    run = Run(planned(pipeline), order=executor.order)
     count = run.plan.graph.node_count
     classes: list[list[tuple[int, int]]] = [[], [(0, 1)]]
     run.scheduler = Scheduler(run.plan.graph, limits=array("I", [1]), demands=array("I", [1] * count), classes=classes)

@@ -13,6 +13,7 @@ from flowyml.diagnostics.text import unknown_keyword_message
 from flowyml.diagnostics.tracebacks import hides_internal_frames
 from flowyml.errors import MapTaskError
 from flowyml.executors.parallel_executor import ParallelExecutor
+from flowyml.launch import run_plain
 from flowyml.pipeline import Pipeline
 from flowyml.steps.coroutines import is_coroutine_function
 from flowyml.steps.map_task import checked_retries, checked_terms
@@ -66,7 +67,7 @@ class MapTask(Step[..., Any], Generic[R]):
         pipeline = Pipeline(name).map(alone, items, params=params or None)
         backend: Literal["async", "thread"] = "async" if is_coroutine_function(self.func) else "thread"
         with ParallelExecutor(self.terms.concurrency, backend) as executor:
-            result = pipeline.run_quietly(executor, fail_fast=False)
+            result = run_plain(pipeline, executor, fail_fast=False)
         (done,) = result.step_results.values()
         if isinstance(done.exception, MapTaskError):
             raise done.exception

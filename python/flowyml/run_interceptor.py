@@ -19,7 +19,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from typing import Protocol
 
     from flowyml.pipeline import Pipeline
@@ -80,10 +80,3 @@ def is_active(*, in_step: bool) -> bool:
         in_step: True if this is in a step of some run; a thread that the step has started is not.
     """
     return _passthrough.get() or (in_step and _active_runs > 0)
-
-
-def bound_arguments(names: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a call from the local names at its beginning."""
-    arguments: dict[str, Any] = {name: value for name, value in names.items() if name not in {"self", "unknown"}}
-    arguments.update(names.get("unknown", {}))
-    return arguments

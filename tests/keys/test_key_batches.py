@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from pipelines import planned
 
 from flowyml import Pipeline, get_context
 from flowyml.caching.journal_keys import JournalKeys
@@ -74,7 +75,7 @@ def runs(draw: Any) -> Callable[[], Run]:
     pipeline.map(draw(st.sampled_from(FUNCTIONS[:3])), draw(items), name="mapped")
     pipeline.map(plain, over="mapped", name="again")
     pipeline.add_step(plain, "reads", inputs=["again"]).add_step(joining, "joins", inputs=["first 0", before])
-    plan = pipeline._planned(pipeline._scope({}, {}, complete=True))
+    plan = planned(pipeline)
     seed = draw(st.sampled_from([None, 7]))
 
     def made() -> Run:

@@ -1,11 +1,11 @@
-"""Authoring: what a pipeline is told of its steps.
+"""Pipeline builder: makes step specs of what is added to a pipeline.
 
 ```
-add_step, map, add_control_flow, add_sub_pipeline ──▶ Form, parameter values, place ──▶ Added: columns (`_added.py`)
+Pipeline.add_step, map, ... ──▶ StepSpec, parameter values, line of the caller ──▶ StepTable
 ```
 
-Every way of adding hands over its arguments together with the line of the caller, which messages name. It knows nothing
-of plans or runs.
+Steps that are added alike share one `StepSpec`. In a loop each step is like the one before it, which `append_same`
+detects without making a spec. The builder knows nothing of plans or runs.
 """
 
 from __future__ import annotations
@@ -13,308 +13,283 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from flowyml.authoring.step_table import NOTHING, NOTHING_GIVEN, StepTable, check_mapped
-from flowyml.diagnostics.text import unknown_keyword_message
-from flowyml.diagnostics.tracebacks import hide_internal_frames, hides_internal_frames
+from flowyml.authoring.step_table import NOTHING, StepTable, name_of
+from flowyml.authoring.validation import checked_params, shape_of
+from flowyml.diagnostics.text import join_names
+from flowyml.diagnostics.tracebacks import warn_caller
 from flowyml.errors import FlowymlError
-from flowyml.planning.map_inputs import checked_over
-from flowyml.planning.step_spec import SourceLocation
-from flowyml.planning.sub_pipelines import SubPipeline, sub_pipeline
-from flowyml.steps.control_flow import ControlFlow
-from flowyml.steps.declarations import checked_text
-from flowyml.steps.options import given_options
-from flowyml.steps.outcomes import PipelineBase
+from flowyml.planning.map_inputs import MapInput, checked_over, over_of_task
+from flowyml.planning.step_spec import SourceLocation, StepSpec
+from flowyml.planning.sub_pipelines import SubPipeline
+from flowyml.registry import pipelines, registered
+from flowyml.steps.declarations import checked_after, checked_inputs, checked_outputs, plain_names
+from flowyml.steps.options import NO_OPTIONS
+from flowyml.steps.step import Step, as_step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-    from typing import Literal, Never, Self, Unpack
+    from collections.abc import Mapping
+    from types import CodeType, FrameType
 
-    from flowyml.pipeline import Pipeline
-    from flowyml.planning.map_inputs import Lists
     from flowyml.planning.step_spec import StepColumns
-    from flowyml.steps.context import Context
-    from flowyml.steps.control_flow import If, Switch
-    from flowyml.steps.declarations import Named, NameHandle, Reads
-    from flowyml.steps.options import StepKeywords
-    from flowyml.steps.step import Step
+    from flowyml.steps.control_flow import ControlFlow
 
-_ADD_STEP_KEYWORDS = ("name", "params", "inputs", "outputs", "after")
-_MAP_KEYWORDS = ("items", "over", "combine", *_ADD_STEP_KEYWORDS)
-_SUB_PIPELINE_KEYWORDS = ("inputs", "outputs", "name", "input_mapping", "output_mapping", "after")
+NOT_GIVEN: Mapping[str, Any] = {}
 
 
-class PipelineBuilder(PipelineBase):
-    """A pipeline as far as it is written: its steps, in add order.
+class PipelineBuilder:
+    """Adds steps to the table of a pipeline.
 
     Args:
-        name: Name of the pipeline.
-        context: Named values that any step may take.
-        discovers: Whether it looks for its steps where none was added; see `Pipeline(auto_discover=)`.
+        pipeline: Name of the pipeline, for messages.
+        discovers: Whether registered steps are taken if none was added; see `Pipeline(auto_discover=)`.
+
+    Attributes:
+        table: The steps.
+        has_steps: `False` for a pipeline that was unpickled, which is by name alone.
     """
 
-    def __init__(self, name: str, context: Context, *, discovers: bool) -> None:
-        self.name: str = checked_text("a pipeline's name", name)
-        self.context: Context = context
+    def __init__(self, pipeline: str, *, discovers: bool) -> None:
+        self.table = StepTable(pipeline)
+        self.has_steps = True
         self._discovers = discovers
-        self._added = StepTable(self.name)
-        self._named_only = False
+        # Specs by everything that makes two ways of adding a step the same.
+        self._specs: dict[tuple[Any, ...], StepSpec] = {}
+        # By the instruction that added a step: the step, the code, its parameters, the shape of its inputs, the number
+        # of outputs declared there (`None`: none were), its spec.
+        self._last: dict[int, tuple[Any, CodeType, tuple[str, ...], tuple[Any, ...], int | None, StepSpec]] = {}
+        self._steps: dict[int, tuple[object, Step[..., Any]]] = {}
+        self._parameters: dict[int, frozenset[str]] = {}
 
-    def add_step(
-        self,
-        step: Step[..., Any] | Callable[..., Any] | If | Switch | SubPipeline,
-        name: str | None = None,
-        params: Mapping[str, Any] | None = None,
-        *,
-        inputs: Reads | None = None,
-        outputs: str | Sequence[str] | None = None,
-        after: Named | Sequence[Named] | None = None,
-        **options: Unpack[StepKeywords],
-    ) -> Self:
-        """Add a step; one function may be added any number of times under different names.
+    def copy(self) -> PipelineBuilder:
+        """Return a builder that begins with the same steps."""
+        other = PipelineBuilder(self.table.pipeline, discovers=self._discovers)
+        other.table, other.has_steps, other._specs = self.table.copy(), self.has_steps, dict(self._specs)
+        return other
 
-        Args:
-            step: A step or anything callable.
-            name: Its name in this pipeline; the step's own by default.
-            params: Values of parameters by name; they go before every other source. Copied, shallowly.
-            inputs: Assets to read, instead of the step's own declaration (see `Step`).
-            outputs: Assets to produce, instead of the step's own declaration.
-            after: Names of steps that must be finished first, without data.
-            **options: Options of `step` (`retry=`, `timeout=`, ...), which replace the step's own. Keywords of 2.2.1
-                that are out of scope get one warning.
-
-        Returns:
-            The pipeline itself.
+    def columns(self) -> StepColumns:
+        """Return the columns as they are now, for a plan.
 
         Raises:
-            TypeError: For a wrong argument.
-            ValueError: If the name is taken; both places are named.
+            FlowymlError: If the pipeline has come to this process without its steps.
         """
-        try:
-            given = given_options("add_step()", options, _ADD_STEP_KEYWORDS) if options else NOTHING_GIVEN
-            alike = after is None and not given
-            frame = sys._getframe(1)  # noqa: SLF001  the place is part of the messages
-            if alike and self._added.again(step, name, params, inputs, frame, outputs=outputs):
-                return self
-            place = SourceLocation(frame.f_code, frame.f_lasti)
-            declared: dict[str, Any] = {"inputs": inputs, "outputs": outputs, "after": after}
-            if isinstance(step, (ControlFlow, SubPipeline)):
-                return self._add_part(step, place, name, {**declared, **given, "params": params})
-            self._added.step(step, name, params, place, alike=alike, options=given, **declared)
-        except BaseException as error:  # the decorator's call costs a fifth of a microsecond
-            hide_internal_frames(error)
-            raise
-        return self
-
-    @hides_internal_frames
-    def map(
-        self,
-        step: Step[..., Any] | Callable[..., Any],
-        items: Iterable[Any] | None = None,
-        *,
-        over: Lists | None = None,
-        combine: Literal["zip", "product"] = "zip",
-        name: str | None = None,
-        params: Mapping[str, Any] | None = None,
-        inputs: Reads | None = None,
-        outputs: str | Sequence[str] | None = None,
-        after: Named | Sequence[Named] | None = None,
-        **options: Unpack[StepKeywords],
-    ) -> Self:
-        """Add one step that runs once for each item: a fan-out of any size as one node of the graph.
-
-        Args:
-            step: A step or anything callable; each item goes to its first parameter that `params` and named inputs
-                leave free.
-            items: The items: any iterable, read at once. A list is copied (shallowly), a `range` is kept as it is.
-            over: Instead of items the name of what holds them: an asset whose value is a list that only the run
-                knows, a mapped step (item i starts when item i there is finished), a glob, a name of `run(inputs=)`.
-                Or several of them, whose values go to one parameter each: the one of that name, else the next one that
-                is free; or by parameter, where a list of values may stand in place of a name.
-            combine: What an item is where there are several: "zip", the values side by side, of lists of one length;
-                or "product", all combinations in the order of `itertools.product`.
-            name: As for `add_step`, like the other arguments.
-            params: Values of the other parameters, the same for all items.
-            inputs: Assets to read, the same for all items.
-            outputs: The name of the one asset: the list of results in item order.
-            after: Names of steps that must be finished first.
-            **options: Options of `step`, applied to each item, which replace the step's own.
-
-        Returns:
-            The pipeline itself.
-
-        Raises:
-            TypeError: For a wrong argument.
-            ValueError: If the name is taken.
-
-        >>> from flowyml import Pipeline
-        >>> list(Pipeline("lengths").map(len, ["a", "bc", ""]).run()["len"])
-        [1, 2, 0]
-        >>> pipeline = Pipeline("words").add_step(str.split, "words", {"self": "to be or"})
-        >>> pipeline = pipeline.map(len, over="words", name="lengths").map(hex, over="lengths", name="hexed")
-        >>> list(pipeline.run()["hexed"])
-        ['0x2', '0x2', '0x2']
-        """
-        frame = sys._getframe(2)  # noqa: SLF001  1 is the decorator
-        place = SourceLocation(frame.f_code, frame.f_lasti)
-        given = given_options("map()", options, _MAP_KEYWORDS)
-        declared: dict[str, Any] = {"inputs": inputs, "outputs": outputs, "after": after}
-        form = self._added.form(step, params, place, **declared, options=given, mapped=True)
-        check_mapped(form)
-        form.over = checked_over(items, over, combine, form.step.name)._replace(terms=form.step.terms)
-        values = params or {}
-        self._added.append(form, name, form.kept(tuple([values[key] for key in form.keys])))
-        return self
-
-    @hides_internal_frames
-    def add_control_flow(self, control: If | Switch) -> Self:
-        """Add a decision and its branches: nodes of the graph, after all steps added so far (or its `after=`).
-
-        Args:
-            control: An `If` or a `Switch`; see there. `add_step` and `add_steps` take them, too.
-
-        Returns:
-            The pipeline itself.
-
-        Raises:
-            TypeError: If it is neither.
-            ValueError: If it has no branches, or a branch has the name of another step.
-        """
-        frame = sys._getframe(2)  # noqa: SLF001  1 is the decorator
-        if not isinstance(control, ControlFlow):
-            raise TypeError(f"add_control_flow() takes an If or a Switch, got {type(control).__name__} {control!r:.60}")
-        return self._add_part(control, SourceLocation(frame.f_code, frame.f_lasti))
-
-    @hides_internal_frames
-    def add_sub_pipeline(
-        self,
-        pipeline: Pipeline,
-        inputs: str | Sequence[str] | Mapping[str, str | Sequence[str]] | None = None,
-        outputs: str | Sequence[str] | Mapping[str, str] | None = None,
-        *,
-        name: str | None = None,
-        input_mapping: Mapping[str, str] | None = None,
-        output_mapping: Mapping[str, str] | None = None,
-        after: Named | Sequence[Named] | None = None,
-        **unknown: object,
-    ) -> Self:
-        """Add the steps of another pipeline, as they are now, behind a prefix: step `load` of `etl` is `etl.load`.
-
-        Inside, nothing changes: its steps read each other's assets by their own names, and take values from its own
-        context before the one of this pipeline. `run(inputs=)` and `run(context=)` reach them as they reach others.
-
-        Args:
-            pipeline: The pipeline. What is added to it later does not show here.
-            inputs: What it takes from this pipeline: names that are the same on both sides, or by its own name the
-                asset here (or a glob, or a list of assets, which give a list). By default whatever it neither produces
-                nor has in its own context is looked for here by the same name.
-            outputs: Those of its assets that are to be had here by their own names, or by its own name the name here.
-                All its assets are to be had behind the prefix: `etl.clean`.
-            name: The prefix; the pipeline's name by default.
-            input_mapping: Like `inputs` as a mapping, the other way round: by the asset here, its own name.
-            output_mapping: Like `outputs` as a mapping.
-            after: Steps here that must be finished before its first steps start.
-            **unknown: Nothing else is known.
-
-        Returns:
-            The pipeline itself.
-
-        Raises:
-            TypeError: For a wrong argument.
-            ValueError: If a name is taken, or the pipeline is this one.
-
-        >>> from flowyml import Pipeline
-        >>> def clean(raw):
-        ...     return sorted(raw)
-        >>> etl = Pipeline("etl").add_step(clean)
-        >>> whole = Pipeline("whole").add_step(list, name="load", params={"iterable": "hello"})
-        >>> whole = whole.add_sub_pipeline(etl, {"raw": "load"}, ["clean"]).add_step("".join, "word", inputs=["clean"])
-        >>> whole.run()["word"]
-        'ehllo'
-        """
-        if unknown:
-            raise TypeError(unknown_keyword_message("add_sub_pipeline()", unknown, _SUB_PIPELINE_KEYWORDS))
-        frame = sys._getframe(2)  # noqa: SLF001  1 is the decorator
-        part = sub_pipeline(
-            pipeline,
-            inputs,
-            outputs,
-            name=name,
-            input_mapping=input_mapping,
-            output_mapping=output_mapping,
-            after=after,
-        )
-        return self._add_part(part, SourceLocation(frame.f_code, frame.f_lasti))
-
-    @hides_internal_frames
-    def add_steps(
-        self, steps: Iterable[Step[..., Any] | Callable[..., Any] | If | Switch | SubPipeline], *more: Never
-    ) -> Self:
-        """Add several steps under their own names.
-
-        Args:
-            steps: Steps or functions.
-            *more: Nothing; steps one by one are refused with the way to go.
-
-        Returns:
-            The pipeline itself.
-
-        >>> from flowyml import Pipeline
-        >>> len(Pipeline("two").add_steps([min, max]))
-        2
-        """
-        frame = sys._getframe(2)  # noqa: SLF001  1 is the decorator
-        if more:
-            raise TypeError("add_steps() takes several steps, in one list: add_steps([load, clean, ...])")
-        return self._add_all(steps, SourceLocation(frame.f_code, frame.f_lasti))
-
-    @property
-    def steps(self) -> list[Step[..., Any]]:
-        """The steps in add order; a step that was added twice stands there twice."""
-        return [form.step for form in self._added.forms]
-
-    @hides_internal_frames
-    def __getitem__(self, name: str) -> NameHandle:
-        """Return the name of a step or asset that was added, checked; it stands wherever a step names one.
-
-        Raises:
-            KeyError: If there is neither, with near matches.
-        """
-        return self._added.handle(name)
-
-    def __contains__(self, name: object) -> bool:
-        """Tell whether a step or asset of that name was added."""
-        return isinstance(name, str) and self._added.find(name) is not None
-
-    __iter__ = None  # it has names, but is no collection of them
-
-    def __len__(self) -> int:
-        """Return the number of steps; a mapped step is one."""
-        return len(self._added.forms)
-
-    def _columns(self) -> StepColumns:
-        """Return the columns as they are now, for a plan."""
-        if self._named_only:
+        if not self.has_steps:
             raise FlowymlError(
-                f"pipeline {self.name!r} came to a worker by its name alone, without its steps; "
+                f"pipeline {self.table.pipeline!r} came to a worker by its name alone, without its steps; "
                 "build it inside the step that runs it"
             )
-        if self._discovers and not len(self):
-            self._added.discover()
-        return self._added.lend()
+        if self._discovers and not self.table.forms:
+            self._discover()
+        return self.table.freeze()
 
-    def _add_part(self, part: ControlFlow | SubPipeline, place: SourceLocation, *rest: Any) -> Self:
-        inner: object = part.pipeline if isinstance(part, SubPipeline) else None
-        if inner is self:
-            raise ValueError(f"pipeline {self.name!r} cannot be a sub-pipeline of itself")
-        self._added.part(part, place, *rest)
-        return self
+    def append_same(  # noqa: C901  a call would cost more than a branch
+        self, step: Any, name: Any, params: Any, inputs: Any, frame: FrameType, *, outputs: Any
+    ) -> bool:
+        """Append a step and return True if it is like the last one that the same line added.
 
-    def _add_all(self, steps: Iterable[Any], place: SourceLocation) -> Self:
-        if callable(steps) or not hasattr(steps, "__iter__"):
-            raise TypeError(f"add_steps() takes several steps, in a list; got {steps!r:.60}")
-        for step in steps:
-            if isinstance(step, (ControlFlow, SubPipeline)):
-                self._add_part(step, place)
+        It was given a name, `params`, inputs and outputs alone. A million steps are added here: each line counts.
+        """
+        last = self._last.get(frame.f_lasti)
+        if last is None or last[0] is not step or last[1] is not frame.f_code or type(name) is not str or not name:
+            return False
+        _, _, keys, shape, count, form = last
+        row: Any = NOTHING
+        own_shape: Any = NOTHING
+        reads = NOTHING
+        if type(params) is dict and tuple(params) == keys:
+            if len(keys) == 1:
+                (row,) = params.values()
             else:
-                self._added.append(self._added.form(step, None, place), None, NOTHING)
-        return self
+                row = tuple(params.values())
+        elif params is not None or keys:
+            return False
+        if inputs is not None:
+            own_shape, reads = shape_of(inputs, self._parameters_of(step)) or (None, NOTHING)
+        if own_shape is not shape and own_shape != shape:
+            return False
+        if outputs is not None or count is not None:
+            names = plain_names(outputs)
+            if len(names) != count:
+                return False
+            form = form.with_outputs(names)
+        added = False
+        table = self.table
+        lock = table.lock
+        try:  # `with lock` costs twice as much
+            lock.acquire()
+            if not table.is_shared:
+                table.forms.append(form)
+                table.rows.append(row)
+                table.reads.append(reads)
+                added = table.numbers.add(name)
+                if not added:
+                    table.rollback()
+            lock.release()
+        except BaseException:
+            table.release()
+            raise
+        return added  # if not, `add` raises or copies the columns
+
+    def add(
+        self,
+        step: Any,
+        name: Any,
+        params: Any,
+        place: SourceLocation,
+        *,
+        inputs: Any = None,
+        outputs: Any = None,
+        after: Any = None,
+        options: Mapping[str, Any] = NOT_GIVEN,
+    ) -> None:
+        """Append a step; see `Pipeline.add_step`."""
+        is_plain = after is None and not options
+        keys = row = reads = shape = NOTHING
+        if params is not None:
+            params = params if type(params) is dict else checked_params(params, step)
+            keys, row = tuple(params), tuple(params.values())
+        if inputs is not None:
+            shaped = shape_of(inputs, self._parameters_of(step)) if is_plain else None
+            shape, reads = shaped or (NOTHING, NOTHING)
+            is_plain = shaped is not None
+        count = None
+        if is_plain and outputs is not None:
+            known = self._resolve_step(step)
+            outputs = checked_outputs(outputs, known.name)
+            count, is_plain = len(outputs), known.options is NO_OPTIONS  # options are stored by spec
+        key = (id(step), keys, id(place.code), place.instruction, shape, count)
+        form = self._specs.get(key) if is_plain else None
+        if form is not None:
+            form = form if count is None else form.with_outputs(outputs)
+        else:
+            form = self._spec(step, params, place, inputs=inputs, outputs=outputs, after=after, options=options)
+            if form.over is not None:
+                row, reads = tuple([params[key] for key in form.keys] if params else ()), NOTHING
+                is_plain = False
+            if is_plain:
+                self._specs[key] = form
+        if is_plain:
+            self._last[place.instruction] = (step, place.code, keys, shape, count, form)
+        self.table.append(form, name, form.kept(row), reads)
+
+    def add_map(
+        self, step: Any, name: Any, params: Any, place: SourceLocation, items: tuple[Any, Any, Any], **given: Any
+    ) -> None:
+        """Append a mapped step; `items` are the items, `over` and `combine` of `Pipeline.map`."""
+        form = self._spec(step, params, place, **given, is_map=True)
+        _check_mapped(form)
+        form.over = checked_over(*items, form.step.name)._replace(terms=form.step.terms)
+        values = params or {}
+        self.table.append(form, name, form.kept(tuple([values[key] for key in form.keys])))
+
+    def add_part(self, part: ControlFlow | SubPipeline, place: SourceLocation, name: Any = None, **given: Any) -> None:
+        """Append a decision with its branches, or a sub-pipeline.
+
+        Raises:
+            TypeError: If `add_step` was given more than a name.
+        """
+        if any(value is not None for value in given.values()):
+            kind = type(part).__name__
+            rest = "sub_pipeline()" if isinstance(part, SubPipeline) else f"{kind} and its steps"
+            raise TypeError(f"add_step({kind}(...)) takes a name only; say the rest in {rest}")
+        if isinstance(part, SubPipeline):
+            self._add_sub_pipeline(part if name is None else part.called(name), place)
+        else:
+            self._add_branches(part, place, name)
+
+    def _add_sub_pipeline(self, part: SubPipeline, place: SourceLocation) -> None:
+        from flowyml.planning.namespaces import inlined  # most pipelines contain no other
+
+        child = part.columns()
+        with self.table.transaction():
+            first = len(self.table.forms)
+            inner = inlined(child, part.namespace(range(first, first + len(child.forms)), place))
+            self.table.extend(part.name, inner, place)
+
+    def _add_branches(self, control: ControlFlow, place: SourceLocation, name: Any) -> None:
+        """Append a decision, then its branches, which depend on its answer."""
+        table = self.table
+        with table.transaction():
+            decision = control.decision_name(table.numbers, name)
+            branches = list(control.branches(decision))
+            if not branches:
+                raise ValueError(f"{type(control).__name__} has no branch to choose")
+            step = Step(control.decision, name=decision, run_if="any")
+            after = tuple(table.numbers) if control.after is None else control.after
+            table.insert(StepSpec(step, (), place, after=after, options=step.options), decision)
+            for branch, guard in branches:
+                form = self._spec(branch, None, place)
+                form.options = form.options.with_guard(guard)
+                table.insert(form, name_of(form))
+
+    def _discover(self) -> None:
+        """Append the registered steps of this pipeline, each at the line of its function; warn if there are none."""
+        table = self.table
+        steps = registered(table.pipeline)
+        with table.transaction():
+            for step in () if table.forms else steps:  # another thread may have added them meanwhile
+                code = getattr(step.func, "__code__", None) or sys._getframe(0).f_code  # noqa: SLF001
+                form = self._spec(step, None, SourceLocation(code, 0))
+                table.insert(form, name_of(form))
+        if not steps:
+            owners = f"; there are some for {join_names(pipelines())}" if pipelines() else ""
+            warn_caller(f"auto_discover: @step has made no step for pipeline {table.pipeline!r}{owners}")
+
+    def _spec(
+        self,
+        step: Any,
+        params: Any,
+        place: SourceLocation,
+        *,
+        inputs: Any = None,
+        outputs: Any = None,
+        after: Any = None,
+        options: Mapping[str, Any] = NOT_GIVEN,
+        is_map: bool = False,
+    ) -> StepSpec:
+        """Make a spec; a map task says itself what it runs over, unless the caller is `map` with named inputs."""
+        known = self._resolve_step(step)
+        own = known.options.replace(known.name, options) if options else known.options
+        if own is not known.options:
+            own.check_fallback(known.signature, known.name)
+        form = StepSpec(
+            step=known,
+            keys=() if params is None else tuple(checked_params(params, known)),
+            place=place,
+            inputs=known.inputs if inputs is None else checked_inputs(inputs, known.name),
+            outputs=known.outputs if outputs is None else checked_outputs(outputs, known.name),
+            after=checked_after(after, known.name),
+            options=own,
+        )
+        if known.terms is not None and not (is_map and (inputs is not None or known.inputs is None)):
+            _map_over_input(form, params or {})
+        return form
+
+    def _resolve_step(self, candidate: Any) -> Step[..., Any]:
+        """Return the `Step` of a function or step, the same one each time."""
+        entry = self._steps.get(id(candidate))
+        if entry is None:
+            entry = self._steps[id(candidate)] = (candidate, as_step(candidate))
+        return entry[1]
+
+    def _parameters_of(self, candidate: Any) -> frozenset[str]:
+        names = self._parameters.get(id(candidate))
+        if names is None:
+            step = self._resolve_step(candidate)  # keeps the candidate alive, so that its id stays its own
+            names = self._parameters[id(candidate)] = frozenset(step.parameters)
+        return names
+
+
+def _map_over_input(form: StepSpec, params: Mapping[str, Any]) -> None:
+    """Make a map task run over its first input, which is then not among the inputs that all items read."""
+    column, form.inputs = over_of_task(form.step.signature.names, form.inputs, params, form.step.name)
+    form.over = MapInput((column,), terms=form.step.terms)
+    if not isinstance(column.source, str):
+        form.keys = tuple(key for key in form.keys if key != column.parameter)
+    _check_mapped(form)
+
+
+def _check_mapped(form: StepSpec) -> None:
+    if form.options.dynamic:
+        raise TypeError(f"step {form.step.name!r} is dynamic, so it cannot be mapped; map a step in what it returns")
+    if len(form.outputs) > 1:
+        raise ValueError(f"a mapped step has one output, the list of its results; got outputs={list(form.outputs)}")

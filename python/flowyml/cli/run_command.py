@@ -34,6 +34,7 @@ from flowyml.diagnostics.text import did_you_mean, join_names
 from flowyml.errors import FlowymlError, RunInterrupted
 from flowyml.executors.local_executor import LocalExecutor
 from flowyml.executors.parallel_executor import OF_PROCESSES, OPTIONS, ParallelExecutor, checked_workers
+from flowyml.launch import RunOptions, rerun
 
 if TYPE_CHECKING:
     import argparse
@@ -157,12 +158,11 @@ class CliRun:
 
     def run_it(self, pipeline: Pipeline, arguments: dict[str, Any], *, again: bool = False) -> PipelineResult:
         """Run the pipeline that is meant; again, what an earlier run of it has begun."""
-        begin = pipeline.run_again if again else pipeline.run
         changed = self._changed(pipeline, arguments)
         self._note_begin(pipeline)
         try:
             with run_interceptor.passthrough():
-                result = begin(**changed)
+                result = rerun(pipeline, RunOptions(**changed)) if again else pipeline.run(**changed)
         except BaseException as error:
             self._note(pipeline, error)
             raise

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
         name: str
         context: Context
 
-        _types: Literal["warn", "error"] | None
+        @property
+        def _types(self) -> Literal["warn", "error"] | None: ...
 
         def _inner_columns(self) -> StepColumns: ...
 

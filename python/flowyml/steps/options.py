@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from flowyml.diagnostics.tracebacks import warn_out_of_scope
 from flowyml.steps.cache_policy import CODE, checked_cache, checked_ttl
@@ -27,7 +27,7 @@ from flowyml.steps.timeout import checked_timeout
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import timedelta
-    from typing import Literal
+    from typing import Literal, TypedDict
 
     from flowyml.steps.cache_policy import CachePolicy
     from flowyml.steps.circuit_breaker import CircuitBreaker
@@ -37,26 +37,22 @@ if TYPE_CHECKING:
     from flowyml.steps.retry import RetryConfig
     from flowyml.steps.signature import StepSignature
 
+    class StepKeywords(TypedDict, total=False):
+        """The options of a step as the user gives them; `None` means that an option is not given."""
 
-class StepKeywords(TypedDict, total=False):
-    """The options of a step as the user gives them; `None` means that an option is not given."""
-
-    retry: int | RetryConfig | None
-    condition: Callable[..., Any] | None
-    skip_if: Callable[..., Any] | None
-    run_if: Literal["all", "any"] | None
-    timeout: float | timedelta | None
-    fallback: Callable[..., Any] | None
-    fallback_on: Iterable[type[BaseException]] | type[BaseException] | None
-    on_failure: Callable[..., Any] | None
-    circuit_breaker: CircuitBreaker | None
-    tags: Tags | None
-    cache: bool | str | Callable[..., str] | None
-    cache_ttl: float | timedelta | None
-    resources: Resources | None
-
-
-if TYPE_CHECKING:
+        retry: int | RetryConfig | None
+        condition: Callable[..., Any] | None
+        skip_if: Callable[..., Any] | None
+        run_if: Literal["all", "any"] | None
+        timeout: float | timedelta | None
+        fallback: Callable[..., Any] | None
+        fallback_on: Iterable[type[BaseException]] | type[BaseException] | None
+        on_failure: Callable[..., Any] | None
+        circuit_breaker: CircuitBreaker | None
+        tags: Tags | None
+        cache: bool | str | Callable[..., str] | None
+        cache_ttl: float | timedelta | None
+        resources: Resources | None
 
     class DecoratorKeywords(StepKeywords, total=False):
         """The keywords of `step` and `dynamic`."""

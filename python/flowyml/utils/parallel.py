@@ -11,6 +11,7 @@ from flowyml.diagnostics.text import unknown_keyword_message
 from flowyml.diagnostics.tracebacks import hides_internal_frames
 from flowyml.errors import ValueLoadError
 from flowyml.executors.parallel_executor import ParallelExecutor, checked_backend, checked_workers
+from flowyml.launch import run_plain
 from flowyml.pipeline import Pipeline
 from flowyml.steps.timeout import checked_seconds
 
@@ -102,12 +103,12 @@ def parallel_map(
         raise ValueError(f'on_error must be "raise" or "return", got {on_error!r}')
     workers = checked_workers(num_workers if max_workers is None else max_workers, checked_backend(backend))
     limit = None if timeout is None else checked_seconds("timeout", timeout)
-    at_once = _checked_chunksize(chunksize)
+    max_batch_size = _checked_chunksize(chunksize)
     pipeline = Pipeline("parallel_map").map(fn, _listed(items), name="item", timeout=limit)
     with ParallelExecutor(workers, backend) as executor:
-        watched = checked_progress(progress)
+        observer = checked_progress(progress)
         fail_fast = on_error == "raise"
-        result = pipeline.run_quietly(executor, fail_fast=fail_fast, progress=watched, at_once=at_once)
+        result = run_plain(pipeline, executor, fail_fast=fail_fast, observer=observer, max_batch_size=max_batch_size)
         return _collect(result, on_error)
 
 
