@@ -263,7 +263,7 @@ def test_no_worker_takes_more_than_a_chunk(monkeypatch: pytest.MonkeyPatch) -> N
         asked.append(limits["most"])
         return made(**limits)
 
-    made = flowyml.executors.threads.Turn
-    monkeypatch.setattr(flowyml.executors.threads, "Turn", turn)
+    made = flowyml.executors.threads.ThreadCallLoop
+    monkeypatch.setattr(flowyml.executors.threads, "ThreadCallLoop", turn)
     parallel_map(abs, range(10), 2, chunksize=3)
     assert set(asked) == {3}
