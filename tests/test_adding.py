@@ -139,7 +139,7 @@ def test_an_interrupted_loop_leaves_the_pipeline_to_other_threads() -> None:
 def test_steps_are_found_though_looking_for_them_was_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pipeline that looks for its steps finds all of them the next time."""
     made = registry._StepRegistry()  # without the steps of other tests
-    monkeypatch.setattr(registry, "_made", made)
+    monkeypatch.setattr(registry, "_registry", made)
     monkeypatch.setattr(registry, "register", made.add)
     kept = [step(lambda: 1, name=name, pipeline="found by itself") for name in ("one", "two")]
     for pipeline in interrupted(found, lambda pipeline: pipeline.build()):
