@@ -128,7 +128,7 @@ def test_a_damaged_state_is_never_served(tmp_path):
 
 
 def test_outside_a_step_it_needs_a_run():
-    with pytest.raises(FlowymlError, match=r"none is running here; PipelineCheckpoint\(run_id=...\) is for everywhere"):
+    with pytest.raises(FlowymlError, match=r"none is running here; use PipelineCheckpoint\(run_id=...\) outside"):
         PipelineCheckpoint()
 
 
@@ -200,7 +200,7 @@ def test_what_the_journal_of_a_run_has(tmp_path, executor):
 def test_a_run_that_is_going_on_is_looked_at_and_not_cleared(tmp_path):
     def look() -> list[str]:
         checkpoint = PipelineCheckpoint("r", tmp_path)
-        with pytest.raises(StoreError, match="is in use: run 'r' is going on"):
+        with pytest.raises(StoreError, match="is in use: run 'r' is executing now"):
             checkpoint.clear()
         return checkpoint.get_completed_steps()
 

@@ -61,7 +61,7 @@ def test_code_is_listed_with_all_that_it_uses(pipeline):
 
 def test_what_comes_from_other_steps_counts_by_its_content(pipeline):
     pipeline.add_step(lambda first: first, name="second")
-    assert parts(pipeline, "second")["argument", "first"].startswith("content of what it gets: output of step 'first'")
+    assert parts(pipeline, "second")["argument", "first"].startswith("content of its value: output of step 'first'")
 
 
 def test_items_of_a_map_count_by_their_content(pipeline):

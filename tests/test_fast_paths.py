@@ -286,7 +286,7 @@ def test_journals_of_the_loop_of_the_core_hold_what_those_of_python_hold(
 ) -> None:
     pipeline, folder = drawn(seed), tmp_path_factory.mktemp("journals")
     fast = run_and_continued(pipeline, in_process, folder / "fast")
-    with replaced(RunJournal, may_wait=False):
+    with replaced(RunJournal, can_defer=False):
         assert run_and_continued(pipeline, in_process, folder / "plain") == fast
 
 
@@ -299,7 +299,7 @@ def test_keys_of_many_calls_are_those_of_each_alone(seed: int, tmp_path_factory:
         fast, plain = Journalled(), Journalled()
         with fast.watching():
             kept(pipeline, folder / f"fast{number}").run(**inputs)
-        with plain.watching(), replaced(CallHasher, all_at_once=nothing), replaced(JournalKeys, _of_links=nothing):
+        with plain.watching(), replaced(CallHasher, joined_batch=nothing), replaced(JournalKeys, _of_chain=nothing):
             kept(pipeline, folder / f"plain{number}").run(**inputs)
         assert (plain.keys, plain.states) == (fast.keys, fast.states)
         assert fast.keys

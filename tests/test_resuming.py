@@ -571,7 +571,7 @@ def grown(tmp_path: Path, folder: Path, n: int = 1) -> Pipeline:
 def test_a_run_whose_finished_steps_all_came_from_a_dynamic_step_is_continued(tmp_path, folder, executor):
     first = grown(tmp_path, folder).run(executor=executor)
     said = grown(tmp_path, folder).explain("build").resume
-    assert said == f"runs: a dynamic step says anew which steps there are, from run {first.run_id}"
+    assert said == f"runs: a dynamic step is called again in each run, from run {first.run_id}"
     second = grown(tmp_path, folder).run(executor=executor)
     allow(folder)
     third = grown(tmp_path, folder).run(executor=executor)
@@ -745,7 +745,7 @@ def test_nothing_to_resume_is_no_error(tmp_path, folder, caplog):
     allow(folder)
     with caplog.at_level(logging.INFO, logger="flowyml"):
         assert chain(tmp_path, folder).run(resume="last").success
-    assert told(caplog) == ["pipeline 'p' has no unfinished run to resume: it begins anew"]
+    assert told(caplog) == ["pipeline 'p' has no unfinished run to resume: a new run begins"]
 
 
 def test_a_run_that_is_going_on_is_not_resumed(tmp_path, folder):
@@ -767,7 +767,7 @@ def test_a_run_that_is_going_on_is_not_resumed(tmp_path, folder):
     thread = threading.Thread(target=lambda: results.append(pipeline().run(run_id="one")))
     thread.start()
     assert inside.wait(20)
-    with pytest.raises(StoreError, match="is in use: run 'one' is going on"):
+    with pytest.raises(StoreError, match="is in use: run 'one' is executing now"):
         pipeline().run(resume="one")
     with pytest.raises(StoreError, match="is in use"):
         pipeline().run(run_id="one")

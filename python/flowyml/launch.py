@@ -256,12 +256,12 @@ def _dry_run(pipeline: Pipeline, run: Run, scope: Scope, options: RunOptions, ex
     if preparation.cache is not None and run.plan.has_caching:
         from flowyml.caching.preview import CachePreview
 
-        cached = CachePreview(run.plan, preparation.cache, scope, run.seed).told()
+        cached = CachePreview(run.plan, preparation.cache, scope, run.seed).describe()
     if preparation.journals.kept:
-        from flowyml.caching.preview import prospect
+        from flowyml.caching.preview import preview_resume
 
         attempts, forced = preparation.resumable_runs(), run.forced_steps
-        resumed = prospect(run.plan, attempts, seed=run.seed, resume=options.resume, anew=forced)
+        resumed = preview_resume(run.plan, attempts, seed=run.seed, resume=options.resume, forced=forced)
     print(rehearsal(run.plan, scope, type(executor).__name__, cached, resumed))  # noqa: T201  it is what was asked for
     return run.dry_run_result()
 

@@ -12,11 +12,14 @@ import random
 import sys
 import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flowyml import LocalExecutor, ParallelExecutor, Pipeline, dynamic
 from flowyml.caching.lookup import ResultLookup
 from flowyml.state import SUCCESS
+
+if TYPE_CHECKING:
+    from flowyml.runtime.extension import FinishedItems
 
 TINY = 150
 
@@ -119,11 +122,10 @@ def pipeline(mode: str) -> Pipeline:
 def noting(ended: Any) -> Any:
     """Have the driver note what it has counted as done, and when."""
 
-    def noted(self: ResultLookup, batch: Any, position: int, count: int, states: bytes | None) -> None:
-        ended(self, batch, position, count, states)
-        now, run = time.monotonic(), self._run
-        items = self._items_of(batch)[position : position + count]
-        done = [item for k, item in enumerate(items) if states is None or states[k] == SUCCESS]
+    def noted(self: ResultLookup, finished: FinishedItems) -> None:
+        ended(self, finished)
+        now, run, states = time.monotonic(), self._run, finished.states
+        done = [item for k, item in enumerate(finished.items()) if states is None or states[k] == SUCCESS]
         note(
             "had", "\n".join(f"{now} {os.getpid()} {run.item_name(item)}" for item in done) or f"{now} {os.getpid()} -"
         )
@@ -154,8 +156,8 @@ def look(run: Any) -> None:
 
 if __name__ == "__main__":
     backend, workers, mode = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-    ResultLookup.ended = noting(ResultLookup.ended)  # type: ignore[method-assign]
-    ResultLookup.begin = beginning(ResultLookup.begin)  # type: ignore[method-assign]
+    ResultLookup.on_items_finished = noting(ResultLookup.on_items_finished)  # type: ignore[method-assign]
+    ResultLookup.on_run_started = beginning(ResultLookup.on_run_started)  # type: ignore[method-assign]
     made = LocalExecutor() if backend == "local" else ParallelExecutor(workers, backend=backend)  # type: ignore[arg-type]
     with made as executor:
         result = pipeline(mode).run(executor=executor)

@@ -113,7 +113,7 @@ def test_keys_of_the_journal(made, random):
         count = random.randint(1, 8)
         batch = order[start : start + count]
         start += count
-        for stretch in at_once.stretches(batch):
+        for stretch in at_once.groups(batch):
             mixed = list(stretch)
             if run.layout.is_mapped(run.node_of[mixed[0]]):
                 random.shuffle(mixed)
@@ -125,9 +125,9 @@ def test_keys_of_the_journal(made, random):
 @given(runs())
 def test_arguments_of_steps_that_were_added_alike(made):
     run = made()
-    calls = CallHasher(run, lambda _: b"-", CodeGraph())
-    for stretch in JournalKeys(run, refuse).stretches(range(run.layout.item_count)):
-        at_once = calls.all_at_once(stretch)
+    calls = CallHasher(run, ValueHashes(run), CodeGraph())
+    for stretch in JournalKeys(run, refuse).groups(range(run.layout.item_count)):
+        at_once = calls.joined_batch(stretch)
         assert at_once is None or at_once == [calls.joined(item) for item in stretch]
 
 

@@ -324,7 +324,7 @@ def run(folder: Path, **options: Any) -> Any:
 
 def told(caplog: Any) -> list[str]:
     messages = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
-    return [message for message in messages if "continues" not in message]
+    return [message for message in messages if "continues run" not in message]
 
 
 def test_what_is_left_of_a_torn_journal_counts(tmp_path, caplog):
@@ -334,7 +334,7 @@ def test_what_is_left_of_a_torn_journal_counts(tmp_path, caplog):
     second = run(tmp_path)
     assert second.run_id == first.run_id
     assert 3 < len(RAN) < 9
-    assert f"{path} was cut off in the middle of a record; its last" in told(caplog)[0]
+    assert f"{path} ends with an incomplete record; its last" in told(caplog)[0]
 
 
 @pytest.mark.parametrize(("other", "age"), [(FORMAT - 1, "an older"), (FORMAT + 1, "a newer")])
@@ -374,7 +374,7 @@ def test_a_folder_of_somebody_else_is_no_journal(tmp_path, caplog):
     os.chown(tmp_path / "runs", 12345, -1)
     assert run(tmp_path / "runs").resumed is None
     assert len(told(caplog)) == 1
-    assert "the run goes on without one, and cannot be resumed" in told(caplog)[0]
+    assert "the run continues without a journal, and cannot be resumed" in told(caplog)[0]
 
 
 def test_a_large_value_that_is_damaged_or_gone_is_made_again(tmp_path, caplog):
@@ -448,7 +448,7 @@ def test_a_full_disk_is_one_warning_and_resume_does_not_lie(on_disk):
     warnings = [line for line in lines if line.startswith("journal: ")]
     assert len(warnings) == 1
     assert warnings[0].endswith(
-        "No space left on device; the run goes on, but what it finishes from now on runs again when it is resumed"
+        "No space left on device; the run continues, but what it finishes from now on runs again when it is resumed"
     )
 
 

@@ -109,13 +109,13 @@ class Preparation:
         if self.cache is not None and plan.has_caching:
             from flowyml.caching.preview import CachePreview
 
-            explanation = replace(explanation, cache=CachePreview(plan, self.cache, scope).of(node))
+            explanation = replace(explanation, cache=CachePreview(plan, self.cache, scope).describe_step(node))
         if cache:
             explanation = self._with_key(explanation, plan, node)
         if self.journals.kept:
-            from flowyml.caching.preview import prospect_of
+            from flowyml.caching.preview import preview_resumed_step
 
-            explanation = replace(explanation, resume=prospect_of(plan, self.resumable_runs(), node, scope))
+            explanation = replace(explanation, resume=preview_resumed_step(plan, self.resumable_runs(), node, scope))
         return explanation
 
     def _with_key(self, explanation: Explanation, plan: Plan, node: int) -> Explanation:

@@ -1,4 +1,4 @@
-"""What the key of a cached step covers, and what it does not, part by part: for `explain(step, cache=True)`."""
+"""The parts that the key of a cached step covers, and those that it does not, for `explain(step, cache=True)`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LONGEST_PATH = 4096
 
 
 class Coverage:
-    """What the key of one step covers.
+    """The coverage of one step's key.
 
     Args:
         plan: The plan; it is valid.
@@ -38,15 +38,15 @@ class Coverage:
         arguments: The sources of its arguments.
 
     Attributes:
-        parts: What the key covers.
-        gaps: What it does not cover.
+        parts: The parts that the key covers.
+        gaps: Descriptions of everything that may matter and is not covered.
         reason: Why the key cannot be made; `None` if it can.
     """
 
     def __init__(self, plan: Plan, node: int, arguments: tuple[ArgumentSource, ...]) -> None:
         self._plan, self._node = plan, node
         self._mode: CachePolicy | None = plan.forms[node].options.caching
-        self._sources = {each.parameter: each.source for each in arguments}
+        self._sources = {argument.parameter: argument.source for argument in arguments}
         self.gaps = list(_NEVER)
         self.reason: str | None = None
         self.parts = tuple(self._parts())
@@ -80,11 +80,11 @@ class Coverage:
             elif kind == ITEM:
                 counts = "content of each item"
             else:
-                counts = f"content of what it gets: {self._sources.get(name, 'values of other steps')}"
+                counts = f"content of its value: {self._sources.get(name, 'values of other steps')}"
             yield KeyPart("argument", name, counts)
 
     def _value(self, name: str, value: Any) -> str:
-        """Return what of a known value counts, in words."""
+        """Describe which part of a known value counts."""
         if _is_path_of_a_file(value):
             self.gaps.insert(0, f"the file that argument {name!r} names: give it as flowyml.File({os.fspath(value)!r})")
             return "content: the path as a string"
@@ -107,8 +107,8 @@ class Coverage:
         seen: set[KeyPart] = set()
         for number, function in enumerate(functions):
             yield KeyPart("condition" if number else "function", _name(function), "its code")
-            for each in covered(function, graph):
-                part = KeyPart(each.kind, each.name, f"{_COUNTS.get(each.kind, 'its code')}; used by {each.owner}")
+            for code in covered(function, graph):
+                part = KeyPart(code.kind, code.name, f"{_COUNTS.get(code.kind, 'its code')}; used by {code.owner}")
                 if part not in seen:
                     seen.add(part)
                     yield part

@@ -1,24 +1,24 @@
-"""What the calls of a run are recognised by: the function, and the content of each argument.
+"""Keys of calls: a hash of the function and of the content of each argument.
 
 ```
 item ──arguments()──▶ one content for each source of its template ──joined()──▶ part of a key
                        params, items, context: hashing/content.py
-                       values of other steps: what `refer` says, the one thing in which cache and journal differ
+                       values of other steps: `ValueSource`, the only thing in which cache and journal differ
 ```
 
-What all calls of a template have in common is looked at once, a parameter of a mapped step once for all its items: a
-million calls of one function cost one look at its code. The module knows neither stores nor executors.
+The parts that all calls of a template share are hashed once, and a parameter of a mapped step once for all its items: a
+million calls of one function hash its code once. The module knows neither stores nor executors.
 
-Keys of cached calls: what a step's value is stored under.
+Keys of the cache:
 
 ```
 "code_hash"     its code    + names and contents of its arguments, and its name and index if it may call `get_context()`
 "input_hash"    its name    + the same
-a function      its name    + the text that the function returns
+a function      its name    + the string that the function returns
 ```
 
-The step's name in the pipeline takes no part in the first: a step that was renamed finds its value. A value of another
-step counts by its content, not by how it came about: a step that ran again and returned the same changes no key.
+The step's name in the pipeline is not part of the first key, so a renamed step finds its value. A value of another step
+counts by its content, not by its origin: a step that ran again and returned an equal value changes no key.
 """
 
 from __future__ import annotations
@@ -38,29 +38,78 @@ from flowyml.planning.call_template import ASSET, CHOICE, ITEM, KEPT, PARAM, SPR
 from flowyml.runtime.events import LazyInputs
 from flowyml.steps.cache_policy import CODE
 from flowyml.store.serialization import decoded
-from flowyml.store.value_store import MultiOutput
+from flowyml.store.value_store import ListRef, MappedRef, MultiOutput, OutputRef, bare, parts_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import Protocol
 
     from flowyml.caching.step_cache import ValueHashes
+    from flowyml.hashing.code_graph import CodeGraph
+    from flowyml.planning.call_template import CallTemplate
+    from flowyml.planning.step_spec import StepSpec
     from flowyml.runtime.run import Run
     from flowyml.steps.cache_policy import CachePolicy
+    from flowyml.store.value_store import Reference
+
+    class ValueSource(Protocol):
+        """How values of other steps count in keys."""
+
+        def of_item(self, item: int) -> bytes:
+            """Return the content of an item's value, or what stands for it."""
+
+        def of_part(self, item: int, part: int) -> bytes:
+            """Return the same of one of several outputs."""
+
+        def of_map(self, node: int) -> bytes:
+            """Return the same of the list of all values of a mapped step."""
+
+        def has(self, reference: Any) -> bool:
+            """Return True if there is a value."""
 
 
-_FORM = b"2"  # changes when keys are made in another way
+_CACHE_KEY_VERSION = b"2"  # changes when keys of the cache are made in another way
+_MARSHAL_VERSION = 2
+_MAX_SHARED_PARAMS = 10_000  # contents of parameters that steps share are kept up to this number
+_LENGTH_BYTES = [bytes((length,)) for length in range(256)]
+_MISSING = b"-"
+FILES = b"%"
+"""The first byte of the hash of the files that a value refers to, which is stored with its content."""
+UNHASHABLE = b"?"
+"""The first byte of the substitute for an argument without a content; no content begins with it."""
 
 
 class CacheKey(NamedTuple):
-    """The key of a call.
+    """The key of a cached call.
 
     Attributes:
-        digest: What its value is stored under.
-        recipe: What it was made of: the name of the words for it, and the contents of the arguments.
+        digest: The key of its value.
+        recipe: What it was made of: the id of its `KeyParts`, and the contents of the arguments.
     """
 
     digest: bytes
     recipe: bytes
+
+
+class KeyParts(NamedTuple):
+    """What a key is made of, in words and short hashes, so that a change can be explained.
+
+    Attributes:
+        parts: Parts of the function and its conditions.
+        arguments: Names of the arguments, in the order of their contents.
+    """
+
+    parts: dict[str, bytes]
+    arguments: list[str]
+
+    def packed(self) -> bytes:
+        """Return it as bytes."""
+        return marshal.dumps(tuple(self), _MARSHAL_VERSION)
+
+    @classmethod
+    def unpacked(cls, data: bytes) -> KeyParts:
+        """Return the key parts of `packed` bytes."""
+        return cls(*marshal.loads(data))  # noqa: S302  the row or record has a checksum
 
 
 class CacheKeys:
@@ -72,33 +121,33 @@ class CacheKeys:
         context: Its context, for the user's key functions.
 
     Attributes:
-        words: What keys are made of, packed, by name; see `call_keys.Made`.
+        words: The `KeyParts` of the keys, packed, by id.
     """
 
     def __init__(self, run: Run, contents: ValueHashes, context: Mapping[str, Any]) -> None:
         self._run = run
         self._context = context
         self._contents = contents
-        self._code = contents.code_graph
-        self._calls = CallHasher(run, contents.of, self._code)
+        self._hasher = CallHasher(run, contents, contents.code_graph)
         self._heads: dict[tuple[int, tuple[str, ...]], tuple[bytes, bytes]] = {}
-        self._asking: dict[int, bool] = {}
+        self._uses_context: dict[int, bool] = {}
         self.words: dict[bytes, bytes] = {}
 
     def key(self, item: int, mode: CachePolicy) -> CacheKey:
         """Return the key of an item.
 
         Raises:
-            Unhashable: If an argument has no content.
-            Exception: Whatever the user's function raises.
+            UnhashableError: If an argument has no content.
+            Exception: Any exception of the user's key function.
         """
         node = self._run.node_of[item]
         if mode.function is not None:
-            return self._own(item, node, mode)
+            return self._user_key(item, node, mode)
         head, words = self._head(node, mode)
-        contents = joined(self._calls.arguments(item))
-        if self._asking[id(self._run.plan.templates[node])]:
-            contents += joined([_place(self._run, item)])
+        contents = self._hasher.joined(item)
+        if self._uses_context[id(self._run.plan.templates[node])]:
+            # What `get_context()` returns about an item that is the same in each run.
+            contents += joined([content([self._run.plan.name, self._run.item_name(item)])])
         return CacheKey(blake2b(head + contents, digest_size=SIZE).digest(), words + contents)
 
     def has_changed(self, item: int, key: CacheKey) -> bool:
@@ -108,157 +157,102 @@ class CacheKeys:
             return False
         self._contents.forget_files()
         try:
-            return not before.startswith(self._calls.read_again(item))  # the item's name and index may follow
+            return not before.startswith(self._hasher.read_again(item))  # the item's name and index may follow
         except UnhashableError:
             return True
 
-    def look_ahead(self, nodes: Iterable[int]) -> None:
-        """Hash the code of these steps before any step has run."""
-        self._calls.look_ahead(nodes)
+    def hash_code(self, nodes: Iterable[int]) -> None:
+        """Hash the code of steps before any step has run."""
+        self._hasher.hash_code(nodes)
 
     def _head(self, node: int, mode: CachePolicy) -> tuple[bytes, bytes]:
-        """Return what all keys of a step have in common, and the name of the words for it."""
-        plan = self._run.plan
-        alike = id(plan.templates[node]), plan.forms[node].several
-        found = self._heads.get(alike)
+        """Return what all keys of a step have in common, and the id of their `KeyParts`."""
+        plan, hasher = self._run.plan, self._hasher
+        shared = id(plan.templates[node]), plan.forms[node].several
+        found = self._heads.get(shared)
         if found is None:
-            calls = self._calls
-            code = calls.fingerprint(node).digest if mode.name == "code_hash" else self._identity(node)
-            made, asks = self._made(node, mode)
-            self._asking[alike[0]] = asks
-            if asks:
-                made = made._replace(arguments=[*made.arguments, "get_context()"])
-            names = "\0".join(made.arguments).encode("utf-8", "surrogatepass")
-            head = hashed(_FORM, mode.name.encode(), code, calls.outputs(node), names)
-            words = made.packed()
-            found = self._heads[alike] = (head, hashed(words))
+            code = hasher.fingerprint(node).digest if mode.name == "code_hash" else self._identity(node)
+            try:
+                parts, uses_context = hasher.parts(node), hasher.fingerprint(node).asks
+            except UnhashableError:
+                if mode == CODE:
+                    raise
+                parts, uses_context = KeyParts({}, hasher.names(node)), True
+            self._uses_context[shared[0]] = uses_context
+            if uses_context:
+                parts = parts._replace(arguments=[*parts.arguments, "get_context()"])
+            head = hashed(
+                _CACHE_KEY_VERSION, mode.name.encode(), code, hasher.outputs(node), _utf8("\0".join(parts.arguments))
+            )
+            words = parts.packed()
+            found = self._heads[shared] = (head, hashed(words))
             self.words[found[1]] = words
         return found
 
-    def _made(self, node: int, mode: CachePolicy) -> tuple[KeyParts, bool]:
-        """Return the parts of the keys of a step, and whether it may call `get_context()`."""
-        calls = self._calls
-        try:
-            return calls.made(node), calls.fingerprint(node).asks
-        except UnhashableError:
-            if mode == CODE:
-                raise
-            return KeyParts({}, calls.names(node)), True
-
-    def _own(self, item: int, node: int, mode: CachePolicy) -> CacheKey:
-        """Ask the user's function."""
+    def _user_key(self, item: int, node: int, mode: CachePolicy) -> CacheKey:
         form = self._run.plan.forms[node]
         step = form.step.as_added(self._run.item_name(item), form.inputs, form.outputs, form.options)
         text = mode.own_key(step, LazyInputs(self._run, item, None), self._context)
-        identity, outputs = self._identity(node), self._calls.outputs(node)
-        return CacheKey(hashed(_FORM, b"own", identity, outputs, text.encode("utf-8", "surrogatepass")), b"")
+        identity, outputs = self._identity(node), self._hasher.outputs(node)
+        return CacheKey(hashed(_CACHE_KEY_VERSION, b"own", identity, outputs, _utf8(text)), b"")
 
     def _identity(self, node: int) -> bytes:
-        """Return what stands for a function whose code does not count: its names, and what is bound to it.
+        """Return what stands for a function whose code does not count: its names, and the values bound to it.
 
-        A lambda has no name that tells it from another one, so its code counts after all.
+        A lambda has no name of its own, so its code counts.
         """
         step = self._run.plan.forms[node].step
-        plain, bound = _unbound(step.func)
-        names = [step.name, *(str(getattr(plain, each, "")) for each in ("__module__", "__qualname__"))]
-        parts = ["\0".join(names).encode("utf-8", "surrogatepass"), *(content(each, self._code) for each in bound)]
-        if getattr(plain, "__name__", "") == "<lambda>":
-            parts.append(self._calls.fingerprint(node).digest)
+        function, bound = _unbound(step.func)
+        names = [step.name, *(str(getattr(function, name, "")) for name in ("__module__", "__qualname__"))]
+        parts = [_utf8("\0".join(names)), *(content(value, self._contents.code_graph) for value in bound)]
+        if getattr(function, "__name__", "") == "<lambda>":
+            parts.append(self._hasher.fingerprint(node).digest)
         return hashed(*parts)
 
 
-def _place(run: Run, item: int) -> bytes:
-    """Return what `get_context()` returns about an item that is the same in each run."""
-    return content([run.plan.name, run.item_name(item)])
-
-
 def _unbound(func: Any) -> tuple[Any, list[Any]]:
-    """Return the plain function of a partial, a bound method or a callable object, and what it carries: arguments."""
+    """Return the plain function of a partial, a bound method or a callable object, and the values bound to it."""
     bound: list[Any] = []
-    while True:
-        if isinstance(func, partial):
-            bound += [func.args, func.keywords]
-            func = func.func
-        elif isinstance(func, MethodType):
-            if not isinstance(func.__self__, type):
-                bound.append(func.__self__)
-            return func.__func__, bound
-        else:
-            if not hasattr(func, "__qualname__"):
-                bound.append(func)
-            return func, bound
-
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-    from flowyml.hashing.code_graph import CodeGraph
-    from flowyml.planning.call_template import CallTemplate
-    from flowyml.planning.step_spec import StepSpec
-    from flowyml.runtime.run import Run
-    from flowyml.store.value_store import Reference
-
-    Refer = Callable[[Reference], bytes | None]
-
-_VERSION = 2
-# Contents of parameters that many steps share are kept; more of them than this are not shared.
-_MOST_KEPT = 10_000
-FILES = b"%"
-"""The first byte of the hash of the files that a value refers to, which is stored with its content."""
-UNHASHABLE = b"?"
-"""The first byte of the substitute for an argument without a content; no content begins with it."""
-_LENGTHS = [bytes((length,)) for length in range(256)]
-
-
-class KeyParts(NamedTuple):
-    """What a key is made of, in words and short hashes: by it, a change can be told.
-
-    Attributes:
-        parts: Of the function and its conditions.
-        arguments: Names of the arguments, in the order of their contents.
-    """
-
-    parts: dict[str, bytes]
-    arguments: list[str]
-
-    def packed(self) -> bytes:
-        """Return it as bytes."""
-        return marshal.dumps(tuple(self), _VERSION)
-
-    @classmethod
-    def unpacked(cls, data: bytes) -> KeyParts:
-        """Return it again."""
-        return cls(*marshal.loads(data))  # noqa: S302  it stood in a row with a checksum
+    while isinstance(func, partial):
+        bound += [func.args, func.keywords]
+        func = func.func
+    if isinstance(func, MethodType):
+        if not isinstance(func.__self__, type):
+            bound.append(func.__self__)
+        return func.__func__, bound
+    if not hasattr(func, "__qualname__"):
+        bound.append(func)
+    return func, bound
 
 
 class CallHasher:
-    """The arguments of a run's calls, by content.
+    """Functions and arguments of a run's calls, by content.
 
     Args:
         run: The run.
-        refer: Gives what stands for the value of another step in a key; `None` where there is no value.
+        values: How values of other steps count.
         code_graph: The code that is known already.
-        unhashable: Is called with an argument that has no content, and returns what stands for it; without it such an
-            argument is an error.
+        on_unhashable: Called with the step of an argument that has no content; returns a substitute. Without it, such
+            an argument is an error.
     """
 
     def __init__(
         self,
         run: Run,
-        refer: Refer,
+        values: ValueSource,
         code_graph: CodeGraph,
-        unhashable: Callable[[int, UnhashableError], bytes] | None = None,
+        on_unhashable: Callable[[int, UnhashableError], bytes] | None = None,
     ) -> None:
-        self._unhashable = unhashable
         self._run = run
-        self._refer = refer
+        self._values = values
         self._code = code_graph
+        self._on_unhashable = on_unhashable
         self._fingerprints: dict[tuple[int, int], FunctionFingerprint | UnhashableError] = {}
         self._functions: dict[int, tuple[object, FunctionFingerprint]] = {}
-        self._made: dict[int, KeyParts] = {}
-        self._static: dict[int, list[bytes | None]] = {}
+        self._parts: dict[int, KeyParts] = {}
+        self._of_template: dict[int, list[bytes | None]] = {}
         self._of_mapped: dict[int, list[bytes | None]] = {}
-        self._kept: dict[int, tuple[object, bytes]] = {}
+        self._of_params: dict[int, tuple[object, bytes]] = {}
 
     # -- functions
 
@@ -266,14 +260,14 @@ class CallHasher:
         """Return the fingerprint of a step's function and its conditions.
 
         Raises:
-            Unhashable: If something of it cannot be hashed.
+            UnhashableError: If a part of it cannot be hashed.
         """
         form = self._run.plan.forms[node]
         key = (id(form.step), id(form.options))
         found = self._fingerprints.get(key)
         if found is None:
             try:
-                found = self._look(form)
+                found = self._fingerprint_of(form)
             except UnhashableError as error:
                 found = error
             self._fingerprints[key] = found
@@ -281,58 +275,55 @@ class CallHasher:
             raise found
         return found
 
-    def look_ahead(self, nodes: Iterable[int]) -> None:
-        """Hash the functions of steps before any has run, so that modules that steps import are not loaded in any run.
+    def hash_code(self, nodes: Iterable[int]) -> None:
+        """Hash the functions of steps before any has run: steps import modules, which are not loaded in every run.
 
-        Functions that cannot be hashed are an error when a key is made.
+        A function that cannot be hashed is an error when a key is made.
         """
         forms = self._run.plan.forms
         for node in {id(forms[node]): node for node in nodes}.values():
             with contextlib.suppress(UnhashableError):
                 self.fingerprint(node)
 
-    def _look(self, form: StepSpec) -> FunctionFingerprint:
-        own = self._of_function(form.step.func)
+    def _fingerprint_of(self, form: StepSpec) -> FunctionFingerprint:
+        own = self._function_fingerprint(form.step.func)
         guards = form.options.guards
         if not guards:
             return own
         state, parts, asks = blake2b(own.digest, digest_size=SIZE), dict(own.parts), own.asks
         for number, guard in enumerate(guards, 1):
-            one = self._of_function(guard.predicate)
-            state.update(one.digest + bytes([guard.wanted]))
-            parts[f"its condition {number}" if len(guards) > 1 else "its condition"] = one.digest[:8]
-            asks = asks or one.asks
+            condition = self._function_fingerprint(guard.predicate)
+            state.update(condition.digest + bytes([guard.wanted]))
+            parts[f"its condition {number}" if len(guards) > 1 else "its condition"] = condition.digest[:8]
+            asks = asks or condition.asks
         return FunctionFingerprint(state.digest(), parts, asks)
 
-    def _of_function(self, function: Any) -> FunctionFingerprint:
-        """Return the fingerprint of a function, which many steps may share."""
+    def _function_fingerprint(self, function: Any) -> FunctionFingerprint:
         found = self._functions.get(id(function))
         if found is None:
             found = self._functions[id(function)] = (function, fingerprint(function, self._code))
         return found[1]
 
-    def made(self, node: int) -> KeyParts:
+    def parts(self, node: int) -> KeyParts:
         """Return the parts of the keys of a step.
 
         Raises:
-            Unhashable: If its code cannot be hashed.
+            UnhashableError: If its code cannot be hashed.
         """
-        template = self._template(node)
-        found = self._made.get(id(template))
+        template = id(self._template(node))
+        found = self._parts.get(template)
         if found is None:
-            found = self._made[id(template)] = KeyParts(self.fingerprint(node).parts, self.names(node))
+            found = self._parts[template] = KeyParts(self.fingerprint(node).parts, self.names(node))
         return found
 
     def names(self, node: int) -> list[str]:
         """Return the names of the arguments whose contents `arguments` returns."""
         names = argument_names(self._template(node), self._run.plan.forms[node])
-        if self._run.seed is not None:
-            names.append("seed")
-        return names
+        return names if self._run.seed is None else [*names, "seed"]
 
     def outputs(self, node: int) -> bytes:
-        """Return what a step's declared outputs say of its value: they take it apart."""
-        return "\0".join(self._run.plan.forms[node].several).encode("utf-8", "surrogatepass")
+        """Return the declared outputs of a step with several: they determine how its value is split."""
+        return _utf8("\0".join(self._run.plan.forms[node].several))
 
     # -- arguments
 
@@ -340,28 +331,32 @@ class CallHasher:
         """Return the contents of an item's arguments, in call order.
 
         Raises:
-            Unhashable: If one has none.
+            UnhashableError: If one has none.
         """
         run = self._run
         node = run.node_of[item]
         template = self._template(node)
-        before = self._of_mapped.get(node) if node in run.layout.mapped else self._static.get(id(template))
-        found: list[Any] = list(before or self._before(node, template))
+        known = self._of_mapped.get(node) if node in run.layout.mapped else self._of_template.get(id(template))
+        contents: list[Any] = list(known or self._known_before(node, template))
         for position, (kind, which) in enumerate(template.sources):
-            if found[position] is None:
-                if kind == ASSET:  # the most common one, and the one where a call for each counts
-                    found[position] = self._refer(run.plan.references[node][which]) or b"-"
+            if contents[position] is None:
+                if kind == ASSET:  # the most common kind, for which another call per argument shows
+                    reference = run.plan.references[node][which]
+                    if type(reference) is int:
+                        contents[position] = self._values.of_item(reference)
+                    else:
+                        contents[position] = self._of_reference(reference) or _MISSING
                 else:
-                    found[position] = self._content(kind, which, node, item)
+                    contents[position] = self._of_source(kind, which, node, item)
         if run.seed is not None:
-            found.append(content(run.calls.seed_of(item)))
-        return found
+            contents.append(content(run.calls.seed_of(item)))
+        return contents
 
     def joined(self, item: int) -> bytes:
         """Return the contents of an item's arguments, joined.
 
         Raises:
-            Unhashable: If one has none.
+            UnhashableError: If one has none.
         """
         return joined(self.arguments(item))
 
@@ -369,89 +364,109 @@ class CallHasher:
         """Return the contents of an item's arguments as they are now, joined.
 
         Raises:
-            Unhashable: If one has none.
+            UnhashableError: If one has none.
         """
-        kept = self._static, self._of_mapped, self._kept
-        self._static, self._of_mapped, self._kept = {}, {}, {}
+        known = self._of_template, self._of_mapped, self._of_params
+        self._of_template, self._of_mapped, self._of_params = {}, {}, {}
         try:
             return self.joined(item)
         finally:
-            self._static, self._of_mapped, self._kept = kept
+            self._of_template, self._of_mapped, self._of_params = known
 
-    def all_at_once(self, items: Sequence[int]) -> list[bytes] | None:
-        """Return the same of several items that have one template, where numbers and texts are the only argument.
+    def joined_batch(self, items: Sequence[int]) -> list[bytes] | None:
+        """Return the joined contents of several items of one template whose only argument is a number or string.
 
-        That is what most large fan-outs are made of; `None` for all others.
+        Most large fan-outs consist of such items; `None` for all others.
         """
         run, node = self._run, self._run.node_of[items[0]]
         template = self._template(node)
         if run.seed is not None or len(template.sources) != 1:
             return None
         if template.single:
-            table, first = run.map_inputs[node], run.layout.firsts[node]
-            values = [table[item - first] for item in items]
+            inputs, first = run.map_inputs[node], run.layout.firsts[node]
+            values = [inputs[item - first] for item in items]
         elif template.direct and template.lone:
             rows, node_of = run.plan.rows, run.node_of
             values = [rows[node_of[item]] for item in items]
         else:
             return None
         contents = contents_of_atoms(values)
-        return None if contents is None else [_LENGTHS[len(each)] + each for each in contents]
+        return None if contents is None else [_LENGTH_BYTES[len(each)] + each for each in contents]
 
-    def link(self, item: int) -> int | None:
-        """Return which reference is the only argument of an item's step; `None` if it has others, or another one."""
-        run = self._run
-        template = self._template(run.node_of[item])
+    def only_reference(self, item: int) -> int | None:
+        """Return the position of the reference that is the only argument of an item's step; `None` for other steps."""
+        template = self._template(self._run.node_of[item])
         ((kind, which), *others) = template.sources or ((None, None),)
-        return which if kind == ASSET and not others and run.seed is None else None
+        return which if kind == ASSET and not others and self._run.seed is None else None
 
-    def _before(self, node: int, template: CallTemplate) -> list[bytes | None]:
-        """Return the contents that are known before it comes to an item."""
-        static = self._static.get(id(template))
-        if static is None:
-            static = [self._param(which, node) if kind == VALUE else None for kind, which in template.sources]
-            self._static[id(template)] = static
+    def _known_before(self, node: int, template: CallTemplate) -> list[bytes | None]:
+        """Return the contents that all items of a template, or of a mapped step, have in common."""
+        shared = self._of_template.get(id(template))
+        if shared is None:
+            shared = [self._of_param(which, node) if kind == VALUE else None for kind, which in template.sources]
+            self._of_template[id(template)] = shared
         if not self._run.layout.is_mapped(node):
-            return static
+            return shared
         row = self._run.plan.row(node)
-        params = [self._param(row[which], node) if kind == PARAM else None for kind, which in template.sources]
-        self._of_mapped[node] = [one or other for one, other in zip(static, params, strict=True)]
+        params = [self._of_param(row[which], node) if kind == PARAM else None for kind, which in template.sources]
+        self._of_mapped[node] = [one or other for one, other in zip(shared, params, strict=True)]
         return self._of_mapped[node]
 
-    def _content(self, kind: int, which: Any, node: int, item: int) -> bytes:
+    def _of_source(self, kind: int, which: Any, node: int, item: int) -> bytes:
         plan = self._run.plan
         if kind == PARAM:
-            return self._param(plan.row(node)[which], node)
+            return self._of_param(plan.row(node)[which], node)
         if kind in {ITEM, KEPT}:
             entry = self._run.map_inputs[node][item - self._run.layout.firsts[node]]
             part = entry if which is None else entry[which]
-            return self._hashed(part, node) if kind == ITEM else self._refer(part) or b"-"
-        references = plan.references.get(node, ())  # a decision may wait for nothing
+            return self._of_value(part, node) if kind == ITEM else self._of_reference(part) or _MISSING
+        references = plan.references.get(node, ())  # a decision may depend on nothing
         if kind == SPREAD:
-            return self._refer(references[which]) or b"-"
+            return self._of_reference(references[which]) or _MISSING
         if kind == CHOICE:
-            return self._refer(references[which[0]]) or self._param(which[1], node)
+            return self._of_reference(references[which[0]]) or self._of_param(which[1], node)
         assert kind == VIEW  # noqa: S101  all kinds are above
-        return combined([self._param(which, node), *(self._refer(each) or b"-" for each in references)])
+        seen = [self._of_reference(reference) or _MISSING for reference in references]
+        return combined([self._of_param(which, node), *seen])
 
-    def _param(self, value: Any, node: int) -> bytes:
-        """Return the content of a value that many calls may share."""
+    def _of_param(self, value: Any, node: int) -> bytes:
         if type(value) in ATOMS:
             return content(value)
-        kept = self._kept.get(id(value))
-        if kept is None:
-            if len(self._kept) >= _MOST_KEPT:
-                self._kept.clear()
-            kept = self._kept[id(value)] = (value, self._hashed(value, node))
-        return kept[1]
+        known = self._of_params.get(id(value))
+        if known is None:
+            if len(self._of_params) >= _MAX_SHARED_PARAMS:
+                self._of_params.clear()
+            known = self._of_params[id(value)] = (value, self._of_value(value, node))
+        return known[1]
 
-    def _hashed(self, value: Any, node: int) -> bytes:
+    def _of_value(self, value: Any, node: int) -> bytes:
         try:
             return content(value, self._code)
         except UnhashableError as error:
-            if self._unhashable is None:
+            if self._on_unhashable is None:
                 raise
-            return self._unhashable(node, error)
+            return self._on_unhashable(node, error)
+
+    def _of_reference(self, reference: Reference) -> bytes | None:
+        """Return what stands in a key for a value of other steps; `None` if there is no value."""
+        if isinstance(reference, int):
+            return self._values.of_item(reference)
+        if isinstance(reference, OutputRef):
+            return self._values.of_part(reference.item, reference.part)
+        if isinstance(reference, MappedRef):
+            return self._values.of_map(reference.node)
+        if isinstance(reference, ListRef):
+            return combined([self._of_reference(each) or _MISSING for each in reference.references])
+        return self._of_optional(bare(reference))
+
+    def _of_optional(self, reference: Any) -> bytes | None:
+        """Return the same of references whose values may be missing: lists contain the values that there are."""
+        if isinstance(reference, MappedRef):
+            return self._values.of_map(reference.node) if self._run.values.is_whole(reference.node) else None
+        parts = parts_of(reference, self._run.layout)
+        if parts is None:
+            return self._of_reference(reference) if self._values.has(reference) else None
+        return combined([part for part in map(self._of_optional, parts) if part is not None])
 
     def _template(self, node: int) -> CallTemplate:
         return self._run.plan.templates[node]  # type: ignore[return-value]  # a plan that runs is wired
@@ -465,30 +480,34 @@ def argument_names(template: CallTemplate, form: StepSpec) -> list[str]:
     return [*names, *(f"*{star}[{k}]" for k in range(count - len(names))), *template.keywords]
 
 
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
 def joined(contents: Iterable[bytes]) -> bytes:
-    """Return contents in one, so that they can be told apart.
+    """Return contents in one byte string that can be split again.
 
     >>> split(joined([b"a", b"", b"bc"]))
     [b'a', b'', b'bc']
     """
-    return b"".join([_LENGTHS[len(each)] + each for each in contents])
+    return b"".join([_LENGTH_BYTES[len(each)] + each for each in contents])
 
 
 def split(contents: bytes) -> list[bytes]:
-    """Take apart what `joined` has made."""
-    found, at = [], 0
-    while at < len(contents):
-        end = at + 1 + contents[at]
-        found.append(contents[at + 1 : end])
-        at = end
-    return found
+    """Split what `joined` returned."""
+    parts, position = [], 0
+    while position < len(contents):
+        end = position + 1 + contents[position]
+        parts.append(contents[position + 1 : end])
+        position = end
+    return parts
 
 
 def files_of(raw: Any) -> bytes:
-    """Return one hash of all files that an encoded value refers to, of their paths and bytes.
+    """Return one hash of the paths and bytes of all files that an encoded value refers to.
 
     Raises:
-        Exception: Any that loading it raises, and `UnhashableError`.
+        Exception: Any exception of loading the value, and `UnhashableError`.
     """
     value = decoded(raw)
     with collected() as files:
@@ -507,7 +526,7 @@ def holds_files(contents: bytes) -> bool:
 
 
 def combined(contents: Sequence[bytes]) -> bytes:
-    """Return one content for a list of them."""
+    """Return one content for a list of contents."""
     first = HOLDS_FILES if any(each.startswith(HOLDS_FILES) for each in contents) else b"+"
     return first + blake2b(joined(contents), digest_size=SIZE).digest()
 

@@ -1,17 +1,17 @@
-"""What of a run need not run, because its value is there already: from the cache, or from an earlier attempt.
+"""Results that need not be computed: taken from the cache or from an earlier attempt before items run.
 
 ```
-claim ──▶ items not asked for yet? ──▶ memories: find ──▶ found: taken over, in the state `cached`
-                                                     └──▶ others: given back, claimed again, run as ever
-end   ──▶ memories: keep
-          └─ what workers of this process report by themselves: noted by the core, kept some hundred at a time (write)
+claim ──▶ items not looked up yet? ──▶ sources: lookup ──▶ found: completed in the state `cached`
+                                                      └──▶ others: given back, claimed again, run as usual
+end   ──▶ sources: store
+          └─ items that workers of this process report to the core are noted there and stored in groups (`write`)
 ```
 
-It stands between a run and its scheduler, so no executor knows of it, and a run without memories has none of it. Items
-are asked for in large batches, whatever the batches are in which workers take them. Values are kept in the form in
-which the executor keeps them: encoded for processes, which then load nothing in the driver.
+A `ResultLookup` is placed between a run and its scheduler, so executors do not know about it, and a run without cache
+and journal has none. Items are looked up in large batches, independently of the batches that workers claim. Values keep
+the form of their executor: encoded for processes, so that the driver does not load them.
 
-What a run remembers, put together: the journal of an earlier attempt first, then the cache.
+The sources of a run are the journal of an earlier attempt first, then the cache.
 """
 
 from __future__ import annotations
@@ -22,109 +22,66 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from flowyml._containers import NamedTuple
-from flowyml.caching.write_buffer import MOST, TINY, WINDOW
+from flowyml.caching.write_buffer import BATCH_SIZE, HOLD_SECONDS, TINY_STEP_SECONDS
 from flowyml.runtime.extension import LOOKUP, RunExtension
 from flowyml.state import CACHED, RUNNING
 from flowyml.store.serialization import decoded, encoded
 from flowyml.store.value_store import MISSING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
+    from flowyml._core import Batch
     from flowyml.caching.resumable_runs import ResumableRuns
+    from flowyml.caching.step_cache import ValueHashes
+    from flowyml.results.result import PipelineResult
+    from flowyml.runtime.extension import Claim, FinishedItems
     from flowyml.runtime.run import Run
     from flowyml.store.cache_store import CacheStore
 
 
-# What is in the cache is taken over before workers start; more of it than takes this long, while they work.
-_PATIENCE = 0.25
+_PRELOAD_SECONDS = 0.25  # how long workers wait for lookups in the cache; the rest is looked up while they work
+_LOOKUP_SIZE = 512  # the cost of one lookup in a batch of this size is near its minimum
+clock = time.monotonic
 
 
 def attach(
     run: Run,
     cache: CacheStore | None,
     context: Mapping[str, Any],
-    attempts: ResumableRuns | None,
+    runs: ResumableRuns | None,
     *,
     run_id: str | None,
     resume: str | bool | None,
 ) -> None:
-    """Let a run ask its memories, and tell them what has run; see `recall.py`.
+    """Attach the journal and the cache to a run.
 
     Raises:
-        ValueError: If `resume` names a run that is not there.
+        ValueError: If `resume` names a run that does not exist.
         StoreError: If that run cannot be continued.
     """
-    memories: list[ResultSource] = []
-    caching = None
-    attempt = None if attempts is None else attempts.open(run_id, resume=resume)
-    if attempt is not None and attempts is not None:
+    sources: list[ResultSource] = []
+    step_cache = None
+    attempt = None if runs is None else runs.open(run_id, resume=resume)
+    if attempt is not None and runs is not None:
         from flowyml.caching.run_journal import RunJournal
 
-        memories.append(RunJournal(run, attempt, attempts))
+        sources.append(RunJournal(run, attempt, runs))
     if cache is not None and run.plan.has_caching:
         from flowyml.caching.step_cache import StepCache
 
-        caching = StepCache(run, cache, context)
-        memories.append(caching)
-    if memories:
-        continues = attempt is not None and attempt.finished.count
-        recall = ResultLookup(run, memories, patience=math.inf if continues else _PATIENCE)
-        if caching is not None:
-            recall.contents, recall.read = caching.contents, caching.read
-        run.attach_lookup(recall)
-
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from typing import Protocol
-
-    from flowyml._core import Batch
-    from flowyml.caching.step_cache import ValueHashes
-    from flowyml.results.result import PipelineResult
-    from flowyml.runtime.extension import Claim, FinishedItems
-    from flowyml.runtime.run import Run
-
-    class ResultSource(Protocol):
-        """Something that knows values of items, or keeps them."""
-
-        @property
-        def looks(self) -> bool:
-            """Whether it is to be asked."""
-
-        def find(self, items: Sequence[int]) -> dict[int, CacheHit]:
-            """Return what is there of these items, which are about to run."""
-
-        def keep(self, items: Sequence[int], states: bytes | None, *, late: bool = False) -> None:
-            """Take in that items have ended; their values are in the run. `None`: all have succeeded.
-
-            `late`: that was a moment ago, nothing is to wait any longer.
-            """
-
-        @property
-        def may_wait(self) -> bool:
-            """Whether `keep` may be called some time after an item has ended, if nothing can change its value."""
-
-        def retried(self, item: int, attempts: int) -> None:
-            """Take in that an item is to be tried again, after so many attempts."""
-
-        def prepare(self) -> None:
-            """The run begins; what is ready first may be claimed to look at it, and given back."""
-
-        def begun(self) -> None:
-            """What is there was taken over, as far as it was asked for before anything runs."""
-
-        def close(self, result: PipelineResult | None) -> None:
-            """The run is over; without a result it was rehearsed only."""
-
-
-# As many at once make one look-up of each about as cheap as it gets.
-_AT_ONCE = 512
-clock = time.monotonic
+        step_cache = StepCache(run, cache, context)
+        sources.append(step_cache)
+    if sources:
+        is_continued = attempt is not None and attempt.finished.count
+        lookup = ResultLookup(run, sources, patience=math.inf if is_continued else _PRELOAD_SECONDS)
+        if step_cache is not None:
+            lookup.contents, lookup.read = step_cache.contents, step_cache.read
+        run.attach_lookup(lookup)
 
 
 class CacheHit(NamedTuple):
-    """What a memory has of an item.
+    """A stored result of an item.
 
     Attributes:
         load: Returns the value, encoded; raises `LookupError` if it is not there after all.
@@ -137,33 +94,72 @@ class CacheHit(NamedTuple):
     is_read: bool = False
 
 
+class ResultSource:
+    """What a cache or journal does in a run; a source overrides the methods that it needs."""
+
+    @property
+    def has_entries(self) -> bool:
+        """Whether it may have results."""
+        return False
+
+    @property
+    def can_defer(self) -> bool:
+        """Whether `store` may be called some time after an item has ended, if nothing can change its value."""
+        return True
+
+    def on_start(self) -> None:
+        """Prepare for the run; ready items may be claimed to look at them, and given back."""
+
+    def lookup(self, items: Sequence[int]) -> dict[int, CacheHit]:  # noqa: ARG002
+        """Return the stored results of items that are about to run."""
+        return {}
+
+    def on_preload_done(self) -> None:
+        """Note that the lookups before the first step are done."""
+
+    def store(self, items: Sequence[int], states: bytes | None, *, late: bool = False) -> None:
+        """Store items that have ended, whose values are in the run.
+
+        Args:
+            items: The items.
+            states: Their states; `None` if all have succeeded.
+            late: They ended some milliseconds ago and must not be deferred again.
+        """
+
+    def on_retry(self, item: int, attempts: int) -> None:
+        """Note that an item is tried again after so many attempts."""
+
+    def close(self, result: PipelineResult | None) -> None:
+        """End its work; a dry run or a run that was cut off has no result."""
+
+
 class ResultLookup(RunExtension):
-    """The memories of one run.
+    """The sources of one run.
 
     Args:
         run: The run.
-        memories: Who is asked, in this order, and who is told.
+        sources: They are asked in this order.
         only_look: Nothing is to run, so values are not loaded.
-        patience: How many seconds may be spent on asking before workers start.
+        patience: How many seconds lookups may take before workers start.
 
     Attributes:
-        contents: Who takes the contents of values; `None` if nobody does.
-        read: The steps whose values take part in keys: process workers return their contents beside them.
+        contents: Takes the contents of values that workers have hashed; `None` without a cache.
+        read: The steps whose values are part of keys: process workers return their contents with them.
     """
 
     rank = LOOKUP
 
     def __init__(
-        self, run: Run, memories: Sequence[ResultSource], *, only_look: bool = False, patience: float = math.inf
+        self, run: Run, sources: Sequence[ResultSource], *, only_look: bool = False, patience: float = math.inf
     ) -> None:
         self._run = run
-        self._memories = memories
+        self._sources = sources
         self._only_look = only_look
         self._patience = patience
-        self._asked = bytearray(run.layout.item_count)
-        self._taken: list[int] = []
+        self._is_looked_up = bytearray(run.layout.item_count)
+        self._reused: list[int] = []
         self._items: dict[int, tuple[Batch, list[int]]] = {}
-        self._writing = threading.RLock()
+        self._lock = threading.RLock()
         self._may_note = False
         self.contents: ValueHashes | None = None
         self.read: frozenset[int] = frozenset()
@@ -171,105 +167,107 @@ class ResultLookup(RunExtension):
     # -- before items run
 
     def wrap_claim(self, claim: Claim) -> Claim:
-        """Return a function that claims only what has to run."""
-        if not any(memory.looks for memory in self._memories):
+        """Return a function that claims only items that have to run."""
+        if not self._has_entries():
             return claim
 
-        def recalling(worker: int, limit: int, now: float, timeout: float = 0.0) -> Batch | None:
+        def claim_missing(worker: int, limit: int, now: float, timeout: float = 0.0) -> Batch | None:
             while (batch := claim(worker, limit, now, timeout)) is not None:
-                if self._all_asked(batch.items()) or not self._ask(batch, claim):
+                if self._are_looked_up(batch.items()) or not self._look_up(batch, claim):
                     return batch
             return None
 
-        return recalling
+        return claim_missing
+
+    def _has_entries(self) -> bool:
+        return any(source.has_entries for source in self._sources)
 
     def on_run_started(self) -> None:
-        """Take over what is there before any worker starts; what takes longer is left for later."""
-        for memory in self._memories:
-            memory.prepare()
-        scheduler, until = self._run.scheduler, clock() + self._patience
-        held: list[Batch] = []
-        while any(memory.looks for memory in self._memories) and clock() < until:
-            batch = scheduler.claim(0, _AT_ONCE, clock())
+        """Look up ready items before any worker starts, as long as the patience lasts."""
+        for source in self._sources:
+            source.on_start()
+        scheduler, deadline = self._run.scheduler, clock() + self._patience
+        batches: list[Batch] = []
+        while self._has_entries() and clock() < deadline:
+            batch = scheduler.claim(0, _LOOKUP_SIZE, clock())
             if batch is None:
                 break
-            self._take_over(batch, self._found(batch.items()))
-            held.append(batch)
-        for batch in reversed(held):
+            self._complete(batch, self._find(batch.items()))
+            batches.append(batch)
+        for batch in reversed(batches):
             self._give_back(batch)
-        for memory in self._memories:
-            memory.begun()
-        self._may_note = all(memory.may_wait for memory in self._memories)
+        for source in self._sources:
+            source.on_preload_done()
+        self._may_note = all(source.can_defer for source in self._sources)
         if self._may_note:
-            scheduler.note(MOST, WINDOW, TINY)
+            scheduler.note(BATCH_SIZE, HOLD_SECONDS, TINY_STEP_SECONDS)
 
-    def _all_asked(self, items: list[int]) -> bool:
-        asked = self._asked
-        if items and max(items) >= len(asked):  # in the order of urgency, which is not that of numbers
-            asked.extend(bytes(self._run.layout.item_count - len(asked)))
-        return all(map(asked.__getitem__, items))
+    def _are_looked_up(self, items: list[int]) -> bool:
+        flags = self._is_looked_up
+        if items and max(items) >= len(flags):  # items are in order of urgency, not of ids
+            flags.extend(bytes(self._run.layout.item_count - len(flags)))
+        return all(map(flags.__getitem__, items))
 
-    def _ask(self, batch: Batch, claim: Claim) -> bool:
-        """Ask for a batch that was claimed and some that follow it; tell whether the batch is gone."""
-        following = claim(batch.worker, _AT_ONCE, clock())
+    def _look_up(self, batch: Batch, claim: Claim) -> bool:
+        """Look up a claimed batch together with some items that follow it; return True if part of it was found."""
+        following = claim(batch.worker, _LOOKUP_SIZE, clock())
         batches = [batch] if following is None else [batch, following]
-        found = self._found([item for each in batches for item in each.items()])
+        hits = self._find([item for claimed in batches for item in claimed.items()])
         if following is not None:
-            self._take_over(following, found)
+            self._complete(following, hits)
             self._give_back(following)
-        if found.keys().isdisjoint(batch.items()):
+        if hits.keys().isdisjoint(batch.items()):
             return False
-        self._take_over(batch, found)
+        self._complete(batch, hits)
         self._give_back(batch)
         return True
 
-    def _found(self, items: list[int]) -> dict[int, CacheHit]:
-        """Ask the memories, one after the other, and mark the items as asked for."""
-        self._all_asked(items)
-        left = [item for item in items if not self._asked[item]]
-        found: dict[int, CacheHit] = {}
-        for memory in self._memories:
-            if left:
-                found |= memory.find(left)
-                left = [item for item in left if item not in found]
+    def _find(self, items: list[int]) -> dict[int, CacheHit]:
+        """Ask the sources in turn, load the values into the run, and mark the items as looked up."""
+        self._are_looked_up(items)
+        missing = [item for item in items if not self._is_looked_up[item]]
+        hits: dict[int, CacheHit] = {}
+        for source in self._sources:
+            if missing:
+                hits |= source.lookup(missing)
+                missing = [item for item in missing if item not in hits]
         for item in items:
-            self._asked[item] = 1
-        loaded = {item: each for item, each in found.items() if self._load(item, each)}
-        self._taken += loaded
+            self._is_looked_up[item] = 1
+        loaded = {item: hit for item, hit in hits.items() if self._load(item, hit)}
+        self._reused += loaded
         return loaded
 
-    def _load(self, item: int, found: CacheHit) -> bool:
-        """Put a value into the run; tell whether it is there."""
-        if found.state != CACHED:
+    def _load(self, item: int, hit: CacheHit) -> bool:
+        run = self._run
+        if hit.state != CACHED:
             return True
-        if (
-            self._only_look and not found.is_read and not self._run.layout.waiting
-        ):  # else a value may tell how many items there are
-            self._run.values.raw[item] = None
+        # A preview needs no values, but the value of a list may determine how many items there are.
+        if self._only_look and not hit.is_read and not run.layout.waiting:
+            run.values.raw[item] = None
             return True
         try:
-            raw = found.load()
-            self._run.values.raw[item] = raw if self._run.keeps_serialized else decoded(raw)
-        except (Exception, SystemExit, GeneratorExit):  # noqa: BLE001  it does not load (any more): so it runs
-            self._run.values.raw[item] = MISSING
+            raw = hit.load()
+            run.values.raw[item] = raw if run.keeps_serialized else decoded(raw)
+        except (Exception, SystemExit, GeneratorExit):  # noqa: BLE001  it cannot be loaded (any more), so its step runs
+            run.values.raw[item] = MISSING
             return False
         return True
 
-    def _take_over(self, batch: Batch, found: dict[int, CacheHit]) -> None:
-        """Let items of a batch end without running."""
+    def _complete(self, batch: Batch, hits: dict[int, CacheHit]) -> None:
+        """Complete the items of a batch that were found."""
         items = batch.items()
         position = 0
         while position < len(items):
             end = position
-            while end < len(items) and items[end] in found:
+            while end < len(items) and items[end] in hits:
                 end += 1
             if end > position:
-                states = bytes(found[item].state for item in items[position:end])
+                states = bytes(hits[item].state for item in items[position:end])
                 self._run.complete_from_cache(batch, position, states)
             position = end + 1
 
     def _give_back(self, batch: Batch) -> None:
-        """Return what of a batch has not ended to the scheduler, the last ones first."""
+        """Return the items of a batch that have not ended to the scheduler, the last ones first."""
         scheduler, items = self._run.scheduler, batch.items()
         end = len(items)
         while end:
@@ -283,50 +281,50 @@ class ResultLookup(RunExtension):
     # -- after items have run
 
     def on_items_finished(self, finished: FinishedItems) -> None:
-        """Tell the memories that items of a batch have ended, before what depends on them can begin."""
+        """Store items of a batch that have ended, before their dependents can start."""
         batch, position, _, ends, states = finished
         items = self._items_of(batch)[position : position + len(ends)]
-        with self._writing:
+        with self._lock:
             self.write()
-            for memory in self._memories:
-                memory.keep(items, states)
-        self.allows_direct_reports = self._may_note  # what ends first of all has nothing to wait for
+            for source in self._sources:
+                source.store(items, states)
+        self.allows_direct_reports = self._may_note  # the first item has nothing to wait for
 
     def write(self) -> None:
-        """Tell them of what was noted: in the order in which it ended, and before what depends on it."""
+        """Store the noted items: in the order of their ends, and before their dependents."""
         if not self.allows_direct_reports:
             return
-        with self._writing:
+        with self._lock:
             noted = self._run.scheduler.take_noted()
             if noted:
-                for memory in self._memories:
-                    memory.keep(noted, None, late=True)
+                for source in self._sources:
+                    source.store(noted, None, late=True)
 
     def _items_of(self, batch: Batch) -> list[int]:
-        """Return the items of a batch; they are asked for part by part."""
+        """Return the items of a batch, which is reported in several parts."""
         known = self._items.get(batch.worker)
         if known is None or known[0] is not batch:
             known = self._items[batch.worker] = (batch, batch.items())
         return known[1]
 
     def on_retry(self, item: int, attempts: int) -> None:
-        """Tell the memories that an item is to be tried again."""
-        with self._writing:
+        """Notify the sources that an item is tried again."""
+        with self._lock:
             self.write()
-            for memory in self._memories:
-                memory.retried(item, attempts)
+            for source in self._sources:
+                source.on_retry(item, attempts)
 
     def close(self, result: PipelineResult | None) -> None:
-        """Tell the memories that the run is over."""
+        """Close the sources."""
         self._items.clear()
         if result is None or not result.success:
             self.write()
-        for memory in self._memories:
-            memory.close(result)
+        for source in self._sources:
+            source.close(result)
 
     def encode(self) -> None:
-        """The run keeps values encoded from now on: those that were taken over as objects are made alike."""
+        """Encode the values that were loaded as objects: from now on the run keeps values encoded."""
         raw = self._run.values.raw
-        for item in self._taken:
+        for item in self._reused:
             if raw[item] is not MISSING:
                 raw[item] = encoded(raw[item])

@@ -1,4 +1,4 @@
-"""Which run this is: a new one, or one that was killed or has failed and is continued.
+"""Chooses the run that is continued, or starts a new one.
 
 ```
 run()                      the last unfinished run of the pipeline, if it has anything in common with this one
@@ -8,8 +8,8 @@ run(resume=False)          a new run
 run(run_id=name)           the run of that name: continued if it is unfinished
 ```
 
-A run is unfinished if its folder has a journal and no process is at it. The module opens folders and journals; what is
-done with them is `resuming.py`'s.
+A run is unfinished if its directory has a journal and no process executes it. The module opens directories and
+journals; `run_journal.py` uses them.
 """
 
 from __future__ import annotations
@@ -22,15 +22,9 @@ from typing import TYPE_CHECKING, Any
 from flowyml.caching.journal_index import RUN, JournalIndex
 from flowyml.diagnostics.text import did_you_mean, pluralize
 from flowyml.errors import StoreError
+from flowyml.store import run_directory
 from flowyml.store.journal import Journal, first_body
-from flowyml.store.run_directory import (
-    HAS_PROCESS_LOCKS,
-    RunDirectory,
-    directory_of,
-    is_locked,
-    remove_leftovers,
-    unfinished_runs,
-)
+from flowyml.store.run_directory import RunDirectory, directory_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,66 +35,66 @@ _TROUBLE = (OSError, StoreError)
 
 
 class ResumableRun:
-    """A run's folder, held by this process, and its journal.
+    """The directory of a run, locked by this process, and its journal.
 
     Args:
-        folder: The folder; it is held.
+        directory: The directory; it is locked.
         run_id: The run.
         pipeline: Name of its pipeline.
-        always: Wait for the disk at each write.
+        always: Wait for the disk after each write.
 
     Attributes:
         journal: The journal.
         finished: What earlier attempts have finished.
-        tentative: Nobody asked for this run: it is continued only if it has something in common with what is to run.
+        tentative: `resume` does not name it: it is continued only if it has something in common with the new run.
+        trouble: The error after which the journal could no longer be written.
     """
 
-    def __init__(self, folder: RunDirectory, run_id: str, pipeline: str, *, always: bool) -> None:
-        """Open the journal and read it."""
-        self.folder = folder
+    def __init__(self, directory: RunDirectory, run_id: str, pipeline: str, *, always: bool) -> None:
+        self.directory = directory
         self.run_id = run_id
         self.pipeline = pipeline
         self.always = always
         self.tentative = False
         self.trouble: Exception | None = None
-        self.journal = Journal(folder.path, always=always, on_trouble=self._note)
+        self.journal = Journal(directory.path, always=always, on_trouble=self._on_trouble)
         self.finished = JournalIndex(self.journal)
         if self.journal.cut:
             _log.warning(
-                "journal: %s was cut off in the middle of a record; its last %s are dropped, what they told runs again",
+                "journal: %s ends with an incomplete record; its last %s are dropped, and the steps in them run again",
                 self.journal.path,
                 pluralize(self.journal.cut, "byte"),
             )
 
-    def _note(self, error: Exception) -> None:
+    def _on_trouble(self, error: Exception) -> None:
         self.trouble = error
 
     def begin(self, seed: int | None) -> None:
-        """Write down which run this is, and once more where it goes on with another seed."""
+        """Write the id of the run, and again if it continues with another seed."""
         finished = self.finished
         if finished.run is None or finished.seed != seed:
             began = time.time() if finished.run is None else finished.run[2]
             self.journal.write([RUN, self.run_id, self.pipeline, began, seed])
 
     def leave(self) -> None:
-        """Close the journal and let go of the folder."""
+        """Close the journal and unlock the directory."""
         self.journal.close()
-        self.folder.release()
+        self.directory.release()
 
     def remove(self) -> None:
         """Remove all of it: there is nothing to continue."""
         self.journal.close()
-        self.folder.remove()
-        self.folder.release()
+        self.directory.remove()
+        self.directory.release()
 
 
 class ResumableRuns:
     """The runs of one pipeline that may be continued.
 
     Args:
-        root: Where their folders are.
+        root: The directory with the runs' directories.
         pipeline: Name of the pipeline.
-        always: Wait for the disk at each write.
+        always: Wait for the disk after each write.
     """
 
     def __init__(self, root: Path, pipeline: str, *, always: bool) -> None:
@@ -109,175 +103,164 @@ class ResumableRuns:
         self._always = always
 
     def open(self, run_id: str | None, *, resume: str | bool | None) -> ResumableRun | None:
-        """Open the run that is meant; `None`, and a warning, where the disk does not allow it.
+        """Open the chosen run; `None`, and a warning, if the disk does not allow it.
 
         Args:
-            run_id: Name of the run, if it was given.
-            resume: See above; `True` is "last".
+            run_id: Name of the run, if the user has given one.
+            resume: See the header of the module; `True` means "last".
 
         Raises:
-            ValueError: If `resume` names a run that is not there, or is of another pipeline.
-            StoreError: If a run that was named cannot be continued, or is going on.
+            ValueError: If `resume` names a run that does not exist, or a run of another pipeline.
+            StoreError: If a named run cannot be continued, or is executing now.
         """
-        remove_leftovers(self._root)
+        run_directory.remove_leftovers(self._root)
         if isinstance(resume, str) and resume != "last":
-            return self._named(resume)
+            return self._open_locked(self._directory_named(resume), resume)
         try:
             if run_id is not None:
-                return self._given(run_id, afresh=resume is False)
+                return self._given(run_id, fresh=resume is False)
             return self._last(tentative=resume is None) if resume is not False else self.new()
         except OSError as error:
-            self._give_up(error)
+            self._warn(error)
             return None
 
     def new(self, run_id: str | None = None) -> ResumableRun | None:
-        """Open a new run; `None`, and a warning, where the disk does not allow it."""
+        """Open a new run; `None`, and a warning, if the disk does not allow it."""
         run_id = run_id or os.urandom(6).hex()
-        folder = directory_of(self._root, run_id)
+        directory = directory_of(self._root, run_id)
         try:
-            if folder.acquire():
-                return self._attempt(folder, run_id)
+            if directory.acquire():
+                return self._opened(directory, run_id)
         except _TROUBLE as error:
-            self._give_up(error)
+            self._warn(error)
             return None
-        raise _in_use(folder, run_id)
+        raise in_use(directory, run_id)
 
-    def _give_up(self, error: Exception) -> None:
-        _log.warning("journal: %s; the run goes on without one, and cannot be resumed", error)
+    def next(self, has_common: Callable[[ResumableRun], bool]) -> ResumableRun | None:
+        """Open the last unfinished run that has something in common with the new one, else a new run."""
+        for attempt in self._unfinished():
+            if has_common(attempt):
+                return attempt
+            attempt.leave()
+        return self.new()
 
-    def asked_for(self, *, resume: str | bool | None) -> Iterator[tuple[str, RunDirectory]]:
-        """Go through the runs that `resume` may mean, and open none of them.
+    def candidates(self, *, resume: str | bool | None) -> Iterator[tuple[str, RunDirectory]]:
+        """Yield the runs that `resume` may mean, without opening any.
 
         Raises:
-            ValueError: If `resume` names a run that is not there, or is of another pipeline.
+            ValueError: If `resume` names a run that does not exist, or a run of another pipeline.
         """
         if isinstance(resume, str) and resume != "last":
-            yield resume, self._folder_named(resume)
+            yield resume, self._directory_named(resume)
         else:
-            yield from self._mine()
+            yield from self._own()
 
     def seed_of(self, resume: str) -> int | None:
-        """Return the seed with which the run that `resume` means went on last; `None` without one.
+        """Return the seed of the last attempt of the run that `resume` means; `None` without one.
 
         Raises:
-            ValueError: If `resume` names a run that is not there, or is of another pipeline.
+            ValueError: If `resume` names a run that does not exist, or a run of another pipeline.
         """
-        for _, folder in self.asked_for(resume=resume):
-            finished = _read(folder)
-            if finished is not None and (resume != "last" or (finished.is_unfinished and not is_locked(folder.path))):
+        for _, directory in self.candidates(resume=resume):
+            try:
+                journal = Journal(directory.path, read_only=True, on_trouble=lambda _: None)
+            except _TROUBLE:
+                continue
+            try:
+                finished = JournalIndex(journal)
+            finally:
+                journal.close()
+            is_last = finished.is_unfinished and not run_directory.is_locked(directory.path)
+            if resume != "last" or is_last:
                 return finished.seed
         return None
 
-    def _folder_named(self, run_id: str) -> RunDirectory:
-        folder = directory_of(self._root, run_id)
-        if not folder.has_journal:
-            known = did_you_mean(run_id, [each for each, _ in self._mine()])
-            raise ValueError(f"there is no unfinished run {run_id!r} in {self._root.absolute()}{known}")
-        header = _header(folder)
+    def _directory_named(self, run_id: str) -> RunDirectory:
+        directory = directory_of(self._root, run_id)
+        if not directory.has_journal:
+            hint = did_you_mean(run_id, [known for known, _ in self._own()])
+            raise ValueError(f"there is no unfinished run {run_id!r} in {self._root.absolute()}{hint}")
+        header = _header(directory)
         if header is not None and header[1] != self._pipeline:
             raise ValueError(f"run {run_id!r} is one of pipeline {header[1]!r}, not of {self._pipeline!r}")
-        return folder
+        return directory
 
-    def _named(self, run_id: str) -> ResumableRun:
-        folder = self._folder_named(run_id)
-        if not folder.acquire():
-            raise _in_use(folder, run_id)
-        return self._attempt(folder, run_id)
-
-    def _given(self, run_id: str, *, afresh: bool) -> ResumableRun | None:
-        """Open the run of a name that the user gave it."""
-        folder = directory_of(self._root, run_id)
-        if not folder.has_journal:
+    def _given(self, run_id: str, *, fresh: bool) -> ResumableRun | None:
+        """Open the run of a name that the user has given."""
+        directory = directory_of(self._root, run_id)
+        if not directory.has_journal:
             return self.new(run_id)
-        if not folder.acquire():
-            raise _in_use(folder, run_id)
-        if afresh:
-            folder.empty()
+        if not directory.acquire():
+            raise in_use(directory, run_id)
+        if fresh:
+            directory.empty()
         try:
-            attempt = self._attempt(folder, run_id)
+            attempt = self._opened(directory, run_id)
         except _TROUBLE as error:
-            self._give_up(error)
+            self._warn(error)
             return None
         if attempt.finished.ended != "success":
             return attempt
         attempt.remove()
         return self.new(run_id)
 
-    def next(self, common: Callable[[ResumableRun], bool]) -> ResumableRun | None:
-        """Open the last unfinished run that has something in common with the one that is to run, else a new one."""
-        for attempt in self._all():
-            if common(attempt):
-                return attempt
-            attempt.leave()
-        return self.new()
-
-    def _all(self) -> Iterator[ResumableRun]:
-        """Go through the unfinished runs that nobody is at, opened, the last one first."""
-        for run_id, folder in self._mine():
-            attempt = self._tried(folder, run_id)
-            if attempt is not None:
-                yield attempt
-
     def _last(self, *, tentative: bool) -> ResumableRun | None:
-        for attempt in self._all():
+        for attempt in self._unfinished():
             attempt.tentative = tentative
             return attempt
         if not tentative:
-            _log.info("pipeline %r has no unfinished run to resume: it begins anew", self._pipeline)
+            _log.info("pipeline %r has no unfinished run to resume: a new run begins", self._pipeline)
         return self.new()
 
-    def _tried(self, folder: RunDirectory, run_id: str) -> ResumableRun | None:
-        """Open a run if nobody is at it and there is something to continue; else remove what is left of it.
+    def _unfinished(self) -> Iterator[ResumableRun]:
+        """Yield the unfinished runs that no process executes, opened, the last one first.
 
-        One that was killed before anything had ended has nothing, nor has one that was killed when all had.
+        A run whose process was killed before or after all of its work has nothing to continue and is removed.
         """
-        try:
-            if not folder.acquire():
-                return None
-            attempt = self._attempt(folder, run_id)
-        except _TROUBLE as error:
-            _log.warning("journal: %s; it is left alone, and its run is not continued", error)
-            return None
-        if attempt.finished.is_unfinished:
-            return attempt
-        if HAS_PROCESS_LOCKS:
-            attempt.remove()
-        else:
-            attempt.leave()
-        return None
+        for run_id, directory in self._own():
+            try:
+                attempt = self._opened(directory, run_id) if directory.acquire() else None
+            except _TROUBLE as error:
+                _log.warning("journal: %s; it is left alone, and its run is not continued", error)
+                continue
+            if attempt is None:
+                continue
+            if attempt.finished.is_unfinished:
+                yield attempt
+            elif run_directory.HAS_PROCESS_LOCKS:
+                attempt.remove()
+            else:
+                attempt.leave()
 
-    def _attempt(self, folder: RunDirectory, run_id: str) -> ResumableRun:
+    def _open_locked(self, directory: RunDirectory, run_id: str) -> ResumableRun:
+        if not directory.acquire():
+            raise in_use(directory, run_id)
+        return self._opened(directory, run_id)
+
+    def _opened(self, directory: RunDirectory, run_id: str) -> ResumableRun:
         try:
-            return ResumableRun(folder, run_id, self._pipeline, always=self._always)
+            return ResumableRun(directory, run_id, self._pipeline, always=self._always)
         except BaseException:
-            folder.release()
+            directory.release()
             raise
 
-    def _mine(self) -> Iterator[tuple[str, RunDirectory]]:
-        """Go through the unfinished runs of this pipeline, the last one first."""
-        for folder in unfinished_runs(self._root):
-            header = _header(folder)
+    def _own(self) -> Iterator[tuple[str, RunDirectory]]:
+        """Yield the runs of this pipeline that have a journal, the last one first."""
+        for directory in run_directory.unfinished_runs(self._root):
+            header = _header(directory)
             if header is not None and header[1] == self._pipeline:
-                yield header[0], folder
+                yield header[0], directory
+
+    def _warn(self, error: Exception) -> None:
+        _log.warning("journal: %s; the run continues without a journal, and cannot be resumed", error)
 
 
-def _in_use(folder: RunDirectory, run_id: str) -> StoreError:
-    return StoreError(str(folder.path), f"is in use: run {run_id!r} is going on")
+def in_use(directory: RunDirectory, run_id: str) -> StoreError:
+    """Return the error about a run that is executing now."""
+    return StoreError(str(directory.path), f"is in use: run {run_id!r} is executing now")
 
 
-def _read(folder: RunDirectory) -> JournalIndex | None:
-    """Return what a run has finished, without taking part in it; `None` if its journal cannot be read."""
-    try:
-        journal = Journal(folder.path, read_only=True, on_trouble=lambda _: None)
-    except _TROUBLE:
-        return None
-    try:
-        return JournalIndex(journal)
-    finally:
-        journal.close()
-
-
-def _header(folder: RunDirectory) -> tuple[str, str] | None:
-    """Return the run and its pipeline, if the journal tells."""
-    body: Any = first_body(folder.path / "journal")  # of any format: a run of another one is named, not continued
+def _header(directory: RunDirectory) -> tuple[str, str] | None:
+    """Return the run and its pipeline, if the journal says so, in whatever format it is: other formats are refused."""
+    body: Any = first_body(directory.path / "journal")
     return (body[1], body[2]) if isinstance(body, list) and len(body) > 2 and body[0] == RUN else None  # noqa: PLR2004

@@ -1,12 +1,12 @@
-"""The journal of one run: what has ended is written down, and what an earlier attempt has finished is taken over.
+"""The journal of one run: records what has ended, and takes the results of an earlier attempt.
 
 ```
-Attempt ──▶ Resuming, a memory of `recall.py` ── find: by key, among what is finished
-                                              └─ keep: a record for each batch, before the run counts it as done
+ResumableRun ──▶ RunJournal, a source of `lookup.py` ── lookup: a JournalReader finds results by key
+                                                     └─ store: a record for each batch, before the run counts it
 ```
 
-A run that ends well leaves nothing. When the disk fails, that is said once, and the run goes on: what is in the journal
-until then is true and stays. The module does not know where steps run.
+A run that succeeds leaves nothing. If the disk fails, that is one warning, and the run continues: what is in the
+journal until then is valid and stays. The module does not know where steps run.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from flowyml.caching.journal_index import BEGUN, DONE, END, FORM, ITEMS, RETRY, RootStepTracker
+from flowyml.caching.journal_index import BEGUN, DONE, END, FORM, ITEMS, RETRY, JournalReader
 from flowyml.caching.journal_keys import JournalKeys
 from flowyml.caching.keys import files_of, holds_files
-from flowyml.caching.lookup import CacheHit
+from flowyml.caching.lookup import ResultSource
 from flowyml.caching.resume_summary import ResumeSummary
-from flowyml.caching.write_buffer import WriteBuffer
+from flowyml.caching.write_buffer import BATCH_SIZE, HOLD_SECONDS, TINY_STEP_SECONDS, WriteBuffer
 from flowyml.diagnostics.text import truncate
 from flowyml.errors import SerializationError, StoreError
 from flowyml.hashing.code_graph import UnhashableCodeError
@@ -34,240 +34,206 @@ from flowyml.store.journal import LOST, is_atom
 from flowyml.store.serialization import ATOMS, encoded, packed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from flowyml.caching.journal_index import JournalIndex
+    from flowyml.caching.lookup import CacheHit
     from flowyml.caching.resumable_runs import ResumableRun, ResumableRuns
     from flowyml.results.result import PipelineResult
     from flowyml.runtime.run import Run
 
 _log = logging.getLogger("flowyml")
 _TROUBLE = (OSError, StoreError)
-_AT_ONCE = 4096
-_WELL = bytes([SUCCESS])
-ANEW = "it was to run again"
-CHANGED = "a file that it returned has changed"
+_ROOT_BATCH_SIZE = 4096
+_DEFERRED_BATCH_SIZE = 32  # more items than this that end together are a batch of their own
+_LARGE_VALUE_BYTES = 1 << 14  # a value of this size is worth a write of its own
+
+clock = time.monotonic
 
 
-def is_anew(run: Run, item: int) -> bool:
-    """Tell whether an item is to run again: its step was named, or the dynamic step that it came from."""
-    if not run.forced_steps:
-        return False
-    node, names = run.node_of[item], run.plan.names
-    return node in run.forced_steps or any(names[node].startswith(f"{names[each]}.") for each in run.forced_steps)
-
-
-class RunJournal:
-    """The journal of one run; a memory of `recall.py`.
+class RunJournal(ResultSource):
+    """The journal of one run.
 
     Args:
         run: The run.
-        attempt: Its folder and journal.
-        attempts: Where a new one comes from, if this one has nothing in common with the run.
+        attempt: Its directory and journal.
+        runs: Opens another one if this one has nothing in common with the run.
 
     Attributes:
         keys: The keys of its items.
     """
 
-    def __init__(self, run: Run, attempt: ResumableRun, attempts: ResumableRuns) -> None:
+    def __init__(self, run: Run, attempt: ResumableRun, runs: ResumableRuns) -> None:
         self._run = run
-        self._attempt = attempt
-        self._attempts = attempts
-        self.keys = JournalKeys(run, self._cannot_hash)
+        self._runs = runs
+        self.keys = JournalKeys(run, self._warn_unhashable)
         self._lock = threading.RLock()
-        self._begun = RootStepTracker(run, self.keys)
-        self._held = WriteBuffer(self._lock, self._write_all)
-        self._off = False
-        self._taken: set[int] = set()
-        self._again: dict[int, str] = {}
+        self._roots = RootStepTracker(run, self.keys)
+        self._buffer = WriteBuffer(
+            self._lock, self._write_all, columns=3, max_items=BATCH_SIZE, max_seconds=HOLD_SECONDS
+        )
+        self._is_off = False
         self._forms: dict[int, int] = {}
         self._counted: set[int] = set()
-        self._next_form = attempt.finished.forms
         self._warned: set[int] = set()
         self._written = 0
-        run.run_id = attempt.run_id
+        self._last_end = 0.0
+        self._use(attempt)
+
+    def _use(self, attempt: ResumableRun) -> None:
+        self._attempt = attempt
+        self._run.run_id = attempt.run_id
+        self._reader = JournalReader(self._run, self.keys, attempt.journal, attempt.finished)
+        self._next_form = attempt.finished.next_form
+
+    # -- reusing results
 
     @property
-    def looks(self) -> bool:
-        """Whether there is something to take over."""
-        return bool(self._finished or self._finished.attempts)
+    def has_entries(self) -> bool:
+        """Whether there are results to take."""
+        return self._reader.has_entries
 
-    @property
-    def _finished(self) -> JournalIndex:
-        return self._attempt.finished
-
-    # -- taking over
-
-    def find(self, items: Sequence[int]) -> dict[int, CacheHit]:
-        """Return what earlier attempts have finished of these items."""
+    def lookup(self, items: Sequence[int]) -> dict[int, CacheHit]:
+        """Return the results of earlier attempts for items."""
         with self._lock:
-            found: dict[int, CacheHit] = {}
-            if self._finished or self._finished.attempts:
-                for stretch in self.keys.stretches(items):
-                    for item, key in zip(stretch, self.keys.of(stretch), strict=True):
-                        self._find(item, key, found)
-            return found
+            return self._reader.lookup(items)
 
-    def _find(self, item: int, key: bytes, found: dict[int, CacheHit]) -> None:
-        if is_anew(self._run, item):
-            if self._finished.knows(key):
-                self._again[item] = ANEW
-            return
-        taken = self._finished.take(key)
-        if taken is not None:
-            state, value, at = taken
-            if not self._finished.has_its_files(value, at):
-                self._again[item] = CHANGED
-                return
-            self._taken.add(item)
-            found[item] = CacheHit(partial(self._load, item, value, at), SKIPPED if state == SKIPPED else CACHED)
-            return
-        spent = self._finished.attempts.pop(key, 0)
-        if spent and self._run.retries is not None:
-            self._run.retries.spend(item, spent)
-
-    def _load(self, item: int, value: Any, at: int) -> Any:
-        try:
-            return self._attempt.journal.load(value, at)
-        except LookupError as error:
-            self._taken.discard(item)
-            self._again[item] = "its value could not be stored" if value == LOST else "its value is damaged"
-            if value != LOST:
-                _log.warning("journal: %s; step %r runs again", error, self._run.item_name(item))
-            raise
-
-    def prepare(self) -> None:
-        """A run that nobody asked for is continued only if it has something in common with this one."""
-        self.keys.look_ahead()
-        self._begun.prepare()
+    def on_start(self) -> None:
+        """Continue a run that `resume` did not name only if it has something in common with this one."""
+        self.keys.hash_code()
+        self._roots.on_start()
         if self._attempt.tentative:
-            asked, roots = self._attempt, list(self._roots())
-            if not self._has(self._attempt, roots):
-                asked.leave()
-                self._change_to(self._attempts.next(lambda each: self._has(each, roots)), asked)
-        if not self._off:
+            keys = list(self._root_keys())
+
+            def has_common(attempt: ResumableRun) -> bool:
+                return any(map(attempt.finished.has_started, keys))
+
+            if not has_common(self._attempt):
+                self._attempt.leave()
+                self._replace(self._runs.next(has_common))
+        if not self._is_off:
             self._guarded(self._attempt.begin, self._run.seed)
 
-    def _roots(self) -> Iterator[bytes]:
-        """Go through the keys of the items that are ready first: before them nothing had ended, well or not."""
+    def _root_keys(self) -> Iterator[bytes]:
+        """Yield the keys of the items that are ready first: nothing had ended before them."""
         scheduler = self._run.scheduler
-        held = []
-        while (batch := scheduler.claim(0, _AT_ONCE, time.monotonic())) is not None:
-            held.append(batch)
-            for stretch in self.keys.stretches(batch.items()):
-                yield from self.keys.of(stretch)
-        for batch in reversed(held):
+        batches = []
+        while (batch := scheduler.claim(0, _ROOT_BATCH_SIZE, time.monotonic())) is not None:
+            batches.append(batch)
+            for group in self.keys.groups(batch.items()):
+                yield from self.keys.of(group)
+        for batch in reversed(batches):
             scheduler.give_back(batch, 0, len(batch))
 
-    @staticmethod
-    def _has(attempt: ResumableRun, roots: list[bytes]) -> bool:
-        return any(map(attempt.finished.tells_of, roots))
-
-    def _change_to(self, attempt: ResumableRun | None, before: ResumableRun) -> None:
+    def _replace(self, attempt: ResumableRun | None) -> None:
+        """Use another attempt; warn if it is a new run."""
+        before = self._attempt
         if attempt is None:
-            self._off = True
+            self._is_off = True
             return
-        self._attempt, self._run.run_id, self._next_form = attempt, attempt.run_id, attempt.finished.forms
+        self._use(attempt)
         if not attempt.finished.run:
-            told = ResumeSummary(self._run, before.finished, self.keys, (), {}).none_of()
-            self._run.resume_summary = f"nothing from run {before.run_id}, which is kept: {told}"
+            summary = ResumeSummary(self._run, before.finished, self.keys, (), {}).describe_nothing()
+            self._run.resume_summary = f"nothing from run {before.run_id}, which is kept: {summary}"
             _log.warning(
                 "pipeline %r starts a new run: nothing that run %s finished is part of it (%s); that is kept in %s",
                 self._run.plan.name,
                 before.run_id,
-                told,
-                before.folder.path,
+                summary,
+                before.directory.path,
             )
 
-    def begun(self) -> None:
-        """Say what was taken over."""
-        attempt = self._attempt
-        if not self._finished.count:
+    def on_preload_done(self) -> None:
+        """Log what is reused."""
+        if not self._attempt.finished.count:
             return
-        run, count = self._run, len(self._taken)
-        story = ResumeSummary(run, self._finished, self.keys, self._taken, self._again)
-        run.resume_summary, to_come = story.told(), story.to_come()
-        level = max(logging.INFO, _log.getEffectiveLevel())  # it happens unasked, so it must be seen
-        _log.log(
-            level, "pipeline %r continues run %s: %s%s", run.plan.name, attempt.run_id, run.resume_summary, to_come
-        )
-        run.final_resume_summary = partial(self._retold, story, count, wholly=not to_come)
+        run, count = self._run, len(self._reader.reused)
+        before = self._summary()
+        run.resume_summary, to_come = before.describe(), before.describe_later()
+        level = max(logging.INFO, _log.getEffectiveLevel())  # it happens by default, so it must be visible
+        name, run_id = run.plan.name, self._attempt.run_id
+        _log.log(level, "pipeline %r continues run %s: %s%s", name, run_id, run.resume_summary, to_come)
+        run.final_resume_summary = partial(self._final_summary, before, count, is_complete=not to_come)
 
-    def _retold(self, before: ResumeSummary, count: int, *, wholly: bool) -> str | None:
-        """Say it once more at the end, if more was taken over meanwhile, or could not be told yet."""
+    def _summary(self, before: ResumeSummary | None = None) -> ResumeSummary:
+        reader = self._reader
+        return ResumeSummary(self._run, self._attempt.finished, self.keys, reader.reused, reader.reasons, before=before)
+
+    def _final_summary(self, before: ResumeSummary, count: int, *, is_complete: bool) -> str | None:
+        """Return the summary at the end of the run: more may have been reused since, or known later."""
         with self._lock:
-            if wholly and len(self._taken) == count:
+            if is_complete and len(self._reader.reused) == count:
                 return self._run.resume_summary
-            return ResumeSummary(self._run, self._finished, self.keys, self._taken, self._again, before=before).told()
+            return self._summary(before).describe()
 
-    # -- writing down
+    # -- writing
 
     @property
-    def may_wait(self) -> bool:
-        """Whether what has ended may be told later: not where each end is to be on the disk, or somebody is told."""
-        return not self._attempt.always and not any(each.needs_durable_ends for each in self._run.extensions)
+    def can_defer(self) -> bool:
+        """Whether items may be stored later: not if each end has to be on the disk, or hooks hear of ends."""
+        extensions = self._run.extensions
+        return not self._attempt.always and not any(extension.needs_durable_ends for extension in extensions)
 
-    def keep(self, items: Sequence[int], states: bytes | None, *, late: bool = False) -> None:
-        """Write down items that have ended, before the run counts them as done; tiny ones together, soon after."""
+    def store(self, items: Sequence[int], states: bytes | None, *, late: bool = False) -> None:
+        """Write items that have ended, before the run counts them; tiny ones together, soon after."""
         with self._lock:
-            if self._off:
+            if self._is_off:
                 return
             if states is None:
-                states = _WELL * len(items)
+                states = bytes([SUCCESS]) * len(items)
             else:
-                self._forgive(items, states)
-                chosen = [k for k, item in enumerate(items) if self._counts(item, states[k])]
+                self._note_failures(items, states)
+                chosen = [k for k, item in enumerate(items) if self._is_finished(item, states[k])]
                 items, states = [items[k] for k in chosen], bytes([states[k] for k in chosen])
             raw = self._run.values.raw
             values: list[Any] = [raw[item] for item in items]
             if not ATOMS.issuperset(map(type, values)):
                 values = [self._encoded(item, values[k], states[k]) for k, item in enumerate(items)]
-            self._held.add(items, values, states)
-            if late or not self._may_hold(items):
-                self._held.flush()
+            before, self._last_end = self._last_end, clock()
+            is_tiny = self._last_end - before < TINY_STEP_SECONDS and len(items) < _DEFERRED_BATCH_SIZE
+            defer = is_tiny and not late and not any(map(_is_large, values)) and self._may_defer(items)
+            self._buffer.add((items, values, states), self._last_end, defer=defer)
             if self._attempt.trouble is not None:
                 self._give_up(self._attempt.trouble)
 
-    def _may_hold(self, items: Sequence[int]) -> bool:
-        """Tell whether items may be written later: not where values take part in their keys that the run may let go."""
+    def _may_defer(self, items: Sequence[int]) -> bool:
+        """Return True unless the keys of items contain values that the run may release before."""
         run = self._run
-        if not self.may_wait:
+        if not self.can_defer:
             return False
         return not run.releases or all(
-            type(each) is int for item in items for each in run.plan.references.get(run.node_of[item], ())
+            type(reference) is int for item in items for reference in run.plan.references.get(run.node_of[item], ())
         )
 
     def _encoded(self, item: int, value: Any, state: int) -> Any:
-        """Return a value as it is now, in the form in which it is stored."""
+        """Return a value as it is now, encoded."""
         if state == SKIPPED:
             return None
         try:
             return value if self._run.keeps_serialized else encoded(value)
         except SerializationError as error:
-            self._cannot_store(item, error)
-            return LOST
+            return self._lost(item, error)
 
-    def _forgive(self, items: Sequence[int], states: bytes) -> None:
-        """An item that has failed for good has all its attempts again when the run is resumed."""
+    def _note_failures(self, items: Sequence[int], states: bytes) -> None:
+        """Note failures after all attempts: such an item has all its attempts again when the run is resumed."""
         for item, state in zip(items, states, strict=True):
             if state in {FAILED, TIMED_OUT}:
-                self._begun.failed(item)
+                self._roots.on_failure(item)
                 if self._run.attempt_of(item) > 1:
                     self._guarded(self._attempt.journal.write, [RETRY, self.keys.key(item), 0])
 
-    def _counts(self, item: int, state: int) -> bool:
-        return state in {SUCCESS, SKIPPED} or (state == CACHED and item not in self._taken)
+    def _is_finished(self, item: int, state: int) -> bool:
+        return state in {SUCCESS, SKIPPED} or (state == CACHED and item not in self._reader.reused)
 
-    def _write_all(self, items: Sequence[int], values: Sequence[Any], states: bytes) -> None:
-        """Write items, those that have one template as one record."""
+    def _write_all(self, items: list[int], values: list[Any], states: list[int]) -> None:
+        """Write items, those of one template as one record."""
         start = 0
-        for stretch in self.keys.stretches(items):
-            if not self._off:
-                part = slice(start, start + len(stretch))
-                self._guarded(self._write, stretch, values[part], states[part])
-            start += len(stretch)
-        begun = self._begun.behind(items)
-        if begun and not self._off:
+        for group in self.keys.groups(items):
+            if not self._is_off:
+                part = slice(start, start + len(group))
+                self._guarded(self._write, group, values[part], bytes(states[part]))
+            start += len(group)
+        begun = self._roots.keys_to_write(items)
+        if begun and not self._is_off:
             self._guarded(self._attempt.journal.write, [BEGUN, begun])
 
     def _write(self, items: Sequence[int], values: Sequence[Any], states: bytes) -> None:
@@ -277,110 +243,110 @@ class RunJournal:
         keys, contents = self.keys.with_contents(items)
         if any(map(holds_files, contents)):
             starts = memoryview(run.scheduler.starts()).cast("d")  # a copy of all: once for all items
-            begun = [starts[item] for item in items]
-            values = [*map(self._unless_its_files_changed, items, contents, values, begun)]
+            values = [
+                self._unless_files_changed(item, content, value, starts[item])
+                for item, content, value in zip(items, contents, values, strict=True)
+            ]
         if not ATOMS.issuperset(map(type, values)):
             values, payload = self._prepared(items, values)
-        mapped = run.layout.is_mapped(node)
-        if mapped and node not in self._counted:
-            self._counted.add(node)
-            self._attempt.journal.write([ITEMS, run.plan.names[node], len(run.layout.items_of(node))])
-        names: Any = run.plan.names[node] if mapped else [run.plan.names[run.node_of[item]] for item in items]
-        well = states.count(SUCCESS) + states.count(CACHED) == len(states)
-        told = None if well else states
-        body = [DONE, self._form(node), names, b"".join(keys), values, told, None if mapped else contents]
-        self._attempt.journal.write(body, payload)
+        names: Any
+        is_mapped = run.layout.is_mapped(node)
+        if is_mapped:
+            names = run.plan.names[node]
+            if node not in self._counted:
+                self._counted.add(node)
+                self._attempt.journal.write([ITEMS, names, len(run.layout.items_of(node))])
+        else:
+            names = [run.plan.names[run.node_of[item]] for item in items]
+        all_succeeded = states.count(SUCCESS) + states.count(CACHED) == len(states)
+        form, told, arguments = self._form(node), None if all_succeeded else states, None if is_mapped else contents
+        self._attempt.journal.write([DONE, form, names, b"".join(keys), values, told, arguments], payload)
         self._written += len(items)
 
-    def _unless_its_files_changed(self, item: int, contents: bytes, value: Any, start: float) -> Any:
+    def _unless_files_changed(self, item: int, contents: bytes, value: Any, start: float) -> Any:
         """Return a value; `LOST` if a file among its step's arguments has changed since the step was claimed.
 
-        The key is made when the step has ended, so it counts the bytes that the file has then.
+        The key is made when the step has ended, so it covers the bytes that the file has then.
         """
         if not holds_files(contents):
             return value
-        begun = self._run.started_at.timestamp() + start - self._run.started
+        claimed = self._run.started_at.timestamp() + start - self._run.started
         try:
             with collected() as files:
                 is_same = contents.startswith(self.keys.read_again(item))
-            found = [os.stat(path) for path in files]  # noqa: PTH116  of names, without objects
+            statuses = [os.stat(path) for path in files]  # noqa: PTH116  of names, without objects
         except (UnhashableError, OSError):
-            is_same, found = False, []
-        if is_same and all(max(status.st_mtime, status.st_ctime) <= begun for status in found):
+            is_same, statuses = False, []
+        if is_same and all(max(status.st_mtime, status.st_ctime) <= claimed for status in statuses):
             return value
-        self._cannot_store(item, ValueError("a file among its arguments changed while it ran"))
-        return LOST
+        return self._lost(item, ValueError("a file among its arguments changed while it ran"))
 
     def _prepared(self, items: Sequence[int], values: Sequence[Any]) -> tuple[list[Any], list[bytes]]:
-        """Return how values stand in the journal, and the payload."""
-        stand: list[Any] = []
+        """Return values as they are in the journal, and the payload."""
+        stored: list[Any] = []
         payload: list[bytes] = []
-        for item, each in zip(items, values, strict=True):
-            value = each
-            try:
-                if not is_atom(each) and each is not LOST:
-                    whole = packed(each)
-                    value, data = self._attempt.journal.prepared(whole)
+        for item, raw in zip(items, values, strict=True):
+            value = raw
+            if not is_atom(raw) and raw is not LOST:
+                try:
+                    serialized = packed(raw)
+                    value, data = self._attempt.journal.prepared(serialized)
                     payload.append(data)
-                    if MARK in whole.data:
-                        value = (*value, files_of(each))
-            except UnhashableError as error:
-                self._cannot_store(item, error)
-                value = LOST
-            except ValueError as error:
-                self._cannot_store(item, error)
-                value = LOST
-            stand.append(value)
-        return stand, payload
+                    if MARK in serialized.data:
+                        value = (*value, files_of(raw))
+                except (UnhashableError, ValueError) as error:
+                    value = self._lost(item, error)
+            stored.append(value)
+        return stored, payload
 
     def _form(self, node: int) -> int:
-        """Return the number of what a step's key is made of; the words for it are written once."""
+        """Return the number of the `KeyParts` of a step; they are written once."""
         template = self.keys.template(node)
         number = self._forms.get(template)
         if number is None:
             number = self._forms[template] = self._next_form
             self._next_form += 1
-            self._attempt.journal.write([FORM, number, self.keys.made(node).packed()])
+            self._attempt.journal.write([FORM, number, self.keys.parts(node).packed()])
         return number
 
-    def retried(self, item: int, attempts: int) -> None:
-        """Write down that an attempt has failed and another is to follow."""
+    def on_retry(self, item: int, attempts: int) -> None:
+        """Write that an attempt has failed and another follows."""
         with self._lock:
-            if attempts and not self._off:
+            if attempts and not self._is_off:
                 self._written += 1
                 self._guarded(self._attempt.journal.write, [RETRY, self.keys.key(item), attempts])
 
     def close(self, result: PipelineResult | None) -> None:
-        """Leave nothing of a run that ended well, or that has nothing to continue; else bring it to the disk."""
+        """Remove the journal of a run that succeeded or has nothing to continue; else bring it to the disk."""
         with self._lock:
-            done = result is not None and result.success
-            if not (done or self._off):
-                self._held.flush()
-            self._off = True
-            if done or not (self._written or self._finished.count):
+            has_succeeded = result is not None and result.success
+            if not (has_succeeded or self._is_off):
+                self._buffer.flush()
+            self._is_off = True
+            if has_succeeded or not (self._written or self._attempt.finished.count):
                 self._guarded(self._attempt.remove)
             else:
                 if result is not None:
                     self._guarded(self._attempt.journal.write, [END, result.state])
                 self._attempt.leave()
-        self._held.end()
+        self._buffer.end()
 
-    # -- what goes wrong
+    # -- trouble
 
-    def _cannot_hash(self, node: int, error: UnhashableError) -> None:
+    def _warn_unhashable(self, node: int, error: UnhashableError) -> None:
         step = self._run.plan.names[node]
         what, reason = "the code" if isinstance(error, UnhashableCodeError) else "an argument", truncate(f"{error}")
         _log.warning("journal: %s of step %r cannot be hashed, it runs again on resume: %s", what, step, reason)
 
-    def _cannot_store(self, item: int, error: Exception) -> None:
+    def _lost(self, item: int, error: Exception) -> Any:
+        """Warn once for each step that a value cannot be stored; return what is written in its place."""
         node = self._run.node_of[item]
         if node not in self._warned:
             self._warned.add(node)
             reason = error.reason if isinstance(error, SerializationError) else str(error)
-            name = self._run.item_name(item)
-            _log.warning(
-                "journal: the value of step %r cannot be stored, it runs again on resume: %s", name, truncate(reason)
-            )
+            name, text = self._run.item_name(item), truncate(reason)
+            _log.warning("journal: the value of step %r cannot be stored, it runs again on resume: %s", name, text)
+        return LOST
 
     def _guarded(self, function: Any, *arguments: Any) -> None:
         try:
@@ -389,10 +355,116 @@ class RunJournal:
             self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:
-        if not self._off:
-            self._off = True
+        if not self._is_off:
+            self._is_off = True
             _log.warning(
-                "journal: %s: %s; the run goes on, but what it finishes from now on runs again when it is resumed",
+                "journal: %s: %s; the run continues, but what it finishes from now on runs again when it is resumed",
                 self._attempt.journal.path,
                 error,
             )
+
+
+class RootStepTracker:
+    """The root steps of one run that have ended without being finished.
+
+    ```
+    a failed item         has no value that could be reused, but a join, or a reader of its map task, has
+    a dynamic step        is called again with the values of its pipeline; the steps of that pipeline are finished
+    ```
+
+    The next run looks up its root steps in the journal to see whether it has anything in common with it. So the key of
+    such a step is written once, as soon as something behind it has ended; alone it is nothing to continue from.
+
+    Args:
+        run: The run.
+        keys: The keys of its items.
+    """
+
+    def __init__(self, run: Run, keys: JournalKeys) -> None:
+        self._run = run
+        self._keys = keys
+        self._dynamic: dict[int, bytes] = {}  # keys of dynamic steps as they are before they return a pipeline
+        self._open: dict[int, list[int]] = {}
+        self._origins: dict[int, int] = {}
+        self._has_finished_root: dict[int, bool] = {}
+        self._visited: set[int] = set()
+
+    def on_start(self) -> None:
+        """Keep the keys of the dynamic root steps before anything runs."""
+        plan = self._run.plan
+        if plan.is_dynamic:
+            firsts, roots = self._run.layout.firsts, filter(self._is_root, plan.dynamic_steps())
+            self._dynamic = {node: self._keys.key(firsts[node]) for node in roots}
+            self._run.on_plan_change(self._on_steps_added)
+
+    def on_failure(self, item: int) -> None:
+        """Note that an item has failed after all attempts."""
+        node = self._run.node_of[item]
+        if node in self._open or self._is_root(node):
+            self._open.setdefault(node, []).append(item)
+
+    def keys_to_write(self, items: Iterable[int]) -> bytes:
+        """Return the keys of the tracked steps in front of items that have ended, each once, end to end.
+
+        An item that also depends on a finished root step is found by that one: if it has changed, so has the item.
+        """
+        if not self._open:
+            return b""
+        nodes = {self._run.node_of[item] for item in items}
+        reached = self._open_steps_before([node for node in nodes if not self._depends_on_finished(node)])
+        return b"".join(key for node in reached for key in self._keys_of(node, self._open.pop(node)))
+
+    def _on_steps_added(self, nodes: Sequence[int]) -> None:
+        *new, origin = nodes
+        self._origins.update(dict.fromkeys(new, origin))
+        if origin in self._dynamic:
+            self._open.setdefault(origin, [])
+
+    def _keys_of(self, node: int, items: Sequence[int]) -> Sequence[bytes]:
+        return [self._dynamic[node]] if node in self._dynamic else [self._keys.key(item) for item in items]
+
+    def _is_root(self, node: int) -> bool:
+        """Return True if a step depends on nothing, as far as was known before the run."""
+        plan, layout = self._run.plan, self._run.plan.layout
+        return node < layout.nodes and not any(
+            dependency in layout.waiting or layout.items_of(dependency) for dependency in plan.graph.dependencies(node)
+        )
+
+    def _depends_on_finished(self, node: int) -> bool:
+        """Return True if a step is a finished root step or depends on one."""
+        known, todo = self._has_finished_root, [node]
+        while todo:
+            step = todo[-1]
+            before = self._before(step)
+            unknown = [other for other in before if other not in known]
+            if unknown and step not in known:
+                todo += unknown
+                continue
+            todo.pop()
+            if step not in known:
+                known[step] = any(map(known.__getitem__, before)) or self._is_finished_root(step)
+        return known[node]
+
+    def _is_finished_root(self, node: int) -> bool:
+        if node in self._dynamic or not self._is_root(node):
+            return False
+        return len(self._open.get(node, ())) < len(self._run.layout.items_of(node))
+
+    def _before(self, node: int) -> list[int]:
+        """Return the dependencies of a step, and the dynamic step that returned it."""
+        origins = self._origins
+        before = [step for step in self._run.plan.waits_for(node) if origins.get(step) != node]
+        return [*before, origins[node]] if node in origins else before
+
+    def _open_steps_before(self, todo: list[int]) -> Iterator[int]:
+        while todo:
+            node = todo.pop()
+            if node in self._open:
+                yield node
+            elif node not in self._visited:
+                self._visited.add(node)
+                todo += self._before(node)
+
+
+def _is_large(value: Any) -> bool:
+    return type(value) is not int and hasattr(value, "__len__") and len(value) > _LARGE_VALUE_BYTES

@@ -1,19 +1,12 @@
-"""The cache of one run: which items have their values in the store already, and which values go there.
+"""The cache of one run: which items have stored values, and which values are stored.
 
 ```
-item ──cache_keys.py──▶ key ──▶ CacheStore ──▶ found: its value, and that value's content for the keys of others
- └── has run ──▶ encoded, packed ──▶ waiting ──some hundred at once, or after half a second──▶ CacheStore
+item ──CacheKeys──▶ key ──▶ CacheDatabase ──▶ found: its value, and the value's content for the keys of its readers
+ └── has run ──▶ encoded, packed ──▶ WriteBuffer ──some hundred at once, or after half a second──▶ CacheDatabase
 ```
 
-What cannot be hashed or stored is said once for each step. When the store itself fails (a full disk, somebody else's
-folder), it is said once, and the run goes on without it.
-
-The contents of a run's values, for the keys of what reads them.
-
-A content comes with the value where that is possible: a process worker hashes what it returns, a cached value has it in
-its entry. It does not if classes or functions of the user's are in the value: what these reach is known only here, and
-may have changed since the value was stored. Then it is computed here, when the first key needs it. The content of a
-list of values is computed from their contents, so that a list of a million is never built for it.
+A value that cannot be hashed or stored is one warning for its step. When the store itself fails (a full disk, a
+directory of another user), that is one warning, and the run continues without the cache.
 """
 
 from __future__ import annotations
@@ -25,7 +18,8 @@ import time
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from flowyml.caching.keys import FILES, CacheKeys, combined, files_of, joined, split
-from flowyml.caching.lookup import CacheHit
+from flowyml.caching.lookup import CacheHit, ResultSource
+from flowyml.caching.write_buffer import WriteBuffer
 from flowyml.diagnostics.text import truncate
 from flowyml.errors import SerializationError, StoreError
 from flowyml.hashing.code_graph import CodeGraph, UnhashableCodeError
@@ -37,12 +31,7 @@ from flowyml.store.arenas import ENCODED
 from flowyml.store.cache_index import DatabaseErrors, is_damage
 from flowyml.store.cache_store import database_of
 from flowyml.store.serialization import PARTS, decoded, encoded, packed
-from flowyml.store.value_store import MISSING, ListRef, MappedRef, MultiOutput, OutputRef, bare, nodes_of, parts_of
-
-if TYPE_CHECKING:
-    from flowyml.runtime.run import Run
-    from flowyml.store.value_store import Reference
-
+from flowyml.store.value_store import MISSING, MultiOutput, nodes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -56,60 +45,61 @@ if TYPE_CHECKING:
 
     R = TypeVar("R")
 
+Content: TypeAlias = "bytes | list[bytes]"
+"""The content of a value, or of each declared output of a step with several."""
+
 _log = logging.getLogger("flowyml")
 _TROUBLE = (OSError, *DatabaseErrors, StoreError)
-# What is to be stored is written when there is enough of it, or some time after it was written last.
-_MOST_WAITING = 256
-_MOST_BYTES = 4 << 20
-_LONGEST = 0.5
+# Entries are written when there are this many, or this many bytes, or this long after the last write.
+_BATCH_SIZE = 256
+_BATCH_BYTES = 4 << 20
+_HOLD_SECONDS = 0.5
 
 clock = time.monotonic
 
 
-class StepCache:
-    """The cache of one run; a memory of `recall.py`.
+class StepCache(ResultSource):
+    """The cache of one run.
 
     Args:
         run: The run.
-        store: Where values are.
+        store: The cache directory.
         context: The context of the run, for the user's key functions.
         only_look: Nothing is to run, so nothing counts as used.
 
     Attributes:
         contents: The contents of the run's values.
-        reasons: Why steps are not cached though they were to be, by number.
-        read: The steps whose values take part in keys: for them, process workers return the content beside the value.
+        reasons: Why steps are not cached although they have `cache=`, by node.
+        read: The steps whose values are part of keys: process workers return their contents with them.
     """
 
     def __init__(self, run: Run, store: CacheStore, context: Mapping[str, Any], *, only_look: bool = False) -> None:
-        """Open the store."""
         self._run = run
         self._only_look = only_look
         self._store = store
         self._database = database_of(store)
         self._modes: list[CachePolicy | None] = [form.options.caching for form in run.plan.forms]
         self.contents = ValueHashes(run)
-        self._made = CacheKeys(run, self.contents, context)
+        self._cache_keys = CacheKeys(run, self.contents, context)
         self._keys: dict[int, CacheKey | None] = {}
         self.reasons: dict[int, str] = {}
         self._warned: set[tuple[str, str]] = set()
         self._lock = threading.RLock()
-        self._waiting: list[CacheEntry] = []
-        self._written = -_LONGEST
-        self._timer: threading.Timer | None = None
+        self._buffer = WriteBuffer(self._lock, self._write, columns=1, max_items=_BATCH_SIZE, max_seconds=_HOLD_SECONDS)
+        self._written = -_HOLD_SECONDS
         self._bytes = 0
         self._used: list[tuple[str, CacheEntry]] = []
-        self._asked = 0
+        self._lookups = 0
         self.read = self._read_nodes()
-        run.on_plan_change(self._grow)
+        run.on_plan_change(self._on_steps_added)
         self._is_open = False
         self._is_open = bool(self._guarded(self._open))
 
     def _open(self) -> bool:
-        found = self._database.open(create=not self._only_look)
-        if not found:
+        is_open = self._database.open(create=not self._only_look)
+        if not is_open:
             self._database.close()
-        return found
+        return is_open
 
     def _read_nodes(self) -> frozenset[int]:
         plan = self._run.plan
@@ -117,14 +107,14 @@ class StepCache:
         references = (plan.references.get(node, ()) for node in cached)
         return frozenset(node for some in references for node in nodes_of(some, plan.layout))
 
-    def _grow(self, nodes: Sequence[int]) -> None:
-        """Take in steps that came during the run; the last of these is the step that they came from.
+    def _on_steps_added(self, nodes: Sequence[int]) -> None:
+        """Add steps; the last of the nodes is the dynamic step that returned them.
 
-        What that one gives on is made by the others, of things that its key knows nothing of.
+        The dynamic step is not cached: its value is made by the new steps, which are not part of its key.
         """
         *new, origin = nodes
         forms = self._run.plan.forms
-        # In the place of those that were refused before: what comes after them has their numbers.
+        # Steps that were refused before had the same nodes as the new ones, whose modes replace theirs.
         self._modes[len(forms) - len(new) :] = [forms[node].options.caching for node in new]
         self._modes[origin] = None
         self._keys[self._run.layout.firsts[origin]] = None
@@ -132,33 +122,29 @@ class StepCache:
     # -- keys
 
     def leave_out(self, nodes: Iterable[int]) -> None:
-        """Treat steps as if they were not cached."""
+        """Treat steps as if they had no `cache=`."""
         for node in nodes:
             self._modes[node] = None
 
-    def mode(self, item: int) -> CachePolicy | None:
-        """Return how an item is cached."""
-        return self._modes[self._run.node_of[item]]
-
     def key(self, item: int) -> CacheKey | None:
-        """Return the key of an item; `None` if it has none, which is told."""
+        """Return the key of an item; `None` if it has none: a warning says why."""
         if item not in self._keys:
-            mode = self.mode(item)
-            self._keys[item] = None if mode is None else self._key(item, mode)
+            mode = self._modes[self._run.node_of[item]]
+            self._keys[item] = None if mode is None else self._new_key(item, mode)
         return self._keys[item]
 
-    def _key(self, item: int, mode: CachePolicy) -> CacheKey | None:
+    def _new_key(self, item: int, mode: CachePolicy) -> CacheKey | None:
         try:
-            return self._made.key(item, mode)
+            return self._cache_keys.key(item, mode)
         except UnhashableError as error:
             what = "its code" if isinstance(error, UnhashableCodeError) else "an argument"
-            self._cannot(item, f"{what} cannot be hashed", str(error))
-        except Exception as error:  # noqa: BLE001  of the user's function, or of what it looks at
-            self._cannot(item, f"its cache function {mode} failed", f"{type(error).__name__}: {error}")
+            self._warn(item, f"{what} cannot be hashed", str(error))
+        except Exception as error:  # noqa: BLE001  of the user's function, or of an argument that it reads
+            self._warn(item, f"its cache function {mode} failed", f"{type(error).__name__}: {error}")
         return None
 
-    def _cannot(self, item: int, what: str, why: str) -> None:
-        """Say once for each step why it is not cached."""
+    def _warn(self, item: int, what: str, why: str) -> None:
+        """Warn once for each step that it is not cached."""
         node = self._run.node_of[item]
         self.reasons[node] = f"{what}: {why}"
         step = self._run.plan.forms[node].step.name or self._run.plan.names[node]
@@ -167,62 +153,60 @@ class StepCache:
             _log.warning("cache: step %r is not cached: %s", self._run.item_name(item), truncate(f"{what}: {why}"))
 
     def words(self, key: CacheKey) -> bytes | None:
-        """Return what a key is made of, packed."""
-        return self._made.words.get(key.recipe[:SIZE])
+        """Return the packed `KeyParts` of a key."""
+        return self._cache_keys.words.get(key.recipe[:SIZE])
 
     def used(self, node: int) -> CacheEntry | None:
         """Return an entry that a step has used."""
         name = self._run.plan.names[node]
         return next((entry for step, entry in self._used if step == name), None)
 
-    # -- as a memory
+    # -- as a source
 
     @property
-    def looks(self) -> bool:
-        """Whether the store can be asked."""
+    def has_entries(self) -> bool:
+        """Whether the store can be read."""
         return self._is_open
 
-    def prepare(self) -> None:
+    @property
+    def can_defer(self) -> bool:
+        """False: values are encoded at once."""
+        return False
+
+    def on_start(self) -> None:
         """Hash the code of cached steps before anything runs."""
         if self._is_open:
-            self._made.look_ahead(node for node, mode in enumerate(self._modes) if mode == CODE)
+            self._cache_keys.hash_code(node for node, mode in enumerate(self._modes) if mode == CODE)
 
-    def begun(self) -> None:
-        """Nothing is said of what was taken over."""
-
-    def find(self, items: Sequence[int]) -> dict[int, CacheHit]:
-        """Return what the store has of these items."""
+    def lookup(self, items: Sequence[int]) -> dict[int, CacheHit]:
+        """Return the stored values of items."""
         with self._lock:
             if not self._is_open:
                 return {}
             keys = {item: key.digest for item in items if (key := self.key(item)) is not None}
+            self._lookups += len(keys)
             entries = self._guarded(self._database.lookup, list(dict.fromkeys(keys.values()))) or {}
-            there = {item: entries[key] for item, key in keys.items() if key in entries}
-            self._asked += len(keys)
-            fresh = {item: entry for item, entry in there.items() if self._is_fresh(item, entry)}
-            return {item: self._found(item, entry) for item, entry in fresh.items() if self._has_its_files(entry)}
+            hits = ((item, entries[key]) for item, key in keys.items() if key in entries)
+            return {item: self._hit(item, entry) for item, entry in hits if self._is_valid(item, entry)}
 
-    def _has_its_files(self, entry: CacheEntry) -> bool:
-        """Return True if the files that a value refers to are unchanged since it was stored."""
+    def _is_valid(self, item: int, entry: CacheEntry) -> bool:
+        """Return True if an entry has not expired, and the files that its value refers to are unchanged."""
+        ttl = self._run.plan.forms[self._run.node_of[item]].options.cache_ttl
+        if ttl is not None and time.time() - entry.created > ttl:
+            return False
         files = [part for part in split(entry.content or b"") if part.startswith(FILES)]
-        if not files:
-            return True
         try:
-            return [files_of(self._load(entry))] == files
-        except (Exception, SystemExit, GeneratorExit):  # noqa: BLE001  it does not load, or a file is gone
+            return not files or [files_of(self._load(entry))] == files
+        except (Exception, SystemExit, GeneratorExit):  # noqa: BLE001  it cannot be loaded, or a file is gone
             return False
 
-    def _is_fresh(self, item: int, entry: CacheEntry) -> bool:
-        ttl = self._run.plan.forms[self._run.node_of[item]].options.cache_ttl
-        return ttl is None or time.time() - entry.created <= ttl
-
-    def _found(self, item: int, entry: CacheEntry) -> CacheHit:
+    def _hit(self, item: int, entry: CacheEntry) -> CacheHit:
+        node = self._run.node_of[item]
         parts = [part for part in split(entry.content or b"") if not part.startswith(FILES)]
         if parts:
             self.contents.note(item, parts if entry.kind == PARTS else parts[0])
-        self._used.append((self._run.plan.names[self._run.node_of[item]], entry))
-        is_read = not parts and self._run.node_of[item] in self.read
-        return CacheHit(lambda: self._load(entry), is_read=is_read)
+        self._used.append((self._run.plan.names[node], entry))
+        return CacheHit(lambda: self._load(entry), is_read=not parts and node in self.read)
 
     def _load(self, entry: CacheEntry) -> Any:
         with self._lock:
@@ -231,108 +215,93 @@ class StepCache:
             raise LookupError(entry.key)
         return loaded[0]
 
-    def keep(self, items: Sequence[int], states: bytes | None, *, late: bool = False) -> None:  # noqa: ARG002
-        """Store the values of items that have run."""
+    def store(self, items: Sequence[int], states: bytes | None, *, late: bool = False) -> None:  # noqa: ARG002
+        """Store the values of items that have succeeded."""
         with self._lock:
-            for k, item in enumerate(items):
-                if self._is_open and (states is None or states[k] == SUCCESS):
-                    key = self._keys.get(item)
-                    if key is not None and item not in self._run.fallback_errors:
-                        self._store_value(item, key)
-            if self._waiting:
-                much = len(self._waiting) >= _MOST_WAITING or self._bytes >= _MOST_BYTES
-                if much or clock() - self._written > _LONGEST:
-                    self._write()
-                elif self._timer is None:
-                    self._write_later()
+            entries: list[CacheEntry] = []
+            try:
+                for k, item in enumerate(items):
+                    if (states is None or states[k] == SUCCESS) and (entry := self._entry(item)) is not None:
+                        entries.append(entry)
+            except _TROUBLE as error:
+                self._give_up(error, entries)
+            if entries and self._is_open:
+                now = clock()
+                defer = self._bytes < _BATCH_BYTES and now - self._written <= _HOLD_SECONDS
+                self._buffer.add([entries], now, defer=defer)
 
-    def _write_later(self) -> None:
-        """Write what is waiting after a while, also if nothing else ends until then."""
-        self._timer = threading.Timer(_LONGEST, self._write_now)
-        self._timer.daemon = True
-        self._timer.start()
-
-    def _write_now(self) -> None:
-        with self._lock:
-            self._timer = None
-            if self._waiting and self._is_open:
-                self._write()
-
-    def _store_value(self, item: int, key: CacheKey) -> None:
-        raw = self._run.values.raw[item]
-        if self._made.has_changed(item, key):
-            self._cannot(item, "its value is not stored", "a file among its arguments changed while it ran")
-            return
+    def _entry(self, item: int) -> CacheEntry | None:
+        """Return the entry of an item's value, whose file is written; `None` if the value is not to be stored."""
+        run = self._run
+        key = self._keys.get(item)
+        if key is None or not self._is_open or item in run.fallback_errors:
+            return None
+        if self._cache_keys.has_changed(item, key):
+            self._warn(item, "its value is not stored", "a file among its arguments changed while it ran")
+            return None
+        raw = run.values.raw[item]
         try:
-            value = packed(raw if self._run.keeps_serialized else encoded(raw))
-            files = [files_of(raw if self._run.keeps_serialized else encoded(raw))] if MARK in value.data else []
+            raw = raw if run.keeps_serialized else encoded(raw)
+            value = packed(raw)
+            files = [files_of(raw)] if MARK in value.data else []
         except (SerializationError, UnhashableError, ValueError) as error:
             reason = error.reason if isinstance(error, SerializationError) else str(error)
-            self._cannot(item, "its value cannot be stored", reason)
-            return
-        step = self._run.plan.names[self._run.node_of[item]]
-        entry = self._guarded(self._database.new_entry, key.digest, step, value, self._content(item, files), key.recipe)
-        if entry is not None:
-            self._bytes += len(value.data)
-            self._waiting.append(entry)
+            self._warn(item, "its value cannot be stored", reason)
+            return None
+        self._bytes += len(value.data)
+        step, parts = run.plan.names[run.node_of[item]], [*self._reusable_content(item), *files]
+        contents = joined(parts) if parts else None
+        return self._database.new_entry(key.digest, step, value, contents, key.recipe)
 
-    def _content(self, item: int, files: list[bytes]) -> bytes | None:
-        """Return the content of a value that is part of keys, if it is valid for later runs: code may change.
-
-        The hash of the files that the value refers to follows.
-        """
-        found: Any = []
+    def _reusable_content(self, item: int) -> list[bytes]:
+        """Return the content of a value that is part of keys, if later runs can use it: code in values may change."""
         if self._run.node_of[item] in self.read:
             with contextlib.suppress(UnhashableError):
-                found = self.contents.of_item(item)
-            if item in self.contents.with_code:
-                found = []
-        parts = [*(found if isinstance(found, list) else [found]), *files]
-        return joined(parts) if parts else None
+                found = self.contents.parts_of(item)
+                if item not in self.contents.with_code:
+                    return found
+        return []
 
-    @property
-    def may_wait(self) -> bool:
-        """What is stored is encoded at once."""
-        return False
-
-    def retried(self, item: int, attempts: int) -> None:
-        """Nothing is stored of what failed."""
-
-    def close(self, result: PipelineResult | None) -> None:  # noqa: ARG002  a run that was cut off leaves as much
-        """Write the rest, note what was used, and make room."""
+    def close(self, result: PipelineResult | None) -> None:  # noqa: ARG002  a run that was cut off stores as much
+        """Write the rest, record what was used, and make room."""
         with self._lock:
-            if self._timer is not None:
-                self._timer.cancel()
             if self._is_open and not self._only_look:
                 self._store.hits += len(self._used)
-                self._store.misses += self._asked - len(self._used)
+                self._store.misses += self._lookups - len(self._used)
                 self._guarded(self._finish)
             if self._is_open:
                 self._is_open = False
                 self._database.close()
+        self._buffer.end()
 
     def _finish(self) -> None:
-        if self._waiting:
-            self._database.add(self._waiting, list(self._made.words.items()))
-        if self._used:
-            self._database.note_use(self._used)
-        self._database.trim()
+        self._buffer.flush()
+        if self._is_open:
+            if self._used:
+                self._database.note_use(self._used)
+            self._database.trim()
 
-    def _write(self) -> None:
-        self._guarded(self._database.add, self._waiting, list(self._made.words.items()))
-        self._waiting, self._bytes, self._written = [], 0, clock()
+    def _write(self, entries: list[CacheEntry]) -> None:
+        if self._is_open:
+            self._bytes, self._written = 0, clock()
+            try:
+                self._database.add(entries, list(self._cache_keys.words.items()))
+            except _TROUBLE as error:
+                self._give_up(error, entries)
 
     # -- when the store fails
 
     def _guarded(self, function: Callable[..., R], *arguments: Any) -> R | None:
-        """Call the store; when it fails, say so and go on without it."""
+        """Call the store; if it fails, warn and continue without it."""
         try:
             return function(*arguments)
         except _TROUBLE as error:
-            self._give_up(error)
+            self._give_up(error, [])
             return None
 
-    def _give_up(self, error: Exception) -> None:
+    def _give_up(self, error: Exception, entries: list[CacheEntry]) -> None:
+        """Warn and close the store, without the entries that could not be written."""
+        unwritten = [*entries, *self._buffer.drop()[0]]
         if isinstance(error, DatabaseErrors) and is_damage(error):
             self._database.replace_damaged(error)
         else:
@@ -340,26 +309,27 @@ class StepCache:
             _log.warning("cache: %s%s; the run continues without the cache", where, error)
             if self._is_open:
                 with contextlib.suppress(*_TROUBLE):
-                    self._database.discard_files(self._waiting)
-        self._waiting.clear()
+                    self._database.discard_files(unwritten)
         if self._is_open:
             self._is_open = False
             self._database.close()
 
 
-Content: TypeAlias = "bytes | list[bytes]"
-"""Of one value, or of each declared output of a step with several."""
-
-
 class ValueHashes:
-    """The contents of the values of one run.
+    """The contents of the values of one run, for the keys of their readers; a `ValueSource`.
+
+    A content is returned with the value if possible: process workers hash what they return, and a cached value has it
+    in its entry. They do not if the value holds classes or functions of the user: only the driver knows what these
+    reach, and they may have changed since the value was stored. Such a content is computed here when the first key
+    needs it. The content of a list is computed from the contents of its values, so no list of a million is ever built
+    for it.
 
     Args:
         run: The run.
 
     Attributes:
         code_graph: The code that is known already: of steps, and of classes and functions in values.
-        with_code: Items with such values, among those that were examined here.
+        with_code: Items whose values hold code, among the items that were hashed here.
     """
 
     def __init__(self, run: Run) -> None:
@@ -369,71 +339,65 @@ class ValueHashes:
         self.with_code: set[int] = set()
 
     def note(self, item: int, found: Content) -> None:
-        """Take in the content of an item's value."""
+        """Add the content of an item's value."""
         self._known[item] = found
 
-    def of_item(self, item: int) -> Content:
+    def _content(self, item: int) -> Content:
+        found = self._known.get(item)
+        if found is None:
+            raw = self._run.values.raw[item]
+            parts = raw.parts if isinstance(raw, MultiOutput) else None
+            found = self._hash(item, raw) if parts is None else [self._hash(item, part) for part in parts]
+            self._known[item] = found
+        return found
+
+    def parts_of(self, item: int) -> list[bytes]:
+        """Return the contents of all outputs of an item.
+
+        Raises:
+            UnhashableError: If there is none.
+        """
+        found = self._content(item)
+        return found if isinstance(found, list) else [found]
+
+    def of_item(self, item: int) -> bytes:
         """Return the content of an item's value.
 
         Raises:
-            Unhashable: If it has none.
+            UnhashableError: If there is none.
         """
-        found = self._known.get(item)
-        if found is None:
-            found = self._known[item] = self._found(item, self._run.values.raw[item])
-        return found
+        found = self._content(item)
+        return combined(found) if isinstance(found, list) else found
+
+    def of_part(self, item: int, part: int) -> bytes:
+        """Return the content of one of several outputs."""
+        return self.parts_of(item)[part]
+
+    def of_map(self, node: int) -> bytes:
+        """Return the content of the list of all values of a mapped step."""
+        items = self._run.layout.items_of(node)
+        return combined([self.of_item(item) if self.has(item) else b"-" for item in items])
+
+    def has(self, reference: Any) -> bool:
+        """Return True if there is a value."""
+        return self._run.values.has(reference)
 
     def forget_files(self) -> None:
-        """Forget the contents of values with files in them, so that the files are read again."""
+        """Drop the contents of values with files in them, so that the files are read again."""
         raw = self._run.values.raw
         for item, found in list(self._known.items()):
             parts = found if isinstance(found, list) else [found]
             if raw[item] is not MISSING and any(part.startswith(HOLDS_FILES) for part in parts):
                 del self._known[item]
 
-    def _found(self, item: int, raw: Any) -> Content:
-        if isinstance(raw, MultiOutput):
-            return [self._of_part(item, part) for part in raw.parts]
-        return self._of_part(item, raw)
-
-    def _of_part(self, item: int, raw: Any) -> bytes:
-        if type(raw) not in ENCODED or not self._run.keeps_serialized:
-            return self._of_value(item, raw)
-        try:
-            value = decoded(raw)
-        except (Exception, SystemExit, GeneratorExit) as error:
-            raise UnhashableError(f"it does not load: {type(error).__name__}: {error}") from error
-        return self._of_value(item, value)
-
-    def _of_value(self, item: int, value: Any) -> bytes:
+    def _hash(self, item: int, value: Any) -> bytes:
+        if type(value) in ENCODED and self._run.keeps_serialized:
+            try:
+                value = decoded(value)
+            except (Exception, SystemExit, GeneratorExit) as error:
+                raise UnhashableError(f"it cannot be loaded: {type(error).__name__}: {error}") from error
         found = plain_content(value)
         if found is None:
             self.with_code.add(item)
             found = content(value, self.code_graph)
         return found
-
-    def of(self, reference: Reference) -> bytes | None:
-        """Return what stands in a key for what a reference points at; `None` where there is nothing.
-
-        Raises:
-            Unhashable: If a value has no content.
-        """
-        if isinstance(reference, int):
-            found = self.of_item(reference)
-            return combined(found) if isinstance(found, list) else found
-        if isinstance(reference, OutputRef):
-            return self.of_item(reference.item)[reference.part]  # type: ignore[return-value]  # it has several
-        if isinstance(reference, MappedRef):
-            return combined([self._present(item) or b"-" for item in self._run.layout.items_of(reference.node)])
-        if isinstance(reference, ListRef):
-            return combined([self.of(each) or b"-" for each in reference.references])
-        return self._present(bare(reference))
-
-    def _present(self, reference: Any) -> bytes | None:
-        """Return the content of `OptionalRef` references: `None` without a value, lists without missing values."""
-        if isinstance(reference, MappedRef):
-            return self.of(reference) if self._run.values.is_whole(reference.node) else None
-        parts = parts_of(reference, self._run.layout)
-        if parts is None:
-            return self.of(reference) if self._run.values.has(reference) else None
-        return combined([part for part in map(self._present, parts) if part is not None])

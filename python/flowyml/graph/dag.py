@@ -459,7 +459,7 @@ def rehearsal(plan: Plan, scope: Scope, executor: str, cached: str | None, resum
     how_many = f"{pluralize(steps, 'step')} ({'at least ' * at_least}{pluralize(calls, 'call')})"
     told = f"Dry run: {how_many} would run on {executor}; nothing was run."
     named = f"Given: {join_names([plan.names[node] for node in given])}." if given else None
-    more = named, cached, resumed and resumed.told
+    more = named, cached, resumed and resumed.text
     return "\n".join(filter(None, (f"{DAG(plan, scope).visualize()}\n\n{told}", *more)))
 
 
