@@ -38,6 +38,7 @@ from flowyml.planning.dependencies import DependencyBuilder, counts_of
 from flowyml.planning.item_index import UNKNOWN, ItemIndex
 from flowyml.planning.namespaces import Namespace, NamespaceView, enter, inlined, inside, unused_inputs
 from flowyml.planning.problems import RESOURCE_LIMIT, UNKNOWN_OUTPUT, Problem, Problems
+from flowyml.runtime.features import attach_breakers
 from flowyml.steps.dynamic import CollectOutputs, unmarked
 from flowyml.store.value_store import MISSING, nodes_of
 
@@ -103,7 +104,7 @@ class SubgraphInsertion:
             _make_room(run, grown)
             for listener in self.listeners:
                 listener([*grown.steps, node])
-            run.add_steps(grown.steps, grown.special)
+            _add_options(run, grown)
             self._came.append((grown.steps.start, now))
             _tell_scheduler(run, batch, position, grown, now)
         except BaseException:
@@ -112,7 +113,9 @@ class SubgraphInsertion:
             del run.values.raw[items:], node_of[items:]
             for each in grown.steps:
                 run.map_inputs.pop(each, None)
-            run.remove_steps(grown.steps)
+            for extension in run.extensions:
+                extension.on_steps_removed(grown.steps)
+            run.refresh_extensions()
             self._came = [each for each in self._came if each[0] < grown.steps.start]
             raise
 
@@ -120,6 +123,19 @@ class SubgraphInsertion:
 def _expansion_of(run: Run) -> MapExpansion:
     assert run.expansion is not None  # noqa: S101  a run with dynamic steps has one
     return run.expansion
+
+
+def _add_options(run: Run, grown: PlanExtension) -> None:
+    """Prepare retries, limits and extensions for the new steps."""
+    run.plan.special.update(grown.special)
+    options = [form.options for form in grown.special.values()]
+    for extension in run.extensions:
+        extension.on_steps_added(grown.steps)
+    if run.time_limits is not None:
+        run.time_limits.extend(options)
+    if any(each.circuit_breaker for each in options):
+        attach_breakers(run)
+    run.refresh_extensions()
 
 
 def _make_room(run: Run, grown: PlanExtension) -> None:

@@ -24,20 +24,18 @@ from typing import TYPE_CHECKING, Any
 
 from flowyml._extension import Scheduler
 from flowyml.diagnostics.text import join_names
-from flowyml.diagnostics.tracebacks import hide_internal_frames
-from flowyml.errors import ExecutorError, SerializationError, StepTimeoutError
+from flowyml.errors import ExecutorError
 from flowyml.results.result import PipelineResult
+from flowyml.runtime.batch_failures import FailedReport
 from flowyml.runtime.calls import StepCaller
 from flowyml.runtime.interrupts import InterruptHandler
-from flowyml.state import CODES, FAILED, SKIPPED, STATES, SUCCESS, TIMED_OUT, StepState
-from flowyml.steps.dynamic import SubgraphReturned, unmarked
-from flowyml.steps.outcomes import StepSkipped
-from flowyml.steps.timeout import StepExpired, TimeLimits
-from flowyml.store.serialization import ATOMS, decoded_all, decoder, encoded
-from flowyml.store.value_store import ValueStore, always, split_outputs
+from flowyml.state import CODES, STATES, StepState
+from flowyml.steps.timeout import TimeLimits
+from flowyml.store.serialization import ATOMS, decoded_all, decoder
+from flowyml.store.value_store import ValueStore, always
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from typing import Literal
 
     from flowyml._core import Batch, Graph
@@ -45,7 +43,6 @@ if TYPE_CHECKING:
     from flowyml.hooks import Hooks
     from flowyml.pipeline import Pipeline
     from flowyml.planning.plan import Plan
-    from flowyml.planning.step_spec import StepSpec
     from flowyml.results.resource_usage import ResourceUsage
     from flowyml.runtime.calls import Steps
     from flowyml.runtime.dynamic_steps import SubgraphInsertion
@@ -159,76 +156,47 @@ class Run:
         self.expansion_errors: dict[int, BaseException] = {}
         self.map_inputs: dict[int, Sequence[Any]] = {}
         self.interrupts = InterruptHandler()
-        self.scheduler = Scheduler(graph or plan.graph, order=order, keep=mask, **self._limits(capacity))
+        limits = self._limits(capacity)
+        self.scheduler = Scheduler(graph or plan.graph, order=order, keep=mask, **limits)
         self.releases = mask is not None
         self.node_of = self.layout.node_of()
         self.claim: Claim = self.scheduler.claim
         self.values.is_whole = _is_successful(self.scheduler)
         self._watch = watch
-        if plan.special or plan.is_dynamic:
-            self._attach_options()
-        if self.layout.mapped or plan.is_dynamic:
-            self._attach_maps()
-        if plan.is_dynamic:
-            from flowyml.runtime.dynamic_steps import SubgraphInsertion
-
-            self.subgraphs = SubgraphInsertion(plan)
-        self._give()
+        self._attach_features()
         self._expand()
         self.started_at = datetime.now(UTC)
         self.started = self.ended = time.monotonic()
 
     # -- features
 
+    @property
+    def _has_features(self) -> bool:
+        return bool(self.plan.special or self.plan.is_dynamic or self.layout.mapped)
+
     def _limits(self, capacity: Capacity | None) -> dict[str, Any]:
         """Return the arguments of the scheduler for what steps may take together."""
-        plan = self.plan
-        if not (plan.special or plan.is_dynamic or _has_map_tasks(plan)):
+        if not self._has_features:
             return {}
-        from flowyml.runtime.resource_limits import ResourceLimits
+        from flowyml.runtime.features import limit_resources
 
-        self.resource_limits = ResourceLimits(capacity, self.layout)
-        problems: list[tuple[int, str]] = []
-        limits = self.resource_limits.limits_of(plan.forms, problems, special=bool(plan.special))
-        plan.refuse(problems)
-        return limits
+        return limit_resources(self, capacity)
 
-    def _attach_options(self) -> None:
-        from flowyml.runtime.failure_policy import RetryState
+    def _attach_features(self) -> None:
+        if self._has_features:
+            from flowyml.runtime.features import attach_features
 
-        plan = self.plan
-        self.retries = RetryState(
-            plan, self.layout, self.node_of, self.scheduler, self.seed, fallen=self.fallback_errors
-        )
-        if any(form.options.circuit_breaker for form in plan.special.values()):
-            self._attach_breakers()
-
-    def _attach_breakers(self) -> None:
-        from flowyml.runtime.failure_policy import CircuitBreakers
-
-        if not any(isinstance(extension, CircuitBreakers) for extension in self.extensions):
-            self.attach(CircuitBreakers(self, self.plan.special.values()))
-
-    def _attach_maps(self) -> None:
-        from flowyml.runtime.expansion import MapExpansion, MapTaskRuns
-
-        if self.plan.is_dynamic or _has_map_tasks(self.plan):
-            self.map_tasks = MapTaskRuns(self.plan, self.layout, self.scheduler, self.failures, self.node_of)
-            self.values.tasks = self.map_tasks.values
-            self.attach(self.map_tasks)
-        self.expansion = MapExpansion(
-            *(self.plan, self.layout, self.values, self.scheduler, self.node_of),
-            tasks=self.map_tasks,
-            tables=self.map_inputs,
-            refused=self.expansion_errors,
-        )
+            attach_features(self)
 
     def attach(self, extension: RunExtension) -> None:
         """Let a feature take part in the run, at its place among the others."""
         self.extensions = sorted([*self.extensions, extension], key=lambda each: each.rank)
-        self._wrap_claim()
+        self.refresh_extensions()
 
-    def _wrap_claim(self) -> None:
+    def refresh_extensions(self) -> None:
+        """Wrap the claim again, and look up map tasks, after extensions have changed."""
+        if self.map_tasks is not None:
+            self.values.tasks = self.map_tasks.values
         claim: Claim = self.scheduler.claim
         for extension in self.extensions:
             claim = extension.wrap_claim(claim)
@@ -254,10 +222,11 @@ class Run:
     def can_report_directly(self) -> bool:
         """Whether workers may report successes to the scheduler without calling the run."""
         early = self.reports_early and self.lookup is None
-        changes = self.releases or self.layout.waiting or self.layout.grows
-        if early or changes or not all(extension.allows_direct_reports for extension in self.extensions):
+        if early or self.releases or self.layout.waiting or self.layout.grows:
             return False
-        return self.claim == self.scheduler.claim
+        if not self.extensions:
+            return True
+        return self.claim == self.scheduler.claim and all(each.allows_direct_reports for each in self.extensions)
 
     @property
     def single_item_batches(self) -> bool:
@@ -355,36 +324,19 @@ class Run:
 
     # -- values
 
-    def _give(self) -> None:
-        """End the given steps, before their dependents are expanded."""
-        for node in self.plan.given_steps():
-            form, items = self.plan.forms[node], self.layout.items_of(node)
-            values: Sequence[Any] = self.plan.row(node)
-            if form.over is not None:
-                values = form.over.columns[0].source
-            elif len(form.outputs) > 1:
-                values = [split_outputs(values[0], form.parts, self.plan.names[node])]
-            self.values.raw[items.start : items.stop] = values
-            self.scheduler.give(node)
-
     def keep_values_serialized(self) -> None:
         """Keep values as worker processes send them; those that are known already are encoded."""
         if not self.keeps_serialized:
             self.keeps_serialized = True
-            for node in self.plan.given_steps():
-                self._encode_given(node)
+            given = self.plan.given_steps()
+            if given:
+                from flowyml.runtime.features import encode_given
+
+                encode_given(self, given)
             self.values.decode = decoder(self.plan, self.layout)
             self.values.decode_all = decoded_all
             if self.lookup is not None:
                 self.lookup.encode()
-
-    def _encode_given(self, node: int) -> None:
-        raw, items = self.values.raw, self.layout.items_of(node)
-        try:
-            raw[items.start : items.stop] = map(encoded, raw[items.start : items.stop])
-        except SerializationError as error:
-            what = f"the given value of step {self.plan.names[node]!r}"
-            raise SerializationError(what, error.reason) from error.__cause__
 
     # -- reports
 
@@ -392,9 +344,9 @@ class Run:
         """Take the report on the items of a batch from `position` on; return how many failed permanently."""
         failed = 0
         if report.failures:
-            failed = self._complete_with_failures(batch, position, report)
+            failed = FailedReport(self, batch, position, report).complete()
         else:
-            self._end(batch, position, report.start, report.ends, None)
+            self.end_items(batch, position, report.start, report.ends, None)
         if not (failed and self.fail_fast):
             failed += self._expand()
         self._settle(failed)
@@ -403,7 +355,7 @@ class Run:
     def complete_from_cache(self, batch: Batch, position: int, states: bytes) -> None:
         """End items of a batch in these states without running them."""
         now = time.monotonic()
-        self._end(batch, position, now, [now] * len(states), states)
+        self.end_items(batch, position, now, [now] * len(states), states)
         self._settle(self._expand())
 
     def _settle(self, failed: int) -> None:
@@ -416,73 +368,10 @@ class Run:
         """Give items to the steps whose lengths are known by now; return how many steps failed."""
         return self.expansion.expand_ready(waits=waits) if self.layout.waiting and self.expansion is not None else 0
 
-    def _complete_with_failures(self, batch: Batch, position: int, report: BatchReport) -> int:
-        """Report what has ended, and hold back what is to be tried again; return how many items failed permanently."""
-        outcomes = bytearray([SUCCESS]) * len(report.ends)
-        failed: list[int] = []
-        first = 0
-        for offset, item, error in report.failures:
-            now = report.ends[offset]
-            if isinstance(error, SubgraphReturned):
-                self._complete_part(batch, position, report, outcomes, slice(first, offset))
-                refusal = self._insert_subgraph(batch, position + offset, item, error, now)
-                first = offset + (refusal is None)
-                if refusal is None:
-                    continue
-                error = refusal  # noqa: PLW2901  that is what the step fails with
-            if isinstance(error, StepSkipped):
-                outcomes[offset] = SKIPPED
-                self._notify_attempt(item, error, now)
-                continue
-            outcome, reason = FAILED, error
-            if isinstance(error, StepExpired):
-                outcome, reason = TIMED_OUT, StepTimeoutError(self.item_name(item), error.limit)
-            self._notify_attempt(item, reason, now)
-            delay = None if self.retries is None else self.retries.delay(item, reason)
-            if delay is None:
-                outcomes[offset] = outcome
-                hide_internal_frames(reason)
-                self.failures[item] = reason
-                failed.append(item)
-                continue
-            self._complete_part(batch, position, report, outcomes, slice(first, offset))
-            self._retry(batch, position + offset, item, delay, now)
-            first = offset + 1
-        self._complete_part(batch, position, report, outcomes, slice(first, len(outcomes)))
-        for extension in self.extensions if failed else ():
-            extension.on_items_failed(failed)
-        return len(failed)
-
-    def _notify_attempt(self, item: int, error: BaseException, now: float) -> None:
-        for extension in self.extensions:
-            extension.on_attempt_failed(item, error, now)
-
-    def _insert_subgraph(
-        self, batch: Batch, position: int, item: int, returned: SubgraphReturned, now: float
-    ) -> BaseException | None:
-        """Insert the steps that an item has returned; return why the item fails, if it does."""
-        if self.subgraphs is None:
-            return unmarked(self.item_name(item), returned.pipeline)
-        refusal = self.subgraphs.insert(self, batch, position, item, returned.pipeline, now=now)
-        if refusal is None:
-            self._notify_attempt(item, returned, now)
-        return refusal
-
-    def _retry(self, batch: Batch, position: int, item: int, delay: float, now: float) -> None:
-        assert self.retries is not None  # noqa: S101  it has returned the delay
-        for extension in self.extensions:
-            extension.on_retry(item, self.retries.failed(item))
-        self.scheduler.retry(batch, position, now + delay, now)
-
-    def _complete_part(
-        self, batch: Batch, position: int, report: BatchReport, outcomes: bytearray, part: slice
+    def end_items(
+        self, batch: Batch, position: int, start: float, ends: Sequence[float], outcomes: bytes | None
     ) -> None:
-        if part.start < part.stop:
-            start = report.ends[part.start - 1] if part.start else report.start
-            outcome = bytes(outcomes[part])
-            self._end(batch, position + part.start, start, report.ends[part], outcome)
-
-    def _end(self, batch: Batch, position: int, start: float, ends: Sequence[float], outcomes: bytes | None) -> None:
+        """End items of a batch in these states; `None`: all have succeeded."""
         if self.extensions:
             self._notify_finished(batch, position, start, ends, outcomes)
         self.scheduler.complete(batch, position, start, ends, outcomes)
@@ -493,29 +382,6 @@ class Run:
         finished = FinishedItems(*items)
         for extension in self.extensions:
             extension.on_items_finished(finished)
-
-    # -- steps that come during the run
-
-    def add_steps(self, nodes: range, forms: Mapping[int, StepSpec]) -> None:
-        """Prepare for steps that a dynamic step returned; `forms` are those of them that have options."""
-        self.plan.special.update(forms)
-        options = [form.options for form in forms.values()]
-        for extension in self.extensions:
-            extension.on_steps_added(nodes)
-        if self.map_tasks is not None:
-            self.values.tasks = self.map_tasks.values
-        if self.time_limits is not None:
-            self.time_limits.extend(options)
-        if any(each.circuit_breaker for each in options):
-            self._attach_breakers()
-        self._wrap_claim()
-
-    def remove_steps(self, nodes: range) -> None:
-        """Forget such steps again: they were refused, and others will have their numbers."""
-        for extension in self.extensions:
-            extension.on_steps_removed(nodes)
-        if self.map_tasks is not None:
-            self.values.tasks = self.map_tasks.values
 
     def on_plan_change(self, listener: Callable[[list[int]], None]) -> None:
         """Call a function with the numbers of steps that come or change during the run, before they may begin."""
@@ -595,8 +461,3 @@ def _keep_mask(plan: Plan, keep: Any) -> bytes | None:
     from flowyml.runtime.retention import keep_mask
 
     return keep_mask(plan, keep)
-
-
-def _has_map_tasks(plan: Plan) -> bool:
-    overs = (plan.forms[node].over for node in plan.layout.mapped)
-    return any(over is not None and over.terms is not None for over in overs)
