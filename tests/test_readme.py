@@ -13,10 +13,15 @@ from pathlib import Path
 
 import pytest
 
+import flowyml
+import flowyml.errors
+
 DOCS = sorted(Path(__file__).parent.parent.glob("docs/**/*.md"))
 PAGES = [page for page in DOCS if "\n```python\n" in page.read_text(encoding="utf-8")]
 # Other libraries that a page uses: without them (there may be no wheel for this Python) the page is skipped.
 LIBRARIES = {"migrating.md": ["dask", "joblib"]}
+# Pages whose console blocks are the output of their Python blocks.
+SHOW_OUTPUT = {"graph.md", "messages.md", "sub-pipelines.md"}
 # Files of a user, in examples.
 EXAMPLES = {"daily.py", "nightly.py"}
 
@@ -51,6 +56,16 @@ def test_python_blocks_of_the_documentation_run(page: Path, tmp_path: Path) -> N
         [sys.executable, "-W", "error", "page.py"], cwd=tmp_path, text=True, capture_output=True, timeout=50
     )
     assert done.returncode == 0, done.stderr
+    shown = {anonymous(line) for line in "\n".join(blocks(page, "console", "text")).splitlines() if line.strip()}
+    if page.name in SHOW_OUTPUT:
+        printed = {anonymous(line) for line in (done.stdout + done.stderr).splitlines()}
+        assert shown <= printed, shown - printed
+
+
+def anonymous(line: str) -> str:
+    """Return a line of output without the names of files and the numbers of lines, which differ in the test."""
+    line = re.sub(r'File "[^"]*", line \d+', "File, line", line)
+    return re.sub(r"[^\s(]+\.py:\d+", "FILE", line)
 
 
 def test_verbs_exist(checkout: Path) -> None:
@@ -77,3 +92,9 @@ def test_modules_that_documents_name_exist(checkout: Path) -> None:
         prose = re.sub(r"^```.*?^```$", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
         named = set(re.findall(r"`([\w/]+\.(?:py|pyi|rs))`", prose)) - EXAMPLES
         assert [name for name in named if not any(path.endswith(f"/{name}") for path in names)] == [], document
+
+
+def test_the_api_reference_has_every_public_name(root: Path) -> None:
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in (root / "docs" / "api").glob("*.md"))
+    documented = set(re.findall(r"^::: flowyml\.(\w+)$", pages, flags=re.MULTILINE))
+    assert set(flowyml.__all__) - documented - set(flowyml.errors.__all__) == set()
