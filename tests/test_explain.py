@@ -63,7 +63,7 @@ def test_the_parts_can_be_asked_for(pipeline):
 
 def test_what_run_must_give_is_missing(pipeline):
     assert pipeline.explain("load").missing == ("path",)
-    assert sources(pipeline, "load")["path"].startswith("nothing yet")
+    assert sources(pipeline, "load")["path"].startswith("no source yet")
 
 
 def test_the_whole_context():

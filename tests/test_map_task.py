@@ -470,7 +470,7 @@ def test_it_is_drawn_and_explained() -> None:
     pipeline = Pipeline("drawn").add_step(mixed).add_step(reciprocal).add_step(double)
     assert "reciprocal (items known at run time) (depends on: mixed)" in pipeline.visualize()
     assert "x: an item of asset 'mixed', a list known at run time" in str(pipeline.explain("reciprocal"))
-    assert "x: an item of 'x', which nothing gives yet" in str(pipeline.explain("double"))
+    assert "x: an item of 'x', which has no source yet" in str(pipeline.explain("double"))
     assert pipeline.explain("double").missing == ("x",)
     pipeline.build()
 

@@ -249,7 +249,7 @@ def _debug(plan: Plan, scope: Scope, executor: Executor) -> MutationCheck | None
 
 def _dry_run(pipeline: Pipeline, run: Run, scope: Scope, options: RunOptions, executor: Executor) -> PipelineResult:
     """Print what would run, what is cached and what an unfinished run has finished already."""
-    from flowyml.graph.dag import rehearsal
+    from flowyml.graph.dag import dry_run_text
 
     preparation = _preparation_of(pipeline)
     cached = resumed = None
@@ -262,7 +262,7 @@ def _dry_run(pipeline: Pipeline, run: Run, scope: Scope, options: RunOptions, ex
 
         attempts, forced = preparation.resumable_runs(), run.forced_steps
         resumed = preview_resume(run.plan, attempts, seed=run.seed, resume=options.resume, forced=forced)
-    print(rehearsal(run.plan, scope, type(executor).__name__, cached, resumed))  # noqa: T201  it is what was asked for
+    print(dry_run_text(run.plan, scope, type(executor).__name__, cached, resumed))  # noqa: T201  it is what was asked for
     return run.dry_run_result()
 
 

@@ -35,10 +35,10 @@ def test_of_several_the_one_called_pipeline(command, write):
     ("given", "told"),
     [
         ("two.py:weakly", "there is no pipeline 'weakly' in two.py; did you mean 'weekly'?"),
-        ("two.py:number", "'number' in two.py is no pipeline, it is of type int"),
+        ("two.py:number", "'number' in two.py is not a pipeline but of type int"),
         ("two.py:wants", "wants() in two.py cannot be called without arguments"),
-        ("two.py:", "'two.py:' names no pipeline behind the colon"),
-        ("tow.py", "there is no file 'tow.py'; did you mean 'two.py'?"),
+        ("two.py:", "'two.py:' has no name after the colon"),
+        ("tow.py", "file 'tow.py' does not exist; did you mean 'two.py'?"),
         ("tow", "there is no pipeline 'tow': no file, no module, and no registered name; did you mean 'two'?"),
         ("no_such_module:p", "there is no module 'no_such_module'"),
     ],
@@ -52,11 +52,11 @@ def test_what_is_wrong_is_told_with_near_matches(command, write, given, told):
 
 def test_several_pipelines_have_to_be_told_apart(command, write):
     file = write("two.py", TWO.replace("pipeline =", "first =").replace("return pipeline", "return 1"))
-    assert "two.py has 2 pipelines, say which one: two.py:first, two.py:weekly" in command("run", file).err
+    assert "two.py has 2 pipelines, choose one: two.py:first, two.py:weekly" in command("run", file).err
 
 
 def test_a_file_without_a_pipeline_is_told(command, write):
-    assert "nothing.py has no pipeline among its names" in command("run", write("nothing.py", "x = 1\n")).err
+    assert "nothing.py defines and runs no pipeline" in command("run", write("nothing.py", "x = 1\n")).err
 
 
 def test_steps_made_for_a_pipeline_are_one(command, write):
@@ -71,7 +71,7 @@ def test_a_name_of_pyproject(command, write, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "inside")
     assert "DAG: by week" in command("graph", "nightly").out
     assert "did you mean 'nightly'?" in command("graph", "nightyl").err
-    assert "there is no such file" in command("graph", "gone").err
+    assert "that file does not exist" in command("graph", "gone").err
 
 
 def test_a_bare_name_is_a_file_of_that_name(command, daily):
@@ -134,7 +134,7 @@ def test_a_name_that_a_file_has_is_never_refused(command, write, text):
 
 def test_what_is_no_python_is_said_to_be_none(command, write):
     done = command("run", write("README.md", "# Pipelines\n\nThis runs daily.\n"))
-    assert done == (2, "", "flowyml: README.md is no Python file; line 3: invalid syntax\n")
+    assert done == (2, "", "flowyml: README.md is not a valid Python file; line 3: invalid syntax\n")
 
 
 def test_a_python_file_without_its_ending_runs_and_a_wrong_one_keeps_its_error(command, write):

@@ -11,7 +11,7 @@ import sys
 import pytest
 from calling import DAILY
 
-from flowyml.cli.parser import value_of
+from flowyml.cli.parser import parse_value
 
 KEEPS = """
 from flowyml import Pipeline
@@ -64,7 +64,7 @@ def test_a_failed_run_is_listed_shown_continued_and_removed(command, write):
     shown = command("show").out
     assert "Run ID: r1\nPipeline: nightly\nState: failed\n" in shown
     assert re.search(r"\n  ✓ load, \d+ B\n  ✓ square \(3 items\)\n", shown)
-    assert "Resuming: takes over what has not changed of 4 calls" in shown
+    assert "Resuming: reuses the unchanged results of 4 calls" in shown
     assert "Resumed: 1 finished step and 3 finished items taken over" in command("run", file, "--resume").err
     assert command("run", file, "--resume", "r2").err.startswith("flowyml: there is no unfinished run 'r2'")
     assert command("runs", "--remove", "r1") == (0, "", "Removed run r1 of pipeline 'nightly'\n")
@@ -142,7 +142,7 @@ def test_clearing_asks_and_without_a_terminal_needs_yes(command, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     done = command("cache", "clear")
     assert done.code == 2
-    assert "say --yes where nobody can be asked" in done.err
+    assert "without a terminal; pass --yes" in done.err
 
 
 # -- words
@@ -151,16 +151,16 @@ def test_clearing_asks_and_without_a_terminal_needs_yes(command, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["rnu"], "there is no command 'rnu'; did you mean 'run'?"),
-        (["run", "x.py", "--workrs", "3"], "there is no option --workrs; did you mean '--workers'?"),
+        (["rnu"], "unknown command 'rnu'; did you mean 'run'?"),
+        (["run", "x.py", "--workrs", "3"], "unknown option --workrs; did you mean '--workers'?"),
         (["run", "x.py", "-b", "thred"], "--backend cannot be 'thred'; did you mean 'thread'?"),
         (["run"], "PIPELINE is missing"),
-        (["run", "x.py", "--workers", "zero"], "--workers takes a whole number, got 'zero'"),
+        (["run", "x.py", "--workers", "zero"], "--workers takes an integer, got 'zero'"),
         (["cache", "clear", "--days", "many"], "--days takes a number, got 'many'"),
         (["run", "x.py", "-c"], "--context takes NAME=VALUE, got nothing"),
-        (["run", "x.py", "y"], "what is 'y' for?"),
-        (["cache", "claer"], "there is no command 'claer'; did you mean 'clear'?"),
-        (["runs", "--", "x"], "`flowyml runs` takes nothing behind --"),
+        (["run", "x.py", "y"], "unexpected argument 'y'"),
+        (["cache", "claer"], "unknown command 'claer'; did you mean 'clear'?"),
+        (["runs", "--", "x"], "`flowyml runs` takes no arguments after --"),
     ],
 )
 def test_wrong_words_are_code_2_with_the_nearest(command, words, told):
@@ -176,7 +176,7 @@ def test_wrong_words_are_code_2_with_the_nearest(command, words, told):
         (["-w", "100000"], "--workers must be at most 65536, got 100000"),
         (["-w", "2", "-b", "local"], "--backend local runs one step at a time, without workers"),
         (["-c", "day"], "-c takes name=value, got 'day'"),
-        (["--resume", "--fresh"], "--fresh begins anew and --resume continues; give one of them"),
+        (["--resume", "--fresh"], "--fresh and --resume are mutually exclusive"),
         (["--resume"], "run(resume=) needs a pipeline that keeps a journal"),
         (["-t", "laod"], "targets: 'laod' is no step, sub-pipeline or asset; did you mean 'load'?"),
     ],
@@ -202,7 +202,7 @@ def test_an_empty_folder_is_not_the_folder_by_default(command, write):
     assert command("run", write("stored.py", text), "-q").code == 0
     stored = command("cache", "stats", "--json").out
     done = command("cache", "clear", "--yes", "--dir", "")
-    assert (done.code, done.err.partition("\n")[0]) == (2, "flowyml: --dir takes FOLDER, got nothing")
+    assert (done.code, done.err.partition("\n")[0]) == (2, "flowyml: --dir takes DIR, got nothing")
     assert ('"a"' in stored, command("cache", "stats", "--json").out) == (True, stored)
 
 
@@ -246,4 +246,4 @@ def test_a_reader_that_closes_the_pipe_is_no_error(command, daily, tmp_path):
     ],
 )
 def test_a_text_means_what_the_documentation_says(text, value):
-    assert (value_of(text), type(value_of(text))) == (value, type(value))
+    assert (parse_value(text), type(parse_value(text))) == (value, type(value))

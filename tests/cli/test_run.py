@@ -440,7 +440,7 @@ def test_the_initializer_of_the_scripts_executor_is_called(command, write, words
 def test_a_backend_that_would_drop_the_initializer_is_refused(command, write, backend):
     done = command("run", write("own.py", HELD), "--backend", backend)
     assert (done.code, done.out) == (2, "")
-    assert f"--backend {backend} calls no initializer, and the executor of the script has one" in done.err
+    assert f"--backend {backend} does not support initializers, and the executor of the script has one" in done.err
 
 
 ALL = {
@@ -534,7 +534,7 @@ def test_a_second_run_of_a_script_does_not_overwrite_the_first(command, write, t
 
 def test_a_folder_that_is_not_there_is_told_before_anything_runs(command, daily):
     done = command("run", daily, "--report", "nowhere/r.html")
-    assert (done.code, done.out, done.err) == (2, "", "flowyml: --report: there is no folder 'nowhere'\n")
+    assert (done.code, done.out, done.err) == (2, "", "flowyml: --report: the directory 'nowhere' does not exist\n")
 
 
 # -- standard streams and files that take nothing
@@ -580,7 +580,7 @@ def test_a_working_directory_that_is_gone_is_an_error_without_a_traceback(tmp_pa
     (tmp_path / "gone").mkdir()
     command = f"cd gone && rmdir ../gone && {sys.executable} -P -m flowyml run {line}"
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=50)
-    expected = "flowyml: the working directory does not exist any more; change to one that does\n"
+    expected = "flowyml: the working directory does not exist any more; change to an existing one\n"
     assert (done.returncode, done.stderr) == (2, expected)
 
 

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flowyml.diagnostics.text import did_you_mean
-from flowyml.graph.dag import links_of
+from flowyml.graph.dag import edges_of
 from flowyml.planning.binding import bind
 from flowyml.planning.namespaces import inside
 from flowyml.planning.problems import Problems
@@ -143,7 +143,7 @@ def _moved(form: StepSpec, namespaces: Mapping[Namespace, Namespace]) -> StepSpe
 
 
 def _with_dependencies(plan: Plan, nodes: set[int]) -> set[int]:
-    seen, waiting, links = set(nodes), list(nodes), links_of(plan)
+    seen, waiting, links = set(nodes), list(nodes), edges_of(plan)
     while waiting:
         new = [each for each in links.dependencies(waiting.pop()) if each not in seen]
         seen.update(new)

@@ -1,7 +1,7 @@
-"""`flowyml bench`: what a step costs on this machine that does nothing, beside a bare loop.
+"""`flowyml bench`: the cost of a step that does nothing on this machine, compared with a bare loop.
 
-A first look, one measurement each; `make bench` of a checkout measures in fresh processes, again and again, beside
-other tools. Workers are started before the clock, so what is left is the cost of a step: to define it, to run it.
+A first impression with one measurement each; `make bench` in a checkout measures repeatedly in fresh processes and
+compares other tools. Workers are started before the clock, so the result is the cost of defining and running a step.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ if TYPE_CHECKING:
     from flowyml.pipeline import Pipeline
 
 _ROW = "{:<10} {:<10} {:>10} {:>10} {:>12}"
-_WARM = 100  # steps that let every worker run something
+_WARM_UP_STEPS = 100  # start every worker
 
 
 class StepCost(NamedTuple):
-    """What a step cost, in seconds."""
+    """The cost of a step in seconds."""
 
     define: float
     run: float
 
 
 def bench(options: argparse.Namespace) -> int:
-    """Print a table: microseconds a step, for each backend, added one by one and as one map.
+    """Print microseconds a step for each backend, with steps added one by one and as one map.
 
     Raises:
-        UsageError: If the number of steps is not positive, or that of workers cannot be.
+        UsageError: If the number of steps or workers is invalid.
     """
     check_workers(options.workers)
     if options.steps < 1:
-        raise UsageError(f"--steps: there is nothing to measure with {options.steps} steps")
+        raise UsageError(f"--steps must be at least 1, got {options.steps}")
     loop = _loop(options.steps)
     write(f"{options.steps:,} steps that do nothing, microseconds a step; a bare loop: {loop * 1e6:.3f}\n")
     write(_ROW.format("backend", "steps by", "define", "run", "run / loop"))
@@ -52,15 +52,15 @@ def bench(options: argparse.Namespace) -> int:
     return SUCCESS
 
 
-def nothing(i: int) -> int:
-    """Return what is given: the step that is measured."""
+def return_input(i: int) -> int:
+    """Return the argument: the step that is measured."""
     return i
 
 
 def _loop(count: int) -> float:
     began, outputs = time.perf_counter(), []
     for i in range(count):
-        outputs.append(nothing(i))  # noqa: PERF401  what a loop costs is the question
+        outputs.append(return_input(i))  # noqa: PERF401  the loop is measured
     return (time.perf_counter() - began) / count
 
 
@@ -69,7 +69,7 @@ def _costs(backend: str, options: argparse.Namespace) -> Iterator[tuple[str, Ste
 
     executor = _executor(backend, options.workers)
     try:
-        Pipeline("warm").map(nothing, range(_WARM)).run(executor=executor)
+        Pipeline("warm").map(return_input, range(_WARM_UP_STEPS)).run(executor=executor)
         for way, define in (("add_step", _added), ("map", _mapped)):
             began = time.perf_counter()
             pipeline = define(options.steps)
@@ -93,11 +93,11 @@ def _added(count: int) -> Pipeline:
 
     pipeline = Pipeline("bench")
     for i in range(count):
-        pipeline.add_step(nothing, name=f"step_{i}", params={"i": i})
+        pipeline.add_step(return_input, name=f"step_{i}", params={"i": i})
     return pipeline
 
 
 def _mapped(count: int) -> Pipeline:
     from flowyml import Pipeline
 
-    return Pipeline("bench").map(nothing, range(count))
+    return Pipeline("bench").map(return_input, range(count))

@@ -1,4 +1,4 @@
-"""`flowyml cache`: what is cached, and away with it."""
+"""`flowyml cache`: show or remove cached values."""
 
 from __future__ import annotations
 
@@ -7,7 +7,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowyml.cli.console import FAILURE, SUCCESS, UsageError, asked, columns, file_size, is_terminal, write, write_json
+from flowyml.cli.console import (
+    FAILURE,
+    SUCCESS,
+    UsageError,
+    columns,
+    confirm,
+    file_size,
+    is_terminal,
+    write,
+    write_json,
+)
 from flowyml.diagnostics.text import did_you_mean, pluralize
 from flowyml.store.cache_store import DEFAULT, CacheStore
 
@@ -16,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def cache(options: argparse.Namespace) -> int:
-    """Look at cached values, or remove them."""
+    """Show statistics of cached values, or remove values."""
     return _stats(options) if options.action == "stats" else _clear(options)
 
 
@@ -28,8 +38,8 @@ def _stats(options: argparse.Namespace) -> int:
     elif not stats["total_entries"]:
         write(f"nothing is cached in {store.cache_dir}")
     else:
-        steps = sorted(stats["by_step"].items(), key=lambda each: each[1]["size_bytes"], reverse=True)
-        rows = [[step, f"{each['count']:,}", file_size(each["size_bytes"])] for step, each in steps]
+        steps = sorted(stats["by_step"].items(), key=lambda step: step[1]["size_bytes"], reverse=True)
+        rows = [[step, f"{totals['count']:,}", file_size(totals["size_bytes"])] for step, totals in steps]
         size = file_size(stats["total_size_mb"] * 2**20)
         write(f"{store.cache_dir}: {pluralize(stats['total_entries'], 'value')}, {size}\n")
         write("\n".join(columns(["step", ">values", ">size"], rows)))
@@ -40,7 +50,7 @@ def _clear(options: argparse.Namespace) -> int:
     if options.days is not None and options.days < 0:
         raise UsageError(f"--days must be 0 or more, got {options.days:g}")
     before = None if options.days is None else dt.datetime.now(dt.UTC) - dt.timedelta(days=options.days)
-    store, names, what = _meant(options)
+    store, names, what = _selection(options)
     if store is None:
         write("the pipeline has no cache")
         return SUCCESS
@@ -48,8 +58,8 @@ def _clear(options: argparse.Namespace) -> int:
         what += f" that were stored more than {options.days:g} days ago"
     if not options.yes:
         if not is_terminal(sys.stdin):
-            raise UsageError(f"this removes {what} from {store.cache_dir}; say --yes where nobody can be asked")
-        if not asked(f"Remove {what} from {store.cache_dir}?"):
+            raise UsageError(f"refusing to remove {what} from {store.cache_dir} without a terminal; pass --yes")
+        if not confirm(f"Remove {what} from {store.cache_dir}?"):
             write("nothing was removed")
             return FAILURE
     removed = _removed(store, names, before)
@@ -60,8 +70,8 @@ def _clear(options: argparse.Namespace) -> int:
     return SUCCESS
 
 
-def _meant(options: argparse.Namespace) -> tuple[CacheStore | None, list[str] | None, str]:
-    """Return the cache, the steps that are meant (`None`: all there are) and both in words."""
+def _selection(options: argparse.Namespace) -> tuple[CacheStore | None, list[str] | None, str]:
+    """Return the cache, the selected steps (`None` for all), and a description of both."""
     if options.pipeline is None:
         store = CacheStore(options.dir or DEFAULT)
         known = store.stats()["by_step"]

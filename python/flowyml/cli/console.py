@@ -1,7 +1,4 @@
-"""What the command says, and how: messages for people on stderr, tables and colours where somebody looks.
-
-What came of a run, told: the summary and tracebacks on stderr, a page, a trace and JSON in files.
-"""
+"""Output of the command: messages and summaries on stderr, results on stdout, reports in files."""
 
 from __future__ import annotations
 
@@ -21,32 +18,31 @@ if TYPE_CHECKING:
     from flowyml.results.result import PipelineResult
 
 
-_MOST_TRACEBACKS = 3
-_LONGEST_TRACEBACK = 8_000
-_FILES = ("report", "trace", "json")
+_MAX_TRACEBACKS = 3
+_MAX_TRACEBACK_LENGTH = 8_000
+_FILE_OPTIONS = ("report", "trace", "json")
 _STATE_COLOURS = {"success": "green", "cancelled": "yellow"}
 
 
 class RunOutput:
-    """What is told of the runs of one command.
+    """Reports the runs of one command.
 
     Args:
-        options: What the command line says.
+        options: The parsed command line.
 
     Raises:
-        UsageError: If a file cannot be written: better now than at the end of the run.
+        UsageError: If a requested file cannot be written, which is checked before the run.
     """
 
     def __init__(self, options: argparse.Namespace) -> None:
-        """See that the files can be written."""
         self._quiet = options.quiet
-        self._files = {name: given for name in _FILES if (given := getattr(options, name)) is not None}
+        self._files = {name: given for name in _FILE_OPTIONS if (given := getattr(options, name)) is not None}
         self._numbers = itertools.count(1)
         for name, given in self._files.items():
             if given != "-" or name != "json":
-                _check_folder(f"--{name}", Path(given))
+                _check_parent(f"--{name}", Path(given))
         _check_differ(self._files)
-        logging.getLogger("flowyml").addFilter(_is_news)
+        logging.getLogger("flowyml").addFilter(_is_not_failure)
 
     def end(self, result: PipelineResult) -> bool:
         """Report the outcome of a run; return True if all requested files are written."""
@@ -70,23 +66,23 @@ class RunOutput:
         say(f"{head}{status}{coloured(first, colour, sys.stderr)}\n{others}")
 
     def _failures(self, result: PipelineResult) -> None:
-        """Write the tracebacks of what failed first; with --quiet also which run that is."""
+        """Write the tracebacks of the first failures; with --quiet also the run that failed."""
         failed = result.failed
         if self._quiet:
-            lines = [f"  {each.step_name} ({each.state}): {each.error_line}" for each in failed[:_MOST_TRACEBACKS]]
+            lines = [f"  {step.step_name} ({step.state}): {step.error_line}" for step in failed[:_MAX_TRACEBACKS]]
             complain("\n".join([f"pipeline {result.pipeline_name!r} {result.state} (run {result.run_id})", *lines]))
-        for each in failed[:_MOST_TRACEBACKS]:
-            message, _, trace = (each.error or "").partition("\n")
+        for step in failed[:_MAX_TRACEBACKS]:
+            message, _, trace = (step.error or "").partition("\n")
             text = trace.rstrip() or message
-            if len(text) > _LONGEST_TRACEBACK:
-                text = f"[...]\n{text[-_LONGEST_TRACEBACK:]}"
-            say(f"\n{coloured(f'{each.step_name}:', 'bold', sys.stderr)}\n{text}")
-        if len(failed) > _MOST_TRACEBACKS:
-            where = "" if "report" in self._files else "; --report FILE has more of them"
-            say(f"\n... and {len(failed) - _MOST_TRACEBACKS:,} more failures{where}")
+            if len(text) > _MAX_TRACEBACK_LENGTH:
+                text = f"[...]\n{text[-_MAX_TRACEBACK_LENGTH:]}"
+            say(f"\n{coloured(f'{step.step_name}:', 'bold', sys.stderr)}\n{text}")
+        if len(failed) > _MAX_TRACEBACKS:
+            where = "" if "report" in self._files else "; --report FILE lists more of them"
+            say(f"\n... and {len(failed) - _MAX_TRACEBACKS:,} more failures{where}")
 
     def _write(self, writer: Callable[[str], None], given: str, number: int) -> bool:
-        """Write a file; of a further run of the same script, next to the first one. Return True if it is written."""
+        """Write a file, numbered for further runs of the same script; return True if it was written."""
         path = Path(given)
         if number > 1 and given != "-":
             path = path.with_name(f"{path.name.removesuffix(''.join(path.suffixes))}-{number}{''.join(path.suffixes)}")
@@ -117,19 +113,19 @@ def _check_differ(files: Mapping[str, str]) -> None:
     names: dict[str, str] = {}
     for name, given in files.items():
         other = names.setdefault(str(Path(given).absolute()), name)
-        if other != name and Path(given).exists() <= Path(given).is_file():  # a device takes both
+        if other != name and Path(given).exists() <= Path(given).is_file():  # a device can be written twice
             raise UsageError(f"--{other} and --{name} name the same file {given!r}; give each one of its own")
 
 
-def _check_folder(option: str, path: Path) -> None:
+def _check_parent(option: str, path: Path) -> None:
     if path.is_dir():
-        raise UsageError(f"{option} takes a file, and {str(path)!r} is a folder")
+        raise UsageError(f"{option} expects a file, but {str(path)!r} is a directory")
     if not path.parent.is_dir():
-        raise UsageError(f"{option}: there is no folder {str(path.parent)!r}")
+        raise UsageError(f"{option}: the directory {str(path.parent)!r} does not exist")
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    """Keep the record of a failed run from a terminal that gets the summary; who has set up logging gets it."""
+def _is_not_failure(record: logging.LogRecord) -> bool:
+    """Drop the log record of a failed run, which repeats the summary, unless logging is configured."""
     is_failure = isinstance(record.msg, str) and record.msg.startswith(
         "pipeline %r: %s failed, result.success is False"
     )
@@ -141,7 +137,7 @@ _COLOURS = {"bold": "1", "faint": "2", "red": "31", "green": "32", "yellow": "33
 
 
 class UsageError(Exception):
-    """The command was called in a wrong way; its message says how, and it ends with exit code 2."""
+    """The command line is wrong; the command ends with exit code 2."""
 
 
 class OutputError(Exception):
@@ -149,7 +145,7 @@ class OutputError(Exception):
 
 
 class UserError(Exception):
-    """What the user's file raised.
+    """An exception raised by the user's file.
 
     Args:
         error: The exception.
@@ -161,7 +157,7 @@ class UserError(Exception):
 
 
 class Exit(BaseException):
-    """The command has come to its end early: nothing that a script may catch as an error.
+    """Ends the command early; not an `Exception`, so that scripts do not catch it.
 
     Args:
         code: The exit code.
@@ -173,7 +169,7 @@ class Exit(BaseException):
 
 
 def say(text: str = "") -> None:
-    """Write a line for people to stderr; if it is closed or full, only the exit code reports the problem."""
+    """Write a message to stderr; if it is closed or full, only the exit code reports the problem."""
     with suppress(OSError, ValueError):
         if sys.stderr is not None:
             sys.stderr.write(f"{text}\n")
@@ -181,11 +177,11 @@ def say(text: str = "") -> None:
 
 
 def write(text: str) -> None:
-    """Write what was asked for to stdout.
+    """Write a result to stdout.
 
     Raises:
-        OutputError: It is closed, or cannot be written.
-        BrokenPipeError: Its reader has closed the pipe.
+        OutputError: If it is closed or cannot be written.
+        BrokenPipeError: If its reader has closed the pipe.
     """
     with _stdout() as stream:
         text = text if text.endswith("\n") else f"{text}\n"
@@ -216,7 +212,7 @@ def _stdout() -> Iterator[Any]:
         yield sys.stdout
     except (BrokenPipeError, UnicodeError):
         raise
-    except (OSError, ValueError) as error:  # ValueError: the script has closed it
+    except (OSError, ValueError) as error:  # ValueError: closed by the script
         discard(sys.stdout)
         raise OutputError(f"standard output cannot be written: {getattr(error, 'strerror', None) or error}") from error
 
@@ -236,28 +232,28 @@ def json_text(value: Any, encoding: str | None) -> str:
 
 
 def write_json(value: Any) -> None:
-    """Write data to stdout."""
+    """Write data to stdout as JSON."""
     write(json_text(value, getattr(sys.stdout, "encoding", None)))
 
 
 def complain(text: str) -> None:
-    """Write what is wrong to stderr."""
+    """Write an error message to stderr."""
     say(f"{coloured('flowyml:', 'red', sys.stderr)} {text}")
 
 
 def coloured(text: str, colour: str, stream: Any = None) -> str:
-    """Return a text in a colour where the stream is a terminal and NO_COLOR is not set."""
+    """Return a coloured string if the stream is a terminal that shows colours."""
     stream = sys.stdout if stream is None else stream
     return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m" if has_colours(stream) else text
 
 
 def has_colours(stream: Any) -> bool:
-    """Tell whether colours make sense on a stream."""
+    """Return True if a stream shows colours."""
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb" and is_terminal(stream)
 
 
 def is_terminal(stream: Any) -> bool:
-    """Tell whether somebody looks at a stream, or types into it."""
+    """Return True if a stream is a terminal."""
     try:
         return bool(stream.isatty())
     except (AttributeError, ValueError):
@@ -265,7 +261,7 @@ def is_terminal(stream: Any) -> bool:
 
 
 def columns(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterable[str]:
-    """Go through the lines of a table; a head that begins with ">" stands at the right, with its column.
+    """Yield the lines of a table; columns whose heading starts with ">" are right-aligned.
 
     >>> list(columns(["run", ">n"], [["a", 1], ["bcd", 20]]))
     ['run   n', 'a     1', 'bcd  20']
@@ -280,8 +276,8 @@ def columns(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterable[
         ).rstrip()
 
 
-def asked(question: str) -> bool:
-    """Ask somebody at the terminal; no answer is a no."""
+def confirm(question: str) -> bool:
+    """Ask a yes-or-no question at the terminal; no answer means no."""
     if sys.stderr is None or sys.stdin is None:
         return False
     sys.stderr.write(f"{question} [y/N] ")
@@ -290,7 +286,7 @@ def asked(question: str) -> bool:
 
 
 def file_size(size: float) -> str:
-    """Return a number of bytes in words.
+    """Return a number of bytes in the unit that suits its size.
 
     >>> file_size(10), file_size(2_500_000)
     ('10 B', '2.4 MiB')
@@ -303,12 +299,12 @@ def file_size(size: float) -> str:
 
 
 def ago(seconds: float) -> str:
-    """Return an age in words.
+    """Return an age in the largest fitting unit.
 
     >>> ago(3), ago(200), ago(90_000)
     ('3 seconds ago', '3 minutes ago', '1 day ago')
     """
     units = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
-    unit, size = next((each for each in units if seconds >= each[1]), units[-1])
+    unit, size = next((pair for pair in units if seconds >= pair[1]), units[-1])
     count = max(0, int(seconds // size))
     return f"{count:,} {unit}{'' if count == 1 else 's'} ago"

@@ -1,4 +1,4 @@
-"""From words to an exit code: which part of the command it is, and what is said when something is wrong."""
+"""Dispatches the command line to its subcommand, and turns exceptions into messages and exit codes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from flowyml.cli.console import (
     flush,
     write,
 )
-from flowyml.cli.parser import parsed, parser
+from flowyml.cli.parser import parse, parser
 from flowyml.diagnostics.tracebacks import hide_internal_frames, is_internal
 from flowyml.errors import FlowymlError
 
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-_IMPORTLIB = os.path.join("importlib", "__init__.py")  # noqa: PTH118  the ending of a name
+_IMPORTLIB = os.path.join("importlib", "__init__.py")  # noqa: PTH118  a suffix
 
 
-def called(words: Sequence[str]) -> int:
-    """Do what the words ask for, and return the exit code; nothing is raised for what the user did."""
-    code = _code_of(words)
+def execute(arguments: Sequence[str]) -> int:
+    """Execute a command line and return the exit code; raises nothing for errors of the user."""
+    code = _guarded(arguments)
     try:
         flush()
     except BrokenPipeError:  # the reader has closed the pipe: `flowyml runs | head`
@@ -52,14 +52,14 @@ def called(words: Sequence[str]) -> int:
     return code
 
 
-def _code_of(words: Sequence[str]) -> int:
+def _guarded(arguments: Sequence[str]) -> int:
     try:
-        return _called(words)
+        return _dispatch(arguments)
     except (UsageError, FlowymlError, ImportError, OutputError) as error:
-        complain(str(error))  # ImportError: an extension that does not fit, no SQLite
+        complain(str(error))  # ImportError: an unsuitable extension, no SQLite
         return NOT_WRITTEN if isinstance(error, OutputError) else WRONG_USE
     except UserError as error:
-        _tell(error.error)
+        _print_exception(error.error)
         return FAILURE
     except Exit as ended:
         return ended.code
@@ -78,9 +78,9 @@ def _has_directory() -> bool:
     return True
 
 
-def _called(words: Sequence[str]) -> int:
+def _dispatch(arguments: Sequence[str]) -> int:
     try:
-        options = parsed(words)
+        options = parse(arguments)
     except SystemExit as error:  # --help
         return int(error.code or 0)
     if options.version:
@@ -92,15 +92,15 @@ def _called(words: Sequence[str]) -> int:
         write(parser().format_help())
         return SUCCESS
     try:
-        return _part(options)
+        return _subcommand(options)
     except FileNotFoundError as error:
         if _has_directory():
             raise
-        raise UsageError("the working directory does not exist any more; change to one that does") from error
+        raise UsageError("the working directory does not exist any more; change to an existing one") from error
 
 
-def _part(options: argparse.Namespace) -> int:
-    """Do the part of the command that was asked for; each is loaded when it is."""
+def _subcommand(options: argparse.Namespace) -> int:
+    """Import and execute a subcommand."""
     if options.command == "run":
         from flowyml.cli.run_command import run
 
@@ -126,17 +126,17 @@ def _part(options: argparse.Namespace) -> int:
     return cache(options)
 
 
-def _tell(error: BaseException) -> None:
-    """Write what the user's file raised as Python would: its frames, none of ours."""
+def _print_exception(error: BaseException) -> None:
+    """Print an exception of the user's file as Python would, without internal frames."""
     hide_internal_frames(error)
     trace = error.__traceback__
-    while trace is not None and _is_machinery(trace.tb_frame.f_code.co_filename):
+    while trace is not None and _is_hidden(trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next
     if sys.stderr is not None:
         with suppress(OSError, ValueError):
             traceback.print_exception(type(error), error.with_traceback(trace), trace)
 
 
-def _is_machinery(file: str) -> bool:
-    """Tell whether a file is one of ours, or of the import system."""
+def _is_hidden(file: str) -> bool:
+    """Return True for files of flowyml and of the import system."""
     return is_internal(file) or file.startswith("<frozen importlib") or file.endswith(_IMPORTLIB)

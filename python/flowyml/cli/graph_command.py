@@ -1,4 +1,4 @@
-"""`flowyml graph`: the picture of a pipeline, of which nothing runs."""
+"""`flowyml graph`: show the graph of a pipeline without running it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from flowyml import run_interceptor
 from flowyml.cli.console import SUCCESS, Exit, OutputError, UsageError, say, write
-from flowyml.cli.loader import executed, found, target_of
+from flowyml.cli.loader import execute_target, find_pipeline, parse_target
 
 if TYPE_CHECKING:
     import argparse
@@ -20,20 +20,20 @@ _ENDINGS = {".svg": "svg", ".dot": "dot", ".gv": "dot", ".mmd": "mermaid", ".mer
 
 
 class PipelineFinder:
-    """The command above a script that is executed for its pipeline alone: where it would run, it ends.
+    """Interceptor for a script that is executed only to find its pipeline: ends it at its first run.
 
     Args:
-        target: Which pipeline is meant.
+        target: The requested pipeline.
 
     Attributes:
-        pipeline: The one that the script was about to run.
+        pipeline: The pipeline that the script was about to run.
     """
 
     def __init__(self, target: PipelineRef) -> None:
         self._target = target
         self.pipeline: Pipeline | None = None
 
-    def run(self, pipeline: Pipeline, arguments: dict[str, Any]) -> NoReturn:  # noqa: ARG002  it does not run
+    def run(self, pipeline: Pipeline, arguments: dict[str, Any]) -> NoReturn:  # noqa: ARG002
         """End the script here."""
         self.pipeline = pipeline
         raise Exit(SUCCESS)
@@ -48,30 +48,30 @@ class PipelineFinder:
 
 
 def pipeline_of(given: str, arguments: Sequence[str] = ()) -> Pipeline:
-    """Return the pipeline that a word names, without running anything of it.
+    """Return the pipeline that an argument names, without running anything.
 
     Raises:
         UsageError: If there is none.
-        UserError: With what the file raised.
+        UserError: If the file raises.
     """
-    target = target_of(given)
-    finding = PipelineFinder(target)
+    target = parse_target(given)
+    finder = PipelineFinder(target)
     try:
-        names: Any = executed(target, arguments, finding)
+        names: Any = execute_target(target, arguments, finder)
     except Exit:
-        if finding.pipeline is None:
-            raise UsageError(f"{target.place} has ended before it had a pipeline") from None
+        if finder.pipeline is None:
+            raise UsageError(f"{target.place} exited before it created a pipeline") from None
         names = _main_names(target)
-    at_hand = finding.pipeline
-    if at_hand is not None and target.name in {None, at_hand.name}:
-        return at_hand
+    pipeline = finder.pipeline
+    if pipeline is not None and target.name in {None, pipeline.name}:
+        return pipeline
     try:
-        with run_interceptor.install(finding):
-            return found(target, names)
-    except Exit:  # of a function that is to return one, and runs it
-        if finding.pipeline is None:
+        with run_interceptor.install(finder):
+            return find_pipeline(target, names)
+    except Exit:  # a factory function that runs its pipeline
+        if finder.pipeline is None:
             raise
-        return finding.pipeline
+        return finder.pipeline
 
 
 def _main_names(target: PipelineRef) -> dict[str, Any]:
@@ -86,16 +86,16 @@ def graph(options: argparse.Namespace) -> int:
     pipeline = pipeline_of(options.pipeline)
     if options.explain is not None:
         try:
-            told = str(pipeline.explain(options.explain))
+            output = str(pipeline.explain(options.explain))
         except KeyError as error:
             raise UsageError(str(error.args[0])) from error
     else:
-        told = pipeline.visualize(kind)
+        output = pipeline.visualize(kind)
     if options.output is None or options.output == "-":
-        write(told)
+        write(output)
         return SUCCESS
     try:
-        Path(options.output).write_text(f"{told}\n", encoding="utf-8")
+        Path(options.output).write_text(f"{output}\n", encoding="utf-8")
     except OSError as error:
         raise OutputError(f"{options.output} cannot be written: {error.strerror or error}") from error
     say(f"Wrote {options.output}")

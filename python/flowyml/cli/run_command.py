@@ -1,8 +1,8 @@
-"""`flowyml run`: a pipeline is run in the way that the command line says, and what came of it is told.
+"""`flowyml run`: run a pipeline with the options of the command line, and report the result.
 
 ```
-file runs its pipeline itself   ──▶ Running.run ┐
-file has one, and does not run it ──▶           ┴──▶ pipeline.run(**changed) ──▶ summary, report, trace, exit code
+file runs its pipeline itself ──▶ CliRun.run ──┐
+file only defines a pipeline ──────────────────┴──▶ pipeline.run(**changed) ──▶ summary, report, trace, exit code
 ```
 """
 
@@ -28,8 +28,8 @@ from flowyml.cli.console import (
     UserError,
     is_terminal,
 )
-from flowyml.cli.loader import at_line, executed, found, line_of, target_of
-from flowyml.cli.parser import assigned
+from flowyml.cli.loader import at_line, execute_target, find_pipeline, line_of, parse_target
+from flowyml.cli.parser import parse_assignments
 from flowyml.diagnostics.text import did_you_mean, join_names
 from flowyml.errors import FlowymlError, RunInterrupted
 from flowyml.executors.local_executor import LocalExecutor
@@ -45,166 +45,166 @@ if TYPE_CHECKING:
     from flowyml.pipeline import Pipeline
     from flowyml.results.result import PipelineResult
 
-_WRONG = (TypeError, ValueError, LookupError, ImportError)
+_CHECK_ERRORS = (TypeError, ValueError, LookupError, ImportError)
 
 
 def run(options: argparse.Namespace) -> int:
     """Run a pipeline, and return the exit code.
 
     Raises:
-        UsageError: If the command line is wrong; nothing has run then, or it says what has.
+        UsageError: If the command line is wrong; nothing has run, or the message names the pipelines that have.
     """
-    target = target_of(options.pipeline)
-    running = CliRun(options, target)
+    target = parse_target(options.pipeline)
+    cli_run = CliRun(options, target)
     try:
-        names = executed(target, options.rest, running)
-        pipeline = None if running.ran else running.meant(names)
+        names = execute_target(target, options.rest, cli_run)
+        pipeline = None if cli_run.ran else cli_run.find_target(names)
         if pipeline is not None:
-            at_line(line_of(pipeline, target, names), names, partial(running.run_it, pipeline, {}))
+            at_line(line_of(pipeline, target, names), names, partial(cli_run.run_target, pipeline, {}))
     except Exit as ended:
-        return ended.code or running.code
+        return ended.code or cli_run.code
     except KeyboardInterrupt:
         return INTERRUPTED
     except UserError as raised:
-        if raised.error is not running.wrong:
+        if raised.error is not cli_run.wrong:
             raise
-        raise UsageError(_words(raised.error) + running.hint) from raised.error
+        raise UsageError(_message(raised.error) + cli_run.hint) from raised.error
     except Exception as error:
-        if error is not running.wrong:
+        if error is not cli_run.wrong:
             raise
-        raise UsageError(_words(error) + running.hint) from error
-    return running.code
+        raise UsageError(_message(error) + cli_run.hint) from error
+    return cli_run.code
 
 
 class CliRun:
-    """The command above the runs of a script.
+    """The interceptor for the runs of a script.
 
     Args:
-        options: What the command line says.
-        target: Which pipeline is meant.
+        options: The parsed command line.
+        target: The requested pipeline.
 
     Attributes:
-        ran: Whether a pipeline that is meant has run.
-        code: The exit code, as far as it is known.
-        wrong: What was raised because the command line, or the pipeline, is wrong: nothing has run.
-        hint: What may have been meant instead.
+        ran: True if a requested pipeline has run.
+        code: The exit code so far.
+        wrong: The exception of a wrong command line or an invalid pipeline: nothing has run.
+        hint: A near match for a wrong name.
     """
 
     def __init__(self, options: argparse.Namespace, target: PipelineRef) -> None:
         self._options = options
         self._target = target
-        self._context, self._inputs = assigned("-c", options.context), assigned("-i", options.inputs)
-        self._told = RunOutput(options)
+        self._context, self._inputs = parse_assignments("-c", options.context), parse_assignments("-i", options.inputs)
+        self._output = RunOutput(options)
         if options.fresh and options.resume:
-            raise UsageError("--fresh begins anew and --resume continues; give one of them")
+            raise UsageError("--fresh and --resume are mutually exclusive")
         _check_workers(options)
-        self._made: WeakKeyDictionary[ParallelExecutor, ParallelExecutor] = WeakKeyDictionary()
+        self._variants: WeakKeyDictionary[ParallelExecutor, ParallelExecutor] = WeakKeyDictionary()
         self._plain: ParallelExecutor | None = None
         self.ran = False
-        self._makes = False  # whether a function that was named is making a pipeline
-        self._begun: list[Pipeline] = []  # what it has run
+        self._in_factory = False  # a named factory function is running
+        self._started: list[Pipeline] = []  # pipelines run by the factory function
         self._others: list[str] = []
         self.code = SUCCESS
         self.wrong: Exception | None = None
         self.hint = ""
         self._refuse_unused()
 
-    def is_meant(self, pipeline: Pipeline) -> bool:
-        """Tell whether the command line is about this pipeline: the one that it names, or all of a file."""
+    def is_target(self, pipeline: Pipeline) -> bool:
+        """Return True if the command line refers to this pipeline: by name, or as one of the file's."""
         name = self._target.name
-        if name is None or name == pipeline.name or self._makes:
+        if name is None or name == pipeline.name or self._in_factory:
             return True
         main = sys.modules.get("__main__")
         return getattr(main, name, None) is pipeline
 
-    def meant(self, names: Mapping[str, Any]) -> Pipeline | None:
-        """Return the pipeline that is meant, of a file that has not run it; `None` if the function that makes it has.
+    def find_target(self, names: Mapping[str, Any]) -> Pipeline | None:
+        """Return the requested pipeline of a file that has not run it; `None` if a factory function has run it.
 
         Raises:
-            UsageError: As `found` does; it says what the file has run itself.
+            UsageError: As `find_pipeline` does, with the pipelines that the file has run itself.
         """
-        self._makes = True
+        self._in_factory = True
         try:
             with run_interceptor.install(self):
-                pipeline = found(self._target, names)
+                pipeline = find_pipeline(self._target, names)
         except UsageError as error:
             if self.ran:
                 return None
             if not self._others:
                 raise
             raise UsageError(f"{error}; the file itself has run {join_names(dict.fromkeys(self._others))}") from None
-        return None if any(each is pipeline for each in self._begun) else pipeline
+        return None if any(started is pipeline for started in self._started) else pipeline
 
     def run(self, pipeline: Pipeline, arguments: dict[str, Any]) -> PipelineResult:
-        """Run a pipeline of the script; its arguments hold where the command line says nothing."""
+        """Run a pipeline of the script; options of the command line override its arguments."""
         self._refuse_in_module()
-        if self.is_meant(pipeline):
-            return self.run_it(pipeline, arguments)
+        if self.is_target(pipeline):
+            return self.run_target(pipeline, arguments)
         self._others.append(pipeline.name)
         with run_interceptor.passthrough():
             return pipeline.run(**arguments)
 
     def rerun(self, pipeline: Pipeline, arguments: dict[str, Any]) -> PipelineResult:
-        """Continue a run, likewise: that of the command line, if it says which; with --fresh begin anew."""
+        """Rerun the run that the command line or the script names; with --fresh start from the beginning."""
         self._refuse_in_module()
-        if not self.is_meant(pipeline):
+        if not self.is_target(pipeline):
             self._others.append(pipeline.name)
             with run_interceptor.passthrough():
                 return pipeline.rerun(**arguments)
         arguments["resume"], from_step = arguments.pop("run_id"), arguments.pop("from_step")
         if self._options.fresh:
-            return self.run_it(pipeline, arguments)
-        return self.run_it(pipeline, {**arguments, "from_step": from_step}, again=True)
+            return self.run_target(pipeline, arguments)
+        return self.run_target(pipeline, {**arguments, "from_step": from_step}, again=True)
 
-    def run_it(self, pipeline: Pipeline, arguments: dict[str, Any], *, again: bool = False) -> PipelineResult:
-        """Run the pipeline that is meant; again, what an earlier run of it has begun."""
-        changed = self._changed(pipeline, arguments)
-        self._note_begin(pipeline)
+    def run_target(self, pipeline: Pipeline, arguments: dict[str, Any], *, again: bool = False) -> PipelineResult:
+        """Run the requested pipeline; with `again`, as `Pipeline.rerun` does."""
+        changed = self._merge_arguments(pipeline, arguments)
+        self._on_start(pipeline)
         try:
             with run_interceptor.passthrough():
                 result = rerun(pipeline, RunOptions(**changed)) if again else pipeline.run(**changed)
         except BaseException as error:
-            self._note(pipeline, error)
+            self._on_error(pipeline, error)
             raise
-        self._ended(result)
+        self._on_end(result)
         return result
 
     async def run_async(self, pipeline: Pipeline, arguments: dict[str, Any]) -> PipelineResult:
-        """Run a pipeline beside an event loop, likewise."""
+        """Run a pipeline of the script in an event loop."""
         self._refuse_in_module()
-        if not self.is_meant(pipeline):
+        if not self.is_target(pipeline):
             self._others.append(pipeline.name)
             with run_interceptor.passthrough():
                 return await pipeline.run_async(**arguments)
         if self._options.dry_run:
-            return self.run_it(pipeline, arguments)
-        changed = self._changed(pipeline, arguments)
-        self._note_begin(pipeline)
+            return self.run_target(pipeline, arguments)
+        changed = self._merge_arguments(pipeline, arguments)
+        self._on_start(pipeline)
         try:
             with run_interceptor.passthrough():
                 result = await pipeline.run_async(**changed)
         except BaseException as error:
-            self._note(pipeline, error)
+            self._on_error(pipeline, error)
             raise
-        self._ended(result)
+        self._on_end(result)
         return result
 
     def _refuse_in_module(self) -> None:
         module = self._target.module
         if module and not self.ran and _is_being_imported(module):
             raise UsageError(
-                f"module {module!r} runs a pipeline when it is imported, which workers would do again; put it under "
+                f"module {module!r} runs a pipeline when it is imported, which workers would repeat; put it under "
                 f'if __name__ == "__main__", or give the file'
             )
 
     def _refuse_unused(self) -> None:
-        """Let a value that no step takes be an error: it would be a warning, and a default for the right name."""
+        """Turn the warning about a value that no step takes into an error: the default would be used instead."""
         names = "|".join(re.escape(repr(name)) for name in (*self._context, *self._inputs))
         if names:
             warnings.filterwarnings("error", rf"({names}) of run\((context|inputs)=\) ", UserWarning)
 
-    def _changed(self, pipeline: Pipeline, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Return the arguments of a run, with what the command line says in their place."""
+    def _merge_arguments(self, pipeline: Pipeline, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments of a run, overridden by those of the command line."""
         options, changed = self._options, dict(arguments)
         if self._context:
             changed["context"] = {**(changed.get("context") or {}), **self._context}
@@ -226,76 +226,76 @@ class CliRun:
         return changed
 
     def _executor(self, given: Executor | None) -> Executor | None:
-        """Return where it runs, if the command line says so: like the executor that it has, with what was said."""
+        """Return the executor for --workers and --backend, with the other options of the given one."""
         workers, backend = self._options.workers, self._options.backend
         if workers is None and backend is None:
             return None
         if isinstance(given, ParallelExecutor):
-            return self._instead_of(given, workers, backend)
+            return self._variant(given, workers, backend)
         if backend == "local":
             return LocalExecutor()
         if self._plain is None:
             self._plain = ParallelExecutor(workers, backend or "process")
         return self._plain
 
-    def _instead_of(self, given: ParallelExecutor, workers: int | None, backend: Any) -> Executor:
-        """Return what stands for an executor of the script, in each run on that one: its workers stay warm."""
+    def _variant(self, given: ParallelExecutor, workers: int | None, backend: Any) -> Executor:
+        """Return the replacement of a script's executor, the same for all its runs, so that its workers stay warm."""
         if given.initializer is not None and backend in {"async", "local"}:
             raise UsageError(
-                f"--backend {backend} calls no initializer, and the executor of the script has one, whose work its "
-                f"steps may need; process and thread call it"
+                f"--backend {backend} does not support initializers, and the executor of the script has one that its "
+                f"steps may need; use process or thread"
             )
         if backend == "local":
             return LocalExecutor()
-        if given not in self._made:
-            self._made[given] = _like(given, workers, backend)
-        return self._made[given]
+        if given not in self._variants:
+            self._variants[given] = _variant_of(given, workers, backend)
+        return self._variants[given]
 
-    def _ended(self, result: PipelineResult) -> None:
-        """Tell what came of a run, and remember how the command is to end."""
-        if result.state == "dry_run":  # of the command it is the end; one that the script asks for is its own
+    def _on_end(self, result: PipelineResult) -> None:
+        """Report the result of a run, and update the exit code."""
+        if result.state == "dry_run":  # ends the command, unless the script asked for it
             if self._options.dry_run:
                 raise Exit(SUCCESS)
             return
         if not result.success:
             self.code = FAILURE
-        if not self._told.end(result):
+        if not self._output.end(result):
             self.code = self.code or NOT_WRITTEN
 
-    def _note_begin(self, pipeline: Pipeline) -> None:
+    def _on_start(self, pipeline: Pipeline) -> None:
         self.ran = True
-        if self._makes:
-            self._begun.append(pipeline)
+        if self._in_factory:
+            self._started.append(pipeline)
 
-    def _note(self, pipeline: Pipeline, error: BaseException) -> None:
-        """Remember why a run did not come to its end."""
+    def _on_error(self, pipeline: Pipeline, error: BaseException) -> None:
+        """Record why a run did not finish."""
         if isinstance(error, RunInterrupted):
             self.code = INTERRUPTED
             if error.result is not None:
-                self._told.end(error.result)
+                self._output.end(error.result)
         elif isinstance(error, UserWarning):
             self.wrong = error
-            self.hint = self._near(pipeline, str(error))
-        elif isinstance(error, FlowymlError) or (isinstance(error, _WRONG) and _is_check(error)):
+            self.hint = self._did_you_mean(pipeline, str(error))
+        elif isinstance(error, FlowymlError) or (isinstance(error, _CHECK_ERRORS) and _is_check(error)):
             self.wrong = error
 
-    def _near(self, pipeline: Pipeline, told: str) -> str:
-        """Return what may have been meant by a name that no step takes."""
-        name = told.partition("' of run(")[0].removeprefix("'")
-        known = {each for step in pipeline.steps for each in inspect.signature(step.func).parameters}
-        return "" if "did you mean" in told else did_you_mean(name, sorted(known))
+    def _did_you_mean(self, pipeline: Pipeline, message: str) -> str:
+        """Return a near match for a name that no step takes."""
+        name = message.partition("' of run(")[0].removeprefix("'")
+        known = {parameter for step in pipeline.steps for parameter in inspect.signature(step.func).parameters}
+        return "" if "did you mean" in message else did_you_mean(name, sorted(known))
 
 
 def _is_check(error: Exception) -> bool:
-    """Tell whether an error is the answer of one of our checks: such a one has no frame but the one that caught it."""
+    """Return True for an error of one of flowyml's own checks, whose traceback has only the catching frame."""
     return error.__traceback__ is not None and error.__traceback__.tb_next is None
 
 
-def _like(given: ParallelExecutor, workers: int | None, backend: Any) -> ParallelExecutor:
-    """Return an executor that is like another, but for what was said.
+def _variant_of(given: ParallelExecutor, workers: int | None, backend: Any) -> ParallelExecutor:
+    """Return an executor with other workers or another backend, and the same options otherwise.
 
-    What is about worker processes goes where they go. A number of workers that may be the default of one backend is not
-    what another should have: a hundred coroutines, but not a hundred processes.
+    Options of worker processes are kept only for them. A number of workers that may be the default of one backend is
+    not passed to another: a hundred coroutines, but not a hundred processes.
     """
     kind: Any = backend or given.backend
     if workers is None and (kind == given.backend or given.max_workers != checked_workers(None, given.backend)):
@@ -305,7 +305,7 @@ def _like(given: ParallelExecutor, workers: int | None, backend: Any) -> Paralle
     return ParallelExecutor(workers, kind, **options)
 
 
-def _words(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     return str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
 
 
@@ -324,10 +324,10 @@ def check_workers(workers: int | None) -> None:
     """Check a number of workers.
 
     Raises:
-        UsageError: If there can be no executor with so many.
+        UsageError: If it is invalid.
     """
     try:
         checked_workers(workers, "process")
     except ValueError as error:
-        told = str(error).partition(";")[0].replace("max_workers", "--workers")
-        raise UsageError(told) from None
+        message = str(error).partition(";")[0].replace("max_workers", "--workers")
+        raise UsageError(message) from None

@@ -1,4 +1,4 @@
-"""`flowyml runs` and `flowyml show`: the runs that have a journal, what they have finished, what resuming would do."""
+"""`flowyml runs` and `flowyml show`: runs with a journal, their finished steps, and the effect of resuming them."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
     from flowyml.caching.journal_index import StepTally
 
-_MOST_STEPS = 200
+_MAX_STEPS = 200
 
 
 class RunSummary(NamedTuple):
-    """What the journal of a run tells.
+    """The contents of a run's journal.
 
     Attributes:
-        run_id: The run.
-        pipeline: Its pipeline.
-        state: "going on", "cut off" (it was killed), or the state in which it ended.
-        began: When it began, in seconds since 1970.
-        changed: When its journal was written last.
-        size: How many bytes its folder has.
-        folder: Its folder.
-        finished: What it has finished.
+        run_id: Id of the run.
+        pipeline: Name of its pipeline.
+        state: "going on", "cut off" (it was killed), or the final state.
+        began: Start time, in seconds since 1970.
+        changed: Time of the last write to the journal.
+        size: Size of its directory in bytes.
+        folder: Its directory.
+        finished: The finished steps.
     """
 
     run_id: str
@@ -50,13 +50,13 @@ class RunSummary(NamedTuple):
 
     @property
     def resuming(self) -> str:
-        """What `run(resume=)` would do, in words."""
+        """The effect of `run(resume=)`."""
         if self.state == "going on":
             return "nothing: it is going on"
         if not self.finished.count:
-            return "begins anew: nothing is finished"
-        ended = sum(each.ended for each in self.finished.tallies().values())
-        return f"takes over what has not changed of {pluralize(ended, 'call')}"
+            return "starts from the beginning: nothing is finished"
+        ended = sum(tally.ended for tally in self.finished.tallies().values())
+        return f"reuses the unchanged results of {pluralize(ended, 'call')}"
 
 
 def runs(options: argparse.Namespace) -> int:
@@ -64,39 +64,37 @@ def runs(options: argparse.Namespace) -> int:
     root = _root(options)
     if options.remove:
         return _remove(root, options.remove)
-    known = [each for each in _all(root) if options.pipeline in {None, each.pipeline}]
+    known = [summary for summary in _all(root) if options.pipeline in {None, summary.pipeline}]
     if options.json:
-        write_json([_data(each) for each in known])
+        write_json([_data(summary) for summary in known])
     elif known:
         rows = [
             (
-                each.run_id,
-                each.pipeline,
-                each.state,
-                ago(time.time() - each.changed),
-                f"{each.finished.count:,}",
-                file_size(each.size),
+                summary.run_id,
+                summary.pipeline,
+                summary.state,
+                ago(time.time() - summary.changed),
+                f"{summary.finished.count:,}",
+                file_size(summary.size),
             )
-            for each in known
+            for summary in known
         ]
         write("\n".join(columns(["run", "pipeline", "state", "written", ">finished", ">size"], rows)))
     elif options.pipeline is not None:
-        others = [each.pipeline for each in _all(root)]
+        others = [summary.pipeline for summary in _all(root)]
         write(f"pipeline {options.pipeline!r} has no runs in {root}{did_you_mean(options.pipeline, others)}")
     else:
-        write(
-            f"there are no runs in {root}; only those of pipelines with enable_checkpointing that did not end well stay"
-        )
+        write(f"there are no runs in {root}; only unsuccessful runs of pipelines with enable_checkpointing are kept")
     return SUCCESS
 
 
 def show(options: argparse.Namespace) -> int:
-    """Tell what a run has finished."""
+    """Show the finished steps of a run."""
     root = _root(options)
     known = _one(root, options.run)
     if options.json:
         tallies = known.finished.tallies()
-        write_json({**_data(known), "steps": {name: each._asdict() for name, each in tallies.items()}})
+        write_json({**_data(known), "steps": {name: tally._asdict() for name, tally in tallies.items()}})
         return SUCCESS
     began = dt.datetime.fromtimestamp(known.began).astimezone()
     write(
@@ -108,10 +106,12 @@ def show(options: argparse.Namespace) -> int:
     if known.finished.attempts:
         spent = sum(1 for attempts in known.finished.attempts.values() if attempts)
         if spent:
-            write(f"Waiting to be tried again: {pluralize(spent, 'call')}")
+            write(f"Waiting for a retry: {pluralize(spent, 'call')}")
     write(f"Resuming: {known.resuming}")
     if known.state != "going on":
-        write(f"          flowyml run PIPELINE --resume {known.run_id}; with --dry-run it tells what would run again")
+        write(
+            f"          flowyml run PIPELINE --resume {known.run_id}; add --dry-run to see which steps would run again"
+        )
     return SUCCESS
 
 
@@ -120,15 +120,15 @@ def _steps(known: RunSummary) -> Iterator[str]:
     if not tallies:
         yield "  nothing"
         return
-    for name, tally in list(tallies.items())[:_MOST_STEPS]:
+    for name, tally in list(tallies.items())[:_MAX_STEPS]:
         items = f" ({_items(tally)})" if tally.mapped else ""
         notes = [(tally.skipped, "skipped"), (tally.lost, "not stored: runs again")]
-        told = ", ".join(word if not tally.mapped else f"{count:,} {word}" for count, word in notes if count)
+        details = ", ".join(word if not tally.mapped else f"{count:,} {word}" for count, word in notes if count)
         size = f", {file_size(tally.size)}" if tally.size else ""
         sign = "…" if tally.left else "-" if tally.skipped == tally.ended else "✓"
-        yield f"  {sign} {name}{items}{f': {told}' if told else ''}{size}"
-    if len(tallies) > _MOST_STEPS:
-        yield f"  and {pluralize(len(tallies) - _MOST_STEPS, 'more step')}"
+        yield f"  {sign} {name}{items}{f': {details}' if details else ''}{size}"
+    if len(tallies) > _MAX_STEPS:
+        yield f"  and {pluralize(len(tallies) - _MAX_STEPS, 'more step')}"
 
 
 def _items(tally: StepTally) -> str:
@@ -156,7 +156,7 @@ def _root(options: argparse.Namespace) -> Path:
 
 
 def _all(root: Path) -> Iterator[RunSummary]:
-    """Go through the runs, the one that was written last first; what cannot be read is named."""
+    """Yield the runs, the last written first; report those that cannot be read."""
     for folder in unfinished_runs(root):
         try:
             known = _known(folder)
@@ -176,13 +176,13 @@ def _one(root: Path, run_id: str) -> RunSummary:
     known = _known(folder) if folder.has_journal else None
     if known is None:
         raise UsageError(
-            f"there is no run {run_id!r} in {root}{did_you_mean(run_id, [each.run_id for each in _all(root)])}"
+            f"there is no run {run_id!r} in {root}{did_you_mean(run_id, [other.run_id for other in _all(root)])}"
         )
     return known
 
 
 def _known(folder: RunDirectory) -> RunSummary | None:
-    """Return what a journal tells; `None` if it does not even tell which run it is."""
+    """Return the contents of a journal; `None` if it does not name its run."""
     journal = Journal(folder.path, read_only=True, on_trouble=lambda _: None)
     try:
         finished = JournalIndex(journal)

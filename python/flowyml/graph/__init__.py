@@ -1,12 +1,8 @@
-"""Pictures of a graph: text, mermaid, dot and svg; pure functions of a small description.
+"""The graph of a plan: as an object with queries, as a picture in four formats, and step by step as an explanation.
 
 ```
-Picture (boxes in execution order, each with the boxes it waits for) ──▶ text | mermaid | dot | svg
+Plan ──model.py──▶ GraphModel (boxes in execution order, with dependencies) ──▶ text | mermaid | dot | svg
 ```
-
-The description says what stands in a box; what a pipeline or a plan is, nothing here knows.
-
-A plan, looked at: as a graph of names, as a picture, and step by step in words.
 """
 
 from __future__ import annotations
@@ -28,12 +24,12 @@ if TYPE_CHECKING:
 FORMATS: dict[str, Callable[[GraphModel], str]] = {"text": text, "mermaid": mermaid, "dot": dot, "svg": svg}
 
 
-def drawing(format: str) -> Callable[[GraphModel], str]:  # noqa: A002  the word of the public method
-    """Return what draws a format.
+def renderer(format: str) -> Callable[[GraphModel], str]:  # noqa: A002  the word of the public method
+    """Return the function that renders a format.
 
     Raises:
-        TypeError: If the format is no string.
-        ValueError: If there is no such format.
+        TypeError: If the format is not a string.
+        ValueError: If the format is unknown.
     """
     if not isinstance(format, str):
         raise TypeError(f"format must be one of {join_names(FORMATS)}, got {type(format).__name__} {format!r:.60}")

@@ -1,16 +1,12 @@
-"""DAG: the graph of a pipeline as an object, to ask and to draw.
+"""DAG: the graph of a pipeline as an object with queries and pictures.
 
 ```
 Pipeline ──build without raising──▶ Plan ──▶ _core.Graph ◀── DAG: views by name, queries, pictures
 ```
 
-Everything is a read-only view (`_names.py`): a node, or the names of its neighbours, is put together when somebody
-asks for it, so a million steps cost no million objects. A pipeline that is not valid has a DAG too; `validate` says
-what is wrong, and what no step produces counts as an input that the run has to give.
-
-What a DAG shows by name: mappings over a plan that make what they hold when somebody asks for it.
-
-A plan that is not valid has edges, too, but no graph of the core: `links_of` gives either. It knows no pictures.
+Everything is a read-only view: nodes and names of neighbours are created on access, so a million steps do not become a
+million objects. An invalid pipeline has a DAG too, although its plan has no core graph: `validate` returns its
+problems, and names that no step produces count as inputs of the run.
 """
 
 from __future__ import annotations
@@ -22,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from flowyml.diagnostics.text import did_you_mean, join_names, pluralize
 from flowyml.diagnostics.tracebacks import hides_internal_frames
-from flowyml.graph import drawing
+from flowyml.graph import renderer
 from flowyml.graph.explain import ArgumentTrace, Explanation, options_of
 from flowyml.graph.model import picture_of
 from flowyml.graph.ordering import add_order
@@ -31,46 +27,33 @@ from flowyml.planning.item_index import UNKNOWN
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from collections.abc import Set as AbstractSet
-    from typing import Literal
+    from typing import Literal, Protocol
 
     import networkx as nx
 
     from flowyml.caching.preview import ResumePreview
     from flowyml.graph.model import GraphModel
+    from flowyml.planning.dependencies import EdgeList
     from flowyml.planning.name_resolution import Scope
     from flowyml.planning.plan import Plan
     from flowyml.steps.step import Step
 
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from collections.abc import Set as AbstractSet
-    from typing import Protocol
-
-    from flowyml.planning.dependencies import EdgeList
-    from flowyml.planning.plan import Plan
-
     class EdgeSource(Protocol):
-        """Who waits for whom, by number."""
+        """Edges by node id."""
 
-        def dependencies(self, node: int, /) -> list[int]:
-            """Return the nodes that a node waits for."""
-
-        def dependents(self, node: int, /) -> list[int]:
-            """Return the nodes that wait for a node."""
+        def dependencies(self, node: int, /) -> list[int]: ...  # noqa: D102
+        def dependents(self, node: int, /) -> list[int]: ...  # noqa: D102
 
 
 T = TypeVar("T")
 
 
-def links_of(plan: Plan) -> EdgeSource:
-    """Return who waits for whom in a plan, valid or not."""
+def edges_of(plan: Plan) -> EdgeSource:
+    """Return the edges of a plan, valid or not."""
     return plan.graph if plan.loose is None else _InvalidGraphEdges(plan.loose)
 
 
 class _InvalidGraphEdges:
-    """The edges of a graph that is not valid."""
-
     def __init__(self, edges: EdgeList) -> None:
         self._before: dict[int, dict[int, None]] = {}
         self._after: dict[int, dict[int, None]] = {}
@@ -86,7 +69,7 @@ class _InvalidGraphEdges:
 
 
 class LazyMapping(Mapping[str, T], Generic[T]):
-    """What is made of a name when it is asked for."""
+    """A mapping by name whose values are created on access."""
 
     __slots__ = ("_make", "_plan")
 
@@ -99,13 +82,13 @@ class LazyMapping(Mapping[str, T], Generic[T]):
 
 
 class StepMapping(LazyMapping[T]):
-    """Something of each step, by name."""
+    """A lazy mapping by step name."""
 
     __slots__ = ()
 
     @hides_internal_frames
     def __getitem__(self, name: str) -> T:
-        return self._make(number_of(self._plan, name))
+        return self._make(node_of(self._plan, name))
 
     def __contains__(self, name: object) -> bool:
         return name in self._plan.numbers
@@ -118,7 +101,7 @@ class StepMapping(LazyMapping[T]):
 
 
 class AssetProducers(Mapping[str, str]):
-    """The step of each asset."""
+    """The step that produces each asset."""
 
     __slots__ = ("_plan",)
 
@@ -127,10 +110,10 @@ class AssetProducers(Mapping[str, str]):
 
     @hides_internal_frames
     def __getitem__(self, asset: str) -> str:
-        found = self._plan.assets.find(asset)
-        if found is None:
+        producer = self._plan.assets.find(asset)
+        if producer is None:
             raise KeyError(f"no step produces {asset!r}{did_you_mean(str(asset), self)}")
-        return self._plan.names[found[0]]
+        return self._plan.names[producer[0]]
 
     def __iter__(self) -> Iterator[str]:
         return iter(dict.fromkeys(self._plan.all_assets()))
@@ -143,7 +126,7 @@ class AssetProducers(Mapping[str, str]):
 
 
 class AssetConsumers(LazyMapping["AbstractSet[str]"]):
-    """Those that read each asset."""
+    """The steps that read each asset."""
 
     __slots__ = ()
 
@@ -163,11 +146,11 @@ class AssetConsumers(LazyMapping["AbstractSet[str]"]):
         return sum(1 for _ in self)
 
 
-def number_of(plan: Plan, name: object) -> int:
-    """Return the number of a step.
+def node_of(plan: Plan, name: object) -> int:
+    """Return the node of a step.
 
     Raises:
-        KeyError: If there is none of that name, with near matches.
+        KeyError: If there is no such step, with near matches.
     """
     node = plan.numbers.get(name) if isinstance(name, str) else None
     if node is None:
@@ -175,23 +158,23 @@ def number_of(plan: Plan, name: object) -> int:
     return node
 
 
-# A notebook shows a picture of at most this many boxes, and lines of text beyond.
-_MOST_BOXES = 150
-_MOST_LINES = 200
+# A notebook shows a picture of at most this many boxes, and beyond that this many lines of text.
+_MAX_BOXES = 150
+_MAX_LINES = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One step of a graph; equal to any node of its name.
+    """One step of a graph; equal to any node of the same name.
 
     Attributes:
         name: Name of the step in the pipeline.
         step: The step.
         inputs: Assets that it reads, declared or not.
         outputs: Assets that it produces.
-        params: Names of the parameters that `params` gives.
-        mapped: Whether it is a mapped step.
-        items: How many items a mapped step has; `None` if only a run tells.
+        params: Names of the parameters given by `params`.
+        mapped: True for a mapped step.
+        items: Number of items of a mapped step; `None` if it is known only at run time.
         tags: Its tags, each with its value or "".
     """
 
@@ -206,19 +189,20 @@ class Node:
 
 
 class DAG:
-    """The graph of a pipeline: read-only views, queries and pictures. Read from `Pipeline.dag`, never made by hand.
+    """The graph of a pipeline: read-only views, queries and pictures. It is read from `Pipeline.dag`.
 
     Args:
         plan: The plan, valid or not.
-        scope: The context values that are known.
+        scope: The known context values.
 
     Attributes:
         name: Name of the pipeline.
         nodes: Nodes by step name, in add order.
-        edges: For each step the names of those that it waits for, in add order; compares equal to a set.
-        reverse_edges: For each step the names of those that wait for it.
+        edges: For each step the names of its dependencies, in add order; compares equal to a set.
+        reverse_edges: For each step the names of its dependents.
         asset_producers: For each asset the name of the step that produces it.
-        asset_consumers: For each asset, and each declared input that no step produces, the names of those that read it.
+        asset_consumers: For each asset, and each declared input that no step produces, the names of the steps that
+            read it.
 
     >>> from flowyml import Pipeline
     >>> dag = Pipeline("p").add_step(dict, name="raw").add_step(len, inputs=["raw"]).dag
@@ -228,7 +212,7 @@ class DAG:
 
     def __init__(self, plan: Plan, scope: Scope) -> None:
         self._plan, self._scope = plan, scope
-        self._links = links_of(plan)
+        self._edges = edges_of(plan)
         self.name: str = plan.name
         self.nodes: Mapping[str, Node] = StepMapping(plan, self._node)
         self.edges: Mapping[str, AbstractSet[str]] = StepMapping(plan, self._before)
@@ -247,46 +231,46 @@ class DAG:
     # -- queries
 
     def topological_sort(self) -> list[Node]:
-        """Return the nodes so that each comes after its dependencies, those that were added first as early as possible.
+        """Return the nodes with dependencies first, and steps that were added first as early as possible.
 
-        It is the order in which `LocalExecutor` runs them.
+        This is the order in which `LocalExecutor` runs them.
 
         Raises:
-            CycleError: If there is none.
+            CycleError: If the graph has a cycle.
         """
         return [self._node(node) for node in self._order()]
 
     def get_dependencies(self, name: str) -> AbstractSet[str]:
-        """Return the steps that a step waits for.
+        """Return the direct dependencies of a step.
 
         Raises:
-            KeyError: If there is no such step, with near matches; likewise below.
+            KeyError: If there is no such step, with near matches; the same applies to the methods below.
         """
         return self.edges[name]
 
     def get_dependents(self, name: str) -> AbstractSet[str]:
-        """Return the steps that wait for a step."""
+        """Return the direct dependents of a step."""
         return self.reverse_edges[name]
 
     def get_all_dependencies(self, name: str) -> AbstractSet[str]:
-        """Return the steps that a step waits for, near or far, in add order."""
-        return self._reached(name, self._links.dependencies)
+        """Return all direct and indirect dependencies of a step, in add order."""
+        return self._reached(name, self._edges.dependencies)
 
     def get_all_dependents(self, name: str) -> AbstractSet[str]:
-        """Return the steps that wait for a step, near or far, in add order."""
-        return self._reached(name, self._links.dependents)
+        """Return all direct and indirect dependents of a step, in add order."""
+        return self._reached(name, self._edges.dependents)
 
     def validate(self) -> tuple[list[str], list[str]]:
-        """Return what is wrong and what may be, as sentences; raises nothing.
+        """Return errors and warnings as sentences; raises nothing.
 
-        Errors are those that `Pipeline.build` raises. Warnings are parameters that only `run` can fill, and outputs
-        of a step with several that no step reads.
+        Errors are those that `Pipeline.build` raises. Warnings are parameters that only `run` can fill, and unread
+        outputs of a step with several.
         """
         return self._plan.problems.sentences(), [*self._needs(), *self._dead()]
 
     @hides_internal_frames
     def explain(self, name: str) -> Explanation:
-        """Say where a step's arguments come from; see `Pipeline.explain`."""
+        """Return the source of each argument of a step; see `Pipeline.explain`."""
         plan, node = self._plan, self._explained(name)
         traced, form = ArgumentTrace(plan, node, self._scope), plan.forms[node]
         return Explanation(
@@ -306,14 +290,14 @@ class DAG:
 
     @hides_internal_frames
     def visualize(self, format: Literal["text", "mermaid", "dot", "svg"] = "text") -> str:  # noqa: A002
-        """Return the graph as text of one of four formats.
+        """Return the graph as a string in one of four formats.
 
         Args:
-            format: "text" for people, "mermaid" for Markdown, "dot" for graphviz, "svg" for browsers (which needs no
-                graphviz). More than 20 steps of one function that wait for the same are one line or box.
+            format: "text" for people, "mermaid" for Markdown, "dot" for graphviz, "svg" for browsers (which needs
+                no graphviz). More than 20 steps of one function with the same dependencies share a line or box.
 
         Raises:
-            ValueError: For another format.
+            ValueError: If the format is unknown.
 
         >>> from flowyml import Pipeline
         >>> print(Pipeline("p").add_step(dict, name="raw").add_step(len, inputs=["raw"]).dag.visualize())
@@ -323,10 +307,10 @@ class DAG:
           1. raw
           2. len (depends on: raw)
         """
-        return drawing(format)(self._picture)
+        return renderer(format)(self._picture)
 
     def to_networkx(self) -> nx.DiGraph[str]:
-        """Return the graph as a `networkx.DiGraph` whose edges go from a step to those that wait for it.
+        """Return the graph as a `networkx.DiGraph` with edges from a step to its dependents.
 
         Nodes have the attributes `step`, `inputs`, `outputs`, `params`, `mapped` and `items`.
 
@@ -340,28 +324,33 @@ class DAG:
         graph: nx.DiGraph[str] = nx.DiGraph(name=self.name)
         for name, node in self.nodes.items():
             graph.add_node(
-                name, **{each.name: getattr(node, each.name) for each in fields(node) if each.name != "name"}
+                name,
+                **{
+                    attribute.name: getattr(node, attribute.name)
+                    for attribute in fields(node)
+                    if attribute.name != "name"
+                },
             )
         graph.add_edges_from((before, name) for name, others in self.edges.items() for before in others)
         return graph
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
-        """Show a notebook the picture, with the text for those that draw none; of a large graph only lines of text."""
+        """Show the picture in a notebook, with text as the alternative; of a large graph only lines of text."""
         lines = self.visualize().split("\n")
-        more = [f"  ... and {len(lines) - _MOST_LINES:,} more lines"] if len(lines) > _MOST_LINES else []
-        bundle = {"text/plain": "\n".join([*lines[:_MOST_LINES], *more])}
-        if 0 < len(self._picture.boxes) <= _MOST_BOXES:
+        more = [f"  ... and {len(lines) - _MAX_LINES:,} more lines"] if len(lines) > _MAX_LINES else []
+        bundle = {"text/plain": "\n".join([*lines[:_MAX_LINES], *more])}
+        if 0 < len(self._picture.boxes) <= _MAX_BOXES:
             bundle["image/svg+xml"] = self.visualize("svg")
         return bundle
 
-    # -- by number
+    # -- by node id
 
     @cached_property
     def _picture(self) -> GraphModel:
         return picture_of(self._plan, self._all_dependencies())
 
     def _all_dependencies(self) -> list[list[int]]:
-        return list(map(self._links.dependencies, range(len(self))))
+        return list(map(self._edges.dependencies, range(len(self))))
 
     def _order(self) -> list[int]:
         order = add_order(self._all_dependencies())
@@ -384,43 +373,43 @@ class DAG:
         )
 
     def _before(self, node: int) -> AbstractSet[str]:
-        return self._named(sorted(self._links.dependencies(node)))
+        return self._named(sorted(self._edges.dependencies(node)))
 
     def _after(self, node: int) -> AbstractSet[str]:
-        return self._named(self._links.dependents(node))
+        return self._named(self._edges.dependents(node))
 
     def _consumers(self, asset: str) -> AbstractSet[str]:
-        """Return the names of those that read an asset: of those that wait for its step, some may read another."""
-        plan, found = self._plan, self._plan.assets.find(asset)
+        """Return the steps that read an asset; not all dependents of its step do."""
+        plan, producer = self._plan, self._plan.assets.find(asset)
         nodes = set(plan.undefined.get(asset, ()))
-        if found is not None:
-            asset = plan.assets_of(found[0])[found[1] or 0]  # as it is listed; it may have other names
-            after = self._links.dependents(found[0])
+        if producer is not None:
+            asset = plan.assets_of(producer[0])[producer[1] or 0]  # its listed name; it may have others
+            after = self._edges.dependents(producer[0])
             nodes.update(node for node in after if asset in ArgumentTrace(plan, node, self._scope).assets)
         return self._named(sorted(nodes))
 
     def _reached(self, name: str, step: Callable[[int], list[int]]) -> AbstractSet[str]:
-        start = number_of(self._plan, name)
+        start = node_of(self._plan, name)
         seen, waiting = {start}, [start]
         while waiting:
-            new = [each for each in step(waiting.pop()) if each not in seen]
+            new = [node for node in step(waiting.pop()) if node not in seen]
             seen.update(new)
             waiting += dict.fromkeys(new)
         return self._named(sorted(seen - {start}))
 
     def _named(self, nodes: Iterable[int]) -> AbstractSet[str]:
-        """Return names as a set that keeps its order."""
+        """Return names as an ordered set."""
         return dict.fromkeys(self._plan.names[node] for node in nodes).keys()
 
     def _explained(self, name: str) -> int:
         """Return the step of that name, or the one that produces an asset of that name."""
-        found = None if name in self._plan.numbers else self._plan.assets.find(name)
-        return number_of(self._plan, name) if found is None else found[0]
+        producer = None if name in self._plan.numbers else self._plan.assets.find(name)
+        return node_of(self._plan, name) if producer is None else producer[0]
 
     # -- warnings
 
     def _needs(self) -> Iterator[str]:
-        """Say which parameters only `run` can fill, once for steps that were added alike."""
+        """Yield the parameters that only `run` can fill, once for steps that were added alike."""
         plan = self._plan
         firsts: dict[int, list[int]] = {}
         for node, form in enumerate(plan.forms):
@@ -433,23 +422,23 @@ class DAG:
                 yield f"Node {plan.names[node]!r}{more} needs {named} from run(inputs=) or a context"
 
     def _dead(self) -> Iterator[str]:
-        """Say which outputs nobody reads though others of their step are read."""
+        """Yield the outputs that no step reads although other outputs of their step are read."""
         for node, form in enumerate(self._plan.forms):
-            if len(form.outputs) > 1 and self._links.dependents(node):
+            if len(form.outputs) > 1 and self._edges.dependents(node):
                 for asset in form.outputs:
                     if not self._consumers(asset):
                         yield f"Dead output: asset {asset!r} of node {self._plan.names[node]!r} is read by no step"
 
 
-def rehearsal(plan: Plan, scope: Scope, executor: str, cached: str | None, resumed: ResumePreview | None) -> str:
-    """Return the text of a dry run: what would run, in which order.
+def dry_run_text(plan: Plan, scope: Scope, executor: str, cached: str | None, resumed: ResumePreview | None) -> str:
+    """Return the text of a dry run: the steps that would run, in order.
 
     Args:
         plan: The plan.
-        scope: Where values come from.
-        executor: Where it would run.
-        cached: What is in the cache, in words.
-        resumed: What would be taken over from an earlier attempt, and what is left then; `None` without one.
+        scope: The source of values.
+        executor: The executor that would run it.
+        cached: Summary of the cached steps.
+        resumed: The results that an earlier attempt would provide, and the steps left then; `None` without one.
     """
     given = plan.given_steps()
     calls = plan.layout.item_count - sum(len(plan.layout.items_of(node)) for node in given)
@@ -457,10 +446,10 @@ def rehearsal(plan: Plan, scope: Scope, executor: str, cached: str | None, resum
     if resumed is not None:
         steps, calls, at_least = resumed.steps, resumed.calls, resumed.at_least
     how_many = f"{pluralize(steps, 'step')} ({'at least ' * at_least}{pluralize(calls, 'call')})"
-    told = f"Dry run: {how_many} would run on {executor}; nothing was run."
+    headline = f"Dry run: {how_many} would run on {executor}; nothing was run."
     named = f"Given: {join_names([plan.names[node] for node in given])}." if given else None
     more = named, cached, resumed and resumed.text
-    return "\n".join(filter(None, (f"{DAG(plan, scope).visualize()}\n\n{told}", *more)))
+    return "\n".join(filter(None, (f"{DAG(plan, scope).visualize()}\n\n{headline}", *more)))
 
 
 def _known(length: int | None) -> int | None:

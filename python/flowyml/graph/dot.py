@@ -1,4 +1,4 @@
-"""A graph in the language of graphviz, for those who have it."""
+"""A graph in the language of graphviz."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _label(box: NodeBox) -> str:
 
 
 def _escaped(label: str) -> str:
-    r"""Return a name as it stands between quotes.
+    r"""Escape a name for use between quotes.
 
     >>> print(_escaped('a "b" \\ c'))
     a \"b\" \\ c

@@ -1,12 +1,12 @@
-"""Explanations: where each argument of a step comes from, and by which rule.
+"""Explanations: the source of each argument of a step, and the rule that chose it.
 
 ```
-Plan + number of a step ──wire again, with notes──▶ [Argument] ──▶ Explanation, lines of run(debug=True)
+Plan + step ──bind again, with notes──▶ [ArgumentSource] ──▶ Explanation, lines of run(debug=True)
 ```
 
-A plan keeps how a step is called and forgets why. Whoever asks has that one step wired once more, so nobody else pays.
-It works for plans that are not valid, too. No value is shown but defaults, which stand in the code anyhow: others may
-be large, or secret.
+A plan stores how a step is called but not why. An explanation binds that one step again, so other steps cost nothing.
+It works for invalid plans, too. Values are not shown, because they may be large or secret, except defaults, which are
+in the code.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ if TYPE_CHECKING:
     from flowyml.store.value_store import Reference
 
 _log = logging.getLogger("flowyml")
-_LONGEST = 60
+_MAX_LENGTH = 60
 
 
 class ArgumentSource(NamedTuple):
-    """One argument of a step.
+    """The source of one argument of a step.
 
     Attributes:
         parameter: Its parameter; "*args" for one of many.
-        source: Where its value comes from, in words.
-        assets: The assets it reads.
-        implicit: Whether it reads an asset only because that has the parameter's name.
+        source: A description of the source.
+        assets: The assets that it reads.
+        implicit: True if it reads an asset only because that has the parameter's name.
     """
 
     parameter: str
@@ -58,8 +58,8 @@ class KeyPart(NamedTuple):
 
     Attributes:
         kind: "argument", "function", "class", "module", "condition", "file", "files", "value" or "installed".
-        name: Its name; of a value in code, what it is: "global 'RATE'".
-        counts: How it counts, in words ("content", "its code").
+        name: Its name; of a value in code, its label: "global 'RATE'".
+        counts: What counts of it ("content", "its code").
     """
 
     kind: str
@@ -72,17 +72,16 @@ class ArgumentTrace:
 
     Args:
         plan: The plan.
-        node: The step's number.
+        node: The step.
         scope: Values of the run's inputs and the contexts.
 
     Attributes:
         arguments: One for each parameter, in the order of the signature, then those of `*args`.
-        missing: Parameters that nothing fills yet.
-        problems: What is wrong with the step's binder.
+        missing: Parameters that have no source yet.
+        problems: Problems found by binding the step.
     """
 
     def __init__(self, plan: Plan, node: int, scope: Scope) -> None:
-        """Wire the step again, for the reasons; its arguments are the plan's."""
         self._plan, self._form = plan, plan.forms[node]
         self._binder = binder = Binder(
             self._form, plan.assets, scope, self._form.inputs_of(plan.reads[node]), without=node
@@ -93,23 +92,23 @@ class ArgumentTrace:
         template = plan.templates[node]
         if template is not None:
             self._references = plan.references.get(node, ())
-            self._take(template)
+            self._use_template(template)
         self.arguments: list[ArgumentSource] = [*self._named(), *self._spread()]
         self.missing: list[str] = binder.missing
 
-    def _take(self, template: CallTemplate) -> None:
-        """Take the arguments from the plan's template of the step."""
+    def _use_template(self, template: CallTemplate) -> None:
+        """Replace the sources by those in the plan's template of the step."""
         count = len(template.sources) - len(template.keywords)
         named = count - len(self._rest)
         self._rest = list(template.sources[named:count])
         positional = zip(self._binder.signature.positional[:named], template.sources[:named], strict=True)
         for name, source in (*positional, *zip(template.keywords, template.sources[count:], strict=True)):
-            if name in self._sources:  # else it is a default that is passed
+            if name in self._sources:  # else a default that is passed
                 self._sources[name] = source
 
     @property
     def assets(self) -> list[str]:
-        """The assets that the step reads, and declared inputs that nothing gives, each once."""
+        """The assets that the step reads, and declared inputs without a source, each once."""
         read = (asset for argument in self.arguments for asset in argument.assets)
         return list(dict.fromkeys([*read, *self._binder.names.undefined]))
 
@@ -123,7 +122,7 @@ class ArgumentTrace:
             elif name in signature.defaults:
                 yield ArgumentSource(name, f"default {_short(signature.defaults[name])}")
             elif not self._binder.is_optional(name):
-                yield ArgumentSource(name, "nothing yet: params, run(inputs=) or a context value must give it")
+                yield ArgumentSource(name, "no source yet: give it by params, run(inputs=) or a context value")
 
     def _spread(self) -> Iterator[ArgumentSource]:
         star = f"*{self._binder.signature.var_positional or 'args'}"
@@ -140,7 +139,7 @@ class ArgumentTrace:
             chosen = self._argument(name, ASSET, which[0])
             return chosen._replace(source=f"{chosen.source}, else its default {which[1]!r:.40}")
         if kind == VIEW:
-            seen = "what it waits for" if name == CONDITION_CONTEXT else "what the steps before it produced"
+            seen = "its dependencies" if name == CONDITION_CONTEXT else "the results of earlier steps"
             return ArgumentSource(name, f"{seen}, and the context")
         if kind in {ASSET, SPREAD}:
             implicit = name in binder.names.implicit
@@ -148,29 +147,29 @@ class ArgumentTrace:
             if self._is_branch_of(name):
                 rule = "the decision that chooses this branch"
             assets = self._assets(which)
-            return ArgumentSource(name, f"{self._told(which, assets)} ({rule})", assets, implicit)
+            return ArgumentSource(name, f"{self._asset_text(which, assets)} ({rule})", assets, implicit)
         return ArgumentSource(name, self._value(name))
 
     def _is_branch_of(self, name: str) -> bool:
-        """Tell whether a name is that of the decision that lets the step run."""
+        """Return True if a name is that of the decision that lets the step run."""
         predicates = [guard.predicate for guard in self._form.options.guards]
-        return any(isinstance(each, BranchPredicate) and each.decision == name for each in predicates)
+        return any(isinstance(predicate, BranchPredicate) and predicate.decision == name for predicate in predicates)
 
     def _route(self, name: str) -> str | None:
-        """Say by which sub-pipelines a value has come in that the pipeline around gives; `None` for one from inside."""
+        """Return the sub-pipelines through which a value from outside is passed; `None` for one from inside."""
         asked = self._binder.declared.get(name, name)
         route = self._binder.names.import_paths.get(asked, []) if isinstance(asked, str) else []
-        return ", ".join(map(_told_route, route)) or None
+        return ", ".join(map(_route_text, route)) or None
 
     def _item(self, name: str, at: int) -> ArgumentSource:
-        """Say which part of an item an argument is."""
+        """Return the source of an argument that is an item, or a part of one."""
         items = self._binder.items
         assert items is not None  # noqa: S101  it has items
         over, part = items.over, items.parts[at]
         source = over.columns[at].source
         if part is None:
             return ArgumentSource(
-                name, f"an item of {source!r}, which nothing gives yet", (), name in self._binder.names.implicit
+                name, f"an item of {source!r}, which has no source yet", (), name in self._binder.names.implicit
             )
         if not isinstance(part, int):
             list_of = f" of {over.named(at)}" if len(over.columns) > 1 else ""
@@ -208,7 +207,7 @@ class ArgumentTrace:
         return "the whole context"
 
     def _context(self, name: str) -> str:
-        """Say whose context has a value."""
+        """Return the context that has a value."""
         namespace = self._form.within
         while namespace is not None and name not in namespace.context:
             namespace = namespace.outer
@@ -231,7 +230,7 @@ class ArgumentTrace:
     def _node(self, reference: Any) -> int:
         return next(nodes_of((reference,), self._plan.layout))
 
-    def _told(self, which: int, assets: tuple[str, ...]) -> str:
+    def _asset_text(self, which: int, assets: tuple[str, ...]) -> str:
         reference = self._reference(which)
         kind = "iterator over" if isinstance(self._references[which], IteratorRef) else "list of"
         if isinstance(reference, ListRef):
@@ -246,23 +245,23 @@ class ArgumentTrace:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Explanation:
-    """What a step gets, what it waits for, and what waits for it; its text says all of it.
+    """The arguments, dependencies and dependents of a step; `str()` returns it as text.
 
     Attributes:
         step_name: Name of the step.
-        label: Name under which it was declared, and where it was added.
-        arguments: Where each argument comes from.
-        dependencies: Steps that it waits for.
-        dependents: Steps that wait for it.
-        options: How it is run, where something was said about it.
-        problems: What is wrong with it.
+        label: Name under which it was declared, and the line that added it.
+        arguments: The source of each argument.
+        dependencies: Its direct dependencies.
+        dependents: Its direct dependents.
+        options: Options that differ from the defaults.
+        problems: Its problems.
         missing: Parameters that `run` has to give.
-        mapped: Whether it is a mapped step.
-        items: How many items a mapped step has; `None` if only a run tells.
-        cache: Whether its value would come from the cache, and why not; `None` for steps that are not to be cached.
-        resume: What would be taken over of it from an earlier attempt, or why it runs again; `None` without one.
-        key: What the key of its cached value covers; with `explain(name, cache=True)` only.
-        not_in_key: What that key does not cover.
+        mapped: True for a mapped step.
+        items: Number of items of a mapped step; `None` if it is known only at run time.
+        cache: Whether its value would be read from the cache, and why not; `None` for steps that are not cached.
+        resume: What would be reused from an earlier attempt, or why it runs again; `None` without one.
+        key: The parts covered by the key of its cached value; only with `explain(name, cache=True)`.
+        not_in_key: The parts that the key does not cover.
     """
 
     step_name: str
@@ -281,11 +280,9 @@ class Explanation:
     not_in_key: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Return the text."""
         return "\n".join(self._lines())
 
     def __repr__(self) -> str:
-        """Show the text, in a notebook as after `print`."""
         return str(self)
 
     def _lines(self) -> Iterator[str]:
@@ -316,29 +313,29 @@ class Explanation:
 
 
 def options_of(plan: Plan, node: int) -> dict[str, object]:
-    """Return the options of a step that differ from what a step has without any."""
+    """Return the options of a step that differ from the defaults."""
     form = plan.forms[node]
-    pairs = ((each.name, getattr(form.options, each.name)) for each in fields(form.options))
+    pairs = ((option.name, getattr(form.options, option.name)) for option in fields(form.options))
     said: dict[str, object] = {name: value for name, value in pairs if value != getattr(NO_OPTIONS, name)}
     terms = form.over.terms if form.over is not None else None
     return said if terms is None else said | terms.said()
 
 
 def log_sources(plan: Plan, scope: Scope) -> None:
-    """Log where the arguments of each step come from, one line a step; steps that are called alike share a line.
+    """Log the sources of each step's arguments; steps that are called alike share a line.
 
-    At level INFO, or the logger's own where that is higher: it was asked for.
+    At level INFO, or the logger's own if that is higher, so that `run(debug=True)` always shows them.
     """
     level = max(logging.INFO, _log.getEffectiveLevel())
-    for nodes in _alike(plan):
+    for nodes in _groups_of_steps(plan):
         arguments = ArgumentTrace(plan, nodes[0], scope).arguments
-        told = "; ".join(f"{argument.parameter}: {argument.source}" for argument in arguments) or "no arguments"
+        sources = "; ".join(f"{argument.parameter}: {argument.source}" for argument in arguments) or "no arguments"
         more = f" and {len(nodes) - 1:,} like it" if len(nodes) > 1 else ""
-        _log.log(level, "step %r%s: %s", plan.names[nodes[0]], more, told)
+        _log.log(level, "step %r%s: %s", plan.names[nodes[0]], more, sources)
 
 
-def _alike(plan: Plan) -> Iterator[list[int]]:
-    """Go through the steps, those of one form together unless they read something."""
+def _groups_of_steps(plan: Plan) -> Iterator[list[int]]:
+    """Yield the steps, grouped by form unless they read something."""
     groups: dict[int | tuple[int], list[int]] = {}
     for node, form in enumerate(plan.forms):
         key = (node,) if node in plan.references or plan.reads[node] else id(form)
@@ -346,7 +343,7 @@ def _alike(plan: Plan) -> Iterator[list[int]]:
     yield from groups.values()
 
 
-def _told_route(part: tuple[Namespace, str]) -> str:
+def _route_text(part: tuple[Namespace, str]) -> str:
     namespace, name = part
     if namespace.given is None:
         return f"sub-pipeline {namespace.name!r} takes {name!r} from around it"
@@ -359,4 +356,4 @@ def _several(names: tuple[str, ...]) -> str:
 
 def _short(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+    return text if len(text) <= _MAX_LENGTH else f"{text[: _MAX_LENGTH - 3]}..."

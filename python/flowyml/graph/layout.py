@@ -1,12 +1,13 @@
-"""Where boxes and lines of a layered drawing stand: layers from top to bottom, few crossings, straight lines.
+"""Layered graph drawing: layers from top to bottom, few crossings, straight lines.
 
 ```
 layers: longest path ──▶ long edges get a bend in each layer ──▶ order in a layer: medians of neighbours ──▶ x: as near
 to the neighbours' middle as the widths allow
 ```
 
-The steps of K. Sugiyama, S. Tagawa and M. Toda (1981); the last is an isotonic regression in each layer, by pooling
-adjacent violators, so no two boxes ever overlap. Time grows with boxes and bends, times the fixed number of sweeps.
+The method of K. Sugiyama, S. Tagawa and M. Toda (1981); the last step is an isotonic regression in each layer, by
+pooling adjacent violators, so boxes never overlap. Time grows linearly with boxes and bends, times a fixed number of
+sweeps.
 """
 
 from __future__ import annotations
@@ -21,22 +22,22 @@ if TYPE_CHECKING:
 
 _ORDER_SWEEPS = 12
 _PLACE_SWEEPS = 13  # the last from top to bottom, so that chains hang straight
-# Of a drawing with more boxes and bends than this nobody counts the crossings.
+# In drawings with more boxes and bends than this, crossings do not matter.
 _LARGE = 3_000
-# Bends are held to a straight line more than boxes are to the middle of their neighbours.
+# Straight lines matter more than boxes in the middle of their neighbours.
 _BEND_WEIGHT = 4.0
-# Boxes that nothing connects go to the next row beyond this width.
-_WIDEST = 1_000.0
+# Unconnected boxes are wrapped at this width.
+_MAX_ROW_WIDTH = 1_000.0
 
 
 class DrawingLayout(NamedTuple):
-    """Where everything stands.
+    """The positions in a drawing.
 
     Attributes:
         x: The middle of each box.
         layers: The layer of each box, 0 on top.
-        paths: For each edge the middles it passes, layer by layer, its two boxes included.
-        left: The left end of everything.
+        paths: The middles of each edge in each layer, including its two boxes.
+        left: The left end of the drawing.
         right: The right end.
     """
 
@@ -51,15 +52,15 @@ def layout(widths: Sequence[float], edges: Sequence[tuple[int, int]], gap: float
     """Place boxes.
 
     Args:
-        widths: The width of each box. Every edge goes from a lower to a higher number.
-        edges: Pairs of box numbers.
-        gap: The least space between two boxes of a layer.
+        widths: The width of each box. Edges lead from lower to higher indices.
+        edges: Pairs of boxes.
+        gap: The minimum space between two boxes of a layer.
     """
     return _LayeredLayout(widths, edges, gap).layout()
 
 
 class _LayeredLayout:
-    """Boxes and bends of one drawing; bends are numbered after the boxes."""
+    """Boxes and bends of one drawing; bends have the indices after the boxes."""
 
     def __init__(self, widths: Sequence[float], edges: Sequence[tuple[int, int]], gap: float) -> None:
         self.boxes, self.gap = len(widths), gap
@@ -75,30 +76,30 @@ class _LayeredLayout:
     def layout(self) -> DrawingLayout:
         self._reduce_crossings()
         self._place()
-        left = min((self.x[each] - self.widths[each] / 2 for each in range(self.boxes)), default=0.0)
-        right = max((self.x[each] + self.widths[each] / 2 for each in range(self.boxes)), default=0.0)
+        left = min((self.x[box] - self.widths[box] / 2 for box in range(self.boxes)), default=0.0)
+        right = max((self.x[box] + self.widths[box] / 2 for box in range(self.boxes)), default=0.0)
         bends = self.x[self.boxes :]
-        paths = [[self.x[each] for each in chain] for chain in self.chains]
+        paths = [[self.x[point] for point in chain] for chain in self.chains]
         return DrawingLayout(
             self.x[: self.boxes], self.layer[: self.boxes], paths, min([left, *bends]), max([right, *bends])
         )
 
     def _wrap(self, edges: Iterable[tuple[int, int]]) -> None:
-        """Boxes without edges stand in rows under all others, if they are too many for one row."""
+        """Arrange boxes without edges in rows below all others, if they need more than one row."""
         connected = {box for edge in edges for box in edge}
         loose = [box for box in range(self.boxes) if box not in connected]
-        if sum(self.widths[box] + self.gap for box in loose) <= _WIDEST:
+        if sum(self.widths[box] + self.gap for box in loose) <= _MAX_ROW_WIDTH:
             return
         row = max((self.layer[box] for box in connected), default=-1) + 1
         width = 0.0
         for box in loose:
             width += self.widths[box] + self.gap
-            if width > _WIDEST and width > self.widths[box] + self.gap:
+            if width > _MAX_ROW_WIDTH and width > self.widths[box] + self.gap:
                 row, width = row + 1, self.widths[box] + self.gap
             self.layer[box] = row
 
     def _chain(self, start: int, end: int) -> list[int]:
-        """Lead an edge through every layer between its boxes."""
+        """Add a bend to an edge in each layer between its boxes."""
         between = range(self.layer[start] + 1, self.layer[end])
         bends = range(len(self.widths), len(self.widths) + len(between))
         self.widths += [0.0] * len(between)
@@ -113,8 +114,8 @@ class _LayeredLayout:
 
     def _rows(self) -> list[list[int]]:
         rows: list[list[int]] = [[] for _ in range(max(self.layer, default=-1) + 1)]
-        for each, layer in enumerate(self.layer):
-            rows[layer].append(each)
+        for point, layer in enumerate(self.layer):
+            rows[layer].append(point)
         return rows
 
     # -- the order within a layer
@@ -133,19 +134,20 @@ class _LayeredLayout:
         self.rows = best
 
     def _sort(self, row: list[int], neighbours: list[list[int]]) -> None:
-        """Order a layer by the mean place of each one's neighbours; what has none stays where it is."""
+        """Order a layer by the mean position of neighbours; points without neighbours keep their place."""
         place = self._places()
-        wanted = {each: _mean([place[other] for other in neighbours[each]], place[each]) for each in row}
+        wanted = {point: _mean([place[other] for other in neighbours[point]], place[point]) for point in row}
         row.sort(key=wanted.__getitem__)
 
     def _places(self) -> dict[int, float]:
-        """Return where each one stands in its layer, as a share of the layer."""
-        return {each: (at + 0.5) / len(row) for row in self.rows for at, each in enumerate(row)}
+        """Return the position of each point in its layer, as a share of the layer."""
+        return {point: (at + 0.5) / len(row) for row in self.rows for at, point in enumerate(row)}
 
     def _crossings(self) -> int:
-        at = {each: place for row in self.rows for place, each in enumerate(row)}
+        at = {point: place for row in self.rows for place, point in enumerate(row)}
         return sum(
-            _inversions([low for up in row for low in sorted(at[each] for each in self.below[up])]) for row in self.rows
+            _inversions([low for up in row for low in sorted(at[point] for point in self.below[up])])
+            for row in self.rows
         )
 
     # -- where in its layer
@@ -157,23 +159,23 @@ class _LayeredLayout:
             down = sweep % 2 == 0
             for row in self.rows if down else reversed(self.rows):
                 near = self.above if down else self.below
-                self._set_row(row, [_mean([self.x[other] for other in near[each]], self.x[each]) for each in row])
+                self._set_row(row, [_mean([self.x[other] for other in near[point]], self.x[point]) for point in row])
 
     def _set_row(self, row: list[int], wanted: list[float]) -> None:
-        """Place a layer as near to what is wanted as the widths allow: least squares under fixed distances."""
+        """Place a layer as near to the wanted positions as the widths allow (least squares)."""
         if not row:
             return
         offsets = [0.0]
         for left, right in pairwise(row):
             offsets.append(offsets[-1] + (self.widths[left] + self.widths[right]) / 2 + self.gap)
-        weights = [1.0 if each < self.boxes else _BEND_WEIGHT for each in row]
+        weights = [1.0 if point < self.boxes else _BEND_WEIGHT for point in row]
         free = [want - offset for want, offset in zip(wanted, offsets, strict=True)]
-        for each, place, offset in zip(row, _isotonic(free, weights), offsets, strict=True):
-            self.x[each] = place + offset
+        for point, place, offset in zip(row, _isotonic(free, weights), offsets, strict=True):
+            self.x[point] = place + offset
 
 
 def _layers(count: int, edges: Iterable[tuple[int, int]]) -> list[int]:
-    """Return the longest path to each box, in edges; what nothing leads to stands just above its first dependent."""
+    """Return the longest path to each box; a box without dependencies is just above its first dependent."""
     layers = [0] * count
     below: list[list[int]] = [[] for _ in range(count)]
     rooted = [True] * count
@@ -183,7 +185,7 @@ def _layers(count: int, edges: Iterable[tuple[int, int]]) -> list[int]:
         rooted[end] = False
     for box, lower in enumerate(below):
         if rooted[box] and lower:
-            layers[box] = min(layers[each] for each in lower) - 1
+            layers[box] = min(layers[dependent] for dependent in lower) - 1
     return layers
 
 
@@ -192,7 +194,7 @@ def _mean(values: list[float], otherwise: float) -> float:
 
 
 def _isotonic(values: Sequence[float], weights: Sequence[float]) -> list[float]:
-    """Return the rising sequence that is nearest to these values.
+    """Return the non-decreasing sequence that is closest to the values.
 
     >>> _isotonic([1.0, 4.0, 2.0, 5.0], [1.0, 1.0, 1.0, 1.0])
     [1.0, 3.0, 3.0, 5.0]
@@ -228,7 +230,7 @@ def _inversions(values: list[int]) -> int:
 
 
 def _between(left: list[int], right: list[int]) -> int:
-    """Count the pairs of two rising lists in which the left is greater."""
+    """Count the pairs of two sorted lists in which the left value is greater."""
     count = at = 0
     for value in right:
         while at < len(left) and left[at] <= value:

@@ -1,7 +1,7 @@
-"""A graph as a mermaid flowchart, which GitHub, GitLab and many notebooks draw from the text.
+"""A graph as a mermaid flowchart, which GitHub, GitLab and many notebooks render.
 
-Names never stand in the text as they are: nodes are called n0, n1, ..., and what mermaid or HTML would read as syntax
-in a label is written as a numeric entity ("#34;", the form that mermaid has for it).
+Nodes are called n0, n1, ..., and characters in labels that mermaid or HTML would read as syntax are written as numeric
+entities in mermaid's form ("#34;").
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from flowyml.graph.model import GraphModel, NodeBox
 
 _SYNTAX = frozenset('"#&;<>`\\%$')
-# What begins like a list is refused by mermaid ("Unsupported markdown: list"), unless its space is a no-break space.
+# Mermaid rejects labels that begin like a list ("Unsupported markdown: list"), unless the space is a no-break space.
 _LIST = re.compile(r"^(\d+[.)]|[-+*]) ")
-# Opening and closing of a box: a step, one that stands for several calls, an input, a decision.
+# Brackets of a step, of one with several calls, of an input, and of a decision.
 _STEP, _MANY, _INPUT, _DECISION = ("[", "]"), ("[[", "]]"), ("([", "])"), ("{", "}")
 
 
@@ -74,7 +74,7 @@ def _label(box: NodeBox) -> str:
 
 
 def _escaped(label: str) -> str:
-    """Write syntax as entities.
+    """Write syntax characters as entities.
 
     >>> _escaped('say "a" < b #1')
     'say #34;a#34; #60; b #35;1'

@@ -1,9 +1,8 @@
-"""From a plan to a picture: like steps folded, inputs of the run beside the steps, everything in execution order.
+"""The model that all pictures are rendered from: boxes in execution order, made of a plan.
 
-A group has more than `MOST_ALIKE` steps of one declared step, with like options, that wait for the same: ten thousand
-chunks are one box, and so are the ten thousand steps that each read one of them.
-
-What a picture of a graph shows: boxes, and which waits for which.
+More than `MAX_SINGLE_BOXES` steps of one declared step with equal options and the same dependencies share a box: ten
+thousand chunks are one box, and so are the ten thousand steps that each read one of them. Inputs of the run have boxes,
+too.
 """
 
 from __future__ import annotations
@@ -33,22 +32,22 @@ JOIN = "join"
 
 
 class NodeBox(NamedTuple):
-    """One box: a step, several like steps, or an input of the run.
+    """One box: a step, several similar steps, or an input of the run.
 
     Attributes:
-        first: Name of the step; of several, of the first.
+        first: Name of the step, or of the first of several.
         label: The name under which the step was declared, often that of its function.
-        dependencies: The boxes that it waits for, by position.
+        dependencies: The boxes that it depends on, by position.
         last: Name of the last of several steps.
-        size: How many steps it stands for.
-        items: How many items a mapped step has (each, if there are several); `UNKNOWN` if only a run tells.
-        given: Whether it is an input that `run(inputs=)` has to give, and no step.
-        groups: The sub-pipelines that it is in, by their whole names, from the outmost to the inmost.
-        decides: Whether it is a decision between steps.
-        manner: What else decides whether it runs, in a few words: "join", "if large", "conditional".
-        answers: Decisions that it waits for, by position, and the answer with which it runs.
-        state: After a run, how it ended; "" before.
-        note: What else there is to say of that.
+        size: Number of steps that it represents.
+        items: Number of items of a mapped step (each, if there are several); `UNKNOWN` if it is known only at run time.
+        given: True for an input that `run(inputs=)` has to give.
+        groups: Full names of the sub-pipelines that it is in, from the outermost to the innermost.
+        decides: True for a decision between steps.
+        manner: Short notes on other conditions of its run: "join", "if large", "conditional".
+        answers: Decisions that it depends on, by position, and the answer with which it runs.
+        state: The final state after a run; "" before.
+        note: A remark on that state.
     """
 
     first: str
@@ -72,49 +71,49 @@ class NodeBox(NamedTuple):
 
     @property
     def short_title(self) -> str:
-        """The title for a place where its sub-pipeline is named already."""
+        """The title without the name of its sub-pipeline."""
         prefix = f"{self.groups[-1]}." if self.groups else ""
         inside = self._replace(first=self.first.removeprefix(prefix), last=self.last.removeprefix(prefix))
         return inside.title
 
     @property
     def optional(self) -> bool:
-        """Whether something beside its dependencies decides whether it runs."""
-        return bool(self.answers) or any(each != JOIN for each in self.manner)
+        """True if something other than its dependencies decides whether it runs."""
+        return bool(self.answers) or any(note != JOIN for note in self.manner)
 
     @property
     def detail(self) -> str:
-        """What else there is to say: how many, of what, and when; "" for a step under its own name."""
+        """Additional text: number, declared name, conditions; "" for a step with its own name."""
         parts = (self._many(), "decision" if self.decides else "", *self.manner)
         return ", ".join(filter(None, parts))
 
     def _many(self) -> str:
         what = "run inputs" if self.given else self.label
         if self.size > 1:
-            each = "" if self.items is None else f", {told(self.items)} each"
-            return f"{self.size:,} x {what}{each}"
+            items_text = "" if self.items is None else f", {told(self.items)} each"
+            return f"{self.size:,} x {what}{items_text}"
         if self.items is not None:
             return f"{told(self.items)}{self.of(' of ')}"
         return "run input" if self.given else ""
 
     def of(self, before: str = "") -> str:
-        """Return what the step was declared as, where that is not its name."""
+        """Return the declared name if it differs from the step's name."""
         return "" if self.label in {self.first, "", "lambda"} else f"{before}{self.label}"
 
 
 def told(items: int) -> str:
-    """Return a number of items in words."""
+    """Return a number of items as text."""
     return "items known at run time" if items == UNKNOWN else pluralize(items, "item")
 
 
 @dataclass(frozen=True, slots=True)
 class GraphModel:
-    """A graph to be drawn.
+    """A graph to be rendered.
 
     Attributes:
         name: Name of the pipeline.
-        boxes: In execution order, then those that are in or behind a cycle.
-        ordered: How many of them are in execution order.
+        boxes: In execution order, then those that are in or after a cycle.
+        ordered: Number of boxes in execution order.
     """
 
     name: str
@@ -127,12 +126,12 @@ class GraphModel:
         return [(before, position) for position, box in enumerate(self.boxes) for before in box.dependencies]
 
     def answer(self, before: int, position: int) -> str:
-        """Return what a decision must have answered for a box that waits for it; "" for other edges."""
+        """Return the answer of a decision that a dependent box requires; "" for other edges."""
         return dict(self.boxes[position].answers).get(before, "")
 
     @property
     def groups(self) -> dict[str, list[int]]:
-        """By sub-pipeline the boxes in it, also those in further ones, by position; outer ones first."""
+        """The positions of the boxes in each sub-pipeline and its own sub-pipelines; outer ones first."""
         groups: dict[str, list[int]] = {}
         for position, box in enumerate(self.boxes):
             for name in box.groups:
@@ -140,11 +139,11 @@ class GraphModel:
         return groups
 
     def nested(self) -> Iterator[int | tuple[str, str] | None]:
-        """Go through the boxes group by group.
+        """Yield the boxes group by group.
 
         Yields:
-            The position of a box; where a group begins, its whole name and its name in the one around it; `None` where
-            it ends.
+            The position of a box; at the start of a group, its full name and its name in the outer one; `None` at
+                its end.
         """
         yield from self._within(range(len(self.boxes)), 0, "")
 
@@ -162,17 +161,17 @@ class GraphModel:
                 yield None
 
 
-# As many like steps are told one by one.
-MOST_ALIKE = 20
+# Similar steps up to this number have a box each.
+MAX_SINGLE_BOXES = 20
 
 
 class BoxOutcome(NamedTuple):
-    """How the steps of a box have ended.
+    """The outcome of the steps in a box.
 
     Attributes:
         state: Their state.
-        note: What there is to say of it.
-        items: How many items a mapped step had (each, if there are several).
+        note: A remark on the state.
+        items: Number of items of a mapped step (each, if there are several).
     """
 
     state: str
@@ -183,35 +182,35 @@ class BoxOutcome(NamedTuple):
 def picture_of(
     plan: Plan,
     dependencies: Sequence[Sequence[int]],
-    told: Callable[[Sequence[int]], BoxOutcome] | None = None,
+    outcome_of: Callable[[Sequence[int]], BoxOutcome] | None = None,
 ) -> GraphModel:
-    """Describe a plan for drawing.
+    """Return the model of a plan.
 
     Args:
         plan: The plan, valid or not.
-        dependencies: What each step waits for.
-        told: After a run: says how steps that share a box have ended.
+        dependencies: The dependencies of each step.
+        outcome_of: After a run, returns the outcome of the steps that share a box.
     """
     count = len(plan.names)
     names = [*plan.names, *plan.undefined]
     before = _with_inputs(plan, dependencies)
-    groups = fold(_kinds(plan), before, MOST_ALIKE)
+    groups = fold(_kinds(plan), before, MAX_SINGLE_BOXES)
     group_of = {node: at for at, nodes in enumerate(groups) for node in nodes}
-    waits = [sorted({group_of[each] for node in nodes for each in before[node]}) for nodes in groups]
+    waits = [sorted({group_of[other] for node in nodes for other in before[node]}) for nodes in groups]
     ordered = _in_order(groups, waits, count)
     shown = [*ordered, *sorted(set(range(len(groups))) - set(ordered))]
     place = {node: position for position, at in enumerate(shown) for node in groups[at]}
     boxes = [_box(plan, names, groups[at], before, place) for at in shown]
-    if told is not None:
+    if outcome_of is not None:
         boxes = [
-            box if box.given else box._replace(**told(groups[at])._asdict())
+            box if box.given else box._replace(**outcome_of(groups[at])._asdict())
             for box, at in zip(boxes, shown, strict=True)
         ]
     return GraphModel(plan.name, tuple(boxes), len(ordered))
 
 
 def _with_inputs(plan: Plan, dependencies: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Let steps wait for the inputs that the run has to give, which are numbered after the steps."""
+    """Add the inputs of the run as dependencies, with ids after those of the steps."""
     before = [*map(list, dependencies), *([] for _ in plan.undefined)]
     for number, nodes in enumerate(plan.undefined.values(), len(dependencies)):
         for node in nodes:
@@ -220,7 +219,7 @@ def _with_inputs(plan: Plan, dependencies: Sequence[Sequence[int]]) -> list[list
 
 
 def _kinds(plan: Plan) -> list[Hashable]:
-    """Return what may be folded: steps of one declared step, as many items, like options; and inputs."""
+    """Return keys that are equal for nodes that may share a box: same declared step, items and options; or inputs."""
     mapped = plan.layout.mapped
     by_form = {form: (id(form.step), _alike(form.options), id(form.within)) for form in set(plan.forms)}
     lengths = (plan.length_of(node) if node in mapped else None for node in range(len(plan.forms)))
@@ -232,14 +231,14 @@ def _in_order(groups: list[list[int]], waits: list[list[int]], count: int) -> li
     """Return the groups in add order as far as dependencies allow, inputs first; without those of cycles."""
     by_first = sorted(range(len(groups)), key=lambda at: (groups[at][0] < count, groups[at][0]))
     rank = {at: position for position, at in enumerate(by_first)}
-    return [by_first[each] for each in add_order([[rank[other] for other in waits[at]] for at in by_first])]
+    return [by_first[at] for at in add_order([[rank[other] for other in waits[at]] for at in by_first])]
 
 
 def _box(
     plan: Plan, names: Sequence[str], nodes: list[int], before: Sequence[Sequence[int]], place: Mapping[int, int]
 ) -> NodeBox:
     first, last, size = names[nodes[0]], names[nodes[-1]], len(nodes)
-    dependencies = tuple(sorted({place[each] for node in nodes for each in before[node]}))
+    dependencies = tuple(sorted({place[other] for node in nodes for other in before[node]}))
     if nodes[0] >= len(plan.names):
         return NodeBox(first, first, dependencies, last, size, given=True)
     form = plan.forms[nodes[0]]
@@ -253,7 +252,7 @@ def _box(
         decides=_decides(form),
         groups=_groups(form.within),
     )
-    answers = tuple((place[each], told) for each, told in _answers(plan, form, before[nodes[0]]))
+    answers = tuple((place[other], answer) for other, answer in _answers(plan, form, before[nodes[0]]))
     return box if box.decides else box._replace(manner=_manner(form.options), answers=answers)
 
 
@@ -261,7 +260,7 @@ def _groups(namespace: Namespace | None) -> tuple[str, ...]:
     return () if namespace is None else (*_groups(namespace.outer), namespace.name)
 
 
-# ---- what options mean for a picture -------------------------------------------------------------------------------
+# ---- options in a picture ------------------------------------------------------------------------------------------
 
 
 def _decides(form: StepSpec) -> bool:
@@ -269,23 +268,23 @@ def _decides(form: StepSpec) -> bool:
 
 
 def _answers(plan: Plan, form: StepSpec, before: Iterable[int]) -> Iterator[tuple[int, str]]:
-    """Go through the decisions that a branch waits for, each with the answer that chooses it."""
-    told = {each.decision: each.told for each in _predicates(form.options) if isinstance(each, BranchPredicate)}
-    for node in before if told else ():
+    """Yield the decisions that a branch depends on, each with the answer that chooses it."""
+    wanted = {each.decision: each.told for each in _predicates(form.options) if isinstance(each, BranchPredicate)}
+    for node in before if wanted else ():
         decision = plan.forms[node] if node < len(plan.forms) else None
-        if decision and _decides(decision) and decision.step.name in told:
-            yield node, told[decision.step.name]
+        if decision and _decides(decision) and decision.step.name in wanted:
+            yield node, wanted[decision.step.name]
 
 
 def _manner(options: StepOptions) -> tuple[str, ...]:
-    """Say what else decides whether a step runs: names of conditions, as far as they have any."""
+    """Return notes on the conditions of a step, by name if they have one."""
     guards = [guard for guard in options.guards if not isinstance(guard.predicate, BranchPredicate)]
     names = [(getattr(guard.predicate, "__name__", ""), guard.wanted) for guard in guards]
-    if any(not name.isidentifier() for name, _ in names):  # a lambda says nothing
-        told = ["conditional"]
+    if any(not name.isidentifier() for name, _ in names):  # a lambda has no name
+        notes = ["conditional"]
     else:
-        told = [f"{'if' if wanted else 'unless'} {name}" for name, wanted in names]
-    return (*told, JOIN) if options.run_if == "any" else tuple(told)
+        notes = [f"{'if' if wanted else 'unless'} {name}" for name, wanted in names]
+    return (*notes, JOIN) if options.run_if == "any" else tuple(notes)
 
 
 def _predicates(options: StepOptions) -> Iterator[Any]:
@@ -293,8 +292,8 @@ def _predicates(options: StepOptions) -> Iterator[Any]:
 
 
 def _alike(options: StepOptions) -> Hashable:
-    """Return what is equal for options that say the same; a lambda that a loop makes anew is the same."""
-    return None if options is NO_OPTIONS else tuple(_key(getattr(options, each.name)) for each in fields(options))
+    """Return a key that is equal for equal options; lambdas with the same code are equal."""
+    return None if options is NO_OPTIONS else tuple(_key(getattr(options, option.name)) for option in fields(options))
 
 
 def _key(value: Any) -> Hashable:

@@ -1,10 +1,10 @@
-"""Orders of a graph that is given as lists of numbers: what comes after what, and what is alike.
+"""Topological order and folding of a graph given as lists of node ids.
 
 ```
-dependencies: [[], [0], [0], [1, 2]]        node 3 waits for 1 and 2
+dependencies: [[], [0], [0], [1, 2]]        node 3 depends on 1 and 2
 ```
 
-Pure and iterative: a chain of a million is no deeper than one node. Nodes in or behind a cycle come in no order.
+Pure and iterative: a chain of a million nodes needs no recursion. Nodes in or after a cycle have no order.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def add_order(dependencies: Sequence[Sequence[int]]) -> list[int]:
-    """Return nodes so that each comes after its dependencies, lower numbers first; without those of cycles.
+    """Return nodes with dependencies first, lower ids first; without nodes of cycles.
 
     >>> add_order([[2], [], []]), add_order([[1], [0], []])
     ([1, 2, 0], [2])
@@ -32,21 +32,21 @@ def add_order(dependencies: Sequence[Sequence[int]]) -> list[int]:
     while ready:
         node = heappop(ready)
         order.append(node)
-        for each in _released(node, after, waiting):
-            heappush(ready, each)
+        for released in _released(node, after, waiting):
+            heappush(ready, released)
     return order
 
 
 def fold(kinds: Sequence[Hashable], dependencies: Sequence[Sequence[int]], most: int) -> list[list[int]]:
-    """Put together what is alike: nodes of one kind whose dependencies are, after folding, the same.
+    """Group similar nodes: those of one kind whose dependencies are, after grouping, the same.
 
     Args:
-        kinds: What may be put together, node by node.
-        dependencies: What each node waits for.
-        most: As many alike nodes stand alone; of more, one group is made.
+        kinds: Nodes with equal kinds may be grouped.
+        dependencies: The dependencies of each node.
+        most: Up to this number, similar nodes are not grouped.
 
     Returns:
-        Groups of numbers, each in rising order; of the graph of groups no cycle comes that was not there before.
+        Groups of ascending ids. The graph of groups has no cycles but those of the nodes.
 
     >>> fold("abbb", [[], [0], [0], [0]], most=2)
     [[0], [1, 2, 3]]
@@ -59,11 +59,11 @@ def fold(kinds: Sequence[Hashable], dependencies: Sequence[Sequence[int]], most:
     while level:
         alike: dict[Hashable, list[int]] = {}
         for node in level:
-            before = frozenset(group_of[each] for each in dependencies[node])
+            before = frozenset(group_of[other] for other in dependencies[node])
             alike.setdefault((kinds[node], before), []).append(node)
         for nodes in alike.values():
             _enter([nodes] if len(nodes) > most else [[node] for node in nodes], groups, group_of)
-        level = sorted(each for node in level for each in _released(node, after, waiting))
+        level = sorted(other for node in level for other in _released(node, after, waiting))
     _enter([[node] for node, group in enumerate(group_of) if group < 0], groups, group_of)
     return groups
 
@@ -78,16 +78,16 @@ def _enter(new: list[list[int]], groups: list[list[int]], group_of: list[int]) -
 def _dependents(dependencies: Sequence[Sequence[int]]) -> dict[int, list[int]]:
     after: dict[int, list[int]] = {}
     for node, before in enumerate(dependencies):
-        for each in before:
-            after.setdefault(each, []).append(node)
+        for dependency in before:
+            after.setdefault(dependency, []).append(node)
     return after
 
 
 def _released(node: int, after: dict[int, list[int]], waiting: list[int]) -> list[int]:
-    """Return the nodes that waited for this one last."""
+    """Return the nodes whose last open dependency was this one."""
     free = []
-    for each in after.get(node, ()):
-        waiting[each] -= 1
-        if not waiting[each]:
-            free.append(each)
+    for dependent in after.get(node, ()):
+        waiting[dependent] -= 1
+        if not waiting[dependent]:
+            free.append(dependent)
     return free

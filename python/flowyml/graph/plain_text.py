@@ -9,8 +9,8 @@ if TYPE_CHECKING:
 
     from flowyml.graph.model import GraphModel, NodeBox
 
-# A step may read thousands of others; a line names this many.
-_MOST_NAMED = 20
+# A step may have thousands of dependencies; a line names this many.
+_MAX_NAMED = 20
 
 
 def text(picture: GraphModel) -> str:
@@ -51,14 +51,14 @@ def _waits(box: NodeBox, picture: GraphModel) -> str:
     if not box.dependencies:
         return ""
     answers = {before: f" is {answer}" for before, answer in box.answers}
-    named = box.dependencies[:_MOST_NAMED]
+    named = box.dependencies[:_MAX_NAMED]
     titles = [one_line(picture.boxes[before].title + answers.get(before, "")) for before in named]
     more = len(box.dependencies) - len(titles)
     return f" (depends on: {', '.join(titles)}{f' and {more:,} more' if more else ''})"
 
 
 def one_line(label: str) -> str:
-    r"""Return a name that may hold anything as one line of printable text.
+    r"""Return a name as one line of printable characters.
 
     >>> one_line("a\nb")
     'a b'

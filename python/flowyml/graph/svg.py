@@ -1,12 +1,9 @@
-"""A graph as an SVG picture, without graphviz: our own layered layout, plain shapes, no script, no font of its own.
+"""A graph as an SVG picture, without graphviz: a layered layout, plain shapes, no script, no embedded font.
 
-Colours read on white and on dark pages: boxes have their own ground, lines are a middle grey. Widths of text are
-guessed from the letters, a little too wide rather than too narrow.
+Colours are legible on white and dark pages. Widths of text are estimated generously from the letters.
 
-Frames around the boxes of sub-pipelines in a picture with layers.
-
-A layered layout does not keep the boxes of a sub-pipeline together. Where they happen to be alone in the rectangle that
-they span, that is framed; where other boxes stand between them, a frame would lie, and there is none.
+A layered layout does not keep the boxes of a sub-pipeline together. A frame is drawn around them only if the rectangle
+that they span contains no other box.
 """
 
 from __future__ import annotations
@@ -28,14 +25,14 @@ if TYPE_CHECKING:
 
 
 class Cluster(NamedTuple):
-    """What goes around the boxes of a sub-pipeline.
+    """The frame around the boxes of a sub-pipeline.
 
     Attributes:
-        label: Its name in the pipeline around it.
-        left: Where its boxes begin.
-        right: Where they end.
-        rows: The layers that they are in.
-        levels: How many levels of sub-pipelines there are in it, itself among them.
+        label: Its name in the outer pipeline.
+        left: Left end of its boxes.
+        right: Right end of its boxes.
+        rows: Its layers.
+        levels: Depth of nested sub-pipelines, itself included.
     """
 
     label: str
@@ -48,54 +45,52 @@ class Cluster(NamedTuple):
 def frames(
     picture: GraphModel, layers: Sequence[int], middles: Sequence[float], widths: Sequence[float], gap: float
 ) -> Iterator[Cluster]:
-    """Go through the frames that can be drawn, outer ones first.
+    """Yield the frames that can be drawn, outer ones first.
 
     Args:
-        picture: What is drawn.
+        picture: The graph.
         layers: The layer of each box.
-        middles: The middle of each box in its layer.
+        middles: The horizontal middle of each box.
         widths: The width of each box.
-        gap: How much room there is between two boxes.
+        gap: The space between two boxes.
     """
     boxes = picture.boxes
     for name, members in picture.groups.items():
         depth = boxes[members[0]].groups.index(name)
-        around = f"{boxes[members[0]].groups[depth - 1]}." if depth else ""
-        left = min(middles[each] - widths[each] / 2 for each in members)
-        right = max(middles[each] + widths[each] / 2 for each in members)
-        rows = range(min(layers[each] for each in members), max(layers[each] for each in members) + 1)
-        levels = max(len(boxes[each].groups) for each in members) - depth
+        prefix = f"{boxes[members[0]].groups[depth - 1]}." if depth else ""
+        left = min(middles[box] - widths[box] / 2 for box in members)
+        right = max(middles[box] + widths[box] / 2 for box in members)
+        rows = range(min(layers[box] for box in members), max(layers[box] for box in members) + 1)
+        levels = max(len(boxes[box].groups) for box in members) - depth
         others = set(range(len(boxes))).difference(members)
         reach = (left + right) / 2, (right - left + gap) / 2
-        if not any(
-            layers[each] in rows and abs(middles[each] - reach[0]) < reach[1] + widths[each] / 2 for each in others
-        ):
-            yield Cluster(name.removeprefix(around), left, right, rows, levels)
+        if not any(layers[box] in rows and abs(middles[box] - reach[0]) < reach[1] + widths[box] / 2 for box in others):
+            yield Cluster(name.removeprefix(prefix), left, right, rows, levels)
 
 
 _MARGIN = 16.0
 _GAP = 28.0
-_BAND = 92.0  # from one layer to the next
-_HEIGHT, _TALL = 34.0, 46.0
+_LAYER_HEIGHT = 92.0  # from one layer to the next
+_HEIGHT, _TALL_HEIGHT = 34.0, 46.0
 _PADDING = 14.0
 _TITLE_SIZE, _DETAIL_SIZE = 13, 11
 _FRAME = 16.0  # more room for each level of sub-pipelines
-_LONGEST, _LONGEST_ANSWER = 44, 24
-_HEAD = 7.0
+_MAX_LABEL, _MAX_ANSWER = 44, 24
+_ARROW_LENGTH = 7.0
 _NARROW = frozenset("iljtfrI.,:;'|![]() ")
 _WIDE = frozenset("mwMW@%")
-_POINT = 14.0  # how far the two points of a decision stand out
+_HEXAGON_POINT = 14.0  # width of the points of a decision's hexagon
 _LINE = "#8a8f98"
-# Where on its line an answer stands, nearer to the branch than to the decision: a point of the curve.
+# Position of an answer on its edge, nearer to the branch than to the decision: a point of the curve.
 _ALONG_X, _ALONG_Y = 0.648, 0.576
-_STYLES = {  # fill and border of a step, of one that stands for several calls, of an input, and so on
+_STYLES = {  # fill and border by kind of box
     "step": 'fill="#eef4ff" stroke="#4a74c9"',
     "many": 'fill="#e8f6ee" stroke="#3a9663"',
     "given": 'fill="#fff8e6" stroke="#b98a1d" stroke-dasharray="4 3"',
     "decision": 'fill="#f4eefb" stroke="#8257b5"',
     "cycle": 'fill="#fdecec" stroke="#c8433f"',
 }
-_AFTER = {  # fill and border by how a step has ended
+_STATE_STYLES = {  # fill and border by final state
     "success": 'fill="#e6f5ec" stroke="#2f8f5b"',
     "cached": 'fill="#e3f4f4" stroke="#2b8c8c"',
     "given": 'fill="#e3f4f4" stroke="#2b8c8c"',
@@ -108,7 +103,7 @@ _AFTER = {  # fill and border by how a step has ended
 
 
 def svg(picture: GraphModel) -> str:
-    """Return the graph as the text of an SVG file, from top to bottom.
+    """Return the graph as an SVG file, from top to bottom.
 
     >>> from flowyml.graph.model import NodeBox, GraphModel
     >>> svg(GraphModel("p", (NodeBox("a", "a"), NodeBox("b", "b", (0,))), 2))[:42]
@@ -118,7 +113,7 @@ def svg(picture: GraphModel) -> str:
 
 
 class _SvgWriter:
-    """One picture, placed."""
+    """A graph with its layout."""
 
     def __init__(self, picture: GraphModel) -> None:
         self.picture = picture
@@ -136,7 +131,9 @@ class _SvgWriter:
     def lines(self) -> Iterator[str]:
         side = 40.0 if self.backward else 0.0
         width = max(self.right + self.margin + side, 120.0)
-        height = (max(self.layout.layers, default=0) + 1) * _BAND - (_BAND - _TALL) + 2 * self.margin
+        height = (
+            (max(self.layout.layers, default=0) + 1) * _LAYER_HEIGHT - (_LAYER_HEIGHT - _TALL_HEIGHT) + 2 * self.margin
+        )
         title = escape(one_line(self.picture.name))
         yield (
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
@@ -154,13 +151,15 @@ class _SvgWriter:
         yield "</svg>"
 
     def _middle(self, position: int) -> tuple[float, float]:
-        return self.layout.x[position] + self.shift, self.margin + _TALL / 2 + self.layout.layers[position] * _BAND
+        return self.layout.x[position] + self.shift, self.margin + _TALL_HEIGHT / 2 + self.layout.layers[
+            position
+        ] * _LAYER_HEIGHT
 
     def _half(self, position: int) -> float:
-        return (_TALL if self.tall[position] else _HEIGHT) / 2
+        return (_TALL_HEIGHT if self.tall[position] else _HEIGHT) / 2
 
     def _slots(self) -> Iterator[float]:
-        """Go through the room that each box needs: side by side, the answers on their lines do not touch."""
+        """Yield the width reserved for each box, so that answers on neighbouring edges do not overlap."""
         for box, width in zip(self.picture.boxes, self.widths, strict=True):
             badge = max((_badge_width(answer) for _, answer in box.answers), default=0.0)
             yield max(width, (badge + 4) / _ALONG_X - _GAP)
@@ -168,8 +167,8 @@ class _SvgWriter:
     def _frame(self, frame: Cluster) -> Iterator[str]:
         space = frame.levels * _FRAME / 2
         left, width = frame.left + self.shift - space, frame.right - frame.left + 2 * space
-        top = self.margin + frame.rows.start * _BAND - space - _FRAME / 4
-        height = (len(frame.rows) - 1) * _BAND + _TALL + 2 * space + _FRAME / 2
+        top = self.margin + frame.rows.start * _LAYER_HEIGHT - space - _FRAME / 4
+        height = (len(frame.rows) - 1) * _LAYER_HEIGHT + _TALL_HEIGHT + 2 * space + _FRAME / 2
         yield (
             f'<rect x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{height:.1f}" rx="8" fill="#8a8f98" '
             f'fill-opacity="0.08" stroke="{_LINE}" stroke-width="0.8"/>'
@@ -179,7 +178,7 @@ class _SvgWriter:
     # -- lines
 
     def _badges(self) -> Iterator[tuple[float, float]]:
-        """Go through the left and right ends of the answers on the lines."""
+        """Yield the left and right ends of the answers on edges."""
         for (before, position), path in zip(self.forward, self.layout.paths, strict=True):
             answer = self.picture.answer(before, position)
             if answer:
@@ -188,24 +187,24 @@ class _SvgWriter:
 
     def _edge(self, before: int, position: int, xs: Sequence[float]) -> Iterator[str]:
         y = self._middle(before)[1]
-        middles = [(x, y + layer * _BAND) for layer, x in enumerate(xs)]
+        middles = [(x, y + layer * _LAYER_HEIGHT) for layer, x in enumerate(xs)]
         start = middles[0][0], y + self._half(before)
-        end = middles[-1][0], middles[-1][1] - self._half(position) - _HEAD + 1
-        # Between two layers a line may bend; within the band of one it goes straight down, beside the boxes.
+        end = middles[-1][0], middles[-1][1] - self._half(position) - _ARROW_LENGTH + 1
+        # Edges bend only between layers; within a layer they run vertically, next to the boxes.
         points = [start]
         for x, at in middles[1:-1]:
-            points += [(x, at - _TALL / 2), (x, at + _TALL / 2)]
+            points += [(x, at - _TALL_HEIGHT / 2), (x, at + _TALL_HEIGHT / 2)]
         points.append(end)
         dash = ' stroke-dasharray="4 3"' if self.picture.boxes[before].given else ""
         yield f'<path d="{_curve(points)}" fill="none" stroke="{_LINE}" stroke-width="1.3"{dash}/>'
-        yield _head(*end)
+        yield _arrow_head(*end)
         answer = self.picture.answer(before, position)
         if answer:
             (to_x, to_y), (x, y) = points[1], start
             yield from _badge((x + _ALONG_X * (to_x - x), y + _ALONG_Y * (to_y - y)), answer)
 
     def _back(self, before: int, position: int) -> str:
-        """Draw an edge of a cycle from below, around the right."""
+        """Draw an edge of a cycle, upwards around the right side."""
         (x, y), (to_x, to_y) = self._middle(before), self._middle(position)
         x, to_x = x + self.widths[before] / 2, to_x + self.widths[position] / 2
         out = max(x, to_x) + 36
@@ -216,11 +215,11 @@ class _SvgWriter:
 
     def _box(self, position: int, box: NodeBox) -> Iterator[str]:
         (x, y), half, width = self._middle(position), self._half(position), self.widths[position]
-        style = _AFTER.get(box.state) or _STYLES["cycle" if position >= self.picture.ordered else _kind(box)]
+        style = _STATE_STYLES.get(box.state) or _STYLES["cycle" if position >= self.picture.ordered else _kind(box)]
         if box.optional:
             style += ' stroke-dasharray="6 3"'
-        yield f"<g><title>{escape(one_line(_whole(box)))}</title>"
-        if box.size > 1:  # a pile of boxes
+        yield f"<g><title>{escape(one_line(_tooltip(box)))}</title>"
+        if box.size > 1:  # a stack of boxes
             yield _rect((x + 4, y + 4), width, half, style, 6.0)
         if box.decides:
             yield _hexagon((x, y), width, half, style)
@@ -242,32 +241,32 @@ def _kind(box: NodeBox) -> str:
 
 
 def _detail(box: NodeBox) -> str:
-    return _short(_second(box))
+    return _short(_subtitle(box))
 
 
-def _second(box: NodeBox) -> str:
-    """Return the second line, which names the function, too; of a decision the shape says enough."""
+def _subtitle(box: NodeBox) -> str:
+    """Return the second line, with the function's name; a decision is recognised by its shape."""
     if box.decides:
         return ""
     plain = box.size == 1 and box.items is None and not box.given
     return ", ".join(filter(None, (box.of() if plain else "", box.detail)))
 
 
-def _whole(box: NodeBox) -> str:
-    detail = ", ".join(filter(None, ("decision" if box.decides else _second(box), box.note)))
+def _tooltip(box: NodeBox) -> str:
+    detail = ", ".join(filter(None, ("decision" if box.decides else _subtitle(box), box.note)))
     return f"{box.title}: {detail}" if detail else box.title
 
 
-def _short(label: str, longest: int = _LONGEST) -> str:
-    """Cut a label in its middle: names of like things differ at the end."""
+def _short(label: str, limit: int = _MAX_LABEL) -> str:
+    """Shorten a label in its middle: names of similar steps differ at the end."""
     label = one_line(label)
-    half = longest // 2 - 1
-    return label if len(label) <= longest else f"{label[:half]}…{label[-half:]}"
+    half = limit // 2 - 1
+    return label if len(label) <= limit else f"{label[:half]}…{label[-half:]}"
 
 
 def _box_width(box: NodeBox) -> float:
     texts = _text_width(_short(box.title), _TITLE_SIZE), _text_width(_detail(box), _DETAIL_SIZE)
-    return max(*texts, 40.0) + 2 * (_POINT if box.decides else _PADDING)
+    return max(*texts, 40.0) + 2 * (_HEXAGON_POINT if box.decides else _PADDING)
 
 
 def _text_width(label: str, size: int) -> float:
@@ -290,22 +289,22 @@ def _rect(middle: tuple[float, float], width: float, half: float, style: str, co
 
 def _hexagon(middle: tuple[float, float], width: float, half: float, style: str) -> str:
     (x, y), side = middle, width / 2
-    corners = [(-side, 0.0), (_POINT - side, -half), (side - _POINT, -half), (side, 0.0)]
-    corners += [(side - _POINT, half), (_POINT - side, half)]
+    corners = [(-side, 0.0), (_HEXAGON_POINT - side, -half), (side - _HEXAGON_POINT, -half), (side, 0.0)]
+    corners += [(side - _HEXAGON_POINT, half), (_HEXAGON_POINT - side, half)]
     points = " ".join(f"{x + right:.1f},{y + down:.1f}" for right, down in corners)
     return f'<polygon points="{points}" {style} stroke-width="1.3"/>'
 
 
 def _badge(place: tuple[float, float], label: str) -> Iterator[str]:
-    """Write an answer on its line, on a ground of its own."""
+    """Draw an answer on its edge."""
     (x, y), width = place, _badge_width(label)
-    label = _short(label, _LONGEST_ANSWER)
+    label = _short(label, _MAX_ANSWER)
     yield _rect(place, width, 9, _STYLES["decision"], 9.0)
     yield _text(x, y + 4, label, f'font-size="{_DETAIL_SIZE}" fill="#1f2430"')
 
 
 def _badge_width(label: str) -> float:
-    return _text_width(_short(label, _LONGEST_ANSWER), _DETAIL_SIZE) + 12
+    return _text_width(_short(label, _MAX_ANSWER), _DETAIL_SIZE) + 12
 
 
 def _text(x: float, y: float, label: str, style: str) -> str:
@@ -313,7 +312,7 @@ def _text(x: float, y: float, label: str, style: str) -> str:
 
 
 def _curve(points: Iterable[tuple[float, float]]) -> str:
-    """Lead a curve through points that leaves and enters each of them vertically."""
+    """Return a path through points that leaves and enters each of them vertically."""
     points = list(points)
     parts = [f"M{points[0][0]:.1f},{points[0][1]:.1f}"]
     for (x, y), (to_x, to_y) in pairwise(points):
@@ -322,5 +321,5 @@ def _curve(points: Iterable[tuple[float, float]]) -> str:
     return " ".join(parts)
 
 
-def _head(x: float, y: float) -> str:
-    return f'<path d="M{x - 4:.1f},{y:.1f} L{x + 4:.1f},{y:.1f} L{x:.1f},{y + _HEAD:.1f} Z" fill="{_LINE}"/>'
+def _arrow_head(x: float, y: float) -> str:
+    return f'<path d="M{x - 4:.1f},{y:.1f} L{x + 4:.1f},{y:.1f} L{x:.1f},{y + _ARROW_LENGTH:.1f} Z" fill="{_LINE}"/>'

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowyml._containers import NamedTuple
-from flowyml.graph import drawing
+from flowyml.graph import renderer
 from flowyml.graph.model import BoxOutcome, picture_of
 from flowyml.reports.html.page import FailureRow, FunctionRow, ReportData, StepRow, page
 from flowyml.reports.timeline import Timeline, relative
@@ -317,8 +317,8 @@ def _graph(record: RunRecord) -> str:
     plan = record.plan
     picture = picture_of(plan, list(map(plan.waits_for, _nodes(record))), lambda nodes: _outcome(record, nodes))
     if len(picture.boxes) <= _MAX_BOXES:
-        return drawing("svg")(picture)
-    lines = drawing("text")(picture).split("\n")
+        return renderer("svg")(picture)
+    lines = renderer("text")(picture).split("\n")
     more = [f"  ... and {len(lines) - _MAX_GRAPH_LINES:,} more lines"] if len(lines) > _MAX_GRAPH_LINES else []
     return f"<pre>{escape(chr(10).join([*lines[:_MAX_GRAPH_LINES], *more]))}</pre>"
 
