@@ -83,7 +83,7 @@ def main() -> None:
         "the same with a journal": journaled,
         "the same, taken over from one": taken_over,
     }
-    print(f"{'us a step, of the driver':32} {'CPU':>10} {'wall':>10}")
+    print(f"{'us per step, of the driver':32} {'CPU':>10} {'wall':>10}")
     for name, measure in rows.items():
         print(f"{name:32} {measure()}")
 

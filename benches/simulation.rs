@@ -69,7 +69,7 @@ fn throughput() {
     );
     println!(
         "{:>9}{:>9}{:>16}{:>16}{:>24}",
-        "workers", "batch", "decisions/s", "items/s", "all busy from, us a step"
+        "workers", "batch", "decisions/s", "items/s", "all busy from, us per step"
     );
     for workers in [64, 256, 1024] {
         for batch in [1, 10, 100, 1000] {

@@ -71,7 +71,7 @@ def written(text: str, results: Document) -> str:
 
 def steps(results: Document) -> Iterator[str]:
     """A step that does nothing, a million of them."""
-    yield from _head(["us a step", "define + build", "run", "collect", "all", "peak memory, workers included"])
+    yield from _head(["us per step", "define + build", "run", "collect", "all", "peak memory, workers included"])
     for label, case in _STEPS.items():
         one = _figure(results, "steps", _MILLION, case)
         sums = [_cost(one, phases) for phases in (["define", "build"], ["run"], ["collect"], _phases(one))]
@@ -122,7 +122,7 @@ def circumstances(results: Document) -> Iterator[str]:
 
 def peers(results: Document) -> Iterator[str]:
     """The same steps on the engines and pools that one could use instead."""
-    yield from _head(["", "us a step", "vs ours", "measured at"])
+    yield from _head(["", "us per step", "vs ours", "measured at"])
     peers = results["peers"]
     ours = {kind: _run(_figure(peers, "peers", _MILLION, f"flowyml {kind} add_step")) for kind in ("thread", "process")}
     for each in peers["figures"]:

@@ -72,7 +72,7 @@ def test_workers_count_in_memory(quick: tuple[str, dict[str, Any]]) -> None:
 
 def test_the_table_shows_cases_ratios_and_bars(quick: tuple[str, dict[str, Any]]) -> None:
     printed, written = quick
-    assert "A step that does nothing, size 500: us a step" in printed
+    assert "A step that does nothing, size 500: us per step" in printed
     assert "flowyml process map" in printed
     assert "ratio: median of the rounds" in printed
     assert all(bar["bar"] in printed for bar in written["bars"])

@@ -126,14 +126,14 @@ def _pairs() -> tuple[Pair, ...]:
 
 GROUP = Group(
     title="Chains",
-    unit=("us a hop", 1e6),
+    unit=("us per hop", 1e6),
     cases=_cases(),
     sizes={FULL: 3},
     quick={QUICK: 1},
     pairs=_pairs(),
     bars=(
         *(
-            Bar(f"{shape}, run, {backend}", most, _hop(shape, backend), "us a hop")
+            Bar(f"{shape}, run, {backend}", most, _hop(shape, backend), "us per hop")
             for shape in (LONG, SIDE)
             for backend, most in (("thread", 2.0), ("process", 4.0))
         ),

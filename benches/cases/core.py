@@ -124,14 +124,14 @@ def _bytes(figures: Figures) -> float | None:
 
 GROUP = Group(
     title="The core alone",
-    unit=("us a node", 1e6),
+    unit=("us per node", 1e6),
     cases={OURS: Core, RUSTWORKX: Rustworkx, GRAPHLIB: Graphlib},
     sizes={MILLION: 3, LARGE: 1},
     quick={1_000: 1},
     pairs=(Pair(OURS, RUSTWORKX), Pair(OURS, GRAPHLIB)),
     bars=(
         Bar("10M nodes, 20M edges: build, validate, order", 1.5, _seconds, "s"),
-        Bar("10M nodes, 20M edges: memory to build", 60, _bytes, "B a node"),
+        Bar("10M nodes, 20M edges: memory to build", 60, _bytes, "B per node"),
         Bar("1M nodes, 2M edges, compared with rustworkx", 1 / 5, _beside(RUSTWORKX), "x"),
         Bar("1M nodes, 2M edges, compared with graphlib", 1 / 50, _beside(GRAPHLIB), "x"),
     ),

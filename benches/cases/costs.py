@@ -164,7 +164,7 @@ def _hit(backend: str) -> Callable[[Figures], float | None]:
 
 
 def _bars() -> tuple[Bar, ...]:
-    unit = "us a step"
+    unit = "us per step"
     added = [
         Bar(f"{way}, on top of the same without, {backend}", most, _added(way, backend), unit)
         for way, most in MOST.items()
@@ -175,7 +175,7 @@ def _bars() -> tuple[Bar, ...]:
 
 GROUP = Group(
     title="What is on and adds to a step",
-    unit=("us a step", 1e6),
+    unit=("us per step", 1e6),
     cases={
         _name(way, backend): type("On", (kind,), {"backend": backend, **options})
         for backend in BACKENDS

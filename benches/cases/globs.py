@@ -54,7 +54,7 @@ class Lists(_Planned):
 
 GROUP = Group(
     title="Steps that read a glob each",
-    unit=("us a step", 1e6),
+    unit=("us per step", 1e6),
     cases={NAMES: Lists, GLOB: Globs},
     sizes={SMALL: 5, LARGE: 3},
     quick={SMALL: 1},

@@ -55,7 +55,7 @@ def _bars() -> tuple[Bar, ...]:
         *(Bar(f"{case}, 10M, compared with 10,000", 1.2, growth("growth", case, SMALL, LARGE), "x") for case in mapped),
         *(Bar(f"{case}, 1M, compared with 10,000", 1.2, growth("steps", case, 10_000, MILLION), "x") for case in added),
         *(
-            Bar(f"{case}, 10M, above the results", 60, above("growth", case, BARE, LARGE), "B an item")
+            Bar(f"{case}, 10M, above the results", 60, above("growth", case, BARE, LARGE), "B per item")
             for case in mapped
         ),
         *(Bar(f"{case}, 10M, the whole process", 3, _whole(case), "GB") for case in mapped),
@@ -65,7 +65,7 @@ def _bars() -> tuple[Bar, ...]:
 CASES: dict[str, type[Case]] = {BARE: Loop, **{name: case for name, case in OURS.items() if name.endswith("map")}}
 GROUP = Group(
     title="Ten million items",
-    unit=("us an item", 1e6),
+    unit=("us per item", 1e6),
     cases=CASES,
     sizes={SMALL: 5, LARGE: 1},
     quick={1_000: 1},

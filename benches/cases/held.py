@@ -102,7 +102,7 @@ def _held(case: str) -> Callable[[Figures], float | None]:
 
 GROUP = Group(
     title="Memory that large values hold",
-    unit=("ms an array", 1e3),
+    unit=("ms per array", 1e3),
     cases={CHAINS: Chains, SPILL: Spill},
     sizes={FULL: 1},
     quick={QUICK: 1},

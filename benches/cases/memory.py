@@ -59,12 +59,12 @@ def _above(backend: str) -> Callable[[Figures], float | None]:
 ADDED = [ours(backend, "add_step") for backend in BACKENDS]
 GROUP = Group(
     title="Memory of a million steps",
-    unit=("us a step", 1e6),
+    unit=("us per step", 1e6),
     cases={OWN: OwnObjects, ANEW: OwnObjectsAnew, **{name: OURS[name] for name in ADDED}},
     sizes={MILLION: 1},
     quick={QUICK: 1},
     bars=tuple(
-        Bar(f"{ours(backend, 'add_step')}, 1M, above the user's own objects", 200, _above(backend), "B a step")
+        Bar(f"{ours(backend, 'add_step')}, 1M, above the user's own objects", 200, _above(backend), "B per step")
         for backend in BACKENDS
     ),
 )

@@ -62,7 +62,7 @@ def _bars() -> tuple[Bar, ...]:
 
 GROUP = Group(
     title="A step that does nothing, compared with others",
-    unit=("us a step", 1e6),
+    unit=("us per step", 1e6),
     cases={**{name: case for name, case in OURS.items() if "local" not in name}, **GRAPHS, **POOLS},
     sizes={MILLION: 3},
     quick={200: 1},

@@ -144,7 +144,7 @@ def _bars() -> tuple[Bar, ...]:
         for way, most in (("map", mapped), ("add_step", added))
     ]
     whole = [
-        Bar(f"1M steps, all, {backend}, {way}", most, _cost(ours(backend, way)), "us a step")
+        Bar(f"1M steps, all, {backend}, {way}", most, _cost(ours(backend, way)), "us per step")
         for backend in BACKENDS
         for way, most in _WHOLE.items()
     ]
@@ -153,7 +153,7 @@ def _bars() -> tuple[Bar, ...]:
             f"1M steps, define + build, {backend}, add_step",
             6.0,
             _cost(ours(backend, "add_step"), *BEFORE),
-            "us a step",
+            "us per step",
         )
         for backend in BACKENDS
     ]
@@ -162,7 +162,7 @@ def _bars() -> tuple[Bar, ...]:
 
 GROUP = Group(
     title="A step that does nothing",
-    unit=("us a step", 1e6),
+    unit=("us per step", 1e6),
     cases={**_beside("local", LOOP), **_beside("thread", THREADS), **_beside("process", PROCESSES)},
     sizes={10_000: 9, MILLION: 5},
     quick={500: 2},

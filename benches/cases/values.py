@@ -81,7 +81,7 @@ def _growth(figures: Figures) -> float | None:
 
 GROUP = Group(
     title="Large values",
-    unit=("ms an array", 1e3),
+    unit=("ms per array", 1e3),
     cases={THREADS: _case("thread"), PROCESSES: _case("process")},
     sizes={FULL: 3},
     quick={QUICK: 1},
