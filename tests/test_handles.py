@@ -95,7 +95,7 @@ def test_steps_in_a_loop_that_read_handles_share_a_form() -> None:
     pipeline = Pipeline("loop").add_step(load, "s0")
     for place in range(1, 50):
         pipeline.add_step(list, f"s{place}", inputs=[pipeline[f"s{place - 1}"]])
-    assert len({id(form) for form in pipeline._builder.table.forms}) == 2
+    assert len({id(spec) for spec in pipeline._builder.table.specs}) == 2
     assert pipeline.run()["s49"] == [1, 2, 3]
 
 

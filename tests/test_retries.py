@@ -192,7 +192,7 @@ def test_the_decorator_and_the_number_in_the_decorator() -> None:
     assert decorated.retry.delay(1) == 2.0
     assert decorated.retry.delay(2) == 4.0
     pipeline = Pipeline("p").add_step(numbered).add_step(numbered, name="none", retry=0)
-    assert [form.options.retry for form in pipeline._builder.table.forms] == [RetryConfig(5), None]
+    assert [spec.options.retry for spec in pipeline._builder.table.specs] == [RetryConfig(5), None]
 
 
 def test_configurations_are_values() -> None:

@@ -177,7 +177,7 @@ def test_many_like_steps_share_one_new_form() -> None:
     for number in range(1000):
         child.add_step(same, f"n{number}", {"value": number})
     whole = Pipeline("whole").add_sub_pipeline(child, name="a").add_sub_pipeline(child, name="b")
-    assert len({id(form) for form in whole._builder.table.forms}) == 2
+    assert len({id(spec) for spec in whole._builder.table.specs}) == 2
     assert whole._builder.table.rows[1999] is child._builder.table.rows[999]
 
 

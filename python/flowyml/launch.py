@@ -204,7 +204,7 @@ def _make_run(pipeline: Pipeline, options: RunOptions, executor: Executor) -> tu
     )
     run.checkpoint_dir = absolute(journals.folder)
     if options.from_step is not None:
-        run.forced_steps = plan.behind(step_of(options.from_step))
+        run.forced_steps = plan.with_dependents(step_of(options.from_step))
     if options.dry_run:
         return run, scope
     if journals.kept or (preparation.cache is not None and plan.has_caching):

@@ -405,7 +405,7 @@ class Pipeline(PipelineBase):
     @property
     def steps(self) -> list[Step[..., Any]]:
         """The steps in add order; a step that was added twice is listed twice."""
-        return [form.step for form in self._builder.table.forms]
+        return [spec.step for spec in self._builder.table.specs]
 
     @hides_internal_frames
     def __getitem__(self, name: str) -> NameHandle:
@@ -424,7 +424,7 @@ class Pipeline(PipelineBase):
 
     def __len__(self) -> int:
         """Return the number of steps; a mapped step is one."""
-        return len(self._builder.table.forms)
+        return len(self._builder.table.specs)
 
     @hides_internal_frames
     def build(self, inputs: Mapping[str, Any] | None = None, context: Mapping[str, Any] | None = None) -> None:
@@ -765,7 +765,7 @@ def _only_of_its_own_runs(inner: Pipeline, outer: Pipeline) -> list[str]:
     """Return the options of a pipeline that have no effect as part of another one."""
     own, other = inner._preparation, outer._preparation  # noqa: SLF001  of this class
     stores = [None if each.cache is None else each.cache.cache_dir for each in (own, other)]
-    is_cached = None not in stores and any(form.options.caching for form in set(own.builder.table.forms))
+    is_cached = None not in stores and any(spec.options.caching for spec in set(own.builder.table.specs))
     has_effect = {
         "hooks": inner.hooks.any,
         "enable_checkpointing": own.journals.kept and not other.journals.kept,

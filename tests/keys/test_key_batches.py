@@ -80,7 +80,7 @@ def runs(draw: Any) -> Callable[[], Run]:
 
     def made() -> Run:
         run = Run(plan, seed=seed)
-        for item in range(run.layout.item_count):
+        for item in range(run.item_index.item_count):
             run.values.raw[item] = many[item % len(many)]
         return run
 
@@ -106,7 +106,7 @@ def test_other_values_have_no_contents_at_once(drawn):
 def test_keys_of_the_journal(made, random):
     one_by_one, at_once = JournalKeys(made(), refuse), JournalKeys(made(), refuse)
     run = made()
-    order = list(range(run.layout.item_count))
+    order = list(range(run.item_index.item_count))
     expected = {item: one_by_one._one_by_one([item]) for item in order}
     start = 0
     while start < len(order):  # as many at once as may be ready, the items of a mapped step in any order
@@ -115,7 +115,7 @@ def test_keys_of_the_journal(made, random):
         start += count
         for stretch in at_once.groups(batch):
             mixed = list(stretch)
-            if run.layout.is_mapped(run.node_of[mixed[0]]):
+            if run.item_index.is_mapped(run.node_of[mixed[0]]):
                 random.shuffle(mixed)
             keys, contents = at_once.with_contents(mixed)
             assert [([key], [each]) for key, each in zip(keys, contents, strict=True)] == [expected[k] for k in mixed]
@@ -126,7 +126,7 @@ def test_keys_of_the_journal(made, random):
 def test_arguments_of_steps_that_were_added_alike(made):
     run = made()
     calls = CallHasher(run, ValueHashes(run), CodeGraph())
-    for stretch in JournalKeys(run, refuse).groups(range(run.layout.item_count)):
+    for stretch in JournalKeys(run, refuse).groups(range(run.item_index.item_count)):
         at_once = calls.joined_batch(stretch)
         assert at_once is None or at_once == [calls.joined(item) for item in stretch]
 
@@ -135,6 +135,6 @@ def test_arguments_of_steps_that_were_added_alike(made):
 def test_keys_of_the_cache_do_not_depend_on_those_made_before(made):
     run, other = made(), made()
     keys, backwards = (CacheKeys(each, ValueHashes(each), {}) for each in (run, other))
-    order = range(run.layout.item_count)
+    order = range(run.item_index.item_count)
     found = {item: backwards.key(item, CODE) for item in reversed(order)}
     assert [keys.key(item, CODE) for item in order] == [found[item] for item in order]

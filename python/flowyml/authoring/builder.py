@@ -77,7 +77,7 @@ class PipelineBuilder:
                 f"pipeline {self.table.pipeline!r} came to a worker by its name alone, without its steps; "
                 "build it inside the step that runs it"
             )
-        if self._discovers and not self.table.forms:
+        if self._discovers and not self.table.specs:
             self._discover()
         return self.table.freeze()
 
@@ -91,7 +91,7 @@ class PipelineBuilder:
         last = self._last.get(frame.f_lasti)
         if last is None or last[0] is not step or last[1] is not frame.f_code or type(name) is not str or not name:
             return False
-        _, _, keys, shape, count, form = last
+        _, _, keys, shape, count, spec = last
         row: Any = NOTHING
         own_shape: Any = NOTHING
         reads = NOTHING
@@ -110,14 +110,14 @@ class PipelineBuilder:
             names = plain_names(outputs)
             if len(names) != count:
                 return False
-            form = form.with_outputs(names)
+            spec = spec.with_outputs(names)
         added = False
         table = self.table
         lock = table.lock
         try:  # `with lock` costs twice as much
             lock.acquire()
             if not table.is_shared:
-                table.forms.append(form)
+                table.specs.append(spec)
                 table.rows.append(row)
                 table.reads.append(reads)
                 added = table.numbers.add(name)
@@ -157,29 +157,29 @@ class PipelineBuilder:
             outputs = checked_outputs(outputs, known.name)
             count, is_plain = len(outputs), known.options is NO_OPTIONS  # options are stored by spec
         key = (id(step), keys, id(place.code), place.instruction, shape, count)
-        form = self._specs.get(key) if is_plain else None
-        if form is not None:
-            form = form if count is None else form.with_outputs(outputs)
+        spec = self._specs.get(key) if is_plain else None
+        if spec is not None:
+            spec = spec if count is None else spec.with_outputs(outputs)
         else:
-            form = self._spec(step, params, place, inputs=inputs, outputs=outputs, after=after, options=options)
-            if form.over is not None:
-                row, reads = tuple([params[key] for key in form.keys] if params else ()), NOTHING
+            spec = self._spec(step, params, place, inputs=inputs, outputs=outputs, after=after, options=options)
+            if spec.map_input is not None:
+                row, reads = tuple([params[key] for key in spec.keys] if params else ()), NOTHING
                 is_plain = False
             if is_plain:
-                self._specs[key] = form
+                self._specs[key] = spec
         if is_plain:
-            self._last[place.instruction] = (step, place.code, keys, shape, count, form)
-        self.table.append(form, name, form.kept(row), reads)
+            self._last[place.instruction] = (step, place.code, keys, shape, count, spec)
+        self.table.append(spec, name, spec.pack_row(row), reads)
 
     def add_map(
         self, step: Any, name: Any, params: Any, place: SourceLocation, items: tuple[Any, Any, Any], **given: Any
     ) -> None:
         """Append a mapped step; `items` are the items, `over` and `combine` of `Pipeline.map`."""
-        form = self._spec(step, params, place, **given, is_map=True)
-        _check_mapped(form)
-        form.over = checked_over(*items, form.step.name)._replace(terms=form.step.terms)
+        spec = self._spec(step, params, place, **given, is_map=True)
+        _check_mapped(spec)
+        spec.map_input = checked_over(*items, spec.step.name)._replace(terms=spec.step.terms)
         values = params or {}
-        self.table.append(form, name, form.kept(tuple([values[key] for key in form.keys])))
+        self.table.append(spec, name, spec.pack_row(tuple([values[key] for key in spec.keys])))
 
     def add_part(self, part: ControlFlow | SubPipeline, place: SourceLocation, name: Any = None, **given: Any) -> None:
         """Append a decision with its branches, or a sub-pipeline.
@@ -201,8 +201,8 @@ class PipelineBuilder:
 
         child = part.columns()
         with self.table.transaction():
-            first = len(self.table.forms)
-            inner = inlined(child, part.namespace(range(first, first + len(child.forms)), place))
+            first = len(self.table.specs)
+            inner = inlined(child, part.namespace(range(first, first + len(child.specs)), place))
             self.table.extend(part.name, inner, place)
 
     def _add_branches(self, control: ControlFlow, place: SourceLocation, name: Any) -> None:
@@ -217,19 +217,19 @@ class PipelineBuilder:
             after = tuple(table.numbers) if control.after is None else control.after
             table.insert(StepSpec(step, (), place, after=after, options=step.options), decision)
             for branch, guard in branches:
-                form = self._spec(branch, None, place)
-                form.options = form.options.with_guard(guard)
-                table.insert(form, name_of(form))
+                spec = self._spec(branch, None, place)
+                spec.options = spec.options.with_guard(guard)
+                table.insert(spec, name_of(spec))
 
     def _discover(self) -> None:
         """Append the registered steps of this pipeline, each at the line of its function; warn if there are none."""
         table = self.table
         steps = registered(table.pipeline)
         with table.transaction():
-            for step in () if table.forms else steps:  # another thread may have added them meanwhile
+            for step in () if table.specs else steps:  # another thread may have added them meanwhile
                 code = getattr(step.func, "__code__", None) or sys._getframe(0).f_code  # noqa: SLF001
-                form = self._spec(step, None, SourceLocation(code, 0))
-                table.insert(form, name_of(form))
+                spec = self._spec(step, None, SourceLocation(code, 0))
+                table.insert(spec, name_of(spec))
         if not steps:
             owners = f"; there are some for {join_names(pipelines())}" if pipelines() else ""
             warn_caller(f"auto_discover: @step has made no step for pipeline {table.pipeline!r}{owners}")
@@ -251,7 +251,7 @@ class PipelineBuilder:
         own = known.options.replace(known.name, options) if options else known.options
         if own is not known.options:
             own.check_fallback(known.signature, known.name)
-        form = StepSpec(
+        spec = StepSpec(
             step=known,
             keys=() if params is None else tuple(checked_params(params, known)),
             place=place,
@@ -261,8 +261,8 @@ class PipelineBuilder:
             options=own,
         )
         if known.terms is not None and not (is_map and (inputs is not None or known.inputs is None)):
-            _map_over_input(form, params or {})
-        return form
+            _map_over_input(spec, params or {})
+        return spec
 
     def _resolve_step(self, candidate: Any) -> Step[..., Any]:
         """Return the `Step` of a function or step, the same one each time."""
@@ -279,17 +279,17 @@ class PipelineBuilder:
         return names
 
 
-def _map_over_input(form: StepSpec, params: Mapping[str, Any]) -> None:
+def _map_over_input(spec: StepSpec, params: Mapping[str, Any]) -> None:
     """Make a map task run over its first input, which is then not among the inputs that all items read."""
-    column, form.inputs = over_of_task(form.step.signature.names, form.inputs, params, form.step.name)
-    form.over = MapInput((column,), terms=form.step.terms)
+    column, spec.inputs = over_of_task(spec.step.signature.names, spec.inputs, params, spec.step.name)
+    spec.map_input = MapInput((column,), terms=spec.step.terms)
     if not isinstance(column.source, str):
-        form.keys = tuple(key for key in form.keys if key != column.parameter)
-    _check_mapped(form)
+        spec.keys = tuple(key for key in spec.keys if key != column.parameter)
+    _check_mapped(spec)
 
 
-def _check_mapped(form: StepSpec) -> None:
-    if form.options.dynamic:
-        raise TypeError(f"step {form.step.name!r} is dynamic, so it cannot be mapped; map a step in what it returns")
-    if len(form.outputs) > 1:
-        raise ValueError(f"a mapped step has one output, the list of its results; got outputs={list(form.outputs)}")
+def _check_mapped(spec: StepSpec) -> None:
+    if spec.options.dynamic:
+        raise TypeError(f"step {spec.step.name!r} is dynamic, so it cannot be mapped; map a step in what it returns")
+    if len(spec.outputs) > 1:
+        raise ValueError(f"a mapped step has one output, the list of its results; got outputs={list(spec.outputs)}")

@@ -88,12 +88,12 @@ def _unknown(plan: Plan, name: str) -> str:
 
 def _misfit(plan: Plan, node: int, value: Any) -> str | None:
     """Return why a value cannot be that of a step; `None` if it can."""
-    form, name = plan.forms[node], plan.names[node]
+    spec, name = plan.specs[node], plan.names[node]
     try:
-        if form.over is not None:
+        if spec.map_input is not None:
             as_items(value)
-        elif len(form.outputs) > 1:
-            split_outputs(value, form.parts, name)
+        elif len(spec.outputs) > 1:
+            split_outputs(value, spec.parts, name)
     except OutputMismatchError as error:
         count, names = len(error.outputs), error.outputs
         return (
@@ -101,7 +101,7 @@ def _misfit(plan: Plan, node: int, value: Any) -> str | None:
             f"{names}, got {error.returned}"
         )
     except TypeError as error:
-        if form.over is None:  # a part of it can be read only once
+        if spec.map_input is None:  # a part of it can be read only once
             return f"given: an output in the value of step {name!r} can be read only once; make it a list"
         return f"given: the value of the mapped step {name!r} must be a list with one entry for each item, got {error}"
     return None
@@ -109,19 +109,19 @@ def _misfit(plan: Plan, node: int, value: Any) -> str | None:
 
 def with_given(columns: StepColumns, values: Mapping[int, Any]) -> StepColumns:
     """Return the columns in which the steps with these ids have these values."""
-    forms, rows, reads = list(columns.forms), list(columns.rows), list(columns.reads)
+    specs, rows, reads = list(columns.specs), list(columns.rows), list(columns.reads)
     for node, value in values.items():
-        forms[node], rows[node], reads[node] = _given(forms[node], value), value, ()
-        if forms[node].over is not None:
+        specs[node], rows[node], reads[node] = _given(specs[node], value), value, ()
+        if specs[node].map_input is not None:
             rows[node] = ()
-    return columns._replace(forms=forms, rows=rows, reads=reads)
+    return columns._replace(specs=specs, rows=rows, reads=reads)
 
 
-def _given(form: StepSpec, value: Any) -> StepSpec:
-    step = form.step.with_function(given_value)
-    options = StepOptions(given=True, tags=form.options.tags)
+def _given(spec: StepSpec, value: Any) -> StepSpec:
+    step = spec.step.with_function(given_value)
+    options = StepOptions(given=True, tags=spec.options.tags)
     changes: dict[str, Any] = {"step": step, "inputs": None, "after": (), "options": options}
-    if form.over is None:
-        return form.but(**changes, keys=("value",))
-    over = MapInput((MapColumn(None, as_items(value)),), terms=form.over.terms)
-    return form.but(**changes, keys=(), over=over)
+    if spec.map_input is None:
+        return spec.replace(**changes, keys=("value",))
+    over = MapInput((MapColumn(None, as_items(value)),), terms=spec.map_input.terms)
+    return spec.replace(**changes, keys=(), map_input=over)

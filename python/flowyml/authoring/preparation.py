@@ -123,7 +123,7 @@ class Preparation:
         from flowyml.caching.coverage import Coverage
 
         coverage = Coverage(plan, node, explanation.arguments)
-        if plan.forms[node].options.caching is None:
+        if plan.specs[node].options.caching is None:
             reason: str | None = "it is not cached: it has no cache="
         elif self.cache is None:
             reason = "it is not cached: the pipeline has enable_cache=False"
@@ -183,7 +183,7 @@ class Preparation:
             built = None
             if strict:
                 built, self._built = self._built, None  # each run has a plan of its own
-            if built is not None and built.is_that_of(columns, scope):
+            if built is not None and built.is_reusable_for(columns, scope):
                 return built
             return Plan(self.name, columns, scope, strict=strict)
         from flowyml.planning.type_checks import checked_plan
@@ -194,21 +194,21 @@ class Preparation:
         """Let the plan check the types of steps that are added during the run, if `validate_types` asks for it."""
         from flowyml.planning.namespaces import types_mode
 
-        def look(plan: Plan, layout: ItemIndex, steps: range, problems: Problems) -> None:
-            if all(types_mode(plan.forms[node].within, mode) is None for node in steps):
+        def look(plan: Plan, item_index: ItemIndex, steps: range, problems: Problems) -> None:
+            if all(types_mode(plan.specs[node].within, mode) is None for node in steps):
                 return
             from flowyml.planning.type_checks import check_new_steps
 
-            check_new_steps(plan, scope, layout, steps, mode, problems=problems)
+            check_new_steps(plan, scope, item_index, steps, mode, problems=problems)
 
         mode = self.types
-        plan.look_at_types = look
+        plan.check_new_types = look
 
     def warn_notes(self, plan: Plan) -> None:
         """Warn once of declarations that may be mistakes."""
-        notes = [*((form, note) for form, notes in plan.notes for note in notes), *plan.misspelled_defaults()]
-        for form, note in notes:
-            message = f"step {form.step.name!r} of pipeline {self.name!r} {note} ({form.place})"
+        notes = [*((spec, note) for spec, notes in plan.notes for note in notes), *plan.misspelled_defaults()]
+        for spec, note in notes:
+            message = f"step {spec.step.name!r} of pipeline {self.name!r} {note} ({spec.place})"
             if message not in self._warned:
                 warn_caller(message)
                 self._warned.add(message)
@@ -223,10 +223,10 @@ class Preparation:
         unused = [name for name in known if name not in plan.used and name not in self._warned]
         if not unused or plan.is_dynamic:  # steps that come during the run may take them
             return
-        forms = set(self.builder.table.forms)
-        if any("context" in form.parameters for form in forms):
+        specs = set(self.builder.table.specs)
+        if any("context" in spec.parameters for spec in specs):
             unused = [name for name in unused if name in inputs]
-        parameters = {name for form in forms for name in form.parameters}
+        parameters = {name for spec in specs for name in spec.parameters}
         for name in unused:
             near = "" if name in parameters else did_you_mean(name, parameters - plan.used)
             if near or name in given:

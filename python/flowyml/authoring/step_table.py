@@ -42,7 +42,7 @@ class StepTable:
 
     Attributes:
         numbers: Step names with their ids.
-        forms: How each step was added.
+        specs: How each step was added.
         rows: The values of each step's `params`; see `StepColumns`.
         reads: The declared inputs of each step, if they are plain names that differ from step to step.
         namespaces: The sub-pipelines, inner ones before those that contain them.
@@ -57,7 +57,7 @@ class StepTable:
 
         self.pipeline = pipeline
         self.numbers = NameIndex()
-        self.forms: list[StepSpec] = []
+        self.specs: list[StepSpec] = []
         self.rows: list[Any] = []
         self.reads: list[tuple[str, ...]] = []
         self.namespaces: list[Namespace] = []
@@ -71,13 +71,13 @@ class StepTable:
     @property
     def size(self) -> tuple[int, int]:
         """The number of steps and of sub-pipelines: changes with each addition."""
-        return len(self.forms), len(self.namespaces)
+        return len(self.specs), len(self.namespaces)
 
     def freeze(self) -> StepColumns:
         """Return the columns as they are now; they are not changed any more."""
         with self.lock:
             self.rollback()
-            columns = StepColumns(self.numbers, self.forms, self.rows, self.reads, self.namespaces)
+            columns = StepColumns(self.numbers, self.specs, self.rows, self.reads, self.namespaces)
             self.is_shared = True
         return columns
 
@@ -86,15 +86,15 @@ class StepTable:
         other = StepTable(self.pipeline)
         with self.lock:
             self.freeze()
-            other.numbers, other.forms, other.rows, other.reads = self.numbers, self.forms, self.rows, self.reads
+            other.numbers, other.specs, other.rows, other.reads = self.numbers, self.specs, self.rows, self.reads
             other.namespaces, other.parts, other.is_shared = self.namespaces, dict(self.parts), True
         return other
 
-    def append(self, form: StepSpec, name: Any = None, row: Any = NOTHING, reads: tuple[str, ...] = NOTHING) -> None:
+    def append(self, spec: StepSpec, name: Any = None, row: Any = NOTHING, reads: tuple[str, ...] = NOTHING) -> None:
         """Append a step.
 
         Args:
-            form: How it was added.
+            spec: How it was added.
             name: Its name; that of the form's step if it is `None`.
             row: The values of its `params`, packed.
             reads: Its inputs, if they differ from step to step.
@@ -104,15 +104,15 @@ class StepTable:
             TypeError: If it has no name.
         """
         if type(name) is not str or not name:
-            name = name_of(form) if name is None else checked_text("the name of a step", name)
+            name = name_of(spec) if name is None else checked_text("the name of a step", name)
         with self.lock:
             self.ensure_writable()
-            self.insert(form, name, row, reads)
+            self.insert(spec, name, row, reads)
 
-    def insert(self, form: StepSpec, name: str, row: Any = NOTHING, reads: tuple[str, ...] = NOTHING) -> None:
+    def insert(self, spec: StepSpec, name: str, row: Any = NOTHING, reads: tuple[str, ...] = NOTHING) -> None:
         """Append a step to columns that are writable, with `lock` held; see `append`."""
         try:
-            self.forms.append(form)
+            self.specs.append(spec)
             self.rows.append(row)
             self.reads.append(reads)
             is_new = self.numbers.add(name)
@@ -121,7 +121,7 @@ class StepTable:
             raise
         if not is_new:
             self._trim()
-            taken = _name_taken(name, self.forms[self.numbers[name]].place, form.place)
+            taken = _name_taken(name, self.specs[self.numbers[name]].place, spec.place)
             raise PipelineValidationError([taken], self.pipeline)
 
     def extend(self, name: str, columns: StepColumns, place: SourceLocation) -> None:
@@ -134,11 +134,11 @@ class StepTable:
         if (other := self.parts.get(name)) is not None:
             taken = _name_taken(name, other, place, "sub-pipeline")
         elif (step := next((name for name in columns.names if name in self.numbers), None)) is not None:
-            taken = _name_taken(step, self.forms[self.numbers[step]].place, place)
+            taken = _name_taken(step, self.specs[self.numbers[step]].place, place)
         if taken is not None:
             raise PipelineValidationError([taken], self.pipeline)
         self.parts[name] = place
-        self.forms.extend(columns.forms)
+        self.specs.extend(columns.specs)
         self.rows.extend(columns.rows)
         self.reads.extend(columns.reads)
         self.namespaces.extend(columns.namespaces)
@@ -162,7 +162,7 @@ class StepTable:
         """Roll back, and copy columns that a plan reads; with `lock` held, outside of a transaction."""
         self.rollback()
         if self.is_shared:
-            self.numbers, self.forms = self.numbers.copy(), list(self.forms)
+            self.numbers, self.specs = self.numbers.copy(), list(self.specs)
             self.rows, self.reads = list(self.rows), list(self.reads)
             self.namespaces = list(self.namespaces)
             self.is_shared = False
@@ -189,7 +189,7 @@ class StepTable:
     def _trim(self) -> None:
         """Cut the other columns to the length of the names."""
         count = len(self.numbers)
-        for column in (self.forms, self.rows, self.reads):
+        for column in (self.specs, self.rows, self.reads):
             if len(column) > count:
                 del column[count:]
 
@@ -209,11 +209,11 @@ class StepTable:
         """Return a name as a handle; `None` if no step, asset or sub-pipeline has it."""
         node = self.numbers.get(name)
         if node is not None:
-            return NameHandle(name, name, self.forms[node].outputs or (name,))
+            return NameHandle(name, name, self.specs[node].outputs or (name,))
         with self.lock:
             self.rollback()
-            while self._indexed < len(self.forms):
-                for asset in self.forms[self._indexed].outputs:
+            while self._indexed < len(self.specs):
+                for asset in self.specs[self._indexed].outputs:
                     self._producers.setdefault(asset, self._indexed)
                 self._indexed += 1
         if name in self._producers:
@@ -225,15 +225,15 @@ class StepTable:
         return next((NameHandle(name, part.name, (name,)) for part in exporting), None)
 
 
-def name_of(form: StepSpec) -> str:
+def name_of(spec: StepSpec) -> str:
     """Return the name of a step that is added without one.
 
     Raises:
         TypeError: If its function has no name either.
     """
-    if form.step.name:
-        return form.step.name
-    raise TypeError(f"{form.step.func!r:.100} has no name of its own; give it one: add_step(..., name=...)")
+    if spec.step.name:
+        return spec.step.name
+    raise TypeError(f"{spec.step.func!r:.100} has no name of its own; give it one: add_step(..., name=...)")
 
 
 def _name_taken(name: str, first: SourceLocation, second: SourceLocation, what: str = "step") -> str:

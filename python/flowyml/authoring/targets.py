@@ -52,15 +52,15 @@ def narrowed(plan: Plan, targets: Any, scope: Scope) -> StepColumns:
         PipelineValidationError: If a step produces what is an input of the run.
     """
     nodes = sorted(_with_dependencies(plan, _chosen(plan, targets)))
-    unused = Problems(plan.names, plan.forms, plan.unused_run_inputs(scope.inputs))
+    unused = Problems(plan.names, plan.specs, plan.unused_run_inputs(scope.inputs))
     unused.raise_all(plan.name)
     names = {plan.names[node]: number for number, node in enumerate(nodes)}
-    forms, namespaces = _of(plan.forms, nodes), _namespaces(plan, nodes, scope) if plan.namespaces else {}
+    specs, namespaces = _of(plan.specs, nodes), _namespaces(plan, nodes, scope) if plan.namespaces else {}
     if namespaces:
-        moved = {form: _moved(form, namespaces) for form in dict.fromkeys(forms)}
-        forms = [moved[form] for form in forms]
+        moved = {spec: _moved(spec, namespaces) for spec in dict.fromkeys(specs)}
+        specs = [moved[spec] for spec in specs]
     kept = [namespaces[each] for each in plan.namespaces if each in namespaces]
-    return StepColumns(names, forms, _of(plan.rows, nodes), _of(plan.reads, nodes), kept)
+    return StepColumns(names, specs, _of(plan.rows, nodes), _of(plan.reads, nodes), kept)
 
 
 def _of(column: list[T], nodes: list[int]) -> list[T]:
@@ -94,7 +94,7 @@ def _named(plan: Plan, target: str) -> Iterator[int]:
         yield found[0]
     elif target.startswith(_TAG):
         wanted = target.removeprefix(_TAG)
-        yield from (node for node, form in enumerate(plan.forms) if has_tag(form.options.tags or {}, wanted))
+        yield from (node for node, spec in enumerate(plan.specs) if has_tag(spec.options.tags or {}, wanted))
     else:
         for node in range(len(plan.names)):
             if any(fnmatch.fnmatchcase(name, target) for name in (plan.names[node], *plan.assets_of(node))):
@@ -103,7 +103,7 @@ def _named(plan: Plan, target: str) -> Iterator[int]:
 
 def _unknown(plan: Plan, target: str) -> str:
     if target.startswith(_TAG):
-        tags = dict.fromkeys(tag for form in plan.forms for tag in form.options.tags or ())
+        tags = dict.fromkeys(tag for spec in plan.specs for tag in spec.options.tags or ())
         return (
             f"targets: no step has the tag {target.removeprefix(_TAG)!r}{did_you_mean(target.removeprefix(_TAG), tags)}"
         )
@@ -116,8 +116,8 @@ def _namespaces(plan: Plan, nodes: list[int], scope: Scope) -> dict[Namespace, N
     for seen in plan.assets.inner.values():
         seen.asked.clear()
     for node in nodes:  # wired once more, to see what they ask the pipeline around them for
-        if plan.forms[node].within is not None:
-            bind(plan.forms[node], plan.assets, scope, plan.reads[node], without=node)
+        if plan.specs[node].within is not None:
+            bind(plan.specs[node], plan.assets, scope, plan.reads[node], without=node)
     kept: dict[Namespace, Namespace] = {}
     for each in reversed(plan.namespaces):
         steps = range(bisect_left(nodes, each.steps.start), bisect_left(nodes, each.steps.stop))
@@ -138,8 +138,8 @@ def _is_of(found: Found | None, nodes: list[int]) -> bool:
     return found is not None and nodes[min(bisect_left(nodes, found[0]), len(nodes) - 1)] == found[0]
 
 
-def _moved(form: StepSpec, namespaces: Mapping[Namespace, Namespace]) -> StepSpec:
-    return form if form.within is None else form.but(within=namespaces[form.within])
+def _moved(spec: StepSpec, namespaces: Mapping[Namespace, Namespace]) -> StepSpec:
+    return spec if spec.within is None else spec.replace(within=namespaces[spec.within])
 
 
 def _with_dependencies(plan: Plan, nodes: set[int]) -> set[int]:

@@ -45,7 +45,7 @@ class Coverage:
 
     def __init__(self, plan: Plan, node: int, arguments: tuple[ArgumentSource, ...]) -> None:
         self._plan, self._node = plan, node
-        self._mode: CachePolicy | None = plan.forms[node].options.caching
+        self._mode: CachePolicy | None = plan.specs[node].options.caching
         self._sources = {argument.parameter: argument.source for argument in arguments}
         self.gaps = list(_NEVER)
         self.reason: str | None = None
@@ -57,9 +57,9 @@ class Coverage:
             self.gaps = ["everything that this function does not read"]
             return
         yield from self._arguments()
-        function = self._plan.forms[self._node].step.func
+        function = self._plan.specs[self._node].step.func
         if self._mode is not None and self._mode.name == "input_hash" and _name(function) != "<lambda>":
-            yield KeyPart("function", str(self._plan.forms[self._node].step.name), "its name, not its code")
+            yield KeyPart("function", str(self._plan.specs[self._node].step.name), "its name, not its code")
             self.gaps.insert(0, "code: that of the step, and what it uses")
             return
         try:
@@ -71,7 +71,7 @@ class Coverage:
 
     def _arguments(self) -> Iterator[KeyPart]:
         template: Any = self._plan.templates[self._node]
-        names = argument_names(template, self._plan.forms[self._node])
+        names = argument_names(template, self._plan.specs[self._node])
         for name, (kind, which) in zip(names, template.sources, strict=False):
             if kind == VALUE:
                 counts = self._value(name, which)
@@ -102,8 +102,8 @@ class Coverage:
     # -- code
 
     def _code(self) -> Iterator[KeyPart]:
-        form, graph = self._plan.forms[self._node], CodeGraph()
-        functions = [form.step.func, *(guard.predicate for guard in form.options.guards)]
+        spec, graph = self._plan.specs[self._node], CodeGraph()
+        functions = [spec.step.func, *(guard.predicate for guard in spec.options.guards)]
         seen: set[KeyPart] = set()
         for number, function in enumerate(functions):
             yield KeyPart("condition" if number else "function", _name(function), "its code")

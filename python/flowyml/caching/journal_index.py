@@ -37,7 +37,7 @@ class JournalBatch(NamedTuple):
     """A record of items that have ended.
 
     Attributes:
-        form: Number of the `KeyParts` of their keys.
+        spec: Number of the `KeyParts` of their keys.
         names: Names of their steps; one name for items of a mapped step.
         keys: Their keys, end to end.
         values: Their values, as they are in the journal.
@@ -45,7 +45,7 @@ class JournalBatch(NamedTuple):
         contents: The contents of their arguments, joined; `None` for items of a mapped step.
     """
 
-    form: int
+    spec: int
     names: list[str] | str
     keys: bytes
     values: list[Any]
@@ -243,7 +243,7 @@ class JournalIndex:
         current: dict[str, tuple[bytes | None, int]] = {}  # of mapped steps: key parts, items that ended with them
         for batch, _ in self._batches:
             if isinstance(batch.names, str):
-                parts, count = self._forms.get(batch.form), len(batch.values)
+                parts, count = self._forms.get(batch.spec), len(batch.values)
                 known = current.get(batch.names)
                 current[batch.names] = parts, count + (known[1] if known is not None and known[0] == parts else 0)
             for position, (name, value) in enumerate(zip(batch.step_names(), batch.values, strict=True)):
@@ -261,10 +261,10 @@ class JournalIndex:
 
     def steps(self) -> dict[str, StepKeyRecord]:
         """Return for each step with an item that had ended what its key was made of."""
-        forms = {number: KeyParts.unpacked(packed) for number, packed in self._forms.items()}
+        specs = {number: KeyParts.unpacked(packed) for number, packed in self._forms.items()}
         steps: dict[str, StepKeyRecord] = {}
         for (batch, _), seed in zip(self._batches, self._seeds, strict=True):
-            parts = forms[batch.form]
+            parts = specs[batch.spec]
             if isinstance(batch.names, str):
                 steps[batch.names] = StepKeyRecord(parts, None, seed)
             else:

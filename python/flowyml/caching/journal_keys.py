@@ -51,18 +51,18 @@ class JournalKeys:
         self._hasher = CallHasher(run, self, CodeGraph(), self._substitute_for)
         self._heads: dict[int, bytes] = {}
         self._of_maps: dict[int, bytes] = {}
-        self._keys = bytearray(SIZE * run.layout.item_count)
-        self._is_known = bytearray(run.layout.item_count)
+        self._keys = bytearray(SIZE * run.item_index.item_count)
+        self._is_known = bytearray(run.item_index.item_count)
         if not foresee:
             run.on_plan_change(self._on_steps_added)
 
     def hash_code(self) -> None:
         """Hash the code of all steps before any has run."""
-        self._hasher.hash_code(range(len(self._run.plan.forms)))
+        self._hasher.hash_code(range(len(self._run.plan.specs)))
 
     def _on_steps_added(self, nodes: Sequence[int]) -> None:
         """Drop the key of the dynamic step that returned these steps; it is the last of them and is called again."""
-        item = self._run.layout.firsts[nodes[-1]]
+        item = self._run.item_index.firsts[nodes[-1]]
         if item < len(self._is_known):
             self._is_known[item] = 0
 
@@ -156,10 +156,10 @@ class JournalKeys:
         """Return a function that returns the part of the key for the step's name, for items like this one."""
         run = self._run
         node, node_of, names, outputs = run.node_of[item], run.node_of, run.plan.names, self._hasher.outputs
-        if run.layout.is_mapped(node):
+        if run.item_index.is_mapped(node):
             name = _name(names[node])
             if self._uses_context(node):  # it may return another value for an equal item
-                first = run.layout.firsts[node]
+                first = run.item_index.firsts[node]
                 return lambda item: name + (item - first).to_bytes(8, "big")
             return lambda _: name
         if outputs(node):  # steps that call alike may differ in them
@@ -174,7 +174,7 @@ class JournalKeys:
 
     def _make_room(self) -> None:
         """Make room for the keys of items that were added during the run."""
-        added = self._run.layout.item_count - len(self._is_known)
+        added = self._run.item_index.item_count - len(self._is_known)
         if added > 0:
             self._is_known.extend(bytes(added))
             self._keys.extend(bytes(SIZE * added))
@@ -208,7 +208,7 @@ class JournalKeys:
 
     def groups(self, items: Sequence[int]) -> Iterable[Sequence[int]]:
         """Split items into groups of one template: ordinary steps, or items of one mapped step."""
-        node_of, templates, mapped = self._run.node_of, self._run.plan.templates, self._run.layout.mapped
+        node_of, templates, mapped = self._run.node_of, self._run.plan.templates, self._run.item_index.mapped
         of_items = list(map(templates.__getitem__, map(node_of.__getitem__, items)))
         if of_items and of_items.count(of_items[0]) == len(items) and node_of[items[0]] not in mapped:
             yield items
@@ -238,7 +238,7 @@ class JournalKeys:
         """Return what stands for all values of a mapped step."""
         found = self._of_maps.get(node)
         if found is None:
-            raw, items = self._run.values.raw, self._run.layout.items_of(node)
+            raw, items = self._run.values.raw, self._run.item_index.items_of(node)
             found = self._of_maps[node] = combined(
                 [b"-" if raw[item] is MISSING and not self._foresee else self.key(item) for item in items]
             )

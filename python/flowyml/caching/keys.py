@@ -168,7 +168,7 @@ class CacheKeys:
     def _head(self, node: int, mode: CachePolicy) -> tuple[bytes, bytes]:
         """Return what all keys of a step have in common, and the id of their `KeyParts`."""
         plan, hasher = self._run.plan, self._hasher
-        shared = id(plan.templates[node]), plan.forms[node].several
+        shared = id(plan.templates[node]), plan.specs[node].several
         found = self._heads.get(shared)
         if found is None:
             code = hasher.fingerprint(node).digest if mode.name == "code_hash" else self._identity(node)
@@ -190,8 +190,8 @@ class CacheKeys:
         return found
 
     def _user_key(self, item: int, node: int, mode: CachePolicy) -> CacheKey:
-        form = self._run.plan.forms[node]
-        step = form.step.as_added(self._run.item_name(item), form.inputs, form.outputs, form.options)
+        spec = self._run.plan.specs[node]
+        step = spec.step.as_added(self._run.item_name(item), spec.inputs, spec.outputs, spec.options)
         text = mode.own_key(step, LazyInputs(self._run, item, None), self._context)
         identity, outputs = self._identity(node), self._hasher.outputs(node)
         return CacheKey(hashed(_CACHE_KEY_VERSION, b"own", identity, outputs, _utf8(text)), b"")
@@ -201,7 +201,7 @@ class CacheKeys:
 
         A lambda has no name of its own, so its code counts.
         """
-        step = self._run.plan.forms[node].step
+        step = self._run.plan.specs[node].step
         function, bound = _unbound(step.func)
         names = [step.name, *(str(getattr(function, name, "")) for name in ("__module__", "__qualname__"))]
         parts = [_utf8("\0".join(names)), *(content(value, self._contents.code_graph) for value in bound)]
@@ -262,12 +262,12 @@ class CallHasher:
         Raises:
             UnhashableError: If a part of it cannot be hashed.
         """
-        form = self._run.plan.forms[node]
-        key = (id(form.step), id(form.options))
+        spec = self._run.plan.specs[node]
+        key = (id(spec.step), id(spec.options))
         found = self._fingerprints.get(key)
         if found is None:
             try:
-                found = self._fingerprint_of(form)
+                found = self._fingerprint_of(spec)
             except UnhashableError as error:
                 found = error
             self._fingerprints[key] = found
@@ -280,14 +280,14 @@ class CallHasher:
 
         A function that cannot be hashed is an error when a key is made.
         """
-        forms = self._run.plan.forms
-        for node in {id(forms[node]): node for node in nodes}.values():
+        specs = self._run.plan.specs
+        for node in {id(specs[node]): node for node in nodes}.values():
             with contextlib.suppress(UnhashableError):
                 self.fingerprint(node)
 
-    def _fingerprint_of(self, form: StepSpec) -> FunctionFingerprint:
-        own = self._function_fingerprint(form.step.func)
-        guards = form.options.guards
+    def _fingerprint_of(self, spec: StepSpec) -> FunctionFingerprint:
+        own = self._function_fingerprint(spec.step.func)
+        guards = spec.options.guards
         if not guards:
             return own
         state, parts, asks = blake2b(own.digest, digest_size=SIZE), dict(own.parts), own.asks
@@ -318,12 +318,12 @@ class CallHasher:
 
     def names(self, node: int) -> list[str]:
         """Return the names of the arguments whose contents `arguments` returns."""
-        names = argument_names(self._template(node), self._run.plan.forms[node])
+        names = argument_names(self._template(node), self._run.plan.specs[node])
         return names if self._run.seed is None else [*names, "seed"]
 
     def outputs(self, node: int) -> bytes:
         """Return the declared outputs of a step with several: they determine how its value is split."""
-        return _utf8("\0".join(self._run.plan.forms[node].several))
+        return _utf8("\0".join(self._run.plan.specs[node].several))
 
     # -- arguments
 
@@ -336,7 +336,7 @@ class CallHasher:
         run = self._run
         node = run.node_of[item]
         template = self._template(node)
-        known = self._of_mapped.get(node) if node in run.layout.mapped else self._of_template.get(id(template))
+        known = self._of_mapped.get(node) if node in run.item_index.mapped else self._of_template.get(id(template))
         contents: list[Any] = list(known or self._known_before(node, template))
         for position, (kind, which) in enumerate(template.sources):
             if contents[position] is None:
@@ -383,9 +383,9 @@ class CallHasher:
         if run.seed is not None or len(template.sources) != 1:
             return None
         if template.single:
-            inputs, first = run.map_inputs[node], run.layout.firsts[node]
+            inputs, first = run.map_inputs[node], run.item_index.firsts[node]
             values = [inputs[item - first] for item in items]
-        elif template.direct and template.lone:
+        elif template.direct and template.has_single_param:
             rows, node_of = run.plan.rows, run.node_of
             values = [rows[node_of[item]] for item in items]
         else:
@@ -405,7 +405,7 @@ class CallHasher:
         if shared is None:
             shared = [self._of_param(which, node) if kind == VALUE else None for kind, which in template.sources]
             self._of_template[id(template)] = shared
-        if not self._run.layout.is_mapped(node):
+        if not self._run.item_index.is_mapped(node):
             return shared
         row = self._run.plan.row(node)
         params = [self._of_param(row[which], node) if kind == PARAM else None for kind, which in template.sources]
@@ -417,7 +417,7 @@ class CallHasher:
         if kind == PARAM:
             return self._of_param(plan.row(node)[which], node)
         if kind in {ITEM, KEPT}:
-            entry = self._run.map_inputs[node][item - self._run.layout.firsts[node]]
+            entry = self._run.map_inputs[node][item - self._run.item_index.firsts[node]]
             part = entry if which is None else entry[which]
             return self._of_value(part, node) if kind == ITEM else self._of_reference(part) or _MISSING
         references = plan.references.get(node, ())  # a decision may depend on nothing
@@ -463,7 +463,7 @@ class CallHasher:
         """Return the same of references whose values may be missing: lists contain the values that there are."""
         if isinstance(reference, MappedRef):
             return self._values.of_map(reference.node) if self._run.values.is_whole(reference.node) else None
-        parts = parts_of(reference, self._run.layout)
+        parts = parts_of(reference, self._run.item_index)
         if parts is None:
             return self._of_reference(reference) if self._values.has(reference) else None
         return combined([part for part in map(self._of_optional, parts) if part is not None])
@@ -472,9 +472,9 @@ class CallHasher:
         return self._run.plan.templates[node]  # type: ignore[return-value]  # a plan that runs is wired
 
 
-def argument_names(template: CallTemplate, form: StepSpec) -> list[str]:
+def argument_names(template: CallTemplate, spec: StepSpec) -> list[str]:
     """Return the names of a template's arguments in call order."""
-    signature, count = form.step.signature, len(template.sources) - len(template.keywords)
+    signature, count = spec.step.signature, len(template.sources) - len(template.keywords)
     names = list(signature.positional[:count])
     star = signature.var_positional or "args"
     return [*names, *(f"*{star}[{k}]" for k in range(count - len(names))), *template.keywords]

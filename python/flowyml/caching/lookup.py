@@ -156,7 +156,7 @@ class ResultLookup(RunExtension):
         self._sources = sources
         self._only_look = only_look
         self._patience = patience
-        self._is_looked_up = bytearray(run.layout.item_count)
+        self._is_looked_up = bytearray(run.item_index.item_count)
         self._reused: list[int] = []
         self._items: dict[int, tuple[Batch, list[int]]] = {}
         self._lock = threading.RLock()
@@ -205,7 +205,7 @@ class ResultLookup(RunExtension):
     def _are_looked_up(self, items: list[int]) -> bool:
         flags = self._is_looked_up
         if items and max(items) >= len(flags):  # items are in order of urgency, not of ids
-            flags.extend(bytes(self._run.layout.item_count - len(flags)))
+            flags.extend(bytes(self._run.item_index.item_count - len(flags)))
         return all(map(flags.__getitem__, items))
 
     def _look_up(self, batch: Batch, claim: Claim) -> bool:
@@ -242,7 +242,7 @@ class ResultLookup(RunExtension):
         if hit.state != CACHED:
             return True
         # A preview needs no values, but the value of a list may determine how many items there are.
-        if self._only_look and not hit.is_read and not run.layout.waiting:
+        if self._only_look and not hit.is_read and not run.item_index.waiting:
             run.values.raw[item] = None
             return True
         try:

@@ -81,18 +81,18 @@ class CachePreview:
         if scope.complete:
             return
         known: dict[int, list[str]] = {}
-        for node, form in enumerate(self._plan.forms):
-            if form.options.caching is not None:
-                if id(form) not in known:
-                    known[id(form)] = ArgumentTrace(self._plan, node, scope).missing
-                if known[id(form)]:
-                    yield node, known[id(form)]
+        for node, spec in enumerate(self._plan.specs):
+            if spec.options.caching is not None:
+                if id(spec) not in known:
+                    known[id(spec)] = ArgumentTrace(self._plan, node, scope).missing
+                if known[id(spec)]:
+                    yield node, known[id(spec)]
 
     def describe(self) -> str | None:
         """Return which steps would be taken from the cache; `None` if no step is cached."""
         if not self._plan.has_caching:
             return None
-        names, is_mapped = self._plan.names, self._run.layout.is_mapped
+        names, is_mapped = self._plan.names, self._run.item_index.is_mapped
         steps = [
             f"{names[node]!r}{f' ({self._cached_share(node)})' if is_mapped(node) else ''}"
             for node in range(len(names))
@@ -104,24 +104,24 @@ class CachePreview:
 
     def describe_step(self, node: int) -> str | None:
         """Return whether a step would be taken from the cache, and why not; `None` if it is not cached."""
-        if self._plan.forms[node].options.caching is None:
+        if self._plan.specs[node].options.caching is None:
             return None
-        items = self._run.layout.items_of(node)
+        items = self._run.item_index.items_of(node)
         missed = next((item for item in items if self._run.scheduler.state(item) != CACHED), None)
         if missed is None:
             entry = self._cache.used(node)
             age = "" if entry is None else f", stored {_ago(entry.created)}"
             return f"its value is there{age}" if items else "it has no items"
         reason = self._reason(node, missed)
-        if not self._run.layout.is_mapped(node):
+        if not self._run.item_index.is_mapped(node):
             return reason
         return f"{self._cached_share(node)} cached; {self._run.item_name(missed)}: {reason}"
 
     def _count_cached(self, node: int) -> int:
-        return sum(self._run.scheduler.state(item) == CACHED for item in self._run.layout.items_of(node))
+        return sum(self._run.scheduler.state(item) == CACHED for item in self._run.item_index.items_of(node))
 
     def _cached_share(self, node: int) -> str:
-        return f"{self._count_cached(node):,} of {pluralize(len(self._run.layout.items_of(node)), 'item')}"
+        return f"{self._count_cached(node):,} of {pluralize(len(self._run.item_index.items_of(node)), 'item')}"
 
     def _reason(self, node: int, item: int) -> str:
         if node in self._missing:
@@ -139,7 +139,7 @@ class CachePreview:
             return self._compare(database, node, key)
 
     def _has_ended(self, node: int) -> bool:
-        return all(STATES[self._run.scheduler.state(item)].final for item in self._run.layout.items_of(node))
+        return all(STATES[self._run.scheduler.state(item)].final for item in self._run.item_index.items_of(node))
 
     def _compare(self, database: CacheDatabase, node: int, key: CacheKey) -> str:
         """Return how a key differs from that of the step's newest value."""
@@ -259,15 +259,15 @@ def _preview(
             return None
         summary = ResumeSummary(run, index, keys, reader.reused, reader.reasons)
         text = summary.describe() + summary.describe_later() if node is None else summary.describe_step(node)
-        return ResumePreview(text, *_count_left(run, reader.reused), at_least=bool(run.layout.waiting))
+        return ResumePreview(text, *_count_left(run, reader.reused), at_least=bool(run.item_index.waiting))
     finally:
         journal.close()
 
 
 def _count_left(run: Run, reused: Collection[int]) -> tuple[int, int]:
     """Return how many steps and calls are left to run."""
-    layout = run.layout
-    done = [*reused, *(item for node in run.plan.given_steps() for item in layout.items_of(node))]
-    counts = Counter(map(layout.node_at, done))
-    whole = sum(count == len(layout.items_of(node)) for node, count in counts.items())
-    return len(run.plan.names) - whole, layout.item_count - len(done)
+    item_index = run.item_index
+    done = [*reused, *(item for node in run.plan.given_steps() for item in item_index.items_of(node))]
+    counts = Counter(map(item_index.node_at, done))
+    whole = sum(count == len(item_index.items_of(node)) for node, count in counts.items())
+    return len(run.plan.names) - whole, item_index.item_count - len(done)

@@ -53,7 +53,7 @@ class ResumeSummary:
 
     @property
     def _reused_steps(self) -> set[int]:
-        return set(map(self._run.layout.node_at, self._reused))
+        return set(map(self._run.item_index.node_at, self._reused))
 
     # -- the whole run
 
@@ -93,9 +93,9 @@ class ResumeSummary:
         return later
 
     def _count_reused(self) -> str:
-        layout = self._run.layout
-        nodes = [layout.node_at(item) for item in self._reused]
-        items = sum(layout.is_mapped(node) for node in nodes)
+        item_index = self._run.item_index
+        nodes = [item_index.node_at(item) for item in self._reused]
+        items = sum(item_index.is_mapped(node) for node in nodes)
         return _describe_counts(len(nodes) - items, items)
 
     # -- one step
@@ -103,13 +103,13 @@ class ResumeSummary:
     def describe_step(self, node: int) -> str:
         """Return what is reused of one step, or why it runs."""
         run = self._run
-        items = run.layout.items_of(node)
+        items = run.item_index.items_of(node)
         reused = sum(item in self._reused for item in items)
-        if run.layout.is_mapped(node) and 0 < reused < len(items):
+        if run.item_index.is_mapped(node) and 0 < reused < len(items):
             return f"{reused:,} of {pluralize(len(items), 'item')} taken over"
         if reused:
             return "taken over"
-        if run.plan.forms[node].options.dynamic:
+        if run.plan.specs[node].options.dynamic:
             return "runs: a dynamic step is called again in each run"
         if node in self._with_dependents(run.plan.dynamic_steps(), self._reused_steps):
             return "not known before the dynamic step in front of it has run"
@@ -141,7 +141,7 @@ class ResumeSummary:
         unknown = self._unknown_steps(nodes)
         for name, record in self._finished.steps().items():
             node = run.plan.numbers.get(name)
-            if node is None or node in nodes or node in self._reused_later or run.plan.forms[node].options.given:
+            if node is None or node in nodes or node in self._reused_later or run.plan.specs[node].options.given:
                 continue
             if self._before is not None and node in self._before.again:
                 yield node, self._before.again[node]
@@ -151,9 +151,9 @@ class ResumeSummary:
     def _has_run(self, node: int) -> bool:
         """Return True if a step that was not known before has run; a dynamic step always does."""
         run = self._run
-        if run.plan.forms[node].options.dynamic:
+        if run.plan.specs[node].options.dynamic:
             return False
-        return any(run.scheduler.state(item) in _HAS_RUN for item in run.layout.items_of(node))
+        return any(run.scheduler.state(item) in _HAS_RUN for item in run.item_index.items_of(node))
 
     @cached_property
     def _reused_later(self) -> set[int]:
@@ -162,19 +162,19 @@ class ResumeSummary:
         if self._before is not None or not finished:
             return set()
         reused = self._reused_steps
-        decided = reused | set(map(run.layout.node_at, self._reasons))
+        decided = reused | set(map(run.item_index.node_at, self._reasons))
         unknown = self._unknown_steps(reused)
         keys = JournalKeys(run, lambda _node, _error: None, foresee=True)
         later: set[int] = set()
         for name in finished.steps():
             node = run.plan.numbers.get(name)
-            if node is None or node in decided or node in unknown or run.plan.forms[node].options.given:
+            if node is None or node in decided or node in unknown or run.plan.specs[node].options.given:
                 continue
-            items = run.layout.items_of(node)
+            items = run.item_index.items_of(node)
             if len(items):
                 is_reused = all(finished.has_ended(keys.key(item)) for item in items)
             else:  # the number of items is known once its dependencies have ended
-                is_reused = all(step in decided or step in later for step in run.plan.waits_for(node))
+                is_reused = all(step in decided or step in later for step in run.plan.dependencies_of(node))
             if is_reused:
                 later.add(node)
         return later
@@ -186,8 +186,8 @@ class ResumeSummary:
     def _failed_roots(self) -> list[int]:
         """Return the root steps that failed before steps that finished, which are reused if they fail again."""
         plan, begun, key = self._run.plan, self._finished.begun, self._keys.key
-        items_of = self._run.layout.items_of
-        roots = (node for node in range(plan.layout.nodes if begun else 0) if not plan.graph.dependencies(node))
+        items_of = self._run.item_index.items_of
+        roots = (node for node in range(plan.item_index.nodes if begun else 0) if not plan.graph.dependencies(node))
         return [node for node in roots if any(key(item) in begun for item in items_of(node))]
 
     def _with_dependents(self, nodes: Sequence[int], reused: Collection[int]) -> set[int]:
@@ -205,7 +205,7 @@ class ResumeSummary:
 
     def _reason(self, node: int, record: StepKeyRecord, reused: Collection[int]) -> str | None:
         run, parts = self._run, self._keys.parts(node)
-        items = run.layout.items_of(node)
+        items = run.item_index.items_of(node)
         for item in items:
             if item in self._reasons:
                 return self._reasons[item]
@@ -214,8 +214,8 @@ class ResumeSummary:
             changes.append("its seed has changed")
         # Arguments cannot be compared once the values that determine which items of a list exist were released.
         can_compare = self._before is None or not run.releases
-        if can_compare and all(step in reused for step in run.plan.waits_for(node)):
-            if record.contents is None or run.layout.is_mapped(node):
+        if can_compare and all(step in reused for step in run.plan.dependencies_of(node)):
+            if record.contents is None or run.item_index.is_mapped(node):
                 return ", ".join(changes) or "its items are others"
             contents = self._keys.with_contents(items)[1][0]
             changes += _changed_arguments(

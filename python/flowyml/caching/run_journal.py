@@ -250,17 +250,17 @@ class RunJournal(ResultSource):
         if not ATOMS.issuperset(map(type, values)):
             values, payload = self._prepared(items, values)
         names: Any
-        is_mapped = run.layout.is_mapped(node)
+        is_mapped = run.item_index.is_mapped(node)
         if is_mapped:
             names = run.plan.names[node]
             if node not in self._counted:
                 self._counted.add(node)
-                self._attempt.journal.write([ITEMS, names, len(run.layout.items_of(node))])
+                self._attempt.journal.write([ITEMS, names, len(run.item_index.items_of(node))])
         else:
             names = [run.plan.names[run.node_of[item]] for item in items]
         all_succeeded = states.count(SUCCESS) + states.count(CACHED) == len(states)
-        form, told, arguments = self._form(node), None if all_succeeded else states, None if is_mapped else contents
-        self._attempt.journal.write([DONE, form, names, b"".join(keys), values, told, arguments], payload)
+        spec, told, arguments = self._form(node), None if all_succeeded else states, None if is_mapped else contents
+        self._attempt.journal.write([DONE, spec, names, b"".join(keys), values, told, arguments], payload)
         self._written += len(items)
 
     def _unless_files_changed(self, item: int, contents: bytes, value: Any, start: float) -> Any:
@@ -393,7 +393,7 @@ class RootStepTracker:
         """Keep the keys of the dynamic root steps before anything runs."""
         plan = self._run.plan
         if plan.is_dynamic:
-            firsts, roots = self._run.layout.firsts, filter(self._is_root, plan.dynamic_steps())
+            firsts, roots = self._run.item_index.firsts, filter(self._is_root, plan.dynamic_steps())
             self._dynamic = {node: self._keys.key(firsts[node]) for node in roots}
             self._run.on_plan_change(self._on_steps_added)
 
@@ -425,9 +425,10 @@ class RootStepTracker:
 
     def _is_root(self, node: int) -> bool:
         """Return True if a step depends on nothing, as far as was known before the run."""
-        plan, layout = self._run.plan, self._run.plan.layout
-        return node < layout.nodes and not any(
-            dependency in layout.waiting or layout.items_of(dependency) for dependency in plan.graph.dependencies(node)
+        plan, item_index = self._run.plan, self._run.plan.item_index
+        return node < item_index.nodes and not any(
+            dependency in item_index.waiting or item_index.items_of(dependency)
+            for dependency in plan.graph.dependencies(node)
         )
 
     def _depends_on_finished(self, node: int) -> bool:
@@ -448,12 +449,12 @@ class RootStepTracker:
     def _is_finished_root(self, node: int) -> bool:
         if node in self._dynamic or not self._is_root(node):
             return False
-        return len(self._open.get(node, ())) < len(self._run.layout.items_of(node))
+        return len(self._open.get(node, ())) < len(self._run.item_index.items_of(node))
 
     def _before(self, node: int) -> list[int]:
         """Return the dependencies of a step, and the dynamic step that returned it."""
         origins = self._origins
-        before = [step for step in self._run.plan.waits_for(node) if origins.get(step) != node]
+        before = [step for step in self._run.plan.dependencies_of(node) if origins.get(step) != node]
         return [*before, origins[node]] if node in origins else before
 
     def _open_steps_before(self, todo: list[int]) -> Iterator[int]:

@@ -78,7 +78,7 @@ class StepCache(ResultSource):
         self._only_look = only_look
         self._store = store
         self._database = database_of(store)
-        self._modes: list[CachePolicy | None] = [form.options.caching for form in run.plan.forms]
+        self._modes: list[CachePolicy | None] = [spec.options.caching for spec in run.plan.specs]
         self.contents = ValueHashes(run)
         self._cache_keys = CacheKeys(run, self.contents, context)
         self._keys: dict[int, CacheKey | None] = {}
@@ -105,7 +105,7 @@ class StepCache(ResultSource):
         plan = self._run.plan
         cached = (node for node, mode in enumerate(self._modes) if mode and mode.function is None)
         references = (plan.references.get(node, ()) for node in cached)
-        return frozenset(node for some in references for node in nodes_of(some, plan.layout))
+        return frozenset(node for some in references for node in nodes_of(some, plan.item_index))
 
     def _on_steps_added(self, nodes: Sequence[int]) -> None:
         """Add steps; the last of the nodes is the dynamic step that returned them.
@@ -113,11 +113,11 @@ class StepCache(ResultSource):
         The dynamic step is not cached: its value is made by the new steps, which are not part of its key.
         """
         *new, origin = nodes
-        forms = self._run.plan.forms
+        specs = self._run.plan.specs
         # Steps that were refused before had the same nodes as the new ones, whose modes replace theirs.
-        self._modes[len(forms) - len(new) :] = [forms[node].options.caching for node in new]
+        self._modes[len(specs) - len(new) :] = [specs[node].options.caching for node in new]
         self._modes[origin] = None
-        self._keys[self._run.layout.firsts[origin]] = None
+        self._keys[self._run.item_index.firsts[origin]] = None
 
     # -- keys
 
@@ -147,7 +147,7 @@ class StepCache(ResultSource):
         """Warn once for each step that it is not cached."""
         node = self._run.node_of[item]
         self.reasons[node] = f"{what}: {why}"
-        step = self._run.plan.forms[node].step.name or self._run.plan.names[node]
+        step = self._run.plan.specs[node].step.name or self._run.plan.names[node]
         if (step, what) not in self._warned and not self._only_look:
             self._warned.add((step, what))
             _log.warning("cache: step %r is not cached: %s", self._run.item_name(item), truncate(f"{what}: {why}"))
@@ -191,7 +191,7 @@ class StepCache(ResultSource):
 
     def _is_valid(self, item: int, entry: CacheEntry) -> bool:
         """Return True if an entry has not expired, and the files that its value refers to are unchanged."""
-        ttl = self._run.plan.forms[self._run.node_of[item]].options.cache_ttl
+        ttl = self._run.plan.specs[self._run.node_of[item]].options.cache_ttl
         if ttl is not None and time.time() - entry.created > ttl:
             return False
         files = [part for part in split(entry.content or b"") if part.startswith(FILES)]
@@ -375,7 +375,7 @@ class ValueHashes:
 
     def of_map(self, node: int) -> bytes:
         """Return the content of the list of all values of a mapped step."""
-        items = self._run.layout.items_of(node)
+        items = self._run.item_index.items_of(node)
         return combined([self.of_item(item) if self.has(item) else b"-" for item in items])
 
     def has(self, reference: Any) -> bool:

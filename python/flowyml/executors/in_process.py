@@ -279,11 +279,11 @@ class CurrentStep:
 def describe(run: Run, batch: Batch, position: int) -> StepContext:
     """Say what is known about the step at a position of a batch that runs in this process."""
     item, plan = _item_at(batch, position), run.plan
-    node, index = run.layout.place_of(item)
+    node, index = run.item_index.place_of(item)
     template = plan.templates[node]
     assert template is not None  # noqa: S101  a plan that runs is wired
     limits = run.resource_limits
-    gpus = () if limits is None else limits.devices.of(batch, plan.forms[node].options)
+    gpus = () if limits is None else limits.devices.of(batch, plan.specs[node].options)
     return StepContext(
         run_id=run.run_id,
         pipeline_name=plan.name,

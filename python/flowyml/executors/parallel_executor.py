@@ -82,7 +82,7 @@ class StepDurations:
 
 def _has_timed_steps(plan: Plan) -> bool:
     """Return True if all steps are ordinary ones, more than one and not too many, and none can come."""
-    return plan.layout.is_plain and not plan.is_dynamic and 1 < len(plan.names) <= _MAX_TIMED_STEPS
+    return plan.item_index.is_plain and not plan.is_dynamic and 1 < len(plan.names) <= _MAX_TIMED_STEPS
 
 
 class ParallelExecutor(Executor):

@@ -50,7 +50,7 @@ T = TypeVar("T")
 
 def edges_of(plan: Plan) -> EdgeSource:
     """Return the edges of a plan, valid or not."""
-    return plan.graph if plan.loose is None else _InvalidGraphEdges(plan.loose)
+    return plan.graph if plan.invalid_edges is None else _InvalidGraphEdges(plan.invalid_edges)
 
 
 class _InvalidGraphEdges:
@@ -272,17 +272,17 @@ class DAG:
     def explain(self, name: str) -> Explanation:
         """Return the source of each argument of a step; see `Pipeline.explain`."""
         plan, node = self._plan, self._explained(name)
-        traced, form = ArgumentTrace(plan, node, self._scope), plan.forms[node]
+        traced, spec = ArgumentTrace(plan, node, self._scope), plan.specs[node]
         return Explanation(
             step_name=plan.names[node],
-            label=f"{form.step.name or form.step.func!r}, added at {form.place}",
+            label=f"{spec.step.name or spec.step.func!r}, added at {spec.place}",
             arguments=tuple(traced.arguments),
             dependencies=tuple(self._before(node)),
             dependents=tuple(self._after(node)),
             options=options_of(plan, node),
             problems=(*traced.problems, *plan.problems.cycles_of(plan.names[node])),
             missing=tuple(traced.missing),
-            mapped=plan.layout.is_mapped(node),
+            mapped=plan.item_index.is_mapped(node),
             items=_known(plan.length_of(node)),
         )
 
@@ -360,16 +360,16 @@ class DAG:
 
     def _node(self, node: int) -> Node:
         plan = self._plan
-        form = plan.forms[node]
+        spec = plan.specs[node]
         return Node(
             name=plan.names[node],
-            step=form.step,
+            step=spec.step,
             inputs=ArgumentTrace(plan, node, self._scope).assets,
             outputs=list(plan.assets_of(node)),
-            params=list(form.keys),
-            mapped=plan.layout.is_mapped(node),
+            params=list(spec.keys),
+            mapped=plan.item_index.is_mapped(node),
             items=_known(plan.length_of(node)),
-            tags=dict(form.options.tags or {}),
+            tags=dict(spec.options.tags or {}),
         )
 
     def _before(self, node: int) -> AbstractSet[str]:
@@ -412,8 +412,8 @@ class DAG:
         """Yield the parameters that only `run` can fill, once for steps that were added alike."""
         plan = self._plan
         firsts: dict[int, list[int]] = {}
-        for node, form in enumerate(plan.forms):
-            firsts.setdefault(id(form), [node, -1])[1] += 1
+        for node, spec in enumerate(plan.specs):
+            firsts.setdefault(id(spec), [node, -1])[1] += 1
         for node, others in firsts.values():
             missing = ArgumentTrace(plan, node, self._scope).missing
             if missing:
@@ -423,9 +423,9 @@ class DAG:
 
     def _dead(self) -> Iterator[str]:
         """Yield the outputs that no step reads although other outputs of their step are read."""
-        for node, form in enumerate(self._plan.forms):
-            if len(form.outputs) > 1 and self._edges.dependents(node):
-                for asset in form.outputs:
+        for node, spec in enumerate(self._plan.specs):
+            if len(spec.outputs) > 1 and self._edges.dependents(node):
+                for asset in spec.outputs:
                     if not self._consumers(asset):
                         yield f"Dead output: asset {asset!r} of node {self._plan.names[node]!r} is read by no step"
 
@@ -441,8 +441,8 @@ def dry_run_text(plan: Plan, scope: Scope, executor: str, cached: str | None, re
         resumed: The results that an earlier attempt would provide, and the steps left then; `None` without one.
     """
     given = plan.given_steps()
-    calls = plan.layout.item_count - sum(len(plan.layout.items_of(node)) for node in given)
-    steps, at_least = len(plan.names) - len(given), bool(plan.layout.waiting)
+    calls = plan.item_index.item_count - sum(len(plan.item_index.items_of(node)) for node in given)
+    steps, at_least = len(plan.names) - len(given), bool(plan.item_index.waiting)
     if resumed is not None:
         steps, calls, at_least = resumed.steps, resumed.calls, resumed.at_least
     how_many = f"{pluralize(steps, 'step')} ({'at least ' * at_least}{pluralize(calls, 'call')})"

@@ -82,7 +82,7 @@ class ArgumentTrace:
     """
 
     def __init__(self, plan: Plan, node: int, scope: Scope) -> None:
-        self._plan, self._form = plan, plan.forms[node]
+        self._plan, self._form = plan, plan.specs[node]
         self._binder = binder = Binder(
             self._form, plan.assets, scope, self._form.inputs_of(plan.reads[node]), without=node
         )
@@ -165,7 +165,7 @@ class ArgumentTrace:
         """Return the source of an argument that is an item, or a part of one."""
         items = self._binder.items
         assert items is not None  # noqa: S101  it has items
-        over, part = items.over, items.parts[at]
+        over, part = items.map_input, items.parts[at]
         source = over.columns[at].source
         if part is None:
             return ArgumentSource(
@@ -228,7 +228,7 @@ class ArgumentTrace:
         return self._plan.assets_of(self._node(reference))[part]
 
     def _node(self, reference: Any) -> int:
-        return next(nodes_of((reference,), self._plan.layout))
+        return next(nodes_of((reference,), self._plan.item_index))
 
     def _asset_text(self, which: int, assets: tuple[str, ...]) -> str:
         reference = self._reference(which)
@@ -314,10 +314,10 @@ class Explanation:
 
 def options_of(plan: Plan, node: int) -> dict[str, object]:
     """Return the options of a step that differ from the defaults."""
-    form = plan.forms[node]
-    pairs = ((option.name, getattr(form.options, option.name)) for option in fields(form.options))
+    spec = plan.specs[node]
+    pairs = ((option.name, getattr(spec.options, option.name)) for option in fields(spec.options))
     said: dict[str, object] = {name: value for name, value in pairs if value != getattr(NO_OPTIONS, name)}
-    terms = form.over.terms if form.over is not None else None
+    terms = spec.map_input.terms if spec.map_input is not None else None
     return said if terms is None else said | terms.said()
 
 
@@ -337,8 +337,8 @@ def log_sources(plan: Plan, scope: Scope) -> None:
 def _groups_of_steps(plan: Plan) -> Iterator[list[int]]:
     """Yield the steps, grouped by form unless they read something."""
     groups: dict[int | tuple[int], list[int]] = {}
-    for node, form in enumerate(plan.forms):
-        key = (node,) if node in plan.references or plan.reads[node] else id(form)
+    for node, spec in enumerate(plan.specs):
+        key = (node,) if node in plan.references or plan.reads[node] else id(spec)
         groups.setdefault(key, []).append(node)
     yield from groups.values()
 

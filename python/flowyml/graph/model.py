@@ -220,10 +220,10 @@ def _with_inputs(plan: Plan, dependencies: Sequence[Sequence[int]]) -> list[list
 
 def _kinds(plan: Plan) -> list[Hashable]:
     """Return keys that are equal for nodes that may share a box: same declared step, items and options; or inputs."""
-    mapped = plan.layout.mapped
-    by_form = {form: (id(form.step), _alike(form.options), id(form.within)) for form in set(plan.forms)}
-    lengths = (plan.length_of(node) if node in mapped else None for node in range(len(plan.forms)))
-    steps = ((by_form[form], length) for form, length in zip(plan.forms, lengths, strict=True))
+    mapped = plan.item_index.mapped
+    by_form = {spec: (id(spec.step), _alike(spec.options), id(spec.within)) for spec in set(plan.specs)}
+    lengths = (plan.length_of(node) if node in mapped else None for node in range(len(plan.specs)))
+    steps = ((by_form[spec], length) for spec, length in zip(plan.specs, lengths, strict=True))
     return [*steps, *("input" for _ in plan.undefined)]
 
 
@@ -241,19 +241,19 @@ def _box(
     dependencies = tuple(sorted({place[other] for node in nodes for other in before[node]}))
     if nodes[0] >= len(plan.names):
         return NodeBox(first, first, dependencies, last, size, given=True)
-    form = plan.forms[nodes[0]]
+    spec = plan.specs[nodes[0]]
     box = NodeBox(
         first,
-        form.step.name or first,
+        spec.step.name or first,
         dependencies,
         last,
         size,
         plan.length_of(nodes[0]),
-        decides=_decides(form),
-        groups=_groups(form.within),
+        decides=_decides(spec),
+        groups=_groups(spec.within),
     )
-    answers = tuple((place[other], answer) for other, answer in _answers(plan, form, before[nodes[0]]))
-    return box if box.decides else box._replace(manner=_manner(form.options), answers=answers)
+    answers = tuple((place[other], answer) for other, answer in _answers(plan, spec, before[nodes[0]]))
+    return box if box.decides else box._replace(manner=_manner(spec.options), answers=answers)
 
 
 def _groups(namespace: Namespace | None) -> tuple[str, ...]:
@@ -263,15 +263,15 @@ def _groups(namespace: Namespace | None) -> tuple[str, ...]:
 # ---- options in a picture ------------------------------------------------------------------------------------------
 
 
-def _decides(form: StepSpec) -> bool:
-    return isinstance(form.step.func, Decision)
+def _decides(spec: StepSpec) -> bool:
+    return isinstance(spec.step.func, Decision)
 
 
-def _answers(plan: Plan, form: StepSpec, before: Iterable[int]) -> Iterator[tuple[int, str]]:
+def _answers(plan: Plan, spec: StepSpec, before: Iterable[int]) -> Iterator[tuple[int, str]]:
     """Yield the decisions that a branch depends on, each with the answer that chooses it."""
-    wanted = {each.decision: each.told for each in _predicates(form.options) if isinstance(each, BranchPredicate)}
+    wanted = {each.decision: each.told for each in _predicates(spec.options) if isinstance(each, BranchPredicate)}
     for node in before if wanted else ():
-        decision = plan.forms[node] if node < len(plan.forms) else None
+        decision = plan.specs[node] if node < len(plan.specs) else None
         if decision and _decides(decision) and decision.step.name in wanted:
             yield node, wanted[decision.step.name]
 

@@ -42,8 +42,8 @@ class AssetTable:
 
     Args:
         names: Step names with their numbers, in add order.
-        forms: The form of each step.
-        layout: Which items each step has.
+        specs: The spec of each step.
+        item_index: Which items each step has.
         start: The number of the first of these steps, where others stand before them.
 
     Attributes:
@@ -54,10 +54,12 @@ class AssetTable:
         inner: What each of them sees, once it was asked for.
     """
 
-    def __init__(self, names: Mapping[str, int], forms: Sequence[StepSpec], layout: ItemIndex, start: int = 0) -> None:
+    def __init__(
+        self, names: Mapping[str, int], specs: Sequence[StepSpec], item_index: ItemIndex, start: int = 0
+    ) -> None:
         self.names = names
-        self.forms = forms
-        self.layout = layout
+        self.specs = specs
+        self.item_index = item_index
         self.exported: dict[str, list[str]] = {}
         self.namespaces: dict[str, Namespace] = {}
         self.inner: dict[Namespace, NamespaceView] = {}
@@ -67,9 +69,9 @@ class AssetTable:
         self.hints_left = _MAX_HINTS
         self._near_parameters: dict[tuple[str, int], str] = {}
         self._start = start
-        own = forms[start:] if start else forms
-        if any(form.outputs for form in set(own)):
-            declaring = [(node, form.outputs) for node, form in enumerate(own, start) if form.outputs]
+        own = specs[start:] if start else specs
+        if any(spec.outputs for spec in set(own)):
+            declaring = [(node, spec.outputs) for node, spec in enumerate(own, start) if spec.outputs]
             if not self._declare_all(declaring):
                 for node, outputs in declaring:
                     self._declare(node, outputs)
@@ -106,7 +108,7 @@ class AssetTable:
     def problems(self) -> Iterator[Problem]:
         """Yield the assets that several steps produce."""
         for asset, nodes in self._clashes.items():
-            outputs = self.forms[nodes[0]].outputs
+            outputs = self.specs[nodes[0]].outputs
             if outputs and asset not in outputs:
                 yield Problem(ASSET_NAMED_AS_STEP, asset=asset, nodes=nodes, outputs=join_names(outputs))
             else:
@@ -124,7 +126,7 @@ class AssetTable:
     def plain(self) -> Mapping[str, int] | None:
         """The numbers of all steps by name, where an asset is a step and its value that of its only item."""
         others = self._declared or self.namespaces or self._start
-        return self.names if not others and self.layout.is_plain else None
+        return self.names if not others and self.item_index.is_plain else None
 
     def are_named(self, first: int, names: Sequence[str]) -> bool:
         """Return True if the steps from an id on have these names."""
@@ -146,7 +148,7 @@ class AssetTable:
         found = self._declared.get(asset)
         if found is None and asset in self.names:
             node = self.names[asset]
-            found = None if self.forms[node].outputs else (node, None)
+            found = None if self.specs[node].outputs else (node, None)
         return found
 
     def match(self, pattern: str) -> list[Found]:
@@ -161,7 +163,7 @@ class AssetTable:
         """Go through the assets of some steps, each under all its names."""
         names = self._listed[nodes.start - self._start : nodes.stop - self._start]
         for node, name in zip(nodes, names, strict=True):
-            outputs = self.forms[node].outputs
+            outputs = self.specs[node].outputs
             for index, asset in enumerate(outputs or (name,)):
                 found = node, index if len(outputs) > 1 else None
                 yield asset, found
@@ -171,17 +173,17 @@ class AssetTable:
     def reference(self, found: Found) -> Reference:
         """Return the reference to an asset's value."""
         node, output = found
-        return self.whole(node) if output is None else OutputRef(self.layout.firsts[node], output)
+        return self.whole(node) if output is None else OutputRef(self.item_index.firsts[node], output)
 
     def whole(self, node: int) -> int | MappedRef:
         """Return the reference to all that a step returns."""
-        return MappedRef(node) if self.layout.is_mapped(node) else self.layout.firsts[node]
+        return MappedRef(node) if self.item_index.is_mapped(node) else self.item_index.firsts[node]
 
     def hint(self, asset: str, more: Iterable[str] = ()) -> str:
         """Say what could be meant by an asset that does not exist; `more` are other names that would do."""
         node = self.names.get(asset)
         if node is not None:
-            return f"; {asset!r} is a step, its outputs are {join_names(self.forms[node].outputs)}"
+            return f"; {asset!r} is a step, its outputs are {join_names(self.specs[node].outputs)}"
         return self.near(asset, chain(more, self.known()))
 
     def known(self) -> Iterator[str]:
@@ -210,13 +212,13 @@ class AssetTable:
         self.hints_left -= 1
         return closest_names(name, known) if self.hints_left >= 0 else []
 
-    def before(self, form: StepSpec) -> str | None:
-        """Return the only asset of the step that was added before the first of a form, for the first few asked for."""
+    def before(self, spec: StepSpec) -> str | None:
+        """Return the only asset of the step that was added before the first of a spec, for the first few asked for."""
         self.hints_left -= 1
-        node = self.forms.index(form) - 1 if self.hints_left >= 0 else -1
+        node = self.specs.index(spec) - 1 if self.hints_left >= 0 else -1
         if node < 0:
             return None
-        outputs = self.forms[node].outputs or (self.name_of(node),)
+        outputs = self.specs[node].outputs or (self.name_of(node),)
         return outputs[0] if len(outputs) == 1 else None
 
     def origin(self, name: str) -> str | None:

@@ -85,7 +85,7 @@ class BindingResult:
         references: What the arguments that are read from assets refer to.
         producers: The steps to wait for.
         followed: Mapped steps whose items those of this one are made of, if nothing else is read of them.
-        own_risk: Steps that this wiring reads without naming them: one that is among them must not read itself.
+        implicit_producers: Steps that are read by parameters' names: one that is among them must not read itself.
         slots: The positions of each declared input in `references` and in `producers`, in the order of the inputs.
             Empty if some input is not one value of one step: then steps with other inputs have to be wired themselves.
         borders: The steps of each enclosing sub-pipeline with `after=`: a step waits for that unless it waits for a
@@ -95,7 +95,7 @@ class BindingResult:
         used: Names of run inputs and context values that are taken.
         notes: What is right, and may be meant otherwise.
         defaulted: Parameters that keep their defaults, if the step is in no sub-pipeline.
-        lacks: Whether parameters have no value, which is a problem now or may become one.
+        has_missing: Whether parameters have no value, which is a problem now or may become one.
         waits: Whether it reads anything or waits for anything.
         plain: The numbers of all steps by name, where each name is one step, and its value its only item; else `None`.
         links: The same, for steps that read one other step each and nothing else is to be said of; else `None`.
@@ -106,14 +106,14 @@ class BindingResult:
     references: tuple[Reference, ...]
     producers: Sequence[int]
     followed: list[int]
-    own_risk: frozenset[int]
+    implicit_producers: frozenset[int]
     slots: tuple[tuple[int, int], ...]
     borders: tuple[range, ...]
     problems: list[Problem]
     undefined: list[str]
     used: set[str]
     notes: list[str]
-    lacks: bool
+    has_missing: bool
     defaulted: tuple[str, ...]
     waits: bool = field(init=False)
     plain: Mapping[str, int] | None = field(init=False)
@@ -124,13 +124,13 @@ class BindingResult:
         self.waits = bool(self.references or self.producers or self.followed)
         self.plain = self.assets.plain if isinstance(self.assets, AssetTable) else None
         one = len(self.references) == len(self.producers) == len(self.slots) == 1 and self.template is not None
-        self.links = self.plain if one and not (self.own_risk or self.followed or self.problems) else None
+        self.links = self.plain if one and not (self.implicit_producers or self.followed or self.problems) else None
 
     @property
     def is_all_followed(self) -> bool:
         """Whether all that the items are made of are items of other steps."""
-        over = None if self.template is None else self.template.over
-        return over is not None and len(over.parts) == len(self.followed)
+        map_input = None if self.template is None else self.template.map_input
+        return map_input is not None and len(map_input.parts) == len(self.followed)
 
     def with_reads(self, reads: tuple[str, ...]) -> tuple[tuple[Reference, ...], Sequence[int]] | None:
         """Return references and producers of a step that has these inputs instead; `None` if it differs in more."""
@@ -142,7 +142,7 @@ class BindingResult:
         references, producers = list(self.references), list(self.producers)
         for position, asset in enumerate(reads):
             found = assets.find(asset) or reached(assets, asset)
-            if found is None or assets.forms[found[0]].over is not None:
+            if found is None or assets.specs[found[0]].map_input is not None:
                 return None
             at, producer = self.slots[position]
             if self.borders and self._is_across(found[0], producers[producer]):
@@ -213,7 +213,7 @@ class Binder:
         self.names = names = NameResolver(spec, self.signature, assets, scope, without)
         self.problems = names.problems
         self._is_join = spec.options.run_if == "any"
-        self.items = None if spec.over is None else ItemBinder(names, spec.over, is_join=self._is_join)
+        self.items = None if spec.map_input is None else ItemBinder(names, spec.map_input, is_join=self._is_join)
         self.sources: dict[str, Source] = {}
         self.spread: list[Source] = []
         self.declared: dict[str, str | Sequence[str]] = {}
@@ -297,9 +297,9 @@ class Binder:
 
     def _bind_items(self) -> None:
         """Columns with a parameter first, then those that have a parameter's name; the rest take any free one."""
-        if self.items is None or self.spec.over is None:
+        if self.items is None or self.spec.map_input is None:
             return
-        columns, sources = self.spec.over.columns, self.items.bind()
+        columns, sources = self.spec.map_input.columns, self.items.bind()
         self.missing += self.items.missing
         targets = [column.parameter or self._parameter_named_as(column.source) for column in columns]
         for parameter, column, source in zip(targets, columns, sources, strict=True):
@@ -439,10 +439,10 @@ class Binder:
         extras = {name: source for name, source in self.sources.items() if name in self.signature.names}
         self.spread = [source for name, source in self.sources.items() if name not in extras]
         self.sources = extras
-        if self.items is not None and self.spec.over is not None:
+        if self.items is not None and self.spec.map_input is not None:
             self.spread += self.items.bind()
             self.missing += self.items.missing
-            if any(column.parameter is not None for column in self.spec.over.columns):
+            if any(column.parameter is not None for column in self.spec.map_input.columns):
                 self.problems.append(Problem(NO_SIGNATURE, remedy="give over as a list, in order"))
         inputs = self.inputs
         if isinstance(inputs, Mapping):
@@ -564,8 +564,8 @@ class Binder:
         sources, keywords = self._in_call_order()
         spec, func = self.spec, self.spec.step.func
         function = self.guards.guarded(func, self._explicit) if self.guards else blocking(func)
-        over = ItemColumns(self.items.over, tuple(self.items.parts)) if self.items else None
-        return CallTemplate(function, sources, keywords, len(spec.several), over, spec.lone)
+        map_input = ItemColumns(self.items.map_input, tuple(self.items.parts)) if self.items else None
+        return CallTemplate(function, sources, keywords, len(spec.several), map_input, spec.has_single_param)
 
     def _in_call_order(self) -> tuple[tuple[Source, ...], tuple[str, ...]]:
         """Pass by position as far as possible, the rest by keyword."""

@@ -1,4 +1,4 @@
-"""Templates: how the steps of one form call their function.
+"""Templates: how the steps of one spec call their function.
 
 ```
 Template.sources ──▶ (kind, which) of each argument ──assemble(row, item, references, read)──▶ arguments ──▶ call
@@ -35,25 +35,25 @@ class ItemColumns(NamedTuple):
     """What the items of a mapped step are made of.
 
     Attributes:
-        over: What was said about it.
+        map_input: What was said about it.
         parts: For each of its columns the values, or the place of the reference to them; `None` while nothing gives it.
     """
 
-    over: MapInput
+    map_input: MapInput
     parts: tuple[Sequence[Any] | int | None, ...]
 
 
 @dataclass(slots=True, eq=False)
 class CallTemplate:
-    """How the steps of one form call their function.
+    """How the steps of one spec call their function.
 
     Attributes:
         function: What is called.
         sources: `(kind, which)` of each argument in call order; the last `len(keywords)` are passed by keyword.
         keywords: Names of the arguments that are passed by keyword.
-        several: How many outputs are declared, if there are two or more; their names are those of each step's form.
-        over: What the items of a mapped step are made of.
-        lone: What stands in the rows is the only parameter itself; see `StepSpec.lone`.
+        several: How many outputs are declared, if there are two or more; their names are those of each step's spec.
+        map_input: What the items of a mapped step are made of.
+        has_single_param: Whether the rows hold the only parameter itself; see `StepSpec.has_single_param`.
         direct: The parameters, as given, are the positional arguments: nothing has to be assembled.
         single: The item of a mapped step is the only argument,
         kept: or the value of another step, which the item points at.
@@ -65,8 +65,8 @@ class CallTemplate:
     sources: tuple[tuple[int, Any], ...]
     keywords: tuple[str, ...]
     several: int
-    over: ItemColumns | None
-    lone: bool
+    map_input: ItemColumns | None
+    has_single_param: bool
     direct: bool = field(init=False)
     single: bool = field(init=False)
     kept: bool = field(init=False)
@@ -75,10 +75,10 @@ class CallTemplate:
     def __post_init__(self) -> None:
         """See which short cut applies."""
         plain = not self.keywords and not self.several
-        self.direct = plain and all(s == (PARAM, k) for k, s in enumerate(self.sources)) and self.over is None
+        self.direct = plain and all(s == (PARAM, k) for k, s in enumerate(self.sources)) and self.map_input is None
         self.single = plain and self.sources == ((ITEM, None),)
         self.kept = plain and self.sources == ((KEPT, None),)
-        simple = plain and self.over is None and all(kind in _PARTS for kind, _ in self.sources)
+        simple = plain and self.map_input is None and all(kind in _PARTS for kind, _ in self.sources)
         self.parts = self.sources if simple else None
 
     def assemble(self, row: tuple[Any, ...], item: Any, references: Sequence[Reference], read: Any) -> list[Any]:

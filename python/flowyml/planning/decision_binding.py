@@ -66,8 +66,8 @@ class DecisionBinder:
 
     def _visible_step(self, node: int) -> VisibleStep:
         root, within = self._names.root, self._spec.within
-        name, spec = root.name_of(node), root.forms[node]
-        mapped = spec.over is not None
+        name, spec = root.name_of(node), root.specs[node]
+        mapped = spec.map_input is not None
         if spec.within is None:
             return VisibleStep(name, spec.outputs or (name,), mapped=mapped)
         names = names_of(root, node, within)

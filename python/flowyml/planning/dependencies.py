@@ -1,10 +1,10 @@
 """Connections: steps wired one after the other, and who waits for whom.
 
 ```
-forms, reads ──wiring, one form at a time──▶ templates, references, edges, problems
+specs, reads ──wiring, one spec at a time──▶ templates, references, edges, problems
 ```
 
-Steps of one form are wired once and then only differ in what they read; where many of one form stand in a row, the row
+Steps of one spec are wired once and then only differ in what they read; where many of one spec stand in a row, the row
 is wired in one go. What belongs to one step is the wiring's; here it is put together for many, numbered from wherever
 they begin.
 
@@ -76,9 +76,9 @@ class EdgeList(NamedTuple):
             self.dependencies.extend(producers)
 
 
-def _may_be_once(forms: Sequence[StepSpec], rows: Sequence[Any]) -> bool:
+def _may_be_once(specs: Sequence[StepSpec], rows: Sequence[Any]) -> bool:
     """Return True if some params may be values that can be read only once: checks the types of all at once."""
-    counts = {len(form.keys) for form in set(forms)}
+    counts = {len(spec.keys) for spec in set(specs)}
     kinds = set(map(type, rows)) if 1 in counts else set()
     if max(counts, default=0) > 1:
         kinds.update(type(value) for row in rows if type(row) is tuple for value in row)
@@ -103,12 +103,12 @@ class DependencyBuilder:
         edges: Who waits for whom.
         undefined: Declared inputs that nothing gives, and the steps that declare them.
         used: Names of run inputs and context values that some step takes.
-        notes: What is right with steps, and may be meant otherwise, by the id of their form.
-        defaulted: Parameters of steps that keep their defaults, by the id of their form.
-        special: The forms whose steps have options, by id.
+        notes: What is right with steps, and may be meant otherwise, by the id of their spec.
+        defaulted: Parameters of steps that keep their defaults, by the id of their spec.
+        specs_with_options: The specs whose steps have options, by id.
         linked: The mapped steps whose items wait for the items they are made of, and the steps of those items.
         has_timeouts: Whether some step has a time limit of its own.
-        lacks: Whether some step has parameters without a value.
+        has_missing: Whether some step has parameters without a value.
     """
 
     def __init__(self, first: int, assets: AssetTable, scope: Scope, problems: Problems) -> None:
@@ -119,65 +119,65 @@ class DependencyBuilder:
         self.used: set[str] = set()
         self.notes: dict[int, tuple[StepSpec, list[str]]] = {}
         self.defaulted: dict[int, tuple[StepSpec, tuple[str, ...]]] = {}
-        self.special: dict[int, StepSpec] = {}
+        self.specs_with_options: dict[int, StepSpec] = {}
         self.linked: dict[int, Sequence[int]] = {}
-        self.has_timeouts = self.lacks = self._has_joins = False
-        self._lost: dict[int, BindingResult] = {}  # by form: a step of which nothing that it alone reads exists
+        self.has_timeouts = self.has_missing = self._has_joins = False
+        self._lost: dict[int, BindingResult] = {}  # by spec: a step of which nothing that it alone reads exists
         self._mapped: dict[int, BindingResult] = {}  # the steps whose items are made of those of others
         self.first, self.assets, self.scope, self._problems = first, assets, scope, problems
 
     def connect(self, columns: StepColumns, waiting: Collection[int]) -> None:
         """Wire all steps; `waiting` are those whose number of items is not known."""
-        _, forms, rows, reads, _ = columns
+        _, specs, rows, reads, _ = columns
         done: dict[int, BindingResult] = {}
-        at, end, piece = 0, len(forms), _LEAST
+        at, end, piece = 0, len(specs), _LEAST
         while at < end:
-            form, node = forms[at], self.first + at
-            wired = done.get(id(form.base))
-            if wired is None:
-                wired = done[id(form.base)] = self._wired(form, reads[at])
-                self._connect(node, form, reads[at], wired)
-            elif forms[at - 1] is form and (taken := self._connect_alike(wired, forms, reads, at, piece)):
+            spec, node = specs[at], self.first + at
+            binding = done.get(id(spec.base))
+            if binding is None:
+                binding = done[id(spec.base)] = self._bind(spec, reads[at])
+                self._connect(node, spec, reads[at], binding)
+            elif specs[at - 1] is spec and (taken := self._connect_alike(binding, specs, reads, at, piece)):
                 at, piece = at + taken, min(2 * piece, _MOST) if taken == piece else _LEAST
                 continue
-            elif reads[at] or wired.waits or wired.problems or wired.own_risk:
-                self._connect_another(node, form, reads[at], wired)
+            elif reads[at] or binding.waits or binding.problems or binding.implicit_producers:
+                self._connect_another(node, spec, reads[at], binding)
             else:
-                self.templates.append(wired.template)
+                self.templates.append(binding.template)
             at += 1
-        self._follow(self._mapped, forms, waiting)
-        if _may_be_once(forms, rows):
-            for node, form, row in zip(count(self.first), forms, rows, strict=False):
-                self._refuse_once(node, form, form.row(row))
+        self._follow(self._mapped, specs, waiting)
+        if _may_be_once(specs, rows):
+            for node, spec, row in zip(count(self.first), specs, rows, strict=False):
+                self._refuse_once(node, spec, spec.unpack_row(row))
 
-    def _connect_another(self, node: int, form: StepSpec, own: tuple[str, ...], wired: BindingResult) -> None:
-        """Wire a step whose form is known."""
+    def _connect_another(self, node: int, spec: StepSpec, own: tuple[str, ...], binding: BindingResult) -> None:
+        """Wire a step whose spec is known."""
         if not own:
-            self._connect(node, form, own, wired)
+            self._connect(node, spec, own, binding)
             return
-        link = wired.links.get(own[0]) if wired.links is not None else None
+        link = binding.links.get(own[0]) if binding.links is not None else None
         if link is not None:
-            self.templates.append(wired.template)
+            self.templates.append(binding.template)
             self.references[node] = (link,)
             self.edges.dependents.append(node)
             self.edges.dependencies.append(link)
             return
-        alike = wired.with_reads(own)
+        alike = binding.with_reads(own)
         if alike is not None:
-            self._connect(node, form, own, wired, alike)
-        elif not self._connect_lost(node, form, own):
-            wired = self._wired(form, own)
-            if wired.assets is self.assets and len(own) == len(wired.undefined) == len(wired.problems):
-                self._lost[id(form)] = wired
-            self._connect(node, form, own, wired)
+            self._connect(node, spec, own, binding, alike)
+        elif not self._connect_lost(node, spec, own):
+            binding = self._bind(spec, own)
+            if binding.assets is self.assets and len(own) == len(binding.undefined) == len(binding.problems):
+                self._lost[id(spec)] = binding
+            self._connect(node, spec, own, binding)
 
-    def _connect_lost(self, node: int, form: StepSpec, own: tuple[str, ...]) -> bool:
+    def _connect_lost(self, node: int, spec: StepSpec, own: tuple[str, ...]) -> bool:
         """Wire a step all of whose own inputs are undefined, once enough of these are told; say whether it is one.
 
         A wrong loop makes a million of them.
         """
-        lost = self._lost.get(id(form))
-        if lost is None or node in lost.own_risk or not all(map(self._is_undefined, own)):
+        lost = self._lost.get(id(spec))
+        if lost is None or node in lost.implicit_producers or not all(map(self._is_undefined, own)):
             return False
         if not self._problems.count_more(lost.problems[0].kind, len(own)):
             return False
@@ -195,37 +195,37 @@ class DependencyBuilder:
     def _connect(
         self,
         node: int,
-        form: StepSpec,
+        spec: StepSpec,
         own: tuple[str, ...],
-        wired: BindingResult,
+        binding: BindingResult,
         alike: tuple[tuple[Reference, ...], Sequence[int]] | None = None,
     ) -> None:
         """Put a step behind the others; `alike` is what it reads and waits for, where that is not what `wired` says."""
-        if node in wired.own_risk:
-            alike, wired = None, self._wired(form, own, without=node)
-        self.templates.append(wired.template)
-        if wired.problems:
-            self._refuse(node, wired)
-        if wired.waits:
-            self.references[node], producers = alike or (wired.references, wired.producers)
+        if node in binding.implicit_producers:
+            alike, binding = None, self._bind(spec, own, without=node)
+        self.templates.append(binding.template)
+        if binding.problems:
+            self._refuse(node, binding)
+        if binding.waits:
+            self.references[node], producers = alike or (binding.references, binding.producers)
             self.edges.add(node, producers)
-            if wired.followed:
-                self._mapped[node] = wired
+            if binding.followed:
+                self._mapped[node] = binding
 
     def _connect_alike(
-        self, wired: BindingResult, forms: Sequence[StepSpec], reads: Sequence[tuple[str, ...]], at: int, most: int
+        self, binding: BindingResult, specs: Sequence[StepSpec], reads: Sequence[tuple[str, ...]], at: int, most: int
     ) -> int:
-        """Wire the steps from one on, at most so many, if they are of its form and simple; tell how many were wired.
+        """Wire the steps from one on, at most so many, if they are of its spec and simple; tell how many were wired.
 
         Either each stands alone, or each reads one other step: what a million steps would else spend most of their
         wiring on.
         """
-        links = wired.links
-        if links is None and (wired.waits or wired.problems or wired.own_risk):
+        links = binding.links
+        if links is None and (binding.waits or binding.problems or binding.implicit_producers):
             return 0
-        found, own = forms[at : at + most], reads[at : at + most]
+        found, own = specs[at : at + most], reads[at : at + most]
         if found.count(found[0]) < len(found):
-            own = own[: next(k for k, form in enumerate(found) if form is not found[0])]
+            own = own[: next(k for k, spec in enumerate(found) if spec is not found[0])]
         node, count = self.first + at, len(own)
         if links is not None:
             producers = [links.get(names[0]) if names else None for names in own]
@@ -238,74 +238,74 @@ class DependencyBuilder:
             self.edges.dependencies.extend(producers)  # type: ignore[arg-type]
         elif any(own):
             count = next(k for k, names in enumerate(own) if names)
-        self.templates.extend([wired.template] * count)
+        self.templates.extend([binding.template] * count)
         return count
 
-    def _refuse(self, node: int, wired: BindingResult) -> None:
+    def _refuse(self, node: int, binding: BindingResult) -> None:
         """Note what is wrong with a step."""
-        self._problems.add_of_step(node, wired.problems)
-        for asset in wired.undefined:
+        self._problems.add_of_step(node, binding.problems)
+        for asset in binding.undefined:
             self.undefined.setdefault(asset, []).append(node)
 
-    def joins(self, forms: Sequence[StepSpec]) -> bytes | None:
+    def joins(self, specs: Sequence[StepSpec]) -> bytes | None:
         """Return for each step 1 if it is a join; `None` if none is."""
-        return bytes(form.options.run_if == "any" for form in forms) if self._has_joins else None
+        return bytes(spec.options.run_if == "any" for spec in specs) if self._has_joins else None
 
-    def _follow(self, mapped: dict[int, BindingResult], forms: Sequence[StepSpec], waiting: Collection[int]) -> None:
+    def _follow(self, mapped: dict[int, BindingResult], specs: Sequence[StepSpec], waiting: Collection[int]) -> None:
         """Let mapped steps wait for those whose items theirs are made of: item by item where that can be."""
         first = self.first
         linked = (node for node in item_by_item(mapped, waiting) if not first or min(mapped[node].followed) >= first)
         # Lists of steps that were there before are read as wholes: what is known of them by now depends on the time.
         self.linked = {node: mapped[node].followed for node in linked}
-        for node, wired in mapped.items():
-            self.edges.add(node, wired.followed, elementwise=node in self.linked)
-            if node not in self.linked and forms[node - self.first].options.run_if == "any":
+        for node, binding in mapped.items():
+            self.edges.add(node, binding.followed, elementwise=node in self.linked)
+            if node not in self.linked and specs[node - self.first].options.run_if == "any":
                 self._problems.add_of_step(node, [Problem(JOIN_OVER_WHOLE_LIST)])
 
-    def _refuse_once(self, node: int, form: StepSpec, row: tuple[Any, ...]) -> None:
+    def _refuse_once(self, node: int, spec: StepSpec, row: tuple[Any, ...]) -> None:
         """Say which params of a step can be read only once."""
-        for key, value in zip(form.keys, row, strict=False):
+        for key, value in zip(spec.keys, row, strict=False):
             if type(value) in ONCE:
                 message = given_once(key, value, "params")
                 self._problems.add_of_step(node, [Problem(SINGLE_USE_VALUE, message=message)])
 
-    def _wired(self, form: StepSpec, own: tuple[str, ...], *, without: int | None = None) -> BindingResult:
-        wired = bind(form, self.assets, self.scope, own, without=without)
-        self._has_joins = self._has_joins or form.options.run_if == "any"
-        self.has_timeouts = self.has_timeouts or form.options.timeout is not None
-        self.lacks = self.lacks or wired.lacks
-        if form.options is not NO_OPTIONS:
-            self.special[id(form)] = form
-        self.used |= wired.used
-        if wired.defaulted:
-            self.defaulted[id(form)] = (form, wired.defaulted)
-        if wired.notes:
-            self.notes[id(form)] = (form, wired.notes)
-        return wired
+    def _bind(self, spec: StepSpec, own: tuple[str, ...], *, without: int | None = None) -> BindingResult:
+        binding = bind(spec, self.assets, self.scope, own, without=without)
+        self._has_joins = self._has_joins or spec.options.run_if == "any"
+        self.has_timeouts = self.has_timeouts or spec.options.timeout is not None
+        self.has_missing = self.has_missing or binding.has_missing
+        if spec.options is not NO_OPTIONS:
+            self.specs_with_options[id(spec)] = spec
+        self.used |= binding.used
+        if binding.defaulted:
+            self.defaulted[id(spec)] = (spec, binding.defaulted)
+        if binding.notes:
+            self.notes[id(spec)] = (spec, binding.notes)
+        return binding
 
 
 def counts_of(
-    forms: Sequence[StepSpec], assets: AssetTable, scope: Scope, first: int = 0, given: Mapping[int, int] | None = None
+    specs: Sequence[StepSpec], assets: AssetTable, scope: Scope, first: int = 0, given: Mapping[int, int] | None = None
 ) -> array[int]:
     """Return how many items each step has, or `UNKNOWN`.
 
     Args:
-        forms: All forms.
+        specs: All specs.
         assets: What the steps see.
         scope: Values of the run's inputs and the contexts.
         first: The step to begin with.
         given: Lengths that are known already, `UNKNOWN` among them.
     """
-    known = _KnownCounts(forms, assets, scope, given or {})
-    each = enumerate(forms[first:] if first else forms, first)
-    return array("I", [1 if form.over is None else known.count(node) for node, form in each])
+    known = _KnownCounts(specs, assets, scope, given or {})
+    each = enumerate(specs[first:] if first else specs, first)
+    return array("I", [1 if spec.map_input is None else known.count(node) for node, spec in each])
 
 
 class _KnownCounts:
     """Lengths of mapped steps that follow from what is known before a run."""
 
-    def __init__(self, forms: Sequence[StepSpec], assets: AssetTable, scope: Scope, given: Mapping[int, int]) -> None:
-        self._forms, self._assets, self._scope = forms, assets, scope
+    def __init__(self, specs: Sequence[StepSpec], assets: AssetTable, scope: Scope, given: Mapping[int, int]) -> None:
+        self._forms, self._assets, self._scope = specs, assets, scope
         self._counts: dict[int, int] = dict(given)
 
     def count(self, node: int) -> int:
@@ -323,16 +323,16 @@ class _KnownCounts:
 
     def _columns(self, node: int) -> list[int | MappedRef]:
         """Return the length of each column, or the mapped step that has it."""
-        over = self._forms[node].over
-        return [self._column(node, column) for column in over.columns] if over else []
+        map_input = self._forms[node].map_input
+        return [self._column(node, column) for column in map_input.columns] if map_input else []
 
     def _column(self, node: int, column: MapColumn) -> int | MappedRef:
         if not isinstance(column.source, str):
             return len(column.source)
-        form, over = self._forms[node], self._forms[node].over
-        assert over is not None  # noqa: S101  it has the column
-        names = NameResolver(form, form.step.signature, self._assets, self._scope, node)
-        items = ItemBinder(names, over, is_join=form.options.run_if == "any")
+        spec, map_input = self._forms[node], self._forms[node].map_input
+        assert map_input is not None  # noqa: S101  it has the column
+        names = NameResolver(spec, spec.step.signature, self._assets, self._scope, node)
+        items = ItemBinder(names, map_input, is_join=spec.options.run_if == "any")
         items.bind_column(column)
         part = items.parts[-1]
         if not isinstance(part, int):
@@ -343,11 +343,11 @@ class _KnownCounts:
         return len(reference.references) if isinstance(reference, ListRef) else UNKNOWN
 
     def _counted(self, node: int, columns: list[int | MappedRef]) -> int:
-        form = self._forms[node]
+        spec = self._forms[node]
         lengths = [self._counts.get(each.node, UNKNOWN) if isinstance(each, MappedRef) else each for each in columns]
-        if form.over is None or UNKNOWN in lengths:
+        if spec.map_input is None or UNKNOWN in lengths:
             return UNKNOWN
-        return min(form.over.count(lengths), UNKNOWN)
+        return min(spec.map_input.count(lengths), UNKNOWN)
 
 
 def _sources_first(start: int, sources: Callable[[int], Iterable[int]], done: Mapping[int, Any]) -> list[int]:
@@ -383,15 +383,15 @@ def item_by_item(mapped: Mapping[int, BindingResult], waiting: Collection[int]) 
     }
 
 
-def _origin(node: int, wired: BindingResult, waiting: Collection[int], origins: Mapping[int, int]) -> int:
+def _origin(node: int, binding: BindingResult, waiting: Collection[int], origins: Mapping[int, int]) -> int:
     """Return the step whose length a step has for sure; itself, if it has one of its own or its length is known."""
-    waits = [node, *wired.followed]
-    if not _is_apart(wired) or not wired.is_all_followed or not all(each in waiting for each in waits):
+    waits = [node, *binding.followed]
+    if not _is_apart(binding) or not binding.is_all_followed or not all(each in waiting for each in waits):
         return node
-    roots = {origins.get(each, each) for each in wired.followed}
+    roots = {origins.get(each, each) for each in binding.followed}
     return roots.pop() if len(roots) == 1 else node
 
 
-def _is_apart(wired: BindingResult) -> bool:
+def _is_apart(binding: BindingResult) -> bool:
     """Tell whether a step follows others and reads nothing else of them."""
-    return bool(wired.followed) and set(wired.producers).isdisjoint(wired.followed)
+    return bool(binding.followed) and set(binding.producers).isdisjoint(binding.followed)

@@ -31,32 +31,32 @@ class ItemBinder:
 
     Args:
         names: What names stand for; gets the references, dependencies and problems.
-        over: The lists.
+        map_input: The lists.
         is_join: Whether the step runs although steps before it failed.
 
     Attributes:
-        over: The lists, as they were given.
+        map_input: The lists, as they were given.
         parts: The values of each list, or the index of the reference to them; `None` while nothing gives it.
         followed: Mapped steps whose items are the items of this one.
         missing: Lists that nothing gives, and that were not declared.
     """
 
-    def __init__(self, names: NameResolver, over: MapInput, *, is_join: bool) -> None:
-        self._names, self.over, self._is_join = names, over, is_join
+    def __init__(self, names: NameResolver, map_input: MapInput, *, is_join: bool) -> None:
+        self._names, self.map_input, self._is_join = names, map_input, is_join
         self.parts: list[Sequence[Any] | int | None] = []
         self.followed: list[int] = []
         self.missing: list[str] = []
 
     def bind(self) -> list[Source]:
         """Return how an item reads each of the lists."""
-        sources = list(map(self.bind_column, self.over.columns))
+        sources = list(map(self.bind_column, self.map_input.columns))
         self._compare_lengths()
         return sources
 
     def bind_column(self, column: MapColumn) -> Source:
         """Return how an item reads a list, and record where the list comes from."""
         names, index, wanted = self._names, len(self.parts), column.source
-        first_producer, which = len(names.producers), index if len(self.over.columns) > 1 else None
+        first_producer, which = len(names.producers), index if len(self.map_input.columns) > 1 else None
         if not isinstance(wanted, str):
             self.parts.append(wanted)
             return ITEM, which
@@ -66,7 +66,7 @@ class ItemBinder:
             return ITEM, which
         self.parts.append(source[1])
         reference = names.reference(source[1])
-        if isinstance(reference, MappedRef) and not self.over.product:
+        if isinstance(reference, MappedRef) and not self.map_input.product:
             self.followed += names.producers[first_producer:]
             del names.producers[first_producer:]
         elif self._is_join and not isinstance(reference, (int, OutputRef)):
@@ -91,14 +91,14 @@ class ItemBinder:
         return source
 
     def _compare_lengths(self) -> None:
-        names, over = self._names, self.over
+        names, map_input = self._names, self.map_input
         lengths = {at: length for at, part in enumerate(self.parts) if (length := self._length(part)) is not None}
         if not lengths or names.problems:
             return
-        if not over.product and len(set(lengths.values())) > 1:
-            described = (f"{over.named(at)} has {pluralize(length, 'item')}" for at, length in lengths.items())
+        if not map_input.product and len(set(lengths.values())) > 1:
+            described = (f"{map_input.named(at)} has {pluralize(length, 'item')}" for at, length in lengths.items())
             names.problems.append(Problem(DIFFERENT_LENGTHS, lengths=", ".join(described)))
-        elif (count := over.count([*lengths.values()])) >= UNKNOWN:
+        elif (count := map_input.count([*lengths.values()])) >= UNKNOWN:
             names.problems.append(Problem(TOO_MANY_ITEMS, count=count, limit=UNKNOWN - 1))
 
     def _length(self, part: Sequence[Any] | int | None) -> int | None:
@@ -106,8 +106,8 @@ class ItemBinder:
             return None if part is None else len(part)
         reference = self._names.reference(part)
         if isinstance(reference, MappedRef):
-            layout = self._names.root.layout
-            return None if reference.node in layout.waiting else len(layout.items_of(reference.node))
+            item_index = self._names.root.item_index
+            return None if reference.node in item_index.waiting else len(item_index.items_of(reference.node))
         return len(reference.references) if isinstance(reference, ListRef) else None
 
     def _run_items(self, name: str, value: Any) -> Sequence[Any]:

@@ -283,7 +283,7 @@ class NameResolver:
     def not_added_hint(self, asset: str) -> str:
         """Return a hint if a `@step` that produces an asset is defined and not in the pipeline; "" if there is none."""
         step = producing(asset) if self.assets.number(asset) is None else None
-        if step is None or any(spec.step.func is step.func for spec in self.root.forms):
+        if step is None or any(spec.step.func is step.func for spec in self.root.specs):
             return ""
         code = getattr(step.func, "__code__", None)
         place = f" ({code.co_filename}:{code.co_firstlineno})" if code else ""

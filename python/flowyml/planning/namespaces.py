@@ -5,7 +5,7 @@ Assets (all names of a pipeline) ◀──"etl."── Inside: the sub-pipeline'
 ```
 
 The steps of a sub-pipeline stand in the columns of the pipeline that it was added to, under names with a prefix. They
-go on using the names that they were added with: a form says which namespace it belongs to, and `NamespaceView` puts
+go on using the names that they were added with: a spec says which namespace it belongs to, and `NamespaceView` puts
 the prefix
 before each name. What a sub-pipeline does not produce comes from the pipeline around it: under the names that were
 given, or under the same name where nothing was said. Namespaces stand in each other as sub-pipelines do.
@@ -108,10 +108,10 @@ def inlined(columns: StepColumns, whole: Namespace) -> StepColumns:
     for each in reversed(columns.namespaces):  # outer ones first
         moved[each] = each.moved(moved[each.outer], whole.steps.start)
     prefix = whole.prefix
-    forms = {form: form.moved(moved[form.within], prefix) for form in dict.fromkeys(columns.forms)}
+    specs = {spec: spec.moved(moved[spec.within], prefix) for spec in dict.fromkeys(columns.specs)}
     names = dict(zip(map(prefix.__add__, columns.names), whole.steps, strict=True))
     inner = [*(moved[each] for each in columns.namespaces), whole]
-    return StepColumns(names, list(map(forms.__getitem__, columns.forms)), columns.rows, columns.reads, inner)
+    return StepColumns(names, list(map(specs.__getitem__, columns.specs)), columns.rows, columns.reads, inner)
 
 
 class NamespaceView:
@@ -127,7 +127,7 @@ class NamespaceView:
     """
 
     def __init__(self, root: AssetTable, outer: Names, namespace: Namespace) -> None:
-        self.forms = root.forms
+        self.specs = root.specs
         self.outer = outer
         self.namespace = namespace
         self.asked: set[str] = set()
@@ -192,8 +192,8 @@ class NamespaceView:
         given, steps = self.namespace.given, self.namespace.steps
         if given is not None:
             return list(given)
-        forms = dict.fromkeys(self.forms[steps.start : steps.stop])
-        names = dict.fromkeys(chain.from_iterable(map(needs_of, forms)))
+        specs = dict.fromkeys(self.specs[steps.start : steps.stop])
+        names = dict.fromkeys(chain.from_iterable(map(needs_of, specs)))
         return [name for name in names if self.find(name) is None and self.wanted(name, declared=False)]
 
     # -- for messages
@@ -202,7 +202,7 @@ class NamespaceView:
         """Say what could be meant by an asset that does not exist; `more` are other names that would do."""
         node = self.number(asset)
         if node is not None:
-            return f"; {asset!r} is a step, its outputs are {join_names(self.forms[node].parts)}"
+            return f"; {asset!r} is a step, its outputs are {join_names(self.specs[node].parts)}"
         return self.near(asset, chain(more, self.known()))
 
     def known(self) -> Iterator[str]:
@@ -258,17 +258,17 @@ def reached(names: Names, asset: str, *, declared: bool = True) -> Found | None:
     return reached(names.outer, wanted, declared=False) if isinstance(wanted, str) else None
 
 
-def needs_of(form: StepSpec) -> Iterator[str]:
+def needs_of(spec: StepSpec) -> Iterator[str]:
     """Go through the names that a step may look up: declared inputs, what it is mapped over, its parameters."""
-    inputs = form.inputs
+    inputs = spec.inputs
     if isinstance(inputs, str):
         yield inputs
     elif inputs is not None:
         for wanted in inputs.values() if hasattr(inputs, "values") else inputs:
             yield from (wanted,) if isinstance(wanted, str) else wanted
-    if form.over is not None:
-        yield from (column.source for column in form.over.columns if isinstance(column.source, str))
-    yield from form.parameters
+    if spec.map_input is not None:
+        yield from (column.source for column in spec.map_input.columns if isinstance(column.source, str))
+    yield from spec.parameters
 
 
 def enter(assets: AssetTable, namespaces: Sequence[Namespace]) -> Iterator[Problem]:
@@ -278,7 +278,7 @@ def enter(assets: AssetTable, namespaces: Sequence[Namespace]) -> Iterator[Probl
         within = inside(assets, namespace)
         node, own = assets.number(namespace.name), {"name": namespace.name, "place": namespace.place}
         if node is not None:
-            yield Problem(STEP_NAMED_AS_SUB_PIPELINE, step_place=assets.forms[node].place, **own)
+            yield Problem(STEP_NAMED_AS_SUB_PIPELINE, step_place=assets.specs[node].place, **own)
         around = "" if namespace.outer is None else namespace.outer.prefix
         for asset, name in namespace.exports.items():
             found = within.find(asset)
@@ -299,8 +299,8 @@ def unused_inputs(assets: AssetTable, namespaces: Iterable[Namespace]) -> Iterat
         strange = [name for name in namespace.given or () if name not in within.asked]  # type: ignore[union-attr]
         if strange:
             steps = namespace.steps
-            forms = dict.fromkeys(assets.forms[steps.start : steps.stop])
-            needs = dict.fromkeys(chain.from_iterable(map(needs_of, forms)))
+            specs = dict.fromkeys(assets.specs[steps.start : steps.stop])
+            needs = dict.fromkeys(chain.from_iterable(map(needs_of, specs)))
             open_names = [name for name in needs if within.find(name) is None and name not in (namespace.given or ())]
             for name in strange:
                 why = "it produces that itself" if within.find(name) else "none of its steps takes that"
@@ -318,10 +318,10 @@ def names_of(assets: AssetTable, node: int, namespace: Namespace | None) -> list
     The last one is the name under which the step declares it; it may stand there twice.
     """
     prefix = "" if namespace is None else namespace.prefix
-    form = assets.forms[node]
-    own = form.outputs or (assets.name_of(node),)
+    spec = assets.specs[node]
+    own = spec.outputs or (assets.name_of(node),)
     named = []
-    for full, declared in zip(own, form.parts or own, strict=True):
+    for full, declared in zip(own, spec.parts or own, strict=True):
         visible = [*reversed(assets.exported.get(full, ())), full]
         names = [name.removeprefix(prefix) for name in visible if name.startswith(prefix)]
         named.append([*names, declared])
@@ -330,7 +330,7 @@ def names_of(assets: AssetTable, node: int, namespace: Namespace | None) -> list
 
 def _full_name(assets: AssetTable, found: Found) -> str:
     node, output = found
-    outputs = assets.forms[node].outputs
+    outputs = assets.specs[node].outputs
     return outputs[output or 0] if outputs else assets.name_of(node)
 
 

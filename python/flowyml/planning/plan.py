@@ -1,7 +1,7 @@
 """Plan: a pipeline, wired and validated, ready to run.
 
 ```
-names, forms, rows, reads (what was added) ──▶ Plan: templates, references ──▶ _core.Graph (validated, immutable)
+names, specs, rows, reads (what was added) ──▶ Plan: templates, references ──▶ _core.Graph (validated, immutable)
 ```
 
 A plan numbers the steps in add order; the core sees numbers only, and names come back in messages. Everything that is
@@ -68,23 +68,23 @@ class Plan:
         names: Step names in add order.
         numbers: Their numbers.
         own_numbers: The same, of a plan that grows.
-        forms: How each step was added.
+        specs: How each step was added.
         rows: The values of each step's `params`, as in `Columns`; `row` gives those of one step.
         reads: The declared inputs of each step, where they differ from step to step.
         namespaces: The sub-pipelines.
-        layout: Which items each step has.
+        item_index: Which items each step has.
         assets: Who produces what.
         templates: How each step calls its function.
         references: What the arguments of the steps that read assets refer to.
         graph: The validated graph.
-        loose: The edges of a graph that is not valid, which `graph` then does not have.
+        invalid_edges: The edges of a graph that is not valid, which `graph` then does not have.
         problems: What is wrong.
         undefined: Declared inputs that nothing gives, and the steps that declare them.
-        special: The forms whose steps have options, by id.
-        look_at_types: Adds what is wrong with the types of steps that come during the run to some problems.
-        grafts: What the steps see that came during the run, by the sub-pipeline that they are.
-        grafted_waits: Whom steps wait for since then.
-        past: What has held forms and templates; some know these by their ids, so they have to live.
+        specs_with_options: The specs whose steps have options, by id.
+        check_new_types: Adds what is wrong with the types of steps that come during the run to some problems.
+        inserted_assets: What the steps see that came during the run, by the sub-pipeline that they are.
+        inserted_dependencies: Whom steps wait for since then.
+        kept_alive: What has held specs and templates; some know these by their ids, so they have to live.
         scope: Values of the run's inputs and the contexts, where steps may come.
         used: Names of run inputs and context values that some step takes.
         notes: Forms, and what is right with their steps and may be meant otherwise.
@@ -98,85 +98,85 @@ class Plan:
         """Wire all steps, build the graph, and raise what is wrong."""
         self.name = name
         self.numbers: Mapping[str, int]
-        self.numbers, self.forms, self.rows, self.reads, self.namespaces = columns
+        self.numbers, self.specs, self.rows, self.reads, self.namespaces = columns
         self.names = listed_names(self.numbers)
-        mapped = _mapped(self.forms)
-        self.assets = AssetTable(self.numbers, self.forms, ItemIndex(len(self.forms), None, mapped))
+        mapped = _mapped(self.specs)
+        self.assets = AssetTable(self.numbers, self.specs, ItemIndex(len(self.specs), None, mapped))
         clashes = [*self.assets.problems(), *enter(self.assets, self.namespaces)]
-        self._counts = counts_of(self.forms, self.assets, scope) if mapped else None
-        self.layout = self.assets.layout = ItemIndex(len(self.forms), self._counts, mapped)
-        self.problems = Problems(self.names, self.forms, clashes)
-        self.loose: EdgeList | None = None
-        wired = DependencyBuilder(0, self.assets, scope, self.problems)
-        wired.connect(columns, self.layout.waiting)
-        self.templates, self.references = wired.templates, wired.references
-        self.used, self.undefined, self.notes = wired.used, wired.undefined, wired.notes.values()
-        self.defaulted = wired.defaulted.values()
-        self.special, self.has_timeouts = wired.special, wired.has_timeouts
-        self.linked = wired.linked
-        self._stands_alone = not (mapped or self.namespaces or wired.lacks or scope.inputs or scope.context)
-        self.is_dynamic = any(form.options.dynamic for form in self.special.values())
-        self.look_at_types: Callable[[Plan, ItemIndex, range, Problems], None] | None = None
-        self.grafts: dict[Namespace, AssetTable] = {}
-        self.grafted_waits: dict[int, list[int]] = {}
-        self.past: list[object] = []
+        self._counts = counts_of(self.specs, self.assets, scope) if mapped else None
+        self.item_index = self.assets.item_index = ItemIndex(len(self.specs), self._counts, mapped)
+        self.problems = Problems(self.names, self.specs, clashes)
+        self.invalid_edges: EdgeList | None = None
+        builder = DependencyBuilder(0, self.assets, scope, self.problems)
+        builder.connect(columns, self.item_index.waiting)
+        self.templates, self.references = builder.templates, builder.references
+        self.used, self.undefined, self.notes = builder.used, builder.undefined, builder.notes.values()
+        self.defaulted = builder.defaulted.values()
+        self.specs_with_options, self.has_timeouts = builder.specs_with_options, builder.has_timeouts
+        self.linked = builder.linked
+        self._stands_alone = not (mapped or self.namespaces or builder.has_missing or scope.inputs or scope.context)
+        self.is_dynamic = any(spec.options.dynamic for spec in self.specs_with_options.values())
+        self.check_new_types: Callable[[Plan, ItemIndex, range, Problems], None] | None = None
+        self.inserted_assets: dict[Namespace, AssetTable] = {}
+        self.inserted_dependencies: dict[int, list[int]] = {}
+        self.kept_alive: list[object] = []
         if self.is_dynamic:
             self.scope, self.names = scope, list(self.names)
         for problem in self.unused_run_inputs(scope.inputs):
             self.problems.add(problem)
         if not self.given_steps():  # else sub-pipelines may be given what these would read
             self.problems.add_unused_inputs(unused_inputs(self.assets, self.namespaces))
-        if wired.lacks and not scope.complete:
+        if builder.has_missing and not scope.complete:
             whole = Scope(scope.inputs, scope.context, complete=True, overlay=scope.overlay)
             self.problems.add_rest = partial(self._add_missing, whole)
         if os.environ.get(VERIFY):
             from flowyml.planning.verification import verify
 
-            verify(columns, wired)
-        self.graph = self._build_graph(wired, strict=strict)
+            verify(columns, builder)
+        self.graph = self._build_graph(builder, strict=strict)
 
     def given_steps(self) -> list[int]:
         """Return the steps whose values the caller of the run gives."""
-        if not any(form.options.given for form in self.special.values()):
+        if not any(spec.options.given for spec in self.specs_with_options.values()):
             return []
-        return [node for node, form in enumerate(self.forms) if form.options.given]
+        return [node for node, spec in enumerate(self.specs) if spec.options.given]
 
-    def is_that_of(self, columns: StepColumns, scope: Scope) -> bool:
+    def is_reusable_for(self, columns: StepColumns, scope: Scope) -> bool:
         """Tell whether another plan of these columns would be the same: nothing that it is made of can have changed.
 
         That is known where all that steps are given stands in the columns, and the lists of none are counted.
         """
         alone = self._stands_alone and not (self.is_dynamic or columns.namespaces or scope.inputs or scope.context)
-        return alone and self.forms is columns.forms and self.rows is columns.rows and self.reads is columns.reads
+        return alone and self.specs is columns.specs and self.rows is columns.rows and self.reads is columns.reads
 
     def unused_run_inputs(self, inputs: Mapping[str, Any]) -> Iterator[Problem]:
         """Yield the run inputs whose names are assets and that reach no step: their values would be ignored."""
         for name in inputs:
             found = None if name in self.used else self.assets.find(name)
-            if found is not None and not self.forms[found[0]].options.given:
-                step, place = self.names[found[0]], self.forms[found[0]].place
+            if found is not None and not self.specs[found[0]].options.given:
+                step, place = self.names[found[0]], self.specs[found[0]].place
                 yield Problem(UNUSED_RUN_INPUT, name=name, step=step, place=place)
             elif found is not None:
                 yield Problem(RUN_INPUT_AND_GIVEN, name=name)
 
-    def begin_to_grow(self) -> None:
+    def make_extendable(self) -> None:
         """Let go of the columns of the pipeline, which others read: steps will be added to these."""
         self.numbers = self.own_numbers = dict(zip(self.names, count(), strict=False))
-        self.forms, self.rows, self.reads = list(self.forms), list(self.rows), list(self.reads)
+        self.specs, self.rows, self.reads = list(self.specs), list(self.rows), list(self.reads)
 
     def find(self, asset: str) -> Found | None:
         """Return who produces an asset, also one that came during the run."""
         found = self.assets.find(asset)
-        for assets in self.grafts.values() if found is None else ():
+        for assets in self.inserted_assets.values() if found is None else ():
             found = found or assets.find(asset)
         return found
 
-    def waits_for(self, node: int) -> list[int]:
+    def dependencies_of(self, node: int) -> list[int]:
         """Return the steps that one waits for."""
-        before = self.graph.dependencies(node) if node < self.layout.nodes else []
-        return before + self.grafted_waits.get(node, [])
+        before = self.graph.dependencies(node) if node < self.item_index.nodes else []
+        return before + self.inserted_dependencies.get(node, [])
 
-    def behind(self, name: Any) -> frozenset[int]:
+    def with_dependents(self, name: Any) -> frozenset[int]:
         """Return a step, or the steps of a sub-pipeline, and all that depends on them.
 
         Raises:
@@ -202,11 +202,11 @@ class Plan:
 
     def in_order(self) -> Sequence[int]:
         """Return the steps in add order, those that came during the run behind the step that they came from."""
-        if not self.grafts:
+        if not self.inserted_assets:
             return range(len(self.names))
-        behind = {self.numbers[each.name]: each.steps for each in self.grafts}
+        behind = {self.numbers[each.name]: each.steps for each in self.inserted_assets}
         order: list[int] = []
-        stack = list(range(self.layout.nodes))[::-1]
+        stack = list(range(self.item_index.nodes))[::-1]
         while stack:
             node = stack.pop()
             order.append(node)
@@ -214,15 +214,15 @@ class Plan:
         return order
 
     def row(self, node: int) -> tuple[Any, ...]:
-        """Return the values of a step's `params`, in the order of its form's keys."""
-        return self.forms[node].row(self.rows[node])
+        """Return the values of a step's `params`, in the order of its spec's keys."""
+        return self.specs[node].unpack_row(self.rows[node])
 
     def split(self, returned: Any, node: int) -> Any:
         """Return a step's return value taken apart into its outputs, if it declares several; see `split_outputs`."""
         template = self.templates[node]
         if template is None or not template.several:
             return returned
-        return split_outputs(returned, self.forms[node].several, self.names[node])
+        return split_outputs(returned, self.specs[node].several, self.names[node])
 
     def item_name(self, node: int, index: int | None = None) -> str:
         """Return the name of a step, or of one item of a mapped step."""
@@ -232,12 +232,12 @@ class Plan:
         """Return what is called for a step, as it was given: its function, behind its conditions if it has some."""
         template = self.templates[node]
         wrapped = template is not None and isinstance(template.function, (GuardedFunction, CollectOutputs))
-        return template.function if wrapped else self.forms[node].step.func  # type: ignore[union-attr]
+        return template.function if wrapped else self.specs[node].step.func  # type: ignore[union-attr]
 
     def dynamic_steps(self) -> list[int]:
         """Return the dynamic steps that are known before a run."""
-        planned = range(self.layout.nodes) if self.is_dynamic else ()
-        return [node for node in planned if self.forms[node].options.dynamic]
+        planned = range(self.item_index.nodes) if self.is_dynamic else ()
+        return [node for node in planned if self.specs[node].options.dynamic]
 
     def is_expanded(self, node: int) -> bool:
         """Tell whether a step has returned a pipeline whose steps now run in its place."""
@@ -246,14 +246,14 @@ class Plan:
 
     def length_of(self, node: int) -> int | None:
         """Return how many items a mapped step has, or `UNKNOWN`; `None` for an ordinary step."""
-        if not self.layout.is_mapped(node):
+        if not self.item_index.is_mapped(node):
             return None
-        return UNKNOWN if node in self.layout.waiting else len(self.layout.items_of(node))
+        return UNKNOWN if node in self.item_index.waiting else len(self.item_index.items_of(node))
 
     @property
     def has_caching(self) -> bool:
         """Whether some step is to be cached."""
-        return any(form.options.caching for form in self.special.values())
+        return any(spec.options.caching for spec in self.specs_with_options.values())
 
     def misspelled_defaults(self) -> Iterator[tuple[StepSpec, str]]:
         """Yield parameters that keep their defaults although an asset that no step reads has nearly their name.
@@ -263,28 +263,28 @@ class Plan:
         if not self.defaulted or self.is_dynamic or len(self.names) > _MOST_COMPARED:
             return
         read = self.read_nodes()
-        unread = [node for node, form in enumerate(self.forms) if node not in read and form.within is None]
-        assets = {asset: self.forms[node] for node in unread for asset in self.assets_of(node)}
-        for form, names in self.defaulted:
+        unread = [node for node, spec in enumerate(self.specs) if node not in read and spec.within is None]
+        assets = {asset: self.specs[node] for node in unread for asset in self.assets_of(node)}
+        for spec, names in self.defaulted:
             for name in names:
                 near = next(
-                    (asset for asset in assets if assets[asset] is not form and is_misspelling(name, asset)), None
+                    (asset for asset in assets if assets[asset] is not spec and is_misspelling(name, asset)), None
                 )
                 if near is not None:
-                    yield form, f"keeps the default of {name!r}, and no step reads {near!r}; did you mean {near!r}?"
+                    yield spec, f"keeps the default of {name!r}, and no step reads {near!r}; did you mean {near!r}?"
 
     def read_nodes(self) -> set[int]:
         """Return the steps whose values other steps read."""
-        return {node for references in self.references.values() for node in nodes_of(references, self.layout)}
+        return {node for references in self.references.values() for node in nodes_of(references, self.item_index)}
 
     def assets_of(self, node: int) -> tuple[str, ...]:
         """Return the assets that a step produces; one that a sub-pipeline exports by that name."""
-        assets, exported = self.forms[node].outputs or (self.names[node],), self.assets.exported
+        assets, exported = self.specs[node].outputs or (self.names[node],), self.assets.exported
         return tuple(exported[each][-1] if each in exported else each for each in assets) if exported else assets
 
     def all_assets(self) -> Iterator[str]:
         """Go through all assets in add order."""
-        for node in range(len(self.forms)):
+        for node in range(len(self.specs)):
             yield from self.assets_of(node)
 
     def refuse(self, unmet: Iterable[tuple[int, str]]) -> None:
@@ -302,28 +302,28 @@ class Plan:
 
     def _add_missing(self, scope: Scope) -> None:
         """Add parameters without a value, which a run might still give, to the other problems."""
-        firsts = {form: node for node, form in reversed(list(enumerate(self.forms)))}
+        firsts = {spec: node for node, spec in reversed(list(enumerate(self.specs)))}
         missing: dict[StepSpec, list[Problem]] = {}
-        for form, node in firsts.items():
-            problems = bind(form, self.assets, scope, self.reads[node], without=node).problems
-            missing[form] = [each for each in problems if each.kind is MISSING_PARAMETERS]
-        for node, form in enumerate(self.forms):
-            self.problems.add_of_step(node, missing[form])
+        for spec, node in firsts.items():
+            problems = bind(spec, self.assets, scope, self.reads[node], without=node).problems
+            missing[spec] = [each for each in problems if each.kind is MISSING_PARAMETERS]
+        for node, spec in enumerate(self.specs):
+            self.problems.add_of_step(node, missing[spec])
 
-    def _build_graph(self, wired: DependencyBuilder, *, strict: bool) -> Graph:
-        edges, joins = wired.edges, wired.joins(self.forms)
+    def _build_graph(self, builder: DependencyBuilder, *, strict: bool) -> Graph:
+        edges, joins = builder.edges, builder.joins(self.specs)
         try:
             graph = Graph(self.names, self._counts, edges.dependents, edges.dependencies, edges.kinds(), joins)
         except GraphError as error:
             self.problems.add_graph(error.problems)
-            self.loose = edges
+            self.invalid_edges = edges
             graph = Graph(self.names, self._counts, array("I"), array("I"), None)
         if strict:
             self.problems.raise_all(self.name)
         return graph
 
 
-def _mapped(forms: Sequence[StepSpec]) -> frozenset[int]:
-    if all(form.over is None for form in set(forms)):
+def _mapped(specs: Sequence[StepSpec]) -> frozenset[int]:
+    if all(spec.map_input is None for spec in set(specs)):
         return frozenset()
-    return frozenset(node for node, form in enumerate(forms) if form.over is not None)
+    return frozenset(node for node, spec in enumerate(specs) if spec.map_input is not None)

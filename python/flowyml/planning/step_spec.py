@@ -7,7 +7,7 @@ Assets: name of an asset ──▶ (step, which of its outputs)
 
 Steps that were added in the same way share one `StepSpec`: a fan-out of a million has one. What differs from step to
 step
-stands in columns beside the forms: the values of `params` (its row), and, where every input is a plain name, those
+stands in columns beside the specs: the values of `params` (its row), and, where every input is a plain name, those
 names (its reads). The module decides nothing about parameters; that is the wiring's.
 """
 
@@ -66,14 +66,14 @@ class StepSpec:
         inputs: Declared inputs; where steps have reads of their own, those of the first step.
         outputs: Declared outputs; in a sub-pipeline, behind its prefix.
         after: Steps to wait for.
-        over: What a mapped step runs over.
+        map_input: What a mapped step runs over.
         options: How it is run.
         within: The sub-pipeline that it is part of, where its names are looked up.
-        base: The form from which this one differs in its outputs only, or this form itself. Steps whose forms have the
+        base: The spec from which this one differs in its outputs only, or this spec itself. Steps whose specs have the
             same base are wired alike.
     """
 
-    __slots__ = ("after", "base", "inputs", "keys", "options", "outputs", "over", "place", "step", "within")
+    __slots__ = ("after", "base", "inputs", "keys", "map_input", "options", "outputs", "place", "step", "within")
 
     def __init__(
         self,
@@ -84,16 +84,16 @@ class StepSpec:
         inputs: Inputs | None = None,
         outputs: tuple[str, ...] = (),
         after: tuple[str, ...] = (),
-        over: MapInput | None = None,
+        map_input: MapInput | None = None,
         options: StepOptions = NO_OPTIONS,
         within: Namespace | None = None,
     ) -> None:
         self.step, self.keys, self.place = step, keys, place
         self.inputs, self.outputs, self.after = inputs, outputs, after
-        self.over, self.options, self.within = over, options, within
+        self.map_input, self.options, self.within = map_input, options, within
         self.base = self
 
-    def but(self, **changes: Any) -> StepSpec:
+    def replace(self, **changes: Any) -> StepSpec:
         """Return the same with other attributes."""
         made = object.__new__(StepSpec)
         for name in self.__slots__:
@@ -102,26 +102,26 @@ class StepSpec:
         return made
 
     def with_outputs(self, outputs: tuple[str, ...]) -> StepSpec:
-        """Return the same form with other outputs, as many as this one has."""
+        """Return the same spec with other outputs, as many as this one has."""
         made = object.__new__(StepSpec)
         made.step, made.keys, made.place = self.step, self.keys, self.place
         made.inputs, made.outputs, made.after = self.inputs, outputs, self.after
-        made.over, made.options, made.within = self.over, self.options, self.within
+        made.map_input, made.options, made.within = self.map_input, self.options, self.within
         made.base = self.base
         return made
 
     @property
-    def lone(self) -> bool:
+    def has_single_param(self) -> bool:
         """Whether `params` gives one value; it stands in the rows as it is, see `Columns`."""
         return len(self.keys) == 1
 
-    def kept(self, values: tuple[Any, ...]) -> Any:
+    def pack_row(self, values: tuple[Any, ...]) -> Any:
         """Return the values of `params` as they stand in the rows."""
         return values[0] if len(self.keys) == 1 else values
 
-    def row(self, kept: Any) -> tuple[Any, ...]:
+    def unpack_row(self, packed: Any) -> tuple[Any, ...]:
         """Return the values of `params` side by side, from what stands in the rows."""
-        return (kept,) if len(self.keys) == 1 else kept
+        return (packed,) if len(self.keys) == 1 else packed
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -139,22 +139,22 @@ class StepSpec:
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """Names of all that a step of this form can take; see `Step.parameters`."""
+        """Names of all that a step of this spec can take; see `Step.parameters`."""
         return self.options.parameters(self.step.signature)
 
     def inputs_of(self, reads: tuple[str, ...]) -> Inputs | None:
-        """Return the declared inputs of one step of this form, from its reads."""
+        """Return the declared inputs of one step of this spec, from its reads."""
         if not reads:
             return self.inputs
         return dict(zip(self.inputs, reads, strict=True)) if isinstance(self.inputs, Mapping) else reads
 
     def uncached(self) -> StepSpec:
         """Return the same for a step that is not cached."""
-        return self.but(options=replace(self.options, cache=OFF, cache_ttl=None))
+        return self.replace(options=replace(self.options, cache=OFF, cache_ttl=None))
 
     def moved(self, within: Namespace, prefix: str) -> StepSpec:
-        """Return this form as part of a sub-pipeline, whose names stand behind a prefix from now on."""
-        return self.but(within=within, outputs=tuple(f"{prefix}{output}" for output in self.outputs))
+        """Return this spec as part of a sub-pipeline, whose names stand behind a prefix from now on."""
+        return self.replace(within=within, outputs=tuple(f"{prefix}{output}" for output in self.outputs))
 
 
 class StepColumns(NamedTuple):
@@ -162,23 +162,23 @@ class StepColumns(NamedTuple):
 
     Attributes:
         names: Step names with their numbers.
-        forms: How each step was added.
-        rows: The values of each step's `params`, in the order of its form's keys: a tuple, or the only value by itself.
+        specs: How each step was added.
+        rows: The values of each step's `params`, in the order of its spec's keys: a tuple, or the only value by itself.
             A tuple around it would take 64 bytes and be one more object that the garbage collector looks at.
         reads: The declared inputs of each step, where they are plain names that differ from step to step.
         namespaces: The sub-pipelines, inner ones before those that they are in.
     """
 
     names: Mapping[str, int]
-    forms: list[StepSpec]
+    specs: list[StepSpec]
     rows: list[Any]
     reads: list[tuple[str, ...]]
     namespaces: Sequence[Namespace] = ()
 
     def uncached(self) -> StepColumns:
         """Return the same, with no step that is cached."""
-        plain = {form: form.uncached() if form.options.caching else form for form in dict.fromkeys(self.forms)}
-        return self._replace(forms=[plain[form] for form in self.forms])
+        plain = {spec: spec.uncached() if spec.options.caching else spec for spec in dict.fromkeys(self.specs)}
+        return self._replace(specs=[plain[spec] for spec in self.specs])
 
 
 def listed_names(names: Mapping[str, int]) -> list[str]:

@@ -107,8 +107,10 @@ def checked_plan(
         PipelineValidationError: With everything that is wrong.
     """
     plan = Plan(name, columns, scope, strict=False)
-    warnings = Problems(plan.names, plan.forms)
-    TypeChecker(plan, scope, plan.layout, mode, errors=plan.problems, warnings=warnings).check(range(len(plan.names)))
+    warnings = Problems(plan.names, plan.specs)
+    TypeChecker(plan, scope, plan.item_index, mode, errors=plan.problems, warnings=warnings).check(
+        range(len(plan.names))
+    )
     if strict:
         plan.problems.raise_all(name)
         if warnings:
@@ -119,15 +121,15 @@ def checked_plan(
 def check_new_steps(
     plan: Plan,
     scope: Scope,
-    layout: ItemIndex,
+    item_index: ItemIndex,
     steps: range,
     mode: Literal["warn", "error"] | None,
     *,
     problems: Problems,
 ) -> None:
     """Check steps that come during a run: log the mismatches that are warnings, add the others to the problems."""
-    warnings = Problems(plan.names, plan.forms)
-    TypeChecker(plan, scope, layout, mode, errors=problems, warnings=warnings).check(steps)
+    warnings = Problems(plan.names, plan.specs)
+    TypeChecker(plan, scope, item_index, mode, errors=problems, warnings=warnings).check(steps)
     if warnings:  # logged: the code that runs in this thread need not be the code that defines the pipeline
         _log.warning("types of pipeline %r do not fit:\n%s", plan.name, "\n".join(warnings.sentences()))
 
@@ -138,7 +140,7 @@ class TypeChecker:
     Args:
         plan: The plan, valid or not.
         scope: Values of the run's inputs and the contexts, to say where a value comes from.
-        layout: Which items each step has.
+        item_index: Which items each step has.
         mode: What a mismatch is, unless a sub-pipeline sets its own mode; `None`: types are not compared.
         errors: Collects the mismatches that are errors.
         warnings: Collects the mismatches that are warnings.
@@ -148,13 +150,13 @@ class TypeChecker:
         self,
         plan: Plan,
         scope: Scope,
-        layout: ItemIndex,
+        item_index: ItemIndex,
         mode: Literal["warn", "error"] | None,
         *,
         errors: Problems,
         warnings: Problems,
     ) -> None:
-        self._plan, self._scope, self._layout, self._mode = plan, scope, layout, mode
+        self._plan, self._scope, self._item_index, self._mode = plan, scope, item_index, mode
         self._problems = {"error": errors, "warn": warnings}
         self._hints: dict[int, dict[str, Any]] = {}
         self._fits: dict[Any, bool] = {}
@@ -168,32 +170,32 @@ class TypeChecker:
             if template is None or self._mode_of(node) is None:
                 continue
             if id(template) not in arguments:
-                arguments[id(template)] = list(self._arguments(plan.forms[node], template))
+                arguments[id(template)] = list(self._arguments(plan.specs[node], template))
                 self._look_at_values(node, template, arguments[id(template)])
-            if template.over is not None:
-                self._look_at_lists(node, template.over)
+            if template.map_input is not None:
+                self._look_at_lists(node, template.map_input)
             for argument in arguments[id(template)]:
                 self._look(node, argument)
 
     def _mode_of(self, node: int) -> Literal["warn", "error"] | None:
-        return types_mode(self._plan.forms[node].within, self._mode)
+        return types_mode(self._plan.specs[node].within, self._mode)
 
     # -- what there is to compare
 
-    def _hints_of(self, form: StepSpec) -> dict[str, Any]:
-        func = form.step.func
+    def _hints_of(self, spec: StepSpec) -> dict[str, Any]:
+        func = spec.step.func
         if isinstance(func, Decision):
             return {}
         if id(func) not in self._hints:
             self._hints[id(func)] = hints_of(func)
         return self._hints[id(func)]
 
-    def _arguments(self, form: StepSpec, template: CallTemplate) -> Iterator[TypedArgument]:
+    def _arguments(self, spec: StepSpec, template: CallTemplate) -> Iterator[TypedArgument]:
         """Go through the arguments of a call whose parameters have hints."""
-        hints, signature = self._hints_of(form), form.step.signature
+        hints, signature = self._hints_of(spec), spec.step.signature
         if not hints or not signature.readable:
             return
-        guards = form.options.guards
+        guards = spec.options.guards
         positional = (GuardSet(guards, signature).signature if guards else signature).positional
         count = len(template.sources) - len(template.keywords)
         for index, (kind, which) in enumerate(template.sources):
@@ -215,18 +217,18 @@ class TypeChecker:
         elif isinstance(reference, MappedRef):
             yield ValueOrigin(reference.node, None, 1)
         elif isinstance(reference, OutputRef):
-            yield ValueOrigin(self._layout.node_at(reference.item), reference.part, 0)
+            yield ValueOrigin(self._item_index.node_at(reference.item), reference.part, 0)
         elif isinstance(reference, int):
-            yield ValueOrigin(self._layout.node_at(reference), None, 0)
+            yield ValueOrigin(self._item_index.node_at(reference), None, 0)
 
     def _hint(self, given: ValueOrigin, wrapper: type = list) -> Any:
         """Return what a step says about the value that it gives; what has many items has them in a wrapper."""
-        form = self._plan.forms[given.node]
-        if form.options.dynamic:  # a pipeline, whose outcome nobody has said anything about
+        spec = self._plan.specs[given.node]
+        if spec.options.dynamic:  # a pipeline, whose outcome nobody has said anything about
             return Any
-        hint = self._hints_of(form).get("return", Any)
+        hint = self._hints_of(spec).get("return", Any)
         if given.part is not None:
-            hint = part_of(hint, given.part, form.parts[given.part], len(form.outputs))
+            hint = part_of(hint, given.part, spec.parts[given.part], len(spec.outputs))
         if given.lists < 0:
             hint = element_of(hint)
         for depth in range(given.lists):
@@ -236,8 +238,8 @@ class TypeChecker:
     # -- comparing
 
     def _look_at_values(self, node: int, template: CallTemplate, arguments: list[TypedArgument]) -> None:
-        """Compare the values that all steps of a form share."""
-        defaults = self._plan.forms[node].step.signature.defaults
+        """Compare the values that all steps of a spec share."""
+        defaults = self._plan.specs[node].step.signature.defaults
         for argument in arguments:
             if argument.kind == VALUE and argument.which is not defaults.get(argument.parameter, self):
                 if not is_instance(argument.which, argument.hint):
@@ -247,24 +249,24 @@ class TypeChecker:
 
     def _look_at_items(self, node: int, template: CallTemplate, argument: TypedArgument) -> None:
         """Compare the items of a map, one of each class."""
-        part = template.over.parts[argument.which or 0] if template.over else ()
+        part = template.map_input.parts[argument.which or 0] if template.map_input else ()
         items = () if isinstance(part, int) or part is None else part
         firsts = {int: 0} if isinstance(items, range) and items else dict(zip(map(type, items), items, strict=True))
         for item in firsts.values():
             if not is_instance(item, argument.hint):
                 self._add_value(node, argument, "items", item)
 
-    def _look_at_lists(self, node: int, over: Over) -> None:
+    def _look_at_lists(self, node: int, map_input: Over) -> None:
         """See whether what a map runs over is a list."""
-        for part in over.parts:
+        for part in map_input.parts:
             for given in self._given(self._plan.references[node][part]) if isinstance(part, int) else ():
                 if given.lists == 0 and not may_be_items(self._hint(given)):
-                    key = id(self._plan.forms[given.node]), given.part, id(self._plan.forms[node])
+                    key = id(self._plan.specs[given.node]), given.part, id(self._plan.specs[node])
                     self._add(node, key, partial(self._no_list, node, given))
 
     def _no_list(self, node: int, given: ValueOrigin) -> Problem:
         asset, outputs = self._outputs(given)
-        runs = f"step {self._plan.names[node]!r} runs over it, so it must be a list ({self._plan.forms[node].place})"
+        runs = f"step {self._plan.names[node]!r} runs over it, so it must be a list ({self._plan.specs[node].place})"
         return Problem(TYPE_MISMATCH, name=asset, found=outputs, expected=runs)
 
     def _look(self, node: int, argument: TypedArgument) -> None:
@@ -276,8 +278,8 @@ class TypeChecker:
             return
         which = argument.which[0] if argument.kind == CHOICE else argument.which
         template = self._plan.templates[node]
-        if argument.kind in {ITEM, KEPT} and template is not None and template.over is not None:
-            which = template.over.parts[argument.which or 0]
+        if argument.kind in {ITEM, KEPT} and template is not None and template.map_input is not None:
+            which = template.map_input.parts[argument.which or 0]
         if argument.kind not in {ASSET, CHOICE, SPREAD, ITEM, KEPT} or not isinstance(which, int):
             return
         reference = self._plan.references[node][which]
@@ -288,10 +290,10 @@ class TypeChecker:
             self._look_at_edge(node, argument, given._replace(lists=lists))
 
     def _look_at_edge(self, node: int, argument: TypedArgument, given: ValueOrigin) -> None:
-        producer, template = id(self._plan.forms[given.node]), id(self._plan.templates[node])
+        producer, template = id(self._plan.specs[given.node]), id(self._plan.templates[node])
         key = producer, given.part, given.lists, template, argument.parameter
         if key not in self._fits:
-            task = given.lists > 0 and self._plan.forms[given.node].step.terms is not None
+            task = given.lists > 0 and self._plan.specs[given.node].step.terms is not None
             wrappers = (list, MapTaskResult) if task else (list,)  # it may be read as either
             self._fits[key] = any(is_assignable(self._hint(given, each), argument.hint) for each in wrappers)
         if not self._fits[key]:
@@ -299,14 +301,14 @@ class TypeChecker:
 
     def _origin(self, node: int, name: str) -> str:
         """Say who gives a value; a declared input of another name can only come from the run's inputs."""
-        scope = self._scope.inside(self._plan.forms[node].within)
+        scope = self._scope.inside(self._plan.specs[node].within)
         known = name in scope.inputs or name in scope.context or name == "context"
         return scope.origin(name).removesuffix(f" has {name!r}") if known else "run(inputs=)"
 
     def _add_value(self, node: int, argument: TypedArgument, origin: str, value: Any) -> None:
         gives = "give" if origin in {"params", "items"} else "gives"
         found = f"{origin} {gives} {format_hint(type(value))}"
-        key = id(self._plan.forms[node]), argument.parameter, found
+        key = id(self._plan.specs[node]), argument.parameter, found
 
         def mismatch() -> Problem:
             return Problem(TYPE_MISMATCH, name=argument.parameter, found=found, expected=self._expects(node, argument))
@@ -314,25 +316,25 @@ class TypeChecker:
         self._add(node, key, mismatch)
 
     def _add_edge(self, node: int, argument: TypedArgument, given: ValueOrigin) -> None:
-        forms = self._plan.forms
-        key = id(forms[given.node]), given.part, id(forms[node]), argument.parameter
+        specs = self._plan.specs
+        key = id(specs[given.node]), given.part, id(specs[node]), argument.parameter
         self._add(node, key, partial(self._edge, node, argument, given))
 
     def _edge(self, node: int, argument: TypedArgument, given: ValueOrigin) -> Problem:
         asset, outputs = self._outputs(given)
-        spread = argument.parameter == self._plan.forms[node].step.signature.var_positional
+        spread = argument.parameter == self._plan.specs[node].step.signature.var_positional
         parameter = f"{'*' * spread}{argument.parameter}"
         expects = self._expects(node, argument, f" as {parameter!r}" * (parameter != asset))
         return Problem(TYPE_MISMATCH, name=asset, found=outputs, expected=expects)
 
     def _outputs(self, given: ValueOrigin) -> tuple[str, str]:
         """Return the name of an asset, and in words what its step says that it is."""
-        plan, form = self._plan, self._plan.forms[given.node]
-        outputs = f"step {plan.names[given.node]!r} outputs {format_hint(self._hint(given))} ({form.place})"
+        plan, spec = self._plan, self._plan.specs[given.node]
+        outputs = f"step {plan.names[given.node]!r} outputs {format_hint(self._hint(given))} ({spec.place})"
         return plan.assets_of(given.node)[given.part or 0], outputs
 
     def _expects(self, node: int, argument: TypedArgument, where: str = "") -> str:
-        name, place = self._plan.names[node], self._plan.forms[node].place
+        name, place = self._plan.names[node], self._plan.specs[node].place
         return f"step {name!r} expects {format_hint(argument.hint)}{where} ({place})"
 
     def _add(self, node: int, key: Any, mismatch: Callable[[], Problem]) -> None:

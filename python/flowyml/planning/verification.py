@@ -1,7 +1,7 @@
 """Verification: a plan is compared with the plain binder, step by step.
 
 ```
-FLOWYML_VERIFY_FAST_PATHS=1 ──▶ Connections (by its fast paths) == bind(form, reads, without=step) of each step?
+FLOWYML_VERIFY_FAST_PATHS=1 ──▶ Connections (by its fast paths) == bind(spec, reads, without=step) of each step?
 ```
 
 Steps that were added alike share the wiring of the first one, as far as `DependencyBuilder` can see that they are
@@ -25,30 +25,30 @@ if TYPE_CHECKING:
 _PLAIN = (int, str, bytes, range, frozenset, type(None))
 
 
-def verify(columns: StepColumns, wired: DependencyBuilder) -> None:
+def verify(columns: StepColumns, builder: DependencyBuilder) -> None:
     """Check that each step is wired as it would be by itself.
 
     Args:
         columns: The steps.
-        wired: The same, wired.
+        builder: The same, wired.
 
     Raises:
         AssertionError: If a step is wired differently; names the step and the difference.
     """
     dependencies: dict[int, list[int]] = {}
-    for after, before in zip(wired.edges.dependents, wired.edges.dependencies, strict=True):
+    for after, before in zip(builder.edges.dependents, builder.edges.dependencies, strict=True):
         dependencies.setdefault(after, []).append(before)
     undefined: dict[int, list[str]] = {}
-    for asset, nodes in wired.undefined.items():
+    for asset, nodes in builder.undefined.items():
         for each in nodes:
             undefined.setdefault(each, []).append(asset)
-    state = wired.assets.hints_left  # messages of the plan do not depend on this
-    for at, (name, form) in enumerate(zip(columns.names, columns.forms, strict=True)):
-        node = wired.first + at
-        plain = bind(form, wired.assets, wired.scope, columns.reads[at], without=node)
+    state = builder.assets.hints_left  # messages of the plan do not depend on this
+    for at, (name, spec) in enumerate(zip(columns.names, columns.specs, strict=True)):
+        node = builder.first + at
+        plain = bind(spec, builder.assets, builder.scope, columns.reads[at], without=node)
         pairs = (
-            ("arguments", plain.template, wired.templates[at]),
-            ("references", plain.references, wired.references.get(node, ())),
+            ("arguments", plain.template, builder.templates[at]),
+            ("references", plain.references, builder.references.get(node, ())),
             ("dependencies", sorted([*plain.producers, *plain.followed]), sorted(dependencies.get(node, ()))),
             ("undefined inputs", sorted(plain.undefined), sorted(undefined.get(node, ()))),
         )
@@ -56,10 +56,10 @@ def verify(columns: StepColumns, wired: DependencyBuilder) -> None:
             if _is_same(expected, found):
                 continue
             raise AssertionError(
-                f"internal error: step {name!r} ({form.place}) has other {what} on the fast path than by itself: "
+                f"internal error: step {name!r} ({spec.place}) has other {what} on the fast path than by itself: "
                 f"{found!r:.300} instead of {expected!r:.300}; please report it"
             )
-    wired.assets.hints_left = state
+    builder.assets.hints_left = state
 
 
 def _is_same(one: Any, other: Any) -> bool:

@@ -105,7 +105,7 @@ def sample(run: Run) -> Progress:
         counts=counts,
         seconds=time.monotonic() - run.started,
         current=tuple(run.item_name(item) for item in current[:MAX_NAMES]),
-        open=bool(run.layout.waiting),
+        open=bool(run.item_index.waiting),
     )
 
 

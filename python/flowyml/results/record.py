@@ -59,7 +59,7 @@ class RunRecord(RunArrays):
                 reason, cause = self._why_no_items(node)
                 raise StepNotRunError(self.plan.names[node], reason) from cause
             return self._task_result(node) if node in self.tasks else MappedValues(self, node)
-        return self.value(self.layout.firsts[node] + (index or 0))
+        return self.value(self.item_index.firsts[node] + (index or 0))
 
     def _task_result(self, node: int) -> MapTaskResult[Any]:
         items = self.items_of(node)
@@ -148,12 +148,12 @@ class RunRecord(RunArrays):
 
     def asset_of(self, node: int, output: int | None) -> Any:
         """Return the value of a step, or of one of its declared outputs."""
-        return self.value_of(node) if output is None else self.value(self.layout.firsts[node], output)
+        return self.value_of(node) if output is None else self.value(self.item_index.firsts[node], output)
 
     def valued_nodes(self) -> Iterator[int]:
         """Yield the steps that have a value; a mapped step has one if any of its items has."""
-        if self.layout.is_plain:
-            yield from compress(range(len(self.plan.forms)), self.has_value)
+        if self.item_index.is_plain:
+            yield from compress(range(len(self.plan.specs)), self.has_value)
             return
         yield from filter(self.has_any_value, self.order)
 
@@ -171,7 +171,7 @@ class RunRecord(RunArrays):
         This is the result of most large fan-outs, and the fast path of reading it.
         """
         raw, decodes = self.values.raw, self.values.decode is not None
-        if not self.layout.is_plain or 0 in self.has_value:
+        if not self.item_index.is_plain or 0 in self.has_value:
             return None
         kinds = set(map(type, raw))
         return None if MultiOutput in kinds or (decodes and not kinds.isdisjoint(ENCODED)) else raw
@@ -179,7 +179,7 @@ class RunRecord(RunArrays):
     @cached_property
     def asset_names(self) -> Sequence[str] | None:
         """The names of all assets if each step has exactly one, named like the step; else `None`."""
-        plain = not self.plan.assets.exported and not any(form.outputs for form in set(self.plan.forms))
+        plain = not self.plan.assets.exported and not any(spec.outputs for spec in set(self.plan.specs))
         return self.plan.names if plain else None
 
     def valued_names(self) -> Iterator[str]:
@@ -192,8 +192,8 @@ class RunRecord(RunArrays):
         """Return the number of assets that have a value."""
         if self.whole is not None and self.asset_names is not None:
             return len(self.whole)
-        forms = self.plan.forms
-        return sum(len(forms[node].outputs) or 1 for node in self.valued_nodes())
+        specs = self.plan.specs
+        return sum(len(specs[node].outputs) or 1 for node in self.valued_nodes())
 
     def valued_assets(self) -> Iterator[tuple[str, Any]]:
         """Yield the assets that have a value, in add order, with their values."""
@@ -207,10 +207,10 @@ class RunRecord(RunArrays):
 
     def _valued_assets(self) -> Iterator[tuple[str, Any]]:
         plan, raw, decodes = self.plan, self.values.raw, self.values.decode is not None
-        names, forms, firsts, mapped = plan.names, plan.forms, self.layout.firsts, self.layout.mapped
+        names, specs, firsts, mapped = plan.names, plan.specs, self.item_index.firsts, self.item_index.mapped
         exported = plan.assets.exported
         for node in self.valued_nodes():
-            value, form = MISSING if node in mapped else raw[firsts[node]], forms[node]
+            value, spec = MISSING if node in mapped else raw[firsts[node]], specs[node]
             kind = type(value)
             if kind is MultiOutput:
                 for index, asset in enumerate(plan.assets_of(node)):
@@ -218,5 +218,5 @@ class RunRecord(RunArrays):
             else:
                 if value is MISSING or (decodes and kind in ENCODED):
                     value = self.value_of(node)
-                asset = form.outputs[0] if form.outputs else names[node]
+                asset = spec.outputs[0] if spec.outputs else names[node]
                 yield exported[asset][-1] if asset in exported else asset, value

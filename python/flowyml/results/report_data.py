@@ -116,7 +116,7 @@ class TimelineIndex:
     def __init__(self, record: RunRecord) -> None:
         self.order: array[int] | None = None
         self.nodes: Sequence[int] = range(len(record.states))
-        if not (record.layout.is_plain and isinstance(record.order, range)):
+        if not (record.item_index.is_plain and isinstance(record.order, range)):
             self.order, self.nodes = array("I"), array("I")
             for node in record.order:
                 items = record.items_of(node)
@@ -152,12 +152,12 @@ def timeline_of(record: RunRecord, head: RunHeader, places: TimelineIndex) -> Ti
         names=record.plan.names,
         step_of=places.nodes,
         firsts=_firsts(record, places),
-        mapped=record.layout.mapped,
+        mapped=record.item_index.mapped,
     )
 
 
 def _firsts(record: RunRecord, places: TimelineIndex) -> Sequence[int]:
-    if record.layout.is_plain:
+    if record.item_index.is_plain:
         return _nodes(record)
     return array("I", (places.of(items[0]) if (items := record.items_of(node)) else 0 for node in _nodes(record)))
 
@@ -180,7 +180,7 @@ def usage_of(record: RunRecord, places: TimelineIndex) -> tuple[Any, Any]:
 def arrows_of(record: RunRecord, places: TimelineIndex) -> Iterator[tuple[int, int]]:
     """Yield dependencies of calls as (before, after); for a whole map, from the item that ended last."""
     plan = record.plan
-    pairs = ((node, before) for node in _nodes(record) for before in plan.waits_for(node))
+    pairs = ((node, before) for node in _nodes(record) for before in plan.dependencies_of(node))
     arrows = (arrow for node, before in pairs for arrow in _between(record, before, node))
     for before, after in islice(arrows, _MAX_ARROWS):
         yield places.of(before), places.of(after)
@@ -251,11 +251,11 @@ def _kinds(record: RunRecord, timeline: Timeline) -> tuple[Sequence[int], list[F
     """Return for each step the position of its function, and the functions, those with the most time first."""
     numbers: dict[int, int] = {}
     plan = record.plan
-    by_node = [numbers.setdefault(id(form.step), len(numbers)) for form in plan.forms]
+    by_node = [numbers.setdefault(id(spec.step), len(numbers)) for spec in plan.specs]
     nodes = dict(zip(reversed(by_node), range(len(by_node) - 1, -1, -1), strict=True))  # the first of each
     steps = Counter(by_node)
     labels = [
-        (steps[number] > 1 and plan.forms[nodes[number]].step.name) or plan.names[nodes[number]]
+        (steps[number] > 1 and plan.specs[nodes[number]].step.name) or plan.names[nodes[number]]
         for number in range(len(numbers))
     ]
     ran, total, longest = _times(timeline, by_node, len(numbers))
@@ -315,7 +315,7 @@ def _row(step: StepRowSource, head: RunHeader) -> StepRow:
 def _graph(record: RunRecord) -> str:
     """Return the graph coloured by state, as SVG, or as text if it is large."""
     plan = record.plan
-    picture = picture_of(plan, list(map(plan.waits_for, _nodes(record))), lambda nodes: _outcome(record, nodes))
+    picture = picture_of(plan, list(map(plan.dependencies_of, _nodes(record))), lambda nodes: _outcome(record, nodes))
     if len(picture.boxes) <= _MAX_BOXES:
         return renderer("svg")(picture)
     lines = renderer("text")(picture).split("\n")
@@ -325,7 +325,7 @@ def _graph(record: RunRecord) -> str:
 
 def _outcome(record: RunRecord, nodes: Sequence[int]) -> BoxOutcome:
     """Return the state of a box, a note with the number of calls in each state, and its number of items."""
-    plain = record.layout.is_plain
+    plain = record.item_index.is_plain
     counter: Counter[int] = Counter(map(record.states.__getitem__, nodes)) if plain else Counter()
     for node in () if plain else nodes:
         items = record.items_of(node)

@@ -78,7 +78,7 @@ class RunArrays:
 
     def __init__(self, run: Run) -> None:
         self.plan: Plan = run.plan
-        self.layout = run.layout
+        self.item_index = run.item_index
         self.values = run.values
         self.failures, self.fallen = run.failures, run.fallback_errors
         self.refused = run.expansion_errors
@@ -93,7 +93,7 @@ class RunArrays:
         self._culprits: dict[int, int] = {}
         self.empty_states = {
             node: StepState.WAITING if run.dry else STATES[scheduler.node_state(node)]
-            for node in self.layout.empty_nodes()
+            for node in self.item_index.empty_nodes()
         }
         tasks = run.map_tasks
         self.tasks: Mapping[int, MapTaskPolicy] = {} if tasks is None else tasks.terms
@@ -127,15 +127,15 @@ class RunArrays:
 
     def items_of(self, node: int) -> range:
         """Return the items of a step."""
-        return self.layout.items_of(node)
+        return self.item_index.items_of(node)
 
     def node_of(self, item: int) -> int:
         """Return the step of an item."""
-        return self.layout.node_at(item)
+        return self.item_index.node_at(item)
 
     def item_name(self, item: int) -> str:
         """Return the name of an item's step, with the index for a mapped step."""
-        return self.plan.item_name(*self.layout.place_of(item))
+        return self.plan.item_name(*self.item_index.place_of(item))
 
     def find(self, name: object) -> tuple[int, int | None] | None:
         """Return step and index of a name as in messages: "load" is a step, "load[3]" an item of a mapped step."""
@@ -154,7 +154,7 @@ class RunArrays:
 
     def is_mapped(self, node: int) -> bool:
         """Return True if a step is a mapped step."""
-        return self.layout.is_mapped(node)
+        return self.item_index.is_mapped(node)
 
     def no_such(self, name: object) -> str:
         """Return the message of the `KeyError` for a name that is neither an asset nor a step."""
@@ -194,8 +194,8 @@ class RunArrays:
         """Return the states by function, in the order in which each function was added first."""
         plan, states = self.plan, self.states
         groups: dict[int, tuple[str, Counter[int]]] = {}
-        for node, form in enumerate(plan.forms):
-            _, counter = groups.setdefault(id(form.step), (form.step.name or plan.names[node], Counter()))
+        for node, spec in enumerate(plan.specs):
+            _, counter = groups.setdefault(id(spec.step), (spec.step.name or plan.names[node], Counter()))
             items = self.items_of(node)
             if len(items) == 1:
                 counter[states[items.start]] += 1
@@ -208,10 +208,10 @@ class RunArrays:
         """Return how long an item was ready before it started; `None` if it never did or was retried."""
         if self.attempts[item] != 1 or item in self.fallen:
             return None
-        node, index = self.layout.place_of(item)
+        node, index = self.item_index.place_of(item)
         linked = self.plan.linked.get(node, ())
         ready = max(self.began, 0.0 if self._subgraphs is None else self._subgraphs.came_at(node))
-        for before in self.plan.waits_for(node):
+        for before in self.plan.dependencies_of(node):
             items = self.items_of(before)
             needed = items[index : index + 1] if before in linked and index is not None else items
             ready = max(ready, max(self._ends_of(needed), default=0.0))
@@ -224,7 +224,7 @@ class RunArrays:
 
     def own_failures(self) -> list[tuple[int, int | None]]:
         """Return step and index of all that failed on its own account, in add order; an index of `None`: the step."""
-        places = list(map(self.layout.place_of, self.failures))
+        places = list(map(self.item_index.place_of, self.failures))
         items = [place for place in places if place[0] not in self.forgiven]
         if not items and not self.refused and self.has_trouble():
             items = places  # what was forgiven has cost items that were made of it
@@ -261,7 +261,7 @@ class RunArrays:
         path, at = [], node
         while at not in self._culprits:
             path.append(at)
-            before = self.plan.waits_for(at)
+            before = self.plan.dependencies_of(at)
             failed = [each for each in before if self._ended(each, _OWN_FAILURES)]
             own = min(failed, key=self.forgiven.__contains__, default=None)
             if own is not None:

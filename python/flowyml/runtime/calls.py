@@ -43,7 +43,7 @@ class StepCaller:
 
     Args:
         plan: The steps.
-        layout: Which items belong to which step.
+        item_index: Which items belong to which step.
         node_of: The step of each item.
         values: What the steps have returned.
         tables: For each mapped step its items.
@@ -55,7 +55,7 @@ class StepCaller:
     def __init__(
         self,
         plan: Plan,
-        layout: ItemIndex,
+        item_index: ItemIndex,
         node_of: Sequence[int],
         values: ValueStore,
         *,
@@ -64,7 +64,7 @@ class StepCaller:
         seed: int | None,
         watch: MutationCheck | None = None,
     ) -> None:
-        self._plan, self._layout, self._node_of, self._values = plan, layout, node_of, values
+        self._plan, self._item_index, self._node_of, self._values = plan, item_index, node_of, values
         self._tables, self._fallen, self._seed = tables, fallen, seed
         self.watch = watch
         self._fallbacks: dict[int, CallTemplate] = {}
@@ -100,7 +100,7 @@ class StepCaller:
 
         template: Any = self._plan.templates[node]
         if id(template) not in self._fallbacks:
-            options: Any = self._plan.forms[node].options
+            options: Any = self._plan.specs[node].options
             function = Fallback(options.fallback, self._plan.function_of(node))
             self._fallbacks[id(template)] = replace(template, function=function)
         return self._fallbacks[id(template)]
@@ -109,7 +109,7 @@ class StepCaller:
         """Return the arguments of an item's step in call order; `read` gives the value of a reference."""
         plan, node = self._plan, self._node_of[item]
         template: Any = plan.templates[node]
-        value = None if template.over is None else self._tables[node][item - self._layout.firsts[node]]
+        value = None if template.map_input is None else self._tables[node][item - self._item_index.firsts[node]]
         return template.assemble(plan.row(node), value, plan.references.get(node, ()), read or self._values.argument)  # type: ignore[no-any-return]
 
     def seed_of(self, item: int) -> int | None:
@@ -118,28 +118,28 @@ class StepCaller:
             return None
         from flowyml.runtime import random_seeds
 
-        return random_seeds.derived(self._seed, self._plan.item_name(*self._layout.place_of(item)))
+        return random_seeds.derived(self._seed, self._plan.item_name(*self._item_index.place_of(item)))
 
     def watched(self, item: int) -> AbstractContextManager[None]:
         """Tell in this block whether an item's step changes its arguments, if somebody wants to know."""
         if self.watch is None:
             return contextlib.nullcontext()
-        node, index = self._layout.place_of(item)
+        node, index = self._item_index.place_of(item)
         template = self.template_of(item)
         function = template.function if item in self._fallen else self._plan.function_of(node)
         named = by_name(function, template.keywords, self.arguments(item))
-        return self.watch.over(self._plan.item_name(node, index), node, named)
+        return self.watch.map_input(self._plan.item_name(node, index), node, named)
 
     def _plain(self) -> Callable[[int], Any]:
         templates, rows, node_of = self._plan.templates, self._plan.rows, self._node_of
-        general, tables, firsts = self._general, self._tables, self._layout.firsts
+        general, tables, firsts = self._general, self._tables, self._item_index.firsts
 
         @user_code_boundary
         def call(item: int) -> Any:
             template: Any = templates[item]
             if not template.direct:
                 return general(template, item, item)
-            return template.function(rows[item]) if template.lone else template.function(*rows[item])
+            return template.function(rows[item]) if template.has_single_param else template.function(*rows[item])
 
         @user_code_boundary
         def call_mapped(item: int) -> Any:
@@ -149,7 +149,7 @@ class StepCaller:
                 return template.function(tables[node][item - firsts[node]])  # type: ignore[union-attr]
             return general(template, node, item)  # type: ignore[arg-type]
 
-        return call if self._layout.is_plain else call_mapped
+        return call if self._item_index.is_plain else call_mapped
 
     def _falling_back(self, call: Callable[[int], Any]) -> Callable[[int], Any]:
         def called(item: int) -> Any:
@@ -177,8 +177,8 @@ class StepCaller:
     @user_code_boundary
     def _general(self, template: CallTemplate, node: int, item: int) -> Any:
         value = None
-        if template.over is not None:
-            value = self._tables[node][item - self._layout.firsts[node]]
+        if template.map_input is not None:
+            value = self._tables[node][item - self._item_index.firsts[node]]
             if template.kept:
                 return template.function(there(self._values.argument(value)))
         references = self._plan.references.get(node, ())

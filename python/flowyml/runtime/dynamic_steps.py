@@ -75,7 +75,7 @@ class SubgraphInsertion:
         self.listeners: list[Callable[[list[int]], None]] = []
         self._came: list[tuple[int, float]] = []  # the first step of each pipeline, and when it was returned
         if plan.is_dynamic:
-            plan.begin_to_grow()
+            plan.make_extendable()
 
     def came_at(self, node: int) -> float:
         """Return when the dynamic step ended that brought a step (monotonic seconds); 0 if none did."""
@@ -87,7 +87,7 @@ class SubgraphInsertion:
     ) -> BaseException | None:
         """Expand what the item at a position of a batch has returned; return why the step fails, if it does."""
         node = run.node_of[item]
-        if not run.plan.forms[node].options.dynamic:
+        if not run.plan.specs[node].options.dynamic:
             return unmarked(run.item_name(item), pipeline)
         try:
             with _expansion_of(run).exclusive() as goes_on:
@@ -98,7 +98,7 @@ class SubgraphInsertion:
         return None
 
     def _graft(self, run: Run, batch: Batch, position: int, node: int, pipeline: HasColumns, *, now: float) -> None:
-        grown = PlanExtension(run.plan, run.layout, node, pipeline)
+        grown = PlanExtension(run.plan, run.item_index, node, pipeline)
         items = len(run.values.raw)
         try:
             _make_room(run, grown)
@@ -127,8 +127,8 @@ def _expansion_of(run: Run) -> MapExpansion:
 
 def _add_options(run: Run, grown: PlanExtension) -> None:
     """Prepare retries, limits and extensions for the new steps."""
-    run.plan.special.update(grown.special)
-    options = [form.options for form in grown.special.values()]
+    run.plan.specs_with_options.update(grown.specs_with_options)
+    options = [spec.options for spec in grown.specs_with_options.values()]
     for extension in run.extensions:
         extension.on_steps_added(grown.steps)
     if run.time_limits is not None:
@@ -143,7 +143,7 @@ def _make_room(run: Run, grown: PlanExtension) -> None:
     for node, count in zip(grown.steps, grown.counts, strict=True):
         if count != UNKNOWN:
             node_of.extend([node] * count)
-    run.values.raw.extend([MISSING] * (run.layout.item_count - len(run.values.raw)))
+    run.values.raw.extend([MISSING] * (run.item_index.item_count - len(run.values.raw)))
     _expansion_of(run).add_steps(grown.steps, grown.groups())
 
 
@@ -155,7 +155,9 @@ def _tell_scheduler(run: Run, batch: Batch, position: int, grown: PlanExtension,
     resources = run.resource_limits
     assert resources is not None  # noqa: S101  a run with dynamic steps has them
     with resources.growing():
-        limits = resources.limits_of(grown.forms, found, special=bool(grown.special), first=grown.steps.start)
+        limits = resources.limits_of(
+            grown.specs, found, special=bool(grown.specs_with_options), first=grown.steps.start
+        )
         grown.refuse((grown.steps[at], problem) for at, problem in found)
         try:
             run.scheduler.graft(batch, position, now, *new, keep=keep, **limits)
@@ -168,7 +170,7 @@ def _tell_scheduler(run: Run, batch: Batch, position: int, grown: PlanExtension,
 def _gone(run: Run, grown: PlanExtension) -> str:
     """Say which values the new steps read that are there no more."""
     read = [node for node in grown.reads() if node < grown.steps.start]
-    dropped = [node for node in read if not run.values.dropped.isdisjoint(run.layout.items_of(node))]
+    dropped = [node for node in read if not run.values.dropped.isdisjoint(run.item_index.items_of(node))]
     names = join_names([run.plan.names[node] for node in dropped or read])
     return f"what {names} produced is gone: keep= let it go after its last reader; name it there, or read it before"
 
@@ -178,7 +180,7 @@ class PlanExtension:
 
     Args:
         plan: The plan; it has them from now on.
-        layout: Which items each step has; it has those of the new steps, too.
+        item_index: Which items each step has; it has those of the new steps, too.
         node: The dynamic step.
         pipeline: What it returned.
 
@@ -195,20 +197,20 @@ class PlanExtension:
         special: Those of their forms whose steps have options, by id.
     """
 
-    def __init__(self, plan: Plan, layout: ItemIndex, node: int, pipeline: HasColumns) -> None:
-        self._plan, self._layout, self._node = plan, layout, node
+    def __init__(self, plan: Plan, item_index: ItemIndex, node: int, pipeline: HasColumns) -> None:
+        self._plan, self._item_index, self._node = plan, item_index, node
         self._before: Any = plan.templates[node], plan.references.get(node)
         self._exported: Iterable[str] = ()
-        plan.past.append(self)
+        plan.kept_alive.append(self)
         first = len(plan.names)
         columns = pipeline._inner_columns()  # noqa: SLF001  the one who may see them
-        self.steps = range(first, first + len(columns.forms))
-        form = plan.forms[node]
+        self.steps = range(first, first + len(columns.specs))
+        spec = plan.specs[node]
         self.name = plan.names[node]
         context = pipeline.context.to_dict()
         types = pipeline._types  # noqa: SLF001
         self._whole = Namespace(
-            self.name, self.steps, form.within, None, {}, (), context, form.place, grafted=True, types=types
+            self.name, self.steps, spec.within, None, {}, (), context, spec.place, grafted=True, types=types
         )
         self._columns = inlined(columns, self._whole)
         self._check_names(pipeline.name)
@@ -224,7 +226,7 @@ class PlanExtension:
         plan, first = self._plan, self.steps.start
         for name in plan.names[first:]:
             del plan.own_numbers[name]
-        del plan.names[first:], plan.forms[first:], plan.rows[first:], plan.reads[first:], plan.templates[first:]
+        del plan.names[first:], plan.specs[first:], plan.rows[first:], plan.reads[first:], plan.templates[first:]
         for node in self.steps:
             plan.references.pop(node, None)
             plan.linked.pop(node, None)
@@ -235,26 +237,26 @@ class PlanExtension:
             plan.references[self._node] = references
         for asset in self._exported:
             plan.assets.exported.pop(asset, None)
-        plan.grafts.pop(self._whole, None)
+        plan.inserted_assets.pop(self._whole, None)
         for node in (self._node, *self.steps):
-            plan.grafted_waits.pop(node, None)
-        self._layout.cut(first)
+            plan.inserted_dependencies.pop(node, None)
+        self._item_index.cut(first)
 
     @property
-    def forms(self) -> Sequence[StepSpec]:
+    def specs(self) -> Sequence[StepSpec]:
         """How the new steps were added."""
-        return self._columns.forms
+        return self._columns.specs
 
     def refuse(self, found: Iterable[tuple[int, str]]) -> None:
         """Raise what is wrong with new steps beside their wiring, if there is anything."""
-        problems = Problems(self._plan.names, self._plan.forms)
+        problems = Problems(self._plan.names, self._plan.specs)
         for node, message in found:
             problems.add_of_step(node, [Problem(RESOURCE_LIMIT, message=message)])
         problems.raise_all(self.name)
 
     def refuse_graph(self, found: list[tuple[Any, ...]]) -> None:
         """Raise what the core has found to be wrong with the graph."""
-        problems = Problems(self._plan.names, self._plan.forms)
+        problems = Problems(self._plan.names, self._plan.specs)
         problems.add_graph(found)
         problems.raise_all(self.name)
 
@@ -267,7 +269,7 @@ class PlanExtension:
         """Return the steps whose values the new ones and the dynamic step read."""
         references = self._plan.references
         reading = (references[node] for node in (self._node, *self.steps) if node in references)
-        return {node for each in reading for node in nodes_of(each, self._layout)}
+        return {node for each in reading for node in nodes_of(each, self._item_index)}
 
     def groups(self) -> dict[int, list[int]]:
         """Return for each new step whose length is not known the steps that get theirs together with it."""
@@ -291,100 +293,104 @@ class PlanExtension:
         plan, new = self._plan, self._columns
         plan.own_numbers.update(new.names)
         plan.names.extend(new.names)
-        plan.forms.extend(new.forms)
+        plan.specs.extend(new.specs)
         plan.rows.extend(new.rows)
         plan.reads.extend(new.reads)
 
     def _wire(self, pipeline: str) -> None:
         plan, node, first, new = self._plan, self._node, self.steps.start, self._columns
-        mapped = {node for node, form in zip(self.steps, new.forms, strict=True) if form.over is not None}
+        mapped = {node for node, spec in zip(self.steps, new.specs, strict=True) if spec.map_input is not None}
         assets = AssetTable(
-            new.names, plan.forms, ItemIndex(len(plan.forms), None, {*self._layout.mapped, *mapped}), first
+            new.names, plan.specs, ItemIndex(len(plan.specs), None, {*self._item_index.mapped, *mapped}), first
         )
         around = seen_around(plan, self._whole.outer)
         assets.inner[self._whole] = own = NamespaceView(assets, around, self._whole)
         inner = new.namespaces[:-1]  # all but itself, whose name is that of a step
-        problems = Problems(plan.names, plan.forms, [*assets.problems(), *enter(assets, inner)])
+        problems = Problems(plan.names, plan.specs, [*assets.problems(), *enter(assets, inner)])
         self.counts = self._lengths(assets, mapped)
         waiting = {node for node, count in zip(self.steps, self.counts, strict=True) if count == UNKNOWN}
-        self._layout.add(self.counts, mapped)
-        assets.layout = self._layout
-        wired = DependencyBuilder(first, assets, plan.scope, problems)
-        wired.connect(new, plan.layout.waiting | waiting)
+        self._item_index.add(self.counts, mapped)
+        assets.item_index = self._item_index
+        builder = DependencyBuilder(first, assets, plan.scope, problems)
+        builder.connect(new, plan.item_index.waiting | waiting)
         problems.add_unused_inputs(unused_inputs(assets, inner))
         if os.environ.get(VERIFY):
             from flowyml.planning.verification import verify
 
-            verify(new, wired)
-        awaited = self._collected(assets, own, wired, problems)
+            verify(new, builder)
+        awaited = self._collected(assets, own, builder, problems)
         problems.raise_all(pipeline)
-        self._templates = wired.templates
-        plan.templates.extend(wired.templates)
-        plan.references.update(wired.references)
-        plan.linked.update(wired.linked)
+        self._templates = builder.templates
+        plan.templates.extend(builder.templates)
+        plan.references.update(builder.references)
+        plan.linked.update(builder.linked)
         self._exported = assets.exported
         plan.assets.exported.update(assets.exported)
-        plan.grafts[self._whole] = assets
-        waits = plan.grafted_waits
+        plan.inserted_assets[self._whole] = assets
+        waits = plan.inserted_dependencies
         waits[node] = sorted(awaited)
-        for after, before in zip(wired.edges.dependents, wired.edges.dependencies, strict=True):
+        for after, before in zip(builder.edges.dependents, builder.edges.dependencies, strict=True):
             waits.setdefault(after, []).append(before)
-        self.edges, self.joins, self.special = wired.edges, wired.joins(new.forms), wired.special
+        self.edges, self.joins, self.specs_with_options = (
+            builder.edges,
+            builder.joins(new.specs),
+            builder.specs_with_options,
+        )
         self.awaited = array("I", sorted(awaited))
-        if plan.look_at_types is not None:
-            plan.look_at_types(plan, self._layout, self.steps, problems)
+        if plan.check_new_types is not None:
+            plan.check_new_types(plan, self._item_index, self.steps, problems)
             problems.raise_all(pipeline)
 
     def _lengths(self, assets: AssetTable, mapped: set[int]) -> array[int]:
         if not mapped:
             return array("I", [1]) * len(self.steps)
-        known = {node: self._length(node) for node in self._layout.mapped}
+        known = {node: self._length(node) for node in self._item_index.mapped}
         # How many failures a map task survives is told with its length, so nobody may have known that before.
-        known.update((node, UNKNOWN) for node in mapped if _survives_failures(self._plan.forms[node]))
-        return counts_of(self._plan.forms, assets, self._plan.scope, self.steps.start, known)
+        known.update((node, UNKNOWN) for node in mapped if _survives_failures(self._plan.specs[node]))
+        return counts_of(self._plan.specs, assets, self._plan.scope, self.steps.start, known)
 
     def _length(self, node: int) -> int:
         """Return the length of a mapped step as it was known before the run, whatever is known by now."""
-        planned = self._plan.layout
-        layout = planned if node < planned.nodes else self._layout
-        return UNKNOWN if node in layout.waiting else len(layout.items_of(node))
+        planned = self._plan.item_index
+        item_index = planned if node < planned.nodes else self._item_index
+        return UNKNOWN if node in item_index.waiting else len(item_index.items_of(node))
 
     # -- the value of the dynamic step
 
     def _collected(
-        self, assets: AssetTable, own: NamespaceView, wired: DependencyBuilder, problems: Problems
+        self, assets: AssetTable, own: NamespaceView, builder: DependencyBuilder, problems: Problems
     ) -> set[int]:
         """Let the dynamic step read what it gives on; return the steps that it waits for."""
         plan, node = self._plan, self._node
-        declared = plan.forms[node].parts
+        declared = plan.specs[node].parts
         if len(declared) == 1 and own.find(declared[0]) is None:
             declared = ()  # so it is what the value is called
-        found = self._outputs(declared, own, problems) if declared else dict(self._last(own, wired))
+        found = self._outputs(declared, own, problems) if declared else dict(self._last(own, builder))
         names = None if declared or len(found) == 1 else tuple(found)
         references: tuple[Reference, ...] = tuple(map(assets.reference, found.values()))
         sources = tuple((ASSET, which) for which in range(len(references)))
         several = len(declared) if len(declared) > 1 else 0
-        plan.templates[node] = CallTemplate(CollectOutputs(names), sources, (), several, None, lone=False)
+        plan.templates[node] = CallTemplate(CollectOutputs(names), sources, (), several, None, has_single_param=False)
         plan.references[node] = references
         return {each for each, _ in found.values()}
 
     def _outputs(self, declared: Sequence[str], own: NamespaceView, problems: Problems) -> dict[str, Found]:
         found = {name: own.find(name) for name in declared}
-        name, form = self.name, self._plan.forms[self._node]
+        name, spec = self.name, self._plan.specs[self._node]
         for output in (output for output, producer in found.items() if producer is None):
             hint = own.near(output, (asset for asset, _ in own.each()))
-            problems.add(Problem(UNKNOWN_OUTPUT, name=name, asset=output, hint=hint, place=form.place))
+            problems.add(Problem(UNKNOWN_OUTPUT, name=name, asset=output, hint=hint, place=spec.place))
         return {output: producer for output, producer in found.items() if producer is not None}
 
-    def _last(self, own: NamespaceView, wired: DependencyBuilder) -> Sequence[tuple[str, Found]]:
+    def _last(self, own: NamespaceView, builder: DependencyBuilder) -> Sequence[tuple[str, Found]]:
         """Return the assets of the steps that no other new step waits for, by their names inside."""
-        waited_for = set(wired.edges.dependencies)
+        waited_for = set(builder.edges.dependencies)
         names = {found: asset for asset, found in own.each() if found[0] not in waited_for}
         return [(asset, found) for found, asset in names.items()]  # of several names the exported one
 
 
-def _survives_failures(form: StepSpec) -> bool:
-    terms = None if form.over is None else form.over.terms
+def _survives_failures(spec: StepSpec) -> bool:
+    terms = None if spec.map_input is None else spec.map_input.terms
     return terms is not None and terms.min_success_ratio < 1
 
 
@@ -403,4 +409,4 @@ def seen_around(plan: Plan, namespace: Namespace | None) -> Names:
     whole = namespace
     while whole is not None and not whole.grafted:
         whole = whole.outer
-    return inside(plan.assets if whole is None else plan.grafts[whole], namespace)
+    return inside(plan.assets if whole is None else plan.inserted_assets[whole], namespace)

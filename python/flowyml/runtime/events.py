@@ -86,11 +86,11 @@ class EventQueue(RunExtension):
         self.claims_single_items = bool(self._hooks["on_step_start"])
         self.needs_durable_ends = bool(self._hooks["on_step_end"])
         self._queue: deque[StepStarted | StepFinished] = deque()
-        handlers = any(form.options.on_failure for form in run.plan.special.values())
+        handlers = any(spec.options.on_failure for spec in run.plan.specs_with_options.values())
         self._has_handlers = handlers or run.plan.is_dynamic  # steps that come may have some
         self._raised: Counter[str] = Counter()
         self._over = False
-        self._told_start, self._told_end = bytearray(run.layout.item_count), bytearray(run.layout.item_count)
+        self._told_start, self._told_end = bytearray(run.item_index.item_count), bytearray(run.item_index.item_count)
 
     def __bool__(self) -> bool:
         """Tell whether there is somebody to tell."""
@@ -157,14 +157,14 @@ class EventQueue(RunExtension):
 
     def _tell_end(self, ended: StepFinished) -> None:
         _first(self._told_end, ended.item)
-        node, index = self._run.layout.place_of(ended.item)
+        node, index = self._run.item_index.place_of(ended.item)
         result = StepResult(ItemRecord(self._run, ended), node, index)
         self._tell_failure(node, result)
         self._call("on_step_end", self._step(ended.item), result)
 
     def _tell_failure(self, node: int, result: StepResult) -> None:
         """Tell the step's own `on_failure`; also if a fallback has given the value."""
-        handler = self._run.plan.forms[node].options.on_failure
+        handler = self._run.plan.specs[node].options.on_failure
         error = result.exception or result.fallback_error
         if handler is not None and error is not None:
             self._call_one(f"on_failure of step {result.step_name!r}", call_handler, handler, error, result)
@@ -175,19 +175,19 @@ class EventQueue(RunExtension):
             self._tell_failure(node, result.step_results[names[node]])
         if not self._hooks["on_step_end"]:
             return
-        for item in range(self._run.layout.item_count):
+        for item in range(self._run.item_index.item_count):
             if _first(self._told_end, item):
                 self._call("on_step_end", self._step(item), result.step_results[self._run.item_name(item)])
-        for node in self._run.layout.empty_nodes():
+        for node in self._run.item_index.empty_nodes():
             self._call("on_step_end", self._step_called(node), result.step_results[names[node]])
 
     def _step(self, item: int) -> Step[..., Any]:
         """Return the step as it stands in the pipeline."""
-        return self._step_called(*self._run.layout.place_of(item))
+        return self._step_called(*self._run.item_index.place_of(item))
 
     def _step_called(self, node: int, index: int | None = None) -> Step[..., Any]:
-        form = self._run.plan.forms[node]
-        return form.step.as_added(self._run.plan.item_name(node, index), form.inputs, form.outputs, form.options)
+        spec = self._run.plan.specs[node]
+        return spec.step.as_added(self._run.plan.item_name(node, index), spec.inputs, spec.outputs, spec.options)
 
     def _call(self, moment: str, *arguments: Any) -> None:
         for hook in self._hooks[moment]:
@@ -245,7 +245,7 @@ class LazyInputs(Mapping[str, Any]):
 
     def _load(self) -> Mapping[str, Any]:
         run, item = self._run, self._item
-        node = run.layout.node_at(item)
+        node = run.item_index.node_at(item)
         template: Any = run.plan.templates[node]
         if template.sources and template.sources[0][0] == VIEW:  # a decision: what it looks at is no argument
             return {}
@@ -322,7 +322,7 @@ class ItemRecord(RunRecord):
 
     def __init__(self, run: Run, ended: StepFinished) -> None:
         item, state, start, end, worker = ended
-        self.plan, self.layout, self.values, self.failures = run.plan, run.layout, run.values, run.failures
+        self.plan, self.item_index, self.values, self.failures = run.plan, run.item_index, run.values, run.failures
         self.began, self._began_at = run.started, run.started_at
         self._subgraphs, self._scheduler = run.subgraphs, run.scheduler
         self.fallen, self.refused, self.usage = run.fallback_errors, run.expansion_errors, run.usage

@@ -185,7 +185,7 @@ def _unforgiven(run: Run) -> dict[int, BaseException]:
 def _how_many(run: Run) -> str:
     """Return how many steps failed, and how many items of mapped ones."""
     nodes = [run.node_of[item] for item in _unforgiven(run)]
-    mapped = [node for node in nodes if run.layout.is_mapped(node)]
+    mapped = [node for node in nodes if run.item_index.is_mapped(node)]
     steps = len(nodes) - len(mapped) + len(run.expansion_errors)
     parts = [pluralize(steps, "step")] if steps or not mapped else []
     if mapped:

@@ -56,7 +56,7 @@ class MapExpansion:
 
     Args:
         plan: What is run.
-        layout: Which items each step has; grows.
+        item_index: Which items each step has; grows.
         values: The run's values; grow.
         scheduler: Says which lengths are due, and is told them.
         node_of: The step of each item; grows.
@@ -72,7 +72,7 @@ class MapExpansion:
     def __init__(
         self,
         plan: Plan,
-        layout: ItemIndex,
+        item_index: ItemIndex,
         values: ValueStore,
         scheduler: Scheduler,
         node_of: Sequence[int],
@@ -81,7 +81,7 @@ class MapExpansion:
         tables: dict[int, Sequence[Any]],
         refused: dict[int, BaseException],
     ) -> None:
-        self._plan, self._layout, self._values, self._scheduler = plan, layout, values, scheduler
+        self._plan, self._item_index, self._values, self._scheduler = plan, item_index, values, scheduler
         self._node_of: Any = node_of
         self._tasks = tasks
         self._lock = threading.Lock()
@@ -89,7 +89,7 @@ class MapExpansion:
         self.answered = 0
         self._tables, self._refused = tables, refused
         self._groups: dict[int, Sequence[int]] = {}
-        self.add_steps(layout.mapped, {})
+        self.add_steps(item_index.mapped, {})
 
     def add_steps(self, nodes: Iterable[int], groups: Mapping[int, Sequence[int]]) -> None:
         """Prepare the items of mapped steps whose length is known.
@@ -100,7 +100,7 @@ class MapExpansion:
         """
         self._groups.update(groups)
         for node in nodes:
-            if self._layout.is_mapped(node) and node not in self._layout.waiting:
+            if self._item_index.is_mapped(node) and node not in self._item_index.waiting:
                 self._set_table(node, self._columns(node))
 
     @contextlib.contextmanager
@@ -156,7 +156,7 @@ class MapExpansion:
     def _grow(self, node: int, columns: list[Sequence[Any]], count: int) -> None:
         """Make room first: once the scheduler knows the items, other threads may run them."""
         followers = self._group(node)
-        self._layout.grow(followers, count)
+        self._item_index.grow(followers, count)
         for each in followers:
             self._node_of.extend([each] * count)
             self._values.raw.extend([MISSING] * count)
@@ -170,12 +170,12 @@ class MapExpansion:
         return self._groups[node] if node in self._groups else self._plan.graph.group(node)
 
     def _set_table(self, node: int, columns: list[Sequence[Any]]) -> None:
-        self._tables[node] = self._over_of(node).over.table(columns)
+        self._tables[node] = self._over_of(node).map_input.table(columns)
 
     def _over_of(self, node: int) -> ItemColumns:
         template = self._plan.templates[node]
-        assert template is not None and template.over is not None  # noqa: S101, PT018  a mapped step of a valid plan
-        return template.over
+        assert template is not None and template.map_input is not None  # noqa: S101, PT018  a mapped step of a valid plan
+        return template.map_input
 
     def _columns(self, node: int) -> list[Sequence[Any]]:
         over = self._over_of(node)
@@ -188,7 +188,7 @@ class MapExpansion:
     def _column(self, node: int, at: int, reference: Any) -> Sequence[Any]:
         reference = bare(reference)
         if isinstance(reference, MappedRef):
-            return self._layout.items_of(reference.node)
+            return self._item_index.items_of(reference.node)
         if isinstance(reference, ListRef):
             return reference.references
         item = reference if isinstance(reference, int) else reference.item
@@ -201,7 +201,10 @@ class MapExpansion:
             what = "is not there"
         except TypeError as error:
             what = f"is {error}"
-        name, producer = self._over_of(node).over.columns[at].source, self._plan.names[self._layout.node_at(item)]
+        name, producer = (
+            self._over_of(node).map_input.columns[at].source,
+            self._plan.names[self._item_index.node_at(item)],
+        )
         raise FanOutError(self._plan.names[node], f"{name!r}, which step {producer!r} has to produce, {what}")
 
     def _count(self, node: int, columns: list[Sequence[Any]]) -> int:
@@ -210,12 +213,12 @@ class MapExpansion:
         Raises:
             FanOutError: If lengths differ in a zip, or a product is too large.
         """
-        over, lengths = self._over_of(node).over, [len(column) for column in columns]
+        over, lengths = self._over_of(node).map_input, [len(column) for column in columns]
         if not over.product and len(set(lengths)) > 1:
             told = (f"{over.named(at)} has {pluralize(length, 'item')}" for at, length in enumerate(lengths))
             raise FanOutError(self._plan.names[node], f"the lists have different lengths: {', '.join(told)}")
         count = over.count(lengths)
-        if self._layout.item_count + count * len(self._group(node)) >= UNKNOWN:
+        if self._item_index.item_count + count * len(self._group(node)) >= UNKNOWN:
             raise FanOutError(self._plan.names[node], f"{count:,} items are more than a run can have")
         return count
 
@@ -237,7 +240,7 @@ class MapTaskRuns(RunExtension):
 
     Args:
         plan: What is run.
-        layout: Which items each step has.
+        item_index: Which items each step has.
         scheduler: Counts failures, ends steps.
         failures: The exceptions of items.
         node_of: The step of each item; grows.
@@ -251,21 +254,21 @@ class MapTaskRuns(RunExtension):
     def __init__(
         self,
         plan: Plan,
-        layout: ItemIndex,
+        item_index: ItemIndex,
         scheduler: Scheduler,
         failures: Mapping[int, BaseException],
         node_of: Sequence[int],
     ) -> None:
-        self._plan, self._layout, self._scheduler, self._failures = plan, layout, scheduler, failures
+        self._plan, self._item_index, self._scheduler, self._failures = plan, item_index, scheduler, failures
         self._node_of = node_of
         self.terms: dict[int, MapTaskPolicy] = {}
-        self._add(layout.mapped)
+        self._add(item_index.mapped)
         for node in self.terms:
-            if node not in layout.waiting:
-                self.allow(node, len(layout.items_of(node)))
+            if node not in item_index.waiting:
+                self.allow(node, len(item_index.items_of(node)))
 
     def _add(self, nodes: Iterable[int]) -> None:
-        overs = ((node, self._plan.forms[node].over) for node in nodes)
+        overs = ((node, self._plan.specs[node].map_input) for node in nodes)
         self.terms.update((node, over.terms) for node, over in overs if over is not None and over.terms is not None)
         self.claims_single_items = any(terms.fail_fast for terms in self.terms.values())
         self.allows_direct_reports = not self.claims_single_items
@@ -307,14 +310,14 @@ class MapTaskRuns(RunExtension):
         """Return the steps that had failures and are a success all the same, with the number of them."""
         found = {}
         for node, terms in self.terms.items():
-            items = self._layout.items_of(node)
+            items = self._item_index.items_of(node)
             bad = sum(states.count(code, items.start, items.stop) for code in _BAD)
             if bad and terms.survives(len(items)) and STATES[self._scheduler.node_state(node)] in _FINE:
                 found[node] = bad
         return found
 
     def _result(self, node: int, values: ValueStore) -> MapTaskResult[Any]:
-        items = self._layout.items_of(node)
+        items = self._item_index.items_of(node)
         raw = values.raw[items.start : items.stop]
         load = None if values.decode is None else decoded
         return MapTaskResult.of(raw, [value is not MISSING for value in raw], partial(self._error, items), load)

@@ -49,36 +49,36 @@ class CircuitBreakers(RunExtension):
 
     Args:
         run: The run.
-        forms: Specs of steps, some of which have a breaker.
+        specs: Specs of steps, some of which have a breaker.
     """
 
     rank = BREAKERS
     claims_single_items = True
 
-    def __init__(self, run: Run, forms: Iterable[StepSpec]) -> None:
+    def __init__(self, run: Run, specs: Iterable[StepSpec]) -> None:
         self._run = run
         self._circuits: dict[int, Circuit] = {}
         self._of_form: dict[int, Circuit] = {}
-        self._add(forms)
+        self._add(specs)
         # How many items are worth claiming at once: what is cut off goes back.
         self._reach = 1
 
     def on_steps_added(self, nodes: range) -> None:
         """Construct circuits for those that have breakers."""
-        self._add(self._run.plan.forms[node] for node in nodes)
+        self._add(self._run.plan.specs[node] for node in nodes)
 
-    def _add(self, forms: Iterable[StepSpec]) -> None:
-        for form in forms:
-            breaker: Any = form.options.circuit_breaker
+    def _add(self, specs: Iterable[StepSpec]) -> None:
+        for spec in specs:
+            breaker: Any = spec.options.circuit_breaker
             if not breaker:
                 continue
-            circuit = self._circuits.setdefault(id(breaker), Circuit(breaker, breaker.name or form.step.name))
-            self._of_form[id(form)] = circuit
+            circuit = self._circuits.setdefault(id(breaker), Circuit(breaker, breaker.name or spec.step.name))
+            self._of_form[id(spec)] = circuit
 
     def of(self, item: int) -> Circuit | None:
         """Return the circuit that an item is under; a fallback is under none."""
         run = self._run
-        circuit = self._of_form.get(id(run.plan.forms[run.layout.node_at(item)]))
+        circuit = self._of_form.get(id(run.plan.specs[run.item_index.node_at(item)]))
         return None if circuit is None or item in run.fallback_errors else circuit
 
     def wrap_claim(self, claim: Claim) -> Claim:
@@ -140,7 +140,7 @@ class RetryState:
 
     Args:
         plan: What the steps ask for.
-        layout: Which items belong to which step.
+        item_index: Which items belong to which step.
         node_of: The step of each item.
         scheduler: Tells whether the run is cancelled.
         seed: Makes the spread of delays reproducible.
@@ -153,14 +153,14 @@ class RetryState:
     def __init__(
         self,
         plan: Plan,
-        layout: ItemIndex,
+        item_index: ItemIndex,
         node_of: Sequence[int],
         scheduler: Scheduler,
         seed: int | None,
         *,
         fallen: dict[int, BaseException],
     ) -> None:
-        self._plan, self._layout, self._node_of = plan, layout, node_of
+        self._plan, self._item_index, self._node_of = plan, item_index, node_of
         self._scheduler, self._seed = scheduler, seed
         self._failed: dict[int, int] = {}
         self.refused: Counter[int] = Counter()
@@ -169,7 +169,7 @@ class RetryState:
     def delay(self, item: int, error: BaseException) -> float | None:
         """Count a failure; return the seconds until the item, or its fallback, is started, `None` if it is for good."""
         node = self._node_of[item]
-        options = self._plan.forms[node].options
+        options = self._plan.specs[node].options
         retry, attempts = options.retry, 0
         if item in self.fallen:
             _note_fallback(error, self.fallen[item])
@@ -212,7 +212,7 @@ class RetryState:
 
     def spend(self, item: int, attempts: int) -> None:
         """Count attempts that an item has made in an earlier run, which this one continues."""
-        if self._plan.forms[self._node_of[item]].options.retry is not None:
+        if self._plan.specs[self._node_of[item]].options.retry is not None:
             self._failed[item] = attempts
 
     def _jitter(self, item: int, attempt: int) -> random.Random | None:
@@ -223,7 +223,7 @@ class RetryState:
 
         from flowyml.runtime import random_seeds
 
-        name = self._plan.item_name(*self._layout.place_of(item))
+        name = self._plan.item_name(*self._item_index.place_of(item))
         return random.Random(random_seeds.derived(self._seed, name, attempt))  # noqa: S311
 
 

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 def limit_resources(run: Run, capacity: Capacity | None) -> dict[str, Any]:
     """Return the arguments of the scheduler for what steps may take together."""
     plan = run.plan
-    if not (plan.special or plan.is_dynamic or _has_map_tasks(plan)):
+    if not (plan.specs_with_options or plan.is_dynamic or _has_map_tasks(plan)):
         return {}
     from flowyml.runtime.resource_limits import ResourceLimits
 
-    run.resource_limits = ResourceLimits(capacity, run.layout)
+    run.resource_limits = ResourceLimits(capacity, run.item_index)
     problems: list[tuple[int, str]] = []
-    limits = run.resource_limits.limits_of(plan.forms, problems, special=bool(plan.special))
+    limits = run.resource_limits.limits_of(plan.specs, problems, special=bool(plan.specs_with_options))
     plan.refuse(problems)
     return limits
 
@@ -39,14 +39,14 @@ def limit_resources(run: Run, capacity: Capacity | None) -> dict[str, Any]:
 def attach_features(run: Run) -> None:
     """Construct what the steps of a run ask for."""
     plan = run.plan
-    if plan.special or plan.is_dynamic:
+    if plan.specs_with_options or plan.is_dynamic:
         from flowyml.runtime.failure_policy import RetryState
 
-        retry_arguments = (plan, run.layout, run.node_of, run.scheduler, run.seed)
+        retry_arguments = (plan, run.item_index, run.node_of, run.scheduler, run.seed)
         run.retries = RetryState(*retry_arguments, fallen=run.fallback_errors)
-        if any(form.options.circuit_breaker for form in plan.special.values()):
+        if any(spec.options.circuit_breaker for spec in plan.specs_with_options.values()):
             attach_breakers(run)
-    if run.layout.mapped or plan.is_dynamic:
+    if run.item_index.mapped or plan.is_dynamic:
         _attach_maps(run)
     if plan.is_dynamic:
         from flowyml.runtime.dynamic_steps import SubgraphInsertion
@@ -60,7 +60,7 @@ def attach_breakers(run: Run) -> None:
     from flowyml.runtime.failure_policy import CircuitBreakers
 
     if not any(isinstance(extension, CircuitBreakers) for extension in run.extensions):
-        run.attach(CircuitBreakers(run, run.plan.special.values()))
+        run.attach(CircuitBreakers(run, run.plan.specs_with_options.values()))
 
 
 def encode_given(run: Run, nodes: Iterable[int]) -> None:
@@ -71,7 +71,7 @@ def encode_given(run: Run, nodes: Iterable[int]) -> None:
     """
     raw = run.values.raw
     for node in nodes:
-        items = run.layout.items_of(node)
+        items = run.item_index.items_of(node)
         try:
             raw[items.start : items.stop] = map(encoded, raw[items.start : items.stop])
         except SerializationError as error:
@@ -83,10 +83,10 @@ def _attach_maps(run: Run) -> None:
     from flowyml.runtime.expansion import MapExpansion, MapTaskRuns
 
     if run.plan.is_dynamic or _has_map_tasks(run.plan):
-        run.map_tasks = MapTaskRuns(run.plan, run.layout, run.scheduler, run.failures, run.node_of)
+        run.map_tasks = MapTaskRuns(run.plan, run.item_index, run.scheduler, run.failures, run.node_of)
         run.attach(run.map_tasks)
     run.expansion = MapExpansion(
-        *(run.plan, run.layout, run.values, run.scheduler, run.node_of),
+        *(run.plan, run.item_index, run.values, run.scheduler, run.node_of),
         tasks=run.map_tasks,
         tables=run.map_inputs,
         refused=run.expansion_errors,
@@ -96,16 +96,16 @@ def _attach_maps(run: Run) -> None:
 def _give_values(run: Run) -> None:
     """End the given steps, before their dependents are expanded."""
     for node in run.plan.given_steps():
-        form, items = run.plan.forms[node], run.layout.items_of(node)
+        spec, items = run.plan.specs[node], run.item_index.items_of(node)
         values: Sequence[Any] = run.plan.row(node)
-        if form.over is not None:
-            values = form.over.columns[0].source
-        elif len(form.outputs) > 1:
-            values = [split_outputs(values[0], form.parts, run.plan.names[node])]
+        if spec.map_input is not None:
+            values = spec.map_input.columns[0].source
+        elif len(spec.outputs) > 1:
+            values = [split_outputs(values[0], spec.parts, run.plan.names[node])]
         run.values.raw[items.start : items.stop] = values
         run.scheduler.give(node)
 
 
 def _has_map_tasks(plan: Plan) -> bool:
-    overs = (plan.forms[node].over for node in plan.layout.mapped)
+    overs = (plan.specs[node].map_input for node in plan.item_index.mapped)
     return any(over is not None and over.terms is not None for over in overs)

@@ -32,7 +32,7 @@ class MutationCheck:
         self._code = CodeGraph()
 
     @contextlib.contextmanager
-    def over(self, step: str, node: int, arguments: Mapping[str, Any]) -> Iterator[None]:
+    def map_input(self, step: str, node: int, arguments: Mapping[str, Any]) -> Iterator[None]:
         """Tell which of a step's arguments change in this block."""
         before = {name: self._content(value) for name, value in arguments.items() if type(value) not in ATOMS}
         try:

@@ -10,7 +10,7 @@ of others, that is said once a run.
 What the steps of one run take together: its limits by name, as the core numbers them.
 
 ```
-forms ──limits_of──▶ limits of the run, or those beside the ones that it has ──▶ Scheduler, Scheduler.graft
+specs ──limits_of──▶ limits of the run, or those beside the ones that it has ──▶ Scheduler, Scheduler.graft
 ```
 """
 
@@ -96,33 +96,33 @@ class ResourceLimits:
 
     Args:
         capacity: What its executor has; `None` where one step runs at a time.
-        layout: Which items each step has.
+        item_index: Which items each step has.
 
     Attributes:
         devices: Which devices its steps have, where they take some.
     """
 
-    def __init__(self, capacity: Capacity | None, layout: ItemIndex) -> None:
+    def __init__(self, capacity: Capacity | None, item_index: ItemIndex) -> None:
         self._capacity = capacity
-        self._layout = layout
+        self._item_index = item_index
         self._numbers: dict[str, int] = {}
         self.devices = DeviceTable(counted=capacity is not None)
 
     def limits_of(
-        self, forms: Sequence[StepSpec], problems: list[tuple[int, str]], *, special: bool, first: int = 0
+        self, specs: Sequence[StepSpec], problems: list[tuple[int, str]], *, special: bool, first: int = 0
     ) -> dict[str, Any]:
         """Return what running steps may take together, as the core takes it.
 
         Args:
-            forms: How the steps were added: all that there are, or further ones.
+            specs: How the steps were added: all that there are, or further ones.
             problems: Gets those that need more than there is.
             special: Whether some of them have options.
             first: The number of the first of them.
         """
-        alone = {} if self._capacity is None else self._alone(forms, first)
+        alone = {} if self._capacity is None else self._alone(specs, first)
         if not special and not alone:
             return {}
-        options = [form.options for form in forms]
+        options = [spec.options for spec in specs]
         before = len(self._numbers)
         limits = budget(options, self._capacity, alone, problems, numbers=self._numbers, first=first)
         if limits is None:
@@ -141,8 +141,8 @@ class ResourceLimits:
                 self._numbers.popitem()
             raise
 
-    def _alone(self, forms: Sequence[StepSpec], first: int) -> dict[int, int]:
+    def _alone(self, specs: Sequence[StepSpec], first: int) -> dict[int, int]:
         """Return for map tasks among these how many of their items may run at once, where they say so."""
-        overs = ((node - first, forms[node - first].over) for node in self._layout.mapped if node >= first)
+        overs = ((node - first, specs[node - first].map_input) for node in self._item_index.mapped if node >= first)
         terms = ((at, over.terms) for at, over in overs if over is not None and over.terms is not None)
         return {at: each.concurrency for at, each in terms if each.concurrency is not None}

@@ -149,8 +149,8 @@ class Run:
         self.fail_fast = fail_fast
         self.run_id = run_id or os.urandom(6).hex()
         self.seed, self.max_batch_size = seed, sys.maxsize if max_batch_size is None else max_batch_size
-        self.layout = plan.layout.of_run(grows=plan.is_dynamic)
-        self.values = ValueStore(self.layout)
+        self.item_index = plan.item_index.of_run(grows=plan.is_dynamic)
+        self.values = ValueStore(self.item_index)
         self.failures: dict[int, BaseException] = {}
         self.fallback_errors: dict[int, BaseException] = {}
         self.expansion_errors: dict[int, BaseException] = {}
@@ -159,7 +159,7 @@ class Run:
         limits = self._limits(capacity)
         self.scheduler = Scheduler(graph or plan.graph, order=order, keep=mask, **limits)
         self.releases = mask is not None
-        self.node_of = self.layout.node_of()
+        self.node_of = self.item_index.node_of()
         self.claim: Claim = self.scheduler.claim
         self.values.is_whole = _is_successful(self.scheduler)
         self._watch = watch
@@ -172,7 +172,7 @@ class Run:
 
     @property
     def _has_features(self) -> bool:
-        return bool(self.plan.special or self.plan.is_dynamic or self.layout.mapped)
+        return bool(self.plan.specs_with_options or self.plan.is_dynamic or self.item_index.mapped)
 
     def _limits(self, capacity: Capacity | None) -> dict[str, Any]:
         """Return the arguments of the scheduler for what steps may take together."""
@@ -205,7 +205,7 @@ class Run:
     def attach_hooks(self, pipeline: Pipeline, hooks: Hooks | None) -> None:
         """Call hooks in this run of a pipeline: those that are given, and those of all pipelines."""
         everywhere = getattr(sys.modules.get("flowyml.hooks"), "everywhere", None)  # not imported: it has no hooks
-        may_notify = self.plan.special or self.plan.is_dynamic  # `on_failure=`
+        may_notify = self.plan.specs_with_options or self.plan.is_dynamic  # `on_failure=`
         if may_notify or (hooks is not None and hooks.any) or (everywhere is not None and everywhere.any):
             from flowyml.runtime.events import EventQueue
 
@@ -222,7 +222,7 @@ class Run:
     def can_report_directly(self) -> bool:
         """Whether workers may report successes to the scheduler without calling the run."""
         early = self.reports_early and self.lookup is None
-        if early or self.releases or self.layout.waiting or self.layout.grows:
+        if early or self.releases or self.item_index.waiting or self.item_index.grows:
             return False
         if not self.extensions:
             return True
@@ -258,7 +258,7 @@ class Run:
     def calls(self) -> StepCaller:
         """How steps are called in this process."""
         return StepCaller(
-            *(self.plan, self.layout, self.node_of, self.values),
+            *(self.plan, self.item_index, self.node_of, self.values),
             tables=self.map_inputs,
             fallen=self.fallback_errors,
             seed=self.seed,
@@ -268,7 +268,7 @@ class Run:
     @property
     def has_fallbacks(self) -> bool:
         """Whether steps have fallbacks, or may come that have."""
-        return self.plan.is_dynamic or any(form.options.fallback for form in self.plan.special.values())
+        return self.plan.is_dynamic or any(spec.options.fallback for spec in self.plan.specs_with_options.values())
 
     @cached_property
     def call(self) -> Callable[[int], Any]:
@@ -296,9 +296,9 @@ class Run:
         """The time limits of the steps; `None` if no step has one."""
         if not self.plan.has_timeouts and not self.plan.is_dynamic and self.default_timeout == math.inf:
             return None
-        forms = self.plan.forms
-        options = (form.options for form in set(forms))
-        return TimeLimits(options, lambda item: forms[self.node_of[item]].options, self.default_timeout)
+        specs = self.plan.specs
+        options = (spec.options for spec in set(specs))
+        return TimeLimits(options, lambda item: specs[self.node_of[item]].options, self.default_timeout)
 
     @property
     def device_names(self) -> tuple[str, ...]:
@@ -312,11 +312,15 @@ class Run:
 
     def max_useful_workers(self, workers: int) -> int:
         """Return how many of so many workers can have something to do."""
-        return workers if self.layout.waiting or self.layout.grows else max(1, min(workers, self.layout.item_count))
+        return (
+            workers
+            if self.item_index.waiting or self.item_index.grows
+            else max(1, min(workers, self.item_index.item_count))
+        )
 
     def item_name(self, item: int) -> str:
         """Return the name of an item's step, with the index in a mapped step."""
-        return self.plan.item_name(*self.layout.place_of(item))
+        return self.plan.item_name(*self.item_index.place_of(item))
 
     def attempt_of(self, item: int) -> int:
         """Return which attempt of an item is running, or would be the next: 1 is the first."""
@@ -333,7 +337,7 @@ class Run:
                 from flowyml.runtime.features import encode_given
 
                 encode_given(self, given)
-            self.values.decode = decoder(self.plan, self.layout)
+            self.values.decode = decoder(self.plan, self.item_index)
             self.values.decode_all = decoded_all
             if self.lookup is not None:
                 self.lookup.encode()
@@ -366,7 +370,7 @@ class Run:
 
     def _expand(self, *, waits: bool = True) -> int:
         """Give items to the steps whose lengths are known by now; return how many steps failed."""
-        return self.expansion.expand_ready(waits=waits) if self.layout.waiting and self.expansion is not None else 0
+        return self.expansion.expand_ready(waits=waits) if self.item_index.waiting and self.expansion is not None else 0
 
     def end_items(
         self, batch: Batch, position: int, start: float, ends: Sequence[float], outcomes: bytes | None

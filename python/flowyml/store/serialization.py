@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     from flowyml.planning.plan import Plan
 
 
-def decoder(plan: Plan, layout: ItemIndex) -> Callable[[Any, int], Any]:
+def decoder(plan: Plan, item_index: ItemIndex) -> Callable[[Any, int], Any]:
     """Return what loads the encoded value of an item, or says of which step it is that does not load."""
-    return functools.partial(_decode, plan, layout)
+    return functools.partial(_decode, plan, item_index)
 
 
-def _decode(plan: Plan, layout: ItemIndex, raw: Any, item: int) -> Any:
+def _decode(plan: Plan, item_index: ItemIndex, raw: Any, item: int) -> Any:
     """Load the value of an item.
 
     Raises:
@@ -49,7 +49,7 @@ def _decode(plan: Plan, layout: ItemIndex, raw: Any, item: int) -> Any:
     try:
         return decoded(raw)
     except (Exception, SystemExit, GeneratorExit) as error:
-        producer = f"step {plan.item_name(*layout.place_of(item))!r}"
+        producer = f"step {plan.item_name(*item_index.place_of(item))!r}"
         raise ValueLoadError(producer, f"{type(error).__name__}: {error}") from error
 
 

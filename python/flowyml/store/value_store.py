@@ -74,24 +74,24 @@ def bare(reference: Any) -> Any:
     return reference
 
 
-def parts_of(reference: Any, layout: ItemIndex) -> Iterable[Any] | None:
+def parts_of(reference: Any, item_index: ItemIndex) -> Iterable[Any] | None:
     """Return the references that a list consists of; `None` for a reference to one value."""
     if isinstance(reference, ListRef):
         return reference.references
-    return layout.items_of(reference.node) if isinstance(reference, MappedRef) else None
+    return item_index.items_of(reference.node) if isinstance(reference, MappedRef) else None
 
 
-def nodes_of(references: Iterable[Any], layout: ItemIndex) -> Iterator[int]:
+def nodes_of(references: Iterable[Any], item_index: ItemIndex) -> Iterator[int]:
     """Yield the steps that references point at."""
     for reference in references:
         if isinstance(reference, MappedRef):
             yield reference.node
         elif isinstance(reference, ListRef):
-            yield from nodes_of(reference.references, layout)
+            yield from nodes_of(reference.references, item_index)
         elif isinstance(reference, (OptionalRef, IteratorRef)):
-            yield from nodes_of((reference.reference,), layout)
+            yield from nodes_of((reference.reference,), item_index)
         else:
-            yield layout.node_at(reference if isinstance(reference, int) else reference.item)
+            yield item_index.node_at(reference if isinstance(reference, int) else reference.item)
 
 
 class _Missing:
@@ -143,7 +143,7 @@ class ValueStore:
     """The values of one run.
 
     Args:
-        layout: Which items each step has.
+        item_index: Which items each step has.
 
     Attributes:
         raw: One entry for each item, as it came; `MISSING` where there is none.
@@ -154,11 +154,11 @@ class ValueStore:
             during the run only.
     """
 
-    __slots__ = ("_decoded", "_layout", "decode", "decode_all", "dropped", "is_whole", "raw", "tasks")
+    __slots__ = ("_decoded", "_item_index", "decode", "decode_all", "dropped", "is_whole", "raw", "tasks")
 
-    def __init__(self, layout: ItemIndex) -> None:
-        self._layout = layout
-        self.raw: list[Any] = [MISSING] * layout.item_count
+    def __init__(self, item_index: ItemIndex) -> None:
+        self._item_index = item_index
+        self.raw: list[Any] = [MISSING] * item_index.item_count
         self.decode: Callable[[Any, int], Any] | None = None
         self.decode_all: Callable[[list[Any]], list[Any]] = list
         self.tasks: Mapping[int, Callable[[ValueStore], Any]] = {}
@@ -204,7 +204,7 @@ class ValueStore:
     def _of_step(self, node: int) -> Any:
         if node in self.tasks:
             return self.tasks[node](self)
-        items = self._layout.items_of(node)
+        items = self._item_index.items_of(node)
         return self.raw[items.start : items.stop]
 
     def _streamed(self, reference: Any) -> Any:
@@ -218,7 +218,7 @@ class ValueStore:
         """Go through the values of a list; of a join's, those that are there."""
         listed = bare(reference)
         items = isinstance(listed, MappedRef)
-        for part in self._layout.items_of(listed.node) if items else listed.references:
+        for part in self._item_index.items_of(listed.node) if items else listed.references:
             value = self._present(part) if isinstance(reference, OptionalRef) or items else self.argument(part)
             if value is not MISSING:
                 yield value

@@ -93,7 +93,7 @@ impl<'py> CallPlan<'py> {
             let function = template.getattr("function")?;
             return Ok(if !direct {
                 CallKind::Item(function)
-            } else if template.getattr("lone")?.is_truthy()? {
+            } else if template.getattr("has_single_param")?.is_truthy()? {
                 CallKind::Lone(function)
             } else {
                 CallKind::Row(function)
@@ -103,7 +103,7 @@ impl<'py> CallPlan<'py> {
         if parts.is_none() {
             return Ok(CallKind::General);
         }
-        let lone = template.getattr("lone")?.is_truthy()?;
+        let lone = template.getattr("has_single_param")?.is_truthy()?;
         let parts = parts
             .try_iter()?
             .map(|part| Self::source(&part?, lone))

@@ -66,7 +66,7 @@ class BatchSizer:
     Args:
         target: Seconds of work that one batch should hold.
         most: The most steps of a batch.
-        loose: No step waits for another.
+        invalid_edges: No step waits for another.
 
     >>> sizer = BatchSizer(target=0.001, most=1000)
     >>> sizer.limit(ready=10_000, workers=2)
@@ -130,7 +130,7 @@ def allow_chains(run: Run) -> bool:
     if not run.plan.references or run.single_item_batches or run.claim != run.scheduler.claim:
         return False
     templates, references = run.plan.templates, run.plan.references
-    mask = bytearray(run.layout.nodes)
+    mask = bytearray(run.item_index.nodes)
     for first, end in rows_alike(templates):
         # Steps that call alike read assets, or none of them does: who only waits for another step is not chained.
         if first in references and (template := templates[first]) is not None and _is_simple(template):
@@ -186,7 +186,7 @@ class CallGroup(NamedTuple):
 def stretches(run: Run, batch: Batch, count: int) -> Iterator[CallGroup]:
     """Cut the first steps of a batch into stretches."""
     chained = batch.heads < len(batch)
-    if chained and not run.layout.grows and isinstance(run.node_of, range):
+    if chained and not run.item_index.grows and isinstance(run.node_of, range):
         found = _of_chains(run, batch)
     else:
         found = _merged(_of_runs(run, batch)) if chained else _of_runs(run, batch)
@@ -199,7 +199,7 @@ def stretches(run: Run, batch: Batch, count: int) -> Iterator[CallGroup]:
 
 def items_of(run: Run, stretch: CallGroup) -> Sequence[int]:
     """Return the items of a stretch."""
-    firsts = run.layout.firsts
+    firsts = run.item_index.firsts
     if stretch.first is None:
         return [firsts[node] for node in stretch.nodes]
     first = firsts[stretch.node] + stretch.first
@@ -211,7 +211,7 @@ def _of_runs(run: Run, batch: Batch) -> Iterator[CallGroup]:
     position = 0
     for _, count, node, index in batch.runs:
         if index is not None:
-            first = None if templates[node].over is None else index  # of a step that came during the run
+            first = None if templates[node].map_input is None else index  # of a step that came during the run
             yield CallGroup(templates[node], (node,), first, count, position)
             position += count
             continue
@@ -220,7 +220,9 @@ def _of_runs(run: Run, batch: Batch) -> Iterator[CallGroup]:
             template = templates[first]
             last = last_alike(templates, first, end)
             # A mapped step of one item has an index, too.
-            yield CallGroup(template, range(first, last), None if template.over is None else 0, last - first, position)
+            yield CallGroup(
+                template, range(first, last), None if template.map_input is None else 0, last - first, position
+            )
             position += last - first
             first = last
 

@@ -146,7 +146,7 @@ class CallEncoder:
             if id(template) in seen:
                 continue
             seen.add(id(template))
-            if check is not None and not self._plan.forms[node].options.given:
+            if check is not None and not self._plan.specs[node].options.given:
                 self._check_arguments(node, check)
             for function in self._callables(node):
                 if id(function) not in self._functions and id(function) not in functions:
@@ -167,7 +167,7 @@ class CallEncoder:
     def _callables(self, node: int) -> Iterator[Any]:
         """Go through all that workers may call for a step."""
         yield self._plan.function_of(node)
-        if self._plan.forms[node].options.fallback is not None and not self._plan.is_expanded(node):
+        if self._plan.specs[node].options.fallback is not None and not self._plan.is_expanded(node):
             yield self._run.calls.fallback_of(node).function
 
     def _function(self, template: CallTemplate, node: int) -> Any:
@@ -176,19 +176,19 @@ class CallEncoder:
 
     def _group(self, message: CallMessage, stretch: CallGroup) -> tuple[Any, ...]:
         template = stretch.template
-        layout, calls = wire.SINGLE, self._flat(stretch)
+        item_index, calls = wire.SINGLE, self._flat(stretch)
         if type(calls) is range:
-            layout, calls = wire.RANGE, (calls.start, calls.stop, calls.step)
+            item_index, calls = wire.RANGE, (calls.start, calls.stop, calls.step)
         elif calls is None:
-            layout, calls = wire.LISTS, [self._call(message, stretch, k) for k in range(stretch.length)]
+            item_index, calls = wire.LISTS, [self._call(message, stretch, k) for k in range(stretch.length)]
         group = wire.EncodedGroup(
             function=self._functions[id(self._function(template, stretch.node))],
-            keywords=template.keywords if layout == wire.LISTS else (),
+            keywords=template.keywords if item_index == wire.LISTS else (),
             outputs=self._outputs(stretch),
             names=self._names(stretch),
             first_index=stretch.first,
             attempts=self._attempts(stretch),
-            layout=layout,
+            item_index=item_index,
             calls=calls,
         )
         return tuple(group)
@@ -206,13 +206,13 @@ class CallEncoder:
         """Return the declared outputs of each step, if there are several."""
         if not stretch.template.several:
             return None
-        forms = _column(self._plan.forms, stretch.nodes)
-        return [form.outputs if form.within is None else form.several for form in forms]
+        specs = _column(self._plan.specs, stretch.nodes)
+        return [spec.outputs if spec.within is None else spec.several for spec in specs]
 
     def _attempts(self, stretch: CallGroup) -> list[int] | None:
         """Return which attempt of each step this is; `None` where it is the first of all."""
         retries = self._run.retries
-        if self._plan.forms[stretch.node].options.retry is None or retries is None or not retries.some_failed:
+        if self._plan.specs[stretch.node].options.retry is None or retries is None or not retries.some_failed:
             return None
         return list(map(retries.current, items_of(self._run, stretch)))
 
@@ -224,7 +224,7 @@ class CallEncoder:
             if type(values) is range and not template.kept:
                 return values
             values = list(map(self._run.values.argument, values)) if template.kept else list(values)
-        elif template.lone and (template.direct or (template.several and template.sources == _ONE_PARAM)):
+        elif template.has_single_param and (template.direct or (template.several and template.sources == _ONE_PARAM)):
             values = _column(self._plan.rows, stretch.nodes)
         elif template.sources == _ONE_ASSET and not template.keywords:
             run, batch = self._run, self._batch
@@ -254,7 +254,7 @@ class CallEncoder:
     ) -> list[Any]:
         run, row = self._run, self._plan.row(node)
         references = self._plan.references.get(node, ())
-        item: Any = None if template.over is None else run.map_inputs[node][index]
+        item: Any = None if template.map_input is None else run.map_inputs[node][index]
         arguments: list[Any] = []
         for kind, which in template.sources:
             if kind == PARAM:
@@ -348,7 +348,7 @@ class CallEncoder:
         by_position = len(template.sources) - len(template.keywords)
         if position >= by_position:
             return template.keywords[position - by_position]
-        positional = self._plan.forms[node].step.signature.positional
+        positional = self._plan.specs[node].step.signature.positional
         return positional[position] if position < len(positional) else None
 
     def _check_arguments(self, node: int, checked: set[int]) -> None:

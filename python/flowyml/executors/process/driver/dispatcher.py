@@ -186,7 +186,7 @@ class Dispatcher:
             is_open = bool(member.postings) and member.is_posted(slot)  # else it is of an earlier run
             item = member.item_at(slot) if is_open else None
             if item is not None:
-                run.usage.note(item, cpu, memory, run.layout.item_count)
+                run.usage.note(item, cpu, memory, run.item_index.item_count)
         elif kind == wire.READY:
             member.ready = True
         elif kind == wire.INITIALIZED:

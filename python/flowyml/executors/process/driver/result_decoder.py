@@ -222,12 +222,12 @@ class ResultDecoder:
             return None
         start, ends, used, parts = found
         for item, cpu, memory in used:
-            self._run.usage.note(item, cpu, memory, self._run.layout.item_count)
+            self._run.usage.note(item, cpu, memory, self._run.item_index.item_count)
         if parts:
-            node_of, forms = self._run.node_of, self._run.plan.forms
+            node_of, specs = self._run.node_of, self._run.plan.specs
             for item, (kind, values) in parts:
-                form = forms[node_of[item]]
-                names = form.outputs if form.within is None else form.several
+                spec = specs[node_of[item]]
+                names = spec.outputs if spec.within is None else spec.several
                 raw[item] = MultiOutput(values, _KINDS[kind] if type(kind) is str else tuple(kind), names)
         return BatchReport(start, array("d", ends))
 
@@ -318,7 +318,7 @@ class ResultDecoder:
 
     def _parts(self, item: int, kind: str | list[str], parts: list[Any]) -> MultiOutput:
         """Return the values of several outputs as the run keeps them."""
-        names = self._run.plan.forms[self._run.node_of[item]].several
+        names = self._run.plan.specs[self._run.node_of[item]].several
         return MultiOutput(tuple(parts), _KINDS[kind] if isinstance(kind, str) else tuple(kind), names)
 
     def _error(  # noqa: PLR0911  each outcome has its line
@@ -351,7 +351,7 @@ class ResultDecoder:
         kind, which = sources[argument] if argument < len(sources) else (VALUE, None)
         reference: Any = None
         if kind == KEPT:
-            reference = run.map_inputs[node][item - run.layout.firsts[node]]
+            reference = run.map_inputs[node][item - run.item_index.firsts[node]]
             reference = reference if which is None else reference[which]
         elif kind in {ASSET, CHOICE}:
             place: Any = which if kind == ASSET else which[0]  # type: ignore[index]

@@ -149,7 +149,7 @@ class EncodedGroup(NamedTuple):
         names: The name of the mapped step; otherwise the names of the steps, joined by `SEPARATOR` if possible.
         first_index: The index of the first item of a mapped step.
         attempts: The attempt of each step; `None` if all are first attempts.
-        layout: How `calls` is written: `LISTS`, `SINGLE` or `RANGE`.
+        item_index: How `calls` is written: `LISTS`, `SINGLE` or `RANGE`.
         calls: The arguments of each step.
     """
 
@@ -159,7 +159,7 @@ class EncodedGroup(NamedTuple):
     names: str | list[str]
     first_index: int | None
     attempts: list[int] | None
-    layout: int
+    item_index: int
     calls: Any
 
 

@@ -81,7 +81,7 @@ class OutputCapture:
         self.moment = moment
         self._eager = False  # the pipes may carry the mark of an eager step
         self._pipes = (_MarkedPipe(1, "<stdout>", self), _MarkedPipe(2, "<stderr>", self))
-        self.stdout, self.stderr = (_TextStream.over(pipe) for pipe in self._pipes)
+        self.stdout, self.stderr = (_TextStream.map_input(pipe) for pipe in self._pipes)
         self._put_back()
         self.files = DescriptorCheck(_STANDARD)
         self._ends = self._pipes_now()
@@ -272,7 +272,7 @@ class _TextStream(io.TextIOWrapper):
     mode = "w"
 
     @classmethod
-    def over(cls, pipe: _MarkedPipe) -> _TextStream:
+    def map_input(cls, pipe: _MarkedPipe) -> _TextStream:
         """Return a new stream over a pipe."""
         stream = cls(_BufferedStream(pipe), **_SETTINGS)
         stream.capture = pipe._capture  # noqa: SLF001  the layers of one stream
@@ -307,7 +307,7 @@ def _reset(stream: _TextStream, pipe: _MarkedPipe) -> _TextStream:
     try:
         io.TextIOWrapper.reconfigure(stream, **_SETTINGS)
     except (OSError, ValueError):
-        return _TextStream.over(pipe)
+        return _TextStream.map_input(pipe)
     return stream
 
 

@@ -72,7 +72,7 @@ class WorkerStepContext:
         if isinstance(names, str) and first is None:
             names = names.split(wire.SEPARATOR)
         step = names[position] if first is None else f"{names}[{first + position}]"
-        arguments = self.arguments if group.layout == wire.LISTS else (group.calls[position],)
+        arguments = self.arguments if group.item_index == wire.LISTS else (group.calls[position],)
         return StepContext(
             run_id=run.run_id,
             pipeline_name=run.pipeline,

@@ -222,7 +222,7 @@ class WorkerLoop:
         self._teller.devices = self._shown(body.devices)
         self._teller.message, self._loader.previous = (slot, groups), ...
         for group in groups:
-            is_flat = group.layout != wire.LISTS
+            is_flat = group.item_index != wire.LISTS
             if is_flat and group.outputs is None and not body.eager and not self._shelf.in_use:
                 self._run_many(group, slot)
             else:
@@ -309,7 +309,7 @@ class WorkerLoop:
         eager: int = 0,
     ) -> None:
         """Call steps one by one, from the first to before the end."""
-        keywords, calls, flat = group.keywords, group.calls, group.layout != wire.LISTS
+        keywords, calls, flat = group.keywords, group.calls, group.item_index != wire.LISTS
         function, take, begin = self._functions.called[group.function], self._take, self._capture.begin_step
         for position in range(first, len(calls) if end is None else end):
             start, call = clock(), calls[position]
@@ -409,7 +409,7 @@ class WorkerLoop:
 
 def _group(group: tuple[Any, ...]) -> wire.EncodedGroup:
     decoded = wire.EncodedGroup._make(group)
-    return decoded._replace(calls=range(*decoded.calls)) if decoded.layout == wire.RANGE else decoded
+    return decoded._replace(calls=range(*decoded.calls)) if decoded.item_index == wire.RANGE else decoded
 
 
 def _leave() -> NoReturn:
