@@ -22,6 +22,7 @@ import pandas as pd
 import pytest
 
 from flowyml import If, LocalExecutor, Pipeline, PipelineValidationError, context, dynamic, map_task, step
+from flowyml.launch import run_plain
 from flowyml.planning.type_checks import hints_of, is_assignable, is_instance, part_of
 from flowyml.steps.map_task import MapTaskResult  # noqa: TC001  a hint of a step, resolved at run time
 
@@ -473,12 +474,15 @@ def test_a_warning_says_all_of_it_once(recwarn: pytest.WarningsRecorder) -> None
     assert result["count"] == "rows"
 
 
-@pytest.mark.parametrize("verb", ["build", "run", "run_quietly"])
-def test_the_warning_is_for_the_line_that_asked(verb: str) -> None:
+@pytest.mark.parametrize(
+    "use",
+    [Pipeline.build, Pipeline.run, lambda pipeline: run_plain(pipeline, LocalExecutor(), fail_fast=False)],
+    ids=["build", "run", "run_plain"],
+)
+def test_the_warning_is_for_the_line_that_asked(use: Any) -> None:
     pipeline = Pipeline("p", validate_types="warn").add_steps([load, count])
-    arguments = {"executor": LocalExecutor(), "fail_fast": False} if verb == "run_quietly" else {}
     with pytest.warns(UserWarning, match="do not fit") as caught:
-        getattr(pipeline, verb)(**arguments)
+        use(pipeline)
     assert caught[0].filename == __file__
 
 

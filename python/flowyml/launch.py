@@ -27,7 +27,7 @@ from flowyml.diagnostics.text import join_names
 from flowyml.diagnostics.tracebacks import hides_internal_frames, warn_caller, warn_out_of_scope
 from flowyml.executors.local_executor import LocalExecutor
 from flowyml.import_guard import refuse_if_loading
-from flowyml.steps.current_step import current_teller
+from flowyml.steps.current_step import current_provider
 from flowyml.steps.declarations import checked_text, step_of
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def run_plain(
 
 def _is_in_run() -> bool:
     """Return True inside of a run that the command has started."""
-    return run_interceptor.is_active(in_step=current_teller() is not None)
+    return run_interceptor.is_active(in_step=current_provider() is not None)
 
 
 def _preparation_of(pipeline: Pipeline) -> Preparation:

@@ -16,8 +16,8 @@ from flowyml.executors.parallel_executor import ParallelExecutor
 from flowyml.launch import run_plain
 from flowyml.pipeline import Pipeline
 from flowyml.steps.coroutines import is_coroutine_function
-from flowyml.steps.map_task import checked_retries, checked_terms
-from flowyml.steps.step import Step
+from flowyml.steps.map_task import checked_policy, checked_retries
+from flowyml.steps.step import Step, added_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -63,7 +63,7 @@ class MapTask(Step[..., Any], Generic[R]):
             MapTaskError: If too few items succeeded; its cause is the first error.
         """
         name = self.name or "map_task"
-        alone = self.as_added(name, None, (), self.options)  # what it reads in a pipeline does not concern it here
+        alone = added_step(self, name, None, (), self.options)  # what it reads in a pipeline does not concern it here
         pipeline = Pipeline(name).map(alone, items, params=params or None)
         backend: Literal["async", "thread"] = "async" if is_coroutine_function(self.func) else "thread"
         with ParallelExecutor(self.terms.concurrency, backend) as executor:
@@ -169,7 +169,7 @@ def map_task(
         raise TypeError(unknown_keyword_message("map_task()", unknown, _KEYWORDS))
     if isinstance(fn, str):
         raise TypeError(f"@map_task takes a function, not {fn!r}; use @map_task(name={fn!r})")
-    terms = checked_terms(concurrency, min_success_ratio, fail_fast)
+    terms = checked_policy(concurrency, min_success_ratio, fail_fast)
     retry = checked_retries(retries, retry_delay)
 
     @hides_internal_frames

@@ -16,7 +16,8 @@ from flowyml.diagnostics.text import did_you_mean, join_names
 from flowyml.errors import OutputMismatchError, PipelineValidationError
 from flowyml.planning.map_inputs import MapColumn, MapInput, as_items
 from flowyml.steps.options import StepOptions
-from flowyml.steps.outcomes import ONCE, given_value
+from flowyml.steps.outcomes import SINGLE_USE_TYPES, given_value
+from flowyml.steps.step import step_calling
 from flowyml.store.value_store import split_outputs
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def given_values(plan: Plan, given: Mapping[str, Any]) -> dict[int, Any]:
             problems.append(
                 f"given: the value of step {plan.names[node]!r} is given twice, the second time as {name!r}"
             )
-        elif type(value) in ONCE:
+        elif type(value) in SINGLE_USE_TYPES:
             problems.append(f"given: {name!r} is a {type(value).__name__}, which can be read only once; make it a list")
         elif output is None:
             values[node] = value
@@ -118,7 +119,7 @@ def with_given(columns: StepColumns, values: Mapping[int, Any]) -> StepColumns:
 
 
 def _given(spec: StepSpec, value: Any) -> StepSpec:
-    step = spec.step.with_function(given_value)
+    step = step_calling(spec.step, given_value)
     options = StepOptions(given=True, tags=spec.options.tags)
     changes: dict[str, Any] = {"step": step, "inputs": None, "after": (), "options": options}
     if spec.map_input is None:

@@ -37,6 +37,7 @@ from flowyml.hashing.fingerprint import FunctionFingerprint, fingerprint
 from flowyml.planning.call_template import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VALUE, VIEW
 from flowyml.runtime.events import LazyInputs
 from flowyml.steps.cache_policy import CODE
+from flowyml.steps.step import added_step
 from flowyml.store.serialization import decoded
 from flowyml.store.value_store import ListRef, MappedRef, MultiOutput, OutputRef, bare, parts_of
 
@@ -191,7 +192,7 @@ class CacheKeys:
 
     def _user_key(self, item: int, node: int, mode: CachePolicy) -> CacheKey:
         spec = self._run.plan.specs[node]
-        step = spec.step.as_added(self._run.item_name(item), spec.inputs, spec.outputs, spec.options)
+        step = added_step(spec.step, self._run.item_name(item), spec.inputs, spec.outputs, spec.options)
         text = mode.own_key(step, LazyInputs(self._run, item, None), self._context)
         identity, outputs = self._identity(node), self._hasher.outputs(node)
         return CacheKey(hashed(_CACHE_KEY_VERSION, b"own", identity, outputs, _utf8(text)), b"")

@@ -36,7 +36,7 @@ from flowyml.runtime.async_run import ThreadCache, in_thread
 from flowyml.runtime.run import BatchReport
 from flowyml.steps.conditions import GuardedFunction
 from flowyml.steps.coroutines import coroutine_function
-from flowyml.steps.current_step import telling
+from flowyml.steps.current_step import step_context_provider
 from flowyml.steps.dynamic import is_refused, refusal
 from flowyml.steps.fallback import Fallback
 from flowyml.steps.timeout import StepExpired
@@ -300,7 +300,7 @@ class EventLoopRun:
     async def _step(self, work: _StepTask) -> None:
         """Call one step and report what came of it."""
         try:
-            with telling(CurrentStep(self._run, work)):
+            with step_context_provider(CurrentStep(self._run, work)):
                 value, error = await self._outcome(work)
         except asyncio.CancelledError:
             if self._stopped or not work.expired:
@@ -374,7 +374,11 @@ class EventLoopRun:
 
 
 def _awaited(function: Callable[..., Any]) -> Callable[..., Any] | None:
-    return function.awaited() if isinstance(function, (GuardedFunction, Fallback)) else coroutine_function(function)
+    return (
+        function.as_coroutine_function()
+        if isinstance(function, (GuardedFunction, Fallback))
+        else coroutine_function(function)
+    )
 
 
 class EventLoopBackend:

@@ -33,7 +33,7 @@ from flowyml.cancellation import cancel_thread
 from flowyml.runtime.run import BatchReport
 from flowyml.steps.context import StepContext, by_name
 from flowyml.steps.dynamic import refusal
-from flowyml.steps.outcomes import ONCE, PipelineBase
+from flowyml.steps.outcomes import SINGLE_USE_TYPES, PipelineBase
 from flowyml.steps.timeout import StepExpired
 from flowyml.store.value_store import MISSING
 
@@ -329,7 +329,7 @@ def call_steps(run: Run, turn: ThreadCallLoop, failures: Failures, scheduler: Sc
         return MISSING
 
     turn.call(
-        *(run.steps, raw, failed, refused, clock(), PipelineBase, ONCE),
+        *(run.steps, raw, failed, refused, clock(), PipelineBase, SINGLE_USE_TYPES),
         atoms=run.atoms,
         stop=run.fail_fast,
         scheduler=scheduler,

@@ -41,11 +41,11 @@ class LocalExecutor(Executor):
         """Run all steps, here and now."""
         from flowyml._extension import ThreadCallLoop
         from flowyml.executors.in_process import CurrentStep, ReportFlusher, ThreadBatch
-        from flowyml.steps.current_step import telling
+        from flowyml.steps.current_step import step_context_provider
 
         limits, turn = run.time_limits, ThreadCallLoop(most=1 if run.fail_fast else _BATCH)
         claimed = ThreadBatch(turn=turn)
-        with telling(CurrentStep(run, claimed)):
+        with step_context_provider(CurrentStep(run, claimed)):
             if limits is not None:
                 _run_with_limits(run, claimed, limits)
                 return

@@ -27,7 +27,7 @@ from flowyml.diagnostics.tracebacks import hide_internal_frames, user_code_bound
 from flowyml.executors import cpus
 from flowyml.executors.in_process import EVERY, PATIENCE, CurrentStep, ThreadBatch, clock, look_in
 from flowyml.executors.initializer import initializer_failed
-from flowyml.steps.current_step import telling
+from flowyml.steps.current_step import step_context_provider
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,7 +99,7 @@ class ThreadRun:
         try:
             hide_internal_frames(error)
             self.trouble = self.trouble or initializer_failed(error)
-        finally:  # whatever comes of telling it
+        finally:  # whatever comes of step_context_provider it
             if self.trouble is None:
                 self.trouble = error
             self.run.cancel()
@@ -110,7 +110,7 @@ class ThreadRun:
             return
         claimed = self.claims[worker]
         try:
-            with telling(CurrentStep(self.run, claimed)):
+            with step_context_provider(CurrentStep(self.run, claimed)):
                 while not (self._stopped or claimed.abandoned or self.run.finished):
                     self._one_batch(worker, claimed)
         except BaseException as error:  # noqa: BLE001  an error of ours must reach the caller

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from flowyml._extension import ThreadCallLoop
 from flowyml.executors.in_process import EVERY, PATIENCE, CurrentStep, ThreadBatch, look_in
-from flowyml.steps.current_step import telling
+from flowyml.steps.current_step import step_context_provider
 
 if TYPE_CHECKING:
     from flowyml._core import Batch
@@ -132,5 +132,5 @@ def _serve(inbox: Inbox, run: Run) -> None:
 
 
 def _call(run: Run, claimed: ThreadBatch, *, goes_on: bool) -> None:
-    with telling(CurrentStep(run, claimed)):
+    with step_context_provider(CurrentStep(run, claimed)):
         claimed.call(run, goes_on=goes_on)

@@ -318,7 +318,7 @@ def options_of(plan: Plan, node: int) -> dict[str, object]:
     pairs = ((option.name, getattr(spec.options, option.name)) for option in fields(spec.options))
     said: dict[str, object] = {name: value for name, value in pairs if value != getattr(NO_OPTIONS, name)}
     terms = spec.map_input.terms if spec.map_input is not None else None
-    return said if terms is None else said | terms.said()
+    return said if terms is None else said | terms.non_defaults()
 
 
 def log_sources(plan: Plan, scope: Scope) -> None:

@@ -46,8 +46,8 @@ from flowyml.planning.problems import (
 )
 from flowyml.steps.conditions import GuardSet
 from flowyml.steps.control_flow import Decision
-from flowyml.steps.coroutines import blocking
-from flowyml.steps.outcomes import ONCE, given_once
+from flowyml.steps.coroutines import make_sync
+from flowyml.steps.outcomes import SINGLE_USE_TYPES, single_use_argument
 from flowyml.steps.signature import asks_for_iterator
 from flowyml.store.value_store import IteratorRef, ListRef, MappedRef, OptionalRef, OutputRef
 
@@ -265,11 +265,11 @@ class Binder:
     def _refuse_single_use(self) -> None:
         """Report values of the run and of contexts that can be read only once."""
         for name, (kind, value) in self.sources.items():
-            if kind == VALUE and type(value) in ONCE:
+            if kind == VALUE and type(value) in SINGLE_USE_TYPES:
                 source = "run(inputs=)"
                 if name not in self.declared:
                     source = self.names.scope.origin(name).removesuffix(f" has {name!r}")
-                self.problems.append(Problem(SINGLE_USE_VALUE, message=given_once(name, value, source)))
+                self.problems.append(Problem(SINGLE_USE_VALUE, message=single_use_argument(name, value, source)))
 
     # -- params
 
@@ -563,7 +563,7 @@ class Binder:
     def _template(self) -> CallTemplate:
         sources, keywords = self._in_call_order()
         spec, func = self.spec, self.spec.step.func
-        function = self.guards.guarded(func, self._explicit) if self.guards else blocking(func)
+        function = self.guards.guarded(func, self._explicit) if self.guards else make_sync(func)
         map_input = ItemColumns(self.items.map_input, tuple(self.items.parts)) if self.items else None
         return CallTemplate(function, sources, keywords, len(spec.several), map_input, spec.has_single_param)
 

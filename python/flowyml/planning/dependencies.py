@@ -33,7 +33,7 @@ from flowyml.planning.item_index import UNKNOWN
 from flowyml.planning.name_resolution import NameResolver
 from flowyml.planning.problems import JOIN_OVER_WHOLE_LIST, SINGLE_USE_VALUE, Problem
 from flowyml.steps.options import NO_OPTIONS
-from flowyml.steps.outcomes import ONCE, given_once
+from flowyml.steps.outcomes import SINGLE_USE_TYPES, single_use_argument
 from flowyml.store.value_store import ListRef, MappedRef
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _may_be_once(specs: Sequence[StepSpec], rows: Sequence[Any]) -> bool:
     kinds = set(map(type, rows)) if 1 in counts else set()
     if max(counts, default=0) > 1:
         kinds.update(type(value) for row in rows if type(row) is tuple for value in row)
-    return not ONCE.isdisjoint(kinds)
+    return not SINGLE_USE_TYPES.isdisjoint(kinds)
 
 
 class DependencyBuilder:
@@ -265,8 +265,8 @@ class DependencyBuilder:
     def _refuse_once(self, node: int, spec: StepSpec, row: tuple[Any, ...]) -> None:
         """Say which params of a step can be read only once."""
         for key, value in zip(spec.keys, row, strict=False):
-            if type(value) in ONCE:
-                message = given_once(key, value, "params")
+            if type(value) in SINGLE_USE_TYPES:
+                message = single_use_argument(key, value, "params")
                 self._problems.add_of_step(node, [Problem(SINGLE_USE_VALUE, message=message)])
 
     def _bind(self, spec: StepSpec, own: tuple[str, ...], *, without: int | None = None) -> BindingResult:

@@ -18,7 +18,7 @@ from flowyml.results.error_text import error_line
 from flowyml.results.mapped_values import MappedValues
 from flowyml.results.run_arrays import RunArrays
 from flowyml.state import STATES, StepState
-from flowyml.steps.map_task import NOT_RUN, MapTaskResult
+from flowyml.steps.map_task import NOT_RUN, MapTaskResult, map_task_result
 from flowyml.store.arenas import ENCODED
 from flowyml.store.value_store import MISSING, MultiOutput
 
@@ -69,7 +69,7 @@ class RunRecord(RunArrays):
         return self._map_task_result(items, there)
 
     def _map_task_result(self, items: Sequence[int], there: bytes) -> MapTaskResult[Any]:
-        return MapTaskResult.of(items, there, lambda index: self._item_error(items[index]), self.value)
+        return map_task_result(items, there, lambda index: self._item_error(items[index]), self.value)
 
     def _item_error(self, item: int) -> str | None:
         if item in self.failures:

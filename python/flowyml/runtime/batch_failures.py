@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from flowyml.diagnostics.tracebacks import hide_internal_frames
 from flowyml.errors import StepTimeoutError
 from flowyml.state import FAILED, SKIPPED, SUCCESS, TIMED_OUT
-from flowyml.steps.dynamic import SubgraphReturned, unmarked
+from flowyml.steps.dynamic import SubgraphReturned, unmarked_dynamic_error
 from flowyml.steps.outcomes import StepSkipped
 from flowyml.steps.timeout import StepExpired
 
@@ -80,7 +80,7 @@ class FailedReport:
         run, now = self._run, self._report.ends[offset]
         self._end_before(offset)
         if run.subgraphs is None:
-            return unmarked(run.item_name(item), returned.pipeline)
+            return unmarked_dynamic_error(run.item_name(item), returned.pipeline)
         position = self._position + offset
         refusal = run.subgraphs.insert(run, self._batch, position, item, returned.pipeline, now=now)
         if refusal is None:

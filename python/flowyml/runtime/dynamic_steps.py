@@ -39,7 +39,7 @@ from flowyml.planning.item_index import UNKNOWN, ItemIndex
 from flowyml.planning.namespaces import Namespace, NamespaceView, enter, inlined, inside, unused_inputs
 from flowyml.planning.problems import RESOURCE_LIMIT, UNKNOWN_OUTPUT, Problem, Problems
 from flowyml.runtime.features import attach_breakers
-from flowyml.steps.dynamic import CollectOutputs, unmarked
+from flowyml.steps.dynamic import CollectOutputs, unmarked_dynamic_error
 from flowyml.store.value_store import MISSING, nodes_of
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class SubgraphInsertion:
         """Expand what the item at a position of a batch has returned; return why the step fails, if it does."""
         node = run.node_of[item]
         if not run.plan.specs[node].options.dynamic:
-            return unmarked(run.item_name(item), pipeline)
+            return unmarked_dynamic_error(run.item_name(item), pipeline)
         try:
             with _expansion_of(run).exclusive() as goes_on:
                 if goes_on:

@@ -29,6 +29,7 @@ from flowyml.runtime.extension import EVENTS, RunExtension
 from flowyml.state import CODES, FAILURES, STATES, SUCCESS, StepState
 from flowyml.steps.context import by_name
 from flowyml.steps.fallback import call_handler
+from flowyml.steps.step import added_step
 from flowyml.store.arenas import ENCODED
 from flowyml.store.value_store import MISSING, IteratorRef, MultiOutput, OptionalRef
 
@@ -187,7 +188,7 @@ class EventQueue(RunExtension):
 
     def _step_called(self, node: int, index: int | None = None) -> Step[..., Any]:
         spec = self._run.plan.specs[node]
-        return spec.step.as_added(self._run.plan.item_name(node, index), spec.inputs, spec.outputs, spec.options)
+        return added_step(spec.step, self._run.plan.item_name(node, index), spec.inputs, spec.outputs, spec.options)
 
     def _call(self, moment: str, *arguments: Any) -> None:
         for hook in self._hooks[moment]:

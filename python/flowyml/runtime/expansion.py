@@ -30,7 +30,7 @@ from flowyml.planning.map_inputs import as_items
 from flowyml.results.error_text import error_line
 from flowyml.runtime.extension import MAP_TASKS, RunExtension
 from flowyml.state import CODES, FAILED, STATES, StepState
-from flowyml.steps.map_task import NOT_RUN, MapTaskResult
+from flowyml.steps.map_task import NOT_RUN, MapTaskResult, map_task_result
 from flowyml.store.serialization import decoded
 from flowyml.store.value_store import MISSING, ListRef, MappedRef, bare
 
@@ -296,7 +296,7 @@ class MapTaskRuns(RunExtension):
     def allow(self, node: int, count: int) -> None:
         """Tell the scheduler how many of so many items may fail, before any can."""
         if node in self.terms:
-            survives = self.terms[node].survives(count)
+            survives = self.terms[node].max_failures(count)
             if survives:
                 self._scheduler.tolerate(node, survives)
 
@@ -312,7 +312,7 @@ class MapTaskRuns(RunExtension):
         for node, terms in self.terms.items():
             items = self._item_index.items_of(node)
             bad = sum(states.count(code, items.start, items.stop) for code in _BAD)
-            if bad and terms.survives(len(items)) and STATES[self._scheduler.node_state(node)] in _FINE:
+            if bad and terms.max_failures(len(items)) and STATES[self._scheduler.node_state(node)] in _FINE:
                 found[node] = bad
         return found
 
@@ -320,7 +320,7 @@ class MapTaskRuns(RunExtension):
         items = self._item_index.items_of(node)
         raw = values.raw[items.start : items.stop]
         load = None if values.decode is None else decoded
-        return MapTaskResult.of(raw, [value is not MISSING for value in raw], partial(self._error, items), load)
+        return map_task_result(raw, [value is not MISSING for value in raw], partial(self._error, items), load)
 
     def _error(self, items: range, index: int) -> str | None:
         error = self._failures.get(items[index])

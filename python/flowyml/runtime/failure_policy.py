@@ -178,7 +178,7 @@ class RetryState:
             attempts = self._failed[item] = self.failed(item) + 1
         if self._scheduler.cancelled:
             return None
-        if retry is not None and retry.wants(error, attempts):
+        if retry is not None and retry.should_retry(error, attempts):
             return retry.delay(attempts, self._jitter(item, attempts))
         if options.falls_back_on(error) and not self._plan.is_expanded(node):  # what it would be given is gone then
             self.fallen[item] = error

@@ -275,7 +275,7 @@ def checked_breaker(breaker: Any, step: str) -> CircuitBreaker:
     return breaker
 
 
-def bare(func: Any) -> tuple[Any, CircuitBreaker | None]:
+def unwrap_breaker(func: Any) -> tuple[Any, CircuitBreaker | None]:
     """Return a function that `@CircuitBreaker` guards without its guard, and the breaker; others as they are."""
     found: Any = func
     breaker, guarded = getattr(found, MARK, (None, None))

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from flowyml._containers import NamedTuple
 from flowyml.diagnostics.text import short_repr
 from flowyml.diagnostics.tracebacks import hides_internal_frames, user_code_boundary
-from flowyml.steps.coroutines import blocking, coroutine_function
+from flowyml.steps.coroutines import coroutine_function, make_sync
 from flowyml.steps.outcomes import StepSkipped
 from flowyml.steps.signature import StepSignature
 
@@ -234,7 +234,7 @@ class GuardedFunction:
 
     def __post_init__(self) -> None:
         """Make a coroutine function one that waits."""
-        self._call = blocking(self.func)
+        self._call = make_sync(self.func)
 
     @user_code_boundary
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
@@ -252,7 +252,7 @@ class GuardedFunction:
             raise StepSkipped
         return self._call(*args, **own)
 
-    def awaited(self) -> GuardedFunction | None:
+    def as_coroutine_function(self) -> GuardedFunction | None:
         """Return the same, whose calls return a coroutine; `None` if the function is a plain one."""
         if coroutine_function(self._call) is None:
             return None

@@ -25,7 +25,7 @@ from flowyml.diagnostics.text import did_you_mean
 from flowyml.diagnostics.tracebacks import hides_internal_frames
 from flowyml.errors import FlowymlError
 from flowyml.steps.conditions import GuardedFunction
-from flowyml.steps.current_step import current_teller
+from flowyml.steps.current_step import current_provider
 from flowyml.steps.fallback import Fallback
 from flowyml.steps.signature import StepSignature
 
@@ -213,7 +213,7 @@ def get_context() -> StepContext:
     >>> Pipeline("whoami").add_step(who, params={"x": 1}).run()["who"]
     ('who', 1, {'x': 1})
     """
-    teller = current_teller()
+    teller = current_provider()
     found = None if teller is None else teller.step_context()
     if found is None:
         raise FlowymlError(

@@ -18,12 +18,12 @@ _CO_COROUTINE = 0x80  # as `inspect` has it
 _MARK = "_is_coroutine_mark"  # of `inspect.markcoroutinefunction`
 
 
-def blocking(func: Callable[..., Any]) -> Callable[..., Any]:
+def make_sync(func: Callable[..., Any]) -> Callable[..., Any]:
     """Return a coroutine function as one that waits for its result, and any other function as it is.
 
     >>> async def one():
     ...     return 1
-    >>> blocking(one)(), blocking(len) is len
+    >>> make_sync(one)(), make_sync(len) is len
     (1, True)
     """
     if _is_plain(func):
@@ -43,7 +43,7 @@ def _is_plain(func: Callable[..., Any]) -> bool:
 
 
 def coroutine_function(function: Callable[..., Any]) -> Callable[..., Any] | None:
-    """Return the coroutine function behind what `blocking` has returned; `None` if it was a plain function."""
+    """Return the coroutine function behind what `make_sync` has returned; `None` if it was a plain function."""
     if isinstance(function, functools.partial) and function.func is _run:
         found: Callable[..., Any] = function.args[0]
         return found
@@ -57,7 +57,7 @@ def is_coroutine_function(func: Callable[..., Any]) -> bool:
     >>> is_coroutine_function(functools.partial(one)), is_coroutine_function(len)
     (True, False)
     """
-    return coroutine_function(blocking(func)) is not None
+    return coroutine_function(make_sync(func)) is not None
 
 
 def _run(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:

@@ -22,19 +22,19 @@ class CurrentStepProvider(Protocol):
         """Return the step that is running, or `None` between steps."""
 
 
-_teller: ContextVar[CurrentStepProvider] = ContextVar("flowyml_step")
+_provider: ContextVar[CurrentStepProvider] = ContextVar("flowyml_step")
 
 
 @contextlib.contextmanager
-def telling(teller: CurrentStepProvider) -> Iterator[None]:
-    """Let a teller answer `get_context()` in this thread and what it begins, inside the block."""
-    token = _teller.set(teller)
+def step_context_provider(provider: CurrentStepProvider) -> Iterator[None]:
+    """Let a provider answer `get_context()` in this thread and what it begins, inside the block."""
+    token = _provider.set(provider)
     try:
         yield
     finally:
-        _teller.reset(token)
+        _provider.reset(token)
 
 
-def current_teller() -> CurrentStepProvider | None:
+def current_provider() -> CurrentStepProvider | None:
     """Return who knows which step is running here, if there is one."""
-    return _teller.get(None)
+    return _provider.get(None)

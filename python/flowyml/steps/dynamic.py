@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 from flowyml.diagnostics.tracebacks import hides_internal_frames, warn_out_of_scope
 from flowyml.steps.decorator import KEYWORDS, step
-from flowyml.steps.outcomes import ONCE, is_pipeline, let_go, returned_once
-from flowyml.steps.step import Step
+from flowyml.steps.outcomes import SINGLE_USE_TYPES, close_iterator, is_pipeline, single_use_error
+from flowyml.steps.step import Step, added_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -77,7 +77,7 @@ def dynamic(func: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         decorate: Callable[..., Step[..., Any]] = step(**options)
         return hides_internal_frames(lambda func: _marked(decorate(func)))
     if isinstance(func, Step):
-        return _marked(func.as_added(func.name, func.inputs, func.outputs, func.options))
+        return _marked(added_step(func, func.name, func.inputs, func.outputs, func.options))
     return _marked(step(func))
 
 
@@ -120,7 +120,7 @@ class PickledPipeline:
         return self._added
 
 
-def packed(pipeline: Any) -> PickledPipeline:
+def pickled_pipeline(pipeline: Any) -> PickledPipeline:
     """Return a pipeline in a form that travels with its steps.
 
     Raises:
@@ -131,12 +131,12 @@ def packed(pipeline: Any) -> PickledPipeline:
 
 def is_refused(value: Any) -> bool:
     """Return True if it is no value of a step: a pipeline, or what can be read only once."""
-    return type(value) in ONCE or is_pipeline(value)
+    return type(value) in SINGLE_USE_TYPES or is_pipeline(value)
 
 
 def refusal(value: Any, step: str) -> BaseException:
     """Return what is reported of a step whose return value is refused."""
-    return SubgraphReturned(value) if is_pipeline(value) else returned_once(step, let_go(value))
+    return SubgraphReturned(value) if is_pipeline(value) else single_use_error(step, close_iterator(value))
 
 
 class CollectOutputs:
@@ -160,7 +160,7 @@ class CollectOutputs:
         return CollectOutputs, (self.names,)
 
 
-def unmarked(name: str, pipeline: HasColumns) -> TypeError:
+def unmarked_dynamic_error(name: str, pipeline: HasColumns) -> TypeError:
     """Return what is wrong with a step that returns a pipeline and is not dynamic."""
     return TypeError(
         f"step {name!r} returned the pipeline {pipeline.name!r}: with @dynamic in the place of @step its steps would "

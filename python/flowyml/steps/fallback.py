@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from flowyml.diagnostics.text import join_names
 from flowyml.diagnostics.tracebacks import hides_internal_frames, user_code_boundary, warn_caller
 from flowyml.steps.conditions import GuardedFunction
-from flowyml.steps.coroutines import blocking, coroutine_function
-from flowyml.steps.outcomes import generates
+from flowyml.steps.coroutines import coroutine_function, make_sync
+from flowyml.steps.outcomes import generator_kind
 from flowyml.steps.retry import as_classes
 from flowyml.steps.signature import StepSignature
 
@@ -46,7 +46,7 @@ class Fallback:
     def __init__(self, func: Callable[..., Any], instead: Callable[..., Any]) -> None:
         self.func = func
         self.instead = instead
-        self._call = blocking(func)
+        self._call = make_sync(func)
         self._private: frozenset[str] = frozenset()
         if isinstance(instead, GuardedFunction):
             self._private, instead = instead.private, instead.func
@@ -60,7 +60,7 @@ class Fallback:
         given, named = self._arguments(args, {name: kwargs[name] for name in kwargs if name not in self._private})
         return self._call(*given, **named)
 
-    def awaited(self) -> Fallback | None:
+    def as_coroutine_function(self) -> Fallback | None:
         """Return the same, whose calls return a coroutine; `None` if it is a plain function."""
         if coroutine_function(self._call) is None:
             return None
@@ -127,8 +127,8 @@ def checked_fallback(fallback: Any, step: str) -> Any:
             f"{what} must be a function, got {type(fallback).__name__} {fallback!r:.60}; "
             f"for a fixed value: fallback=lambda: {fallback!r:.60}"
         )
-    if generates(fallback):
-        raise TypeError(f"{what} is {generates(fallback)}")
+    if generator_kind(fallback):
+        raise TypeError(f"{what} is {generator_kind(fallback)}")
     return fallback
 
 

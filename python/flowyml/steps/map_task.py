@@ -39,18 +39,18 @@ class MapTaskPolicy(NamedTuple):
     min_success_ratio: float = 1.0
     fail_fast: bool = False
 
-    def said(self) -> dict[str, object]:
+    def non_defaults(self) -> dict[str, object]:
         """Return those that differ from what holds without a word."""
         pairs = zip(self._fields, self, MapTaskPolicy(), strict=True)
         return {name: value for name, value, without in pairs if value != without}
 
-    def survives(self, total: int) -> int:
+    def max_failures(self, total: int) -> int:
         """Return how many of so many items may fail.
 
         >>> (
-        ...     MapTaskPolicy(min_success_ratio=0.9).survives(10),
-        ...     MapTaskPolicy(min_success_ratio=0.5).survives(3),
-        ...     MapTaskPolicy().survives(10),
+        ...     MapTaskPolicy(min_success_ratio=0.9).max_failures(10),
+        ...     MapTaskPolicy(min_success_ratio=0.5).max_failures(3),
+        ...     MapTaskPolicy().max_failures(10),
         ... )
         (1, 1, 0)
         """
@@ -99,29 +99,6 @@ class MapTaskResult(LazySequence[R_co]):
         self.failures: int = len(self.errors)
         self.total: int = total
 
-    @classmethod
-    def of(
-        cls,
-        values: Sequence[Any],
-        there: Sequence[object],
-        error: Callable[[int], str | None],
-        load: Callable[[Any], Any] | None = None,
-    ) -> MapTaskResult[Any]:
-        """Put together what came of all items.
-
-        Args:
-            values: One entry an item.
-            there: Whether there is one, by item.
-            error: Says of an item without a value what its error is, if it has failed.
-            load: Makes the object of an entry.
-        """
-        if all(there):
-            return cls(values, range(len(there)), {}, len(there), load)
-        places = [place for place, has in enumerate(there) if has]
-        missing = (place for place, has in enumerate(there) if not has)
-        errors = {place: text for place in missing if (text := error(place)) is not None}
-        return cls([values[place] for place in places], places, errors, len(there), load)
-
     @property
     def successes(self) -> int:
         """How many items have a value."""
@@ -160,10 +137,6 @@ class MapTaskResult(LazySequence[R_co]):
             return [self._loaded(value) for value in self._values[index]]
         return self._loaded(self._values[index])
 
-    def kept(self) -> Sequence[Any]:
-        """Return the values in the form in which they are kept."""
-        return self._values
-
     def _loaded(self, value: Any) -> Any:
         return value if self._load is None else self._load(value)
 
@@ -178,7 +151,34 @@ class MapTaskResult(LazySequence[R_co]):
         return MapTaskResult, (list(self._values), list(self._places), self.errors, self.total, self._load)
 
 
-def checked_terms(concurrency: Any, min_success_ratio: Any, fail_fast: Any) -> MapTaskPolicy:
+def map_task_result(
+    values: Sequence[Any],
+    present: Sequence[object],
+    error: Callable[[int], str | None],
+    load: Callable[[Any], Any] | None = None,
+) -> MapTaskResult[Any]:
+    """Return the result of all items.
+
+    Args:
+        values: One entry for each item.
+        present: Whether the item has a value.
+        error: Returns the error of an item without a value as a string, `None` if the item has not failed.
+        load: Makes the object of an entry.
+    """
+    if all(present):
+        return MapTaskResult(values, range(len(present)), {}, len(present), load)
+    places = [place for place, has in enumerate(present) if has]
+    missing = (place for place, has in enumerate(present) if not has)
+    errors = {place: text for place in missing if (text := error(place)) is not None}
+    return MapTaskResult([values[place] for place in places], places, errors, len(present), load)
+
+
+def encoded_values(result: MapTaskResult[Any]) -> Sequence[Any]:
+    """Return the values in the form in which they are stored."""
+    return result._values  # noqa: SLF001  of this module
+
+
+def checked_policy(concurrency: Any, min_success_ratio: Any, fail_fast: Any) -> MapTaskPolicy:
     """Return the terms of a map task.
 
     Raises:

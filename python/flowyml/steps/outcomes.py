@@ -41,13 +41,13 @@ def given_value(value: T) -> T:
     return value
 
 
-ONCE = frozenset(
+SINGLE_USE_TYPES = frozenset(
     (types.GeneratorType, types.AsyncGeneratorType, types.CoroutineType, map, filter, zip, enumerate),
 )
 """The classes of such values."""
 
 
-def let_go(value: Any) -> str:
+def close_iterator(value: Any) -> str:
     """Close such a value, so that nobody warns of it; return the name of its class."""
     if isinstance(value, (types.CoroutineType, types.GeneratorType)):
         with contextlib.suppress(Exception, SystemExit):  # code of the step that it has begun may run
@@ -55,7 +55,7 @@ def let_go(value: Any) -> str:
     return type(value).__name__
 
 
-def returned_once(step: str, kind: str, output: str | None = None) -> TypeError:
+def single_use_error(step: str, kind: str, output: str | None = None) -> TypeError:
     """Return what is wrong with a step that returned such a value; `kind` is the name of its class."""
     what = f"step {step!r} returned {_called(kind)}{f' for output {output!r}' if output else ''}"
     if kind == types.CoroutineType.__name__:
@@ -63,7 +63,7 @@ def returned_once(step: str, kind: str, output: str | None = None) -> TypeError:
     return TypeError(f"{what}, which can be read only once; return {_as_list(kind)} of it")
 
 
-def given_once(parameter: str, value: object, source: str) -> str:
+def single_use_argument(parameter: str, value: object, source: str) -> str:
     """Say what is wrong with such a value as an argument."""
     kind = type(value).__name__
     what = f"parameter {parameter!r} gets {_called(kind)} from {source}, which can be read only once"
@@ -79,10 +79,10 @@ def _as_list(kind: str) -> str:
     return "[each async for each in ...]" if kind == types.AsyncGeneratorType.__name__ else "list(...)"
 
 
-def generates(function: Any) -> str:
+def generator_kind(function: Any) -> str:
     """Say what is wrong with a generator function; "" for all others.
 
-    >>> generates(len)
+    >>> generator_kind(len)
     ''
     """
     import inspect  # takes milliseconds, and workers have no use for it

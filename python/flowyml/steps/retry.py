@@ -1,7 +1,7 @@
 """When a failed step is tried again, and after how long: values without state.
 
 ```
-failure ──▶ RetryConfig.wants(exception, attempts) ──▶ no: the step has failed
+failure ──▶ RetryConfig.should_retry(exception, attempts) ──▶ no: the step has failed
                                                    └─▶ yes: wait backoff.delay(attempt), ready again
 ```
 
@@ -149,7 +149,7 @@ class RetryConfig:
         func.__flowyml_retry__ = self  # type: ignore[attr-defined]
         return func
 
-    def wants(self, error: BaseException, attempts: int) -> bool:
+    def should_retry(self, error: BaseException, attempts: int) -> bool:
         """Tell whether a step that was started `attempts` times and raised `error` is to be tried again."""
         if attempts >= self.max_attempts or is_one_of(error, self.not_on):
             return False

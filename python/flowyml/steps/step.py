@@ -13,12 +13,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, Unpack, overload
 
 from flowyml.diagnostics.tracebacks import hides_internal_frames
-from flowyml.steps.circuit_breaker import bare
+from flowyml.steps.circuit_breaker import unwrap_breaker
 from flowyml.steps.conditions import MARK
 from flowyml.steps.declarations import checked_inputs, checked_outputs, checked_text, only_asset
 from flowyml.steps.fallback import MARK as FALLBACK
 from flowyml.steps.options import NO_OPTIONS, StepOptions, given_options
-from flowyml.steps.outcomes import generates
+from flowyml.steps.outcomes import generator_kind
 from flowyml.steps.resources import in_units
 from flowyml.steps.signature import StepSignature
 
@@ -83,7 +83,7 @@ class Step(Generic[P, R_co]):
         made = NO_OPTIONS
         if options or getattr(func, "__dict__", None):
             made = _options_of(func, name, options)
-            func, _ = bare(func)
+            func, _ = unwrap_breaker(func)
         _wear(self, func)
         self.func = func
         self.name = default_name(func) if name is None else checked_text("the name of a step", name)
@@ -133,20 +133,6 @@ class Step(Generic[P, R_co]):
         options = self.options.replace(self.name, given)
         options.check_fallback(self.signature, self.name)
         return self._remade(self.func, options)
-
-    def as_added(
-        self, name: str, inputs: Inputs | None, outputs: tuple[str, ...], options: StepOptions
-    ) -> Step[P, R_co]:
-        """Return this step as it stands in a pipeline, with what was said there."""
-        copy: Step[P, R_co] = object.__new__(type(self))
-        copy.__dict__.update(self.__dict__, name=name, inputs=inputs, outputs=outputs, options=options)
-        return copy
-
-    def with_function(self, func: Callable[..., Any]) -> Step[..., Any]:
-        """Return a step of the same name that calls another function."""
-        copy: Step[..., Any] = object.__new__(type(self))
-        copy.__dict__.update(self.__dict__, func=func, _signature=None)
-        return copy
 
     def _is_importable(self) -> bool:
         module, qualname = self.__dict__.get("__module__"), self.__dict__.get("__qualname__", "")
@@ -262,7 +248,7 @@ class Step(Generic[P, R_co]):
 def _options_of(func: Any, name: Any, keywords: Mapping[str, Any]) -> StepOptions:
     """Return the options of a step: those that are given, else those that decorators have stored on its function."""
     given = given_options("Step()", keywords, ("name", "inputs", "outputs"))
-    _, breaker = bare(func)
+    _, breaker = unwrap_breaker(func)
     marks = {"retry": getattr(func, "__flowyml_retry__", None), "fallback": getattr(func, FALLBACK, None)}
     step = default_name(func) if name is None else str(name)
     options = NO_OPTIONS.replace(step, {**marks, "circuit_breaker": breaker, **given})
@@ -287,6 +273,22 @@ def _modules_by_value() -> set[str]:
     """Return the modules that are being pickled by value, without importing cloudpickle for it."""
     registry = getattr(sys.modules.get("cloudpickle"), "list_registry_pickle_by_value", None)
     return registry() if registry else set()
+
+
+def added_step(
+    step: Step[P, R], name: str, inputs: Inputs | None, outputs: tuple[str, ...], options: StepOptions
+) -> Step[P, R]:
+    """Return a step with the name, declarations and options that it has in a pipeline."""
+    copy: Step[P, R] = object.__new__(type(step))
+    copy.__dict__.update(step.__dict__, name=name, inputs=inputs, outputs=outputs, options=options)
+    return copy
+
+
+def step_calling(step: Step[..., Any], func: Callable[..., Any]) -> Step[..., Any]:
+    """Return a step of the same name that calls another function."""
+    copy: Step[..., Any] = object.__new__(type(step))
+    copy.__dict__.update(step.__dict__, func=func, _signature=None)
+    return copy
 
 
 def as_step(candidate: object) -> Step[..., Any]:
@@ -315,8 +317,8 @@ def checked_function(func: Any) -> Any:
         raise TypeError(f"a step must be callable, got {type(func).__name__} {func!r:.60}; {hint}")
     inner = func.func if isinstance(func, functools.partial) else func
     called = inner if inspect.isroutine(inner) or inspect.isclass(inner) else type(inner).__call__
-    if generates(called):
-        raise TypeError(f"step {default_name(func)!r} is {generates(called)}")
+    if generator_kind(called):
+        raise TypeError(f"step {default_name(func)!r} is {generator_kind(called)}")
     return func
 
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from flowyml._containers import NamedTuple
 from flowyml.diagnostics.text import pluralize
 from flowyml.errors import OutputMismatchError
-from flowyml.steps.outcomes import ONCE, PipelineBase, is_pipeline, let_go, returned_once
+from flowyml.steps.outcomes import SINGLE_USE_TYPES, PipelineBase, close_iterator, is_pipeline, single_use_error
 from flowyml.store.arenas import ENCODED
 
 if TYPE_CHECKING:
@@ -322,6 +322,6 @@ def _is(returned: Any, kinds: type | tuple[type, ...]) -> bool:
 def _kept(parts: Sequence[Any], names: tuple[str, ...], step: str) -> tuple[Any, ...]:
     """Return the parts, none of which can be read only once."""
     for name, part in zip(names, parts, strict=True):
-        if type(part) in ONCE:
-            raise returned_once(step, let_go(part), name)
+        if type(part) in SINGLE_USE_TYPES:
+            raise single_use_error(step, close_iterator(part), name)
     return tuple(parts)

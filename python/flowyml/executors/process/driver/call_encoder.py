@@ -26,7 +26,7 @@ from flowyml.executors.process.protocol.function_payload import FunctionPayload,
 from flowyml.executors.process.protocol.value_pickle import OutOfBandBuffers, ValueDumper, dump_value
 from flowyml.planning.call_template import ASSET, CHOICE, ITEM, KEPT, PARAM, SPREAD, VALUE, VIEW, rows_alike, there
 from flowyml.steps.fallback import Fallback
-from flowyml.steps.map_task import MapTaskResult
+from flowyml.steps.map_task import MapTaskResult, encoded_values
 from flowyml.store.arenas import PickledValue
 from flowyml.store.serialization import decoded
 from flowyml.store.value_store import MISSING, IteratorRef
@@ -280,7 +280,7 @@ class CallEncoder:
                 arguments.append(wire.slim(data, message.segments))
             elif kind == SPREAD:
                 values = run.values.argument(references[which])
-                values = list(values.kept()) if isinstance(values, MapTaskResult) else values
+                values = list(encoded_values(values)) if isinstance(values, MapTaskResult) else values
                 if values is not MISSING:
                     arguments.extend(wire.slim(values, message.segments))
             else:

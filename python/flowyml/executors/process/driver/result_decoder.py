@@ -30,7 +30,7 @@ from flowyml.executors.process.protocol.value_pickle import load_value
 from flowyml.planning.call_template import ASSET, CHOICE, KEPT, VALUE
 from flowyml.runtime.run import BatchReport
 from flowyml.steps.dynamic import SubgraphReturned
-from flowyml.steps.outcomes import StepSkipped, returned_once
+from flowyml.steps.outcomes import StepSkipped, single_use_error
 from flowyml.store.value_store import MultiOutput, bare
 
 if TYPE_CHECKING:
@@ -336,7 +336,7 @@ class ResultDecoder:
         if outcome == wire.PIPELINE:
             return _pipeline(name, value)
         if outcome == wire.ONCE:
-            return returned_once(name, value)
+            return single_use_error(name, value)
         if outcome == wire.UNPICKLABLE:
             return SerializationError(f"the result of step {name!r}", value, _RETURN)
         if outcome == wire.REFUSED:

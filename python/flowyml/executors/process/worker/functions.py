@@ -33,7 +33,7 @@ from flowyml._containers import NamedTuple
 from flowyml.executors.process.protocol import main_module
 from flowyml.executors.process.protocol.driver_environment import settle
 from flowyml.import_guard import loading
-from flowyml.steps.coroutines import blocking
+from flowyml.steps.coroutines import make_sync
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -263,7 +263,7 @@ def prefer_fork() -> None:
 
 def callable_of(loaded: Callable[..., Any] | LoadFailure) -> Callable[..., Any]:
     """Return what is called for a function of the run."""
-    return raising(loaded.exception) if isinstance(loaded, LoadFailure) else blocking(loaded)
+    return raising(loaded.exception) if isinstance(loaded, LoadFailure) else make_sync(loaded)
 
 
 def raising(error: BaseException) -> Callable[..., Any]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from flowyml.errors import FlowymlError, SerializationError
 from flowyml.executors.process.protocol import wire
 from flowyml.executors.process.protocol.value_pickle import dump_result, load_value
-from flowyml.steps.outcomes import ONCE, StepSkipped, is_pipeline, let_go
+from flowyml.steps.outcomes import SINGLE_USE_TYPES, StepSkipped, close_iterator, is_pipeline
 from flowyml.store.value_store import MultiOutput, split_outputs
 
 if TYPE_CHECKING:
@@ -75,12 +75,12 @@ def encoded(  # noqa: PLR0911  each kind of value has its line
         if not outputs and type(value) in wire.ATOMS:
             return wire.RETURNED, value
         if is_pipeline(value):
-            from flowyml.steps.dynamic import packed
+            from flowyml.steps.dynamic import pickled_pipeline
 
-            return wire.PIPELINE, dump_result(packed(value), f"the pipeline {value.name!r}")
+            return wire.PIPELINE, dump_result(pickled_pipeline(value), f"the pipeline {value.name!r}")
         if not outputs:
-            if type(value) in ONCE:
-                return wire.ONCE, let_go(value)
+            if type(value) in SINGLE_USE_TYPES:
+                return wire.ONCE, close_iterator(value)
             data = dump(value)
             return wire.STORED if type(data) is tuple else wire.RETURNED, data
         parts: Any = split_outputs(value, tuple(outputs), step)

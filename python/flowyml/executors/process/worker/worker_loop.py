@@ -43,7 +43,7 @@ from flowyml.executors.process.worker.results import ResultSender, encoded, rais
 from flowyml.executors.process.worker.step_context import WorkerStepContext
 from flowyml.executors.process.worker.usage_meter import UsageMeter
 from flowyml.runtime import random_seeds
-from flowyml.steps.current_step import telling
+from flowyml.steps.current_step import step_context_provider
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,7 +112,7 @@ class WorkerLoop:
         receiver = wire.FrameReader(self._socket)
         handlers = {wire.SETUP: self._set_up, wire.SHARED: self._share, wire.CALLS: self._run_calls}
         handlers[wire.FUNCTIONS] = self._add_functions
-        with telling(self._teller):
+        with step_context_provider(self._teller):
             while not receiver.ended:
                 receiver.read()
                 for kind, body, segments in receiver.frames():
