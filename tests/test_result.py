@@ -350,7 +350,7 @@ def test_a_glob_is_told_where_patterns_are_taken() -> None:
         KeyError, match=r"'s_\*' in this run; patterns are for inputs=, here pick from the names in \.outputs"
     ):
         result["s_*"]
-    with pytest.raises(KeyError, match=r"'s_[12]\[2\]' in this run; step 's_2' is no mapped step"):
+    with pytest.raises(KeyError, match=r"'s_[12]\[2\]' in this run; step 's_2' is not a mapped step"):
         result["s_2[2]"]
 
 
@@ -500,7 +500,7 @@ def test_an_item_that_is_not_there_is_a_key_error_that_says_how_many_there_are()
     for read in (lambda: result["over[2]"], lambda: result.step_results["over[2]"]):
         with pytest.raises(KeyError, match=r"step 'over\[2\]' in this run; step 'over' has 2 items"):
             read()
-    with pytest.raises(KeyError, match=r"no step 'one\[0\]' in this run; step 'one' is no mapped step"):
+    with pytest.raises(KeyError, match=r"no step 'one\[0\]' in this run; step 'one' is not a mapped step"):
         good().step_results["one[0]"]
 
 

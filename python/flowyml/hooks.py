@@ -149,11 +149,7 @@ class Hooks:
 
 
 def _checked(moment: str, function: Any) -> Any:
-    """Return a function that can be called as a hook.
-
-    Raises:
-        TypeError: If it cannot.
-    """
+    """Return the function, or raise a `TypeError` if it cannot be called as this hook."""
     arguments = _ARGUMENTS[moment]
     call = f"{moment}({', '.join(arguments)})"
     if not callable(function):

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from flowyml.diagnostics.tracebacks import hides_internal_frames
+from flowyml.progress.display import in_notebook
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -32,9 +33,7 @@ def show(pipeline: Pipeline | DAG, format: Literal["text", "mermaid", "dot", "sv
     Step Execution Order:
       1. raw
     """
-    get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
-    shell = None if get_ipython is None else get_ipython()
-    if format is None and shell is not None and hasattr(shell, "kernel"):
+    if format is None and in_notebook():
         sys.modules["IPython"].display.display(pipeline)
     else:
         print(pipeline.visualize(format or "text"))  # noqa: T201  printing is its purpose

@@ -13,13 +13,13 @@ from flowyml.cli.console import (
     UsageError,
     columns,
     confirm,
-    file_size,
     is_terminal,
     write,
     write_json,
 )
 from flowyml.diagnostics.text import did_you_mean, pluralize
 from flowyml.store.cache_store import DEFAULT, CacheStore
+from flowyml.units import format_size
 
 if TYPE_CHECKING:
     import argparse
@@ -39,8 +39,8 @@ def _stats(options: argparse.Namespace) -> int:
         write(f"nothing is cached in {store.cache_dir}")
     else:
         steps = sorted(stats["by_step"].items(), key=lambda step: step[1]["size_bytes"], reverse=True)
-        rows = [[step, f"{totals['count']:,}", file_size(totals["size_bytes"])] for step, totals in steps]
-        size = file_size(stats["total_size_mb"] * 2**20)
+        rows = [[step, f"{totals['count']:,}", format_size(totals["size_bytes"])] for step, totals in steps]
+        size = format_size(int(stats["total_size_mb"] * 2**20))
         write(f"{store.cache_dir}: {pluralize(stats['total_entries'], 'value')}, {size}\n")
         write("\n".join(columns(["step", ">values", ">size"], rows)))
     return SUCCESS

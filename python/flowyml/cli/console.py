@@ -145,11 +145,7 @@ class OutputError(Exception):
 
 
 class UserError(Exception):
-    """An exception raised by the user's file.
-
-    Args:
-        error: The exception.
-    """
+    """An exception raised by the user's file."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__(error)
@@ -157,11 +153,7 @@ class UserError(Exception):
 
 
 class Exit(BaseException):
-    """Ends the command early; not an `Exception`, so that scripts do not catch it.
-
-    Args:
-        code: The exit code.
-    """
+    """Ends the command early; not an `Exception`, so that scripts do not catch it."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -283,19 +275,6 @@ def confirm(question: str) -> bool:
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
-
-
-def file_size(size: float) -> str:
-    """Return a number of bytes in the unit that suits its size.
-
-    >>> file_size(10), file_size(2_500_000)
-    ('10 B', '2.4 MiB')
-    """
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024 or unit == "GiB":  # noqa: PLR2004
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    raise AssertionError
 
 
 def ago(seconds: float) -> str:

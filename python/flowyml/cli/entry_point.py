@@ -100,7 +100,6 @@ def _dispatch(arguments: Sequence[str]) -> int:
 
 
 def _subcommand(options: argparse.Namespace) -> int:
-    """Import and execute a subcommand."""
     if options.command == "run":
         from flowyml.cli.run_command import run
 
@@ -127,7 +126,6 @@ def _subcommand(options: argparse.Namespace) -> int:
 
 
 def _print_exception(error: BaseException) -> None:
-    """Print an exception of the user's file as Python would, without internal frames."""
     hide_internal_frames(error)
     trace = error.__traceback__
     while trace is not None and _is_hidden(trace.tb_frame.f_code.co_filename):

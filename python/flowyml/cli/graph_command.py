@@ -20,14 +20,7 @@ _ENDINGS = {".svg": "svg", ".dot": "dot", ".gv": "dot", ".mmd": "mermaid", ".mer
 
 
 class PipelineFinder:
-    """Interceptor for a script that is executed only to find its pipeline: ends it at its first run.
-
-    Args:
-        target: The requested pipeline.
-
-    Attributes:
-        pipeline: The pipeline that the script was about to run.
-    """
+    """Interceptor for a script that is executed only to find its pipeline: ends it at its first run."""
 
     def __init__(self, target: PipelineRef) -> None:
         self._target = target

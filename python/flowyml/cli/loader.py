@@ -60,12 +60,7 @@ def execute_target(target: PipelineRef, arguments: Sequence[str], interceptor: R
 
 
 def _compiled(path: Path) -> CodeType:
-    """Compile a file.
-
-    Raises:
-        UsageError: If it is not a Python file.
-        SyntaxError: If it is one with an error.
-    """
+    """Compile a file; errors in a file without a Python suffix mean that it is not Python."""
     source = path.read_bytes()
     try:
         code: CodeType = compile(source, str(path.absolute()), "exec", dont_inherit=True)
@@ -102,7 +97,6 @@ def _has_script_directory() -> bool:
 
 
 def _exit_code(code: Any) -> int:
-    """Return the exit code that Python derives from `sys.exit(code)`."""
     if code is None:
         return 0
     if isinstance(code, int):
@@ -182,7 +176,6 @@ def _call_factory(target: PipelineRef, name: str, function: Any) -> Pipeline:
 
 
 def _is_factory(thing: Any) -> bool:
-    """Return True if a function is annotated to return a pipeline."""
     returns = getattr(thing, "__annotations__", {}).get("return") if callable(thing) else None
     return returns in {Pipeline, "Pipeline"}
 
@@ -351,7 +344,6 @@ def _pyproject() -> tuple[dict[str, str], Path]:
 
 
 def _entry_points() -> dict[str, str]:
-    """Return the pipelines that installed packages have registered."""
     from importlib.metadata import entry_points
 
     return {entry.name: entry.value for entry in entry_points(group=_ENTRY_POINT_GROUP)}

@@ -112,7 +112,6 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _build_parsers() -> tuple[_ArgumentParser, dict[str, _ArgumentParser]]:
-    """Return the parser of the whole command, and those of the subcommands."""
     whole = _ArgumentParser(prog="flowyml", description="Run graphs of plain Python functions in parallel.")
     whole.add_argument("--version", action="store_true", help="print the version")
     commands = whole.add_subparsers(dest="command", metavar="COMMAND", parser_class=_ArgumentParser)

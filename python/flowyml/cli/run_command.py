@@ -79,10 +79,6 @@ def run(options: argparse.Namespace) -> int:
 class CliRun:
     """The interceptor for the runs of a script.
 
-    Args:
-        options: The parsed command line.
-        target: The requested pipeline.
-
     Attributes:
         ran: True if a requested pipeline has run.
         code: The exit code so far.
@@ -252,7 +248,6 @@ class CliRun:
         return self._variants[given]
 
     def _on_end(self, result: PipelineResult) -> None:
-        """Report the result of a run, and update the exit code."""
         if result.state == "dry_run":  # ends the command, unless the script asked for it
             if self._options.dry_run:
                 raise Exit(SUCCESS)
@@ -268,7 +263,6 @@ class CliRun:
             self._started.append(pipeline)
 
     def _on_error(self, pipeline: Pipeline, error: BaseException) -> None:
-        """Record why a run did not finish."""
         if isinstance(error, RunInterrupted):
             self.code = INTERRUPTED
             if error.result is not None:
@@ -280,7 +274,6 @@ class CliRun:
             self.wrong = error
 
     def _did_you_mean(self, pipeline: Pipeline, message: str) -> str:
-        """Return a near match for a name that no step takes."""
         name = message.partition("' of run(")[0].removeprefix("'")
         known = {parameter for step in pipeline.steps for parameter in inspect.signature(step.func).parameters}
         return "" if "did you mean" in message else did_you_mean(name, sorted(known))

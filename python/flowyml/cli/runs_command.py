@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from flowyml._containers import NamedTuple
 from flowyml.caching.journal_index import JournalIndex
-from flowyml.cli.console import SUCCESS, UsageError, ago, columns, complain, file_size, say, write, write_json
+from flowyml.cli.console import SUCCESS, UsageError, ago, columns, complain, say, write, write_json
 from flowyml.diagnostics.text import did_you_mean, pluralize
 from flowyml.errors import StoreError
 from flowyml.steps.context import CHECKPOINTS
 from flowyml.store.journal import Journal
 from flowyml.store.run_directory import RunDirectory, directory_of, is_locked, unfinished_runs
+from flowyml.units import format_size
 
 if TYPE_CHECKING:
     import argparse
@@ -29,14 +30,10 @@ class RunSummary(NamedTuple):
     """The contents of a run's journal.
 
     Attributes:
-        run_id: Id of the run.
-        pipeline: Name of its pipeline.
         state: "going on", "cut off" (it was killed), or the final state.
         began: Start time, in seconds since 1970.
         changed: Time of the last write to the journal.
         size: Size of its directory in bytes.
-        folder: Its directory.
-        finished: The finished steps.
     """
 
     run_id: str
@@ -75,7 +72,7 @@ def runs(options: argparse.Namespace) -> int:
                 summary.state,
                 ago(time.time() - summary.changed),
                 f"{summary.finished.count:,}",
-                file_size(summary.size),
+                format_size(summary.size),
             )
             for summary in known
         ]
@@ -100,7 +97,7 @@ def show(options: argparse.Namespace) -> int:
     write(
         f"Run ID: {known.run_id}\nPipeline: {known.pipeline}\nState: {known.state}\n"
         f"Began: {began:%Y-%m-%d %H:%M:%S %Z}, written {ago(time.time() - known.changed)}\n"
-        f"Journal: {known.folder.path} ({file_size(known.size)})\nFinished:"
+        f"Journal: {known.folder.path} ({format_size(known.size)})\nFinished:"
     )
     write("\n".join(_steps(known)))
     if known.finished.attempts:
@@ -124,7 +121,7 @@ def _steps(known: RunSummary) -> Iterator[str]:
         items = f" ({_items(tally)})" if tally.mapped else ""
         notes = [(tally.skipped, "skipped"), (tally.lost, "not stored: runs again")]
         details = ", ".join(word if not tally.mapped else f"{count:,} {word}" for count, word in notes if count)
-        size = f", {file_size(tally.size)}" if tally.size else ""
+        size = f", {format_size(tally.size)}" if tally.size else ""
         sign = "…" if tally.left else "-" if tally.skipped == tally.ended else "✓"
         yield f"  {sign} {name}{items}{f': {details}' if details else ''}{size}"
     if len(tallies) > _MAX_STEPS:

@@ -157,7 +157,7 @@ def _shows_everything() -> bool:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and those that would be printed above it."""
+    """Yield an exception and its causes and contexts that would be printed above it."""
     seen: set[int] = set()
     other: BaseException | None = error
     while other is not None and id(other) not in seen:
@@ -279,16 +279,7 @@ def warn_caller(message: str) -> None:
 
 
 def warn_out_of_scope(where: str, unknown: Mapping[str, object], known: Sequence[str]) -> None:
-    """Warn of keywords that 2.2.1 has and this package does not have.
-
-    Args:
-        where: The called function, for messages.
-        unknown: The keywords that it does not know.
-        known: The keywords that it knows.
-
-    Raises:
-        TypeError: For any other unknown keyword, with a near match.
-    """
+    """Warn of keywords that only 2.2.1 has; raise a `TypeError` for any other unknown keyword."""
     other_names = [name for name in unknown if name not in _OUT_OF_SCOPE]
     if other_names:
         raise TypeError(unknown_keyword_message(where, other_names, known))

@@ -335,7 +335,7 @@ class DAG:
         return graph
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
-        """Show the picture in a notebook, with text as the alternative; of a large graph only lines of text."""
+        """Show the picture in a notebook, with text as the alternative; of a large graph only text."""
         lines = self.visualize().split("\n")
         more = [f"  ... and {len(lines) - _MAX_LINES:,} more lines"] if len(lines) > _MAX_LINES else []
         bundle = {"text/plain": "\n".join([*lines[:_MAX_LINES], *more])}
@@ -398,11 +398,9 @@ class DAG:
         return self._named(sorted(seen - {start}))
 
     def _named(self, nodes: Iterable[int]) -> AbstractSet[str]:
-        """Return names as an ordered set."""
         return dict.fromkeys(self._plan.names[node] for node in nodes).keys()
 
     def _explained(self, name: str) -> int:
-        """Return the step of that name, or the one that produces an asset of that name."""
         producer = None if name in self._plan.numbers else self._plan.assets.find(name)
         return node_of(self._plan, name) if producer is None else producer[0]
 
@@ -431,15 +429,7 @@ class DAG:
 
 
 def dry_run_text(plan: Plan, scope: Scope, executor: str, cached: str | None, resumed: ResumePreview | None) -> str:
-    """Return the text of a dry run: the steps that would run, in order.
-
-    Args:
-        plan: The plan.
-        scope: The source of values.
-        executor: The executor that would run it.
-        cached: Summary of the cached steps.
-        resumed: The results that an earlier attempt would provide, and the steps left then; `None` without one.
-    """
+    """Return the text of a dry run: the steps that would run in order, and those that would not."""
     given = plan.given_steps()
     calls = plan.item_index.item_count - sum(len(plan.item_index.items_of(node)) for node in given)
     steps, at_least = len(plan.names) - len(given), bool(plan.item_index.waiting)

@@ -43,7 +43,6 @@ class ArgumentSource(NamedTuple):
     Attributes:
         parameter: Its parameter; "*args" for one of many.
         source: A description of the source.
-        assets: The assets that it reads.
         implicit: True if it reads an asset only because that has the parameter's name.
     """
 
@@ -162,7 +161,6 @@ class ArgumentTrace:
         return ", ".join(map(_route_text, route)) or None
 
     def _item(self, name: str, at: int) -> ArgumentSource:
-        """Return the source of an argument that is an item, or a part of one."""
         items = self._binder.items
         assert items is not None  # noqa: S101  it has items
         over, part = items.map_input, items.parts[at]
@@ -207,7 +205,6 @@ class ArgumentTrace:
         return "the whole context"
 
     def _context(self, name: str) -> str:
-        """Return the context that has a value."""
         namespace = self._form.within
         while namespace is not None and name not in namespace.context:
             namespace = namespace.outer

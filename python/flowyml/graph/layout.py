@@ -37,8 +37,6 @@ class DrawingLayout(NamedTuple):
         x: The middle of each box.
         layers: The layer of each box, 0 on top.
         paths: The middles of each edge in each layer, including its two boxes.
-        left: The left end of the drawing.
-        right: The right end.
     """
 
     x: list[float]

@@ -113,8 +113,6 @@ def svg(picture: GraphModel) -> str:
 
 
 class _SvgWriter:
-    """A graph with its layout."""
-
     def __init__(self, picture: GraphModel) -> None:
         self.picture = picture
         self.tall = [bool(_detail(box)) for box in picture.boxes]
@@ -296,7 +294,6 @@ def _hexagon(middle: tuple[float, float], width: float, half: float, style: str)
 
 
 def _badge(place: tuple[float, float], label: str) -> Iterator[str]:
-    """Draw an answer on its edge."""
     (x, y), width = place, _badge_width(label)
     label = _short(label, _MAX_ANSWER)
     yield _rect(place, width, 9, _STYLES["decision"], 9.0)

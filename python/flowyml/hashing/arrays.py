@@ -24,12 +24,7 @@ Handler: TypeAlias = "Callable[[Any, Any], Any]"
 
 
 def handler_of(kind: type, flat: Callable[[list[Any]], bytes]) -> Handler | None:
-    """Return the function that writes values of a type; `None` for types outside of these packages.
-
-    Args:
-        kind: The type of a value.
-        flat: Hashes a list of numbers and strings.
-    """
+    """Return the function that writes values of a type; `None` for types outside of these packages."""
     numpy: Any = sys.modules.get("numpy")
     if numpy is not None and issubclass(kind, (numpy.ndarray, numpy.generic)):  # also subclasses of the user
         return _numpy(kind, flat)
@@ -93,7 +88,6 @@ _LONG_DOUBLES = frozenset([13, 16])
 
 
 def _buffer_digest(array: Any) -> bytes:
-    """Hash the elements in index order."""
     numpy: Any = sys.modules["numpy"]
     view = numpy.ascontiguousarray(array).reshape(-1).view(numpy.uint8)
     if array.dtype.num in _LONG_DOUBLES:

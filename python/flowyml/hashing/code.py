@@ -63,11 +63,7 @@ _PLAIN |= {ModuleType, threading.local}
 
 
 class InstalledName(NamedTuple):
-    """Something installed, which counts by its name.
-
-    Attributes:
-        name: Its full name.
-    """
+    """Something installed, which counts by its name."""
 
     name: str
 
@@ -297,12 +293,7 @@ def reads_context(name: str) -> bool:
 
 
 def reachable(module: Any, name: str) -> Iterator[Part]:
-    """Yield the code of a user's module that may be called by name.
-
-    Args:
-        module: Name of the module.
-        name: The function that calls it.
-    """
+    """Yield the code of a user's module that a function such as `eval` may call by name."""
     loaded = sys.modules.get(module) if isinstance(module, str) else None
     if loaded is not None and is_user_module(module):
         yield f"module {module}", loaded
@@ -312,7 +303,6 @@ def reachable(module: Any, name: str) -> Iterator[Part]:
 
 
 def _imports(function: FunctionType, uses: bytecode.NameUsage) -> Iterator[Part]:
-    """Yield the modules that a function imports in its body."""
     package = function.__globals__.get("__package__") or ""
     names = {name for path, name in uses.importers if _is_import_function(function, path)}
     statements = uses.imports | {(name, 0, ()) for name in names}
@@ -372,7 +362,6 @@ def parts_of_class(cls: type) -> Iterator[Part]:
 
 
 def _function_in(value: Any) -> tuple[str, Any]:
-    """Return the kind of a class attribute, and its function or functions if it has any."""
     kind = type(value).__name__
     if isinstance(value, (staticmethod, classmethod)):
         return kind, value.__func__

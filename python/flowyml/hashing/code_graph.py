@@ -173,14 +173,7 @@ class CodeGraph:
             entry.error = entry.error or UnhashableCodeError(f"{code.full_name(obj)}: {_error_message(error)}")
 
     def _add(self, entry: CodeNode, label: str, value: Any, *, lenient: bool = False) -> None:
-        """Add one part.
-
-        Args:
-            entry: The node to which it belongs.
-            label: Its label.
-            value: Its value.
-            lenient: Accept a value that cannot be hashed, because the file that makes it counts.
-        """
+        """Add one part; with `lenient` a value may be unhashable, because the file that makes it counts."""
         try:
             part = self._hashed(label, value)
         except TROUBLE as error:
@@ -295,11 +288,7 @@ class CodeGraph:
 
 
 class ObjectGraph(CodeGraph):
-    """A value with cycles: its mutable objects, one by one.
-
-    Args:
-        code_graph: The hashes of code; `None` if the value may contain no code.
-    """
+    """A value with cycles: its mutable objects, one by one. Without a code graph it may contain no code."""
 
     def __init__(self, code_graph: CodeGraph | None) -> None:
         super().__init__()
@@ -321,11 +310,7 @@ def digest_of_objects(value: Any, code_graph: CodeGraph | None) -> bytes:
 
 
 class PartWriter(CanonicalPickler):
-    """Writes a part; functions, classes and modules in it are references.
-
-    Args:
-        graph: The graph that hashes them.
-    """
+    """Writes a part; functions, classes and modules in it are references."""
 
     def __init__(self, graph: CodeGraph) -> None:
         super().__init__()
@@ -373,12 +358,7 @@ def _first_order(part: HashedPart) -> tuple[bytes, list[str]]:
 
 
 class ObjectWriter(PartWriter):
-    """Writes one object; other mutable objects are references.
-
-    Args:
-        graph: The graph that hashes them.
-        root: The object; `None` if it is to be a reference, too.
-    """
+    """Writes one object, or none if `root` is `None`; other mutable objects are references."""
 
     def __init__(self, graph: CodeGraph, root: Any = None) -> None:
         super().__init__(graph)

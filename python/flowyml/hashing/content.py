@@ -252,7 +252,6 @@ def _by_name(*_: Any) -> None:
 
 
 def _of_function(canonical: CanonicalPickler, obj: Any) -> Any:
-    """Write functions and classes, installed ones by name."""
     name = code.installed_name(obj)
     return canonical.code(obj) if name is None else canonical.named(name)
 
@@ -277,7 +276,6 @@ def _of_file(canonical: CanonicalPickler, obj: Any) -> Any:
 
 
 def _of_callable(_: CanonicalPickler, obj: Any) -> Any:
-    """Write wrappers: methods, partials, decorators."""
     return code.unwrapped(obj)
 
 

@@ -19,10 +19,9 @@ _SHORT_BYTES = 8
 
 
 class FunctionFingerprint(NamedTuple):
-    """The hash of a function.
+    """The hash of a function, equal for functions that do the same.
 
     Attributes:
-        digest: Equal for functions that do the same.
         parts: A short hash of each part, by its label.
         asks: True if it may call `get_context()`.
     """

@@ -31,23 +31,14 @@ _IGNORED_DIRECTORIES = frozenset(["__pycache__", "node_modules", "site-packages"
 
 
 class Source(NamedTuple):
-    """The file of a module of the user, which need not be loaded.
-
-    Attributes:
-        name: Name of the module.
-        file: Python code, or an extension.
-    """
+    """The file of a module of the user, which need not be loaded: Python code, or an extension."""
 
     name: str
     file: str
 
 
 class Project(NamedTuple):
-    """All Python files in a directory and below, any of which may be imported by a computed name.
-
-    Attributes:
-        folder: The directory.
-    """
+    """All Python files in a directory and below, any of which may be imported by a computed name."""
 
     folder: str
 
@@ -97,7 +88,6 @@ def source_of(name: str) -> Source | None:
 
 
 def _find_file(name: str) -> str | None:
-    """Return the file that an import of a name would load."""
     parent, _, _ = name.rpartition(".")
     path: Any = None
     if parent:
@@ -115,7 +105,6 @@ def _find_file(name: str) -> str | None:
 
 
 def _search_path(package: str) -> Any:
-    """Return the directories with the modules of a package that is not loaded."""
     parent, _, _ = package.rpartition(".")
     path = None
     if parent:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 import threading
 import time
@@ -19,6 +20,7 @@ from flowyml.progress.terminal import (
     TerminalLine,
     count_text,
     current_text,
+    is_tty,
     line_of,
     times_text,
     trouble_text,
@@ -208,22 +210,13 @@ def _choose_display() -> ProgressDisplay:
     """Return the best display for this environment."""
     if in_notebook():
         return NotebookProgress()
-    if not _is_terminal(sys.stderr):
+    if not is_tty(sys.stderr) or os.environ.get("TERM") == "dumb":
         return LogProgress()
     try:
         from flowyml.progress.rich_renderer import RichRenderer
     except ImportError:
         return TerminalLine()
     return TerminalLine(RichRenderer())
-
-
-def _is_terminal(stream: Any) -> bool:
-    import os
-
-    try:
-        return bool(stream.isatty()) and os.environ.get("TERM") != "dumb"
-    except (AttributeError, ValueError):  # a foreign or closed stream
-        return False
 
 
 def in_notebook() -> bool:

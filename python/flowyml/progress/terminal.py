@@ -94,7 +94,7 @@ class TerminalLine:
         self._wrapped = [
             (name, _StreamAboveLine(stream, self))
             for name in ("stdout", "stderr")
-            if _is_tty(stream := getattr(sys, name))
+            if is_tty(stream := getattr(sys, name))
         ]
         for name, above in self._wrapped:
             setattr(sys, name, above)
@@ -157,7 +157,8 @@ class _StreamAboveLine:
         return getattr(self.stream, name)
 
 
-def _is_tty(stream: Any) -> bool:
+def is_tty(stream: Any) -> bool:
+    """Return True if a stream is a terminal."""
     try:
         return bool(stream.isatty())
     except (AttributeError, ValueError):

@@ -17,17 +17,7 @@ if TYPE_CHECKING:
 def dataframe(
     timeline: Timeline, errors: Mapping[int, str], cpu: Sequence[float], memory: Sequence[int]
 ) -> pd.DataFrame:
-    """Return a row for each call; see `PipelineResult.to_dataframe`.
-
-    Args:
-        timeline: Times, states and workers of all calls.
-        errors: Type and message of failures, by position.
-        cpu: CPU seconds of each call, NaN if unknown.
-        memory: KiB of memory of each call, 0 if unknown.
-
-    Raises:
-        ImportError: If pandas is not installed.
-    """
+    """Return a row for each call; `errors` has messages by position. See `PipelineResult.to_dataframe`."""
     try:
         import numpy as np
         import pandas as pd
@@ -74,7 +64,6 @@ def _texts(names: Any, steps: Any) -> Any:
 
 
 def _indices(timeline: Timeline, steps: Any) -> Any:
-    """Return the item index of each call, NA for calls of plain steps."""
     import numpy as np
     import pandas as pd
 

@@ -33,35 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
     from os import PathLike
-    from typing import Protocol
 
     from flowyml.results.record import RunRecord
-
-    class StepRowSource(Protocol):
-        """The attributes of a step that a row of the page shows."""
-
-        step_name: str
-
-        @property
-        def state(self) -> StepState: ...  # noqa: D102
-
-        @property
-        def items(self) -> Sequence[object]: ...  # noqa: D102
-
-        @property
-        def started_at(self) -> datetime | None: ...  # noqa: D102
-
-        @property
-        def duration_seconds(self) -> float: ...  # noqa: D102
-
-        @property
-        def attempts(self) -> int: ...  # noqa: D102
-
-        @property
-        def fallback_used(self) -> bool: ...  # noqa: D102
-
-        @property
-        def error_summary(self) -> str | None: ...  # noqa: D102
+    from flowyml.results.step_result import StepResult
 
 
 _MAX_FAILURES = 50
@@ -83,16 +57,7 @@ _WORST = (
 
 
 class RunHeader(NamedTuple):
-    """The attributes of a run as a whole.
-
-    Attributes:
-        pipeline: Name of the pipeline.
-        run_id: Id of the run.
-        state: The final state.
-        began: Start time.
-        duration: Duration in seconds.
-        resumed: Summary of the results taken from an earlier attempt.
-    """
+    """The attributes of a run as a whole, as in `PipelineResult`."""
 
     pipeline: str
     run_id: str
@@ -211,7 +176,7 @@ def write_trace(record: RunRecord, head: RunHeader, path: str | PathLike[str], *
         file.writelines(pieces)
 
 
-def write_page(record: RunRecord, head: RunHeader, steps: Iterable[StepRowSource], path: str | PathLike[str]) -> None:
+def write_page(record: RunRecord, head: RunHeader, steps: Iterable[StepResult], path: str | PathLike[str]) -> None:
     """Write the HTML page of a run to a file."""
     with Path(path).open("w", encoding="utf-8", errors="replace") as file:
         file.writelines(f"{line}\n" for line in page(facts_of(record, head, steps)))
@@ -220,7 +185,7 @@ def write_page(record: RunRecord, head: RunHeader, steps: Iterable[StepRowSource
 # ---- the page ------------------------------------------------------------------------------------------------------
 
 
-def facts_of(record: RunRecord, head: RunHeader, steps: Iterable[StepRowSource]) -> ReportData:
+def facts_of(record: RunRecord, head: RunHeader, steps: Iterable[StepResult]) -> ReportData:
     """Return the data of the page; `steps` are the steps in add order."""
     places = TimelineIndex(record)
     timeline = timeline_of(record, head, places)
@@ -304,7 +269,7 @@ def _failure(record: RunRecord, node: int, index: int | None) -> FailureRow:
     return FailureRow(name, str(state), error_line(error), text, attempts)
 
 
-def _row(step: StepRowSource, head: RunHeader) -> StepRow:
+def _row(step: StepResult, head: RunHeader) -> StepRow:
     began, items = step.started_at, len(step.items)
     start = float("nan") if began is None else (began - head.began).total_seconds()
     took = float("nan") if began is None else step.duration_seconds
@@ -313,7 +278,6 @@ def _row(step: StepRowSource, head: RunHeader) -> StepRow:
 
 
 def _graph(record: RunRecord) -> str:
-    """Return the graph coloured by state, as SVG, or as text if it is large."""
     plan = record.plan
     picture = picture_of(plan, list(map(plan.dependencies_of, _nodes(record))), lambda nodes: _outcome(record, nodes))
     if len(picture.boxes) <= _MAX_BOXES:

@@ -49,13 +49,7 @@ _OWN_FAILURES = {CODES[StepState.FAILED], CODES[StepState.TIMED_OUT]}
 
 
 class StateCounts(NamedTuple):
-    """The states of the steps of one function.
-
-    Attributes:
-        label: Name of the step as it was declared.
-        size: Number of calls, items counted.
-        states: Number of calls in each state.
-    """
+    """The number of calls of one function in each state; each item of a mapped step is a call."""
 
     label: str
     size: int
@@ -167,7 +161,7 @@ class RunArrays:
             if re.search(_GLOB, str(name)):
                 return "; patterns are for inputs=, here pick from the names in .outputs"
             return did_you_mean(str(name), known)
-        size = f"has {pluralize(len(self.items_of(node)), 'item')}" if self.is_mapped(node) else "is no mapped step"
+        size = f"has {pluralize(len(self.items_of(node)), 'item')}" if self.is_mapped(node) else "is not a mapped step"
         return f"; step {self.plan.names[node]!r} {size}"
 
     # -- states and times
@@ -223,21 +217,21 @@ class RunArrays:
     # -- causes of failures
 
     def own_failures(self) -> list[tuple[int, int | None]]:
-        """Return step and index of all that failed on its own account, in add order; an index of `None`: the step."""
+        """Return step and index (`None` for the step) of all that failed themselves, in add order."""
         places = list(map(self.item_index.place_of, self.failures))
         items = [place for place in places if place[0] not in self.forgiven]
         if not items and not self.refused and self.has_trouble():
-            items = places  # what was forgiven has cost items that were made of it
+            items = places  # items whose failure was tolerated had dependents
         rank = range(len(self.order)) if isinstance(self.order, range) else _places(self.order)
         found = [*items, *((node, None) for node in self.refused)]
         return sorted(found, key=lambda place: (rank[place[0]], place[1] or 0))
 
     def first_failure(self, items: range) -> int | None:
-        """Return the first of these items that failed on its own account."""
+        """Return the first of these items that failed itself."""
         return min((item for item in self.failures if item in items), default=None)
 
     def failure_line(self, node: int) -> str | None:
-        """Say how many items of a mapped step failed, and the first of them; `None` for other steps."""
+        """Return how many items of a mapped step failed, and the first of them; `None` for other steps."""
         items = self.items_of(node)
         first = self.first_failure(items) if self.is_mapped(node) else None
         if first is None:
@@ -247,7 +241,7 @@ class RunArrays:
         return f"{failed:,} of {pluralize(len(items), 'item')} failed, first: {self.item_name(first)}: {line}"
 
     def reason(self, node: int, state: StepState) -> str | None:
-        """Say why a step without an exception has no value."""
+        """Return the reason why a step without an exception has no value."""
         if state is StepState.UPSTREAM_FAILED:
             culprit = self._culprit(node)
             return f"did not run: {'a step before it' if culprit is None else self._called(culprit)} failed"
@@ -257,7 +251,7 @@ class RunArrays:
         return f"step {self.plan.names[node]!r}"
 
     def _culprit(self, node: int) -> int | None:
-        """Return a failed step that this one depends on, near or far; each step is passed once for all questions."""
+        """Return a failed step that this one depends on, directly or not; results are stored along the path."""
         path, at = [], node
         while at not in self._culprits:
             path.append(at)

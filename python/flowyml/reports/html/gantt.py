@@ -129,14 +129,11 @@ _OWN_BAR_PIXELS, _MAX_SHARED_PIXELS = 2.0, 4.0
 
 
 class Bar(NamedTuple):
-    """A time span in which a worker was busy.
+    """A time span in seconds in which a worker was busy.
 
     Attributes:
-        start: Start in seconds.
-        end: End in seconds.
         first: Position of its first call in the timeline.
         calls: Number of calls that it represents.
-        failed: Number of calls that failed.
         busy: Seconds spent in calls.
     """
 
@@ -149,14 +146,7 @@ class Bar(NamedTuple):
 
 
 class Lane(NamedTuple):
-    """The calls of one worker.
-
-    Attributes:
-        worker: Id of the worker.
-        calls: Number of calls.
-        busy: Seconds spent in calls.
-        bars: The bars, by start.
-    """
+    """The calls of one worker, and the seconds that it spent in them."""
 
     worker: int
     calls: int

@@ -35,16 +35,7 @@ _MAX_NAME_LENGTH = 200
 
 
 class FunctionRow(NamedTuple):
-    """The steps of one function.
-
-    Attributes:
-        label: Name of the step as it was declared.
-        calls: Number of calls, items counted.
-        states: Number of calls in each state.
-        ran: Number of calls that ran.
-        total: Sum of their durations in seconds.
-        longest: The longest duration.
-    """
+    """The steps of one function, with the number of calls in each state and their times in seconds."""
 
     label: str
     calls: int
@@ -55,15 +46,7 @@ class FunctionRow(NamedTuple):
 
 
 class FailureRow(NamedTuple):
-    """A call that failed.
-
-    Attributes:
-        name: Name of the step or item.
-        state: Its final state.
-        line: Type and message of the exception.
-        text: Message and traceback.
-        attempts: Number of attempts.
-    """
+    """A call that failed, with the exception in one line and as text with its traceback."""
 
     name: str
     state: str
@@ -73,15 +56,10 @@ class FailureRow(NamedTuple):
 
 
 class StepRow(NamedTuple):
-    """A step.
+    """A step; times are seconds, and NaN if it never ran.
 
     Attributes:
-        name: Name of the step.
-        state: Its final state.
         items: Number of items of a mapped step; `None` for other steps.
-        start: Start in seconds after the start of the run; NaN if the step never ran.
-        took: Duration in seconds.
-        attempts: Number of attempts.
         note: The error, or a remark on the fallback.
     """
 
@@ -99,23 +77,12 @@ class ReportData:
     """Everything that the page shows.
 
     Attributes:
-        pipeline: Name of the pipeline.
-        run_id: Id of the run.
-        state: The final state.
-        began: Start time.
-        duration: Duration in seconds.
-        resumed: Summary of the results taken from an earlier attempt.
-        counts: Number of calls in each state.
-        steps: Number of steps.
-        timeline: Times and workers of all calls.
         graph: The graph as SVG, or as preformatted text if it is large.
         kinds: The steps by function.
         kind_of: For each step its position in `kinds`.
-        failures: The first failures.
-        failed: Number of all failures.
+        failures: The first failures, of `failed` in all.
         slowest: The longest calls, as positions in the timeline.
         rows: The first steps.
-        version: Version of this package.
     """
 
     pipeline: str
