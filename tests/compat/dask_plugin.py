@@ -2,7 +2,8 @@
 
 `dask_suite.py` starts the pytest that loads it and passes everything in environment variables: `COMPAT_SCHEDULER` names
 the scheduler, `COMPAT_OUTCOMES` the JSON file that is written, `COMPAT_SELECTED` a file with the ids of the tests to
-run, one a line (all that are collected if it is not set).
+run, one a line (all that are collected if it is not set), `COMPAT_DONE` one with those that ran before: their
+outcomes are in the JSON file.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import time
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,23 +66,31 @@ SCHEDULERS: dict[str, Callable[[], Scheduler | DaskScheduler]] = {
     "process": lambda: Scheduler(ParallelExecutor(WORKERS)),
 }
 
+OUTCOMES = Path(os.environ["COMPAT_OUTCOMES"])
+# Seconds between two times that outcomes are written: the run may be stopped.
+_INTERVAL = 10
 outcomes: dict[str, tuple[str, int, str]] = {}
 """By test: its outcome, its graphs, and how it failed in a few words."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make the scheduler dask's default, and what each of dask's names for schedulers stands for."""
+    if OUTCOMES.exists():
+        outcomes.update(json.loads(OUTCOMES.read_text()))
     config.compat = scheduler = SCHEDULERS[os.environ["COMPAT_SCHEDULER"]]()
     dask.config.set(scheduler=scheduler)
     dask.base.named_schedulers.update(dict.fromkeys(dask.base.named_schedulers, scheduler))
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Writer())
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what was not selected."""
+    """Leave out what was not selected, or ran before."""
+    chosen = {item.nodeid for item in items} - set(Path(os.environ["COMPAT_DONE"]).read_text().splitlines())
     if "COMPAT_SELECTED" in os.environ:
-        selected = set(Path(os.environ["COMPAT_SELECTED"]).read_text().splitlines())
-        config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in selected])
-        items[:] = [item for item in items if item.nodeid in selected]
+        chosen &= set(Path(os.environ["COMPAT_SELECTED"]).read_text().splitlines())
+    config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in chosen])
+    items[:] = [item for item in items if item.nodeid in chosen]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -105,7 +115,21 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
             outcomes[report.nodeid] = (outcome, graphs, words[:300] if report.failed else "")
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write the outcomes, in the first process."""
-    if not hasattr(session.config, "workerinput"):
-        Path(os.environ["COMPAT_OUTCOMES"]).write_text(json.dumps(outcomes, indent=0))
+class Writer:
+    """Writes the outcomes, in the first process of a session."""
+
+    def __init__(self) -> None:
+        self.written = time.monotonic()
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self) -> None:
+        """Write them now and then."""
+        if time.monotonic() - self.written > _INTERVAL:
+            self.pytest_sessionfinish()
+
+    def pytest_sessionfinish(self) -> None:
+        """Write them, so that the file is whole whenever the process ends."""
+        new = OUTCOMES.with_suffix(".new")
+        new.write_text(json.dumps(outcomes, indent=0))
+        new.replace(OUTCOMES)
+        self.written = time.monotonic()

@@ -12,6 +12,7 @@ options of its pools (`num_workers`, `pool`, `optimize_graph`, ...) have no mean
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -78,4 +79,5 @@ def culled(dsk: Mapping[Any, Any], keys: Any) -> dict[Any, GraphNode]:
 def run_task(task: GraphNode, keys: tuple[Any, ...], *values: Any) -> Any:
     """Call a task with the values of its dependencies; a value that can be read only once becomes a list."""
     value = task(dict(zip(keys, values, strict=True)))
-    return list(value) if isinstance(value, Iterator) else value
+    is_read_once = isinstance(value, Iterator) and not isinstance(value, weakref.ProxyTypes)
+    return list(value) if is_read_once else value

@@ -2,6 +2,7 @@
 
     python tests/compat/dask_suite.py                                           # all: `make compat`
     python tests/compat/dask_suite.py --backends thread bag/tests/test_bag.py   # a part of them
+    python tests/compat/dask_suite.py --keep DIR     # goes on where a run with this directory was stopped
 
 dask's tests ship in its wheel. Each scheduler runs them in a pytest of its own, away from this project's configuration
 (`dask_plugin.py`). Every test that passes with the baseline must pass with flowyml, except those that
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import tomllib
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -36,6 +38,8 @@ _MARKS = "not slow and not network and not gpu"
 _PATIENCE = 300
 # dask's processes agree on hash(str) only if a seed is set; this is the one that its own scheduler sets.
 _HASH_SEED = "6640"
+# pytest's exit code if there are none to run: their outcomes are known.
+_NO_TESTS = 5
 
 
 class Outcome(NamedTuple):
@@ -71,7 +75,13 @@ class Comparison:
     unneeded: list[str] = field(default_factory=list)
 
 
-def outcomes_of(scheduler: str, paths: Sequence[str], workers: int, selected: Iterable[str] | None = None) -> Outcomes:
+def outcomes_of(
+    scheduler: str,
+    paths: Sequence[str],
+    workers: int,
+    selected: Iterable[str] | None = None,
+    keep: Path | None = None,
+) -> Outcomes:
     """Run dask's tests with a scheduler in a pytest of its own.
 
     Args:
@@ -79,14 +89,18 @@ def outcomes_of(scheduler: str, paths: Sequence[str], workers: int, selected: It
         paths: Directories or files below the package `dask`.
         workers: How many processes run the tests; 0 is the pytest itself.
         selected: The ids of the tests to run; all by default.
+        keep: A directory where the outcomes stay; tests whose outcomes are there are not run.
 
     Raises:
         RuntimeError: If the tests could not be run; with what pytest printed.
     """
     dask = Path(find_spec("dask").submodule_search_locations[0])
     with tempfile.TemporaryDirectory() as scratch:
-        written = Path(scratch, "outcomes.json")
+        written = Path(keep or scratch, f"{scheduler}.json").absolute()
+        ran_before = json.loads(written.read_text()) if written.exists() else {}
+        Path(scratch, "done").write_text("\n".join(ran_before))
         settings = {"COMPAT_SCHEDULER": scheduler, "COMPAT_OUTCOMES": str(written)}
+        settings["COMPAT_DONE"] = str(Path(scratch, "done"))
         if selected is not None:
             Path(scratch, "selected").write_text("\n".join(selected))
             settings["COMPAT_SELECTED"] = str(Path(scratch, "selected"))
@@ -103,7 +117,7 @@ def outcomes_of(scheduler: str, paths: Sequence[str], workers: int, selected: It
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        if done.returncode not in {0, 1} or not written.exists():
+        if done.returncode not in {0, 1, _NO_TESTS} or not written.exists():
             raise RuntimeError(f"dask's tests did not run with {scheduler}:\n{done.stdout[-5000:]}")
         return {test: Outcome(*each) for test, each in json.loads(written.read_text()).items()}
 
@@ -160,16 +174,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("paths", nargs="*", default=ALL, help="directories or files below the package dask")
     parser.add_argument("--backends", nargs="+", choices=BASELINES, default=list(BASELINES))
+    parser.add_argument(
+        "--keep", type=Path, help="a directory for outcomes; tests whose outcomes are there are not run"
+    )
     parser.add_argument("--workers", type=int, default=2, help="how many processes run the tests")
     options = parser.parse_args()
     paths = options.paths
-    found = {"dask-sync": outcomes_of("dask-sync", paths, options.workers)}
+    if options.keep:
+        options.keep.mkdir(parents=True, exist_ok=True)
+    run = partial(outcomes_of, paths=paths, workers=options.workers, keep=options.keep)
+    found = {"dask-sync": run("dask-sync")}
     told = []
     for backend in options.backends:
         baseline = BASELINES[backend]
         if baseline not in found:
-            found[baseline] = outcomes_of(baseline, paths, options.workers, ran_graphs(found["dask-sync"]))
-        ours = outcomes_of(backend, paths, options.workers, ran_graphs(found[baseline]))
+            found[baseline] = run(baseline, selected=ran_graphs(found["dask-sync"]))
+        ours = run(backend, selected=ran_graphs(found[baseline]))
         comparison = compared(backend, found[baseline], ours, excepted(backend))
         told.append(comparison)
         print(f"{backend}: {comparison.passed:,} of {comparison.tests:,} passed", file=sys.stderr, flush=True)

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import functools
+import json
+import weakref
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,8 @@ from dask_suite import Outcome
 import flowyml
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from dask_suite import Outcomes
 
 PATHS = ("bag/tests/test_bag.py", "array/tests/test_ufunc.py", "dataframe/tests/test_indexing.py")
@@ -53,6 +57,16 @@ def test_a_worse_outcome_is_a_failure_unless_it_is_excepted() -> None:
     assert dask_suite.table([comparison]).splitlines()[-1] == "| local | dask-sync | 4 | 4 | 1 | 1 |"
 
 
+def test_a_run_that_was_stopped_continues(tmp_path: Path) -> None:
+    paths, known = ["dataframe/tests/test_extensions.py"], "dataframe/tests/test_extensions.py::test_scalar"
+    (tmp_path / "dask-sync.json").write_text(json.dumps({known: ["failed", 7, "as it was"]}))
+    for _ in range(2):
+        outcomes = dask_suite.outcomes_of("dask-sync", paths, workers=0, keep=tmp_path)
+        assert outcomes.pop(known) == ("failed", 7, "as it was")
+        assert {each.outcome for each in outcomes.values()} == {"passed"}
+        assert len(outcomes) == 2
+
+
 # ---- the adapter -----------------------------------------------------------------------------------------------------
 
 
@@ -62,6 +76,12 @@ def test_aliases_data_and_nested_keys() -> None:
     assert get(graph, [["a", "b"], [("c", 0)]]) == ((1, 1), (7,))
     assert get(graph, ("c", 0)) == 7
     assert get(graph, []) == ()
+
+
+def test_an_iterator_becomes_a_list_and_a_weak_reference_does_not() -> None:
+    values = Counter([1, 2])
+    graph = {"a": (lambda: weakref.proxy(values),), "b": (type, "a"), "c": (lambda: iter([1, 2]),), "d": (type, "c")}
+    assert Scheduler(flowyml.LocalExecutor())(graph, ["b", "d"]) == (weakref.ProxyType, list)
 
 
 def test_a_tasks_own_exception_is_raised() -> None:
