@@ -156,7 +156,6 @@ def run_plain(
 
 
 def _is_in_run() -> bool:
-    """Return True inside of a run that the command has started."""
     return run_interceptor.is_active(in_step=current_provider() is not None)
 
 
@@ -219,7 +218,6 @@ def _make_run(pipeline: Pipeline, options: RunOptions, executor: Executor) -> tu
 
 
 def _make_plan(preparation: Preparation, options: RunOptions) -> tuple[Plan, Scope]:
-    """Plan the run, and warn of values that it does not use."""
     inputs = checked_values("run(inputs=)", options.inputs)
     context = checked_values("run(context=)", options.context)
     given = checked_values("run(given=)", options.given)

@@ -132,17 +132,17 @@ def map_task(
 ) -> Any:
     """Make a step of a function of one item, which runs over a list: `@map_task` or `@map_task(concurrency=4, ...)`.
 
-    Added to a pipeline it runs over its input, or the first of them: as `Pipeline.map(fn, over=...)` does. Whoever
-    reads it gets a `MapTaskResult`. Called directly, with a list, it runs here, on threads; a coroutine function in an
+    Added to a pipeline it runs over its input, or the first of them: as `Pipeline.map(fn, over=...)` does. Its
+    readers get a `MapTaskResult`. Called directly, with a list, it runs here, on threads; a coroutine function in an
     event loop.
 
     Args:
-        fn: The function, where the decorator is used bare.
-        concurrency: How many items run at once at the most; by default as many as there are workers; called directly,
+        fn: The function, if the decorator is used without parentheses.
+        concurrency: Maximum number of items that run at once; by default the number of workers; called directly,
             as many as CPUs are usable, or 100 coroutines.
         retries: How many more attempts an item has after a failure.
         retry_delay: Seconds before each of them.
-        min_success_ratio: The part of the items that must succeed; with fewer the step fails.
+        min_success_ratio: The fraction of the items that must succeed; with fewer the step fails.
         fail_fast: Begin no more items after the first failure; the step fails then.
         timeout_per_item: Seconds (or a `timedelta`) that one item may take.
         inputs: The list, then what all items read. By default the list has the name of the first parameter.

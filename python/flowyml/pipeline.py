@@ -72,20 +72,20 @@ class Pipeline(PipelineBase):
     Args:
         name: Name of the pipeline, for messages and results.
         context: Named values that any step may take by parameter name.
-        executor: Where it runs by default; a `LocalExecutor` if none is given here or to `run`.
-        validate_types: Compare type hints before anything runs: what a step returns with what the next one takes,
-            values with parameters. `True` or "error": what does not fit is a `PipelineValidationError`; "warn": one
-            `UserWarning`. Off by default.
-        auto_discover: If no step is added, take all that `@step` has made for this pipeline (`@step(pipeline=name)`) or
-            for any, in the order in which they were defined.
-        enable_cache: Whether steps with `cache=` are cached; `False` turns them all off.
-        cache_dir: Where their values are: a folder, or a `CacheStore`; ".flowyml/cache" in the working directory by
-            default, made when the first value is stored.
-        enable_checkpointing: Keep a journal of each run, so that one that was killed or has failed is continued by the
-            next `run()`: what is finished is not run again. Off by default.
-        checkpoint_dir: Where journals are; ".flowyml/checkpoints" in the working directory by default.
-        durability: "batch": what is finished survives the process after 20 ms on worker processes, after 50 ms at the
-            latest in this process, and a power cut 50 ms later. "always": each batch waits for the disk.
+        executor: The default executor of its runs; a `LocalExecutor` if none is given here or to `run`.
+        validate_types: Compare type hints before anything runs: return types with the parameters that they fill, values
+            with parameters. `True` or "error": a mismatch is a `PipelineValidationError`; "warn": one `UserWarning`.
+            Off by default.
+        auto_discover: If no step is added, take all steps that `@step` has made for this pipeline
+            (`@step(pipeline=name)`) or for any, in the order in which they were defined.
+        enable_cache: Whether steps with `cache=` are cached; `False` turns caching off for all of them.
+        cache_dir: Where cached values are stored: a directory, or a `CacheStore`; ".flowyml/cache" in the working
+            directory by default, created when the first value is stored.
+        enable_checkpointing: Keep a journal of each run, so that the next `run()` continues one that was killed or has
+            failed: finished steps do not run again. Off by default.
+        checkpoint_dir: Where journals are stored; ".flowyml/checkpoints" in the working directory by default.
+        durability: "batch": a finished step survives the death of the process after 20 ms on worker processes, within
+            50 ms in this process, and a power cut 50 ms later. "always": each batch is synced to the disk.
 
     Raises:
         TypeError: For a wrong argument. Keywords of the 2.2.1 documentation that are out of scope (`stack`, `project`,
@@ -146,20 +146,7 @@ class Pipeline(PipelineBase):
         durability: Literal["batch", "always"] = "batch",
         **unknown: object,
     ) -> Pipeline:
-        """Make a pipeline of steps under their own names.
-
-        Args:
-            *steps: Steps or functions.
-            name: As for `Pipeline`, like the other arguments.
-            context: Named values.
-            executor: Where it runs by default.
-            validate_types: Whether type hints are compared.
-            enable_cache: Whether steps with `cache=` are cached.
-            cache_dir: Where their values are.
-            enable_checkpointing: Whether runs keep a journal.
-            checkpoint_dir: Where journals are.
-            durability: When they are on the disk.
-            **unknown: As for `Pipeline`.
+        """Make a pipeline of steps under their own names; the keywords are those of `Pipeline`.
 
         >>> Pipeline.from_steps(min, max, name="two").name
         'two'
@@ -214,10 +201,10 @@ class Pipeline(PipelineBase):
         Args:
             step: A step or anything callable.
             name: Its name in this pipeline; the step's own by default.
-            params: Values of parameters by name; they go before every other source. Copied, shallowly.
+            params: Values of parameters by name, which precede every other source. Copied, shallowly.
             inputs: Assets to read, instead of the step's own declaration (see `Step`).
             outputs: Assets to produce, instead of the step's own declaration.
-            after: Names of steps that must be finished first, without data.
+            after: Names of steps that must be finished first, although no data is passed.
             **options: Options of `step` (`retry=`, `timeout=`, ...), which replace the step's own. Keywords of 2.2.1
                 that are out of scope get one warning.
 
@@ -265,12 +252,12 @@ class Pipeline(PipelineBase):
             step: A step or anything callable; each item goes to its first parameter that `params` and named inputs
                 leave free.
             items: The items: any iterable, read at once. A list is copied (shallowly), a `range` is kept as it is.
-            over: Instead of items the name of what holds them: an asset whose value is a list that only the run
-                knows, a mapped step (item i starts when item i there is finished), a glob, a name of `run(inputs=)`.
-                Or several of them, whose values go to one parameter each: the one of that name, else the next one that
-                is free; or by parameter, where a list of values may stand in place of a name.
-            combine: What an item is where there are several: "zip", the values side by side, of lists of one length;
-                or "product", all combinations in the order of `itertools.product`.
+            over: Instead of items, the name of what holds them: an asset whose value is a list that only the run knows,
+                a mapped step (item i starts when item i there is finished), a glob, a name of `run(inputs=)`. Or
+                several of them, whose values fill one parameter each: the one of that name, else the next free one; or
+                a mapping by parameter, in which a list of values may replace a name.
+            combine: How several sources are combined: "zip", lists of one length side by side; or "product", all
+                combinations in the order of `itertools.product`.
             name: As for `add_step`, like the other arguments.
             params: Values of the other parameters, the same for all items.
             inputs: Assets to read, the same for all items.
@@ -334,21 +321,21 @@ class Pipeline(PipelineBase):
     ) -> Self:
         """Add the steps of another pipeline, as they are now, behind a prefix: step `load` of `etl` is `etl.load`.
 
-        Inside, nothing changes: its steps read each other's assets by their own names, and take values from its own
-        context before the one of this pipeline. `run(inputs=)` and `run(context=)` reach them as they reach others.
+        Its steps still read each other's assets by their own names, and its own context precedes the one of this
+        pipeline. `run(inputs=)` and `run(context=)` also apply to them.
 
         Args:
-            pipeline: The pipeline. What is added to it later does not show here.
-            inputs: What it takes from this pipeline: names that are the same on both sides, or by its own name the
-                asset here (or a glob, or a list of assets, which give a list). By default whatever it neither produces
-                nor has in its own context is looked for here by the same name.
-            outputs: Those of its assets that are to be had here by their own names, or by its own name the name here.
-                All its assets are to be had behind the prefix: `etl.clean`.
+            pipeline: The pipeline; steps that are added to it later are not added here.
+            inputs: What it takes from this pipeline: names that are the same on both sides, or a mapping from its own
+                name to the asset here (or to a glob, or to several assets, which make a list). By default every name
+                that it neither produces nor has in its own context is looked up here.
+            outputs: Its assets that can be read here by their own names, or a mapping from its own name to the name
+                here. All its assets can be read behind the prefix: `etl.clean`.
             name: The prefix; the pipeline's name by default.
-            input_mapping: Like `inputs` as a mapping, the other way round: by the asset here, its own name.
+            input_mapping: Like `inputs` as a mapping, in the other direction: from the asset here to its own name.
             output_mapping: Like `outputs` as a mapping.
             after: Steps here that must be finished before its first steps start.
-            **unknown: Nothing else is known.
+            **unknown: Misspelled keywords are a `TypeError` with the nearest known one.
 
         Returns:
             The pipeline itself.
@@ -553,31 +540,32 @@ class Pipeline(PipelineBase):
             inputs: Values for this run, by name of a parameter or of an asset that no step produces.
             given: Values of steps that do not run, by name of the step (its whole return value; of a mapped step the
                 list of the values of all its items) or of its assets (all of them, if it has several outputs). Such a
-                step is in the state `given`, waits for nothing, and the steps that need it get the value. The steps
-                that it needs still run, unless `targets` leave them out.
-            context: Context values for this run only; they go before the pipeline's own.
-            executor: Where it runs, instead of the pipeline's executor.
-            fail_fast: Start nothing new after the first failure; what is left is cancelled.
+                step is in the state `given` and has no dependencies; its dependents get the value. The steps that it
+                depends on still run, unless `targets` leave them out.
+            context: Context values for this run only; they precede the pipeline's own.
+            executor: The executor of this run, instead of the pipeline's.
+            fail_fast: Start nothing new after the first failure; steps that have not started are cancelled.
             raise_on_failure: Raise a `StepError` when the run has ended and a step failed.
-            keep: "all" values stay readable; "leaves": values that other steps read go after their last reader; or the
-                names of those to keep beside the leaves.
+            keep: "all" values stay readable; "leaves": the values that other steps read are released after their last
+                reader; or the names of those to keep in addition to the leaves.
             run_id: Name of the run; a random one by default.
             resume: With `enable_checkpointing`: which unfinished run to continue. By default the last one of this
-                pipeline, if it has finished something that is part of this run; "last": that one in any case; the id of
-                a run; `False`: none, this is a new run.
+                pipeline, if it has finished a part of this run; "last": that one in any case; the id of a run; `False`:
+                none, this is a new run.
             seed: Makes `random`, numpy's global generator and `get_context().rng` reproducible: each step, and each
                 item of a mapped step, begins with states that follow from this number and its name. On threads, steps
                 that run at the same time share the global generators: there only `get_context().rng` is reproducible.
-            targets: Run only these and what they need: steps, sub-pipelines or assets by name, globs, "tag:nightly" or
-                "tag:team=ml". The result holds no other steps; what is left out need not be valid.
-            progress: Show how far the run is, on stderr: a bar in a notebook and on a terminal (with rich where that is
-                installed, else one line), a line now and then elsewhere. Or a function that is called with a `Progress`
-                a few times a second, in another thread. Off by default.
-            debug: Log where the arguments of each step come from, before anything runs: one line a step, on the logger
-                `flowyml`. Where steps share their arguments (not on worker processes), name those that change them.
+            targets: Run only these and the steps that they need: steps, sub-pipelines or assets by name, globs,
+                "tag:nightly" or "tag:team=ml". The result has no other steps, and these need not be valid.
+            progress: Show the progress on stderr: a bar in a notebook and on a terminal (by rich if it is installed), a
+                line at intervals elsewhere. Or a function that is called with a `Progress` a few times a second, in
+                another thread. Off by default.
+            debug: Log the source of each step's arguments before anything runs, one line a step, on the logger
+                `flowyml`. If steps share their arguments (not on worker processes), also name those that change them.
             dry_run: Check everything and print what would run, what is cached and what an unfinished run has finished
                 already, and run nothing: all steps of the result are waiting, its state is "dry_run".
-            **unknown: Nothing else is known; keywords of 2.2.1 that are out of scope get one warning.
+            **unknown: Keywords of 2.2.1 that are out of scope get one warning, all others an error with the nearest
+                known one.
 
         Returns:
             The result: each step with its state, value or error.
@@ -622,10 +610,10 @@ class Pipeline(PipelineBase):
 
         Args:
             inputs: As for `run`, like the other arguments.
-            given: Values of steps that would not run.
-            context: Context values for this run only.
-            executor: Where it would run.
-            targets: Which part of the pipeline would run.
+            given: See `run`.
+            context: See `run`.
+            executor: See `run`.
+            targets: See `run`.
 
         >>> Pipeline("p").add_step(dict, name="raw").dry_run().state
         Pipeline DAG: p
@@ -650,11 +638,11 @@ class Pipeline(PipelineBase):
         executor: Executor | None = None,
         raise_on_failure: bool = False,
     ) -> PipelineResult:
-        """Continue an unfinished run, as `run(resume=run_id)` does, with its seed; from a step on, if one is named.
+        """Continue an unfinished run, as `run(resume=run_id)` does, with its seed.
 
         Args:
             run_id: The run.
-            from_step: This step or sub-pipeline runs again with all that depends on it, whatever of that has finished.
+            from_step: This step or sub-pipeline runs again, with all its dependents, even those that have finished.
             inputs: As for `run`, like the other arguments.
             given: Values of steps that do not run.
             context: Context values for this run only.
@@ -673,10 +661,10 @@ class Pipeline(PipelineBase):
         inputs: Mapping[str, Any] | None = None,
         **options: Unpack[RunKeywords],
     ) -> PipelineResult:
-        """Run all steps in a helper thread while the event loop goes on: in a notebook, in a web server.
+        """Run all steps in a helper thread while the event loop continues: in a notebook, in a web server.
 
-        Cancelling the task that awaits it cancels the run, as Ctrl-C does: nothing new starts, worker processes are
-        ended; a step that runs in this process is left behind after a second, since no thread can be stopped.
+        Cancelling the task that awaits it cancels the run, as Ctrl-C does: nothing new starts and worker processes are
+        killed; a step in this process is abandoned after a second, since a thread cannot be stopped.
 
         Args:
             inputs: As for `run`.

@@ -1,1 +1,1 @@
-"""What a pipeline is told: kept in columns, checked at the door, made a plan and a run when somebody asks."""
+"""What is added to a pipeline: checked, stored in columns, and made into plans."""

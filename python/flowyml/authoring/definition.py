@@ -1,6 +1,6 @@
-"""A pipeline described for those who keep or draw it elsewhere: JSON-safe, by names.
+"""The definition of a pipeline: a JSON-safe description for tools that store or draw it.
 
-It describes and does not rebuild: functions are named, with their source where there is one. It knows nothing of runs.
+A pipeline cannot be rebuilt from it: functions are described by name and source. Imported on demand.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _path(func: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return an option as JSON has it: numbers and text as they are, all else as its text."""
+    """Return an option as JSON: numbers and strings as they are, anything else as its `repr`."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, Mapping):

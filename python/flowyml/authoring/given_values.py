@@ -4,8 +4,8 @@
 run(given={"load": rows, "model": m}) ──given_values──▶ values by step ──with_given──▶ Columns with them as params
 ```
 
-Imported only by runs that use it. In the columns such a step is a function of one parameter that waits for nothing
-(`steps/outcomes.py`): its inputs, conditions and options are dropped.
+Imported by runs with `given=`. In the columns such a step is a function of one parameter without dependencies
+(`steps/outcomes.py`); its inputs, conditions and options are dropped.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def given_values(plan: Plan, given: Mapping[str, Any]) -> dict[int, Any]:
 
 
 def _found(plan: Plan, name: str) -> tuple[int | None, int | None]:
-    """Return the step that a name means and which of its outputs; an asset goes before a step of that name."""
+    """Return the step and output that a name means; an asset takes precedence over a step of that name."""
     found = plan.assets.find(name)
     return (plan.numbers.get(name), None) if found is None else found
 
@@ -88,7 +88,7 @@ def _unknown(plan: Plan, name: str) -> str:
 
 
 def _misfit(plan: Plan, node: int, value: Any) -> str | None:
-    """Return why a value cannot be that of a step; `None` if it can."""
+    """Return why a step cannot have this value; `None` if it can."""
     spec, name = plan.specs[node], plan.names[node]
     try:
         if spec.map_input is not None:

@@ -187,7 +187,6 @@ class StepTable:
             self.lock.release()
 
     def _trim(self) -> None:
-        """Cut the other columns to the length of the names."""
         count = len(self.numbers)
         for column in (self.specs, self.rows, self.reads):
             if len(column) > count:

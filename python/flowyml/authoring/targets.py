@@ -1,10 +1,10 @@
-"""Targets: a part of a pipeline, the steps that are asked for and all that they need.
+"""Targets: the part of a pipeline that `run(targets=)` selects, with all steps that it needs.
 
 ```
 Plan of all steps, valid or not ──chosen──▶ steps and what they wait for, near or far ──▶ Columns of these alone
 ```
 
-Loaded for runs that ask for it. What is left out need not be valid: a part of a pipeline can run while the rest of it
+Imported by runs with `targets=`. The other steps need not be valid: a part of a pipeline can run while the rest of it
 still lacks a step or a value.
 """
 
@@ -86,7 +86,7 @@ def _chosen(plan: Plan, targets: Any) -> set[int]:
 
 
 def _named(plan: Plan, target: str) -> Iterator[int]:
-    """Go through the steps that one target means; what has that very name goes before everything else."""
+    """Yield the steps that one target means; an exact name takes precedence."""
     steps = plan.assets.steps(target)
     if steps is not None:
         yield from steps
@@ -112,7 +112,7 @@ def _unknown(plan: Plan, target: str) -> str:
 
 
 def _namespaces(plan: Plan, nodes: list[int], scope: Scope) -> dict[Namespace, Namespace]:
-    """Return the sub-pipelines that some chosen step is in, with what concerns these steps."""
+    """Return the sub-pipelines of the chosen steps, reduced to these steps."""
     for seen in plan.assets.inner.values():
         seen.asked.clear()
     for node in nodes:  # wired once more, to see what they ask the pipeline around them for

@@ -1,7 +1,7 @@
-"""Arguments at the door: what a user hands to a pipeline, checked before anything else happens.
+"""Validation: the arguments of public functions, checked before anything else happens.
 
-Every function returns its argument in the form in which the package keeps it, or raises an error that names what was
-given and what would do. It knows nothing of graphs or runs.
+Every function returns its argument in the form in which the package stores it, or raises a `TypeError` or `ValueError`
+that says what was given and what is expected.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Literal
 
-# What somebody who names an executor means, by how the name begins.
+# The executor that is meant by a string, by how it begins.
 _NAMED_EXECUTORS = {
     "local": "LocalExecutor()",
     "process": 'ParallelExecutor(backend="process")',
@@ -34,11 +34,11 @@ _NAMED_EXECUTORS = {
 
 
 class JournalConfig(NamedTuple):
-    """What a pipeline keeps of its runs.
+    """What a pipeline stores of its runs.
 
     Attributes:
-        kept: Whether it keeps a journal of each.
-        folder: Where journals are, and what steps put aside.
+        kept: Whether each run has a journal.
+        folder: Where journals are, and the states that steps save.
         durable: Whether each write waits for the disk.
     """
 
@@ -48,11 +48,7 @@ class JournalConfig(NamedTuple):
 
 
 def checked_cache_store(cache_dir: Any, *, enabled: Any) -> CacheStore | None:
-    """Return the store of a pipeline; `None` if it is to have none.
-
-    Raises:
-        TypeError: If it is neither a folder nor a store.
-    """
+    """Return the store of a pipeline; `None` if it is to have none."""
     checked_flag("enable_cache", enabled)
     if cache_dir is None:
         return CacheStore() if enabled else None
@@ -64,12 +60,7 @@ def checked_cache_store(cache_dir: Any, *, enabled: Any) -> CacheStore | None:
 
 
 def checked_journals(enabled: Any, folder: Any, durability: Any) -> JournalConfig:
-    """Return what a pipeline keeps of its runs.
-
-    Raises:
-        TypeError: If `enable_checkpointing` is no truth, or `checkpoint_dir` no folder.
-        ValueError: If `durability` is neither "batch" nor "always".
-    """
+    """Return what a pipeline keeps of its runs."""
     checked_flag("enable_checkpointing", enabled)
     if folder is not None and not isinstance(folder, (str, PathLike)):
         raise TypeError(f"checkpoint_dir must be a folder, got {type(folder).__name__} {folder!r:.60}")
@@ -82,7 +73,7 @@ def checked_journals(enabled: Any, folder: Any, durability: Any) -> JournalConfi
 
 
 def absolute(folder: Path) -> str:
-    """Return a folder as it is found from here, wherever a step goes; as it is, where the working directory is gone."""
+    """Return an absolute path, which steps that change the directory do not affect; unchanged if there is no cwd."""
     text = str(folder)
     with suppress(OSError):
         return os.path.join(os.getcwd(), text)  # noqa: PTH109, PTH118  each run asks
@@ -90,12 +81,7 @@ def absolute(folder: Path) -> str:
 
 
 def checked_resume(resume: Any, run_id: str | None, *, enabled: bool) -> str | bool | None:
-    """Return which run is to be continued.
-
-    Raises:
-        TypeError: If it is neither a name nor `None`, `True` or `False`.
-        ValueError: If the pipeline keeps no journals, or `run_id` names another run.
-    """
+    """Return which run is to be continued."""
     if resume is not None and not isinstance(resume, (str, bool)):
         kind = type(resume).__name__
         raise TypeError(f'resume must be "last", the id of a run, False or None, got {kind} {resume!r:.60}')
@@ -107,11 +93,7 @@ def checked_resume(resume: Any, run_id: str | None, *, enabled: bool) -> str | b
 
 
 def checked_progress(progress: Any) -> Any:
-    """Return who watches a run: `True`, a function, or `None`.
-
-    Raises:
-        TypeError: If it is neither.
-    """
+    """Return the progress observer of a run: `True`, a function, or `None`."""
     if progress is None or isinstance(progress, bool):
         return progress or None
     if callable(progress):
@@ -120,32 +102,20 @@ def checked_progress(progress: Any) -> Any:
 
 
 def checked_flag(name: str, value: Any) -> bool:
-    """Return what must be true or false.
-
-    Raises:
-        TypeError: If it is neither.
-    """
+    """Return a flag."""
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, got {type(value).__name__} {value!r:.60}")
     return value
 
 
 def checked_flags(**values: Any) -> None:
-    """Check each of several that must be true or false.
-
-    Raises:
-        TypeError: If one is neither.
-    """
+    """Check flags."""
     for name, value in values.items():
         checked_flag(name, value)
 
 
 def checked_seed(seed: Any) -> int | None:
-    """Return a seed as a plain number.
-
-    Raises:
-        TypeError: If it is no whole number.
-    """
+    """Return a seed as a plain number."""
     if seed is None:
         return None
     if isinstance(seed, bool) or not hasattr(type(seed), "__index__"):
@@ -154,13 +124,7 @@ def checked_seed(seed: Any) -> int | None:
 
 
 def checked_mode(validate_types: Any) -> Literal["warn", "error"] | None:
-    """Return what to do where types do not fit; `None`: do not look at them.
-
-    Raises:
-        TypeError: If it is neither truth nor a word.
-        ValueError: For another word.
-        ImportError: If types are to be compared and beartype is not installed.
-    """
+    """Return what to do if types do not fit; `None` if they are not compared."""
     if validate_types is None or validate_types is False:
         return None
     if not isinstance(validate_types, (bool, str)):
@@ -177,11 +141,7 @@ def checked_mode(validate_types: Any) -> Literal["warn", "error"] | None:
 
 
 def checked_params(params: Any, step: object) -> Mapping[str, Any]:
-    """Return parameter values as a mapping.
-
-    Raises:
-        TypeError: If they are no mapping, or not by name.
-    """
+    """Return parameter values as a mapping."""
     name = getattr(step, "name", None) or getattr(step, "__name__", None) or repr(step)
     if not isinstance(params, Mapping):
         raise TypeError(f"params of step {name!r} must be a mapping of parameter names to values, got {params!r:.60}")
@@ -192,11 +152,7 @@ def checked_params(params: Any, step: object) -> Mapping[str, Any]:
 
 
 def checked_values(where: str, values: Any) -> dict[str, Any]:
-    """Return named values as a dict of their own.
-
-    Raises:
-        TypeError: If they are no mapping, or not by name.
-    """
+    """Return named values as a dict of their own."""
     if values is None:
         return {}
     if not isinstance(values, Mapping):
@@ -210,20 +166,12 @@ def checked_values(where: str, values: Any) -> dict[str, Any]:
 
 
 def as_context(values: Any) -> Context:
-    """Return a context as it is, and a mapping as a new one.
-
-    Raises:
-        TypeError: If it is neither.
-    """
+    """Return a context as it is, and a mapping as a new one."""
     return values if isinstance(values, Context) else Context(**checked_values("Pipeline(context=)", values))
 
 
 def checked_executor(executor: Any) -> Executor | None:
-    """Return an executor or `None` as it is.
-
-    Raises:
-        TypeError: If it is neither.
-    """
+    """Return an executor or `None` as it is."""
     if executor is None or isinstance(executor, Executor):
         return executor
     got = repr(executor)
@@ -236,10 +184,10 @@ def checked_executor(executor: Any) -> Executor | None:
 
 
 def shape_of(inputs: Any, parameters: Container[str]) -> tuple[tuple[Any, ...], tuple[str, ...]] | None:
-    """Return what declared inputs have in common from step to step, and the names that differ.
+    """Return the part of declared inputs that steps of a loop have in common, and the names that differ.
 
     Args:
-        inputs: As they were given.
+        inputs: The `inputs=` argument.
         parameters: Names of all that the step can take.
 
     Returns:

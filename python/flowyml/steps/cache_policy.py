@@ -1,4 +1,4 @@
-"""What `cache=` of a step says: what its key is made of.
+"""Cache policies: what the key of a step's cached value is made of.
 
 ```
 True, "code_hash"                   its code and everything that it reads
@@ -39,7 +39,7 @@ class CachePolicy(NamedTuple):
     takes_step: bool = True
 
     def __bool__(self) -> bool:
-        """Tell whether the step is cached."""
+        """Return True if the step is cached."""
         return self.name != "off"
 
     def __str__(self) -> str:
@@ -47,7 +47,7 @@ class CachePolicy(NamedTuple):
         return self.name if self.function is None else getattr(self.function, "__qualname__", repr(self.function))
 
     def own_key(self, step: object, inputs: Mapping[str, Any], context: Mapping[str, Any]) -> str:
-        """Ask the user's function for a key.
+        """Call the user's function for a key.
 
         Raises:
             TypeError: If it returns no text.
@@ -63,12 +63,7 @@ CODE, INPUT, OFF = CachePolicy("code_hash"), CachePolicy("input_hash"), CachePol
 
 
 def checked_cache(cache: Any, step: str) -> CachePolicy:
-    """Return what `cache=` says.
-
-    Raises:
-        TypeError: If it is nothing that it can be.
-        ValueError: For an unknown word.
-    """
+    """Return what `cache=` says."""
     if isinstance(cache, bool):
         return CODE if cache else OFF
     if isinstance(cache, str):
@@ -98,12 +93,7 @@ def _takes_step(function: Any, step: str) -> bool:
 
 
 def checked_ttl(ttl: Any, step: str) -> float:
-    """Return how many seconds a cached value of a step may be used.
-
-    Raises:
-        TypeError: If it is neither a number nor a `timedelta`.
-        ValueError: If it is not above 0.
-    """
+    """Return how many seconds a cached value of a step may be used."""
     from datetime import timedelta
 
     seconds = ttl.total_seconds() if isinstance(ttl, timedelta) else ttl

@@ -1,4 +1,4 @@
-"""Circuit breakers: what keeps failing is left alone for a while.
+"""Circuit breakers: a function that keeps failing is not called for a while.
 
 ```
 closed ──failure_threshold failures in a row──▶ open ──timeout seconds──▶ half open ──the trial succeeds──▶ closed
@@ -6,9 +6,8 @@ closed ──failure_threshold failures in a row──▶ open ──timeout sec
    └── every call may begin                       └──── the trial fails ──────┘   one call may begin, others are refused
 ```
 
-A `Circuit` is that machine, told the time and what came of calls; a `CircuitBreaker` is what the user writes. In a run
-the driver keeps one circuit for each breaker (`runtime/failure_policy.py`); a breaker that is called by hand has one
-of its own.
+`CircuitBreaker` is the configuration, `Circuit` the state machine; time is an argument. In a run the driver has one
+circuit for each breaker (`runtime/failure_policy.py`); a breaker that is called directly has one of its own.
 """
 
 from __future__ import annotations
@@ -227,14 +226,14 @@ class Circuit:
             return CircuitOpenError(self.name, self.failures, self._last_line(), max(0.0, left), self.last_error)
 
     def refuses(self, who: object, now: float) -> bool:
-        """Tell whether `admit` would."""
+        """Return True if `admit` would refuse the call."""
         with self._lock:
             if self._opened is None:
                 return False
             return now < self._opened + self.breaker.timeout or self._trial not in {None, who}
 
     def record(self, who: object, error: BaseException | None, now: float) -> None:
-        """Take in what came of a call that was admitted; what began before the circuit opened no longer counts."""
+        """Record the end of an admitted call; a call that began before the circuit opened does not count."""
         with self._lock:
             if self._opened is not None and self._trial != who:
                 return
@@ -244,7 +243,7 @@ class Circuit:
                 self._opened, self._trial, self.failures = None, None, 0
 
     def release(self, who: object) -> None:
-        """Take in that a call that was admitted says nothing: it was not made."""
+        """Record that an admitted call was not made."""
         with self._lock:
             if self._trial == who:
                 self._trial = None
@@ -264,11 +263,7 @@ class Circuit:
 
 
 def checked_breaker(breaker: Any, step: str) -> CircuitBreaker:
-    """Return the `circuit_breaker=` of a step.
-
-    Raises:
-        TypeError: If it is none.
-    """
+    """Return the `circuit_breaker=` of a step."""
     if not isinstance(breaker, CircuitBreaker):
         hint = "; call it: CircuitBreaker()" if breaker is CircuitBreaker else ""
         raise TypeError(f"circuit_breaker of step {step!r} must be a CircuitBreaker, got {breaker!r:.60}{hint}")

@@ -1,15 +1,14 @@
-"""Conditions of steps: functions that look at a step's arguments and say whether it runs.
+"""Conditions of steps: predicates over a step's arguments that decide whether it runs.
 
 ```
 condition=, skip_if=, @when, @unless ──▶ Guard (a predicate and the answer that lets the step run)
-wiring: guards + the step's signature ──▶ Checks: where each parameter of each predicate comes from
-Guarded(func, checks)(*arguments) ──▶ all checks hold: func(*arguments)
-                                  └─▶ one does not: raises Skipped, which executors report as the state `skipped`
+guards + the step's signature ──▶ GuardSet: where each parameter of each predicate gets its value
+GuardedFunction(func, ...)(*arguments) ──▶ all guards pass: func(*arguments)
+                                       └─▶ one does not: raises StepSkipped, which executors report as `skipped`
 ```
 
-Predicates run where the step would run, in its place, on its bound arguments; one that raises fails the step like the
-function itself would. The module knows neither steps nor assets: the wiring finds values for what a predicate wants
-beyond the step's own parameters and hands them over by keyword.
+Predicates run in the step's worker, before the step, on its bound arguments; one that raises fails the step as the
+function itself would. The planner finds values for parameters that only predicates have, and passes them by keyword.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ class Guard(NamedTuple):
     wanted: bool
 
     def __str__(self) -> str:
-        """Return it in words: which function is asked, and where it stands."""
+        """Return the name and line of the predicate."""
         code = getattr(self.predicate, "__code__", None)
         place = f" ({os.path.basename(code.co_filename)}:{code.co_firstlineno})" if code else ""  # noqa: PTH119
         return (
@@ -117,11 +116,7 @@ def _decorator(name: str, predicate: Any, *, wanted: bool) -> Callable[[F], F]:
 
 
 def checked_condition(predicate: Any, step: str) -> Guard:
-    """Return the `condition=` of a step as a guard.
-
-    Raises:
-        TypeError: If it is no function that can be asked.
-    """
+    """Return the `condition=` of a step as a guard."""
     return Guard(checked_predicate(f"condition of step {step!r}", predicate), wanted=True)
 
 
@@ -131,11 +126,7 @@ def checked_skip(predicate: Any, step: str) -> Guard:
 
 
 def checked_predicate(what: str, predicate: Any) -> Any:
-    """Return a function that can be asked.
-
-    Raises:
-        TypeError: If it is none.
-    """
+    """Return a function that can be asked."""
     if not callable(predicate):
         raise TypeError(
             f"{what} must be a function that can be asked, got {type(predicate).__name__} {predicate!r:.60}"
@@ -147,11 +138,7 @@ def checked_predicate(what: str, predicate: Any) -> Any:
 
 
 def checked_run_if(run_if: Any, step: str) -> str:
-    """Return which of its dependencies a step needs: "all" or "any".
-
-    Raises:
-        ValueError: If it is something else.
-    """
+    """Return which of its dependencies a step needs: "all" or "any"."""
     if run_if not in {"all", "any"}:
         raise ValueError(f'run_if of step {step!r} must be "all" or "any" (of what it depends on), got {run_if!r:.60}')
     return str(run_if)
@@ -165,7 +152,7 @@ class BoundGuard(NamedTuple):
         positional: Names of the arguments that are passed by position.
         keywords: Names of those that are passed by keyword.
         defaults: The values of those that nothing else gives.
-        alone: The name that stands for the first argument if nothing else gives it; "" where it has no name.
+        alone: The name that stands for the first argument if nothing else gives it; "" if it has no name.
     """
 
     guard: Guard
@@ -261,7 +248,7 @@ class GuardedFunction:
         return copy
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel by parts: a coroutine function is wrapped anew."""
+        """Pickle by parts: a coroutine function is wrapped again."""
         parts = (self.func, self.checks, self.positional, self.variable, self.defaults, self.private)
         return GuardedFunction, parts
 
@@ -275,7 +262,7 @@ class GuardSet:
 
     Attributes:
         signature: The function's signature with what the predicates want, as parameters by keyword.
-        optional: Names that nothing needs to give: the first argument stands in.
+        optional: Names that need no value: the first argument is used instead.
     """
 
     def __init__(self, guards: Collection[Guard], own: StepSignature) -> None:
@@ -290,7 +277,7 @@ class GuardSet:
     def guarded(self, func: Callable[..., Any], explicit: Collection[str]) -> GuardedFunction:
         """Return the function behind its checks; `explicit` are extra names that `params` or inputs give.
 
-        Where the function has `**kwargs` those are for the function, too.
+        If the function has `**kwargs`, it gets them, too.
         """
         own = self._own
         private = frozenset(self._extras).difference(explicit if own.var_keyword else ())
@@ -308,7 +295,6 @@ class GuardSet:
         return own._replace(keyword_only=(*own.keyword_only, *self._extras), defaults={**own.defaults, **found})
 
     def _needed(self, alone: Collection[str | None]) -> Iterator[str]:
-        """Go through the names that some predicate cannot do without."""
         for check in self.checks:
             for name in check.names:
                 if name not in check.defaults and not (name == check.alone and name in alone):

@@ -1,16 +1,11 @@
-"""What a step may know about itself: `get_context()`.
+"""Context: named values that steps take by parameter name, and `get_context()`, what a step knows about itself.
 
 ```
-worker of any kind ──telling(self)──▶ context variable ◀── get_context() ──▶ teller.step_context() ──▶ StepContext
+worker ──step_context_provider(self)──▶ context variable ◀── get_context() ──▶ provider.step_context() ──▶ StepContext
 ```
 
-Whoever calls steps says so once for a run, not once for a step: the *teller* finds out which step is running, from what
-it keeps anyway, when a step asks. So a step that does not ask pays nothing. The module knows no kind of worker.
-
-Context: named values that any step may ask for by parameter name.
-
-A context is a plain mapping with attribute access. Which parameter gets which value is decided in
-`planning/binding.py`.
+A worker registers itself once for a run, not once for a step: the provider finds out which step is running when a step
+asks, so a step that does not ask pays nothing. Which parameter gets which value is decided in `planning/binding.py`.
 """
 
 from __future__ import annotations
@@ -77,11 +72,11 @@ class Context(Mapping[str, Any]):
         return f"the context has no value {name!r}{did_you_mean(name, self._values)}"
 
     def __contains__(self, name: object) -> bool:
-        """Tell whether there is a value of that name."""
+        """Return True if there is a value of that name."""
         return name in self._values
 
     def __iter__(self) -> Iterator[str]:
-        """Go through the names in the order in which they were given."""
+        """Iterate over the names in the order in which they were given."""
         return iter(self._values)
 
     def __len__(self) -> int:
@@ -150,7 +145,7 @@ class StepContext:
             `resources={"gpu": ...}`. A worker process sees no others, so they begin with 0 there; steps in threads and
             of the local executor share a process, which sees all.
         devices: What the same devices are called in `CUDA_VISIBLE_DEVICES` of the process that began the run: numbers
-            as texts, or names like "GPU-8f3e...".
+            as strings, or names like "GPU-8f3e...".
     """
 
     run_id: str

@@ -1,13 +1,13 @@
 """If and Switch: decisions as nodes of the graph, and the branches that they choose from.
 
 ```
-If(condition).then(a).else_(b) ──▶ a decision: a step that reads what is before it and returns the answer
+If(condition).then(a).else_(b) ──▶ a decision: a step that reads the results before it and returns the answer
                                └─▶ its branches: ordinary steps, each guarded by that answer
 ```
 
-A decision runs once, where steps run, after every step that was added before it (or `after=`), whatever became of them
-as long as one has a value. It sees their values through a `DecisionContext` (`seen.py`). Branches are steps like
-others: they can be read, joined, fail. The module knows neither pipelines nor workers.
+A decision runs once, where steps run, after every step that was added before it (or its `after=`), even if some of them
+have no value. It reads their values through a `DecisionContext`. Branches are ordinary steps: they can be read and
+joined, and they can fail.
 """
 
 from __future__ import annotations
@@ -66,11 +66,11 @@ class BranchPredicate:
         )
 
     def __call__(self, answer: Any) -> bool:
-        """Tell whether the branch runs."""
+        """Return True if the branch runs."""
         return any(answer == value for value in self.values) is self.wanted
 
     def __repr__(self) -> str:
-        """Say when the branch runs."""
+        """Return when the branch runs."""
         values = " or ".join(map(repr, self.values))
         return f"<{', '.join(self.__signature__.parameters)} is{'' if self.wanted else ' not'} {values}>"
 
@@ -96,7 +96,7 @@ class ControlFlow:
         return self.name or next(name for name in numbered if name not in taken)
 
     def branches(self, decision: str) -> Iterator[tuple[Step[..., Any], Guard]]:
-        """Go through the branches, each with the guard that lets it run."""
+        """Yield the branches, each with its guard."""
         raise NotImplementedError
 
 
@@ -154,12 +154,12 @@ class If(ControlFlow):
 
     @hides_internal_frames
     def then(self, step: Callable[..., Any]) -> If:
-        """Say which step runs if the answer is true."""
+        """Set the step that runs if the answer is true."""
         return self._set(answer=True, step=step)
 
     @hides_internal_frames
     def else_(self, step: Callable[..., Any]) -> If:
-        """Say which step runs if it is not."""
+        """Set the step that runs if it is not."""
         return self._set(answer=False, step=step)
 
     def _set(self, answer: bool, step: Any) -> If:  # noqa: FBT001  by name in the two methods above
@@ -169,7 +169,7 @@ class If(ControlFlow):
         return self
 
     def branches(self, decision: str) -> Iterator[tuple[Step[..., Any], Guard]]:
-        """Go through the branches, each with the guard that lets it run."""
+        """Yield the branches, each with its guard."""
         for answer, step in sorted(self._steps.items(), reverse=True):
             yield step, Guard(BranchPredicate(decision, (True,), wanted=answer, told=str(answer)), wanted=True)
 
@@ -211,7 +211,7 @@ class Switch(ControlFlow):
 
     @hides_internal_frames
     def case(self, value: Any, step: Callable[..., Any]) -> Switch:
-        """Say which step runs for a value."""
+        """Set the step that runs for a value."""
         if any(value == other for other, _ in self._cases):
             raise ValueError(f"Switch has a case {value!r} already")
         self._cases.append((value, as_step(step)))
@@ -219,14 +219,14 @@ class Switch(ControlFlow):
 
     @hides_internal_frames
     def default(self, step: Callable[..., Any]) -> Switch:
-        """Say which step runs for any other value."""
+        """Set the step that runs for any other value."""
         if self._default is not None:
             raise ValueError(f"Switch has the default {self._default!r} already")
         self._default = as_step(step)
         return self
 
     def branches(self, decision: str) -> Iterator[tuple[Step[..., Any], Guard]]:
-        """Go through the branches, each with the guard that lets it run."""
+        """Yield the branches, each with its guard."""
         for value, step in self._cases:
             yield step, Guard(BranchPredicate(decision, (value,), wanted=True, told=repr(value)), wanted=True)
         if self._default is not None:

@@ -1,4 +1,4 @@
-"""`async def` steps where steps are called one by one: each runs to its end in an event loop of its own."""
+"""`async def` steps on executors that call one step at a time: each runs in an event loop of its own."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def make_sync(func: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _is_plain(func: Callable[..., Any]) -> bool:
-    """Tell whether a function is known to be none of coroutines, at one look."""
+    """Return True if a function is known to be no coroutine function, without importing `inspect`."""
     if type(func) is FunctionType:
         return not func.__code__.co_flags & _CO_COROUTINE and _MARK not in func.__dict__
     return type(func) is BuiltinFunctionType
@@ -51,7 +51,7 @@ def coroutine_function(function: Callable[..., Any]) -> Callable[..., Any] | Non
 
 
 def is_coroutine_function(func: Callable[..., Any]) -> bool:
-    """Tell whether a function makes coroutines, whatever is around it.
+    """Return True if a function, or the function in a partial, is a coroutine function.
 
     >>> async def one(): ...
     >>> is_coroutine_function(functools.partial(one)), is_coroutine_function(len)
@@ -71,7 +71,7 @@ def _run(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
 
 
 async def _cancelled_when_asked(coroutine: Any) -> Any:
-    """Await a coroutine; who gives up the thread that it runs in, cancels it."""
+    """Await a coroutine, which is cancelled if its thread is abandoned."""
     import asyncio
 
     task, loop = asyncio.current_task(), asyncio.get_running_loop()

@@ -1,7 +1,4 @@
-"""Who can tell which step is running: what every worker needs of `get_context()`, whether a step asks or not.
-
-See `step_context.py` for the rest.
-"""
+"""The provider of `get_context()`: a part of `context.py` that every worker imports, so it is a module of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class CurrentStepProvider(Protocol):
-    """Knows which step is running."""
+    """Knows which step is running in its thread or process."""
 
     def step_context(self) -> StepContext | None:
         """Return the step that is running, or `None` between steps."""
@@ -27,7 +24,7 @@ _provider: ContextVar[CurrentStepProvider] = ContextVar("flowyml_step")
 
 @contextlib.contextmanager
 def step_context_provider(provider: CurrentStepProvider) -> Iterator[None]:
-    """Let a provider answer `get_context()` in this thread and what it begins, inside the block."""
+    """Let a provider answer `get_context()` in this thread, and in what it starts, inside the block."""
     token = _provider.set(provider)
     try:
         yield
@@ -36,5 +33,5 @@ def step_context_provider(provider: CurrentStepProvider) -> Iterator[None]:
 
 
 def current_provider() -> CurrentStepProvider | None:
-    """Return who knows which step is running here, if there is one."""
+    """Return the provider of this thread, if there is one."""
     return _provider.get(None)

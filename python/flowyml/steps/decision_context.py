@@ -1,12 +1,7 @@
-"""What a decision sees of the steps before it, or a condition of those its step waits for.
+"""Decision context: what a decision, or a condition, sees of the steps before it.
 
-`ctx.steps[name].outputs[asset]`, `ctx.params`, `ctx[name]`: values are loaded when they are looked at.
-
-```
-values as they are kept ──▶ Seen ──▶ loaded, one by one, when they are looked at
-```
-
-Asking for what is not there is an error that names what is. It knows nothing of branches, pipelines or workers.
+`ctx.steps[name].outputs[asset]`, `ctx.params`, `ctx[name]`: values are loaded when they are read. A name that does not
+exist is an error with the names that do.
 """
 
 from __future__ import annotations

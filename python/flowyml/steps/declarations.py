@@ -1,18 +1,9 @@
-"""What is declared of a step, checked: its name, the assets that it reads and produces, the steps that it waits for.
+"""Declarations of a step: names, assets that it reads and produces, steps that it waits for, tags; all of them checked.
 
-Every function returns what was given in the form in which steps keep it, which later changes of the caller's object do
-not reach, or raises an error that names the step. It knows nothing of functions, pipelines or graphs.
-
-Handles: what stands for the name of a step or an asset where names are asked for.
-
-`pipeline["load"]` is a handle, and a `Step` is one of its own name. As what a step reads it means the asset, as what a
-step waits for it means the step. The module knows neither steps nor pipelines: what has `_as_asset` and `_as_step`
-stands for a name.
-
-Tags: words by which steps are chosen, apart from their names.
-
-A tag is a word with or without a value. `run(targets=["tag:nightly"])` runs what has one (`authoring/targets.py`),
-`ParallelExecutor(tag_limits=)` says how many such steps run at once. The module knows neither pipelines nor executors.
+Every `checked_` function returns its argument in the form in which steps store it, which later changes of the caller's
+object do not reach, or raises a `TypeError` or `ValueError` that names the step. A *handle* stands for a name:
+`pipeline["load"]` is one, and so is a `Step`. As an input it means the asset (`_as_asset`), in `after=` the step
+(`_as_step`).
 """
 
 from __future__ import annotations
@@ -41,12 +32,7 @@ _LISTS = frozenset([list, tuple])
 
 
 def checked_text(what: str, text: Any) -> str:
-    """Return a name as a plain string.
-
-    Raises:
-        TypeError: If it is no string.
-        ValueError: If it is empty.
-    """
+    """Return a name as a plain string."""
     if not isinstance(text, str):
         raise TypeError(f"{what} must be a string, got {type(text).__name__} {text!r:.60}")
     if not text:
@@ -55,11 +41,7 @@ def checked_text(what: str, text: Any) -> str:
 
 
 def checked_inputs(inputs: Any, step: str, owner: str = "step") -> Any:
-    """Return declared inputs in a form that later changes of the caller's object do not reach.
-
-    Raises:
-        TypeError: If they are neither a name, names, nor a mapping of parameters to names.
-    """
+    """Return declared inputs in a form that later changes of the caller's object do not reach."""
     if inputs is None:
         return None
     if not isinstance(inputs, Mapping):
@@ -79,12 +61,7 @@ def _checked_wanted(what: str, wanted: Any, step: str, owner: str) -> str | tupl
 
 
 def checked_outputs(outputs: Any, step: str) -> tuple[str, ...]:
-    """Return declared outputs as a tuple of distinct names.
-
-    Raises:
-        TypeError: If they are not names.
-        ValueError: If a name stands there twice.
-    """
+    """Return declared outputs as a tuple of distinct names."""
     if outputs is None:
         return ()
     names = checked_names("outputs", outputs, step)
@@ -107,11 +84,7 @@ def plain_names(names: Any) -> tuple[str, ...]:
 
 
 def checked_after(after: Any, step: str, owner: str = "step") -> tuple[str, ...]:
-    """Return the names of the steps that one waits for.
-
-    Raises:
-        TypeError: If they are no names.
-    """
+    """Return the names of the steps that one waits for."""
     return () if after is None else checked_names("after", after, step, step_of, owner)
 
 
@@ -126,10 +99,6 @@ def checked_names(
         step: The name of the step or sub-pipeline, for messages.
         stands_for: Returns the name that a step or a handle stands for.
         owner: "step" or "sub-pipeline", for messages.
-
-    Raises:
-        TypeError: If they are no strings, or in no order.
-        ValueError: If one is empty.
     """
     if isinstance(names, str) or isinstance(stands_for(names), str):
         names = (names,)
@@ -195,13 +164,13 @@ def only_asset(step: str, assets: tuple[str, ...]) -> str:
 
 
 def asset_of(name: Any) -> Any:
-    """Return the name of the asset that something stands for; what stands for none as it is."""
+    """Return the asset that a handle stands for, and anything else as it is."""
     stands = getattr(type(name), "_as_asset", None)
     return name if stands is None else stands(name)
 
 
 def step_of(name: Any) -> Any:
-    """Return the name of the step that something stands for; what stands for none as it is."""
+    """Return the step that a handle stands for, and anything else as it is."""
     stands = getattr(type(name), "_as_step", None)
     return name if stands is None else stands(name)
 
@@ -212,10 +181,6 @@ Tags: TypeAlias = "str | Iterable[str] | Mapping[str, str | int | float | bool |
 
 def checked_tags(tags: Any, step: str) -> dict[str, Any]:
     """Return tags as a mapping of their own; one without a value has "".
-
-    Raises:
-        TypeError: If a tag is no text, or its value neither text nor a number.
-        ValueError: If a tag is empty.
 
     >>> checked_tags("nightly", "train"), checked_tags({"team": "ml"}, "train")
     ({'nightly': ''}, {'team': 'ml'})
@@ -239,7 +204,7 @@ def checked_tags(tags: Any, step: str) -> dict[str, Any]:
 
 
 def has_tag(tags: Mapping[str, Any], wanted: str) -> bool:
-    """Tell whether tags have one, written "tag" or "tag=value".
+    """Return True if tags have one, written "tag" or "tag=value".
 
     >>> has_tag({"team": "ml"}, "team"), has_tag({"team": "ml"}, "team=ml"), has_tag({"team": "ml"}, "team=ops")
     (True, True, False)

@@ -1,4 +1,4 @@
-"""`step`: makes a `Step` of a function, and lets pipelines that look for steps find it."""
+"""`step`: makes a `Step` of a function and registers it for `Pipeline(auto_discover=True)`."""
 
 from __future__ import annotations
 

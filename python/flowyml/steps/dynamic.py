@@ -1,13 +1,12 @@
 """Dynamic steps: a step whose result is more steps.
 
 ```
-@dynamic step returns a Pipeline ──▶ Returned ──▶ run: its steps join the graph, behind the prefix of the step's name
-                                                  └─▶ when they are done the step runs again: Collected gives its value
+@dynamic step returns a Pipeline ──▶ SubgraphReturned ──▶ run: its steps are added, prefixed with the step's name
+              the step runs again: CollectOutputs returns its value ◀── when they are done
 ```
 
-What such a step returns decides: a pipeline is expanded, anything else is its value. A pipeline comes back from a
-worker process as a `Packed` one, with everything in it; everywhere else pipelines pickle by name alone. How the steps
-are wired is told in `runtime/dynamic_steps.py`, where they run and how is told where that is told of all steps.
+A pipeline that such a step returns is expanded (`runtime/dynamic_steps.py`); any other return value is its value. A
+worker process returns a pipeline as a `PickledPipeline` with all its steps; everywhere else pipelines pickle by name.
 """
 
 from __future__ import annotations
@@ -42,14 +41,14 @@ def dynamic(**options: Unpack[DecoratorKeywords]) -> Callable[[Callable[P, R]], 
 def dynamic(func: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Make a step that may return a pipeline, whose steps then run in its place.
 
-    They stand in the result under the name of the step: step `train` of what `search` returns is `search.train`. What
-    they lack is looked for around the dynamic step, as in a sub-pipeline without `inputs=`. The value of the step is
-    what comes out: of one last asset its value, of several a mapping of names to values; or the declared `outputs`,
-    which are assets of the pipeline (a single one may also be just the name of that value). If a step fails that it
-    needs for that, the dynamic step has not run. Whatever else than a pipeline it returns is its value.
+    In the result their names begin with the name of the step: step `train` of the pipeline that `search` returns is
+    `search.train`. Values that they lack are looked up around the dynamic step, as in a sub-pipeline without `inputs=`.
+    The value of the step is the value of the pipeline's last asset, or of several a mapping of names to values; or the
+    declared `outputs`, which are assets of the pipeline (a single one may also be just the name of that value). If one
+    of the steps that this needs fails, the dynamic step is `upstream_failed`. Any other return value is its value.
 
     Args:
-        func: A function, or a step; where the decorator is used bare.
+        func: A function or a step, if the decorator is used without parentheses.
         **options: As for `step`.
 
     Returns:
@@ -87,7 +86,7 @@ def _marked(made: Step[..., Any]) -> Step[..., Any]:
 
 
 class SubgraphReturned(BaseException):
-    """A step has returned a pipeline; reported in the place of an exception, as `StepSkipped` is.
+    """A step has returned a pipeline; reported instead of an exception, like `StepSkipped`.
 
     Args:
         pipeline: The pipeline.
@@ -99,13 +98,13 @@ class SubgraphReturned(BaseException):
 
 
 class PickledPipeline:
-    """A pipeline on its way from a worker, with everything in it.
+    """A pipeline as a worker sends it, with all its steps.
 
     Args:
         name: Its name.
         context: Its context.
         columns: What was added to it.
-        types: What to do where types do not fit.
+        types: What to do if types do not fit.
     """
 
     def __init__(
@@ -121,7 +120,7 @@ class PickledPipeline:
 
 
 def pickled_pipeline(pipeline: Any) -> PickledPipeline:
-    """Return a pipeline in a form that travels with its steps.
+    """Return a pipeline in a form that pickles with its steps.
 
     Raises:
         FlowymlError: If it has come to this process by its name alone.
@@ -130,7 +129,7 @@ def pickled_pipeline(pipeline: Any) -> PickledPipeline:
 
 
 def is_refused(value: Any) -> bool:
-    """Return True if it is no value of a step: a pipeline, or what can be read only once."""
+    """Return True if a step must not return this as its value: a pipeline, or a single-use iterator."""
     return type(value) in SINGLE_USE_TYPES or is_pipeline(value)
 
 
@@ -140,7 +139,7 @@ def refusal(value: Any, step: str) -> BaseException:
 
 
 class CollectOutputs:
-    """Gives the value of a dynamic step, once what it waits for is there.
+    """Returns the value of a dynamic step from the values of the steps that it brought.
 
     Args:
         names: The names of several values; `None` if there is one, or if they are the declared outputs.
@@ -156,12 +155,12 @@ class CollectOutputs:
         return values[0] if len(values) == 1 else values
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel by parts."""
+        """Pickle by parts."""
         return CollectOutputs, (self.names,)
 
 
 def unmarked_dynamic_error(name: str, pipeline: HasColumns) -> TypeError:
-    """Return what is wrong with a step that returns a pipeline and is not dynamic."""
+    """Return the error of a step that returns a pipeline and is not dynamic."""
     return TypeError(
         f"step {name!r} returned the pipeline {pipeline.name!r}: with @dynamic in the place of @step its steps would "
         "run in the place of this one; to run it here call its run() and return a value"

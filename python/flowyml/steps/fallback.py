@@ -1,13 +1,12 @@
-"""Fallbacks: what stands in for a step that has failed for good, and who is told of it.
+"""Fallbacks: functions that replace a step once all attempts have failed, and handlers that are called then.
 
 ```
 fallback=, @on_failure(f) ──▶ Fallback(f, step's function): called as the step is, where the step would run
 on_failure=               ──▶ called in the driver with the exception, once the step has ended
 ```
 
-A fallback takes those of the step's arguments that it has parameters for: by name if all that it needs are called as
-the step's are, else by position from the left. The module knows neither steps nor runs: that a fallback is called is
-the run's decision.
+A fallback gets those of the step's arguments that it has parameters for: by name if all its required parameters are
+among the step's, else by position from the left. When a fallback is called is decided by the run.
 """
 
 from __future__ import annotations
@@ -69,7 +68,7 @@ class Fallback:
         return copy
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel by parts."""
+        """Pickle by parts."""
         return Fallback, (self.func, self.instead)
 
     def _arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Sequence[Any], Mapping[str, Any]]:
@@ -85,7 +84,6 @@ class Fallback:
 
 
 def _leading(names: Sequence[str], values: Mapping[str, Any]) -> Sequence[str]:
-    """Return the names before the first that has no value."""
     missing = next((k for k, name in enumerate(names) if name not in values), len(names))
     return names[:missing]
 
@@ -102,11 +100,7 @@ def _fit(own: StepSignature, step: StepSignature) -> str | None:
 
 
 def check_fits(fallback: Callable[..., Any], signature: StepSignature, step: str) -> None:
-    """Check that a fallback can be called with what a step takes.
-
-    Raises:
-        TypeError: If it cannot.
-    """
+    """Check that a fallback can be called with what a step takes."""
     own = StepSignature.of(fallback)
     if _fit(own, signature) is None:
         raise TypeError(
@@ -116,11 +110,7 @@ def check_fits(fallback: Callable[..., Any], signature: StepSignature, step: str
 
 
 def checked_fallback(fallback: Any, step: str) -> Any:
-    """Return the `fallback=` of a step.
-
-    Raises:
-        TypeError: If it cannot be called.
-    """
+    """Return the `fallback=` of a step."""
     what = f"fallback of step {step!r}"
     if not callable(fallback):
         raise TypeError(
@@ -133,22 +123,14 @@ def checked_fallback(fallback: Any, step: str) -> Any:
 
 
 def checked_fallback_on(classes: Any, step: str) -> tuple[type[BaseException], ...]:
-    """Return the `fallback_on=` of a step: exception classes.
-
-    Raises:
-        TypeError: If it is something else.
-    """
+    """Return the `fallback_on=` of a step: exception classes."""
     if isinstance(classes, str) or not (isinstance(classes, type) or hasattr(type(classes), "__iter__")):
         raise TypeError(f"fallback_on of step {step!r} takes exception classes, got {classes!r:.60}")
     return as_classes(f"fallback_on of step {step!r}", classes, ())
 
 
 def checked_handler(handler: Any, step: str) -> Any:
-    """Return the `on_failure=` of a step.
-
-    Raises:
-        TypeError: If it cannot be called with an exception.
-    """
+    """Return the `on_failure=` of a step."""
     what = f"on_failure of step {step!r}"
     if isinstance(handler, OnFailure):
         raise TypeError(f"{what} takes the function itself; @on_failure(function) above a function sets its fallback")
@@ -186,7 +168,7 @@ class OnFailure:
     """The decorator that `on_failure(function)` makes.
 
     Args:
-        fallback: What stands in for the function that it decorates.
+        fallback: Replaces the function that it decorates.
     """
 
     def __init__(self, fallback: Callable[..., Any]) -> None:
@@ -210,9 +192,9 @@ def on_failure(action: Callable[..., Any]) -> OnFailure: ...
 def on_failure(action: str = "log", **notification: object) -> Callable[[BaseException, StepResult], None]: ...
 @hides_internal_frames
 def on_failure(action: Callable[..., Any] | str = "log", **notification: object) -> Any:
-    """Say what happens when a step has failed for good.
+    """Declare what happens once all attempts of a step have failed.
 
-    `@on_failure(function)` below `@step`: the function's value stands in for the step's, as with `fallback=`.
+    `@on_failure(function)` below `@step`: the function's value replaces the step's, as with `fallback=`.
     `@step(on_failure=on_failure("log"))`, the form of 2.x, logs the error. Its notifications are out of scope: another
     action is accepted with a warning, and the error logged; give `on_failure=` a function that notifies.
 

@@ -1,8 +1,8 @@
-"""Map tasks: under which terms the items of a mapped step may fail, and what comes of all of them.
+"""Map tasks: how many items of a mapped step may fail, and the result of all of them.
 
 ```
-@map_task(...) ──▶ Terms ──▶ run: how many failures the step survives, how many items at once, when to stop
-items          ──▶ MapTaskResult: the values that there are, and the errors of the others
+@map_task(...) ──▶ MapTaskPolicy ──▶ run: how many failures the step survives, how many items at once, when to stop
+items          ──▶ MapTaskResult: the values, and the errors of the items without one
 ```
 
 The module knows neither pipelines nor runs; `map_tasks.py` makes steps of it.
@@ -27,11 +27,11 @@ _ROUNDING = 1e-9
 
 
 class MapTaskPolicy(NamedTuple):
-    """What holds for the items of a map task together.
+    """The options of a map task that apply to all its items together.
 
     Attributes:
-        concurrency: How many run at once at the most; `None`: as many as the executor has workers.
-        min_success_ratio: The part of them that must succeed.
+        concurrency: Maximum number of items that run at once; `None`: as many as the executor has workers.
+        min_success_ratio: The fraction of the items that must succeed.
         fail_fast: Whether the first failure ends all of it.
     """
 
@@ -40,7 +40,7 @@ class MapTaskPolicy(NamedTuple):
     fail_fast: bool = False
 
     def non_defaults(self) -> dict[str, object]:
-        """Return those that differ from what holds without a word."""
+        """Return the options that differ from their defaults."""
         pairs = zip(self._fields, self, MapTaskPolicy(), strict=True)
         return {name: value for name, value, without in pairs if value != without}
 
@@ -60,9 +60,9 @@ class MapTaskPolicy(NamedTuple):
 
 
 class MapTaskResult(LazySequence[R_co]):
-    """What came of a map task: a sequence of the values of the items that succeeded, in item order.
+    """The result of a map task: a sequence of the values of the items that succeeded, in item order.
 
-    Values are loaded when they are looked at. It compares equal to any sequence of equal values.
+    Values are loaded when they are read. It compares equal to any sequence of equal values.
 
     Attributes:
         total: How many items there were.
@@ -91,7 +91,7 @@ class MapTaskResult(LazySequence[R_co]):
         total: int,
         load: Callable[[Any], Any] | None = None,
     ) -> None:
-        """Take over the values that there are, with the index of each; `load` makes the object of one."""
+        """Keep the values, with the index of each; `load` makes the object of one."""
         self._values = values
         self._places = places
         self._load = load
@@ -132,7 +132,7 @@ class MapTaskResult(LazySequence[R_co]):
     @overload
     def __getitem__(self, index: slice) -> list[R_co]: ...
     def __getitem__(self, index: Any) -> Any:
-        """Return one of the values that there are, or a list of them for a slice."""
+        """Return one of the values, or a list of them for a slice."""
         if isinstance(index, slice):
             return [self._loaded(value) for value in self._values[index]]
         return self._loaded(self._values[index])
@@ -145,7 +145,7 @@ class MapTaskResult(LazySequence[R_co]):
         return f"<MapTaskResult: {self.successes:,} of {self.total:,} items succeeded>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel with encoded values where anybody can load them, else with the objects."""
+        """Pickle encoded values if any process can load them, else the objects."""
         if hasattr(self._load, "__self__"):
             return MapTaskResult, (list(self), list(self._places), self.errors, self.total)
         return MapTaskResult, (list(self._values), list(self._places), self.errors, self.total, self._load)
@@ -179,12 +179,7 @@ def encoded_values(result: MapTaskResult[Any]) -> Sequence[Any]:
 
 
 def checked_policy(concurrency: Any, min_success_ratio: Any, fail_fast: Any) -> MapTaskPolicy:
-    """Return the terms of a map task.
-
-    Raises:
-        TypeError: If something is not what it should be.
-        ValueError: For a number that cannot be.
-    """
+    """Return the policy of a map task."""
     if concurrency is not None and (isinstance(concurrency, bool) or not isinstance(concurrency, int)):
         raise TypeError(f"concurrency must be a whole number or None, got {concurrency!r:.60}")
     if concurrency is not None and concurrency < 1:
@@ -199,12 +194,7 @@ def checked_policy(concurrency: Any, min_success_ratio: Any, fail_fast: Any) -> 
 
 
 def checked_retries(retries: Any, delay: Any) -> RetryConfig | None:
-    """Return further attempts of an item, each after the same delay.
-
-    Raises:
-        TypeError: If they are no numbers.
-        ValueError: If one is below 0.
-    """
+    """Return further attempts of an item, each after the same delay."""
     if isinstance(retries, bool) or not isinstance(retries, int):
         raise TypeError(f"retries must be a whole number, got {retries!r:.60}")
     if isinstance(delay, bool) or not isinstance(delay, (int, float)):

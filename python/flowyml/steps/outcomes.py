@@ -1,20 +1,8 @@
-"""Values that can be read only once: generators and their like, which are no result of a step and no argument.
+"""What the return value of a step may be: pipelines, single-use iterators, and the signal that a step is skipped.
 
-Whoever reads such a value takes it from all others, another attempt finds it empty, and it goes to no other process: so
-it is refused, on every executor alike. The module knows neither steps nor runs.
-
-What pipelines are, for those who must know no more: whether a value is one.
-
-A step that returns a pipeline means something by it (see `steps/dynamic.py`), so what steps return is looked at.
-
-The function of a step whose value the caller of `run` gives.
-
-`run(given={"load": rows})` plans `load` as a step of this function that waits for nothing, with the value as its
-parameter. The run ends it in the state `given` before anything else begins, so the function is never called.
-
-How a step says that it is not to run.
-
-Apart from `conditions.py` because every worker needs it, and most need nothing else of that.
+Generators, iterators of builtins and coroutines can be read only once: a second reader or a second attempt finds them
+empty, and they cannot be sent to another process. So every executor refuses them. A pipeline is expanded if the step is
+dynamic (`steps/dynamic.py`). Every worker imports this module, so it imports next to nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +17,7 @@ class PipelineBase:
 
 
 def is_pipeline(value: object) -> bool:
-    """Tell whether a value is a pipeline; the value itself, which may be anything, is not asked."""
+    """Return True if a value is a pipeline; no code of the value's class is called."""
     return issubclass(type(value), PipelineBase)
 
 
@@ -37,18 +25,18 @@ T = TypeVar("T")
 
 
 def given_value(value: T) -> T:
-    """Return the value."""
+    """Return the value: the function of a step in `run(given=)`, whose value is its parameter; it is never called."""
     return value
 
 
 SINGLE_USE_TYPES = frozenset(
     (types.GeneratorType, types.AsyncGeneratorType, types.CoroutineType, map, filter, zip, enumerate),
 )
-"""The classes of such values."""
+"""The classes of single-use values."""
 
 
 def close_iterator(value: Any) -> str:
-    """Close such a value, so that nobody warns of it; return the name of its class."""
+    """Close a single-use value, so that Python does not warn of it; return the name of its class."""
     if isinstance(value, (types.CoroutineType, types.GeneratorType)):
         with contextlib.suppress(Exception, SystemExit):  # code of the step that it has begun may run
             value.close()
@@ -56,7 +44,7 @@ def close_iterator(value: Any) -> str:
 
 
 def single_use_error(step: str, kind: str, output: str | None = None) -> TypeError:
-    """Return what is wrong with a step that returned such a value; `kind` is the name of its class."""
+    """Return the error of a step that returned a single-use value; `kind` is the name of its class."""
     what = f"step {step!r} returned {_called(kind)}{f' for output {output!r}' if output else ''}"
     if kind == types.CoroutineType.__name__:
         return TypeError(f"{what} that nobody has awaited; make the step `async def`, and return what it awaits")
@@ -64,7 +52,7 @@ def single_use_error(step: str, kind: str, output: str | None = None) -> TypeErr
 
 
 def single_use_argument(parameter: str, value: object, source: str) -> str:
-    """Say what is wrong with such a value as an argument."""
+    """Return a message about a single-use value as an argument."""
     kind = type(value).__name__
     what = f"parameter {parameter!r} gets {_called(kind)} from {source}, which can be read only once"
     return f"{what}; make it {_as_list(kind)}"
@@ -80,7 +68,7 @@ def _as_list(kind: str) -> str:
 
 
 def generator_kind(function: Any) -> str:
-    """Say what is wrong with a generator function; "" for all others.
+    """Return a message about a generator function; "" for all other functions.
 
     >>> generator_kind(len)
     ''
@@ -95,4 +83,4 @@ def generator_kind(function: Any) -> str:
 
 
 class StepSkipped(BaseException):
-    """A step is not to run; raised by `conditions.Guarded` and caught by every executor."""
+    """A condition does not hold; raised by `GuardedFunction` and caught by every executor."""

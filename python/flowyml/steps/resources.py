@@ -1,26 +1,23 @@
-"""Resources and limits: what running steps may take together, and what each of them takes.
+"""Resources and limits: what running steps occupy, what they may occupy together, and the GPUs of this machine.
 
 ```
-resources= of a step ─┐                        ┌─ limits: tokens of each        ┐
-tags of a step        ├─▶ Budget (one a run) ──┼─ classes: what a step may take ├─▶ _core.Scheduler
-totals of an executor ┘                        └─ demands: the class of a step  ┘
+resources= of a step ─┐                        ┌─ limits: tokens of each         ┐
+tags of a step        ├─▶ budget (one a run) ──┼─ classes: what a step occupies  ├─▶ _core.Scheduler
+totals of an executor ┘                        └─ demands: the class of a step   ┘
 ```
 
-The scheduler never lets more tokens out than there are, takes all or nothing for a batch, and so cannot deadlock. What
-an executor of this size could never serve is a build error. A run whose steps take nothing has no budget and pays
-nothing.
+The scheduler never hands out more tokens than exist and takes all or nothing for a batch, so it cannot deadlock. A
+demand that the executor can never serve is a build error. A run without demands has no budget and pays nothing.
 
-The tokens of "gpu" are those of devices (see `devices.py`): a step gets devices of its own, or a part of one.
+Amounts are integers: thousandths of a CPU, GPU or other unit, mebibytes of memory. The spellings of 2.x, which are
+those of Kubernetes, are accepted: `{"cpu": "500m", "memory": "16Gi", "gpu": "nvidia-tesla-v100", "gpu_count": 2}`.
 
-Amounts are whole tokens: thousandths of a CPU, GPU or other unit, mebibytes of memory. The spellings of 2.x, which are
-those of Kubernetes, are read, too: `{"cpu": "500m", "memory": "16Gi", "gpu": "nvidia-tesla-v100", "gpu_count": 2}`.
+Devices have the names by which libraries select them:
 
-The devices of this machine, by the names under which libraries are told which of them to use.
+    CUDA_VISIBLE_DEVICES=2,GPU-8f3e ──▶ ("2", "GPU-8f3e")      not set ──▶ ("0", "1", ...), as many as exist
 
-    CUDA_VISIBLE_DEVICES=2,GPU-8f3e ──▶ ("2", "GPU-8f3e")      not set ──▶ ("0", "1", ...), as many as there are
-
-A library reads the variable when it looks for devices first, and not again: a process has its devices for life. The
-variables of ROCm are read, too, where CUDA's is not set. No driver is asked for anything.
+A library reads the variable once, when it first looks for devices, so a process has its devices for its lifetime. The
+variables of ROCm are read if CUDA's is not set. No driver is queried.
 """
 
 from __future__ import annotations
@@ -47,9 +44,9 @@ def variable() -> str:
 
 
 def visible() -> tuple[str, ...] | None:
-    """Return the devices that the variable names, each once; `None` where it is not set.
+    """Return the devices that the variable names, each once; `None` if it is not set.
 
-    What stands behind an entry that names none is not seen, as CUDA has it.
+    Entries after one that names no device are ignored, as CUDA does.
     """
     found: dict[str, None] = {}
     text = os.environ.get(variable())
@@ -93,7 +90,7 @@ if TYPE_CHECKING:
 Tokens: TypeAlias = tuple[tuple[str, int], ...]
 """Names of resources with tokens of each."""
 Resources: TypeAlias = "Mapping[str, float | str | Mapping[str, Any]]"
-"""Names of resources with amounts; of "memory" bytes, or a text like "4GiB"; of "gpu" also a type, see `_of_gpu`."""
+"""Names of resources with amounts; of "memory" bytes, or a string like "4GiB"; of "gpu" also a type, see `_of_gpu`."""
 
 MEMORY = "memory"
 GPU = "gpu"
@@ -110,10 +107,6 @@ _NUMBER = r"(\d+(?:\.\d+)?)(m?)"
 
 def checked_resources(value: Any, step: str) -> Tokens:
     """Return what a step takes.
-
-    Raises:
-        TypeError: If it is no mapping of names to amounts.
-        ValueError: For an amount that is not above 0.
 
     >>> checked_resources({"cpu": 0.5, "memory": "4GiB"}, "train")
     (('cpu', 500), ('memory', 4096))
@@ -133,12 +126,7 @@ def in_units(tokens: Tokens) -> dict[str, float]:
 
 
 def checked_totals(where: str, value: Any) -> dict[str, int]:
-    """Return the tokens of an executor.
-
-    Raises:
-        TypeError: If it is no mapping of names to amounts.
-        ValueError: For a negative amount.
-    """
+    """Return the tokens of an executor."""
     return {} if value is None else _tokens(value, where, least=0)
 
 
@@ -180,12 +168,7 @@ def _amount(where: str, name: str, amount: Any) -> int:
 
 
 def checked_tag_limits(value: Any) -> dict[str, int]:
-    """Return how many steps with a tag may run at once.
-
-    Raises:
-        TypeError: If it is no mapping of tags to whole numbers.
-        ValueError: For a number below 1.
-    """
+    """Return how many steps with a tag may run at once."""
     if value is None:
         return {}
     if not isinstance(value, Mapping):
@@ -204,8 +187,8 @@ class Capacity:
     Args:
         given: Tokens of each resource, as far as they were given.
         tag_limits: How many steps with a tag may run at once.
-        detect: Returns amounts of what there is beside that. Asked only where a step takes something: looking costs
-            more than a small pipeline.
+        detect: Returns the amounts that were not given. Called only if a step occupies something: detection costs more
+            than a small pipeline.
     """
 
     def __init__(
@@ -242,7 +225,7 @@ def budget(
     numbers: dict[str, int] | None = None,
     first: int = 0,
 ) -> SchedulerLimits | None:
-    """Return the limits of a run, or those beside the ones that it has; `None` if there are none.
+    """Return the limits of a run, or of steps that are added to it; `None` if there are none.
 
     Args:
         options: Of each step.
@@ -304,13 +287,11 @@ def split_devices(amount: int) -> tuple[int, int]:
 
 
 def _wanted(options: HasResources, capacity: Capacity) -> Tokens:
-    """Return what a step takes, a token of each limited tag included."""
     tags = ((_TAG + tag, 1) for tag in capacity.tag_limits if tag in (options.tags or ()))
     return (*options.resources, *tags)
 
 
 def _impossible(name: str, amount: int, totals: Mapping[str, int]) -> str | None:
-    """Say why so much of a resource can never be had."""
     if name not in totals:
         hint = did_you_mean(name, totals) or "; give one: ParallelExecutor(resources={...})"
         return f"requires {_told(name, amount)}, of which the executor has no total{hint}"

@@ -1,4 +1,4 @@
-"""When a failed step is tried again, and after how long: values without state.
+"""Retry policies: whether a failed step is tried again, and after how long. They have no state.
 
 ```
 failure ──▶ RetryConfig.should_retry(exception, attempts) ──▶ no: the step has failed
@@ -6,7 +6,7 @@ failure ──▶ RetryConfig.should_retry(exception, attempts) ──▶ no: th
 ```
 
 A retry occupies no worker: the scheduler holds the step back until its time has come. The module knows neither steps
-nor runs. An exception that does not load here is judged by the names of its classes, which arrive all the same.
+nor runs. An exception that cannot be loaded in the driver is judged by the names of its classes.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class RetryConfig:
     """How often a step is tried, after which delays, and for which exceptions; `retry` is another name for it.
 
     Args:
-        max_attempts: How often the step is started at the most, the first time included.
+        max_attempts: Maximum number of attempts, including the first.
         backoff: The delays: an `ExponentialBackoff`, or the first delay in seconds, each later one twice as long.
             `None`: no delay.
         on: Exception classes that are worth another attempt; all by default but `CircuitOpenError`, which is raised
@@ -150,7 +150,7 @@ class RetryConfig:
         return func
 
     def should_retry(self, error: BaseException, attempts: int) -> bool:
-        """Tell whether a step that was started `attempts` times and raised `error` is to be tried again."""
+        """Return True if a step that raised `error` in attempt number `attempts` is to be tried again."""
         if attempts >= self.max_attempts or is_one_of(error, self.not_on):
             return False
         if self.on == (BaseException,):
@@ -166,12 +166,7 @@ retry = RetryConfig
 
 
 def checked_retry(retry: Any, step: str) -> RetryConfig | None:
-    """Return the `retry=` of a step as a configuration; `None` where there is one attempt only.
-
-    Raises:
-        TypeError: If it is neither a number nor a configuration.
-        ValueError: If the number is below 0.
-    """
+    """Return the `retry=` of a step as a configuration; `None` if there is only one attempt."""
     if retry is None or isinstance(retry, RetryConfig):
         return retry
     if not isinstance(retry, int) or isinstance(retry, bool):
@@ -193,11 +188,7 @@ def _as_backoff(backoff: Any) -> ExponentialBackoff | None:
 
 
 def as_classes(name: str, classes: Any, default: tuple[type[BaseException], ...]) -> tuple[type[BaseException], ...]:
-    """Return one exception class or several as a tuple.
-
-    Raises:
-        TypeError: If they are something else.
-    """
+    """Return one exception class or several as a tuple."""
     if classes is None:
         return default
     listed = (classes,) if isinstance(classes, type) else tuple(classes)
@@ -208,7 +199,7 @@ def as_classes(name: str, classes: Any, default: tuple[type[BaseException], ...]
 
 
 def is_one_of(error: BaseException, classes: Sequence[type[BaseException]]) -> bool:
-    """Tell whether an exception is of one of these classes; one that stands for another goes by its names."""
+    """Return True if an exception is of one of these classes; one that could not be loaded is compared by name."""
     if isinstance(error, tuple(classes)):
         return True
     names = getattr(error, "type_names", ())

@@ -1,6 +1,6 @@
-"""Signatures: the part of a function's signature that wiring needs, read once a step.
+"""Signatures: the part of a function's signature that binding needs, read once for each step.
 
-A builtin that does not tell its parameters has a signature that is not `readable`; everything is passed to it by
+A builtin that does not expose its parameters has a signature that is not `readable`; everything is passed to it by
 position. The module knows nothing of steps.
 """
 
@@ -27,7 +27,7 @@ _ITERATOR = r"""["']?(\w+\.)*Iterator(\[|["']?$)"""
 
 
 def asks_for_iterator(func: Callable[..., Any], parameter: str) -> bool:
-    """Tell whether a parameter's type hint is `Iterator` or `Iterator[...]`.
+    """Return True if a parameter's type hint is `Iterator` or `Iterator[...]`.
 
     >>> def total(values: typing.Iterator[int], others: list[int]) -> int: ...
     >>> asks_for_iterator(total, "values"), asks_for_iterator(total, "others")
@@ -41,7 +41,6 @@ def asks_for_iterator(func: Callable[..., Any], parameter: str) -> bool:
 
 
 def _annotations(func: Any) -> Mapping[str, Any]:
-    """Return the hints of a function as they are written."""
     while isinstance(func, functools.partial):
         func = func.func
     if isinstance(func, type):
@@ -57,7 +56,7 @@ def _annotations(func: Any) -> Mapping[str, Any]:
 
 
 class StepSignature(NamedTuple):
-    """What wiring needs of a function's signature.
+    """The part of a function's signature that binding needs.
 
     Attributes:
         positional: Names that can be passed by position, in order.
@@ -123,7 +122,7 @@ class StepSignature(NamedTuple):
         return self.positional + self.keyword_only
 
     def takes(self, name: str) -> bool:
-        """Tell whether a value can be passed under that name."""
+        """Return True if a value can be passed under that name."""
         return name in self.positional or name in self.keyword_only or self.var_keyword
 
     def near(self, name: str) -> str:

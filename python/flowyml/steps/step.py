@@ -1,7 +1,7 @@
 """Steps: plain functions with a name, declared inputs and declared outputs.
 
-A `Step` is a description. It holds the function and what the decorator (`decorator.py`) said about it; it knows
-nothing of pipelines, graphs or workers. Calling a step calls the function, so steps are tested like functions.
+A `Step` holds the function, its declarations and its options; it knows nothing of pipelines, graphs or workers. Calling
+a step calls the function, so steps are tested like functions.
 """
 
 from __future__ import annotations
@@ -111,25 +111,24 @@ class Step(Generic[P, R_co]):
         return self._remade(func, self.options)
 
     def _remade(self, func: Callable[..., Any], options: StepOptions) -> Step[Any, Any]:
-        """Return the same of another function, or with other options."""
         return _rebuild(func, self.name, self.inputs, self.outputs, options)
 
     def _parts(self) -> tuple[Any, ...]:
-        """Return what makes it again, and with which arguments."""
+        """Return the function and the arguments that rebuild the step."""
         return _rebuild, (self.func, self.name, self.inputs, self.outputs, self.options)
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        """Pickle by module and qualified name where a worker can import it, else by its parts."""
+        """Pickle by module and qualified name if a worker can import it, else by its parts."""
         if self._is_importable():
             return str(self.__dict__["__qualname__"])
         return self._parts()
 
     def _with_guard(self, guard: Guard) -> Step[..., Any]:
-        """Return this step with one more condition; `@when` and `@unless` above `@step` ask for it."""
+        """Return this step with one more condition, for `@when` and `@unless` above `@step`."""
         return self._remade(self.func, self.options.with_guard(guard))
 
     def _with_options(self, **given: Any) -> Step[..., Any]:
-        """Return this step with other options; decorators above `@step` ask for it."""
+        """Return this step with other options, for decorators above `@step`."""
         options = self.options.replace(self.name, given)
         options.check_fallback(self.signature, self.name)
         return self._remade(self.func, options)
@@ -145,7 +144,7 @@ class Step(Generic[P, R_co]):
             return False
 
     def _as_asset(self) -> str:
-        """As an input it is the asset that it produces; see `handles.py`."""
+        """Return the asset that the step stands for as an input."""
         return only_asset(self.name, self.outputs or (self.name,))
 
     def _as_step(self) -> str:
@@ -153,18 +152,18 @@ class Step(Generic[P, R_co]):
 
     @property
     def retry(self) -> RetryConfig | None:
-        """When a failed attempt is followed by another."""
+        """The retry policy."""
         return self.options.retry
 
     @property
     def condition(self) -> Callable[..., Any] | None:
-        """What must hold for the step to run, as `condition=` says it."""
+        """The predicate of `condition=`."""
         guard = self.options.condition
         return None if guard is None else guard.predicate
 
     @property
     def skip_if(self) -> Callable[..., Any] | None:
-        """What must not hold for the step to run, as `skip_if=` says it."""
+        """The predicate of `skip_if=`."""
         guard = self.options.skip_if
         return None if guard is None else guard.predicate
 
@@ -175,37 +174,37 @@ class Step(Generic[P, R_co]):
 
     @property
     def timeout(self) -> float | None:
-        """How many seconds it may take; `None` where that is left to the executor."""
+        """Seconds that an attempt may take; `None` for the executor's default."""
         return self.options.timeout
 
     @property
     def fallback(self) -> Callable[..., Any] | None:
-        """What stands in for it when it has failed for good."""
+        """The function that replaces the step once all attempts have failed."""
         return self.options.fallback
 
     @property
     def on_failure(self) -> Callable[..., object] | None:
-        """What is told of its failure."""
+        """The function that is called once all attempts have failed."""
         return self.options.on_failure
 
     @property
     def circuit_breaker(self) -> CircuitBreaker | None:
-        """What refuses it while it keeps failing."""
+        """The breaker that refuses calls while the step keeps failing."""
         return self.options.circuit_breaker
 
     @property
     def tags(self) -> dict[str, Any]:
-        """Words by which it can be chosen, each with its value or ""."""
+        """The tags, each with its value or ""."""
         return dict(self.options.tags or {})
 
     @property
     def resources(self) -> dict[str, float]:
-        """What it takes of an executor's resources while it runs: numbers by name, of "memory" bytes."""
+        """What the step occupies of an executor's resources while it runs: amounts by name, of "memory" in bytes."""
         return in_units(self.options.resources)
 
     @property
     def source_code(self) -> str:
-        """The source of its function; "" where there is none to read."""
+        """The source of its function; "" if it cannot be read."""
         func = self.func.func if isinstance(self.func, functools.partial) else self.func
         try:
             return inspect.getsource(func)
@@ -230,12 +229,12 @@ class Step(Generic[P, R_co]):
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """Names of all that the step can take: its function's parameters, and what its conditions want beyond them."""
+        """Names of the function's parameters, and of those that only its conditions have."""
         return self.options.parameters(self.signature)
 
     @property
     def signature(self) -> StepSignature:
-        """What wiring needs to know of the function's signature."""
+        """The function's signature, read once."""
         if self._signature is None:
             self._signature = StepSignature.of(self.func)
         return self._signature
@@ -292,20 +291,12 @@ def step_calling(step: Step[..., Any], func: Callable[..., Any]) -> Step[..., An
 
 
 def as_step(candidate: object) -> Step[..., Any]:
-    """Return a step as it is, and anything else callable as a new step.
-
-    Raises:
-        TypeError: If it cannot be a step.
-    """
+    """Return a step as it is, and anything else callable as a new step."""
     return candidate if isinstance(candidate, Step) else Step(candidate)  # type: ignore[arg-type]
 
 
 def checked_function(func: Any) -> Any:
-    """Return what can be called as a step, or say why it cannot.
-
-    Raises:
-        TypeError: For what is not callable, a generator function, or a step inside a step.
-    """
+    """Return what can be called as a step, or say why it cannot."""
     if isinstance(func, Step):
         raise TypeError(f"{func!r} is a step already")
     if not callable(func):
@@ -323,7 +314,7 @@ def checked_function(func: Any) -> Any:
 
 
 def default_name(func: Any) -> str:
-    """Return the function's own name; a lambda's is "lambda"; "" where there is none."""
+    """Return the function's own name; a lambda's is "lambda"; "" if it has none."""
     name = getattr(func, "__name__", "")
     if not isinstance(name, str):
         return ""

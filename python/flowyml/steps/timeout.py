@@ -1,4 +1,4 @@
-"""Time limits of steps: what `timeout=` may be, and which limit holds for which step of a run.
+"""Time limits of steps: what `timeout=` may be, and which limit applies to which step of a run.
 
 ```
 timeout= of a step ─┐
@@ -6,8 +6,8 @@ the executor's own ─┴▶ Limits (one for a run) ──of(item)──▶ exec
                                                             └─▶ reports Expired ──▶ run: StepTimeoutError, timed_out
 ```
 
-A limit counts from the step's own start. How a step is stopped is the executor's business: the module knows neither
-clocks nor threads nor processes. A run without a limit has no `TimeLimits`, so it pays nothing.
+A limit counts from the step's own start. How a step is stopped is up to the executor: the module knows no clocks,
+threads or processes. A run without a limit has no `TimeLimits`, so it pays nothing.
 """
 
 from __future__ import annotations
@@ -67,14 +67,14 @@ class TimeLimits:
         self.everywhere = self.everywhere and max(limits, default=0.0) < math.inf
 
     def of(self, item: int) -> float:
-        """Return the seconds that the step of an item may take; `inf` where it has no limit."""
+        """Return the seconds that the step of an item may take; `inf` if it has no limit."""
         return self._limit(self._options_of(item))
 
     def _limit(self, options: HasTimeout) -> float:
         return self._default if options.timeout is None else options.timeout
 
     def warn_left_behind(self, step: str, limit: float) -> None:
-        """Log, once a run, that a step goes on in a thread although its time is over."""
+        """Log, once for each run, that a step continues in a thread although its time is over."""
         if not self._warned:
             self._warned = True
             import logging
@@ -89,21 +89,12 @@ class TimeLimits:
 
 
 def checked_timeout(timeout: Any, step: str) -> float:
-    """Return the `timeout=` of a step in seconds.
-
-    Raises:
-        TypeError: If it is no number and no `timedelta`.
-        ValueError: If it is not above 0.
-    """
+    """Return the `timeout=` of a step in seconds."""
     return checked_seconds(f"timeout of step {step!r}", timeout)
 
 
 def checked_seconds(what: str, timeout: Any) -> float:
     """Return a time limit in seconds: a number, or a `timedelta`; infinite for no limit.
-
-    Raises:
-        TypeError: If it is neither.
-        ValueError: If it is not above 0, or not a number.
 
     >>> from datetime import timedelta
     >>> checked_seconds("timeout", timedelta(minutes=1.5))

@@ -18,10 +18,18 @@ from flowyml.steps.timeout import checked_seconds
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from datetime import timedelta
+    from typing import TypedDict, Unpack
 
     from flowyml.progress import Progress
     from flowyml.results.result import PipelineResult
     from flowyml.results.step_result import StepResult
+
+    class _Keywords(TypedDict, total=False):
+        num_workers: int | None
+        chunksize: int | Literal["auto"]
+        timeout: float | timedelta | None
+        progress: bool | Callable[[Progress], object] | None
+
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -37,10 +45,7 @@ def parallel_map(
     backend: Literal["process", "thread", "async"] = "thread",
     *,
     on_error: Literal["raise"] = "raise",
-    num_workers: int | None = None,
-    chunksize: int | Literal["auto"] = "auto",
-    timeout: float | timedelta | None = None,
-    progress: bool | Callable[[Progress], object] | None = None,
+    **options: Unpack[_Keywords],
 ) -> list[R]: ...
 @overload
 def parallel_map(
@@ -50,10 +55,7 @@ def parallel_map(
     backend: Literal["process", "thread", "async"] = "thread",
     *,
     on_error: Literal["return"],
-    num_workers: int | None = None,
-    chunksize: int | Literal["auto"] = "auto",
-    timeout: float | timedelta | None = None,
-    progress: bool | Callable[[Progress], object] | None = None,
+    **options: Unpack[_Keywords],
 ) -> list[R | BaseException]: ...
 @hides_internal_frames
 def parallel_map(
@@ -79,7 +81,7 @@ def parallel_map(
         on_error: "raise" the first error (in time) and cancel the rest, or "return" exceptions in the place of results.
         num_workers: Another name of `max_workers`.
         chunksize: The most items that a worker takes at once. "auto": as many as are worth a message, by the time that
-            they are measured to take: 50 ms of work at the most, and others get what waits behind a long one.
+            they are measured to take: at most 50 ms of work, and idle workers steal items that wait behind a long one.
         timeout: Seconds (or a `timedelta`) that the call for one item may take; see `Step`.
         progress: Show how many items are done, as `Pipeline.run` does.
         **unknown: Nothing else is known.
@@ -90,7 +92,7 @@ def parallel_map(
     Raises:
         TypeError, ValueError: For a wrong argument; nothing has run.
         Exception: The first error of `fn`, with `on_error="raise"`: on threads the very object, from a process with the
-            worker's traceback as its cause; a `StepTimeoutError` where it took too long. A note says which item it was.
+            worker's traceback as its cause; a `StepTimeoutError` if it took too long. A note names the item.
 
     >>> parallel_map(str.upper, ["a", "b"], max_workers=2)
     ['A', 'B']
@@ -146,7 +148,7 @@ def _collect(result: PipelineResult, on_error: str) -> list[Any]:
 
 
 def _noted(item: StepResult) -> BaseException:
-    """Return what an item raised, with a note that tells which item it was."""
+    """Return the exception of an item, with a note that names the item."""
     exception, note = item.exception, f"raised for item {item.index} of parallel_map()"
     assert exception is not None  # noqa: S101  it is one of those that failed
     with contextlib.suppress(Exception):  # an exception that takes no notes
