@@ -1,1 +1,1 @@
-"""From what was added to a plan: where each parameter gets its value from, who waits for whom. Knows no runs."""
+"""From the table of added steps to a validated plan: bindings, dependencies, item counts. Knows no runs."""

@@ -37,21 +37,20 @@ _MAX_HINTS = 10
 class AssetTable:
     """Which step produces which asset.
 
-    A step without declared outputs produces one asset of its own name, so those need no entry of their own. What
-    happens in sub-pipelines is told by `namespaces.Inside`, which has the same methods.
+    A step without declared outputs produces one asset of its own name, which needs no entry.
 
     Args:
-        names: Step names with their numbers, in add order.
+        names: Step names with their ids, in add order.
         specs: The spec of each step.
         item_index: Which items each step has.
-        start: The number of the first of these steps, where others stand before them.
+        start: The id of the first of these steps; not 0 for steps that a dynamic step added.
 
     Attributes:
-        exported: By asset of a sub-pipeline its further names, from the inmost to the outmost pipeline.
+        exported: By asset of a sub-pipeline its further names, from the innermost to the outermost pipeline.
         seen: The steps as decisions see them, by the sub-pipeline of the decisions.
         hints_left: How many more near matches messages may look for.
         namespaces: The sub-pipelines by name.
-        inner: What each of them sees, once it was asked for.
+        inner: The view of each of them, once it was needed.
     """
 
     def __init__(
@@ -77,7 +76,7 @@ class AssetTable:
                     self._declare(node, outputs)
 
     def _declare_all(self, declaring: list[tuple[int, tuple[str, ...]]]) -> bool:
-        """Enter the outputs of many steps at once; return False if an asset has the name of another, or of a step."""
+        """Add the outputs of many steps at once; return False if an asset has the name of another, or of a step."""
         found = {
             asset: (node, index if len(outputs) > 1 else None)
             for node, outputs in declaring
@@ -124,7 +123,7 @@ class AssetTable:
 
     @property
     def plain(self) -> Mapping[str, int] | None:
-        """The numbers of all steps by name, where an asset is a step and its value that of its only item."""
+        """The ids of all steps by name, if each asset is a step and its value that of its only item."""
         others = self._declared or self.namespaces or self._start
         return self.names if not others and self.item_index.is_plain else None
 
@@ -134,17 +133,17 @@ class AssetTable:
         return self._listed[place : place + len(names)] == list(names)
 
     def number(self, name: str) -> int | None:
-        """Return the number of a step."""
+        """Return the id of a step."""
         return self.names.get(name)
 
     def steps(self, name: str) -> Sequence[int] | None:
-        """Return the numbers of what has that name: a step, or all steps of a sub-pipeline."""
+        """Return the id of the step of that name, or those of all steps of a sub-pipeline."""
         if name in self.names:
             return (self.names[name],)
         return self.namespaces[name].steps if name in self.namespaces else None
 
     def find(self, asset: str) -> Found | None:
-        """Return who produces an asset."""
+        """Return the producer of an asset."""
         found = self._declared.get(asset)
         if found is None and asset in self.names:
             node = self.names[asset]
@@ -152,7 +151,7 @@ class AssetTable:
         return found
 
     def match(self, pattern: str) -> list[Found]:
-        """Return all assets that fit a glob, in add order."""
+        """Return all assets that match a glob, in add order."""
         return self._globs.match(pattern)
 
     @cached_property
@@ -160,7 +159,7 @@ class AssetTable:
         return GlobIndex(self.each(range(self._start, self._start + len(self.names))))
 
     def each(self, nodes: range) -> Iterator[tuple[str, Found]]:
-        """Go through the assets of some steps, each under all its names."""
+        """Yield the assets of some steps, each under all its names."""
         names = self._listed[nodes.start - self._start : nodes.stop - self._start]
         for node, name in zip(nodes, names, strict=True):
             outputs = self.specs[node].outputs
@@ -180,14 +179,14 @@ class AssetTable:
         return MappedRef(node) if self.item_index.is_mapped(node) else self.item_index.firsts[node]
 
     def hint(self, asset: str, more: Iterable[str] = ()) -> str:
-        """Say what could be meant by an asset that does not exist; `more` are other names that would do."""
+        """Return a hint for an asset that does not exist; `more` are other names that are allowed."""
         node = self.names.get(asset)
         if node is not None:
             return f"; {asset!r} is a step, its outputs are {join_names(self.specs[node].outputs)}"
         return self.near(asset, chain(more, self.known()))
 
     def known(self) -> Iterator[str]:
-        """Go through the names of all assets and steps."""
+        """Yield the names of all assets and steps."""
         yield from self._declared
         yield from self.names
 
@@ -197,7 +196,7 @@ class AssetTable:
         return did_you_mean(name, known) if self.hints_left >= 0 else ""
 
     def near_parameter(self, name: str, signature: StepSignature) -> str:
-        """Return ", did you mean ...?" with a parameter of a function, for those that will be told."""
+        """Return "; did you mean ...?" with a parameter of a function, for the first few problems."""
         key = name, id(signature)
         if key not in self._near_parameters and len(self._near_parameters) < MAX_PROBLEMS_SHOWN:
             self._near_parameters[key] = signature.near(name)
@@ -222,7 +221,7 @@ class AssetTable:
         return outputs[0] if len(outputs) == 1 else None
 
     def origin(self, name: str) -> str | None:
-        """Say where an asset or step of that name is, if there is one."""
+        """Return where an asset or step of that name is, in words, if there is one."""
         if name in self.names:
             return f"there is a step {name!r}"
         return f"step {self.name_of(self._declared[name][0])!r} produces {name!r}" if name in self._declared else None

@@ -80,7 +80,7 @@ class BindingResult:
     """How the steps of one spec are called and whom they wait for.
 
     Attributes:
-        assets: Where its names are looked up.
+        assets: Where names are looked up.
         template: How the function is called; `None` if something is wrong.
         references: What the arguments that are read from assets refer to.
         producers: The steps to wait for.
@@ -92,13 +92,13 @@ class BindingResult:
             step inside.
         problems: What is wrong.
         undefined: Declared inputs that nothing gives.
-        used: Names of run inputs and context values that are taken.
-        notes: What is right, and may be meant otherwise.
+        used: Names of run inputs and context values that are read.
+        notes: What is valid, and may be meant otherwise.
         defaulted: Parameters that keep their defaults, if the step is in no sub-pipeline.
         has_missing: Whether parameters have no value, which is a problem now or may become one.
         waits: Whether it reads anything or waits for anything.
-        plain: The numbers of all steps by name, where each name is one step, and its value its only item; else `None`.
-        links: The same, for steps that read one other step each and nothing else is to be said of; else `None`.
+        plain: The ids of all steps by name, if each name is one step and its value its only item; else `None`.
+        links: The same, for steps that read one other step each and nothing else; else `None`.
     """
 
     assets: Names
@@ -120,7 +120,6 @@ class BindingResult:
     links: Mapping[str, int] | None = field(init=False)
 
     def __post_init__(self) -> None:
-        """See whether it stands alone, and whether others like it are wired by looking up names."""
         self.waits = bool(self.references or self.producers or self.followed)
         self.plain = self.assets.plain if isinstance(self.assets, AssetTable) else None
         one = len(self.references) == len(self.producers) == len(self.slots) == 1 and self.template is not None
@@ -152,13 +151,12 @@ class BindingResult:
         return tuple(references), producers
 
     def _is_across(self, one: int, other: int) -> bool:
-        """Return whether a border lies between two steps."""
         return any((one in border) is not (other in border) for border in self.borders)
 
     def _looked_up(
         self, numbers: Mapping[str, int], reads: tuple[str, ...]
     ) -> tuple[tuple[Reference, ...], Sequence[int]] | None:
-        """Do the same where a name is a step."""
+        """Do the same if each name is a step."""
         references, producers = list(self.references), list(self.producers)
         for position, asset in enumerate(reads):
             node = numbers.get(asset)

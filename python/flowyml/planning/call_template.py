@@ -1,10 +1,10 @@
-"""Templates: how the steps of one spec call their function.
+"""Call templates: how the steps of one spec call their function.
 
 ```
-Template.sources ──▶ (kind, which) of each argument ──assemble(row, item, references, read)──▶ arguments ──▶ call
+CallTemplate.sources ──▶ (kind, which) of each argument ──assemble(row, item, references, read)──▶ arguments ──▶ call
 ```
 
-The wiring makes them, whoever calls steps reads them. The module decides nothing and knows neither graphs nor runs.
+`binding.py` makes templates, executors read them. The module knows neither graphs nor runs.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
     from flowyml.planning.map_inputs import MapInput
 
-# Where an argument comes from; the second half of a source says which. A choice is an asset, or in a join the default
-# of its parameter where the asset has no value. A view is what a decision sees of the steps before it. An item is the
-# mapped step's item itself or one of the values that it consists of; where those are values of other steps, they are
-# references, and kept.
+# Kinds of sources. PARAM, ASSET and VALUE are a param, another step's value and a constant; SPREAD is a list whose
+# values are passed to *args. CHOICE is an asset, or in a join the parameter's default if the asset has no value. VIEW
+# is a decision's view of the steps before it. ITEM is the mapped step's item, or one of the values in it; KEPT is the
+# same if those are references to values of other steps.
 PARAM, ITEM, ASSET, VALUE, SPREAD, CHOICE, VIEW, KEPT = range(8)
 _PARTS = frozenset((PARAM, ASSET, VALUE))
 
@@ -35,8 +35,8 @@ class ItemColumns(NamedTuple):
     """What the items of a mapped step are made of.
 
     Attributes:
-        map_input: What was said about it.
-        parts: For each of its columns the values, or the place of the reference to them; `None` while nothing gives it.
+        map_input: The lists, as they were given.
+        parts: The values of each list, or the index of the reference to them; `None` while nothing gives it.
     """
 
     map_input: MapInput
@@ -73,7 +73,6 @@ class CallTemplate:
     parts: tuple[tuple[int, Any], ...] | None = field(init=False)
 
     def __post_init__(self) -> None:
-        """See which short cut applies."""
         plain = not self.keywords and not self.several
         self.direct = plain and all(s == (PARAM, k) for k, s in enumerate(self.sources)) and self.map_input is None
         self.single = plain and self.sources == ((ITEM, None),)
@@ -117,7 +116,7 @@ def there(value: Any) -> Any:
     """Return a value that an item is made of.
 
     Raises:
-        StepNotRunError: If there is none: it came of a map task that goes on without it.
+        StepNotRunError: If there is none: the map task that it belongs to continued without it.
     """
     if value is MISSING:
         raise StepNotRunError("what this item is made of", "it failed or was skipped")
@@ -125,7 +124,7 @@ def there(value: Any) -> Any:
 
 
 class DecisionInput(NamedTuple):
-    """What a decision, or a condition, may look at.
+    """What a decision, or a condition, may read.
 
     Attributes:
         before: The steps, in the order of the references to their values.
@@ -142,7 +141,7 @@ class DecisionInput(NamedTuple):
     def seen(
         self, references: Sequence[Any], read: Any, decode: Callable[[bytes], Any] | None = None
     ) -> DecisionContext:
-        """Return it with the values of a run; `decode` loads what `read` gives."""
+        """Return the view with the values of a run; `decode` deserializes what `read` returns."""
         values: dict[str, Sequence[Any]] = {}
         for before, reference in zip(self.before, references[self.first :], strict=False):
             kept = read(reference)

@@ -1,22 +1,16 @@
-"""Connections: steps wired one after the other, and who waits for whom.
+"""Dependencies: which step waits for which, and how many items each step has.
 
 ```
-specs, reads ──wiring, one spec at a time──▶ templates, references, edges, problems
+specs, reads ──bind(), once per spec──▶ templates, references, edges, problems         DependencyBuilder
+before binding   items, run inputs, mapped steps of known length ──▶ counts, or UNKNOWN            counts_of
+after binding    what each mapped step is made of ──▶ edges item by item, or from the whole list   item_by_item
 ```
 
-Steps of one spec are wired once and then only differ in what they read; where many of one spec stand in a row, the row
-is wired in one go. What belongs to one step is the wiring's; here it is put together for many, numbered from wherever
-they begin.
+Steps of one spec are bound once and differ only in what they read; consecutive steps of one spec are added in one go.
+Steps are numbered from any first id, so that a dynamic step can add some during a run.
 
-Lengths: how many items mapped steps have, as far as a plan can know, and who learns it with whom.
-
-```
-before wiring   items, run inputs, mapped steps of known length ──▶ counts: a number, or UNKNOWN
-after wiring    what each mapped step is made of ──▶ edges item by item, or from the whole
-```
-
-An item waits for the item it is made of, no longer, where both steps are sure to have as many: both lengths are known,
-or both follow from the same step. Else it waits for the whole list, and lengths are compared when they are there.
+An item waits only for the item it is made of if both steps have the same number of items for certain: both lengths are
+known, or both follow from the same step. Otherwise it waits for the whole list, and lengths are compared at run time.
 """
 
 from __future__ import annotations
@@ -49,12 +43,12 @@ if TYPE_CHECKING:
     from flowyml.store.value_store import Reference
 
 
-# How many steps are wired in one go: twice as many each time, as long as they are alike.
+# How many steps are added in one go: twice as many each time, as long as they are alike.
 _LEAST, _MOST = 8, 1 << 14
 
 
 class EdgeList(NamedTuple):
-    """Who waits for whom; `elementwise` has a 1 for each that waits item by item, up to the last of those."""
+    """Which step waits for which; `elementwise` has a 1 for each edge item by item, up to the last of those."""
 
     dependents: array[int]
     dependencies: array[int]
@@ -86,24 +80,24 @@ def _may_be_once(specs: Sequence[StepSpec], rows: Sequence[Any]) -> bool:
 
 
 class DependencyBuilder:
-    """Consecutive steps, wired.
+    """The bindings and dependencies of consecutive steps.
 
     Args:
-        first: The number of the first of them.
-        assets: What they see.
+        first: The id of the first of them.
+        assets: The assets that they see.
         scope: Values of the run's inputs and the contexts.
-        problems: Where it is told what is wrong.
+        problems: Collects what is wrong.
 
     Attributes:
-        first: The number of the first of them.
-        assets: What they see.
+        first: The id of the first of them.
+        assets: The assets that they see.
         scope: Values of the run's inputs and the contexts.
         templates: How each step calls its function; `None` where something is wrong.
         references: What the arguments of the steps that read assets refer to.
-        edges: Who waits for whom.
+        edges: Which step waits for which.
         undefined: Declared inputs that nothing gives, and the steps that declare them.
-        used: Names of run inputs and context values that some step takes.
-        notes: What is right with steps, and may be meant otherwise, by the id of their spec.
+        used: Names of run inputs and context values that some step reads.
+        notes: What is valid about steps, and may be meant otherwise, by the id of their spec.
         defaulted: Parameters of steps that keep their defaults, by the id of their spec.
         specs_with_options: The specs whose steps have options, by id.
         linked: The mapped steps whose items wait for the items they are made of, and the steps of those items.
@@ -127,7 +121,7 @@ class DependencyBuilder:
         self.first, self.assets, self.scope, self._problems = first, assets, scope, problems
 
     def connect(self, columns: StepColumns, waiting: Collection[int]) -> None:
-        """Wire all steps; `waiting` are those whose number of items is not known."""
+        """Bind all steps; `waiting` are those whose number of items is not known."""
         _, specs, rows, reads, _ = columns
         done: dict[int, BindingResult] = {}
         at, end, piece = 0, len(specs), _LEAST
@@ -151,7 +145,7 @@ class DependencyBuilder:
                 self._refuse_once(node, spec, spec.unpack_row(row))
 
     def _connect_another(self, node: int, spec: StepSpec, own: tuple[str, ...], binding: BindingResult) -> None:
-        """Wire a step whose spec is known."""
+        """Add a step whose spec has been bound."""
         if not own:
             self._connect(node, spec, own, binding)
             return
@@ -172,7 +166,7 @@ class DependencyBuilder:
             self._connect(node, spec, own, binding)
 
     def _connect_lost(self, node: int, spec: StepSpec, own: tuple[str, ...]) -> bool:
-        """Wire a step all of whose own inputs are undefined, once enough of these are told; say whether it is one.
+        """Add a step if all its own inputs are undefined and enough of those are reported; return True if it is one.
 
         A wrong loop makes a million of them.
         """
@@ -200,7 +194,7 @@ class DependencyBuilder:
         binding: BindingResult,
         alike: tuple[tuple[Reference, ...], Sequence[int]] | None = None,
     ) -> None:
-        """Put a step behind the others; `alike` is what it reads and waits for, where that is not what `wired` says."""
+        """Append a step; `alike` is what it reads and waits for if that differs from the binding."""
         if node in binding.implicit_producers:
             alike, binding = None, self._bind(spec, own, without=node)
         self.templates.append(binding.template)
@@ -215,10 +209,10 @@ class DependencyBuilder:
     def _connect_alike(
         self, binding: BindingResult, specs: Sequence[StepSpec], reads: Sequence[tuple[str, ...]], at: int, most: int
     ) -> int:
-        """Wire the steps from one on, at most so many, if they are of its spec and simple; tell how many were wired.
+        """Add at most `most` steps from one on if they have its spec and are simple; return how many were added.
 
-        Either each stands alone, or each reads one other step: what a million steps would else spend most of their
-        wiring on.
+        Simple steps read nothing, or one other step each: a pipeline of a million steps spends most of its planning on
+        those.
         """
         links = binding.links
         if links is None and (binding.waits or binding.problems or binding.implicit_producers):
@@ -242,7 +236,6 @@ class DependencyBuilder:
         return count
 
     def _refuse(self, node: int, binding: BindingResult) -> None:
-        """Note what is wrong with a step."""
         self._problems.add_of_step(node, binding.problems)
         for asset in binding.undefined:
             self.undefined.setdefault(asset, []).append(node)
@@ -255,7 +248,7 @@ class DependencyBuilder:
         """Let mapped steps wait for those whose items theirs are made of: item by item where that can be."""
         first = self.first
         linked = (node for node in item_by_item(mapped, waiting) if not first or min(mapped[node].followed) >= first)
-        # Lists of steps that were there before are read as wholes: what is known of them by now depends on the time.
+        # Lists of earlier steps are read as a whole: how much of them is known by now depends on timing.
         self.linked = {node: mapped[node].followed for node in linked}
         for node, binding in mapped.items():
             self.edges.add(node, binding.followed, elementwise=node in self.linked)
@@ -263,7 +256,7 @@ class DependencyBuilder:
                 self._problems.add_of_step(node, [Problem(JOIN_OVER_WHOLE_LIST)])
 
     def _refuse_once(self, node: int, spec: StepSpec, row: tuple[Any, ...]) -> None:
-        """Say which params of a step can be read only once."""
+        """Report params of a step that can be read only once."""
         for key, value in zip(spec.keys, row, strict=False):
             if type(value) in SINGLE_USE_TYPES:
                 message = single_use_argument(key, value, "params")
@@ -302,10 +295,10 @@ def counts_of(
 
 
 class _KnownCounts:
-    """Lengths of mapped steps that follow from what is known before a run."""
+    """Lengths of mapped steps that are known before a run."""
 
     def __init__(self, specs: Sequence[StepSpec], assets: AssetTable, scope: Scope, given: Mapping[int, int]) -> None:
-        self._forms, self._assets, self._scope = specs, assets, scope
+        self._specs, self._assets, self._scope = specs, assets, scope
         self._counts: dict[int, int] = dict(given)
 
     def count(self, node: int) -> int:
@@ -323,13 +316,13 @@ class _KnownCounts:
 
     def _columns(self, node: int) -> list[int | MappedRef]:
         """Return the length of each column, or the mapped step that has it."""
-        map_input = self._forms[node].map_input
+        map_input = self._specs[node].map_input
         return [self._column(node, column) for column in map_input.columns] if map_input else []
 
     def _column(self, node: int, column: MapColumn) -> int | MappedRef:
         if not isinstance(column.source, str):
             return len(column.source)
-        spec, map_input = self._forms[node], self._forms[node].map_input
+        spec, map_input = self._specs[node], self._specs[node].map_input
         assert map_input is not None  # noqa: S101  it has the column
         names = NameResolver(spec, spec.step.signature, self._assets, self._scope, node)
         items = ItemBinder(names, map_input, is_join=spec.options.run_if == "any")
@@ -343,7 +336,7 @@ class _KnownCounts:
         return len(reference.references) if isinstance(reference, ListRef) else UNKNOWN
 
     def _counted(self, node: int, columns: list[int | MappedRef]) -> int:
-        spec = self._forms[node]
+        spec = self._specs[node]
         lengths = [self._counts.get(each.node, UNKNOWN) if isinstance(each, MappedRef) else each for each in columns]
         if spec.map_input is None or UNKNOWN in lengths:
             return UNKNOWN
@@ -351,7 +344,7 @@ class _KnownCounts:
 
 
 def _sources_first(start: int, sources: Callable[[int], Iterable[int]], done: Mapping[int, Any]) -> list[int]:
-    """Return what a node follows from and is not done, each after its own sources, the node last."""
+    """Return a node and the sources it follows from that are not done, each after its own sources."""
     order: list[int] = []
     entered, stack = set(), [start]
     while stack:
@@ -369,7 +362,7 @@ def item_by_item(mapped: Mapping[int, BindingResult], waiting: Collection[int]) 
     """Return the mapped steps whose items wait for the items they are made of, and not for whole lists.
 
     Args:
-        mapped: The wiring of each mapped step that is made of items of others.
+        mapped: The binding of each mapped step that is made of items of others.
         waiting: The steps whose number of items is not known.
     """
     origins: dict[int, int] = {}
@@ -393,5 +386,4 @@ def _origin(node: int, binding: BindingResult, waiting: Collection[int], origins
 
 
 def _is_apart(binding: BindingResult) -> bool:
-    """Tell whether a step follows others and reads nothing else of them."""
     return bool(binding.followed) and set(binding.producers).isdisjoint(binding.followed)

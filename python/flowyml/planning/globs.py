@@ -6,8 +6,8 @@ names, sorted ──bisect by the text before the first wildcard──┐
 names reversed, sorted ──by the text after the last one───────┘
 ```
 
-Names are sorted once, so a glob costs about as much as it matches: many steps that each read a few of many names do not
-each scan all names. A pattern with wildcards at both ends does, once for all steps that read it.
+Names are sorted once, so a glob costs about as much as it matches: many steps that each read a few of many names do
+not scan all of them. A pattern with wildcards at both ends does, once for all steps that read it.
 """
 
 from __future__ import annotations

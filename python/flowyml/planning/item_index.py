@@ -1,13 +1,13 @@
-"""Layout: which items belong to which step.
+"""Item index: which items belong to which step.
 
 ```
-steps      load   clean (mapped, 3 items)   fit (mapped over what a step produces)   report
+steps      load   clean (mapped, 3 items)   fit (mapped over another step's list)   report
 items       0      1 2 3                     5 6 7 ... : appended during the run      4
 ```
 
-A step is a node of the graph, its calls are its items: one for an ordinary step, as many as there are for a mapped one.
-Items of a node are neighbours. A plan has one layout, which runs share and nothing changes; where lengths become known
-only at run time, each run has a copy that grows. It knows numbers, neither names nor values.
+A step is a node of the graph, its calls are its items: an ordinary step has one, a mapped step one per value. The items
+of a node are consecutive. A plan has one index, which runs share and nothing changes; a run whose lengths become known
+later has a copy that grows. The module knows ids only, neither names nor values.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
 UNKNOWN = 0xFFFFFFFF
-"""Stands for a number of items that only a run tells."""
+"""A number of items that is known only during the run."""
 
 
 class ItemIndex:
     """Which items each step has.
 
     Args:
-        nodes: How many steps there are.
-        counts: How many items each step has, or `UNKNOWN`; `None` if all are ordinary steps.
+        nodes: The number of steps.
+        counts: The number of items of each step, or `UNKNOWN`; `None` if all are ordinary steps.
         mapped: The mapped steps.
 
     Attributes:
@@ -41,8 +41,8 @@ class ItemIndex:
         waiting: Steps whose number of items is not known yet.
         grows: Whether steps may be added.
 
-    >>> layout = ItemIndex(3, array("I", [1, 3, 1]), {1})
-    >>> layout.items_of(1), layout.place_of(3), layout.place_of(4)
+    >>> index = ItemIndex(3, array("I", [1, 3, 1]), {1})
+    >>> index.items_of(1), index.place_of(3), index.place_of(4)
     (range(1, 4), (1, 2), (2, None))
     """
 
@@ -68,7 +68,7 @@ class ItemIndex:
         return self._counts is None
 
     def of_run(self, *, grows: bool = False) -> ItemIndex:
-        """Return the layout for one run: a copy if it is to grow."""
+        """Return the index for one run: a copy if it may grow."""
         if not grows and (self._counts is None or not self.waiting):
             return self
         # A list may get longer while other threads read it, also where they run without a lock; an array may not.
@@ -99,7 +99,7 @@ class ItemIndex:
         self.mapped |= set(mapped)
 
     def cut(self, nodes: int) -> None:
-        """Take back the steps that were added last, so that so many are left."""
+        """Remove the steps that were added last, so that `nodes` are left."""
         assert self._counts is not None and isinstance(self.mapped, set)  # noqa: S101, PT018
         if nodes == self.nodes:
             return
@@ -127,7 +127,7 @@ class ItemIndex:
         return range(first, first + (1 if self._counts is None else self._counts[node]))
 
     def is_mapped(self, node: int) -> bool:
-        """Tell whether a step is a mapped one."""
+        """Return True if a step is a mapped one."""
         return node in self.mapped
 
     def node_at(self, item: int) -> int:
@@ -144,7 +144,7 @@ class ItemIndex:
         return node, item - self.firsts[node] if node in self.mapped else None
 
     def node_of(self) -> Sequence[int]:
-        """Return the step of each item; a list where items are still to come."""
+        """Return the step of each item; a list if items may still be added."""
         if self._counts is None:
             return range(self.nodes)
         each: list[int] | array[int] = [] if self.waiting or self.grows else array("I")

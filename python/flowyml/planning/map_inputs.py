@@ -1,13 +1,13 @@
-"""What a mapped step runs over: its items, as they are said when the step is added and as they are read in a run.
+"""Map inputs: the lists that a mapped step runs over, as `map` gets them and as a run reads them.
 
 ```
 map(f, items)                            one column, the items themselves
-map(f, over="raw")                       one column, what "raw" turns out to be
+map(f, over="raw")                       one column, the value of "raw"
 map(f, over={"x": "raw", "y": [1, 2]})   two columns: zip, or combine="product"
 ```
 
 Item i of a zip is the i-th of every column; in a product the last column varies fastest. Neither is ever written out:
-an index says what stands at it, so that ten million combinations cost what their columns cost. The module knows neither
+items are computed from their index, so ten million combinations cost what their columns cost. The module knows neither
 graphs nor runs.
 """
 
@@ -38,7 +38,7 @@ class MapColumn(NamedTuple):
     Attributes:
         parameter: The parameter that takes its values; `None`: the next one that is free.
         source: The name of an asset, of a run input, or a glob; or else the values themselves.
-        implicit: Whether nobody named the source: it has the parameter's name.
+        implicit: Whether the source was not named and has the parameter's name.
     """
 
     parameter: str | None
@@ -51,7 +51,7 @@ class MapInput(NamedTuple):
 
     Attributes:
         columns: The lists, in the order in which they were given.
-        product: Whether every combination is an item, and not what stands side by side.
+        product: Whether every combination is an item, instead of the values at the same position.
         terms: What holds for the items of a map task.
     """
 
@@ -83,7 +83,7 @@ class MapInput(NamedTuple):
 
 
 def checked_over(items: Any, over: Any, combine: Any, step: str) -> MapInput:
-    """Return what `map` was told to run over.
+    """Return what `map` runs over.
 
     Raises:
         TypeError: If it is neither items nor names, or both.
@@ -199,7 +199,7 @@ def _not_by_item(value: Any) -> str | None:
 
 
 class ZipSequence(Sequence[Any]):
-    """Tuples of what stands side by side in columns of one length."""
+    """Tuples of the values at the same position of columns of one length."""
 
     __slots__ = ("_columns",)
 
@@ -247,10 +247,10 @@ class ProductSequence(Sequence[Any]):
 
 
 def as_items(value: Any) -> Sequence[Any]:
-    """Return what was computed or handed to a run as the items of a map: a copy, unless nobody can change it.
+    """Return a value of a run as the items of a map: a copy, unless it is immutable.
 
     Raises:
-        TypeError: If it is no list of items; says what it is, and what would do.
+        TypeError: If it is not a list of items; the message says what it is, and what to write instead.
     """
     if isinstance(value, (range, tuple)):
         return value

@@ -1,14 +1,13 @@
-"""Namespaces: where the steps of a sub-pipeline look their names up.
+"""Namespaces: where the steps of a sub-pipeline look up names.
 
 ```
-Assets (all names of a pipeline) ◀──"etl."── Inside: the sub-pipeline's own names ──given──▶ those of the one around it
+AssetTable (all names of a pipeline) ◀──"etl."── NamespaceView: the sub-pipeline's own names ──given──▶ the names around
 ```
 
-The steps of a sub-pipeline stand in the columns of the pipeline that it was added to, under names with a prefix. They
-go on using the names that they were added with: a spec says which namespace it belongs to, and `NamespaceView` puts
-the prefix
-before each name. What a sub-pipeline does not produce comes from the pipeline around it: under the names that were
-given, or under the same name where nothing was said. Namespaces stand in each other as sub-pipelines do.
+The steps of a sub-pipeline are stored in the columns of the pipeline that it was added to, under names with a prefix,
+and still use the names that they were added with: a spec refers to its namespace, and `NamespaceView` puts the prefix
+before each name. A name that the sub-pipeline does not produce is looked up in the pipeline around it: under the name
+that was given, or under the same name if none was. Namespaces are nested as sub-pipelines are.
 """
 
 from __future__ import annotations
@@ -53,13 +52,13 @@ class Namespace:
         name: Its name there; of one in another, with the other's before it: "etl.load".
         steps: Its steps by number, those of sub-pipelines in it among them.
         outer: The sub-pipeline around it, if it is in one.
-        given: By a name of its own, what the pipeline around it gives; `None`: whatever it lacks, by the same name.
+        given: What the pipeline around it gives, by its own names; `None`: everything it lacks, by the same name.
         exports: By an asset of its own, the name that this has in the pipeline around it.
         after: The steps around it that its first steps wait for.
         context: Its own context values.
         place: Where it was added.
-        grafted: Whether it is what a dynamic step returned.
-        types: What to do where types of its steps do not fit; `None`: what is done around it.
+        grafted: Whether a dynamic step returned it.
+        types: What a type mismatch of its steps is; `None`: the same as around it.
     """
 
     name: str
@@ -75,7 +74,7 @@ class Namespace:
 
     @property
     def prefix(self) -> str:
-        """What stands before the names of its steps and assets."""
+        """The prefix of the names of its steps and assets."""
         return f"{self.name}."
 
     def moved(self, into: Namespace, first: int) -> Namespace:
@@ -91,11 +90,11 @@ class Namespace:
 
 
 def types_mode(within: Namespace | None, around: Literal["warn", "error"] | None) -> Literal["warn", "error"] | None:
-    """Return what to do where the types of a step do not fit.
+    """Return what a type mismatch of a step is.
 
     Args:
         within: The sub-pipeline that the step is in.
-        around: What the whole pipeline does.
+        around: The mode of the whole pipeline.
     """
     while within is not None and within.types is None:
         within = within.outer
@@ -115,7 +114,7 @@ def inlined(columns: StepColumns, whole: Namespace) -> StepColumns:
 
 
 class NamespaceView:
-    """What the steps of a sub-pipeline see: its assets by its own names; the methods are those of `AssetTable`.
+    """The assets of a sub-pipeline by its own names; the methods are those of `AssetTable`.
 
     Args:
         root: All assets.
@@ -123,7 +122,7 @@ class NamespaceView:
         namespace: The sub-pipeline.
 
     Attributes:
-        asked: Those of the given names that some step has asked for.
+        asked: The given names that some step reads.
     """
 
     def __init__(self, root: AssetTable, outer: Names, namespace: Namespace) -> None:
@@ -134,21 +133,21 @@ class NamespaceView:
         self._root = root
 
     def number(self, name: str) -> int | None:
-        """Return the number of a step."""
+        """Return the id of a step."""
         number = self._root.number(self.namespace.prefix + name)
         return number if number in self.namespace.steps else None
 
     def steps(self, name: str) -> Sequence[int] | None:
-        """Return the numbers of what has that name: a step, or all steps of a sub-pipeline in it."""
+        """Return the id of the step of that name, or those of all steps of a sub-pipeline in it."""
         return self._root.steps(self.namespace.prefix + name)
 
     def find(self, asset: str) -> Found | None:
-        """Return who produces an asset."""
+        """Return the producer of an asset."""
         found = self._root.find(self.namespace.prefix + asset)
         return found if found is not None and found[0] in self.namespace.steps else None
 
     def match(self, pattern: str) -> list[Found]:
-        """Return all assets that fit a glob, in add order."""
+        """Return all assets that match a glob, in add order."""
         return self._globs.match(pattern)
 
     @cached_property
@@ -156,7 +155,7 @@ class NamespaceView:
         return GlobIndex(self.each())
 
     def each(self) -> Iterator[tuple[str, Found]]:
-        """Go through the sub-pipeline's assets, each under all the names that it has there."""
+        """Yield the sub-pipeline's assets, each under all the names that it has there."""
         prefix = self.namespace.prefix
         for asset, found in self._root.each(self.namespace.steps):
             if asset.startswith(prefix):
@@ -199,14 +198,14 @@ class NamespaceView:
     # -- for messages
 
     def hint(self, asset: str, more: Iterable[str] = ()) -> str:
-        """Say what could be meant by an asset that does not exist; `more` are other names that would do."""
+        """Return a hint for an asset that does not exist; `more` are other names that are allowed."""
         node = self.number(asset)
         if node is not None:
             return f"; {asset!r} is a step, its outputs are {join_names(self.specs[node].parts)}"
         return self.near(asset, chain(more, self.known()))
 
     def known(self) -> Iterator[str]:
-        """Go through the names that a step may read."""
+        """Yield the names that a step may read."""
         given = self.namespace.given
         yield from (asset for asset, _ in self.each())
         yield from self.outer.known() if given is None else given
@@ -220,7 +219,7 @@ class NamespaceView:
         return self._root.near_names(name, chain(more, self.known()))
 
     def origin(self, name: str) -> str | None:
-        """Say where an asset or step of that name is, if there is one."""
+        """Return where an asset or step of that name is, in words, if there is one."""
         if self.number(name) is None and self.find(name) is None:
             return self.outer.origin(name)
         return self._root.origin(self.namespace.prefix + name)
@@ -237,7 +236,7 @@ def inside(root: AssetTable, namespace: Namespace | None) -> Names:
 
 
 def reaches(names: Names, name: str, hidden: Container[int], *, declared: bool) -> bool:
-    """Tell whether some step, or a pipeline around, has an asset of that name or one that fits the glob."""
+    """Return True if a step, or a pipeline around, has an asset of that name or one that matches the glob."""
     found = names.find(name)
     if found is not None and found[0] not in hidden:
         return True
@@ -259,7 +258,7 @@ def reached(names: Names, asset: str, *, declared: bool = True) -> Found | None:
 
 
 def needs_of(spec: StepSpec) -> Iterator[str]:
-    """Go through the names that a step may look up: declared inputs, what it is mapped over, its parameters."""
+    """Yield the names that a step may look up: declared inputs, lists of a map, parameters."""
     inputs = spec.inputs
     if isinstance(inputs, str):
         yield inputs

@@ -1,4 +1,4 @@
-"""Plan: a pipeline, wired and validated, ready to run.
+"""Plan: a pipeline, bound and validated, ready to run.
 
 ```
 names, specs, rows, reads (what was added) ──▶ Plan: templates, references ──▶ _core.Graph (validated, immutable)
@@ -53,13 +53,13 @@ _MOST_COMPARED = 200
 
 
 class Plan:
-    """A wired and validated pipeline.
+    """A bound and validated pipeline.
 
     Args:
         name: The pipeline's name.
         columns: What was added to it; they must not change any more.
         scope: Values of the run's inputs and the contexts.
-        strict: Raise what is wrong; otherwise keep it in `problems`, for those who only look.
+        strict: Raise the problems; otherwise only keep them in `problems`.
 
     Raises:
         PipelineValidationError: With everything that is wrong.
@@ -73,7 +73,7 @@ class Plan:
         reads: The declared inputs of each step, where they differ from step to step.
         namespaces: The sub-pipelines.
         item_index: Which items each step has.
-        assets: Who produces what.
+        assets: Which step produces what.
         templates: How each step calls its function.
         references: What the arguments of the steps that read assets refer to.
         graph: The validated graph.
@@ -87,7 +87,7 @@ class Plan:
         kept_alive: What has held specs and templates; some know these by their ids, so they have to live.
         scope: Values of the run's inputs and the contexts, where steps may come.
         used: Names of run inputs and context values that some step takes.
-        notes: Forms, and what is right with their steps and may be meant otherwise.
+        notes: Specs, and what is valid about their steps and may be meant otherwise.
         defaulted: Forms, and the parameters of their steps that keep their defaults.
         is_dynamic: Whether some step may return further steps; see `runtime/dynamic_steps.py`.
         has_timeouts: Whether some step has a time limit of its own.
@@ -95,7 +95,6 @@ class Plan:
     """
 
     def __init__(self, name: str, columns: StepColumns, scope: Scope, *, strict: bool = True) -> None:
-        """Wire all steps, build the graph, and raise what is wrong."""
         self.name = name
         self.numbers: Mapping[str, int]
         self.numbers, self.specs, self.rows, self.reads, self.namespaces = columns
@@ -142,9 +141,9 @@ class Plan:
         return [node for node, spec in enumerate(self.specs) if spec.options.given]
 
     def is_reusable_for(self, columns: StepColumns, scope: Scope) -> bool:
-        """Tell whether another plan of these columns would be the same: nothing that it is made of can have changed.
+        """Return True if another plan of these columns would be the same: nothing that it is made of can have changed.
 
-        That is known where all that steps are given stands in the columns, and the lists of none are counted.
+        That is certain if the columns hold all values that steps get, and no step is mapped.
         """
         alone = self._stands_alone and not (self.is_dynamic or columns.namespaces or scope.inputs or scope.context)
         return alone and self.specs is columns.specs and self.rows is columns.rows and self.reads is columns.reads
@@ -160,19 +159,19 @@ class Plan:
                 yield Problem(RUN_INPUT_AND_GIVEN, name=name)
 
     def make_extendable(self) -> None:
-        """Let go of the columns of the pipeline, which others read: steps will be added to these."""
+        """Copy the columns, which the pipeline shares: steps will be added to these."""
         self.numbers = self.own_numbers = dict(zip(self.names, count(), strict=False))
         self.specs, self.rows, self.reads = list(self.specs), list(self.rows), list(self.reads)
 
     def find(self, asset: str) -> Found | None:
-        """Return who produces an asset, also one that came during the run."""
+        """Return the producer of an asset, also of one that was added during the run."""
         found = self.assets.find(asset)
         for assets in self.inserted_assets.values() if found is None else ():
             found = found or assets.find(asset)
         return found
 
     def dependencies_of(self, node: int) -> list[int]:
-        """Return the steps that one waits for."""
+        """Return the steps that a step waits for."""
         before = self.graph.dependencies(node) if node < self.item_index.nodes else []
         return before + self.inserted_dependencies.get(node, [])
 
@@ -193,7 +192,7 @@ class Plan:
         return frozenset(found)
 
     def _instead(self, name: str) -> str:
-        """Say what may be named instead of what is no step: where it would come from a dynamic step, that one."""
+        """Return a hint for a name that is no step: a near match, or the dynamic step that would add it."""
         dynamic = (self.names[node] for node in self.dynamic_steps())
         step = next((each for each in dynamic if name.startswith(f"{each}.")), None)
         if step is None:
@@ -229,7 +228,7 @@ class Plan:
         return self.names[node] if index is None else f"{self.names[node]}[{index}]"
 
     def function_of(self, node: int) -> Callable[..., Any]:
-        """Return what is called for a step, as it was given: its function, behind its conditions if it has some."""
+        """Return the function of a step, with its conditions around it if it has any."""
         template = self.templates[node]
         wrapped = template is not None and isinstance(template.function, (GuardedFunction, CollectOutputs))
         return template.function if wrapped else self.specs[node].step.func  # type: ignore[union-attr]
@@ -240,7 +239,7 @@ class Plan:
         return [node for node in planned if self.specs[node].options.dynamic]
 
     def is_expanded(self, node: int) -> bool:
-        """Tell whether a step has returned a pipeline whose steps now run in its place."""
+        """Return True if a step has returned a pipeline whose steps now run in its place."""
         template = self.templates[node]
         return template is not None and isinstance(template.function, CollectOutputs)
 

@@ -1,14 +1,12 @@
-"""Forms and assets: what was added to a pipeline, and which step produces which asset.
+"""Step specs: what was added to a pipeline.
 
 ```
-add_step(step, name, params, inputs=...) ──▶ Form (shared by steps that were added alike) + name + row + reads
-Assets: name of an asset ──▶ (step, which of its outputs)
+add_step(step, name, params, inputs=...) ──▶ StepSpec (shared by steps that were added alike) + name + row + reads
 ```
 
 Steps that were added in the same way share one `StepSpec`: a fan-out of a million has one. What differs from step to
-step
-stands in columns beside the specs: the values of `params` (its row), and, where every input is a plain name, those
-names (its reads). The module decides nothing about parameters; that is the wiring's.
+step is stored in columns next to the specs: the values of `params` (a row), and the input names if every input is a
+plain name (the reads). Where parameters get their values from is decided in `binding.py`.
 """
 
 from __future__ import annotations
@@ -55,7 +53,7 @@ class SourceLocation(NamedTuple):
 
 
 class StepSpec:
-    """What one way of adding a step says.
+    """How steps were added; shared by those that were added alike.
 
     A plain class, as `sub_pipelines.SubPipeline` is.
 
@@ -70,7 +68,7 @@ class StepSpec:
         options: How it is run.
         within: The sub-pipeline that it is part of, where its names are looked up.
         base: The spec from which this one differs in its outputs only, or this spec itself. Steps whose specs have the
-            same base are wired alike.
+            same base are bound alike.
     """
 
     __slots__ = ("after", "base", "inputs", "keys", "map_input", "options", "outputs", "place", "step", "within")
@@ -112,15 +110,15 @@ class StepSpec:
 
     @property
     def has_single_param(self) -> bool:
-        """Whether `params` gives one value; it stands in the rows as it is, see `Columns`."""
+        """Whether `params` gives one value, which is stored in the rows without a tuple; see `StepColumns`."""
         return len(self.keys) == 1
 
     def pack_row(self, values: tuple[Any, ...]) -> Any:
-        """Return the values of `params` as they stand in the rows."""
+        """Return the values of `params` as they are stored in the rows."""
         return values[0] if len(self.keys) == 1 else values
 
     def unpack_row(self, packed: Any) -> tuple[Any, ...]:
-        """Return the values of `params` side by side, from what stands in the rows."""
+        """Return the values of `params` as a tuple, from what is stored in the rows."""
         return (packed,) if len(self.keys) == 1 else packed
 
     @property
@@ -153,7 +151,7 @@ class StepSpec:
         return self.replace(options=replace(self.options, cache=OFF, cache_ttl=None))
 
     def moved(self, within: Namespace, prefix: str) -> StepSpec:
-        """Return this spec as part of a sub-pipeline, whose names stand behind a prefix from now on."""
+        """Return this spec as part of a sub-pipeline, whose names have a prefix."""
         return self.replace(within=within, outputs=tuple(f"{prefix}{output}" for output in self.outputs))
 
 

@@ -1,12 +1,12 @@
-"""Sub-pipelines at the door: a pipeline with what it takes from another one and gives to it.
+"""Sub-pipelines: a pipeline with what it reads from the one around it and what it exports to that.
 
 ```
 add_sub_pipeline(child, inputs, outputs, ...) ──▶ SubPipeline: the child's columns, a name, names across the border
                                                   └─▶ Added.include: its steps behind a prefix, one Namespace
 ```
 
-The module checks what is wrong with the arguments alone. Whether names exist on either side is told when the pipeline
-is built, together with everything else.
+The module checks the arguments only. Names that exist on neither side are reported when the pipeline is built,
+together with all other problems.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class SubPipeline:
         return self.pipeline._inner_columns()  # noqa: SLF001  the one who may see them
 
     def namespace(self, steps: range, place: SourceLocation) -> Namespace:
-        """Return what its steps know of names, once they have numbers."""
+        """Return the namespace of its steps, once they have ids."""
         from flowyml.planning.namespaces import Namespace
 
         context, types = self.pipeline.context.to_dict(), self.pipeline._types  # noqa: SLF001

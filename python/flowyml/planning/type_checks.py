@@ -1,12 +1,12 @@
-"""Types across edges: what a step says it returns against what the next one says it takes.
+"""Type checks: the type hints of what a step returns and of what the next one takes.
 
 ```
 Plan ──▶ arguments of each step, with their hints ──▶ producer's hint or value ──beartype──▶ problems or a warning
 ```
 
-Loaded for pipelines that ask for it (`Pipeline(validate_types=...)`), no other pays. Three things are compared with the
-hint of a parameter: the return hint of the step whose output it reads; the class of a value from `params`, run inputs
-or a context; the items of a map. Steps that were added alike share one sentence. What cannot be judged is no finding.
+Loaded only for `Pipeline(validate_types=...)`. Three things are compared with the hint of a parameter: the return hint
+of the step whose output it reads; the class of a value from `params`, run inputs or a context; the items of a map.
+Steps that were added alike share one sentence. If beartype cannot decide, nothing is reported.
 """
 
 from __future__ import annotations
@@ -93,15 +93,15 @@ def checked_plan(
     *,
     strict: bool,
 ) -> Plan:
-    """Return the plan of a pipeline whose types have been looked at; a finding is a problem or a warning.
+    """Return the plan of a pipeline after its types were compared; a mismatch is a problem or a warning.
 
     Args:
         name: As for `Plan`, like `columns`, `scope` and `strict`.
         columns: What was added.
         scope: The named values.
-        mode: What to do with findings; a plan that is not strict keeps them as problems, or ignores them. Sub-pipelines
-            may say something else of their steps.
-        strict: Raise what is wrong.
+        mode: What a mismatch is; a plan that is not strict keeps errors as problems and ignores warnings. Sub-pipelines
+            may set another mode for their steps.
+        strict: Raise the problems.
 
     Raises:
         PipelineValidationError: With everything that is wrong.
@@ -171,11 +171,11 @@ class TypeChecker:
                 continue
             if id(template) not in arguments:
                 arguments[id(template)] = list(self._arguments(plan.specs[node], template))
-                self._look_at_values(node, template, arguments[id(template)])
+                self._check_values(node, template, arguments[id(template)])
             if template.map_input is not None:
-                self._look_at_lists(node, template.map_input)
+                self._check_lists(node, template.map_input)
             for argument in arguments[id(template)]:
-                self._look(node, argument)
+                self._check_argument(node, argument)
 
     def _mode_of(self, node: int) -> Literal["warn", "error"] | None:
         return types_mode(self._plan.specs[node].within, self._mode)
@@ -191,7 +191,7 @@ class TypeChecker:
         return self._hints[id(func)]
 
     def _arguments(self, spec: StepSpec, template: CallTemplate) -> Iterator[TypedArgument]:
-        """Go through the arguments of a call whose parameters have hints."""
+        """Yield the arguments of a call whose parameters have hints."""
         hints, signature = self._hints_of(spec), spec.step.signature
         if not hints or not signature.readable:
             return
@@ -207,7 +207,7 @@ class TypeChecker:
                 yield TypedArgument(name, hint, kind, which)
 
     def _given(self, reference: Any) -> Iterator[ValueOrigin]:
-        """Go through what a reference stands for."""
+        """Yield the values that a reference stands for."""
         if isinstance(reference, (OptionalRef, IteratorRef)):
             yield from self._given(reference.reference)
         elif isinstance(reference, ListRef):
@@ -222,9 +222,9 @@ class TypeChecker:
             yield ValueOrigin(self._item_index.node_at(reference), None, 0)
 
     def _hint(self, given: ValueOrigin, wrapper: type = list) -> Any:
-        """Return what a step says about the value that it gives; what has many items has them in a wrapper."""
+        """Return the hint of a value that a step gives; the values of a mapped step are wrapped in a list."""
         spec = self._plan.specs[given.node]
-        if spec.options.dynamic:  # a pipeline, whose outcome nobody has said anything about
+        if spec.options.dynamic:  # it returns a pipeline, whose output has no hint
             return Any
         hint = self._hints_of(spec).get("return", Any)
         if given.part is not None:
@@ -237,7 +237,7 @@ class TypeChecker:
 
     # -- comparing
 
-    def _look_at_values(self, node: int, template: CallTemplate, arguments: list[TypedArgument]) -> None:
+    def _check_values(self, node: int, template: CallTemplate, arguments: list[TypedArgument]) -> None:
         """Compare the values that all steps of a spec share."""
         defaults = self._plan.specs[node].step.signature.defaults
         for argument in arguments:
@@ -245,9 +245,9 @@ class TypeChecker:
                 if not is_instance(argument.which, argument.hint):
                     self._add_value(node, argument, self._origin(node, argument.parameter), argument.which)
             elif argument.kind == ITEM:
-                self._look_at_items(node, template, argument)
+                self._check_items(node, template, argument)
 
-    def _look_at_items(self, node: int, template: CallTemplate, argument: TypedArgument) -> None:
+    def _check_items(self, node: int, template: CallTemplate, argument: TypedArgument) -> None:
         """Compare the items of a map, one of each class."""
         part = template.map_input.parts[argument.which or 0] if template.map_input else ()
         items = () if isinstance(part, int) or part is None else part
@@ -256,8 +256,8 @@ class TypeChecker:
             if not is_instance(item, argument.hint):
                 self._add_value(node, argument, "items", item)
 
-    def _look_at_lists(self, node: int, map_input: Over) -> None:
-        """See whether what a map runs over is a list."""
+    def _check_lists(self, node: int, map_input: Over) -> None:
+        """Check that a map runs over lists."""
         for part in map_input.parts:
             for given in self._given(self._plan.references[node][part]) if isinstance(part, int) else ():
                 if given.lists == 0 and not may_be_items(self._hint(given)):
@@ -269,7 +269,7 @@ class TypeChecker:
         runs = f"step {self._plan.names[node]!r} runs over it, so it must be a list ({self._plan.specs[node].place})"
         return Problem(TYPE_MISMATCH, name=asset, found=outputs, expected=runs)
 
-    def _look(self, node: int, argument: TypedArgument) -> None:
+    def _check_argument(self, node: int, argument: TypedArgument) -> None:
         """Compare what differs from step to step."""
         if argument.kind == PARAM:
             value = self._plan.row(node)[argument.which]
@@ -287,9 +287,9 @@ class TypeChecker:
             argument = argument._replace(hint=element_of(argument.hint))
         for given in self._given(reference):
             lists = given.lists - (isinstance(reference, IteratorRef) or argument.kind in {SPREAD, ITEM, KEPT})
-            self._look_at_edge(node, argument, given._replace(lists=lists))
+            self._check_edge(node, argument, given._replace(lists=lists))
 
-    def _look_at_edge(self, node: int, argument: TypedArgument, given: ValueOrigin) -> None:
+    def _check_edge(self, node: int, argument: TypedArgument, given: ValueOrigin) -> None:
         producer, template = id(self._plan.specs[given.node]), id(self._plan.templates[node])
         key = producer, given.part, given.lists, template, argument.parameter
         if key not in self._fits:
@@ -300,7 +300,7 @@ class TypeChecker:
             self._add_edge(node, argument, given)
 
     def _origin(self, node: int, name: str) -> str:
-        """Say who gives a value; a declared input of another name can only come from the run's inputs."""
+        """Return where a value comes from; a declared input of another name can only be a run input."""
         scope = self._scope.inside(self._plan.specs[node].within)
         known = name in scope.inputs or name in scope.context or name == "context"
         return scope.origin(name).removesuffix(f" has {name!r}") if known else "run(inputs=)"
@@ -328,7 +328,7 @@ class TypeChecker:
         return Problem(TYPE_MISMATCH, name=asset, found=outputs, expected=expects)
 
     def _outputs(self, given: ValueOrigin) -> tuple[str, str]:
-        """Return the name of an asset, and in words what its step says that it is."""
+        """Return the name of an asset, and its hint in words."""
         plan, spec = self._plan, self._plan.specs[given.node]
         outputs = f"step {plan.names[given.node]!r} outputs {format_hint(self._hint(given))} ({spec.place})"
         return plan.assets_of(given.node)[given.part or 0], outputs
@@ -363,17 +363,17 @@ def hints_of(func: Any) -> dict[str, Any]:
 
 
 def _hints_of_class(cls: type) -> dict[str, Any]:
-    """Return what a class takes; what it returns is itself, unless it was made to return something else."""
+    """Return the hints of a class's constructor; it returns the class unless that is customized."""
     if type(cls) not in {type, abc.ABCMeta} or inspect.isfunction(cls.__new__):
         return {}
     return {**_resolved(inspect.getattr_static(cls, "__init__")), "return": cls}
 
 
 def _resolved(func: Any) -> dict[str, Any]:
-    """Resolve all annotations at once, or where that fails each by itself."""
+    """Resolve all annotations at once, or each by itself if that fails."""
     try:
         return typing.get_type_hints(func)
-    except Exception:  # noqa: BLE001  whatever an annotation raises, it says nothing
+    except Exception:  # noqa: BLE001  an annotation may raise anything; it is no hint then
         return dict(_one_by_one(func))
 
 

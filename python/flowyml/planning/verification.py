@@ -1,13 +1,12 @@
-"""Verification: a plan is compared with the plain binder, step by step.
+"""Verification: a plan is compared with the results of `bind`, step by step.
 
 ```
-FLOWYML_VERIFY_FAST_PATHS=1 ──▶ Connections (by its fast paths) == bind(spec, reads, without=step) of each step?
+FLOWYML_VERIFY_FAST_PATHS=1 ──▶ DependencyBuilder (by its fast paths) == bind(spec, reads, without=step) of each step?
 ```
 
-Steps that were added alike share the wiring of the first one, as far as `DependencyBuilder` can see that they are
-alike. With
-the environment variable each plan also wires every step by itself, and raises if the results differ: the tests run this
-way. The module is imported for that only.
+Steps that were added alike share the binding of the first one, as far as `DependencyBuilder` can see that they are
+alike. With the environment variable each plan also binds every step by itself, and raises if the results differ: the
+tests run this way. The module is imported for that only.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ _PLAIN = (int, str, bytes, range, frozenset, type(None))
 
 
 def verify(columns: StepColumns, builder: DependencyBuilder) -> None:
-    """Check that each step is wired as it would be by itself.
+    """Check that each step is bound as it would be by itself.
 
     Args:
         columns: The steps.
-        builder: The same, wired.
+        builder: Their bindings and dependencies.
 
     Raises:
-        AssertionError: If a step is wired differently; names the step and the difference.
+        AssertionError: If a step is bound differently; names the step and the difference.
     """
     dependencies: dict[int, list[int]] = {}
     for after, before in zip(builder.edges.dependents, builder.edges.dependencies, strict=True):
@@ -63,7 +62,7 @@ def verify(columns: StepColumns, builder: DependencyBuilder) -> None:
 
 
 def _is_same(one: Any, other: Any) -> bool:
-    """Compare two results of wiring, part by part; users' values are compared by identity only."""
+    """Compare two bindings part by part; users' values are compared by identity only."""
     if one is other or type(one) is not type(other):
         return one is other
     if isinstance(one, _PLAIN):
