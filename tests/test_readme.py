@@ -98,3 +98,16 @@ def test_the_api_reference_has_every_public_name(root: Path) -> None:
     pages = "\n".join(page.read_text(encoding="utf-8") for page in (root / "docs" / "api").glob("*.md"))
     documented = set(re.findall(r"^::: flowyml\.(\w+)$", pages, flags=re.MULTILINE))
     assert set(flowyml.__all__) - documented - set(flowyml.errors.__all__) == set()
+
+
+def test_methods_that_the_architecture_names_exist(checkout: Path) -> None:
+    named = re.findall(r"`[A-Z]\w+\.(\w+)`", (checkout / "ARCHITECTURE.md").read_text(encoding="utf-8"))
+    sources = [*(checkout / "python").rglob("*.py*"), *(checkout / "rust").rglob("*.rs")]
+    defined = {
+        name
+        for source in sources
+        if source.suffix in {".py", ".pyi", ".rs"}
+        for name in re.findall(r"\b(?:def|fn) (\w+)", source.read_text(encoding="utf-8"))
+    }
+    assert set(named) - defined == set()
+    assert len(named) > 5
