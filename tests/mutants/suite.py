@@ -4,7 +4,7 @@
     python tests/mutants/suite.py --re scheduler/expand      # those whose names match
 
 One build has all mutants (`sources.py`), and each test says first which of them it reaches. So a mutant costs only the
-tests that reach it, the quick ones first, until one fails: the whole takes some ten minutes of CPU time. Which files
+tests that reach it, the quick ones first, until one fails: the whole takes some four minutes of CPU time. Which files
 and tests are meant is in `.cargo/mutants.toml`. What does not compile with the others is left to cargo-mutants:
 `--rest` runs it for these. Prints the mutants that survive; what is known of them is in README.md.
 """
