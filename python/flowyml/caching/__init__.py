@@ -1,1 +1,1 @@
-"""What of a run need not run again: the cache, the journal of an earlier attempt, and what they know a call by."""
+"""Results that need not be computed: the cache, the journal of an earlier attempt, and the keys of calls."""

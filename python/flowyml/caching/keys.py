@@ -39,7 +39,7 @@ from flowyml.runtime.events import LazyInputs
 from flowyml.steps.cache_policy import CODE
 from flowyml.steps.step import added_step
 from flowyml.store.serialization import decoded
-from flowyml.store.value_store import ListRef, MappedRef, MultiOutput, OutputRef, bare, parts_of
+from flowyml.store.value_store import ListRef, MappedRef, MultiOutput, OutputRef, parts_of, unwrap_reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -458,7 +458,7 @@ class CallHasher:
             return self._values.of_map(reference.node)
         if isinstance(reference, ListRef):
             return combined([self._of_reference(each) or _MISSING for each in reference.references])
-        return self._of_optional(bare(reference))
+        return self._of_optional(unwrap_reference(reference))
 
     def _of_optional(self, reference: Any) -> bytes | None:
         """Return the same of references whose values may be missing: lists contain the values that there are."""

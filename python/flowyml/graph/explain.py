@@ -22,7 +22,7 @@ from flowyml.planning.call_template import ASSET, CHOICE, ITEM, KEPT, PARAM, SPR
 from flowyml.planning.item_index import UNKNOWN
 from flowyml.steps.control_flow import BranchPredicate
 from flowyml.steps.options import NO_OPTIONS
-from flowyml.store.value_store import IteratorRef, ListRef, MappedRef, OutputRef, bare, nodes_of
+from flowyml.store.value_store import IteratorRef, ListRef, MappedRef, OutputRef, nodes_of, unwrap_reference
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -218,7 +218,7 @@ class ArgumentTrace:
         return tuple(map(self._asset, parts))
 
     def _reference(self, which: int) -> Any:
-        return bare(self._references[which])
+        return unwrap_reference(self._references[which])
 
     def _asset(self, reference: Any) -> str:
         part = reference.part if isinstance(reference, OutputRef) else 0

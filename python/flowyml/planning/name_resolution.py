@@ -21,7 +21,7 @@ from flowyml.planning.namespaces import NamespaceView, inside, reaches
 from flowyml.planning.problems import GLOB_WITHOUT_MATCH, UNDEFINED_ASSET, UNDEFINED_IN_SUB_PIPELINE, Problem
 from flowyml.registry import producing
 from flowyml.steps.context import Context
-from flowyml.store.value_store import ListRef, OptionalRef, Reference, bare
+from flowyml.store.value_store import ListRef, OptionalRef, Reference, unwrap_reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Mapping, Sequence
@@ -255,7 +255,7 @@ class NameResolver:
 
     def reference(self, index: int) -> Any:
         """Return a reference without what is wrapped around it."""
-        return bare(self.references[index])
+        return unwrap_reference(self.references[index])
 
     def may_be_missing(self, index: int) -> bool:
         """Return True if a reference may have no value when the step runs, and is no list of others."""

@@ -32,7 +32,7 @@ from flowyml.runtime.extension import MAP_TASKS, RunExtension
 from flowyml.state import CODES, FAILED, STATES, StepState
 from flowyml.steps.map_task import NOT_RUN, MapTaskResult, map_task_result
 from flowyml.store.serialization import decoded
-from flowyml.store.value_store import MISSING, ListRef, MappedRef, bare
+from flowyml.store.value_store import MISSING, ListRef, MappedRef, unwrap_reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -186,7 +186,7 @@ class MapExpansion:
         ]
 
     def _column(self, node: int, at: int, reference: Any) -> Sequence[Any]:
-        reference = bare(reference)
+        reference = unwrap_reference(reference)
         if isinstance(reference, MappedRef):
             return self._item_index.items_of(reference.node)
         if isinstance(reference, ListRef):

@@ -1,1 +1,1 @@
-"""Where values live."""
+"""Values in memory, arenas and files; caches and journals on disk."""

@@ -1,8 +1,8 @@
-"""Arenas: where large encoded values lie, in no heap of any process.
+"""Arenas: anonymous files for large encoded values, outside the heap of any process.
 
-An arena is an anonymous file: of memory (a memfd), or of disk where values are spilled. One process at a time writes
-it, from its beginning on and no place twice; any process may map a value of it. It takes the memory of what is written
-and not freed, so that one descriptor does for any number of values, and no place has to be used again:
+An arena is a file in memory (a memfd), or on disk for spilled values. One process at a time writes it, from start to
+end without using an offset twice; any process may map a value of it. It occupies the memory of the blocks that are
+written and not freed, so one descriptor is enough for any number of values, and no offset has to be used again:
 
 ```
  0                                                            end
@@ -11,12 +11,12 @@ and not freed, so that one descriptor does for any number of values, and no plac
 ```
 
 A *block* is one value: the stream of its pickle, then the buffers that pickle protocol 5 keeps apart from it (arrays,
-columns, `bytes`), each aligned. It is written once, by `write(2)`, which says `ENOSPC` or `ENOMEM` where a map would be
-a SIGBUS, and spares the kernel the zeroing of pages. It is read through a private map: pages are shared by all who read
-them until one of them writes, and then nobody else sees it.
+columns, `bytes`), each aligned. It is written once, by `write(2)`, which fails with `ENOSPC` or `ENOMEM` when a map
+would raise SIGBUS, and saves the kernel the zeroing of pages. It is read through a private map: all readers share its
+pages until one of them writes, and the others do not see the change.
 
-`ArenaValue` stands for a block; when the last one is gone the block becomes a hole. The module does not know who
-writes, who reads, or how a value is pickled.
+An `ArenaValue` refers to a block; when the last one is deleted the block becomes a hole. The module does not know which
+processes write and read, or how a value is pickled.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ if TYPE_CHECKING:
     from flowyml._core import PrivateMap
 
     class BlockHolder(Protocol):
-        """What holds blocks, as a `ArenaValue` sees it: an arena of this process, or one of another."""
+        """Holds the blocks of `ArenaValue` objects: an arena of this process or of another one."""
 
         def map(self, stored: ArenaValue) -> PrivateMap:
             """Return the memory of a block."""
 
         def free(self, stored: ArenaValue) -> None:
-            """Nobody holds a block any more."""
+            """Free a block whose last `ArenaValue` was deleted."""
 
         def reduce(self, stored: ArenaValue) -> tuple[Any, ...]:
-            """Reduce what stands for a block, for another process."""
+            """Reduce the `ArenaValue` of a block for another process."""
 
 
 _ALIGNED = 64
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
-# While somebody writes, nobody else can make a hole in the same file: so it is done in portions.
+# A write blocks other processes that make a hole in the same file, so values are written in portions.
 _PORTION = 1 << 20
 _EVERYTHING = (1 << 63) - 1
 
@@ -59,7 +59,7 @@ Block: TypeAlias = "tuple[int, int, int, int, tuple[int, ...]]"
 
 
 class PickledValue(NamedTuple):
-    """A value as its pickle, and the buffers that lie beside it.
+    """A value as its pickle and its out-of-band buffers.
 
     >>> PickledValue(b"1234", [memoryview(bytes(100))]).size
     164
@@ -75,11 +75,11 @@ class PickledValue(NamedTuple):
 
 
 class ArenaValue:
-    """A value that lies in an arena.
+    """A value in an arena.
 
     Args:
-        arena: Where it lies.
-        block: What stands for it between processes.
+        arena: The arena.
+        block: Its block, by which processes refer to it.
     """
 
     __slots__ = ("__weakref__", "arena", "block")
@@ -94,7 +94,7 @@ class ArenaValue:
         return block_size(self.block[3], self.block[4])
 
     def load(self) -> Any:
-        """Return a new object of the value; what it holds of the block is its own to change."""
+        """Return a new object of the value; changes to it are not visible to other readers."""
         import pickle
 
         _, _, _, stream, sizes = self.block
@@ -102,7 +102,7 @@ class ArenaValue:
             return pickle.loads(view[:stream], buffers=_buffers(view, stream, sizes))
 
     def inline(self) -> bytes:
-        """Return a pickle of the value for a file, without loading it; everybody who has flowyml can load that."""
+        """Return a pickle of the value for a file, without loading it; any process with flowyml can load the pickle."""
         import pickle
 
         _, _, _, stream, sizes = self.block
@@ -111,15 +111,14 @@ class ArenaValue:
             return pickle.dumps(_InlineValue(bytes(view[:stream]), buffers), 5)
 
     def __del__(self) -> None:
-        """Give the block back."""
+        """Free the block."""
         self.arena.free(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as what the receiver can load."""
+        """Pickle in the form that the receiver can load."""
         return self.arena.reduce(self)
 
     def __repr__(self) -> str:
-        """Show the size."""
         return f"<a stored value of {self.size} bytes>"
 
 
@@ -141,32 +140,32 @@ def put_together(stream: bytes, buffers: list[Any]) -> Any:
 
 
 class ArenaOpener:
-    """Who opens arenas of other processes in this one, if anybody does."""
+    """The function that opens arenas of other processes in this one, if there is any."""
 
     borrow: Callable[[Block], ArenaValue] | None = None
 
 
 def borrowed(block: Block) -> ArenaValue:
-    """Return what stands for a block of another process."""
+    """Return the `ArenaValue` of a block of another process."""
     if ArenaOpener.borrow is None:
         raise OSError("stored values are for the workers of their run")
     return ArenaOpener.borrow(block)
 
 
 ENCODED = frozenset({bytes, ArenaValue})
-"""The types of values that have to be loaded, where a run keeps its values encoded."""
+"""The types of values that have to be loaded if a run keeps its values encoded."""
 
 
 class Arena:
-    """An arena as the driver has it.
+    """An arena in the driver.
 
     Args:
         fd: The file; closed with the last value in it.
-        freed: Told the bytes of each block that is given back, in whatever thread that happens.
+        freed: Called with the size of each block that is freed, in any thread.
 
     Attributes:
-        number: Its own among all arenas of this process.
-        end: Where the last block ends that is known.
+        number: Its id among all arenas of this process.
+        end: The end of the last known block.
     """
 
     __slots__ = ("_freed", "_owner", "_punch_hole", "end", "fd", "number")
@@ -176,7 +175,7 @@ class Arena:
     def __init__(self, fd: int, freed: Callable[[int], None] | None = None) -> None:
         from flowyml._extension import punch_hole
 
-        self._punch_hole = punch_hole  # the last blocks are given back when nothing can be imported any more
+        self._punch_hole = punch_hole  # the last blocks are freed when imports are no longer possible
         self.fd = fd
         self._freed = freed
         self.number = next(Arena._numbers)
@@ -199,7 +198,7 @@ class Arena:
 
     @classmethod
     def of_disk(cls, folder: str) -> Arena:
-        """Return an arena of a file that has no name any more, or never had one.
+        """Return an arena in a file without a name.
 
         Raises:
             OSError: There is none to be had.
@@ -214,7 +213,7 @@ class Arena:
             return cls(fd)
 
     def adopt(self, block: Block) -> ArenaValue:
-        """Return what stands for a block that another process has written; once for each."""
+        """Return the `ArenaValue` of a block that another process has written; called once per block."""
         _, _, offset, stream, sizes = block
         self.end = max(self.end, padded(offset + block_size(stream, sizes)))
         return ArenaValue(self, block)
@@ -238,17 +237,17 @@ class Arena:
         return self._freed is not None
 
     def cut(self) -> None:
-        """Give back what lies behind the last block that is known: whoever wrote it is dead."""
+        """Free everything after the last known block: its writer has died."""
         self._punch(self.end, _EVERYTHING - self.end)
 
     def map(self, stored: ArenaValue) -> PrivateMap:
-        """Return the memory of a block; whoever looks at it holds the block."""
+        """Return the memory of a block; the map keeps the block alive."""
         from flowyml._extension import PrivateMap
 
         return PrivateMap(self.fd, stored.block[2], stored.size, stored)
 
     def free(self, stored: ArenaValue) -> None:
-        """Give a block back."""
+        """Free a block."""
         if os.getpid() != self._owner:  # in a forked child the arena is the parent's
             return
         size = padded(stored.size)
@@ -257,24 +256,24 @@ class Arena:
             self._freed(size)
 
     def reduce(self, stored: ArenaValue) -> tuple[Any, ...]:
-        """Let a worker find the block; the run holds it meanwhile."""
+        """Reduce to the block, which a worker can open; the run keeps it alive meanwhile."""
         return borrowed, (stored.block,)
 
     def _punch(self, offset: int, length: int) -> None:
-        """Make a hole; some file systems have none."""
+        """Make a hole; some file systems do not support holes."""
         with contextlib.suppress(OSError):
             self._punch_hole(self.fd, offset, length)
 
     def __del__(self) -> None:
-        """Close the file: the memory goes with the last map of it."""
+        """Close the file; its memory is freed with its last map."""
         os.close(self.fd)
 
 
 def write_block(fd: int, offset: int, value: PickledValue) -> tuple[int, ...]:
-    """Write a block; return the lengths of its buffers as they stand for it.
+    """Write a block; return the lengths of its buffers as they are in `Block`.
 
     Raises:
-        OSError: There is no room; what was written of it is the caller's to give back.
+        OSError: There is no room; the caller has to free the part that was written.
     """
     _write(fd, offset, memoryview(value.stream))
     at, sizes = len(value.stream), []
@@ -311,7 +310,7 @@ def block_size(stream: int, sizes: Sequence[int]) -> int:
 
 
 def aligned(offset: int) -> int:
-    """Return where a buffer may begin."""
+    """Return the next offset at which a buffer may begin."""
     return -(-offset // _ALIGNED) * _ALIGNED
 
 

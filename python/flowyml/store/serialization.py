@@ -1,14 +1,12 @@
-"""Values as bytes for files: what a run keeps of an item, packed, with a checksum.
+"""Values as bytes: encoded for a run, as process workers send them, and packed with a checksum for files.
 
 ```
-object ──encoded()──▶ number, text, pickle (what process workers send, too) ──packed()──▶ Packed(kind, data)
+object ──encoded()──▶ number, string, pickle ──packed()──▶ SerializedValue(kind, data)
 ```
 
-A pickle is stored as it is, so that large ones are not copied; all else, and the parts of several outputs, by marshal.
-
-Values that stay as they came from worker processes, loaded when somebody looks at them.
-
-Who loads them outlives the run in its result: it holds no run, so that no cycle keeps large values.
+A pickle is stored as it is, so that large ones are not copied; other values, and the parts of several outputs, are
+stored by marshal. The decoder of a run is kept by its result; it has no reference to the run, so that no cycle keeps
+large values alive.
 """
 
 from __future__ import annotations
@@ -36,16 +34,11 @@ if TYPE_CHECKING:
 
 
 def decoder(plan: Plan, item_index: ItemIndex) -> Callable[[Any, int], Any]:
-    """Return what loads the encoded value of an item, or says of which step it is that does not load."""
+    """Return a function that loads the encoded value of an item, and names the step if that fails."""
     return functools.partial(_decode, plan, item_index)
 
 
 def _decode(plan: Plan, item_index: ItemIndex, raw: Any, item: int) -> Any:
-    """Load the value of an item.
-
-    Raises:
-        ValueLoadError: If it does not load; names the step.
-    """
     try:
         return decoded(raw)
     except (Exception, SystemExit, GeneratorExit) as error:
@@ -80,15 +73,15 @@ class SerializedValue(NamedTuple):
 
     @property
     def checksum(self) -> bytes:
-        """What the bytes are recognised by."""
+        """A hash of kind and data."""
         return blake2b(self.data, digest_size=SIZE, person=self.kind).digest()
 
 
 def encoded(value: Any) -> Any:
-    """Return an object as a process worker would send it: a number or text as it is, all else pickled.
+    """Return an object as a process worker would send it: a number or string as it is, any other object pickled.
 
     Raises:
-        SerializationError: If it does not pickle.
+        SerializationError: If it cannot be pickled.
 
     >>> encoded(3), pickle.loads(encoded([1]))
     (3, [1])
@@ -105,7 +98,7 @@ def encoded(value: Any) -> Any:
 
 
 def _by_value(value: Any, error: BaseException | None) -> bytes:
-    """Pickle by value: values of local classes, functions of a script; and exceptions in parts."""
+    """Pickle by value, for instances of local classes and functions of a script, and with reduced exceptions."""
     file = io.BytesIO()
     try:
         _pickler()(file, 5).dump(value)
@@ -117,7 +110,7 @@ def _by_value(value: Any, error: BaseException | None) -> bytes:
 
 @cache
 def _pickler() -> Any:
-    """Return cloudpickle's pickler, but for open files, which it would read to their end and turn into their text."""
+    """Return cloudpickle's pickler without support for open files, which it would replace by their content."""
     import cloudpickle
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
@@ -138,7 +131,7 @@ def _refuse(file: io.TextIOWrapper) -> Any:
 
 
 def packed(raw: Any) -> SerializedValue:
-    """Pack what a run keeps of an item, encoded.
+    """Pack an encoded value.
 
     Raises:
         ValueError: If it is too large (parts of 2 GiB).
@@ -158,7 +151,7 @@ def packed(raw: Any) -> SerializedValue:
 
 
 def unpacked(value: SerializedValue) -> Any:
-    """Return what was packed, still encoded; its checksum was compared before."""
+    """Return the encoded value; the caller has compared its checksum."""
     kind, data = value
     if kind == _PICKLE:
         return data
@@ -170,7 +163,7 @@ def unpacked(value: SerializedValue) -> Any:
 
 
 def decoded_all(raws: list[Any]) -> list[Any]:
-    """Return the objects of encoded values in a list, at once; whatever loading raises.
+    """Return the objects of encoded values; may raise any exception.
 
     >>> decoded_all([3, encoded([1])])
     [3, [1]]
@@ -179,7 +172,7 @@ def decoded_all(raws: list[Any]) -> list[Any]:
 
 
 def decoded(raw: Any) -> Any:
-    """Return the object of an encoded value, parts one by one; whatever loading raises."""
+    """Return the object of an encoded value; may raise any exception."""
     if type(raw) is bytes:
         return pickle.loads(raw)
     if type(raw) is ArenaValue:

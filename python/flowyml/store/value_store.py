@@ -1,19 +1,19 @@
-"""The values of one run, by item, and what may point at them.
+"""The values of one run, by item, and the references to them.
 
-A value is kept in the form in which it came: backends that run in this process keep the object itself, process workers
-send an *encoded* value, which is decoded when somebody looks at it and never before. The module does not know how a
-value is encoded; it is handed the decoder.
+A value keeps the form in which it arrived: executors in this process keep the object itself, process workers send an
+*encoded* value, which is decoded when it is first read. The module does not know how values are encoded; it is given
+the decoder.
 
-What an argument may refer to (a *reference*):
+An argument is a *reference*:
 
 ```
-7                      the value of item 7 (what nearly every reference is)
-Output(7, 1)           the second declared output of item 7
-Items(3)               the list of the values of step 3, a mapped one
-Gather((3, 4, 9))      the list of what these references stand for: a glob or a list of assets
-Present(...)           one of these, as far as it has values: `MISSING` for a value that is missing and for a mapped
-                       step with failed or skipped items; a `ListRef` without the missing values
-Stream(...)            an iterator over one of these lists, which reads one value at a time
+7                      the value of item 7 (nearly all references have this form)
+OutputRef(7, 1)        the second declared output of item 7
+MappedRef(3)           the list of the values of the mapped step 3
+ListRef((3, 4, 9))     the list of the values of these references: a glob or a list of assets
+OptionalRef(...)       one of these, whose values may be missing: `MISSING` for a missing value and for a mapped step
+                       with failed or skipped items; a `ListRef` without the missing values
+IteratorRef(...)       an iterator over one of these lists, which reads one value at a time
 ```
 """
 
@@ -41,7 +41,7 @@ class OutputRef(NamedTuple):
 
 
 class MappedRef(NamedTuple):
-    """The values of a mapped step, as a list; which items it has is the layout's to say."""
+    """The values of a mapped step, as a list; the layout knows its items."""
 
     node: int
 
@@ -53,7 +53,7 @@ class ListRef(NamedTuple):
 
 
 class OptionalRef(NamedTuple):
-    """What is there of a reference: a join reads values of which some may be missing."""
+    """The existing values of a reference: a join reads values of which some may be missing."""
 
     reference: Any
 
@@ -67,22 +67,22 @@ class IteratorRef(NamedTuple):
 Reference: TypeAlias = int | OutputRef | MappedRef | ListRef | OptionalRef | IteratorRef
 
 
-def bare(reference: Any) -> Any:
-    """Return what a reference points at, whichever way it is read."""
+def unwrap_reference(reference: Any) -> Any:
+    """Return a reference without the wrappers that determine how it is read."""
     while isinstance(reference, (OptionalRef, IteratorRef)):
         reference = reference.reference
     return reference
 
 
 def parts_of(reference: Any, item_index: ItemIndex) -> Iterable[Any] | None:
-    """Return the references that a list consists of; `None` for a reference to one value."""
+    """Return the references in a list; `None` for a reference to one value."""
     if isinstance(reference, ListRef):
         return reference.references
     return item_index.items_of(reference.node) if isinstance(reference, MappedRef) else None
 
 
 def nodes_of(references: Iterable[Any], item_index: ItemIndex) -> Iterator[int]:
-    """Yield the steps that references point at."""
+    """Yield the steps whose values references read."""
     for reference in references:
         if isinstance(reference, MappedRef):
             yield reference.node
@@ -95,7 +95,7 @@ def nodes_of(references: Iterable[Any], item_index: ItemIndex) -> Iterator[int]:
 
 
 class _Missing:
-    """Stands where an item has no value (yet, or any more)."""
+    """The value of an item that has none, not yet or no longer."""
 
     __slots__ = ()
 
@@ -123,7 +123,7 @@ class MultiOutput:
         self.names = names
 
     def whole(self, decode: Callable[[Any], Any]) -> Any:
-        """Put the step's return value together again."""
+        """Return the step's return value."""
         parts = [decode(part) for part in self.parts]
         if self.kind in {tuple, list}:
             return self.kind(parts)
@@ -146,10 +146,10 @@ class ValueStore:
         item_index: Which items each step has.
 
     Attributes:
-        raw: One entry for each item, as it came; `MISSING` where there is none.
+        raw: One entry per item, in the form in which it arrived; `MISSING` if there is no value.
         decode: Turns an entry into the object; `None` while entries are the objects.
-        decode_all: Turns many pickles into objects; whatever loading one raises.
-        tasks: What map tasks have for a value, by step.
+        decode_all: Turns many pickles into objects; may raise any exception.
+        tasks: Functions that return the values of map tasks, by step.
         is_whole: Returns True if a mapped step that has ended counts as a success, so that its list is a value; used
             during the run only.
     """
@@ -167,7 +167,7 @@ class ValueStore:
         self._decoded: dict[int | tuple[int, int], Any] = {}
 
     def argument(self, reference: Reference) -> Any:
-        """Return what a reference stands for, in the form in which the values are kept."""
+        """Return the value of a reference, in the form in which values are kept."""
         if isinstance(reference, int):
             return self.raw[reference]
         if isinstance(reference, OutputRef):
@@ -181,14 +181,14 @@ class ValueStore:
         return [self.argument(part) for part in reference.references]
 
     def has(self, reference: int | OutputRef) -> bool:
-        """Tell whether the value that a reference points at is there."""
+        """Return True if the value of a reference exists."""
         return self.raw[reference if isinstance(reference, int) else reference.item] is not MISSING
 
     def load(self, reference: int | OutputRef) -> Any:
-        """Return the object of one value, or `MISSING`, loaded anew: it is not kept beside the encoded one.
+        """Return a new object of one value, or `MISSING`; only the encoded value is kept.
 
         Raises:
-            ValueLoadError: If it does not load.
+            ValueLoadError: If it cannot be loaded.
         """
         if isinstance(reference, int):
             raw, item = self.raw[reference], reference
@@ -209,14 +209,14 @@ class ValueStore:
 
     def _streamed(self, reference: Any) -> Any:
         """Return an iterator over the values of a list, or `MISSING` if a join reads a list that has no value."""
-        listed = bare(reference)
+        listed = unwrap_reference(reference)
         if isinstance(reference, OptionalRef) and isinstance(listed, MappedRef) and not self.is_whole(listed.node):
             return MISSING
         return self._each(reference)
 
     def _each(self, reference: Any) -> Iterator[Any]:
-        """Go through the values of a list; of a join's, those that are there."""
-        listed = bare(reference)
+        """Yield the values of a list; for a join, only the values that exist."""
+        listed = unwrap_reference(reference)
         items = isinstance(listed, MappedRef)
         for part in self._item_index.items_of(listed.node) if items else listed.references:
             value = self._present(part) if isinstance(reference, OptionalRef) or items else self.argument(part)
@@ -234,11 +234,11 @@ class ValueStore:
         return self.raw[reference]
 
     def read(self, item: int) -> Any:
-        """Return the object that an item produced; the same one each time.
+        """Return the object that an item returned, the same object each time.
 
         Raises:
-            LookupError: If it has none.
-            ValueLoadError: If it does not load.
+            LookupError: If there is none.
+            ValueLoadError: If it cannot be loaded.
         """
         raw = self.raw[item]
         if raw is MISSING:
@@ -248,9 +248,9 @@ class ValueStore:
         return self._once(item, raw, item)
 
     def read_all(self, items: range) -> list[Any] | None:
-        """Return the objects that some items produced, all of which have one, as `read` does; much faster.
+        """Return the objects of several items that all have one, as `read` does, but much faster.
 
-        `None` where that cannot be done at once: they lie in arenas, or one does not load.
+        `None` if they cannot be loaded together: they are in arenas, or one cannot be loaded.
         """
         found = self.raw[items.start : items.stop]
         kinds = set() if self.decode is None else ENCODED.intersection(map(type, found))
@@ -260,7 +260,7 @@ class ValueStore:
             return None
         try:
             loaded = self.decode_all(found)
-        except (Exception, SystemExit, GeneratorExit):  # noqa: BLE001  whoever reads it alone is told
+        except (Exception, SystemExit, GeneratorExit):  # noqa: BLE001  `read` raises it for the item alone
             return None
         return list(map(self._decoded.setdefault, items, loaded))
 
@@ -272,7 +272,7 @@ class ValueStore:
         return self._once((item, index), raw.parts[index], item)
 
     def drop(self, items: Iterable[int]) -> None:
-        """Let go of values that nobody needs any more."""
+        """Release values that are no longer needed."""
         for item in items:
             if self.raw[item] is not MISSING:
                 self.raw[item] = MISSING
@@ -283,7 +283,7 @@ class ValueStore:
             return raw
         decoded = self._decoded.get(key, MISSING)
         if decoded is MISSING:
-            decoded = self._decoded.setdefault(key, self.decode(raw, item))  # of two threads that look, one is first
+            decoded = self._decoded.setdefault(key, self.decode(raw, item))  # of two threads that read it, one is first
         return decoded
 
     def _decode(self, raw: Any, item: int) -> Any:
@@ -291,11 +291,11 @@ class ValueStore:
 
 
 def split_outputs(returned: Any, names: tuple[str, ...], step: str) -> MultiOutput | PipelineBase:
-    """Take a return value apart into the declared outputs; a pipeline stays whole.
+    """Split a return value into the declared outputs; a pipeline stays whole.
 
     Raises:
         OutputMismatchError: If it is not a tuple or list of that length nor a dict with these keys.
-        TypeError: If a part can be read only once.
+        TypeError: If a part can be consumed only once.
     """
     if _is(returned, dict):
         if set(returned) == set(names):
@@ -307,12 +307,12 @@ def split_outputs(returned: Any, names: tuple[str, ...], step: str) -> MultiOutp
         raise OutputMismatchError(step, names, pluralize(len(returned), "value"))
     if is_pipeline(returned):
         pipeline: PipelineBase = returned
-        return pipeline  # the run decides what becomes of it
+        return pipeline  # the run inserts its steps
     raise OutputMismatchError(step, names, f"one value of type {type(returned).__name__}")
 
 
 def _is(returned: Any, kinds: type | tuple[type, ...]) -> bool:
-    """Tell whether a value is one of these; one that raises when it is asked is none."""
+    """Return True if a value is an instance; a value whose class raises in the check is not."""
     try:
         return isinstance(returned, kinds)
     except (Exception, SystemExit, GeneratorExit):  # noqa: BLE001  code of the value's class
@@ -320,7 +320,7 @@ def _is(returned: Any, kinds: type | tuple[type, ...]) -> bool:
 
 
 def _kept(parts: Sequence[Any], names: tuple[str, ...], step: str) -> tuple[Any, ...]:
-    """Return the parts, none of which can be read only once."""
+    """Return the parts, none of which can be consumed only once."""
     for name, part in zip(names, parts, strict=True):
         if type(part) in SINGLE_USE_TYPES:
             raise single_use_error(step, close_iterator(part), name)

@@ -31,7 +31,7 @@ from flowyml.planning.call_template import ASSET, CHOICE, KEPT, VALUE
 from flowyml.runtime.run import BatchReport
 from flowyml.steps.dynamic import SubgraphReturned
 from flowyml.steps.outcomes import StepSkipped, single_use_error
-from flowyml.store.value_store import MultiOutput, bare
+from flowyml.store.value_store import MultiOutput, unwrap_reference
 
 if TYPE_CHECKING:
     from flowyml.executors.process.driver.arena_owner import ArenaOwner
@@ -356,7 +356,7 @@ class ResultDecoder:
         elif kind in {ASSET, CHOICE}:
             place: Any = which if kind == ASSET else which[0]  # type: ignore[index]
             reference = run.plan.references[node][place]
-        reference = bare(reference)
+        reference = unwrap_reference(reference)
         if isinstance(reference, int):
             return f"step {run.item_name(reference)!r}"
         return f"an argument of step {run.item_name(item)!r}"
