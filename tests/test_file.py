@@ -127,7 +127,7 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(tmp_path, monkeypatc
 def test_what_is_no_readable_file_has_no_content(tmp_path):
     for path, reason in (
         (tmp_path / "none", "No such file"),
-        (tmp_path, r"File\(each\)"),
+        (tmp_path, r"File\(file\)"),
         ("/dev/null", "not a regular file"),
     ):
         with pytest.raises(UnhashableError, match=reason):

@@ -191,7 +191,7 @@ def flush() -> None:
 
 
 def discard(stream: Any) -> None:
-    """Discard what a stream still buffers: at exit the interpreter would try to write it again."""
+    """Discard the buffer of a stream, which the interpreter would try to write again at exit."""
     with suppress(AttributeError, OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), stream.fileno())
 

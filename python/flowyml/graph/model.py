@@ -90,10 +90,10 @@ class NodeBox(NamedTuple):
     def _many(self) -> str:
         what = "run inputs" if self.given else self.label
         if self.size > 1:
-            items_text = "" if self.items is None else f", {told(self.items)} each"
+            items_text = "" if self.items is None else f", {item_count_text(self.items)} each"
             return f"{self.size:,} x {what}{items_text}"
         if self.items is not None:
-            return f"{told(self.items)}{self.of(' of ')}"
+            return f"{item_count_text(self.items)}{self.of(' of ')}"
         return "run input" if self.given else ""
 
     def of(self, before: str = "") -> str:
@@ -101,7 +101,7 @@ class NodeBox(NamedTuple):
         return "" if self.label in {self.first, "", "lambda"} else f"{before}{self.label}"
 
 
-def told(items: int) -> str:
+def item_count_text(items: int) -> str:
     """Return a number of items as text."""
     return "items known at run time" if items == UNKNOWN else pluralize(items, "item")
 
@@ -269,7 +269,8 @@ def _decides(spec: StepSpec) -> bool:
 
 def _answers(plan: Plan, spec: StepSpec, before: Iterable[int]) -> Iterator[tuple[int, str]]:
     """Yield the decisions that a branch depends on, each with the answer that chooses it."""
-    wanted = {each.decision: each.told for each in _predicates(spec.options) if isinstance(each, BranchPredicate)}
+    predicates = (guard.predicate for guard in spec.options.guards)
+    wanted = {branch.decision: branch.told for branch in predicates if isinstance(branch, BranchPredicate)}
     for node in before if wanted else ():
         decision = plan.specs[node] if node < len(plan.specs) else None
         if decision and _decides(decision) and decision.step.name in wanted:
@@ -285,10 +286,6 @@ def _manner(options: StepOptions) -> tuple[str, ...]:
     else:
         notes = [f"{'if' if wanted else 'unless'} {name}" for name, wanted in names]
     return (*notes, JOIN) if options.run_if == "any" else tuple(notes)
-
-
-def _predicates(options: StepOptions) -> Iterator[Any]:
-    return (guard.predicate for guard in options.guards)
 
 
 def _alike(options: StepOptions) -> Hashable:

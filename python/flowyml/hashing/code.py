@@ -336,7 +336,7 @@ def _import(name: str, function: FunctionType) -> Iterator[Part]:
 
 @functools.lru_cache(maxsize=1024)
 def _all_names(code: Any) -> frozenset[str]:
-    inner = (_all_names(each) for each in code.co_consts if isinstance(each, type(code)))
+    inner = (_all_names(constant) for constant in code.co_consts if isinstance(constant, type(code)))
     return frozenset(code.co_names).union(*inner)
 
 

@@ -285,7 +285,7 @@ def _of_callable(_: CanonicalPickler, obj: Any) -> Any:
 def _of_dict(canonical: CanonicalPickler, obj: dict[Any, Any]) -> Any:
     if len(obj) > 1 and set(map(type, obj)) not in _SORTABLE:
         return "dict", canonical.unordered(obj.items())
-    return "dict", tuple([each for key in sorted(obj) for each in (key, obj[key])])
+    return "dict", tuple([entry for key in sorted(obj) for entry in (key, obj[key])])
 
 
 def _of_set(canonical: CanonicalPickler, obj: Iterable[Any]) -> Any:

@@ -131,10 +131,10 @@ class collected:  # noqa: N801  a context manager
     __slots__ = ("_before", "_found")
 
     def __enter__(self) -> dict[str, bytes]:
-        found: dict[str, bytes] = {}
-        self._before, self._found = _collecting.files, found
-        _collecting.files = found
-        return found
+        files: dict[str, bytes] = {}
+        self._before, self._found = _collecting.files, files
+        _collecting.files = files
+        return files
 
     def __exit__(self, *_: object) -> None:
         _collecting.files = self._before
@@ -171,7 +171,7 @@ def _digest(path: str) -> bytes:
 def _signature(path: str) -> Signature:
     status = os.stat(path)  # noqa: PTH116  no Path object is needed
     if stat.S_ISDIR(status.st_mode):
-        files = f"[File(each) for each in sorted(Path({path!r}).rglob('*')) if each.is_file()]"
+        files = f"[File(file) for file in sorted(Path({path!r}).rglob('*')) if file.is_file()]"
         raise IsADirectoryError(
             f"{path!r} is a directory, and a File counts the bytes of one file; pass its files: {files}"
         )

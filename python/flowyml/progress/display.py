@@ -156,7 +156,7 @@ def shown(run: Run, progress: Literal[True] | Callable[[Progress], object]) -> I
     if not _active.acquire(blocking=False):
         yield
         return
-    run.reports_early = True  # what has ended is to be seen, although its batch has not
+    run.reports_early = True  # finished steps show before their batch ends
     thread = _ProgressThread(run, _CallbackDisplay(progress) if callable(progress) else _choose_display())
     try:
         thread.start()

@@ -141,10 +141,10 @@ class RunRecord(RunArrays):
             KeyError: If no step produces it, with near matches.
             StepNotRunError: If its step has no value.
         """
-        found = self.plan.find(name)
-        if found is None:
+        producer = self.plan.find(name)
+        if producer is None:
             raise KeyError(self.no_such(name))
-        return self.asset_of(*found)
+        return self.asset_of(*producer)
 
     def asset_of(self, node: int, output: int | None) -> Any:
         """Return the value of a step, or of one of its declared outputs."""

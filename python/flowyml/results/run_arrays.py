@@ -223,8 +223,8 @@ class RunArrays:
         if not items and not self.refused and self.has_trouble():
             items = places  # items whose failure was tolerated had dependents
         rank = range(len(self.order)) if isinstance(self.order, range) else _places(self.order)
-        found = [*items, *((node, None) for node in self.refused)]
-        return sorted(found, key=lambda place: (rank[place[0]], place[1] or 0))
+        failed = [*items, *((node, None) for node in self.refused)]
+        return sorted(failed, key=lambda place: (rank[place[0]], place[1] or 0))
 
     def first_failure(self, items: range) -> int | None:
         """Return the first of these items that failed itself."""
@@ -256,12 +256,12 @@ class RunArrays:
         while at not in self._culprits:
             path.append(at)
             before = self.plan.dependencies_of(at)
-            failed = [each for each in before if self._ended(each, _OWN_FAILURES)]
+            failed = [other for other in before if self._ended(other, _OWN_FAILURES)]
             own = min(failed, key=self.forgiven.__contains__, default=None)
             if own is not None:
                 self._culprits[at] = own
                 break
-            further = next((each for each in before if self._ended(each, {_UPSTREAM_FAILED})), None)
+            further = next((other for other in before if self._ended(other, {_UPSTREAM_FAILED})), None)
             if further is None:
                 return None
             at = further
