@@ -357,7 +357,7 @@ def cancel_others() -> None:
 
 def test_steps_that_another_one_cancels_have_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A coroutine, a plain function that goes on, and one that waits for a thread, all alike."""
-    monkeypatch.setattr("flowyml.executors.event_loop._MOST_THREADS", 1)
+    monkeypatch.setattr("flowyml.executors.event_loop._MAX_THREADS", 1)
     begun, gate = threading.Event(), threading.Event()
 
     def blocks(_: int) -> None:

@@ -146,7 +146,7 @@ def test_one_executor_from_several_threads(backend: str) -> None:
                 result = Pipeline(f"p{k}").map(count, range(50), name="c").run(executor=executor)
                 results.append(sum(result["c"]))
 
-        team = executor._team = executor._new_team()
+        team = executor._team = executor._new_backend()
         execute = team.execute
 
         def watched(run: Any) -> None:

@@ -43,7 +43,7 @@ def share_of(workers: int) -> int:
 
 
 def _cgroup_quota() -> int:
-    """Return the CPUs of a cgroup's quota, rounded up; 0 where there is none."""
+    """Return the CPUs of a cgroup's quota, rounded up; 0 if there is none."""
     try:
         quota, period = _read("cpu.max").split()
     except (OSError, ValueError):
@@ -77,7 +77,7 @@ def detected() -> dict[str, float]:
 
 
 def _memory() -> int:
-    """Return the memory of the machine, or of the cgroup where that is less; no limit where nobody can tell."""
+    """Return the memory of the machine, or of the cgroup if that is less; `sys.maxsize` if it is not known."""
     if not hasattr(os, "sysconf"):
         return sys.maxsize
     most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,19 +1,19 @@
-"""The async backend: one event loop in a thread of its own, where coroutine steps run concurrently.
+"""The async backend: one event loop in a thread of its own, in which coroutine steps run concurrently.
 
 ```
-caller waits ◀── done ── LoopRun: fill: claim a step for each free slot ──▶ task ──▶ complete ──▶ fill
-                            ▲                                                 └ plain function: a helper thread
-                            └── timers: the next retry is due, a step may be over its time
+caller waits ◀── done ── EventLoopRun: claim a step for each free slot ──▶ task ──▶ complete ──▶ claim again
+                            ▲                                                └ plain function: a helper thread
+                            └── timers: the next retry, the next time limit
 ```
 
-As many steps as the executor has workers are under way at once; each has a slot, which is its worker number. A step is
-claimed when it begins, so nothing has to be taken back. Everything happens in the loop's thread, between two awaits of
-steps; only plain functions run beside it, so that one that blocks does not hold up the others. The loop stays between
-runs, and with it what steps keep in it (sessions, connections).
+At most as many steps as the executor has workers are in progress; each has a slot, which is its worker number. A step
+is claimed when it begins, so nothing has to be taken back. Everything happens in the thread of the loop, between two
+awaits of steps; only plain functions run in other threads, so that one that blocks does not block the others. The loop
+stays between runs, with the sessions and connections that steps keep in it.
 
-A step that is over its time is cancelled. One that has not ended soon after is left behind, and nothing of it reaches
-the run any more. A step whose task somebody else cancels (steps share the loop, and may cancel all that is in it) has
-failed with a `CancelledError`, whether it is a coroutine or a plain function that goes on in its thread.
+A step that exceeds its time limit is cancelled. If it does not end soon after, it is left behind, and can no longer
+reach the run. A step whose task is cancelled by another step (steps share the loop) fails with a `CancelledError`, also
+if it is a plain function, which continues in its thread.
 """
 
 from __future__ import annotations
@@ -51,17 +51,17 @@ if TYPE_CHECKING:
     from flowyml.steps.timeout import TimeLimits
 
 # More plain functions than this at once gain nothing: they hold the interpreter.
-_MOST_THREADS = 32
+_MAX_THREADS = 32
 # The caller waits in slices, so that Ctrl-C is seen.
-_SLICE = 0.1
+_WAIT_SECONDS = 0.1
 # How long steps that were cancelled may take to end.
-_GRACE = 0.5
+_CANCEL_SECONDS = 0.5
 # ... and those that were cancelled because they are over their time.
-_LAST_GRACE = 0.1
+_TIMEOUT_GRACE_SECONDS = 0.1
 # Stands for a thread that is to call the function, and will, however long it takes to start.
-_COMING = -1
+_THREAD_IS_STARTING = -1
 # A loop takes no infinite delay.
-_LONGEST_LOOK = 3600.0
+_MAX_TIMER_SECONDS = 3600.0
 
 
 class _StepTask:
@@ -143,7 +143,7 @@ class EventLoopRun:
         self._limits = run.time_limits
         self.left_behind = False
         self._coroutines: dict[int, CallTemplate | None] = {}
-        self._threads = asyncio.Semaphore(_MOST_THREADS)
+        self._threads = asyncio.Semaphore(_MAX_THREADS)
         self._timer: asyncio.TimerHandle | None = None
         self._next_look: asyncio.TimerHandle | None = None
         # An event would leave frames of `threading` in the traceback of Ctrl-C.
@@ -158,7 +158,7 @@ class EventLoopRun:
         """Run everything and wait for the end, in the caller's thread."""
         self._loop.call_soon_threadsafe(self._begin)  # in there Ctrl-C would leave frames of `asyncio`
         with self._run.interrupts.may_raise():
-            while not (self._over or self._until_over.acquire(timeout=self._run.poll_interval(_SLICE))):
+            while not (self._over or self._until_over.acquire(timeout=self._run.poll_interval(_WAIT_SECONDS))):
                 self._run.interrupts.check()
                 self._run.deliver_events()
         trouble, self._trouble = self._trouble, None
@@ -169,11 +169,11 @@ class EventLoopRun:
                 del trouble  # its traceback holds this frame, and so the executor with its thread
 
     def stop(self) -> bool:
-        """Cancel what is under way; tell whether it has ended."""
+        """Cancel all steps in progress; return True if they have ended."""
         self._stopped = True
         self._run.cancel()
         self._loop.call_soon_threadsafe(self._cancel)
-        return self._over or self._until_over.acquire(timeout=_GRACE)
+        return self._over or self._until_over.acquire(timeout=_CANCEL_SECONDS)
 
     def _cancel(self) -> None:
         for task in list(self._tasks):
@@ -226,10 +226,10 @@ class EventLoopRun:
         self._fill()
 
     def _end_cancelled(self, work: _StepTask) -> BaseException | None:
-        """Report a step whose task somebody else cancelled, before it began or beside a plain function.
+        """Report a step whose task another step cancelled, before it began or during a plain function.
 
         Returns:
-            What went wrong with that: nobody would see it raised here.
+            The error of that, since an exception would be lost here.
         """
         try:
             if work.thread and not self._stopped:
@@ -257,7 +257,7 @@ class EventLoopRun:
             if work.due <= now and not work.expired:
                 work.expired = True
                 task.cancel()
-                self._loop.call_later(_LAST_GRACE, self._leave, task, work)
+                self._loop.call_later(_TIMEOUT_GRACE_SECONDS, self._leave, task, work)
             elif not work.expired:
                 soonest = min(soonest, work.due)
         self._look_in(look_in(soonest, limits), limits)
@@ -266,7 +266,7 @@ class EventLoopRun:
         """Look in so many seconds, and not at another time."""
         if self._next_look is not None:
             self._next_look.cancel()
-        self._next_look = self._loop.call_later(min(seconds, _LONGEST_LOOK), self._look, limits)
+        self._next_look = self._loop.call_later(min(seconds, _MAX_TIMER_SECONDS), self._look, limits)
 
     def _leave(self, task: asyncio.Task[None], work: _StepTask) -> None:
         """Go on without a step that has not ended although it was cancelled."""
@@ -298,7 +298,7 @@ class EventLoopRun:
     # -- steps
 
     async def _step(self, work: _StepTask) -> None:
-        """Call one step and report what came of it."""
+        """Call one step and report it."""
         try:
             with step_context_provider(CurrentStep(self._run, work)):
                 value, error = await self._outcome(work)
@@ -333,7 +333,7 @@ class EventLoopRun:
         if template is None:
             async with self._threads:
                 self._begin_time(work)
-                work.thread = _COMING
+                work.thread = _THREAD_IS_STARTING
                 call, give_up = partial(self._called, work), partial(self._give_up, work)
                 return await in_thread(call, give_up, patience=0, threads=self._helpers)
         self._begin_time(work)
@@ -414,7 +414,7 @@ class EventLoopBackend:
     def shutdown(self) -> None:
         """End the loop and wait for it; not for long where a step is in it that does not let itself be cancelled."""
         thread = self._thread
-        patience = _GRACE if self._left_behind else None
+        patience = _CANCEL_SECONDS if self._left_behind else None
         self.abandon()
         if thread is not None:
             thread.join(patience)
@@ -443,7 +443,7 @@ def _stop(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _serve(loop: asyncio.AbstractEventLoop, helpers: ThreadCache) -> None:
-    """Run a loop until it is stopped, then end what steps left in it."""
+    """Run a loop until it is stopped, then end the tasks that steps left in it."""
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         runner.get_loop().run_forever()
     helpers.close()

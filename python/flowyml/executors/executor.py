@@ -1,9 +1,9 @@
 """The contract between a run and the place where its steps run.
 
-`execute(run)` claims batches from the run, calls the steps somewhere and reports what came of them, until the run is
-finished. All policy (what is ready, what a failure means, what is kept) lives in the run and its scheduler, so every
-executor has the same semantics; a new one has to call functions and nothing else. Before it waits
-while it runs nothing it calls `run.check_progress()`, which raises an error if no event can come any more.
+`execute(run)` claims batches from the run, calls the steps somewhere and reports them, until the run is finished. All
+policy (which step is ready, what a failure means, which value is kept) is in the run and its scheduler, so every
+executor has the same semantics; a new one only calls functions. If it runs nothing, it calls `run.check_progress()`
+before it waits, which raises an error if no event can arrive any more.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Executor(ABC):
 
     Attributes:
         order: Which of the ready steps goes first: as they were added, or by critical path and then as they were added.
-        capacity: What its steps may take together (see `steps/resources.py`); `None` where one step runs at a time.
+        capacity: The resources for steps (see `steps/resources.py`); `None` if one step runs at a time.
 
     >>> from flowyml import Executor, LocalExecutor, Pipeline
     >>> class Announced(Executor):
@@ -43,7 +43,7 @@ class Executor(ABC):
 
     @property
     def keeps_values_serialized(self) -> bool:
-        """Whether a run that it executes now keeps its values encoded, as worker processes send them."""
+        """True if a run that it executes now keeps its values as worker processes send them."""
         return False
 
     def prioritized_graph(self, plan: Plan) -> Graph:
@@ -54,8 +54,8 @@ class Executor(ABC):
     def execute(self, run: Run) -> None:
         """Run all steps of a run; return when none is left."""
 
-    def shutdown(self) -> None:  # noqa: B027  most executors have nothing to let go of
-        """Let go of workers; the next run starts new ones."""
+    def shutdown(self) -> None:  # noqa: B027  most executors have no workers
+        """Release workers; the next run starts new ones."""
 
     def __enter__(self) -> Self:
         """Use the executor for a block."""
@@ -64,5 +64,5 @@ class Executor(ABC):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Let go of the workers at the end of the block."""
+        """Release the workers at the end of the block."""
         self.shutdown()

@@ -1,24 +1,19 @@
-"""What one thread has claimed: steps wait, run and end here, and a step that takes too long is given up here.
+"""Steps in this process: the batch that one thread has claimed, and how its steps are called and reported.
 
 ```
-begin(batch) ──▶ turn: left ──the thread takes them in order──▶ running ──▶ ends ──deliver()──▶ run
-                          └──▶ take_back(): back to the scheduler  └──▶ expire(): timed out, the thread given up
+begin(batch) ──▶ call loop: left ──the thread takes them in order──▶ running ──▶ ends ──deliver()──▶ run
+                               └──▶ take_back(): to the scheduler          └──▶ expire(): timed out, thread abandoned
 ```
 
-The thread itself needs no lock for a step: that a step has ended shows in the number of `turn.ends`, and when it began
-in the end of the one before. All others look from outside, under the lock. Where steps have time limits, the turn
-*holds* values until they are reported, so that a thread that was given up writes into nothing but what nobody reads.
+The loop is the core's (`ThreadCallLoop.call`): it reads the clock once a step, since a step starts when the one before
+it ended. This module handles a step that raises or returns an invalid value.
 
-A thread that reports for one that is in a step: what has ended before counts, however long the step takes.
+The thread itself needs no lock for a step: the number of `turn.ends` shows that a step has ended, and the end of the
+step before it shows when it began. Other threads look under the lock. If steps have time limits, the loop *holds*
+values until they are reported, so that an abandoned thread cannot write into the run.
 
-Only for runs that write down what has ended. Else a report may wait for the end of its batch. It also has that written
-which the loop has reported by itself and noted.
-
-Calling steps in this process: what the local executor and thread workers share.
-
-The loop itself is the core's (`ThreadCallLoop.call`, see `rust/python/thread_call_loop.rs`): it reads the clock once a
-step, since a step starts when the one before it ended. This module has what it calls if a step raises, or returns what
-is no value.
+`ReportFlusher` reports, for runs that write a journal, while a thread is in a long step; other runs may wait for the
+end of the batch.
 """
 
 from __future__ import annotations
@@ -45,8 +40,8 @@ if TYPE_CHECKING:
     from flowyml.steps.timeout import TimeLimits
 
 
-# Looking more often than this gains nothing: a limit is kept to some tens of milliseconds.
-_SHORTEST_LOOK = 0.01
+# Checking more often than this gains nothing: a limit is kept to some tens of milliseconds.
+_MIN_CHECK_SECONDS = 0.01
 
 
 class ThreadBatch:
@@ -100,14 +95,14 @@ class ThreadBatch:
                 self._return_tokens(run)
 
     def _return_tokens(self, run: Run) -> None:
-        """Return what a step that was given up has taken, now that it has ended."""
+        """Return the tokens of a step that was abandoned, now that it has ended."""
         with self._lock:
             kept, self._kept = self._kept, None
             if kept is not None:
                 run.scheduler.return_tokens(kept)
 
     def deliver(self, run: Run, *, patience: float = 0.0) -> tuple[int, bool]:
-        """Report to the run what is done and was not reported; return how many steps that were, and if one failed.
+        """Report the ended steps that were not reported; return their number, and True if one failed.
 
         Args:
             run: The run.
@@ -127,7 +122,7 @@ class ThreadBatch:
         return len(ends), failed > 0
 
     def take_back(self, run: Run, *, everything: bool = False) -> bool:
-        """Give half (or all) of what is not begun back to the scheduler; tell whether there was something."""
+        """Give half (or all) of the steps that have not begun back; return True if there was one."""
         with self._lock:
             return self._take_back(run, everything=everything)
 
@@ -152,7 +147,7 @@ class ThreadBatch:
         return start + self._limits.of(batch.item(position))
 
     def expire(self, run: Run) -> bool:
-        """Report the step that runs as timed out if it is over its time, and give the thread up; tell whether it was.
+        """Report the running step as timed out and abandon the thread, if the limit is exceeded; return True then.
 
         Costs next to nothing if it is not. Else what is not begun goes back to the scheduler: then the thread can begin
         nothing of this batch, and if it is in the same step after that, the step is what is over its time.
@@ -188,18 +183,18 @@ class ThreadBatch:
 
 def look_in(due: float, limits: TimeLimits) -> float:
     """Return in how many seconds to look again, where a step is over its time at `due`, or others have yet to begin."""
-    return max(_SHORTEST_LOOK, min(due - clock(), limits.shortest))
+    return max(_MIN_CHECK_SECONDS, min(due - clock(), limits.shortest))
 
 
-EVERY = 0.02
-"""How many seconds pass before it looks again."""
+REPORT_INTERVAL_SECONDS = 0.02
+"""How often threads that are in a long step are checked for ended steps."""
 
-PATIENCE = 0.005
-"""Who has ended a step more recently than this will report by itself."""
+MIN_REPORT_AGE_SECONDS = 0.005
+"""A thread that has ended a step more recently than this will report soon itself."""
 
 
 class ReportFlusher:
-    """Reports, now and then, what a thread has done of a batch.
+    """Reports the ended steps of a batch at intervals while its thread is in a step.
 
     Args:
         run: The run.
@@ -210,24 +205,24 @@ class ReportFlusher:
         self._run = run
         self._claimed = claimed
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._go, name="flowyml-courier", daemon=True)
+        self._thread = threading.Thread(target=self._go, name="flowyml-report", daemon=True)
 
     def _go(self) -> None:
-        while not self._over.wait(EVERY):
-            _, failed = self._claimed.deliver(self._run, patience=PATIENCE)
+        while not self._over.wait(REPORT_INTERVAL_SECONDS):
+            _, failed = self._claimed.deliver(self._run, patience=MIN_REPORT_AGE_SECONDS)
             if failed and self._run.fail_fast:
                 self._claimed.take_back(self._run, everything=True)
             self._run.flush_journal()
 
     def __enter__(self) -> Self:
-        """Begin."""
+        """Start reporting."""
         self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """End; what is left the thread itself reports."""
+        """Stop; the thread itself reports the rest."""
         self._over.set()
         self._thread.join()
 
@@ -238,7 +233,7 @@ if TYPE_CHECKING:
     Failures: TypeAlias = list[tuple[int, int, BaseException]]
 
     class RunningWork(Protocol):
-        """What a worker is at."""
+        """The step that a worker is in."""
 
         def at(self) -> tuple[Batch, int, int] | None:
             """Return the batch, the position of the step that runs, and a number that tells it from all others."""
@@ -248,7 +243,7 @@ clock = time.monotonic
 
 
 class CurrentStep:
-    """Tells which step of a batch is running in this process; see `steps/context.py`.
+    """The step of a batch that is running in this process; see `steps/context.py`.
 
     Nothing is noted for it step by step: as many steps of the batch are done as have an end.
 
@@ -277,7 +272,7 @@ class CurrentStep:
 
 
 def describe(run: Run, batch: Batch, position: int) -> StepContext:
-    """Say what is known about the step at a position of a batch that runs in this process."""
+    """Return the context of the step at a position of a batch that runs in this process."""
     item, plan = _item_at(batch, position), run.plan
     node, index = run.item_index.place_of(item)
     template = plan.templates[node]

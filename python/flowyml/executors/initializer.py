@@ -1,6 +1,7 @@
-"""What is called once in each worker before its first step: `ParallelExecutor(initializer=)`.
+"""`ParallelExecutor(initializer=)`: a function that is called once in each worker before its first step.
 
-The name and the sense are those of `concurrent.futures`. What it raises is no step's failure: it ends the run.
+Name and semantics are those of `concurrent.futures`. An exception of the initializer ends the run; it is not the
+failure of a step.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class _ProcessState:
-    """What is known of this process.
+    """The state of this process.
 
     Attributes:
         is_initializing: It is a worker in its initializer.
@@ -29,7 +30,7 @@ class _ProcessState:
 def refuse_nested(initializer: Callable[[], object] | None) -> None:
     """Refuse process workers that call an initializer to one that is in its own.
 
-    What it runs on its own executor would begin with workers that do the same, in each other without end.
+    A run on its own executor would start workers that do the same, recursively.
 
     Raises:
         ExecutorError: If this process is one.
@@ -42,7 +43,7 @@ def refuse_nested(initializer: Callable[[], object] | None) -> None:
 
 
 def checked_initializer(initializer: Any) -> Callable[[], object] | None:
-    """Return what is called in each worker.
+    """Return the initializer.
 
     Raises:
         TypeError: If it cannot be called, or is a coroutine function.
@@ -66,7 +67,7 @@ def too_large(limit: int, size: int) -> ExecutorError:
 
 
 def initializer_failed(error: BaseException) -> ExecutorError:
-    """Return the error of a run for what an initializer has raised."""
+    """Return the error of a run whose initializer raised an exception."""
     from flowyml.results.error_text import error_line  # takes milliseconds; few runs need it
 
     failed = ExecutorError(f"the initializer of the workers raised {truncate(error_line(error))}")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 clock = time.monotonic
 
 # Reporting a batch costs about as much as ten calls of the loop; past a few hundred steps nothing more is gained.
-_BATCH = 256
+_MAX_BATCH = 256
 
 
 class LocalExecutor(Executor):
@@ -43,7 +43,7 @@ class LocalExecutor(Executor):
         from flowyml.executors.in_process import CurrentStep, ReportFlusher, ThreadBatch
         from flowyml.steps.current_step import step_context_provider
 
-        limits, turn = run.time_limits, ThreadCallLoop(most=1 if run.fail_fast else _BATCH)
+        limits, turn = run.time_limits, ThreadCallLoop(most=1 if run.fail_fast else _MAX_BATCH)
         claimed = ThreadBatch(turn=turn)
         with step_context_provider(CurrentStep(run, claimed)):
             if limits is not None:
@@ -55,9 +55,9 @@ class LocalExecutor(Executor):
 
 
 def _one_batch(run: Run, claimed: ThreadBatch, batch: Batch | None, count: int | None = None) -> None:
-    """Call a batch, or only its first steps; what was finished before a Ctrl-C counts."""
+    """Call a batch, or only its first steps; steps that ended before a Ctrl-C are reported."""
     if batch is None:
-        _between(run)
+        _idle(run)
         return
     run.deliver_events()
     claimed.begin(batch, count)
@@ -70,29 +70,29 @@ def _one_batch(run: Run, claimed: ThreadBatch, batch: Batch | None, count: int |
     run.deliver_events()
 
 
-def _between(run: Run) -> None:
-    """See to the run while it waits: for the delay of a retry, or for what a step that was given up has taken."""
+def _idle(run: Run) -> None:
+    """Deliver events while the run waits for the delay of a retry, or for tokens of an abandoned step."""
     run.interrupts.check()
     run.deliver_events()
     run.check_progress()
 
 
 def _run_with_limits(run: Run, claimed: ThreadBatch, limits: TimeLimits) -> None:
-    """Run all steps, those with a time limit in a helper thread; what is called elsewhere goes back first."""
+    """Run all steps, those with a time limit in a helper thread; steps for the other thread go back first."""
     from flowyml.executors.timed_thread import TimedThread
 
-    most = 1 if run.fail_fast else _BATCH
+    most = 1 if run.fail_fast else _MAX_BATCH
     helper, size = TimedThread(run, limits, most), 1
     try:
         while not run.finished:
             batch = run.claim(0, 1 if run.fail_fast else size, clock(), 0.1)
             if batch is None:
-                _between(run)
+                _idle(run)
                 continue
-            count = _alike(batch, limits)
+            count = _equally_limited(batch, limits)
             if count < len(batch):
                 run.scheduler.give_back(batch, count, len(batch) - count)
-            size = 1 if run.reports_early and not limits.everywhere else min(_BATCH, 2 * count)
+            size = 1 if run.reports_early and not limits.everywhere else min(_MAX_BATCH, 2 * count)
             if limits.of(batch.item(0)) < math.inf:
                 run.deliver_events()
                 helper.call(batch, count, goes_on=limits.everywhere)
@@ -103,7 +103,7 @@ def _run_with_limits(run: Run, claimed: ThreadBatch, limits: TimeLimits) -> None
         helper.close()
 
 
-def _alike(batch: Batch, limits: TimeLimits) -> int:
+def _equally_limited(batch: Batch, limits: TimeLimits) -> int:
     """Return how many of the first items are alike: all have a time limit, or none has one."""
     if limits.everywhere:
         return len(batch)

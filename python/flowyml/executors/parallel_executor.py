@@ -34,11 +34,11 @@ OF_PROCESSES = ("memory_limit", "memory_budget", "max_tasks_per_worker", "preloa
 OPTIONS = ("timeout", "resources", "tag_limits", "initializer", *OF_PROCESSES)
 _KEYWORDS = ("max_workers", "backend", *OPTIONS)
 # How many coroutines are under way at once by default: as many connections as HTTP clients open by default.
-_COROUTINES = 100
+_DEFAULT_COROUTINES = 100
 # The core keeps the number of a worker in 16 bits.
-_MOST_WORKERS = 1 << 16
+_MAX_WORKERS = 1 << 16
 # Waiting for a turn is done in slices, so that Ctrl-C is seen.
-_SLICE = 0.1
+_WAIT_SECONDS = 0.1
 # Steps whose seconds are kept for one pipeline, and pipelines.
 _MAX_TIMED_STEPS = 20_000
 _MAX_TIMED_PIPELINES = 16
@@ -156,7 +156,7 @@ class ParallelExecutor(Executor):
         self.tag_limits: dict[str, int] | None = checked_tag_limits(tag_limits) or None
         self.capacity = Capacity(checked_totals("resources", resources), self.tag_limits or {}, detected)
         self._durations = StepDurations()
-        self._refuse_without_processes()
+        self._refuse_process_options()
         self._pid = os.getpid()
         self._turn = threading.RLock()
         self._team: Any = None
@@ -165,8 +165,8 @@ class ParallelExecutor(Executor):
 
     @property
     def keeps_values_serialized(self) -> bool:
-        """Whether a run that it executes now keeps its values encoded; see `Executor`."""
-        return self.backend == "process" and not self._is_mine()
+        """True if a run that it executes now keeps its values encoded; see `Executor`."""
+        return self.backend == "process" and not self._is_nested()
 
     def prioritized_graph(self, plan: Plan) -> Graph:
         """Return the graph of a plan: what took long when it last ran here goes first, with all that waits for it."""
@@ -174,13 +174,13 @@ class ParallelExecutor(Executor):
 
     def execute(self, run: Run) -> None:
         """Run all steps of a run on the workers; see `Executor.execute`."""
-        self._forget_parent()
+        self._reset_after_fork()
         if self.timeout is not None:
             run.default_timeout = self.timeout
-        if self._is_mine():
+        if self._is_nested():
             LocalExecutor().execute(run)
             return
-        while not self._turn.acquire(timeout=_SLICE):
+        while not self._turn.acquire(timeout=_WAIT_SECONDS):
             run.interrupts.check()
         try:
             self._execute(run)
@@ -192,7 +192,7 @@ class ParallelExecutor(Executor):
         try:
             self._runner = threading.get_ident()
             if self._team is None:
-                self._team = self._new_team(run)
+                self._team = self._new_backend(run)
             self._team.execute(run)
             self._durations.record(run)
         finally:
@@ -207,9 +207,9 @@ class ParallelExecutor(Executor):
         Called by a step that runs on it, it waits for the end of the run. A step that was given up and calls it after
         that waits for no worker: it may be in one.
         """
-        self._forget_parent()
-        if self._is_mine():
-            self._end_from_within()
+        self._reset_after_fork()
+        if self._is_nested():
+            self._shutdown_from_step()
             return
         with self._turn:
             self._closing = False
@@ -217,8 +217,8 @@ class ParallelExecutor(Executor):
             if team is not None:
                 team.shutdown()
 
-    def _end_from_within(self) -> None:
-        """Have the workers ended by the run that goes on; where none does, tell them to end."""
+    def _shutdown_from_step(self) -> None:
+        """Let the current run end the workers; if there is none, tell them to end."""
         self._closing = True  # before the look: a run that ends meanwhile sees it
         if self._runner is not None or not self._turn.acquire(blocking=False):
             return
@@ -230,8 +230,8 @@ class ParallelExecutor(Executor):
         finally:
             self._turn.release()
 
-    def _is_mine(self) -> bool:
-        """Tell whether a run on these workers goes on here: in a step of it, or in the thread that waits for it.
+    def _is_nested(self) -> bool:
+        """Return True in a step of a run on these workers, and in the thread that waits for that run.
 
         That thread may run code of the user's while it waits: a signal handler, a logging handler, a finalizer.
         """
@@ -241,13 +241,13 @@ class ParallelExecutor(Executor):
         works_for = getattr(sys.modules.get("flowyml.executors.threads"), "works_for", None)
         return works_for is not None and works_for(self)
 
-    def _forget_parent(self) -> None:
+    def _reset_after_fork(self) -> None:
         """In a forked child: the workers are the parent's, and a turn that its thread had never ends here."""
         if self._pid != os.getpid():
             self._pid, self._turn, self._team = os.getpid(), threading.RLock(), None
             self._runner, self._closing = None, False
 
-    def _new_team(self, run: Run | None = None) -> Any:
+    def _new_backend(self, run: Run | None = None) -> Any:
         if self.backend != "async":
             refuse_patches(self.backend)
         if self.backend == "thread":
@@ -279,7 +279,7 @@ class ParallelExecutor(Executor):
             initializer=self.initializer,
         )
 
-    def _refuse_without_processes(self) -> None:
+    def _refuse_process_options(self) -> None:
         if self.initializer is not None and self.backend == "async":
             raise ValueError('initializer is about workers: backend="process" or "thread", not "async"')
         for name in OF_PROCESSES if self.backend != "process" else ():
@@ -302,7 +302,7 @@ class ParallelExecutor(Executor):
 
 
 def _imports_of(run: Run) -> Sequence[str]:
-    """Return what the first workers will import for a run; asked for when the guardian has been started."""
+    """Return the modules that the first workers will import for a run."""
     from flowyml.executors.process.driver.backend import first_imports
 
     return first_imports(run)
@@ -320,14 +320,14 @@ def checked_workers(max_workers: int | None, backend: str) -> int:
         ValueError: If it is below 1 or above 65536.
     """
     if max_workers is None:
-        return _COROUTINES if backend == "async" else default_workers()
+        return _DEFAULT_COROUTINES if backend == "async" else default_workers()
     if isinstance(max_workers, bool) or not hasattr(type(max_workers), "__index__"):
         raise TypeError(f"max_workers must be a whole number or None, got {type(max_workers).__name__} {max_workers!r}")
     if max_workers < 1:
         hint = "max(1, cpu_count() - 1) with os.cpu_count() keeps a core free, None takes all usable CPUs"
         raise ValueError(f"max_workers must be at least 1, got {max_workers}; {hint}")
-    if max_workers > _MOST_WORKERS:
-        raise ValueError(f"max_workers must be at most {_MOST_WORKERS}, got {max_workers}")
+    if max_workers > _MAX_WORKERS:
+        raise ValueError(f"max_workers must be at most {_MAX_WORKERS}, got {max_workers}")
     return max_workers.__index__()
 
 

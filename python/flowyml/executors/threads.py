@@ -1,17 +1,18 @@
-"""The thread backend: daemon threads that pull from the scheduler themselves.
+"""The thread backend: daemon threads that claim from the scheduler themselves.
 
 ```
-Team (kept warm by the executor): threads ──claim──▶ scheduler ──▶ call steps ──complete──▶ scheduler
-                                     ▲                               │
-                                     └── an idle worker takes back what a busy one has claimed and not begun
+ThreadBackend (kept warm by the executor): threads ──claim──▶ scheduler ──▶ call steps ──complete──▶ scheduler
+                                             ▲                               │
+                                             └── an idle thread steals items that a busy one has claimed and not begun
 ```
 
-No queue and no future per step: a worker claims a batch, calls its steps and reports them. A worker that finds nothing
-ready looks whether another sits in a long step: what that one has done already is reported, and half of what it has
-claimed behind the long one goes back to the scheduler. The thread that waits for the run keeps the time limits of
-steps: a thread whose step is over its time is given up, and another takes its place.
-Idle threads are joined at shutdown. Daemon threads, since a step that never ends must not keep the interpreter alive;
-they end with their executor, which they do not hold.
+No queue and no future per step: a thread claims a batch, calls its steps and reports them. A thread that finds nothing
+ready checks if another one is in a long step: the steps that have ended there are reported, and half of the items
+claimed behind the long step go back to the scheduler. The thread that waits for the run keeps the time limits of
+steps: a thread whose step exceeds its limit is abandoned and replaced.
+
+Idle threads are joined at shutdown. They are daemon threads, since a step that never ends must not keep the interpreter
+alive; they end with their executor, which they do not hold.
 """
 
 from __future__ import annotations
@@ -25,7 +26,14 @@ from typing import TYPE_CHECKING, TypeAlias
 from flowyml._extension import ThreadCallLoop
 from flowyml.diagnostics.tracebacks import hide_internal_frames, user_code_boundary
 from flowyml.executors import cpus
-from flowyml.executors.in_process import EVERY, PATIENCE, CurrentStep, ThreadBatch, clock, look_in
+from flowyml.executors.in_process import (
+    MIN_REPORT_AGE_SECONDS,
+    REPORT_INTERVAL_SECONDS,
+    CurrentStep,
+    ThreadBatch,
+    clock,
+    look_in,
+)
 from flowyml.executors.initializer import initializer_failed
 from flowyml.steps.current_step import step_context_provider
 
@@ -35,14 +43,14 @@ if TYPE_CHECKING:
     from flowyml.runtime.run import Run
 
 # Half a millisecond of work in a batch makes the cost of claiming (about a microsecond) vanish.
-_TARGET = 0.0005
-_MOST = 1024
+_TARGET_SECONDS = 0.0005
+_MAX_BATCH = 1024
 # How often an idle worker looks for steps to take back.
-_LOOK_AROUND = 0.02
+_STEAL_INTERVAL_SECONDS = 0.02
 # What stands before a step that runs longer than this is reported without waiting for it.
-_PATIENCE = 0.005
+_MIN_STEP_AGE_SECONDS = 0.005
 # The caller's thread waits in slices, so that Ctrl-C is seen.
-_SLICE = 0.1
+_WAIT_SECONDS = 0.1
 
 
 # The executors that this thread works for, the innermost first; coroutines and their threads work for them, too.
@@ -50,7 +58,7 @@ owners: ContextVar[tuple[object, ...]] = ContextVar("flowyml_owners", default=()
 
 
 def works_for(executor: object) -> bool:
-    """Tell whether the calling thread is in a step of an executor: it must not wait for that executor's workers."""
+    """Return True if the calling thread is in a step of an executor: it must not wait for that executor's workers."""
     return any(owner is executor for owner in owners.get())
 
 
@@ -74,17 +82,19 @@ class ThreadRun:
         self._stopped = False
         self._left = threading.Semaphore(0)
         self._gate = threading.Lock()
-        self._late = late
+        self._may_join_late = late
         self._closed = False  # no thread that is late may come in any more
-        self._inside = 0 if late else workers  # threads to wait for: those given up are replaced, or were late
+        self._active_threads = 0 if late else workers  # threads to wait for: those given up are replaced, or were late
 
     def _claimed(self) -> ThreadBatch:
-        most, holds = min(_MOST, self.run.max_batch_size), self.limits is not None
-        return ThreadBatch(self.limits, ThreadCallLoop(target=_TARGET, most=most, workers=self.workers, holds=holds))
+        most, holds = min(_MAX_BATCH, self.run.max_batch_size), self.limits is not None
+        return ThreadBatch(
+            self.limits, ThreadCallLoop(target=_TARGET_SECONDS, most=most, workers=self.workers, holds=holds)
+        )
 
     @user_code_boundary
     def prepare(self, initializer: Callable[[], object]) -> bool:
-        """Call what is to be called before the first step of a thread; tell whether it may be a worker."""
+        """Call the initializer in a thread; return True if the thread may be a worker."""
         try:
             initializer()
         except BaseException as error:  # noqa: BLE001  whatever it raises ends the run
@@ -93,7 +103,7 @@ class ThreadRun:
         return True
 
     def _give_up(self, error: BaseException) -> None:
-        """End the run for what an initializer has raised, unless it is over: then the next one tries again."""
+        """End the run because an initializer raised, unless the run is over: then the next one tries again."""
         if self._closed or self.run.finished:
             return
         try:
@@ -122,17 +132,17 @@ class ThreadRun:
                 self._left.release()
 
     def _enter(self) -> bool:
-        """Come in: from now on the run waits for this thread; tell whether it is not over."""
+        """Join the run, which then waits for this thread; return False if the run is over."""
         with self._gate:
-            comes = not (self._late and self._closed)
-            self._inside += self._late and comes
+            comes = not (self._may_join_late and self._closed)
+            self._active_threads += self._may_join_late and comes
             return comes
 
     def _close(self) -> int:
-        """Let nobody come in any more; return how many have to be waited for."""
+        """Let no thread join any more; return how many have to be waited for."""
         with self._gate:
             self._closed = True
-            return self._inside
+            return self._active_threads
 
     def wait(self, replace: Callable[[ThreadRun, int], None]) -> None:
         """Wait in the caller's thread until all is done and every worker has left, but for those that came late.
@@ -145,13 +155,13 @@ class ThreadRun:
                 raise self.trouble
         with self.run.interrupts.may_raise():
             for _ in range(self._close()):
-                while not self._left.acquire(timeout=_SLICE):
+                while not self._left.acquire(timeout=_WAIT_SECONDS):
                     pass
         if self.trouble is not None:
             raise self.trouble
 
     def _pause(self, seconds: float) -> bool:
-        """Wait, and say what there is to tell; return whether the run is finished."""
+        """Wait, and deliver events; return True if the run is finished."""
         with self.run.interrupts.may_raise():
             finished = self.run.scheduler.wait(seconds)
             if not finished:
@@ -161,11 +171,11 @@ class ThreadRun:
 
     def _look(self, replace: Callable[[ThreadRun, int], None]) -> float:
         """Give up the threads whose step is over its time; return how long to wait before the next look."""
-        longest = self.run.poll_interval(_SLICE)
+        longest = self.run.poll_interval(_WAIT_SECONDS)
         if self.run.reports_early:
-            longest = min(longest, EVERY)
+            longest = min(longest, REPORT_INTERVAL_SECONDS)
             for claimed in self.claims:
-                self._deliver(claimed, patience=PATIENCE)
+                self._deliver(claimed, patience=MIN_REPORT_AGE_SECONDS)
             self.run.flush_journal()
         if self.limits is None:
             return longest
@@ -173,14 +183,14 @@ class ThreadRun:
             if claimed.expire(self.run):
                 self.claims[worker] = self._claimed()
                 with self._gate:
-                    self._inside -= self._late
+                    self._active_threads -= self._may_join_late
                 replace(self, worker)
                 if self.run.fail_fast and self.run.scheduler.cancelled:
                     self.stop()
         return min(longest, look_in(min(claimed.due() for claimed in self.claims), self.limits))
 
     def stop(self) -> None:
-        """Let no worker begin another step; what is done counts."""
+        """Let no worker begin another step; ended steps are reported."""
         self._stopped = True
         self.run.cancel()
         for claimed in self.claims:
@@ -199,7 +209,7 @@ class ThreadRun:
         limit = claimed.turn.limit(run.scheduler.ready)
         batch = run.claim(worker, limit, clock(), 0.0)
         if batch is None:
-            batch = None if self._look_around(claimed) else run.claim(worker, 1, clock(), _LOOK_AROUND)
+            batch = None if self._look_around(claimed) else run.claim(worker, 1, clock(), _STEAL_INTERVAL_SECONDS)
         if batch is None:
             return
         claimed.begin(batch)
@@ -220,7 +230,7 @@ class ThreadRun:
 
     def _look_around(self, mine: ThreadBatch) -> bool:
         """Report for those that are in a long step, and take back from the worker that holds the most."""
-        delivered = sum(self._deliver(each, patience=_PATIENCE) for each in self.claims if each is not mine)
+        delivered = sum(self._deliver(each, patience=_MIN_STEP_AGE_SECONDS) for each in self.claims if each is not mine)
         busiest = max(self.claims, key=lambda claimed: claimed.turn.left)
         taken = busiest is not mine and busiest.take_back(self.run)
         return bool(delivered or taken)
@@ -250,7 +260,7 @@ class ThreadBackend:
         """Run all steps of a run."""
         workers = run.max_useful_workers(self.size)
         run.share_devices()
-        run.steps  # noqa: B018  what an idle thread has made would wait for it, without a global lock, and hold the run
+        run.steps  # noqa: B018  made here: without a global lock, objects that an idle thread made would hold the run
         late = self._initializer is not None
         shared = ThreadRun(run, workers, (self._owner(), *owners.get()), late=late)
         while len(self._threads) < workers:

@@ -1,13 +1,13 @@
-"""A thread beside the local executor, for steps that have a time limit: the caller waits until their time is over.
+"""A thread of the local executor for steps that have a time limit: the caller waits until the limit is exceeded.
 
 ```
 LocalExecutor ──steps without a limit──▶ called here
-              └─steps with one──▶ Helper: thread ──Claimed──▶ call ──▶ done
-                                  caller waits ──over its time──▶ timed out, the thread given up, another one goes on
+              └─steps with one──▶ TimedThread ──ThreadBatch──▶ call ──▶ done
+                                  caller waits ──limit exceeded──▶ timed out, the thread abandoned and replaced
 ```
 
-One step runs at a time as ever, in the same order; several that have a limit go to the thread together. Where all have
-one, the thread goes on by itself, batch after batch: handing over costs as much as a hundred steps that do nothing.
+One step runs at a time, in the usual order; consecutive steps with a limit are passed to the thread together. If all
+steps have one, the thread claims further batches itself: passing a batch costs as much as a hundred empty steps.
 """
 
 from __future__ import annotations
@@ -18,7 +18,13 @@ from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, TypeAlias
 
 from flowyml._extension import ThreadCallLoop
-from flowyml.executors.in_process import EVERY, PATIENCE, CurrentStep, ThreadBatch, look_in
+from flowyml.executors.in_process import (
+    MIN_REPORT_AGE_SECONDS,
+    REPORT_INTERVAL_SECONDS,
+    CurrentStep,
+    ThreadBatch,
+    look_in,
+)
 from flowyml.steps.current_step import step_context_provider
 
 if TYPE_CHECKING:
@@ -29,7 +35,7 @@ if TYPE_CHECKING:
 Inbox: TypeAlias = "queue.SimpleQueue[tuple[ThreadBatch, _Completion, Context, bool] | None]"
 
 # The caller waits in slices, so that it hears of a step that ends late in its time.
-_SLICE = 0.1
+_WAIT_SECONDS = 0.1
 
 
 class _Completion:
@@ -95,13 +101,13 @@ class TimedThread:
 
     def _wait(self, claimed: ThreadBatch, done: _Completion) -> bool:
         run = self._run
-        longest = min(run.poll_interval(_SLICE), look_in(claimed.due(), self._limits))
+        longest = min(run.poll_interval(_WAIT_SECONDS), look_in(claimed.due(), self._limits))
         with run.interrupts.may_raise():
-            ended = done.event.wait(min(longest, EVERY) if run.reports_early else longest)
+            ended = done.event.wait(min(longest, REPORT_INTERVAL_SECONDS) if run.reports_early else longest)
             if not ended:
                 run.deliver_events()
         if run.reports_early and not ended:
-            claimed.deliver(run, patience=PATIENCE)
+            claimed.deliver(run, patience=MIN_REPORT_AGE_SECONDS)
             run.flush_journal()
         return ended
 

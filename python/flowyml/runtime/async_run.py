@@ -1,7 +1,7 @@
-"""Functions that can be awaited: they go on in helper threads while the event loop goes on, too.
+"""Awaitable calls of blocking functions: they run in helper threads while the event loop continues.
 
-Cancelling the awaiting task asks the function to end (a run as Ctrl-C does: nothing new starts, worker processes go, a
-step in a thread is left behind). The module knows nothing of pipelines.
+If the awaiting task is cancelled, the function is asked to end: a run ends as after Ctrl-C, that is, it starts nothing
+new and ends worker processes, and a step in a thread is left behind. The module knows nothing of pipelines.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# How long a cancelled run may take to end before the task goes on without it.
-_PATIENCE = 1.0
+# How long a cancelled task waits for its run to end.
+_CANCEL_SECONDS = 1.0
 
 
 class _WorkerThread(threading.Thread):
-    """A thread that calls one function after the other, each of which says whether there may be more."""
+    """A thread that calls functions one after the other, until one returns False."""
 
     def __init__(self) -> None:
         super().__init__(name="flowyml-run", daemon=True)
@@ -35,7 +35,7 @@ class _WorkerThread(threading.Thread):
             function = self.inbox.get()
             if function is None or not function():
                 return
-            del function  # it holds what it was called with, and the next one may be long in coming
+            del function  # it holds its arguments, and the next function may take long to arrive
 
 
 class ThreadCache:
@@ -49,22 +49,24 @@ class ThreadCache:
         self._busy: set[_WorkerThread] = set()
 
     def take(self) -> _WorkerThread:
-        """Return a thread that has nothing to do, a new one if need be; it is not asked for again before `release`."""
+        """Return an idle thread, or a new one; it is not returned again before `release`."""
         if self._idle:
             helper = self._idle.pop()
         else:
             helper = _WorkerThread()
-            Context().run(helper.start)  # what it calls brings a context along: where threads inherit one, not this
+            Context().run(
+                helper.start
+            )  # each function has a context of its own; some threads inherit that of their creator
         self._busy.add(helper)
         return helper
 
     def release(self, helper: _WorkerThread) -> None:
-        """Take back a thread whose function has returned."""
+        """Keep a thread whose function has returned."""
         self._busy.discard(helper)
         self._idle.append(helper)
 
     def close(self) -> None:
-        """End them, and wait for those that have nothing to do; the others end when they can."""
+        """End all threads, and wait for the idle ones; the others end with their function."""
         for helper in (*self._idle, *self._busy):
             helper.inbox.put(None)
         for helper in self._idle:
@@ -75,16 +77,16 @@ async def in_thread(
     function: Callable[[], T],
     cancel: Callable[[], None],
     *,
-    patience: float = _PATIENCE,
+    patience: float = _CANCEL_SECONDS,
     threads: ThreadCache | None = None,
 ) -> T:
-    """Call a function in a thread of its own, and return what it returns or raise what it raises.
+    """Call a function in a thread of its own; return its value or raise its exception.
 
     Args:
-        function: What is called; it sees the context variables of this task.
-        cancel: Called when the task is cancelled; the function should return soon then.
+        function: The function; it sees the context variables of this task.
+        cancel: Called when the task is cancelled; the function should return soon after.
         patience: How long to wait for that, in seconds.
-        threads: Where to take the thread from; by default it is a new one.
+        threads: Provides the thread; a new one by default.
     """
     kept = threads is not None
     threads = threads or ThreadCache()
@@ -100,7 +102,7 @@ async def in_thread(
             future.set_result(result)  # type: ignore[arg-type]
         else:
             future.set_exception(error)
-            future.exception()  # it has been seen, also where nobody waits any more
+            future.exception()  # mark it as retrieved: the task may have been cancelled
 
     def work() -> bool:
         result, caught = None, None
@@ -108,7 +110,7 @@ async def in_thread(
             result = function()
         except BaseException as error:  # noqa: BLE001  the task raises it
             caught = error
-        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the loop was closed, so no task waits
             loop.call_soon_threadsafe(settle, result, caught)
             return kept
         return False

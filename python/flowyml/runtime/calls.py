@@ -1,14 +1,12 @@
-"""How the steps of one run are called in this process: with which arguments, seed, and in whose place.
+"""How the steps of one run are called in this process: with which arguments, seed and function.
 
 ```
-item ──▶ its step's template, row, references ──▶ arguments ──▶ the function, or the fallback of a step that has failed
+item ──▶ its step's template, row, references ──▶ arguments ──▶ the function, or the fallback of a step that failed
 ```
 
-`StepCaller.caller` builds one function for all items with all that it needs at hand, since it is called for each of
-them
-them;
-where nothing else is to be done, the core calls steps by itself from what `StepCaller.for_core` gives it. It knows
-neither the scheduler nor what becomes of a value.
+`StepCaller.caller` builds one function for all items with all its data in local variables, since it is called for each
+item. If nothing but the step is to be called, the core calls it directly, with the data of `StepCaller.for_core`. The
+module knows neither the scheduler nor how values are stored.
 """
 
 from __future__ import annotations
@@ -45,11 +43,11 @@ class StepCaller:
         plan: The steps.
         item_index: Which items belong to which step.
         node_of: The step of each item.
-        values: What the steps have returned.
+        values: The return values.
         tables: For each mapped step its items.
-        fallen: Items in whose place the fallback of their step is called.
-        seed: Seeds the random generators of each step; `None`: they are left alone.
-        watch: Tells which steps change their arguments; `None`: nobody looks.
+        fallen: Items for which the fallback of their step is called.
+        seed: Seeds the random generators of each step; `None`: they are not seeded.
+        watch: Reports steps that change their arguments; `None`: arguments are not compared.
     """
 
     def __init__(
@@ -70,7 +68,7 @@ class StepCaller:
         self._fallbacks: dict[int, CallTemplate] = {}
 
     def caller(self, *, fallbacks: bool) -> Callable[[int], Any]:
-        """Build the function that calls an item's step; `fallbacks` says whether there may be some."""
+        """Build the function that calls an item's step; `fallbacks=False`: no step has one."""
         call = self._plain()
         if fallbacks:
             call = self._falling_back(call)
@@ -78,20 +76,20 @@ class StepCaller:
         return call if self.watch is None else self._watching(call)
 
     def for_core(self, call: Callable[[int], Any], *, fallbacks: bool) -> Steps:
-        """Return what the core needs to call steps by itself; `call` is what `caller` has built.
+        """Return the data with which the core calls steps; `call` is the function of `caller`.
 
-        Only `call` is used where something is to be done before each step.
+        Only `call` is used if something is to be done before each step.
         """
         plan, always = self._plan, fallbacks or self._seed is not None or self.watch is not None
         return plan.templates, plan.rows, plan.references, self._tables, call, always
 
     def template_of(self, item: int) -> CallTemplate:
-        """Return how the step of an item is called: as ever, or with its fallback."""
+        """Return how the step of an item is called: with its function or with its fallback."""
         node = self._node_of[item]
         return self.fallback_of(node) if self.falls_back(item) else self._plan.templates[node]  # type: ignore[return-value]
 
     def falls_back(self, item: int) -> bool:
-        """Tell whether the fallback of an item's step is to be called; one that returned a pipeline has been."""
+        """Return True if the fallback of an item's step is called; not if it has returned a pipeline."""
         return item in self._fallen and not self._plan.is_expanded(self._node_of[item])
 
     def fallback_of(self, node: int) -> CallTemplate:
@@ -121,14 +119,14 @@ class StepCaller:
         return random_seeds.derived(self._seed, self._plan.item_name(*self._item_index.place_of(item)))
 
     def watched(self, item: int) -> AbstractContextManager[None]:
-        """Tell in this block whether an item's step changes its arguments, if somebody wants to know."""
+        """Report in this block if an item's step changes its arguments, under `run(debug=True)`."""
         if self.watch is None:
             return contextlib.nullcontext()
         node, index = self._item_index.place_of(item)
         template = self.template_of(item)
         function = template.function if item in self._fallen else self._plan.function_of(node)
         named = by_name(function, template.keywords, self.arguments(item))
-        return self.watch.map_input(self._plan.item_name(node, index), node, named)
+        return self.watch.compare_arguments(self._plan.item_name(node, index), node, named)
 
     def _plain(self) -> Callable[[int], Any]:
         templates, rows, node_of = self._plan.templates, self._plan.rows, self._node_of

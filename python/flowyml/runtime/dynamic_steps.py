@@ -1,24 +1,18 @@
-"""Growth: the steps of a pipeline that a dynamic step has returned, wired into the plan of a run.
+"""Steps that a dynamic step returns as a pipeline become part of the run.
 
 ```
-Plan + number of the step + pipeline ──grown──▶ Grown: new steps behind all others, edges, what the step waits for now
-                                       undo() ◀── something is wrong with it: the plan is as it was
+SubgraphReturned ──SubgraphInsertion──▶ PlanExtension: the plan gets the new steps; undo() removes them
+                        ├──▶ layout, values, map inputs, functions of workers: room for them
+                        └──▶ scheduler: they may run; the dynamic step waits for them and runs again
 ```
 
-The new steps are a sub-pipeline of the name of their step. What they lack is looked for around that step, among what
-was there before the run began or came with the same pipeline: other dynamic steps may or may not have been expanded by
-then, and a run must not depend on that. The plan is the run's own; one thread at a time lets it grow.
+The new steps are a sub-pipeline with the name of their step. Names that it does not define are resolved around that
+step, among the steps that existed before the run began or arrived in the same pipeline: other dynamic steps may or may
+not have been expanded by then, and a run must not depend on that.
 
-Grafting: what a dynamic step has returned becomes part of the run.
-
-```
-run ──Returned──▶ Grafting ──▶ growth.py: the plan gets the new steps
-                     ├──▶ layout, values, tables, functions of workers: room for them
-                     └──▶ scheduler: they may run; the dynamic step waits for them and runs again
-```
-
-Any thread may come; one at a time changes what all share. Room is made first: once the scheduler knows the new steps,
-other threads may run them. If something is wrong nothing has changed, and the dynamic step fails with the reason.
+Any thread may insert; one at a time changes shared data. Room is made first: once the scheduler knows the new steps,
+other threads may run them. If there is a problem, nothing has changed, and the dynamic step fails with the reason. The
+plan belongs to the run.
 """
 
 from __future__ import annotations
@@ -56,19 +50,19 @@ if TYPE_CHECKING:
     from flowyml.store.value_store import Reference
 
 
-# Whatever a pipeline does when it is looked at is the step's failure.
+# Exceptions of a pipeline's own code, which make the step fail.
 _TROUBLE = (Exception, SystemExit, GeneratorExit)
 
 
 class SubgraphInsertion:
-    """Lets one run grow; it does not hold the run, which holds it: what large values belong to must be in no cycle.
+    """Inserts steps into one run. It does not hold the run: a run with large values must not be in a cycle.
 
     Args:
-        plan: The plan of the run; from now on the run's own, if it may grow.
+        plan: The plan of the run, which no other run may use if it can grow.
 
     Attributes:
         listeners: Called with the numbers of the steps that are new or called in another way, before they may run;
-            what they raise is the dynamic step's failure. They are let go of with the end of the run.
+            an exception is the dynamic step's failure. They are released at the end of the run.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -85,7 +79,7 @@ class SubgraphInsertion:
     def insert(
         self, run: Run, batch: Batch, position: int, item: int, pipeline: HasColumns, *, now: float
     ) -> BaseException | None:
-        """Expand what the item at a position of a batch has returned; return why the step fails, if it does."""
+        """Insert the pipeline that an item of a batch returned; return why the step fails, if it does."""
         node = run.node_of[item]
         if not run.plan.specs[node].options.dynamic:
             return unmarked_dynamic_error(run.item_name(item), pipeline)
@@ -168,7 +162,7 @@ def _tell_scheduler(run: Run, batch: Batch, position: int, grown: PlanExtension,
 
 
 def _gone(run: Run, grown: PlanExtension) -> str:
-    """Say which values the new steps read that are there no more."""
+    """Return a message about values that the new steps read and that have been dropped."""
     read = [node for node in grown.reads() if node < grown.steps.start]
     dropped = [node for node in read if not run.values.dropped.isdisjoint(run.item_index.items_of(node))]
     names = join_names([run.plan.names[node] for node in dropped or read])
@@ -182,7 +176,7 @@ class PlanExtension:
         plan: The plan; it has them from now on.
         item_index: Which items each step has; it has those of the new steps, too.
         node: The dynamic step.
-        pipeline: What it returned.
+        pipeline: The pipeline that it returned.
 
     Raises:
         PipelineValidationError: With everything that is wrong with the pipeline; the plan is as it was.
@@ -248,14 +242,14 @@ class PlanExtension:
         return self._columns.specs
 
     def refuse(self, found: Iterable[tuple[int, str]]) -> None:
-        """Raise what is wrong with new steps beside their wiring, if there is anything."""
+        """Raise the problems of new steps other than those of their wiring, if there are any."""
         problems = Problems(self._plan.names, self._plan.specs)
         for node, message in found:
             problems.add_of_step(node, [Problem(RESOURCE_LIMIT, message=message)])
         problems.raise_all(self.name)
 
     def refuse_graph(self, found: list[tuple[Any, ...]]) -> None:
-        """Raise what the core has found to be wrong with the graph."""
+        """Raise the problems that the core has found in the graph."""
         problems = Problems(self._plan.names, self._plan.specs)
         problems.add_graph(found)
         problems.raise_all(self.name)
@@ -345,7 +339,7 @@ class PlanExtension:
         if not mapped:
             return array("I", [1]) * len(self.steps)
         known = {node: self._length(node) for node in self._item_index.mapped}
-        # How many failures a map task survives is told with its length, so nobody may have known that before.
+        # How many failures a map task survives is told with its length, so it must not be known before that.
         known.update((node, UNKNOWN) for node in mapped if _survives_failures(self._plan.specs[node]))
         return counts_of(self._plan.specs, assets, self._plan.scope, self.steps.start, known)
 
@@ -360,7 +354,7 @@ class PlanExtension:
     def _collected(
         self, assets: AssetTable, own: NamespaceView, builder: DependencyBuilder, problems: Problems
     ) -> set[int]:
-        """Let the dynamic step read what it gives on; return the steps that it waits for."""
+        """Let the dynamic step read the values that it passes on; return the steps that it waits for."""
         plan, node = self._plan, self._node
         declared = plan.specs[node].parts
         if len(declared) == 1 and own.find(declared[0]) is None:
@@ -405,7 +399,7 @@ def _reached(start: int, followers: dict[int, list[int]]) -> list[int]:
 
 
 def seen_around(plan: Plan, namespace: Namespace | None) -> Names:
-    """Return what the steps of a sub-pipeline see, of one that came during the run, too."""
+    """Return the names that the steps of a sub-pipeline see, also of one that was inserted during the run."""
     whole = namespace
     while whole is not None and not whole.grafted:
         whole = whole.outer

@@ -1,14 +1,12 @@
-"""What happens to the steps of one run, told in the caller's thread to those who asked for it.
+"""Hooks and `on_failure=`: the events of one run, delivered in the thread that called `run()`.
 
 ```
-claim    ──▶ queue: (began, item)            ┐
-complete ──▶ queue: (ended, item, state ...) ┴──deliver(), in the thread that waits for the run──▶ hooks, on_failure
+claim    ──▶ queue: StepStarted  ┐
+complete ──▶ queue: StepFinished ┴──deliver(), in the thread that waits for the run──▶ hooks, on_failure
 ```
 
-Workers of any kind only append to the queue; whoever waits for the run empties it where nothing is half done. A step
-began and ended once, however many attempts it took. Without hooks a run has no events, and nothing asks for them.
-
-The record of one item that has ended, for those who are told of it while the run goes on.
+Workers only append to the queue; the waiting thread empties it at points where the run is consistent. A step starts and
+ends once, however many attempts it takes.
 """
 
 from __future__ import annotations
@@ -68,7 +66,7 @@ class EventQueue(RunExtension):
 
     Args:
         run: The run.
-        pipeline: What it is a run of.
+        pipeline: The pipeline that runs.
         hooks: Those of the pipeline; those of all pipelines go before them.
     """
 
@@ -94,7 +92,7 @@ class EventQueue(RunExtension):
         self._told_start, self._told_end = bytearray(run.item_index.item_count), bytearray(run.item_index.item_count)
 
     def __bool__(self) -> bool:
-        """Tell whether there is somebody to tell."""
+        """Return True if a function may be called."""
         return self._has_handlers or any(self._hooks.values())
 
     # -- what happens, from any thread
@@ -114,7 +112,7 @@ class EventQueue(RunExtension):
 
     def _began(self, item: int) -> None:
         run = self._run
-        # Values of this process are at hand now; encoded ones are loaded if somebody looks.
+        # Values of this process are available now; encoded ones are loaded on access.
         self._queue.append(StepStarted(item, run.calls.arguments(item) if run.values.decode is None else None))
 
     def on_items_finished(self, finished: FinishedItems) -> None:
@@ -206,7 +204,7 @@ class EventQueue(RunExtension):
             self._log_error(what, error)
 
     def _log_error(self, what: str, error: BaseException) -> None:
-        """Log what a function of the user's raised, from its own frame on; the same one not without end."""
+        """Log the exception of a user's function, from its own frame on, a limited number of times."""
         self._raised[what] += 1
         if self._raised[what] <= _MOST_LOGGED:
             last = "; what else it raises in this run is not logged" if self._raised[what] == _MOST_LOGGED else ""
@@ -248,7 +246,7 @@ class LazyInputs(Mapping[str, Any]):
         run, item = self._run, self._item
         node = run.item_index.node_at(item)
         template: Any = run.plan.templates[node]
-        if template.sources and template.sources[0][0] == VIEW:  # a decision: what it looks at is no argument
+        if template.sources and template.sources[0][0] == VIEW:  # a decision: the view that it reads is not an argument
             return {}
         arguments = self._arguments
         if arguments is None:
@@ -281,7 +279,7 @@ class LazyInputs(Mapping[str, Any]):
 
 
 def _first(marks: bytearray, item: int) -> bool:
-    """Mark an item; tell whether it was not marked before."""
+    """Mark an item; return True if it was not marked before."""
     if item >= len(marks):
         marks.extend(bytes(item + 1 - len(marks)))
     before, marks[item] = marks[item], 1
@@ -314,11 +312,11 @@ class StepFinished(NamedTuple):
 
 
 class ItemRecord(RunRecord):
-    """The record of one item that has ended, while the run goes on.
+    """The record of one item that has ended, while the run continues.
 
     Args:
         run: The run.
-        ended: What is known about the item.
+        ended: The end of the item.
     """
 
     def __init__(self, run: Run, ended: StepFinished) -> None:
@@ -343,5 +341,5 @@ class ItemRecord(RunRecord):
         return {item: STATES[state].has_value and item not in self.values.dropped for item, state in self._state}
 
     def _ends_of(self, items: range) -> Sequence[float]:
-        """Return when items ended that this one has waited for; all are copied for that, since hardly anybody asks."""
+        """Return when items ended that this one has waited for; all are copied for that, since it is rarely used."""
         return memoryview(self._scheduler.ends()).cast("d")[items.start : items.stop]

@@ -1,11 +1,11 @@
-"""From the beginning of a run to its end: what frames it, how it is broken off, and what the log says of it.
+"""A run from its start to its end: signal handling, seeds, extensions, and the log of failures and fallbacks.
 
 ```
 Ctrl-C, requests to end, seeds ┐
-hooks, cache and journal       ┴──begin──▶ executor.execute(run) ──end──▶ PipelineResult, log of failures and fallbacks
+extensions                     ┴──▶ executor.execute(run) ──▶ PipelineResult, log of failures and fallbacks
 ```
 
-It knows nothing of how pipelines are written, and of an executor only that it executes.
+It knows nothing of how pipelines are written, and of an executor only its `execute` method.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from flowyml.runtime.run import Run
 
     class SupportsExecute(Protocol):
-        """What a run needs of an executor."""
+        """The part of an executor that a run needs."""
 
         def execute(self, run: Run) -> None:
             """Run all steps."""
@@ -86,7 +86,7 @@ def _forget_states(checkpoint_dir: str, result: PipelineResult) -> None:
 
 
 def _cut_off(run: Run) -> PipelineResult:
-    """Return what came of a run that did not come to its end, and tell hooks that it is over."""
+    """Return the partial result of a run that was interrupted, and call `on_pipeline_end`."""
     result = run.partial_result()
     for extension in run.extensions:
         extension.on_run_finished(result, interrupted=True)

@@ -1,18 +1,14 @@
-"""Expansion: the items of mapped steps in a run, and lengths that only a run tells.
+"""The items of mapped steps in a run, lengths that are known only during the run, and map tasks.
 
 ```
-run ──a step is complete──▶ expand_ready() ──▶ which lists are there now: count them, compare them
-                                               ├─▶ layout, values and scheduler get the items
-                                               └─▶ or the step is refused: it fails without items
+run ──a step is complete──▶ expand_ready() ──▶ which lists are available now: count and compare them
+                                            ├─▶ layout, values and scheduler get the items
+                                            └─▶ or the step fails without items
 ```
 
-A list that a step produced is loaded once, here, and taken apart; values of other mapped steps stay as they are kept.
-Any thread may come; one at a time expands. The module does not know who runs the items.
-
-The map tasks of one run: what holds for their items together, and what they have for a value while it goes on.
-
-The scheduler counts: it is told how many failures a step survives, and which step to end. The module does not know who
-runs the items.
+A list that a step produced is loaded once, here, and split; values of other mapped steps stay as they are stored. Any
+thread may expand, one at a time. For map tasks the scheduler counts failures: it knows how many failures a step
+survives, and which step to end. The module does not know who runs the items.
 """
 
 from __future__ import annotations
@@ -46,7 +42,7 @@ if TYPE_CHECKING:
     from flowyml.store.value_store import ValueStore
 
 
-# Whatever lists do when they are loaded and read is the step's failure.
+# Exceptions of loading and reading lists, which make the step fail.
 _TROUBLE = (Exception, SystemExit, GeneratorExit)
 _NO_FAILURES = {CODES[StepState.SKIPPED], CODES[StepState.CANCELLED]}
 
@@ -55,10 +51,10 @@ class MapExpansion:
     """The items of the mapped steps of one run.
 
     Args:
-        plan: What is run.
+        plan: The steps.
         item_index: Which items each step has; grows.
         values: The run's values; grow.
-        scheduler: Says which lengths are due, and is told them.
+        scheduler: Knows which lengths are due, and gets them.
         node_of: The step of each item; grows.
         tasks: Map tasks, which survive some failures.
         tables: Gets for each mapped step its items by index, as `CallTemplate.sources` names them: values, references
@@ -96,7 +92,7 @@ class MapExpansion:
 
         Args:
             nodes: The steps.
-            groups: By each of those that came during the run, the steps that get their items together with it.
+            groups: For each step that was inserted during the run, the steps that get their items together with it.
         """
         self._groups.update(groups)
         for node in nodes:
@@ -239,7 +235,7 @@ class MapTaskRuns(RunExtension):
     """The map tasks of one run.
 
     Args:
-        plan: What is run.
+        plan: The steps.
         item_index: Which items each step has.
         scheduler: Counts failures, ends steps.
         failures: The exceptions of items.
@@ -290,7 +286,7 @@ class MapTaskRuns(RunExtension):
 
     @property
     def values(self) -> dict[int, Callable[[ValueStore], MapTaskResult[Any]]]:
-        """For each of them, what its value is made of."""
+        """For each of them, a function that makes its value."""
         return {node: partial(self._result, node) for node in self.terms}
 
     def allow(self, node: int, count: int) -> None:

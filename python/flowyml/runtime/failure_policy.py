@@ -1,21 +1,16 @@
-"""The circuits of one run: which steps are refused before they are begun.
+"""Retries, fallbacks and circuit breakers: what follows a failure.
 
 ```
-claim ──▶ the next ready items, cut so that they are alike ──▶ no circuit, or admitted: to the worker
-                                                          └─▶ refused: reported as failed, and on to the next
-report ──▶ record ──▶ Circuit (steps/circuit_breaker.py): closed, open, half open
+failure ──▶ another attempt after a delay ──▶ the fallback, immediately ──▶ permanent failure
+
+claim   ──▶ the next ready items, cut so that they have the same breaker ──▶ no breaker, or admitted: to the worker
+                                                                         └─▶ refused: failed, then the next items
+report  ──▶ Circuit (steps/circuit_breaker.py): closed, open, half open
 ```
 
-All in the driver, the same for every executor: steps with a circuit are claimed one at a time and no earlier than they
-are begun, so none begins once the circuit is open. Steps without one go on in batches.
-
-How often the items of one run were tried, and what a failure of one is followed by.
-
-```
-failure ──▶ another attempt, after a delay ──▶ its fallback, at once ──▶ for good
-```
-
-It counts only where somebody asks for more than one attempt. It knows neither executors nor what a final failure costs.
+Everything happens in the driver, for every executor. Steps with a breaker are claimed one at a time and no earlier than
+they begin, so none begins once the circuit is open; other steps are claimed in batches. Attempts are counted only for
+steps with `retry=`. The module knows neither executors nor the effects of a permanent failure.
 """
 
 from __future__ import annotations
@@ -60,7 +55,7 @@ class CircuitBreakers(RunExtension):
         self._circuits: dict[int, Circuit] = {}
         self._of_form: dict[int, Circuit] = {}
         self._add(specs)
-        # How many items are worth claiming at once: what is cut off goes back.
+        # How many items are worth claiming at once: the items that are cut off go back.
         self._reach = 1
 
     def on_steps_added(self, nodes: range) -> None:
@@ -139,10 +134,10 @@ class RetryState:
     """The attempts of all items.
 
     Args:
-        plan: What the steps ask for.
+        plan: The options of the steps.
         item_index: Which items belong to which step.
         node_of: The step of each item.
-        scheduler: Tells whether the run is cancelled.
+        scheduler: Knows if the run is cancelled.
         seed: Makes the spread of delays reproducible.
         fallen: By item, the exception that made the run call the step's fallback.
 
@@ -167,7 +162,7 @@ class RetryState:
         self.fallen = fallen
 
     def delay(self, item: int, error: BaseException) -> float | None:
-        """Count a failure; return the seconds until the item, or its fallback, is started, `None` if it is for good."""
+        """Count a failure; return the seconds until the item, or its fallback, starts; `None` if it is permanent."""
         node = self._node_of[item]
         options = self._plan.specs[node].options
         retry, attempts = options.retry, 0
@@ -187,11 +182,11 @@ class RetryState:
 
     @property
     def some_failed(self) -> bool:
-        """Whether some attempt was counted as failed: until then each item is in its first."""
+        """True if some attempt was counted as failed; before that, each item is in its first."""
         return bool(self._failed)
 
     def failed(self, item: int) -> int:
-        """Return how many attempts of an item have failed, where that is counted."""
+        """Return how many attempts of an item have failed; 0 if they are not counted."""
         return self._failed.get(item, 0)
 
     def current(self, item: int) -> int:
@@ -216,7 +211,7 @@ class RetryState:
             self._failed[item] = attempts
 
     def _jitter(self, item: int, attempt: int) -> random.Random | None:
-        """Return what spreads the delay after an attempt; `None` where nobody wants it reproducible."""
+        """Return what spreads the delay after an attempt; `None` if it need not be reproducible."""
         if self._seed is None:
             return None
         import random
@@ -228,6 +223,6 @@ class RetryState:
 
 
 def _note_fallback(error: BaseException, first: BaseException) -> None:
-    """Say in the exception of a fallback what it stood in for; it may be the same one again."""
+    """Add the first exception to that of a fallback as a note, unless they are the same object."""
     if error is not first:
         error.add_note(f"raised by the fallback, which stood in for: {error_line(first)}")

@@ -1,7 +1,7 @@
 """Ctrl-C during a run.
 
 In the main thread, and only where SIGINT still has Python's own handler, a run notes the signal instead of letting a
-`KeyboardInterrupt` hit its bookkeeping half way. Where it waits or runs the user's code (`may_raise`), and at the
+`KeyboardInterrupt` interrupt its bookkeeping. Where it waits or runs the user's code (`may_raise`), and at the
 second signal anywhere but where descriptors are made (`held_back`), the exception is raised at once; what was noted
 elsewhere is raised at the next such place, at the latest at the end of the run. Elsewhere nothing is installed. The old
 handler comes back at the end.
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from typing import Protocol, Self
 
     class Cancellable(Protocol):
-        """What may still begin."""
+        """Steps that may still begin."""
 
         def clear(self) -> None:
             """Let nothing of it begin."""
 
 
 class InterruptHandler:
-    """Notes SIGINT while a run goes on.
+    """Notes SIGINT during a run.
 
     Attributes:
         requested: Whether the signal has come.
         raises: Whether it raises at once.
         waits: Whether it raises nowhere, be it the second.
-        pending: What it clears besides.
+        pending: Steps that the signal removes.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class InterruptHandler:
         self._before: Any = None
 
     def __enter__(self) -> Self:
-        """Install the handler, where that is ours to do."""
+        """Install the handler, in the main thread, unless the user has one."""
         if threading.current_thread() is threading.main_thread():
             handler = _signal.getsignal(_signal.SIGINT)
             if handler is _signal.default_int_handler or _run_of(handler) is not None:

@@ -1,11 +1,12 @@
-"""Watching: which steps change what they were given, for `run(debug=True)`.
+"""Which steps change their arguments, for `run(debug=True)`.
 
 ```
-content of each argument ──▶ the step ──▶ the same again: what differs is told, once for each argument of a step
+content of each argument ──▶ the step ──▶ content again: differences are logged, once for each argument of a step
 ```
 
-Where steps share their arguments (in this process), others see such a change; on worker processes each has its own.
-What has no content, since it does not pickle, is not looked at. It knows neither the run nor who calls the step.
+If steps share their arguments (in this process), other steps see such a change; on worker processes each has its own
+copy. Arguments that do not pickle have no content and are not compared. The module knows neither the run nor who calls
+the step.
 """
 
 from __future__ import annotations
@@ -25,15 +26,15 @@ _log = logging.getLogger("flowyml")
 
 
 class MutationCheck:
-    """What has been told of changed arguments in one run."""
+    """The changed arguments that were logged in one run."""
 
     def __init__(self) -> None:
         self._told: set[tuple[int, str]] = set()
         self._code = CodeGraph()
 
     @contextlib.contextmanager
-    def map_input(self, step: str, node: int, arguments: Mapping[str, Any]) -> Iterator[None]:
-        """Tell which of a step's arguments change in this block."""
+    def compare_arguments(self, step: str, node: int, arguments: Mapping[str, Any]) -> Iterator[None]:
+        """Log which of a step's arguments change in this block."""
         before = {name: self._content(value) for name, value in arguments.items() if type(value) not in ATOMS}
         try:
             yield

@@ -51,7 +51,7 @@ def begin(seed: int) -> None:
 
 
 def end() -> None:
-    """Go back to random numbers that nobody can foresee."""
+    """Seed the generators from the operating system again."""
     seed = getattr(sys.modules.get("random"), "seed", None)
     if seed is not None:  # else it will begin with numbers of its own
         seed()

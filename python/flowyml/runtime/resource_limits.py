@@ -1,17 +1,12 @@
-"""The devices of one run: what they are called, and which of them a step has.
+"""The resources, tags and devices that the steps of one run share, as the core numbers them.
 
 ```
-Budget ──enter──▶ names        Batch.devices: which of them ──▶ get_context().gpu, .devices
+specs ──limits_of──▶ limits of the run, or further ones for inserted steps ──▶ Scheduler, Scheduler.graft
+limits ──enter──▶ DeviceTable: names      Batch.devices: which of them ──▶ get_context().gpu, .devices
 ```
 
-The core gives them out with the tokens of "gpu". Where steps share a process, so that no variable can hide the devices
-of others, that is said once a run.
-
-What the steps of one run take together: its limits by name, as the core numbers them.
-
-```
-specs ──limits_of──▶ limits of the run, or those beside the ones that it has ──▶ Scheduler, Scheduler.graft
-```
+The core assigns devices with the tokens of "gpu". If steps share a process, no environment variable can hide the
+devices of other steps: this is logged once a run.
 """
 
 from __future__ import annotations
@@ -41,7 +36,7 @@ class DeviceTable:
         counted: The executor counts what its steps take; else one step runs at a time and has the first devices.
 
     Attributes:
-        names: What they are called, by number; none in a run whose steps take none.
+        names: Their names, by number; none in a run whose steps take none.
     """
 
     def __init__(self, *, counted: bool) -> None:
@@ -61,7 +56,7 @@ class DeviceTable:
             self._warn()
 
     def share(self) -> None:
-        """Take in that its steps run in one process."""
+        """Note that all steps run in one process."""
         self._shared = True
         self._warn()
 
@@ -95,11 +90,11 @@ class ResourceLimits:
     """The limits of a run.
 
     Args:
-        capacity: What its executor has; `None` where one step runs at a time.
+        capacity: The resources of the executor; `None` if it runs one step at a time.
         item_index: Which items each step has.
 
     Attributes:
-        devices: Which devices its steps have, where they take some.
+        devices: The devices that steps take.
     """
 
     def __init__(self, capacity: Capacity | None, item_index: ItemIndex) -> None:
@@ -115,7 +110,7 @@ class ResourceLimits:
 
         Args:
             specs: How the steps were added: all that there are, or further ones.
-            problems: Gets those that need more than there is.
+            problems: Gets the steps that need more than is available.
             special: Whether some of them have options.
             first: The number of the first of them.
         """
@@ -142,7 +137,7 @@ class ResourceLimits:
             raise
 
     def _alone(self, specs: Sequence[StepSpec], first: int) -> dict[int, int]:
-        """Return for map tasks among these how many of their items may run at once, where they say so."""
+        """Return how many items of a map task may run at once, for those with `concurrency=`."""
         overs = ((node - first, specs[node - first].map_input) for node in self._item_index.mapped if node >= first)
         terms = ((at, over.terms) for at, over in overs if over is not None and over.terms is not None)
         return {at: each.concurrency for at, each in terms if each.concurrency is not None}
