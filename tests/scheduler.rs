@@ -411,7 +411,7 @@ fn a_report_from_the_middle_of_a_chain_leaves_nothing_chained_to_an_end_without_
         .unwrap();
     let ends = [State::Success, State::Success, State::Failed].map(|state| state as u8);
     let refused = core.complete(&batch, 2, 0.0, &[1.0; 3], Outcomes::Each(&ends));
-    assert_eq!(refused, Err(Refusal::Chained { position: 5 }));
+    assert_eq!(refused, Err(InvalidCall::Chained { position: 5 }));
 }
 
 // ---- values that are given, cancellation ----
