@@ -270,7 +270,7 @@ def test_a_cached_run_starts_no_worker(store, folder):
         chain(store, folder).run(executor=executor)
     with ParallelExecutor(2) as executor:
         assert states(chain(store, folder).run(executor=executor)) == ["cached"] * 3
-        assert not executor._team.members
+        assert not executor._team.workers
 
 
 def test_many_items_that_are_there_and_are_not(store, executor):

@@ -148,7 +148,7 @@ def test_workers_end_for_a_step_that_needs_their_devices(folder: Path) -> None:
             after = [f"s{i - 1}"] if i else []
             pipeline.add_step(hold, f"s{i}", params | {"_": i}, resources={"gpu": demand}, after=after)
         assert pipeline.run(executor=executor, raise_on_failure=True).success
-        members = executor._team.members
+        members = executor._team.workers
         assert sum(member.retired is None for member in members) <= 2
 
 
@@ -267,4 +267,4 @@ def test_no_mix_of_demands_gives_a_device_to_two(backend: str, seed: int, folder
         last = {"_": 0, "folder": str(folder), "quarters": QUARTERS}
         assert Pipeline("all").add_step(hold, params=last, resources={"gpu": 2}).run(executor=executor)["hold"]
         if backend == "process":
-            assert sum(member.retired is None for member in executor._team.members) <= executor.max_workers
+            assert sum(member.retired is None for member in executor._team.workers) <= executor.max_workers

@@ -206,7 +206,7 @@ def send_through_the_socket() -> None:
         if usage is not None:
             self.send(wire.frame(wire.USAGE, [slot, *usage]))
         segments: list[bytes] = []
-        slimmed = value if type(value) in wire.ATOMS else wire.slim(value, segments)
+        slimmed = value if type(value) in wire.ATOMS else wire.extract_segments(value, segments)
         self.send(wire.frame(wire.RESULT, [slot, start, now(), outcome, slimmed], segments))
 
     from time import monotonic as now

@@ -23,7 +23,7 @@ from test_results_ring import Pair
 
 from flowyml.executors.process.protocol import wire
 from flowyml.executors.process.protocol.value_pickle import load_value
-from flowyml.executors.process.worker.results import encoded
+from flowyml.executors.process.worker.results import encode_result
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -177,9 +177,9 @@ def test_what_is_pickled_in_the_loop_is_what_pickle_makes_of_it(value: Any) -> N
 @settings(max_examples=examples(400, 20_000))
 @given(VALUES)
 def test_a_value_is_the_same_by_the_ring_and_by_the_socket(value: Any) -> None:
-    outcome, data = encoded(value, None, "step")
+    outcome, data = encode_result(value, None, "step")
     assert outcome == wire.RETURNED
-    sent = Loop()(value, lambda it: encoded(it, None, "step")[1])
+    sent = Loop()(value, lambda it: encode_result(it, None, "step")[1])
     by_ring = sent[1] if type(sent) is tuple else sent
     by_socket = _through_socket(data)
     for arrived in (by_ring, by_socket):
@@ -190,14 +190,14 @@ def test_a_value_is_the_same_by_the_ring_and_by_the_socket(value: Any) -> None:
 def _through_socket(data: Any) -> Any:
     """Send what the encoder has made of a value as `ResultSender.result` does, in any portions."""
     segments: list[bytes] = []
-    slimmed = data if type(data) in wire.ATOMS else wire.slim(data, segments)
+    slimmed = data if type(data) in wire.ATOMS else wire.extract_segments(data, segments)
     raw = b"".join(wire.frame(wire.RESULT, [0, 1.0, 2.0, wire.RETURNED, slimmed], segments))
     reader = wire.FrameDecoder()
     for at in range(0, len(raw), 7):
         reader.feed(raw[at : at + 7])
     ((kind, body, arrived),) = reader
     assert kind == wire.RESULT
-    return wire.restore(body[4], arrived)
+    return wire.insert_segments(body[4], arrived)
 
 
 @pytest.mark.parametrize("kind", [list, tuple])

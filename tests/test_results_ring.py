@@ -105,11 +105,11 @@ def test_times_arrive_with_the_values() -> None:
 def test_outputs_of_a_step_arrive_next_to_the_values_of_others() -> None:
     pair = Pair(3)
     assert pair.caller.put(0, 1.0, 1.5, 7)
-    assert pair.caller.put_parts(1, 1.5, 2.0, wire.packed_parts(["b", "a"], [b"1", 2]))
+    assert pair.caller.put_parts(1, 1.5, 2.0, wire.pack_outputs(["b", "a"], [b"1", 2]))
     assert pair.caller.put(2, 2.0, 2.5, b"a pickle")
     assert not pair.caller.put_parts(3, 2.5, 3.0, b"x" * 10_000)
     assert pair.batch is not None
-    found = pair.results.drain(pair.values, pair.batch, 0, 3, 0, 3, pair.results.committed(), wire.unpacked_parts)
+    found = pair.results.drain(pair.values, pair.batch, 0, 3, 0, 3, pair.results.committed(), wire.unpack_outputs)
     assert found is not None
     assert found[3] == [(1, (["b", "a"], (b"1", 2)))]
     assert pair.values == [7, "nothing", b"a pickle"]

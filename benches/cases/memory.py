@@ -1,7 +1,7 @@
 """A million steps beside the user's own objects: names, values of parameters and results, held in three lists.
 
 What counts is the whole process at its peak, the interpreter and the modules of flowyml included; and for processes the
-workers, the template that they are forked from and the guardian, though what these take is the same for ten steps and
+workers, the fork server and the supervisor, though what these take is the same for ten steps and
 for a million: some 30 MB with two workers. The user's own objects are those that there are in the end: a step that
 returns its argument returns an object that the user has already; from another process it comes as a new one.
 """

@@ -90,7 +90,7 @@ def test_few_open_files_and_many_values(marked, most, workers):
 def test_more_workers_than_open_files_allow(marked):
     """Those that could be started do the work; one warning a run says how many these are."""
     told = run(SCRIPT, workers=40, preexec_fn=files(64))
-    assert told.count("the limit of open files (64, `ulimit -n`) is reached: the run goes on with ") == 2
+    assert told.count("the limit of open files (64, `ulimit -n`) is reached: the run continues with ") == 2
     assert "workers instead of 40" in told
 
 

@@ -107,12 +107,12 @@ def templates(pid: int | None) -> set[int]:
 
 
 def _marks_template(entry: bytes) -> bool:
-    return entry.startswith(TAG.encode()) and entry.endswith(b":template")
+    return entry.startswith(TAG.encode()) and entry.endswith(b":forksrvr")
 
 
 def helpers(pool: WorkerPool) -> set[int]:
     """Return the processes of a pool that are no workers."""
-    return {pool.guardian_pid or 0} | templates(pool.guardian_pid)
+    return {pool.supervisor_pid or 0} | templates(pool.supervisor_pid)
 
 
 def marked(mark: str) -> set[int]:

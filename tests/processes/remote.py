@@ -34,8 +34,8 @@ def call(index, data):
         arguments = load_value(data)
     return dump_result(functions[index](*arguments))
 
-verbs = {
-    "load": load, "call": call, **{name: getattr(driver_environment, name) for name in ("apply", "enter", "settle")}}
+verbs = {"load": load, "call": call}
+verbs |= {name: getattr(driver_environment, name) for name in ("apply", "restore_cwd", "reapply_logging_config")}
 while True:
     try:
         verb, *arguments = pickle.load(asks)

@@ -47,7 +47,7 @@ def one() -> Iterator[ParallelExecutor]:
 def held(executor: ParallelExecutor) -> int:
     """Return the bytes of memory that the arenas of an executor take."""
     gc.collect()
-    found = executor._team.lending._arenas.values()
+    found = executor._team.arenas._arenas.values()
     return sum(os.fstat(arena.fd).st_blocks * 512 for arena in found)
 
 
@@ -211,7 +211,7 @@ def test_an_argument_of_many_steps_lies_in_one_place(two: ParallelExecutor) -> N
         pipeline.add_step(lambda a, k: int(a.sum()), name=f"s{k}", params={"a": table, "k": k})
     result = pipeline.run(executor=two)
     assert {result[f"s{k}"] for k in range(20)} == {4 * MIB}
-    assert two._team.lending._arguments[0].end <= 3 * 4 * MIB
+    assert two._team.arenas._arguments[0].end <= 3 * 4 * MIB
     assert held(two) == 0
 
 
@@ -293,14 +293,14 @@ def test_values_travel_through_sockets_where_there_is_no_room(one: ParallelExecu
 
 def test_values_travel_through_sockets_where_descriptors_cannot_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a process that may not be looked at; a budget cannot be kept there."""
-    monkeypatch.setattr(arena_owner, "check_able", unable)
+    monkeypatch.setattr(arena_owner, "check_fd_access", unable)
     table = np.ones(MIB, dtype=np.uint8)
     pipeline = Pipeline("sockets").add_step(zeros)
     pipeline.add_step(lambda a, b: int((a + b).sum()), name="sum", inputs={"a": "zeros"}, params={"b": table})
     with ParallelExecutor(max_workers=2) as executor:
         result = pipeline.run(executor=executor)
         assert result["sum"] == MIB
-        assert not executor._team.lending._arenas
+        assert not executor._team.arenas._arenas
     with ParallelExecutor(max_workers=2, memory_budget=MIB) as executor, pytest.raises(ExecutorError, match="budget"):
         pipeline.run(executor=executor)
 
@@ -441,7 +441,7 @@ def tight() -> Iterator[ParallelExecutor]:
 def spilled(executor: ParallelExecutor) -> int:
     """Return the bytes of disk that an executor's values take."""
     gc.collect()
-    arenas = executor._team.lending._arenas.values()
+    arenas = executor._team.arenas._arenas.values()
     return sum(os.fstat(arena.fd).st_blocks * 512 for arena in arenas if not arena.counts)
 
 

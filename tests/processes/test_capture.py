@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PREAMBLE = """
-import gc, io, os, subprocess, sys, threading
-from flowyml.executors.process.worker.output_capture import install
-capture = install(b"c0ffee")
+import gc, io, os, subprocess, sys, threading, types
+from flowyml.executors.process.worker.output_capture import OutputCapture
+capture = OutputCapture(b"c0ffee", types.SimpleNamespace(slot=None, written=False))
 def step(slot, *, eager=False):
     capture.begin_step(slot, eager=eager)
     def run(function):

@@ -19,7 +19,7 @@ from notes import executions, noted
 
 from flowyml import ExecutorError, ParallelExecutor, Pipeline, SerializationError, ValueLoadError, WorkerLostError
 from flowyml.executors.process.driver import arena_owner
-from flowyml.executors.process.driver.backend import WorkerTeam
+from flowyml.executors.process.driver.backend import ProcessBackend
 from flowyml.executors.process.worker.worker_loop import WorkerLoop
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ def test_an_argument_that_is_too_large_costs_its_step_only(
     if not arenas:
         if "t" in sys.abiflags:
             pytest.skip("without its lock Python has an allocator that starts with a gigabyte of addresses")
-        monkeypatch.setattr(arena_owner, "check_able", refuse)
+        monkeypatch.setattr(arena_owner, "check_fd_access", refuse)
     large = 128 << 20
     with ParallelExecutor(1) as executor:
         Pipeline("start").add_step(abs, name="one", params={"x": 1}).run(executor=executor)
@@ -320,19 +320,19 @@ def test_a_silent_step_that_spoils_its_descriptors_spoils_its_own(how: str, tmp_
 
 def test_a_guardian_that_dies_between_two_hires(monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes its workers along, so the run ends with an error, and no other guardian takes its place unnoticed."""
-    hire = WorkerTeam.hire
+    hire = ProcessBackend.start_worker
 
-    def hire_late(team: WorkerTeam) -> Any:
-        if team.members and team.pool.guardian_pid is not None:
-            os.kill(team.pool.guardian_pid, signal.SIGKILL)
+    def hire_late(team: ProcessBackend) -> Any:
+        if team.workers and team.pool.supervisor_pid is not None:
+            os.kill(team.pool.supervisor_pid, signal.SIGKILL)
             assert plumbing.eventually(lambda: not team.pool._session.is_alive())
         return hire(team)
 
     with ParallelExecutor(2) as executor:
-        monkeypatch.setattr(WorkerTeam, "hire", hire_late)
-        with pytest.raises(ExecutorError, match="the guardian of the worker processes is lost"):
+        monkeypatch.setattr(ProcessBackend, "start_worker", hire_late)
+        with pytest.raises(ExecutorError, match="the supervisor of the worker processes is lost"):
             Pipeline("lost").map(abs, range(10), name="abs").run(executor=executor)
-        monkeypatch.setattr(WorkerTeam, "hire", hire)
+        monkeypatch.setattr(ProcessBackend, "start_worker", hire)
         assert Pipeline("again").map(abs, range(10), name="abs").run(executor=executor).success
 
 

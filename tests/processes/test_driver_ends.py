@@ -96,7 +96,7 @@ child = os.fork()
 if child == 0:
     here = open_fds()
     assert here == before - 9, (here, before)  # control, errors, claims; socket, stdout, stderr of two workers
-    assert pool.workers == [] and pool.guardian_pid is None
+    assert pool.workers == [] and pool.supervisor_pid is None
     pool.kill(workers[0])
     mine = started(pool)
     assert ask(mine, "tell(2)") == "2"

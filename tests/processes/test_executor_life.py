@@ -28,7 +28,7 @@ def use(executor: ParallelExecutor, count: int = 20) -> set[Any]:
 
 
 def guardian(executor: ParallelExecutor) -> int:
-    return executor._team.pool.guardian_pid
+    return executor._team.pool.supervisor_pid
 
 
 @pytest.mark.parametrize("backend", ["thread", "process"])
@@ -96,7 +96,7 @@ def test_the_guardian_is_killed_in_the_middle(mark: str, tmp_path: Path, helper:
         use(executor)
         params = {"me": guardian(executor), "helper": helper}
         pipeline = Pipeline("p").map(abs, range(50), name="abs").add_step(kills, params=params)
-        with pytest.raises(ExecutorError, match=r"the guardian of the worker processes is lost: killed by SIGKILL"):
+        with pytest.raises(ExecutorError, match=r"the supervisor of the worker processes is lost: killed by SIGKILL"):
             pipeline.run(executor=executor)
         assert eventually(lambda: not marked(mark), 1.0)
         use(executor)
@@ -104,7 +104,7 @@ def test_the_guardian_is_killed_in_the_middle(mark: str, tmp_path: Path, helper:
 
 def test_the_guardian_is_stopped(mark: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It does nothing any more; runs go on, and the end kills it, after a while that is shorter here."""
-    monkeypatch.setattr("flowyml.executors.process.pool.supervisor_client.END_LIMIT", 0.5)
+    monkeypatch.setattr("flowyml.executors.process.pool.supervisor_client.END_TIMEOUT_SECONDS", 0.5)
     executor = ParallelExecutor(2)
     use(executor)
     os.kill(guardian(executor), signal.SIGSTOP)

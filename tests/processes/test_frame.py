@@ -46,7 +46,7 @@ def test_directory_and_path(worker, tmp_path, monkeypatch):
 def test_the_directory_of_a_step_does_not_leak_into_the_next(worker, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert seen(worker, lambda: os.chdir("/")) is None
-    worker.ask("enter")
+    worker.ask("restore_cwd")
     worker.load(os.getcwd)
     assert worker.call(0) == str(tmp_path)
 
@@ -54,7 +54,7 @@ def test_the_directory_of_a_step_does_not_leak_into_the_next(worker, tmp_path, m
 def test_entering_survives_a_step_that_closes_everything(worker, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     seen(worker, lambda: os.closerange(5, 200))
-    worker.ask("enter")
+    worker.ask("restore_cwd")
     worker.load(os.getcwd)
     assert worker.call(0) == str(tmp_path)
 
@@ -168,7 +168,7 @@ def test_logging_as_a_whole_can_be_disabled(worker):
 def test_levels_that_a_module_sets_on_import_are_the_drivers_again_after_settling(worker, logger):
     logger.setLevel(logging.ERROR)
     assert seen(worker, lambda: logging.getLogger("frame.made").setLevel(1)) is None
-    worker.ask("settle")
+    worker.ask("reapply_logging_config")
     worker.load(lambda: logging.getLogger("frame.made").level)
     assert worker.call(0) == logging.ERROR
 

@@ -67,7 +67,7 @@ def test_an_import_that_never_ends_is_ended_with_its_step(
     module: Any, does: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its time is that for loading and the step's own; whatever else was posted to its worker runs elsewhere, once."""
-    monkeypatch.setattr(wire, "LOADING", 0.6)
+    monkeypatch.setattr(wire, "MAX_LOADING_SECONDS", 0.6)
     endless = module("endless", does)
     pipeline = Pipeline("p").add_step(endless, "guilty", timeout=0.3)
     pipeline.map(kept, range(100), name="small", params={"folder": str(tmp_path)})
@@ -84,7 +84,7 @@ def test_an_import_that_never_ends_is_ended_with_its_step(
 
 
 def test_an_import_that_never_ends_in_every_worker_at_once(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "LOADING", 0.4)
+    monkeypatch.setattr(wire, "MAX_LOADING_SECONDS", 0.4)
     endless = module("endless_too", "while True: pass")
     with ParallelExecutor(2) as executor:
         result = (
@@ -101,7 +101,7 @@ def test_an_import_that_never_ends_in_every_worker_at_once(module: Any, monkeypa
 def test_an_import_that_never_ends_spends_an_attempt(
     module: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(wire, "LOADING", 0.3)
+    monkeypatch.setattr(wire, "MAX_LOADING_SECONDS", 0.3)
     mark = tmp_path / "tried"
     ends = module(
         "ends_at_last",

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from plumbing import MARK, eventually, marked
 
-from flowyml.executors.process.pool.command_line import guardian_command
+from flowyml.executors.process.pool.command_line import supervisor_command
 from flowyml.executors.process.supervisor import process_tree, supervisor
 from flowyml.executors.process.supervisor.supervisor import COMMAND, END, REFUSED, REPORT, SPAWN
 
@@ -22,7 +22,7 @@ from flowyml.executors.process.supervisor.supervisor import COMMAND, END, REFUSE
 def served(mark):
     """A guardian whose driver is this process, and the control socket."""
     control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    command = guardian_command(theirs.fileno())
+    command = supervisor_command(theirs.fileno())
     null = subprocess.DEVNULL
     process = subprocess.Popen(
         command, pass_fds=[theirs.fileno()], start_new_session=True, stdin=null, stdout=null, stderr=subprocess.PIPE

@@ -15,7 +15,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from reading import TOKEN, Reading, mark, read
 
-from flowyml.executors.process.driver.output import LONGEST_LINE, OutputReader
+from flowyml.executors.process.driver.output import MAX_LINE_BYTES, OutputReader
 from flowyml.results.resource_usage import KEPT, StepLog
 
 # ---- the driver: marks and lines ---------------------------------------------------------------------------------
@@ -47,7 +47,7 @@ def test_a_reader_tells_text_from_marks(data: bytes, *, talked: bool) -> None:
     with contextlib.redirect_stdout(io.StringIO()):
         reader.feed(data)
 
-    assert reader.talked is talked
+    assert reader.had_output is talked
 
 
 def test_after_marks_alone_the_last_one_counts() -> None:
@@ -130,7 +130,7 @@ def test_half_a_character_at_the_end_of_a_step_is_shown_escaped() -> None:
 
 def test_an_endless_line_is_shown_in_pieces_with_one_label() -> None:
     reading = Reading(labels=True).feed(mark(1), *["ä".encode() * 999 + b"x"] * 100)
-    assert len(reading.shown) > LONGEST_LINE / 2
+    assert len(reading.shown) > MAX_LINE_BYTES / 2
 
     assert reading.flush().shown == "[s1] " + ("ä" * 999 + "x") * 100 + "\n"
 

@@ -82,7 +82,7 @@ def assert_alike(found: Any, frame: Any) -> None:
 
 @pytest.mark.parametrize("name", FRAMES)
 def test_frames_arrive_as_they_are(name, monkeypatch):
-    monkeypatch.setattr(polars_frames, "_LEAST_BYTES", 0)
+    monkeypatch.setattr(polars_frames, "MIN_BYTES", 0)
     frame = FRAMES[name]()
     assert_alike(rebuilt(frame), frame)
     assert_alike(rebuilt([frame])[0], frame)
@@ -107,7 +107,7 @@ def test_a_large_frame_is_made_over_the_buffers_that_arrive():
 
 
 def test_a_slice_with_strings_goes_without_the_rest_of_its_buffers(monkeypatch):
-    monkeypatch.setattr(polars_frames, "_LEAST_BYTES", 1000)
+    monkeypatch.setattr(polars_frames, "MIN_BYTES", 1000)
     apart = OutOfBandBuffers(1)
     frame = large()[: LARGE // 100]
     data = dump_result(frame, apart=apart)

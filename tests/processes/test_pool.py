@@ -151,7 +151,7 @@ def test_orphans_are_reaped(pool):
     worker = started(pool)
     ask(worker, "if not os.fork(): os.fork(); os._exit(0)\nos.wait(); tell(1)")
     assert ask(worker, "tell(1)") == "1"
-    assert eventually(lambda: children(pool.guardian_pid) - templates(pool.guardian_pid) == {worker.pid})
+    assert eventually(lambda: children(pool.supervisor_pid) - templates(pool.supervisor_pid) == {worker.pid})
 
 
 def test_results_and_prints_outlive_their_worker(pool):
@@ -256,7 +256,7 @@ def test_a_thousand_workers_leave_no_descriptor_behind(mark):
     pool.start()
     for cycle in range(60):
         if cycle == 10:
-            before = open_fds(), open_fds(pool.guardian_pid)
+            before = open_fds(), open_fds(pool.supervisor_pid)
         workers = [pool.spawn_worker() for _ in range(5)]
         for worker in workers:
             pool.kill(worker)
@@ -264,7 +264,7 @@ def test_a_thousand_workers_leave_no_descriptor_behind(mark):
             next_events(pool)
         for worker in workers:
             pool.release(worker)
-    assert (open_fds(), open_fds(pool.guardian_pid)) == before
+    assert (open_fds(), open_fds(pool.supervisor_pid)) == before
     pool.shutdown()
 
 
@@ -317,7 +317,7 @@ def test_a_forgotten_pool_is_shut_down(mark):
 def test_a_lost_guardian_takes_the_workers_along_and_is_told(pool, mark, number):
     workers = [started(pool), started(pool)]
     ask(workers[0], HELPERS["own session"] + "\ntell(1)")
-    os.kill(pool.guardian_pid, number)
+    os.kill(pool.supervisor_pid, number)
     while not isinstance((event := next_events(pool)[-1]), SupervisorLost):
         pass
     assert all(worker.ended for worker in workers)
@@ -330,7 +330,7 @@ def test_after_a_lost_guardian_the_pool_starts_again_without_leaks(pool):
     worker = started(pool)
     before = open_fds()
     for _ in range(3):
-        os.kill(pool.guardian_pid, signal.SIGKILL)
+        os.kill(pool.supervisor_pid, signal.SIGKILL)
         wait_for(pool)
         pool.read_events()
         pool.release(worker)
@@ -340,7 +340,7 @@ def test_after_a_lost_guardian_the_pool_starts_again_without_leaks(pool):
 
 def test_a_guardian_lost_while_nobody_looked_is_replaced(pool):
     before = started(pool)
-    guardian = pool.guardian_pid
+    guardian = pool.supervisor_pid
     os.kill(guardian, signal.SIGKILL)
     assert eventually(lambda: not is_running(guardian))
     assert ask(started(pool), "tell(1)") == "1"
@@ -349,9 +349,9 @@ def test_a_guardian_lost_while_nobody_looked_is_replaced(pool):
 
 
 def test_a_guardian_that_does_not_answer_is_given_up(pool, mark, monkeypatch):
-    monkeypatch.setattr(supervisor_client, "END_LIMIT", 0.1)
+    monkeypatch.setattr(supervisor_client, "END_TIMEOUT_SECONDS", 0.1)
     started(pool)
-    os.kill(pool.guardian_pid, signal.SIGSTOP)
+    os.kill(pool.supervisor_pid, signal.SIGSTOP)
     pool.shutdown(0)
     assert eventually(lambda: not marked(mark), 1.0)
 
@@ -370,7 +370,7 @@ def test_where_processes_cannot_work_the_error_names_threads(pool, monkeypatch, 
 def test_an_interpreter_that_does_not_start_is_an_error_in_words(pool, monkeypatch):
     before = open_fds()
     monkeypatch.setattr(sys, "executable", "/no/such/python")
-    with pytest.raises(ExecutorError, match="guardian process did not start"):
+    with pytest.raises(ExecutorError, match="supervisor process did not start"):
         pool.spawn_worker()
     assert open_fds() == before
 

@@ -65,7 +65,7 @@ def scripted(text: str, **names: Any) -> Any:
 
 def test_large_packages_that_this_process_has_imported():
     """Whatever the functions use; with the subpackages that were imported."""
-    words = backend.familiar()
+    words = backend.preload_candidates()
     assert {"numpy", "numpy.linalg", "pandas"} <= {word.partition("=")[0] for word in words}
     assert all(Path(word.partition("=")[2]).is_file() for word in words)
     assert not [word for word in words if "._" in word.partition("=")[0]]
@@ -74,13 +74,13 @@ def test_large_packages_that_this_process_has_imported():
 def test_packages_that_this_process_has_not_imported_are_left_to_the_steps(monkeypatch):
     for name in [name for name in sys.modules if name.partition(".")[0] == "sklearn"]:
         monkeypatch.delitem(sys.modules, name)
-    assert not [word for word in backend.familiar() if word.startswith("sklearn")]
+    assert not [word for word in backend.preload_candidates() if word.startswith("sklearn")]
 
 
 def test_a_package_that_was_imported_since_is_found(monkeypatch):
-    backend.familiar()
+    backend.preload_candidates()
     monkeypatch.setitem(sys.modules, "numpy.imported_since", np)
-    assert any(word.startswith("numpy.imported_since=") for word in backend.familiar())
+    assert any(word.startswith("numpy.imported_since=") for word in backend.preload_candidates())
 
 
 def test_a_module_of_the_user_that_is_named_like_one_is_left_to_the_steps(monkeypatch):
@@ -88,7 +88,7 @@ def test_a_module_of_the_user_that_is_named_like_one_is_left_to_the_steps(monkey
     module = ModuleType("sklearn")
     module.__file__, module.__path__ = str(Path(__file__).parent / "sklearn" / "__init__.py"), []
     monkeypatch.setitem(sys.modules, "sklearn", module)
-    assert not [word for word in backend.familiar() if word.startswith("sklearn=")]
+    assert not [word for word in backend.preload_candidates() if word.startswith("sklearn=")]
 
 
 @pytest.mark.parametrize(
@@ -96,13 +96,13 @@ def test_a_module_of_the_user_that_is_named_like_one_is_left_to_the_steps(monkey
 )
 def test_what_makes_functions_that_come_by_value(wrap: Any):
     """Behind whatever stands around the function."""
-    assert fork_server.BY_VALUE in backend.first_imports(run_of(wrap(scripted("def f(a): return a"))))
-    assert fork_server.BY_VALUE not in backend.first_imports(run_of(wrap(np.linalg.norm)))
+    assert fork_server.BY_VALUE in backend.initial_preload(run_of(wrap(scripted("def f(a): return a"))))
+    assert fork_server.BY_VALUE not in backend.initial_preload(run_of(wrap(np.linalg.norm)))
 
 
 def test_nothing_where_modules_are_patched_first(monkeypatch):
     monkeypatch.setitem(sys.modules, "gevent", os)
-    assert backend.familiar() == []
+    assert backend.preload_candidates() == []
 
 
 # ---- what workers have of it ---------------------------------------------------------------------------------------
@@ -219,7 +219,7 @@ def test_what_must_not_be_forked_is_told_and_done_without(modules: Path, caplog,
 def test_after_that_workers_are_forked_without_it(modules: Path, caplog):
     (modules / "unfit.py").write_text("raise ValueError")
     with ParallelExecutor(1, preload=["unfit"], max_tasks_per_worker=1) as executor:
-        assert eventually(lambda: ask(executor, words_of_template)[3:] == sorted(backend.familiar()))
+        assert eventually(lambda: ask(executor, words_of_template)[3:] == sorted(backend.preload_candidates()))
     assert len(caplog.records) == 1
 
 

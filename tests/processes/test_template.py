@@ -50,7 +50,7 @@ def template(pool: WorkerPool) -> int:
     looks: list[set[int]] = []
 
     def is_alone() -> bool:
-        looks.append(set(templates(pool.guardian_pid)))
+        looks.append(set(templates(pool.supervisor_pid)))
         return len(looks[-1]) == 1
 
     assert eventually(is_alone)
@@ -67,13 +67,13 @@ def test_workers_are_forked_and_belong_to_the_guardian(forking):
     first, second = started(forking), started(forking)
     assert is_forked(forking, first)
     for worker in (first, second):
-        assert ask(worker, "tell(os.getppid())") == str(forking.guardian_pid)
+        assert ask(worker, "tell(os.getppid())") == str(forking.supervisor_pid)
 
 
 def test_exec_can_be_chosen(pool, start):
     worker = started(pool)
     assert is_forked(pool, worker) == (start == "fork")
-    assert bool(templates(pool.guardian_pid)) == (start == "fork")
+    assert bool(templates(pool.supervisor_pid)) == (start == "fork")
 
 
 def test_another_choice_is_an_error_in_words(monkeypatch):
@@ -124,7 +124,7 @@ def test_a_lost_template_costs_no_worker_and_another_comes(forking, mark):
     os.kill(before, signal.SIGKILL)
     assert eventually(lambda: not is_running(before))
     assert ask(worker, "tell(1)") == "1"
-    assert eventually(lambda: templates(forking.guardian_pid) - {before})
+    assert eventually(lambda: templates(forking.supervisor_pid) - {before})
     assert is_forked(forking, started(forking))
     forking.shutdown()
     assert not marked(mark)
@@ -134,9 +134,9 @@ def test_a_template_that_is_lost_again_and_again_is_done_without(forking):
     started(forking)
     for _ in range(4):
         os.kill(before := template(forking), signal.SIGKILL)
-        assert eventually(lambda before=before: before not in templates(forking.guardian_pid))
+        assert eventually(lambda before=before: before not in templates(forking.supervisor_pid))
         worker = started(forking)  # the next template was ready if this one is forked by it
-    assert not templates(forking.guardian_pid)
+    assert not templates(forking.supervisor_pid)
     assert not is_forked(forking, worker)
 
 
@@ -155,7 +155,7 @@ def test_every_worker_comes_once_whenever_the_template_is_lost(forking, mark, mo
 
 def test_a_template_that_does_not_answer_is_given_up(forking, monkeypatch):
     text = command_line.SUPERVISOR.replace(
-        "from supervisor.supervisor", "import supervisor.spawning as s; s.PATIENCE = 2.0; {}"
+        "from supervisor.supervisor", "import supervisor.spawning as s; s.FORK_TIMEOUT_SECONDS = 2.0; {}"
     )
     monkeypatch.setattr(command_line, "SUPERVISOR", text.format("from supervisor.supervisor"))
     started(forking)
@@ -171,7 +171,7 @@ def test_without_a_template_workers_are_execed(forking, monkeypatch, text):
     workers = [forking.spawn_worker() for _ in range(3)]
     assert {ask(worker, "tell(1)") for worker in workers} == {"1"}
     assert not is_forked(forking, workers[0])
-    assert not templates(forking.guardian_pid)
+    assert not templates(forking.supervisor_pid)
 
 
 def test_a_template_with_a_thread_does_not_fork(forking, monkeypatch, tmp_path: Path):
@@ -228,7 +228,7 @@ def test_a_lost_template_in_the_middle_of_runs(mark, monkeypatch):
 
     with ParallelExecutor(2) as executor:
         Pipeline("warm").add_step(abs, params={"x": 1}).run(executor=executor)
-        guardian = executor._team.pool.guardian_pid
+        guardian = executor._team.pool.supervisor_pid
         result = Pipeline("lost").map(work, range(40), params={"guardian": guardian}).run(executor=executor)
     states = [str(item.state) for item in result.step_results["work"].items]
     assert states == ["failed" if i % 10 == 3 else "success" for i in range(40)]

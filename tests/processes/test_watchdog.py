@@ -28,8 +28,8 @@ PATIENCE = 20
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     """What lasts for a third of a second has lasted."""
-    monkeypatch.setattr(stall_detector, "INTERVAL_SECONDS", 0.05)
-    monkeypatch.setattr(stall_detector, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(stall_detector, "CHECK_SECONDS", 0.05)
+    monkeypatch.setattr(stall_detector, "STALL_SECONDS", 0.3)
 
 
 class Mender(logging.Handler):
@@ -41,7 +41,7 @@ class Mender(logging.Handler):
         self.told: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        if "stands still" in record.getMessage():
+        if "is stalled" in record.getMessage():
             self.told.append(record.getMessage())
             if len(self.told) == 1:
                 self.mend()
@@ -166,13 +166,13 @@ def test_ready_steps_that_nobody_is_given(monkeypatch: pytest.MonkeyPatch) -> No
     )
     with ParallelExecutor(2) as executor:
         broken.clear()
-        pids = [member.worker.pid for member in warmed(executor).members]
+        pids = [member.process.pid for member in warmed(executor).workers]
         broken.append(True)
         with mending(lambda: threading.Timer(1.0, broken.clear).start()) as told:
             assert Pipeline("idle").add_step(abs, params={"x": -1}).run(executor=executor)["abs"] == 1
     (record,) = told
     first, second, *workers = record.splitlines()
-    assert first == "the run of pipeline 'idle' stands still: steps are ready and worker 0 has nothing to do"
+    assert first == "the run of pipeline 'idle' is stalled: steps are ready and worker 0 is idle"
     assert second == "  1 ready step, 0 parked steps, 0 running steps, 1 unfinished step"
     for number, pid in enumerate(pids):
         place = workers.index(f"  worker {number}, process {pid}: in no step, posted steps done: none")

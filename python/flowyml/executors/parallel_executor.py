@@ -302,10 +302,10 @@ class ParallelExecutor(Executor):
 
 
 def _imports_of(run: Run) -> Sequence[str]:
-    """Return the modules that the first workers will import for a run."""
-    from flowyml.executors.process.driver.backend import first_imports
+    """Return what the first workers will import for a run; called once the supervisor is started."""
+    from flowyml.executors.process.driver.backend import initial_preload
 
-    return first_imports(run)
+    return initial_preload(run)
 
 
 def _rebuild(max_workers: int, backend: Any, options: dict[str, Any]) -> ParallelExecutor:

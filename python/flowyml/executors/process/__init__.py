@@ -1,1 +1,1 @@
-"""Workers as processes of their own: guardian, pool, dispatch loop, and what runs in a worker."""
+"""Worker processes: the driver's side of a run, the worker's side, their protocol, the pool, and the supervisor."""

@@ -1,6 +1,6 @@
-"""Descriptors that are closed with the last object that holds them, whatever interrupts their owner in between.
+"""Descriptors that are closed with the last object that holds them, and the limit of open files.
 
-How many there may be is a limit of the process, which `raise_limit` raises when it is reached, and not before.
+`raise_limit` raises the limit of a process when it is reached, and not before.
 """
 
 from __future__ import annotations
@@ -9,18 +9,11 @@ import errno
 import os
 import resource
 
-_MOST = 65_536
+MAX_OPEN_FILES = 65_536
 
 
 class FileDescriptor:
-    """An open descriptor.
-
-    Args:
-        fd: Its number; nobody else closes it.
-
-    Attributes:
-        fd: Its number, -1 once it is closed.
-    """
+    """An open descriptor, which no other code closes; `fd` is -1 once it is closed."""
 
     __slots__ = ("fd",)
 
@@ -28,11 +21,11 @@ class FileDescriptor:
         self.fd = fd
 
     def fileno(self) -> int:
-        """Return its number."""
+        """Return the descriptor."""
         return self.fd
 
     def close(self) -> None:
-        """Close it; more than once is fine."""
+        """Close it; may be called again."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
             os.close(fd)
@@ -41,12 +34,12 @@ class FileDescriptor:
 
 
 def raise_limit(pid: int = 0) -> bool:
-    """Let a process, by default this one, open as many files as it may without asking; tell whether that is more.
+    """Raise the limit of open files of a process (default: this one) to its hard limit; return False if it is there.
 
-    65,536 at the most.
+    At most 65,536.
     """
     soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    most = _MOST if hard == resource.RLIM_INFINITY else min(hard, _MOST)
+    most = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
     if soft == resource.RLIM_INFINITY or soft >= most:
         return False
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, hard))
@@ -54,11 +47,11 @@ def raise_limit(pid: int = 0) -> bool:
 
 
 def reason_of(error: OSError) -> str:
-    """Return why something could not be had; where no more files may be open, what their limit is."""
+    """Return the reason of an error; if no more files may be open, with the limit."""
     return limit_reached() if error.errno == errno.EMFILE else error.strerror or str(error)
 
 
 def limit_reached() -> str:
-    """Say that no more files may be open."""
+    """Return the message that no more files may be open."""
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return f"the limit of open files ({most}, `ulimit -n`) is reached"

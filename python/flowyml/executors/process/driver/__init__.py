@@ -1,1 +1,1 @@
-"""One run on worker processes, as the driver leads it: who gets which steps, what comes back, who looks after it."""
+"""The driver's side of a run on worker processes: assigns steps, receives results, enforces limits."""

@@ -1,15 +1,13 @@
-"""Which worker gets how many of a run's ready steps, and how they go to it.
+"""Assigns the ready steps of a run to workers, and steals work back from busy ones.
 
 ```
-fill: workers that have nothing get a batch, then everybody a second one (prefetch); nothing ready: take back
-assign: claim ─▶ post under slot numbers ─▶ what is new to the worker, and the CALLS frame
+assign_batches:  each idle worker gets a batch, then each worker a second one (prefetch)
+                 if nothing is ready: steal_half of the steps that wait behind a long one
+_assign:         claim ─▶ post under slot numbers ─▶ SETUP if the worker needs it, and CALLS
 ```
 
-What takes devices is given out by `placing.py`. The module does not know what comes back.
-
-Steps that were posted to a worker and that it has not begun, returned to the scheduler for others.
-
-Slots are never used again, so a worker that comes to one that was taken back passes it over; see `rust/claims.rs`.
+Slots are never reused, so a worker skips a slot whose step was taken back; see `rust/claims.rs`. Steps that use devices
+are assigned by `device_assignment.py`.
 """
 
 from __future__ import annotations
@@ -26,258 +24,252 @@ from flowyml.executors.process.protocol import wire
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from flowyml.executors.process.driver.backend import WorkerTeam
+    from flowyml.executors.process.driver.backend import ProcessBackend
     from flowyml.executors.process.driver.connections import WorkerConnections
     from flowyml.executors.process.driver.device_assignment import DeviceAssigner
     from flowyml.executors.process.driver.worker_handle import WorkerHandle
     from flowyml.runtime.run import Run
 
 
-# Each batch wakes the driver, which takes a core from a worker where all are busy: 0.2 ms with cold caches. What waits
-# in a batch is taken back when somebody has nothing to do. Where other steps wait for results batches are shorter.
-_TARGET, _TARGET_OF_LOOSE = 0.016, 0.05
-_MOST = 4096
-# One batch running and one on its way, so that a worker never waits for the driver.
-_DEPTH = 2
+# Each batch wakes the driver, which takes a core from a busy worker: 0.2 ms with cold caches. Idle workers steal what
+# waits in a batch. Batches are shorter if other steps wait for results.
+BATCH_SECONDS, INDEPENDENT_BATCH_SECONDS = 0.016, 0.05
+MAX_BATCH = 4096
+# One batch running and one prefetched, so that a worker never waits for the driver.
+BATCHES_PER_WORKER = 2
 
 clock = time.monotonic
 
 
 class BatchAssigner:
-    """Gives the steps of one run to the workers of a team.
-
-    Args:
-        team: The workers.
-        run: The run.
-        lines: The lines to them.
+    """Assigns the steps of one run to the workers of a backend.
 
     Raises:
-        SerializationError: If a function of the run does not pickle.
+        SerializationError: A function of the run cannot be pickled.
 
     Attributes:
-        sizer: How many steps a batch has; gets told how long they took.
+        sizer: Determines the size of batches from measured step times.
     """
 
-    def __init__(self, team: WorkerTeam, run: Run, lines: WorkerConnections) -> None:
-        self._team = team
+    def __init__(self, backend: ProcessBackend, run: Run, lines: WorkerConnections) -> None:
+        self._backend = backend
         self._run = run
-        self._lines = lines
-        self._writer = CallEncoder(run, team.lending, team.initializer)
-        self._setup = team.setup(self._writer, run)
+        self._connections = lines
+        self._encoder = CallEncoder(run, backend.arenas, backend.initializer)
+        self._setup = backend.setup(self._encoder, run)
         self._chains = allow_chains(run)
-        # Whether the end of one step may let another begin that is not in its batch.
+        # Whether the end of a step may make a step ready that is not in its batch.
         edges, devices = run.plan.graph.edge_count, run.device_names
         self._releases = bool(run.single_item_batches or run.plan.is_dynamic or edges or devices)
-        target, most = _TARGET if self._releases else _TARGET_OF_LOOSE, min(_MOST, run.max_batch_size)
-        self.sizer = BatchSizer(target, most, loose=not self._releases)
-        self._placing: DeviceAssigner | None = None
+        target = BATCH_SECONDS if self._releases else INDEPENDENT_BATCH_SECONDS
+        self.sizer = BatchSizer(target, min(MAX_BATCH, run.max_batch_size), independent=not self._releases)
+        self._device_assigner: DeviceAssigner | None = None
         self._prepared = False
-        # Workers that have just got their first steps, and those that got theirs before.
+        # Workers that have just got their first steps of the run, and those that got them before.
         self._new: list[WorkerHandle] = []
         self._used: list[WorkerHandle] = []
 
     def begin(self) -> None:
-        """Take in the workers that are there."""
-        for member in self._team.members:
-            self._register(member)
+        """Register the workers that are already running."""
+        for worker in self._backend.workers:
+            self._register(worker)
 
-    def fill(self) -> None:
-        """Give everybody one batch before anybody gets a second."""
+    def assign_batches(self) -> None:
+        """Assign one batch to each worker before any worker gets a second one."""
         scheduler = self._run.scheduler
         scheduler.advance(clock())
         if self._run.device_names:
-            self._place()
+            self._assign_on_devices()
             return
-        self._hire(scheduler.ready)
+        self._start_missing_workers(scheduler.ready)
         for depth in range(1, self._depth + 1):
-            for member in self._team.members:
+            for worker in self._backend.workers:
                 if not scheduler.ready:
                     break
-                if len(member.postings) < depth and self._team.has_use_for(member):
-                    self._assign(member)
+                if len(worker.batches) < depth and self._backend.can_take_steps(worker):
+                    self._assign(worker)
         if not scheduler.ready:
-            self._take_back()
+            self._steal_work()
 
     @property
     def _depth(self) -> int:
-        """How many batches a worker has at most; a step that came during the run may have changed that."""
-        return 1 if self._run.single_item_batches else _DEPTH
+        """Batches per worker; a step that was added during the run may have changed it."""
+        return 1 if self._run.single_item_batches else BATCHES_PER_WORKER
 
-    def _place(self) -> None:
-        """Give out the steps of a run in which some take devices."""
-        if self._placing is None:
+    def _assign_on_devices(self) -> None:
+        if self._device_assigner is None:
             from flowyml.executors.process.driver.device_assignment import DeviceAssigner
 
-            self._placing = DeviceAssigner(self._team, self._run, self._assign, self._hire_one)
-        self._hire(self._placing.useful)
-        self._placing.fill()
-        self._take_back()
+            self._device_assigner = DeviceAssigner(self._backend, self._run, self._assign, self._start_worker)
+        self._start_missing_workers(self._device_assigner.useful)
+        self._device_assigner.assign_batches()
+        self._steal_work()
 
-    def _hire(self, ready: int) -> None:
-        """Start as many workers as there are steps for, at most the team's size."""
-        team = self._team
-        team.renew()
-        if team.is_complete:
+    def _start_missing_workers(self, ready: int) -> None:
+        """Start workers, also in the place of those that died, up to one per step and at most `max_workers`."""
+        backend = self._backend
+        backend.recycle_workers()
+        if backend.is_complete:
             return
-        busy = sum(posting.batch.heads for member in team.members for posting in member.postings)
-        wanted = min(team.size, ready + busy)
-        while sum(member.retired is None for member in team.members) < wanted and self._hire_one():
+        busy = sum(posted.batch.heads for worker in backend.workers for posted in worker.batches)
+        wanted = min(backend.size, ready + busy)
+        while sum(worker.retired is None for worker in backend.workers) < wanted and self._start_worker():
             pass
 
-    def _hire_one(self) -> WorkerHandle | None:
-        """Start another worker, if there may be one."""
-        if self._team.is_complete:
+    def _start_worker(self) -> WorkerHandle | None:
+        if self._backend.is_complete:
             return None
         with self._run.interrupts.held_back():
             if not self._prepared:
                 self._prepared = True
-                self._team.prepare()
-            member = self._team.hire()
-        if member is not None:
-            self._register(member)
-        return member
+                self._backend.prepare()
+            worker = self._backend.start_worker()
+        if worker is not None:
+            self._register(worker)
+        return worker
 
-    def _register(self, member: WorkerHandle) -> None:
-        self._setup.register(member)
-        self._lines.add(member)
+    def _register(self, worker: WorkerHandle) -> None:
+        self._setup.register(worker)
+        self._connections.add(worker)
 
-    def _assign(self, member: WorkerHandle, least: int = 1) -> bool:
-        """Claim a batch for a worker, post it, send it; at least so many steps, if there are."""
+    def _assign(self, worker: WorkerHandle, least: int = 1) -> bool:
+        """Claim at least `least` steps for a worker, post and send them; return False if there were none."""
         run = self._run
-        room = self._team.room(member)
-        limit = min(room, max(least, self.sizer.limit(run.scheduler.ready, self._team.size)))
+        room = self._backend.remaining_steps(worker)
+        limit = min(room, max(least, self.sizer.limit(run.scheduler.ready, self._backend.size)))
         now = clock()
-        if self._chains and run.claim == run.scheduler.claim:  # a step that came may have to be asked about first
-            batch = run.claim(member.number, limit, now, most=min(room, self.sizer.grown))
+        if self._chains and run.claim == run.scheduler.claim:  # a step that was added may need a decision first
+            batch = run.claim(worker.number, limit, now, most=min(room, self.sizer.grown))
         else:
-            batch = run.claim(member.number, limit, now)
+            batch = run.claim(worker.number, limit, now)
         if batch is None:
             return False
         count = sendable(run, batch)
-        slot = member.worker.claims.post(count)
+        slot = worker.process.claims.post(count)
         if slot is None or count < len(batch):
             kept = 0 if slot is None else count
             run.scheduler.give_back(batch, kept, len(batch) - kept)
         if slot is None:
             return False
-        if self._setup.is_new_to(member):
-            self._new.append(member)
-        message = self._writer.write(batch, count)
-        frames = self._setup.frames_for(member, message.shared)
-        member.postings.append(PostedBatch(batch, count, slot, message.refused, message.stored))
-        member.assigned, member.posted = member.assigned + count, now
+        if self._setup.is_new_to(worker):
+            self._new.append(worker)
+        message = self._encoder.write(batch, count)
+        frames = self._setup.frames_for(worker, message.shared)
+        worker.batches.append(PostedBatch(batch, count, slot, message.refused, message.stored))
+        worker.steps_assigned, worker.last_posted = worker.steps_assigned + count, now
         eager = wire.MEASURED if self.sizer.is_long else int(count == 1)
-        devices = () if self._placing is None or not batch.devices else member.devices
+        devices = () if self._device_assigner is None or not batch.devices else worker.devices
         body = wire.CallsBody(slot, eager, message.groups, devices)
         frames += wire.frame(wire.CALLS, tuple(body), message.segments)
-        self._lines.send(member, frames)
+        self._connections.send(worker, frames)
         return True
 
-    def _take_back(self) -> None:
-        """Give steps that wait behind a long one to workers that have nothing to do."""
+    def _steal_work(self) -> None:
+        """Reassign steps that wait behind a long step to idle workers."""
         now = clock()
-        for member in self._team.members:
-            if member.postings or not self._team.has_use_for(member):
+        for worker in self._backend.workers:
+            if worker.batches or not self._backend.can_take_steps(worker):
                 continue
-            busiest, spare = most_spare(self._team.members, self.sizer, now, even_next=self._takes_next(member))
-            if not spare and member.initialized:
+            busiest, spare = busiest_worker(self._backend.workers, self.sizer, now, even_next=self._takes_next(worker))
+            if not spare and worker.initialized:
                 return
-            if not spare:  # perhaps for another
+            if not spare:  # another idle worker may take steps
                 continue
-            take_half(self._run, busiest, spare)
-            if self._placing is None:
-                self._assign(member, least=1 if self.sizer.is_long else self._run.scheduler.ready)
+            steal_half(self._run, busiest, spare)
+            if self._device_assigner is None:
+                self._assign(worker, least=1 if self.sizer.is_long else self._run.scheduler.ready)
             else:
-                self._placing.fill()
+                self._device_assigner.assign_batches()
 
-    def _takes_next(self, member: WorkerHandle) -> bool:
-        """Tell whether a worker may have what is next in one that is in its initializer: not one that needs it itself.
+    def _takes_next(self, worker: WorkerHandle) -> bool:
+        """Return True if an idle worker may take the next step of one that is still in its initializer.
 
-        What takes devices would go back to the worker that has them.
+        Not if it needs the initializer, too, nor a step that uses devices: that would return to the other worker.
         """
-        return member.initialized and self._placing is None
+        return worker.initialized and self._device_assigner is None
 
     @property
-    def is_waiting(self) -> bool:
-        """Whether somebody idles who may soon get what waits in another worker."""
-        members = self._team.members
-        idle = [member for member in members if not member.postings and self._team.has_use_for(member)]
+    def has_idle_worker(self) -> bool:
+        """True if a worker is idle and may soon steal steps."""
+        workers = self._backend.workers
+        idle = [worker for worker in workers if not worker.batches and self._backend.can_take_steps(worker)]
         takes_next = any(map(self._takes_next, idle))
         return bool(idle) and any(
-            member.waiting > 1 or member.stuck or (takes_next and member.waiting and not member.initialized)
-            for member in members
+            worker.waiting > 1 or worker.has_blocked_work or (takes_next and worker.waiting and not worker.initialized)
+            for worker in workers
         )
 
     @property
-    def is_keen(self) -> bool:
-        """Whether somebody idles who may get something to do by a single result."""
+    def wants_early_wakeup(self) -> bool:
+        """True if a worker is idle and a single result could make a step ready for it."""
         if not self._releases:
             return False
-        members = self._team.members
-        idle = sum(len(member.postings) >= self._depth for member in members) < self._team.size
-        posted = (posting.batch for member in members for posting in member.postings)
-        return idle and (not self._chains or any(batch.restless for batch in posted))
+        workers = self._backend.workers
+        idle = sum(len(worker.batches) >= self._depth for worker in workers) < self._backend.size
+        batches = (posted.batch for worker in workers for posted in worker.batches)
+        return idle and (not self._chains or any(batch.restless for batch in batches))
 
     @property
-    def is_brief(self) -> bool:
-        """Whether all that is posted is about to end, sooner than whoever is woken by the first of it could do."""
+    def ends_soon(self) -> bool:
+        """True if all posted steps end sooner than the driver could be woken by the first of them."""
         if not self._releases:
             return False
-        busy, lately = [member for member in self._team.members if member.postings], clock() - PATIENCE
-        return bool(busy) and all(each.posted > lately and self.sizer.are_brief(each.open) for each in busy)
+        busy, lately = [worker for worker in self._backend.workers if worker.batches], clock() - STEAL_DELAY_SECONDS
+        return bool(busy) and all(each.last_posted > lately and self.sizer.end_soon(each.open) for each in busy)
 
     def show_output(self) -> None:
-        """Show what workers write as that of their steps, once they have some; else it is nobody's."""
-        for member in self._new:
-            show_worker_output(self._run, self._team, member)
+        """Attribute the output of new workers to their steps, once they have some."""
+        for worker in self._new:
+            show_worker_output(self._run, self._backend, worker)
         self._used += self._new
         self._new.clear()
 
     def end(self) -> None:
-        """Let go of the run: what workers write from now on is nobody's."""
-        for member in (*self._used, *self._new):
-            member.open_pipes(lambda _: None)
+        """Stop attributing output to steps of the run."""
+        for worker in (*self._used, *self._new):
+            worker.open_pipes(lambda _: None)
 
 
-PATIENCE: Final = 0.001
-"""Seconds: steps behind one that runs longer, or that take longer together, go to who has nothing to do."""
+STEAL_DELAY_SECONDS: Final = 0.001
+"""Idle workers steal steps that wait behind a step that runs longer, or that take longer together."""
 
 
-def most_spare(
-    members: Sequence[WorkerHandle], sizer: BatchSizer, now: float, *, even_next: bool
+def busiest_worker(
+    workers: Sequence[WorkerHandle], sizer: BatchSizer, now: float, *, even_next: bool
 ) -> tuple[WorkerHandle, int]:
-    """Return who has the most steps that another worker may have, and how many they are; see `WorkerHandle.spare`."""
-    found = ((member, _spare(member, sizer, now, even_next=even_next)) for member in members)
-    return max(found, key=lambda each: each[1])
+    """Return the worker with the most steps that can be stolen, and how many; see `WorkerHandle.stealable`."""
+    counts = [_stealable_now(worker, sizer, now, even_next=even_next) for worker in workers]
+    most = max(counts)
+    return workers[counts.index(most)], most
 
 
-def _spare(member: WorkerHandle, sizer: BatchSizer, now: float, *, even_next: bool) -> int:
-    spare = member.spare(even_next=even_next)
-    if member.begun:
-        stays = now - member.began <= PATIENCE and sizer.seconds(spare) <= PATIENCE
+def _stealable_now(worker: WorkerHandle, sizer: BatchSizer, now: float, *, even_next: bool) -> int:
+    spare = worker.stealable(even_next=even_next)
+    if worker.has_started:
+        stays = now - worker.began <= STEAL_DELAY_SECONDS and sizer.seconds(spare) <= STEAL_DELAY_SECONDS
     else:
-        stays = now - member.posted <= PATIENCE and sizer.are_brief(spare)
+        stays = now - worker.last_posted <= STEAL_DELAY_SECONDS and sizer.end_soon(spare)
     return 0 if stays else spare
 
 
-def take_half(run: Run, member: WorkerHandle, spare: int) -> None:
-    """Return half of so many posted steps to the scheduler, not without those that they are chained to."""
-    last = member.postings[-1]
+def steal_half(run: Run, worker: WorkerHandle, spare: int) -> None:
+    """Return half of a worker's stealable steps to the scheduler, rounded up to whole chains."""
+    last = worker.batches[-1]
     end = last.first + last.count
-    take_from(run, member, keep=max(0, member.waiting - (end - member.cut(end - -(-spare // 2)))))
+    take_back(run, worker, keep=max(0, worker.waiting - (end - worker.chain_start(end - -(-spare // 2)))))
 
 
-def take_from(run: Run, member: WorkerHandle, *, keep: int) -> None:
-    """Return posted steps to the scheduler, the last ones first."""
-    first, count = member.worker.claims.take_back(keep)
+def take_back(run: Run, worker: WorkerHandle, *, keep: int) -> None:
+    """Return all posted and unclaimed steps but `keep` to the scheduler, the last ones first."""
+    first, count = worker.process.claims.take_back(keep)
     end = first + count
-    for posting in list(member.postings):
-        start, stop = max(first, posting.first), min(end, posting.first + posting.count)
+    for posted in list(worker.batches):
+        start, stop = max(first, posted.first), min(end, posted.first + posted.count)
         if start < stop:
-            posting.count = start - posting.first
-            member.assigned -= stop - start
-            kept = max(posting.count, posting.void)
-            if kept < stop - posting.first:
-                run.scheduler.give_back(posting.batch, kept, stop - posting.first - kept)
-            if posting.done >= posting.count:
-                member.finish(posting)
+            posted.count = start - posted.first
+            worker.steps_assigned -= stop - start
+            kept = max(posted.count, posted.void)
+            if kept < stop - posted.first:
+                run.scheduler.give_back(posted.batch, kept, stop - posted.first - kept)
+            if posted.done >= posted.count:
+                worker.finish(posted)

@@ -1,22 +1,11 @@
-"""The worker processes of one executor, kept warm between runs.
-
-The team knows who its members are and who may be one; who gets which steps it leaves to the dispatch loop.
-
-What workers will import anyway, so that a template may import it once for all of them.
-
-These are the large packages that this process has imported already, whatever the functions of a run use; see
-`preloading.py` for why these packages and no others.
-
-What workers need before the calls of a run: the run frame and the functions, to each what is new to it.
-
-It goes out with the first calls of a worker, in one send, and to nobody who gets none. The module knows neither when
-the driver was looked at (`team.py`) nor what the functions are (`calls.py`).
-
-The process backend as an executor has it: runs, one after the other, on the same workers.
+"""The process backend of an executor: worker processes that are kept warm between runs.
 
 ```
-ParallelExecutor ── execute(run) ──▶ Backend ──▶ a Dispatch for the run ──▶ the team, as long as the executor
+ParallelExecutor ── execute(run) ──▶ ProcessBackend ──▶ a Dispatcher for each run ──▶ the workers of the backend
 ```
+
+Here are also the modules that the fork server imports in advance (`preload_candidates`), and what a worker receives
+before the first calls of a run (`WorkerSetup`). Steps are assigned to workers in `assignment.py`.
 """
 
 from __future__ import annotations
@@ -35,10 +24,9 @@ from typing import TYPE_CHECKING, Any
 from flowyml.diagnostics.text import pluralize
 from flowyml.errors import ExecutorError
 from flowyml.executors.process.driver.arena_owner import ArenaOwner
-from flowyml.executors.process.driver.interpreter_exit import wait_if_ending, watch
 from flowyml.executors.process.driver.worker_handle import WorkerHandle
 from flowyml.executors.process.file_descriptors import raise_limit, reason_of
-from flowyml.executors.process.pool.worker_pool import GRACE
+from flowyml.executors.process.pool.worker_pool import GRACE_SECONDS, block_at_interpreter_exit
 from flowyml.executors.process.protocol import wire
 from flowyml.executors.process.protocol.driver_environment import capture
 from flowyml.executors.process.protocol.importable import changed_modules, importable, user_modules
@@ -57,31 +45,29 @@ if TYPE_CHECKING:
     from flowyml.runtime.run import Run
 
 
-FAMILIAR = ("numpy", "pandas", "scipy", "sklearn")
+PRELOAD_CANDIDATES = ("numpy", "pandas", "scipy", "sklearn")
 _PATCHING = ("gevent", "eventlet")
-# Functions of a run that are looked at: a million would take too long.
-_LOOKED_AT = 1000
+MAX_INSPECTED_FUNCTIONS = 1000
 
 
-def first_imports(run: Run) -> list[str]:
-    """Return what the first workers of a run import: familiar modules, and what makes functions that come by value."""
-    templates = {id(template): node for node, template in enumerate(run.plan.templates[:_LOOKED_AT])}
+def initial_preload(run: Run) -> list[str]:
+    """Return what the fork server imports for the first workers: candidates, and what functions sent by value need."""
+    templates = {id(template): node for node, template in enumerate(run.plan.templates[:MAX_INSPECTED_FUNCTIONS])}
     functions = (_plain(run.plan.function_of(node)) for node in templates.values())
     by_value = any(not importable(str(getattr(function, "__module__", ""))) for function in functions)
-    return [*([BY_VALUE] if by_value else []), *familiar()]
+    return [*([BY_VALUE] if by_value else []), *preload_candidates()]
 
 
-def familiar() -> list[str]:
-    """Return the large packages, and their subpackages, that this process has imported, as words for `preload`."""
-    if any(name in sys.modules for name in _PATCHING):  # they want to be imported before everything else
+def preload_candidates() -> list[str]:
+    """Return the large packages and subpackages that this process has imported, in the form `preload` takes."""
+    if any(name in sys.modules for name in _PATCHING):  # they must be imported before other modules
         return []
-    packages = tuple(name for name in FAMILIAR if name in sys.modules)
+    packages = tuple(name for name in PRELOAD_CANDIDATES if name in sys.modules)
     return _words(packages, len(sys.modules)) if packages else []
 
 
 @functools.lru_cache(maxsize=1)
 def _words(packages: tuple[str, ...], _: int) -> list[str]:
-    """Return the words for packages; each run asks for them, and they differ only if the number of modules does."""
     files = {name: module_file(sys.modules[name]) or "" for name in packages}
     found = {name: files[name] for name in packages}
     for name, module in list(sys.modules.items()):
@@ -93,34 +79,30 @@ def _words(packages: tuple[str, ...], _: int) -> list[str]:
 
 
 def _is_package(module: Any) -> bool:
-    """Return True if a module has submodules; a lazy one is not loaded by that."""
+    """Return True if a module has submodules; does not load a lazy module."""
     return isinstance(module, ModuleType) and "__path__" in ModuleType.__getattribute__(module, "__dict__")
 
 
 def _plain(function: Any) -> object:
-    """Return what is called in the end: behind a partial, a bound method, the conditions of a step."""
+    """Unwrap partials, bound methods and the conditions of a step."""
     while isinstance(function, (functools.partial, MethodType, GuardedFunction)):
         function = function.__func__ if isinstance(function, MethodType) else function.func
     return function
 
 
 class WorkerSetup:
-    """What workers need before the calls of a run: the run frame and the functions, where they are new to them."""
+    """Sends each worker what it needs before the calls of a run: environment, functions, shared values."""
 
     def __init__(
         self,
         frame: DriverEnvironment,
         writer: CallEncoder,
         run: wire.RunInfo,
-        lending: ArenaOwner,
+        arenas: ArenaOwner,
         terms: tuple[int, int | None],
     ) -> None:
-        """Keep all of it; `run` is as a worker keeps it, without its number.
-
-        The terms of the initializer are the number of the run in its team, and how many bytes a worker may have.
-        """
-        self._lending = lending
-        self._writer = writer
+        self._arenas = arenas
+        self._encoder = writer
         self._bare: set[WorkerHandle] = set()
         self._run = run
         self._frame = frame
@@ -131,49 +113,48 @@ class WorkerSetup:
             self._initializer = tuple(wire.InitializerCall(*writer.initializer, *terms))
         self._hashed = writer.hashed
 
-    def register(self, member: WorkerHandle) -> None:
-        """Note a worker that has nothing of this run."""
-        self._bare.add(member)
-        member.shared.clear()
-        member.further = 0
+    def register(self, worker: WorkerHandle) -> None:
+        """Add a worker that has nothing of this run."""
+        self._bare.add(worker)
+        worker.shared.clear()
+        worker.extra_payload_count = 0
 
-    def is_new_to(self, member: WorkerHandle) -> bool:
-        """Tell whether a worker has nothing of this run yet."""
-        return member in self._bare
+    def is_new_to(self, worker: WorkerHandle) -> bool:
+        """Return True if a worker has nothing of this run yet."""
+        return worker in self._bare
 
-    def frames_for(self, member: WorkerHandle, shared: set[int]) -> list[bytes]:
-        """Return what a worker must have before calls that read these shared values, and has not got yet.
+    def frames_for(self, worker: WorkerHandle, shared: set[int]) -> list[bytes]:
+        """Return the messages that a worker needs before calls that read these shared values.
 
-        One send with the calls, and none to a worker that gets no step: a send wakes it, which costs more than it.
+        They are sent together with the calls, and not to a worker without steps: a send wakes it, which costs more.
         """
         frames: list[bytes] = []
-        if member in self._bare:
-            self._bare.discard(member)
-            frames += self._first(member)
-        for payload, functions in self._writer.further[member.further :]:
+        if worker in self._bare:
+            self._bare.discard(worker)
+            frames += self._first(worker)
+        for payload, functions in self._encoder.extra_payloads[worker.extra_payload_count :]:
             frames += wire.frame(wire.FUNCTIONS, [(0,), functions], [payload.data])
-        member.further = len(self._writer.further)
-        for number in shared - member.shared:
-            frames += wire.frame(wire.SHARED, number, [self._writer.shared[number]])
-        member.shared |= shared
+        worker.extra_payload_count = len(self._encoder.extra_payloads)
+        for number in shared - worker.shared:
+            frames += wire.frame(wire.SHARED, number, [self._encoder.shared[number]])
+        worker.shared |= shared
         return frames
 
-    def _first(self, member: WorkerHandle) -> list[bytes]:
-        """Return the frame that brings a worker up to date."""
-        new_frame = member.frame != self._frame.digest
-        new_payload = member.payload != self._payload.digest
-        member.frame, member.payload = self._frame.digest, self._payload.digest
+    def _first(self, worker: WorkerHandle) -> list[bytes]:
+        new_frame = worker.frame != self._frame.digest
+        new_payload = worker.payload != self._payload.digest
+        worker.frame, worker.payload = self._frame.digest, self._payload.digest
         segments: list[bytes] = []
-        frame = wire.slim(pickle.dumps(self._frame), segments) if new_frame else None
-        payload = wire.slim(self._payload.data, segments) if new_payload else None
+        frame = wire.extract_segments(pickle.dumps(self._frame), segments) if new_frame else None
+        payload = wire.extract_segments(self._payload.data, segments) if new_payload else None
         body = wire.SetupBody(
             environment=frame,
             payload=payload,
             function_count=self._functions,
-            run=tuple(self._run._replace(worker=member.number)),
+            run=tuple(self._run._replace(worker=worker.number)),
             hashed_functions=self._hashed,
-            arenas=tuple(self._lending.terms(member.number)),
-            device_variable=member.setting,
+            arenas=tuple(self._arenas.config_for(worker.number)),
+            device_variable=worker.device_variable,
             initializer=self._initializer,
         )
         return wire.frame(wire.SETUP, tuple(body), segments)
@@ -183,18 +164,18 @@ _log = logging.getLogger("flowyml")
 clock = time.monotonic
 
 
-class WorkerTeam:
-    """Worker processes under one guardian.
+class ProcessBackend:
+    """Worker processes under one supervisor, which execute one run after the other.
 
     Args:
-        pool: Where its workers come from; how many at most, it knows.
-        max_tasks: After how many steps a worker is replaced; `None` for never.
-        memory_limit: Bytes that a worker may have for itself; `None` for any number.
-        memory_budget: Bytes that large values may have in memory together; `None` for any number.
+        pool: Starts and kills the processes.
+        max_tasks: The number of steps after which a worker is replaced; `None` for no limit.
+        memory_limit: The bytes of private memory that a worker may use; `None` for no limit.
+        memory_budget: The bytes of memory that large values may use together; `None` for no limit.
         initializer: Called in each worker before its first step.
 
     Attributes:
-        several: Whether there were several workers at once in this run.
+        several: Whether this run has had several workers at the same time, so that output is labelled.
     """
 
     def __init__(
@@ -211,170 +192,165 @@ class WorkerTeam:
         self.max_tasks = max_tasks
         self.memory_limit = memory_limit
         self.pool = pool
-        self.lending = ArenaOwner(memory_budget)
-        self.members: list[WorkerHandle] = []
+        self.arenas = ArenaOwner(memory_budget)
+        self.workers: list[WorkerHandle] = []
         self.several = False
-        self.runs = 0  # how many have begun
-        self.crowded = False  # no more files may be open, so no more workers
+        self.runs = 0
+        self.is_fd_exhausted = False  # no more files may be open, so no worker can be started
         self._refusals, self._can_raise = 0, False
-        self._retires = False  # some worker was told to end
+        self._retires = False  # a worker is to exit
         self._start_variables: dict[str, str] | None = None
         self._modules: dict[str, Fingerprint] = {}
 
+    def execute(self, run: Run) -> None:
+        """Execute all steps of a run; an error other than a step's failure ends all workers."""
+        if run.finished:
+            return
+        try:
+            # First the processes: they start while this one imports and pickles.
+            self.start_supervisor(run)
+            from flowyml.executors.process.driver.dispatcher import Dispatcher
+
+            Dispatcher(self, run).run()
+        except BaseException:
+            block_at_interpreter_exit()
+            self.shutdown(grace=0)
+            raise
+
     def setup(self, writer: CallEncoder, run: Run) -> WorkerSetup:
-        """Look at the driver as it is now; what only a new process can see means new workers."""
-        frame, modules, loading = capture(), user_modules(), 0.0 if run.time_limits is None else wire.LOADING
+        """Capture the driver's environment; replace all workers if only a new process could see a change."""
+        frame, modules, loading = (
+            capture(),
+            user_modules(),
+            0.0 if run.time_limits is None else wire.MAX_LOADING_SECONDS,
+        )
         if changed_modules(self._modules, modules) or self._start_variables not in (None, frame.start):
             self.shutdown()
         self._start_variables, self._modules = frame.start, modules
         about = wire.RunInfo(run.run_id, run.plan.name, run.seed, loading, run.checkpoint_dir, worker=0)
         self.runs += 1
-        return WorkerSetup(frame, writer, about, self.lending, (self.runs, self.memory_limit))
+        return WorkerSetup(frame, writer, about, self.arenas, (self.runs, self.memory_limit))
 
-    def begin_processes(self, run: Run) -> None:
-        """Start the guardian, unless it lives, and what imports for the first workers."""
+    def start_supervisor(self, run: Run) -> None:
+        """Start the supervisor if it does not run, and the fork server for the first workers."""
         with run.interrupts.held_back():
-            self.pool.start(lambda: first_imports(run))
+            self.pool.start(lambda: initial_preload(run))
 
     def start(self, run: Run) -> None:
-        """Start the guardian, and clear away what died since the last run."""
-        if self.pool.guardian_pid is None:  # it was looked after, and has been ended since
-            self.begin_processes(run)
-        self.crowded, self._refusals, self._can_raise = False, 0, False
-        watch()
+        """Remove workers that died since the last run."""
+        if self.pool.supervisor_pid is None:  # it died since `execute` started it
+            self.start_supervisor(run)
+        self.is_fd_exhausted, self._refusals, self._can_raise = False, 0, False
         self.pool.read_events()
-        for member in [each for each in self.members if each.worker.ended or each.worker not in self.pool.workers]:
-            self.dismiss(member)
-        for member in self.members:
-            if member.results.waiting and not member.torn:  # a stray result since the last run: of no step of this one
-                member.torn = True
-                self.pool.kill(member.worker)
-        self.several = len(self.members) > 1
+        for worker in [each for each in self.workers if each.process.ended or each.process not in self.pool.workers]:
+            self.remove_worker(worker)
+        for worker in self.workers:
+            if worker.results.waiting and not worker.corrupt:  # a stray result, of no step of this run
+                worker.corrupt = True
+                self.pool.kill(worker.process)
+        self.several = len(self.workers) > 1
 
     def prepare(self) -> None:
-        """Have workers that start now forked with the large packages that were imported since the last run."""
-        self.pool.prepare(familiar())
+        """Make the fork server import large packages that were imported since the last run."""
+        self.pool.prepare(preload_candidates())
 
-    def hire(self) -> WorkerHandle | None:
-        """Start another worker; `None` where no more files may be open: then those that are there do the work.
+    def start_worker(self) -> WorkerHandle | None:
+        """Start a worker; return None if no more files may be open and the run continues with the existing workers.
 
         Raises:
-            ExecutorError: If there is none.
+            ExecutorError: There are no workers.
         """
-        taken = {member.number for member in self.members if member.retired is None}
+        taken = {worker.number for worker in self.workers if worker.retired is None}
         number = next(k for k in range(self.size + 1) if k not in taken)
         try:
-            member = WorkerHandle(self._spawn(), number, initialized=self.initializer is None)
+            worker = WorkerHandle(self._spawn(), number, initialized=self.initializer is None)
         except OSError as error:
-            self.note_crowd(error)
+            self.on_fd_exhausted(error)
             return None
-        self.members.append(member)
-        self.several = self.several or len(self.members) > 1
-        return member
+        self.workers.append(worker)
+        self.several = self.several or len(self.workers) > 1
+        return worker
 
     def _spawn(self) -> WorkerProcess:
         try:
-            return self.pool.spawn_worker(anew=False)
+            return self.pool.spawn_worker(restart=False)
         except OSError as error:
             if error.errno != errno.EMFILE or not raise_limit():
                 raise
-        return self.pool.spawn_worker(anew=False)
+        return self.pool.spawn_worker(restart=False)
 
-    def note_refusal(self, error: OSError) -> None:
-        """Take in that the guardian could not start a worker; where its limit of open files can be raised, others can.
+    def on_spawn_failed(self, error: OSError) -> None:
+        """Handle a worker that the supervisor could not start; raise the supervisor's limit of open files if possible.
 
         Raises:
-            ExecutorError: If there is none.
+            ExecutorError: There are no workers.
         """
-        guardian, self._refusals = self.pool.guardian_pid, self._refusals + 1
-        if error.errno == errno.EMFILE and guardian is not None:
-            self._can_raise = raise_limit(guardian) or self._can_raise
+        supervisor, self._refusals = self.pool.supervisor_pid, self._refusals + 1
+        if error.errno == errno.EMFILE and supervisor is not None:
+            self._can_raise = raise_limit(supervisor) or self._can_raise
         if not self._can_raise or self._refusals > self.size:
-            self.note_crowd(error)
+            self.on_fd_exhausted(error)
 
-    def note_crowd(self, error: OSError) -> None:
-        """Take in that this run can have no more workers, and say so.
-
-        Raises:
-            ExecutorError: If it has none.
-        """
+    def on_fd_exhausted(self, error: OSError) -> None:
+        """Log that this run cannot have more workers. Raises ExecutorError."""
         reason = reason_of(error)
-        count = sum(member.serves for member in self.members)
+        count = sum(worker.accepts_work for worker in self.workers)
         if not count:
             raise ExecutorError(f"a worker process could not be started: {reason}") from error
-        if not self.crowded:
-            self.crowded = True
+        if not self.is_fd_exhausted:
+            self.is_fd_exhausted = True
             many = f"{pluralize(count, 'worker')} instead of {self.size}"
-            _log.warning("%s: the run goes on with %s", reason, many)
+            _log.warning("%s: the run continues with %s", reason, many)
 
-    def room(self, member: WorkerHandle) -> int:
-        """Return how many more steps a worker may be given in its life."""
-        return sys.maxsize if self.max_tasks is None else self.max_tasks - member.assigned
+    def remaining_steps(self, worker: WorkerHandle) -> int:
+        """Return how many more steps a worker may execute before it is replaced."""
+        return sys.maxsize if self.max_tasks is None else self.max_tasks - worker.steps_assigned
 
-    def has_use_for(self, member: WorkerHandle) -> bool:
-        """Tell whether a worker can be given steps."""
-        return member.serves and self.room(member) > 0
+    def can_take_steps(self, worker: WorkerHandle) -> bool:
+        """Return True if a worker may be assigned steps."""
+        return worker.accepts_work and self.remaining_steps(worker) > 0
 
-    def renew(self) -> None:
-        """Let workers end that have done their share: by themselves, so that what is registered with `atexit` runs."""
+    def recycle_workers(self) -> None:
+        """Let workers that have executed `max_tasks` steps exit by themselves, so that their `atexit` functions run."""
         if self.max_tasks is None and not self._retires:
             return
-        for member in self.members:
-            if member.retired is not None:
-                if clock() > member.retired + GRACE:
-                    self.pool.kill(member.worker)
-            elif not member.postings and self.room(member) <= 0:
-                self.retire(member)
+        for worker in self.workers:
+            if worker.retired is not None:
+                if clock() > worker.retired + GRACE_SECONDS:
+                    self.pool.kill(worker.process)
+            elif not worker.batches and self.remaining_steps(worker) <= 0:
+                self.retire_worker(worker)
 
-    def retire(self, member: WorkerHandle) -> None:
-        """Let a worker that has nothing to do end; until it has, it is a member that serves no more."""
+    def retire_worker(self, worker: WorkerHandle) -> None:
+        """Let an idle worker exit."""
         self._retires = True
-        member.retired = clock()
-        with contextlib.suppress(OSError):  # it has ended already
-            member.worker.socket.shutdown(socket.SHUT_WR)
+        worker.retired = clock()
+        with contextlib.suppress(OSError):  # it has exited already
+            worker.process.socket.shutdown(socket.SHUT_WR)
 
     @property
     def is_complete(self) -> bool:
-        """Whether there may be no more workers."""
-        return self.crowded or sum(member.retired is None for member in self.members) >= self.size
+        """True if no more workers may be started."""
+        return self.is_fd_exhausted or sum(worker.retired is None for worker in self.workers) >= self.size
 
-    def dismiss(self, member: WorkerHandle) -> None:
-        """Let go of a worker that has ended."""
-        self.members.remove(member)
-        self._retires = any(each.retired is not None for each in self.members)
-        if member.worker.ended:
-            self.pool.release(member.worker)
+    def remove_worker(self, worker: WorkerHandle) -> None:
+        """Remove a worker that has exited."""
+        self.workers.remove(worker)
+        self._retires = any(each.retired is not None for each in self.workers)
+        if worker.process.ended:
+            self.pool.release(worker.process)
 
-    def member_of(self, worker: WorkerProcess) -> WorkerHandle | None:
-        """Return the member of a worker."""
-        return next((member for member in self.members if member.worker is worker), None)
+    def handle_of(self, process: WorkerProcess) -> WorkerHandle | None:
+        """Return the handle of a worker process."""
+        return next((worker for worker in self.workers if worker.process is process), None)
 
     def shutdown(self, grace: float | None = None) -> None:
-        """End all workers and the guardian; those that come after them see the driver as it is then."""
-        members, self.members = self.members, []
+        """End all workers and the supervisor."""
+        workers, self.workers = self.workers, []
         self._start_variables, self._modules = None, {}
         if grace is None:
             self.pool.shutdown()
         else:
             self.pool.shutdown(grace)
-        del members  # what they look at stays until they are gone
-        self.lending.bury_all()
-
-
-class ProcessBackend(WorkerTeam):
-    """A team of worker processes that runs what it is given."""
-
-    def execute(self, run: Run) -> None:
-        """Run all steps of a run; whatever goes wrong beyond a step ends all workers."""
-        if run.finished:
-            return
-        try:
-            # First the processes: they start while this one imports and pickles.
-            self.begin_processes(run)
-            from flowyml.executors.process.driver.dispatcher import Dispatcher
-
-            Dispatcher(self, run).run()
-        except BaseException:
-            wait_if_ending()
-            self.shutdown(grace=0)
-            raise
+        del workers  # their retained blocks stay until they have exited
+        self.arenas.discard_all_unfinished()

@@ -1,27 +1,15 @@
-"""The lines from a dispatch loop to its workers: whose a descriptor is, and what waits to be sent.
+"""The sockets and output pipes of the workers of a run, and the selector for them.
 
 ```
-member ──add, listen──▶ its socket and its pipes ──▶ Ears ──hear──▶ descriptors ──▶ whose they are
-   └────────send────▶ its outbox; while something is left in that, the loop hears when the socket takes more
+sockets, supervisor ─▶ urgent (epoll) ─┬──────────▶ poll()     if nothing came for 20 ms: both together
+output pipes ──────────────────────────┴─▶ all (poll), which needs no descriptor while there are few
 ```
 
-The module does not know what is said on them.
-
-What the dispatch loop waits for: workers' sockets and the guardian at once, workers' output a little later.
-
-```
-sockets, guardian ─▶ near ─┬────────────────────▶ hear()      nothing for 20 ms: near and pipes together
-output pipes ──────────────┴─▶ all, a poll, which needs no descriptor where there are few
-```
-
-A step that takes a millisecond, or comes alone, marks both pipes of its worker before it begins (`capture.py`), so
-that whatever it writes is its own. Each mark would wake a loop that waits for the pipes: twice a step, and for
-nothing where steps write nothing. So pipes are looked at once nothing else has been heard for some milliseconds;
-while text comes, at once.
-
-Mapping `time.sleep` over 400 times 0.002 on two workers the driver slept 1.3 times a step, where it was 1.8 with pipes
-heard at once, and took a tenth less CPU (`getrusage`, medians of four runs each). It knows descriptors, and nothing of
-what they are for.
+A step that takes a millisecond, or is sent alone, marks both pipes of its worker before it begins
+(`worker/output_capture.py`), so that all its output is attributed to it. Each mark would wake a loop that waits for
+pipes: twice a step, and in vain if steps write nothing. So pipes are polled after some milliseconds without other
+events, and at once while there is output. Mapping `time.sleep` over 400 times 0.002 on two workers the driver slept 1.3
+times a step, 1.8 if pipes were always polled, and took a tenth less CPU (`getrusage`, medians of four runs each).
 """
 
 from __future__ import annotations
@@ -35,88 +23,87 @@ if TYPE_CHECKING:
 
 
 class WorkerConnections:
-    """The lines of one run."""
+    """The connections to the workers of one run; what a socket does not accept waits in the buffer of its worker."""
 
     def __init__(self) -> None:
-        self._ears = OutputSelector()
+        self._selector = OutputSelector()
         self._sockets: dict[int, WorkerHandle] = {}
         self._pipes: dict[int, WorkerHandle] = {}
-        self._unheard: list[WorkerHandle] = []
+        self._unregistered: list[WorkerHandle] = []
 
-    def add(self, member: WorkerHandle) -> None:
-        """Listen to a worker, from the next `listen` on: then it may be at its first steps meanwhile."""
-        self._unheard.append(member)
+    def add(self, worker: WorkerHandle) -> None:
+        """Add a worker; it is polled from the next `listen` on, so that it can begin to work first."""
+        self._unregistered.append(worker)
 
-    def listen(self, guardian: int) -> None:
-        """Get ready to hear from the workers that were added, and from the guardian: what is nobody's is its."""
-        if not self._ears.hears:
-            self._ears.add(guardian)
-        for member in self._unheard:
-            self._sockets[member.worker.socket.fileno()] = member
-            self._ears.add(member.worker.socket.fileno(), writable=bool(member.outbox))
-            for pipe in (member.worker.stdout, member.worker.stderr):
-                self._pipes[pipe] = member
-                self._ears.add_pipe(pipe)
-        self._unheard.clear()
+    def listen(self, supervisor: int) -> None:
+        """Begin to poll the added workers and the supervisor."""
+        if not self._selector.is_used:
+            self._selector.add(supervisor)
+        for worker in self._unregistered:
+            self._sockets[worker.process.socket.fileno()] = worker
+            self._selector.add(worker.process.socket.fileno(), writable=bool(worker.outbox))
+            for pipe in (worker.process.stdout, worker.process.stderr):
+                self._pipes[pipe] = worker
+                self._selector.add_pipe(pipe)
+        self._unregistered.clear()
 
-    def hear(self, timeout: float) -> list[int]:
-        """Wait until something can be read or sent, at most so many seconds; return the descriptors."""
-        return self._ears.hear(timeout)
+    def poll(self, timeout: float) -> list[int]:
+        """Wait up to `timeout` seconds until something can be read or written; return the descriptors."""
+        return self._selector.poll(timeout)
 
-    def at(self, socket: int) -> WorkerHandle | None:
-        """Return the worker at a socket, if it is one."""
+    def owner_of(self, socket: int) -> WorkerHandle | None:
+        """Return the worker with this socket, if there is one."""
         return self._sockets.get(socket)
 
-    def send(self, member: WorkerHandle, buffers: list[bytes]) -> None:
-        """Send as much as the worker takes now, the rest when it takes more."""
-        waited = bool(member.outbox)
-        member.outbox.send(buffers)
-        if bool(member.outbox) != waited:
-            self._watch(member)
+    def send(self, worker: WorkerHandle, buffers: list[bytes]) -> None:
+        """Send as much as the socket accepts now, the rest later."""
+        waited = bool(worker.outbox)
+        worker.outbox.send(buffers)
+        if bool(worker.outbox) != waited:
+            self._watch(worker)
 
-    def send_rest(self, member: WorkerHandle) -> None:
-        """Go on with what waits, if something does."""
-        if member.outbox:
-            member.outbox.flush()
-            self._watch(member)
+    def flush(self, worker: WorkerHandle) -> None:
+        """Send what is left in the buffer of a worker."""
+        if worker.outbox:
+            worker.outbox.flush()
+            self._watch(worker)
 
-    def _watch(self, member: WorkerHandle) -> None:
-        """Ask to be told when the socket takes more, while something waits."""
-        fd = member.worker.socket.fileno()
+    def _watch(self, worker: WorkerHandle) -> None:
+        fd = worker.process.socket.fileno()
         if fd in self._sockets:
-            self._ears.change(fd, writable=bool(member.outbox))
+            self._selector.change(fd, writable=bool(worker.outbox))
 
     def read_pipe(self, pipe: int) -> bool:
-        """Show what a pipe holds; tell whether it is one."""
-        member = self._pipes.get(pipe)
-        if member is None:
+        """Show the output in a pipe; return False if the descriptor is not a pipe."""
+        worker = self._pipes.get(pipe)
+        if worker is None:
             return False
-        if not member.read_pipe(pipe):
-            self._ears.remove_pipe(pipe)
+        if not worker.read_pipe(pipe):
+            self._selector.remove_pipe(pipe)
             del self._pipes[pipe]
-        self._ears.talking |= member.talked
+        self._selector.had_output |= worker.had_output
         return True
 
-    def hang_up(self, member: WorkerHandle) -> None:
-        """Listen to a worker's socket no more."""
-        fd = member.worker.socket.fileno()
+    def disconnect(self, worker: WorkerHandle) -> None:
+        """Stop polling the socket of a worker."""
+        fd = worker.process.socket.fileno()
         if self._sockets.pop(fd, None):
-            self._ears.remove(fd)
+            self._selector.remove(fd)
 
-    def remove(self, member: WorkerHandle) -> None:
-        """Listen to a worker no more."""
-        self.hang_up(member)
-        for pipe in (member.worker.stdout, member.worker.stderr):
+    def remove(self, worker: WorkerHandle) -> None:
+        """Stop polling a worker."""
+        self.disconnect(worker)
+        for pipe in (worker.process.stdout, worker.process.stderr):
             if self._pipes.pop(pipe, None):
-                self._ears.remove_pipe(pipe)
+                self._selector.remove_pipe(pipe)
 
     def close(self) -> None:
-        """Let go of everything."""
-        self._ears.close()
+        """Close the selector."""
+        self._selector.close()
 
 
-# A line shows that much later than it was written, at most, if it is the first for a while.
-_PAUSE = 0.02
+# The first output after a while is shown at most so much later than it was written.
+PIPE_DELAY_SECONDS = 0.02
 
 clock = time.monotonic
 
@@ -125,62 +112,62 @@ class OutputSelector:
     """The descriptors of one run.
 
     Attributes:
-        talking: Whether there was text in a pipe when they were last listened to; whoever reads them says so.
-        hears: Whether there is a descriptor that is waited for.
+        had_output: Whether the last read of a pipe had output; set by the reader.
+        is_used: Whether a descriptor is registered.
     """
 
     def __init__(self) -> None:
-        self.talking = self.hears = False
-        self._near = select.epoll()
+        self.had_output = self.is_used = False
+        self._urgent = select.epoll()
         self._all = select.poll()
-        self._all.register(self._near.fileno(), select.POLLIN)
+        self._all.register(self._urgent.fileno(), select.POLLIN)
         self._pipes: set[int] = set()
-        self._heard = clock()
+        self._last_pipe_poll = clock()
 
     def add(self, fd: int, *, writable: bool = False) -> None:
-        """Wait for something to read from a descriptor, and for room to write."""
-        self._near.register(fd, _events(writable=writable))
-        self.hears = True
+        """Wait until a descriptor can be read or, if `writable`, written."""
+        self._urgent.register(fd, _events(writable=writable))
+        self.is_used = True
 
     def change(self, fd: int, *, writable: bool) -> None:
-        """Wait for room to write, too, or not any more."""
-        self._near.modify(fd, _events(writable=writable))
+        """Change whether to wait until a descriptor can be written."""
+        self._urgent.modify(fd, _events(writable=writable))
 
     def remove(self, fd: int) -> None:
-        """Forget a descriptor."""
-        self._near.unregister(fd)
+        """Unregister a descriptor."""
+        self._urgent.unregister(fd)
 
     def add_pipe(self, fd: int) -> None:
-        """Wait for output, with less hurry."""
+        """Register an output pipe."""
         self._pipes.add(fd)
         self._all.register(fd, select.POLLIN)
 
     def remove_pipe(self, fd: int) -> None:
-        """Forget a pipe, if it is known."""
+        """Unregister an output pipe, if it is registered."""
         if fd in self._pipes:
             self._pipes.discard(fd)
             self._all.unregister(fd)
 
-    def hear(self, timeout: float) -> list[int]:
-        """Wait until something can be read or written, at most so many seconds; return the descriptors."""
-        rest = self._heard + _PAUSE - clock()
-        if rest > 0 and not self.talking:
-            found = self._near.poll(min(timeout, rest))
+    def poll(self, timeout: float) -> list[int]:
+        """Wait up to `timeout` seconds until something can be read or written; return the descriptors."""
+        rest = self._last_pipe_poll + PIPE_DELAY_SECONDS - clock()
+        if rest > 0 and not self.had_output:
+            found = self._urgent.poll(min(timeout, rest))
             if found or timeout <= rest:
                 return [fd for fd, _ in found]
             timeout -= rest
-        self._heard, self.talking = clock(), False
-        return self._hear_all(timeout)
+        self._last_pipe_poll, self.had_output = clock(), False
+        return self._poll_all(timeout)
 
-    def _hear_all(self, timeout: float) -> list[int]:
-        found, near = [fd for fd, _ in self._all.poll(timeout * 1000)], self._near.fileno()
+    def _poll_all(self, timeout: float) -> list[int]:
+        found, near = [fd for fd, _ in self._all.poll(timeout * 1000)], self._urgent.fileno()
         if near not in found:
             return found
-        return [*(fd for fd, _ in self._near.poll(0)), *(fd for fd in found if fd != near)]
+        return [*(fd for fd, _ in self._urgent.poll(0)), *(fd for fd in found if fd != near)]
 
     def close(self) -> None:
-        """Let go of everything."""
-        self._near.close()
+        """Close the descriptor of the selector."""
+        self._urgent.close()
 
 
 def _events(*, writable: bool) -> int:

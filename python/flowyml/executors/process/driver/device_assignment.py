@@ -1,17 +1,15 @@
-"""Which worker gets which step in a run whose steps take devices.
+"""Assigns steps to workers in a run whose steps use devices.
 
 ```
-a step that takes devices ──▶ an idle worker that has just these ──▶ a new worker, which has them from now on
-                                    └── none: who has them and has nothing to do ends first ──▶ another fill
-any other step            ──▶ a worker without devices, else a new one, else one that has some
+a step that uses devices ──▶ an idle worker with exactly these ──▶ a new worker, which keeps them
+                                    └── none: idle workers that hold them exit first ──▶ next assign_batches
+any other step           ──▶ a worker without devices, else a new one, else one with devices
 ```
 
-A library looks for devices once, so a worker has the same ones for its life, and gets them before its first step: one
-that has run other steps ends for it when there may be no more workers. The core says what can be had (tokens); here it
-is seen to that a device that a step takes whole is no other worker's: whoever has it and idles ends first, whoever is
-in a step that takes none is waited for. Parts of a device are shared, by workers that have it each.
-
-Nothing of this is asked in a run whose steps take no device.
+Libraries look for devices once, so a worker keeps its devices for life and gets them before its first step; an idle
+worker that has run other steps exits for it if no more workers may be started. The scheduler decides which devices can
+be claimed (tokens). This module sees to it that a device that a step uses whole belongs to no other worker: idle
+holders exit, busy ones are waited for. Fractions of a device are shared by workers that each hold it.
 """
 
 from __future__ import annotations
@@ -24,77 +22,76 @@ from flowyml.steps.resources import split_devices, variable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from flowyml.executors.process.driver.backend import WorkerTeam
+    from flowyml.executors.process.driver.backend import ProcessBackend
     from flowyml.executors.process.driver.worker_handle import WorkerHandle
     from flowyml.runtime.run import Run
 
 
 class DeviceAssigner:
-    """Gives out the steps of one run.
+    """Assigns the steps of one run.
 
     Args:
-        team: The workers.
-        run: The run; its steps take devices.
-        assign: Gives a worker what it can claim now; tells whether there was something.
-        hire: Starts another worker, if there may be one.
+        backend: The workers.
+        run: The run.
+        assign: Assigns a worker what it can claim now; returns whether there was something.
+        start_worker: Starts another worker, if there may be one.
     """
 
     def __init__(
         self,
-        team: WorkerTeam,
+        backend: ProcessBackend,
         run: Run,
         assign: Callable[[WorkerHandle], bool],
-        hire: Callable[[], WorkerHandle | None],
+        start_worker: Callable[[], WorkerHandle | None],
     ) -> None:
-        self._team = team
+        self._backend = backend
         self._run = run
         self._assign = assign
-        self._hire = hire
+        self._start_missing_workers = start_worker
         self._numbers = {name: number for number, name in enumerate(run.device_names)}
 
     @property
     def useful(self) -> int:
-        """How many steps could be given to workers now, with as many workers."""
+        """How many steps could start now, given enough workers."""
         scheduler = self._run.scheduler
         free = sum(scheduler.free_on_devices())
         return sum(min(ready, free // amount) if amount else ready for amount, ready in scheduler.device_needs())
 
-    def fill(self) -> None:
-        """Give idle workers all that they can be given, the most urgent first, then others a second batch."""
+    def assign_batches(self) -> None:
+        """Assign idle workers all steps that can start, the most urgent first, then second batches."""
         while any(self._give(amount) for amount, _ in self._run.scheduler.device_needs()):
             pass
         if not self._run.single_item_batches:
-            for member in self._team.members:
-                if len(member.postings) == 1 and not member.devices and self._team.has_use_for(member):
-                    self._assigned(member, 0, ())
+            for worker in self._backend.workers:
+                if len(worker.batches) == 1 and not worker.devices and self._backend.can_take_steps(worker):
+                    self._assigned(worker, 0, ())
 
-    def is_idle(self, member: WorkerHandle) -> bool:
-        """Tell whether a worker can be given steps and has none."""
-        return not member.postings and self._team.has_use_for(member)
+    def is_idle(self, worker: WorkerHandle) -> bool:
+        """Return True if a worker has no steps and may be assigned some."""
+        return not worker.batches and self._backend.can_take_steps(worker)
 
-    def _assigned(self, member: WorkerHandle, amount: int, devices: Iterable[int]) -> bool:
-        """Give a worker steps that take so many tokens of devices, on these."""
+    def _assigned(self, worker: WorkerHandle, amount: int, devices: Iterable[int]) -> bool:
+        """Assign a worker steps that need so many tokens, on these devices."""
         self._run.scheduler.choose((amount, list(devices)))
-        return self._assign(member)
+        return self._assign(worker)
 
     def _give(self, amount: int) -> bool:
-        """Give one worker steps that take so many tokens of devices; tell whether one got some."""
         if amount:
             return self._give_devices(amount)
-        idle = [member for member in self._team.members if self.is_idle(member)]
-        idle.sort(key=lambda member: (bool(member.devices), member.is_new))
-        return any(self._assigned(member, 0, ()) for member in idle)
+        idle = [worker for worker in self._backend.workers if self.is_idle(worker)]
+        idle.sort(key=lambda worker: (bool(worker.devices), worker.is_new))
+        return any(self._assigned(worker, 0, ()) for worker in idle)
 
     def _give_devices(self, amount: int) -> bool:
         whole, part = split_devices(amount)
         free = self._run.scheduler.free_on_devices()
         blocked: list[list[WorkerHandle]] = []
-        for member in self._team.members:
-            devices = self._numbered(member)
-            if devices and len(devices) == whole + bool(part) and self.is_idle(member):
+        for worker in self._backend.workers:
+            devices = self._numbered(worker)
+            if devices and len(devices) == whole + bool(part) and self.is_idle(worker):
                 alone = sorted(devices, key=free.__getitem__)[bool(part) :]
-                others = [other for device in alone for other in self._holders(device) if other is not member]
-                if not others and self._assigned(member, amount, devices):
+                others = [other for device in alone for other in self._holders(device) if other is not worker]
+                if not others and self._assigned(worker, amount, devices):
                     return True
                 if others and all(map(self.is_idle, others)):
                     blocked.append(others)
@@ -102,39 +99,38 @@ class DeviceAssigner:
         if chosen is not None and not chosen[1]:
             return self._give_new(amount, chosen[0])
         blocked += [] if chosen is None else [chosen[1]]
-        for member in blocked[0] if blocked else ():
-            self._team.retire(member)
+        for worker in blocked[0] if blocked else ():
+            self._backend.retire_worker(worker)
         return False
 
     def _give_new(self, amount: int, devices: list[int]) -> bool:
-        """Give devices to a worker that has run nothing yet, and steps with them."""
-        member = self._new_member()
-        if member is None:
+        worker = self._new_worker()
+        if worker is None:
             return False
         names = self._run.device_names
-        member.devices = tuple(names[device] for device in devices)
-        member.setting = (variable(), ",".join(member.devices))
-        if self._assigned(member, amount, devices):
+        worker.devices = tuple(names[device] for device in devices)
+        worker.device_variable = (variable(), ",".join(worker.devices))
+        if self._assigned(worker, amount, devices):
             return True
-        member.devices, member.setting = (), None
+        worker.devices, worker.device_variable = (), None
         return False
 
-    def _new_member(self) -> WorkerHandle | None:
-        """Return a worker that has run nothing yet; where there may be no more, one that idles ends for it."""
-        idle = [member for member in self._team.members if self.is_idle(member)]
-        new = next((member for member in idle if member.is_new), None) or self._hire()
-        if new is None and idle and self._team.is_complete:
-            self._team.retire(min(idle, key=lambda member: len(member.devices)))
-            new = self._hire()
+    def _new_worker(self) -> WorkerHandle | None:
+        """Return a worker that has run nothing yet; an idle one exits for it if necessary."""
+        idle = [worker for worker in self._backend.workers if self.is_idle(worker)]
+        new = next((worker for worker in idle if worker.is_new), None) or self._start_missing_workers()
+        if new is None and idle and self._backend.is_complete:
+            self._backend.retire_worker(min(idle, key=lambda worker: len(worker.devices)))
+            new = self._start_missing_workers()
         return new
 
     def _choose(self, whole: int, part: int, free: list[int]) -> tuple[list[int], list[WorkerHandle]] | None:
-        """Return devices for a worker that has none, and the workers that end for it; `None` while there are none."""
+        """Return devices for a new worker, and the workers that must exit first; `None` if there are none now."""
         costs = {device: self._cost(device) for device in range(len(free))}
         shared: list[int] = []
         if part:
             fitting = [device for device in costs if free[device] >= part and self._cost_of_part(device) < math.inf]
-            # Not the last one that is free whole, if another does.
+            # Prefer a device that is not the last whole one.
             fitting.sort(key=lambda device: (self._cost_of_part(device), free[device], device))
             shared = fitting[:1]
         alone = [device for device in costs if self._is_whole(free[device]) and device not in shared]
@@ -142,31 +138,31 @@ class DeviceAssigner:
         if len(alone) < whole or (part and not shared):
             return None
         alone = alone[:whole]
-        ending = {id(member): member for device in alone for member in self._holders(device)}
-        ending |= {id(member): member for device in shared for member in self._in_the_way(device)}
+        ending = {id(worker): worker for device in alone for worker in self._holders(device)}
+        ending |= {id(worker): worker for device in shared for worker in self._in_the_way(device)}
         return sorted([*alone, *shared]), list(ending.values())
 
     def _cost(self, device: int) -> float:
-        """Return how many workers end for it that a device is another's alone; `inf` while that has to wait."""
+        """Return how many workers must exit so that a device is free; `inf` if one of them is busy."""
         holders = self._holders(device)
         return len(holders) if all(map(self.is_idle, holders)) else math.inf
 
     def _cost_of_part(self, device: int) -> float:
-        ending = any(not member.serves for member in self._holders(device))
+        ending = any(not worker.accepts_work for worker in self._holders(device))
         return math.inf if ending else len(self._in_the_way(device))
 
     def _in_the_way(self, device: int) -> list[WorkerHandle]:
-        """Return the idle workers that have a device with others: it would be theirs alone again."""
+        """Return the idle workers that hold a device together with others, which they would keep."""
         return [each for each in self._holders(device) if len(each.devices) > 1 and self.is_idle(each)]
 
     def _holders(self, device: int) -> list[WorkerHandle]:
-        """Return the workers that have a device, also those that are about to end."""
+        """Return the workers that hold a device, also those that are about to exit."""
         name = self._run.device_names[device]
-        return [member for member in self._team.members if name in member.devices]
+        return [worker for worker in self._backend.workers if name in worker.devices]
 
-    def _numbered(self, member: WorkerHandle) -> list[int]:
-        """Return the devices of a worker by number; none if it has others than this run knows."""
-        numbers = [self._numbers.get(name, -1) for name in member.devices]
+    def _numbered(self, worker: WorkerHandle) -> list[int]:
+        """Return the devices of a worker by index; none if the run does not know one of them."""
+        numbers = [self._numbers.get(name, -1) for name in worker.devices]
         return [] if -1 in numbers else numbers
 
     @staticmethod

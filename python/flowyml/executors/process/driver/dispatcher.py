@@ -1,14 +1,14 @@
-"""The dispatch loop: one thread in the driver owns all transport to the worker processes.
+"""The dispatch loop: one thread of the driver owns all communication with the worker processes.
 
 ```
-            ┌── fill: workers get batches, see `giving.py`
-  run() ──▶ │── wait: for sockets, the guardian, output pipes, see `lines.py`
-            ├── handle: results ─▶ run.complete   output ─▶ sys.stdout   deaths ─▶ blame, give back, replace
-            └── look, when a step may be over its time: the guardian kills its worker
+            ┌── assign_batches: see `assignment.py`
+  run() ──▶ │── wait: for sockets, the supervisor and output pipes, see `connections.py`
+            ├── handle: results ─▶ run.complete   output ─▶ sys.stdout   exits ─▶ blame, give back, replace
+            └── enforce limits: the supervisor kills a worker whose step exceeds one
 ```
 
-When a worker dies, whole frames that it has sent still count; then the step it claimed last is the one to blame, unless
-its result is in, and everything else that was posted to it becomes ready again without having spent an attempt.
+When a worker dies, the messages that it has sent still count. Then the step that it claimed last is to blame, unless
+its result has arrived; its other steps become ready again and have not spent an attempt.
 """
 
 from __future__ import annotations
@@ -17,249 +17,249 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from flowyml.errors import ExecutorError
-from flowyml.executors.process.driver.assignment import PATIENCE, BatchAssigner, take_from
+from flowyml.executors.process.driver.assignment import STEAL_DELAY_SECONDS, BatchAssigner, take_back
 from flowyml.executors.process.driver.connections import WorkerConnections
-from flowyml.executors.process.driver.interpreter_exit import wait_if_ending
-from flowyml.executors.process.driver.limit_monitor import watches
+from flowyml.executors.process.driver.limit_monitor import limit_monitors
 from flowyml.executors.process.driver.output import keep
-from flowyml.executors.process.driver.result_decoder import ResultDecoder, WorkerLossHandler, no_start
+from flowyml.executors.process.driver.result_decoder import ResultDecoder, WorkerLossHandler, initializer_error
 from flowyml.executors.process.driver.worker_handle import KillDecision
+from flowyml.executors.process.pool.worker_pool import block_at_interpreter_exit
 from flowyml.executors.process.pool.worker_process import SpawnFailed, SupervisorLost, WorkerExited
 from flowyml.executors.process.protocol import wire
 from flowyml.executors.process.protocol.log_records import handle_record
 
 if TYPE_CHECKING:
-    from flowyml.executors.process.driver.backend import WorkerTeam
+    from flowyml.executors.process.driver.backend import ProcessBackend
     from flowyml.executors.process.driver.limit_monitor import LimitMonitor
     from flowyml.executors.process.driver.worker_handle import WorkerHandle
     from flowyml.runtime.run import Run
 
-_LONGEST_WAIT = 1.0
-# How long a result may lie in shared memory, behind which its worker is in a long step, if it is to be written down.
-_GLANCE = 0.01
-# Portions read from one worker before the others are looked at.
-_MOST_READS = 8
+MAX_WAIT_SECONDS = 1.0
+# How long a result may stay in shared memory while its worker is in a long step, if hooks or a journal await it.
+RESULT_POLL_SECONDS = 0.01
+# Portions read from one worker before the next worker is served.
+MAX_READS = 8
 
 clock = time.monotonic
 
 
 class Dispatcher:
-    """One run on a team of worker processes."""
+    """Executes one run on the workers of a backend."""
 
-    def __init__(self, team: WorkerTeam, run: Run) -> None:
-        self._team = team
+    def __init__(self, backend: ProcessBackend, run: Run) -> None:
+        self._backend = backend
         self._run = run
-        self._lines = WorkerConnections()
-        self._giving = BatchAssigner(team, run, self._lines)
-        self._outcomes = ResultDecoder(run, team.lending)
-        self._watches = watches(team, run)
-        self._deaths = WorkerLossHandler(run, self._outcomes)
+        self._connections = WorkerConnections()
+        self._assigner = BatchAssigner(backend, run, self._connections)
+        self._decoder = ResultDecoder(run, backend.arenas)
+        self._monitors = limit_monitors(backend, run)
+        self._loss_handler = WorkerLossHandler(run, self._decoder)
         self._stopped = False
 
     def run(self) -> None:
-        """Run all steps."""
+        """Execute all steps."""
         try:
-            self._team.start(self._run)
-            self._giving.begin()
+            self._backend.start(self._run)
+            self._assigner.begin()
             while not self._run.finished:
-                self._giving.fill()
-                self._lines.listen(self._team.pool.fileno())
-                self._giving.show_output()
+                self._assigner.assign_batches()
+                self._connections.listen(self._backend.pool.fileno())
+                self._assigner.show_output()
                 self._run.deliver_events()
                 self._wait()
             self._end()
         except KeyboardInterrupt:
-            self._hear_out()
+            self._drain_results()
             raise
         finally:
-            self._lines.close()
+            self._connections.close()
 
-    def _hear_out(self) -> None:
-        """What is finished counts: take the results that were on their way."""
+    def _drain_results(self) -> None:
+        """Take the results that were sent before Ctrl-C, so that finished steps count."""
         self._run.cancel()
         self._end()
 
     def _end(self) -> None:
-        """Show the last output, and let go of the run: workers stay, perhaps for long."""
-        self._team.renew()
-        for member in self._team.members:
-            while self._read_frames(member):
+        self._backend.recycle_workers()
+        for worker in self._backend.workers:
+            while self._read_frames(worker):
                 pass
-            member.read_pipes(last=True)
-        self._giving.end()
+            worker.read_pipes(last=True)
+        self._assigner.end()
 
     def stop(self) -> None:
-        """Begin nothing new: whatever is not begun is cancelled."""
+        """Cancel all steps that have not begun."""
         self._stopped = True
         self._run.cancel()
-        for member in self._team.members:
-            take_from(self._run, member, keep=0)
+        for worker in self._backend.workers:
+            take_back(self._run, worker, keep=0)
 
-    # -- hearing from workers
+    # -- messages from workers
 
     def _wait(self) -> None:
-        """Wait for something to happen and handle it."""
         if self._run.finished:
             return
-        brief = self._giving.is_brief
-        timeout = 0.0 if self._ask_to_be_woken(brief=brief) else PATIENCE if brief else self._timeout()
+        timeout = self._timeout()
         if self._run.finished:
             return
         if timeout and self._run.check_progress():
             return
         with self._run.interrupts.may_raise():
-            heard = self._lines.hear(timeout)
-        wait_if_ending()
-        for member in self._team.members:
-            member.results.awake()
-        for fd in heard:
-            if (speaker := self._lines.at(fd)) is not None:
+            ready = self._connections.poll(timeout)
+        block_at_interpreter_exit()
+        for worker in self._backend.workers:
+            worker.results.awake()
+        for fd in ready:
+            if (speaker := self._connections.owner_of(fd)) is not None:
                 self._on_socket(speaker)
-            elif not self._lines.read_pipe(fd):
-                self._on_guardian()
-        self._take_results()
-        for watch in self._watches:
-            if clock() >= watch.next:
-                self._look(watch)
+            elif not self._connections.read_pipe(fd):
+                self._on_supervisor()
+        self._drain_shared_memory()
+        for monitor in self._monitors:
+            if clock() >= monitor.next:
+                self._enforce(monitor)
 
-    def _ask_to_be_woken(self, *, brief: bool) -> bool:
-        """Say that the loop is about to sleep, then look once more: tell whether there is something to do meanwhile.
+    def _arm_wakeups(self, *, ends_soon: bool) -> bool:
+        """Ask workers to wake the loop, then check once more; return True if there is something to do.
 
-        Results wait in shared memory until workers have nothing left to do, unless somebody idles who may get something
-        to do by a result, and that is not brief.
+        Results wait in shared memory until workers have nothing left to do, unless a worker is idle for which a single
+        result could make a step ready, and the posted steps do not end soon.
         """
-        each = not brief and self._giving.is_keen
-        for member in self._team.members:
-            member.results.want(each)
-        finished, taken = self._outcomes.finished, self._outcomes.taken
-        self._take_results()
-        return self._outcomes.finished != finished or (each and self._outcomes.taken != taken)
+        each_result = not ends_soon and self._assigner.wants_early_wakeup
+        for worker in self._backend.workers:
+            worker.results.want(each_result)
+        finished, taken = self._decoder.finished, self._decoder.taken
+        self._drain_shared_memory()
+        return self._decoder.finished != finished or (each_result and self._decoder.taken != taken)
 
-    def _take_results(self) -> None:
-        """Take what workers have put into shared memory since they were last looked at."""
-        for member in self._team.members:
-            if member.results.waiting and not member.torn:
-                self._read_frames(member)
+    def _drain_shared_memory(self) -> None:
+        for worker in self._backend.workers:
+            if worker.results.waiting and not worker.corrupt:
+                self._read_frames(worker)
 
     def _timeout(self) -> float:
-        """Look again when a delay is over, or soon if somebody idles while somebody else may be stuck."""
-        wakeups = [watch.next for watch in self._watches]
+        ends_soon = self._assigner.ends_soon
+        if self._arm_wakeups(ends_soon=ends_soon):
+            return 0.0
+        return STEAL_DELAY_SECONDS if ends_soon else self._longest_wait()
+
+    def _longest_wait(self) -> float:
+        """Return how long to wait: until a deadline, or shortly if an idle worker may steal steps."""
+        wakeups = [monitor.next for monitor in self._monitors]
         if (wakeup := self._run.scheduler.next_wakeup()) is not None:
             wakeups.append(wakeup)
-        longest = self._run.poll_interval(_LONGEST_WAIT)
-        if self._run.reports_early and any(member.open > 1 for member in self._team.members):
-            longest = min(longest, _GLANCE)
+        longest = self._run.poll_interval(MAX_WAIT_SECONDS)
+        if self._run.reports_early and any(worker.open > 1 for worker in self._backend.workers):
+            longest = min(longest, RESULT_POLL_SECONDS)
         longest = min(longest, max(0.0, min(wakeups) - clock())) if wakeups else longest
-        return PATIENCE if self._giving.is_waiting else longest
+        return STEAL_DELAY_SECONDS if self._assigner.has_idle_worker else longest
 
-    def _on_socket(self, member: WorkerHandle) -> None:
-        self._lines.send_rest(member)
-        self._read_frames(member)
-        if member.receiver.ended and not member.failed:
-            member.failed = True
-            self._lines.hang_up(member)
-            if member.retired is None:
-                self._team.pool.kill(member.worker)
+    def _on_socket(self, worker: WorkerHandle) -> None:
+        self._connections.flush(worker)
+        self._read_frames(worker)
+        if worker.receiver.ended and not worker.failed:
+            worker.failed = True
+            self._connections.disconnect(worker)
+            if worker.retired is None:
+                self._backend.pool.kill(worker.process)
 
-    def _read_frames(self, member: WorkerHandle) -> bool:
-        """Take what a worker has sent; not without end, others may have sent something too: tell whether there is more.
+    def _read_frames(self, worker: WorkerHandle) -> bool:
+        """Read up to `MAX_READS` portions of a worker's messages; return True if there are more.
 
-        Where its shared memory ends is looked at first: so whatever a step has logged is handled before its result.
+        The end of its results in shared memory is read first, so that a step's log records are handled before its
+        result.
         """
         full, reads = True, 0
-        while full and reads < _MOST_READS:
-            committed = member.results.committed()
-            full = member.receiver.read() == wire.RECEIVE
+        while full and reads < MAX_READS:
+            committed = worker.results.committed()
+            full = worker.receiver.read() == wire.RECEIVE_BYTES
             reads += 1
-            self._handle_frames(member, committed)
+            self._handle_frames(worker, committed)
         return full
 
-    def _handle_frame(self, member: WorkerHandle, kind: int, body: Any, segments: list[bytes]) -> None:
+    def _handle_frame(self, worker: WorkerHandle, kind: int, body: Any, segments: list[bytes]) -> None:
         run = self._run
         if kind == wire.RESULT:
             result = wire.ResultBody._make(body)
-            member.arrived.append(result._replace(value=wire.restore(result.value, segments)) if segments else result)
+            worker.arrived.append(
+                result._replace(value=wire.insert_segments(result.value, segments)) if segments else result
+            )
         elif kind == wire.LOG:
-            handle_record(wire.restore(body, segments), keep=lambda slot, text: keep(run, member, slot, text))
+            handle_record(wire.insert_segments(body, segments), keep=lambda slot, text: keep(run, worker, slot, text))
         elif kind == wire.USAGE:
             slot, cpu, memory = body
-            is_open = bool(member.postings) and member.is_posted(slot)  # else it is of an earlier run
-            item = member.item_at(slot) if is_open else None
+            is_open = bool(worker.batches) and worker.is_posted(slot)  # else it is of an earlier run
+            item = worker.item_at(slot) if is_open else None
             if item is not None:
                 run.usage.note(item, cpu, memory, run.item_index.item_count)
         elif kind == wire.READY:
-            member.ready = True
+            worker.ready = True
         elif kind == wire.INITIALIZED:
-            member.initialized = body
-        elif kind == wire.NO_START:
+            worker.initialized = body
+        elif kind == wire.INITIALIZER_FAILED:
             number, error = body
-            if number == self._team.runs and not run.finished:  # else it tries again when it is set up for a run
-                raise no_start(error)
+            if number == self._backend.runs and not run.finished:  # else it tries again with the next SETUP
+                raise initializer_error(error)
 
-    def _handle_frames(self, member: WorkerHandle, committed: int) -> None:
-        for frame in member.receiver.frames():
-            self._handle_frame(member, *frame)
-        before, torn = self._outcomes.taken, member.torn
-        failed = self._outcomes.commit(member, committed, self._giving.sizer)
-        if member.torn and not torn:
-            take_from(self._run, member, keep=0)  # so that nothing begins that runs again elsewhere
-            self._team.pool.kill(member.worker)
-        if self._outcomes.taken != before:
-            self._deaths.note_result()
+    def _handle_frames(self, worker: WorkerHandle, committed: int) -> None:
+        for frame in worker.receiver.frames():
+            self._handle_frame(worker, *frame)
+        before, corrupt = self._decoder.taken, worker.corrupt
+        failed = self._decoder.commit(worker, committed, self._assigner.sizer)
+        if worker.corrupt and not corrupt:
+            take_back(self._run, worker, keep=0)  # so that it does not begin steps that others run again
+            self._backend.pool.kill(worker.process)
+        if self._decoder.taken != before:
+            self._loss_handler.reset_failures()
             if failed and self._run.fail_fast and not self._stopped:
                 self.stop()
 
-    def _on_guardian(self) -> None:
-        for event in self._team.pool.read_events():
+    def _on_supervisor(self) -> None:
+        for event in self._backend.pool.read_events():
             if isinstance(event, SupervisorLost):
                 raise ExecutorError(event.reason)
             if isinstance(event, SpawnFailed):
-                self._do_without(self._team.member_of(event.worker), event.error)
+                self._on_spawn_failed(self._backend.handle_of(event.worker), event.error)
             if isinstance(event, WorkerExited):
-                self._bury(self._team.member_of(event.worker))
+                self._on_worker_exit(self._backend.handle_of(event.worker))
 
-    def _do_without(self, member: WorkerHandle | None, error: OSError) -> None:
-        """Go on with the other workers when one could not be started.
-
-        Raises:
-            ExecutorError: If there is none.
-        """
-        if member is None:
+    def _on_spawn_failed(self, worker: WorkerHandle | None, error: OSError) -> None:
+        if worker is None:
             return
-        member.verdict = KillDecision(None, None)
-        self._team.note_refusal(error)
-        self._bury(member)
+        worker.verdict = KillDecision(None, None)
+        self._backend.on_spawn_failed(error)
+        self._on_worker_exit(worker)
 
     # -- limits
 
-    def _look(self, watch: LimitMonitor) -> None:
-        """Have the workers killed that are in a step that is over its limit.
+    def _enforce(self, monitor: LimitMonitor) -> None:
+        """Kill the workers whose step exceeds a limit.
 
-        First what they have sent is taken, and what they have not begun is taken back: either may show that the step
-        has ended, and afterwards the worker can begin nothing else.
+        First the results that they have sent are taken, and the steps that they have not begun are taken back: either
+        may show that the step has ended, and afterwards the worker cannot begin another one.
         """
-        watch.begin_look()
-        for member in self._team.members:
-            if watch.suspects(member):
-                self._read_frames(member)
-                take_from(self._run, member, keep=0)
-                member.verdict = watch.verdict(member)
-                if member.verdict is not None:
-                    self._team.pool.kill(member.worker)
+        monitor.begin_check()
+        for worker in self._backend.workers:
+            if monitor.is_over_limit(worker):
+                self._read_frames(worker)
+                take_back(self._run, worker, keep=0)
+                worker.verdict = monitor.verdict(worker)
+                if worker.verdict is not None:
+                    self._backend.pool.kill(worker.process)
 
-    # -- deaths
+    # -- exits
 
-    def _bury(self, member: WorkerHandle | None) -> None:
-        """Settle what a dead worker leaves: results it has sent, the step to blame, the steps to give back."""
-        if member is None:
+    def _on_worker_exit(self, worker: WorkerHandle | None) -> None:
+        """Take the last results of a dead worker, blame the step that it was in, and give back the others."""
+        if worker is None:
             return
-        while member.receiver.read():
+        while worker.receiver.read():
             pass
-        self._handle_frames(member, member.results.committed())
-        member.read_pipes(last=True)  # as long as it is known whose it is
-        if self._deaths.settle(member) and self._run.fail_fast and not self._stopped:
+        self._handle_frames(worker, worker.results.committed())
+        worker.read_pipes(last=True)  # while its slots are known
+        if self._loss_handler.handle_exit(worker) and self._run.fail_fast and not self._stopped:
             self.stop()
-        if member.retired is None:  # else another has its number
-            self._team.lending.bury(member.number)
-        self._lines.remove(member)
-        self._team.dismiss(member)
+        if worker.retired is None:  # else another worker has its number
+            self._backend.arenas.discard_unfinished(worker.number)
+        self._connections.remove(worker)
+        self._backend.remove_worker(worker)

@@ -1,30 +1,26 @@
-"""Which worker uses more memory than it may, and which step is the one that took it.
+"""The time and memory limits of a run's steps, which the dispatcher enforces by checking its workers.
 
-What counts is what a worker has for itself: its anonymous memory and that of the processes it has started; mapped files
-and shared memory do not. The dispatch loop looks at all workers twenty times a second.
-
-```
-within the limit ──▶ note which step was begun last
-above it ──▶ what is not begun is taken back
-             ├─ no step runs: the worker is replaced, nobody is to blame; one that never began a step started in vain
-             ├─ the step ran when the memory was last within the limit, or is the only one since: its fault
-             └─ several steps since: one before may have left it behind; it is a fault only if the step takes more still
-```
-
-Which worker is in a step that is over its time, and when to look next.
-
-The claim words tell the step that a worker began last, and when. So a step that has a limit costs nothing by itself:
-the dispatch loop looks at all workers when the first of them may be over its time, and not before.
+*Time.* The claim words of a worker say which step it began last, and when. So a limit costs a step nothing: the workers
+are checked when the first of them may be over its time, and not before.
 
 ```
-look ──▶ not over: look again then, or when a step that begins now may be
-     └─▶ over: results in the socket are taken first, all that is not begun is taken back; still over ──▶ kill
+check ──▶ not over: check again then, or when a step that begins now may be
+      └─▶ over: take the results in the socket, take back what is not begun; still over ──▶ kill
 ```
 
-After that the worker can begin nothing any more: whatever it is killed in is the step whose time was over, unless its
-result arrives in the last moment, which then counts.
+After that the worker can begin nothing: the step in which it is killed is the one whose time is over. If its result
+arrives in the last moment, the result counts.
 
-The limits of a run's steps that the dispatch loop keeps by looking at its workers, each at its own time.
+*Memory.* What counts is private memory: the anonymous memory of a worker and of the processes it has started, without
+mapped files and shared memory. All workers are checked twenty times a second.
+
+```
+within the limit ──▶ note which step began last
+above it ──▶ take back what is not begun
+             ├─ no step runs: replace the worker, blame no step; without a first step it started in vain
+             ├─ the step ran when the memory was last within the limit, or is the only one since: blame it
+             └─ several steps since: an earlier one may have left it behind; blame the step only if it takes more
+```
 """
 
 from __future__ import annotations
@@ -44,27 +40,22 @@ from flowyml.executors.process.supervisor.process_tree import anonymous
 from flowyml.steps.timeout import StepExpired
 
 if TYPE_CHECKING:
-    from flowyml.executors.process.driver.backend import WorkerTeam
+    from flowyml.executors.process.driver.backend import ProcessBackend
     from flowyml.executors.process.driver.worker_handle import WorkerHandle
     from flowyml.runtime.run import Run
     from flowyml.steps.timeout import TimeLimits
 
 
-# Looking more often than this gains nothing.
-_SHORTEST_LOOK = 0.01
-# A result that is on its way when the time is over counts; one of which nothing comes any more for so long does not.
-_STALLED = 0.25
+# Checking more often gains nothing.
+MIN_CHECK_SECONDS = 0.01
+# A result that is being sent when the time is over counts, unless nothing of it has arrived for so long.
+RECEIVE_STALL_SECONDS = 0.25
 
 clock = time.monotonic
 
 
 class DeadlineMonitor:
-    """The time limits of a run's steps, as its dispatch loop keeps them.
-
-    Args:
-        limits: The limits.
-
-    """
+    """Enforces the time limits of a run's steps."""
 
     def __init__(self, limits: TimeLimits) -> None:
         self._limits = limits
@@ -73,104 +64,96 @@ class DeadlineMonitor:
 
     @property
     def next(self) -> float:
-        """When to look: sooner, if steps with a shorter limit have come during the run."""
+        """When to check next; sooner if steps with a shorter limit were added during the run."""
         if self._limits.shortest < self._shortest:
             self._shortest = self._limits.shortest
             self._next = min(self._next, clock() + self._shortest)
         return self._next
 
-    def begin_look(self) -> None:
-        """Look at all workers now: no step that begins from now on is over its time before the next look."""
-        self._next = clock() + max(_SHORTEST_LOOK, self._limits.shortest)
+    def begin_check(self) -> None:
+        """Begin a check; no step that begins from now on can be over its time before the next one."""
+        self._next = clock() + max(MIN_CHECK_SECONDS, self._limits.shortest)
 
-    def suspects(self, member: WorkerHandle) -> bool:
-        """Tell whether the step that a worker is in is over its time; else note when that may be."""
-        return self.verdict(member) is not None
+    def is_over_limit(self, worker: WorkerHandle) -> bool:
+        """Return True if the step of a worker is over its time; otherwise note when it may be."""
+        return self.verdict(worker) is not None
 
-    def verdict(self, member: WorkerHandle) -> KillDecision | None:
-        """Say what becomes of a worker whose step is over its time."""
-        running = member.running()
+    def verdict(self, worker: WorkerHandle) -> KillDecision | None:
+        """Return what to do with a worker whose step is over its time."""
+        running = worker.running()
         if running is None:
             return None
         slot, item, began = running
         limit, now = self._limits.of(item), clock()
-        due = now + _SHORTEST_LOOK if _is_sending(member, now) and began + limit <= now else began + limit
+        due = now + MIN_CHECK_SECONDS if _is_sending(worker, now) and began + limit <= now else began + limit
         if due <= now:
             return KillDecision(slot, StepExpired(limit))
-        self._next = min(self._next, max(due, now + _SHORTEST_LOOK))
+        self._next = min(self._next, max(due, now + MIN_CHECK_SECONDS))
         return None
 
 
-def _is_sending(member: WorkerHandle, now: float) -> bool:
-    """Tell whether a worker is sending a result: then its step has ended, however long a large value takes."""
-    receiver = member.receiver
-    return receiver.pending == wire.RESULT and now - receiver.last_read < _STALLED
+def _is_sending(worker: WorkerHandle, now: float) -> bool:
+    """Return True if a worker is sending a result: its step has ended, however long a large value takes."""
+    receiver = worker.receiver
+    return receiver.pending == wire.RESULT and now - receiver.last_read < RECEIVE_STALL_SECONDS
 
 
-_INTERVAL = 0.05
-# What a step may take beyond what it found above the limit, as a share of the limit; and how much it may be in all.
-_MORE = 1 / 16
-_MOST = 1.25
+MEMORY_CHECK_SECONDS = 0.05
+# How much a step that found the memory above the limit may add, and how much there may be in all; shares of the limit.
+MAX_GROWTH_SHARE = 1 / 16
+MAX_TOTAL_SHARE = 1.25
 
 
 class MemoryMonitor:
-    """The memory limit of a team's workers, as the dispatch loop keeps it.
+    """Enforces the memory limit of a backend's workers.
 
-    Args:
-        run: The run, for names.
-        limit: Bytes that a worker may have.
-
-    Attributes:
-        next: When to look.
+    Raises:
+        ExecutorError: This system does not report how much memory a process uses.
     """
 
     def __init__(self, run: Run, limit: int) -> None:
-        """Look at once.
-
-        Raises:
-            ExecutorError: If this system does not tell how much memory a process has.
-        """
         if not anonymous(os.getpid()):
             raise ExecutorError("memory_limit needs /proc/PID/statm, which cannot be read here")
         self._run = run
         self._limit = limit
         self.next = 0.0
 
-    def begin_look(self) -> None:
-        """Look at all workers now."""
-        self.next = clock() + _INTERVAL
+    def begin_check(self) -> None:
+        """Begin a check."""
+        self.next = clock() + MEMORY_CHECK_SECONDS
 
-    def suspects(self, member: WorkerHandle) -> bool:
-        """Tell whether a worker has more than it may; note it if not."""
-        if member.worker.pid is None or member.verdict is not None:
+    def is_over_limit(self, worker: WorkerHandle) -> bool:
+        """Return True if a worker is over the limit; otherwise note its last step."""
+        if worker.process.pid is None or worker.verdict is not None:
             return False
-        member.full = used(member.worker.pid, self._limit) > self._limit
-        if not member.full:
-            member.calm, member.found = member.worker.claims.last_claimed(), None
-        return member.full
+        worker.over_memory_limit = used(worker.process.pid, self._limit) > self._limit
+        if not worker.over_memory_limit:
+            worker.last_slot_within_limit, worker.first_over_limit = worker.process.claims.last_claimed(), None
+        return worker.over_memory_limit
 
-    def verdict(self, member: WorkerHandle) -> KillDecision | None:
-        """Say what becomes of a worker that has more than it may, and that can begin nothing any more."""
-        size = used(member.worker.pid or 0, self._limit)
-        running = member.running()
-        if size <= self._limit or (running is None and member.begun):
+    def verdict(self, worker: WorkerHandle) -> KillDecision | None:
+        """Return what to do with a worker that is over the limit and cannot begin another step."""
+        size = used(worker.process.pid or 0, self._limit)
+        running = worker.running()
+        if size <= self._limit or (running is None and worker.has_started):
             return None
         if running is None:
-            return KillDecision(None, None if member.has_worked else too_large(self._limit, size))
+            return KillDecision(None, None if worker.has_worked else too_large(self._limit, size))
         slot, item, _ = running
         guilty = KillDecision(slot, MemoryLimitError(self._run.item_name(item), self._limit, size))
-        if member.slot_before(slot) <= (-1 if member.calm is None else member.calm):
+        if worker.slot_before(slot) <= (-1 if worker.last_slot_within_limit is None else worker.last_slot_within_limit):
             return guilty
-        if member.found is None or member.found[0] != slot:
-            member.found = slot, size
-        return guilty if size > min(member.found[1] + _MORE * self._limit, _MOST * self._limit) else None
+        if worker.first_over_limit is None or worker.first_over_limit[0] != slot:
+            worker.first_over_limit = slot, size
+        _, size_at_start = worker.first_over_limit
+        most = min(size_at_start + MAX_GROWTH_SHARE * self._limit, MAX_TOTAL_SHARE * self._limit)
+        return guilty if size > most else None
 
 
 def used(pid: int, limit: int) -> int:
-    """Return the bytes that a process and those it has started have for themselves.
+    """Return the bytes of private memory of a process and its descendants.
 
-    What forked processes share counts several times at first; only where the sum is above the limit it is worth a
-    closer look.
+    Pages that forked processes share count several times at first; only if the sum is above the limit they are divided.
     """
     family = [pid]
     for each in family:
@@ -180,14 +163,13 @@ def used(pid: int, limit: int) -> int:
 
 
 def _children(pid: int) -> list[int]:
-    with contextlib.suppress(OSError):  # it is gone
+    with contextlib.suppress(OSError):  # it has exited
         threads = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208  twenty times a second
         return [int(child) for each in threads for child in _read(f"/proc/{pid}/task/{each}/children").split()]
     return []
 
 
 def _proportional(pid: int) -> int:
-    """Return the same, with what several processes share divided among them."""
     for line in _read(f"/proc/{pid}/smaps_rollup").splitlines():
         name, _, rest = line.partition(":")
         if name == "Pss_Anon":
@@ -206,27 +188,27 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class LimitMonitor(Protocol):
-        """Keeps one kind of limit."""
+        """Enforces one kind of limit."""
 
         @property
         def next(self) -> float:
-            """When to look."""
+            """When to check next."""
 
-        def begin_look(self) -> None:
-            """Look at all workers now."""
+        def begin_check(self) -> None:
+            """Begin a check of all workers."""
 
-        def suspects(self, member: WorkerHandle) -> bool:
-            """Tell whether a worker may have to be killed; what it has not begun is taken back then."""
+        def is_over_limit(self, worker: WorkerHandle) -> bool:
+            """Return True if a worker may have to be killed; its steps that have not begun are taken back then."""
 
-        def verdict(self, member: WorkerHandle) -> KillDecision | None:
-            """Say what becomes of it, now that it can begin nothing any more."""
+        def verdict(self, worker: WorkerHandle) -> KillDecision | None:
+            """Return whether and why to kill it, now that it cannot begin another step."""
 
 
-def watches(team: WorkerTeam, run: Run) -> list[LimitMonitor]:
-    """Return what keeps the limits that there are, and what notices that the run stands still."""
-    found: list[LimitMonitor] = [StallDetector(team, run)]
+def limit_monitors(backend: ProcessBackend, run: Run) -> list[LimitMonitor]:
+    """Return the monitors for the limits of a run, and the stall detector."""
+    found: list[LimitMonitor] = [StallDetector(backend, run)]
     if run.time_limits is not None:
         found.append(DeadlineMonitor(run.time_limits))
-    if team.memory_limit is not None:
-        found.append(MemoryMonitor(run, team.memory_limit))
+    if backend.memory_limit is not None:
+        found.append(MemoryMonitor(run, backend.memory_limit))
     return found

@@ -1,20 +1,16 @@
-r"""What workers print, shown live: the driver's side.
+r"""The output of workers, shown live by the driver.
 
 ```
 worker: print, C code, subprocesses ─▶ fd 1, fd 2 = pipes ─▶ OutputReader ─▶ the driver's current sys.stdout, sys.stderr
                                                                   └─▶ keep(slot, text) ─▶ StepLog of the step
 ```
-A pipe carries the bytes as they were written and, between them, marks: `\0token:SLOT\0` says that what follows was
-written by the step in SLOT, `\0token:\0` that it belongs to nobody (`capture.py` writes them). So attribution is exact
-and the order within a step is kept; nothing is promised about the order between two streams or between workers.
+A pipe carries the bytes as they were written and, between them, marks: `\0token:SLOT\0` precedes the output of the step
+in SLOT, `\0token:\0` output of no step (`worker/output_capture.py` writes them). So attribution is exact and the order
+within a step is kept; the order between two streams or workers is undefined.
 
-Whole lines are shown; `\r` ends a line too, so that a progress bar moves. An unfinished line is shown when its step
-ends or the pipe does, or when it grows past `LONGEST_LINE`. The stream is looked up at each write, so capsys,
-`redirect_stdout` and notebooks get it; a stream that is closed or broken loses the text, and the run goes on.
-
-The module knows no files, steps or runs: bytes come in by `feed`, names and logs are callbacks by slot.
-
-What the workers of a run write: under which name it is shown, and with which step it is kept.
+Whole lines are shown; `\r` ends a line too, so that progress bars move. An unfinished line is shown when its step or
+the pipe ends, or when it exceeds `MAX_LINE_BYTES`. The stream is looked up at each write, so that capsys,
+`redirect_stdout` and notebooks receive it; a closed or broken stream loses the text, and the run continues.
 """
 
 from __future__ import annotations
@@ -28,35 +24,34 @@ from typing import TYPE_CHECKING, Final, Literal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flowyml.executors.process.driver.backend import WorkerTeam
+    from flowyml.executors.process.driver.backend import ProcessBackend
     from flowyml.executors.process.driver.worker_handle import WorkerHandle
     from flowyml.runtime.run import Run
 
 
-LONGEST_LINE: Final = 64 * 1024  # bytes of an unfinished line that are held back
+MAX_LINE_BYTES: Final = 64 * 1024  # bytes of an unfinished line that are held back
 
-_SLOT_DIGITS: Final = 10  # a slot is a u32
+SLOT_DIGITS: Final = 10  # a slot is a u32
 _LINES: Final = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 
 
 @functools.lru_cache(maxsize=1024)
 def _marks(opening: bytes) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
-    """Return what finds the marks of a worker, which has two readers; and what matches nothing but marks."""
-    mark = re.escape(opening) + rb"([0-9]{0,%d})\0" % _SLOT_DIGITS
+    mark = re.escape(opening) + rb"([0-9]{0,%d})\0" % SLOT_DIGITS
     return re.compile(mark), re.compile(rb"(?:%b)+" % mark)
 
 
 class OutputReader:
-    r"""Reads one pipe of one worker: finds the marks, shows whole lines, keeps what each step wrote.
+    r"""Reads one pipe of one worker: parses the marks, shows whole lines, keeps the output of each step.
 
     Args:
-        token: Hex digits that open a mark, as given to the worker.
-        stream_name: Where to show it: an attribute of `sys`.
-        label: Name of the step in a slot, to be shown before each line; `None` shows the bytes as they are.
-        keep: Called with slot and text (without labels) of what a step wrote.
+        token: The hex digits that open a mark, as the worker knows them.
+        stream_name: The attribute of `sys` to write to.
+        label: Returns the name of the step in a slot, which is shown before each line; `None` for no label.
+        keep: Called with the slot and the output of a step, without labels.
 
     Attributes:
-        talked: Whether what was fed last had text in it, beside marks.
+        had_output: Whether the data that was fed last had output, not only marks.
 
     >>> reader = OutputReader(b"f00d", "stdout", label=lambda slot: f"step {slot}")
     >>> reader.feed(b"\0f00d:7\0one\ntw")
@@ -76,7 +71,7 @@ class OutputReader:
         self._stream_name = stream_name
         self._label = label
         self._keep = keep
-        self.talked = False
+        self.had_output = False
         self._opening = b"\0" + token + b":"
         self._marks, self._only_marks = _marks(self._opening)
         self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
@@ -88,17 +83,14 @@ class OutputReader:
         self._last = "\n"  # last character shown: are we at the beginning of a line?
 
     def attend(self, label: Callable[[int], str | None] | None, keep: Callable[[int, str], None] | None = None) -> None:
-        """Begin a run, with other callbacks: slots of the last one mean nothing any more."""
+        """Begin a run with other callbacks; slots of the last run are no longer valid."""
         self._label, self._keep, self._slot = label, keep, None
 
     def feed(self, data: bytes) -> None:
-        """Take what was read from the pipe, cut anywhere.
-
-        Linear in the data, however it is cut.
-        """
+        """Process data from the pipe, cut anywhere, in linear time."""
         if not self._held and (only := self._only_marks.fullmatch(data)) is not None:  # steps that write nothing
             self._change_owner(int(only[1]) if only[1] else None)
-            self.talked = False
+            self.had_output = False
             self._write()
             return
         parts = self._marks.split(self._held + data)
@@ -108,19 +100,19 @@ class OutputReader:
         for slot, text in zip(parts[1::2], parts[2::2], strict=True):
             self._change_owner(int(slot) if slot else None)
             self._take(text)
-        self.talked = any(parts[::2])
+        self.had_output = any(parts[::2])
         self._write()
 
     def flush(self) -> None:
-        """Show what is held back: the pipe has ended, or the run has."""
+        """Show what is held back, at the end of the pipe or of the run."""
         self._take(self._held)
         self._held = b""
         self._finish_line()
         self._write()
 
     def _mark_begins(self, data: bytes) -> int:
-        """Return where a mark begins that the data does not end, or the length of the data."""
-        start = data.rfind(b"\0", -len(self._opening) - _SLOT_DIGITS)
+        """Return the start of an incomplete mark at the end of the data, or the length of the data."""
+        start = data.rfind(b"\0", -len(self._opening) - SLOT_DIGITS)
         if start < 0:
             return len(data)
         tail = data[start:]
@@ -129,24 +121,21 @@ class OutputReader:
         return start if unfinished else len(data)
 
     def _change_owner(self, slot: int | None) -> None:
-        """What follows was written by another step: the line of the one before is as finished as it gets."""
         if slot != self._slot:
             self._finish_line()
             self._slot = slot
 
     def _take(self, data: bytes) -> None:
-        """Show the whole lines, hold the rest back."""
         end = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
         if end:
             self._show(self._take_pending() + data[:end])
         if end < len(data):
             self._pending.append(data[end:])
             self._pending_size += len(data) - end
-            if self._pending_size > LONGEST_LINE:
+            if self._pending_size > MAX_LINE_BYTES:
                 self._show(self._take_pending())
 
     def _take_pending(self) -> bytes:
-        """Empty the buffer of the unfinished line."""
         pending = b"".join(self._pending)
         self._pending.clear()
         self._pending_size = 0
@@ -162,7 +151,6 @@ class OutputReader:
         self._last = "\n"
 
     def _show(self, data: bytes, *, final: bool = False) -> None:
-        """Decode, label and keep."""
         text = self._decoder.decode(data, final)
         if not text:
             return
@@ -172,13 +160,11 @@ class OutputReader:
             self._keep(self._slot, text)
 
     def _write(self) -> None:
-        """Write to the stream, once for all that was fed."""
         if self._shown:
             show(self._stream_name, "".join(self._shown))
             self._shown.clear()
 
     def _labelled(self, text: str) -> str:
-        """Put the label before each line that begins in the text."""
         label = self._label_text()
         if not label:
             return text
@@ -187,13 +173,12 @@ class OutputReader:
         return labelled.removeprefix(label) if goes_on else labelled
 
     def _label_text(self) -> str:
-        """Return what stands before a line, or nothing."""
         name = self._label(self._slot) if self._label is not None and self._slot is not None else None
         return "" if name is None else f"[{name}] "
 
 
 def show(stream_name: str, text: str) -> None:
-    """Write to `sys.stdout` or `sys.stderr` as it is now; one that does not take the text loses it, never the run."""
+    """Write to the current `sys.stdout` or `sys.stderr`; an error of the stream loses the text, never the run."""
     stream = getattr(sys, stream_name)
     try:
         try:
@@ -201,22 +186,22 @@ def show(stream_name: str, text: str) -> None:
         except UnicodeEncodeError as error:
             stream.write(text.encode(error.encoding, "backslashreplace").decode(error.encoding))
         stream.flush()
-    except Exception:  # noqa: BLE001, S110  closed, broken or somebody's own class: nobody is left to be told
+    except Exception:  # noqa: BLE001, S110  closed, broken or a user's class: there is nowhere to report it
         pass
 
 
-def show_worker_output(run: Run, team: WorkerTeam, member: WorkerHandle) -> None:
-    """Show and keep what a worker writes from now on; a name stands before it where others may write, too."""
+def show_worker_output(run: Run, backend: ProcessBackend, worker: WorkerHandle) -> None:
+    """Show and keep the output of a worker from now on; with step names if there are several workers."""
 
     def label(slot: int) -> str | None:
-        item = member.item_at(slot) if team.several else None
+        item = worker.item_at(slot) if backend.several else None
         return None if item is None else run.item_name(item)
 
-    member.open_pipes(label, lambda slot, text: keep(run, member, slot, text))
+    worker.open_pipes(label, lambda slot, text: keep(run, worker, slot, text))
 
 
-def keep(run: Run, member: WorkerHandle, slot: int, text: str) -> None:
-    """Keep what the step in a slot has written."""
-    item = member.item_at(slot)
+def keep(run: Run, worker: WorkerHandle, slot: int, text: str) -> None:
+    """Keep the output of the step in a slot."""
+    item = worker.item_at(slot)
     if item is not None:
         run.usage.keep(item, text)

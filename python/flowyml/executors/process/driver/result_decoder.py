@@ -1,12 +1,11 @@
-"""Results of worker processes as values, failures and times of the run.
+"""Turns the results of worker processes into values, failures and times of the run.
 
-What a dead worker leaves: the step to blame, and the steps to give back.
+When a worker dies, its results are taken first. Then the step that it claimed last is to blame, unless its result has
+arrived; the others are given back. A worker that dies before it has begun a step is no step's fault, unless that
+happens again and again.
 
-The step it claimed last is guilty, unless its result is in; whatever it has delivered was taken over before. A worker
-that dies before it has begun a step is nobody's fault, until that happens again and again.
-
-A torn worker, whose results ring holds something other than its results, has begun steps whose results cannot be read.
-The first of them is guilty: the invalid record is in the place of its result. All others are given back.
+A corrupt worker, whose results ring contains something other than its results, has begun steps whose results cannot be
+read. The first of them is to blame, since the invalid record is in the place of its result. The others are given back.
 """
 
 from __future__ import annotations
@@ -41,101 +40,85 @@ if TYPE_CHECKING:
     from flowyml.runtime.run import Run
 
 
-# Workers that die one after the other without having begun a step: something is wrong with starting, not with a step.
-_MOST_FALSE_STARTS = 3
-# Steps that are blamed for such deaths before the run is given up.
-_MOST_BLAMED = 3
+# Consecutive deaths of workers that have not begun a step: starting is broken, not a step.
+MAX_FALSE_STARTS = 3
+# Steps that are blamed for such deaths before the run fails.
+MAX_BLAMED_STEPS = 3
 _TORN = "something wrote into the shared memory of its results (ctypes? an extension module?), so it was ended"
 
 
 class WorkerLossHandler:
-    """The deaths of one run's workers.
-
-    Args:
-        run: The run.
-        outcomes: Gets the steps that are to blame.
-    """
+    """Handles the deaths of one run's workers."""
 
     def __init__(self, run: Run, outcomes: ResultDecoder) -> None:
         self._run = run
-        self._outcomes = outcomes
+        self._decoder = outcomes
         self._false_starts = 0
 
-    def note_result(self) -> None:
-        """Workers do begin steps."""
+    def reset_failures(self) -> None:
+        """Note that workers do begin steps."""
         self._false_starts = 0
 
-    def settle(self, member: WorkerHandle) -> bool:
-        """Blame the step that a dead worker was in, and give back what it has not begun; tell whether a step failed.
+    def handle_exit(self, worker: WorkerHandle) -> bool:
+        """Blame the step that a dead worker was in, give back those it has not begun; return True if a step failed.
 
         Raises:
-            ExecutorError: Workers die one after the other, and it is no step's fault.
+            ExecutorError: Workers die one after the other, and no step is to blame.
         """
-        guilty = member.worker.claims.last_claimed() if member.begun else None
-        if member.torn and guilty is not None:
-            guilty = member.postings[0].first + member.postings[0].left
-        verdict = member.verdict
+        guilty = worker.process.claims.last_claimed() if worker.has_started else None
+        if worker.corrupt and guilty is not None:
+            guilty = worker.batches[0].first + worker.batches[0].left
+        verdict = worker.verdict
         if verdict is not None and verdict.slot is None and verdict.reason is not None:
             self._count_end(verdict.reason)
-        elif guilty is None and member.postings and verdict is None:
-            guilty = self._count_false_start(member)
+        elif guilty is None and worker.batches and verdict is None:
+            guilty = self._count_false_start(worker)
         failed = False
-        for posting in list(member.postings):
-            if guilty is not None and posting.first + posting.left <= guilty < posting.first + posting.count:
-                error = self._reason(member, guilty, posting.batch.item(posting.done))
-                failed = self._outcomes.fail(posting, error, member.began)
-            left = posting.count - posting.left
+        for posted in list(worker.batches):
+            if guilty is not None and posted.first + posted.left <= guilty < posted.first + posted.count:
+                error = self._reason(worker, guilty, posted.batch.item(posted.done))
+                failed = self._decoder.fail(posted, error, worker.began)
+            left = posted.count - posted.left
             if left > 0:
-                self._run.scheduler.give_back(posting.batch, posting.left, left)
-        member.postings.clear()
+                self._run.scheduler.give_back(posted.batch, posted.left, left)
+        worker.batches.clear()
         return failed
 
-    def _reason(self, member: WorkerHandle, guilty: int, item: int) -> BaseException:
-        """Say why the step in a slot took its worker along."""
-        verdict = member.verdict
+    def _reason(self, worker: WorkerHandle, guilty: int, item: int) -> BaseException:
+        verdict = worker.verdict
         if verdict is not None and verdict.slot == guilty and verdict.reason is not None:
             return verdict.reason
-        reason = _TORN if member.torn else None
-        return WorkerLostError(self._run.item_name(item), member.worker.exitcode, reason)
+        reason = _TORN if worker.corrupt else None
+        return WorkerLostError(self._run.item_name(item), worker.process.exitcode, reason)
 
-    def _count_false_start(self, member: WorkerHandle) -> int | None:
-        """Return the slot to blame when workers die again and again before they begin a step.
+    def _count_false_start(self, worker: WorkerHandle) -> int | None:
+        """Return the slot to blame if workers die again and again before they begin a step.
 
-        Something that comes before a step may be its own: an argument that takes all memory, a module that crashes when
-        it is imported. So the step that was next is blamed at every third death; and nobody any more when that does
-        not help either. What comes before the initializer has ended is no step's.
+        The next step may be the reason: an argument that takes all memory, a module that crashes when it is imported.
+        So it is blamed at every third death, and the run ends if that does not help. Before the initializer has ended
+        no step is to blame.
         """
         self._false_starts += 1
-        started = member.ready and member.initialized
-        if self._false_starts >= _MOST_FALSE_STARTS * (_MOST_BLAMED + 1) or not started:
-            self._check_starts(member)
-        first = member.postings[0]
-        return first.first + first.done if started and self._false_starts % _MOST_FALSE_STARTS == 0 else None
+        started = worker.ready and worker.initialized
+        if self._false_starts >= MAX_FALSE_STARTS * (MAX_BLAMED_STEPS + 1) or not started:
+            self._check_starts(worker)
+        first = worker.batches[0]
+        return first.first + first.done if started and self._false_starts % MAX_FALSE_STARTS == 0 else None
 
     def _count_end(self, reason: BaseException) -> None:
-        """Give the run up if workers have to be ended again and again before they begin a step.
-
-        Raises:
-            ExecutorError: They were, for this reason.
-        """
         self._false_starts += 1
-        if self._false_starts >= _MOST_FALSE_STARTS:
+        if self._false_starts >= MAX_FALSE_STARTS:
             raise reason
 
-    def _check_starts(self, member: WorkerHandle) -> None:
-        """Give the run up if workers do not even start.
-
-        Raises:
-            ExecutorError: They died one after the other.
-        """
-        if self._false_starts >= _MOST_FALSE_STARTS:
-            if member.ready and not member.initialized:
+    def _check_starts(self, worker: WorkerHandle) -> None:
+        if self._false_starts >= MAX_FALSE_STARTS:
+            if worker.ready and not worker.initialized:
                 raise ExecutorError(
                     f"{self._false_starts} worker processes died one after the other in the initializer, the last one: "
-                    f"{describe_exit(member.worker.exitcode)}"
+                    f"{describe_exit(worker.process.exitcode)}"
                 )
-            how = "before they began a step" if member.ready else "when they started"
-            lost = WorkerLostError(self._run.item_name(member.postings[0].batch.item(0)), member.worker.exitcode)
+            how = "before they began a step" if worker.ready else "when they started"
+            lost = WorkerLostError(self._run.item_name(worker.batches[0].batch.item(0)), worker.process.exitcode)
             raise ExecutorError(
                 f"{self._false_starts} worker processes died one after the other {how}; the last step was: {lost}"
             )
@@ -145,79 +128,75 @@ _KINDS = {"tuple": tuple, "list": list}
 _RETURN = "return plain data (no open file or connection, no lock, no iterator)"
 
 
-def no_start(error: bytes) -> ExecutorError:
-    """Return the error of a run in which a worker's initializer has raised, as the worker has packed it."""
+def initializer_error(error: bytes) -> ExecutorError:
+    """Return the error of a run whose initializer has raised, from the worker's packed exception."""
     return initializer_failed(unpack_exception(error, load_value)[0])
 
 
 class ResultDecoder:
-    """Brings results into a run.
-
-    Args:
-        run: The run; its values are kept encoded from now on.
-        lending: Where large values lie.
+    """Completes the steps of a run with the results of its workers.
 
     Attributes:
-        taken: How many results were taken over.
-        finished: How many postings came to their end by it.
+        taken: The number of results that were taken.
+        finished: The number of batches that they completed.
     """
 
-    def __init__(self, run: Run, lending: ArenaOwner) -> None:
+    def __init__(self, run: Run, arenas: ArenaOwner) -> None:
         self._run = run
-        self._lending = lending
+        self._arenas = arenas
         self.taken = self.finished = 0
         run.keep_values_serialized()
         run.captures_output = True
 
-    def commit(self, member: WorkerHandle, committed: int, sizer: BatchSizer) -> bool:
-        """Take over the results of a worker, in the order of its slots; tell whether a step failed.
+    def commit(self, worker: WorkerHandle, committed: int, sizer: BatchSizer) -> bool:
+        """Take the results of a worker, in the order of its slots; return True if a step failed.
 
-        What is small stands in shared memory, all else has come through the socket: whichever has the next slot.
+        Small results are in shared memory, others have arrived through the socket: the next slot decides.
 
         Args:
-            member: The worker.
-            committed: Up to where its shared memory is looked at: what it sent before that was read from the socket.
-            sizer: Learns how long the steps took.
+            worker: The worker.
+            committed: The end of its results in shared memory; what it sent before was read from the socket.
+            sizer: Receives the duration of the steps.
         """
         failed = False
-        while member.postings:
-            posting = member.postings[0]
-            if self._pass_over(member, posting):
+        while worker.batches:
+            posted = worker.batches[0]
+            if self._pass_over(worker, posted):
                 continue
-            report = self._drain(member, posting, committed) or self._receive(member, posting)
+            report = self._drain(worker, posted, committed) or self._receive(worker, posted)
             if report is None:
                 break
             count = len(report.ends)
             sizer.observe(count, report.ends[-1] - report.start)
-            position, posting.done = posting.done, posting.done + count
+            position, posted.done = posted.done, posted.done + count
             self.taken += count
-            failed = bool(self._run.complete(posting.batch, position, report)) or failed
-            if posting.done == posting.count:
+            failed = bool(self._run.complete(posted.batch, position, report)) or failed
+            if posted.done == posted.count:
                 self.finished += 1
-                member.finish(posting)
-        member.torn = member.torn or self._is_stray(member)
+                worker.finish(posted)
+        worker.corrupt = worker.corrupt or self._is_stray(worker)
         return failed
 
-    def _is_stray(self, member: WorkerHandle) -> bool:
-        """Return True if the next result belongs to no posted step, so that none after it could ever be taken.
+    def _is_stray(self, worker: WorkerHandle) -> bool:
+        """Return True if the next result belongs to no posted step, so that none after it could be taken.
 
-        In shared memory `drain` notices it while anything is posted.
+        While steps are posted, `drain` detects this in shared memory.
         """
-        if not member.postings:
-            return bool(member.arrived) or member.results.waiting
-        return bool(member.arrived) and not member.is_posted(member.arrived[0].slot)
+        if not worker.batches:
+            return bool(worker.arrived) or worker.results.waiting
+        return bool(worker.arrived) and not worker.is_posted(worker.arrived[0].slot)
 
-    def _drain(self, member: WorkerHandle, posting: PostedBatch, committed: int) -> BatchReport | None:
-        """Take over what stands in shared memory, up to a result that does not; the worker is torn if that is none."""
-        if member.torn:
+    def _drain(self, worker: WorkerHandle, posted: PostedBatch, committed: int) -> BatchReport | None:
+        """Take the results in shared memory up to one that is not there; mark the worker corrupt if one is invalid."""
+        if worker.corrupt:
             return None
-        done, raw = posting.done, self._run.values.raw
-        slot, left = posting.first + done, posting.count - done
+        done, raw = posted.done, self._run.values.raw
+        slot, left = posted.first + done, posted.count - done
         try:
-            end, unpack = member.posted_end, wire.unpacked_parts
-            found = member.results.drain(raw, posting.batch, done, left, slot, end, committed, unpack)
-        except ValueError:  # a step has written into the memory: none of its contents can be trusted
-            member.torn, found = True, None
+            end, unpack = worker.posted_end, wire.unpack_outputs
+            found = worker.results.drain(raw, posted.batch, done, left, slot, end, committed, unpack)
+        except ValueError:  # a step has overwritten the memory: nothing in it can be trusted
+            worker.corrupt, found = True, None
         if found is None:
             return None
         start, ends, used, parts = found
@@ -231,100 +210,89 @@ class ResultDecoder:
                 raw[item] = MultiOutput(values, _KINDS[kind] if type(kind) is str else tuple(kind), names)
         return BatchReport(start, array("d", ends))
 
-    def _receive(self, member: WorkerHandle, posting: PostedBatch) -> BatchReport | None:
-        """Take over what has come through the socket, if it is next."""
-        results, slot = member.arrived, posting.first + posting.done
+    def _receive(self, worker: WorkerHandle, posted: PostedBatch) -> BatchReport | None:
+        results, slot = worker.arrived, posted.first + posted.done
         report: BatchReport | None = None
-        for k in range(posting.count - posting.done):
-            if not results or results[0].slot != slot + k or results[0].outcome == wire.UNCHAINED:
+        for k in range(posted.count - posted.done):
+            if not results or results[0].slot != slot + k or results[0].outcome == wire.CHAIN_BROKEN:
                 break
             result = results.popleft()
             if report is None:
                 report = BatchReport(result.start, array("d"))
-            self._fill(member, posting, k, result, report)
+            self._fill(worker, posted, k, result, report)
             del result  # a large value must not stay until the next one
-            if report.failures:  # before it is told, what is chained to it goes back
-                self._give_back(posting, posting.done + k + 1)
+            if report.failures:  # its dependents go back before the failure is reported
+                self._give_back(posted, posted.done + k + 1)
                 break
         return report
 
-    def _pass_over(self, member: WorkerHandle, posting: PostedBatch) -> bool:
-        """Pass over a step that was not called, since what it is chained to has no value; tell if it was one."""
-        results = member.arrived
-        slot = posting.first + posting.done
-        if not results or results[0].slot != slot or results[0].outcome != wire.UNCHAINED:
+    def _pass_over(self, worker: WorkerHandle, posted: PostedBatch) -> bool:
+        """Skip a step that was not called because the step before it has no value; return False if there is none."""
+        results = worker.arrived
+        slot = posted.first + posted.done
+        if not results or results[0].slot != slot or results[0].outcome != wire.CHAIN_BROKEN:
             return False
         results.popleft()
-        self._give_back(posting, posting.done)
-        posting.done += 1
-        if posting.done >= posting.count:
-            member.finish(posting)
+        self._give_back(posted, posted.done)
+        posted.done += 1
+        if posted.done >= posted.count:
+            worker.finish(posted)
         return True
 
-    def _give_back(self, posting: PostedBatch, position: int) -> None:
+    def _give_back(self, posted: PostedBatch, position: int) -> None:
         """Give back the steps from a position on that are chained to the one before it."""
-        end = min(posting.batch.next_head(position), posting.count)
-        start = max(position, posting.void)
+        end = min(posted.batch.next_head(position), posted.count)
+        start = max(position, posted.void)
         if start < end:
-            self._run.scheduler.give_back(posting.batch, start, end - start)
-            posting.void = end
+            self._run.scheduler.give_back(posted.batch, start, end - start)
+            posted.void = end
 
-    def fail(self, posting: PostedBatch, error: BaseException, start: float) -> bool:
-        """Report the next item of a posting that has no result: its worker died in it; tell whether it has failed."""
+    def fail(self, posted: PostedBatch, error: BaseException, start: float) -> bool:
+        """Fail the next step of a batch, in which its worker died; return True if no attempt is left."""
         now = time.monotonic()
-        item = posting.batch.item(posting.done)
+        item = posted.batch.item(posted.done)
         report = BatchReport(min(start, now), array("d", [now]))
         report.failures.append((0, item, error))
         self._run.usage.forget(item)
-        self._give_back(posting, posting.done + 1)
-        position, posting.done = posting.done, posting.done + 1
-        return bool(self._run.complete(posting.batch, position, report))
+        self._give_back(posted, posted.done + 1)
+        position, posted.done = posted.done, posted.done + 1
+        return bool(self._run.complete(posted.batch, position, report))
 
-    def _fill(
-        self,
-        member: WorkerHandle,
-        posting: PostedBatch,
-        k: int,
-        result: ResultBody,
-        report: BatchReport,
-    ) -> None:
-        """Take over a result that has come through the socket."""
+    def _fill(self, worker: WorkerHandle, posted: PostedBatch, k: int, result: ResultBody, report: BatchReport) -> None:
         outcome, value = result.outcome, result.value
-        item, raw = posting.batch.item(posting.done + k), self._run.values.raw
-        if outcome == wire.LENT:
+        item, raw = posted.batch.item(posted.done + k), self._run.values.raw
+        if outcome == wire.RETAINED_BLOCKS:
             outcome, value, kept, returned = value
-            self._lending.note(member, kept, returned)
+            self._arenas.note_retained(worker, kept, returned)
         if outcome == wire.HASHED:
             outcome, value = self._note_content(item, *value)
         if outcome == wire.RETURNED:
             raw[item] = value
         elif outcome == wire.STORED:
-            raw[item] = self._lending.receive(value)
-        elif outcome == wire.PARTS:
+            raw[item] = self._arenas.receive(value)
+        elif outcome == wire.MULTI_OUTPUT:
             kind, parts = value
-            parts = [self._lending.receive(part) if wire.is_block(part) else part for part in parts]
+            parts = [self._arenas.receive(part) if wire.is_block(part) else part for part in parts]
             raw[item] = self._parts(item, kind, parts)
         else:
-            error = self._error(posting, posting.done + k, outcome, value)  # or a pipeline
+            error = self._error(posted, posted.done + k, outcome, value)  # or a pipeline
             report.failures.append((k, item, error))
         report.ends.append(result.end)
 
     def _note_content(self, item: int, outcome: int, value: Any, contents: list[bytes]) -> tuple[int, Any]:
-        """Take in the content of a value, which came beside it."""
         recall = self._run.lookup
         if recall is not None and recall.contents is not None:
-            recall.contents.note(item, contents if outcome == wire.PARTS else contents[0])
+            recall.contents.note(item, contents if outcome == wire.MULTI_OUTPUT else contents[0])
         return outcome, value
 
     def _parts(self, item: int, kind: str | list[str], parts: list[Any]) -> MultiOutput:
-        """Return the values of several outputs as the run keeps them."""
         names = self._run.plan.specs[self._run.node_of[item]].several
         return MultiOutput(tuple(parts), _KINDS[kind] if isinstance(kind, str) else tuple(kind), names)
 
     def _error(  # noqa: PLR0911  each outcome has its line
-        self, posting: PostedBatch, position: int, outcome: int, value: Any
+        self, posted: PostedBatch, position: int, outcome: int, value: Any
     ) -> BaseException:
-        item = posting.batch.item(position)
+        item = posted.batch.item(position)
         name = self._run.item_name(item)
         if outcome == wire.RAISED:
             error, info = unpack_exception(value, load_value)
@@ -333,18 +301,18 @@ class ResultDecoder:
             return error
         if outcome == wire.SKIPPED:
             return StepSkipped()
-        if outcome == wire.PIPELINE:
+        if outcome == wire.SUBGRAPH:
             return _pipeline(name, value)
-        if outcome == wire.ONCE:
+        if outcome == wire.SINGLE_USE:
             return single_use_error(name, value)
         if outcome == wire.UNPICKLABLE:
             return SerializationError(f"the result of step {name!r}", value, _RETURN)
         if outcome == wire.REFUSED:
-            return posting.refused[position]
+            return posted.refused[position]
         return ValueLoadError(self._source(item, value[0]), value[1])
 
     def _source(self, item: int, argument: int) -> str:
-        """Say where an argument that does not load comes from."""
+        """Describe the source of an argument that cannot be loaded."""
         run, node = self._run, self._run.node_of[item]
         template = run.plan.templates[node]
         sources: Any = template.sources if template is not None else ()
@@ -363,7 +331,6 @@ class ResultDecoder:
 
 
 def _pipeline(name: str, value: bytes) -> BaseException:
-    """Return a pipeline that a step has returned, or why it does not load."""
     try:
         return SubgraphReturned(load_value(value))
     except (Exception, SystemExit, GeneratorExit) as error:  # noqa: BLE001  the error belongs to the step

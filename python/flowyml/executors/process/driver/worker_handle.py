@@ -1,10 +1,10 @@
-"""One worker as the dispatch loop sees it: what was posted to it, and what it has delivered.
+"""The driver's handle of one worker: the batches posted to it, and the results that it has delivered.
 
-Slots are numbered for the life of a worker and never used again. A *posting* is a batch under slot numbers; results
-come in slot order, so the first posting is the one that is being worked on.
+Slots are numbered for the life of a worker and never reused. Results arrive in slot order, so the first posted batch is
+the one in progress.
 
 ```
-postings:  [ done | running | not begun ][ prefetched ]      recent: the last few that are done, for their output
+batches:  [ done | running | not begun ][ prefetched ]      recent: the last completed ones, to attribute output
 ```
 """
 
@@ -30,25 +30,25 @@ if TYPE_CHECKING:
 
 clock = time.monotonic
 
-_READ = 1 << 16
-# More than the largest pipe that a user may ask for.
-_MOST_READS = 32
-_RECENT = 16
+READ_BYTES = 1 << 16
+# More than the largest pipe that a user may create.
+MAX_READS = 32
+REMEMBERED_BATCHES = 16
 
 
 class PostedBatch:
-    """A batch under slot numbers.
+    """A batch with the slots under which it was posted.
 
     Attributes:
-        batch: What was claimed.
-        first: Slot of the first item.
-        length: How many items it had at first.
-        count: How many items are still here; less than the batch after some were taken back.
-        void: Items before this position that are not done were given back, since the one they are chained to has no
-            value; their slots will be passed over.
-        done: How many results are in.
-        refused: Errors of arguments that did not pickle, by position.
-        stored: Large arguments that lie in an arena for this posting alone.
+        batch: The claimed batch.
+        first: The slot of the first item.
+        length: The number of items that were posted.
+        count: The number of items that are left; some may have been taken back.
+        void: Items before this position that are not done were given back, since the step before them has no value;
+            their slots are skipped.
+        done: The number of results that were taken.
+        refused: Errors of arguments that cannot be pickled, by position.
+        stored: Large arguments that an arena holds for this batch.
     """
 
     __slots__ = ("batch", "count", "done", "first", "length", "refused", "stored", "void")
@@ -65,7 +65,7 @@ class PostedBatch:
 
     @property
     def left(self) -> int:
-        """Position of the first item that is neither done nor given back."""
+        """The position of the first item that is neither done nor given back."""
         return max(self.done, self.void)
 
 
@@ -73,8 +73,8 @@ class KillDecision(NamedTuple):
     """Why a worker is killed.
 
     Attributes:
-        slot: The slot of the step that is the reason; `None` if no step is.
-        reason: What becomes of that step; where no step is the reason, what ends the run if it happens again and again.
+        slot: The slot of the step to blame; `None` if no step is.
+        reason: The error of that step. Without a step, the error of the run if it happens again and again.
     """
 
     slot: int | None
@@ -82,128 +82,106 @@ class KillDecision(NamedTuple):
 
 
 class WorkerHandle:
-    """A worker of the team.
+    """A worker of a backend.
 
     Args:
-        worker: The process.
-        number: Its number among the workers of a run, for the timeline.
-        initialized: Whether nothing is to be called before its first step.
-
-    Attributes:
-        ready: It has said that it is up.
-        initialized: It is past what is called before its first step; what comes until then is no step's.
-        payload: Digest of the functions that it has.
-        frame: Digest of the run frame that it has.
-        shared: Numbers of the run's shared values that it has.
-        further: How many payloads it has beside, of steps that came during the run.
-        keeps: Blocks of arenas that it looks at beyond the step that was given them.
-        failed: It has closed its socket.
-        arrived: Results that came through the socket and are not taken over: others before them are in shared memory.
-        talked: Whether there was text in the pipe that was read last.
-        torn: The next of its results is invalid, or belongs to no posted step.
-        verdict: Why it is being killed.
-        assigned: How many steps it was given in its life, those taken back not counted.
-        posted: When it was given the last of them.
-        retired: When it was told to end, having done its share; `None` if it was not.
-        full: It has more memory than it may.
-        calm: The slot claimed last when its memory was last seen within the limit; see `memory.py`.
-        devices: The devices that it has for its life, by name; none if it has none of its own.
-        setting: The variable that shows it these alone, and its value.
-        found: A step that may not be the one that took the memory, and how much there was when it was first seen.
+        process: The process.
+        number: Its number within the run, for the timeline.
+        initialized: Whether there is no initializer to call before its first step.
     """
 
-    def __init__(self, worker: WorkerProcess, number: int, *, initialized: bool = True) -> None:
-        self.worker = worker
+    def __init__(self, process: WorkerProcess, number: int, *, initialized: bool = True) -> None:
+        self.process = process
         self.number = number
-        self.ready, self.initialized = False, initialized
-        self.failed = False
-        self.verdict: KillDecision | None = None
-        self.assigned, self.posted = 0, 0.0
-        self.retired: float | None = None
-        self.full = False
-        self.calm: int | None = None
-        self.found: tuple[int, int] | None = None
-        self.devices: tuple[str, ...] = ()
-        self.setting: tuple[str, str] | None = None
+        self.ready, self.initialized = False, initialized  # until it is initialized no step is to blame for its death
+        self.failed = False  # it has closed its socket
+        self.verdict: KillDecision | None = None  # why it is being killed
+        self.steps_assigned, self.last_posted = 0, 0.0  # in its life, without those taken back; when the last batch was
+        self.retired: float | None = None  # since when it is to exit
+        self.over_memory_limit = False
+        self.last_slot_within_limit: int | None = None  # claimed last when its memory was last within the limit
+        self.first_over_limit: tuple[int, int] | None = None  # a slot that began over the limit, and the memory then
+        self.devices: tuple[str, ...] = ()  # for life, by name
+        self.device_variable: tuple[str, str] | None = None  # restricts it to its devices
+        # What it has received: digests of functions and environment, ids of shared values, number of extra payloads.
         self.payload = self.frame = b""
         self.shared: set[int] = set()
-        self.further = 0
-        self.keeps: dict[tuple[int, int], ArenaValue] = {}
-        self.postings: deque[PostedBatch] = deque()
-        self._recent: deque[PostedBatch] = deque(maxlen=_RECENT)
-        self.outbox = wire.SendBuffer(worker.socket)
-        self.receiver = wire.FrameReader(worker.socket)
-        self.results = worker.results
-        self.arrived: deque[wire.ResultBody] = deque()
-        self.torn = self.talked = False
+        self.extra_payload_count = 0
+        self.retained_blocks: dict[tuple[int, int], ArenaValue] = {}  # in use beyond the step that read them
+        self.batches: deque[PostedBatch] = deque()
+        self._recent: deque[PostedBatch] = deque(maxlen=REMEMBERED_BATCHES)
+        self.outbox = wire.SendBuffer(process.socket)
+        self.receiver = wire.FrameReader(process.socket)
+        self.results = process.results
+        self.arrived: deque[wire.ResultBody] = deque()  # from the socket; earlier ones are in shared memory
+        self.corrupt = False  # its next result is invalid, or belongs to no posted step
+        self.had_output = False  # in the pipe that was read last
         self._unread = 0
-        token = worker.token.encode()
-        self._pipes = {
-            worker.stdout: OutputReader(token, "stdout"),
-            worker.stderr: OutputReader(token, "stderr"),
-        }
+        token = process.token.encode()
+        self._pipes = {process.stdout: OutputReader(token, "stdout"), process.stderr: OutputReader(token, "stderr")}
 
     @property
-    def serves(self) -> bool:
-        """Whether it can be given steps."""
-        return not (self.failed or self.torn or self.full) and self.verdict is None and self.retired is None
+    def accepts_work(self) -> bool:
+        """True if steps may be assigned to it."""
+        is_unfit = self.failed or self.corrupt or self.over_memory_limit
+        return not is_unfit and self.verdict is None and self.retired is None
 
     @property
     def is_new(self) -> bool:
-        """Whether it was told nothing yet, so that whatever it will look for is as it will be told."""
+        """True if it has received nothing yet, so that it can still get devices."""
         return not self.frame
 
     @property
-    def begun(self) -> bool:
-        """Whether it has begun a step of those that are not done."""
-        slot = self.worker.claims.last_claimed()
-        return bool(self.postings) and slot is not None and slot >= self.postings[0].first + self.postings[0].done
+    def has_started(self) -> bool:
+        """True if it has begun a step that is not done."""
+        slot = self.process.claims.last_claimed()
+        return bool(self.batches) and slot is not None and slot >= self.batches[0].first + self.batches[0].done
 
     @property
     def has_worked(self) -> bool:
-        """Whether it has begun a step in its life."""
-        return self.worker.claims.last_claimed() is not None
+        """True if it has begun a step in its life."""
+        return self.process.claims.last_claimed() is not None
 
     @property
     def open(self) -> int:
-        """How many posted steps have no result that was taken."""
-        return sum(posting.count - posting.done for posting in self.postings)
+        """The number of posted steps whose results were not taken."""
+        return sum(posted.count - posted.done for posted in self.batches)
 
     @property
     def posted_end(self) -> int:
-        """The slot after the last step that is posted and not done; there must be one."""
-        last = self.postings[-1]
+        """The slot after the last posted step; there must be one."""
+        last = self.batches[-1]
         return last.first + last.length
 
     def is_posted(self, slot: int) -> bool:
-        """Return True if a step that is posted and not done has this slot, or had it before it was taken back."""
-        first = self.postings[0]
+        """Return True if a step with this slot is posted, or was taken back, and is not done."""
+        first = self.batches[0]
         return first.first + first.done <= slot < self.posted_end
 
     @property
     def waiting(self) -> int:
-        """How many posted steps are not begun."""
-        return self.worker.claims.waiting
+        """The number of posted steps that have not begun."""
+        return self.process.claims.waiting
 
     @property
-    def stuck(self) -> bool:
-        """Whether steps wait behind one that has begun."""
-        return self.waiting > 0 and self.begun
+    def has_blocked_work(self) -> bool:
+        """True if steps wait behind one that has begun."""
+        return self.waiting > 0 and self.has_started
 
     @property
     def began(self) -> float:
-        """When it began the step that it is in, its loading included; `inf` if it is between two."""
-        began = self.worker.claims.begun()[2]
-        return began - wire.LOADING if clock() < began < math.inf else began
+        """When it began its current step, including loading; `inf` between two steps."""
+        began = self.process.claims.begun()[2]
+        return began - wire.MAX_LOADING_SECONDS if clock() < began < math.inf else began
 
     def running(self) -> tuple[int, int, float] | None:
-        """Return slot, item and beginning of the step that it is in; `None` if it is in none, or between two.
+        """Return slot, item and start of its current step; `None` between two steps.
 
-        The beginning lies in the future while arguments are being loaded; see `wire.LOADING`.
+        The start is in the future while arguments are being loaded; see `wire.MAX_LOADING_SECONDS`.
         """
-        if not self.begun or self.verdict is not None:
+        if not self.has_started or self.verdict is not None:
             return None
-        claims = self.worker.claims
+        claims = self.process.claims
         slot = claims.last_claimed()
         began = claims.begun()[2]
         item = None if slot is None or slot != claims.last_claimed() else self.item_at(slot)
@@ -211,87 +189,86 @@ class WorkerHandle:
 
     def slot_before(self, slot: int) -> int:
         """Return the slot that was begun before this one; -1 if there was none in this run."""
-        for posting in reversed((*self._recent, *self.postings)):
-            if posting.count and posting.first < slot:
-                return min(slot, posting.first + posting.count) - 1
+        for posted in reversed((*self._recent, *self.batches)):
+            if posted.count and posted.first < slot:
+                return min(slot, posted.first + posted.count) - 1
         return -1
 
-    def spare(self, *, even_next: bool) -> int:
-        """Return how many of its steps another worker may have.
+    def stealable(self, *, even_next: bool) -> int:
+        """Return how many of its steps another worker may take.
 
-        All that wait behind one that has begun; of a worker that has not begun, all but one: its next step is about to
-        start, and taking it would only send it around. What is chained to either is not among them: nobody else could
-        begin it.
+        Those that wait behind one that has begun. If none has, all but one: its next step is about to start. Steps that
+        are chained to either are not counted, since no other worker could begin them.
 
         Args:
-            even_next: Whether it may have that one, too, as long as this worker is not past its initializer.
+            even_next: Whether the next step may be taken, too, while the worker is in its initializer.
         """
         if not self.waiting:
             return 0
-        last, keeps = self.postings[-1], not self.begun and (self.initialized or not even_next)
+        last, keeps = self.batches[-1], not self.has_started and (self.initialized or not even_next)
         return max(0, last.first + last.count - self._head(keeps))
 
     def _head(self, beyond: int) -> int:
-        """Return the first slot that waits and is not chained, but for `beyond` others."""
-        following, end, _ = self.worker.claims.begun()
+        """Return the first waiting slot, after `beyond` others, that is not chained to the one before it."""
+        following, end, _ = self.process.claims.begun()
         following += beyond
-        for posting in self.postings:
-            if posting.first <= following < posting.first + posting.count:
-                return posting.first + posting.batch.next_head(following - posting.first)
+        for posted in self.batches:
+            if posted.first <= following < posted.first + posted.count:
+                return posted.first + posted.batch.next_head(following - posted.first)
         return end
 
-    def cut(self, slot: int) -> int:
-        """Return the last slot up to this one that is not chained: from there on steps can be taken back."""
-        for posting in self.postings:
-            if posting.first <= slot < posting.first + posting.count:
-                return posting.first + posting.batch.head_at(slot - posting.first)
+    def chain_start(self, slot: int) -> int:
+        """Return the last slot up to this one that is not chained: steps can be taken back from there on."""
+        for posted in self.batches:
+            if posted.first <= slot < posted.first + posted.count:
+                return posted.first + posted.batch.head_at(slot - posted.first)
         return slot
 
-    def finish(self, posting: PostedBatch) -> None:
-        """Let go of a posting whose results are all in."""
-        self.postings.remove(posting)
-        posting.stored.clear()
-        self._recent.append(posting)
+    def finish(self, posted: PostedBatch) -> None:
+        """Remove a batch whose results were all taken."""
+        self.batches.remove(posted)
+        posted.stored.clear()
+        self._recent.append(posted)
         self._unread += 1
-        if self._unread == _RECENT:  # what of it is in the pipes must be read before it is forgotten
+        if self._unread == REMEMBERED_BATCHES:  # read its remaining output before dropping the batch
             self.read_pipes()
 
     def item_at(self, slot: int) -> int | None:
-        """Return the item in a slot, if it is known yet or still."""
-        for posting in (*self.postings, *self._recent):
-            if posting.first <= slot < posting.first + posting.length:
-                return posting.batch.item(slot - posting.first)
+        """Return the item in a slot, if the slot is or was recently posted."""
+        for posted in (*self.batches, *self._recent):
+            if posted.first <= slot < posted.first + posted.length:
+                return posted.batch.item(slot - posted.first)
         return None
 
-    # -- what it prints
+    # -- output
 
     def open_pipes(self, label: Callable[[int], str | None], keep: Callable[[int, str], None] | None = None) -> None:
-        """Show its output from now on under these labels; slots of the last run mean nothing any more."""
+        """Show its output with these callbacks from now on; slots of the last run are no longer valid."""
         self._recent.clear()
         for reader in self._pipes.values():
             reader.attend(label, keep)
 
     def read_pipe(self, pipe: int) -> bool:
-        """Show what one of its pipes holds; tell whether the pipe is still open.
+        """Show the output in one of its pipes; return False at the end of the pipe.
 
-        At most `_MOST_READS` portions: somebody may write without end.
+        Reads at most `MAX_READS` portions, since a process may write without end.
         """
         reader = self._pipes[pipe]
-        for _ in range(_MOST_READS):
+        for _ in range(MAX_READS):
             try:
-                data = os.read(pipe, _READ)
+                data = os.read(pipe, READ_BYTES)
             except BlockingIOError:
                 return True
             if not data:
                 return False
             reader.feed(data)
-            self.talked = reader.talked
-            if len(data) < _READ:  # it was empty then
+            self.had_output = reader.had_output
+            if len(data) < READ_BYTES:  # it was empty then
                 return True
         return True
 
     def read_pipes(self, *, last: bool = False) -> None:
-        """Show what all of its pipes hold; with `last` also unfinished lines."""
+        """Show the output in all of its pipes; if `last`, unfinished lines, too."""
         self._unread = 0
         for pipe, reader in self._pipes.items():
             self.read_pipe(pipe)

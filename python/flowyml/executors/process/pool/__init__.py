@@ -1,1 +1,1 @@
-"""The processes of a pool, as the driver sees them: what they are started with, their guardian, how each ended."""
+"""The processes of a pool, as the driver sees them: how they are started, and how they exited."""

@@ -1,28 +1,26 @@
-"""One life of a pool: from the start of its guardian to its end.
+"""The worker processes of a driver: starts them, kills them, and reports how each exited.
 
-It knows the workers by the numbers that the guardian reports; see `pool.py` for who asks and what becomes of them.
-
-The driver's side of the worker processes: start one, kill one, hear how each ended.
-
-A `WorkerPool` has one guardian, started with the first worker, and one piece of claim memory. It moves no steps and
-reads no results: a `Worker` carries its socket, its output pipes and its claim words, the dispatch loop does the rest.
+A `WorkerPool` has one supervisor, started with the first worker, and one claim memory; both belong to a `PoolSession`,
+from the start of the supervisor to its end. The pool knows nothing of steps and results: a `WorkerProcess` has a
+socket, output pipes and claim words, which the dispatcher uses.
 
 ```text
-  spawn_worker() ─▶ Worker: pid unknown ── Started ─▶ pid known ── Exited ─▶ ended ── release() ─▶ closed, index free
-                         └───────────────── Refused ──────────────────────────▲
+  spawn_worker() ─▶ WorkerProcess: no pid ── Started ─▶ pid ── Exited ─▶ ended ── release() ─▶ closed, index free
+                         └───────────────── Refused ───────────────────────▲
 ```
 
-`fileno()` belongs into the loop's selector; when it is readable, `read_events()` says what happened. A lost guardian is
-the last event there is: the workers die with it, and the next `spawn_worker()` starts anew.
-
-A pool belongs to the process that made it. In a forked child it closes what it inherited and is as if never started.
+The dispatcher polls `fileno()` and calls `read_events()` if it is readable. A lost supervisor is the last event: the
+workers die with it, and the next `spawn_worker()` starts another one. A pool belongs to the process that created it. In
+a forked child it closes its descriptors and is as if it was never started.
 """
 
 from __future__ import annotations
 
+import atexit
 import errno
 import logging
 import os
+import threading
 import weakref
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING
@@ -31,8 +29,8 @@ from flowyml.errors import ExecutorError
 from flowyml.executors.process.file_descriptors import FileDescriptor, reason_of
 from flowyml.executors.process.pool.command_line import (
     WORKER,
+    fork_server_commands,
     may_fork,
-    template_commands,
     worker_command,
     worker_environment,
     write_recipe,
@@ -50,22 +48,26 @@ from flowyml.executors.process.supervisor import process_tree, supervisor
 from flowyml.executors.process.supervisor.spawning import TAG
 
 if TYPE_CHECKING:
+    import signal
+    import socket
     from collections.abc import Callable, Sequence
 
     from flowyml.executors.process.pool.worker_process import Event
+else:
+    import _signal as signal  # as in `supervisor_client.py`
 
 
-GRACE = 1.0
-"""Seconds that idle workers have to end by themselves, so that what they registered with `atexit` still runs."""
+GRACE_SECONDS = 1.0
+"""How long idle workers may take to exit by themselves, so that their `atexit` functions run."""
 
 
 class WorkerPool:
-    """Worker processes under one guardian. Not for several threads at once.
+    """Worker processes under one supervisor. Not thread-safe.
 
     Args:
-        max_workers: Workers meant to run side by side; the cores are shared among so many.
-        program: Python text that a worker runs; its `sys.argv` is as `lifeline.attach` expects it.
-        preload: Modules that a user wants to be there in every worker, by name.
+        max_workers: The number of workers that share the CPUs.
+        program: The Python program of a worker; its `sys.argv` is that of `bootstrap.attach`.
+        preload: Modules that the user wants to be imported in every worker.
     """
 
     def __init__(self, max_workers: int, *, program: str = WORKER, preload: Sequence[str] = ()) -> None:
@@ -78,72 +80,66 @@ class WorkerPool:
 
     @property
     def workers(self) -> list[WorkerProcess]:
-        """The workers that are not released, in the order in which they were asked for."""
+        """The workers that are not released, in the order in which they were started."""
         return [*self._session.workers.values()] if self._session else []
 
     @property
-    def guardian_pid(self) -> int | None:
-        """Pid of the guardian; `None` when there is none."""
-        return self._session.link.pid if self._session and not self._session.is_lost else None
+    def supervisor_pid(self) -> int | None:
+        """The pid of the supervisor; `None` if there is none."""
+        return self._session.client.pid if self._session and not self._session.is_lost else None
 
     def fileno(self) -> int:
-        """Return what to register in a selector; changes when the pool is started again.
-
-        Raises:
-            ExecutorError: The pool is not started, or its guardian is lost.
-        """
+        """Return the descriptor to poll for events; changes when the pool is started again. Raises ExecutorError."""
         if self._session is None or self._session.is_lost:
             raise ExecutorError("the worker pool is not started")
-        return self._session.link.control.fileno()
+        return self._session.client.control.fileno()
 
-    def start(self, familiar: Callable[[], Sequence[str]] = tuple) -> None:
-        """Start the guardian unless there is one that lives; workers of one that died are closed.
+    def start(self, preload_candidates: Callable[[], Sequence[str]] = tuple) -> None:
+        """Start the supervisor if none runs; workers of a dead one are closed.
 
         Args:
-            familiar: Asked when it is started: what workers will import anyway, see `familiar.py`.
+            preload_candidates: Called once the supervisor is started; returns what workers will import anyway.
         """
-        self._start(familiar)
+        self._start(preload_candidates)
 
-    def _start(self, familiar: Callable[[], Sequence[str]] = tuple) -> PoolSession:
+    def _start(self, preload_candidates: Callable[[], Sequence[str]] = tuple) -> PoolSession:
         if self._session is not None and not self._session.is_alive():
             self.shutdown(0)
         if self._session is None:
-            self._session = PoolSession(self.max_workers, self._preload, familiar)
-            self._finalizer = weakref.finalize(self, PoolSession.close, self._session, GRACE)
+            self._session = PoolSession(self.max_workers, self._preload, preload_candidates)
+            self._finalizer = weakref.finalize(self, PoolSession.close, self._session, GRACE_SECONDS)
+            _InterpreterExit.watch()
         return self._session
 
-    def prepare(self, familiar: Sequence[str]) -> None:
-        """Have workers that start from now on find these modules too; see `start`."""
+    def prepare(self, preload_candidates: Sequence[str]) -> None:
+        """Make the fork server import these modules, too; see `start`."""
         if self._session is not None:
-            self._session.prepare(self.max_workers, familiar)
+            self._session.prepare(self.max_workers, preload_candidates)
 
-    def spawn_worker(self, *, anew: bool = True) -> WorkerProcess:
-        """Ask for a worker; usable at once, it reads its socket when it is up.
+    def spawn_worker(self, *, restart: bool = True) -> WorkerProcess:
+        """Request a worker, which reads its socket once it runs. Raises ExecutorError.
 
         Args:
-            anew: Start another guardian if the last one is lost. Not in the middle of a run: its other workers are
-                lost, too, and nobody would hear of it.
-
-        Raises:
-            ExecutorError: The guardian is lost, does not start here, or there are too many workers.
+            restart: Start another supervisor if the last one is lost. Not during a run: its other workers are lost,
+                too, and the run would not notice.
         """
-        session = self._start() if anew or self._session is None else self._session
+        session = self._start() if restart or self._session is None else self._session
         return session.spawn_worker(self._program, self.max_workers)
 
     def kill(self, worker: WorkerProcess) -> None:
-        """Kill a worker with everything it started; `WorkerExited` follows. One that has ended is left alone."""
+        """Kill a worker and all processes it has started; `WorkerExited` follows. Does nothing if it has exited."""
         if self._session is not None and not worker.ended:
             self._session.kill(worker)
 
     def read_events(self) -> list[Event]:
-        """Return what happened since the last call; does not block."""
+        """Return the events since the last call; does not block."""
         return self._session.read_events() if self._session else []
 
     def release(self, worker: WorkerProcess) -> None:
-        """Close an ended worker's descriptors and free its claim words, when nothing is left to read from it.
+        """Close the descriptors of an exited worker and free its claim words, once its output was read.
 
         Raises:
-            ValueError: It has not ended.
+            ValueError: It still runs.
         """
         if not worker.ended:
             raise ValueError(f"worker {worker.id} is still running")
@@ -151,17 +147,16 @@ class WorkerPool:
         if self._session is not None:
             self._session.release(worker)
 
-    def shutdown(self, grace: float = GRACE) -> None:
-        """End all workers and the guardian, wait for that, and close; the pool may be started again.
+    def shutdown(self, grace: float = GRACE_SECONDS) -> None:
+        """End all workers and the supervisor, and wait for that; the pool may be started again.
 
         Args:
-            grace: Seconds that workers have to end by themselves after their socket was closed; 0 kills at once.
+            grace: The seconds that workers have to exit after their socket was closed; 0 kills them at once.
         """
         if (session := self._forget()) is not None:
             session.close(grace)
 
     def _abandon(self) -> None:
-        """Be as new in a forked child."""
         if (session := self._forget()) is not None:
             session.abandon()
 
@@ -170,6 +165,34 @@ class WorkerPool:
         if self._finalizer is not None:
             self._finalizer.detach()
         return session
+
+
+class _InterpreterExit:
+    """Whether the interpreter exits; set before pools are closed."""
+
+    is_watched = False
+    has_begun = False
+
+    @classmethod
+    def watch(cls) -> None:
+        """Register after the first pool has registered its finalizer, since `atexit` runs the last function first."""
+        if not cls.is_watched:
+            cls.is_watched = True
+            atexit.register(cls._apply_report)
+
+    @classmethod
+    def _apply_report(cls) -> None:
+        cls.has_begun = True
+
+
+def block_at_interpreter_exit() -> None:
+    """Block a daemon thread permanently once the interpreter exits.
+
+    At exit the main thread closes the pools, and a dispatcher in a daemon thread would find its sockets closed. The
+    interpreter is about to freeze such a thread anyway. Other threads end before pools are closed.
+    """
+    if _InterpreterExit.has_begun and threading.current_thread() is not threading.main_thread():
+        threading.Event().wait()
 
 
 _pools: weakref.WeakSet[WorkerPool] = weakref.WeakSet()
@@ -183,57 +206,51 @@ def _abandon_all() -> None:
 os.register_at_fork(after_in_child=_abandon_all)
 
 
-if TYPE_CHECKING:
-    import signal
-    import socket
-    from collections.abc import Callable, Sequence
-
-    from flowyml.executors.process.pool.worker_process import Event
-
-else:
-    import _signal as signal  # as in `link.py`
-
-# In the place of a worker's number, and as long: a worker overwrites it with its own.
-_TEMPLATE = "template"
+# In the place of a worker's id in the tag, and as long: a forked worker overwrites it with its own.
+FORK_SERVER_ID = "forksrvr"
 
 
 class PoolSession:
-    """One life of a pool: from the start of its guardian to its end."""
+    """One life of a pool: from the start of its supervisor to its end."""
 
-    def __init__(self, max_workers: int, preload: Sequence[str], familiar: Callable[[], Sequence[str]]) -> None:
+    def __init__(
+        self, max_workers: int, preload: Sequence[str], preload_candidates: Callable[[], Sequence[str]]
+    ) -> None:
         self._forks = may_fork()
         self.owner = os.getpid()
         try:
-            self.claims = ClaimMemory()  # first: where there is no memory for it no guardian is left behind
-            self.link = SupervisorClient()
+            self.claims = ClaimMemory()  # first: without memory no supervisor is left behind
+            self.client = SupervisorClient()
         except OSError as error:
             if error.errno != errno.EMFILE:
                 raise
-            raise ExecutorError(f"the guardian process did not start: {reason_of(error)}") from error
+            raise ExecutorError(f"the supervisor process did not start: {reason_of(error)}") from error
         self.tag = os.urandom(8).hex()
         self.is_lost = False
         self._loss = ""
         self.workers: dict[int, WorkerProcess] = {}
         self._next_id = 0
         self._preload = preload
-        self._familiar: set[str] | None = None
-        self.prepare(max_workers, familiar() if self._forks else ())
+        self._preload_candidates: set[str] | None = None
+        self.prepare(max_workers, preload_candidates() if self._forks else ())
 
-    def prepare(self, max_workers: int, familiar: Sequence[str]) -> None:
-        """Have a template started, which forks the workers, unless there is one that has these modules.
+    def prepare(self, max_workers: int, preload_candidates: Sequence[str]) -> None:
+        """Start a fork server, unless there is one that has imported these modules.
 
-        A lost guardian, or that no more files may be open, is told by whoever asks for a worker.
+        A lost supervisor, or that no more files may be open, is reported by the next `spawn_worker`.
         """
-        if not self._forks or (self._familiar is not None and self._familiar.issuperset(familiar)):
+        if not self._forks or (
+            self._preload_candidates is not None and self._preload_candidates.issuperset(preload_candidates)
+        ):
             return
-        self._familiar = {*familiar, *(self._familiar or ())}
-        commands = template_commands(self.link.pid, self._preload, sorted(self._familiar))
-        environment = worker_environment(max_workers, f"{self.tag}:{_TEMPLATE}")
+        self._preload_candidates = {*preload_candidates, *(self._preload_candidates or ())}
+        commands = fork_server_commands(self.client.pid, self._preload, sorted(self._preload_candidates))
+        environment = worker_environment(max_workers, f"{self.tag}:{FORK_SERVER_ID}")
         with suppress(ExecutorError, OSError), closing(write_recipe(commands, environment)) as recipe:
-            self.link.send(supervisor.PREPARE, fds=[recipe.fd])
+            self.client.send(supervisor.PREPARE, fds=[recipe.fd])
 
     def spawn_worker(self, program: str, max_workers: int) -> WorkerProcess:
-        """Ask the supervisor for a worker process and return it, started or not."""
+        """Request a worker process from the supervisor."""
         if self.is_lost:
             raise ExecutorError(self._loss)
         worker, theirs = self._new_worker()
@@ -241,7 +258,7 @@ class PoolSession:
             recipe = self._recipe(worker, program, max_workers)
             socket_, stdout, stderr = theirs
             fds = [socket_.fileno(), stdout.fd, stderr.fd, self.claims.fd, recipe.fd]
-            self.link.send(supervisor.SPAWN, worker.id, fds=fds)
+            self.client.send(supervisor.SPAWN, worker.id, fds=fds)
         except BaseException:
             worker.close()
             self.claims.give_back(worker.index)
@@ -253,7 +270,6 @@ class PoolSession:
         return worker
 
     def _new_worker(self) -> tuple[WorkerProcess, tuple[socket.socket, FileDescriptor, FileDescriptor]]:
-        """Make a worker, and the descriptors of its process."""
         import socket
 
         index, claims, results = self.claims.take()
@@ -265,36 +281,34 @@ class PoolSession:
         return worker, (theirs, to_stdout, to_stderr)
 
     def _recipe(self, worker: WorkerProcess, program: str, max_workers: int) -> FileDescriptor:
-        """Return what to start."""
-        command = worker_command(program, worker.id, worker.index, self.link.pid, worker.token)
+        command = worker_command(program, worker.id, worker.index, self.client.pid, worker.token)
         return write_recipe([command], worker_environment(max_workers, f"{self.tag}:{worker.id:08}"))
 
     def is_alive(self) -> bool:
         """Return True if the supervisor runs."""
-        return not self.is_lost and self.link.is_alive()
+        return not self.is_lost and self.client.is_alive()
 
     def kill(self, worker: WorkerProcess) -> None:
-        """Have a worker killed; a lost guardian is an event, not an error of this call."""
+        """Request that a worker is killed; a lost supervisor is an event, not an error of this call."""
         if not self.is_lost:
             with suppress(ExecutorError):
-                self.link.send(supervisor.KILL, worker.id)
+                self.client.send(supervisor.KILL, worker.id)
 
     def read_events(self) -> list[Event]:
         """Return the events that the supervisor has reported since the last call."""
         if self.is_lost:
             return []
-        return [event for report in self.link.receive() if (event := self._note(report)) is not None]
+        return [event for report in self.client.receive() if (event := self._apply_report(report)) is not None]
 
-    def _note(self, report: tuple[bytes, int, int, int] | None) -> Event | None:
-        """Bring a report into the state of its worker."""
+    def _apply_report(self, report: tuple[bytes, int, int, int] | None) -> Event | None:
         if report is None:
-            return self._note_loss()
+            return self._on_supervisor_lost()
         kind, number, pid, status = report
         if kind == supervisor.UNFIT:
-            self._note_unfit()
+            self._on_fork_server_unfit()
             return None
         worker = self.workers.get(number)
-        if worker is None:  # asked for by a call that was interrupted; its socket is closed
+        if worker is None:  # its request was interrupted; its socket is closed
             return None
         if kind == supervisor.STARTED:
             worker.pid = pid
@@ -305,36 +319,35 @@ class PoolSession:
         worker.exitcode = status
         return WorkerExited(worker)
 
-    def _note_unfit(self) -> None:
-        """Tell the user that the modules that are preloaded are not, and why."""
+    def _on_fork_server_unfit(self) -> None:
+        """Warn that modules are not preloaded, and why."""
         if self._preload:
-            words = self.link.words().splitlines()
+            words = self.client.stderr_text().splitlines()
             names = ", ".join(self._preload)
             reason = words[-1] if words else "the process that was to import them ended"
             logging.getLogger("flowyml").warning("preload: workers start without %s: %s", names, reason)
             self._preload = ()
 
-    def _note_loss(self) -> Event:
-        self._loss = self.link.obituary()
+    def _on_supervisor_lost(self) -> Event:
+        self._loss = self.client.exit_reason()
         kill_tagged(self.tag)
         self.is_lost = True
         self._end(0)
         return SupervisorLost(self._loss)
 
     def _end(self, grace: float) -> None:
-        """End the guardian, and with it all workers."""
-        self.link.end(grace)
+        self.client.end(grace)
         self.claims.close()
         for worker in self.workers.values():
             worker.ended = True
 
     def release(self, worker: WorkerProcess) -> None:
-        """Close the connections to a worker process that has exited."""
+        """Free the claim words of a worker that has exited."""
         if self.workers.pop(worker.id, None) is not None:
             self.claims.give_back(worker.index)
 
     def close(self, grace: float) -> None:
-        """End everything; closed sockets tell idle workers to end."""
+        """End all processes; idle workers exit when their socket is closed."""
         if os.getpid() != self.owner:
             return
         self.read_events()
@@ -343,10 +356,10 @@ class PoolSession:
             self._end(grace)
 
     def abandon(self) -> None:
-        """Close all connections without a message to the supervisor, as in a forked child."""
+        """Close all descriptors in a forked child, without a message to the supervisor."""
         self._close_workers()
         if not self.is_lost:
-            self.link.abandon()
+            self.client.abandon()
             self.claims.close()
 
     def _close_workers(self) -> None:
@@ -355,16 +368,15 @@ class PoolSession:
 
 
 def _pipe() -> tuple[FileDescriptor, FileDescriptor]:
-    """Make a pipe whose reading end does not block."""
     reader, writer = map(FileDescriptor, os.pipe())
     os.set_blocking(reader.fd, False)
     return reader, writer
 
 
 def kill_tagged(tag: str) -> None:
-    """Kill the processes that carry a pool's tag; for what outlives a lost guardian (workers die by themselves).
+    """Kill the processes with a pool's tag that are left after its supervisor died (workers die by themselves).
 
-    Resource trackers are left alone: they end once all others have.
+    Resource trackers are left alone: they exit once all others have.
     """
     marker = f"{TAG}={tag}:".encode()
     for pid in process_tree.process_table():

@@ -1,7 +1,7 @@
-"""A worker process as its pool tells of it: its descriptors, and what happens to it.
+"""A worker process, and the events that happen to it.
 
 Plain classes: this is imported before the first process of a pool can be started, and a dataclass takes half a
-millisecond to make.
+millisecond to create.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 
 
 class WorkerProcess:
-    """A worker process, from the moment it was asked for until it is released.
+    """A worker process, from its request until it is released.
 
     Args:
-        number: Its id: number of the worker in its pool, never reused.
-        index: Place of its claim words.
+        number: Its id in the pool, never reused.
+        index: The index of its claim words.
         views: The driver's views of its claim words and of its results.
         socket_: The driver's end of its socket; does not block.
-        pipes: Reading ends of the pipes that are its descriptors 1 and 2; do not block.
+        pipes: The reading ends of its standard output and error; do not block.
 
     Attributes:
-        token: Random text known to this worker alone, for marks in its output.
-        pid: Its process, once it is known.
-        exitcode: How it ended, negative for a signal; `None` while it runs, and where nobody knows.
-        ended: The process is gone.
+        token: Random hex digits for the marks in its output.
+        pid: Its pid, once it is known.
+        exitcode: How it exited, negative for a signal; `None` while it runs, and if that is unknown.
+        ended: Whether the process has exited.
     """
 
     __slots__ = (
@@ -69,29 +69,29 @@ class WorkerProcess:
 
     @property
     def stdout(self) -> int:
-        """The pipe that is its descriptor 1; -1 once it is closed."""
+        """The pipe of its standard output; -1 once it is closed."""
         return self.pipes[0].fd
 
     @property
     def stderr(self) -> int:
-        """The pipe that is its descriptor 2; -1 once it is closed."""
+        """The pipe of its standard error; -1 once it is closed."""
         return self.pipes[1].fd
 
     def close(self) -> None:
-        """Close the driver's descriptors; more than once is fine."""
+        """Close the driver's descriptors; may be called again."""
         self.socket.close()
         for pipe in self.pipes:
             pipe.close()
 
 
 class WorkerStarted(NamedTuple):
-    """A worker has a process; its `pid` is known."""
+    """A worker has a process; its `pid` is set."""
 
     worker: WorkerProcess
 
 
 class WorkerExited(NamedTuple):
-    """A worker's process is gone and reaped, with what it left behind; `exitcode` is set."""
+    """A worker has exited and was reaped, with the processes it left behind; its `exitcode` is set."""
 
     worker: WorkerProcess
 
@@ -104,7 +104,7 @@ class SpawnFailed(NamedTuple):
 
 
 class SupervisorLost(NamedTuple):
-    """The guardian died, and all workers with it; they are `ended` with an unknown exit code."""
+    """The supervisor died, and all workers with it; they have `ended`, with an unknown exit code."""
 
     reason: str
 

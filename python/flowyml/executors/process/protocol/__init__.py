@@ -1,1 +1,1 @@
-"""What goes between driver and workers, and both ends of it: frames, values, functions, exceptions, shared memory."""
+"""What driver and workers exchange: messages, values, functions, exceptions, log records, shared memory."""

@@ -1,15 +1,15 @@
-"""The run frame: what a worker sees of the driver's process, as it is at `run()`.
+"""The driver's environment at `run()`, as workers see it.
 
-    driver  capture() ──▶ RunFrame ──wire, when its digest is new to the worker──▶ apply(frame)
-                                                     before every step             enter()
-                                                     after functions were loaded   settle()
+    driver  capture() ──▶ DriverEnvironment ──wire, if its digest is new to the worker──▶ apply(frame)
+                                                     before every step             restore_cwd()
+                                                     after functions were loaded   reapply_logging_config()
 
-Working directory, `sys.path`, `sys.argv`, environment, warning filters, levels of loggers, recursion limit, umask and
-the start method of `multiprocessing` where the user chose one. Variables that libraries read only when they start are
-not part of it: a change of those (`DriverEnvironment.start`) means new workers. So a worker keeps the ones it was
-started with, among them its thread caps, and its own tag.
+It has the working directory, `sys.path`, `sys.argv`, environment variables, warning filters, logger levels, recursion
+limit, umask and the start method of `multiprocessing`, if the user has chosen one. Variables that libraries read only
+when they start are excluded: a change of those (`DriverEnvironment.start`) means new workers. So a worker keeps its own
+ones, among them its thread caps, and its tag.
 
-The module knows nothing of steps or sockets. Capturing is on the way of every run: some ten microseconds, no locks.
+Every run captures it: that takes some ten microseconds, without locks.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ Level = tuple[int, bool]
 
 ROOT = ""
 _PROTOCOL = 5
-_MOST_FILTERS = 256
-_STATUS_BYTES = 256  # the umask stands in the second line of the status
+MAX_CACHED_FILTERS = 256
+_STATUS_BYTES = 256  # the umask is in the second line of the status
 
-_OWN = (TAG, SHARE_VARIABLE)  # what the pool gives each worker
+_OWN = (TAG, SHARE_VARIABLE)  # variables that the pool sets for each worker
 
 _START_PREFIXES = ("PYTHON", "LD_", "MALLOC_", "LC_")
 _START_SUFFIXES = ("_NUM_THREADS", "_MAX_THREADS", "_MAXIMUM_THREADS")
@@ -61,21 +61,21 @@ _START_NAMES = frozenset(
 
 
 class DriverEnvironment(NamedTuple):
-    """What a worker is to see of the driver.
+    """What a worker sees of the driver.
 
     Attributes:
-        directory: Working directory, `None` where it is gone.
+        directory: The working directory; `None` if it does not exist.
         path: `sys.path`, the empty entry made absolute if there is a working directory.
         argv: `sys.argv`.
-        environment: The variables, without those of `start` and without a worker's own.
-        filters: `warnings.filters`, each entry pickled; those that do not pickle are left out.
-        levels: The root logger (`""`) and each logger that has a level or is disabled.
-        disable: What `logging.disable` was given.
+        environment: The variables, without those of `start` and a worker's own.
+        filters: `warnings.filters`, each entry pickled; without those that cannot be pickled.
+        levels: Level and `disabled` of the root logger (`""`) and of each logger with a level or that is disabled.
+        disable: The argument of `logging.disable`.
         recursion_limit: `sys.getrecursionlimit()`.
-        umask: The mask, `None` where it cannot be read without changing it.
-        start_method: Of `multiprocessing`, where it is not the platform's own.
+        umask: The umask; `None` if it cannot be read without changing it.
+        start_method: That of `multiprocessing`, if it is not the default.
         start: Variables that libraries read only when they start: another value means new workers.
-        digest: Equal for equal frames, whatever `start` is.
+        digest: Equal for equal environments, whatever `start` is.
     """
 
     directory: str | None
@@ -93,7 +93,7 @@ class DriverEnvironment(NamedTuple):
 
 
 def capture() -> DriverEnvironment:
-    """Look at this process as it is now.
+    """Return the current environment of this process.
 
     >>> capture() == capture(), capture().recursion_limit == sys.getrecursionlimit()
     (True, True)
@@ -121,8 +121,7 @@ def capture() -> DriverEnvironment:
 
 
 def _environment() -> tuple[dict[str, str], dict[str, str]]:
-    """Return the variables that steps see, and those that are read only at a start; nobody changes the two."""
-    # As they are, and all at once where Python keeps them so: to go through them takes longer than to compare.
+    # The raw dictionary, if Python has one: iterating over the variables takes longer than to compare.
     raw = dict(getattr(os.environ, "_data", os.environ))
     if raw != _CaptureCache.raw:
         environment = dict(os.environ)
@@ -144,12 +143,10 @@ def start_variables(environment: Mapping[str, str]) -> dict[str, str]:
 
 @functools.lru_cache(maxsize=4096)
 def _is_read_at_start(name: str) -> bool:
-    """Tell whether a change of a variable is seen only by a new process."""
     return name in _START_NAMES or name.startswith(_START_PREFIXES) or name.endswith(_START_SUFFIXES)
 
 
 def _directory() -> str | None:
-    """Return the working directory, if it is still there."""
     try:
         return os.getcwd()  # noqa: PTH109  on the way of every run
     except OSError:
@@ -172,7 +169,6 @@ class _WarningFilterCache:
 
 
 def _filters() -> tuple[bytes, ...]:
-    """Return the warning filters, each pickled."""
     entries = tuple(_filters_here())
     if entries != _WarningFilterCache.entries:
         _WarningFilterCache.pickles = tuple(filter(None, map(_pickled, entries)))
@@ -181,21 +177,19 @@ def _filters() -> tuple[bytes, ...]:
 
 
 def _filters_here() -> Sequence[object]:
-    """Return the filters of this context: `-X context_aware_warnings` and free-threaded builds give it its own."""
+    """Return the filters of this context: `-X context_aware_warnings` and free-threaded builds have several."""
     here = getattr(warnings, "_get_filters", None)  # from Python 3.14 on
     return warnings.filters if here is None else here()
 
 
 def _pickled(entry: object) -> bytes | None:
-    """Pickle an entry, or leave it out."""
     try:
         return pickle.dumps(entry, _PROTOCOL)
-    except Exception:  # noqa: BLE001  a category of somebody else: it may raise anything
+    except Exception:  # noqa: BLE001  a category of other code may raise anything
         return None
 
 
 def _levels() -> dict[str, Level]:
-    """Return level and `disabled` of the loggers where either says something."""
     levels = {ROOT: (logging.root.level, logging.root.disabled)}
     for name, logger in list(logging.root.manager.loggerDict.items()):
         if isinstance(logger, logging.Logger) and (logger.level or logger.disabled):
@@ -204,7 +198,7 @@ def _levels() -> dict[str, Level]:
 
 
 def _umask() -> int | None:
-    """Read the umask; `os.umask` could only read it by changing it, under the eyes of other threads."""
+    """Read the umask; `os.umask` would change it for a moment, in all threads."""
     try:
         status = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -217,7 +211,6 @@ def _umask() -> int | None:
 
 
 def _start_method() -> str | None:
-    """Return the start method of `multiprocessing` where the user chose another than the platform's."""
     multiprocessing = sys.modules.get("multiprocessing")
     if multiprocessing is None or not hasattr(multiprocessing, "get_start_method"):  # another thread imports it
         return None
@@ -229,24 +222,20 @@ def _start_method() -> str | None:
 
 
 class _Applied:
-    """What the frame of this worker is, and what of it must be put back by the next one."""
+    """The environment of this worker, and what the next one must undo."""
 
     frame: DriverEnvironment | None = None
-    directory: int = -1  # a descriptor; -1 where there is none
-    filters: ClassVar[dict[bytes, Any]] = {}  # those that were loaded, by their pickles
+    directory: int = -1  # a descriptor; -1 if there is none
+    filters: ClassVar[dict[bytes, Any]] = {}  # by their pickles
 
 
 def apply(frame: DriverEnvironment) -> None:
-    """Make this process look as the frame says.
-
-    Args:
-        frame: What the driver captured.
-    """
+    """Apply the driver's environment to this process."""
     before, _Applied.frame = _Applied.frame, frame
     _apply_environment(frame.environment)
     if sys.path != list(frame.path):
         sys.path[:] = frame.path
-    importlib.invalidate_caches()  # a module may have been written since
+    importlib.invalidate_caches()  # a module may have been written
     sys.argv[:] = frame.argv
     _apply_recursion_limit(frame.recursion_limit)
     if frame.umask is not None:
@@ -254,33 +243,29 @@ def apply(frame: DriverEnvironment) -> None:
     if before is None or before.start_method != frame.start_method:
         _apply_start_method(frame.start_method)
     _open_directory(frame.directory)
-    enter()
+    restore_cwd()
     _reset_levels(before)
-    settle()
+    reapply_logging_config()
 
 
-def enter() -> None:
-    """Go to the run's working directory, whatever the last step did: called before every step.
-
-    Raises:
-        OSError: The directory cannot be entered.
-    """
+def restore_cwd() -> None:
+    """Enter the run's working directory; called before every step. Raises OSError."""
     if _Applied.frame is None or _Applied.frame.directory is None:
         return
     try:
         os.fchdir(_Applied.directory)
-    except (OSError, ValueError):  # the step before closed what it did not open, or opening it failed then
+    except (OSError, ValueError):  # a step has closed it, or opening it failed
         _open_directory(_Applied.frame.directory)
         os.fchdir(_Applied.directory)
 
 
-def directory() -> int | None:
-    """Return the descriptor of the run's working directory; `None` where there is none to go to."""
+def cwd_fd() -> int | None:
+    """Return the descriptor of the run's working directory; `None` if there is none."""
     return None if _Applied.frame is None or _Applied.frame.directory is None else _Applied.directory
 
 
-def settle() -> None:
-    """Set levels and filters once more: called after functions were loaded, because modules set their own on import."""
+def reapply_logging_config() -> None:
+    """Set logger levels and warning filters again after functions were loaded: modules set their own on import."""
     frame = _Applied.frame
     if frame is None:
         return
@@ -295,7 +280,6 @@ def settle() -> None:
 
 
 def _apply_environment(environment: dict[str, str]) -> None:
-    """Add, change and remove variables; those of the worker's own start stay."""
     zone = os.environ.get("TZ")
     for name in list(os.environ):
         if name not in environment and name not in _OWN and not _is_read_at_start(name):
@@ -308,7 +292,6 @@ def _apply_environment(environment: dict[str, str]) -> None:
 
 
 def _apply_recursion_limit(limit: int) -> None:
-    """Set the recursion limit, unless the worker stands deeper than that already."""
     try:
         sys.setrecursionlimit(limit)
     except RecursionError:
@@ -316,7 +299,6 @@ def _apply_recursion_limit(limit: int) -> None:
 
 
 def _apply_start_method(method: str | None) -> None:
-    """Choose the user's start method, or go back to none chosen."""
     if method is None and "multiprocessing" not in sys.modules:
         return
     import multiprocessing
@@ -325,17 +307,17 @@ def _apply_start_method(method: str | None) -> None:
 
 
 def _open_directory(directory: str | None) -> None:
-    """Hold on to the working directory: it may be renamed while the run lasts."""
-    with contextlib.suppress(OSError):  # there is none, or a step closed it
+    """Open the working directory, which may be renamed during the run."""
+    with contextlib.suppress(OSError):  # there is none, or a step has closed it
         os.close(_Applied.directory)
     _Applied.directory = -1
     if directory is not None:
-        # O_PATH asks for no right to read what the driver may only enter; other systems have no such flag.
+        # O_PATH asks for no right to read what the driver may only restore_cwd; other systems have no such flag.
         _Applied.directory = os.open(directory, os.O_CLOEXEC | os.O_DIRECTORY | getattr(os, "O_PATH", os.O_RDONLY))
 
 
 def _reset_levels(before: DriverEnvironment | None) -> None:
-    """Give loggers that only the last frame spoke of their first state back."""
+    """Reset loggers that only the last environment mentioned."""
     if before is None or _Applied.frame is None:
         return
     for name in before.levels.keys() - _Applied.frame.levels.keys():
@@ -345,26 +327,28 @@ def _reset_levels(before: DriverEnvironment | None) -> None:
 
 
 def _apply_filters(filters: tuple[bytes, ...]) -> None:
-    """Make the driver's warning filters this process's; a filter that does not load is left out."""
     entries = [entry for entry in map(_filter, filters) if entry is not None]
     if entries != warnings.filters:
-        warnings.resetwarnings()  # in place, and tells the C part that something changed
+        warnings.resetwarnings()  # in place, and invalidates the cache of the C code
         warnings.filters.extend(entries)  # type: ignore[attr-defined]
 
 
 def _filter(data: bytes) -> Any:
-    """Return a filter; each run asks for all of them, and most have a category that is always the same class."""
+    """Load a warning filter; each run needs all of them, and most have a builtin category, which can be cached."""
     known = _Applied.filters
     found = known.get(data)
     if found is None:
         found = _loaded(data)
-        if type(found) is tuple and getattr(found[2], "__module__", None) == "builtins" and len(known) < _MOST_FILTERS:
+        if (
+            type(found) is tuple
+            and getattr(found[2], "__module__", None) == "builtins"
+            and len(known) < MAX_CACHED_FILTERS
+        ):
             known[data] = found
     return found
 
 
 def _loaded(entry: bytes) -> Any:
-    """Load a filter; its category may be a class that does not exist here."""
     try:
         with loading():
             return pickle.loads(entry)

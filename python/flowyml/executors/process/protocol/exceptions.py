@@ -1,21 +1,19 @@
 """Exceptions on their way from a worker to the driver.
 
 ```
-worker: exception ─▶ pack_exception ─▶ bytes ─▶ driver: unpack_exception ─▶ the same exception, FailureInfo
+worker: exception ─▶ pack_exception ─▶ bytes ─▶ driver: unpack_exception ─▶ the same exception, ExceptionInfo
 ```
 A packed exception is text (names of its classes, message, traceback) and a list of *nodes*: the exception itself and
-all that it is linked to by `__cause__`, `__context__` or membership in a group, with the numbers of its neighbours. The
-text always arrives. Each node is tried in three forms, and the first that can be loaded *in the worker* is sent:
+all exceptions that it is linked to by `__cause__`, `__context__` or membership in a group; links are indices. The text
+always arrives. Each node is tried in three forms, and the first that can be loaded *in the worker* is sent:
 
-1. whole, as it pickles itself, if its class says how (`__reduce__` and the like);
-2. in parts: class, `args`, attributes and slots, put together again without calling the class's own `__new__` or
-   `__init__`, so that constructors with arguments of their own do not matter;
-3. in parts with an `UnpicklablePlaceholder` in the place of each value that does not pickle or load.
+1. whole, as it pickles itself, if its class defines that (`__reduce__` and the like);
+2. in parts: class, `args`, attributes and slots, put together without calling the class's own `__new__` or `__init__`,
+   so that constructors with arguments of their own do not matter;
+3. in parts with an `UnpicklablePlaceholder` in the place of each value that cannot be pickled or loaded.
 
-A node of which none can be loaded, there or here, is a `RemoteError`. The worker's traceback becomes the last
-`__cause__` in the chain, as a `RemoteTraceback`; everything else of the exception is as it was.
-
-The module knows neither steps nor transport; `dump` and `load` pickle single values.
+A node that can be loaded in none of them, in the worker or the driver, becomes a `RemoteError`. The worker's traceback
+becomes the last `__cause__` in the chain, as a `RemoteTraceback`; the rest of the exception is as it was.
 """
 
 from __future__ import annotations
@@ -37,8 +35,8 @@ if TYPE_CHECKING:
     Dump = Callable[[Any], bytes]
     Load = Callable[[bytes], Any]
 
-MOST_NODES: Final = 1000  # linked exceptions that travel with one
-LONGEST_REPR: Final = 1000  # characters of a value that stays behind
+MAX_NODES: Final = 1000  # linked exceptions that are sent with one
+MAX_REPR: Final = 1000  # characters of a placeholder
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +55,13 @@ class ExceptionInfo:
 
 
 class UnpicklablePlaceholder:
-    """Stands in an exception for a value that did not pickle or load; it looks like it, and that is all.
-
-    Args:
-        text: What `repr()` of the value was.
-    """
+    """Replaces a value of an exception that cannot be pickled or loaded; has only the `repr()` of the value."""
 
     def __init__(self, text: str) -> None:
         self._text = text
 
     def __repr__(self) -> str:
-        """Return what the value's own would have been."""
+        """Return the `repr()` of the value."""
         return self._text
 
 
@@ -85,10 +79,10 @@ class _ExceptionNode(NamedTuple):
 
 
 def pack_exception(exception: BaseException, dump: Dump, load: Load) -> bytes:
-    """Make bytes of an exception; never raises, whatever pickling or printing the exception does.
+    """Serialize an exception with its traceback; never raises, whatever pickling or printing the exception does.
 
     Args:
-        exception: Any, with its traceback.
+        exception: The exception.
         dump: Pickles one object.
         load: Loads what `dump` returned.
     """
@@ -123,11 +117,7 @@ def unpack_exception(data: bytes, load: Load) -> tuple[BaseException, ExceptionI
     return exception, info
 
 
-# ---- the worker's side -------------------------------------------------------------------------------------------
-
-
 def _nodes(top: BaseException, dump: Dump, load: Load) -> Iterator[_ExceptionNode]:
-    """Walk an exception and all that it is linked to, itself first."""
     exceptions = _linked(top)
     numbers = {id(exception): number for number, exception in enumerate(exceptions)}
     for exception in exceptions:
@@ -144,11 +134,11 @@ def _nodes(top: BaseException, dump: Dump, load: Load) -> Iterator[_ExceptionNod
 
 
 def _linked(top: BaseException) -> list[BaseException]:
-    """Collect what an exception is linked to; a `RemoteTraceback` stays: the text of this one contains it."""
+    """Return the linked exceptions, without a `RemoteTraceback`: its text is part of the traceback of this one."""
     found, seen = [top], {id(top)}
     for exception in found:  # grows while it is walked
         for other in (exception.__cause__, exception.__context__, *(_members(exception) or ())):
-            if other is None or id(other) in seen or isinstance(other, RemoteTraceback) or len(found) >= MOST_NODES:
+            if other is None or id(other) in seen or isinstance(other, RemoteTraceback) or len(found) >= MAX_NODES:
                 continue
             found.append(other)
             seen.add(id(other))
@@ -167,18 +157,15 @@ def _packed(exception: BaseException, dump: Dump, load: Load) -> bytes | None:
 
 
 def _whole(exception: BaseException, _dump: Dump, _load: Load) -> BaseException:
-    """Let it pickle itself."""
     return exception
 
 
 def _in_parts(exception: BaseException, _dump: Dump, _load: Load) -> tuple[Any, ...]:
-    """Take it apart: class, arguments, attributes, slots."""
     args = (exception.message,) if isinstance(exception, BaseExceptionGroup) else exception.args
     return type(exception), args, vars(exception), dict(slots_of(exception))
 
 
 def _in_sure_parts(exception: BaseException, dump: Dump, load: Load) -> tuple[Any, ...]:
-    """Take it apart and leave behind what cannot travel."""
     kind, args, attributes, slots = _in_parts(exception, dump, load)
     return (
         kind,
@@ -189,7 +176,7 @@ def _in_sure_parts(exception: BaseException, dump: Dump, load: Load) -> tuple[An
 
 
 def _sure(value: Any, dump: Dump, load: Load) -> Any:
-    """Return the value if it can travel, else what looks like it."""
+    """Return the value if it can be pickled and loaded, else a placeholder."""
     try:
         load(dump(value))
     except BaseException:  # noqa: BLE001  reduce functions may do anything
@@ -198,15 +185,14 @@ def _sure(value: Any, dump: Dump, load: Load) -> Any:
 
 
 def _look(value: Any) -> str:
-    """Return `repr()` of a value, short; its class where that raises."""
     try:
-        return shortened(repr(value), LONGEST_REPR)
+        return shortened(repr(value), MAX_REPR)
     except BaseException:  # noqa: BLE001  code of the user
         return f"<{type(value).__qualname__}>"
 
 
 def _is_like(rebuilt: Any, original: BaseException) -> bool:
-    """Say whether an exception is of the original's class and can be printed if the original can."""
+    """Return True if an exception is of the original's class, and can be printed if the original can."""
     same = _type_names(type(rebuilt)) == _type_names(type(original))
     return same and isinstance(rebuilt, BaseException) and (_prints(rebuilt) or not _prints(original))
 
@@ -220,20 +206,14 @@ def _prints(exception: BaseException) -> bool:
 
 
 def _type_names(kind: type) -> tuple[str, ...]:
-    """Name a class and its bases, without `object`."""
     return tuple(f"{base.__module__}.{base.__qualname__}" for base in kind.__mro__[:-1])
 
 
 def _members(exception: BaseException) -> Sequence[BaseException] | None:
-    """Return the members of a group."""
     return exception.exceptions if isinstance(exception, BaseExceptionGroup) else None
 
 
-# ---- both sides: the worker tries what the driver will do ----------------------------------------------------------
-
-
 def _rebuilt(loaded: Any, members: Sequence[BaseException] | None) -> BaseException:
-    """Put a loaded exception together."""
     if isinstance(loaded, BaseException):
         return loaded
     kind, args, attributes, slots = loaded
@@ -242,11 +222,8 @@ def _rebuilt(loaded: Any, members: Sequence[BaseException] | None) -> BaseExcept
     return exception
 
 
-# ---- the driver's side -------------------------------------------------------------------------------------------
-
-
 class _ExceptionRebuilder:
-    """Makes exceptions of nodes; the traceback tells of the first and contains the others."""
+    """Makes exceptions of nodes; the traceback is that of the first and contains the others."""
 
     def __init__(self, nodes: list[_ExceptionNode], load: Load, traceback: str) -> None:
         self._nodes = nodes
@@ -255,7 +232,6 @@ class _ExceptionRebuilder:
         self._made: dict[int, BaseException] = {}
 
     def linked(self) -> list[BaseException]:
-        """Return the exceptions in the order of the nodes, linked as the originals were."""
         exceptions = [self._exception(number) for number in range(len(self._nodes))]
         for exception, node in zip(exceptions, self._nodes, strict=True):
             set_field(exception, "__cause__", None if node.cause is None else exceptions[node.cause])
@@ -266,26 +242,25 @@ class _ExceptionRebuilder:
         return exceptions
 
     def _exception(self, number: int) -> BaseException:
-        """Make one, members of groups before the group."""
         if number not in self._made:
             self._made[number] = self._loaded(self._nodes[number])
         return self._made[number]
 
     def _loaded(self, node: _ExceptionNode) -> BaseException:
-        """Load a node; a class that is not known here costs its own exception only."""
+        """Load a node; a class that is unknown here affects its own exception only."""
         members = None if node.members is None else [self._exception(member) for member in node.members]
         try:
             if node.data is not None:
                 return _rebuilt(self._load(node.data), members)
         except KeyboardInterrupt:
-            raise  # Ctrl-C: one that loading raises was found in the worker
+            raise  # Ctrl-C: one that loading raises would have been found in the worker
         except BaseException:  # noqa: BLE001, S110  it stands below, by name
             pass
         return RemoteError(node.type_name, node.text, self._traceback if node is self._nodes[0] else "")
 
 
 def _add_cause(exception: BaseException, traceback: RemoteTraceback) -> None:
-    """Make the traceback the last cause; what a chain without end cannot take is in the info only."""
+    """Make the traceback the last cause; a cyclic chain cannot take it."""
     last = last_cause(exception)
     if last.__cause__ is None:
         suppress_context = last.__suppress_context__

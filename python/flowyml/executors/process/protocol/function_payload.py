@@ -1,12 +1,12 @@
-"""The functions of a run as one payload; `functions.py` has the way back in a worker.
+"""The functions of a run as one payload; `worker/functions.py` loads it.
 
-    functions ──build_payload──▶ Payload(data, digest) ──wire──▶ Opened ──load──▶ functions, or a LoadFailure each
+    functions ──build_payload──▶ FunctionPayload(data, digest) ──wire──▶ LoadedPayload ──load──▶ functions
 
-A function of an importable module goes by name; all others go by value, in one pickle, so that they share their
-globals as they do in the driver. The payload is built again at each run (a notebook may have changed a global) and its
-digest tells whether a worker has it already. The same functions with the same globals give the same digest.
+A function of an importable module is sent by name. Others are sent by value, in one pickle, so that they share their
+globals as they do in the driver. The payload is built at each run, since a notebook may have changed a global; its
+digest tells whether a worker has it already. Equal functions with equal globals have equal digests.
 
-The module knows nothing of steps: whatever has a `func` or `__wrapped__` that is the function may stand under its name.
+An object with a `func` or `__wrapped__` that is the function may have the function's name in its module.
 """
 
 from __future__ import annotations
@@ -27,38 +27,31 @@ from flowyml.hashing import blake2b
 
 Function = Callable[..., object]
 Reference = tuple[str, str]
-"""Module, and the way from it to the function ("load", "load.func")."""
+"""Module, and path from it to the function ("load", "load.func")."""
 
 _PICKLER = "flowyml.executors.process.protocol.pickler"
-"""Who needs it imports it: cloudpickle takes as long to import as all else that a run of such functions does."""
+"""Imported on demand: importing cloudpickle takes as long as the rest of a run with such functions."""
 
 _PROTOCOL = 5
 _PLAIN = frozenset((type(None), bool, int, float, complex, str, bytes))
-LARGE = 10 * 2**20
+WARN_BYTES = 10 * 2**20
 _warned: set[bytes] = set()
 
 
 class FunctionPayload(NamedTuple):
-    """The functions of one run.
+    """The functions of one run."""
 
-    Attributes:
-        data: The bytes for `LoadedPayload`.
-        digest: Equal for equal data.
-    """
-
-    data: bytes
-    digest: bytes
+    data: bytes  # bytes for `LoadedPayload`
+    digest: bytes  # equal for equal data
 
 
 def build_payload(functions: Sequence[Function], owners: Sequence[str]) -> FunctionPayload:
-    """Pickle the functions of a run, together.
+    """Pickle the functions of a run, together. Raises SerializationError.
 
     Args:
-        functions: Any callables; the same one may come many times.
+        functions: Any callables; the same one may occur many times.
         owners: What each is, for messages.
 
-    Raises:
-        SerializationError: A function cannot be pickled; says which, and the variable that is the reason.
 
     Warns:
         UserWarning: The payload is larger than 10 MiB; names the largest globals.
@@ -67,10 +60,10 @@ def build_payload(functions: Sequence[Function], owners: Sequence[str]) -> Funct
     >>> build_payload([json.dumps], ["write"]) == build_payload([json.dumps], ["other"])
     True
     """
-    # Else nothing has gone by value; another thread may be importing it.
+    # Not imported here: nothing was sent by value, and another thread may be importing it.
     if (forget := getattr(sys.modules.get(_PICKLER), "forget_definitions", None)) is not None:
         forget()
-    by_value_modules()  # looks at sys.path and sys.modules once; what follows asks what was found
+    by_value_modules()  # scans sys.path and sys.modules once for what follows
     places: list[int | Reference] = []
     index: dict[int, int] = {}
     carriers: list[str] = []
@@ -84,16 +77,16 @@ def build_payload(functions: Sequence[Function], owners: Sequence[str]) -> Funct
         places.append(reference or index[id(function)])
     data = _dump(places, carried, carriers)
     payload = FunctionPayload(data, blake2b(data, digest_size=16).digest())
-    if len(data) > LARGE and payload.digest not in _warned:
+    if len(data) > WARN_BYTES and payload.digest not in _warned:
         _warn_large(payload, carried)
     return payload
 
 
 def goes_by_name(function: Function) -> bool:
-    """Tell whether workers import a function, so that what it sets there outlives the payload.
+    """Return True if workers import a function, so that what it sets there outlives the payload.
 
-    A `functools.partial` is what it calls, if its arguments are plain: others come anew with each payload, and may be
-    what the function changes.
+    A `functools.partial` counts as its function if its arguments are plain: others arrive again with each payload, and
+    may be what the function changes.
 
     >>> import functools, json
     >>> goes_by_name(json.dumps), goes_by_name(functools.partial(json.dumps, 1)), goes_by_name(lambda: 1)
@@ -107,7 +100,6 @@ def goes_by_name(function: Function) -> bool:
 
 
 def _reference(function: Any) -> Reference | None:
-    """Return where a worker finds a function by name, if it can."""
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     if not isinstance(module, str) or not isinstance(name, str) or not importable(module):
         return None
@@ -115,14 +107,13 @@ def _reference(function: Any) -> Reference | None:
         return None
     if is_found_by_name(function, name):
         return module, name
-    for attribute in ("func", "__wrapped__"):  # of what a decorator put in its place
+    for attribute in ("func", "__wrapped__"):  # of an object that a decorator returned
         if is_found_by_name(function, f"{name}.{attribute}"):
             return module, f"{name}.{attribute}"
     return None
 
 
 def _dump(places: list[int | Reference], carried: list[Function], owners: list[str]) -> bytes:
-    """Write the places, then everything by value in one pickle, if there is something."""
     file = io.BytesIO()
     pickle.dump(places, file, _PROTOCOL)
     if not carried:
@@ -140,7 +131,7 @@ def _dump(places: list[int | Reference], carried: list[Function], owners: list[s
 
 
 def _explained(carried: list[Function], owners: list[str], error: Exception) -> SerializationError:
-    """Find the function that does not pickle, and why."""
+    """Find the function that cannot be pickled, and the reason."""
     from flowyml.executors.process.protocol import pickle_errors, pickler
 
     for owner, function in zip(owners, carried, strict=True):
@@ -152,7 +143,6 @@ def _explained(carried: list[Function], owners: list[str], error: Exception) -> 
 
 
 def _warn_large(payload: FunctionPayload, carried: list[Function]) -> None:
-    """Say once what makes a payload large."""
     from flowyml.executors.process.protocol import pickle_errors
 
     warn_caller(

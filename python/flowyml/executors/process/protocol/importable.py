@@ -1,14 +1,14 @@
-"""Which loaded modules a fresh interpreter would find again, and which of them are the user's.
+"""Which loaded modules a new interpreter would find, and which of them are the user's.
 
-A function of an importable module goes to a worker by name; all others go by value. *Importable* means: found on the
+A function of an importable module is sent to a worker by name, others by value. *Importable* means: found on the
 `sys.path` that is sent, with the file that is loaded here. `pytest --import-mode=importlib`, `exec`, notebooks and
-`__main__` make modules which are in `sys.modules` and are not importable.
+`__main__` create modules that are in `sys.modules` and are not importable.
 
-*User modules* are those outside the standard library, `site-packages` and this package: they are edited and reloaded
-while a session lives, so their fingerprints are compared from run to run.
+*User modules* are those outside the standard library, `site-packages` and this package. They may be edited and reloaded
+during a session, so their fingerprints are compared from run to run.
 
-Everything is remembered per module. What is known is forgotten when `sys.path` changes and looked at again when
-`sys.modules` has grown, so asking at each run costs a few microseconds and one `stat` a user module.
+Results are cached per module until `sys.path` or `sys.modules` changes, so each run costs a few microseconds and one
+`stat` per user module.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 Fingerprint = tuple[str, int, int, int]
-"""File, time of change (ns), size (bytes) and id of a module."""
+"""File, modification time (ns), size (bytes) and id of a module."""
 
-_CYTHON = ("_cython_", "cython_runtime")  # made by hand, in every extension module that Cython compiled
+_CYTHON = ("_cython_", "cython_runtime")  # created in every extension module that Cython compiled
 
 
 class _ModuleCache:
-    """What was found out about the loaded modules, and of which state of the interpreter it holds."""
+    """What is known of the loaded modules, and the state of the interpreter for which it holds."""
 
     def __init__(self) -> None:
         self.path: list[str] = []
@@ -42,7 +42,6 @@ class _ModuleCache:
         self.by_value: tuple[str, ...] = ()
 
     def refresh(self) -> None:
-        """Look again where `sys.path` or `sys.modules` has changed."""
         if self.path != sys.path:
             self.path = list(sys.path)
             self.importable.clear()
@@ -55,7 +54,6 @@ class _ModuleCache:
             self.seen = now
 
     def _user(self, name: str, module: ModuleType) -> bool:
-        """Tell whether a module is the user's, from memory where that is possible."""
         known = self.is_user.get(name)
         if known is None or known[0] != id(module):
             known = self.is_user[name] = (id(module), _is_user(name, module))
@@ -63,7 +61,7 @@ class _ModuleCache:
 
 
 def newest_module() -> tuple[int, str] | None:
-    """Return how many modules are loaded, and which came last; `None` where another thread is importing."""
+    """Return how many modules are loaded, and the last one; `None` if another thread is importing."""
     try:
         return len(sys.modules), next(reversed(sys.modules))
     except RuntimeError:
@@ -71,7 +69,7 @@ def newest_module() -> tuple[int, str] | None:
 
 
 def _is_user(name: str, module: object) -> bool:
-    """Tell whether a module is the user's: made by hand, or from a file outside the installed folders."""
+    """Return True for a user module: created manually, or from a file outside the installed directories."""
     if name in ("__main__", "__mp_main__") or is_package_module(name):
         return False
     file = module_file(module)
@@ -83,7 +81,7 @@ def _is_user(name: str, module: object) -> bool:
 
 
 def _has_origin(module: ModuleType) -> bool:
-    """Tell whether the import system made a module that has no file: built in, frozen, a namespace package."""
+    """Return True if the import system created a module without a file: builtin, frozen, a namespace package."""
     return getattr(module, "__spec__", None) is not None
 
 
@@ -91,7 +89,7 @@ _known = _ModuleCache()
 
 
 def importable(name: str) -> bool:
-    """Tell whether a fresh interpreter with this `sys.path` would load this very module under this name.
+    """Return True if a new interpreter with this `sys.path` would load this module under this name.
 
     >>> importable("os"), importable("__main__")
     (True, False)
@@ -105,7 +103,6 @@ def importable(name: str) -> bool:
 
 
 def _is_found(name: str, module: ModuleType) -> bool:
-    """Look a module up as the import system of a worker will."""
     file = module_file(module)
     if file is not None and file.startswith(installed_directories()):
         return True
@@ -119,17 +116,16 @@ def _is_found(name: str, module: ModuleType) -> bool:
 
 
 def _is_made_by_another(name: str, module: ModuleType) -> bool:
-    """Tell whether a module without a file comes with the interpreter or with the package above it."""
     parent = name.rpartition(".")[0]
     return importable(parent) if parent else _has_origin(module)
 
 
 def _finds(name: str, path: Any, file: str | None) -> bool:
-    """Ask the path finder, then the finders of editable installs: those are there in every interpreter."""
+    """Ask the path finder, then the finders of editable installs, which every interpreter has."""
     for finder in _finders():
         try:
             spec = finder.find_spec(name, path)
-        except Exception:  # noqa: BLE001, S112  a finder of somebody else: whatever it raises, it has not found
+        except Exception:  # noqa: BLE001, S112  a finder of other code may raise anything
             continue
         if spec is not None:
             return file is None or _same_file(spec.origin, file)
@@ -137,7 +133,6 @@ def _finds(name: str, path: Any, file: str | None) -> bool:
 
 
 def _finders() -> Iterator[Any]:
-    """Yield the finders that a fresh interpreter has too."""
     yield PathFinder
     for finder in sys.meta_path:
         home = getattr(finder, "__module__", None)
@@ -146,7 +141,6 @@ def _finders() -> Iterator[Any]:
 
 
 def _same_file(one: str | None, other: str) -> bool:
-    """Tell whether two paths are one file; a file that is gone is no file."""
     if one is None:
         return False
     try:
@@ -156,13 +150,13 @@ def _same_file(one: str | None, other: str) -> bool:
 
 
 def by_value_modules() -> tuple[str, ...]:
-    """Return the names of the loaded modules, `__main__` aside, whose functions must go by value."""
+    """Return the loaded modules, except `__main__`, whose functions must be sent by value."""
     _known.refresh()
     return _known.by_value
 
 
 def goes_by_value(module: str) -> bool:
-    """Tell whether the functions of a loaded module must go by value."""
+    """Return True if the functions of a loaded module must be sent by value."""
     if module in ("__main__", "__mp_main__") or module in by_value_modules():
         return True
     registered = getattr(sys.modules.get("cloudpickle"), "list_registry_pickle_by_value", None)
@@ -170,17 +164,12 @@ def goes_by_value(module: str) -> bool:
 
 
 def user_modules() -> dict[str, Fingerprint]:
-    """Return a fingerprint of each loaded user module; a change between two runs means new workers.
-
-    Returns:
-        Name to (file, time of change in ns, size in bytes, id of the module); zeros where there is no file.
-    """
+    """Return a fingerprint of each loaded user module, zeros if it has no file; a change means new workers."""
     _known.refresh()
     return {name: _fingerprint(sys.modules.get(name)) for name in _known.user}
 
 
 def _fingerprint(module: ModuleType | None) -> Fingerprint:
-    """Look at a module and its file."""
     file = module_file(module) or ""
     try:
         stat = os.stat(file)  # noqa: PTH116  a Path costs more than the call
@@ -190,7 +179,7 @@ def _fingerprint(module: ModuleType | None) -> Fingerprint:
 
 
 def changed_modules(before: dict[str, Fingerprint], after: dict[str, Fingerprint]) -> list[str]:
-    """Return the names whose fingerprint was known and is another now: edited, reloaded, imported anew.
+    """Return the names whose fingerprint has changed: edited, reloaded or imported again.
 
     >>> changed_modules({"a": ("a.py", 1, 9, 7)}, {"a": ("a.py", 2, 9, 7), "b": ("b.py", 1, 1, 8)})
     ['a']

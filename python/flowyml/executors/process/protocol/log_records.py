@@ -4,15 +4,13 @@
 worker: logging in any thread ─▶ LogForwarder on the root logger ─▶ send(bytes) ─▶ driver: handle_record(bytes)
                                                                     ─▶ logging.getLogger(name).handle(record)
 ```
-So a script that configures logging in the driver, and only there, sees the records of its steps; where it configured
-nothing, warnings go to stderr as usual, once. A message is formatted in the worker, because its arguments may not
-pickle; attributes from `extra=` travel if they pickle.
+So a script that configures logging only in the driver sees the records of its steps; without configuration, warnings go
+to stderr as usual, once. A message is formatted in the worker, because its arguments may not be picklable; attributes
+from `extra=` are sent if they can be pickled.
 
-Handlers that a step's own modules put on loggers work in the worker as they do anywhere. A module that is imported on
-both sides has its handlers twice: those that handled a record in the worker are named in it, by logger, class and file,
-and their likes in the driver are left out.
-
-The module knows nothing of the transport; levels come with the run frame.
+Handlers that a step's modules install work in the worker as anywhere. A module that is imported on both sides has its
+handlers twice: those that handled a record in the worker are named in it, by logger, class and file, and are skipped in
+the driver.
 """
 
 from __future__ import annotations
@@ -29,36 +27,36 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__)
-_FORMATTED: Final = frozenset({"message", "asctime"})  # what formatters leave in a record
+_FORMATTED: Final = frozenset({"message", "asctime"})  # set by formatters
 
 _HandlerKey = tuple[str, str, str | None]
 
 
 class LogForwarder(logging.Handler):
-    """The worker's handler: sends each record to the driver.
+    """The worker's handler, which sends each record to the driver.
 
     Args:
-        send: Takes the packed record; called by whichever thread logs, by several at once.
-        slot: Returns the slot of the step that runs, if there is one.
+        send: Sends a packed record; called by any thread, also concurrently.
+        slot: Returns the slot of the current step, if there is one.
     """
 
     def __init__(self, send: Callable[[bytes], None], slot: Callable[[], int | None] = lambda: None) -> None:
-        """Forward everything; the loggers' levels choose."""
         super().__init__()
         self._send = send
         self._slot = slot
         self._pid = os.getpid()
 
     def install(self) -> None:
-        """Put the handler on the root logger, unless it is there: a step may have reconfigured logging."""
+        """Add the handler to the root logger, unless it is there: a step may have reconfigured logging."""
         root = logging.getLogger()
         if self not in root.handlers:
             root.addHandler(self)
 
     def handle(self, record: logging.LogRecord) -> Any:
-        """Do what every handler does, without its lock: who sends a result may be interrupted by a handler that logs.
+        """Handle a record without the lock of the handler.
 
-        That one would wait for a thread that has this lock and waits to send.
+        A signal handler that logs may interrupt the thread that sends a result; with the lock it would wait for a
+        thread that holds the lock and waits to send.
         """
         accepted: Any = self.filter(record)
         if accepted:
@@ -66,7 +64,7 @@ class LogForwarder(logging.Handler):
         return accepted
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send a record; in a process that the step forked, print it: the transport is not the child's."""
+        """Send a record; in a process that the step forked, print it."""
         try:
             if os.getpid() == self._pid:
                 self._send(_pack_record(record, self._slot(), _handled_here(record, self)))
@@ -77,7 +75,7 @@ class LogForwarder(logging.Handler):
 
 
 def handle_record(data: bytes, *, keep: Callable[[int, str], None] | None = None) -> None:
-    """Give a record from a worker to the driver's logger of the same name, if that logger wants its level.
+    """Pass a record from a worker to the driver's logger of the same name, if that logger is enabled for its level.
 
     Args:
         data: What a `LogForwarder` sent.
@@ -98,7 +96,7 @@ def handle_record(data: bytes, *, keep: Callable[[int, str], None] | None = None
 
 
 def _pack_record(record: logging.LogRecord, slot: int | None, handled: set[_HandlerKey]) -> bytes:
-    """Make bytes of a record: standard attributes as one, others each on its own."""
+    """Serialize a record; attributes that are not standard are pickled one by one."""
     state = dict(record.__dict__)
     extras = {name: state.pop(name) for name in state.keys() - _STANDARD}
     exc_text = record.exc_text
@@ -109,21 +107,19 @@ def _pack_record(record: logging.LogRecord, slot: int | None, handled: set[_Hand
 
 
 def _dumped(extras: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
-    """Pickle what pickles."""
     for name in extras.keys() - _FORMATTED:
-        with contextlib.suppress(Exception):  # the record is worth more than one attribute
+        with contextlib.suppress(Exception):  # one attribute may be lost
             yield name, pickle.dumps(extras[name])
 
 
 def _loaded(extras: dict[str, bytes]) -> Iterator[tuple[str, Any]]:
-    """Load what loads."""
     for name, data in extras.items():
-        with contextlib.suppress(Exception):  # its class may be known in the worker only
+        with contextlib.suppress(Exception):  # its class may exist in the worker only
             yield name, pickle.loads(data)
 
 
 def _handle(logger: logging.Logger, record: logging.LogRecord, handled: set[_HandlerKey]) -> None:
-    """Do what `Logger.handle` does, without the handlers whose likes in the worker had the record already."""
+    """Do what `Logger.handle` does, without the handlers whose counterparts in the worker have handled the record."""
     if not handled:
         logger.handle(record)
         return
@@ -138,13 +134,12 @@ def _handle(logger: logging.Logger, record: logging.LogRecord, handled: set[_Han
 
 
 def _handled_here(record: logging.LogRecord, forwarder: LogForwarder) -> set[_HandlerKey]:
-    """Name the handlers of this process, other than the forwarder, that get the record."""
     handlers = _handlers(logging.getLogger(record.name), record.levelno)
     return {key for key, handler in handlers if handler is not forwarder}
 
 
 def _handlers(start: logging.Logger, level: int) -> Iterator[tuple[_HandlerKey, logging.Handler]]:
-    """Walk the handlers that get a record, each with what tells it from others in both processes."""
+    """Yield the handlers of a record, each with a key that is the same in both processes."""
     logger: logging.Logger | None = start
     while logger is not None:
         for handler in logger.handlers:
@@ -154,5 +149,4 @@ def _handlers(start: logging.Logger, level: int) -> Iterator[tuple[_HandlerKey, 
 
 
 def _described(record: logging.LogRecord) -> str:
-    """Format a record as `logging.basicConfig` would."""
     return logging.Formatter(logging.BASIC_FORMAT).format(record)

@@ -1,17 +1,16 @@
-"""Where functions and classes that came by value live in a worker.
+"""The modules of functions and classes that a worker received by value.
 
-A worker has a fresh module `__main__` for each payload, and one for each other module that it could not import. The
-`__dict__` of such a module *is* the globals of the functions that came from there: a global assigned in a step is seen
-by its helpers and by `sys.modules["__main__"]`, and plain pickle and `multiprocessing` find its classes and functions
-by name.
+A worker creates a new module `__main__` for each payload, and one for each other module that it could not import. The
+`__dict__` of such a module *is* the globals of its functions: a global assigned in a step is visible to its helpers and
+in `sys.modules["__main__"]`, and pickle and `multiprocessing` find classes and functions by name.
 
     driver  __main__.load, __main__.Point      one pickle of all functions
        │
-    worker  begin() ──▶ fresh __main__ ──▶ namespace("__main__") is the globals of load ──▶ Point found there by name
+    worker  begin() ──▶ new __main__ ──▶ namespace("__main__") is the globals of load ──▶ Point is found there by name
 
-A class may arrive many times: in the payload, then with each value of it that had to carry it. It is filled once: a
-class that was at home here, or that was filled since `begin()`, is left as it is. The functions of this module stand in
-the pickles by name, so they are its format. It knows nothing of steps.
+A class may arrive many times: in the payload, then with each value that had to carry it. It is filled once: a class
+that was defined here, or was filled since `begin()`, is not changed. Pickles refer to the functions of this module by
+name.
 """
 
 from __future__ import annotations
@@ -27,15 +26,15 @@ MAIN = "__main__"
 
 
 class SyntheticModule(ModuleType):
-    """A module made of what came by value.
+    """A module made of what was sent by value.
 
-    `multiprocessing` with start method spawn runs the file of `__main__` again in each child. So the *module* shows no
+    `multiprocessing` with start method spawn runs the file of `__main__` again in each child. So the *module* has no
     file, while a step that uses its global `__file__` finds it in the dictionary.
     """
 
     @property
     def __file__(self) -> str:  # type: ignore[override]
-        """Hide the file from those who would run it."""
+        """Hide the file from code that would run it."""
         raise AttributeError("__file__")
 
 
@@ -48,7 +47,7 @@ _located: WeakValueDictionary[bytes, Any] = WeakValueDictionary()
 
 
 def begin() -> None:
-    """Forget the modules of the last payload and make a fresh `__main__`."""
+    """Remove the modules of the last payload and create a new `__main__`."""
     for name, module in _owned.items():
         if sys.modules.get(name) is module:
             del sys.modules[name]
@@ -59,11 +58,11 @@ def begin() -> None:
 
 
 def namespace(name: str, start: dict[str, object]) -> dict[str, object]:
-    """Return the globals of a module that came by value, made at first use.
+    """Return the globals of a module that was sent by value, created at first use.
 
     Args:
-        name: Name of the module.
-        start: What to put in where it is missing (`__package__` and the like).
+        name: The name of the module.
+        start: Entries to add if they are missing (`__package__` and the like).
     """
     module = _owned.get(name)
     if module is None:
@@ -76,13 +75,12 @@ def namespace(name: str, start: dict[str, object]) -> dict[str, object]:
 
 
 def _install(name: str, module: ModuleType) -> ModuleType:
-    """Make a module the one of its name."""
     _owned[name] = sys.modules[name] = module
     return module
 
 
 def _make_parents(name: str) -> None:
-    """See that `import a.b.c` gets past a and a.b, which pickle asks for before it looks at `sys.modules`."""
+    """Make `import a.b` work for the parents of a module, which pickle imports before it looks at `sys.modules`."""
     parent = name.rpartition(".")[0]
     if not parent:
         return
@@ -95,27 +93,27 @@ def _make_parents(name: str) -> None:
 
 
 def export(module: str, name: str, thing: object) -> None:
-    """Let a thing be found by name in a module that came by value, unless the name is taken there."""
+    """Make an object available by name in a module that was sent by value, unless the name is taken."""
     if module in _owned:
         _owned[module].__dict__.setdefault(name, thing)
 
 
 def make_code(file: str, *arguments: Any) -> CodeType:
-    """Make a code object that keeps its file, for tracebacks."""
+    """Create a code object that keeps its file, for tracebacks."""
     return CodeType(*arguments).replace(co_filename=file)
 
 
 def keep_as_is(cls: type) -> None:
-    """Note that a class leaves this process: what comes back of it must not change it."""
+    """Note that a class is sent from this process: copies that come back must not change it."""
     if cls not in _arrived:
         _at_home.add(cls)
 
 
 def make_class(constructor: type, name: str, bases: tuple[type, ...], body: dict[str, Any], *others: Any) -> type:
-    """Make a class that `fill_class` fills.
+    """Create a class that `fill_class` fills.
 
-    `__init_subclass__` of bases that go by value is not called: they arrive with its effects, and the keywords of the
-    class are not known here. That of bases that were imported here is called.
+    `__init_subclass__` of bases that were sent by value is not called: they arrive with its effects, and the keywords
+    of the class are not known here. That of imported bases is called.
     """
     from cloudpickle import cloudpickle  # see `fill_class`
 
@@ -147,18 +145,18 @@ def fill_enum(cls: type, state: tuple[Any, dict[str, dict[str, Any]]]) -> None:
 
 
 def fill_class(cls: type, state: Any) -> None:
-    """Give a class that arrived its attributes, unless it has them."""
+    """Set the attributes of a class that arrived, unless they are set."""
     if cls in _at_home or cls in _filled:
         return
     _filled.add(cls)
     _arrived.add(cls)
-    from cloudpickle import cloudpickle  # it wrote the class, and whoever reads it has it
+    from cloudpickle import cloudpickle  # it wrote the class, so it is installed
 
     cloudpickle._class_setstate(cls, state)  # noqa: SLF001  the other half of what cloudpickle wrote
 
 
 def locate(digest: bytes, definition: bytes, module: str, name: str) -> Any:
-    """Return the class or function of this digest, made from its definition where it is not here yet."""
+    """Return the class or function of this digest, created from its definition if it is not here."""
     found = _located.get(digest)
     if found is None:
         found = _located[digest] = pickle.loads(definition)

@@ -1,7 +1,7 @@
-"""Which variable makes a pickle fail, and which make it large.
+"""Finds the variable that makes pickling fail, and those that make a payload large.
 
-Both walk from a function to what it brings along: the globals its code names, its closure, its defaults, and the parts
-of the values found there. Only called when something is wrong, so it may pickle each part again to see.
+Both walk from a function to what it refers to: the globals that its code names, its closure, its defaults, and parts of
+the values found there. Only called after an error or for a warning, so each part may be pickled again.
 """
 
 from __future__ import annotations
@@ -17,53 +17,51 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _GLOBAL_OPS = ("LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL")
-_DEPTH = 20
-_LARGEST = 3
+MAX_DEPTH = 20
+LARGEST_GLOBALS = 3
 
 
 def explain(obj: object, error: BaseException, attempt: BaseException | None = None) -> str:
-    """Say why an object does not pickle: the pickler's words, and the way to the part that cannot.
+    """Return why an object cannot be pickled: the pickler's message, and the path to the part that cannot.
 
     Args:
-        obj: What was pickled.
-        error: What was raised.
+        obj: The object.
+        error: What pickling raised.
         attempt: What plain pickle raised before, which says the same in other words.
 
     Returns:
         For example "global variable 'LOCK' of load(): cannot pickle '_thread.lock' object".
     """
     try:
-        way = _way_to_culprit(obj, set(), 0)
-    except Exception:  # noqa: BLE001  what is looked at may raise, or be changed by another thread meanwhile
+        way = _path_to_culprit(obj, set(), 0)
+    except Exception:  # noqa: BLE001  user code may raise, or another thread change the object
         way = []
-    reason = _words(error, attempt)
+    reason = _message(error, attempt)
     return f"{' > '.join(way)}: {reason}" if way else reason
 
 
-def _words(error: BaseException, attempt: BaseException | None) -> str:
-    """Return what an exception says, and the one before it: 3.14 asks for a `repr` to note it, which may raise, too."""
+def _message(error: BaseException, attempt: BaseException | None) -> str:
+    """Return the message of an exception and of its context: Python 3.14 calls `repr` for a note, which may raise."""
     words = str(error) or type(error).__name__
     before = None if error.__suppress_context__ else error.__context__
     if before is None or before is attempt:
         return words
-    words_before = _words(before, attempt)
+    words_before = _message(before, attempt)
     return words if words_before == words else f"{words} (before that: {words_before})"
 
 
-def _way_to_culprit(obj: object, seen: set[int], depth: int) -> list[str]:
-    """Return the labels from an object that does not pickle down to the part that is the reason."""
-    if depth > _DEPTH:
+def _path_to_culprit(obj: object, seen: set[int], depth: int) -> list[str]:
+    if depth > MAX_DEPTH:
         return []
     for label, part in _parts(obj):
         if id(part) in seen or isinstance(part, ModuleType) or _pickles(part):
             continue
         seen.add(id(part))
-        return [label, *_way_to_culprit(part, seen, depth + 1)]
+        return [label, *_path_to_culprit(part, seen, depth + 1)]
     return []
 
 
 def _pickles(obj: object) -> bool:
-    """Try."""
     try:
         dump_by_value(obj)
     except Exception:  # noqa: BLE001  any failure is an answer
@@ -72,7 +70,6 @@ def _pickles(obj: object) -> bool:
 
 
 def _parts(obj: Any) -> Iterable[tuple[str, object]]:
-    """Return what an object brings along, each with its name in words."""
     if isinstance(obj, FunctionType):
         return _parts_of_function(obj)
     if isinstance(obj, MethodType):
@@ -87,7 +84,6 @@ def _parts(obj: Any) -> Iterable[tuple[str, object]]:
 
 
 def _parts_of_function(func: FunctionType) -> Iterator[tuple[str, object]]:
-    """Yield the globals, the closure and the defaults of a function."""
     of = f"of {func.__qualname__}()"
     for name in global_names(func.__code__):
         if name in func.__globals__:
@@ -104,7 +100,7 @@ def _parts_of_function(func: FunctionType) -> Iterator[tuple[str, object]]:
 
 
 def global_names(code: CodeType) -> list[str]:
-    """Return the global names that code and the code nested in it use, in order."""
+    """Return the global names that code and nested code use, in order."""
     names = {op.argval: None for op in dis.get_instructions(code) if op.opname in _GLOBAL_OPS}
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
@@ -113,17 +109,16 @@ def global_names(code: CodeType) -> list[str]:
 
 
 def largest_globals(functions: Iterable[object]) -> str:
-    """Return the variables that take most of a payload, in words ("TABLE (80.0 MiB), ...")."""
+    """Return the variables that take most of a payload ("TABLE (80.0 MiB), ...")."""
     sizes: dict[str, int] = {}
     seen: set[int] = set()
     for function in functions:
         _measure(function, "", sizes, seen)
-    first = sorted(sizes.items(), key=lambda item: -item[1])[:_LARGEST]
+    first = sorted(sizes.items(), key=lambda item: -item[1])[:LARGEST_GLOBALS]
     return ", ".join(f"{label} ({size / 2**20:.1f} MiB)" for label, size in first)
 
 
 def _measure(obj: object, label: str, sizes: dict[str, int], seen: set[int]) -> None:
-    """Note the pickled size of each variable, once, going through functions to what they bring along."""
     if id(obj) in seen or isinstance(obj, ModuleType):
         return
     seen.add(id(obj))

@@ -1,17 +1,17 @@
-"""cloudpickle, taught three things: shared globals, classes that stay themselves, files in tracebacks.
+"""cloudpickle with shared globals, classes that are filled once, and files in tracebacks.
 
-`Pickler` is `cloudpickle.Pickler` for whatever goes by value between driver and workers:
+`FunctionPickler` is `cloudpickle.Pickler` for what is sent by value between driver and workers:
 
-- the globals of a module that goes by value become that module's dictionary in the worker (`namespaces.namespace`);
-- a class that arrives twice is filled once (`namespaces.fill_class`), also with what cloudpickle leaves out;
+- the globals of a module that is sent by value become that module's dictionary in the worker (`main_module.namespace`);
+- a class that arrives twice is filled once (`main_module.fill_class`), also with what cloudpickle omits;
 - code keeps its file name, and source lines that exist only in memory (notebook cells) are collected.
 
-`ValuePickler` is for arguments and results: each class or module-level function that goes by value is pickled once per
-run and travels as a definition which the other side makes only if it has not got it; its functions have globals of
-their own, so that loading an argument never touches what the steps of a worker share.
+`ValuePickler` is for arguments and results: each class or module-level function is pickled once per run and sent as a
+definition, which the other side executes only if it does not have it. Its functions have globals of their own, so that
+loading an argument never changes what the steps of a worker share.
 
-It leans on private names of cloudpickle, `Pickler._function_getnewargs`, `_class_setstate`, `_make_skeleton_class` and
-(only for speed) `_find_imported_submodules`; tests guard them.
+It depends on private names of cloudpickle: `Pickler._function_getnewargs`, `_class_setstate`, `_make_skeleton_class`
+and (for speed) `_find_imported_submodules`; tests check them.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _definitions: dict[int, tuple[object, tuple[bytes, bytes, str, str]]] = {}
 
 
 class _GlobalsRef:
-    """Stands in a pickle for the globals of a module that goes by value."""
+    """Stands for the globals of a module that is sent by value."""
 
     def __init__(self, name: str, start: dict[str, object]) -> None:
         self.name = name
@@ -67,11 +67,11 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
     """Pickles the functions of a payload.
 
     Args:
-        file: Where the bytes go.
-        apart: Asked for each buffer whether it stays in the pickle; all do without it.
+        file: Where the bytes are written.
+        apart: Called with each buffer; returns whether it stays in the pickle. By default all do.
 
     Attributes:
-        exports: Module to name to class or function by value: what is to be found by name in the worker.
+        exports: Module to name to class or function by value: what must be found by name in the worker.
         sources: File name to the `linecache` entry of code whose source is in memory only.
     """
 
@@ -84,7 +84,7 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
         self._namespaces: dict[int, _GlobalsRef] = {}
 
     def reducer_override(self, obj: Any) -> Any:
-        """Reduce code, classes, functions and exceptions; leave all else to cloudpickle."""
+        """Reduce code, classes, functions and exceptions; leave others to cloudpickle."""
         if isinstance(obj, BaseException) and (reduced := reduce_exception(obj)) is not NotImplemented:
             return reduced
         if type(obj) is CodeType:
@@ -102,7 +102,7 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
         return reduced
 
     def _reduce_code(self, code: CodeType) -> tuple[Any, ...]:
-        """Reduce code as cloudpickle does, and keep its file name beside."""
+        """Reduce code as cloudpickle does, and keep its file name."""
         file = code.co_filename
         entry = linecache.cache.get(file)
         if entry is not None and len(entry) > 1 and entry[1] is None:
@@ -110,12 +110,11 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
         return main_module.make_code, (file, *self.dispatch_table[CodeType](code)[1])
 
     def _function_getnewargs(self, func: FunctionType) -> tuple[Any, ...]:
-        """Put the shared namespace in the place of the globals, where the module goes by value."""
+        """Replace the globals by the shared namespace if the module is sent by value."""
         code, start, *rest = super()._function_getnewargs(func)
         return code, self._shared_globals(func, start), *rest
 
     def _shared_globals(self, func: FunctionType, start: dict[str, object]) -> object:
-        """Return what stands for the globals of a function."""
         shared = func.__globals__
         name = shared.get("__name__")
         module = sys.modules.get(name) if isinstance(name, str) else None
@@ -129,12 +128,12 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
 
 
 def _reduced_class(cls: type, make: Any, arguments: tuple[Any, ...], state: Any) -> tuple[Any, ...]:
-    """Return cloudpickle's reduction of a class, with what that leaves out.
+    """Return cloudpickle's reduction of a class, with what that omits.
 
     * Slots: it sets `__slots__` once the class exists, which creates none, so instances would differ. (Those of tuples
       are empty, and `typing.NamedTuple` sets them itself.)
     * The qualified name of a class that is defined in another class or in a function.
-    * The attributes that `__init__` or `__new__` of an enum set on its members, which are made before the enum has
+    * The attributes that `__init__` or `__new__` of an enum set on its members, which are created before the enum has
       these methods.
     """
     if make is not internals._make_skeleton_class:  # noqa: SLF001
@@ -156,12 +155,11 @@ class DefinitionPickler(FunctionPickler):
     """Pickles one class or function with globals of its own."""
 
     def _shared_globals(self, func: FunctionType, start: dict[str, object]) -> object:  # noqa: ARG002
-        """Share nothing with the steps of the worker."""
         return start
 
 
 class ValuePickler(DefinitionPickler):
-    """Pickles arguments and results that plain pickle cannot carry."""
+    """Pickles arguments and results that plain pickle cannot."""
 
     @property
     def dispatch_table(self) -> dict[type, Any]:  # type: ignore[override]
@@ -196,32 +194,32 @@ class ValuePickler(DefinitionPickler):
 
 
 def _define(obj: Any) -> tuple[bytes, bytes, str, str]:
-    """Pickle a class or function, once per run if a module holds it."""
+    """Pickle a class or function, once per run if a module has it."""
     file = io.BytesIO()
     DefinitionPickler(file).dump(obj)
     data = file.getvalue()
     digest = blake2b(data, digest_size=16).digest()
     placed = has_place(obj)
     definition = (digest, data, obj.__module__ or "", obj.__qualname__ if placed else "")
-    if placed:  # the others are made anew at each call, and would pile up
+    if placed:  # others are created at each call, and would accumulate
         _definitions[id(obj)] = (obj, definition)
     return definition
 
 
 def forget_definitions() -> None:
-    """Forget what classes and functions looked like: a run begins, and they may have changed."""
+    """Forget the definitions of classes and functions, which may change between runs."""
     _definitions.clear()
 
 
 def has_place(obj: Any) -> bool:
-    """Tell whether a class or function is what its module has under its name."""
+    """Return True if a class or function is what its module has under its name."""
     home, name = obj.__module__ or "", obj.__qualname__
     module = sys.modules.get(home)
     return module is not None and "." not in name and vars(module).get(name) is obj and _is_reachable(home)
 
 
 def _is_reachable(module: str) -> bool:
-    """Tell whether plain pickle finds a loaded module by name: it asks for the packages above it too."""
+    """Return True if plain pickle finds a loaded module by name: it imports the parent packages, too."""
     parent = module.rpartition(".")[0]
     return not parent or (parent in sys.modules and _is_reachable(parent))
 
@@ -244,7 +242,7 @@ def by_value() -> Iterator[None]:
 
 @contextmanager
 def _fast_submodules() -> Iterator[None]:
-    """Put a faster search of the same outcome in the place of cloudpickle's, while the block runs."""
+    """Replace a search of cloudpickle by a faster one with the same result, while the block runs."""
     slow = internals._find_imported_submodules  # noqa: SLF001  no hook leads there
     internals._find_imported_submodules = find_imported_submodules  # noqa: SLF001
     try:
@@ -254,7 +252,7 @@ def _fast_submodules() -> Iterator[None]:
 
 
 def _flat(table: Mapping[type, Any]) -> dict[type, Any]:
-    """Return a copy of a table of reducers as a dictionary, which pickle searches several times faster."""
+    """Return a table of reducers as a dictionary, which pickle searches several times faster."""
     if not isinstance(table, ChainMap):
         return dict(table)
     flat: dict[type, Any] = {}
@@ -269,7 +267,7 @@ class ByValuePickler:
     The values share no object. Between the first value and `close` the thread holds the lock of `by_value`.
 
     Args:
-        apart: Called with each buffer; returns whether the buffer stays in the pickle. By default all buffers stay.
+        apart: Called with each buffer; returns whether it stays in the pickle. By default all do.
     """
 
     def __init__(self, apart: Callable[[PickleBuffer], bool] | None = None) -> None:
@@ -279,7 +277,7 @@ class ByValuePickler:
         self._entered = by_value()
 
     def dump(self, obj: object) -> bytes:
-        """Return the bytes of one value."""
+        """Pickle one value."""
         if self._pickler is None:
             self._entered.__enter__()
             self._pickler = ValuePickler(self._file, self._apart)
@@ -299,7 +297,7 @@ class ByValuePickler:
 
 
 def dump_by_value(obj: object, apart: Callable[[PickleBuffer], bool] | None = None) -> bytes:
-    """Pickle an argument or result by value where plain pickle does not do."""
+    """Pickle an argument or result by value if plain pickle does not suffice."""
     values = ByValuePickler(apart)
     try:
         return values.dump(obj)

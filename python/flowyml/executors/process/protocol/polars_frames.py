@@ -5,8 +5,8 @@ DataFrame ──to_arrow, no copy──▶ pyarrow.Table ──pickle──▶ s
 ```
 
 polars' own pickle remains for small frames, lazy frames, frames that Arrow cannot represent (128-bit integers, no
-columns), and if pyarrow is not installed. A column of objects goes as a list. This module is imported once
-polars is loaded; it imports pyarrow with the first large frame.
+columns), and if pyarrow is not installed. A column of objects is sent as a list. This module is imported once polars is
+loaded; it imports pyarrow with the first large frame.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 # Below it a frame is pickled by polars: pyarrow takes a tenth of a second to import.
-_LEAST_BYTES = 1 << 20
-_MUCH_MORE = 2  # times as many bytes as the rows have
+MIN_BYTES = 1 << 20
+MAX_BUFFER_RATIO = 2  # times as many bytes as the rows have
 
 
 def dumps(obj: Any, apart: Callable[[pickle.PickleBuffer], Any] | None) -> bytes:
-    """Pickle as `pickle.dumps` does, polars frames with their buffers out of band."""
+    """Pickle as `pickle.dumps` does, with the buffers of polars frames out of band."""
     file = io.BytesIO()
     pickler = pickle.Pickler(file, 5, buffer_callback=apart)
     if apart is not None:
@@ -46,7 +46,7 @@ def reducers() -> dict[type, Callable[[Any], Any]]:
 def _reduce_frame(frame: Any) -> Any:
     columns = frame.get_columns()
     objects = {k: each.to_list() for k, each in enumerate(columns) if _holds_objects(each)}
-    if not objects and frame.estimated_size() < _LEAST_BYTES:
+    if not objects and frame.estimated_size() < MIN_BYTES:
         return frame.__reduce_ex__(5)
     rest = [each.alias(str(k)) for k, each in enumerate(columns) if k not in objects]
     table = _table(type(frame)(rest)) if rest else None
@@ -56,7 +56,7 @@ def _reduce_frame(frame: Any) -> Any:
 
 
 def _reduce_series(series: Any) -> Any:
-    if not _holds_objects(series) and series.estimated_size() < _LEAST_BYTES:
+    if not _holds_objects(series) and series.estimated_size() < MIN_BYTES:
         return series.__reduce_ex__(5)
     make, *arguments = _reduce_frame(series.to_frame())
     return series.__reduce_ex__(5) if make is not frame_of else (series_of, *arguments)
@@ -77,7 +77,7 @@ def _table(frame: Any) -> Any:
     level: Any = sys.modules["polars"].CompatLevel
     try:
         table = frame.to_arrow(compat_level=level.newest())
-        if table.get_total_buffer_size() > _MUCH_MORE * frame.estimated_size() + _LEAST_BYTES:
+        if table.get_total_buffer_size() > MAX_BUFFER_RATIO * frame.estimated_size() + MIN_BYTES:
             table = frame.to_arrow(compat_level=level.oldest())  # strings of a few rows, which share buffers with many
     except (ImportError, ValueError, NotImplementedError, sys.modules["polars"].exceptions.PolarsError):
         return None
@@ -85,10 +85,10 @@ def _table(frame: Any) -> Any:
 
 
 def frame_of(names: list[str], table: Any, objects: dict[int, list[Any]], orders: list[bool | None]) -> Any:
-    """Make a frame again.
+    """Rebuild a frame.
 
     Args:
-        names: Of its columns.
+        names: The names of its columns.
         table: The columns that are not objects, in order; `None` if all are.
         objects: The others, by position.
         orders: See `_order`.
@@ -109,5 +109,5 @@ def frame_of(names: list[str], table: Any, objects: dict[int, list[Any]], orders
 
 
 def series_of(names: list[str], table: Any, objects: dict[int, list[Any]], orders: list[bool | None]) -> Any:
-    """Make a series again; see `frame_of`."""
+    """Rebuild a series; see `frame_of`."""
     return frame_of(names, table, objects, orders).to_series()

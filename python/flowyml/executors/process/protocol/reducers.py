@@ -1,15 +1,15 @@
-"""What cloudpickle leaves out or does slowly, each as it would do it.
+"""Reducers for objects that cloudpickle omits or handles slowly.
 
-Objects that pickle by name alone, and are then not found in a worker when a script defines them: functions under
-`functools.cache` and `lru_cache`, `NewType`, `ParamSpec`, `TypeVarTuple`, `type` aliases. Here they go by what they are
-made of, unless a worker finds them by name. `functools.cached_property` holds a lock before Python 3.12, and
+Some objects pickle by name alone, and are not found in a worker if a script defines them: functions under
+`functools.cache` and `lru_cache`, `NewType`, `ParamSpec`, `TypeVarTuple`, `type` aliases. Here they are sent by value,
+unless a worker finds them by name. `functools.cached_property` has a lock before Python 3.12, and
 `functools.singledispatch` a weak dictionary.
 
 A file that is open for reading would arrive as its contents, a `StringIO`: here it is refused like any other file. The
-streams of `sys` go by name.
+streams of `sys` are sent by name.
 
-And the search for imported submodules that a function uses (`pd.io.sql`): cloudpickle goes through `sys.modules` for
-each function, a quarter of a millisecond with pandas loaded; here the names are sorted once, until more are loaded.
+cloudpickle searches `sys.modules` for the imported submodules that each function uses (`pd.io.sql`): a quarter of a
+millisecond with pandas loaded. Here the names are sorted once, until more modules are loaded.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Reduction = str | tuple[Any, ...]
 
 
 def is_found_by_name(obj: Any, name: str) -> bool:
-    """Tell whether a worker that imports the module of an object finds it there."""
+    """Return True if a worker that imports the module of an object finds the object there."""
     module = getattr(obj, "__module__", None)
     if not isinstance(module, str) or not importable(module):
         return False
@@ -44,14 +44,13 @@ def is_found_by_name(obj: Any, name: str) -> bool:
 
 
 def make_cached(func: Callable[..., Any], parameters: dict[str, Any], names: dict[str, Any]) -> Any:
-    """Make a cached function, with nothing in its cache."""
+    """Create a cached function with an empty cache."""
     cached = functools.lru_cache(**parameters)(func)
     cached.__dict__.update(names)
     return cached
 
 
 def _reduce_cached(obj: Any) -> Reduction:
-    """Reduce what `functools.lru_cache` made."""
     if is_found_by_name(obj, obj.__qualname__):
         return str(obj.__qualname__)
     names = {name: value for name, value in vars(obj).items() if name not in ("__wrapped__", "cache_parameters")}
@@ -59,34 +58,30 @@ def _reduce_cached(obj: Any) -> Reduction:
 
 
 def make_cached_property(func: Callable[..., Any], name: str | None) -> functools.cached_property[Any]:
-    """Make a cached property as a class body does."""
+    """Create a cached property as a class body does."""
     made = functools.cached_property(func)
     made.attrname = name
     return made
 
 
 def _reduce_cached_property(obj: Any) -> Reduction:
-    """Reduce a cached property without its lock."""
     return make_cached_property, (obj.func, obj.attrname)
 
 
 def make_new_type(name: str, supertype: Any, module: str) -> Any:
-    """Make a `NewType` that says it is of a module."""
+    """Create a `NewType` of a module."""
     made: Any = typing.NewType(name, supertype)  # type: ignore[misc]  # a checker wants to read the name
     made.__module__ = module
     return made
 
 
 def _reduce_new_type(obj: Any) -> Reduction:
-    """Reduce a `NewType`."""
     if is_found_by_name(obj, obj.__qualname__):
         return str(obj.__qualname__)
     return make_new_type, (obj.__name__, obj.__supertype__, obj.__module__)
 
 
 def _reduce_by(make: Any, *attributes: str) -> Callable[[Any], Reduction]:
-    """Return the reducer of a typing object that is made from some of its attributes."""
-
     def reduce(obj: Any) -> Reduction:
         if is_found_by_name(obj, obj.__name__):
             return str(obj.__name__)
@@ -96,7 +91,6 @@ def _reduce_by(make: Any, *attributes: str) -> Callable[[Any], Reduction]:
 
 
 def _reduce_weak_dictionary(obj: Any) -> Reduction:
-    """Reduce a weak dictionary to what it holds now, as cloudpickle does with weak sets."""
     return type(obj), (dict(obj),)
 
 
@@ -104,11 +98,7 @@ _STREAMS = ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__"
 
 
 def _reduce_file(obj: Any) -> Reduction:
-    """Reduce a stream of `sys` to its name; the worker has its own.
-
-    Raises:
-        pickle.PicklingError: For any other file.
-    """
+    """Reduce a stream of `sys` to its name; the worker has its own. Other files are refused."""
     for name in _STREAMS:
         if getattr(sys, name, None) is obj:
             return getattr, (sys, name)
@@ -132,7 +122,7 @@ if sys.version_info >= (3, 12):
 
 
 class _SubmoduleCache:
-    """Package to the next name below it to its loaded submodules, each with the names on the way."""
+    """Package to the next name below it to its loaded submodules, each with the names on the path."""
 
     loaded: tuple[int, str] | None = None
     below: dict[str, dict[str, list[tuple[str, frozenset[str]]]]] = {}  # noqa: RUF012  one for all, on purpose
@@ -142,8 +132,8 @@ def find_imported_submodules(code: CodeType, dependencies: Iterable[object]) -> 
     """Return the loaded submodules of some packages whose names the code uses.
 
     Args:
-        code: Of a function.
-        dependencies: Its globals and what it closes over; only packages count.
+        code: The code of a function.
+        dependencies: Its globals and closure; only packages count.
     """
     found = []
     for package in dependencies:
@@ -155,7 +145,6 @@ def find_imported_submodules(code: CodeType, dependencies: Iterable[object]) -> 
 
 
 def _submodules_of(package: str) -> dict[str, list[tuple[str, frozenset[str]]]]:
-    """Return the loaded submodules of a package by the first name below it."""
     loaded = newest_module()
     if loaded is None or loaded != _SubmoduleCache.loaded:
         _SubmoduleCache.below.clear()

@@ -1,10 +1,10 @@
-"""Arguments and results as bytes: plain pickle where it does, by value where it does not.
+"""Pickles arguments and results: with plain pickle if that suffices, else by value.
 
     driver ── dump_value ──▶ worker        a class of `__main__` carries its definition, in case the worker lacks it
-    driver ◀── dump_result ── worker       it goes by name: the driver has the class itself
+    driver ◀── dump_result ── worker       it is sent by name: the driver has the class itself
 
-Small plain objects cost what plain pickle costs. Bytes are searched for the names of modules that a worker cannot
-import; a name that stands there by chance (in a string) costs time and changes nothing. The contents of arrays are not
+Small plain objects cost what plain pickle costs. The bytes are searched for the names of modules that a worker cannot
+import; a name that occurs by chance (in a string) costs time and changes nothing. The contents of arrays are not
 searched: that would take longer than to copy them.
 """
 
@@ -23,19 +23,18 @@ if TYPE_CHECKING:
 
     from flowyml.executors.process.protocol.pickler import ByValuePickler
 
-_GLOBAL = b"\x93"  # opcode STACK_GLOBAL: without it no class or function is named in the bytes
+_GLOBAL = b"\x93"  # opcode STACK_GLOBAL: without it the bytes name no class or function
 _ATOMS = frozenset([bytes, bytearray, str, int, float, complex, bool, type(None)])
 
 _PLAIN_BYTES = frozenset([bytes, bytearray])
 
-_TROUBLE = (Exception, SystemExit, GeneratorExit)  # what a reducer may raise without being Ctrl-C
+_TROUBLE = (Exception, SystemExit, GeneratorExit)  # what a reducer may raise, except Ctrl-C
 
 load_value = pickle.loads
-"""Load what `dump_value` or `dump_result` made; a worker does it under `flowyml.import_guard.loading()`."""
+"""Load the result of `dump_value` or `dump_result`; workers do it under `flowyml.import_guard.loading()`."""
 
 
 def _dumps(obj: object, apart: Callable[[pickle.PickleBuffer], Any] | None) -> bytes:
-    """Pickle plainly; once polars is loaded, its frames with their buffers out of band."""
     if "polars" not in sys.modules:
         return pickle.dumps(obj, 5, buffer_callback=apart)
     from flowyml.executors.process.protocol.polars_frames import dumps
@@ -47,10 +46,10 @@ class OutOfBandBuffers:
     """Takes large buffers out of a pickle, for one value after the other.
 
     Args:
-        least: The bytes of a large one.
+        least: The size in bytes from which a buffer is large.
 
     Attributes:
-        buffers: What was taken out of the pickle that is being made.
+        buffers: Those taken out of the current pickle.
     """
 
     __slots__ = ("buffers", "least")
@@ -60,10 +59,10 @@ class OutOfBandBuffers:
         self.buffers: list[memoryview] = []
 
     def __call__(self, buffer: pickle.PickleBuffer) -> bool:
-        """Tell whether a buffer stays in the pickle."""
+        """Return True if a buffer stays in the pickle."""
         try:
             view = buffer.raw()
-        except BufferError:  # not contiguous: the pickler knows what to do
+        except BufferError:  # not contiguous: left to the pickler
             return True
         if len(view) < self.least:
             return True
@@ -71,17 +70,18 @@ class OutOfBandBuffers:
         return False
 
     def take(self) -> list[memoryview]:
-        """Return what was taken out, and forget it."""
+        """Return the buffers and forget them."""
         taken, self.buffers = self.buffers, []
         return taken
 
     def shown(self, obj: object) -> object:
-        """Return what to pickle for an object: pickle itself never takes `bytes` apart."""
-        return _OutOfBandBytes(obj) if type(obj) in _PLAIN_BYTES and len(obj) >= self.least else obj  # type: ignore[arg-type]
+        """Return what to pickle for an object: pickle itself never takes `bytes` out of band."""
+        is_large = type(obj) in _PLAIN_BYTES and len(obj) >= self.least  # type: ignore[arg-type]
+        return _OutOfBandBytes(obj) if is_large else obj
 
 
 class _OutOfBandBytes:
-    """Pickles as the bytes that it was made of, with their contents as a buffer."""
+    """Pickles as bytes, with their contents out of band."""
 
     __slots__ = ("_obj",)
 
@@ -93,12 +93,12 @@ class _OutOfBandBytes:
 
 
 def dump_value(obj: object, what: str = "the value", apart: OutOfBandBuffers | None = None) -> bytes:
-    """Pickle a value for a worker, which has the functions of the run and whatever it can import.
+    """Pickle a value for a worker, which has the functions of the run and can import modules.
 
     Args:
         obj: The value.
-        what: What it is, for the message of an error ("argument 'x' of step 'a'").
-        apart: Takes large buffers; without it they are in the pickle.
+        what: What it is, for error messages ("argument 'x' of step 'a'").
+        apart: Takes large buffers; without it they stay in the pickle.
 
     Raises:
         SerializationError: The value cannot be pickled; names the part that cannot.
@@ -116,11 +116,8 @@ def dump_value(obj: object, what: str = "the value", apart: OutOfBandBuffers | N
 class ValueDumper:
     """Pickles many values for a worker, as `dump_value` does: common state is prepared once.
 
-    Values share no object. A value whose type went by value before is not tried with plain pickle first: pipelines that
-    are translated from other graphs have a task object for each step, all of one class.
-
-    Args:
-        apart: Takes large buffers; without it they are in the pickle.
+    Values share no object. A value whose type was sent by value before is not tried with plain pickle first: pipelines
+    that are translated from other graphs have a task object for each step, all of one class.
     """
 
     def __init__(self, apart: OutOfBandBuffers | None = None) -> None:
@@ -140,7 +137,7 @@ class ValueDumper:
         except _TROUBLE:  # reducers of other packages may raise anything; cloudpickle is tried next
             return self._dump_by_value(obj, what)
         if _GLOBAL in data and type(obj) not in _ATOMS and (_names_by_value(data) or holds_exceptions(obj)):
-            if type(obj).__module__ != "builtins":  # lists of one type may hold different things
+            if type(obj).__module__ != "builtins":  # lists may have different contents
                 self._types.add(type(obj))
             return self._dump_by_value(obj, what)
         return pickle.dumps(obj, 5) if buffers else data
@@ -161,13 +158,7 @@ class ValueDumper:
 def dump_result(obj: object, what: str = "the result", apart: OutOfBandBuffers | None = None) -> bytes:
     """Pickle a value in a worker for the driver, which has every class that the worker got from it.
 
-    Args:
-        obj: The value.
-        what: What it is, for the message of an error ("the result of step 'a'").
-        apart: Takes large buffers; without it they are in the pickle.
-
-    Raises:
-        SerializationError: The value cannot be pickled; names the part that cannot.
+    See `dump_value` for the arguments and errors.
     """
     try:
         data = _dumps(obj if apart is None else apart.shown(obj), apart)
@@ -176,12 +167,11 @@ def dump_result(obj: object, what: str = "the result", apart: OutOfBandBuffers |
         if apart is not None:
             apart.take()
         return _dump_with_exceptions(obj, apart)
-    except (*_TROUBLE, KeyboardInterrupt):  # a worker sees no Ctrl-C: it is the reducer's own
+    except (*_TROUBLE, KeyboardInterrupt):  # raised by a reducer: Ctrl-C does not reach a worker
         return _dump_by_value(obj, what, apart)
 
 
 def _dump_with_exceptions(obj: object, apart: OutOfBandBuffers | None) -> bytes:
-    """Pickle a value that holds exceptions, each class by name."""
     file = io.BytesIO()
     _ExceptionPickler(file, 5, buffer_callback=apart).dump(obj)
     return file.getvalue()
@@ -191,28 +181,25 @@ class _ExceptionPickler(pickle.Pickler):
     """Pickles as pickle does, but for exceptions that would not arrive as they are."""
 
     def reducer_override(self, obj: Any) -> Any:
-        """Reduce exceptions."""
         return reduce_exception(obj) if isinstance(obj, BaseException) else NotImplemented
 
 
 def _names_by_value(data: bytes) -> bool:
-    """Tell whether the bytes may name something of a module that a worker cannot import."""
     if b"__main__" in data or ("__mp_main__" in sys.modules and b"__mp_main__" in data):
         return True
-    from flowyml.executors.process.protocol.importable import by_value_modules  # workers have no use for it
+    from flowyml.executors.process.protocol.importable import by_value_modules  # not needed in workers
 
     return any(name.encode() in data for name in by_value_modules())
 
 
 def _dump_by_value(obj: object, what: str, apart: OutOfBandBuffers | None = None) -> bytes:
-    """Pickle by value."""
     from flowyml.executors.process.protocol.pickler import dump_by_value
 
     return _explained(lambda each: dump_by_value(each, apart), obj, what, apart)
 
 
 def _explained(dump: Callable[[object], bytes], obj: object, what: str, apart: OutOfBandBuffers | None) -> bytes:
-    """Pickle a value; if that fails, raise an error that says what and why."""
+    """Pickle a value; errors say what cannot be pickled and why."""
     if apart is not None:
         apart.take()
     attempt = sys.exception()

@@ -1,1 +1,1 @@
-"""The guardian and what it runs beside it: programs that import nothing else of flowyml."""
+"""The supervisor and its modules: programs that import nothing else of flowyml."""

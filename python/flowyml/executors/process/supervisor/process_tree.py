@@ -1,7 +1,7 @@
-"""The process table: who descends from whom, who carries a tag, and how to end a tree that does not want to end.
+"""The process table: descendants, tags, and killing a tree of processes that resists.
 
-Read from `/proc`; where that is missing or hidden nobody is found. The guardian runs this as a module beside it,
-without the rest of flowyml, so it imports next to nothing.
+Read from `/proc`; if that is missing or hidden, no process is found. The supervisor imports this module without the
+rest of flowyml, so it imports C modules only.
 """
 
 from __future__ import annotations
@@ -9,23 +9,23 @@ from __future__ import annotations
 import os
 import select
 
-TYPE_CHECKING = False  # as type checkers know it, without the cost of `typing`
+TYPE_CHECKING = False  # type checkers know the name; `typing` is slow to import
 if TYPE_CHECKING:
     import signal
     from collections.abc import Callable
 else:
-    import _signal as signal  # what lies beneath, without its enums; see `starts.py`
+    import _signal as signal  # without its enums; see `spawning.py`
 
-MOST_ROUNDS = 100
-"""Looks at a tree that keeps growing because it may not be stopped (it has become another user's); two are usual."""
+MAX_STOP_ROUNDS = 100
+"""Rounds for a tree that grows because it cannot be stopped (it belongs to another user by now); two are usual."""
 TRACKER = b".resource_tracker import main"
-"""The beginning of the program of a resource tracker, after the name of its package."""
-EXEC_LOOKS = 10
-"""Looks, a millisecond apart, at a process that has no environment yet."""
+"""How the program of a resource tracker begins, after the name of its package."""
+MAX_EXEC_READS = 10
+"""Attempts, a millisecond apart, to read the environment of a process."""
 
 
 def process_table() -> dict[int, tuple[int, int]]:
-    """Read all processes: pid to (parent, session)."""
+    """Return all processes: pid to (parent, session)."""
     table = {}
     for name in list_proc():
         if name.isdigit() and (stat := read_proc(name, "stat")):
@@ -36,7 +36,7 @@ def process_table() -> dict[int, tuple[int, int]]:
 
 
 def list_proc() -> list[str]:
-    """List the processes; nothing where /proc is not there."""
+    """Return the names in /proc; none if it is missing."""
     try:
         return os.listdir("/proc")  # noqa: PTH208  as in read_proc
     except OSError:
@@ -44,13 +44,13 @@ def list_proc() -> list[str]:
 
 
 def anonymous(pid: int) -> int:
-    """Return the bytes of a process's resident memory that are neither of files nor shared by name; 0 if it is gone."""
+    """Return the bytes of a process's resident anonymous memory; 0 if it has exited."""
     fields = read_proc(pid, "statm").split()
     return (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE") if fields else 0
 
 
 def descendants(table: dict[int, tuple[int, int]], roots: set[int]) -> set[int]:
-    """Return the roots and everything below them."""
+    """Return the roots and all their descendants."""
     children: dict[int, list[int]] = {}
     for pid, (parent, _) in table.items():
         children.setdefault(parent, []).append(pid)
@@ -65,18 +65,18 @@ def descendants(table: dict[int, tuple[int, int]], roots: set[int]) -> set[int]:
 
 
 def kill_all(find: Callable[[], set[int]], *, spare_trackers: bool = False) -> set[int]:
-    """Stop what `find` finds until it finds nothing new, then kill all of it.
+    """Stop the processes that `find` returns until there are no new ones, then kill them all.
 
     Args:
         find: Returns the pids of the processes that exist now.
-        spare_trackers: Do not kill resource trackers, which end once all others have ended.
+        spare_trackers: Do not kill resource trackers, which exit once all others have.
 
     Returns:
-        The trackers that were left alone.
+        The trackers that were spared.
     """
     stopped: set[int] = set()
     trackers: set[int] = set()
-    for _ in range(MOST_ROUNDS):
+    for _ in range(MAX_STOP_ROUNDS):
         new = find() - stopped - trackers
         if not new:
             break
@@ -92,15 +92,15 @@ def kill_all(find: Callable[[], set[int]], *, spare_trackers: bool = False) -> s
 
 
 def is_tracker(pid: int) -> bool:
-    """Return True for a resource tracker, of multiprocessing or of loky.
+    """Return True for a resource tracker of multiprocessing or loky.
 
-    It unlinks the semaphores, shared memory and directories that its processes left, once all of them have ended.
+    It unlinks the semaphores, shared memory and directories of its processes once all of them have exited.
     """
     return TRACKER in _read_of_program(pid, "cmdline")
 
 
 def send_signal(send: Callable[[int, int], None], pid: int, number: int) -> None:
-    """Send a signal; a process that is gone, or that belongs to another user by now, is not ours to kill."""
+    """Send a signal, unless the process has exited or belongs to another user by now."""
     try:  # noqa: SIM105  contextlib is not worth its import here
         send(pid, number)
     except (ProcessLookupError, PermissionError):
@@ -108,19 +108,19 @@ def send_signal(send: Callable[[int, int], None], pid: int, number: int) -> None
 
 
 def carries(pid: int, tag: bytes) -> bool:
-    """Tell whether a process was started with `tag` in its environment."""
+    """Return True if a process was started with `tag` in its environment."""
     return tag in read_environment(pid)
 
 
 def read_environment(pid: int) -> list[bytes]:
-    """Read what a process was started with."""
+    """Return the environment that a process was started with."""
     environment = _read_of_program(pid, "environ")
     return environment.split(b"\0") if environment else []
 
 
 def _read_of_program(pid: int, name: str) -> bytes:
-    """Read a file of /proc that exec fills; during the exec it is empty, so read it again."""
-    for _ in range(EXEC_LOOKS):
+    """Read a file of /proc that is empty during an exec: repeat until it is not."""
+    for _ in range(MAX_EXEC_READS):
         if data := read_proc(pid, name):
             return data
         if not runs_program(pid):
@@ -130,7 +130,7 @@ def _read_of_program(pid: int, name: str) -> bytes:
 
 
 def runs_program(pid: int) -> bool:
-    """Tell whether a process runs a program, as far as we may know; zombies and threads of the kernel do not."""
+    """Return True if a process runs a program, as far as permissions show; zombies and kernel threads do not."""
     try:
         os.readlink(f"/proc/{pid}/exe")  # noqa: PTH115  as in read_proc
     except OSError:
@@ -139,9 +139,9 @@ def runs_program(pid: int) -> bool:
 
 
 def read_proc(pid: int | str, name: str) -> bytes:
-    """Read a file of a process; nothing if the process is gone or hidden."""
+    """Read a file of a process; empty if the process has exited or is hidden."""
     try:
-        with open(f"/proc/{pid}/{name}", "rb", buffering=0) as file:  # noqa: PTH123  pathlib takes longer to import than all else here
+        with open(f"/proc/{pid}/{name}", "rb", buffering=0) as file:  # noqa: PTH123  pathlib is slow to import
             return file.readall()
     except OSError:
         return b""

@@ -1,32 +1,32 @@
-"""How the processes of a pool come to be: workers forked by a template process, or exec'ed; the guardian's side of it.
+"""Starting workers: forked by a fork server, or exec'ed.
 
-A *template* is a process that has imported what every worker imports, does nothing, and forks itself on request. It is
-exec'ed by the guardian once, with the flags and the environment of a worker, and it never runs a step. A forked worker
-is there in a few milliseconds and shares the pages of what was imported; exec'ed ones are the portable way, and what is
-left when there is no template.
+A *fork server* is a process that has imported what every worker imports, and forks workers on request. The supervisor
+execs it once, with the flags and the environment of a worker; it never runs a step. A forked worker starts in a few
+milliseconds and shares the pages of the imported modules. Exec is the portable way, and the fallback without a fork
+server.
 
 ```text
-            request: worker id + descriptors             fork              fork
-  guardian ────────────────────────────────▶ template ─────────▶ between ──────▶ worker
-     ▲  EXPECTED: its pid ◀─────────────────────────────────────── exits           │ adopted by the guardian
-     └─ BORN: its pid, before it does anything else ◀──────────────────────────────┘ session, descriptors, program
+            request: worker id + descriptors              fork                    fork
+  supervisor ────────────────────────────▶ fork server ─────────▶ intermediate ──────▶ worker
+     ▲  EXPECTED: its pid ◀───────────────────────────────────────── exits               │ adopted by the supervisor
+     └─ BORN: its pid, before it does anything else ◀────────────────────────────────────┘ session, descriptors, program
 ```
 
-Why it cannot lose or double a worker:
+Why no worker is lost or started twice:
 
-* The process between the two exits at once, so the worker is the guardian's own child: it is reaped with its exit
-  status, and it dies with the guardian as an exec'ed one does, not with the template.
-* The worker itself reports its birth over the template's socket, and goes on only if that was taken. A guardian that
-  has given a template up reads what was sent before, and nothing can be sent after: what is not born never will be.
-* Its end cannot be seen before its birth: whoever reaps an unknown child reads the template's socket first. One that
-  died before it could report (EXPECTED tells its pid) was never born; its request is served by an exec.
+* The intermediate process exits at once, so the worker becomes a child of the supervisor, which reaps it. It dies with
+  the supervisor, as an exec'ed worker does, not with the fork server.
+* The worker reports its birth over the fork server's socket, and continues only if the report was accepted. A
+  supervisor that has given up a fork server reads the reports that were sent before; no report can be sent afterwards.
+* The birth is read before the exit: when the supervisor reaps an unknown child, it reads the fork server's socket
+  first. A worker that died before its report (EXPECTED has its pid) was not born; its request is served by exec.
 
-A lost template costs nothing but time: requests that it held are served by exec, and another is started, unless it
-never was ready or has been lost too often. The driver's own process is never forked: it has threads, locks that they
-hold, open files and unflushed streams, and a worker would carry its memory.
+If a fork server is lost, its pending requests are served by exec and another one is started, unless it was never ready
+or has been lost too often. The driver itself is never forked: it has threads that hold locks, open files and unflushed
+streams, and a worker would carry its memory.
 
-The guardian runs this as a module beside it, without the rest of flowyml, so it imports next to nothing: modules in C
-alone. `socket` and `signal` bring enums, selectors and collections, 13 ms before the first worker can begin to start.
+The supervisor imports this module without the rest of flowyml, and C modules only: `socket` and `signal` bring enums,
+selectors and collections, which delay the first worker by 13 ms.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ import os
 import struct
 from time import monotonic
 
-TYPE_CHECKING = False  # as type checkers know it, without the cost of `typing`
+TYPE_CHECKING = False  # type checkers know the name; `typing` is slow to import
 if TYPE_CHECKING:
     import signal
     import socket
@@ -48,45 +48,45 @@ else:
     import _socket as socket
 
 SPAWN_FDS = 5
-"""A spawn brings the worker's socket, stdout, stderr, claim words, and a memfd with its recipe."""
+"""The worker's socket, stdout, stderr, claim words, and a memfd with its recipe."""
 WORKER_SOCKET, WORKER_CLAIMS = 3, 4
-"""Where a worker finds its socket and its claim words; a template has the guardian's socket in the first place."""
+"""The descriptors of a worker's socket and claim words; a fork server has the supervisor's socket as the first."""
 FIRST_FREE_FD = 10
-"""The descriptors of guardian and template lie above those that a worker is given."""
+"""The descriptors of supervisor and fork server are above those of a worker."""
 TAG = "FLOWYML_WORKER"
-"""The variable that marks a worker and what it starts."""
+"""The variable that marks a worker and the processes it starts."""
 HASH_SEED, GIVEN_HASH_SEED = "PYTHONHASHSEED", "FLOWYML_GIVEN_HASH_SEED"
 """The variable with the seed of `hash()` in all workers, and the user's value of it, which a worker restores."""
 START_VARIABLE = "FLOWYML_WORKER_START"
 """The variable that chooses how workers start: "fork" or "exec"."""
 ARGUMENTS = 5
-"""How many arguments follow the program on the command line of a worker."""
+"""The number of arguments after the program on the command line of a worker."""
 
 REQUEST = struct.Struct("<Q")
-"""Guardian to template: a worker's id; the descriptors of its spawn come along."""
+"""Supervisor to fork server: a worker's id, with its descriptors."""
 BIRTH = struct.Struct("<cQq")
-"""Template to guardian: kind, worker id, and a number: a pid, or an errno with FAILED."""
+"""Fork server to supervisor: kind, worker id, and a number: a pid, or an errno with FAILED."""
 READY, EXPECTED, BORN, FAILED = b"r", b"e", b"b", b"f"
 
-PATIENCE = 60.0
-"""Seconds that a template may take for a request; the first one waits for its imports."""
+FORK_TIMEOUT_SECONDS = 60.0
+"""How long a fork server may take for a request; the first one waits for its imports."""
 
 DESCRIPTOR = struct.Struct("i")
 
 Recipe = tuple[list[list[bytes]], dict[bytes, bytes]]
-"""Command lines, the first of which is to be tried first, and the environment."""
+"""Command lines, in the order in which to try them, and the environment."""
 
 
 class SpawnRequest:
-    """A worker that was asked for.
+    """A request for a worker.
 
     Args:
-        fds: As they came with the command; the request closes them.
+        fds: The descriptors that came with the command; the request closes them.
 
     Attributes:
-        tag: Its tag as it stands in its environment.
-        since: When it was asked for.
-        doomed: It is to be killed as soon as it is there.
+        tag: The entry of its environment that marks it.
+        since: When it was requested.
+        kill_at_birth: Whether it is to be killed as soon as it has started.
 
     Raises:
         OSError: Descriptors are missing because the table of open files is full.
@@ -95,7 +95,7 @@ class SpawnRequest:
     def __init__(self, fds: list[int]) -> None:
         self.fds = fds
         self.since = monotonic()
-        self.doomed = False
+        self.kill_at_birth = False
         if len(fds) != SPAWN_FDS:
             self.close()
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
@@ -103,33 +103,28 @@ class SpawnRequest:
         self.tag = b"%s=%s" % (TAG.encode(), self._environment[TAG.encode()])
 
     def spawn_worker(self) -> int:
-        """Exec the worker; return its pid.
-
-        Raises:
-            OSError: It could not be started.
-        """
+        """Exec the worker and return its pid. Raises OSError."""
         socket_, stdout, stderr, claims, _ = self.fds
         moves = {stdout: 1, stderr: 2, socket_: WORKER_SOCKET, claims: WORKER_CLAIMS}
         return spawn(self._command, self._environment, moves)
 
     def close(self) -> None:
-        """Close what came with it."""
+        """Close the descriptors."""
         for fd in self.fds:
             os.close(fd)
         self.fds = []
 
 
 class ForkServer:
-    """A template process, as the guardian sees it.
+    """A fork server, as the supervisor sees it.
 
     Args:
-        commands: Its command line, and those of others that may do where this one turns out not to be fit.
+        commands: Its command line, then those to try if it turns out to be unfit.
         environment: Its environment.
 
     Attributes:
-        pid: The process.
-        ready: It has imported what it was to import.
-        requests: What it was asked for and has not answered, by worker id.
+        ready: Whether it has finished its imports.
+        requests: The pending requests, by worker id.
         expected: The worker ids of pids that were forked and have not reported yet.
 
     Raises:
@@ -150,24 +145,20 @@ class ForkServer:
             theirs.close()
 
     def fileno(self) -> int:
-        """Return what to poll for its reports."""
+        """Return the descriptor to poll for reports."""
         return self.socket.fileno()
 
-    def ask(self, worker: int, request: SpawnRequest) -> bool:
-        """Ask for a worker; tell whether the request has been taken."""
+    def request_worker(self, worker: int, request: SpawnRequest) -> bool:
+        """Request a worker; return False if the request was not accepted."""
         try:
             send(self.socket, REQUEST.pack(worker), request.fds)
-        except OSError:  # it is gone, does not read, or too many descriptors are on their way
+        except OSError:  # it has exited, does not read, or too many descriptors are in flight
             return False
         self.requests[worker] = request
         return True
 
     def reports(self) -> Iterator[tuple[bytes, int, int]]:
-        """Yield the reports that are there, of it and of workers being born.
-
-        Raises:
-            EOFError: It has ended.
-        """
+        """Yield the available reports of the fork server and of workers being born. Raises EOFError."""
         while True:
             try:
                 message = self.socket.recv(BIRTH.size)
@@ -179,12 +170,12 @@ class ForkServer:
                 raise EOFError
             yield BIRTH.unpack(message)
 
-    def overdue(self) -> float:
-        """Return when the oldest request will have waited for too long; `inf` without one."""
-        return min([request.since for request in self.requests.values()], default=float("inf")) + PATIENCE
+    def deadline(self) -> float:
+        """Return when the oldest request times out; `inf` if there is none."""
+        return min([request.since for request in self.requests.values()], default=float("inf")) + FORK_TIMEOUT_SECONDS
 
     def successor(self) -> ForkServer | None:
-        """Return another one, started in the place of this one that is lost; `None` if none is worth a try.
+        """Start the next fork server in the place of a lost one; return `None` if there is none to try.
 
         Raises:
             OSError: It could not be started.
@@ -192,24 +183,20 @@ class ForkServer:
         commands = self._commands if self.ready else self._commands[1:]
         return ForkServer(commands, self._environment) if commands else None
 
-    def give_up(self) -> None:
-        """Kill it; reports that were sent can still be read, and none can be sent any more."""
+    def kill(self) -> None:
+        """Kill it; reports that were sent can still be read, and none can be sent."""
         self.socket.shutdown(socket.SHUT_RD)
         os.kill(self.pid, signal.SIGKILL)
 
 
 def read_recipe(fd: int) -> Recipe:
-    """Read command lines and environment from a memfd: an environment may be larger than a message."""
+    """Read command lines and environment from a memfd: they may be larger than a message."""
     recipe: Recipe = marshal.loads(os.pread(fd, os.fstat(fd).st_size, 0))  # noqa: S302  the driver's
     return recipe
 
 
 def spawn(command: list[bytes], environment: dict[bytes, bytes], moves: dict[int, int]) -> int:
-    """Start a process in its own session, with these descriptors put into these places and nothing to read.
-
-    Raises:
-        OSError: It could not be started.
-    """
+    """Start a process in its own session, with these descriptors moved and an empty standard input. Raises OSError."""
     return os.posix_spawn(
         command[0],
         command,
@@ -220,22 +207,18 @@ def spawn(command: list[bytes], environment: dict[bytes, bytes], moves: dict[int
         ],
         setsid=True,
         setsigmask=[],
-        setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],  # ignored by the interpreter; no business of what steps start
+        setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],  # the interpreter ignores them; child processes must not
     )
 
 
 def send(control: socket.socket, message: bytes, fds: list[int]) -> None:
-    """Send a command with descriptors.
-
-    Raises:
-        OSError: The other side is gone or does not read, or too many descriptors are on their way.
-    """
+    """Send a command with descriptors. Raises OSError."""
     packed = b"".join(map(DESCRIPTOR.pack, fds))
     control.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, packed)])
 
 
 def receive(control: socket.socket, size: int) -> tuple[bytes, list[int]]:
-    """Receive a command and its descriptors, which no other worker may inherit (`socket.recv_fds` drops that flag)."""
+    """Receive a command and its descriptors, which no worker may inherit (`socket.recv_fds` drops that flag)."""
     room = socket.CMSG_SPACE(SPAWN_FDS * DESCRIPTOR.size)
     message, ancillary, _, _ = control.recvmsg(size, room, socket.MSG_CMSG_CLOEXEC)
     return message, [
@@ -247,7 +230,7 @@ def receive(control: socket.socket, size: int) -> tuple[bytes, list[int]]:
 
 
 def move_up(control: socket.socket) -> socket.socket:
-    """Fill the descriptors that workers are given, so that none of ours is among them."""
+    """Occupy the descriptors that workers are given, so that none of this process is among them."""
     moved = socket.socket(fileno=fcntl.fcntl(control, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE_FD))
     control.close()
     while (fd := os.open(os.devnull, os.O_RDWR)) < FIRST_FREE_FD:

@@ -1,28 +1,26 @@
-"""The guardian: a small process that owns every process verb of one worker pool.
+"""The supervisor: a small process that owns all processes of one worker pool.
 
-It starts workers (`starts.py` tells how), kills them with everything they started, reaps them, tells the driver how
-they ended, and when the driver is gone it kills what is left. It never imports user code nor the rest of flowyml, so
-nothing of the user's can break it; it is single-threaded and has its own session, so no signal meant for the driver's
-terminal reaches it.
+It starts workers (see `spawning.py`), kills them with all processes they have started, reaps them, reports how they
+exited, and kills what is left when the driver has exited. It imports neither user code nor the rest of flowyml, so no
+user code can break it. It is single-threaded and has its own session, so no signal of the driver's terminal reaches it.
 
 ```text
-         commands: prepare, spawn (+ fds), kill, end      posix_spawn, SIGSTOP, SIGKILL, waitid
-  driver ───────────────────────────────────▶ guardian ─────────────────────────────────────────▶ workers
-         ◀───────────────────────────────────          ◀───────────────── orphans are adopted ───     └─ their helpers
+       commands: prepare, spawn (+ fds), kill, end        posix_spawn, SIGSTOP, SIGKILL, waitid
+  driver ───────────────────────────────────▶ supervisor ─────────────────────────────────────▶ workers
+         ◀───────────────────────────────────            ◀─────────────── orphans are adopted ─   └─ descendants
             reports: started, exited, refused
 ```
 
-* *The driver is gone* when its pidfd fires or the control socket ends. Both are watched: a child that the driver forked
-  keeps the socket open, a driver that let go of its pool without dying keeps its pidfd silent.
-* *Kill* stops the worker's tree until it no longer grows, then kills all of it: a helper that keeps forking cannot slip
-  through.
-* *A worker that died by itself* takes its process group along before its own number is freed, then those orphans that
-  are still known as its own: by their session, or by the tag in their environment. A helper that erased both lives
-  until `end`, which kills every process that was adopted.
+* *The driver has exited* when its pidfd or the end of the control socket says so. Both are needed: a child that the
+  driver forked keeps the socket open, and a driver that has closed its pool still runs.
+* *Kill* stops the worker's tree until it no longer grows, then kills all of it, so that no forking helper escapes.
+* *When a worker dies by itself*, its process group is killed before its pid is freed, then the orphans that are known
+  as its own by their session or by the tag in their environment. A process that has erased both lives until `end`,
+  which kills every adopted process.
 * *Resource trackers* (of multiprocessing and loky) are killed a second later: once all other processes are dead they
-  unlink the semaphores, shared memory and directories that these left, and end.
+  unlink their semaphores, shared memory and directories, and exit.
 
-Nothing here blocks but `poll`: a driver that does not read costs memory, never a worker's life.
+Only `poll` blocks: a driver that does not read costs memory, never a worker's life.
 """
 
 from __future__ import annotations
@@ -37,12 +35,12 @@ from . import spawning
 from .process_tree import carries, descendants, is_tracker, kill_all, process_table, send_signal
 from .spawning import ForkServer, SpawnRequest, close_all, move_up, receive
 
-TYPE_CHECKING = False  # as type checkers know it, without the cost of `typing`
+TYPE_CHECKING = False  # type checkers know the name; `typing` is slow to import
 if TYPE_CHECKING:
     import signal
     import socket
 else:
-    import _signal as signal  # see `starts.py`
+    import _signal as signal  # see `spawning.py`
     import _socket as socket
 
 COMMAND = struct.Struct("<cQd")
@@ -50,34 +48,34 @@ COMMAND = struct.Struct("<cQd")
 PREPARE, SPAWN, KILL, END = b"p", b"s", b"k", b"e"
 
 REPORT = struct.Struct("<cQqq")
-"""Kind, worker id, pid, status (EXITED: exit code, negative for a signal; REFUSED: errno); UNFIT: a template's end."""
+"""Kind, worker id, pid, status (exit code, negative for a signal; errno if REFUSED); UNFIT: a fork server exited."""
 STARTED, EXITED, REFUSED, UNFIT = b"S", b"X", b"R", b"U"
 
-END_LIMIT = 2.0
-"""Seconds after which processes that do not die (uninterruptible I/O) are left alone."""
-TIDY_LIMIT = 1.0
-"""Seconds that resource trackers have to unlink the resources of the killed processes."""
-PARENT_CHECK = 0.25
-"""Seconds between looks at the parent's number where pidfds are not allowed."""
-MOST_LOSSES = 3
-"""Templates that may be lost after they were ready; then workers are exec'ed."""
+KILL_TIMEOUT_SECONDS = 2.0
+"""After this time processes that do not die (uninterruptible I/O) are left alone."""
+TRACKER_GRACE_SECONDS = 1.0
+"""How long resource trackers may take to unlink the resources of killed processes."""
+PARENT_POLL_SECONDS = 0.25
+"""How often the parent's pid is checked if pidfds are not allowed."""
+MAX_FORK_SERVER_LOSSES = 3
+"""Fork servers that may be lost after they were ready; then workers are exec'ed."""
 PR_SET_CHILD_SUBREAPER = 36
 _ALL = 1 << 30
 
 
 def main() -> None:
-    """Serve the driver whose socket and pid stand on the command line; return when it is gone and all is clean."""
-    os.closerange(int(sys.argv[1]) + 1, _ALL)  # nothing of the driver's stays open here, whatever its libraries do
+    """Serve the driver whose socket and pid are on the command line, until it has exited and all processes are dead."""
+    os.closerange(int(sys.argv[1]) + 1, _ALL)  # the driver's libraries may have left descriptors inheritable
     control = socket.socket(fileno=int(sys.argv[1]))
-    guardian = Supervisor(control, int(sys.argv[2]))
+    supervisor = Supervisor(control, int(sys.argv[2]))
     try:
-        guardian.serve()
+        supervisor.serve()
     finally:
-        guardian.kill_everything()
+        supervisor.kill_everything()
 
 
 class Supervisor:
-    """The state of the process: the workers alive, the reports not yet sent, and when to end.
+    """The state of the process: the live workers, the reports that were not sent, and when to exit.
 
     Args:
         control: The `SOCK_SEQPACKET` socket to the driver.
@@ -85,13 +83,12 @@ class Supervisor:
     """
 
     def __init__(self, control: socket.socket, driver: int) -> None:
-        """Start to watch the driver."""
         self.pid = os.getpid()
         self.driver = driver
         self.pids: dict[int, int] = {}
         self.tags: dict[int, bytes] = {}
         self.ids: dict[int, int] = {}
-        self.template: ForkServer | None = None
+        self.fork_server: ForkServer | None = None
         self.losses = 0
         self.trackers: dict[int, float] = {}  # by pid, when they are killed
         self.outbox: list[bytes] = []
@@ -111,12 +108,12 @@ class Supervisor:
         return poll
 
     def serve(self) -> None:
-        """Work until the driver is gone, or has said `end` and the workers had their grace.
+        """Work until the driver has exited, or has sent `end` and the workers had their grace period.
 
-        Once the first command, which starts the template, has been heard, it becomes a subreaper: that takes as long as
-        all imports here, and it will be one long before the interpreter that it started can have a child.
+        It becomes a subreaper after the first command, which starts the fork server: that takes as long as all imports
+        here, and less than the new interpreter needs before it can have a child.
         """
-        self._hear_driver()
+        self._read_command()
         become_subreaper()
         while not self._is_over():
             ready = {fd for fd, _ in self.poll.poll(self._timeout())}
@@ -124,51 +121,50 @@ class Supervisor:
                 self.deadline = monotonic()
             elif ready:
                 self._handle(ready)
-            if self.template is not None and monotonic() >= self.template.overdue():
-                self._lose_template(self.template)
+            if self.fork_server is not None and monotonic() >= self.fork_server.deadline():
+                self._on_fork_server_lost(self.fork_server)
             if self.trackers:
                 self._kill_late_trackers()
 
     def _is_over(self) -> bool:
         if self.deadline is None:
             return False
-        return monotonic() >= self.deadline or not (self.pids or (self.template and self.template.requests))
+        return monotonic() >= self.deadline or not (self.pids or (self.fork_server and self.fork_server.requests))
 
     def _timeout(self) -> float | None:
-        """Milliseconds until something must be looked at without an event."""
+        """Return the milliseconds until the next deadline."""
         moments = [*([self.deadline] if self.deadline is not None else []), *self.trackers.values()]
-        if self.template is not None and self.template.requests:
-            moments.append(self.template.overdue())
+        if self.fork_server is not None and self.fork_server.requests:
+            moments.append(self.fork_server.deadline())
         if self.driver_fd is None:
-            moments.append(monotonic() + PARENT_CHECK)
+            moments.append(monotonic() + PARENT_POLL_SECONDS)
         return max(0.0, min(moments) - monotonic()) * 1000 + 1 if moments else None
 
     def _handle(self, ready: set[int]) -> None:
         if self.wakeup.fileno() in ready:
-            self._hear_signals()
-        if self.template is not None and self.template.fileno() in ready:
-            self._hear_template()
+            self._read_signals()
+        if self.fork_server is not None and self.fork_server.fileno() in ready:
+            self._read_fork_server()
         if self.control.fileno() in ready:
-            self._hear_driver()
-            self._speak()
+            self._read_command()
+            self._flush_reports()
 
-    def _hear_signals(self) -> None:
+    def _read_signals(self) -> None:
         received = self.wakeup.recv(4096)
         if any(number != signal.SIGCHLD for number in received):
             self.deadline = monotonic()
         self.reap()
 
-    def _hear_driver(self) -> None:
-        """Take one command; the end of the file is the end of the driver."""
+    def _read_command(self) -> None:
         try:
             message, fds = receive(self.control, COMMAND.size)
         except BlockingIOError:
             return
         except ConnectionError:
             message, fds = b"", []
-        self._obey(message, fds)
+        self._execute(message, fds)
 
-    def _obey(self, message: bytes, fds: list[int]) -> None:
+    def _execute(self, message: bytes, fds: list[int]) -> None:
         verb, worker, number = COMMAND.unpack(message) if message else (END, 0, 0.0)
         if verb == SPAWN:
             self.spawn(worker, fds)
@@ -178,21 +174,18 @@ class Supervisor:
             self.kill(worker)
         else:
             self.deadline = monotonic() + number
-            self._dismiss_template()
+            self._stop_idle_fork_server()
 
     # -- starting
 
     def spawn(self, worker: int, fds: list[int]) -> None:
-        """Have a worker started from the descriptors that came with the command, by the template if there is one.
-
-        Its pid is reported, or why there is none.
-        """
+        """Start a worker with the descriptors of the command, forked if possible; report its pid or error."""
         try:
             request = SpawnRequest(fds)
         except OSError as error:
             self._report(REFUSED, worker, 0, error.errno or 0)
             return
-        if self.template is None or not self.template.ask(worker, request):
+        if self.fork_server is None or not self.fork_server.request_worker(worker, request):
             self._exec(worker, request)
 
     def _exec(self, worker: int, request: SpawnRequest) -> None:
@@ -208,123 +201,120 @@ class Supervisor:
         request.close()
         self.pids[worker], self.tags[worker], self.ids[pid] = pid, request.tag, worker
         self._report(STARTED, worker, pid, 0)
-        if request.doomed:
+        if request.kill_at_birth:
             self.kill(worker)
 
     def prepare(self, fds: list[int]) -> None:
-        """Start a template from its recipe, in the place of the one before; without one workers are exec'ed."""
-        if self.template is not None:
-            self._part_with(self.template)
+        """Start a fork server from its recipe, in the place of the last one; without one workers are exec'ed."""
+        if self.fork_server is not None:
+            self._stop_fork_server(self.fork_server)
         try:
-            self._use_template(ForkServer(*spawning.read_recipe(fds[0])))
+            self._use_fork_server(ForkServer(*spawning.read_recipe(fds[0])))
         except (OSError, IndexError):  # no process, or no descriptor, is left
             return
         finally:
             close_all(fds)
 
-    def _use_template(self, template: ForkServer | None) -> None:
-        self.template = template
-        if template is not None:
-            self.poll.register(template, select.POLLIN)
+    def _use_fork_server(self, fork_server: ForkServer | None) -> None:
+        self.fork_server = fork_server
+        if fork_server is not None:
+            self.poll.register(fork_server, select.POLLIN)
 
-    def _hear_template(self) -> None:
-        """Take what the template and workers being born have reported."""
-        template = self.template
-        if template is None:
+    def _read_fork_server(self) -> None:
+        fork_server = self.fork_server
+        if fork_server is None:
             return
         try:
-            self._take_reports(template)
+            self._take_reports(fork_server)
         except EOFError:
-            self._lose_template(template)
+            self._on_fork_server_lost(fork_server)
 
-    def _take_reports(self, template: ForkServer) -> None:
-        for kind, worker, number in template.reports():
+    def _take_reports(self, fork_server: ForkServer) -> None:
+        for kind, worker, number in fork_server.reports():
             if kind == spawning.READY:
-                template.ready = True
+                fork_server.ready = True
             elif kind == spawning.EXPECTED:
-                template.expected[number] = worker
+                fork_server.expected[number] = worker
             else:
-                template.expected.pop(number, None)
-                request = template.requests.pop(worker)
+                fork_server.expected.pop(number, None)
+                request = fork_server.requests.pop(worker)
                 if kind == spawning.BORN:
                     self._note_start(worker, number, request)
                 else:
                     self._exec(worker, request)
 
-    def _part_with(self, template: ForkServer) -> None:
-        """End a template: what it has not delivered is exec'ed."""
-        self.template = None
-        self.poll.unregister(template)
-        template.give_up()
+    def _stop_fork_server(self, fork_server: ForkServer) -> None:
+        """Kill a fork server; exec the workers that it has not delivered."""
+        self.fork_server = None
+        self.poll.unregister(fork_server)
+        fork_server.kill()
         try:
-            self._take_reports(template)
+            self._take_reports(fork_server)
         except EOFError:
-            template.socket.close()
-        for worker, request in template.requests.items():
+            fork_server.socket.close()
+        for worker, request in fork_server.requests.items():
             self._exec(worker, request)
 
-    def _lose_template(self, template: ForkServer) -> None:
-        """Do without a template that is gone or does not answer; perhaps another one does better."""
-        self._part_with(template)
-        self.losses += template.ready
-        if not template.ready:
-            self._report(UNFIT, 0, template.pid, 0)
-        if self.losses <= MOST_LOSSES and self.deadline is None:
+    def _on_fork_server_lost(self, fork_server: ForkServer) -> None:
+        self._stop_fork_server(fork_server)
+        self.losses += fork_server.ready
+        if not fork_server.ready:
+            self._report(UNFIT, 0, fork_server.pid, 0)
+        if self.losses <= MAX_FORK_SERVER_LOSSES and self.deadline is None:
             try:
-                self._use_template(template.successor())
+                self._use_fork_server(fork_server.successor())
             except OSError:
                 return
 
-    def _dismiss_template(self) -> None:
-        """End a template that nobody waits for; nobody will ask it any more."""
-        if self.template is not None and not self.template.requests:
-            self._part_with(self.template)
+    def _stop_idle_fork_server(self) -> None:
+        if self.fork_server is not None and not self.fork_server.requests:
+            self._stop_fork_server(self.fork_server)
 
     # -- ending
 
     def kill(self, worker: int) -> None:
-        """Kill a worker with everything it started; its exit is reported like any other."""
+        """Kill a worker with all processes it has started; its exit is reported like any other."""
         pid = self.pids.get(worker)
         if pid is not None:
-            self._spare(kill_all(lambda: self._belongings(worker, pid), spare_trackers=True))
-        elif self.template is not None and worker in self.template.requests:
-            self.template.requests[worker].doomed = True
+            self._spare_trackers(kill_all(lambda: self._processes_of(worker, pid), spare_trackers=True))
+        elif self.fork_server is not None and worker in self.fork_server.requests:
+            self.fork_server.requests[worker].kill_at_birth = True
 
     def reap(self) -> None:
-        """Reap all children that have ended, workers and adopted ones."""
+        """Reap all children that have exited, workers and adopted processes."""
         options = os.WEXITED | os.WNOHANG | os.WNOWAIT
         while info := wait(options):
             if info.si_pid not in self.ids:
-                self._hear_template()  # it may be a worker that was born just now
+                self._read_fork_server()  # it may be a worker that was just born
             if info.si_pid in self.ids:
-                self._bury(self.ids[info.si_pid], info)
+                self._reap_worker(self.ids[info.si_pid], info)
             else:
-                self._miss(info.si_pid)
+                self._on_unknown_exit(info.si_pid)
                 os.waitpid(info.si_pid, 0)
 
-    def _miss(self, pid: int) -> None:
-        """See whether a child that ended and was no worker was to become one, or is the template."""
+    def _on_unknown_exit(self, pid: int) -> None:
+        """Handle the exit of a child that is no worker: the fork server, or one that was to become a worker."""
         self.trackers.pop(pid, None)
-        template = self.template
-        if template is not None and pid == template.pid:
-            self._lose_template(template)
-        elif template is not None and (worker := template.expected.pop(pid, None)) in template.requests:
-            self._exec(worker, template.requests.pop(worker))
+        fork_server = self.fork_server
+        if fork_server is not None and pid == fork_server.pid:
+            self._on_fork_server_lost(fork_server)
+        elif fork_server is not None and (worker := fork_server.expected.pop(pid, None)) in fork_server.requests:
+            self._exec(worker, fork_server.requests.pop(worker))
 
-    def _bury(self, worker: int, info: os.waitid_result) -> None:
-        """Kill what a dead worker left behind while its number still names it, then reap and report it."""
+    def _reap_worker(self, worker: int, info: os.waitid_result) -> None:
+        """Kill what a dead worker left behind while its pid is not reused, then reap and report it."""
         pid = info.si_pid
-        left = self._belongings(worker, pid) - {pid}
+        left = self._processes_of(worker, pid) - {pid}
         if not any(map(is_tracker, left)):
             send_signal(os.killpg, pid, signal.SIGKILL)
         if left:
-            self._spare(kill_all(lambda: self._belongings(worker, pid) - {pid}, spare_trackers=True))
+            self._spare_trackers(kill_all(lambda: self._processes_of(worker, pid) - {pid}, spare_trackers=True))
         os.waitpid(pid, 0)
         del self.ids[pid], self.pids[worker], self.tags[worker]
         self._report(EXITED, worker, pid, info.si_status if info.si_code == os.CLD_EXITED else -info.si_status)
 
-    def _belongings(self, worker: int, pid: int) -> set[int]:
-        """Find a worker, its descendants, its session, and the orphans that carry its tag."""
+    def _processes_of(self, worker: int, pid: int) -> set[int]:
+        """Return a worker, its descendants, its session, and the orphans that carry its tag."""
         table = process_table()
         tag = self.tags[worker]
         roots = {
@@ -334,13 +324,12 @@ class Supervisor:
         }
         return descendants(table, roots | {pid})
 
-    def _spare(self, trackers: set[int]) -> None:
-        """Let resource trackers live for `TIDY_LIMIT`."""
+    def _spare_trackers(self, trackers: set[int]) -> None:
         for pid in trackers:
-            self.trackers.setdefault(pid, monotonic() + TIDY_LIMIT)
+            self.trackers.setdefault(pid, monotonic() + TRACKER_GRACE_SECONDS)
 
     def _kill_late_trackers(self) -> None:
-        """Kill the trackers whose time is over; a pid that was reused for another process is left alone."""
+        """Kill the trackers whose grace period is over, unless the pid was reused for another process."""
         late = {pid for pid, until in self.trackers.items() if monotonic() >= until}
         for pid in late:
             del self.trackers[pid]
@@ -349,9 +338,9 @@ class Supervisor:
             kill_all(lambda: descendants(process_table(), late))
 
     def kill_everything(self) -> None:
-        """Kill and reap every descendant, trackers a moment later; give up after a while on those that cannot die."""
+        """Kill and reap every descendant, trackers a moment later; give up on processes that cannot die."""
         now = monotonic()
-        limit, tidy = now + END_LIMIT, now + TIDY_LIMIT
+        limit, tidy = now + KILL_TIMEOUT_SECONDS, now + TRACKER_GRACE_SECONDS
         while monotonic() < limit:
             kill_all(lambda: descendants(process_table(), {self.pid}) - {self.pid}, spare_trackers=monotonic() < tidy)
             while wait(os.WEXITED | os.WNOHANG):
@@ -362,10 +351,9 @@ class Supervisor:
 
     def _report(self, kind: bytes, worker: int, pid: int, status: int) -> None:
         self.outbox.append(REPORT.pack(kind, worker, pid, status))
-        self._speak()
+        self._flush_reports()
 
-    def _speak(self) -> None:
-        """Send what the driver takes now, the rest when it reads again."""
+    def _flush_reports(self) -> None:
         try:
             while self.outbox:
                 self.control.send(self.outbox[0])
@@ -373,12 +361,12 @@ class Supervisor:
         except BlockingIOError:
             pass
         except ConnectionError:
-            self.outbox.clear()  # the end of the file is on its way
+            self.outbox.clear()  # the end of the file follows
         self.poll.modify(self.control, select.POLLIN | (select.POLLOUT if self.outbox else 0))
 
 
 def wait(options: int) -> os.waitid_result | None:
-    """Wait for any child; `None` if there is none, or none in that state."""
+    """Wait for any child; return `None` if there is none, or none in that state."""
     try:
         return os.waitid(os.P_ALL, 0, options)
     except ChildProcessError:
@@ -386,7 +374,7 @@ def wait(options: int) -> os.waitid_result | None:
 
 
 def has_children() -> bool:
-    """Tell whether any child is left, dead or alive."""
+    """Return True if any child is left, dead or alive."""
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
@@ -395,7 +383,7 @@ def has_children() -> bool:
 
 
 def open_pidfd(pid: int) -> int | None:
-    """Open a descriptor that becomes readable when the process ends; `None` where a sandbox forbids it."""
+    """Return a descriptor that becomes readable when the process exits; `None` if a sandbox forbids it."""
     try:
         return os.pidfd_open(pid)
     except OSError:
@@ -403,7 +391,7 @@ def open_pidfd(pid: int) -> int | None:
 
 
 def become_subreaper() -> None:
-    """Adopt orphaned descendants; without ctypes helpers that leave their family escape."""
+    """Adopt orphaned descendants; without ctypes, processes that leave their family escape."""
     try:
         import ctypes
     except ImportError:
@@ -412,7 +400,7 @@ def become_subreaper() -> None:
 
 
 def wake_on_signals() -> socket.socket:
-    """Turn signals into bytes on a socket; all but that of a child's end ask the guardian to end."""
+    """Turn signals into bytes on a socket; all but SIGCHLD make the supervisor exit."""
     reader, writer = socket.socketpair()
     for side in (reader, writer):
         side.settimeout(0)

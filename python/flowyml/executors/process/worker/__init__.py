@@ -1,1 +1,1 @@
-"""What runs in a worker process, and in the template that it is forked from."""
+"""What runs in a worker process, and in the fork server."""

@@ -1,7 +1,7 @@
-"""A worker's side of large values: writes its own into its arena, maps those of others, knows what it still looks at.
+"""The worker's side of the arenas: writes its large values, maps those of others, and tracks which it still uses.
 
-What a step returns is copied into the arena at once: a step that keeps its array and writes to it later changes its
-own. What a step is given is mapped anew for each step, copy on write. See `lending.py` for the other side.
+A result is copied into the arena at once, so a step that keeps its array and writes to it later changes its own. An
+argument is mapped again for each step, copy on write. See `driver/arena_owner.py` for the other side.
 """
 
 from __future__ import annotations
@@ -23,10 +23,8 @@ if TYPE_CHECKING:
     from flowyml.executors.process.protocol.wire import ArenaConfig, Key, Place
     from flowyml.store.arenas import Block
 
-# Bytes that a worker has written to disk and that may not be there yet.
-_MOST_UNSYNCED = 256 << 20
-# Descriptors of other arenas that are kept open.
-_MOST_OPEN = 64
+MAX_UNSYNCED_BYTES = 256 << 20
+MAX_OPEN_ARENAS = 64
 
 
 class _ArenaWriter:
@@ -37,16 +35,12 @@ class _ArenaWriter:
         self._fd = os.open(_path(pid, self._driver_fd), os.O_RDWR | os.O_CLOEXEC)
         self._intact = DescriptorCheck([self._fd])
 
-    def go_on(self, end: int) -> None:
-        """Leave what the driver has heard of as it is."""
+    def skip_to(self, end: int) -> None:
+        """Do not overwrite blocks that the driver knows."""
         self._end = max(self._end, end)
 
     def write(self, value: PickledValue) -> Block:
-        """Write a block behind all others.
-
-        Raises:
-            OSError: There is no room, or a step has closed the arena.
-        """
+        """Append a block. Raises OSError."""
         if not self._intact.unchanged():
             raise OSError("a step has closed the arena")
         begin, size = self._end, value.size
@@ -60,14 +54,13 @@ class _ArenaWriter:
         return self.number, self._driver_fd, begin, len(value.stream), sizes
 
     def sync(self) -> None:
-        """Wait until all is on the disk."""
         os.fdatasync(self._fd)
 
 
 class _SpillWriter:
-    """Keeps this worker's values within the budget of all: what has no room in memory goes to disk.
+    """Keeps this worker's values within the common budget: what does not fit into memory is written to disk.
 
-    A worker waits for the disk before it goes on to further steps, so that what is not on it yet stays small.
+    A worker waits for the disk before it continues, so that little data is unsynced.
     """
 
     def __init__(self, pid: int, memory: _ArenaWriter, disk: _ArenaWriter, room: int) -> None:
@@ -76,11 +69,7 @@ class _SpillWriter:
         self._left = self._since = self._unsynced = 0
 
     def write(self, value: PickledValue) -> Block:
-        """Write a block where there is room.
-
-        Raises:
-            MemoryBudgetError: There is none.
-        """
+        """Write a block to memory or disk. Raises MemoryBudgetError."""
         size = padded(value.size)
         if size <= self._left_now():
             self._since += size
@@ -88,7 +77,7 @@ class _SpillWriter:
         try:
             block = self._disk.write(value)
             self._unsynced += size
-            if self._unsynced >= _MOST_UNSYNCED:
+            if self._unsynced >= MAX_UNSYNCED_BYTES:
                 self._disk.sync()
                 self._unsynced = 0
         except OSError as error:
@@ -96,7 +85,6 @@ class _SpillWriter:
         return block
 
     def _left_now(self) -> int:
-        """Return what is left, as the driver last said, without what was written since."""
         left = int.from_bytes(os.pread(self._room, 8, 0), "little")
         if left != self._left:
             self._left, self._since = left, 0
@@ -104,25 +92,25 @@ class _SpillWriter:
 
 
 class ArenaClient:
-    """The arenas of this worker, and what it has of others."""
+    """The arenas of this worker, and mappings of others."""
 
     def __init__(self) -> None:
         self._driver = 0
         self._own: dict[int, _ArenaWriter] = {}
         self._write: Callable[[PickledValue], Block] | None = None
-        self._apart = OutOfBandBuffers(1)
+        self._out_of_band = OutOfBandBuffers(1)
         self._sources: dict[int, _MappedArena] = {}
         self._begun: deque[Key] = deque()
         self._ended: deque[Key] = deque()
-        self._looked_at: dict[Key, int] = {}
-        self._told: set[Key] = set()
+        self._in_use_counts: dict[Key, int] = {}
+        self._reported: set[Key] = set()
         os.register_at_fork(after_in_parent=self._note_fork)
 
     def set_up(self, terms: ArenaConfig) -> None:
-        """Take over the arenas that the driver has made for this worker; without them values go through the socket."""
+        """Open the arenas that the driver has created for this worker; without them values use the socket."""
         self._write = None
         self._driver, large, memory, disk, room = terms
-        self._apart = OutOfBandBuffers(large)
+        self._out_of_band = OutOfBandBuffers(large)
         ArenaOpener.borrow = self.borrow
         if memory is None:
             return
@@ -138,63 +126,63 @@ class ArenaClient:
     def _writer(self, place: Place) -> _ArenaWriter:
         if place[0] not in self._own:
             self._own[place[0]] = _ArenaWriter(self._driver, place)
-        self._own[place[0]].go_on(place[2])
+        self._own[place[0]].skip_to(place[2])
         return self._own[place[0]]
 
-    # -- what steps return
+    # -- results
 
     def dump(self, value: Any, what: str = "the result") -> Any:
-        """Return a value as it goes to the driver: a pickle, or what stands for it in an arena.
+        """Pickle a value for the driver; return the pickle, or the block of the arena that holds it.
 
         Raises:
-            SerializationError: It does not pickle.
-            MemoryBudgetError: It has no room.
+            SerializationError: It cannot be pickled.
+            MemoryBudgetError: There is no room for it.
         """
         write = self._write
         if write is None:
             return dump_result(value, what)
-        apart = self._apart
+        apart = self._out_of_band
         if apart.buffers:
-            apart.take()  # what a value that did not pickle has left
+            apart.take()  # left by a value that could not be pickled
         stream = dump_result(value, what, apart)
         if not apart.buffers and len(stream) < apart.least:
             return stream
         pickled = PickledValue(stream, apart.take())
         try:
             return write(pickled)
-        except OSError:  # no room: the driver may have some
+        except OSError:  # no room: the driver may have more memory
             return dump_result(value, what) if pickled.buffers else stream
 
-    # -- what steps are given
+    # -- arguments
 
     def load(self, block: Block) -> Any:
-        """Return a new object of a value."""
+        """Return a new object for a value in an arena."""
         return self.borrow(block).load()
 
     def borrow(self, block: Block) -> ArenaValue:
-        """Return what stands for a value of an arena."""
+        """Return the handle of a value in an arena."""
         number, fd, *_ = block
         source = self._sources.get(number)
         if source is None:
-            if len(self._sources) >= _MOST_OPEN:
+            if len(self._sources) >= MAX_OPEN_ARENAS:
                 self._sources.clear()
             source = self._sources[number] = _MappedArena(self, _path(self._driver, fd))
         return ArenaValue(source, block)
 
-    def watch(self, stored: ArenaValue, mapped: PrivateMap) -> None:
-        """Note that something is being looked at, until it is not; any thread of a step may."""
+    def track(self, stored: ArenaValue, mapped: PrivateMap) -> None:
+        """Count a mapping as in use until it is freed; any thread of a step may call this."""
         key = stored.block[0], stored.block[2]
         self._begun.append(key)
         weakref.finalize(mapped, self._ended.append, key).atexit = False
 
     def _note_fork(self) -> None:
-        """A child has what is mapped now, and nobody hears when it ends: so it counts as looked at for ever."""
-        self._count()
-        for key in self._looked_at:
-            self._looked_at[key] += 1
+        """Count everything that is mapped as in use permanently: a child has it, too, and its end is not noticed."""
+        self._update_counts()
+        for key in self._in_use_counts:
+            self._in_use_counts[key] += 1
 
-    def _count(self) -> None:
-        looked_at = self._looked_at
+    def _update_counts(self) -> None:
+        looked_at = self._in_use_counts
         while self._begun:
             key = self._begun.popleft()
             looked_at[key] = looked_at.get(key, 0) + 1
@@ -206,18 +194,18 @@ class ArenaClient:
 
     @property
     def in_use(self) -> bool:
-        """Whether a step may have something to tell: it looks at a block, or does not any more."""
-        return bool(self._begun or self._ended or self._told)
+        """True if a step may have something to report: it uses a block, or has released one."""
+        return bool(self._begun or self._ended or self._reported)
 
-    def news(self) -> tuple[list[Key], list[Key]] | None:
-        """Return what is still looked at after a step, and what is not any more, where the driver does not know it."""
+    def retention_changes(self) -> tuple[list[Key], list[Key]] | None:
+        """Return the blocks that are still in use after a step, and those released; `None` if the driver knows."""
         if not self._begun and not self._ended:
             return None
-        self._count()
-        kept = [key for key in self._looked_at if key not in self._told]
-        returned = [key for key in self._told if key not in self._looked_at]
-        self._told.update(kept)
-        self._told.difference_update(returned)
+        self._update_counts()
+        kept = [key for key in self._in_use_counts if key not in self._reported]
+        returned = [key for key in self._reported if key not in self._in_use_counts]
+        self._reported.update(kept)
+        self._reported.difference_update(returned)
         return (kept, returned) if kept or returned else None
 
 
@@ -226,8 +214,8 @@ class _MappedArena:
 
     _intact: DescriptorCheck | None = None
 
-    def __init__(self, shelf: ArenaClient, path: str) -> None:
-        self._shelf = shelf
+    def __init__(self, arenas: ArenaClient, path: str) -> None:
+        self._arenas = arenas
         self._path = path
         self._open()
 
@@ -236,21 +224,20 @@ class _MappedArena:
         self._intact = DescriptorCheck([self._fd])
 
     def map(self, stored: ArenaValue) -> PrivateMap:
-        if not self._is_intact():  # a step has closed it, and the number may be another file's by now
+        if not self._is_intact():  # a step has closed it, and the descriptor may be another file
             self._open()
         mapped = PrivateMap(self._fd, stored.block[2], stored.size)
-        self._shelf.watch(stored, mapped)
+        self._arenas.track(stored, mapped)
         return mapped
 
     def free(self, stored: ArenaValue) -> None:
-        """The driver sees to it."""
+        """Do nothing: the driver frees it."""
 
     def reduce(self, stored: ArenaValue) -> tuple[Any, ...]:
-        """The driver does not hold it for us: it goes as a pickle."""
         return bytes, (dump_result(stored.load()),)
 
     def __del__(self) -> None:
-        if self._is_intact():  # else it was never open, or is no more
+        if self._is_intact():  # else it was never open, or is closed
             os.close(self._fd)
 
     def _is_intact(self) -> bool:

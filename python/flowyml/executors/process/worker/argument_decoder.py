@@ -1,4 +1,4 @@
-"""The arguments of a step, as they come over the wire, made into objects: each call gets its own."""
+"""Loads the arguments of steps from messages; each call gets its own objects."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class ArgumentLoadError(Exception):
-    """The arguments of a call cannot be had.
+    """The arguments of a call cannot be loaded.
 
     Attributes:
-        outcome: What comes of the call.
+        outcome: The outcome of the call.
     """
 
     def __init__(self, outcome: int, value: Any) -> None:
@@ -30,48 +30,37 @@ class ArgumentLoadError(Exception):
 class ArgumentDecoder:
     """Loads arguments.
 
-    Args:
-        shelf: Maps large values.
-
     Attributes:
-        shared: Values that many calls read, by number.
-        previous: The value of the last step as it was sent, for a step that is chained to it; `...` if it has none.
+        shared: Values that many calls read, by id.
+        previous: The encoded value of the last step, for a step that is chained to it; `...` if it has none.
     """
 
-    def __init__(self, shelf: ArenaClient) -> None:
-        self._shelf = shelf
+    def __init__(self, arenas: ArenaClient) -> None:
+        self._arenas = arenas
         self.shared: dict[int, bytes] = {}
         self.previous: Any = ...
 
     @property
     def must_load(self) -> bool:
-        """Whether the value of the last step is there and has to be loaded."""
+        """True if the value of the last step has to be loaded."""
         return self.previous is not ... and type(self.previous) not in wire.ATOMS
 
     def load(self, arguments: list[Any], segments: list[bytes]) -> list[Any]:
-        """Return the objects of the arguments of one call.
-
-        Raises:
-            NotLoadedError: If one does not load, or is the value of the step before, which has none.
-        """
+        """Return the arguments of one call. Raises ArgumentLoadError."""
         plain = all(type(each) in wire.ATOMS for each in arguments)
         return arguments if plain else self._objects(arguments, segments)
 
     def _stream(self, values: list[Any], segments: list[bytes]) -> Iterator[Any]:
-        """Load values one by one, each when it is asked for, and let go of what it was loaded from.
-
-        Raises:
-            ValueLoadError: If one does not load.
-        """
+        """Load values when they are requested, and release their pickles. Raises ValueLoadError."""
         values.reverse()
         for position in range(len(values)):
             each = values.pop()
-            encoded = wire.restore(each, segments)
+            encoded = wire.insert_segments(each, segments)
             if wire.is_segment(each):
                 segments[each[0]] = b""
             try:
                 with loading():
-                    value = wire.decode(encoded, load_value, self.shared, self._shelf.load)
+                    value = wire.decode(encoded, load_value, self.shared, self._arenas.load)
             except (Exception, SystemExit, GeneratorExit) as error:
                 reason = f"{type(error).__name__}: {error}"
                 raise ValueLoadError(f"item {position} of a list", reason) from error
@@ -89,10 +78,10 @@ class ArgumentDecoder:
                 if each is ...:
                     each = self.previous  # noqa: PLW2901  the value of the step before
                     if each is ...:
-                        raise ArgumentLoadError(wire.UNCHAINED, None)
+                        raise ArgumentLoadError(wire.CHAIN_BROKEN, None)
                 try:
-                    encoded = wire.restore(each, segments)
-                    objects.append(wire.decode(encoded, load_value, self.shared, self._shelf.load))
+                    encoded = wire.insert_segments(each, segments)
+                    objects.append(wire.decode(encoded, load_value, self.shared, self._arenas.load))
                 except BaseException as error:
                     reason = f"{type(error).__name__}: {error}"
                     raise ArgumentLoadError(wire.UNLOADABLE, [position, reason]) from error

@@ -1,22 +1,18 @@
 """The functions of a run in a worker: each is loaded when the first step that calls it has begun.
 
 ```
-payload ──set_up──▶ not loaded (`None`) ──load, in a step that is claimed──▶ callable
-   │                    ▲            └──▶ failure, which its steps raise       ▲
-   │                    └─ next attempt, run ┘                                 │
-   └── of modules that are imported already ───────────────────────────────────┘
+payload ──set_up──▶ not loaded (`None`) ──load, in a claimed step──▶ callable
+   │                    ▲            └──▶ LoadFailure, raised by its steps ▲
+   │                    └─ next attempt, run ┘                             │
+   └── of modules that are already imported ───────────────────────────────┘
 ```
 
-To load one is to run what the user wrote: a module may take long to import, crash, or never end. So the step that
-needs it has begun by then: that is the one to blame for a crash, and the one whose time is over. What came by value
-comes together, since it shares globals and the values of steps may be made of it.
+Loading runs user code: an import may take long, crash, or never end. So the step that needs it has begun by then: it is
+to blame for a crash, and its time limit applies. Functions sent by value (`protocol/function_payload.py`) are loaded
+together under a fresh `__main__`, since they share globals and values may be instances of their classes.
 
-One that did not load fails its steps, and is tried again where one of them is, and in the next run: whatever was
-missing may be there by then; yet a million steps do not import a broken module a million times.
-
-The functions of a run in a worker, made of the payload that `payload.py` has built.
-
-What comes by name is imported; what comes by value is made under a fresh `__main__`, see `namespaces.py`.
+A function that could not be loaded fails its steps. It is tried again with their next attempt and in the next run: the
+cause may be gone by then, and a million steps do not import a broken module a million times.
 """
 
 from __future__ import annotations
@@ -31,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowyml._containers import NamedTuple
 from flowyml.executors.process.protocol import main_module
-from flowyml.executors.process.protocol.driver_environment import settle
+from flowyml.executors.process.protocol.driver_environment import reapply_logging_config
 from flowyml.import_guard import loading
 from flowyml.steps.coroutines import make_sync
 
@@ -46,11 +42,11 @@ AnyFunction = Any
 
 
 class FunctionTable:
-    """The functions of the run that a worker is at.
+    """The functions of the current run.
 
     Attributes:
-        called: What is called for each; `None` for one that is not loaded yet.
-        failed: Those that did not load, and are not tried again before `forget_failures`.
+        called: What is called for each; `None` if it is not loaded yet.
+        failed: Those that could not be loaded, and are not tried again before `forget_failures`.
     """
 
     def __init__(self) -> None:
@@ -61,16 +57,16 @@ class FunctionTable:
         self._opened: list[tuple[int, LoadedPayload]] = []
 
     def set_up(self, data: bytes) -> None:
-        """Take those of another payload in the place of all."""
+        """Replace all functions by those of a payload."""
         self._opened, self._loaded, self.called, self.failed = [], [], [], []
         self._add(LoadedPayload(data))
 
     def begin(self, count: int, wrap: Callable[[AnyFunction], AnyFunction] | None, error: BaseException | None) -> None:
-        """Begin a run with the first of them: others came during the run before.
+        """Begin a run with the first `count` functions; others were added during the run before.
 
         Args:
             count: How many they are.
-            wrap: Makes what is called of a function, if it is not the function itself.
+            wrap: Returns what is called for a function, if not the function itself.
             error: Why no step can run here.
         """
         self._wrap = wrap
@@ -79,7 +75,7 @@ class FunctionTable:
         self.called = [self._wrapped(each) for each in self._loaded] if error is None else [raising(error)] * count
 
     def add(self, data: bytes, count: int) -> None:
-        """Take over those of steps that came during the run."""
+        """Add the functions of steps that were added during the run."""
         try:
             self._add(LoadedPayload(data, further=True))
         except Exception as error:  # noqa: BLE001  the steps fail with it
@@ -87,7 +83,7 @@ class FunctionTable:
             self.called += [raising(error)] * count
 
     def forget_failures(self) -> None:
-        """Let what did not load be tried again."""
+        """Let functions that could not be loaded be tried again."""
         if not self.failed:
             return
         for index in self.failed:
@@ -95,7 +91,7 @@ class FunctionTable:
         for _, opened in self._opened:
             opened.forget_failure()
         self.failed.clear()
-        importlib.invalidate_caches()  # else a file is not seen that came within the same tick of the clock
+        importlib.invalidate_caches()  # else a file written within the same clock tick is not seen
 
     def original(self, index: int) -> AnyFunction:
         """Return a function as it was loaded."""
@@ -112,8 +108,8 @@ class FunctionTable:
         if self.called[index] is None:
             self._take(index, *before[-1])
         if len(sys.modules) != modules:
-            settle()
-            gc.freeze()  # what was imported until now stays: the collector need not look at it again
+            reapply_logging_config()
+            gc.freeze()  # imported modules stay: the garbage collector need not visit them
         return self.called[index]
 
     def _add(self, opened: LoadedPayload) -> None:
@@ -125,7 +121,7 @@ class FunctionTable:
             self._fill(first, opened)
 
     def _fill(self, first: int, opened: LoadedPayload) -> None:
-        """Take all that can be had without running anything."""
+        """Take all functions that can be had without running code."""
         for position in range(len(opened)):
             if opened.is_near(position):
                 self._take(first + position, first, opened)
@@ -137,7 +133,6 @@ class FunctionTable:
             self.failed.append(index)
 
     def _wrapped(self, loaded: AnyFunction | LoadFailure | None) -> AnyFunction | None:
-        """Return what is called for a function."""
         if loaded is None:
             return None
         called = callable_of(loaded)
@@ -148,26 +143,23 @@ _PICKLER = "flowyml.executors.process.protocol.pickler"
 
 
 class LoadFailure(NamedTuple):
-    """Stands for a function that did not load in a worker.
-
-    Attributes:
-        exception: What was raised.
-    """
+    """Stands for a function that could not be loaded in a worker."""
 
     exception: BaseException
 
 
 class LoadedPayload:
-    """A payload in a worker: nothing of it has run yet.
+    """A payload in a worker, of which no code has run yet.
 
     Args:
         data: `FunctionPayload.data`.
-        further: They come to those that are here, and share their globals; else under a fresh `__main__`.
+        further: Whether it extends the functions that are here and shares their globals; else it gets a fresh
+            `__main__`.
     """
 
     def __init__(self, data: bytes, *, further: bool = False) -> None:
         if not further:
-            # Else nothing was pickled; a thread that a step has left may be importing it.
+            # Not imported here: nothing was pickled, and a thread that a step has left may be importing it.
             if (forget := getattr(sys.modules.get(_PICKLER), "forget_definitions", None)) is not None:
                 forget()
             main_module.begin()
@@ -177,21 +169,21 @@ class LoadedPayload:
         self._carried: list[Function] | LoadFailure | None = None
 
     def __len__(self) -> int:
-        """Return how many functions it has."""
+        """Return the number of functions."""
         return len(self._places)
 
     @property
     def is_complete(self) -> bool:
-        """Whether there is nothing that came by value, or it is loaded."""
+        """True if nothing was sent by value, or it is loaded."""
         return self._carried is not None or all(isinstance(place, tuple) for place in self._places)
 
     def is_near(self, position: int) -> bool:
-        """Tell whether a function can be had without running anything, now that what came by value is loaded."""
+        """Return True if a function can be had without running code, now that those sent by value are loaded."""
         place = self._places[position]
         return not isinstance(place, tuple) or place[0] in sys.modules
 
     def load_carried(self) -> None:
-        """Load what came by value, all together: the values of steps may be made of it."""
+        """Load what was sent by value, all together: values of steps may be instances of its classes."""
         if not self.is_complete:
             start = self._file.tell()
             with loading():
@@ -202,7 +194,7 @@ class LoadedPayload:
                 self._file = io.BytesIO()
 
     def forget_failure(self) -> None:
-        """Let what came by value be loaded again, if it did not load."""
+        """Let what was sent by value be loaded again, if that failed."""
         if isinstance(self._carried, LoadFailure):
             self._carried = None
 
@@ -218,7 +210,6 @@ class LoadedPayload:
 
 
 def _load_carried(file: io.BytesIO) -> list[Function] | LoadFailure:
-    """Load what came by value."""
     try:
         carried, exports, sources = pickle.load(file)
     except BaseException as error:  # noqa: BLE001  the error belongs to the steps
@@ -232,7 +223,6 @@ def _load_carried(file: io.BytesIO) -> list[Function] | LoadFailure:
 
 
 def _load_reference(reference: Reference) -> Function | LoadFailure:
-    """Import a function; what that raises belongs to its step alone."""
     import importlib
 
     module, way = reference
@@ -249,8 +239,8 @@ def _load_reference(reference: Reference) -> Function | LoadFailure:
 def prefer_fork() -> None:
     """Make fork the default start method of `multiprocessing` in a worker, unless the user has set one.
 
-    `__main__` of a worker exists only there: a child that is spawned could not find its functions. Python 3.14 made
-    forkserver the default on Linux; there is no public way to change a default and leave it changeable.
+    `__main__` of a worker exists only there: a spawned child could not find its functions. Python 3.14 made forkserver
+    the default on Linux; there is no public way to change a default and leave it changeable.
     """
     if sys.platform != "linux":
         return
@@ -267,7 +257,7 @@ def callable_of(loaded: Callable[..., Any] | LoadFailure) -> Callable[..., Any]:
 
 
 def raising(error: BaseException) -> Callable[..., Any]:
-    """Stand for a function that did not load: its step fails with the reason."""
+    """Return a function that raises the reason why the actual one could not be loaded."""
 
     def fail(*_: object, **__: object) -> None:
         raise error

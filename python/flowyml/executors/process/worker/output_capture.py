@@ -1,21 +1,18 @@
-r"""What a step writes, marked with its slot: the worker's side of `output.py`.
+r"""Marks the output of a step with its slot: the worker's side of `driver/output.py`.
 
 fd 1 and fd 2 of a worker are pipes to the driver. `sys.stdout` and `sys.stderr` are text streams over them whose lowest
-layer, `_MarkedPipe`, writes a mark (`\0token:SLOT\0`) into the pipe before the first bytes of a slot. So a step that
-prints nothing costs nothing, and one that prints is attributed exactly.
+layer, `_MarkedPipe`, writes a mark (`\0token:SLOT\0`) before the first bytes of a slot. So a step without output costs
+nothing, and output is attributed exactly.
 
-- *Lazy* steps (short ones, many in a message): the mark comes with the first write through Python. What C code or a
-  subprocess writes before that is shown without owner.
-- *Eager* steps (long ones, and one that comes alone): both pipes are marked at the beginning, so everything is
-  attributed.
+- *Lazy* steps (short ones, many in a message): the mark is written with the first write through Python. What C code or
+a subprocess writes before that is shown without owner. - *Eager* steps (long ones, and single ones): both pipes are
+marked at the beginning, so all output is attributed.
 
-Whatever a step does to its streams ends with it: after a step that wrote or changed fd 0, 1 or 2 (three fstat calls
-tell, 0.2 us a step), and before an eager one, fd 0 is /dev/null again, fd 1 and 2 are the pipes and `sys.stdout` and
-`sys.stderr` these streams; closing them only flushes. Each `_MarkedPipe` holds a second
-descriptor of its pipe, `home`, for that; marks go to `home`, so they never land in a file that a step put in the place
-of fd 1. A pipe that nobody reads any more becomes /dev/null.
-
-The module knows nothing of steps, sockets or the run.
+Changes of the streams end with the step: after a step that wrote or changed fd 0, 1 or 2 (three fstat calls, 0.2 us a
+step), and before an eager one, fd 0 is /dev/null again, fd 1 and 2 are the pipes and `sys.stdout` and `sys.stderr`
+these streams; closing them only flushes. For that each `_MarkedPipe` holds a second descriptor of its pipe, `home`.
+Marks are written to `home`, so they never go to a file that a step put in the place of fd 1. A pipe without a reader
+becomes /dev/null.
 """
 
 from __future__ import annotations
@@ -31,9 +28,16 @@ from flowyml._extension import DescriptorCheck
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import SupportsIndex
+    from typing import Protocol, SupportsIndex
 
     from typing_extensions import Buffer
+
+    class CurrentSlot(Protocol):
+        """What a `WorkerCallLoop` knows."""
+
+        slot: int | None  # slot of the step that runs, or ran last; `None` before the first
+        written: bool  # whether the step has left something for `OutputCapture` or `ProcessStateGuard` to restore
+
 
 _SETTINGS: Final[dict[str, Any]] = {
     "encoding": "utf-8",
@@ -45,62 +49,46 @@ _SETTINGS: Final[dict[str, Any]] = {
 _STANDARD: Final = (0, 1, 2)
 
 
-class CurrentSlot:
-    """Which step runs, and whether it has written something; a worker's `WorkerCallLoop` knows both, too."""
-
-    slot: int | None = None
-    written = False
-
-
-def install(token: bytes, moment: Any = None) -> OutputCapture:
-    """Put marked streams over fd 1 and fd 2 into `sys` and return the object that is told which step runs.
+class OutputCapture:
+    """The two pipes of a worker, and the slot that writes to them now.
 
     Args:
-        token: Hex digits, given by the driver, that open a mark.
-        moment: Keeps `slot` and `written`; a `Moment` by default.
-    """
-    return OutputCapture(token, CurrentSlot() if moment is None else moment)
-
-
-class OutputCapture:
-    """The two pipes of a worker and the slot that writes to them now.
+        token: The hex digits, from the driver, that open a mark.
+        current: The step that runs.
 
     Attributes:
-        moment: `slot` is the step that runs, or ran last, `None` before the first; `written` tells whether something
-            was written since the last step ended (the streams say so).
-        files: What the standard descriptors ought to be.
-        stdout: What `sys.stdout` ought to be,
-        stderr: and `sys.stderr`.
+        files: What the standard descriptors must be.
+        stdout: What `sys.stdout` must be.
+        stderr: What `sys.stderr` must be.
     """
 
-    __slots__ = ("_eager", "_ends", "_pipes", "files", "moment", "stderr", "stdout", "token")
+    __slots__ = ("_eager", "_ends", "_pipes", "current", "files", "stderr", "stdout", "token")
 
-    def __init__(self, token: bytes, moment: Any) -> None:
-        """Take over the process's streams."""
+    def __init__(self, token: bytes, current: CurrentSlot) -> None:
         self.token = token
-        self.moment = moment
+        self.current = current
         self._eager = False  # the pipes may carry the mark of an eager step
         self._pipes = (_MarkedPipe(1, "<stdout>", self), _MarkedPipe(2, "<stderr>", self))
-        self.stdout, self.stderr = (_TextStream.map_input(pipe) for pipe in self._pipes)
+        self.stdout, self.stderr = (_TextStream.over(pipe) for pipe in self._pipes)
         self._put_back()
         self.files = DescriptorCheck(_STANDARD)
         self._ends = self._pipes_now()
 
     def begin_step(self, slot: int, *, eager: bool) -> None:
-        """What is written from now on belongs to this slot; `eager` marks the pipes at once."""
-        self.moment.slot = slot
+        """Attribute output to this slot from now on; if `eager`, mark the pipes at once."""
+        self.current.slot = slot
         if eager or self._eager:
             self._begin_marked(slot if eager else None)
 
     def begin_many(self) -> None:
-        """What is written from now on belongs to the slots that the moment tells; no mark of an eager step is left."""
+        """Attribute output to the slots of `current` from now on; remove the mark of an eager step."""
         if self._eager:
             self._begin_marked(None)
 
     def end_step(self) -> None:
-        """Send what the step wrote and left unfinished; mend what it did to the streams."""
+        """Flush the output of the step, and restore the streams."""
         if (
-            self.moment.written
+            self.current.written
             or sys.stdout is not self.stdout
             or sys.stderr is not self.stderr
             or not self.files.unchanged()
@@ -108,7 +96,6 @@ class OutputCapture:
             self._settle()
 
     def _begin_marked(self, slot: int | None) -> None:
-        """Mend the pipes and mark both: with the eager step, or as nobody's after one."""
         self._eager = slot is not None
         if self._ends.unchanged():
             for pipe in self._pipes:
@@ -121,11 +108,10 @@ class OutputCapture:
             self._ends = self._pipes_now()
 
     def _pipes_now(self) -> DescriptorCheck:
-        """Return what the descriptors of both pipes are, where they are what they ought to be."""
         return DescriptorCheck([end for pipe in self._pipes for end in pipe.ends])
 
     def _settle(self) -> None:
-        """Flush to where the step wrote, mend, flush what that did not take, and mark what follows as nobody's."""
+        """Flush to where the step wrote, restore, flush the rest, and mark further output as that of no step."""
         _flush((sys.stdout, sys.stderr, self.stdout, self.stderr))
         out, err = self._pipes
         out.restore()
@@ -134,13 +120,12 @@ class OutputCapture:
         self._put_back()
         out.mark(None)
         err.mark(None)
-        self.moment.written = False
+        self.current.written = False
         if not self.files.unchanged():
             _open_stdin()
             self.files = DescriptorCheck(_STANDARD)
 
     def _put_back(self) -> None:
-        """Make these streams the process's streams (again)."""
         sys.stdout, sys.stderr = self.stdout, self.stderr
         sys.__stdout__, sys.__stderr__ = self.stdout, self.stderr  # type: ignore[misc]  # final for others
 
@@ -159,41 +144,35 @@ class _MarkedPipe(io.RawIOBase):
         self._marked: int | None = None
 
     def writable(self) -> bool:
-        """Say yes: it is what the stream is for."""
         return True
 
     def fileno(self) -> int:
-        """Return the descriptor, which subprocesses may be given."""
         return self._number
 
     def close(self) -> None:
         """Stay open: other steps need the pipe."""
 
     def write(self, data: Buffer, /) -> int:
-        """Write the mark if another slot wrote last, then what fits of the data."""
-        self._capture.moment.written = True
-        if self._marked != self._capture.moment.slot:
-            self.mark(self._capture.moment.slot)
+        self._capture.current.written = True
+        if self._marked != self._capture.current.slot:
+            self.mark(self._capture.current.slot)
         return self._put(data)
 
     @property
     def ends(self) -> tuple[int, int]:
-        """The two descriptors of the pipe."""
         return self._number, self._home
 
     @property
     def is_whole(self) -> bool:
-        """Whether both are the pipe."""
         return self._is_pipe(self._number) and self._is_pipe(self._home)
 
     def begin(self, slot: int | None) -> None:
-        """Mark for a step where both descriptors are the pipe: it may not block, where a child has made it so."""
+        """Mark the pipe for a step; it must block, which a child may have changed."""
         os.set_blocking(self._home, True)
         if self._marked != slot:
             self._write_mark(slot)
 
     def mark(self, slot: int | None) -> None:
-        """Write whose bytes follow, if that is not known."""
         if self._marked == slot:
             return
         if not self._is_pipe(self._home):
@@ -201,7 +180,7 @@ class _MarkedPipe(io.RawIOBase):
         self._write_mark(slot)
 
     def _write_mark(self, slot: int | None) -> None:
-        """Write whose bytes follow; marks are shorter than PIPE_BUF and never torn."""
+        """Write a mark; marks are shorter than PIPE_BUF and never torn."""
         number = b"" if slot is None else b"%d" % slot
         try:
             _write(self._home, b"\0%b:%b\0" % (self._capture.token, number))
@@ -210,8 +189,7 @@ class _MarkedPipe(io.RawIOBase):
         self._marked = slot
 
     def restore(self) -> None:
-        """Make the descriptor the blocking pipe again that it was at the start."""
-        with contextlib.suppress(OSError):  # no descriptor is free: the step that took them all has other worries
+        with contextlib.suppress(OSError):  # no descriptor is free, because of the step
             if not self._is_pipe(self._home):
                 self._find_home()
             if not self._is_pipe(self._number):
@@ -219,7 +197,7 @@ class _MarkedPipe(io.RawIOBase):
             os.set_blocking(self._home, True)
 
     def _put(self, data: Buffer) -> int:
-        """Write to the descriptor: where the step redirected it, but never into the void of a closed one."""
+        """Write to the descriptor: where the step has redirected it, but never to a closed one."""
         try:
             return _write(self._number, data)
         except OSError:
@@ -236,14 +214,13 @@ class _MarkedPipe(io.RawIOBase):
         return _identity(number) == self._identity
 
     def _find_home(self) -> None:
-        """Hold the pipe twice again, if the step left one of the two descriptors."""
         if self._is_pipe(self._number):
             self._home = os.dup(self._number)
         else:
             self._lose()
 
     def _lose(self) -> None:
-        """Nobody reads any more: write to /dev/null from now on."""
+        """Write to /dev/null from now on, since the pipe has no reader."""
         with contextlib.suppress(OSError):
             self._home = os.open(os.devnull, os.O_WRONLY)
             self._identity = _identity(self._home)
@@ -256,8 +233,7 @@ class _BufferedStream(io.BufferedWriter):
     raw: _MarkedPipe
 
     def write(self, data: Buffer, /) -> int:
-        """Write, and remember that there is something to flush."""
-        self.raw._capture.moment.written = True  # noqa: SLF001  the layers of one stream
+        self.raw._capture.current.written = True  # noqa: SLF001  the layers of one stream
         return super().write(data)
 
     def close(self) -> None:
@@ -272,29 +248,25 @@ class _TextStream(io.TextIOWrapper):
     mode = "w"
 
     @classmethod
-    def map_input(cls, pipe: _MarkedPipe) -> _TextStream:
-        """Return a new stream over a pipe."""
+    def over(cls, pipe: _MarkedPipe) -> _TextStream:
         stream = cls(_BufferedStream(pipe), **_SETTINGS)
         stream.capture = pipe._capture  # noqa: SLF001  the layers of one stream
         return stream
 
     def __reduce_ex__(self, protocol: SupportsIndex, /) -> tuple[Any, ...]:
-        """Travel by name, as every stream of `sys` does: who loads it has its own."""
+        """Pickle by name, as each process has its own stream."""
         return getattr, (sys, self.name.strip("<>"))
 
     def write(self, text: str, /) -> int:
-        """Write, and remember that there is something to flush."""
-        self.capture.moment.written = True
+        self.capture.current.written = True
         return super().write(text)
 
     def detach(self) -> Any:
-        """Remember that the stream is to be mended."""
-        self.capture.moment.written = True
+        self.capture.current.written = True
         return super().detach()
 
     def reconfigure(self, **settings: Any) -> None:
-        """Remember that the stream is to be mended."""
-        self.capture.moment.written = True
+        self.capture.current.written = True
         super().reconfigure(**settings)
 
     def close(self) -> None:
@@ -303,18 +275,17 @@ class _TextStream(io.TextIOWrapper):
 
 
 def _reset(stream: _TextStream, pipe: _MarkedPipe) -> _TextStream:
-    """Flush a stream and undo what a step did to it; a new one if it is beyond that (detached)."""
+    """Flush a stream and undo changes of a step; return a new one if it is detached."""
     try:
         io.TextIOWrapper.reconfigure(stream, **_SETTINGS)
     except (OSError, ValueError):
-        return _TextStream.map_input(pipe)
+        return _TextStream.over(pipe)
     return stream
 
 
 def _flush(streams: Iterable[Any]) -> None:
-    """Flush our streams and what a step put in their place."""
     for stream in streams:
-        with contextlib.suppress(Exception):  # closed, or no stream at all: the step's own business
+        with contextlib.suppress(Exception):  # closed, or not a stream
             stream.flush()
 
 
@@ -328,14 +299,12 @@ def _write(number: int, data: Buffer) -> int:
 
 
 def _wait_writable(number: int) -> None:
-    """Wait until a descriptor takes bytes again."""
     poll = select.poll()
     poll.register(number, select.POLLOUT)
     poll.poll()
 
 
 def _open_stdin() -> None:
-    """Make fd 0 empty again, whatever a step put in its place."""
     with contextlib.suppress(OSError):  # no descriptor is free
         null = os.open(os.devnull, os.O_RDONLY)
         if null != 0:
@@ -344,7 +313,6 @@ def _open_stdin() -> None:
 
 
 def _identity(number: int) -> tuple[int, int] | None:
-    """Return which file a descriptor is, or `None` if it is closed."""
     try:
         status = os.fstat(number)
     except OSError:

@@ -1,18 +1,18 @@
-"""What a step sets for its whole process, and steps after it would find: put back when the step ends.
+"""Restores what a step has set for its whole process, and later steps would see.
 
 ```
-os.umask(0o077) in a step ──▶ Watched ──▶ Traces.note: how it was before
-                                               │ the step ends
-             put_back ◀────────────────────────┘
+os.umask(0o077) in a step ──▶ _PatchedFunction ──▶ ProcessStateGuard.note: the value before
+                                                          │ the step ends
+             put_back ◀───────────────────────────────────┘
 ```
 
-What is noted are the umask, the environment, signal handlers and timers. To compare them after each step would take
-5 us (4 for 64 handlers, 1 for 35 variables, half of one for the umask), and the shortest steps take 0.15 us. So the
-functions of the standard library that set them are watched, which costs nothing until one is called. C code that makes
-the system call itself is not seen. What a module sets while it is imported stays, since it is imported once.
+These are the umask, the environment, signal handlers and timers. Comparing them after each step would take 5 us (4 for
+64 handlers, 1 for 35 variables, half of one for the umask), and the shortest steps take 0.15 us. So the functions of
+the standard library that set them are patched, which costs nothing until one is called. System calls of C code are not
+seen. What a module sets while it is imported stays, since it is imported once.
 
-The working directory (`frame.py`) and the standard streams (`capture.py`) are checked after each step. Everything else
-that a step changes in its process stays.
+The working directory (`protocol/driver_environment.py`) and the standard streams (`output_capture.py`) are checked
+after each step. Other changes of the process stay.
 """
 
 from __future__ import annotations
@@ -29,75 +29,61 @@ if TYPE_CHECKING:
     import signal
     from collections.abc import Callable, Mapping
     from types import FrameType
-    from typing import Protocol
 
-    class SlotState(Protocol):
-        """Who is told that a step has left something to see to: `written` has its worker look when the step ends."""
-
-        written: bool
+    from flowyml.executors.process.worker.output_capture import CurrentSlot
 else:
-    import _signal as signal  # see `starts.py`
+    import _signal as signal  # see `spawning.py`
 
 
 _TAKES_FROM = {"posix": "os", "_signal": "signal"}
 
 
 class Trait(NamedTuple):
-    """Something that holds for the whole process.
+    """A setting of the whole process."""
 
-    Attributes:
-        names: The functions that set it, with the modules that have them.
-        read: Returns how it is.
-        write: Makes it so again.
-    """
-
-    names: tuple[str, ...]
-    read: Callable[[], Any]
-    write: Callable[[Any], object]
+    names: tuple[str, ...]  # functions that set it, with their modules
+    read: Callable[[], Any]  # returns it
+    write: Callable[[Any], object]  # sets it
 
 
 class ProcessStateGuard:
-    """What the steps of a worker have set and not put back themselves.
+    """The settings that steps of a worker have changed and not restored.
 
     Args:
-        moment: Is told when there is something.
+        current: Its `written` is set when there is something to restore.
 
     Attributes:
-        left: How it was before, by what was set.
+        left: The values before, by setting.
     """
 
-    def __init__(self, moment: SlotState) -> None:
+    def __init__(self, current: CurrentSlot) -> None:
         self.left: dict[Trait, Any] = {}
-        self._moment = moment
-        _PatchedFunction.traces = self
+        self._current = current
+        _PatchedFunction.guard = self
         watch()
 
     def note(self, trait: Trait) -> None:
-        """Note how something is before it is set."""
+        """Record a setting before it is changed."""
         if trait not in self.left:
             self.left[trait] = trait.read()
-        self._moment.written = True
+        self._current.written = True
 
     def put_back(self) -> None:
-        """Make everything as it was."""
+        """Restore all settings."""
         left, self.left = self.left, {}
-        _PatchedFunction.traces = None
+        _PatchedFunction.guard = None
         for trait, before in left.items():
             trait.write(before)
-        _PatchedFunction.traces = self
+        _PatchedFunction.guard = self
 
 
 class _PatchedFunction:
-    """A function of the standard library that sets something for the whole process.
+    """A function of the standard library that changes a setting of the process.
 
-    No function, as it must not bind where the built-in does not.
-
-    Args:
-        function: The function.
-        trait: What it sets.
+    Not a Python function, which would bind as a class attribute, unlike a built-in one.
     """
 
-    traces: ClassVar[ProcessStateGuard | None] = None
+    guard: ClassVar[ProcessStateGuard | None] = None
 
     def __init__(self, function: Callable[..., Any], trait: Trait) -> None:
         functools.update_wrapper(self, function)
@@ -105,19 +91,17 @@ class _PatchedFunction:
         self._trait = trait
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call it, and note what it changes."""
-        traces = self.traces
-        if traces is not None and not _is_importing(sys._getframe(1)):  # noqa: SLF001  the only way to learn who calls
-            traces.note(self._trait)
+        guard = self.guard
+        if guard is not None and not _is_importing(sys._getframe(1)):  # noqa: SLF001  the only way to learn who calls
+            guard.note(self._trait)
         return self._function(*args, **kwargs)
 
     def __reduce__(self) -> str:
-        """Pickle by name, as the function does."""
         return self._function.__name__
 
 
 def watch() -> None:
-    """Put watched functions in the places of all; before other modules take them from there."""
+    """Patch all functions, before other modules import them."""
     if not isinstance(os.umask, _PatchedFunction):
         for trait in _traits():
             for name in trait.names:
@@ -125,7 +109,7 @@ def watch() -> None:
 
 
 def set_environment(environment: Mapping[bytes, bytes]) -> None:
-    """Make an environment that of this process."""
+    """Replace the environment of this process."""
     before = _environment()
     for name in before.keys() - environment.keys():
         del os.environb[name]
@@ -137,7 +121,7 @@ def set_environment(environment: Mapping[bytes, bytes]) -> None:
 
 
 def _environment() -> dict[bytes, bytes]:
-    """Return the environment of this process; one variable at a time takes 24 us rather than 0.2."""
+    """Return the environment; one variable at a time would take 24 us rather than 0.2."""
     return dict(getattr(os.environb, "_data", os.environb))
 
 
@@ -168,7 +152,7 @@ def _traits() -> list[Trait]:
 
 
 def _replace(trait: Trait, module: str, name: str) -> None:
-    """Put one watched function in the place of a function, also in the module that takes it from there."""
+    """Patch a function in its module and in the module that re-exports it."""
     function = getattr(sys.modules.get(module), name, None)
     if function is not None:
         watched = _PatchedFunction(function, trait)
@@ -178,7 +162,7 @@ def _replace(trait: Trait, module: str, name: str) -> None:
 
 
 def _is_importing(frame: FrameType | None) -> bool:
-    """Tell whether a module is being imported from here."""
+    """Return True if a module is being imported by this frame or its callers."""
     while frame is not None:
         if frame.f_code.co_name == "<module>" and getattr(frame.f_globals.get("__spec__"), "_initializing", False):
             return True

@@ -1,10 +1,8 @@
-"""What a step has returned or raised, as it goes to the driver; see `wire.py` for the outcomes.
+"""Results of steps on their way to the driver: small ones in shared memory, others through the socket.
 
-A worker's way to its driver: small results through shared memory, all else through its socket.
-
-Whole frames, one at a time: threads of steps log through the same socket. So may what interrupts a thread that sends, a
-signal handler or a finalizer: it must not wait for the lock that its own thread has, nor begin a frame inside another.
-Its frames are put aside, and the thread sends them after its own. The module does not know what steps are.
+Messages are sent whole, one at a time, since threads of steps log through the same socket. A signal handler or a
+finalizer may interrupt a thread that is sending: it must not wait for the lock of its own thread, nor begin a message
+inside another. Its messages are queued, and the thread sends them after its own. See `wire.py` for the outcomes.
 """
 
 from __future__ import annotations
@@ -39,10 +37,10 @@ _WANTS_TERMINAL = (
 )
 
 
-def refuse_to_break(*args: Any, **kwargs: Any) -> Any:
+def refuse_breakpoint(*args: Any, **kwargs: Any) -> Any:
     """Replace `sys.breakpointhook`: pdb would read the end of its input and raise an empty `BdbQuit`.
 
-    If `PYTHONBREAKPOINT` names another debugger, or none, that still holds.
+    If `PYTHONBREAKPOINT` names another debugger, or none, that is respected.
 
     Raises:
         RuntimeError: If pdb would be called.
@@ -52,8 +50,8 @@ def refuse_to_break(*args: Any, **kwargs: Any) -> Any:
     return sys.__breakpointhook__(*args, **kwargs)  # noqa: T100  as the user has configured
 
 
-def raised(error: BaseException) -> tuple[int, Any]:
-    """Return what came of a step that raised."""
+def encode_exception(error: BaseException) -> tuple[int, Any]:
+    """Return outcome and value of a step that raised."""
     if isinstance(error, StepSkipped):
         return wire.SKIPPED, None
     if (type(error).__module__, type(error).__name__, error.args) in _WANTS_TERMINAL:
@@ -67,41 +65,41 @@ def _packed(error: BaseException) -> tuple[int, Any]:
     return wire.RAISED, pack_exception(error, dump_result, load_value)
 
 
-def encoded(  # noqa: PLR0911  each kind of value has its line
+def encode_result(  # noqa: PLR0911  each kind of value has its line
     value: Any, outputs: tuple[str, ...] | None, step: str, dump: Callable[[Any], Any] = dump_result
 ) -> tuple[int, Any]:
-    """Return a value as it goes to the driver, output by output where several are declared."""
+    """Return outcome and value of a step that returned; several declared outputs are encoded one by one."""
     try:
         if not outputs and type(value) in wire.ATOMS:
             return wire.RETURNED, value
         if is_pipeline(value):
             from flowyml.steps.dynamic import pickled_pipeline
 
-            return wire.PIPELINE, dump_result(pickled_pipeline(value), f"the pipeline {value.name!r}")
+            return wire.SUBGRAPH, dump_result(pickled_pipeline(value), f"the pipeline {value.name!r}")
         if not outputs:
             if type(value) in SINGLE_USE_TYPES:
-                return wire.ONCE, close_iterator(value)
+                return wire.SINGLE_USE, close_iterator(value)
             data = dump(value)
             return wire.STORED if type(data) is tuple else wire.RETURNED, data
         parts: Any = split_outputs(value, tuple(outputs), step)
-        return wire.PARTS, [_kind(parts), [wire.encode(part, dump) for part in parts.parts]]
+        return wire.MULTI_OUTPUT, [_kind(parts), [wire.encode(part, dump) for part in parts.parts]]
     except SerializationError as error:
         return wire.UNPICKLABLE, error.reason
-    except (FlowymlError, TypeError) as error:  # of what the declared outputs say
+    except (FlowymlError, TypeError) as error:  # of the declared outputs
         return _packed(error)
 
 
-def with_content(outcome: int, value: Any, returned: Any) -> tuple[int, Any]:
-    """Return a value in the form for the driver, with its content if that takes time to compute.
+def add_content_hashes(outcome: int, value: Any, returned: Any) -> tuple[int, Any]:
+    """Add the content hash of a result, if computing it takes time.
 
-    It has none here if it holds code of the user's: only the driver knows what that reaches.
+    There is none for values that contain user code: only the driver knows what that depends on.
     """
     from flowyml.hashing.content import UnhashableError, plain_content
 
-    if outcome not in {wire.RETURNED, wire.STORED, wire.PARTS} or type(returned) in wire.ATOMS:
+    if outcome not in {wire.RETURNED, wire.STORED, wire.MULTI_OUTPUT} or type(returned) in wire.ATOMS:
         return outcome, value
     parts = [returned]
-    if outcome == wire.PARTS:
+    if outcome == wire.MULTI_OUTPUT:
         parts = list(returned.values()) if isinstance(returned, dict) else list(returned)
     try:
         contents = [plain_content(part) for part in parts]
@@ -111,7 +109,6 @@ def with_content(outcome: int, value: Any, returned: Any) -> tuple[int, Any]:
 
 
 def _kind(parts: MultiOutput) -> Any:
-    """Return what kind of thing the step returned, for the wire: "tuple", "list" or the keys of a dict."""
     return parts.kind.__name__ if isinstance(parts.kind, type) else list(parts.kind)
 
 
@@ -121,37 +118,32 @@ _WAKE = wire.frame(wire.WAKE, None)
 
 
 class ResultSender:
-    """Sends to the driver.
+    """Sends to the driver."""
 
-    Args:
-        lifeline: The socket, and the worker's view of its results.
-    """
-
-    def __init__(self, lifeline: WorkerResources) -> None:
-        self._socket = lifeline.socket
-        self._caller = lifeline.caller
+    def __init__(self, resources: WorkerResources) -> None:
+        self._socket = resources.socket
+        self._caller = resources.caller
         self._lock = threading.Lock()
-        self._sending: set[int] = set()  # threads that have the lock or wait for it
+        self._sending: set[int] = set()  # threads that hold the lock or wait for it
         self._aside: deque[list[bytes]] = deque()
 
     def result(self, slot: int, start: float, outcome: int, value: Any, usage: tuple[float, int | None] | None) -> None:
-        """Put what is small into shared memory; all else, and what finds no room there, goes through the socket."""
+        """Send a result: through shared memory if it is small and there is room, else through the socket."""
         if outcome == wire.RETURNED and self._caller.put(slot, start, clock(), value, usage):
             if self._caller.must_wake(False):  # noqa: FBT003  positional only
                 self.wake()
             return
-        if outcome == wire.PARTS and usage is None and self._put_parts(slot, start, value):
+        if outcome == wire.MULTI_OUTPUT and usage is None and self._put_parts(slot, start, value):
             return
         if usage is not None:
             self.send(wire.frame(wire.USAGE, [slot, *usage]))
         segments: list[bytes] = []
-        slimmed = value if type(value) in wire.ATOMS else wire.slim(value, segments)
+        slimmed = value if type(value) in wire.ATOMS else wire.extract_segments(value, segments)
         body = wire.ResultBody(slot, start, clock(), outcome, slimmed)
         self.send(wire.frame(wire.RESULT, tuple(body), segments))
 
     def _put_parts(self, slot: int, start: float, value: Any) -> bool:
-        """Put the values of several outputs into shared memory; return False if they are not small."""
-        data = wire.packed_parts(*value)
+        data = wire.pack_outputs(*value)
         if data is None or not self._caller.put_parts(slot, start, clock(), data):
             return False
         if self._caller.must_wake(False):  # noqa: FBT003  positional only
@@ -159,7 +151,7 @@ class ResultSender:
         return True
 
     def wake(self) -> None:
-        """Wake the driver, which sleeps and wants to know that there are results."""
+        """Wake the driver, which is waiting for results."""
         self.send(_WAKE)
 
     def log(self, data: bytes) -> None:
@@ -167,23 +159,22 @@ class ResultSender:
         self.send(wire.frame(wire.LOG, data))
 
     def send(self, buffers: list[bytes]) -> None:
-        """Send a whole frame; inside another one of the same thread, after that."""
+        """Send a whole message; inside another one of the same thread, after that."""
         thread = threading.get_ident()
         if thread in self._sending:
             self._aside.append(buffers)
             return
         try:
-            self._sending.add(thread)  # before the lock is there: what comes between the two would wait for it
+            self._sending.add(thread)  # before the lock is taken: an interrupt in between would wait for it
             with self._lock:
                 for buffer in buffers:
                     self._socket.sendall(buffer)
         finally:
             self._sending.discard(thread)
-        if self._aside:  # looked at after the thread was taken out: nothing can be put aside unseen
+        if self._aside:  # checked after the thread was removed, so that no message is missed
             self._send_aside()
 
     def _send_aside(self) -> None:
-        """Send what was put aside, by whichever thread."""
         buffers: list[bytes] = []
         with contextlib.suppress(IndexError):
             while True:

@@ -1,9 +1,4 @@
-"""What the step that a worker is in is told of itself, made when it asks; see `steps/context.py`.
-
-```
-worker ── run, message, devices, arguments ──▶ StepTeller ◀── step_context() ── the step, or whatever it calls
-```
-"""
+"""The context of the current step of a worker, created when it calls `get_context()`; see `steps/context.py`."""
 
 from __future__ import annotations
 
@@ -19,17 +14,13 @@ if TYPE_CHECKING:
 
 
 class WorkerStepContext:
-    """Tells the step that runs what it is.
-
-    Args:
-        caller: Knows the slot of the step.
-        functions: The functions of the run.
+    """Provides the context of the current step.
 
     Attributes:
         run: The run whose steps are called.
         message: The slot of the first step of the message, and its groups.
-        devices: Those of the steps of the message.
-        arguments: Those of the step, where they had to be loaded.
+        devices: The devices of the steps of the message.
+        arguments: The arguments of the step, if they had to be loaded.
     """
 
     def __init__(self, caller: WorkerCallLoop, functions: FunctionTable) -> None:
@@ -39,25 +30,25 @@ class WorkerStepContext:
         self.message: tuple[int, list[wire.EncodedGroup]] = (0, [])
         self.devices: tuple[str, ...] = ()
         self.arguments: Any = None
-        self._told: tuple[int, StepContext] | None = None
+        self._reported: tuple[int, StepContext] | None = None
 
     def forget(self) -> None:
-        """Let go of the step, which has ended."""
-        self.arguments = self._told = None
+        """Drop the step, which has ended."""
+        self.arguments = self._reported = None
 
     def end_message(self) -> None:
-        """Let go of the message, whose steps have ended."""
-        self.message, self._told = (0, []), None
+        """Drop the message, whose steps have ended."""
+        self.message, self._reported = (0, []), None
 
     def step_context(self) -> StepContext | None:
-        """Return the step that is running, the same object each time."""
+        """Return the context of the current step, the same object each time."""
         slot = self._caller.slot
         _, groups = self.message
         if slot is None or not groups:
             return None
-        if self._told is None or self._told[0] != slot:
-            self._told = (slot, self._describe(slot))
-        return self._told[1]
+        if self._reported is None or self._reported[0] != slot:
+            self._reported = (slot, self._describe(slot))
+        return self._reported[1]
 
     def _describe(self, slot: int) -> StepContext:
         from flowyml.steps.context import StepContext, by_name
@@ -72,7 +63,7 @@ class WorkerStepContext:
         if isinstance(names, str) and first is None:
             names = names.split(wire.SEPARATOR)
         step = names[position] if first is None else f"{names}[{first + position}]"
-        arguments = self.arguments if group.item_index == wire.LISTS else (group.calls[position],)
+        arguments = self.arguments if group.layout == wire.LISTS else (group.calls[position],)
         return StepContext(
             run_id=run.run_id,
             pipeline_name=run.pipeline,

@@ -1,8 +1,8 @@
-"""What a step uses, measured in its worker: the side of the worker of `results/resource_usage.py`.
+"""Measures the resource usage of a step in its worker: the worker's side of `results/resource_usage.py`.
 
-Only for a step that is expected to take a millisecond or more: a few microseconds before and after it.
-CPU seconds are those of the whole process, of all of its threads, and of children that were waited for. The highest
-resident size, which the kernel keeps, is set back before the step, so that it is not that of one before it.
+Only for steps that are expected to take a millisecond or more: it takes a few microseconds before and after a step. CPU
+seconds are those of all threads of the process, and of children that were waited for. The kernel's peak resident size
+is reset before the step, so that it is not that of an earlier one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import resource
 import time
 
-_SHORTEST = 0.001
+MIN_STEP_SECONDS = 0.001
 _SET_BACK = b"5"
 
 clock = time.monotonic
@@ -35,9 +35,9 @@ class UsageMeter:
         self.runs, self._cpu, self._start = True, _cpu_seconds(), clock()
 
     def end(self) -> tuple[float, int | None] | None:
-        """Return CPU seconds and bytes of memory; `None` for a step that was too short to be worth a message."""
+        """Return CPU seconds and bytes of memory; `None` if the step was too short to report."""
         self.runs = False
-        if clock() - self._start < _SHORTEST:
+        if clock() - self._start < MIN_STEP_SECONDS:
             return None
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         return max(0.0, _cpu_seconds() - self._cpu), memory if self._resets else None
@@ -49,7 +49,7 @@ def _cpu_seconds() -> float:
 
 
 def _set_back() -> bool:
-    """Set the highest resident size of this process back to what it has; tell whether that is possible here."""
+    """Reset the peak resident size of this process; return False if that is not possible here."""
     try:
         file = os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
     except OSError:
