@@ -1,11 +1,12 @@
-//! How many steps one worker of this process takes at once.
+//! Batch size: how many steps one thread of this process claims at once.
 //!
-//! One at a time is right for steps of a millisecond and hopeless for those of a microsecond, so the size follows the
-//! measured time of a step: as many as fill the target time, never more than a fair share of what is ready (so that the
-//! last ones spread over all workers), and growing at most fourfold at a time, since the first steps may not be like the
-//! rest. It reads no clock. `executors/process/driver/batching.py` does so for worker processes, with other numbers.
+//! A batch of one step is right for steps of a millisecond and far too small for those of a microsecond, so the size
+//! follows the measured time of a step: enough steps to fill the target time, never more than a fair share of the ready
+//! ones (so that the last ones spread over all workers), and growing at most fourfold at a time, since the first steps
+//! may not be typical. This module reads no clock. `executors/process/driver/batching.py` does the same for worker
+//! processes, with other numbers.
 
-/// A fair share is this part of what each worker would get: small enough that workers end together.
+/// A fair share is the ready steps of one worker divided by this: small enough that workers end together.
 const SHARES: u32 = 4;
 const GROWTH: u32 = 4;
 /// Weight of the newest batch in the running mean of the step time.
@@ -17,14 +18,14 @@ pub struct BatchSizer {
     /// Seconds of work that one batch should hold.
     target: f64,
     most: u32,
-    /// How many workers share what is ready; 0 if nobody else does, and then the size does not follow anything.
+    /// The number of workers that share the ready steps; 0 if there is only one, and then the size is fixed.
     workers: u32,
     mean: Option<f64>,
     grown: u32,
 }
 
 impl BatchSizer {
-    /// Start with one step at a time; without other workers with as many as there may be.
+    /// Start with one step at a time; if there are no other workers, with the maximum.
     #[must_use]
     pub fn new(target: f64, most: u32, workers: u32) -> Self {
         let grown = if workers == 0 { most } else { 1 };
@@ -46,7 +47,7 @@ impl BatchSizer {
         self.grown.min(share).min(self.most).max(1)
     }
 
-    /// Take in how long a batch of `count` steps took; a time that is not finite is ignored.
+    /// Record how long a batch of `count` steps took; a time that is not finite is ignored.
     pub fn observe(&mut self, count: u32, seconds: f64) {
         if self.workers == 0 || count == 0 || !seconds.is_finite() {
             return;
@@ -59,7 +60,7 @@ impl BatchSizer {
         } else {
             f64::from(self.most)
         };
-        // It lies between 0 and `most`.
+        // The result is between 0 and `most`.
         #[expect(
             clippy::cast_sign_loss,
             reason = "times do not run backwards, and a cast of less than 0 gives 0"

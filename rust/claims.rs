@@ -1,10 +1,10 @@
-//! Claim words: who owns which steps of a batch, settled by compare-and-swap between the driver and one worker.
+//! Claim words: the ownership of the steps of a batch, settled by compare-and-swap between the driver and one worker.
 //!
 //! Each worker has two `u64` in shared memory. The first is `(next, end)`: of the slots that the driver posted, those
-//! below `next` are begun, those in `next..end` are not. The second is the time of the last claim. The worker takes slots one by
-//! one; the driver posts more, takes back what was not begun, and after a death reads who was running. This module holds
-//! the transitions as pure functions and the few loops around them; it does not know where the memory comes from, what a
-//! slot means, or that Python exists.
+//! below `next` have begun, those in `next..end` have not. The second is the time of the last claim. The worker takes
+//! slots one by one; the driver posts more, takes back slots that have not begun, and after a crash reads which step
+//! was running. This module holds the transitions as pure functions and the few loops around them. It does not know
+//! where the memory comes from, what a slot means, or that Python exists.
 //!
 //! ```text
 //!            taken (worker)                       posted (driver), nothing taken back since
@@ -14,23 +14,26 @@
 //! ```
 //!
 //! **Slot numbers are never reused.** If a slot that was taken back were posted again under the same number, the worker
-//! could still hold the old frame for it, win the swap and run a step that by now belongs to somebody else. So a post
-//! extends `end` only while `end == high` (the end of all slots ever posted); after a take-back it waits until everything left is
-//! begun and jumps over the gap. The words hold the low 32 bits of 64-bit numbers: a number comes round after four
-//! thousand million slots, when no frame that names it can be alive, because frames are read in order.
+//! could still hold the old message for it, win the swap and run a step that now belongs to another worker. So a post
+//! extends `end` only while `end == high` (the end of all slots ever posted); after a take-back it waits until all
+//! remaining slots have begun and jumps over the gap. The words hold the low 32 bits of 64-bit numbers: a number recurs
+//! after four thousand million slots, when no message that names it can still exist, because messages are read in
+//! order.
 //!
-//! **A slot is posted first, then its frame is sent.** So a worker that holds a frame knows that its slots were posted:
-//! a failed [`take`](Claims::take) can only mean *taken back*, never *not yet posted*, and the worker skips the slot without asking.
+//! **A slot is posted before its message is sent.** So a worker that holds a message knows that its slots were posted:
+//! a failed [`take`](Claims::take) can only mean *taken back*, never *not yet posted*, and the worker skips the slot
+//! without a round trip.
 //!
-//! **The time is written before the swap**, marked with the low bits of its slot, so a claim is never seen without its
-//! time. A time whose mark is not that of the last claim belongs to a claim that is about to happen: nothing is running.
+//! **The time is written before the swap**, marked with the low bits of its slot, so a claim is never visible without
+//! its time. A time whose mark is not that of the last claim belongs to a claim that is about to happen: nothing is
+//! running.
 
 use crate::atomic::{AtomicU64, Ordering};
 
-/// The slots of one worker that are posted and not taken back: `next..end` are not begun.
+/// The slots of one worker that are posted and not taken back: those in `next..end` have not begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Word {
-    /// Low half of the lowest slot that is not begun.
+    /// Low half of the lowest slot that has not begun.
     pub next: u32,
     /// Low half of the end of the posted slots.
     pub end: u32,
@@ -52,7 +55,7 @@ impl Word {
         u64::from(self.end) << 32 | u64::from(self.next)
     }
 
-    /// How many slots are posted and not begun.
+    /// The number of slots that are posted and have not begun.
     #[must_use]
     pub fn waiting(self) -> u32 {
         self.end.wrapping_sub(self.next)
@@ -81,7 +84,7 @@ impl Word {
         })
     }
 
-    /// Takes back all slots not begun but the first `keep`; `None` if there are no more than that.
+    /// Takes back all slots that have not begun except the first `keep`; `None` if there are no more than that.
     #[must_use]
     pub fn taken_back(self, keep: u32) -> Option<Self> {
         (self.waiting() > keep).then(|| Self {
@@ -91,14 +94,14 @@ impl Word {
     }
 }
 
-/// What the driver remembers of one worker's slots; the worker has no need of it.
+/// What the driver remembers of one worker's slots; the worker does not need it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Ledger {
     /// End of all slots ever posted.
     high: u64,
-    /// Where `next` stood after the last jump.
+    /// The value of `next` after the last jump.
     floor: u64,
-    /// The slot claimed last before the last jump.
+    /// The last slot claimed before the last jump.
     before: Option<u64>,
 }
 
@@ -109,7 +112,7 @@ impl Ledger {
         self.high
     }
 
-    /// Notes that `old` became `new` by a post of `count` slots; returns the first of them.
+    /// Records that `old` became `new` by a post of `count` slots; returns the first of them.
     pub fn note_post(&mut self, old: Word, new: Word, count: u32) -> u64 {
         let first = self.high;
         if old.next != new.next {
@@ -120,15 +123,15 @@ impl Ledger {
         first
     }
 
-    /// The full number of a slot at or below `high`, from its low half.
+    /// The full number of a slot at or below `high`, given its low half.
     #[must_use]
     pub fn widen(&self, slot: u32) -> u64 {
-        // Saturating here and below: a worker's stray write into its words must not bring the driver down.
+        // Saturating here and below: a worker's stray write into its words must not crash the driver.
         self.high
             .saturating_sub(u64::from(low(self.high).wrapping_sub(slot)))
     }
 
-    /// The greatest slot that was claimed, looking at `word`.
+    /// The greatest claimed slot, given `word`.
     #[must_use]
     pub fn last_claimed(&self, word: Word) -> Option<u64> {
         let next = self.widen(word.next);
@@ -143,13 +146,13 @@ impl Ledger {
 /// What the driver sees of a worker at one moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Begun {
-    /// The lowest slot that is not begun.
+    /// The lowest slot that has not begun.
     pub next: u64,
     /// The end of the posted slots.
     pub end: u64,
-    /// The slot claimed last, whatever was posted or taken back since: the one to blame, unless its result is in.
+    /// The slot claimed last, whatever was posted or taken back since: the one to blame, unless its result has arrived.
     pub last: Option<u64>,
-    /// When it was claimed; `None` when nothing was claimed, or when it is over and the next claim is about to happen.
+    /// When it was claimed; `None` if nothing was claimed, or if it has ended and the next claim is about to happen.
     pub time: Option<f64>,
 }
 
@@ -163,7 +166,7 @@ pub struct Claims<'a> {
 }
 
 impl Claims<'_> {
-    /// Posts `count` slots; returns the first, or `None` if that must wait until all slots left are begun.
+    /// Posts `count` slots; returns the first, or `None` if the post must wait until all remaining slots have begun.
     #[must_use]
     pub fn post(&self, ledger: &mut Ledger, count: u32) -> Option<u64> {
         let (old, new) = self.change(|word| word.posted(ledger.high(), count))?;
@@ -181,18 +184,19 @@ impl Claims<'_> {
         self.change(|word| word.taken(slot)).is_some()
     }
 
-    /// How many slots are posted and not begun.
+    /// The number of slots that are posted and have not begun.
     #[must_use]
     pub fn waiting(&self) -> u32 {
         self.load().waiting()
     }
 
-    /// Sets the time of `slot`, which the worker has claimed and is still in, anew.
+    /// Resets the time of `slot`, which the worker has claimed and is still running.
     pub fn set_time(&self, slot: u64, now: f64) {
         self.time.store(stamp(low(slot), now), Ordering::Release);
     }
 
-    /// Takes back what is not begun, but leaves the worker `keep` slots; returns the first slot taken and how many.
+    /// Takes back slots that have not begun, but leaves the worker `keep` slots; returns the first slot taken and how
+    /// many.
     #[must_use]
     pub fn take_back(&self, ledger: &Ledger, keep: u32) -> (u64, u32) {
         match self.change(|word| word.taken_back(keep)) {
@@ -201,7 +205,7 @@ impl Claims<'_> {
         }
     }
 
-    /// What is begun, by whom to blame and since when: read word, time, word until the word stands still.
+    /// The slots that have begun, the last of them and its start: reads word, time, word until the word is unchanged.
     #[must_use]
     pub fn begun(&self, ledger: &Ledger) -> Begun {
         loop {
@@ -235,7 +239,7 @@ impl Claims<'_> {
     }
 }
 
-/// Puts together what a driver sees that read `word` and `time`.
+/// Combines the `word` and the `time` that a driver read.
 #[must_use]
 pub fn begun(ledger: &Ledger, word: Word, time: u64) -> Begun {
     let last = ledger.last_claimed(word);
@@ -247,7 +251,7 @@ pub fn begun(ledger: &Ledger, word: Word, time: u64) -> Begun {
     }
 }
 
-/// Lowest bits of a time that give way to the mark of its slot: an `f64` of seconds keeps a precision of some
+/// The lowest bits of a time, replaced by the mark of its slot: an `f64` of seconds keeps a precision of some
 /// nanoseconds for weeks, of some microseconds for years.
 const MARK: u64 = 0xff;
 
@@ -257,14 +261,14 @@ pub fn stamp(slot: u32, now: f64) -> u64 {
     (now.to_bits() & !MARK) | (u64::from(slot) & MARK)
 }
 
-/// The time in `stamp` if it is marked as that of `slot` and finite; a stray write may be anything.
+/// The time in `stamp` if it is marked as that of `slot` and finite; a stray write may leave any value.
 #[must_use]
 pub fn stamped(slot: u32, stamp: u64) -> Option<f64> {
     let time = f64::from_bits(stamp & !MARK);
     (stamp & MARK == u64::from(slot) & MARK && time.is_finite()).then_some(time)
 }
 
-/// The low half of a slot number, as the words hold it.
+/// The low half of a slot number, as stored in the words.
 #[must_use]
 #[expect(
     clippy::cast_possible_truncation,

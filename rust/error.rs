@@ -1,13 +1,13 @@
-//! What can be wrong: with a graph ([`GraphProblem`]) and with a report to the scheduler ([`InvalidCall`]).
+//! The errors of the core: problems of a graph ([`GraphProblem`]) and illegal calls of the scheduler ([`InvalidCall`]).
 //!
-//! Both are data. Sentences for the user are made where names are known: in `planning/plan.py` for problems, in `Display` here
-//! for refusals, which only a mistake in an executor can cause.
+//! Both are data. Messages for the user are made where names are known: in `planning/plan.py` for problems, in
+//! `Display` here for illegal calls, which only a defect in an executor can cause.
 
 use std::fmt;
 
 use crate::graph::NodeId;
 
-/// One thing that is wrong with a graph; [`crate::graph::Graph::build`] finds all of them at once.
+/// One problem of a graph; [`crate::graph::Graph::build`] finds all of them at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GraphProblem {
     /// Two nodes have the same name.
@@ -19,11 +19,11 @@ pub enum GraphProblem {
         /// The node that has it again.
         second: NodeId,
     },
-    /// A node waits for a name that no node has.
+    /// A node depends on a name that no node has.
     UnknownDependency {
-        /// The node that waits.
+        /// The dependent.
         node: NodeId,
-        /// The name that is not there.
+        /// The missing name.
         name: String,
     },
     /// An edge names an id that no node has.
@@ -31,33 +31,33 @@ pub enum GraphProblem {
         /// The id.
         node: NodeId,
     },
-    /// A node waits for itself.
+    /// A node depends on itself.
     SelfDependency {
         /// The node.
         node: NodeId,
     },
-    /// Nodes wait for each other; one cycle is given for each strongly connected component.
+    /// Nodes depend on each other; one cycle is reported for each strongly connected component.
     Cycle {
-        /// Each node waits for the one before it; the path starts at the lowest id and repeats it last.
+        /// Each node depends on the one before it; the path starts at the lowest id and repeats it last.
         path: Vec<NodeId>,
     },
     /// The two ends of an elementwise edge have different lengths.
     LengthMismatch {
-        /// The node that waits.
+        /// The dependent.
         node: NodeId,
-        /// The node it waits for, item by item.
+        /// The elementwise dependency.
         dependency: NodeId,
     },
-    /// There are more nodes, edges or items than fit 32 bits.
+    /// There are more nodes, edges or items than fit in 32 bits.
     TooLarge,
 }
 
-/// Why the scheduler did not accept a call; the scheduler is as it was before.
+/// Why the scheduler rejected a call; the scheduler is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InvalidCall {
     /// The batch was claimed from another scheduler.
     ForeignBatch,
-    /// The positions reach past the end of the batch.
+    /// The positions reach beyond the end of the batch.
     OutOfBatch {
         /// First position of the report.
         position: u32,
@@ -71,13 +71,12 @@ pub enum InvalidCall {
         /// The position in the batch.
         position: u32,
     },
-    /// The item at this position needs the value of the one before it, which has not ended with one: it must be given
-    /// back.
+    /// The item at this position needs the value of the item before it, which ended without one: it must be given back.
     Chained {
         /// The position in the batch.
         position: u32,
     },
-    /// The number of outcomes is not the number of end times.
+    /// The number of outcomes differs from the number of end times.
     Lengths {
         /// How many end times were given.
         ends: usize,
@@ -94,7 +93,7 @@ pub enum InvalidCall {
         /// The value.
         value: u8,
     },
-    /// The node has failed already: too late to tolerate it.
+    /// The node has already failed, so its failures can no longer be tolerated.
     TooLate {
         /// The node.
         node: NodeId,
@@ -106,72 +105,73 @@ pub enum InvalidCall {
     },
     /// A time is not a finite number.
     Time,
-    /// The node's length is known already, or not asked for yet.
+    /// The node's length is already known, or has not been requested yet.
     NotExpandable {
         /// The node.
         node: NodeId,
     },
-    /// More items than fit 32 bits.
+    /// There are more items than fit in 32 bits.
     TooLarge,
-    /// There is not one class for each node.
+    /// The number of classes differs from the number of nodes.
     Demands {
         /// Classes given.
         length: usize,
         /// Nodes of the graph.
         nodes: u32,
     },
-    /// A node has a class that is not there.
+    /// A node has a class that does not exist.
     Class {
         /// The node.
         node: NodeId,
         /// The class.
         class: u32,
     },
-    /// A class needs a limit that is not there, or it is class 0, which needs nothing.
+    /// A class needs a limit that does not exist, or it is class 0, which needs nothing.
     Limit {
         /// The class.
         class: u32,
         /// The limit.
         limit: u32,
     },
-    /// A limit that is not among the new ones is divided, or into devices without tokens; or another one was before.
+    /// The limit to divide is not one of the new limits, its devices would have no tokens, or another limit is divided
+    /// already.
     Divided {
         /// The limit.
         limit: u32,
         /// Tokens of a device.
         unit: u32,
     },
-    /// A device is chosen that is not there, or twice.
+    /// A chosen device does not exist, or is chosen twice.
     Device {
         /// The device.
         device: u32,
-        /// How many there are.
+        /// The number of devices.
         count: u32,
     },
-    /// A node needs more tokens than there are.
+    /// A node needs more tokens than the limit has.
     Demand {
         /// The node.
         node: NodeId,
         /// The limit.
         limit: u32,
-        /// How many it needs.
+        /// The number of tokens that it needs.
         amount: u32,
-        /// How many there are.
+        /// The number of tokens of the limit.
         total: u32,
     },
-    /// The batch holds no tokens any more, or they were not to be kept.
+    /// The batch no longer holds tokens, or its tokens were not to be kept.
     NoTokens,
-    /// The node has not exactly one item, so nothing can be grafted upon it.
+    /// The node does not have exactly one item, so nothing can be grafted onto it.
     NotSingle {
         /// The node.
         node: NodeId,
     },
-    /// A value of the node was released, so nothing new can depend on it.
+    /// A value of the node has been released, so no new node can depend on it.
     Released {
         /// The node.
         node: NodeId,
     },
-    /// The keep mask has not one byte for each node.
+    /// The keep mask does not have one byte for each node.
     Mask {
         /// Bytes given.
         length: usize,
@@ -284,12 +284,12 @@ impl fmt::Display for InvalidCall {
 
 impl std::error::Error for InvalidCall {}
 
-/// Why a graft was not accepted; the scheduler is as it was before.
+/// Why a graft was rejected; the scheduler is unchanged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InvalidGraft {
-    /// The new nodes and edges make no graph.
+    /// The new nodes and edges do not form a valid graph.
     Graph(Vec<GraphProblem>),
-    /// Anything else.
+    /// Any other illegal call.
     Call(InvalidCall),
 }
 

@@ -1,22 +1,23 @@
-//! The graph of a run: nodes with a number of items, edges in both directions, the order in which to prefer nodes.
+//! The graph of a run: nodes with a number of items, edges in both directions, and the order of preference of nodes.
 //!
-//! A graph is made by [`Graph::build`] from ids or [`Graph::by_name`] from names, which report everything wrong at once,
-//! and never changes; what a run adds to it lies behind it, in its own copy (`growth`). It knows nothing of states: which
-//! nodes are finished is the scheduler's business.
+//! A graph is built by [`Graph::build`] from ids or by [`Graph::by_name`] from names. Both report all problems at once.
+//! It never changes; nodes that a run adds are stored in the run's own copy (`extension`). It knows nothing of states: the
+//! scheduler tracks which nodes are complete.
 //!
-//! Edges lie in compressed rows (CSR), once by dependent and once by dependency: the neighbours of node v are
-//! `targets[offsets[v]..offsets[v + 1]]`. An edge is kept once, however often it was given, and is `All` if it was given as
-//! `All` at least once. A node is *mapped* if it has not exactly one item, or has an elementwise edge.
+//! Edges are stored in compressed rows (CSR), once by dependent and once by dependency: the neighbours of node v are
+//! `targets[offsets[v]..offsets[v + 1]]`. An edge is kept once, however often it was given, and is `All` if it was
+//! given as `All` at least once. A node is *mapped* if its number of items is not one, or if it has an elementwise
+//! edge.
 //!
 //! *Lengths.* Nodes linked by elementwise edges have the same length. A dependent of a node of unknown length is itself
-//! unknown, whatever was declared, and all nodes that get their length from one node (the *root* of the group) get it at
-//! the same moment.
+//! unknown, whatever was declared, and all nodes that take their length from one node (the *root* of the group) receive
+//! it at the same moment.
 //!
-//! *Joins.* A node that is a join runs if any of its `All` dependencies has a value; any other needs them all.
+//! *Joins.* A node that is a join runs if any of its `All` dependencies has a value; any other node needs all of them.
 //!
-//! *Order.* The weight of a node is the number of nodes on the longest path from it to a leaf (a unit critical path); its
-//! rank is its place when nodes are sorted by falling weight, then by id. Where durations are known, the time on that path
-//! takes the place of the weight ([`Graph::weighted`]).
+//! *Order.* The weight of a node is the number of nodes on the longest path from it to a leaf (a unit critical path);
+//! its rank is its position when nodes are sorted by descending weight, then by id. If durations are known, the time on
+//! that path replaces the weight ([`Graph::weighted`]).
 
 mod build;
 mod csr;
@@ -45,7 +46,7 @@ pub const UNKNOWN: u32 = u32::MAX;
 #[repr(transparent)]
 pub struct NodeId(pub u32);
 
-/// An item: one call of a node. Items of a node are neighbours, nodes follow each other in id order.
+/// An item: one call of a node. The items of a node are contiguous, and nodes follow each other in id order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct ItemId(pub u32);
@@ -75,19 +76,19 @@ pub enum Kind {
     Elementwise,
 }
 
-/// A validated graph. What was built never changes; a run may have a copy with more nodes behind it ([`Scheduler::graft`]).
+/// A validated graph. The built part never changes; a run may own a copy with more nodes ([`Scheduler::graft`]).
 ///
 /// [`Scheduler::graft`]: crate::scheduler::Scheduler::graft
 #[derive(Clone, Debug)]
 pub struct Graph {
     base: Arc<Base>,
     ranks: Arc<Ranks>,
-    /// For each node of the base 1 if it is a join; empty if none is.
+    /// For each node of the base, 1 if it is a join; empty if none is.
     joins: Arc<[u8]>,
     growth: Option<Box<Extension>>,
 }
 
-/// What was built.
+/// The graph as it was built.
 #[derive(Debug)]
 struct Base {
     dependencies: Csr,
@@ -96,7 +97,7 @@ struct Base {
     weights: Vec<u32>,
 }
 
-/// In which order nodes are preferred. Both are empty where that is their order anyway, as in fan-outs and chains.
+/// The order in which nodes are preferred. Both are empty if it equals the id order, as in fan-outs and chains.
 #[derive(Debug)]
 struct Ranks {
     /// The rank of each node.
@@ -106,7 +107,7 @@ struct Ranks {
 }
 
 impl Ranks {
-    /// Keep what tells more than nothing.
+    /// Keep the order only if it differs from the id order.
     fn new(of: Vec<u32>, nodes: Vec<u32>) -> Self {
         let telling = nodes.iter().zip(0..).any(|(node, rank)| *node != rank);
         if telling {
@@ -129,11 +130,11 @@ impl Ranks {
 }
 
 impl Graph {
-    /// Make joins of the nodes that have a byte other than 0.
+    /// Make joins of the nodes whose byte is not 0.
     ///
     /// # Panics
     ///
-    /// If there is not one byte for each node.
+    /// If the number of bytes differs from the number of nodes.
     #[must_use]
     pub fn with_joins(mut self, joins: Vec<u8>) -> Self {
         assert_eq!(
@@ -147,7 +148,7 @@ impl Graph {
         self
     }
 
-    /// Say whether `node` runs if any of its `All` dependencies has a value.
+    /// Return true if `node` runs as soon as any of its `All` dependencies has a value.
     #[must_use]
     pub fn is_join(&self, node: NodeId) -> bool {
         match &self.growth {
@@ -158,7 +159,7 @@ impl Graph {
         }
     }
 
-    /// Say whether there may be joins.
+    /// Return true if there may be joins.
     pub(crate) fn has_joins(&self) -> bool {
         let grown = self.growth.as_ref();
         !self.joins.is_empty() || grown.is_some_and(|growth| growth.has_joins())
@@ -174,7 +175,7 @@ impl Graph {
         (0..nodes).map(NodeId).filter(|node| self.is_join(*node))
     }
 
-    /// Return what was built, without what a run has added.
+    /// Return the graph as it was built, without the nodes that a run has added.
     pub(crate) fn built(self: Arc<Self>) -> Arc<Self> {
         if self.growth.is_none() {
             return self;
@@ -203,7 +204,7 @@ impl Graph {
         self.base.lengths.total(self.base_count())
     }
 
-    /// Return the number of different edges that were built.
+    /// Return the number of distinct edges that were built.
     #[must_use]
     pub fn edge_count(&self) -> u32 {
         self.base.dependencies.targets.len() as u32
@@ -214,7 +215,7 @@ impl Graph {
         (0..self.node_count()).map(NodeId)
     }
 
-    /// Return what `node` waits for, in the order in which the edges were given.
+    /// Return the dependencies of `node`, in the order in which the edges were given.
     pub fn dependencies(&self, node: NodeId) -> impl Iterator<Item = (NodeId, Kind)> + '_ {
         let more = self
             .growth
@@ -226,7 +227,7 @@ impl Graph {
             .chain(more.iter().copied())
     }
 
-    /// Return what waits for `node`, in id order.
+    /// Return the dependents of `node`, in id order.
     pub fn dependents(&self, node: NodeId) -> impl Iterator<Item = (NodeId, Kind)> + '_ {
         let more = self
             .growth
@@ -238,8 +239,8 @@ impl Graph {
             .chain(more.iter().copied())
     }
 
-    /// Return what decides whether `node` may run: what it waits for; after a graft only what it awaits since then, because
-    /// it ran with what it had before.
+    /// Return the dependencies that decide whether `node` may run. After a graft these are only the nodes that it
+    /// awaits since then, because it has already run with its earlier dependencies.
     pub(crate) fn deciding(&self, node: NodeId) -> impl Iterator<Item = (NodeId, Kind)> + '_ {
         let decided = self
             .growth
@@ -248,13 +249,13 @@ impl Graph {
         self.dependencies(node).skip(decided)
     }
 
-    /// Say whether any edge that was built is elementwise.
+    /// Return true if any edge that was built is elementwise.
     #[must_use]
     pub fn has_elementwise(&self) -> bool {
         !self.base.dependencies.elementwise.is_empty()
     }
 
-    /// Return the first item of `node`, which was built; for a node of unknown length the place where it would stand.
+    /// Return the first item of `node`, which was built; for a node of unknown length, the position where it would be.
     #[must_use]
     pub fn first_item(&self, node: NodeId) -> ItemId {
         ItemId(self.base.lengths.first(node.0))
@@ -275,8 +276,8 @@ impl Graph {
         NodeId(self.base.lengths.node_of(item.0))
     }
 
-    /// Return the nodes that get their length from `root`, itself first, each after the nodes it depends on; empty if
-    /// `root` is no root of unknown length.
+    /// Return the nodes that take their length from `root`, itself first, each after the nodes it depends on; empty if
+    /// `root` is not a root of unknown length.
     #[must_use]
     pub fn group(&self, root: NodeId) -> Vec<u32> {
         let more = self
@@ -286,7 +287,7 @@ impl Graph {
         [self.base.lengths.group(root.0), more].concat()
     }
 
-    /// Return the root from which a node of unknown length gets it.
+    /// Return the root from which a node of unknown length takes it.
     fn root(&self, node: NodeId) -> Option<u32> {
         let grown = self.growth.as_ref();
         grown
@@ -294,8 +295,8 @@ impl Graph {
             .or_else(|| self.base.lengths.root(node.0))
     }
 
-    /// Return the mapped nodes that were built in id order. O(nodes), with elementwise edges O(nodes + edges), O(1) if none
-    /// is mapped.
+    /// Return the mapped nodes that were built, in id order. O(nodes), with elementwise edges O(nodes + edges), O(1) if
+    /// none is mapped.
     #[must_use]
     pub fn mapped(&self) -> Vec<NodeId> {
         if !self.has_elementwise() {
@@ -313,8 +314,8 @@ impl Graph {
         mapped.collect()
     }
 
-    /// Return how many nodes are on the longest path from `node` to a leaf, itself included, by the edges that were there
-    /// when the node came.
+    /// Return the number of nodes on the longest path from `node` to a leaf, itself included, by the edges that existed
+    /// when the node was added.
     #[must_use]
     pub fn weight(&self, node: NodeId) -> u32 {
         let grown = self.growth.as_ref();
@@ -323,12 +324,13 @@ impl Graph {
             .unwrap_or_else(|| self.base.weights[node.index()])
     }
 
-    /// Return this graph with ranks that go by the time that is left from the start of a node to the end of the last leaf
-    /// behind it, as far as known: `durations` has the seconds of each node that was built. What may run does not change.
+    /// Return this graph with ranks by remaining time: from the start of a node to the end of the last leaf that
+    /// depends on it, as far as known. `durations` holds the seconds of each node that was built. The set of nodes that
+    /// may run does not change.
     ///
     /// # Panics
     ///
-    /// If there is not one duration for each node.
+    /// If the number of durations differs from the number of nodes.
     ///
     /// O(nodes log nodes + edges).
     #[must_use]
@@ -346,7 +348,7 @@ impl Graph {
         }
     }
 
-    /// Return the place of `node` among those that were built by falling weight, then id.
+    /// Return the position of `node` among the built nodes by descending weight, then id.
     #[must_use]
     pub fn rank(&self, node: NodeId) -> u32 {
         self.ranks.of(node.0)
@@ -362,16 +364,17 @@ impl Graph {
         NodeId(self.ranks.at(rank))
     }
 
-    /// Return a topological order of what was built: the one in which a single worker that prefers the least rank runs it.
+    /// Return a topological order of the built graph: the order in which a single worker that prefers the least rank
+    /// runs it.
     ///
-    /// That is by rank. A dependency is heavier than its dependents, so its rank is less; hence the node of the least rank
-    /// that has not run is always ready. O(nodes).
+    /// It is the order by rank. A dependency is heavier than its dependents, so its rank is less; hence the node of the
+    /// least rank that has not run is always ready. O(nodes).
     #[must_use]
     pub fn order(&self) -> Vec<NodeId> {
         self.in_order().collect()
     }
 
-    /// Go through the nodes in [`Graph::order`].
+    /// Iterate over the nodes in [`Graph::order`].
     #[must_use]
     pub fn in_order(&self) -> impl ExactSizeIterator<Item = NodeId> + '_ {
         (0..self.base_count()).map(|rank| self.at_rank(rank))

@@ -1,8 +1,8 @@
-//! The scheduling core of flowyml: what may run next, and nothing else.
+//! The scheduling core of flowyml: it decides which items may run next, and does nothing else.
 //!
-//! A [`graph::Graph`] is made once, checked once and never changes. A [`scheduler::Scheduler`] is one run of it: it hands
-//! out batches of ready items, is told how they ended, and decides what that makes ready, skipped or impossible. An item
-//! may turn out to be more nodes: they are grafted upon the run's own copy of the graph.
+//! A [`graph::Graph`] is built once, validated once and never changes. A [`scheduler::Scheduler`] is one run of it: it
+//! hands out batches of ready items, receives their outcomes, and decides which items become ready, skipped or
+//! impossible. An item may expand into more nodes, which are grafted onto the run's own copy of the graph.
 //!
 //! ```text
 //!   names, edges ──build──▶ Graph ──Arc──▶ Scheduler ◀──claim── workers
@@ -11,15 +11,15 @@
 //!                                             └── complete, retry, give_back, expand, graft, cancel
 //! ```
 //!
-//! * A *node* is a step. It has a number of *items*, the calls it consists of: an ordinary step has one, a mapped step as
-//!   many as it has elements, which may be known only at run time ([`graph::UNKNOWN`]).
+//! * A *node* is a step. It has a number of *items*, the calls it consists of: an ordinary step has one, a mapped step
+//!   has one for each element. That number may be known only at run time ([`graph::UNKNOWN`]).
 //! * An *edge* is `All` (every item waits for the whole dependency) or `Elementwise` (item i waits for item i). A fan-out
 //!   of ten million is one node and no edges.
-//! * Nodes and items are dense `u32` ids in the order in which they were added. Names are seen only by
-//!   [`graph::Graph::by_name`]; a [`table::NameTable`] knows the ids of names by their hashes.
-//! * Nothing in here has a clock, a lock or a Python object, nor a thread beside the one that helps to build a large graph:
-//!   times are numbers that the caller passes in, and the same calls give the same answers. The binding (`python`, behind
-//!   the feature of that name) adds the lock and the wait.
+//! * Nodes and items are dense `u32` ids in the order in which they were added. Only [`graph::Graph::by_name`] accepts
+//!   names; a [`name_table::NameTable`] maps hashes of names to ids.
+//! * The core has no clock, lock or Python object, and no thread except the one that helps to build a large graph:
+//!   times are numbers that the caller passes in, and the same calls give the same results. The binding (`python`,
+//!   behind the feature of that name) adds the lock and the wait.
 
 mod atomic;
 pub mod batch_sizer;

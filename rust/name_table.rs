@@ -1,50 +1,50 @@
-//! Which number a name has, by hashes alone: an open-addressing table of hashes and numbers.
+//! Ids of names, found by hashes alone: an open-addressing table of hashes and ids.
 //!
 //! ```text
 //! hash of a name ──upper bits──▶ line of 8 slots ──▶ the same hash there? a candidate : room? new : next line ...
 //! ```
 //!
-//! A million names are looked up at random, so what counts is how often a look waits for memory. A dict keeps its hashes in
-//! the keys, and looks into a key for each slot that it passes, and for each that it moves when it grows. Here a slot of
-//! eight bytes has both, hash and number: a name is looked at only where 32 bits of its hash are the same. Slots are looked
-//! at by the line of the cache, and what is in a line is counted without a branch: a processor that does not have the line
-//! yet goes on with what comes after the new name, where a wrong guess would have it wait. Lines are in the order of hashes,
-//! or nearly, so growing goes through old and new ones side by side.
+//! A million names are looked up at random, so the cost is the number of cache misses. A dict keeps its hashes in the
+//! keys, and reads a key for each slot that it passes, and for each that it moves when it grows. Here a slot of eight
+//! bytes holds both hash and id: a name is compared only if 32 bits of its hash are equal. Slots are read by cache
+//! line, and the slots of a line are counted without a branch: a processor that is still waiting for the line continues
+//! with the code after the new name, whereas a mispredicted branch would stall it. Lines are in the order of hashes, or
+//! nearly, so growing reads old and new lines sequentially.
 //!
-//! A name costs 0.08 us among the first ten thousand and 0.26 in a million, in a dict 0.09 and 0.52 (`add` and `setdefault` in
-//! a loop over names that are there). Pages of 2 MB for the lines make no difference.
-//! Define, build, run and read a million steps, added one by one: 1.96 us a step on the local executor, with a dict 2.34; ten
-//! thousand: 1.73, with a dict 1.83 (the best of several on a busy machine; `benches/run.py -k "steps: and local"`).
+//! A name costs 0.08 us among the first ten thousand and 0.26 in a million, in a dict 0.09 and 0.52 (`add` and
+//! `setdefault` in a loop over existing names). Pages of 2 MB for the lines make no difference. Define, build, run and
+//! read a million steps, added one by one: 1.96 us a step on the local executor, with a dict 2.34; ten thousand: 1.73,
+//! with a dict 1.83 (the best of several on a busy machine; `benches/run.py -k "steps: and local"`).
 //!
-//! It does not know what the hashes are of: whoever asks compares candidates, and says which were others.
+//! It does not know what the hashes belong to: the caller compares candidates, and passes those that differed.
 
-/// Slots of a line.
+/// Slots in a line.
 const LINE: usize = 8;
-/// How many of them are taken in the mean, at most.
+/// The maximum mean number of occupied slots in a line.
 const MOST: usize = 5;
-/// There are so many lines at least, and at most, as powers of two.
+/// The minimum and maximum number of lines, as powers of two.
 const BITS: std::ops::RangeInclusive<u32> = 1..=29;
 
-/// Numbers from 0 by hash, in the order in which they were added.
+/// Ids from 0 by hash, in the order in which they were added.
 #[derive(Clone, Debug)]
 pub struct NameTable {
     lines: Vec<Bucket>,
-    /// How many lines there are, as a power of two.
+    /// The number of lines, as a power of two.
     bits: u32,
     count: u32,
 }
 
-/// Slots, filled from the first one on. A slot is 0 if it is free, else the upper half of a hash and, below, a number and 1
-/// more.
+/// Slots, filled from the first one on. A slot is 0 if it is free, else the upper half holds a hash and the lower half
+/// an id plus 1.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
 struct Bucket([u64; LINE]);
 
-/// Where a look has ended.
+/// Where a lookup has ended.
 enum Lookup {
-    /// At a line that has room, in this slot; what was not found before is not there.
+    /// At a line that has room, in this slot; a name that was not found before is not in the table.
     Room(usize, usize),
-    /// At a number whose hash looks the same.
+    /// At an id whose hash matches.
     Candidate(u32),
 }
 
@@ -66,13 +66,13 @@ impl NameTable {
         }
     }
 
-    /// Return how many numbers there are: the next one.
+    /// Return the number of ids: the next id.
     #[must_use]
     pub fn count(&self) -> u32 {
         self.count
     }
 
-    /// Return the next candidate for a hash that is not among `others`; `None` if there is no more.
+    /// Return the next candidate for a hash that is not among `others`; `None` if there are no more.
     ///
     /// O(1) on average, given hashes that are spread evenly.
     #[must_use]
@@ -83,15 +83,15 @@ impl NameTable {
         }
     }
 
-    /// Give a hash the next number.
+    /// Assign the next id to a hash.
     ///
     /// # Errors
     ///
-    /// The next candidate that is not among `others`: then nothing is added.
+    /// The next candidate that is not among `others`; then nothing is added.
     ///
     /// # Panics
     ///
-    /// If there are more than two thousand million.
+    /// If there are more than two thousand million ids.
     ///
     /// O(1) on average.
     pub fn add(&mut self, hash: u64, others: &[u32]) -> Result<(), u32> {
@@ -109,7 +109,7 @@ impl NameTable {
         Ok(())
     }
 
-    /// Go to the first candidate that is not among `others`, or where there is room.
+    /// Return the first candidate that is not among `others`, or the slot where there is room.
     fn look(&self, hash: u32, others: &[u32]) -> Lookup {
         let mut at = home(hash, self.bits);
         loop {
@@ -158,12 +158,12 @@ fn empty(bits: u32) -> Vec<Bucket> {
     vec![Bucket([0; LINE]); 1 << bits]
 }
 
-/// Return 32 bits that depend on all bits of a hash: hashes of a Python that was told not to draw a seed may be small.
+/// Return 32 bits that depend on all bits of a hash: with a fixed hash seed, Python's hashes may be small.
 fn mixed(hash: u64) -> u32 {
     (hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
 }
 
-/// Return the line where a hash is looked for first.
+/// Return the line where the lookup of a hash begins.
 fn home(hash: u32, bits: u32) -> usize {
     (hash >> (u32::BITS - bits)) as usize
 }
@@ -172,7 +172,7 @@ fn home(hash: u32, bits: u32) -> usize {
 mod tests {
     use super::*;
 
-    /// Numbers by hash as the table says, where each candidate with that hash is the one.
+    /// Return the id that the table finds for a hash, given that each candidate with that hash matches.
     fn number(table: &NameTable, hashes: &[u64], hash: u64) -> Option<u32> {
         let mut others = Vec::new();
         while let Some(number) = table.find(hash, &others) {
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn hashes_at_the_end_go_on_at_the_beginning() {
-        // All of them are looked for in the last line, at any size.
+        // All of them are looked up in the last line, at any size.
         let last: Vec<u64> = (0..)
             .filter(|hash| mixed(*hash) >> 20 == 0xfff)
             .take(40)

@@ -1,12 +1,12 @@
 //! The Python module `flowyml._core`: the only place that names pyo3. `_core.pyi` is its reference.
 //!
-//! Rules of every method here:
+//! Rules for every method here:
 //!
 //! 1. A mutex is locked only with [`pyo3::sync::MutexExt`], or while detached from the interpreter.
-//! 2. While it is held, nothing calls into Python and no Python object is made or dropped: arguments are turned into Rust
-//!    values before, results into Python objects after.
-//! 3. A condition is waited on only detached, and for at most [`SLICE`] before signals are looked at.
-//! 4. What comes from Python is checked; what is not legal raises and changes nothing. Nothing panics on it.
+//! 2. While it is held, nothing calls into Python and no Python object is created or dropped: arguments are converted
+//!    to Rust values before, results to Python objects afterwards.
+//! 3. A thread waits on a condition only while detached, and for at most [`SLICE`] before it checks for signals.
+//! 4. All arguments from Python are checked; an illegal one raises and changes nothing. No argument causes a panic.
 
 mod arguments;
 mod atom_pickle;
@@ -33,7 +33,7 @@ use pyo3::prelude::*;
 
 use crate::error::InvalidCall;
 
-/// The longest time that a thread waits before it looks for signals.
+/// The longest time that a thread waits before it checks for signals.
 const SLICE: Duration = Duration::from_millis(100);
 
 #[pymodule(gil_used = false)]
@@ -62,7 +62,7 @@ mod _core {
     use super::worker_call_loop::WorkerCallLoop;
 }
 
-/// The description of all this, as it was when this was built.
+/// The stub of this module, as of the time of the build.
 static STUB: &[u8] = include_bytes!("../python/flowyml/_core.pyi");
 
 #[pyfunction]
@@ -91,8 +91,8 @@ fn finite(name: &str, value: f64) -> PyResult<f64> {
     }
 }
 
-/// Copy an `array('I')` or any other buffer of 32-bit unsigned integers. An empty one may lie at an address that is not
-/// aligned, so it is not looked at.
+/// Copy an `array('I')` or any other buffer of 32-bit unsigned integers. The memory of an empty buffer is not read,
+/// because its address may be unaligned.
 fn ids(value: &Bound<'_, PyAny>) -> PyResult<Vec<u32>> {
     if value.len()? == 0 {
         Ok(Vec::new())

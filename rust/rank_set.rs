@@ -1,8 +1,8 @@
-//! A set of small integers that gives back its least member: the ready queue.
+//! A set of small integers that returns its least member: the ready queue.
 //!
-//! Ready nodes are kept by rank (the least rank runs first) and ready items of mapped nodes by item id, so one bit says
-//! all there is to say about each. The bits stand in words of 64; above them, each level has one bit for every word
-//! below that is not zero, up to a single word:
+//! Ready nodes are kept by rank (the least rank runs first) and ready items of mapped nodes by item id, so one bit
+//! represents each. The bits are stored in words of 64; above them, each level has one bit for every word below that is
+//! not zero, up to a single word:
 //!
 //! ```text
 //! level 2                       1                            one word
@@ -10,8 +10,8 @@
 //! level 0   0010...0          1000...1   0000...0   ...      bit i: i is a member
 //! ```
 //!
-//! Ten million members make four levels and 1.3 MB. `insert`, `remove`, `first` and `next` touch one word a level and
-//! allocate nothing; ranges are filled by words. The module knows nothing of graphs, items or order.
+//! Ten million members take four levels and 1.3 MB. `insert`, `remove`, `first` and `next` touch one word on each level
+//! and allocate nothing; ranges are filled by words. The module knows nothing of graphs, items or order.
 
 use std::ops::Range;
 
@@ -36,7 +36,7 @@ impl RankSet {
         set
     }
 
-    /// Make room for members below `bound`. Amortised O(1) a member, because the room at least doubles.
+    /// Make room for members below `bound`. Amortised O(1) per member, because the room at least doubles.
     pub fn grow(&mut self, bound: u32) {
         let held = self.levels[0].len();
         if words(bound) > held {
@@ -45,7 +45,7 @@ impl RankSet {
         }
     }
 
-    /// Say whether `member` is in the set.
+    /// Return true if `member` is in the set.
     #[must_use]
     pub fn contains(&self, member: u32) -> bool {
         let (word, bit) = split(member);
@@ -66,7 +66,7 @@ impl RankSet {
         }
     }
 
-    /// Take `member` out. O(levels).
+    /// Remove `member`. O(levels).
     pub fn remove(&mut self, member: u32) {
         let mut at = member;
         for level in &mut self.levels {
@@ -90,7 +90,7 @@ impl RankSet {
         }
     }
 
-    /// Take all members of `range` out. O(levels * range / 64).
+    /// Remove all members of `range`. O(levels * range / 64).
     pub fn remove_range(&mut self, range: Range<u32>) {
         for (word, bits) in masks(range) {
             let was = self.levels[0][word];
@@ -153,7 +153,7 @@ impl RankSet {
         })
     }
 
-    /// Note above that word `word` of level 0 is no longer zero.
+    /// Record above that word `word` of level 0 is no longer zero.
     fn raise(&mut self, word: usize) {
         let mut at = word as u32;
         for level in &mut self.levels[1..] {
@@ -167,7 +167,7 @@ impl RankSet {
         }
     }
 
-    /// Note above that word `word` of level 0 became zero.
+    /// Record above that word `word` of level 0 became zero.
     fn lower(&mut self, word: usize) {
         let mut at = word as u32;
         for level in &mut self.levels[1..] {
@@ -180,7 +180,7 @@ impl RankSet {
         }
     }
 
-    /// Build all levels above level 0 anew.
+    /// Rebuild all levels above level 0.
     fn rebuild(&mut self) {
         self.levels.truncate(1);
         while let Some(below) = self.levels.last().filter(|level| level.len() > 1) {

@@ -1,8 +1,8 @@
-//! The results ring: what a worker's steps returned, in shared memory, one writer and one reader.
+//! The result ring: the return values of a worker's steps, in shared memory, with one writer and one reader.
 //!
-//! A worker process writes the result of each step here before it begins the next one; the driver takes them when it
-//! likes. A result outlives its writer as bytes in a socket do, but costs no system call: a send takes 1.35 us, which was
-//! seven tenths of what a step that does nothing cost in its worker; a record here takes a fiftieth of that.
+//! A worker process writes the result of each step here before it begins the next one; the driver reads them at any
+//! later time. A result outlives its writer, as bytes in a socket do, but costs no system call: a send takes 1.35 us,
+//! which was seven tenths of the cost of an empty step in its worker; a record here takes a fiftieth of that.
 //!
 //! ```text
 //!             read (driver)                     written (worker)
@@ -10,20 +10,22 @@
 //!      taken      │ committed: head, end, payload ... │ torn: nobody looks
 //! ```
 //!
-//! **Killed anywhere, nothing is torn.** A record is written behind `written`, where the driver never looks, and becomes
-//! visible with one store of `written`. A worker that dies before that store has not delivered, and the step is its claim
-//! that was last (see `claims`); one that dies after it has. There is no state between, and a worker begins nothing new
-//! in between: so at most one step is without a result, the one claimed last.
+//! **A worker may be killed anywhere without leaving a torn record.** A record is written behind `written`, where the
+//! driver never reads, and becomes visible with one store of `written`. A worker that dies before that store has not
+//! delivered, and the step is its last claim (see `claims`); one that dies after it has delivered. There is no state
+//! between, and a worker begins no other step in between: so at most one step is without a result, the one claimed
+//! last.
 //!
-//! **Nobody sleeps beside a result.** The driver says in `wanted` that it is going to sleep, *then* looks once more; the
-//! worker commits, *then* looks at `wanted`. Each has a fence between its write and its look, so at least one of them sees the other's
-//! write: either the driver does not sleep, or the worker wakes it. Without the fences both may look before the
-//! other's write arrives; `tests/results/` tries every order, with and without them.
+//! **The driver never sleeps while a result is available.** The driver announces in `wanted` that it is going to sleep,
+//! *then* checks the ring once more; the worker commits, *then* reads `wanted`. Each has a fence between its write and
+//! its read, so at least one of them sees the other's write: either the driver does not sleep, or the worker wakes it.
+//! Without the fences both may read before the other's write arrives; `tests/results/` tries every order, with and
+//! without them.
 //!
-//! All words are atomics, since another process writes them at the same time; the order that matters is that of
-//! `written` and `read` alone (release on one side, acquire on the other). The reader believes nothing: a record that does
-//! not fit what is there is [`CorruptRing`], never a read outside. The module does not know where the memory comes from, what
-//! a result means, or that Python exists.
+//! All words are atomics, since another process writes them concurrently; only the order of `written` and `read`
+//! matters (release on one side, acquire on the other). The reader trusts nothing: a record that does not fit the ring
+//! is [`CorruptRing`], never a read out of bounds. The module does not know where the memory comes from, what a result
+//! means, or that Python exists.
 
 use crate::atomic::{AtomicU64, Ordering, fence};
 
@@ -31,16 +33,16 @@ use crate::atomic::{AtomicU64, Ordering, fence};
 pub const HEADER: usize = 24;
 /// Words of a record before its payload.
 const PREFIX: u64 = 3;
-/// The longest payload, in bytes: a quarter of the smallest ring worth having; longer ones go another way.
+/// The longest payload, in bytes: a quarter of the smallest useful ring; longer results are sent through the socket.
 pub const LONGEST: usize = 8192;
 
 /// When the driver wants to be woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u64)]
 pub enum WakeMode {
-    /// Not at all: it is awake.
+    /// Never: it is awake.
     Nothing,
-    /// When the worker has nothing left to do, or the ring is half full.
+    /// When the worker has no work left, or the ring is half full.
     TheEnd,
     /// With the next result.
     Each,
@@ -65,16 +67,16 @@ pub struct ResultRing<'a> {
     read: &'a AtomicU64,
     /// When the driver wants to be woken.
     wanted: &'a AtomicU64,
-    /// A power of two of words; word n of all is at n modulo that.
+    /// A power of two of words; word n is stored at n modulo that.
     data: &'a [AtomicU64],
 }
 
-/// One result: which slot, what kind of bytes, when the step began and ended.
+/// One result: its slot, the kind of its bytes, when the step began and ended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
     /// Low half of the slot number.
     pub slot: u32,
-    /// What the payload is; means nothing here.
+    /// The kind of the payload; opaque to this module.
     pub kind: u8,
     /// When the step began, in seconds.
     pub start: f64,
@@ -86,7 +88,7 @@ pub struct Record {
     at: u64,
 }
 
-/// The memory holds no ring, or what the other side has written is no record.
+/// The memory is not a ring, or the other side has written an invalid record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CorruptRing;
 
@@ -95,7 +97,7 @@ impl<'a> ResultRing<'a> {
     ///
     /// # Errors
     ///
-    /// Not [`HEADER`] and a power of two of words.
+    /// The length is not [`HEADER`] plus a power of two of words.
     pub fn new(words: &'a [AtomicU64]) -> Result<Self, CorruptRing> {
         let (header, data) = words.split_at_checked(HEADER).ok_or(CorruptRing)?;
         if !data.len().is_power_of_two() {
@@ -119,11 +121,11 @@ impl<'a> ResultRing<'a> {
 
     // -- the worker's side
 
-    /// Write a result and commit it; false if there is no room, and then nothing was written.
+    /// Write a result and commit it; false, with nothing written, if there is no room.
     #[must_use]
     pub fn put(&self, slot: u64, kind: u8, times: (f64, f64), payload: &[u8]) -> bool {
         // Positions wrap if something else wrote into `written`: the driver detects that, this side must not panic.
-        // Only this side stores `written`, so what it reads there is its own.
+        // Only this side stores `written`, so it reads its own value.
         let at = self.written.load(Ordering::Relaxed);
         let Some(words) = self.fits(at, payload.len()) else {
             return false;
@@ -145,7 +147,7 @@ impl<'a> ResultRing<'a> {
         true
     }
 
-    /// How many words a record takes that begins at `at`, if there is room for it.
+    /// The number of words of a record that begins at `at`, if there is room for it.
     fn fits(&self, at: u64, length: usize) -> Option<u64> {
         let words = PREFIX + length.div_ceil(8) as u64;
         let used = at.wrapping_sub(self.read.load(Ordering::Acquire));
@@ -153,8 +155,8 @@ impl<'a> ResultRing<'a> {
             .then_some(words)
     }
 
-    /// Say whether the driver is to be woken, after a result was committed, or with `at_end` when nothing is left to do. Who is told
-    /// so has to do it: the driver will not be named again.
+    /// Return true if the driver must be woken, after a result was committed, or with `at_end` if no work is left. The
+    /// caller must then wake it, because the request is cleared.
     #[must_use]
     pub fn must_wake(&self, at_end: bool) -> bool {
         fence(Ordering::SeqCst);
@@ -178,23 +180,23 @@ impl<'a> ResultRing<'a> {
 
     // -- the driver's side
 
-    /// Say when to be woken. Look for results afterwards, and sleep only if there are none.
+    /// Set when to be woken. Check for results afterwards, and sleep only if there are none.
     pub fn want(&self, wanted: WakeMode) {
         self.wanted.store(wanted as u64, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
-    /// The place behind the last committed record.
+    /// The position after the last committed record.
     #[must_use]
     pub fn committed(&self) -> u64 {
         self.written.load(Ordering::Acquire)
     }
 
-    /// Look at the record at `at`, of those up to `committed`; `None` if there is none.
+    /// Return the record at `at`, of those up to `committed`; `None` if there is none.
     ///
     /// # Errors
     ///
-    /// What is there is no record.
+    /// The memory holds no valid record there.
     pub fn peek(&self, at: u64, committed: u64) -> Result<Option<Record>, CorruptRing> {
         let left = committed.wrapping_sub(at);
         if left == 0 {
@@ -217,13 +219,13 @@ impl<'a> ResultRing<'a> {
         }
     }
 
-    /// The payload of a record up to eight bytes, as a number.
+    /// The payload of a record of at most eight bytes, as a number.
     #[must_use]
     pub fn number(&self, record: &Record) -> u64 {
         self.word(record.at).load(Ordering::Relaxed)
     }
 
-    /// The record without the first `words` words of its payload, and what they are as numbers; `None` if it is shorter.
+    /// The record without the first `words` words of its payload, and these words as numbers; `None` if it is shorter.
     #[must_use]
     pub fn behind<const WORDS: usize>(&self, record: &Record) -> Option<([u64; WORDS], Record)> {
         let length = record.length.checked_sub(8 * WORDS as u32)?;
@@ -239,7 +241,7 @@ impl<'a> ResultRing<'a> {
         Some((numbers, rest))
     }
 
-    /// Copy the payload of a record, which `peek` has shown, into as many bytes.
+    /// Copy the payload of a record that `peek` returned into as many bytes.
     pub fn copy(&self, record: &Record, to: &mut [u8]) {
         for (k, part) in (0..).zip(to.chunks_mut(8)) {
             let bytes = self
@@ -250,14 +252,14 @@ impl<'a> ResultRing<'a> {
         }
     }
 
-    /// Let the worker have the room of all before `at`.
+    /// Release the room of all records before `at` to the worker.
     pub fn release(&self, at: u64) {
         self.read.store(at, Ordering::Release);
     }
 }
 
 impl Record {
-    /// The place behind it.
+    /// The position after it.
     #[must_use]
     pub fn next(&self) -> u64 {
         self.at.wrapping_add(u64::from(self.length).div_ceil(8))

@@ -1,4 +1,4 @@
-//! One run of a graph: which items may run, what became of them, what that means for the others.
+//! One run of a graph: which items may run, how they ended, and what their ends mean for other items.
 //!
 //! ```text
 //!                 dependencies complete          claim             complete
@@ -12,26 +12,30 @@
 //!    └──▶ upstream_failed, skipped, cancelled      (a dependency ended without a value)
 //! ```
 //!
-//! A running item may stand behind another one in its batch, and begin when that has ended (`chains`). It also waits again after a graft, for the nodes that it brought (`graft`). A ready item may be *parked*,
-//! because others hold what it needs of a limit (`limits`). A node may tolerate failures of its items (`tolerate`).
+//! A running item may be queued behind another one in its batch and begin when that has ended (`chains`). An item also
+//! returns to waiting after a graft, until the new nodes that it awaits are complete (`graft`). A ready item may be
+//! *parked*, because other batches hold the tokens that it needs (`limits`). A node may tolerate failures of its items
+//! (`failure_tolerance`).
 //!
-//! *One writer.* An item's state changes in `transition` alone, which keeps the counts and the ready queue with it. What
-//! an end means for others is worked off a list (`propagate`), so a chain of a million steps needs no deep stack.
+//! *One writer.* Only `transition` changes the state of an item, and it updates the counts and the ready queue with it.
+//! The consequences of an end are processed from a list (`propagate`), so a chain of a million steps needs no deep
+//! stack.
 //!
-//! *The order of reports does not matter* for the state in which items end. A dependency that failed makes its dependents
-//! `upstream_failed` at once, but for joins; one that was skipped or cancelled only once all dependencies are complete, and a failure
-//! among them wins. What may run is taken by rank (critical path or add order), items of a node by index; items given
-//! back are first again, because they are before all others of their node.
+//! *The order of reports does not affect* the states in which items end. A failed dependency makes its dependents
+//! `upstream_failed` at once, except joins; a skipped or cancelled one does so only once all dependencies are complete,
+//! and a failure among them wins. Ready nodes are claimed by rank (critical path or add order), items of a node by
+//! index; items that were given back come first again, because they precede all others of their node.
 //!
-//! *Joins.* A node that is a join waits until all its `All` dependencies are complete, whatever became of them, and runs if
-//! any of them has a value; else it ends like the worst of them. Elementwise dependencies are what its items are made of:
-//! those it needs, like any other node.
+//! *Joins.* A node that is a join waits until all its `All` dependencies are complete, in whatever state, and runs if
+//! any of them has a value; otherwise it ends like the worst of them. Elementwise dependencies supply its items: it
+//! needs those, like any other node.
 //!
-//! *Items and nodes.* A node is complete when all its items have ended. A node without items (length 0, or not known when
-//! its dependencies failed) is complete when its dependencies are, and has a state of its own ([`Scheduler::node_state`]).
+//! *Items and nodes.* A node is complete when all its items have ended. A node without items (length 0, or unknown when
+//! its dependencies failed) is complete when its dependencies are, and has a state of its own
+//! ([`Scheduler::node_state`]).
 //!
-//! The scheduler has no clock, lock or thread, and knows neither functions nor values nor why an item failed. Every call that
-//! is not legal is refused and changes nothing.
+//! The scheduler has no clock, lock or thread, and knows neither functions nor values nor why an item failed. An
+//! illegal call is rejected and changes nothing.
 
 mod batch;
 mod chains;
@@ -78,9 +82,9 @@ pub use transitions::Outcomes;
 /// Which of several ready nodes runs first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// The one with the longest path to a leaf; among equals the one added first.
+    /// The node with the longest path to a leaf; among equals the one added first.
     CriticalPath,
-    /// The one added first, also among those that become ready in the middle of a batch.
+    /// The node added first, also among nodes that become ready in the middle of a batch.
     Add,
 }
 
@@ -88,7 +92,7 @@ pub enum Order {
 #[derive(Debug)]
 pub struct Scheduler {
     graph: Arc<Graph>,
-    /// Tells batches of this scheduler from those of others.
+    /// Distinguishes batches of this scheduler from those of others.
     id: u64,
     order: Order,
     timeline: Timeline,
@@ -107,23 +111,23 @@ pub struct Scheduler {
     lanes: Option<Box<TokenQueues>>,
     ledger: Ledger,
     delays: Timers,
-    /// Nodes whose length is due and was not taken yet, in the order in which they became due.
+    /// Nodes whose length is due and was not requested yet, in the order in which they became due.
     expandable: VecDeque<NodeId>,
     release: Option<Release>,
-    /// Ends of which dependents do not know yet; empty between calls.
+    /// Ends that dependents have not processed yet; empty between calls.
     ended: Vec<Ended>,
     cancelled: bool,
     /// For each node whether it may be chained; empty if none may.
     chainable: Vec<u8>,
     /// Some node without items was skipped or cancelled.
     gapped: bool,
-    /// Nodes that were cancelled alone.
+    /// Nodes that were cancelled individually.
     stopped: BTreeSet<NodeId>,
 }
 
 impl Scheduler {
-    /// Begin a run of `graph`. `keep` has one byte a node; values of nodes with a 0 are released after their last
-    /// consumer. Without it nothing is released.
+    /// Begin a run of `graph`. `keep` has one byte for each node; values of nodes with a 0 are released after their
+    /// last consumer. Without a mask nothing is released.
     ///
     /// # Errors
     ///
@@ -170,21 +174,21 @@ impl Scheduler {
         Ok(scheduler)
     }
 
-    /// Return the graph, with what was grafted.
+    /// Return the graph, including grafted nodes.
     #[must_use]
     pub fn graph(&self) -> &Arc<Graph> {
         &self.graph
     }
 
-    /// Say whether every node is complete.
+    /// Return true if every node is complete.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.open_nodes == 0
     }
 
     /// Return true if the run is not finished and no event can change that: nothing is running or ready, no delay is
-    /// pending, no length is due. The driver has nothing left to report then, so waiting for the run would never end. A node
-    /// that [`Scheduler::next_expandable`] returned counts as answered: call this once it is.
+    /// pending, no length is due. The driver has nothing left to report then, so waiting for the run would never end. A
+    /// node that [`Scheduler::next_expandable`] returned counts as answered: call this method after the answer.
     ///
     /// A run in which items are ready but lack tokens is not stalled, since tokens may be held outside of it. O(1).
     #[must_use]
@@ -193,7 +197,7 @@ impl Scheduler {
         idle && !self.is_finished() && self.delays.is_empty() && self.expandable.is_empty()
     }
 
-    /// Return the number of items, with those of expanded nodes.
+    /// Return the number of items, including those of expanded nodes.
     #[must_use]
     pub fn item_count(&self) -> u32 {
         self.timeline.len()
@@ -220,7 +224,7 @@ impl Scheduler {
             .sum()
     }
 
-    /// Return the state of an item; `None` if there is no such item.
+    /// Return the state of an item; `None` if the item does not exist.
     #[must_use]
     pub fn state(&self, item: ItemId) -> Option<State> {
         self.timeline.states.get(item.index()).copied()
@@ -256,7 +260,7 @@ impl Scheduler {
         item..item + 1
     }
 
-    /// Return node and index of an item; `None` if there is no such item. O(log nodes), O(1) without mapped nodes.
+    /// Return node and index of an item; `None` if the item does not exist. O(log nodes), O(1) without mapped nodes.
     #[must_use]
     pub fn locate(&self, item: ItemId) -> Option<(NodeId, u32)> {
         if item.0 >= self.item_count() {
@@ -270,9 +274,9 @@ impl Scheduler {
         Some((node, item.0 - self.first_item(node).0))
     }
 
-    /// Return the state of a node: of its only item, or for a node with several items or none the one that tells most:
-    /// running, ready or waiting while it is not complete, then the worst end of its items; tolerated failures are as good
-    /// as success. O(items of the node).
+    /// Return the state of a node. For a node with one item it is the item's state. Otherwise it is the most
+    /// significant one: running, ready or waiting while the node is not complete, then the worst end of its items;
+    /// tolerated failures count as success. O(items of the node).
     #[must_use]
     pub fn node_state(&self, node: NodeId) -> State {
         let first = self.first_item(node).index();
@@ -299,8 +303,8 @@ impl Scheduler {
         self.delays.first()
     }
 
-    /// Move items from one state to another: the only place that changes a state. All are in `from`. They are items of
-    /// `node`, or of nodes of one item each that follow each other from `node` on.
+    /// Move items from one state to another: the only function that changes a state. All are in `from`. They are items
+    /// of `node`, or of consecutive nodes of one item each, beginning with `node`.
     fn transition(&mut self, node: NodeId, items: Range<u32>, from: State, to: State) {
         let count = items.end - items.start;
         self.timeline.states[items.start as usize..items.end as usize].fill(to);
