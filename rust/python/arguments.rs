@@ -1,4 +1,4 @@
-//! Arguments of the scheduler's methods: checked, and turned into what the core takes.
+//! Arguments of the scheduler's methods: checked, and converted to the types of the core.
 
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyValueError;
@@ -10,7 +10,7 @@ use crate::scheduler::Limits;
 use super::thread_call_loop::EndTimes;
 use super::{finite, ids};
 
-/// What classes of nodes need, from Python.
+/// The needs of classes of nodes, as given by Python.
 pub(super) type Classes = Vec<Vec<(u32, u32)>>;
 
 /// Read limits and demands.

@@ -1,7 +1,7 @@
-//! Pickles of tuples and lists of nothing but atoms: what most small results are.
+//! Pickles of tuples and lists that contain only atoms, as most small results do.
 //!
-//! Written here one costs a third of a call of `pickle.dumps`, and is the same byte by byte. Whatever would take a look back
-//! (an object that stands there twice) or a long number is left to that.
+//! A pickle written here costs a third of a call of `pickle.dumps`, and is identical byte for byte. Values that need a
+//! back-reference (an object that occurs twice) or contain a long integer are left to `pickle.dumps`.
 
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
@@ -11,12 +11,12 @@ use super::result_reader::{FALSE, FLOAT, INT, TRUE};
 
 /// Protocol 5, then the header of a frame, whose length follows.
 const BEGIN: [u8; 3] = [0x80, 5, 0x95];
-/// A shorter one has no header.
+/// A shorter pickle has no header.
 const SHORTEST_FRAME: usize = 4;
 const LENGTH: usize = 8;
-/// More items than this are added to a list in several goes.
+/// A list of more items is extended in several batches.
 const MOST: usize = 1000;
-/// More texts than this are not compared with each other.
+/// More strings than this are not compared with each other.
 const MOST_TEXTS: usize = 8;
 
 const MARK: u8 = b'(';
@@ -24,7 +24,7 @@ const STOP: u8 = b'.';
 const MEMOIZE: u8 = 0x94;
 const EMPTY_TUPLE: u8 = b')';
 const TUPLE: u8 = b't';
-/// Of one to three items, which have no mark before them.
+/// For one to three items, which have no mark before them.
 const TUPLES: [u8; 3] = [0x85, 0x86, 0x87];
 const EMPTY_LIST: u8 = b']';
 const APPEND: u8 = b'a';
@@ -39,8 +39,8 @@ const BINFLOAT: u8 = b'G';
 const SHORT_BINUNICODE: u8 = 0x8c;
 const BINUNICODE: u8 = b'X';
 
-/// The pickle of a tuple or a list; `None` if it has other items than atoms, or takes more than `left` bytes, where each
-/// item counts as in [`ITEM`].
+/// The pickle of a tuple or a list; `None` if it has items other than atoms, or takes more than `left` bytes, where
+/// each item counts as in [`ITEM`].
 pub(super) fn flat_pickle(value: &Bound<'_, PyAny>, left: usize) -> Option<Vec<u8>> {
     let mut writer = Writer {
         pickle: Vec::with_capacity(64),
@@ -59,7 +59,7 @@ pub(super) fn flat_pickle(value: &Bound<'_, PyAny>, left: usize) -> Option<Vec<u
 
 struct Writer {
     pickle: Vec<u8>,
-    /// Where the texts are that stand in it: one that comes again would be referred to.
+    /// The positions of its strings: one that occurs again would be a back-reference.
     texts: Vec<usize>,
     left: usize,
 }
@@ -148,7 +148,7 @@ impl Writer {
         Some(())
     }
 
-    /// End it, and say how long its frame is.
+    /// Finish it, and write the length of its frame.
     fn finish(mut self) -> Vec<u8> {
         self.pickle.push(STOP);
         let header = BEGIN.len() + LENGTH;

@@ -1,4 +1,5 @@
-//! `Batch`: what one worker claimed, as plain tuples; and what its steps read, looked up for all of them in one crossing.
+//! `Batch`: the items that one worker claimed, as plain tuples; and the values that its steps read, looked up in one
+//! call.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use crate::scheduler as core;
 use super::no_such;
 use super::records::Atom;
 
-/// What one worker claimed at once.
+/// The items that one worker claimed at once.
 #[pyclass(frozen, module = "flowyml._core")]
 pub(crate) struct Batch(pub(super) Arc<core::Batch>);
 
@@ -75,7 +76,7 @@ impl Batch {
         self.0.items().map(|item| item.0).collect()
     }
 
-    /// How many of the items, from the first one on, read the one before them where they are chained to it.
+    /// The number of leading items of which each chained one reads the item before it.
     fn handed_on(&self, references: &Bound<'_, PyDict>) -> PyResult<u32> {
         let mut before = None;
         for (position, item, node) in places(&self.0, 0) {
@@ -97,8 +98,8 @@ impl Batch {
         Ok(self.0.len())
     }
 
-    /// The first value that each of some items reads: `...` where it is that of the item before it, which it is chained to;
-    /// `None` if one reads something else than a step, or a value that is no atom.
+    /// The first value that each of some items reads: `...` if it is that of the item before it, to which it is
+    /// chained; `None` if one reads something other than a step, or a value that is not an atom.
     fn first_read<'py>(
         &self,
         py: Python<'py>,
@@ -134,7 +135,7 @@ impl Batch {
     }
 }
 
-/// Position, item and node of all from a position on.
+/// Position, item and node of all items from a position on.
 fn places(batch: &core::Batch, from: u32) -> impl Iterator<Item = (u32, u32, u32)> + '_ {
     let runs = batch
         .runs()
@@ -149,7 +150,7 @@ fn places(batch: &core::Batch, from: u32) -> impl Iterator<Item = (u32, u32, u32
     })
 }
 
-/// The item that a reference is, if it is a plain one.
+/// The item to which a reference points, if it is a plain one.
 fn number(reference: &Bound<'_, PyAny>) -> Option<u32> {
     reference.cast_exact::<PyInt>().ok()?.extract().ok()
 }

@@ -1,6 +1,6 @@
 //! `ClaimWords`: the claim words of one worker over memory that Python owns (a map of a memfd, a bytearray).
 //!
-//! The protocol stands in `crate::claims`; this file hands it the words of a buffer, nothing else.
+//! The protocol is defined in `crate::claims`; this file only passes it the words of a buffer.
 
 use std::sync::Mutex;
 
@@ -19,7 +19,7 @@ const STRIDE: usize = 64;
 #[pyclass(frozen, module = "flowyml._core")]
 pub(crate) struct ClaimWords {
     words: SharedAtomics,
-    /// The driver's memory; a worker's view leaves it alone.
+    /// The driver's record of the slots; a worker's view does not use it.
     ledger: Mutex<Ledger>,
 }
 

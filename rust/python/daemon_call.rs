@@ -1,15 +1,16 @@
-//! A call of Python from a thread that the end of the interpreter may find in it: the only place with unsafe code for it.
+//! Calls of Python from a daemon thread during the interpreter's shutdown: the only place with unsafe code for it.
 //!
-//! Threads of executors are daemons, so that a step that never ends keeps no program alive. Before Python 3.14 such a thread
-//! ends in `pthread_exit` once it wants the global lock of an interpreter that is being taken down, and that unwinds its
-//! stack. Rust has nothing to catch it in the functions that call the step: they abort the whole program, with SIGABRT
-//! where it should have ended well. So the thread stays here permanently, as it does from Python 3.14 on.
+//! Threads of executors are daemons, so that a step that never ends does not keep the program alive. Before Python 3.14
+//! such a thread ends in `pthread_exit` once it requests the global lock of an interpreter that is shutting down, and
+//! that unwinds its stack. Rust cannot catch this in the functions that call the step: they would abort the whole
+//! program with SIGABRT instead of letting it exit normally. So the thread blocks here permanently, as it does from
+//! Python 3.14 on.
 //!
-//! An exception of C++ that an extension lets through unwinds the stack in the same way. The frames of the interpreter
-//! that it passes release nothing, neither the global lock nor a reference, so it cannot become an error of the step: the
+//! A C++ exception that escapes from an extension unwinds the stack in the same way. The frames of the interpreter that
+//! it passes release nothing, neither the global lock nor a reference, so it cannot become an error of the step: the
 //! process is aborted with a message, as C++ itself does if the step is called from Python. If a worker process aborts,
-//! only its step fails; in a thread or the local executor the program ends. The two kinds of unwinding are distinguished by
-//! the state of the interpreter: only during its shutdown does it end threads.
+//! only its step fails; in a thread or the local executor the program ends. The two kinds of unwinding are
+//! distinguished by the state of the interpreter: it ends threads only during its shutdown.
 //!
 //! Not covered before Python 3.14: a daemon thread that is in a finalizer (`__del__`) of an object whose last reference is
 //! dropped between two calls when the interpreter shuts down.
@@ -24,8 +25,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 unsafe extern "C-unwind" {
-    /// The one of `ffi` may not unwind. Nothing else here may call this function: one declaration holds for all of a program
-    /// that is optimised as a whole.
+    /// The declaration in `ffi` may not unwind. Nothing else here may call this function: one declaration holds for the
+    /// whole of a program that is optimised as one unit.
     fn PyObject_CallObject(
         callable: *mut ffi::PyObject,
         arguments: *mut ffi::PyObject,
@@ -74,8 +75,8 @@ pub(super) fn daemon_call<'py>(
     let py = function.py();
     let hold = DaemonThreadGuard;
     // SAFETY: both are live objects, the second is a tuple, the interpreter is attached.
-    // What comes back is a new reference, or null with an exception set, which is what `from_owned_ptr_or_err` takes.
-    // Nothing of Rust unwinds through it, since what Python calls of ours catches panics.
+    // The result is a new reference, or null with an exception set, as `from_owned_ptr_or_err` requires.
+    // No Rust panic unwinds through it, since the functions of ours that Python calls catch panics.
     let returned = unsafe { PyObject_CallObject(function.as_ptr(), arguments.as_ptr()) };
     mem::forget(hold);
     // SAFETY: see above.
@@ -84,7 +85,7 @@ pub(super) fn daemon_call<'py>(
 
 /// Call a function with one argument, without a tuple around it.
 ///
-/// The stable interface has no vectorcall before Python 3.12. `PyObject_CallFunctionObjArgs` is in it, and makes one.
+/// The stable interface has no vectorcall before Python 3.12. It has `PyObject_CallFunctionObjArgs`, which makes one.
 pub(super) fn held_call_one<'py>(
     function: &Bound<'py, PyAny>,
     argument: &Bound<'py, PyAny>,

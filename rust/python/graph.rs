@@ -1,4 +1,4 @@
-//! `Graph`: flat arrays or names in, questions about nodes out.
+//! `Graph`: built from flat arrays or names; answers queries about nodes.
 
 use std::sync::Arc;
 
@@ -162,7 +162,7 @@ pub(super) fn same(
     }
 }
 
-/// Read names and the names they wait for from a mapping or from pairs.
+/// Read names and their dependencies from a mapping or from pairs.
 fn named(dependencies: &Bound<'_, PyAny>) -> PyResult<Vec<(String, Vec<String>)>> {
     let pairs = match dependencies.cast::<PyMapping>() {
         Ok(mapping) => mapping.items()?.into_any(),
@@ -195,7 +195,7 @@ fn wrap(py: Python<'_>, built: Result<core::Graph, Vec<GraphProblem>>) -> PyResu
     }
 }
 
-/// Make the exception that lists problems.
+/// Build the exception that lists problems.
 pub(super) fn graph_error(py: Python<'_>, problems: Vec<GraphProblem>) -> PyResult<PyErr> {
     let problems = problems
         .into_iter()

@@ -1,10 +1,10 @@
-//! The scheduler behind one mutex, with two conditions to wait for: something may be ready, all is over.
+//! The scheduler behind one mutex, with two conditions: items may be ready, and the run is over.
 //!
-//! Threads are woken by number: as many of those that wait for work as there are ready items. A wake-up that is lost
-//! because its thread was just leaving costs the others at most a slice.
+//! As many threads that wait for work are woken as there are ready items. If a wake-up is lost because its thread was
+//! just leaving, the others wait at most one slice longer.
 //!
-//! Threads that report by themselves (`end_and_claim`) note what has ended, in this order, where somebody writes it down:
-//! a record for many costs a fraction of one for each.
+//! Threads that report directly (`end_and_claim`) log the finished items, in this order, for a writer: one record for
+//! many items costs a fraction of one record for each.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,13 +21,13 @@ use super::{SLICE, refused};
 /// A scheduler for any number of threads.
 pub(super) struct LockedScheduler {
     guarded: Mutex<Inner>,
-    /// Something may be ready, or all is over.
+    /// Items may be ready, or the run is over.
     work: Condvar,
-    /// All is over.
+    /// The run is over.
     end: Condvar,
 }
 
-/// What came of some items of a batch: all of them have a value.
+/// The outcome of some items of a batch: all of them have a value.
 pub(super) struct Guard<'a> {
     pub(super) batch: &'a Batch,
     pub(super) position: u32,
@@ -36,16 +36,16 @@ pub(super) struct Guard<'a> {
     pub(super) ends: &'a [f64],
 }
 
-/// What has ended and is to be written down.
+/// Items that have ended and are to be written.
 struct FinishedLog {
     items: Vec<u32>,
-    /// When the first of them was noted.
+    /// When the first of them was logged.
     since: f64,
-    /// So many are enough.
+    /// The number of items that is enough for a write.
     most: usize,
-    /// So long they may wait.
+    /// The longest time that they may wait.
     window: f64,
-    /// What takes this long is worth a look of its own.
+    /// A part that takes this long is written at once.
     tiny: f64,
 }
 
@@ -59,7 +59,7 @@ impl FinishedLog {
             .extend(items.take(part.ends.len()).map(|item| item.0));
     }
 
-    /// Say whether they are to be written now, after a part that has taken a while.
+    /// Return true if the items are to be written now, after a part that has taken a while.
     fn are_due(&self, start: f64, now: f64) -> bool {
         !self.items.is_empty()
             && (self.items.len() >= self.most
@@ -75,7 +75,7 @@ struct Inner {
     claimers: u32,
     /// Threads that wait for `end`.
     watchers: u32,
-    /// Nothing is taken from turns any more.
+    /// Threads may no longer claim or report.
     closed: bool,
 }
 
@@ -95,12 +95,12 @@ impl LockedScheduler {
         }
     }
 
-    /// Ask the core.
+    /// Read from the core.
     pub(super) fn look<T>(&self, py: Python<'_>, ask: impl FnOnce(&Scheduler) -> T) -> PyResult<T> {
         Ok(ask(&self.lock(py)?.core))
     }
 
-    /// Call the core, and wake the threads for which the call made something to do.
+    /// Call the core, and wake the threads for which the call produced work.
     pub(super) fn change<T>(
         &self,
         py: Python<'_>,
@@ -109,7 +109,7 @@ impl LockedScheduler {
         self.try_change(py, act)?.map_err(refused)
     }
 
-    /// The same for a call that has an error of its own.
+    /// The same for a call that has an error type of its own.
     pub(super) fn try_change<T, E>(
         &self,
         py: Python<'_>,
@@ -121,7 +121,7 @@ impl LockedScheduler {
         Ok(result)
     }
 
-    /// Let go of the lock, and wake those who have something to do.
+    /// Release the lock, and wake the threads that have work.
     fn wake(&self, guarded: MutexGuard<'_, Inner>) {
         let (claimers, watchers) = guarded.to_wake();
         drop(guarded);
@@ -131,8 +131,8 @@ impl LockedScheduler {
         }
     }
 
-    /// Report items that have ended and claim others: as many as `limit` says, given how many are ready, if it wants some,
-    /// and nothing while there are notes to write.
+    /// Report items that have ended and claim others: as many as `limit` returns for the number of ready items, if it
+    /// returns any, and none while there are logged items to write.
     pub(super) fn end_and_claim(
         &self,
         py: Python<'_>,
@@ -146,13 +146,13 @@ impl LockedScheduler {
         result.map_err(refused)
     }
 
-    /// Take nothing more from `end_and_claim`.
+    /// Accept no more reports from `end_and_claim`.
     pub(super) fn close(&self, py: Python<'_>) -> PyResult<()> {
         self.lock(py)?.closed = true;
         Ok(())
     }
 
-    /// Note what is ended by `end_and_claim`: see [`FinishedLog`].
+    /// Log the items that `end_and_claim` reports: see [`FinishedLog`].
     pub(super) fn note(&self, py: Python<'_>, most: u32, window: f64, tiny: f64) -> PyResult<()> {
         let notes = FinishedLog {
             items: Vec::new(),
@@ -165,19 +165,19 @@ impl LockedScheduler {
         Ok(())
     }
 
-    /// Take what was noted.
+    /// Take the logged items.
     pub(super) fn take_noted(&self, py: Python<'_>) -> PyResult<Vec<u32>> {
         let notes = &mut self.lock(py)?.notes;
         let taken = notes.as_mut().map(|notes| std::mem::take(&mut notes.items));
         Ok(taken.unwrap_or_default())
     }
 
-    /// Have a thread that waits for work look when the next delay is over.
+    /// Have a thread that waits for work check when the next delay is over.
     pub(super) fn delays_changed(&self) {
         self.work.notify_one();
     }
 
-    /// Wait until something may be ready: at most `left` seconds, at most a slice, at most until the next delay is over.
+    /// Wait until items may be ready: at most `left` seconds, at most a slice, at most until the next delay is over.
     pub(super) fn wait_for_work(&self, py: Python<'_>, now: f64, left: f64) -> PyResult<()> {
         py.detach(|| {
             let mut guarded = self.lock_detached();
@@ -195,7 +195,7 @@ impl LockedScheduler {
         py.check_signals()
     }
 
-    /// Wait until all is over: at most `left` seconds, at most a slice.
+    /// Wait until the run is over: at most `left` seconds, at most a slice.
     pub(super) fn wait_for_end(&self, py: Python<'_>, left: f64) -> PyResult<()> {
         py.detach(|| {
             let mut guarded = self.lock_detached();
@@ -215,7 +215,7 @@ impl LockedScheduler {
         })
     }
 
-    /// Lock while detached, where no error can be raised; the next call that is attached raises it.
+    /// Lock while detached, when no error can be raised; the next attached call raises it.
     fn lock_detached(&self) -> MutexGuard<'_, Inner> {
         self.guarded.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -255,7 +255,7 @@ impl Inner {
         Ok(limit.and_then(|limit| self.core.claim(batch.worker(), limit, now)))
     }
 
-    /// Return how many claimers have something to do, and whether watchers have.
+    /// Return the number of claimers that have work, and whether watchers are to be woken.
     fn to_wake(&self) -> (u32, bool) {
         let finished = self.core.is_finished();
         let ready = self.core.ready();

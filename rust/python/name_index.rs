@@ -1,7 +1,7 @@
-//! `NameIndex`: names with their numbers, in the order in which they were added; a mapping that only grows.
+//! `NameIndex`: names with their ids, in the order in which they were added; a mapping that only grows.
 //!
 //! One mutex guards both the names and the table that finds them by their hashes, so that a name and its id appear
-//! together, whatever other threads add meanwhile. Python compares two names for equality, without the lock.
+//! together, even if other threads add names concurrently. Python compares two names for equality, without the lock.
 
 use std::sync::{Mutex, MutexGuard};
 
@@ -12,7 +12,7 @@ use pyo3::types::{PyIterator, PyList, PyString, PyType};
 
 use crate::name_table::NameTable;
 
-/// Names with their numbers.
+/// Names with their ids.
 #[pyclass(frozen, mapping, module = "flowyml._core")]
 pub(crate) struct NameIndex(Mutex<NameList>);
 
@@ -111,7 +111,7 @@ impl NameIndex {
 
     #[getter]
     fn listed<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        // Its objects are referred to under the lock, the list is made of them without it.
+        // References to its objects are counted under the lock; the list is built from them without it.
         PyList::new(py, self.names(py)?)
     }
 

@@ -1,8 +1,8 @@
-//! `PrivateMap`: a part of a file as memory of one's own, and `punch_hole`, which gives a part of a file back.
+//! `PrivateMap`: a private memory map of a part of a file, and `punch_hole`, which deallocates a part of a file.
 //!
-//! `mmap.mmap` keeps a descriptor for each map (until Python 3.13 always), so a step that reads two thousand arrays would
-//! run out of them; and nobody is told when the last view of one is gone. A `PrivateMap` needs no descriptor, can be
-//! referred to weakly, and holds a Python object for as long as anybody looks at the memory.
+//! `mmap.mmap` keeps a descriptor for each map (until Python 3.13 always), so a step that reads two thousand arrays
+//! would run out of descriptors; and there is no notification when its last view is released. A `PrivateMap` needs no
+//! descriptor, supports weak references, and keeps a Python object alive for as long as there are views of the memory.
 
 use std::os::raw::{c_int, c_void};
 
@@ -13,10 +13,10 @@ use pyo3::prelude::*;
 /// `length` bytes of a file from `offset` on, copy on write.
 #[pyclass(frozen, weakref, module = "flowyml._core")]
 pub(crate) struct PrivateMap {
-    /// Where the map begins, as a number: the class may be used by any thread.
+    /// The address of the map as an integer: the class may be used by any thread.
     address: usize,
     length: usize,
-    /// What has to live as long as the memory is looked at.
+    /// The object to keep alive as long as the memory is in use.
     #[allow(dead_code)]
     owner: Option<Py<PyAny>>,
 }
@@ -41,7 +41,7 @@ impl PrivateMap {
         self.length
     }
 
-    /// Give the memory to `memoryview` and whoever else asks; a view keeps this object alive.
+    /// Export the memory as a buffer; a view keeps this object alive.
     #[allow(clippy::needless_pass_by_value)]
     unsafe fn __getbuffer__(
         slf: Bound<'_, Self>,
@@ -80,26 +80,27 @@ impl Drop for PrivateMap {
     }
 }
 
-/// Give the memory or the disk space of a part of a file back; the file reads as zeros there.
+/// Deallocate the memory or the disk space of a part of a file; that part then reads as zeros.
 #[pyfunction]
 pub(crate) fn punch_hole(py: Python<'_>, fd: i32, offset: u64, length: u64) -> PyResult<()> {
     py.detach(|| punch(fd, offset, length)).map_err(PyErr::from)
 }
 
-/// Refuse a part that reaches beyond the last page of the file: a read there would be a SIGBUS, which ends the process.
+/// Reject a part that reaches beyond the last page of the file: a read there would be a SIGBUS, which kills the
+/// process.
 ///
 /// The end is rounded up to whole pages, since a block may end with an empty buffer: its padding is not written, and reads as
 /// zeros. A file that is truncated later is not covered; arenas of memory are sealed against that.
 #[cfg(target_os = "linux")]
 fn check_end(fd: i32, offset: u64, length: usize) -> PyResult<()> {
     let mut status = std::mem::MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: fstat writes a whole `stat` where it returns 0, and nothing otherwise.
+    // SAFETY: fstat writes a whole `stat` if it returns 0, and nothing otherwise.
     if unsafe { libc::fstat(fd, status.as_mut_ptr()) } != 0 {
         return Err(std::io::Error::last_os_error().into());
     }
     // SAFETY: fstat returned 0.
     let size = unsafe { status.assume_init() }.st_size.cast_unsigned();
-    // SAFETY: a number in, a number out; this one is always known.
+    // SAFETY: integers in and out; this name is always known.
     let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.cast_unsigned();
     let end = offset.checked_add(length as u64);
     if end.is_some_and(|end| end <= size.next_multiple_of(page)) {
@@ -115,7 +116,7 @@ fn check_end(fd: i32, offset: u64, length: usize) -> PyResult<()> {
 fn map(fd: i32, offset: u64, length: usize) -> PyResult<usize> {
     let offset = libc::off_t::try_from(offset)
         .map_err(|_| PyValueError::new_err("an offset beyond all files"))?;
-    // SAFETY: a new private map at an address of the kernel's choice touches nothing that is there.
+    // SAFETY: a new private map at an address that the kernel chooses does not touch existing memory.
     let address = unsafe {
         libc::mmap(
             std::ptr::null_mut(),
@@ -135,7 +136,7 @@ fn map(fd: i32, offset: u64, length: usize) -> PyResult<usize> {
 
 #[cfg(target_os = "linux")]
 fn unmap(address: usize, length: usize) {
-    // SAFETY: both are of a map that `map` made; its object is gone, and with it every view.
+    // SAFETY: both are of a map that `map` made; its object is gone, and every view with it.
     unsafe { libc::munmap(address as *mut c_void, length) };
 }
 
@@ -145,7 +146,7 @@ fn punch(fd: i32, offset: u64, length: u64) -> std::io::Result<()> {
         libc::off_t::try_from(value).map_err(|_| std::io::Error::from_raw_os_error(libc::EFBIG))
     };
     let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
-    // SAFETY: numbers in, a number out; a wrong descriptor is an error.
+    // SAFETY: integers in and out; a wrong descriptor is an error.
     if unsafe { libc::fallocate(fd, mode, number(offset)?, number(length)?) } == 0 {
         Ok(())
     } else {
@@ -153,7 +154,7 @@ fn punch(fd: i32, offset: u64, length: u64) -> std::io::Result<()> {
     }
 }
 
-/// Elsewhere there are no worker processes, and nothing to map.
+/// Other systems have no worker processes, and nothing to map.
 #[cfg(not(target_os = "linux"))]
 fn check_end(_: i32, _: u64, _: usize) -> PyResult<()> {
     Ok(())

@@ -1,9 +1,9 @@
-//! What a step has returned as a record of the results ring, and as the argument of the step that is chained to it.
+//! The return value of a step as a record of the result ring, and as the argument of the step that is chained to it.
 //!
-//! An atom is written as it is. All else is a pickle: of a small container of atoms, and of containers of them, one that
-//! `pickle.dumps` makes right here, since nothing of the user's is called for it; of any other value the encoder of
-//! `worker.py` makes one, which knows what else a value may be (a pipeline, a generator, something large, something that
-//! does not pickle). What the driver gets is the same either way.
+//! An atom is written directly. Any other value is written as a pickle. A small container of atoms, or of such
+//! containers, is pickled here by `pickle.dumps`, since that calls no code of the user. Any other value is pickled by
+//! the encoder of `worker.py`, which handles the other kinds of values (a pipeline, a generator, something large,
+//! something that cannot be pickled). The driver receives the same result either way.
 
 use std::borrow::Cow;
 
@@ -16,20 +16,20 @@ use crate::result_ring::ResultRing;
 use super::atom_pickle::flat_pickle;
 use super::result_reader::{FALSE, FLOAT, INT, MEASURED, NONE, PICKLE, TEXT, TRUE};
 
-/// Longer texts go the long way, where they cost no copy more.
+/// Longer strings are sent through the socket, where they cost no additional copy.
 const LONGEST_TEXT: usize = 512;
-/// The protocol of the pickles, as in `values.py`.
+/// The pickle protocol, as in `values.py`.
 const PROTOCOL: u8 = 5;
-/// Bytes that the pickle of a small container may take, roughly.
+/// The approximate number of bytes that the pickle of a small container may take.
 const SMALL: usize = 4096;
-/// How many containers may stand in each other, so that one that holds itself comes to an end.
+/// The maximum nesting depth of containers, so that one that contains itself is not followed forever.
 const DEPTH: usize = 8;
-/// About what a value takes in a pickle beside its text.
+/// The approximate number of bytes of a value in a pickle, excluding the characters of a string.
 pub(super) const ITEM: usize = 10;
 
-/// A value that is immutable and always loads.
+/// A value that is immutable and can always be loaded.
 pub(super) enum Atom<'a> {
-    /// What kind it is, and so many bytes of these.
+    /// Its kind, and the number of these bytes that it uses.
     Short(u8, [u8; 8], usize),
     Text(Cow<'a, str>),
     /// It is too long for a record.
@@ -37,7 +37,7 @@ pub(super) enum Atom<'a> {
 }
 
 impl<'a> Atom<'a> {
-    /// What a value is as an atom; `None` if it is none.
+    /// The value as an atom; `None` if it is not one.
     pub(super) fn of(value: &'a Bound<'_, PyAny>) -> Option<Self> {
         let none = [0; 8];
         if let Ok(number) = value.cast_exact::<PyInt>() {
@@ -70,7 +70,7 @@ impl<'a> Atom<'a> {
             .is_some_and(|(kind, bytes)| ring.put(slot, kind, times, bytes))
     }
 
-    /// What it is in a record: kind and bytes; `None` if it is too long.
+    /// Its kind and bytes in a record; `None` if it is too long.
     fn payload(&self) -> Option<(u8, &[u8])> {
         match self {
             Self::Short(kind, bytes, length) => Some((*kind, &bytes[..*length])),
@@ -80,8 +80,8 @@ impl<'a> Atom<'a> {
     }
 }
 
-/// Write an atom or the bytes of a pickle, with the CPU seconds and the bytes of memory that its step has used; false if it
-/// is neither, is too long, or there is no room.
+/// Write an atom or the bytes of a pickle, with the CPU seconds and the bytes of memory that its step has used; false
+/// if the value is neither, is too long, or there is no room.
 pub(super) fn put_measured(
     ring: ResultRing<'_>,
     slot: u64,
@@ -112,16 +112,16 @@ pub(super) fn put_pickle(
     ring.put(slot, PICKLE, times, pickle.as_bytes())
 }
 
-/// What has become of a value that is no atom.
+/// The encoding of a value that is not an atom.
 pub(super) enum Encoded<'py> {
-    /// A pickle that names nothing, so that it can be loaded anywhere.
+    /// A pickle that refers to no global names, so that it can be loaded anywhere.
     Small(Bound<'py, PyBytes>),
-    /// What the encoder has made of it: a pickle, or something else that does not go into the ring.
+    /// The encoder's result: a pickle, or something else that does not go into the ring.
     Other(Bound<'py, PyAny>),
 }
 
 impl<'py> Encoded<'py> {
-    /// Write it; false if it is no pickle or too long, or there is no room.
+    /// Write it; false if it is not a pickle, is too long, or there is no room.
     pub(super) fn put(&self, ring: ResultRing<'_>, slot: u64, times: (f64, f64)) -> bool {
         match self {
             Self::Small(pickle) => put_pickle(ring, slot, times, pickle),
@@ -143,11 +143,11 @@ impl<'py> Encoded<'py> {
     }
 }
 
-/// Makes pickles of values, and of pickles values.
+/// Pickles and unpickles values.
 pub(super) struct Encoder<'a, 'py> {
     dumps: Bound<'py, PyAny>,
     loads: Bound<'py, PyAny>,
-    /// Encodes what is not small; without it nothing is encoded here.
+    /// Encodes values that are not small; without it nothing is encoded here.
     others: Option<&'a Bound<'py, PyAny>>,
 }
 
@@ -161,7 +161,7 @@ impl<'a, 'py> Encoder<'a, 'py> {
         })
     }
 
-    /// Encode a value that is no atom; `None` if that is not to be done here.
+    /// Encode a value that is not an atom; `None` if that is not to be done here.
     pub(super) fn encode(&self, value: &Bound<'py, PyAny>) -> PyResult<Option<Encoded<'py>>> {
         let Some(others) = self.others else {
             return Ok(None);
@@ -170,8 +170,8 @@ impl<'a, 'py> Encoder<'a, 'py> {
             let pickle = PyBytes::new(value.py(), &pickle);
             return Ok(Some(Encoded::Small(pickle)));
         }
-        // Another thread of the step may change it meanwhile, which to pickle it may not bear: then it goes the long way,
-        // where that is an error of the step.
+        // Another thread of the step may change the value meanwhile, and pickling may fail: then the value is encoded
+        // in `worker.py`, where that is an error of the step.
         if is_small(value)
             && let Ok(pickle) = self.dumps.call1((value, PROTOCOL))
         {
@@ -180,24 +180,24 @@ impl<'a, 'py> Encoder<'a, 'py> {
         others.call1((value,)).map(|it| Some(Encoded::Other(it)))
     }
 
-    /// Make a new object of a pickle that names nothing.
+    /// Create a new object from a pickle that refers to no global names.
     pub(super) fn load(&self, pickle: Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
         self.loads.call1((pickle,))
     }
 }
 
-/// What the step before has returned, for the one that is chained to it.
+/// The return value of the previous step, for the step that is chained to it.
 pub(super) enum Previous<'py> {
     None,
     Atom(Bound<'py, PyAny>),
-    /// A pickle that names nothing.
+    /// A pickle that refers to no global names.
     Small(Bound<'py, PyBytes>),
-    /// A value whose loading may do anything: `worker.py` sees to it.
+    /// A value whose loading may run any code: `worker.py` loads it.
     Opaque(Bound<'py, PyAny>),
 }
 
 impl<'py> Previous<'py> {
-    /// What `worker.py` has: the ellipsis if there is none, since `None` is a value like any other.
+    /// The value from `worker.py`: the ellipsis if there is none, since `None` is a value like any other.
     pub(super) fn given(value: Bound<'py, PyAny>) -> Self {
         if value.is(PyEllipsis::get(value.py())) {
             Self::None
@@ -230,12 +230,12 @@ impl<'py> From<Encoded<'py>> for Previous<'py> {
     }
 }
 
-/// Say whether a value is a container of atoms and such containers, and small: to pickle it calls nobody.
+/// Return true if a value is a small container of atoms and such containers: pickling it calls no code of the user.
 fn is_small(value: &Bound<'_, PyAny>) -> bool {
     takes(value, SMALL, DEPTH).is_some()
 }
 
-/// What is left of so many bytes when a value is pickled; `None` if it is none that [`is_small`].
+/// The rest of `left` bytes after a value is pickled; `None` if it is not small in the sense of [`is_small`].
 fn takes(value: &Bound<'_, PyAny>, left: usize, depth: usize) -> Option<usize> {
     let left = left.checked_sub(ITEM)?;
     if let Some(atom) = Atom::of(value) {
@@ -255,7 +255,7 @@ fn takes(value: &Bound<'_, PyAny>, left: usize, depth: usize) -> Option<usize> {
     if let Ok(list) = value.cast_exact::<PyList>() {
         return all(list.iter(), left, depth);
     }
-    // Another thread of the step may change it meanwhile, which the iterator of a dict does not bear.
+    // Another thread of the step may change it meanwhile, which the iterator of a dict does not allow.
     let items = value.cast_exact::<PyDict>().ok()?;
     if items.len() > SMALL / ITEM {
         return None;

@@ -1,7 +1,7 @@
-//! `ResultReader`: the driver's side of a worker's results ring.
+//! `ResultReader`: the driver's side of a worker's result ring.
 //!
-//! The protocol stands in `crate::results`; this file turns records into values of a run, many in one crossing. What the
-//! payloads of records mean is known here and in `calls.rs`, which writes them.
+//! The protocol is defined in `crate::result_ring`; this file converts records to values of a run, many in one call.
+//! The meaning of the payloads is known here and in `worker_call_loop.rs`, which writes them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,7 +15,7 @@ use crate::result_ring::{CorruptRing, HEADER, Record, ResultRing, WakeMode};
 use super::batch::Batch;
 use super::shared_atomics::SharedAtomics;
 
-/// What a payload is. A pickle is bytes here: who keeps the values knows that bytes are one.
+/// The kinds of payload. A pickle is bytes here: the value store knows that bytes are a pickle.
 pub(super) const NONE: u8 = 0;
 pub(super) const FALSE: u8 = 1;
 pub(super) const TRUE: u8 = 2;
@@ -23,23 +23,24 @@ pub(super) const INT: u8 = 3;
 pub(super) const FLOAT: u8 = 4;
 pub(super) const TEXT: u8 = 5;
 pub(super) const PICKLE: u8 = 6;
-/// The values of several declared outputs, as `wire.py` writes them; the reader of the ring unpacks the bytes.
+/// The values of several declared outputs, as encoded by `wire.py`; the caller of the reader decodes the bytes.
 pub(super) const PARTS: u8 = 8;
-/// A value of any of these kinds behind what its step has used: CPU seconds, bytes of memory (0 if not known), kind.
+/// A value of any of these kinds after the usage of its step: CPU seconds, bytes of memory (0 if not known), kind.
 pub(super) const MEASURED: u8 = 7;
 
-/// What one step has used: its item, CPU seconds, bytes of memory if known.
+/// The usage of one step: its item, CPU seconds, bytes of memory if known.
 type Used = (u32, f64, Option<u64>);
 /// The outputs of one step: its item, and the payload.
 type Parts<'py> = (u32, Bound<'py, PyAny>);
-/// The start of the first step, the end of each, the usage of each measured step, the outputs of each with several.
+/// The start of the first step, the end of each, the usage of each measured step, the outputs of each step with
+/// several.
 type Drained<'py> = (f64, Bound<'py, PyBytes>, Vec<Used>, Vec<Parts<'py>>);
 
 /// Results of one worker, in the order of its slots.
 #[pyclass(frozen, module = "flowyml._core")]
 pub(crate) struct ResultReader {
     words: SharedAtomics,
-    /// Up to where they were taken; only the driver's one thread takes some.
+    /// The position up to which results were taken; only one thread of the driver takes them.
     read: AtomicU64,
 }
 
@@ -58,7 +59,7 @@ impl ResultReader {
         })
     }
 
-    /// Say when to be woken: not, with the end of what the worker has to do, or with each result.
+    /// Set when to be woken: when the worker has no work left, or with each result.
     fn want(&self, each: bool) -> PyResult<()> {
         let wanted = if each {
             WakeMode::Each
@@ -166,7 +167,7 @@ struct DrainedResult<'py> {
 
 /// Read the result of `slot` at `at`; `None` if there is no record, or one of a later slot before `end`.
 ///
-/// A record of any other slot would never be taken: it was not posted, or its result has been taken already.
+/// A record of any other slot could never be taken: it was not posted, or its result has already been taken.
 fn result<'py>(
     unpack: &Bound<'py, PyAny>,
     ring: ResultRing<'_>,

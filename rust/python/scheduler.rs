@@ -1,6 +1,6 @@
-//! `Scheduler`: the methods that Python sees. Each checks its arguments, calls the core once and converts the answer.
+//! `Scheduler`: the methods that Python sees. Each checks its arguments, calls the core once and converts the result.
 //!
-//! What takes more than that stands beside it: how a scheduler is made and grows (`building`), calls that may wait
+//! Longer methods are in modules of their own: how a scheduler is created and grows (`building`), calls that may wait
 //! (`waiting`), arrays and ids (`reading`).
 
 mod building;

@@ -1,7 +1,7 @@
-//! Memory that Python owns (a map of a memfd, a bytearray) as atomic words that another process changes, too.
+//! Memory that Python owns (a map of a memfd, a bytearray) as atomic words that another process also changes.
 //!
-//! The only place with unsafe code for claim words and results: what they mean stands in `crate::claims` and
-//! `crate::results`.
+//! The only place with unsafe code for claim words and results: `crate::claims` and `crate::result_ring` define their
+//! meaning.
 
 use std::sync::atomic::AtomicU64;
 
@@ -16,13 +16,13 @@ const SIZE: usize = size_of::<AtomicU64>();
 pub(super) struct SharedAtomics {
     /// Keeps the memory from being released or resized.
     buffer: PyBuffer<u8>,
-    /// Where they start, in bytes.
+    /// The byte offset of the words.
     offset: usize,
     count: usize,
 }
 
 impl SharedAtomics {
-    /// All of a buffer.
+    /// All words of a buffer.
     pub(super) fn all(buffer: &Bound<'_, PyAny>) -> PyResult<Self> {
         let buffer = PyBuffer::<u8>::get(buffer)?;
         check(&buffer)?;
@@ -53,18 +53,18 @@ impl SharedAtomics {
 
     pub(super) fn get(&self) -> &[AtomicU64] {
         if self.count == 0 {
-            return &[]; // of an empty buffer, which may lie at no address
+            return &[]; // of an empty buffer, which may have no address
         }
         let start = self.buffer.buf_ptr().wrapping_byte_add(self.offset);
-        // SAFETY: `check` has seen that the memory is writable, contiguous and aligned to eight bytes, `all` and `place`
-        // that it is long enough. It stays where it is while `self.buffer` is held. Flowyml touches these words only
-        // through such atomics, in this process and in the other one, save for zeroing them when no worker has them.
-        // Plain numbers: any content is valid.
+        // SAFETY: `check` has verified that the memory is writable, contiguous and aligned to eight bytes, `all` and
+        // `place` that it is long enough. It does not move while `self.buffer` is held. Flowyml accesses these words
+        // only through such atomics, in this process and in the other one, except for zeroing them while no worker uses
+        // them. They are plain integers: any content is valid.
         unsafe { std::slice::from_raw_parts(start.cast::<AtomicU64>(), self.count) }
     }
 }
 
-/// Refuses memory that cannot hold atomics.
+/// Rejects memory that cannot hold atomics.
 fn check(buffer: &PyBuffer<u8>) -> PyResult<()> {
     let complaint = if buffer.readonly() {
         "words shared with another process need a writable buffer"
@@ -78,7 +78,7 @@ fn check(buffer: &PyBuffer<u8>) -> PyResult<()> {
     Err(PyBufferError::new_err(complaint))
 }
 
-/// Where piece `index` starts.
+/// The position where piece `index` starts.
 fn place(buffer: &PyBuffer<u8>, index: usize, stride: usize) -> PyResult<usize> {
     let offset = index.checked_mul(stride);
     offset

@@ -1,4 +1,5 @@
-//! `ThreadCallLoop`: what one thread of this process has claimed, and the loop that calls it: the innermost one of the package.
+//! `ThreadCallLoop`: the batch that one thread of this process has claimed, and the loop that calls its steps: the
+//! innermost loop of the package.
 //!
 //! ```text
 //!             ┌──────── take: next < end ──▶ call ──▶ value into the list, end into `ends` ──┐
@@ -7,21 +8,21 @@
 //!   └──────── all called, nothing special: report and claim the next batch in one go (`Scheduler` given to `call`)
 //! ```
 //!
-//! Only its own thread takes, with a compare-and-swap on `word`; others take back and read under the lock, which the thread
-//! itself needs once a batch. That a step has ended shows in the number of `ends`, and when it began in the end of the one
-//! before, so a step that nobody looks at costs a value, a time and no object of ours.
+//! Only its own thread takes steps, with a compare-and-swap on `word`; other threads take back and read under the lock,
+//! which the thread itself needs once per batch. The number of `ends` shows which steps have ended, and the end of one
+//! step is the start of the next, so a step costs a value, a time and no object of ours.
 //!
-//! What is *special* is for Python to decide: a step that raised or returned what is no value of a step (a pipeline, a
-//! generator), a value that is to be written down before the next step can change it. The loop then ends with its batch, and
-//! its caller reports.
+//! Python decides which outcomes are *special*: a step that raised or returned something that is not a value of a step
+//! (a pipeline, a generator), or a value that must be written before the next step can change it. The loop then ends
+//! with its batch, and its caller reports.
 //!
-//! Where steps have time limits a turn *holds* the values of its batch, and hands them over as they are reported. So a
-//! thread that was given up (`abandon`) writes into nothing but a list that nobody reads, and nobody looks at the clock
-//! for a limit but who watches the thread.
+//! If steps have time limits the loop *holds* the values of its batch, and delivers them as they are reported. So an
+//! abandoned thread (`abandon`) writes only into a list that is never read, and only the watcher of the thread reads
+//! the clock for a limit.
 //!
-//! Why it is here and not in Python: a step that does nothing took 0.48 us in the loop of Python (0.57 us on threads), of
-//! which the step itself was 0.05; here it takes a third of that. Reporting and claiming under one lock is what chains need: between two
-//! calls another thread would find the next step and wake up for it, which costs more than a hundred steps.
+//! Why it is here and not in Python: a step that does nothing took 0.48 us in a Python loop (0.57 us on threads), of
+//! which the step itself was 0.05; here it takes a third of that. Chains need reporting and claiming under one lock:
+//! between two calls another thread would find the next step and wake up for it, which costs more than a hundred steps.
 
 mod calling;
 mod claim;
@@ -48,23 +49,23 @@ use claim::{CurrentBatch, LockedState};
 pub(crate) use ends::EndTimes;
 use steps::CallPlan;
 
-/// What one thread has claimed.
+/// The batch that one thread has claimed.
 #[pyclass(frozen, module = "flowyml._core")]
 pub(crate) struct ThreadCallLoop {
-    /// The positions that may be begun: the next one, and above it in the upper half where they end.
+    /// The positions that may begin: the next one in the lower half, their end in the upper half.
     word: AtomicU64,
-    /// Nothing is begun any more, and nothing claimed.
+    /// No further step may begin, and no batch may be claimed.
     closed: AtomicBool,
     /// Values are held until they are reported.
     holds: bool,
     held: Mutex<LockedState>,
 }
 
-/// What is left to do after the steps of a batch were called.
+/// What remains to do after the steps of a batch were called.
 enum Next {
     /// Another batch was claimed.
     Batch(CurrentBatch),
-    /// Nothing is ready, or it is not for the loop to say.
+    /// Nothing is ready, or the caller must decide.
     Nothing,
 }
 
@@ -109,14 +110,14 @@ impl ThreadCallLoop {
         Ok(())
     }
 
-    /// How many steps are claimed and not begun.
+    /// The number of steps that are claimed and have not begun.
     #[getter]
     fn left(&self) -> u32 {
         let (next, end) = halves(self.word.load(Ordering::Acquire));
         end.saturating_sub(next)
     }
 
-    /// How many steps of the batch were begun, or may still be.
+    /// The number of steps of the batch that have begun, or may still begin.
     #[getter]
     fn end(&self) -> u32 {
         halves(self.word.load(Ordering::Acquire)).1
@@ -145,7 +146,7 @@ impl ThreadCallLoop {
         (taken > 0).then(|| (Batch(Arc::clone(&claim.batch)), position, taken))
     }
 
-    /// Begin nothing any more. Under the lock, as `install` is: else each could miss what the other writes.
+    /// Begin no further step. Under the lock, as `install` is: otherwise each could miss the other's write.
     fn clear(&self, py: Python<'_>) {
         let _held = self.lock(py);
         self.closed.store(true, Ordering::Release);
@@ -174,7 +175,7 @@ impl ThreadCallLoop {
         Ok(Some((Batch(claim.batch), position, start, ends)))
     }
 
-    /// Return the batch, the position of the step that is running, and a number that no other step of this turn has.
+    /// Return the batch, the position of the running step, and an id that no other step of this loop has.
     fn at(&self, py: Python<'_>) -> Option<(Batch, u32, u64)> {
         let held = self.lock(py);
         let claim = held.claim.as_ref()?;
@@ -188,7 +189,7 @@ impl ThreadCallLoop {
         })
     }
 
-    /// Return the same of a step that may have begun, and when that was.
+    /// Return the same of a step that may have begun, and its start.
     fn running(&self, py: Python<'_>) -> Option<(Batch, u32, u64, f64)> {
         let held = self.lock(py);
         let claim = held.claim.as_ref()?;
@@ -279,13 +280,13 @@ impl ThreadCallLoop {
 
 impl ThreadCallLoop {
     fn lock(&self, py: Python<'_>) -> MutexGuard<'_, LockedState> {
-        // Nothing under this lock can panic half way.
+        // No code under this lock can panic halfway.
         self.held
             .lock_py_attached(py)
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begin the next step: only its own thread does.
+    /// Begin the next step; only the loop's own thread calls this.
     fn take(&self) -> Option<u32> {
         let mut current = self.word.load(Ordering::Acquire);
         loop {
@@ -300,7 +301,7 @@ impl ThreadCallLoop {
         }
     }
 
-    /// Let fewer steps be begun: up to `count`; return from which position on, and how many.
+    /// Reduce the steps that may begin by up to `count`; return the first position removed and the number.
     fn lower(&self, count: u32) -> (u32, u32) {
         let mut current = self.word.load(Ordering::Acquire);
         loop {
@@ -319,7 +320,7 @@ impl ThreadCallLoop {
     }
 
     fn claimed(&self, py: Python<'_>) -> Option<CurrentBatch> {
-        // The references are counted up under the lock, which calls nothing.
+        // The references are incremented under the lock, which runs no Python code.
         self.lock(py).claim.as_ref().map(|claim| claim.clone(py))
     }
 
@@ -333,7 +334,8 @@ impl ThreadCallLoop {
         })
     }
 
-    /// Take what has ended and was not reported: the batch, the first position and the one behind the last, when it began.
+    /// Take the steps that have ended and were not reported: the batch, the first position, the position after the last
+    /// one, the start.
     fn part(
         &self,
         py: Python<'_>,
@@ -351,7 +353,7 @@ impl ThreadCallLoop {
         Some((claim, position, ended, held.began(position)))
     }
 
-    /// Put another batch in the place of the one that was done; return that, to be dropped without the lock.
+    /// Replace the finished batch; return it, to be dropped without the lock.
     fn install(
         &self,
         held: &mut LockedState,
@@ -369,7 +371,7 @@ impl ThreadCallLoop {
         before
     }
 
-    /// Report what has ended and claim what is next, in one go.
+    /// Report the steps that have ended and claim the next batch, under one lock.
     fn go_on(
         &self,
         claim: &CurrentBatch,
@@ -389,7 +391,7 @@ impl ThreadCallLoop {
             let position = std::mem::replace(&mut held.reported, ended);
             (position, held.began(position), held.sizer)
         };
-        // All of it has ended, so nobody can give the thread up meanwhile.
+        // All steps have ended, so the thread cannot be abandoned meanwhile.
         claim.hand_over(py, position, ended, values)?;
         let ends = claim.ends.times(position, ended);
         let part = Guard {

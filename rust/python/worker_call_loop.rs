@@ -1,19 +1,20 @@
-//! `WorkerCallLoop`: the innermost loop of a worker process, for steps of one argument that return something small.
+//! `WorkerCallLoop`: the innermost loop of a worker process, for steps of one argument that return a small value.
 //!
 //! ```text
 //!   take(slot) ──▶ function(argument) ──▶ encode ──▶ put(result) ──▶ take(next slot)
 //!                        │ raised, returned something large, or did something to the process
-//!                        └──▶ back to `worker.py`, which sees to it and goes on behind it
+//!                        └──▶ back to `worker.py`, which handles it and continues after it
 //! ```
 //!
-//! A step that does nothing costs its worker 0.15 us here; the same in Python, with a send for each result, took 2.3 us.
-//! What is no atom is a pickle before it is written (see `records.rs`): that it went back to Python for it made a step that
-//! returns a small tuple cost 12 us more.
-//! After each step whatever it has done to the process is mended before the next one begins: that takes system calls to
-//! find out (the files behind fd 0 to 2, the working directory), which take longer than the shortest steps. A step that was
-//! over sooner than a built-in function takes that makes the cheapest system call cannot have made one, so nobody asks
-//! ([`WorkerCallLoop::probe`]). Both are timed alike, with the clock read right before the call: what lies between two steps made
-//! every one of a map over a `range` look as if it might have, which cost five system calls a step.
+//! A step that does nothing costs its worker 0.15 us here; the same in Python, with a send for each result, took 2.3
+//! us. A value that is not an atom is pickled before it is written (see `records.rs`): returning to Python for it made
+//! a step that returns a small tuple cost 12 us more.
+//! After each step all its side effects on the process are undone before the next one begins. Detecting them takes
+//! system calls (the files behind fd 0 to 2, the working directory), which take longer than the shortest steps. A step
+//! that was faster than a built-in function that makes the cheapest system call cannot have made one, so no check is
+//! needed ([`WorkerCallLoop::probe`]). Both are timed in the same way, with the clock read right before the call:
+//! including the time between two steps made every step of a map over a `range` look suspicious, which cost five system
+//! calls a step.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -31,11 +32,11 @@ use super::records::{Atom, Encoder, Previous, put_measured, put_pickle};
 use super::result_reader::{PARTS, no_ring, ring_words};
 use super::shared_atomics::SharedAtomics;
 
-/// No slot: numbers are never used again and do not come so far.
+/// No slot: slot numbers are never reused and never reach this one.
 const NO_SLOT: u64 = u64::MAX;
 /// How often the cheapest system call is timed; the shortest time counts.
 const TRIALS: usize = 8;
-/// Seconds after which it is timed anew: machines get faster and slower.
+/// Seconds after which it is timed again: the speed of a machine changes.
 const LATELY: f64 = 0.001;
 
 /// Calls steps, and knows which one runs.
@@ -43,34 +44,35 @@ const LATELY: f64 = 0.001;
 pub(crate) struct WorkerCallLoop {
     claims: Py<ClaimWords>,
     words: SharedAtomics,
-    /// The descriptor by which the driver is woken: a worker that has lost it is lost, and its step is the reason.
+    /// The descriptor that wakes the driver: a worker that has lost it is lost, and its step is the reason.
     line: DescriptorCheck,
     /// The step that runs, or ran last.
     slot: AtomicU64,
-    /// Something was written to the streams since the last step ended.
+    /// Output was written to the streams since the last step ended.
     written: AtomicBool,
-    /// This is a child that a step has forked.
+    /// This process is a child that a step has forked.
     forked: AtomicBool,
-    /// A built-in function that makes the cheapest system call there is.
+    /// A built-in function that makes the cheapest system call.
     probe: Py<PyAny>,
-    /// The shortest time in seconds that it took lately, as bits: no step that makes a system call takes less.
+    /// The shortest recent time in seconds that it took, as bits: any step that makes a system call takes at least
+    /// that.
     floor: AtomicU64,
     /// When that was measured, in seconds, as bits.
     measured: AtomicU64,
 }
 
-/// What came of the step at which the loop was left.
+/// The outcome of the step at which the loop was left.
 const RETURNED: u8 = 0;
 const RAISED: u8 = 1;
-/// It needs the value of the one before it, and there is none.
+/// It needs the value of the previous step, and there is none.
 const UNCHAINED: u8 = 2;
-/// None was called: there is no other, or it needs a value that is not loaded here. What it would have returned is what
-/// the one before it has.
+/// No step was called: there are no more, or the next needs a value that is not loaded here. The value is that of the
+/// previous step.
 const DONE: u8 = 3;
-/// It returned something that was encoded and did not go into the ring: what the encoder has made of it.
+/// Its return value was encoded and did not go into the ring: the encoder's result.
 const ENCODED: u8 = 4;
 
-/// Where the loop was left: position, what came of the step, what it returned or raised, when it began.
+/// Where the loop was left: position, outcome of the step, its return value or exception, its start.
 type Left<'py> = (usize, u8, Bound<'py, PyAny>, f64);
 
 #[pymethods]
@@ -133,7 +135,7 @@ impl WorkerCallLoop {
         f64::from_bits(self.floor.load(Ordering::Relaxed))
     }
 
-    /// Write one result; false if it is not small, there is no room, or the line to the driver is gone.
+    /// Write one result; false if it is not small, there is no room, or the connection to the driver is closed.
     #[pyo3(signature = (slot, start, end, value, usage=None))]
     fn put(
         &self,
@@ -167,7 +169,7 @@ impl WorkerCallLoop {
         Ok(self.ring()?.must_wake(at_end))
     }
 
-    /// Call the steps from `position` on, as long as nothing else is to be done; return where the loop was left.
+    /// Call the steps from `position` on until one needs other treatment; return where the loop was left.
     #[expect(
         clippy::too_many_arguments,
         reason = "what is called, and who is asked"
@@ -243,8 +245,8 @@ impl WorkerCallLoop {
         ResultRing::new(self.words.get()).map_err(|CorruptRing| no_ring())
     }
 
-    /// Time the probe as a step is timed, unless that was done lately. It is called without a function around it and does
-    /// nothing besides, so a step that makes any system call takes longer, by half as a rule.
+    /// Time the probe as a step is timed, unless that was done recently. It is called without a function around it and
+    /// does nothing else, so a step that makes any system call takes longer, usually by half.
     fn measure_floor(&self, py: Python<'_>) -> PyResult<f64> {
         let begun = now();
         if begun - f64::from_bits(self.measured.load(Ordering::Relaxed)) < LATELY {
@@ -263,19 +265,20 @@ impl WorkerCallLoop {
     }
 }
 
-/// What a step may have done something to.
+/// The parts of the process that a step may have changed.
 struct Process<'a, 'py> {
     caller: &'a WorkerCallLoop,
     files: &'a DescriptorCheck,
-    /// The descriptor of the directory that steps run in, if they do in one.
+    /// The descriptor of the directory in which steps run, if there is one.
     directory: Option<i32>,
     streams: Streams<'a, 'py>,
-    /// No step that took less time has made a system call.
+    /// A step that took less time has made no system call.
     floor: f64,
 }
 
 impl<'py> Process<'_, 'py> {
-    /// Write what a step has returned; give it as the next step takes it, or as it was when something came up.
+    /// Write the return value of a step; return it in the form that the next step takes, or unchanged if the loop must
+    /// be left.
     fn deliver(
         &self,
         ring: ResultRing<'_>,
@@ -292,7 +295,7 @@ impl<'py> Process<'_, 'py> {
             }
             return Ok(Err((RETURNED, returned)));
         }
-        // What a child of the step would do here is no business of this process.
+        // What a child of the step would do here does not concern this process.
         let sent = if self.caller.forked() {
             None
         } else {
@@ -303,7 +306,8 @@ impl<'py> Process<'_, 'py> {
         };
         drop(returned);
         let times = (start, now());
-        // To pickle what is small calls nobody: it is no part of what may have done something.
+        // Pickling a small value calls no code of the user, so it is not part of the time in which the step could have
+        // changed the process.
         let in_doubt = if sent.is_small() { (start, end) } else { times };
         if self.is_clean(in_doubt)? && sent.put(ring, slot, times) {
             return Ok(Ok(sent.into()));
@@ -311,7 +315,7 @@ impl<'py> Process<'_, 'py> {
         Ok(Err((ENCODED, sent.into_value())))
     }
 
-    /// Say whether nothing need be mended after a step; go back to the directory.
+    /// Return true if nothing must be restored after a step; change back to the directory.
     fn is_clean(&self, (start, end): (f64, f64)) -> PyResult<bool> {
         Ok(!self.caller.written.load(Ordering::Relaxed)
             && self.streams.are_ours()?
@@ -326,7 +330,7 @@ impl<'py> Process<'_, 'py> {
 /// The arguments of the steps, one after the other.
 enum Arguments<'a, 'py> {
     List(&'a Bound<'py, PyList>),
-    /// Of a range: an item of it by its number takes longer than the shortest steps.
+    /// Of a range: looking up its items by index takes longer than the shortest steps.
     Others(Bound<'py, PyIterator>),
 }
 
@@ -340,7 +344,7 @@ impl<'a, 'py> Arguments<'a, 'py> {
         Ok(Self::Others(arguments.get_item(rest)?.try_iter()?))
     }
 
-    /// The argument at a position: each is asked for in its turn.
+    /// The argument at a position; positions must be requested in order.
     fn next(&mut self, at: usize) -> PyResult<Bound<'py, PyAny>> {
         match self {
             Self::List(list) => list.get_item(at),
@@ -353,7 +357,7 @@ fn too_few() -> PyErr {
     PyIndexError::new_err("there are fewer arguments than steps")
 }
 
-/// `sys.stdout` and `sys.stderr` as they ought to be.
+/// `sys.stdout` and `sys.stderr` as they should be.
 struct Streams<'a, 'py> {
     sys: Bound<'py, PyDict>,
     ours: [(&'a Bound<'py, PyString>, &'a Bound<'py, PyAny>); 2],
@@ -387,7 +391,7 @@ impl<'a, 'py> Streams<'a, 'py> {
     }
 }
 
-/// The time of the clock that the driver reads, too: `time.monotonic`.
+/// The time of the clock that the driver also reads: `time.monotonic`.
 #[cfg(unix)]
 fn now() -> f64 {
     let mut time = libc::timespec {
@@ -401,7 +405,7 @@ fn now() -> f64 {
     (time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9)
 }
 
-/// Elsewhere there is no such worker.
+/// Other systems have no such worker.
 #[cfg(not(unix))]
 fn now() -> f64 {
     0.0

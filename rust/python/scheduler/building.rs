@@ -1,4 +1,4 @@
-//! How a scheduler comes into being and grows: what Python says of it, turned into what the core takes.
+//! How a scheduler is created and grows: conversion of Python arguments to the types of the core.
 
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ pub(super) fn scheduler(
     }
 }
 
-/// Read nodes that come during a run.
+/// Read nodes that are added during a run.
 pub(super) fn addition(
     counts: &Bound<'_, PyAny>,
     edges: Edges,

@@ -1,4 +1,4 @@
-//! What is read of a run: arrays of its timeline, ids that are checked before the core is asked.
+//! Queries about a run: arrays of its timeline, and ids that are checked before the core is called.
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
@@ -25,7 +25,7 @@ impl Scheduler {
         Ok(named)
     }
 
-    /// Copy one array of the timeline. The object is made first and filled under the lock.
+    /// Copy one array of the timeline. The object is created first and filled under the lock.
     pub(super) fn export<'py, T, const N: usize>(
         &self,
         py: Python<'py>,

@@ -1,4 +1,4 @@
-//! Calls that may wait: for something that is ready, for the end.
+//! Calls that may wait: for a ready item, or for the end of the run.
 
 use std::time::Instant;
 
@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use crate::python::locked_scheduler::LockedScheduler;
 use crate::scheduler::{Batch, Scheduler};
 
-/// Claim a batch, and wait up to `timeout` seconds for something to claim; `None` if there is nothing, or all is over.
+/// Claim a batch, and wait up to `timeout` seconds for one; `None` if nothing is ready by then, or the run is over.
 pub(super) fn claim(
     shared: &LockedScheduler,
     py: Python<'_>,
@@ -36,7 +36,7 @@ pub(super) fn claim(
     }
 }
 
-/// Wait up to `timeout` seconds until all is over; say whether it is.
+/// Wait up to `timeout` seconds until the run is over; return true if it is.
 pub(super) fn wait_for_end(
     shared: &LockedScheduler,
     py: Python<'_>,

@@ -1,4 +1,4 @@
-//! `CallLoop`: the steps of a batch, called one after the other, with all that this takes at hand.
+//! `CallLoop`: calls the steps of a batch one after the other, and holds everything that this needs.
 
 use std::time::Instant;
 
@@ -12,10 +12,11 @@ use super::ThreadCallLoop;
 use super::claim::CurrentBatch;
 use super::steps::Calls;
 
-/// Seconds after which the loop looks for signals and lets other threads run, where steps do not do so themselves.
+/// Seconds after which the loop checks for signals and lets other threads run, if steps do not do so themselves.
 ///
-/// Longer than a thread of Python waits before it asks for the lock (5 ms): who has asked gets it. Where it was let go just
-/// before, those who waited woke up, found it taken again, and waited anew: Ctrl-C was heard when all steps had ended.
+/// Longer than a Python thread waits before it requests the lock (5 ms), so the requesting thread gets it. If the lock
+/// was released just before that, the waiting threads woke up, found it taken again and waited again: Ctrl-C was
+/// handled only when all steps had ended.
 const SLICE: f64 = 0.02;
 
 /// What the loop has at hand.
@@ -23,30 +24,30 @@ pub(super) struct CallLoop<'a, 'py> {
     pub(super) turn: &'a ThreadCallLoop,
     pub(super) values: &'a Bound<'py, PyList>,
     pub(super) failed: &'a Bound<'py, PyAny>,
-    /// Begin nothing behind a failure.
+    /// Begin no further step after a failure.
     pub(super) stop: bool,
     pub(super) refusal: Refusal<'a, 'py>,
-    /// Types whose values cannot be changed, if a value of another type is special.
+    /// Types whose values are immutable, if a value of any other type is special.
     pub(super) atoms: Option<&'a Bound<'py, PyFrozenSet>>,
-    /// The type of the last value that was not refused.
+    /// The type of the last accepted value.
     pub(super) known: Option<Bound<'py, PyType>>,
     pub(super) clock: Clock,
-    /// Something has come up that the loop does not decide.
+    /// The loop must return to its caller for a decision.
     pub(super) special: bool,
 }
 
-/// What is no value of a step.
+/// Return values that are not values of a step.
 pub(super) struct Refusal<'a, 'py> {
     /// The class of pipelines.
     pub(super) pipeline: &'a Bound<'py, PyType>,
     /// Types whose values can be read only once.
     pub(super) once: &'a Bound<'py, PyFrozenSet>,
-    /// Called with position, item and what was returned; returns the value that takes its place.
+    /// Called with position, item and return value; returns the value that replaces it.
     pub(super) refused: &'a Bound<'py, PyAny>,
 }
 
 impl<'py> CallLoop<'_, 'py> {
-    /// Call what is left of a batch.
+    /// Call the remaining steps of a batch.
     pub(super) fn call_batch(
         &mut self,
         py: Python<'py>,
@@ -91,7 +92,7 @@ impl<'py> CallLoop<'_, 'py> {
         Ok(())
     }
 
-    /// Return a value, or the one that takes its place; most are of the type of the one before.
+    /// Return a value, or its replacement; most values have the type of the previous one.
     fn look_at(
         &mut self,
         position: u32,
@@ -115,12 +116,12 @@ impl<'py> CallLoop<'_, 'py> {
     }
 }
 
-/// The monotonic clock of Python, read without Python.
+/// Python's monotonic clock, read without Python.
 pub(super) struct Clock {
-    /// What Python's clock showed, and what ours did.
+    /// The readings of Python's clock and of ours at the same moment.
     base: f64,
     begun: Instant,
-    /// When signals were last looked for.
+    /// When signals were last checked.
     looked: f64,
     now: f64,
 }
@@ -146,7 +147,7 @@ impl Clock {
         self.now
     }
 
-    /// Now and then look for signals and let other threads run, as the interpreter does between steps.
+    /// Check for signals now and then and let other threads run, as the interpreter does between steps.
     fn pause(&mut self, py: Python<'_>) -> PyResult<()> {
         if self.now - self.looked >= SLICE {
             self.looked = self.now;

@@ -1,4 +1,4 @@
-//! `CurrentBatch`: a batch and what comes of it; `LockedState`: what a call loop keeps under its lock.
+//! `CurrentBatch`: a batch and its outcomes; `LockedState`: the state of a call loop under its lock.
 
 use std::sync::Arc;
 
@@ -10,11 +10,11 @@ use crate::scheduler as core;
 
 use super::EndTimes;
 
-/// A batch, and where its loop puts what comes of it.
+/// A batch, and where its loop stores the outcomes.
 pub(super) struct CurrentBatch {
     pub(super) batch: Arc<core::Batch>,
     pub(super) ends: EndTimes,
-    /// The values by position, where they are held.
+    /// The values by position, if they are held.
     pub(super) held: Option<Py<PyList>>,
 }
 
@@ -27,7 +27,7 @@ impl CurrentBatch {
         }
     }
 
-    /// Put the values between two positions to where the others are, if they are held.
+    /// Move the values between two positions to the values of the run, if they are held.
     pub(super) fn hand_over(
         &self,
         py: Python<'_>,
@@ -48,13 +48,13 @@ impl CurrentBatch {
     }
 }
 
-/// What lies under the lock of a turn.
+/// The state of a call loop under its lock.
 pub(super) struct LockedState {
     pub(super) claim: Option<CurrentBatch>,
     /// When the first step began.
     pub(super) start: f64,
     pub(super) reported: u32,
-    /// The thread was given up.
+    /// The thread was abandoned.
     pub(super) abandoned: bool,
     /// Steps that had ended before this batch.
     pub(super) before: u64,
@@ -62,8 +62,8 @@ pub(super) struct LockedState {
 }
 
 impl LockedState {
-    /// Let the size of the next batch follow the time that the steps of this one took: where others report and claim,
-    /// nobody else does it.
+    /// Adapt the size of the next batch to the time that the steps of this one took. For a batch that the caller claimed:
+    /// the loop does so itself only if it reports and claims.
     pub(super) fn observe(&mut self) {
         let ended = self.ended();
         if let Some(last) = ended.checked_sub(1).and_then(|at| self.at(at)) {

@@ -9,7 +9,7 @@ use pyo3::types::PySlice;
 
 use crate::python::finite;
 
-/// Times, as a sequence that grows up to a number that was given.
+/// Times, as a sequence that grows up to a fixed length.
 #[pyclass(frozen, sequence, module = "flowyml._core")]
 #[derive(Clone)]
 pub(crate) struct EndTimes(Arc<Times>);
@@ -65,7 +65,7 @@ impl EndTimes {
         self.0.count.load(Ordering::Acquire)
     }
 
-    /// Add a time; beyond the number that was given it is lost.
+    /// Add a time; beyond the fixed length it is dropped.
     pub(super) fn push(&self, time: f64) {
         let count = self.0.count.load(Ordering::Relaxed);
         if let Some(bits) = self.0.bits.get(count as usize) {
@@ -79,7 +79,7 @@ impl EndTimes {
         within.then(|| f64::from_bits(self.0.bits[index as usize].load(Ordering::Relaxed)))
     }
 
-    /// Return the times between two positions that are there.
+    /// Return the recorded times between two positions.
     pub(in crate::python) fn times(&self, first: u32, last: u32) -> Vec<f64> {
         let last = last.min(self.len());
         self.0.bits[first.min(last) as usize..last as usize]

@@ -1,9 +1,10 @@
-//! `CallPlan`: how the steps of a plan are called from here, with nothing of ours between the interpreter and the function.
+//! `CallPlan`: how the steps of a plan are called, with no Python code of ours between the interpreter and the
+//! function.
 //!
-//! What the plan has is read as it lies in its Python lists; what is the same for step after step (the template, and for a
-//! mapped step its items) is looked up once. Three ways to call are known: with the parameters as they were given, with
-//! one item of a list, and with parameters, constants and values of other steps side by side. All else goes to `general`,
-//! which takes an item and knows everything.
+//! The plan's data is read from its Python lists directly; data that is the same for step after step (the template, and
+//! for a mapped step its items) is looked up once. Three ways to call are known: with the parameters as they were
+//! given, with one item of a list, and with a row of parameters, constants and values of other steps. All other steps
+//! are called through `general`, which takes an item and handles every case.
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -16,7 +17,7 @@ use crate::scheduler::ItemRange;
 const PARAM: u8 = 0;
 const ASSET: u8 = 2;
 
-/// What a run calls, read from the tuple `Run.steps`.
+/// The functions and arguments of a run, read from the tuple `Run.steps`.
 pub(super) struct CallPlan<'py> {
     templates: Bound<'py, PyList>,
     rows: Bound<'py, PyList>,
@@ -57,7 +58,7 @@ pub(super) struct Calls<'a, 'py> {
     items: Items<'py>,
 }
 
-/// The items of a mapped step from the one that is next.
+/// The items of a mapped step from the next one on.
 enum Items<'py> {
     None,
     Iterator(Bound<'py, PyIterator>),
@@ -156,7 +157,7 @@ impl<'py> Calls<'_, 'py> {
         Ok(())
     }
 
-    /// Call the step `at` places behind the first one of a run.
+    /// Call the step at offset `at` of a run.
     pub(super) fn call(&mut self, run: ItemRange, at: u32) -> PyResult<Bound<'py, PyAny>> {
         if !self.steps.only_general {
             if run.index.is_none() {
@@ -170,7 +171,7 @@ impl<'py> Calls<'_, 'py> {
         daemon_call(general, &(run.item.0 + at,).into_pyobject(general.py())?)
     }
 
-    /// Call it if this is one of the ways that are known here.
+    /// Call it if it is called in one of the ways known here.
     fn call_here(&mut self, run: ItemRange, at: u32) -> Option<PyResult<Bound<'py, PyAny>>> {
         let node = (run.node.0 + if run.index.is_none() { at } else { 0 }) as usize;
         match (&self.way, run.index) {
@@ -201,7 +202,7 @@ impl<'py> Calls<'_, 'py> {
         }
     }
 
-    /// Put the arguments of a step side by side; `None` if one of them is more than the value of another step.
+    /// Build the row of arguments of a step; `None` if one of them is more than the value of another step.
     fn arguments(
         &self,
         node: usize,
@@ -232,7 +233,7 @@ impl<'py> Calls<'_, 'py> {
         Some(PyTuple::new(row.py(), arguments))
     }
 
-    /// Find out how the step of a node is called, if it is not called like the one before.
+    /// Determine how the step of a node is called, if it is not called like the previous one.
     fn look_at(&mut self, node: u32) -> PyResult<()> {
         let template = self.steps.templates.get_item(node as usize)?;
         if self
