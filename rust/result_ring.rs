@@ -7,7 +7,7 @@
 //! ```text
 //!             read (driver)                     written (worker)
 //!   ──────────────┼──────────────────────────────────┼──────────────▶ words, counted from the beginning of time
-//!      taken      │ committed: head, end, payload ... │ torn: nobody looks
+//!      taken      │ committed: head, end, payload ... │ torn: never read
 //! ```
 //!
 //! **A worker may be killed anywhere without leaving a torn record.** A record is written behind `written`, where the

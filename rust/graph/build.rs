@@ -1,16 +1,16 @@
-//! From flat arrays to a graph: checks, compressed rows, weights and ranks.
+//! Building a graph from flat arrays: checks, compressed rows, weights and ranks.
 //!
 //! ```text
 //! edges ──check──▶ rows by dependent ──unique──▶ rows by dependency ──peel──▶ weights ──▶ ranks
 //!          │                                                            │
-//!     range, self                                          what is left over has cycles
+//!     range, self                                          the remaining nodes have cycles
 //! ```
 //!
-//! Each stage is linear and iterative. Problems are gathered through all stages, so that one call shows all of them.
+//! Each stage is linear and iterative. Problems are collected in all stages, so that one call reports all of them.
 //!
-//! Where there are many edges, a second thread finds the weights and ranks while this one turns the rows around: both only
-//! read the rows by dependent, and each waits for memory most of its time. To build
-//! ten million nodes with twenty million random edges takes 0.9 s and not 1.1, where the other core is half taken by others.
+//! If there are many edges, a second thread computes the weights and ranks while this one transposes the rows: both
+//! only read the rows by dependent, and each waits for memory most of its time. Building ten million nodes with twenty
+//! million random edges takes 0.9 s instead of 1.1, on a machine whose other core is half busy.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ impl Edges {
         self.dependents.len()
     }
 
-    /// Keep the edges for which `keep` holds.
+    /// Keep the edges for which `keep` returns true.
     fn retain(&mut self, keep: impl Fn(u32, u32) -> bool) {
         let kept: Vec<usize> = (0..self.len())
             .filter(|&edge| keep(self.dependents[edge], self.dependencies[edge]))
@@ -65,18 +65,18 @@ impl Edges {
 }
 
 impl Graph {
-    /// Make a graph of `nodes` nodes with `counts` items each (`None`: one each; [`UNKNOWN`]: known only at run time).
+    /// Build a graph of `nodes` nodes with `counts` items each (`None`: one each; [`UNKNOWN`]: known only at run time).
     ///
     /// # Errors
     ///
-    /// Everything wrong with it, in this order: ids out of range and self-dependencies in edge order, cycles by their lowest
-    /// id, different lengths in node order. If nothing else is wrong: more nodes, edges or items than fit 32 bits.
+    /// All its problems, in this order: ids out of range and self-dependencies in edge order, cycles by their lowest
+    /// id, different lengths in node order. If there are no others: more nodes, edges or items than fit in 32 bits.
     ///
     /// # Panics
     ///
-    /// If `counts`, `edges.dependencies` or `edges.elementwise` have not the length they go by.
+    /// If `counts`, `edges.dependencies` or `edges.elementwise` has the wrong length.
     ///
-    /// O(nodes + edges) time; about 36 bytes a node and 16 an edge at the peak beside the arguments, iterative.
+    /// O(nodes + edges) time; about 36 bytes a node and 16 an edge at the peak in addition to the arguments, iterative.
     pub fn build(
         nodes: usize,
         counts: Option<&[u32]>,
@@ -143,10 +143,10 @@ impl Graph {
     }
 }
 
-/// So many edges are worth a thread: what is shared takes several times as long as starting one.
+/// The number of edges from which a thread pays: the shared work takes several times as long as starting one.
 const MANY: usize = 1 << 17;
 
-/// Do both, the second one in a thread of its own if asked for and there is one to be had.
+/// Do both, the second one in a thread of its own if requested and if a thread can be started.
 fn side_by_side<A, B: Send>(
     apart: bool,
     first: impl FnOnce() -> A,

@@ -1,7 +1,7 @@
-//! Edges in compressed rows: from pairs to rows by dependent, and from those to rows by dependency.
+//! Edges in compressed rows (CSR): from pairs to rows by dependent, and from those to rows by dependency.
 //!
-//! Everything here is a counting sort of some kind: count, sum the counts up to where each row begins, fill. It knows nodes
-//! only as numbers.
+//! Everything here is a counting sort: count, sum the counts to get the beginning of each row, fill. Nodes are only ids
+//! here.
 
 use std::ops::Range;
 
@@ -12,7 +12,7 @@ use super::{Edges, Kind, NodeId};
 pub(super) struct Csr {
     pub(super) offsets: Vec<u32>,
     pub(super) targets: Vec<u32>,
-    /// One byte an edge, 1 for elementwise; empty when no edge is.
+    /// One byte for each edge, 1 for elementwise; empty if none is.
     pub(super) elementwise: Vec<u8>,
 }
 
@@ -21,7 +21,7 @@ impl Csr {
         &self.targets[self.range(node)]
     }
 
-    /// Return the edges of a node; none of one that came later.
+    /// Return the edges of a node; none of one that was added later.
     pub(super) fn range(&self, node: u32) -> Range<usize> {
         match self.offsets.get(node as usize..=node as usize + 1) {
             Some(&[start, end]) => start as usize..end as usize,
@@ -53,7 +53,7 @@ pub(super) fn by_dependent(nodes: usize, edges: Edges) -> Csr {
     )
 }
 
-/// The same for the parts of edges, of which the dependents are only read.
+/// The same for the parts of edges; the dependents are only read.
 pub(super) fn by_dependent_of(
     nodes: usize,
     dependents: &[u32],
@@ -84,8 +84,8 @@ pub(super) fn by_dependent_of(
     rows
 }
 
-/// Find where each node's row begins among ids that rise, as they do where steps are added one after the other; `None`
-/// for others. One pass, where counting takes three.
+/// Find the beginning of each node's row among ascending ids, as they are if steps are added one after the other;
+/// `None` for others. One pass, whereas counting takes three.
 fn offsets_of_sorted(nodes: usize, ids: &[u32]) -> Option<Vec<u32>> {
     let mut offsets = Vec::with_capacity(nodes + 1);
     for (edge, &id) in ids.iter().enumerate() {
@@ -101,7 +101,7 @@ fn offsets_of_sorted(nodes: usize, ids: &[u32]) -> Option<Vec<u32>> {
     Some(offsets)
 }
 
-/// Count how often each node occurs in `ids`, and sum the counts up to where each node's row begins.
+/// Count how often each node occurs in `ids`, and sum the counts to get the beginning of each node's row.
 fn offsets(nodes: usize, ids: impl Iterator<Item = u32>) -> Vec<u32> {
     let mut offsets = vec![0; nodes + 1];
     for id in ids {
@@ -137,10 +137,10 @@ pub(super) fn unique(mut rows: Csr) -> Csr {
 }
 
 impl Csr {
-    /// Move a row to `begin`, with each dependency once; return how many they are.
+    /// Move a row to `begin`, with each dependency once; return their number.
     ///
-    /// Those of a short row are searched where they lie. For a long one `places` has where each was kept, an older entry
-    /// lies before the row: that costs a look somewhere in memory for each edge.
+    /// A short row is searched in place. For a long one `places` holds where each dependency was kept; a stale entry
+    /// points before the row. This costs a random memory access for each edge.
     fn keep_once(&mut self, row: Range<usize>, begin: usize, places: &mut Vec<u32>) -> usize {
         let short = row.len() <= SHORT;
         if !short {
@@ -171,7 +171,7 @@ impl Csr {
         kept - begin
     }
 
-    /// Move a row to `begin` as it is; return how many they are.
+    /// Move a row to `begin` unchanged; return its length.
     fn move_up(&mut self, row: Range<usize>, begin: usize) -> usize {
         let count = row.len();
         if !self.elementwise.is_empty() {
@@ -182,10 +182,10 @@ impl Csr {
     }
 }
 
-/// Rows of up to so many edges are searched as they lie.
+/// Rows of up to this number of edges are searched in place.
 const SHORT: usize = 16;
 
-/// Say whether a row may name a dependency twice: exactly for short rows, on suspicion for long ones.
+/// Return true if a row may name a dependency twice: exact for short rows, a heuristic for long ones.
 fn repeats(row: &[u32]) -> bool {
     match row {
         [] | [_] => false,
@@ -197,13 +197,13 @@ fn repeats(row: &[u32]) -> bool {
 
 /// Turn rows by dependent into rows by dependency; each row is in id order. O(nodes + edges).
 ///
-/// Edges are first dealt to blocks of neighbouring dependencies, so that each block is counted and filled in the cache: for
-/// ten million nodes with random edges this is twice as fast as filling all rows at once.
+/// Edges are first distributed to blocks of neighbouring dependencies, so that each block is counted and filled in the
+/// cache: for ten million nodes with random edges this is twice as fast as filling all rows at once.
 pub(super) fn transpose(rows: &Csr) -> Csr {
     transpose_into(rows, Vec::new())
 }
 
-/// The same in memory that was used for something else: to get a page from the kernel costs as much as to fill it.
+/// The same in reused memory: getting a page from the kernel costs as much as filling it.
 pub(super) fn transpose_into(rows: &Csr, mut room: Vec<u32>) -> Csr {
     room.resize(rows.targets.len(), 0);
     let nodes = rows.offsets.len() - 1;
@@ -232,7 +232,7 @@ pub(super) fn transpose_into(rows: &Csr, mut room: Vec<u32>) -> Csr {
     turned
 }
 
-/// Nodes of a block, as a power of two: their places fit the nearest cache.
+/// Nodes in a block, as a power of two: their positions fit in the nearest cache.
 const BLOCK: u32 = 14;
 
 /// Edges by block of dependencies.
@@ -272,8 +272,9 @@ impl CsrBlocks {
     }
 }
 
-/// Sort the edges of a block by dependency: say for each where it goes, and leave in `places` where each row begins. The
-/// rows begin at `start`; `places` has one entry a node and one more, the beginning of the next block.
+/// Sort the edges of a block by dependency: pass `put` the position of each, and leave in `places` the beginning of
+/// each row. The rows begin at `start`; `places` has one entry for each node and one more, the beginning of the next
+/// block.
 fn fill(places: &mut [u32], start: u32, edges: &[(u32, u32)], mut put: impl FnMut(usize, usize)) {
     let Some(first) = edges.first().map(|edge| edge.0 >> BLOCK << BLOCK) else {
         return places.fill(start);
@@ -291,7 +292,7 @@ fn fill(places: &mut [u32], start: u32, edges: &[(u32, u32)], mut put: impl FnMu
         put(edge, *at as usize);
         *at += 1;
     }
-    // Each place is now where the next row begins.
+    // Each entry is now the beginning of the next row.
     places.rotate_right(1);
     places[0] = start;
 }

@@ -1,7 +1,7 @@
 //! Cycles, one for each strongly connected component of more than one node.
 //!
-//! Only nodes that peeling left over are looked at, so a valid graph pays nothing. Both searches keep their own stack: a
-//! cycle of a million nodes is found like one of two.
+//! Only the nodes that peeling left over are searched, so a valid graph pays nothing. Both searches keep their own
+//! stack, so a cycle of a million nodes needs no deep recursion.
 
 use std::collections::VecDeque;
 
@@ -11,7 +11,7 @@ use crate::error::GraphProblem;
 
 const NONE: u32 = u32::MAX;
 
-/// Return a cycle through the lowest id of each component, a shortest one. O(nodes + edges); O(1) if `peeled` has all nodes.
+/// Return a shortest cycle through the lowest id of each component. O(nodes + edges); O(1) if `peeled` has all nodes.
 pub(super) fn find(dependencies: &Csr, dependents: &Csr, peeled: &Direction) -> Vec<GraphProblem> {
     let nodes = dependencies.offsets.len() - 1;
     if peeled.len() == nodes {
@@ -34,7 +34,8 @@ pub(super) fn find(dependencies: &Csr, dependents: &Csr, peeled: &Direction) -> 
     cycles
 }
 
-/// Return a shortest path from `start` along dependents back to it, inside its component; `None` if it is alone in it.
+/// Return a shortest path from `start` along dependents back to it, inside its component; `None` if the component has
+/// no other node.
 fn shortest(
     dependents: &Csr,
     component: &[u32],
@@ -92,7 +93,7 @@ struct Tarjan {
     component: Vec<u32>,
     /// Nodes whose component is not known yet.
     open: Vec<u32>,
-    /// Nodes being visited, each with the position of the next dependency to look at.
+    /// Nodes being visited, each with the position of the next dependency to visit.
     visiting: Vec<(u32, usize)>,
     count: u32,
     components: u32,

@@ -1,8 +1,9 @@
-//! Whether nodes may be added to a graph that runs, and what they are then: like `build`, for the new part alone.
+//! Validation of nodes that are added to a running graph: like `build`, for the new part alone.
 //!
-//! New nodes may depend on each other and on what is there. Only one node that is there, the one that is grafted upon, gets
-//! new dependencies: the nodes it awaits. So a new cycle leads through new nodes, and through older ones only where one of
-//! them depends on the grafted node. Those that have begun do not; if none is left to suspect, older nodes are not looked at.
+//! New nodes may depend on each other and on existing nodes. Only one existing node, the one that is grafted onto, gets
+//! new dependencies: the nodes it awaits. So a new cycle leads through new nodes, and through older ones only if one of
+//! them depends on the grafted node. Nodes that have begun do not; if no other node remains, older nodes are not
+//! searched.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
@@ -13,7 +14,7 @@ use super::topological_order::{Direction, TopologicalOrder, peel, sweep};
 use super::{Edges, Graph, Kind, NodeId, UNKNOWN, cycles, item_counts};
 use crate::error::GraphProblem;
 
-/// Nodes to be added behind all others; their ids go on from the last one.
+/// Nodes to be added after all others; their ids continue from the last one.
 #[derive(Clone, Debug, Default)]
 pub struct NewNodes {
     /// The number of items of each, or [`UNKNOWN`].
@@ -22,30 +23,30 @@ pub struct NewNodes {
     pub edges: Edges,
     /// For each 1 if it is a join; empty if none is.
     pub joins: Vec<u8>,
-    /// New nodes for which the node waits that is grafted upon.
+    /// New nodes that the grafted node awaits.
     pub awaited: Vec<u32>,
 }
 
-/// What a run knows of nodes that are there.
+/// What a run knows about existing nodes.
 pub(crate) trait Known {
-    /// Return the number of items, unless that is not known.
+    /// Return the number of items, or `None` if it is not known.
     fn length(&self, node: NodeId) -> Option<u32>;
-    /// Say whether the node certainly does not depend on one that runs.
+    /// Return true if the node certainly does not depend on a running one.
     fn has_begun(&self, node: NodeId) -> bool;
 }
 
 impl Graph {
-    /// Check an addition for the node `at` and work out lengths and weights. The run has `items` items.
+    /// Check an addition for the node `at` and compute lengths and weights. The run has `items` items.
     ///
     /// # Errors
     ///
-    /// As for [`Graph::build`]; out of range is also a dependent or an awaited node that is not new.
+    /// As for [`Graph::build`]; a dependent or an awaited node that is not new is also out of range.
     ///
     /// # Panics
     ///
     /// If arrays that belong together have different lengths.
     ///
-    /// O(new nodes + edges), and if a dependency is there that may depend on `at`, O(dependents of `at`).
+    /// O(new nodes + edges), and if a dependency is an existing node that may depend on `at`, O(dependents of `at`).
     pub(crate) fn grow(
         &self,
         at: NodeId,
@@ -137,7 +138,7 @@ fn check(ids: &Range<u32>, addition: &NewNodes) -> Vec<GraphProblem> {
     problems
 }
 
-/// Return the dependencies of each new node, once each, `All` before elementwise. Wrong edges are left out.
+/// Return the dependencies of each new node, once each, `All` before elementwise. Invalid edges are left out.
 fn rows(ids: &Range<u32>, edges: &Edges) -> Vec<Vec<End>> {
     let mut rows = vec![Vec::<End>::new(); ids.len()];
     let mut places = BTreeMap::new();
@@ -173,7 +174,7 @@ fn bare(addition: &NewNodes) -> Vec<Node> {
     addition.counts.iter().enumerate().map(node).collect()
 }
 
-/// New nodes with their edges, and the node that is grafted upon.
+/// New nodes with their edges, and the node that is grafted onto.
 struct Part {
     at: NodeId,
     ids: Range<u32>,
@@ -181,14 +182,14 @@ struct Part {
     awaited: Vec<NodeId>,
 }
 
-/// A length and, if it is unknown, where it comes from.
+/// A length and, if it is unknown, its root.
 type Length = (u32, Option<u32>);
 
 /// Nodes that depend on the grafted one, each with the dependency by which it was found.
 type Behind = BTreeMap<NodeId, NodeId>;
 
 impl Part {
-    /// Return the place of a node if it is new.
+    /// Return the index of a node if it is new.
     fn place(&self, node: NodeId) -> Option<usize> {
         let place = node.0.checked_sub(self.ids.start)?;
         Some(place as usize)
@@ -199,7 +200,7 @@ impl Part {
         ends.filter(|end| end.0 < self.ids.start)
     }
 
-    /// Return everything that depends on the grafted node, if a dependency is among it.
+    /// Return all dependents of the grafted node, direct and indirect, if a dependency is among them.
     fn behind(&self, graph: &Graph, known: &impl Known) -> Behind {
         let suspect = |node: NodeId| node != self.at && !known.has_begun(node);
         let mut behind = Behind::new();
@@ -218,7 +219,7 @@ impl Part {
         behind
     }
 
-    /// Peel the new nodes and, as the last one, the grafted node, which stands for all that depend on it.
+    /// Peel the new nodes and, as the last one, the grafted node, which represents all nodes that depend on it.
     fn peel(&self, behind: &Behind) -> (Csr, TopologicalOrder, Vec<GraphProblem>) {
         let last = self.rows.len();
         let mut edges = Edges::default();
@@ -245,14 +246,14 @@ impl Part {
         (dependencies, peeled, found)
     }
 
-    /// Return the place of a node, or of the grafted node if that stands for it.
+    /// Return the index of a node, or of the grafted node if that represents it.
     fn stand_in(&self, node: NodeId, behind: &Behind) -> Option<u32> {
         let stands_for = node == self.at || behind.contains_key(&node);
         let new = self.place(node).map(|place| place as u32);
         new.or_else(|| stands_for.then_some(self.rows.len() as u32))
     }
 
-    /// Turn a cycle of places into one of nodes, with the older nodes for which the grafted one stands.
+    /// Convert a cycle of indices to one of nodes, including the older nodes that the grafted one represents.
     fn spell_out(&self, path: &[NodeId], behind: &Behind) -> GraphProblem {
         let last = self.rows.len();
         let mut nodes = Vec::new();
@@ -270,7 +271,7 @@ impl Part {
         GraphProblem::Cycle { path: nodes }
     }
 
-    /// Return the way from the grafted node to the first of these dependencies that depends on it, or is it.
+    /// Return the path from the grafted node to the first of these dependencies that depends on it, or equals it.
     fn way_to(&self, row: &[End], behind: &Behind) -> Vec<NodeId> {
         let found = row
             .iter()
@@ -348,7 +349,7 @@ impl Part {
         problems
     }
 
-    /// Set the weight of each new node: one more than that of its heaviest dependent, new or grafted upon.
+    /// Set the weight of each new node: one more than that of its heaviest dependent, which is new or the grafted node.
     fn weigh(&self, graph: &Graph, nodes: &mut [Node], dependencies: &Csr, order: &Direction) {
         for place in order.iter() {
             let above = match nodes.get(place as usize) {

@@ -1,7 +1,7 @@
-//! What a run added to its graph: nodes behind those that were built, and edges from and to them.
+//! The nodes that a run added to its graph, and edges from and to them.
 //!
-//! Only the run that added them sees them. Nodes that were built keep their place, weight and edges; they may have gained
-//! dependents, and a node that was grafted upon also dependencies: the new nodes that it awaits.
+//! Only the run that added them sees them. Nodes that were built keep their position, weight and edges; they may have
+//! gained dependents, and a node that was grafted onto also dependencies: the new nodes that it awaits.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::{Graph, Kind, NodeId};
 /// The other end of an edge, and its kind.
 pub(super) type End = (NodeId, Kind);
 
-/// Nodes and edges by id, those that were built not among them.
+/// Added nodes and edges by id.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Extension {
     /// The id of the first of the nodes.
@@ -20,7 +20,7 @@ pub(super) struct Extension {
     joins: bool,
     /// Further edges of nodes that were built.
     edges: BTreeMap<u32, ExtraEdges>,
-    /// For each node that was grafted upon, how many of its dependencies it had before it ran last.
+    /// For each node that was grafted onto, the number of dependencies that it had before it last ran.
     decided: BTreeMap<u32, usize>,
     /// Further nodes that get their length from a root.
     groups: BTreeMap<u32, Vec<u32>>,
@@ -31,7 +31,7 @@ pub(super) struct Extension {
 pub(super) struct Node {
     pub(super) edges: ExtraEdges,
     pub(super) count: u32,
-    /// Where its length comes from, if that is unknown.
+    /// The root of its length, if that is unknown.
     pub(super) root: Option<u32>,
     pub(super) weight: u32,
     pub(super) join: bool,
@@ -81,7 +81,8 @@ impl Extension {
         self.decided.get(&node.0).copied().unwrap_or(0)
     }
 
-    /// Say whether a node is a join; `None` if that is as it was built. After a graft it needs all that it awaits.
+    /// Return true if a node is a join; `None` if that is unchanged since the build. After a graft it needs all nodes
+    /// that it awaits.
     pub(super) fn is_join(&self, node: NodeId) -> Option<bool> {
         if self.decided.contains_key(&node.0) {
             return Some(false);
@@ -110,7 +111,7 @@ impl Extension {
     }
 }
 
-/// Nodes that fit a graph; made by [`Graph::grow`].
+/// Validated nodes; made by [`Graph::grow`].
 pub(crate) struct ExtendedGraph {
     /// Their dependencies are complete, dependents are missing.
     pub(super) nodes: Vec<Node>,
@@ -129,12 +130,12 @@ impl ExtendedGraph {
         elementwise.map(|(node, end)| (node, end.0)).collect()
     }
 
-    /// Return how many of the nodes are awaited.
+    /// Return the number of awaited nodes.
     pub(crate) fn awaited_count(&self) -> u32 {
         self.awaited.len() as u32
     }
 
-    /// Return the different dependencies that are no nodes from `first` on.
+    /// Return the distinct dependencies that are existing nodes, with ids below `first`.
     pub(crate) fn older(&self, first: NodeId) -> Vec<NodeId> {
         let ends = self.nodes.iter().flat_map(|node| &node.edges.dependencies);
         let mut older: Vec<NodeId> = ends.map(|end| end.0).filter(|end| *end < first).collect();
@@ -145,7 +146,7 @@ impl ExtendedGraph {
 }
 
 impl Graph {
-    /// Put nodes behind all others and have `at` wait for those that it awaits. O(nodes and edges added).
+    /// Add nodes after all others and let `at` wait for those that it awaits. O(nodes and edges added).
     pub(crate) fn extend(&mut self, at: NodeId, grown: ExtendedGraph) {
         let decided = self.dependencies(at).count();
         let first = self.node_count();
@@ -169,7 +170,7 @@ impl Graph {
         }
         for node in grown.awaited {
             let dependents = &mut growth.edges_mut(node).dependents;
-            dependents.insert(0, (at, Kind::All)); // all others are new, behind `at`
+            dependents.insert(0, (at, Kind::All)); // all others are new, after `at`
             growth.edges_mut(at).dependencies.push((node, Kind::All));
         }
         growth.decided.insert(at.0, decided);

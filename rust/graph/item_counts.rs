@@ -1,7 +1,7 @@
-//! How many items each node has, where they stand, and which nodes learn their length together.
+//! The number of items of each node, the position of its items, and the nodes whose lengths become known together.
 //!
-//! A graph of ordinary steps keeps nothing: item k is node k. Otherwise one offset a node is kept, and for nodes of unknown
-//! length (which have no items yet) the group of nodes that get their length from the same root.
+//! A graph of ordinary steps needs no data: item k is node k. Otherwise one offset for each node is kept, and for nodes
+//! of unknown length (which have no items yet) the group of nodes that take their length from the same root.
 
 use std::collections::BTreeMap;
 
@@ -21,9 +21,9 @@ pub(crate) struct ItemCounts {
 }
 
 impl ItemCounts {
-    /// Settle the length of every node, following elementwise edges from dependencies to dependents.
+    /// Determine the length of every node, following elementwise edges from dependencies to dependents.
     ///
-    /// `order` has dependents before dependencies; without one (the graph has cycles) only what was declared is compared.
+    /// `order` has dependents before dependencies; without one (the graph has cycles) only the declared lengths are compared.
     ///
     /// # Errors
     ///
@@ -129,14 +129,14 @@ impl ItemCounts {
     }
 }
 
-/// Return `before` plus the known counts. Only settled counts may be passed: a node that is declared unknown may get a known
-/// length from its dependency, and the other way round.
+/// Return `before` plus the known counts. Only settled counts may be passed: a node that is declared unknown may take a
+/// known length from its dependency, and the other way round.
 pub(super) fn items(before: u32, counts: impl Iterator<Item = u32>) -> u64 {
     let known = counts.filter(|count| *count != UNKNOWN).map(u64::from);
     u64::from(before) + known.sum::<u64>()
 }
 
-/// Give `node` the length of what it depends on item by item, if it is declared unknown or that is unknown.
+/// Give `node` the length of its elementwise dependencies, if it is declared unknown or theirs is unknown.
 fn adopt(counts: &mut [u32], roots: &mut BTreeMap<u32, u32>, dependencies: &Csr, node: u32) {
     for (dependency, kind) in dependencies.edges(node) {
         if kind == Kind::Elementwise {
@@ -183,7 +183,7 @@ fn mismatch((node, dependency): (u32, u32)) -> GraphProblem {
     }
 }
 
-/// Sum the known counts up to where each node's items begin; nothing if every node has one item.
+/// Sum the known counts to get the beginning of each node's items; empty if every node has one item.
 fn offsets(counts: &[u32]) -> Vec<u32> {
     if counts.iter().all(|count| *count == 1) {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! The door for names: from steps that name their dependencies to ids.
+//! Graphs from names: converts steps that name their dependencies to ids.
 
 use std::collections::HashMap;
 
@@ -6,14 +6,14 @@ use super::{Edges, Graph, Kind, NodeId};
 use crate::error::GraphProblem;
 
 impl Graph {
-    /// Make a graph of nodes of one item from names: each node with the names it waits for, in add order.
+    /// Build a graph of nodes of one item from names: each node with the names of its dependencies, in add order.
     ///
     /// # Errors
     ///
-    /// Names given twice and dependencies that no node has, in the order in which they were met, then everything that
+    /// Duplicate names and dependencies that no node has, in the order in which they occur, then all problems that
     /// [`Graph::build`] finds in the rest.
     ///
-    /// O(nodes + edges) with one hash of each name.
+    /// O(nodes + edges), hashing each name once.
     pub fn by_name<N: AsRef<str>, D: AsRef<str>>(
         nodes: &[(N, Vec<D>)],
     ) -> Result<Self, Vec<GraphProblem>> {

@@ -1,21 +1,21 @@
-//! Weights and ranks. The search for weights is also the search for cycles: a node on a cycle never gets one.
+//! Weights and ranks. The search for weights also finds cycles: a node on a cycle never gets a weight.
 
 use std::cmp::Reverse;
 
 use super::Ranks;
 use super::csr::Csr;
 
-/// What is left when leaves are taken off one after the other.
+/// The result of removing leaves one after the other.
 pub(super) struct TopologicalOrder {
-    /// Nodes in the order in which they came off: each after all its dependents.
+    /// Nodes in the order of removal: each after all its dependents.
     pub(super) order: Direction,
-    /// The weight of each node that came off.
+    /// The weight of each removed node.
     pub(super) weights: Vec<u32>,
 }
 
 /// Nodes, each after all its dependents.
 pub(super) enum Direction {
-    /// So many, all of them, by falling id: nothing to keep.
+    /// All nodes, this many, by descending id: no list is stored.
     Falling(u32),
     /// These, in this order.
     Listed(Vec<u32>),
@@ -37,8 +37,8 @@ impl Direction {
     }
 }
 
-/// Do what [`peel`] does for edges that all go from a lower id to a higher one, as they do where a step is added after its
-/// dependencies: one pass over the rows as they lie. `None` for other edges. O(nodes + edges).
+/// Do the same as [`peel`] for edges that all go from a lower id to a higher one, as they do if a step is added after
+/// its dependencies: one sequential pass over the rows. `None` for other edges. O(nodes + edges).
 pub(super) fn sweep(dependencies: &Csr) -> Option<TopologicalOrder> {
     let nodes = dependencies.offsets.len() as u32 - 1;
     let mut weights = vec![1; nodes as usize];
@@ -58,10 +58,10 @@ pub(super) fn sweep(dependencies: &Csr) -> Option<TopologicalOrder> {
     })
 }
 
-/// Take leaves off until none is left, breadth first. A node comes off when its last dependent does, so its weight is one
+/// Remove leaves until none is left, breadth first. A node is removed after its last dependent, so its weight is one
 /// more than that dependent's. O(nodes + edges).
 pub(super) fn peel(dependencies: &Csr, dependents: &Csr) -> TopologicalOrder {
-    // One array for both: the number of dependents left until the node comes off, its weight from then on.
+    // One array for both: the number of remaining dependents until the node is removed, its weight from then on.
     let mut weights: Vec<u32> = dependents
         .offsets
         .windows(2)
@@ -91,7 +91,7 @@ pub(super) fn peel(dependencies: &Csr, dependents: &Csr) -> TopologicalOrder {
     }
 }
 
-/// Sort nodes by falling weight, then id: rank of each node and node of each rank. O(nodes), a counting sort.
+/// Sort nodes by descending weight, then id: rank of each node and node of each rank. O(nodes), a counting sort.
 pub(super) fn rank(weights: &[u32]) -> Ranks {
     let heaviest = weights.iter().copied().max().unwrap_or(0);
     let mut place = vec![0_u32; heaviest as usize + 2];
@@ -111,9 +111,9 @@ pub(super) fn rank(weights: &[u32]) -> Ranks {
     Ranks::new(ranks, by_rank)
 }
 
-/// Sort nodes by the falling time that is left from their start on, then by id. `backwards` has each node before those
-/// that it depends on. Each node counts for a nanosecond at least, so that none is before what it depends on.
-/// O(nodes log nodes + edges).
+/// Sort nodes by descending remaining time from their start on, then by id. `backwards` has each node before its
+/// dependencies. Each node counts for at least a nanosecond, so that none precedes its dependencies. O(nodes log nodes
+/// + edges).
 pub(super) fn by_time(
     durations: &[f64],
     backwards: impl Iterator<Item = u32>,

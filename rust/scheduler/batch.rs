@@ -1,7 +1,7 @@
-//! What a worker takes at once, and the record of what is still out.
+//! The items that a worker claims at once, and the ledger of positions that are still out.
 //!
-//! The ledger has one bit for each position of each batch that has not been reported. So a report is checked exactly, also
-//! when the same item was given back and claimed again, and nothing is kept of batches that are done.
+//! The ledger has one bit for each position of each batch that has not been reported. So a report is checked exactly,
+//! even if the same item was given back and claimed again, and no memory is kept for batches that are done.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use crate::graph::{ItemId, NodeId};
 
 use super::devices::Placed;
 
-/// Items that stand next to each other: items of one mapped node, or nodes of one item each that follow each other.
+/// Contiguous items: items of one mapped node, or nodes of one item each that follow each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ItemRange {
     /// The first item.
@@ -25,20 +25,20 @@ pub struct ItemRange {
     pub position: u32,
 }
 
-/// What one claim gave: items in the order in which they are to run. Positions count from 0 through all runs.
+/// The result of one claim: items in the order in which they are to run. Positions count from 0 through all runs.
 #[derive(Clone, Debug)]
 pub struct Batch {
     pub(super) scheduler: u64,
     slot: u32,
     generation: u32,
     worker: u16,
-    /// What its items need; 0 for nothing.
+    /// The class of its items; 0 if they need no tokens.
     pub(super) class: u32,
-    /// On which devices.
+    /// The devices that it holds.
     pub(super) placed: Option<Box<Placed>>,
     length: u32,
     runs: Vec<ItemRange>,
-    /// A bit for each position that is chained to the one before it; empty while none is.
+    /// A bit for each position that is chained to the one before it; empty if none is.
     chained: Vec<u64>,
     heads: u32,
     restless: bool,
@@ -61,13 +61,13 @@ impl Batch {
         }
     }
 
-    /// Return who claimed it.
+    /// Return the worker that claimed it.
     #[must_use]
     pub fn worker(&self) -> u16 {
         self.worker
     }
 
-    /// Say whether it holds tokens of limits.
+    /// Return true if it holds tokens of limits.
     #[must_use]
     pub fn limited(&self) -> bool {
         self.class != 0
@@ -79,7 +79,7 @@ impl Batch {
         placed.map(|(device, _)| *device)
     }
 
-    /// Return what tells it from all other batches of its scheduler.
+    /// Return the id that distinguishes it from all other batches of its scheduler.
     pub(super) fn key(&self) -> (u32, u32) {
         (self.slot, self.generation)
     }
@@ -90,7 +90,7 @@ impl Batch {
         self.length
     }
 
-    /// Say whether there are no items, which is never so for a claimed batch.
+    /// Return true if there are no items, which is never so for a claimed batch.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.length == 0
@@ -102,14 +102,14 @@ impl Batch {
         self.heads
     }
 
-    /// Say whether the end of an item may let another run that stands neither behind it nor behind the batch; not known,
-    /// and so false, of a batch in which nothing could have been chained.
+    /// Return true if the end of an item may make an item ready that is neither behind it nor behind the batch. This is
+    /// unknown, and so false, for a batch in which nothing could have been chained.
     #[must_use]
     pub fn restless(&self) -> bool {
         self.restless
     }
 
-    /// Say whether the item at a position is chained to the one before it.
+    /// Return true if the item at a position is chained to the one before it.
     #[must_use]
     pub fn is_chained(&self, position: u32) -> bool {
         let word = self.chained.get(position as usize / 64);
@@ -136,7 +136,7 @@ impl Batch {
         !self.chained.is_empty()
     }
 
-    /// Note that the last item is chained to the one before it.
+    /// Record that the last item is chained to the one before it.
     pub(super) fn note_chained(&mut self) {
         let at = self.length - 1;
         self.chained
@@ -178,7 +178,7 @@ impl Batch {
         Some((run.item, run.node))
     }
 
-    /// Return the parts of the runs that lie in `count` positions from `position`.
+    /// Return the parts of the runs that cover `count` positions from `position`.
     pub fn slices(&self, position: u32, count: u32) -> impl Iterator<Item = ItemRange> + '_ {
         let end = position + count;
         let from = self
@@ -239,7 +239,7 @@ impl ItemRange {
         }
     }
 
-    /// Cut a run of nodes of one item each into nodes, if asked for; otherwise return it whole.
+    /// Cut a run of nodes of one item each into nodes if `cut` is true; otherwise return it whole.
     pub(super) fn by_node(self, cut: bool) -> impl Iterator<Item = Self> {
         let (parts, length) = if cut && self.index.is_none() {
             (self.count, 1)
@@ -264,14 +264,14 @@ pub(super) struct Ledger {
 
 #[derive(Debug, Default)]
 struct LedgerEntry {
-    /// Counts the batches that used the slot, so that an old batch is known as such.
+    /// Counts the batches that used the slot, so that an old batch is recognised.
     generation: u32,
     left: u32,
     out: Vec<u64>,
 }
 
 impl Ledger {
-    /// Note that all of `batch` is out.
+    /// Record that all positions of `batch` are out.
     pub(super) fn open(&mut self, batch: &mut Batch) {
         batch.slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(LedgerEntry::default());
@@ -314,13 +314,14 @@ impl Ledger {
         }
     }
 
-    /// Say whether something of `batch` is out.
+    /// Return true if any position of `batch` is out.
     pub(super) fn has(&self, batch: &Batch) -> bool {
         let slot = self.slots.get(batch.slot as usize);
         slot.is_some_and(|slot| slot.generation == batch.generation && slot.left > 0)
     }
 
-    /// Note that positions, which [`Ledger::check`] found to be out, came back; say whether they are the last ones.
+    /// Record that positions, which [`Ledger::check`] found to be out, came back; return true if they are the last
+    /// ones.
     pub(super) fn close(&mut self, batch: &Batch, position: u32, count: u32) -> bool {
         let slot = &mut self.slots[batch.slot as usize];
         for at in position..position + count {

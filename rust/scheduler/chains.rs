@@ -1,17 +1,18 @@
-//! Chains: a worker takes a step and the step after it at once, and goes on without asking.
+//! Chains: a worker claims a step together with the step after it, and continues without another claim.
 //!
 //! ```text
 //!   a ──▶ b ──▶ c          claim: a (ready), b and c behind it in the same batch, all three running
 //!                          a ends with a value ──▶ b may end; a ends otherwise ──▶ b, c were given back first: they wait
 //! ```
 //!
-//! A step is *chained* if all that it waits for is complete but the step before it in its batch. So it is running before
-//! what it needs is there; its worker sees to it that it begins after that, with the value, which was delivered before.
-//! Where the step before it has ended without a value nobody has begun what is chained to it: that must be given back
-//! before such an end is reported, and waits again. Every report that would break this is refused.
+//! A step is *chained* if all its dependencies are complete except the step before it in its batch. So it is running
+//! before its last dependency has a value; its worker begins it only after that dependency, with the value, which was
+//! delivered before. If the step before it has ended without a value, no worker has begun the steps that are chained to
+//! it: they must be given back before such an end is reported, and wait again. Every report that would violate this is
+//! rejected.
 //!
-//! What may be chained is said by whoever claims ([`Scheduler::chain`]); nodes with several items, joins and nodes that take of
-//! limits never are. A hop through the driver costs a hundred times what a step costs that does nothing.
+//! The claimant decides which nodes may be chained ([`Scheduler::chain`]); nodes with several items, joins and nodes
+//! that need tokens never are. A hop through the driver costs a hundred times as much as an empty step.
 
 use crate::error::InvalidCall;
 use crate::graph::{Kind, NodeId};
@@ -22,7 +23,7 @@ use super::transitions::Outcomes;
 use super::{Order, Scheduler};
 
 impl Scheduler {
-    /// Say which nodes may be chained to the one before them: one byte a node, not 0 where one may.
+    /// Set which nodes may be chained to the one before them: one byte for each node, 0 if it may not.
     ///
     /// # Errors
     ///
@@ -67,7 +68,7 @@ impl Scheduler {
             && self.others_are_fine(node, next)
     }
 
-    /// Say whether nothing that `next` waits for was skipped or cancelled, `node` apart.
+    /// Return true if no dependency of `next`, except `node`, was skipped or cancelled.
     fn others_are_fine(&self, node: NodeId, next: NodeId) -> bool {
         let gaps = self.count_in(State::Skipped) + self.count_in(State::Cancelled);
         let fine = |(other, _): (NodeId, Kind)| {
@@ -77,7 +78,8 @@ impl Scheduler {
         gaps == 0 && !self.gapped || self.graph.dependencies(next).all(fine)
     }
 
-    /// Put what can be chained behind `node`, the last of a batch, up to `most` in all; return the last one then.
+    /// Add the nodes that can be chained behind `node`, the last of a batch, up to `most` in all; return the new last
+    /// node.
     pub(super) fn follow(
         &mut self,
         batch: &mut Batch,
@@ -104,7 +106,8 @@ impl Scheduler {
         last
     }
 
-    /// Refuse a report in which something chained ends before what it needs, or that leaves something chained to nothing.
+    /// Reject a report in which a chained item ends before the item it needs, or that leaves a chained item without
+    /// that item.
     pub(super) fn check_chains(
         &self,
         batch: &Batch,
@@ -132,7 +135,7 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Refuse to retry or graft upon an item that is chained to one that has not ended: it was not begun.
+    /// Reject a retry of or a graft onto an item that is chained to one that has not ended: it was not begun.
     pub(super) fn check_begun(&self, batch: &Batch, position: u32) -> Result<(), InvalidCall> {
         let waits = |run: ItemRange| run.index.is_none() && self.pending[run.node.index()] > 0;
         if batch.is_chained(position) && batch.slices(position, 1).any(waits) {
@@ -142,8 +145,8 @@ impl Scheduler {
         }
     }
 
-    /// Refuse to have the item before `position` end without a value, or come back, while what is chained to it is out.
-    /// What lies before `end` is part of the same report.
+    /// Reject an end without a value, or a return, of the item before `position` while items that are chained to it are
+    /// out. Positions before `end` are part of the same report.
     pub(super) fn check_follower(
         &self,
         batch: &Batch,

@@ -1,13 +1,13 @@
-//! Devices: a limit whose tokens belong to things that are told apart, so that who takes some has to be told of which.
+//! Devices: a limit whose tokens belong to distinct devices, so that a claim must return which devices it got.
 //!
 //! ```text
 //!   devices of 1000 tokens:   0 [■■■■■■■■■■]   1 [■■■■■     ]   2 [          ]
-//!   1000: one that is free whole (2)   500: the fullest that has so much (1)   1500: one whole, and a part of another
+//!   1000: an entirely free one (2)   500: the fullest that has enough (1)   1500: a whole one, and a part of another
 //! ```
 //!
-//! A part never lies on two devices: of tokens that are free in all, each device may have too few. Who claims may say on
-//! which devices (a process that has taken some for its life), with a [`Choice`]; else the parts of many lie together, so
-//! that others are free whole.
+//! A part never spans two devices: even if enough tokens are free in total, each device may have too few. A claimant
+//! may choose the devices (a process that holds some for its lifetime) with a [`Choice`]; otherwise parts are packed
+//! together, so that other devices remain entirely free.
 
 use crate::error::InvalidCall;
 
@@ -15,17 +15,17 @@ use super::Scheduler;
 use super::invariants::ensure;
 use super::token_queues::TokenQueues;
 
-/// Devices that a batch has, with the tokens of each, by device.
+/// The devices of a batch, with the tokens of each, by device.
 pub(super) type Placed = Vec<(u32, u32)>;
 
-/// The devices of one limit, and what is free of each.
+/// The devices of one limit, and the free tokens of each.
 #[derive(Debug)]
 pub(super) struct Devices {
     /// The limit.
     pub(super) limit: u32,
     /// The tokens of one device.
     unit: u32,
-    /// Tokens of each device; the last one may have fewer.
+    /// The tokens of each device; the last one may have fewer.
     totals: Vec<u32>,
     free: Vec<u32>,
 }
@@ -33,7 +33,7 @@ pub(super) struct Devices {
 /// What may be claimed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
-    /// Nodes that need so many tokens of the devices; 0: those that need none.
+    /// Nodes that need this number of tokens of the devices; 0: nodes that need none.
     pub amount: u32,
     /// The devices that they get.
     pub devices: Vec<u32>,
@@ -56,7 +56,7 @@ impl Devices {
         self.free[device as usize] == self.unit
     }
 
-    /// Return where so many tokens can be had; `None` if that is not so now. O(devices).
+    /// Return the devices on which this number of tokens can be taken; `None` if that is not possible now. O(devices).
     pub(super) fn place(&self, amount: u32) -> Option<Placed> {
         let (whole, part) = (amount / self.unit, amount % self.unit);
         let all = 0..self.free.len() as u32;
@@ -79,7 +79,7 @@ impl Devices {
         Some(placed)
     }
 
-    /// Return how so many tokens lie on these devices and no others; `None` if they cannot be had there now.
+    /// Return how this number of tokens is divided among exactly these devices; `None` if they are not free there now.
     pub(super) fn place_on(&self, amount: u32, devices: &[u32]) -> Option<Placed> {
         let part = amount % self.unit;
         if devices.len() != amount.div_ceil(self.unit) as usize {
@@ -120,7 +120,7 @@ impl Devices {
         }
     }
 
-    /// Compare what is free of each with what is free of all.
+    /// Compare the free tokens of the devices with the free tokens of the limit.
     pub(super) fn check(&self, free: &[u32]) -> Result<(), String> {
         let sum: u32 = self.free.iter().sum();
         ensure(sum == free[self.limit as usize], || {
@@ -148,12 +148,12 @@ impl TokenQueues {
 }
 
 impl Scheduler {
-    /// Have claims from now on take only what fits a choice; `None`: whatever is ready, on any devices. Does nothing in a
-    /// run without limits.
+    /// Restrict claims from now on to those that fit a choice; `None`: any ready item, on any devices. Does nothing in
+    /// a run without limits.
     ///
     /// # Errors
     ///
-    /// A device that is not there, or the same one twice.
+    /// A device that does not exist, or the same one twice.
     pub fn choose(&mut self, choice: Option<Choice>) -> Result<(), InvalidCall> {
         let Some(lanes) = &mut self.lanes else {
             return Ok(());
@@ -165,8 +165,8 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Return how many tokens of the devices what can be claimed needs, each number once, that of the most urgent first,
-    /// with the number of items. O(classes).
+    /// Return the distinct numbers of device tokens that claimable nodes need, that of the most urgent node first, with
+    /// the number of items. O(classes).
     #[must_use]
     pub fn device_needs(&self) -> Vec<(u32, u32)> {
         let mut needs: Vec<(u64, u32, u32)> = Vec::new();
@@ -193,7 +193,7 @@ impl Scheduler {
             .collect()
     }
 
-    /// Return the tokens of each device that nobody has.
+    /// Return the free tokens of each device.
     #[must_use]
     pub fn free_on_devices(&self) -> Vec<u32> {
         let devices = self.lanes.as_ref().and_then(|lanes| lanes.devices.as_ref());

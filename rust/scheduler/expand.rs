@@ -1,4 +1,4 @@
-//! Lengths that become known at run time, or turn out not to be there.
+//! Lengths that become known, or turn out not to exist, at run time.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::mapped_nodes::{MappedNode, NodeLength};
 use super::state::State;
 
 impl Scheduler {
-    /// Ask the driver for the length of a node.
+    /// Request the length of a node from the driver.
     pub(super) fn ask_for_length(&mut self, node: NodeId) {
         if let Some(map) = self.maps.get_mut(node) {
             map.length = NodeLength::Due;
@@ -32,8 +32,8 @@ impl Scheduler {
         self.expandable.len() as u32
     }
 
-    /// Give a node its items, and the same number to all nodes that depend on it item by item. Their ids follow all others.
-    /// With 0 items the node is complete at once. In a run that was cancelled meanwhile the items are cancelled.
+    /// Give a node its items, and the same number to all nodes that depend on it item by item. Their ids follow all
+    /// others. With 0 items the node is complete at once. If the run was cancelled meanwhile, the items are cancelled.
     ///
     /// # Errors
     ///
@@ -66,14 +66,14 @@ impl Scheduler {
         Ok(())
     }
 
-    /// End a node whose length is awaited, because it has none: without items, in a state without a value. Nodes that depend
-    /// on it item by item end like other dependents. If the run was cancelled meanwhile, the node stays cancelled.
+    /// End a node whose length was requested but does not exist: without items, in a state without a value. Its
+    /// elementwise dependents end like other dependents. If the run was cancelled meanwhile, the node stays cancelled.
     ///
     /// # Errors
     ///
-    /// A node whose length is not awaited, a state that is no end without a value.
+    /// A node whose length is not awaited, a state that is not an end without a value.
     ///
-    /// O(edges of what ends by it).
+    /// O(edges of the nodes that end by it).
     pub fn refuse(&mut self, node: NodeId, state: u8) -> Result<(), InvalidCall> {
         let Some(state) = State::outcome(state).filter(|state| !state.has_value()) else {
             return Err(InvalidCall::End { value: state });
@@ -90,7 +90,7 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Append items of a node; of one that has ended they have ended like it.
+    /// Append items of a node; if it has ended, they have ended in the same way.
     fn append(&mut self, node: NodeId, count: u32) {
         let first = self.item_count();
         let Some(map) = self.maps.get_mut(node) else {

@@ -1,12 +1,12 @@
-//! Nodes that go on though some of their items fail.
+//! Nodes that continue although some of their items fail.
 //!
-//! A failed item is bad, and so is one that could not run because another failed. As long as no more are bad than the node
-//! tolerates, the node as a whole counts as a success: for dependents that need all of it, and in
-//! [`Scheduler::node_state`]. One more, and it fails. Dependents item by item are not concerned: an item without its element
-//! cannot run, and it is for their own node to tolerate that.
+//! A failed item is bad, and so is an item that could not run because another failed. While no more items are bad than
+//! the node tolerates, the node as a whole counts as a success: for dependents that need all of it, and in
+//! [`Scheduler::node_state`]. With one more it fails. Elementwise dependents are not affected: an item without its
+//! element cannot run, and its own node may tolerate that.
 //!
-//! A node of which no item could run fails however much it tolerates: so it ends alike, whether its dependency failed before
-//! or after its length was known.
+//! A node of which no item could run fails however much it tolerates: so its end does not depend on whether its
+//! dependency failed before or after its length was known.
 
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Keep a node of one item like a mapped one from now on, unless it is.
+    /// Track a node of one item like a mapped one from now on, unless it already is.
     pub(super) fn keep_like_mapped(&mut self, node: NodeId) {
         if self.maps.get(node).is_some() {
             return;

@@ -1,4 +1,4 @@
-//! Nodes that come while the graph runs: a step whose result is more steps.
+//! Nodes that are added while the graph runs: a step whose result is more steps.
 //!
 //! ```text
 //!   n: running ──graft──▶ waiting ──the awaited nodes are complete──▶ ready ──▶ running (once more) ──▶ its end
@@ -6,13 +6,13 @@
 //!                  └──▶ new nodes, behind all others ─┘
 //! ```
 //!
-//! The new nodes are like any others: mapped or of unknown length, with edges among them and to what is there, with demands,
-//! and grafted upon in turn. Their items follow all others, like those of an expansion; all of them are kept in `maps`.
-//! When the awaited nodes are complete, n is ready and runs again; if one fails, n is `upstream_failed`. The run before the
-//! graft is no attempt. Order: a new node is as heavy as what waits for it is, by the edges it came with, so what n awaits
-//! is as urgent as n.
+//! The new nodes are like any others: mapped or of unknown length, with edges among them and to existing nodes, with
+//! demands, and may themselves be grafted onto. Their items follow all others, like those of an expansion; all of them
+//! are kept in `mapped_nodes`. When the awaited nodes are complete, n is ready and runs again; if one fails, n is
+//! `upstream_failed`. The run before the graft is not an attempt. Order: the weight of a new node follows from its
+//! dependents, by the edges it was added with, so the nodes that n awaits are as urgent as n.
 //!
-//! What the graph was before is shared with whoever built it; this run sees its own copy, which grows.
+//! The original graph is shared with its owner; this run uses its own copy, which grows.
 
 use std::sync::Arc;
 
@@ -26,14 +26,14 @@ use super::mapped_nodes::NodeLength;
 use super::release::check_keep;
 use super::state::{DependencyEffect, State};
 
-/// New nodes for the item of a node that runs.
+/// New nodes for the item of a running node.
 #[derive(Clone, Debug, Default)]
 pub struct Graft {
     /// The nodes, their edges, and which of them are awaited.
     pub nodes: NewNodes,
-    /// One byte a node, as for [`Scheduler::new`]; `None`: their values are kept.
+    /// One byte for each node, as for [`Scheduler::new`]; `None`: their values are kept.
     pub keep: Option<Vec<u8>>,
-    /// Limits beside those that are there, and what the new nodes need. Classes are those of this graft alone.
+    /// Additional limits, and the demands of the new nodes. Classes are those of this graft alone.
     pub limits: Limits,
 }
 
@@ -48,7 +48,8 @@ impl Known for Scheduler {
     fn has_begun(&self, node: NodeId) -> bool {
         let states = &self.timeline.states;
         let mut items = self.items(node).map(|item| states[item as usize]);
-        // A join may begin beside a dependency that failed early, before all that this one would have waited for.
+        // Not certain with joins: a join may begin after a dependency that failed early, while that one's other
+        // dependencies run.
         !self.graph.has_joins()
             && items
                 .any(|state| state == State::Ready || state == State::Running || state.has_value())
@@ -56,24 +57,24 @@ impl Known for Scheduler {
 }
 
 impl Scheduler {
-    /// Add nodes for the item at `position` of a batch, the only one of its node, and let it run again when those it awaits
-    /// are complete; at once if it awaits none. Return the id of the first new node. In a run that was cancelled meanwhile,
-    /// or if the node was, the new nodes are cancelled with it, at `now`.
+    /// Add nodes for the item at `position` of a batch, the only item of its node, and let it run again when the nodes
+    /// that it awaits are complete; at once if it awaits none. Return the id of the first new node. If the run or the
+    /// node was cancelled meanwhile, the new nodes are cancelled with it, at `now`.
     ///
-    /// A value that was kept because nothing depended on it stays, whatever depends on it now.
+    /// A value that was kept because it had no dependents stays, even if it has dependents now.
     ///
     /// # Errors
     ///
-    /// Nodes that do not fit (see [`Graph::build`]), an item that is not out or chained to one that has not ended, a node that
-    /// has not exactly one item, a dependency whose values were released, demands that cannot be met, a mask of the wrong
-    /// length.
+    /// Invalid nodes (see [`Graph::build`]), an item that is not out or is chained to one that has not ended, a node
+    /// that does not have exactly one item, a dependency whose values were released, demands that cannot be met, a mask
+    /// of the wrong length.
     ///
     /// # Panics
     ///
     /// If arrays that belong together have different lengths.
     ///
-    /// O(new nodes, edges and items), the first time O(nodes); if a new node depends on one that has not begun, O(what
-    /// depends on the grafted node), too.
+    /// O(new nodes, edges and items), the first time O(nodes); if a new node depends on one that has not begun, also
+    /// O(dependents of the grafted node).
     pub fn graft(
         &mut self,
         batch: &Batch,
@@ -119,7 +120,7 @@ impl Scheduler {
         }
     }
 
-    /// Make room for new nodes and their items; nothing is decided about them.
+    /// Make room for new nodes and their items, without deciding about them.
     fn grow(&mut self, at: NodeId, grown: ExtendedGraph, keep: Option<&[u8]>) {
         let first = NodeId(self.graph.node_count());
         let mut older = grown.elementwise(first);
@@ -161,7 +162,7 @@ impl Scheduler {
         self.counts[State::Waiting as usize] += count;
     }
 
-    /// Decide about new nodes from `first` on, or cancel what of them would run.
+    /// Decide about new nodes from `first` on, or cancel those that would run.
     fn begin(&mut self, first: NodeId, cancelled: bool, now: f64) {
         let graph = Arc::clone(&self.graph);
         let new: Vec<NodeId> = (first.0..graph.node_count()).map(NodeId).collect();
@@ -181,7 +182,7 @@ impl Scheduler {
         }
     }
 
-    /// Do what ends that are known already would have done to a node.
+    /// Apply the ends of dependencies that are already known to a node.
     fn look_at_node(&mut self, graph: &Graph, node: NodeId) {
         let dooms = |(dependency, kind): (NodeId, Kind)| {
             let concerns = match kind {

@@ -1,4 +1,4 @@
-//! What is always true between two calls; used by tests.
+//! The invariants that hold between any two calls; used by tests.
 
 use crate::graph::{Kind, NodeId};
 
@@ -11,7 +11,7 @@ impl Scheduler {
     ///
     /// # Errors
     ///
-    /// A sentence about the first thing that does not hold.
+    /// A message about the first invariant that does not hold.
     #[doc(hidden)]
     pub fn check_invariants(&self) -> Result<(), String> {
         let mut counts = [0; State::COUNT];
@@ -112,9 +112,10 @@ impl Scheduler {
         })
     }
 
-    /// Say whether a node runs behind the only dependency that is not complete, which runs.
+    /// Return true if a node runs behind the only dependency that is not complete, and that dependency runs.
     fn is_behind_running(&self, node: NodeId) -> bool {
-        // Includes nodes that are kept like mapped ones, because they tolerate failures or feed others item by item.
+        // Includes nodes that are tracked like mapped ones, because they tolerate failures or have elementwise
+        // dependents.
         let runs = |node: NodeId| {
             self.count(node) == 1 && self.is(self.first_item(node).0, State::Running)
         };
@@ -124,7 +125,8 @@ impl Scheduler {
         first.is_some_and(|(other, _)| runs(other)) && open.next().is_none() && runs(node)
     }
 
-    /// Say whether the dependencies of an item have the values that it needs: all, or for a join any of the `All` ones.
+    /// Return true if the dependencies of an item have the values that it needs: all, or for a join any of the `All`
+    /// ones.
     fn is_allowed(&self, node: NodeId, index: u32) -> bool {
         let valued = |item: u32| self.timeline.states[item as usize].has_value();
         let has = |(dependency, kind): (NodeId, Kind), all: bool| {

@@ -1,9 +1,9 @@
-//! Limits: how much of something all running batches together may take.
+//! Limits: how many tokens all running batches together may hold.
 //!
-//! A limit is a number of tokens. Nodes that need the same tokens are one *class*, whenever they were added; class 0 needs
-//! none. A batch holds items of one class, which run one after the other, so it takes the tokens of the class once, all of
-//! them or none: no batch waits while it holds some, so there is no deadlock. A class that needs much may be passed by others
-//! that need little; `lanes` explains how that is kept.
+//! A limit is a number of tokens. Nodes that need the same tokens form one *class*, whenever they were added; class 0
+//! needs none. A batch holds items of one class, which run one after the other, so it takes the tokens of the class
+//! once, all of them or none: no batch waits while it holds some, so there is no deadlock. A class that needs many
+//! tokens may be passed by others that need few; `token_queues` explains how.
 
 use crate::error::InvalidCall;
 use crate::graph::NodeId;
@@ -21,14 +21,14 @@ pub struct Limits {
     pub totals: Vec<u32>,
     /// The class of each node; `None`: all are of class 0.
     pub demands: Option<Vec<u32>>,
-    /// What each class needs: limit and number of tokens. Class 0 needs nothing.
+    /// The needs of each class: limit and number of tokens. Class 0 needs nothing.
     pub classes: Vec<Vec<(u32, u32)>>,
-    /// The limit whose tokens are those of devices, and the tokens of one device (see `devices`).
+    /// The limit whose tokens belong to devices, and the tokens of one device (see `devices`).
     pub divided: Option<(u32, u32)>,
 }
 
 impl Limits {
-    /// Return the devices of the limit that is divided; one is, at most.
+    /// Return the devices of the limit that is divided; at most one is.
     pub(super) fn devices(
         &self,
         totals: &[u32],
@@ -46,7 +46,7 @@ impl Limits {
         }
     }
 
-    /// Return the needs of each class; there is always class 0.
+    /// Return the needs of each class; class 0 always exists.
     pub(super) fn needs(&self, totals: &[u32]) -> Result<Vec<Vec<(u32, u32)>>, InvalidCall> {
         let mut all = Vec::new();
         for (class, needs) in (0..).zip(&self.classes) {
@@ -62,7 +62,7 @@ impl Limits {
         Ok(all)
     }
 
-    /// Check what `count` nodes from `first` on demand.
+    /// Check the demands of `count` nodes from `first` on.
     pub(super) fn check(
         &self,
         needs: &[Vec<(u32, u32)>],
@@ -96,7 +96,7 @@ impl Limits {
         Ok(())
     }
 
-    /// Say whether nothing is limited and nobody needs anything.
+    /// Return true if there are no limits and no node needs tokens.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.totals.is_empty()
@@ -107,11 +107,11 @@ impl Limits {
 }
 
 impl Scheduler {
-    /// Hold the run to limits. Nothing has been claimed.
+    /// Apply limits to the run. Nothing has been claimed.
     ///
     /// # Errors
     ///
-    /// Demands for another number of nodes, of classes or limits that are not there, of more tokens than there are.
+    /// Demands for another number of nodes, of classes or limits that do not exist, of more tokens than a limit has.
     ///
     /// O(nodes + ready items * log nodes).
     pub fn with_limits(mut self, limits: &Limits) -> Result<Self, InvalidCall> {
@@ -155,7 +155,7 @@ impl Scheduler {
         self.count_in(State::Ready) - self.parked()
     }
 
-    /// Return the number of items that are ready but for tokens that others hold.
+    /// Return the number of items that are ready but lack tokens, because other batches hold them.
     #[must_use]
     pub fn parked(&self) -> u32 {
         self.lanes.as_ref().map_or(0, |lanes| lanes.parked)
@@ -168,7 +168,7 @@ impl Scheduler {
         }
     }
 
-    /// Give back the tokens of a batch of which nothing runs any more, unless they are kept.
+    /// Return the tokens of a batch of which nothing runs any more, unless they are kept.
     pub(super) fn end_tokens(&mut self, batch: &Batch) {
         if let Some(lanes) = self.lanes.as_mut().filter(|_| batch.limited())
             && !lanes.kept.contains(&batch.key())
@@ -177,12 +177,12 @@ impl Scheduler {
         }
     }
 
-    /// Have the tokens of a batch stay out when its items have ended, until [`Scheduler::return_tokens`]: what was given up
-    /// may still be running. Nothing happens for a batch without tokens.
+    /// Keep the tokens of a batch out after its items have ended, until [`Scheduler::return_tokens`]: a step that was
+    /// abandoned may still be running. Does nothing for a batch without tokens.
     ///
     /// # Errors
     ///
-    /// A batch of another scheduler, one whose tokens are back.
+    /// A batch of another scheduler, or one whose tokens are back.
     pub fn keep_tokens(&mut self, batch: &Batch) -> Result<(), InvalidCall> {
         let out = self.holds(batch)?;
         let Some(lanes) = self.lanes.as_mut().filter(|_| batch.limited()) else {
@@ -195,11 +195,11 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Let the tokens of a batch come back that were kept: at once, or with the end of what still runs.
+    /// Return the kept tokens of a batch: at once, or when its last running item ends.
     ///
     /// # Errors
     ///
-    /// A batch of another scheduler, one whose tokens are not kept.
+    /// A batch of another scheduler, or one whose tokens are not kept.
     pub fn return_tokens(&mut self, batch: &Batch) -> Result<(), InvalidCall> {
         let out = self.holds(batch)?;
         let Some(lanes) = self.lanes.as_mut().filter(|_| batch.limited()) else {
@@ -214,7 +214,7 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Say whether something of a batch still runs.
+    /// Return true if any item of a batch still runs.
     pub(super) fn holds(&self, batch: &Batch) -> Result<bool, InvalidCall> {
         if batch.scheduler == self.id {
             Ok(self.ledger.has(batch))

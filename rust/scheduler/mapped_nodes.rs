@@ -1,7 +1,7 @@
-//! What is kept for mapped nodes: where their items stand and how far they are.
+//! The data of mapped nodes: where their items begin and how many have ended.
 //!
-//! A node of one item is kept here, too, if more is to be known of it than its item's state: an elementwise edge, failures
-//! that it tolerates. It stays a node of one item for whoever claims it.
+//! A node of one item is also tracked here if more than its item's state is needed: an elementwise edge, failures that
+//! it tolerates. For claims it remains a node of one item.
 
 use crate::graph::{Graph, ItemId, Kind, NodeId, UNKNOWN};
 
@@ -9,16 +9,16 @@ use super::state::{DependencyEffect, State};
 
 const NONE: u32 = u32::MAX;
 
-/// What is known of a mapped node's length.
+/// The state of a mapped node's length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NodeLength {
     /// The node has its items.
     Known,
-    /// It depends on something that is not complete.
+    /// A dependency is not complete.
     Unknown,
     /// Its dependencies are complete; [`super::Scheduler::expand`] is awaited.
     Due,
-    /// [`super::Scheduler::refuse`] said that there is none.
+    /// [`super::Scheduler::refuse`] reported that there is none.
     Refused,
 }
 
@@ -30,9 +30,9 @@ pub(super) struct MappedNode {
     pub(super) length: NodeLength,
     /// Is an ordinary node of one item.
     pub(super) single: bool,
-    /// Items whose end dependents do not know yet.
+    /// Items whose end dependents have not processed yet.
     pub(super) unfinished: u32,
-    /// The worst end so far, of an item or of the node itself if it has none; failures only once they are too many.
+    /// The worst end so far, of an item or of the node itself if it has none; failures only once there are too many.
     pub(super) verdict: DependencyEffect,
     /// How the node ended, if it had no items then.
     pub(super) end: State,
@@ -40,7 +40,7 @@ pub(super) struct MappedNode {
     pub(super) tolerated: u32,
     /// Items that failed or could not run because others failed.
     pub(super) bad: u32,
-    /// Those of them that could not run.
+    /// The bad items that could not run.
     pub(super) barred: u32,
     /// The worst of the `All` dependencies, once all are complete; for a join `Fine` if any of them has a value.
     pub(super) gate: DependencyEffect,
@@ -59,8 +59,8 @@ pub(super) struct MappedNode {
     pub(super) ended_followers: Prefixes,
 }
 
-/// For each item of a node, the length of the prefix of a list of nodes that have ended for it. It only grows, so that all
-/// checks of an item together take time linear in the list, not quadratic. Empty until it is used.
+/// For each item of a node, the length of the prefix of a list of nodes that have ended for it. It only grows, so that
+/// all checks of an item together take time linear in the list, not quadratic. Empty until it is used.
 #[derive(Debug, Default)]
 pub(super) struct Prefixes(Vec<u32>);
 
@@ -89,17 +89,17 @@ impl Prefixes {
 /// All mapped nodes of a run. Empty, at no cost, if every node has one item.
 #[derive(Debug, Default)]
 pub(super) struct MappedNodes {
-    /// For each node its place in `all`.
+    /// For each node its index in `all`.
     places: Vec<u32>,
     all: Vec<MappedNode>,
-    /// Some nodes of one item are kept here.
+    /// Some nodes of one item are tracked here.
     singles: bool,
     /// First item and node of each expansion, in item order.
     expansions: Vec<(u32, NodeId)>,
 }
 
 impl MappedNodes {
-    /// O(nodes + edges of mapped nodes); nothing if there are none.
+    /// O(nodes + edges of mapped nodes); O(1) if there are none.
     pub(super) fn new(graph: &Graph) -> Self {
         let nodes = graph.mapped();
         if nodes.is_empty() {
@@ -119,7 +119,7 @@ impl MappedNodes {
         }
     }
 
-    /// Keep a node, whose items begin at `first`, from now on. Amortised O(1), for the first one of a run O(nodes).
+    /// Track a node, whose items begin at `first`, from now on. Amortised O(1), for the first one of a run O(nodes).
     pub(super) fn add(&mut self, graph: &Graph, node: NodeId, first: u32) -> &mut MappedNode {
         if self.places.len() <= node.index() {
             self.places.resize(graph.node_count() as usize, NONE);
@@ -132,7 +132,7 @@ impl MappedNodes {
         &mut self.all[last]
     }
 
-    /// Say whether a run of nodes of one item may have some that are kept here.
+    /// Return true if a run of nodes of one item may contain some that are tracked here.
     pub(super) fn has_singles(&self) -> bool {
         self.singles
     }
@@ -164,12 +164,12 @@ impl MappedNodes {
         &mut self.all[place as usize]
     }
 
-    /// Note that the items of `node` begin at `first`, behind all others.
+    /// Record that the items of `node` begin at `first`, after all others.
     pub(super) fn note_expansion(&mut self, first: u32, node: NodeId) {
         self.expansions.push((first, node));
     }
 
-    /// Return the node of an item that came by expansion. O(log expansions).
+    /// Return the node of an item that was added by expansion. O(log expansions).
     pub(super) fn expanded(&self, item: ItemId) -> NodeId {
         self.expansions[self
             .expansions
@@ -188,9 +188,10 @@ impl MappedNodes {
 }
 
 impl MappedNode {
-    /// Write down that `count` items ended in `state`; say whether this makes the node fail.
+    /// Record that `count` items ended in `state`; return true if this makes the node fail.
     ///
-    /// A node fails when more items are bad than it tolerates, or when none could run: then there is nothing to go on with.
+    /// A node fails if more items are bad than it tolerates, or if none could run: then there are no values to continue
+    /// with.
     pub(super) fn note(&mut self, count: u32, state: State) -> bool {
         if !state.is_bad() {
             self.verdict = self.verdict.max(state.verdict());
@@ -208,7 +209,7 @@ impl MappedNode {
                 != DependencyEffect::Failed
     }
 
-    /// Say whether failures of its items do not count.
+    /// Return true if failures of its items do not count.
     pub(super) fn forgives(&self) -> bool {
         self.verdict != DependencyEffect::Failed
     }

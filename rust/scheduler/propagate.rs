@@ -1,4 +1,4 @@
-//! What the end of an item means for others.
+//! The consequences of an item's end for other items.
 //!
 //! ```text
 //!   end_items, end_without_items ──▶ ended ──spread──▶ doom       (a failure: All dependents, all that waits of them)
@@ -6,8 +6,8 @@
 //!                 └────────────────────────────┴─────▶ finish     (node complete: pending - 1; at 0 settle)
 //! ```
 //!
-//! States change at once, what that means waits in `ended`. So nothing here calls itself, and the list is as long as what
-//! one report ends at the same time.
+//! States change at once; the consequences are queued in `ended`. So nothing here is recursive, and the list is as long
+//! as the number of ends that one report causes at the same time.
 
 use std::ops::Range;
 
@@ -86,7 +86,7 @@ impl Scheduler {
         });
     }
 
-    /// Work off what has ended.
+    /// Process the queue of ends.
     pub(super) fn propagate(&mut self, graph: &Graph) {
         while let Some(ended) = self.ended.pop() {
             self.spread(graph, &ended);
@@ -105,7 +105,7 @@ impl Scheduler {
         }
     }
 
-    /// Write the end down in the node; say whether the node fails by it, and whether the node is complete now.
+    /// Record the end in the node; return whether the node fails by it, and whether the node is complete now.
     fn note_end(&mut self, ended: &Ended) -> (bool, bool) {
         let failed = ended.state.is_bad();
         let Some(map) = self.maps.get_mut(ended.node) else {
@@ -129,7 +129,7 @@ impl Scheduler {
         }
     }
 
-    /// End everything of a node that waits, because a dependency of all its items failed.
+    /// End all waiting items of a node, because a dependency of all its items failed.
     pub(super) fn doom(&mut self, node: NodeId) {
         if let Some(map) = self.maps.get_mut(node) {
             if std::mem::replace(&mut map.doomed, true) {
@@ -142,7 +142,7 @@ impl Scheduler {
         self.end_all(node, State::Waiting, State::UpstreamFailed);
     }
 
-    /// Let elementwise dependents look at the items whose dependency ended.
+    /// Let elementwise dependents check the items whose dependency ended.
     fn tell(&mut self, ended: &Ended) {
         let followers = self
             .maps
@@ -193,10 +193,10 @@ impl Scheduler {
         all
     }
 
-    /// Note that a node is complete. O(edges of the node), beside what becomes ready or ends by it.
+    /// Record that a node is complete. O(edges of the node), in addition to the nodes that become ready or end by it.
     fn finish(&mut self, graph: &Graph, node: NodeId) {
         self.open_nodes -= 1;
-        // Not a loop: the rows and what came later are then walked one after the other, which is faster.
+        // Not a loop: the rows and the added edges are then walked one after the other, which is faster.
         graph.dependents(node).for_each(|(dependent, kind)| {
             let pending = &mut self.pending[dependent.index()];
             if kind == Kind::All {
@@ -248,8 +248,8 @@ impl Scheduler {
             .unwrap_or(DependencyEffect::Fine)
     }
 
-    /// Return true if any of the `All` dependencies, which are complete, has a value: a node with several items has one if all
-    /// have, except those that it tolerates. O(dependencies).
+    /// Return true if any of the `All` dependencies, which are complete, has a value. A node with several items has one
+    /// if all of its items have, except those that it tolerates. O(dependencies).
     fn is_fed(&self, graph: &Graph, node: NodeId) -> bool {
         let mut all = graph
             .dependencies(node)
@@ -272,8 +272,8 @@ impl Scheduler {
         }
     }
 
-    /// Settle a node without items, whose `All` dependencies are complete: it ends like the worst of its dependencies, or its
-    /// length is due. All calls for a node together take O(elementwise dependencies).
+    /// Settle a node without items, whose `All` dependencies are complete: it ends like the worst of its dependencies,
+    /// or its length is due. All calls for a node together take O(elementwise dependencies).
     fn settle_without_items(&mut self, node: NodeId) {
         let Some(map) = self.maps.get(node).filter(|map| !map.complete) else {
             return;
@@ -325,7 +325,7 @@ impl Scheduler {
         }
     }
 
-    /// Return the worst of an item's dependencies: `None` while some have not ended, unless one has failed.
+    /// Return the worst of an item's dependencies: `None` if some have not ended, unless one has failed.
     fn gate_of_item(&self, node: NodeId, index: u32) -> Option<DependencyEffect> {
         let map = self.maps.get(node)?;
         let mut worst = map.gate;

@@ -1,8 +1,8 @@
-//! What is ready, in order, and who takes it.
+//! The ready queue: its order, and claims from it.
 //!
-//! Ready nodes stand in a set of ranks, or, if they need tokens of limits, by key in the lane of their class; ready items
-//! of mapped nodes stand in a set of their own, so that a node is in the queue once. The most urgent node of all is the
-//! first of the set or the head of an open lane.
+//! Ready nodes are stored in a set of ranks, or, if they need tokens of limits, by key in the lane of their class;
+//! ready items of mapped nodes are stored in a set of their own, so that a node is in the queue once. The most urgent
+//! node of all is the first of the set or the head of an open lane.
 
 use std::ops::Range;
 
@@ -13,25 +13,25 @@ use super::state::State;
 use super::{Order, Scheduler};
 
 impl Scheduler {
-    /// Give up to `limit` ready items to `worker`, the most urgent first; `None` if nothing is ready. Delays that are over
-    /// at `now` end first.
+    /// Give up to `limit` ready items to `worker`, the most urgent first; `None` if nothing is ready. Delays that are
+    /// over at `now` end first.
     ///
-    /// A batch holds items of one class (see [`Scheduler::with_limits`]), so it ends where another class is next. In add
-    /// order it ends, too, before an item that was added after a dependent of the batch: that dependent may be ready by then,
-    /// and its turn is first.
+    /// A batch holds items of one class (see [`Scheduler::with_limits`]), so it ends before a node of another class. In
+    /// add order it also ends before an item that was added after a dependent of the batch: that dependent may be ready
+    /// by then, and comes first.
     ///
     /// O(runs * log nodes + items).
     pub fn claim(&mut self, worker: u16, limit: u32, now: f64) -> Option<Batch> {
         self.claim_chains(worker, limit, 0, now)
     }
 
-    /// The same with what can be chained to these items (see [`Scheduler::chain`]), as long as the batch has less than
-    /// `most`.
+    /// The same, with nodes that can be chained to these items (see [`Scheduler::chain`]), while the batch has less
+    /// than `most`.
     pub fn claim_chains(&mut self, worker: u16, limit: u32, most: u32, now: f64) -> Option<Batch> {
         self.advance(now);
         let mut batch = Batch::new(self.id, worker);
         let mut barrier = u32::MAX;
-        let mut feeds = false; // the last one may let another run
+        let mut feeds = false; // the last one may make another item ready
         let (chaining, most) = (most > 1, most.max(limit));
         while batch.heads() < limit && batch.len() < most {
             let Some((node, class)) = self.next_node() else {
@@ -74,7 +74,7 @@ impl Scheduler {
         Some(batch)
     }
 
-    /// Say whether the last of these items may let others run; note if one before it may.
+    /// Return true if the last of these items may make others ready; record it if one before it may.
     fn feeds(&self, node: NodeId, items: &Range<u32>, mapped: bool, batch: &mut Batch) -> bool {
         if batch.restless() {
             return true;
@@ -121,14 +121,14 @@ impl Scheduler {
         }
     }
 
-    /// Count the nodes of one item and class 0 that follow each other from `node` on, in id and in rank, and are ready.
+    /// Count the ready nodes of one item and class 0 that follow each other from `node` on, both in id and in rank.
     fn neighbours(&self, node: NodeId, limit: u32) -> u32 {
         if self.class(node) != 0 {
             return 1;
         }
         let rank = self.rank(node);
         let ready = self.ready_nodes.run(rank, limit);
-        // Nodes without a rank may have their place between those that follow each other in rank.
+        // Nodes without a rank may belong between those that follow each other in rank.
         let bound = self.lanes.as_ref().and_then(|lanes| lanes.first());
         let follows = |at: &u32| {
             let next = self.at_rank(rank + at);
@@ -139,7 +139,8 @@ impl Scheduler {
         (1..ready).take_while(follows).count() as u32 + 1
     }
 
-    /// Count the first of `items` whose turn it is: those of nodes up to `barrier`, the first dependent of all before them.
+    /// Count the first of `items` that may be claimed: those of nodes up to `barrier`, the first dependent of all
+    /// before them.
     fn in_turn(&self, node: NodeId, items: &Range<u32>, mapped: bool, barrier: &mut u32) -> u32 {
         let count = items.end - items.start;
         let nodes = if mapped { 1 } else { count };
@@ -152,7 +153,7 @@ impl Scheduler {
                 *barrier = dependent.0.min(*barrier);
             }
         }
-        // A dependent that was added before its map may get ready item by item.
+        // A dependent that was added before its map may become ready item by item.
         if mapped && *barrier < node.0 {
             1
         } else {
@@ -160,7 +161,7 @@ impl Scheduler {
         }
     }
 
-    /// Note that items became ready.
+    /// Record that items became ready.
     pub(super) fn enqueue(&mut self, node: NodeId, items: Range<u32>) {
         let count = items.end - items.start;
         let mut nodes = count;
@@ -176,7 +177,7 @@ impl Scheduler {
         }
     }
 
-    /// Note that items are not ready any more.
+    /// Record that items are no longer ready.
     pub(super) fn unqueue(&mut self, node: NodeId, items: Range<u32>) {
         let count = items.end - items.start;
         let mut nodes = count;
@@ -193,7 +194,7 @@ impl Scheduler {
         }
     }
 
-    /// Put nodes of one class that follow each other, of which `count` more items are ready, where they belong.
+    /// Add `count` ready items of consecutive nodes of one class to the queue.
     #[cold]
     fn enter_lanes(&mut self, node: NodeId, nodes: u32, count: u32) {
         let class = self.class(node);
@@ -208,7 +209,7 @@ impl Scheduler {
         self.count_ready(class, count, 0);
     }
 
-    /// Take nodes of one class that follow each other out of the queue; `count` items fewer are ready.
+    /// Remove `count` ready items of consecutive nodes of one class from the queue.
     #[cold]
     fn leave_lanes(&mut self, node: NodeId, nodes: u32, count: u32) {
         let class = self.class(node);
@@ -223,7 +224,7 @@ impl Scheduler {
         self.count_ready(class, 0, count);
     }
 
-    /// Say whether a node of this class stands in the set of ranks when it is ready.
+    /// Return true if a node of this class is stored in the set of ranks when it is ready.
     fn is_ranked(&self, node: NodeId, class: u32) -> bool {
         class == 0 && node.0 < self.graph.base_count()
     }
@@ -234,12 +235,12 @@ impl Scheduler {
         }
     }
 
-    /// Return what a node needs; 0 for nothing.
+    /// Return the class of a node; 0 if it needs nothing.
     pub(super) fn class(&self, node: NodeId) -> u32 {
         self.lanes.as_ref().map_or(0, |lanes| lanes.class(node))
     }
 
-    /// Return a number that orders nodes by urgency, whose lower half is the node.
+    /// Return a key that orders nodes by urgency; its lower half is the node.
     pub(super) fn key(&self, node: NodeId) -> u64 {
         let lightness = if self.order == Order::Add {
             0
@@ -249,7 +250,7 @@ impl Scheduler {
         u64::from(lightness) << 32 | u64::from(node.0)
     }
 
-    /// Return the place of a node in the order.
+    /// Return the position of a node in the order.
     pub(super) fn rank(&self, node: NodeId) -> u32 {
         if self.order == Order::Add {
             node.0
@@ -266,7 +267,7 @@ impl Scheduler {
         }
     }
 
-    /// Say whether a node stands in the ready queue.
+    /// Return true if a node is in the ready queue.
     pub(super) fn is_queued(&self, node: NodeId) -> bool {
         let class = self.class(node);
         match &self.lanes {

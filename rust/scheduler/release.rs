@@ -1,8 +1,8 @@
-//! Which values nobody needs any more.
+//! Release of values that are no longer needed.
 //!
-//! Without a keep mask there is nothing here. With one, a value of a node that is not kept and has consumers is released
-//! when the last of these holds: it is there; every `All` dependent is complete; of every elementwise dependent the same
-//! item has ended. Each of these events looks whether it was the last.
+//! Without a keep mask this module does nothing. With one, a value of a node that is not kept and has consumers is
+//! released once all of these hold: it exists; every `All` dependent is complete; the same item of every elementwise
+//! dependent has ended. Each of these events checks whether it was the last.
 
 use std::ops::Range;
 
@@ -14,17 +14,17 @@ use super::Scheduler;
 use super::mapped_nodes::{MappedNode, Prefixes};
 use super::propagate::Ended;
 
-/// What holds values, and those that nothing holds.
+/// The holders of values, and the values without holders.
 #[derive(Debug)]
 pub(super) struct Release {
     /// For each node the number of `All` dependents that are not complete; [`KEEP`] for values that stay.
     holders: Vec<u32>,
     released: RankSet,
-    /// Released and not yet taken.
+    /// Released and not yet taken by the caller.
     taken_next: Vec<ItemId>,
 }
 
-/// Kept by request, or because no consumer would ever be the last.
+/// Kept by request, or because it has no consumers.
 const KEEP: u32 = u32::MAX;
 
 impl Release {
@@ -60,14 +60,14 @@ fn holders_of(graph: &Graph, node: NodeId, keep: u8) -> u32 {
 }
 
 impl Scheduler {
-    /// Return the items whose values nobody needs any more, each once.
+    /// Return the items whose values are no longer needed, each once.
     pub fn take_released(&mut self) -> Vec<ItemId> {
         self.release
             .as_mut()
             .map_or_else(Vec::new, |release| std::mem::take(&mut release.taken_next))
     }
 
-    /// Look at values that the end of items may release: their own, and those of the same items they depend on.
+    /// Check values that the end of items may release: their own, and those of the same items they depend on.
     pub(super) fn release_around(&mut self, ended: &Ended) {
         if self.release.is_none() {
             return;
@@ -89,7 +89,7 @@ impl Scheduler {
         }
     }
 
-    /// Look at values that the completion of a node may release: those of its `All` dependencies. O(edges of the node).
+    /// Check values that the completion of a node may release: those of its `All` dependencies. O(edges of the node).
     pub(super) fn release_above(&mut self, graph: &Graph, node: NodeId) {
         if self.release.is_none() {
             return;
@@ -129,7 +129,7 @@ impl Scheduler {
             && self.followers_ended(node, item)
     }
 
-    /// Say whether the same item of all elementwise dependents, which have as many items, has ended.
+    /// Return true if the same item of all elementwise dependents, which have as many items, has ended.
     fn followers_ended(&mut self, node: NodeId, item: u32) -> bool {
         let Some(map) = self.maps.get(node) else {
             return true;
@@ -165,7 +165,7 @@ impl Scheduler {
         map.is_none_or(|map| self.timeline.states[(map.first + index) as usize].is_terminal())
     }
 
-    /// Say whether a value of a node is gone.
+    /// Return true if a value of a node has been released.
     pub(super) fn has_released(&self, node: NodeId) -> bool {
         let Range { start, end } = self.items(node);
         let first = |release: &Release| release.released.next(start);
@@ -173,7 +173,8 @@ impl Scheduler {
         first.is_some_and(|item| item < end)
     }
 
-    /// Note the consumers of new nodes from `first` on, and that they consume what is there. Without a mask all is kept.
+    /// Record the consumers of new nodes from `first` on, and the new nodes as consumers of existing ones. Without a
+    /// mask all values are kept.
     pub(super) fn extend_release(&mut self, graph: &Graph, first: NodeId, keep: Option<&[u8]>) {
         let Some(release) = &mut self.release else {
             return;

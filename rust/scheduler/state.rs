@@ -1,4 +1,4 @@
-//! The states of an item, and what an end means for dependents.
+//! The states of an item, and the effect of an end on dependents.
 
 /// State of an item. The numbers are part of the binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,7 +16,7 @@ pub enum State {
     Cached,
     /// Ended with an error.
     Failed,
-    /// Ended because it took too long.
+    /// Ended because it exceeded its time limit.
     TimedOut,
     /// Did not run: its condition did not hold, or a dependency was skipped.
     Skipped,
@@ -24,7 +24,7 @@ pub enum State {
     UpstreamFailed,
     /// Did not run or did not end: the run was cancelled.
     Cancelled,
-    /// The caller of the run gave its value.
+    /// Its value was given by the caller of the run.
     Given,
 }
 
@@ -65,19 +65,19 @@ impl State {
         }
     }
 
-    /// Say whether an item in this state has ended.
+    /// Return true if an item in this state has ended.
     #[must_use]
     pub const fn is_terminal(self) -> bool {
         self as u8 >= Self::Success as u8
     }
 
-    /// Say whether an item in this state has a value.
+    /// Return true if an item in this state has a value.
     #[must_use]
     pub const fn has_value(self) -> bool {
         matches!(self, Self::Success | Self::Cached | Self::Given)
     }
 
-    /// Return the state in which a run can end that has this number.
+    /// Return the state with this number if a run can end in it.
     #[must_use]
     pub fn outcome(number: u8) -> Option<Self> {
         let state = *Self::ALL.get(usize::from(number))?;
@@ -85,19 +85,19 @@ impl State {
         (state.is_terminal() && is_outcome).then_some(state)
     }
 
-    /// Say whether an item in this state has failed, or could not run because another one failed.
+    /// Return true if an item in this state has failed, or could not run because another one failed.
     pub(super) const fn is_bad(self) -> bool {
         matches!(self.verdict(), DependencyEffect::Failed)
     }
 
-    /// Return counts by state of `count` items that all are in this one.
+    /// Return counts by state of `count` items that are all in this one.
     pub(super) fn times(self, count: u32) -> [u32; Self::COUNT] {
         let mut counts = [0; Self::COUNT];
         counts[self as usize] = count;
         counts
     }
 
-    /// Return what this end means for dependents.
+    /// Return the effect of this end on dependents.
     pub(super) const fn verdict(self) -> DependencyEffect {
         match self {
             Self::Failed | Self::TimedOut | Self::UpstreamFailed => DependencyEffect::Failed,
@@ -107,7 +107,7 @@ impl State {
         }
     }
 
-    /// Order states by how much they say about a node with several items.
+    /// Order states by their significance for a node with several items.
     pub(super) fn telling(self) -> u8 {
         const ORDER: [State; State::COUNT] = [
             State::Given,
@@ -129,7 +129,7 @@ impl State {
     }
 }
 
-/// What the end of an item or node means for its dependents; the worst wins.
+/// The effect of the end of an item or node on its dependents; the worst wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum DependencyEffect {
     /// They may run.

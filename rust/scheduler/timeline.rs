@@ -1,4 +1,4 @@
-//! What happened to each item, in flat arrays of 20 bytes an item. It decides nothing.
+//! The history of each item, in flat arrays of 20 bytes an item. It decides nothing.
 
 use std::ops::Range;
 
@@ -9,11 +9,11 @@ use super::State;
 pub struct Timeline {
     /// The state.
     pub states: Vec<State>,
-    /// How often the item was begun; stays at 255 from there on.
+    /// How often the item has begun; saturates at 255.
     pub attempts: Vec<u8>,
-    /// Who began it last; meaningless if attempts is 0.
+    /// The worker that began it last; meaningless if attempts is 0.
     pub workers: Vec<u16>,
-    /// When it was begun last: the time of the claim, then the reported start; 0 if never.
+    /// When it last began: the time of the claim, then the reported start; 0 if never.
     pub starts: Vec<f64>,
     /// When it ended; 0 if it did not run.
     pub ends: Vec<f64>,
@@ -45,7 +45,7 @@ impl Timeline {
         self.ends.resize(items, 0.0);
     }
 
-    /// Return the first items in `within` that stand next to each other and are in `state`.
+    /// Return the first contiguous items in `within` that are in `state`.
     pub(super) fn run_of(&self, state: State, within: Range<u32>) -> Option<Range<u32>> {
         let states = &self.states[within.start as usize..within.end as usize];
         let skip = states.iter().position(|other| *other == state)?;
@@ -66,13 +66,13 @@ impl Timeline {
         self.starts[items].fill(now);
     }
 
-    /// Forget that items were begun.
+    /// Reset the record that items have begun.
     pub(super) fn unbegin(&mut self, items: Range<u32>) {
         self.unspend(items.clone());
         self.starts[items.start as usize..items.end as usize].fill(0.0);
     }
 
-    /// Take back the attempt that items were claimed for: they were not called.
+    /// Undo the attempt for which items were claimed: they were not called.
     pub(super) fn unspend(&mut self, items: Range<u32>) {
         let spent = self.attempts[items.start as usize..items.end as usize]
             .iter_mut()
@@ -80,7 +80,7 @@ impl Timeline {
         spent.for_each(|attempts| *attempts -= 1);
     }
 
-    /// Note `now` as the end of those items that wait or are ready.
+    /// Record `now` as the end of those items that are waiting or ready.
     pub(super) fn give_up(&mut self, items: Range<u32>, now: f64) {
         for item in items.start as usize..items.end as usize {
             if self.states[item] < State::Running {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 
-/// A time in an order.
+/// A time with a total order.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Time(f64);
 
@@ -21,7 +21,7 @@ impl Ord for Time {
     }
 }
 
-/// One time for some of the items, earliest first. O(log n) a change.
+/// One time for each of some items, earliest first. O(log n) a change.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
     by_time: BTreeSet<(Time, u32)>,
@@ -72,7 +72,7 @@ impl Timers {
         self.by_time.first().map(|(at, _)| at.0)
     }
 
-    /// Take out the item whose time is earliest, if that is not after `now`; none if `now` is not finite.
+    /// Remove the item whose time is earliest, if that is not after `now`; none if `now` is not finite.
     pub(super) fn pop_due(&mut self, now: f64) -> Option<u32> {
         let &(at, item) = self.by_time.first()?;
         if at.0 > now || !now.is_finite() {

@@ -1,4 +1,4 @@
-//! Tokens of limits, and the ready nodes that need some.
+//! Tokens of limits, and the queues of ready nodes that need them.
 //!
 //! ```text
 //!                        claim: needs of the class ──▶ taken
@@ -7,11 +7,12 @@
 //!        └── enough is free again ◀── tokens back ◀──────┘  (or later: keep_tokens, return_tokens)
 //! ```
 //!
-//! The ready nodes of a class stand in its *lane*, which is open while enough is free of everything the class needs. What is
-//! ready behind a closed lane is *parked*: it keeps its place in the order but cannot be claimed.
+//! The ready nodes of a class are stored in its *lane*, which is open if enough tokens of every limit that the class
+//! needs are free. Ready nodes in a closed lane are *parked*: they keep their position in the order but cannot be
+//! claimed.
 //!
-//! Nodes of class 0 stand in the ready queue itself, but for those that came while it ran, which have no rank there: they
-//! have a lane that is always open. A run without limits and grafts has nothing of this.
+//! Nodes of class 0 are stored in the ready queue itself, except those that were grafted, which have no rank: they have
+//! a lane that is always open. A run without limits and grafts has none of this.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,7 +30,7 @@ pub(super) struct TokenQueues {
     demands: Vec<u32>,
     all: Vec<TokenQueue>,
     totals: Vec<u32>,
-    /// Tokens of each limit that nobody holds.
+    /// The free tokens of each limit.
     free: Vec<u32>,
     /// The classes, by their needs.
     classes: BTreeMap<Vec<(u32, u32)>, u32>,
@@ -41,7 +42,7 @@ pub(super) struct TokenQueues {
     pub(super) parked: u32,
     /// Batches whose tokens stay out when their items have ended.
     pub(super) kept: BTreeSet<(u32, u32)>,
-    /// The limit whose tokens are those of devices.
+    /// The limit whose tokens belong to devices.
     pub(super) devices: Option<Devices>,
     /// What may be claimed; `None`: anything.
     pub(super) choice: Option<Choice>,
@@ -55,16 +56,16 @@ pub(super) struct TokenQueue {
     queue: BTreeSet<u64>,
     /// Their ready items.
     ready: u32,
-    /// Enough is free.
+    /// Enough tokens are free.
     open: bool,
-    /// Batches that hold what it needs.
+    /// Batches that hold tokens that it needs.
     holders: u32,
-    /// What it needs of the devices.
+    /// The tokens of devices that it needs.
     on_devices: u32,
 }
 
 impl TokenQueues {
-    /// Return the lane of class 0 alone, and `nodes` nodes that are of it.
+    /// Return the lane of class 0 alone, with `nodes` nodes of that class.
     pub(super) fn new(nodes: u32) -> Self {
         let mut lanes = Self {
             demands: vec![0; nodes as usize],
@@ -98,8 +99,8 @@ impl TokenQueues {
         Ok(())
     }
 
-    /// Return the class with these needs: one for equal needs, whenever they were added, since each report of a batch visits
-    /// all classes that need tokens of the same limits.
+    /// Return the class with these needs: one for equal needs, whenever they were added, since each report of a batch
+    /// visits all classes that need tokens of the same limits.
     fn intern(&mut self, needs: Vec<(u32, u32)>) -> u32 {
         if needs.is_empty() {
             return 0;
@@ -124,7 +125,7 @@ impl TokenQueues {
         id
     }
 
-    /// Return the devices, if this is their limit.
+    /// Return the devices, if they belong to this limit.
     fn of_devices(&self, limit: u32) -> Option<&Devices> {
         self.devices.as_ref().filter(|all| all.limit == limit)
     }
@@ -133,7 +134,7 @@ impl TokenQueues {
         need.1 <= self.free[need.0 as usize] && (self.devices.is_none() || self.has_place(need))
     }
 
-    /// Say whether no devices are needed, or there are some.
+    /// Return true if no devices are needed, or enough of their tokens are free.
     #[cold]
     fn has_place(&self, need: (u32, u32)) -> bool {
         self.of_devices(need.0)
@@ -159,18 +160,18 @@ impl TokenQueues {
         self.heads.iter().find(fits).copied()
     }
 
-    /// Say whether nodes of class 0 may be claimed.
+    /// Return true if nodes of class 0 may be claimed.
     pub(super) fn gives_plain(&self) -> bool {
         self.choice.as_ref().is_none_or(|choice| choice.amount == 0)
     }
 
-    /// Say whether what an open lane needs of devices is what was chosen.
+    /// Return true if the need of an open lane for devices matches the choice.
     fn fits(&self, class: u32, choice: &Choice) -> bool {
         let amount = self.all[class as usize].on_devices;
         amount == choice.amount && (amount == 0 || self.place(class).is_some())
     }
 
-    /// Return where a class gets what it needs of devices; `None` if it needs none, or it cannot be had now.
+    /// Return the devices on which a class gets its tokens; `None` if it needs none, or they are not free now.
     fn place(&self, class: u32) -> Option<Placed> {
         let (devices, amount) = (self.devices.as_ref()?, self.all[class as usize].on_devices);
         match &self.choice {
@@ -180,7 +181,7 @@ impl TokenQueues {
         }
     }
 
-    /// Return of each open lane that is not empty the most urgent key, what it needs of devices, and its ready items.
+    /// Return for each open lane that is not empty the most urgent key, its need for devices, and its ready items.
     pub(super) fn open(&self) -> impl Iterator<Item = (u64, u32, u32)> + '_ {
         self.heads.iter().map(|&(key, class)| {
             let lane = &self.all[class as usize];
@@ -193,17 +194,17 @@ impl TokenQueues {
         self.with_queue(class, |queue| queue.insert(key));
     }
 
-    /// Take the node of a key out of a lane.
+    /// Remove the node of a key from a lane.
     pub(super) fn remove(&mut self, class: u32, key: u64) {
         self.with_queue(class, |queue| queue.remove(&key));
     }
 
-    /// Say whether the node of a key stands in a lane.
+    /// Return true if the node of a key is in a lane.
     pub(super) fn contains(&self, class: u32, key: u64) -> bool {
         self.all[class as usize].queue.contains(&key)
     }
 
-    /// Change the queue of a lane, and its head with it.
+    /// Change the queue of a lane, and update its head.
     fn with_queue(&mut self, class: u32, change: impl FnOnce(&mut BTreeSet<u64>) -> bool) {
         let lane = &mut self.all[class as usize];
         let before = lane.queue.first().copied();
@@ -215,7 +216,7 @@ impl TokenQueues {
         }
     }
 
-    /// Note that items became ready, or were ready.
+    /// Record that items became ready, or are no longer ready.
     pub(super) fn count(&mut self, class: u32, more: u32, fewer: u32) {
         let lane = &mut self.all[class as usize];
         lane.ready = lane.ready + more - fewer;
@@ -224,7 +225,7 @@ impl TokenQueues {
         }
     }
 
-    /// Take what a class needs; return on which devices. Its lane is open.
+    /// Take the tokens that a class needs; return the devices. Its lane is open.
     #[inline]
     pub(super) fn take(&mut self, class: u32) -> Option<Box<Placed>> {
         let placed = self.devices.is_some().then(|| self.take_devices(class));
@@ -232,7 +233,7 @@ impl TokenQueues {
         placed.flatten()
     }
 
-    /// Take what a class needs, beside devices.
+    /// Take the tokens that a class needs, except those of devices.
     #[inline]
     fn hold(&mut self, class: u32) {
         self.all[class as usize].holders += 1;
@@ -248,7 +249,7 @@ impl TokenQueues {
         Some(Box::new(placed))
     }
 
-    /// Give back what a class needs, on the devices where it was taken.
+    /// Return the tokens that a class needs, on the devices where they were taken.
     #[inline]
     pub(super) fn give(&mut self, class: u32, placed: Option<&Placed>) {
         if let (Some(devices), Some(placed)) = (&mut self.devices, placed) {
@@ -258,7 +259,8 @@ impl TokenQueues {
         self.each_need(class, |free, amount| free + amount);
     }
 
-    /// Change what is free of each limit that a class needs, and open or close lanes. O(lanes that need the same limits).
+    /// Change the free tokens of each limit that a class needs, and open or close lanes. O(lanes that need the same
+    /// limits).
     fn each_need(&mut self, class: u32, change: impl Fn(u32, u32) -> u32) {
         for at in 0..self.all[class as usize].needs.len() {
             let (limit, amount) = self.all[class as usize].needs[at];

@@ -1,6 +1,6 @@
-//! What workers and the driver say: claims, ends, retries, items given back, the cancellation of the run.
+//! The events that workers and the driver report: claims, ends, retries, items given back, the cancellation of the run.
 //!
-//! Each call checks first and changes afterwards, so that a refused call leaves no trace.
+//! Each call checks first and changes afterwards, so that a rejected call has no effect.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::state::State;
 pub enum Outcomes<'a> {
     /// All with a value.
     Success,
-    /// One number of a [`State`] for each.
+    /// The number of a [`State`] for each.
     Each(&'a [u8]),
 }
 
@@ -40,7 +40,7 @@ impl Outcomes<'_> {
         }
     }
 
-    /// Say whether the item at `at` ended with a value.
+    /// Return true if the item at `at` ended with a value.
     pub(super) fn has_value(self, at: usize) -> bool {
         match self {
             Self::Success => true,
@@ -48,7 +48,8 @@ impl Outcomes<'_> {
         }
     }
 
-    /// Return the end of the item at `at` and how many from there on, at most `limit`, ended like it.
+    /// Return the end of the item at `at` and the number of items from there on, at most `limit`, that ended in the
+    /// same way.
     fn run(self, at: usize, limit: u32) -> (State, u32) {
         let Self::Each(numbers) = self else {
             return (State::Success, limit);
@@ -63,14 +64,14 @@ impl Outcomes<'_> {
 
 impl Scheduler {
     /// Report that the items from `position` on ran one after the other: from `start` to `ends[0]`, from there to
-    /// `ends[1]`, and so on. What ends as cached or skipped was not called: it has spent no attempt.
+    /// `ends[1]`, and so on. Items that end as cached or skipped were not called: they have used no attempt.
     ///
     /// # Errors
     ///
-    /// Items that are not out, numbers that are no outcome, one outcome too many or too few, chained items before those they
-    /// need, or an end without a value of one to which others are chained.
+    /// Items that are not out, numbers that are not an outcome, one outcome too many or too few, chained items before
+    /// those they need, or an end without a value of an item to which others are chained.
     ///
-    /// O(items + edges that become known to be satisfied or not).
+    /// O(items + edges whose state becomes known).
     pub fn complete(
         &mut self,
         batch: &Batch,
@@ -139,12 +140,12 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Report that `count` items from `position` on were not begun. They are ready again and have spent no attempt; what
-    /// is chained to an item that has not ended waits again.
+    /// Report that `count` items from `position` on have not begun. They are ready again and have used no attempt;
+    /// items that are chained to an item that has not ended wait again.
     ///
     /// # Errors
     ///
-    /// Items that are not out, items without what is chained to them.
+    /// Items that are not out, or items without those that are chained to them.
     pub fn give_back(
         &mut self,
         batch: &Batch,
@@ -166,8 +167,8 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Goes from the last item to the first: if one ends because its node was cancelled, the items that are chained to it
-    /// already wait, and end too.
+    /// Iterates from the last item to the first: if one ends because its node was cancelled, the items that are chained
+    /// to it already wait, and end too.
     fn give_back_chains(&mut self, batch: &Batch, position: u32, count: u32) {
         let runs = batch.slices(position, count);
         let items: Vec<ItemRange> = runs.flat_map(|run| run.by_node(true)).collect();
@@ -192,7 +193,7 @@ impl Scheduler {
         }
     }
 
-    /// Check that positions are out, and note that they are not any more.
+    /// Check that positions are out, and record that they no longer are.
     pub(super) fn take_back(
         &mut self,
         batch: &Batch,
@@ -219,7 +220,7 @@ impl Scheduler {
         self.propagate(&graph);
     }
 
-    /// Make items ready whose delay is over at `now`; none if `now` is not finite, since that is no time of a clock.
+    /// Make items ready whose delay is over at `now`; none if `now` is not finite, since that is not a time of a clock.
     pub fn advance(&mut self, now: f64) {
         while let Some(item) = self.delays.pop_due(now) {
             if let Some((node, _)) = self.locate(ItemId(item)) {
@@ -228,8 +229,8 @@ impl Scheduler {
         }
     }
 
-    /// Cancel everything that is not running; `now` is noted as its end. What runs ends as it is reported, and what comes
-    /// back for another attempt or because it was not begun is cancelled then. A second call does nothing.
+    /// Cancel everything that is not running; `now` is recorded as its end. Running items end when they are reported.
+    /// Those that are to be retried or have not begun are cancelled then. A second call does nothing.
     ///
     /// O(nodes + edges + items).
     pub fn cancel(&mut self, now: f64) {
@@ -239,7 +240,7 @@ impl Scheduler {
         self.delays.clear_all();
         self.expandable.clear();
         let graph = Arc::clone(&self.graph);
-        // First of all those that would find something to run in what is cancelled around them.
+        // Joins first: otherwise they could become ready when their dependencies are cancelled.
         for node in graph.joins() {
             self.call_off(node, now);
         }
@@ -249,7 +250,8 @@ impl Scheduler {
         }
     }
 
-    /// Cancel those items of one node that are not running, as [`Scheduler::cancel`] does for all nodes. O(items of the node).
+    /// Cancel those items of one node that are not running, as [`Scheduler::cancel`] does for all nodes. O(items of the
+    /// node).
     pub fn cancel_node(&mut self, node: NodeId, now: f64) {
         self.stopped.insert(node);
         self.expandable.retain(|other| *other != node);
@@ -268,14 +270,14 @@ impl Scheduler {
         self.end_all(node, State::Ready, State::Cancelled);
     }
 
-    /// End all items of a node whose values are known before anything runs; the node waits for nothing. They have spent no
+    /// End all items of a node whose values are known before the run; the node has no dependencies. They have used no
     /// attempt.
     ///
     /// # Errors
     ///
-    /// A node of which an item waits, or is claimed or ended already.
+    /// A node of which an item is waiting, claimed or already ended.
     ///
-    /// O(items + edges that become known to be satisfied).
+    /// O(items + edges that become satisfied).
     pub fn give(&mut self, node: NodeId) -> Result<(), InvalidCall> {
         let states = &self.timeline.states;
         let mut items = self.items(node);
@@ -291,14 +293,14 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Say whether the run was cancelled.
+    /// Return true if the run was cancelled.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.cancelled
     }
 }
 
-/// Cut a run into parts that ended alike; outcomes count from `at`.
+/// Cut a run into parts that ended in the same way; outcomes count from `at`.
 fn parts(
     run: ItemRange,
     at: usize,

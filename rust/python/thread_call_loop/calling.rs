@@ -19,7 +19,7 @@ use super::steps::Calls;
 /// handled only when all steps had ended.
 const SLICE: f64 = 0.02;
 
-/// What the loop has at hand.
+/// The data that the loop needs.
 pub(super) struct CallLoop<'a, 'py> {
     pub(super) turn: &'a ThreadCallLoop,
     pub(super) values: &'a Bound<'py, PyList>,
