@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 from flowyml.diagnostics.text import pluralize, short_repr
 from flowyml.diagnostics.tracebacks import called_as, hide_internal_frames, hides_internal_frames
 from flowyml.errors import StepError
+from flowyml.results.record import RunRecord
 from flowyml.results.step_result import StepResult
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from flowyml.reports.timeline import Timeline
-    from flowyml.results.record import RunRecord
     from flowyml.results.report_data import RunHeader
     from flowyml.runtime.run import Run
 
@@ -90,8 +90,6 @@ class PipelineResult:
 
     def __init__(self, run: Run) -> None:
         from datetime import timedelta
-
-        from flowyml.results.record import RunRecord
 
         self.run_id: str = run.run_id
         self.pipeline_name: str = run.plan.name
