@@ -20,7 +20,7 @@ export PYO3_PYTHON := $(abspath $(RUN))
 # Hundreds of processes import the same modules: where the environment forbids bytecode, each would compile them anew.
 COMPILED := env -u PYTHONDONTWRITEBYTECODE
 
-# How many processes run the tests, 0 is this one; tests/side_by_side.py tells which tests run alone.
+# How many processes run the tests, 0 is this one; tests/support/exclusive_tests.py tells which tests run alone.
 WORKERS ?= 2
 SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile -o console_output_style=classic
 

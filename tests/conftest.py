@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hypothesis
-import plumbing
 import pytest
-from effort import examples
+import worker_pools
+from example_counts import examples
 
 import flowyml
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-pytest_plugins = ["side_by_side"]
+pytest_plugins = ["exclusive_tests"]
 
 EXECUTORS: dict[str, Callable[[], Any]] = {
     "local": lambda: flowyml.LocalExecutor(),  # noqa: PLW0108  names are looked up when a test asks
@@ -77,10 +77,10 @@ def folder(tmp_path: Path) -> Path:
 def mark(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A mark that all processes of this test carry; at the end of the test none may be left."""
     mark = uuid.uuid4().hex
-    monkeypatch.setenv(plumbing.MARK, mark)
+    monkeypatch.setenv(worker_pools.MARK, mark)
     yield mark
-    gone = plumbing.eventually(lambda: not plumbing.marked(mark), 2.0)
-    plumbing.clear(mark)
+    gone = worker_pools.eventually(lambda: not worker_pools.marked(mark), 2.0)
+    worker_pools.clear(mark)
     assert gone, "processes were left"
 
 

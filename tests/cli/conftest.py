@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from calling import DAILY, Done
+from cli_process import DAILY, Done
 
 from flowyml.cli import main
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from calling import DAILY
+from cli_process import DAILY
 
 TWO = (
     DAILY

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from calling import DAILY
+from cli_process import DAILY
 
 from flowyml.cli.parser import parse_value
 

@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from calling import DAILY, Done, called
+from cli_process import DAILY, Done, called
 
 from flowyml import ParallelExecutor
 

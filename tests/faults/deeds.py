@@ -12,7 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from notes import note
+from run_notes import note
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import plumbing
+import worker_pools
 
 MODES = ("window", "hooks", "always", "cache")
 KINDS = ("local 1", "thread 3", "process 1", "process 3", "process 8", "async 3")
@@ -88,7 +88,7 @@ def _undisturbed(folder: Path, kind: str, mode: str) -> str:
 def _one_driver(folder: Path, kind: str, mode: str, rng: random.Random | None) -> tuple[str | None, bool]:
     """Run a driver, and kill it if chance is given; return what it printed if it ended, and whether it was killed."""
     command = [sys.executable, str(Path(__file__).with_name("killed.py")), *kind.split(), mode]
-    environment = os.environ | {plumbing.MARK: (mark := uuid.uuid4().hex)}
+    environment = os.environ | {worker_pools.MARK: (mark := uuid.uuid4().hex)}
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, cwd=folder, text=True, env=environment, **pipes) as process:
         if rng is not None:
@@ -103,7 +103,7 @@ def _one_driver(folder: Path, kind: str, mode: str, rng: random.Random | None) -
     killed = process.returncode == -signal.SIGKILL
     assert killed or process.returncode == 0, told
     # What a worker of a dead driver still does, until it is ended, is no second run of it.
-    assert plumbing.eventually(lambda: not plumbing.marked(mark), LIMIT)
+    assert worker_pools.eventually(lambda: not worker_pools.marked(mark), LIMIT)
     return (None if killed else done), killed
 
 

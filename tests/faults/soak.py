@@ -21,11 +21,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "processes"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "support"))
 
 import chaos
 import kills
-import plumbing
+import worker_pools
 
 from flowyml import LocalExecutor, ParallelExecutor
 
@@ -48,11 +48,11 @@ def one_round(seed: int) -> tuple[chaos.Tally, str, bool]:
     faults = list(chaos.FAULTS if backend == "process" else chaos.RAISED)
     habits = list(chaos.HABITS) if backend == "process" else ["nothing"]
     what = f"seed {seed}: {count:,} steps on {backend} x {workers}, {rate:.1%} faults"
-    mark = os.environ[plumbing.MARK] = uuid.uuid4().hex
+    mark = os.environ[worker_pools.MARK] = uuid.uuid4().hex
     with TemporaryDirectory() as name, executor_of(backend, workers) as executor, watched(Path(name), what), quiet():
         tally = chaos.run(chaos.draw(seed, count, rate=rate, faults=faults, habits=habits), executor, Path(name))
-    left = not plumbing.eventually(lambda: not plumbing.marked(mark), 5.0)
-    plumbing.clear(mark)
+    left = not worker_pools.eventually(lambda: not worker_pools.marked(mark), 5.0)
+    worker_pools.clear(mark)
     return tally, what, left
 
 

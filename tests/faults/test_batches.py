@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from deeds import FATAL, deed_of, work
-from notes import executions
+from run_notes import executions
 
 from flowyml import ParallelExecutor, Pipeline
 

@@ -8,9 +8,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import chaos
-import plumbing
 import pytest
-from effort import examples
+import worker_pools
+from example_counts import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,11 +28,11 @@ ENOUGH = examples(120, 300)
 def workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[ParallelExecutor]:
     """Process workers that must leave nothing behind; 8 of them are more than most machines have CPUs for a test."""
     mark = uuid.uuid4().hex
-    monkeypatch.setenv(plumbing.MARK, mark)
+    monkeypatch.setenv(worker_pools.MARK, mark)
     with ParallelExecutor(request.param) as executor:
         yield executor
-    gone = plumbing.eventually(lambda: not plumbing.marked(mark), 2.0)
-    plumbing.clear(mark)
+    gone = worker_pools.eventually(lambda: not worker_pools.marked(mark), 2.0)
+    worker_pools.clear(mark)
     assert gone, "processes were left behind"
 
 
