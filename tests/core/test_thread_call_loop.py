@@ -35,7 +35,7 @@ def begun(count: int, **options: Any) -> tuple[ThreadCallLoop, Scheduler]:
 
 def steps_of(function: Any, rows: list[tuple[Any, ...]]) -> tuple[Any, ...]:
     """Steps that all take their row."""
-    template = SimpleNamespace(direct=True, single=False, lone=False, function=function, parts=None)
+    template = SimpleNamespace(direct=True, single=False, has_single_param=False, function=function, parts=None)
     return ([template] * len(rows), rows, {}, {}, None, False)
 
 
@@ -191,8 +191,8 @@ def test_a_lone_parameter_is_the_argument_itself():
     """Also where it stands beside the value of another step."""
     pair = (1, 2)
     for template in (
-        SimpleNamespace(direct=True, single=False, lone=True, function=len, parts=None),
-        SimpleNamespace(direct=False, single=False, lone=True, function=len, parts=((0, 0),)),
+        SimpleNamespace(direct=True, single=False, has_single_param=True, function=len, parts=None),
+        SimpleNamespace(direct=False, single=False, has_single_param=True, function=len, parts=((0, 0),)),
     ):
         turn, _ = begun(1)
         values = [None]
@@ -254,8 +254,8 @@ def test_held_values_are_there_for_the_next_batch():
     names = range(2)
     scheduler = Scheduler(Graph(names, None, array("I", [1]), array("I", [0])))
     turn, values = ThreadCallLoop(holds=True), [None] * 2
-    template = SimpleNamespace(direct=False, single=False, lone=False, function=abs, parts=((2, 0),))
-    first = SimpleNamespace(direct=True, single=False, lone=False, function=abs, parts=None)
+    template = SimpleNamespace(direct=False, single=False, has_single_param=False, function=abs, parts=((2, 0),))
+    first = SimpleNamespace(direct=True, single=False, has_single_param=False, function=abs, parts=None)
     turn.begin(scheduler.claim(0, 1, 1.0), 1.0)
     turn.call(
         ([first, template], [(-7,), ()], {1: (0,)}, {}, None, False),

@@ -63,7 +63,7 @@ enum Items<'py> {
     None,
     Iterator(Bound<'py, PyIterator>),
     /// Any other sequence, with `operator.getitem`: its own method may be written in Python.
-    NameTable(Bound<'py, PyAny>, Bound<'py, PyAny>),
+    Table(Bound<'py, PyAny>, Bound<'py, PyAny>),
 }
 
 impl<'py> CallPlan<'py> {
@@ -151,7 +151,7 @@ impl<'py> Calls<'_, 'py> {
                 Items::Iterator(part.try_iter()?)
             } else {
                 let operator = table.py().import(intern!(table.py(), "operator"))?;
-                Items::NameTable(table, operator.getattr(intern!(operator.py(), "getitem"))?)
+                Items::Table(table, operator.getattr(intern!(operator.py(), "getitem"))?)
             };
         }
         Ok(())
@@ -191,7 +191,7 @@ impl<'py> Calls<'_, 'py> {
                 let item = match &mut self.items {
                     Items::None => return None,
                     Items::Iterator(items) => items.next()?,
-                    Items::NameTable(table, get_item) => {
+                    Items::Table(table, get_item) => {
                         let key = (table.clone(), index + at).into_pyobject(table.py());
                         key.and_then(|key| daemon_call(get_item, &key))
                     }

@@ -120,7 +120,7 @@ def test_values_that_exit_when_they_pickle_load_or_print_stay_behind() -> None:
 @pytest.mark.parametrize(
     ("error", "name", "text"),
     [
-        (Fragile(), "nasty.Fragile", "locked: False"),
+        (Fragile(), "awkward_exceptions.Fragile", "locked: False"),
         (unpicklable_class()("psst"), "m.Secret", "psst"),
     ],
     ids=["text needs what stayed behind", "class"],
@@ -282,9 +282,9 @@ def test_the_names_of_all_classes_travel() -> None:
     info = unpack_info(pack_exception(OwnOS("x"), pickle.dumps, pickle.loads))
 
     assert info == ExceptionInfo(
-        ("nasty.OwnOS", "builtins.OSError", "builtins.Exception", "builtins.BaseException"),
+        ("awkward_exceptions.OwnOS", "builtins.OSError", "builtins.Exception", "builtins.BaseException"),
         "[Errno 2] not here: 'x'",
-        "nasty.OwnOS: [Errno 2] not here: 'x'\n",
+        "awkward_exceptions.OwnOS: [Errno 2] not here: 'x'\n",
     )
 
 
