@@ -97,7 +97,7 @@ class Worker:
 
 def run_script(text, *, how="file", folder=None):
     """Run Python text as `__main__`, by file, by -c or by stdin; it must end well. Returns what it printed."""
-    text = f"import sys; sys.path.insert(0, {str(HERE)!r})\nfrom remote import *\n" + textwrap.dedent(text)
+    text = f"import sys; sys.path.insert(0, {str(HERE)!r})\nfrom payload_child import *\n" + textwrap.dedent(text)
     if how == "file":
         file = Path(folder) / "script.py"
         file.write_text(text)
