@@ -29,8 +29,13 @@ if TYPE_CHECKING:
     class HasColumns(Protocol):
         """What of a `Pipeline` becomes part of another."""
 
-        name: str
-        context: Context
+        @property
+        def name(self) -> str:
+            """The name of the pipeline."""
+
+        @property
+        def context(self) -> Context:
+            """The context of the pipeline."""
 
         @property
         def _types(self) -> Literal["warn", "error"] | None: ...
