@@ -13,19 +13,27 @@ import pytest
 from step_states import states
 
 from flowyml import MemoryLimitError, ParallelExecutor, Pipeline, retry
+from flowyml.executors.process.driver import backend
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# With `preload=[]`, since what these tests import (pandas) would be imported by the workers, too, and count.
 LIMIT = "200MiB"
 MIB = 1 << 20
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_is_preloaded() -> Iterator[None]:
+    """What this process has imported for other tests (pandas) would be imported by workers, too, and count."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backend, "PRELOAD_CANDIDATES", ())
+        yield
 
 
 @pytest.fixture(scope="module", params=[1, 2])
 def limited(request: pytest.FixtureRequest) -> Iterator[ParallelExecutor]:
     """Process executors with a limit above what a worker needs for itself."""
-    with ParallelExecutor(request.param, memory_limit=LIMIT, preload=[]) as executor:
+    with ParallelExecutor(request.param, memory_limit=LIMIT) as executor:
         yield executor
 
 
@@ -96,7 +104,7 @@ def test_nobody_pays_for_what_steps_before_left_behind() -> None:
         return os.getpid()
 
     pipeline = Pipeline("p").map(leak, range(250), name="leak").add_step(long, params={"seconds": 0.3}, after="leak")
-    with ParallelExecutor(1, memory_limit=LIMIT, preload=[]) as executor:
+    with ParallelExecutor(1, memory_limit=LIMIT) as executor:
         result = pipeline.run(executor=executor)
     assert states(result) == {"leak": "success", "long": "success"}
 
@@ -106,7 +114,7 @@ def test_what_it_has_started_counts() -> None:
         program = "held = b'x' * (400 << 20); import time; time.sleep(60)"
         subprocess.run([sys.executable, "-c", program], check=False)
 
-    with ParallelExecutor(1, memory_limit=LIMIT, preload=[]) as executor:
+    with ParallelExecutor(1, memory_limit=LIMIT) as executor:
         result = Pipeline("p").add_step(starts).run(executor=executor)
     assert isinstance(result.step_results["starts"].exception, MemoryLimitError)
 
@@ -125,7 +133,7 @@ def test_what_forked_processes_share_counts_once() -> None:
             os.waitpid(child, 0)
         return len(held)
 
-    with ParallelExecutor(1, memory_limit=LIMIT, preload=[]) as executor:
+    with ParallelExecutor(1, memory_limit=LIMIT) as executor:
         assert Pipeline("p").add_step(forks).run(executor=executor)["forks"] == 100 * MIB
 
 
