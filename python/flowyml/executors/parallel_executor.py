@@ -107,7 +107,7 @@ class ParallelExecutor(Executor):
         max_tasks_per_worker: After how many steps a worker process is replaced, where steps leak what they use.
         preload: Names of modules that are imported once, before worker processes are forked, so that each has them at
             once and shares their memory; imported and nothing else. numpy, pandas, scipy and scikit-learn need not be
-            named where the steps of the first run use them.
+            named if this process has imported them.
 
     Workers start with the first run and stay warm until `shutdown()`, the end of a `with` block, or the end of the
     interpreter. One run at a time: a second thread waits for its turn. A step that runs a pipeline on the very thread

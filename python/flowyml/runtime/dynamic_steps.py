@@ -314,7 +314,6 @@ class PlanExtension:
             verify(new, builder)
         awaited = self._collected(assets, own, builder, problems)
         problems.raise_all(pipeline)
-        self._templates = builder.templates
         plan.templates.extend(builder.templates)
         plan.references.update(builder.references)
         plan.linked.update(builder.linked)
